@@ -119,7 +119,7 @@ def test_without_cross_certificate_the_switch_would_cut_them_too(running):
     offline, diligent = enrolled(running), enrolled(running)
     step(running, "rotate", cross=False)
     renew(diligent)
-    with pytest.raises(Exception, match="never believe this collector again"):
+    with pytest.raises(Exception, match="never trust this collector again"):
         step(running, "switch")
     step(running, "switch", force=True)
     assert diligent.hello() is not None

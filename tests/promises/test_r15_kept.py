@@ -185,7 +185,7 @@ def test_command_lines_of_0_2_are_taken(figure, capsys):
     assert gone == {f"veilleuse {name}" for name in RETIRED}
     for line in gone:
         assert run([*line.split()[1:], "--some-option"]) == 2
-        assert f"'{line}' is gone since " in capsys.readouterr().err
+        assert f"'{line}' was removed in " in capsys.readouterr().err
         assert f"`{line}`" in CHANGES
     lacking = {
         line: sorted(set(NAMES["commands"][line]) - now[line]) for line in NAMES["commands"].keys() - gone

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Accounts that read over HTTP: made, listed, revoked; their accesses noted for the web process, which only reads."""
+"""Creates, lists and revokes accounts that read over HTTP.
+
+Notes their accesses for the web process, which cannot write.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 log = logging.getLogger(__name__)
 
 MAX_LINES: Final = 10_000
-"""Of the journal in one answer."""
+"""Most lines of the journal in one answer."""
 MAX_TEXT: Final = 512
 _EXPIRED_AT_ONCE: Final = 1_000
 
@@ -46,12 +49,15 @@ def create(
     who: str = "",
     why: str = "",
 ) -> dict[str, Any]:
-    """An account and its token, which is shown this once. `warnings`: entities that no machine is of yet."""
-    if (
-        not NAME.fullmatch(name) or name.isdigit()
-    ):  # accounts have numbers too: one would be revoked for the other
+    """Create an account and its token, which is returned only here.
+
+    `warnings`: entities without a machine yet.
+    """
+    # A name that is a number could be taken for the number of another account.
+    if not NAME.fullmatch(name) or name.isdigit():
         raise UsageError(
-            f"the name {name!r} must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and no number: name a use (grafana, bilan-carbone), no person"
+            f"the name {name!r} must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and not a number: name a use "
+            "(grafana, bilan-carbone), not a person"
         )
     wanted, scope = Role(role), _scope(entities)
     if scope and wanted is not Role.READER:
@@ -84,23 +90,23 @@ def create(
 
     made, warnings = office.commit(job)
     log.info("account created", extra={"account_id": made.account_id, "account": name, "role": wanted.value})
-    return {**_described(made, now), "token": token, "warnings": warnings}
+    return {**_describe(made, now), "token": token, "warnings": warnings}
 
 
 def list_all(context: AdminContext) -> list[dict[str, Any]]:
-    """All that ever were, oldest first; never their tokens."""
+    """List all accounts, ended ones too, oldest first, without their tokens."""
     now = context.office.now_unix_milliseconds()
-    return [_described(one, now) for one in context.office.commit(context.store.accounts.accounts)]
+    return [_describe(one, now) for one in context.office.commit(context.store.accounts.accounts)]
 
 
 def show(context: AdminContext, *, account: str) -> dict[str, Any]:
-    """One of them, by name or number."""
+    """Return one account, by name or number."""
     now = context.office.now_unix_milliseconds()
-    return _described(context.office.commit(lambda: _find(context, account)), now)
+    return _describe(context.office.commit(lambda: _find(context, account)), now)
 
 
 def revoke(context: AdminContext, *, account: str, who: str = "", why: str = "") -> dict[str, Any]:
-    """End it: its next request is refused, also after a restored backup."""
+    """End an account: its next request is refused, also after the restore of an older backup."""
     office = context.office
     now = office.now_unix_milliseconds()
 
@@ -116,7 +122,7 @@ def revoke(context: AdminContext, *, account: str, who: str = "", why: str = "")
 
     ended = office.commit_with_register(job)
     log.info("account revoked", extra={"account_id": ended.account_id, "account": ended.name})
-    return _described(ended, now)
+    return _describe(ended, now)
 
 
 def journal(
@@ -127,7 +133,7 @@ def journal(
     end: str | None = None,
     limit: int = 1_000,
 ) -> list[dict[str, Any]]:
-    """Who read what, the newest first; UTC days [first, end)."""
+    """Return the access journal for UTC days [first, end), newest first."""
     if not 0 < limit <= MAX_LINES:
         raise UsageError(f"--limit must be from 1 to {MAX_LINES}, not {limit}")
     since = _start("--from", first) if first else 0
@@ -144,13 +150,16 @@ def journal(
 def note_access(
     context: AdminContext, *, account_id: int, route: str, query: str, status: int, rows: int
 ) -> dict[str, Any]:
-    """Of the web process: this account is about to be answered. Raises AdminError when it is no longer good."""
+    """Note, for the web process, an access that is about to be answered.
+
+    Raises AdminError for an ended account.
+    """
     office, now = context.office, context.office.now_unix_milliseconds()
 
     def job() -> None:
         found = context.store.accounts.account(account_id)
         if found is None or not found.is_good(now):
-            raise AdminError(f"account {account_id} is not good any more")
+            raise AdminError(f"account {account_id} has ended")
         context.store.accounts.note_access(
             account_id,
             now,
@@ -165,7 +174,7 @@ def note_access(
 
 
 def note_use(context: AdminContext, *, account_id: int) -> dict[str, Any]:
-    """Of the web process: this account was used for a page or /metrics today."""
+    """Note, for the web process, that the account was used for a page or /metrics today."""
     office = context.office
     now = office.now_unix_milliseconds()
     office.commit(lambda: context.store.accounts.note_use(account_id, now))
@@ -173,7 +182,10 @@ def note_use(context: AdminContext, *, account_id: int) -> dict[str, Any]:
 
 
 def expire(context: AdminContext) -> int:
-    """Take lines of the journal out that are older than a year, some at a time; how many. Raises what the store raises."""
+    """Delete lines of the journal older than a year, in slices; returns their number.
+
+    Raises errors of the store.
+    """
     office = context.office
     before = office.now_unix_milliseconds() - JOURNAL_DAYS * MILLISECONDS_PER_DAY
     gone = 0
@@ -188,15 +200,18 @@ def expire(context: AdminContext) -> int:
 
 
 def _scope(entities: Sequence[str]) -> tuple[str, ...]:
-    """The entities, once each. Raises UsageError."""
+    """Return the entities, without duplicates. Raises UsageError."""
     found = tuple(sorted({checked_name("entity", one) for one in entities}))
     if len(found) > MAX_ENTITIES:
-        raise UsageError(f"{len(found)} entities: at most {MAX_ENTITIES}; give one that is above them")
+        raise UsageError(f"{len(found)} entities: give at most {MAX_ENTITIES}, or one that is above them")
     return found
 
 
 def _warnings(context: AdminContext, scope: Sequence[str], named: Collection[str]) -> list[str]:
-    """Entities of which there is nothing, nor below them; `named`: those of the inventory. In a job of the writer."""
+    """Warn of entities without a machine or token in or below them. Part of a job of the writer.
+
+    `named`: entities of the inventory.
+    """
     registry = context.office.registry
     known = {host.org_entity for host in registry.hosts()} | {token.org_entity for token in registry.tokens()}
     known |= set(named)
@@ -210,14 +225,14 @@ def _warnings(context: AdminContext, scope: Sequence[str], named: Collection[str
         if entity not in above:
             near = get_close_matches(entity, above, n=1)
             found.append(
-                f"no machine is of '{entity}' yet, and no token or inventory names it"
+                f"no machine belongs to '{entity}' yet, and no token or inventory names it"
                 + (f": did you mean '{near[0]}'?" if near else "")
             )
     return found
 
 
 def _find(context: AdminContext, account: str) -> Account:
-    """By number, else by name: the one in force, else the newest that was. Raises AdminError."""
+    """Find an account by number, else by name: the one in force, else the newest. Raises AdminError."""
     known = context.store.accounts.accounts()
     matches = [one for one in known if str(one.account_id) == account] or [
         one for one in known if one.name == account
@@ -227,7 +242,7 @@ def _find(context: AdminContext, account: str) -> Account:
     return max(matches, key=lambda one: (one.revoked_unix_milliseconds is None, one.account_id))
 
 
-def _described(account: Account, now: int) -> dict[str, Any]:
+def _describe(account: Account, now: int) -> dict[str, Any]:
     revoked = account.revoked_unix_milliseconds is not None
     day = account.last_used_day
     return {
@@ -244,7 +259,7 @@ def _described(account: Account, now: int) -> dict[str, Any]:
 
 
 def _note(context: AdminContext, who: str, what: str, why: str) -> None:
-    """To the journal of identity.db, beside what else administrators did."""
+    """Write to the journal of identity.db, which has the other operations of administrators."""
     context.office.registry.write_journal(
         now_unix_milliseconds=context.office.now_unix_milliseconds(),
         who=who[:128],

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions and lines of the REEN sheet, as an administrator brings them. Nothing is overwritten: docs/reen.md."""
+"""Imports actions and lines of the REEN sheet. Old versions stay: docs/reen.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WHO: Final = 128
 _WHY: Final = 256
 
 
-def bring(
+def import_lines(
     context: AdminContext,
     *,
     kind: str,
@@ -30,9 +30,10 @@ def bring(
     replace: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Bring the lines of a file of one kind into force; what is in force already is left. Raises UsageError.
+    """Put the lines of a file of one kind into force; lines already in force stay. Raises UsageError.
 
-    `replace`: keys that the lines do not name are no longer in force; without it they stay, and are told.
+    `replace`: end the lines in force whose key the file does not name; without it these stay, and are
+    reported.
     """
     if kind not in KINDS:
         raise UsageError(f"no file '{str(kind)[:64]}': use {', '.join(KINDS)}")
@@ -40,10 +41,10 @@ def bring(
         raise UsageError(f"{len(lines)} lines: at most {MAXIMUM_LINES} at once")
     brought = {line.key: line for line in (checked(kind, cells) for cells in lines)}
     if len(brought) < len(lines):
-        raise UsageError("a line is brought twice")
+        raise UsageError("two lines have the same key")
     said = (_text(name, _WHY), _text(who, _WHO), _text(why, _WHY))
     if kind == ACTIONS:
-        return _actions(context, brought, said, replace=replace, dry_run=dry_run)
+        return _import_actions(context, brought, said, replace=replace, dry_run=dry_run)
     table = ActionTable(kind)
 
     def job() -> tuple[list[LineChange], dict[str, ActionLine]]:
@@ -66,7 +67,7 @@ def bring(
     return _answer(kind, brought, known, [one.key for one in changes if one.cells is not None], gone, dry_run)
 
 
-def _actions(
+def _import_actions(
     context: AdminContext,
     brought: Mapping[str, ActionLine],
     said: tuple[str, str, str],
@@ -82,7 +83,8 @@ def _actions(
         for action in made.values():
             if unknown := [site for site in action.sites if site not in sites]:
                 raise UsageError(
-                    f"action '{action.action_id}': no site '{unknown[0]}': use {', '.join(sorted(sites)[:20])}"
+                    f"action '{action.action_id}': no site '{unknown[0]}': use "
+                    f"{', '.join(sorted(sites)[:20])}"
                 )
         known = {
             kept.action.action_id: kept.action
@@ -115,16 +117,16 @@ def _answer(
     return {
         "kind": kind,
         "lines": len(brought),
-        "new": [_shown(key) for key in changed if key not in known],
-        "changed": [_shown(key) for key in changed if key in known],
-        "gone": [_shown(key) for key in gone],
-        "not_named": [_shown(key) for key in known if key not in brought and key not in gone],
+        "new": [_key_text(key) for key in changed if key not in known],
+        "changed": [_key_text(key) for key in changed if key in known],
+        "gone": [_key_text(key) for key in gone],
+        "not_named": [_key_text(key) for key in known if key not in brought and key not in gone],
         "dry_run": dry_run,
     }
 
 
-def action_withdraw(context: AdminContext, *, action_id: str, who: str, why: str) -> dict[str, Any]:
-    """From now on it counts no more. Raises AdminError."""
+def withdraw_action(context: AdminContext, *, action_id: str, who: str, why: str) -> dict[str, Any]:
+    """Withdraw an action: it no longer counts. Raises AdminError."""
     now = context.office.now_unix_milliseconds()
     context.office.commit(
         lambda: context.store.follows.withdraw(action_id, _text(who, _WHO), _text(why, _WHY), now)
@@ -133,12 +135,12 @@ def action_withdraw(context: AdminContext, *, action_id: str, who: str, why: str
     return {"action_id": action_id}
 
 
-def _shown(key: str) -> str:
+def _key_text(key: str) -> str:
     return ", ".join(part for part in key.split("\x1f") if part)
 
 
 def _text(text: Any, characters: int) -> str:
-    """One printable line. Raises UsageError."""
+    """Return one printable line. Raises UsageError."""
     if not isinstance(text, str) or not text.isprintable():
-        raise UsageError("a text with control characters")
+        raise UsageError("a text has control characters: write one line without them")
     return text.strip()[:characters]

@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The running collector's part of a backup: the command packs the copies, because the service may write nowhere else
-(ProtectSystem=strict), and says when it has done.
+"""Makes and removes the copies of a backup, in the running collector.
+
+The command packs the copies, because the service may write nowhere else (ProtectSystem=strict). Then it calls
+`done`.
 """
 
 from __future__ import annotations
@@ -15,17 +17,17 @@ from veilleuse.collector.errors import CollectorError
 log = logging.getLogger(__name__)
 
 BACKUP_NOTE: Final = "last_backup_unix_milliseconds"
-"""Key in the table meta: when the last backup was on its disk, sealed or not."""
+"""Key in the table meta: time when the last backup was complete, sealed or not."""
 
 
 def copy(context: AdminContext) -> dict[str, Any]:
-    """Make the copies. `folder`: where they are; `version`: of the collector that made them."""
+    """Make the copies. `folder`: their folder; `version`: version of this collector."""
     folder = context.backups.copy()
     return {"folder": str(folder), "version": context.process.version}
 
 
-def done(context: AdminContext, *, made_unix_milliseconds: int | None) -> dict[str, Any]:
-    """Remove the copies; note when the backup was made, None when it was not."""
+def finish(context: AdminContext, *, made_unix_milliseconds: int | None) -> dict[str, Any]:
+    """Remove the copies, and note the time of the backup; None: no backup was made."""
     if made_unix_milliseconds is not None:
         try:
             note = str(int(made_unix_milliseconds))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The certificate authority as its operator sees it: what it holds, how a rotation stands, and the steps. Decision 0012."""
+"""Shows the certificate authority and runs the steps of a rotation. Decision 0012."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RotationProgress:
-    """How far the active machines have followed a rotation, by the certificates that they have shown."""
+    """Progress of a rotation among active machines, by the certificates that they used."""
 
     hosts: int
-    """Active ones that could still come: their last certificate ended less than 400 days ago, or has not."""
+    """Active machines that can still renew: their last certificate did not end over 400 days ago."""
     hosts_without_new_root: int
-    """Of these, those that may know the old root alone: none of the certificates they have shown came with both."""
+    """Those of `hosts` that may know only the old root: they used no certificate that came with both."""
     hosts_with_old_intermediate: int
-    """Of the others, those whose certificate is still good and is one of the old intermediate."""
+    """Those of the others with a valid certificate of the old intermediate."""
 
 
 def show(context: AdminContext) -> dict[str, Any]:
-    """Phase, machines, and every certificate: role, subject, sha256, key, Unix ms of its beginning and end."""
+    """Return phase, machines and every certificate: role, subject, sha256, key, begin and end in Unix ms."""
     office = context.office
     held, server = office.authority.keys, office.authority.server_identity()
     leaf = x509.load_pem_x509_certificates(server.chain_pem)[0]
@@ -53,22 +53,22 @@ def show(context: AdminContext) -> dict[str, Any]:
         "root_key_files": [str(path) for path in root_key_files(context.settings.data_dir)],
         "began_unix_milliseconds": held.began_unix_milliseconds,
         "switched_unix_milliseconds": held.switched_unix_milliseconds,
-        **asdict(census(context)),
-        "certificates": [_described(role, certificate) for role, certificate in rows],
+        **asdict(measure_progress(context)),
+        "certificates": [_describe(role, certificate) for role, certificate in rows],
     }
 
 
 def rotate(context: AdminContext, *, root_key_pem: str | None = None, cross: bool = True) -> dict[str, Any]:
-    """Begin a rotation: agents are given the next root beside the present one."""
-    return _made(context, "rotate", ca_rotation.rotate(_bytes(root_key_pem), cross=cross))
+    """Begin a rotation: agents get the next root beside the present one."""
+    return _run_step(context, "rotate", ca_rotation.rotate(_bytes(root_key_pem), cross=cross))
 
 
 def renew_intermediate(context: AdminContext, *, root_key_pem: str | None = None) -> dict[str, Any]:
-    """A new intermediate under the present root."""
-    return _made(context, "renew_intermediate", ca_rotation.renew_intermediate(_bytes(root_key_pem)))
+    """Make a new intermediate under the present root."""
+    return _run_step(context, "renew_intermediate", ca_rotation.renew_intermediate(_bytes(root_key_pem)))
 
 
-def bring(
+def import_intermediate(
     context: AdminContext,
     *,
     certificate_pem: str,
@@ -77,53 +77,59 @@ def bring(
     root_key_pem: str | None = None,
     cross: bool = True,
 ) -> dict[str, Any]:
-    """An organisation's own intermediate; another root than the present one begins a rotation."""
+    """Import an organisation's own intermediate; a root other than the present one begins a rotation."""
     now = context.office.authority.now
     brought = read_external_ca(certificate_pem.encode(), key_pem.encode(), root_pem.encode(), now)
     try_handshake(brought, context.settings.pki.server_names, now)
-    return _made(
+    return _run_step(
         context, "import", ca_rotation.import_intermediate(brought, _bytes(root_key_pem), cross=cross)
     )
 
 
 def switch(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
-    """The next intermediate issues. Without cross certificate it is refused while machines do not have the new root."""
+    """Issue under the next intermediate.
+
+    Raises AdminError without a cross certificate while machines do not have the new root.
+    """
     held = context.office.authority.keys
     if held.phase is Phase.OVERLAP and held.cross is None and not force:
-        missing = census(context).hosts_without_new_root
+        missing = measure_progress(context).hosts_without_new_root
         if missing:
             raise AdminError(
-                f"{missing} machine(s) do not have the new root yet and, without a cross certificate, would never believe "
-                "this collector again: wait for them, or use --force"
+                f"{missing} machine(s) do not have the new root yet and, without a cross certificate, would "
+                "never trust this collector again: wait for them, or use --force"
             )
-    return _made(context, "switch", ca_rotation.switch)
+    return _run_step(context, "switch", ca_rotation.switch)
 
 
 def retire(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
-    """The old root is trusted no more. Refused while machines would be lost, or shut out for a while."""
+    """Stop trusting the old root.
+
+    Raises AdminError while machines would lose their access, for good or for a while.
+    """
     if context.office.authority.keys.phase is Phase.SWITCHED and not force:
-        found = census(context)
+        found = measure_progress(context)
         if found.hosts_without_new_root or found.hosts_with_old_intermediate:
             raise AdminError(
-                f"{found.hosts_without_new_root} machine(s) do not have the new root yet and would have to enrol again, and "
-                f"{found.hosts_with_old_intermediate} would be refused until they have noticed: wait for them "
-                "('veilleuse ca show'), or use --force"
+                f"{found.hosts_without_new_root} machine(s) do not have the new root yet and would have to "
+                f"enrol again, and {found.hosts_with_old_intermediate} would be refused until they notice "
+                "and renew: wait for them ('veilleuse ca show'), or use --force"
             )
-    return _made(context, "retire", ca_rotation.retire)
+    return _run_step(context, "retire", ca_rotation.retire)
 
 
 def cancel(context: AdminContext) -> dict[str, Any]:
-    """Give a rotation up before its switch."""
-    return _made(context, "cancel", ca_rotation.cancel)
+    """Cancel a rotation before its switch."""
+    return _run_step(context, "cancel", ca_rotation.cancel)
 
 
 def forget(context: AdminContext, *, sha256: str) -> dict[str, Any]:
-    """Recognise the certificates of an earlier intermediate no more."""
-    return _made(context, "forget", ca_rotation.forget(sha256))
+    """Reject the certificates of an earlier intermediate."""
+    return _run_step(context, "forget", ca_rotation.forget(sha256))
 
 
-def census(context: AdminContext) -> RotationProgress:
-    """How far the active machines have followed. A job of the writer reads what was issued."""
+def measure_progress(context: AdminContext) -> RotationProgress:
+    """Count the active machines that have the new certificates. A job of the writer reads the issued ones."""
     office = context.office
     held, now = office.authority.keys, unix_milliseconds(office.authority.now)
     limit = now - round(EXPIRED_LIMIT.total_seconds()) * MILLISECONDS_PER_SECOND
@@ -136,7 +142,7 @@ def census(context: AdminContext) -> RotationProgress:
             continue
         hosts += 1
         standing = office.access_table.get(agent_id)
-        shown = _shown(given, standing.used if standing is not None else 0)
+        shown = _newest_used(given, standing.used if standing is not None else 0)
         if began is not None and (shown is None or shown.issued_unix_milliseconds < began):
             without += 1
         elif switched is not None and shown is not None and shown.issued_unix_milliseconds < switched:
@@ -144,15 +150,18 @@ def census(context: AdminContext) -> RotationProgress:
     return RotationProgress(hosts, without, behind)
 
 
-def _shown(given: list[CertificateDates], used: int) -> CertificateDates | None:
-    """The newest that a call came with: of a later one the answer may have been lost. The first was shown or is not missed."""
+def _newest_used(given: list[CertificateDates], used: int) -> CertificateDates | None:
+    """Return the newest certificate that a call used: the answer with a later one may have been lost.
+
+    The first certificate counts as used.
+    """
     return next((each for each in given if each.generation <= max(used, 1)), None)
 
 
-def _made(context: AdminContext, word: str, step: Step) -> dict[str, Any]:
+def _run_step(context: AdminContext, word: str, step: Step) -> dict[str, Any]:
     authority = context.office.authority
     authority.change(step)
-    authority.server_identity()  # now, so that a disk that is full says so to the operator
+    authority.server_identity()  # now, so that the operator gets the error of a full disk
     log.info("certificate authority changed", extra={"step": word, "phase": authority.keys.phase.value})
     return show(context)
 
@@ -170,7 +179,7 @@ def _roles(held: CaKeys) -> Iterator[tuple[str, x509.Certificate]]:
     yield from (("previous_intermediate", kept.chain[0]) for kept in held.previous)
 
 
-def _described(role: str, certificate: x509.Certificate) -> dict[str, Any]:
+def _describe(role: str, certificate: x509.Certificate) -> dict[str, Any]:
     return {
         "role": role,
         "subject": certificate.subject.rfc4514_string(),

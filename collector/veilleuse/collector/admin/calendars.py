@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The calendar of a site as its operator sees it: imported whole or not at all, shown day by day, renewed once a year."""
+"""Imports the calendar of a site, all or nothing; shows it by day, and renews it once a year."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ log = logging.getLogger(__name__)
 
 MAXIMUM_YEARS_AHEAD: Final = 20
 _NAMED: Final = 10
-"""Sites that an error names at most."""
+"""Most sites that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What is stored of a site."""
+class _SiteCalendars:
+    """Stored calendars of a site."""
 
     site: Site
     versions: tuple[CalendarVersion, ...]
@@ -69,7 +69,7 @@ class _Known:
         return None if zone is None else holidays_of(zone, self.imported)
 
 
-def bring(
+def import_calendar(
     context: AdminContext,
     *,
     site: str,
@@ -82,20 +82,23 @@ def bring(
     zone: str | None = None,
     time_zone: str | None = None,
 ) -> dict[str, Any]:
-    """Declare the days of a site: all of a file or nothing. `create`: a site that is not there is made. Raises UsageError."""
+    """Declare the calendar of a site, all of a file or nothing. Raises UsageError.
+
+    `create`: make the site when it does not exist.
+    """
     if not create and (zone or time_zone):
         raise UsageError("--zone and --time-zone are for a new site: add --create")
-    known = _known(context, site, create=create, zone=zone, time_zone=time_zone)
+    known = _read_site(context, site, create=create, zone=zone, time_zone=time_zone)
     for option, given, has in (
         ("--zone", zone, known.site.zone),
         ("--time-zone", time_zone, known.site.time_zone),
     ):
         if given not in (None, has):
-            raise UsageError(f"site '{site}' is there already, with {option} {has}: leave {option} out")
+            raise UsageError(f"site '{site}' exists already, with {option} {has}: leave {option} out")
     declaration = read_calendar(text, name, known.declaration)
     today = _today(context, known.site)
-    made = _version(known, declaration, today)
-    after = replace(known, versions=_with(known, made))
+    made = _make_version(known, declaration, today)
+    after = replace(known, versions=_with_version(known, made))
     found = changes(known.declaration, declaration)
     distributed = known.is_new or made.calendar != known.versions[-1].calendar
     changed = bool(found) or distributed or made.year != known.versions[-1].year
@@ -119,14 +122,14 @@ def bring(
 
 
 def show(context: AdminContext, *, site: str, year: int | None = None) -> dict[str, Any]:
-    """A civil year of a site, what machines are told of update windows, and the calendars it had."""
-    known = _known(context, site)
+    """Return a civil year of a site, its update windows (reported by machines or not), and its calendars."""
+    known = _read_site(context, site)
     newest, today = known.versions[-1], _today(context, known.site)
     year = year or max(today, newest.from_day).year
     if not PERIODS.first <= year <= today.year + MAXIMUM_YEARS_AHEAD:
         raise UsageError(f"--year {year}: use one from {PERIODS.first} to {today.year + MAXIMUM_YEARS_AHEAD}")
     versions = known.versions
-    if newest.declaration is not None and year > newest.year + 1:  # not given out yet: as it will be
+    if newest.declaration is not None and year > newest.year + 1:  # machines do not have this year yet
         coming = compose(newest.declaration, known.site.time_zone, year)
         versions += (CalendarVersion(date(year, 1, 1), coming, newest.declaration, year),)
     days = list(year_of(versions, known.school, year))
@@ -156,28 +159,29 @@ def show(context: AdminContext, *, site: str, year: int | None = None) -> dict[s
 
 
 def export(context: AdminContext, *, site: str) -> dict[str, Any]:
-    """What is declared of a site, as a file that `bring` takes."""
-    known = _known(context, site)
+    """Return the declared calendar of a site, as a file that `import_calendar` takes."""
+    known = _read_site(context, site)
     return {"site": site, "text": write_calendar(known.declaration, known.site.site)}
 
 
 def renew(context: AdminContext, today: date) -> list[str]:
-    """Give every declared site the closures of the year that has turned (1 October); the sites whose calendar changed by it.
+    """Give every declared site the closures of the new calendar year (from 1 October).
 
-    The same day again changes nothing; a calendar changes at most once a year by it. Raises what the store raises.
+    Returns the sites whose calendar changed. A calendar changes at most once a year by this; the same day
+    again changes nothing. Raises errors of the store.
     """
     renewed = []
     for site in context.office.commit(context.office.registry.sites):
-        known = _known(context, site.site)  # a job of the writer each: pushes come in between
+        known = _read_site(context, site.site)  # one job of the writer per site, so that pushes do not wait
         newest = known.versions[-1]
         if newest.declaration is None or newest.year >= calendar_year(today):
             continue
         try:
-            made = _version(known, known.declaration, today)
-        except CalendarError as error:  # of another version's rules: one site never stops the others
+            made = _make_version(known, known.declaration, today)
+        except CalendarError as error:  # declared under another version's rules: it must not stop other sites
             log.error("calendar not renewed", extra={"site": site.site, "reason": str(error)})
             continue
-        _store(context, known, replace(known, versions=_with(known, made)))
+        _store(context, known, replace(known, versions=_with_version(known, made)))
         if made.calendar != newest.calendar:
             renewed.append(site.site)
             log.info(
@@ -190,18 +194,18 @@ def renew(context: AdminContext, today: date) -> list[str]:
 # --- what is stored
 
 
-def _known(
+def _read_site(
     context: AdminContext,
     name: str,
     *,
     create: bool = False,
     zone: str | None = None,
     time_zone: str | None = None,
-) -> _Known:
-    """In a job of the writer. Raises UsageError when there is no such site, unless it may be made."""
+) -> _SiteCalendars:
+    """Read a site, in a job of the writer. Raises UsageError for an unknown site without `create`."""
     office = context.office
 
-    def job() -> _Known | None:
+    def job() -> _SiteCalendars | None:
         sites = {site.site: site for site in office.registry.sites()}
         if name not in sites:
             if create:
@@ -212,7 +216,7 @@ def _known(
             raise UsageError(f"no site '{name}': {hint}; 'veilleuse calendar import --create' makes one")
         site = sites[name]
         calendars = context.store.calendars
-        return _Known(
+        return _SiteCalendars(
             site, calendars.versions(site), calendars.has_machines(name), calendars.school_periods()
         )
 
@@ -223,26 +227,30 @@ def _known(
         lambda: new_site(context.settings, name, zone, time_zone, context.known_factors.choose)
     )
     first = CalendarVersion(BEFORE_ALL, Calendar.from_json(site.calendar_json))
-    return _Known(site, (first,), False, office.commit(context.store.calendars.school_periods), is_new=True)
+    return _SiteCalendars(
+        site, (first,), False, office.commit(context.store.calendars.school_periods), is_new=True
+    )
 
 
-def _version(known: _Known, declaration: Declaration, today: date) -> CalendarVersion:
-    """What machines are to be given. Raises CalendarError, which the reader has excluded."""
+def _make_version(known: _SiteCalendars, declaration: Declaration, today: date) -> CalendarVersion:
+    """Make the calendar for machines. Raises CalendarError, never for a declaration that was just read."""
     year = calendar_year(today)
     calendar = compose(declaration, known.site.time_zone, year)
     from_day = first_day(today) if known.has_machines else BEFORE_ALL
     return CalendarVersion(from_day, calendar, declaration, year)
 
 
-def _with(known: _Known, made: CalendarVersion) -> tuple[CalendarVersion, ...]:
-    """The versions with it. One that still waited for the same day is replaced, as machines do."""
+def _with_version(known: _SiteCalendars, made: CalendarVersion) -> tuple[CalendarVersion, ...]:
+    """Return the versions with a new one; it replaces one that waits for the same day, as machines do."""
     newest = known.versions[-1]
     if made.calendar == newest.calendar:
         return (*known.versions[:-1], replace(made, from_day=newest.from_day))
     return (*(one for one in known.versions if one.from_day < made.from_day), made)
 
 
-def _store(context: AdminContext, known: _Known, after: _Known, who: str = "", why: str = "") -> None:
+def _store(
+    context: AdminContext, known: _SiteCalendars, after: _SiteCalendars, who: str = "", why: str = ""
+) -> None:
     office, calendars = context.office, context.store.calendars
     site = replace(known.site, calendar_json=after.versions[-1].calendar.to_json())
 
@@ -272,35 +280,39 @@ def _today(context: AdminContext, site: Site) -> date:
 # --- words
 
 
-def _warnings(known: _Known, made: CalendarVersion) -> list[str]:
+def _warnings(known: _SiteCalendars, made: CalendarVersion) -> list[str]:
     declaration, school = known.declaration, known.school
     found = list(_window_warnings(made.calendar))
     if made.from_day != BEFORE_ALL:
         past = [one for one in declaration.closures if one.last < made.from_day]
         found += [
-            f"[[closure]] {closure_text(one)}: it is before {made.from_day}, the first day of this calendar, and changes nothing"
+            f"[[closure]] {closure_text(one)}: it is before {made.from_day}, the first day of this calendar, "
+            "and has no effect"
             for one in past
         ]
     if not declaration.open_spans:
-        found.append("[open] is empty: all the time of the site is closed or night")
+        found.append("[open] is empty: all time of the site is in the bands closed and night")
     if school is not None and school.known_to < date(made.year, 12, 31):
         found.append(
-            f"[school_holidays] zone {school.zone} is known until {school.known_to}: import the ministry's file with "
-            "'veilleuse calendar school-holidays FILE'"
+            f"[school_holidays] zone {school.zone} is known until {school.known_to}: import the ministry's "
+            "file with 'veilleuse calendar school-holidays FILE'"
         )
     return found
 
 
 def _window_warnings(calendar: Calendar) -> Iterator[str]:
-    """What will not be told, once where it is the same on ordinary and on closed days."""
+    """Yield the update windows that machines will not report, once for equal ordinary and closed days."""
     said: set[tuple[int, str, str]] = set()
     for window in windows_of(calendar):
         when = f"{'a closed ' if window.closed_day else ''}{WEEKDAYS[window.iso_weekday - 1]}"
-        where = f"[updates] {when}, {window.inside_minutes} min of the band {window.band} inside, {window.outside_minutes} outside"
+        where = (
+            f"[updates] {when}, {window.inside_minutes} min of the band {window.band} inside, "
+            f"{window.outside_minutes} outside"
+        )
         for who, why in (("workstations", window.workstation), ("machines that send hours", window.hourly)):
             if why and (window.iso_weekday, window.band.value, why) not in said:
                 said.add((window.iso_weekday, window.band.value, why))
-                yield f"{where}: {who} will not tell: {why}"
+                yield f"{where}: {who} will not report: {why}"
 
 
 def _day(day: DayView) -> dict[str, Any]:
@@ -333,10 +345,13 @@ def _sha256(calendar: Calendar) -> str:
     return hashlib.sha256(calendar.to_json().encode()).hexdigest()
 
 
-def bring_school_holidays(
+def import_school_holidays(
     context: AdminContext, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
 ) -> dict[str, Any]:
-    """Over the span that a zone has in the file, the file counts; what was imported outside it stays. Raises UsageError."""
+    """Import school holidays. Raises UsageError.
+
+    The file replaces the periods of a zone in the span that it has; earlier imports outside it stay.
+    """
     brought = read_school_holidays(text, name)
     office, calendars = context.office, context.store.calendars
 

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Calibrations: put into force, withdrawn. Every change is in the log and in the access journal, and re-derives its machines.
+"""Puts calibrations into force and withdraws them.
 
-The fitting itself is done by the command, in its own process beside the collector: it reads days of records.
+Every change is in the log and in the access journal, and its machines are derived again. The command computes
+the fit in its own process beside the collector, because it reads days of records.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from veilleuse.collector.model.calibration import Hardware, KeptFit, StoredFit, 
 log = logging.getLogger(__name__)
 
 BATTERY: Final = "battery"
-"""Reference of a fit that a meter's outranks."""
+"""Reference of a fit that ranks below a fit with a meter."""
 
 
 def put(
     context: AdminContext, *, fit: dict[str, Any], who: str, why: str = "", replace: bool = False
 ) -> dict[str, Any]:
-    """Put a fit into force for every machine of its model, past periods included. The same fit again changes nothing.
+    """Put a fit into force for every machine of its model, past periods included.
 
-    A fit on battery takes a metered one's place only with `replace`.
+    The same fit again changes nothing. A fit on battery replaces a metered one only with `replace`.
     """
     if not isinstance(fit, dict):
-        raise UsageError("fit is not an object")
+        raise UsageError("fit is not a JSON object")
     kept = from_facts(fit)
 
     def job() -> tuple[int, bool, bool]:
@@ -52,9 +53,9 @@ def put(
 
 
 def withdraw(context: AdminContext, *, calibration_id: int, who: str, why: str = "") -> dict[str, Any]:
-    """Take a calibration out of force: its machines are derived with the prior of their class again."""
+    """End a calibration: its machines are derived again, with the prior of their class."""
     if type(calibration_id) is not int:
-        raise UsageError("calibration_id is no whole number")
+        raise UsageError("calibration_id is not a whole number")
 
     def job() -> Hardware:
         now = context.office.now_unix_milliseconds()
@@ -72,22 +73,23 @@ def withdraw(context: AdminContext, *, calibration_id: int, who: str, why: str =
 
 
 def _may_replace(before: StoredFit | None, kept: KeptFit, *, replace: bool) -> None:
-    """Raises AdminError where a weaker reference would take a better one's place."""
+    """Raise AdminError when a weaker reference would replace a better one."""
     if before is None or replace or kept.provenance.reference != BATTERY:
         return
     if before.kept.provenance.reference != BATTERY:
         raise AdminError(
-            f"calibration {before.calibration_id} of {kept.hardware} rests on a meter, this one on battery hours: "
-            "give --replace to prefer them"
+            f"calibration {before.calibration_id} of {kept.hardware} uses a meter, this one battery hours: "
+            "give --replace to use battery hours"
         )
 
 
 def _derive_again(
     context: AdminContext, calibration_id: int, hardware: Hardware, *, marking: bool
 ) -> tuple[int, int]:
-    """(machines of the model, periods marked): a job of the writer for each machine, so that no agent waits for all of them.
+    """Mark all periods of the model's machines dirty; returns (machines of the model, periods marked).
 
-    What a crash cuts is still `marking`: the same command, given again, begins again here.
+    Each machine is one job of the writer, so that no agent waits for all of them. After a crash the
+    calibration is still `marking`: the same command starts the marking again.
     """
     registry, calibrations, commit = (
         context.office.registry,

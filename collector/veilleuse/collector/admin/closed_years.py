@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closing a year in the running collector: it signs and stores what the command has computed, after looking at it again."""
+"""Checks, signs and stores a closed year that the command has computed, in the running collector."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, PackedF
 log = logging.getLogger(__name__)
 
 MAXIMUM_UPLOAD_BYTES: Final = 64 * 1024 * 1024
-"""Compressed."""
+"""Largest upload, compressed."""
 
 
-def part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
-    """One piece of what is sent, base64."""
+def receive_part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
+    """Receive one piece of an upload, in base64."""
     return {"bytes": context.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
 
 
 def put(context: AdminContext, *, upload: str, report_bytes: int) -> dict[str, Any]:
-    """Sign and store what was sent before (`close_part`): the report, `report_bytes` long, then the statistics, each under zlib.
+    """Sign and store the upload that `close_part` received, then export it to `<data_dir>/closed/`.
 
-    It is then exported to `closed/` of the data directory. Raises UsageError for what is no closed year, AdminError when another
-    revision came first.
+    The upload is the report, `report_bytes` long, then the statistics, each compressed with zlib. Raises
+    UsageError when the upload is not a closed year, AdminError when another revision came first.
     """
     sent = context.uploads.take(upload)
     packed = PackedFile(sent[:report_bytes], sent[report_bytes:])
@@ -45,7 +45,7 @@ def put(context: AdminContext, *, upload: str, report_bytes: int) -> dict[str, A
         file = packed.unpack()
         told, report = read_report(file.report, sha256(file.statistics), sha256(file.content))
     except (NotAClosedYear, ValueError) as error:
-        raise UsageError(f"no closed year: {error}") from error
+        raise UsageError(f"not a closed year: {error}") from error
     now = context.office.now_unix_milliseconds()
     if told.state is YearState.CLOSED_DEFINITIVE and any(
         one["provisional"] for one in report["terms"]["factors"]
@@ -71,7 +71,7 @@ def put(context: AdminContext, *, upload: str, report_bytes: int) -> dict[str, A
     signed = ClosedFile(file.report, file.statistics, signature)
     try:
         exported = str(export(data_dir / FOLDER, told, signed, public_hex(key.public_key())))
-    except CollectorError as error:  # it is stored: `veilleuse close --export` writes it elsewhere
+    except CollectorError as error:  # the year is stored: `veilleuse close --export` can write it elsewhere
         log.warning("closed year not exported", extra={"reason": str(error)})
         exported = ""
     return {
@@ -94,8 +94,10 @@ def keep(
     upload: str = "",
     facts_bytes: int = 0,
 ) -> dict[str, Any]:
-    """Keep the statistics of an open year, which were sent before (`close_part`): what was in force, `facts_bytes` long, then the
-    statistics, each under zlib. Without `statistics_sha256`: it cannot be kept any more. Raises UsageError, AdminError.
+    """Store the statistics of an open year that `close_part` received.
+
+    The upload is the terms in force, `facts_bytes` long, then the statistics, each compressed with zlib.
+    Without `statistics_sha256`, note that the year can no longer be kept. Raises UsageError, AdminError.
     """
     one = KeptYear(
         int(year), date.fromisoformat(day), bool(readings_may_go), bool(months_may_go), statistics_sha256
@@ -119,7 +121,10 @@ _MOST_MILLISECONDS_AGO: Final = 600_000
 
 
 def _require_next(context: AdminContext, year: int, previous: str | None, state: YearState) -> None:
-    """In the writer: nothing came between, and a definitive year stays one."""
+    """Check, in the writer, that no other revision came first, and that a definitive year stays definitive.
+
+    Raises AdminError.
+    """
     revisions = context.store.closings.revisions(year)
     if (revisions[-1].sha256 if revisions else None) != previous:
         raise AdminError(f"another revision of {year} was made meanwhile: close it again")
@@ -131,8 +136,8 @@ def _require_next(context: AdminContext, year: int, previous: str | None, state:
         raise AdminError(f"{year} is closed definitively: a revision of it is definitive too")
 
 
-def key(context: AdminContext) -> dict[str, Any]:
-    """The public half of the key that signs closed years; made when there is none."""
+def read_key(context: AdminContext) -> dict[str, Any]:
+    """Return the public key of the signatures of closed years; makes the key pair when there is none."""
     made = signing_key(context.settings.data_dir)
     until = context.office.authority.document_chain(made.public_key())[0].not_valid_after_utc
     return {

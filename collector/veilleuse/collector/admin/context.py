@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The context that each operation of an administrator gets: an open data directory."""
+"""Defines the context of an operation: an open data directory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALONE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """Facts of the process that has the data directory open."""
+    """Facts of the process that opened the data directory."""
 
     version: str
     addresses: Addresses
@@ -37,31 +37,37 @@ class ProcessFacts:
     started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
 
     def listening_since(self) -> int:
-        """Return Health.listening_since of its start."""
+        """Return Health.listening_since for the start of this process (Unix milliseconds)."""
         return self.health.listening_since(self.started_unix_milliseconds)
 
 
 @dataclass(frozen=True, slots=True)
 class AdminContext:
-    """Everything that operations use of an open data directory. Safe to share between threads."""
+    """Parts of an open data directory that operations use. Safe to share between threads."""
 
     settings: CollectorSettings
     process: ProcessFacts
     office: IssuingContext
     """Jobs of the writer, the registry, the authority and the clock."""
     store: WriteStore
-    """Used inside jobs of the writer only. `inventory` and `forgetting.sweep` need a job outside transactions: `alone`."""
+    """Use it only inside jobs of the writer.
+
+    `inventory` and `forgetting.sweep` need a job outside transactions: `alone`.
+    """
     known_factors: KnownFactors
-    """Used inside jobs of the writer only."""
+    """Use it only inside jobs of the writer."""
     configuring: PopulationConfigs
     derive: DeriveWorker
     rolls: MonthWorker
     backups: Backups
     fleet_key: str = field(repr=False)
-    """64 hexadecimal digits: keys the asset pseudonyms of this fleet."""
+    """64 hexadecimal digits: key of the asset pseudonyms of this fleet."""
     uploads: Uploads = field(default_factory=Uploads)
     publishing: Uploads = field(default_factory=open_publication_uploads)
 
     def alone(self, job: Callable[[], T]) -> T:
-        """Run a job of the writer outside any transaction, and wait. Raises what the job raises."""
+        """Run a job of the writer outside any transaction, and wait for its result.
+
+        Raises errors of the job.
+        """
         return self.office.writer.submit(job, alone=True).result(ALONE_SECONDS)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Factors, contracts and the mapping, as an administrator brings them. Nothing is overwritten: docs/methodology.md §8."""
+"""Imports factors, enters contracts and confirms the mapping. Old versions stay: docs/methodology.md §8."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _WHO: Final = 128
 _WHY: Final = 256
 _TEXT: Final = 200
 _PLACE: Final = 512
-"""Of an entity with all that is above it: inventory/cells.py."""
+"""Most characters of an entity with all entities above it: inventory/cells.py."""
 _HIGHEST_KGCO2E_PER_KWH: Final = 3
 _HIGHEST_KWH: Final = Decimal(10) ** 10
 
 
-def bring(
+def import_factors(
     context: AdminContext,
     *,
     factors: Sequence[Keyed[str, Any]],
@@ -59,18 +59,18 @@ def bring(
     why: str = "",
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Put factors into force, in the place of those before; what is in force already is left. Raises UsageError."""
+    """Put factors into force, instead of those before; equal factors stay. Raises UsageError."""
     if not 0 < len(factors) <= MAXIMUM_FACTORS:
-        raise UsageError(f"{len(factors)} factors: from 1 to {MAXIMUM_FACTORS} at once")
+        raise UsageError(f"{len(factors)} factors: give from 1 to {MAXIMUM_FACTORS} at once")
     if not re.fullmatch("[0-9a-f]{64}", file_sha256):
-        raise UsageError("no SHA-256 of the file")
+        raise UsageError("file_sha256 is not a SHA-256: 64 lower-case hexadecimal digits")
     brought = [factor_from_document(document) for document in factors]
     if len({one.factor_id for one in brought}) < len(brought):
-        raise UsageError("a factor is brought twice")
+        raise UsageError("two factors have the same id")
     imported = FactorImport(_line(file_name, _TEXT), file_sha256, _line(who, _WHO), _line(why, _WHY))
 
     def job() -> tuple[FactorChange, ...]:
-        found = changes(brought, _shipped(), in_force(context.store.factors.versions()))
+        found = changes(brought, _shipped_factors(), in_force(context.store.factors.versions()))
         wanted = [one.factor for one in found if one.kind != "same"]
         if wanted and not dry_run:
             context.store.factors.put(wanted, imported, context.office.now_unix_milliseconds())
@@ -83,14 +83,17 @@ def bring(
         log.info("factors imported", extra={"factors": len(brought), "changed": len(changed)})
     return {
         "factors": len(brought),
-        "changed": [_described(one) for one in changed],
+        "changed": [_describe(one) for one in changed],
         "imported": bool(changed) and not dry_run,
         "dry_run": dry_run,
     }
 
 
 def withdraw(context: AdminContext, *, factor_id: str, who: str, why: str) -> dict[str, Any]:
-    """Take the imported version out of force: the one before rules again, imported or shipped. Raises AdminError."""
+    """End an imported version: the version before, imported or shipped, is in force again.
+
+    Raises AdminError.
+    """
 
     def job() -> Factor:
         versions = context.store.factors.versions()
@@ -112,31 +115,32 @@ def withdraw(context: AdminContext, *, factor_id: str, who: str, why: str) -> di
     factor = context.office.commit(job)
     context.office.commit(context.known_factors.forget)
     log.info("factor withdrawn", extra={"factor_id": factor_id})
-    ruling = context.office.commit(lambda: _ruling(context, factor_id))
+    in_force_now = context.office.commit(lambda: _factor_in_force(context, factor_id))
     return {
         "factor_id": factor_id,
         "status": factor.status.value,
-        "in_force": None if ruling is None else factor_document(ruling),
+        "in_force": None if in_force_now is None else factor_document(in_force_now),
     }
 
 
-def contract_add(
+def add_contract(
     context: AdminContext, *, contract: Keyed[str, Any], who: str, why: str = ""
 ) -> dict[str, Any]:
-    """Enter a contract. Raises UsageError for what can be none."""
+    """Enter a contract. Raises UsageError for a wrong one, AdminError for one that was entered already."""
     made = _contract(contract)
 
     def job() -> int:
         sites = {site.site for site in context.office.registry.sites()}
         if made.site and made.site not in sites:
             raise UsageError(
-                f"no site '{made.site}', so that the contract would cover nothing: known are {', '.join(sorted(sites)[:20])}"
+                f"no site '{made.site}': the contract would cover nothing; known sites: "
+                f"{', '.join(sorted(sites)[:20])}"
             )
         known = [
             kept for kept in context.store.factors.contracts() if kept.withdrawn_unix_milliseconds is None
         ]
         if same := [one for one in known if replace(one.contract, contract_id=0) == made]:
-            raise AdminError(f"this is contract {same[0].contract.contract_id}, entered already")
+            raise AdminError(f"this contract was entered already, as {same[0].contract.contract_id}")
         return context.store.factors.enter(
             made, _line(who, _WHO), _line(why, _WHY), context.office.now_unix_milliseconds()
         )
@@ -146,8 +150,8 @@ def contract_add(
     return {"contract_id": number}
 
 
-def contract_withdraw(context: AdminContext, *, contract_id: int, who: str, why: str) -> dict[str, Any]:
-    """From now on it counts no more. Raises AdminError."""
+def withdraw_contract(context: AdminContext, *, contract_id: int, who: str, why: str) -> dict[str, Any]:
+    """Withdraw a contract: it no longer counts. Raises AdminError."""
     now = context.office.now_unix_milliseconds()
     context.office.commit(
         lambda: context.store.factors.withdraw_contract(contract_id, _line(who, _WHO), _line(why, _WHY), now)
@@ -155,7 +159,7 @@ def contract_withdraw(context: AdminContext, *, contract_id: int, who: str, why:
     return {"contract_id": contract_id}
 
 
-def mapping_confirm(
+def confirm_mapping(
     context: AdminContext,
     *,
     who: str,
@@ -163,9 +167,10 @@ def mapping_confirm(
     eple: str = "",
     items: Keyed[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """Confirm the mapping in force, with `eple` (authority, or college with its item in `items`) and items as entered.
+    """Confirm the mapping in force, with changes.
 
-    `items`: context → (BEGES item, GHG category). Raises UsageError.
+    `eple`: holder of the contracts of colleges: authority, or college with its item in `items`. `items`:
+    context → (BEGES item, GHG category). Raises UsageError.
     """
     entered = {
         PowerContext(context): BilanItem(*(_item(text) for text in pair))
@@ -174,7 +179,7 @@ def mapping_confirm(
 
     def job() -> BilanMapping:
         kept = context.store.factors.mappings()
-        mapping = _entered(kept[-1] if kept else DEFAULT_MAPPING, eple, entered)
+        mapping = _enter_items(kept[-1] if kept else DEFAULT_MAPPING, eple, entered)
         confirmed = replace(
             mapping,
             confirmed_unix_milliseconds=context.office.now_unix_milliseconds(),
@@ -191,38 +196,38 @@ def mapping_confirm(
     return {"contexts": len(mapping.lines), "confirmed_by": mapping.confirmed_by}
 
 
-def _entered(mapping: BilanMapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> BilanMapping:
-    """Raises UsageError when something is still to be said."""
+def _enter_items(mapping: BilanMapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> BilanMapping:
+    """Return the mapping with the entered items. Raises UsageError when an entry is wrong or missing."""
     for context, item in entered.items():
         if context is PowerContext.OWN_SITE:
             raise UsageError("own_site is split between 2.1 and 4.1 by the method: it cannot be entered")
         if context is not PowerContext.EPLE:
             mapping = with_line(mapping, ContextMapping(context, item, None, False, True, ENTERED))
     if eple not in ("", "authority", "college"):
-        raise UsageError(f"--eple '{eple}': authority or college")
+        raise UsageError(f"--eple '{eple}': use authority or college")
     if PowerContext.EPLE in entered and eple != "college":
-        raise UsageError("an item of eple is for contracts of the colleges' own: give --eple college too")
+        raise UsageError("an item of eple is for contracts that colleges hold: give --eple college too")
     if eple:
         try:
             mapping = with_eple(mapping, eple == "authority", entered.get(PowerContext.EPLE))
         except ValueError as error:
-            raise UsageError(f"{error}: --item eple=4.1/3.3, for instance") from error
+            raise UsageError(f"{error}: give for instance --item eple=4.1/3.3") from error
     elif not mapping.of(PowerContext.EPLE).combustion.beges_item:
         raise UsageError(
-            "say whose the electricity contracts of colleges are: --eple authority or --eple college"
+            "say who holds the electricity contracts of colleges: --eple authority or --eple college"
         )
     return mapping
 
 
-def _ruling(context: AdminContext, factor_id: str) -> Factor | None:
+def _factor_in_force(context: AdminContext, factor_id: str) -> Factor | None:
     return {one.factor_id: one for one in context.known_factors.book().factors()}.get(factor_id)
 
 
-def _shipped() -> dict[str, Factor]:
+def _shipped_factors() -> dict[str, Factor]:
     return {one.factor_id: one for one in factor_book().factors()}
 
 
-def _described(change: FactorChange) -> dict[str, Any]:
+def _describe(change: FactorChange) -> dict[str, Any]:
     before = change.before
     return {
         "kind": change.kind,
@@ -251,36 +256,39 @@ def _contract(document: Keyed[str, Any]) -> Contract:
             site=_place(document.get("site", "")),
         )
     except (KeyError, TypeError, ValueError, InvalidOperation) as error:
-        raise UsageError(f"no contract: {error}") from error
+        raise UsageError(f"not a contract: {error}") from error
     if not made.supplier or not made.source:
-        raise UsageError("a contract has a supplier and a source")
+        raise UsageError("a contract needs a supplier and a source")
     if made.valid_to <= made.valid_from:
-        raise UsageError(f"it ends on {made.valid_to}, before it begins on {made.valid_from}")
+        raise UsageError(f"the contract ends on {made.valid_to}, not after its first day {made.valid_from}")
     if not made.kwh.is_finite() or not 0 < made.kwh <= _HIGHEST_KWH:
-        raise UsageError(f"{made.kwh} kWh: above 0 and at most {_HIGHEST_KWH:f}")
+        raise UsageError(f"{made.kwh} kWh: use more than 0 and at most {_HIGHEST_KWH:f}")
     factor, uncertainty = made.factor_kgco2e_per_kwh, made.uncertainty_percent
     if not factor.is_finite() or not 0 <= factor <= _HIGHEST_KGCO2E_PER_KWH:
-        raise UsageError(f"a factor of {factor} kgCO2e/kWh: from 0 to {_HIGHEST_KGCO2E_PER_KWH}")
+        raise UsageError(f"a factor of {factor} kgCO2e/kWh: use 0 to {_HIGHEST_KGCO2E_PER_KWH}")
     if not uncertainty.is_finite() or not 0 < uncertainty <= 200:
-        raise UsageError(f"an uncertainty of {uncertainty} %")
+        raise UsageError(f"an uncertainty of {uncertainty} %: use more than 0 and at most 200 %")
     return made
 
 
 def _place(text: Any) -> str:
-    """Whole, or refused: one that is cut is nobody's, and the contract would cover nothing."""
+    """Return a whole place.
+
+    Raises UsageError for a long one: with a cut name the contract would cover nothing.
+    """
     if isinstance(text, str) and len(text.strip()) > _PLACE:
-        raise UsageError(f"an entity or a site of {len(text)} characters: at most {_PLACE}")
+        raise UsageError(f"an entity or a site has {len(text)} characters: use at most {_PLACE}")
     return _line(text, _PLACE)
 
 
 def _item(text: Any) -> str:
     if not isinstance(text, str) or not re.fullmatch(r"[1-6](\.[0-9]{1,2})?", text):
-        raise UsageError(f"'{text}' is no item: write it like 4.1, and a category like 3.8")
+        raise UsageError(f"'{text}' is not an item: write it like 4.1, and a category like 3.8")
     return text
 
 
 def _line(text: Any, characters: int) -> str:
-    """One printable line. Raises UsageError."""
+    """Return one printable line. Raises UsageError."""
     if not isinstance(text, str) or not text.isprintable():
-        raise UsageError("a text with control characters")
+        raise UsageError("a text has control characters: write one line without them")
     return text.strip()[:characters]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Intensities of grids, as a poll or a file brings them. In slices, so that no acknowledgement waits for them."""
+"""Stores grid intensities of a poll or a file, in slices, so that no acknowledgement waits."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from veilleuse.collector.model.grid import (
 log = logging.getLogger(__name__)
 
 MAXIMUM_VALUES: Final = 4_000
-"""In one request: 40 days of quarter hours."""
+"""Most values in one request: 40 days of quarter hours."""
 _SLICE: Final = 200
-"""In one job of the writer: some milliseconds."""
+"""Values in one job of the writer: some milliseconds."""
 
 
 def state(context: AdminContext) -> dict[str, Any]:
-    """How far each series goes, and how the last polls went."""
+    """Return the range of each series, and the outcome of the last polls."""
     states, polls = context.office.commit(
         lambda: (context.store.intensities.states(), context.store.intensities.polls())
     )
@@ -41,7 +41,10 @@ def state(context: AdminContext) -> dict[str, Any]:
 
 
 def put(context: AdminContext, *, values: Sequence[Sequence[Any]]) -> dict[str, int]:
-    """Keep values, each as the list of an Intensity's fields. Raises UsageError, AdminError for what is none or not its series'."""
+    """Store values, each as the list of an intensity's fields.
+
+    Raises UsageError or AdminError for a wrong value or one of another series.
+    """
     if len(values) > MAXIMUM_VALUES:
         raise UsageError(f"{len(values)} values: at most {MAXIMUM_VALUES} at once")
     brought = [_intensity(fields) for fields in values]
@@ -55,7 +58,7 @@ def put(context: AdminContext, *, values: Sequence[Sequence[Any]]) -> dict[str, 
 
 
 def call(context: AdminContext, *, connector: str) -> dict[str, bool]:
-    """Count a call that is about to be made; whether it may be."""
+    """Count a call before it is made. `allowed`: False when the month's calls are used up."""
     settings = context.settings.intensity
     at_most = {
         ODRE: settings.odre_calls_per_month,
@@ -72,7 +75,7 @@ def call(context: AdminContext, *, connector: str) -> dict[str, bool]:
 
 
 def note(context: AdminContext, *, connector: str, outcome: str) -> dict[str, str]:
-    """How a poll ended."""
+    """Note the outcome of a poll."""
     if connector not in CONNECTORS or outcome not in OUTCOMES:
         raise UsageError(f"unknown connector '{connector}' or outcome '{outcome}'")
     now = context.office.now_unix_milliseconds()

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A machine's rights, as an administrator serves them: forget it, say what is known of it. docs/guarantees.md P9."""
+"""Changes the status of machines, forgets and exports them, and reads the access journals.
+
+docs/guarantees.md P9.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,20 @@ from veilleuse.collector.ports import HostEraser, Registry
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 30.0
-"""Longest wait for readers of the old state: a page of the web process takes seconds at most."""
+"""Longest wait for readers of the old state: a page of the web process takes some seconds at most."""
 ALLOWED_FROM: Final = {
     HostStatus.ACTIVE: {HostStatus.PENDING, HostStatus.SUSPENDED, HostStatus.ACTIVE},
     HostStatus.SUSPENDED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED},
     HostStatus.REVOKED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED, HostStatus.REVOKED},
 }
-"""Revoked is for ever: its holder may be a thief. The machine enrols again under a new identity."""
+"""Wanted status → status before. Revoked is final: the holder may be a thief.
+
+A revoked machine enrols again, with a new identity.
+"""
 
 
 def change_status(context: AdminContext, *, host: str, status: str) -> dict[str, Any]:
-    """Suspend, revoke or (re)activate a host, named by its agent id or the beginning of it. Holds for its next call."""
+    """Suspend, revoke or (re)activate a host, from its next call on. `host`: agent id or its first digits."""
     wanted = HostStatus(status)
 
     def job(note: RegisterEntry) -> Host:
@@ -52,7 +58,7 @@ def change_status(context: AdminContext, *, host: str, status: str) -> dict[str,
 
 
 def read_name(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
-    """Return the name that a server gave, from identity.db; who asked and why goes to its journal."""
+    """Return the name that a server sent, from identity.db. The journal notes `who` and `why`."""
     registry = context.office.registry
 
     def job() -> dict[str, Any]:
@@ -75,18 +81,18 @@ def set_status(context: AdminContext, hosts: Sequence[Host], status: HostStatus,
     changed = [host.agent_id.hex() for host in hosts if host.status is not status]
     note.add_all(kind, [{"agent_id": agent_id, "status": status.value, "day": day} for agent_id in changed])
     for host in hosts:
-        if status is HostStatus.ACTIVE:  # an operator has looked
+        if status is HostStatus.ACTIVE:  # an operator has checked the conflicts
             context.office.registry.clear_conflicts(host.host_id)
         context.office.registry.set_status(host.host_id, status)
         context.office.access_table.set_status(host.agent_id, status)
 
 
 def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
-    """Take everything of a machine out of the data directory; its certificate is refused as `forgotten` from now on.
+    """Delete all data of a machine; from now on its certificate is refused as `forgotten`.
 
-    `swept`: whether the files were cleared of it too; else they are by the next checkpoint. `compact`: whether they were written anew,
-    so that no trace is left beside their rows. A forgetting that was cut is
-    ended by the next start. Raises AdminError.
+    `swept`: True when the files no longer hold its data; else the next checkpoint removes them. `compact`:
+    True when the files were rewritten, so that no deleted bytes are left. The next start completes an
+    interrupted deletion. Raises AdminError.
     """
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
@@ -96,7 +102,7 @@ def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str,
     while office.commit(lambda: _step(forgetting, found)):
         slices += 1
     context.alone(lambda: rewrite(office.register, office.registry))
-    swept = _swept(context)
+    swept = _sweep(context)
     log.info("machine forgotten", extra={"population": found.population.value, "slices": slices})
     return {
         "agent_id_sha256": agent_id_sha256(found.agent_id).hex(),
@@ -107,21 +113,22 @@ def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str,
 
 
 def decide_copies(context: AdminContext, *, original: str, status: str) -> dict[str, Any]:
-    """Approve (`active`) or refuse (`revoked`) all that wait as copies of one machine. Raises AdminError, UsageError.
+    """Approve (`active`) or refuse (`revoked`) all machines that wait as copies of one machine.
 
-    Those of a machine that was put out are not approved all at once: a thief of its key may be among them.
+    Raises AdminError for the approval of copies of a machine that is not active: a thief of its key may be
+    among them. Raises UsageError for another status.
     """
     wanted, office = HostStatus(status), context.office
     if wanted not in (HostStatus.ACTIVE, HostStatus.REVOKED):
-        raise UsageError(f"copies are made active or revoked, not {wanted}")
+        raise UsageError(f"copies can become active or revoked, not {wanted}")
 
     def job(note: RegisterEntry) -> tuple[Host, list[Host]]:
         known = office.registry.hosts()
         found = one_host(known, original)
         if wanted is HostStatus.ACTIVE and found.status is not HostStatus.ACTIVE:
             raise AdminError(
-                f"host {found.agent_id.hex()} is {found.status}: a thief of its key may be among its copies; activate those "
-                "you know one by one"
+                f"host {found.agent_id.hex()} is {found.status}: a thief of its key may be among its copies; "
+                "activate the copies that you know one by one"
             )
         waiting = [
             host for host in known if host.copy_of == found.host_id and host.status is HostStatus.PENDING
@@ -138,8 +145,8 @@ def decide_copies(context: AdminContext, *, original: str, status: str) -> dict[
     }
 
 
-def forget_left(registry: Registry, forgetting: HostEraser) -> None:
-    """Ends what was cut, or what the register asks for. Before the writer starts."""
+def complete_forgetting(registry: Registry, forgetting: HostEraser) -> None:
+    """Complete interrupted deletions, and those of the register. Call it before the writer starts."""
     left = [host for host in registry.hosts() if host.status is HostStatus.FORGOTTEN]
     for host in left:
         while _step(forgetting, host):
@@ -149,8 +156,8 @@ def forget_left(registry: Registry, forgetting: HostEraser) -> None:
         forgetting.sweep()
 
 
-def identity(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
-    """What identity.db holds of a machine, for its export; who asked and why goes to its journal."""
+def read_identity(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
+    """Return the data of a machine in identity.db, for its export. The journal notes `who` and `why`."""
     office = context.office
     registry = office.registry
 
@@ -176,7 +183,10 @@ def identity(context: AdminContext, *, host: str, who: str, why: str) -> dict[st
 
 
 def _begin(context: AdminContext, host: str, who: str, why: str, note: RegisterEntry) -> Host:
-    """From here on it is refused; a start carries on from here."""
+    """Begin to forget a machine: its calls are refused from now on.
+
+    After an interruption the next start of the collector continues.
+    """
     office = context.office
     found = one_host(office.registry.hosts(), host)
     sha256, today = agent_id_sha256(found.agent_id), office.now().date()
@@ -194,13 +204,13 @@ def _begin(context: AdminContext, host: str, who: str, why: str, note: RegisterE
 
 
 def _step(forgetting: HostEraser, host: Host) -> bool:
-    """One job. True while there is more to do."""
+    """Delete one slice, in a job of the writer; returns True while there is more to delete."""
     if forgetting.forget_slice(host.host_id):
         return True
     return not forgetting.forget_host(host, agent_id_sha256(host.agent_id))
 
 
-def _swept(context: AdminContext) -> bool:
+def _sweep(context: AdminContext) -> bool:
     end = time.monotonic() + SWEEP_SECONDS
     while not context.alone(context.store.forgetting.sweep):
         if time.monotonic() > end:
@@ -213,7 +223,7 @@ _END: Final = 2**62
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read(
+def read_journal(
     context: AdminContext,
     *,
     since: str | None = None,
@@ -224,10 +234,11 @@ def read(
     reader: str = "",
     why: str = "",
 ) -> dict[str, Any]:
-    """Lines of civil days [since, until) in the reporting zone, the newest first; `reader` and `why` are noted before it is read.
+    """Return journal lines of civil days [since, until) in the reporting zone, newest first.
 
-    `of`: operators, api, or both. `who`: an operator's login, or an account's name. `cut`: older ones were left out.
-    Raises UsageError, AdminError.
+    The journal notes `reader` and `why` before it is read. `of`: operators, api, or None for both. `who`:
+    login of an operator or name of an account. `cut`: True when older lines were left out. Raises UsageError,
+    AdminError.
     """
     wanted = tuple(Journal) if of is None else (Journal(of),)
     if not 0 < limit <= MAX_JOURNAL_LINES:
@@ -244,7 +255,7 @@ def read(
         registry.write_journal(
             now_unix_milliseconds=context.office.now_unix_milliseconds(),
             who=reader[:128],
-            what=_asked(since, until, who, wanted),
+            what=_journal_text(since, until, who, wanted),
             why=why[:256],
         )
         found: list[dict[str, Any]] = []
@@ -254,16 +265,21 @@ def read(
                 for one in registry.journal(first, end, who=who, limit=limit + 1)
             )
         if Journal.API in wanted:
-            found += _of_api(context, first, end, who, limit + 1)
+            found += _api_lines(context, first, end, who, limit + 1)
         return sorted(found, key=lambda one: one["unix_milliseconds"], reverse=True)
 
     found = context.office.commit(job)
-    lines = [{"time": _told(one["unix_milliseconds"], zone), **one} for one in found[:limit]]
+    lines = [{"time": _iso_time(one["unix_milliseconds"], zone), **one} for one in found[:limit]]
     return {"lines": lines, "cut": len(found) > limit}
 
 
-def _of_api(context: AdminContext, first: int, end: int, who: str | None, limit: int) -> list[dict[str, Any]]:
-    """Filed under their last moment. Accounts that followed each other under one name are all of that name."""
+def _api_lines(
+    context: AdminContext, first: int, end: int, who: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """Return lines of the API, dated by their last access.
+
+    A name stands for all accounts that ever had it.
+    """
     accounts = context.store.accounts
     ids = [None] if who is None else [one.account_id for one in accounts.accounts() if one.name == who]
     found: list[dict[str, Any]] = []
@@ -279,13 +295,13 @@ def _start(day: str | None, zone: str, without: int) -> int:
     return without if day is None else day_start_unix_milliseconds(date.fromisoformat(day), zone)
 
 
-def _told(unix_milliseconds: int, zone: str) -> str:
-    """ISO 8601 with its offset: days are those of the zone."""
+def _iso_time(unix_milliseconds: int, zone: str) -> str:
+    """Format a time of the zone as ISO 8601, with its offset."""
     moment = _EPOCH + timedelta(milliseconds=unix_milliseconds)
     return moment.astimezone(ZoneInfo(zone)).isoformat(timespec="seconds")
 
 
-def _asked(since: str | None, until: str | None, who: str | None, wanted: Sequence[Journal]) -> str:
+def _journal_text(since: str | None, until: str | None, who: str | None, wanted: Sequence[Journal]) -> str:
     parts = [f"access journal of {' and '.join(wanted)} read"]
     parts += [
         f"{word} {value}" for word, value in (("since", since), ("until", until), ("who", who)) if value
@@ -294,7 +310,7 @@ def _asked(since: str | None, until: str | None, who: str | None, wanted: Sequen
 
 
 def note_query(context: AdminContext, *, sql: str, who: str, why: str) -> dict[str, Any]:
-    """Note in the access journal that an operator is about to query names, before they are read. Raises AdminError."""
+    """Note in the access journal, before the query, that an operator reads names. Raises AdminError."""
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
     office = context.office

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The inventory, as an administrator brings it: a reading in pieces, then all of it or nothing; who is who; what it is called."""
+"""Imports the inventory in one transaction, matches assets with machines, and shows their names."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ from veilleuse.wire.pseudonym import pseudonym
 log = logging.getLogger(__name__)
 
 MAXIMUM_UPLOAD_BYTES: Final = 48 * 1024 * 1024
-"""Of a compressed reading that is being sent; some 100 bytes a row."""
+"""Largest compressed reading; some 100 bytes a row."""
 MAXIMUM_READING_BYTES: Final = 256 * 1024 * 1024
-"""Of the same once unpacked; some 700 bytes a row."""
+"""Largest unpacked reading; some 700 bytes a row."""
 LISTED: Final = 1_000
-"""Absent assets, doubts … told one by one; beyond, counted."""
+"""Most absent assets, refused rows or doubts in an answer; the counts include all."""
 TRIES: Final = 3
+"""Tries of an import that other imports overtake."""
 
 
-def bring(
+def import_reading(
     context: AdminContext,
     *,
     upload: str,
@@ -51,11 +52,12 @@ def bring(
     retire_absent: bool = False,
     correct: bool = False,
 ) -> dict[str, Any]:
-    """Import a reading that was sent before (`inventory_part`). One transaction in each file; a dry run writes nothing.
+    """Import the reading that `inventory_part` received, in one transaction in each database file.
 
-    Refused rows stay out, the others come in. Then machines and assets are matched. Raises UsageError, AdminError.
+    Refused rows are left out. Then machines and assets are matched. A dry run writes nothing. Raises
+    UsageError, AdminError.
     """
-    reading = from_document(_unpacked(context.uploads.take(upload)))
+    reading = from_document(_unpack(context.uploads.take(upload)))
     key = bytes.fromhex(context.fleet_key)
 
     def attempt() -> Plan:
@@ -72,8 +74,8 @@ def bring(
             _apply(context, made.change, who, why)
         return made
 
-    made = _again(attempt)
-    if made.absent and (dry_run or made.change is None):  # names are told, and nothing else is written down
+    made = _retry(attempt)
+    if made.absent and (dry_run or made.change is None):  # the answer has names, and no change notes this
         _journal(context, who, f"names of {len(made.absent)} absent assets", why)
     matched = None if dry_run else rematch(context)
     written = not dry_run and made.change is not None
@@ -89,8 +91,8 @@ def bring(
     }
 
 
-def _again(attempt: Callable[[], Plan]) -> Plan:
-    """Another import may come between what a plan was made from and its writing."""
+def _retry(attempt: Callable[[], Plan]) -> Plan:
+    """Try again when another import was written after the plan was made."""
     for _ in range(TRIES - 1):
         try:
             return attempt()
@@ -107,25 +109,25 @@ def _report(reading: InventoryReading, made: Plan) -> dict[str, Any]:
         "changed": len(made.changed),
         "unchanged": made.unchanged,
         "absent": len(made.absent),
-        "absent_assets": [_called(one) for one in made.absent[:LISTED]],
+        "absent_assets": [_asset_names(one) for one in made.absent[:LISTED]],
         "retired": len(made.retired),
         "moved": made.moved,
         "moves_from": _iso(made.moves_from),
         "out_without_day": made.out_without_day,
         "other_rows": {name: {"new": new, "gone": gone} for name, (new, gone) in made.other_rows.items()},
         "refused": reading.refused_count + len(made.refused),
-        "refused_rows": [_told(one) for one in refused[:LISTED]],
+        "refused_rows": [_refusal_facts(one) for one in refused[:LISTED]],
         "unknown": {kind: dict(found.most_common(50)) for kind, found in sorted(reading.unknown.items())},
     }
 
 
-def part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
-    """A piece of a compressed reading, in base64; the first has number 0. Raises UsageError."""
+def receive_part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
+    """Receive a piece of a compressed reading, in base64; the first has number 0. Raises UsageError."""
     return {"bytes": context.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
 
 
 def rematch(context: AdminContext) -> dict[str, Any]:
-    """Machines and assets, matched again; writes only what changed."""
+    """Match machines and assets again; writes only changes."""
     kept, matching = _matching(context)
     changed = context.alone(lambda: context.store.inventory.put_matching(matching))
     return {
@@ -137,7 +139,7 @@ def rematch(context: AdminContext) -> dict[str, Any]:
 
 
 def review(context: AdminContext, *, who: str, why: str = "") -> dict[str, Any]:
-    """Matched again; then each doubt, with what its asset is called. Written to the journal."""
+    """Match again, and return each doubt with the names of its asset. The journal notes this."""
     found = rematch(context)
     kept, matching = _matching(context)
     by_id = {one.asset_id: one for one in kept.assets}
@@ -148,9 +150,9 @@ def review(context: AdminContext, *, who: str, why: str = "") -> dict[str, Any]:
         "review": [
             {
                 "kind": doubt.kind.value,
-                "asset": _called(by_id[doubt.asset_id]),
+                "asset": _asset_names(by_id[doubt.asset_id]),
                 "host": hosts.get(doubt.host_id or 0),
-                "other": _called(by_id[doubt.other_asset_id]) if doubt.other_asset_id in by_id else None,
+                "other": _asset_names(by_id[doubt.other_asset_id]) if doubt.other_asset_id in by_id else None,
             }
             for doubt in matching.doubts[:LISTED]
         ],
@@ -160,7 +162,10 @@ def review(context: AdminContext, *, who: str, why: str = "") -> dict[str, Any]:
 def decide(
     context: AdminContext, *, asset: str, verdict: str, host: str | None = None, who: str, why: str = ""
 ) -> dict[str, Any]:
-    """An operator's word on an asset, and a machine where it is about one: matched, ignored, or duplicate. Raises AdminError."""
+    """Store an operator's decision on an asset: matched, ignored (with a machine or alone) or duplicate.
+
+    Raises UsageError, AdminError.
+    """
     kept = context.alone(context.store.inventory.snapshot)
     found = one_asset(kept, asset)
     machine = None if host is None else one_host(context.office.commit(context.office.registry.hosts), host)
@@ -174,15 +179,19 @@ def decide(
         decision = Decision(found.asset_id, None if machine is None else machine.host_id, word)
         context.alone(lambda: context.store.inventory.decide([decision]))
         _journal(context, who, f"asset {found.asset_id}: {verdict}", why)
-    return {"asset": _called(found), "host": machine and machine.agent_id.hex(), **rematch(context)}
+    return {"asset": _asset_names(found), "host": machine and machine.agent_id.hex(), **rematch(context)}
 
 
 def accept(context: AdminContext, *, kind: str, who: str, why: str = "") -> dict[str, Any]:
-    """Match all pairs of one kind of doubt that are one asset and one machine: what contradicts them is the inventory's own."""
+    """Match all pairs of one kind of doubt: one asset and one machine whose facts differ.
+
+    Raises UsageError for another kind.
+    """
     wanted = DoubtKind(kind)
     if wanted not in (DoubtKind.MODEL_DISAGREES, DoubtKind.CLASS_DISAGREES):
         raise UsageError(
-            f"{kind} needs a look at each: only model_disagrees and class_disagrees are matched together"
+            f"{kind} must be decided one by one: only model_disagrees and class_disagrees can be matched "
+            "together"
         )
     _, matching = _matching(context)
     pairs = [doubt for doubt in matching.doubts if doubt.kind is wanted]
@@ -196,12 +205,12 @@ def accept(context: AdminContext, *, kind: str, who: str, why: str = "") -> dict
 
 
 def show(context: AdminContext, *, asset: str, who: str, why: str = "") -> dict[str, Any]:
-    """All that is kept of an asset, what names it included. Written to the journal."""
+    """Return all data of an asset, its names too. The journal notes this."""
     kept = context.alone(context.store.inventory.snapshot)
     found = one_asset(kept, asset)
     _journal(context, who, f"asset {found.asset_id}", why)
     return {
-        **_called(found),
+        **_asset_names(found),
         "item": found.item,
         "device_class": found.device_class,
         "population": found.population and found.population.value,
@@ -226,17 +235,20 @@ def show(context: AdminContext, *, asset: str, who: str, why: str = "") -> dict[
     }
 
 
-def names(context: AdminContext, *, who: str, why: str) -> dict[str, Any]:
-    """What every asset is called, for an export with names. Raises AdminError without a reason."""
+def read_names(context: AdminContext, *, who: str, why: str) -> dict[str, Any]:
+    """Return the names of all assets, for an export with names. Raises AdminError without a reason."""
     if not why.strip():
-        raise AdminError("say why the names are needed: it is kept in the access journal")
+        raise AdminError("give the reason for the names with --why: the access journal keeps it")
     kept = context.alone(context.store.inventory.snapshot)
     _journal(context, who, f"names of {len(kept.assets)} assets", why)
     return {str(one.asset_id): [one.source, one.key, one.name, one.inventory_number] for one in kept.assets}
 
 
 def one_asset(kept: InventorySnapshot, text: str) -> AssetRecord:
-    """By its number here, its key, its inventory number or its name. Raises AdminError unless it is one."""
+    """Find an asset by number, key, inventory number or name.
+
+    Raises AdminError unless exactly one matches.
+    """
     number = text.removeprefix("#")
     matches = [
         one for one in kept.assets if number.isascii() and number.isdigit() and one.asset_id == int(number)
@@ -250,7 +262,7 @@ def one_asset(kept: InventorySnapshot, text: str) -> AssetRecord:
 
 
 def today(context: AdminContext) -> date:
-    """The civil day of the reporting zone."""
+    """Return the civil day in the reporting zone."""
     zone = ZoneInfo(context.settings.reporting.time_zone)
     now: datetime = context.office.now()
     return now.astimezone(zone).date()
@@ -285,18 +297,18 @@ def _journal(context: AdminContext, who: str, what: str, why: str) -> None:
     )
 
 
-def _unpacked(data: bytes) -> Any:
+def _unpack(data: bytes) -> Any:
     unpacking = zlib.decompressobj()
     try:
         text = unpacking.decompress(data, MAXIMUM_READING_BYTES)
         if unpacking.unconsumed_tail or not unpacking.eof:
-            raise UsageError("the reading is cut, or too large: import it in parts")
+            raise UsageError("the reading is incomplete or too large: import it in parts")
         return json.loads(text)
     except (zlib.error, ValueError, RecursionError) as error:
-        raise UsageError("what was sent is no reading of an inventory") from error
+        raise UsageError("the upload is not a reading of an inventory") from error
 
 
-def _called(one: AssetRecord) -> dict[str, Any]:
+def _asset_names(one: AssetRecord) -> dict[str, Any]:
     return {
         "asset": one.asset_id,
         "source": one.source,
@@ -306,7 +318,7 @@ def _called(one: AssetRecord) -> dict[str, Any]:
     }
 
 
-def _told(one: Refusal) -> dict[str, str]:
+def _refusal_facts(one: Refusal) -> dict[str, str]:
     return {"where": one.where, "column": one.column, "what": one.what, "remedy": one.remedy}
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Operations on the running collector itself: ping, health, derivation, keeping of months."""
+"""Operations on the running collector itself: ping, health, derivation, storage of months."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def ping(context: AdminContext) -> dict[str, Any]:
 
 
 def read_health(context: AdminContext) -> dict[str, Any]:
-    """Return Health.snapshot(), `ping`, and `certificates`: name (root, intermediate, server) → Unix ms of its end."""
+    """Return Health.snapshot(), `ping` and `certificates`.
+
+    `certificates`: name (root, intermediate, server) → end in Unix milliseconds.
+    """
     authority = context.office.authority
     ends = {
         "root": authority.root.not_valid_after_utc,
@@ -42,20 +45,20 @@ def read_health(context: AdminContext) -> dict[str, Any]:
 
 
 def derive_all(context: AdminContext) -> dict[str, Any]:
-    """Derive everything again: a corrected model repairs the past. Work goes on in the background."""
+    """Derive all periods again, in the background, so that a corrected model also corrects the past."""
     periods = context.office.commit(context.store.derive.mark_all_dirty)
     context.derive.wake()
     return {"periods": periods}
 
 
-def roll(context: AdminContext) -> dict[str, Any]:
-    """Keep the months that are complete, in the background; `before`: months that ended by that day."""
+def keep_months(context: AdminContext) -> dict[str, Any]:
+    """Store the complete months, in the background. `before`: day by which these months ended."""
     context.rolls.wake()
     return {"before": ended_by(context.office.now().date()).isoformat()}
 
 
 def flush(context: AdminContext, *, wait_seconds: float = FLUSH_SECONDS) -> dict[str, Any]:
-    """Derive until nothing waits for it. Raises AdminError when that takes longer."""
+    """Derive until no period waits. Raises AdminError after `wait_seconds`."""
     end = time.monotonic() + wait_seconds
     periods = 0
     while done := context.office.commit(context.derive.run_slice):

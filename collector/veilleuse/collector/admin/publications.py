@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the web process publishes is kept here, for it only reads; an operator may take a period back. docs/api.md."""
+"""Stores publications for the web process, which cannot write; an operator may take one back. docs/api.md."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ log = logging.getLogger(__name__)
 MAXIMUM_WORD: Final = 64
 
 
-def part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
-    """A piece of a content (UTF-8), in base64; the first has number 0. Raises UsageError, AdminError."""
+def receive_part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
+    """Receive a piece of a content (UTF-8) in base64; the first has number 0.
+
+    Raises UsageError, AdminError.
+    """
     return {"bytes": context.publishing.add(upload, number, data, MAXIMUM_BYTES)}
 
 
@@ -40,8 +43,10 @@ def publish(
     method_version: str,
     upload: str,
 ) -> dict[str, Any]:
-    """Keep what was sent before (`publish_part`), unless something is kept of the period: that stays. `kept`: whether it was this.
-    Raises UsageError, AdminError."""
+    """Store the content that `publish_part` received, unless the period is already published.
+
+    `kept`: True when this content was stored. Raises UsageError, AdminError.
+    """
     one = Publication(
         PublicationKind(kind),
         date.fromisoformat(first),
@@ -57,8 +62,8 @@ def publish(
         raise UsageError(f"{one.name}: reporting.k_anonymity is {least}, and formats are numbered from 1")
     if not 0 < (one.end - one.first).days <= MAXIMUM_DAYS:
         raise UsageError(f"{one.name}: a period has from 1 to {MAXIMUM_DAYS} days")
-    if one.end > context.office.now().date() + timedelta(days=1):  # whatever the zone of the reports
-        raise UsageError(f"{one.name}: it is not over")
+    if one.end > context.office.now().date() + timedelta(days=1):  # a day of margin for the reports' zone
+        raise UsageError(f"{one.name}: the period is not over")
     kept = context.office.commit(lambda: context.store.publications.put(one))
     if kept:
         log.info("period published", extra={"period": one.name, "bytes": len(one.content)})
@@ -66,7 +71,7 @@ def publish(
 
 
 def list_all(context: AdminContext) -> list[dict[str, Any]]:
-    """All that is kept, by period; not their content."""
+    """List all publications by period, without their content."""
     return [
         {
             "kind": one.kind.value,
@@ -82,9 +87,9 @@ def list_all(context: AdminContext) -> list[dict[str, Any]]:
 
 
 def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str) -> dict[str, Any]:
-    """Keep nothing more of the periods inside [first, end): they are computed anew when they are next asked for. Raises AdminError."""
+    """Delete the publications inside [first, end): the next request computes them anew. Raises AdminError."""
     if not why.strip():
-        raise AdminError("say why: it is kept in the access journal")
+        raise AdminError("give a reason: the access journal keeps it")
     since, until = date.fromisoformat(first), date.fromisoformat(end)
     office = context.office
 
@@ -106,8 +111,11 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
 
 
 def expire(context: AdminContext, today: date) -> int:
-    """Take out what is too old to be asked for: with the months of the machines; how many. Raises what the store raises."""
-    # A day later than their machines' months: the web process counts days of the reports' zone.
+    """Delete publications as old as removed months of machines; returns their number.
+
+    Raises errors of the store.
+    """
+    # A day later than the machines' months: the web process counts days of the reports' zone.
     until = months_before(today - timedelta(days=1), context.settings.retention.pc_monthly_months)
 
     def job() -> int:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Remote configuration: what an administrator may ask for. Every change is in the log and in the access journal."""
+"""Changes the remote configuration of populations. Every change is in the log and in the access journal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def show(context: AdminContext) -> list[dict[str, Any]]:
-    """Of each population: what is active, what is tried out, and where its machines stand."""
+    """Return the active configuration, the candidate and the states of machines, for each population."""
     registry, now = context.office.registry, context.office.now_unix_milliseconds()
     hosts = context.office.commit(registry.hosts)
     rollouts = [context.configuring.rollout(population) for population in Population]
@@ -44,7 +44,10 @@ def set_candidate(
     period_milliseconds: int | None = None,
     contact_milliseconds: int | None = None,
 ) -> dict[str, Any]:
-    """Try out a configuration on the first machines of a population; all None = each machine's own file alone."""
+    """Try a configuration on the first machines of a population.
+
+    With all None, only a machine's own file counts.
+    """
     candidate = Configuration(
         _whole(tick_milliseconds), _whole(period_milliseconds), _whole(contact_milliseconds)
     )
@@ -78,7 +81,7 @@ def accept(
 
 
 def withdraw(context: AdminContext, *, population: str, who: str, why: str = "") -> dict[str, Any]:
-    """Take the candidate back: its machines get the active configuration again."""
+    """Withdraw the candidate: its machines get the active configuration again."""
     return _change(
         context,
         population,
@@ -99,7 +102,7 @@ def _change(
     *,
     force: bool = False,
 ) -> dict[str, Any]:
-    """One step of a rollout, in one job of the writer."""
+    """Run one step of a rollout, in one job of the writer."""
     whose, office, configuring = Population(population), context.office, context.configuring
     now = office.now_unix_milliseconds()
 
@@ -124,7 +127,7 @@ def _change(
 
 
 def _facts(rollout: Rollout, stage: Stage) -> dict[str, Any]:
-    """Ready for JSON."""
+    """Return a rollout, ready for JSON."""
     candidate = rollout.candidate
     return {
         "population": rollout.population.value,
@@ -144,7 +147,7 @@ def _named(configuration: Configuration) -> dict[str, Any]:
 
 
 def _whole(value: int | None) -> int | None:
-    """Raises ValueError for what is no whole number; True is none."""
+    """Return a whole number or None. Raises ValueError for any other value, booleans too."""
     if value is not None and type(value) is not int:
         raise ValueError("durations are whole milliseconds")
     return value

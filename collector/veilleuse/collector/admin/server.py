@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The socket on which the running collector offers its operations: one JSON object per line, bounded in size."""
+"""Serves the operations of the running collector on a socket: one JSON object per line, bounded in size."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MAX_CONNECTIONS: Final = 32
 
 
 class AdminServer(PrivateServer):
-    """Offers operations on `<data_dir>/admin.sock`, mode 0600, while it is open."""
+    """Serves operations on `<data_dir>/admin.sock`, mode 0600, while the server is open."""
 
     def __init__(self, data_dir: Path, operations: Operations) -> None:
-        """As PrivateServer. Raises DataDirectoryError."""
+        """Open the socket, like PrivateServer. Raises DataDirectoryError."""
         self._operations = operations
         super().__init__(data_dir, SOCKET_FILE, self._converse, places=MAX_CONNECTIONS)
 
     def _converse(self, reading: BufferedIOBase, writing: BufferedIOBase) -> None:
-        """Answer line after line until the caller closes, is silent for 10 s, or writes too much."""
+        """Answer each line until the caller closes, is silent for 10 s, or sends a line that is too long."""
         while line := _read_line(reading):
             too_long = len(line) > MAX_REQUEST_BYTES
             answer = _TOO_LONG if too_long else _answer(self._operations, line)
@@ -55,7 +55,7 @@ def _answer(operations: Operations, line: bytes) -> dict[str, Any]:
         return {"ok": True, "result": operations.perform(operation, request)}
     except CollectorError as error:
         return _refused(error.exit_code, str(error))
-    except Exception:  # the administration's outermost call, as a servicer's: it must answer
+    except Exception:  # outermost call of the administration: it must answer
         log.exception("administration call failed")
         return _refused(1, "the collector failed: its log says why")
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Declares sites, as an administrator asks."""
+"""Declares sites."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from veilleuse.wire.bands import CalendarError
 def put(
     context: AdminContext, *, site: str, zone: str | None = None, time_zone: str | None = None
 ) -> dict[str, Any]:
-    """Declare a site, or change its zones; its timetable stays, or is the default one. Keeps what is not given.
+    """Declare a site, or change its zones. An argument of None keeps the present value.
 
-    The time zone of a site with machines stays: their records are filed by its civil days.
+    A known site keeps its timetable, a new one gets the default. Raises UsageError for another time zone of a
+    site with machines: their records are stored by its civil days.
     """
     site = checked_name("site", site)
 
@@ -42,7 +43,8 @@ def put(
             made = Site(site, made.zone, made.time_zone, known.calendar_json)
         elif known is not None and any(host.site == site for host in context.office.registry.hosts()):
             raise UsageError(
-                f"site '{site}' has machines: its time zone stays {known.time_zone}; declare another site for new ones"
+                f"site '{site}' has machines: its time zone must stay {known.time_zone}; declare another "
+                "site for new machines"
             )
         note(SITE, **site_facts(made))
         context.office.registry.put_site(made)
@@ -55,7 +57,7 @@ def put(
 def ensure_site(
     context: AdminContext, site: str, zone: str | None, time_zone: str | None, note: RegisterEntry
 ) -> None:
-    """Declare a site unless it is declared. Part of a job. Raises UsageError where it is declared with other zones."""
+    """Declare a site unless it is declared. Part of a job. Raises UsageError when it has other zones."""
     known = {known.site: known for known in context.office.registry.sites()}.get(site)
     if known is None:
         made = new_site(context.settings, site, zone, time_zone, context.known_factors.choose)
@@ -63,7 +65,8 @@ def ensure_site(
         context.office.registry.put_site(made)
     elif (zone or known.zone, time_zone or known.time_zone) != (known.zone, known.time_zone):
         raise UsageError(
-            f"site '{site}' exists with zone {known.zone} and time zone {known.time_zone}: leave out --zone and --time-zone"
+            f"site '{site}' exists with zone {known.zone} and time zone {known.time_zone}: leave out --zone "
+            "and --time-zone"
         )
 
 
@@ -79,7 +82,7 @@ def new_site(
     Raises UsageError or UnknownZone for zones that do not exist.
     """
     zone, time_zone = zone or settings.reporting.zone, time_zone or settings.reporting.time_zone
-    # By its code, however it was named. Raises, before records wait for a factor that never comes.
+    # Store the code of the zone. An unknown zone raises here, because its records would have no factor.
     zone = choose_factor(zone, datetime.now(UTC).year).factor.zone
     try:
         return Site(checked_name("site", site), zone, time_zone, default_calendar(time_zone).to_json())

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Makes, lists and revokes tokens, and makes their join files."""
+"""Creates, lists and revokes tokens, and makes their join files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def create(
     zone: str | None = None,
     time_zone: str | None = None,
 ) -> dict[str, Any]:
-    """Make a token and the content of its join file. A site that nobody declared is made, with the default timetable."""
+    """Create a token and the content of its join file.
+
+    An unknown site is made, with the default timetable.
+    """
     org_entity, site = checked_name("entity", org_entity), checked_name("site", site)
     order = TokenOrder(
         org_entity, site, Population(population), uses, hours, tuple(networks), approve, admit_copies
@@ -76,7 +79,7 @@ def create(
 
 
 def list_all(context: AdminContext) -> list[dict[str, Any]]:
-    """List all tokens, oldest first; never their text."""
+    """List all tokens, oldest first, without their text."""
     registry, now = context.office.registry, context.office.now_unix_milliseconds()
     return [
         {
@@ -145,7 +148,7 @@ def _join_file(context: AdminContext) -> dict[str, Any]:
 
 
 def _require_usable(word: str, address: str, server_names: Sequence[str]) -> None:
-    """Raises UsageError when no agent could connect to this address, or none would believe who answers there."""
+    """Raise UsageError when agents cannot connect to this address, or cannot trust the certificate there."""
     host, _ = split_address(address)
     if host in WILDCARDS:
         raise UsageError(
@@ -153,6 +156,6 @@ def _require_usable(word: str, address: str, server_names: Sequence[str]) -> Non
         )
     if not {host.lower(), "*." + host.lower().partition(".")[2]} & {name.lower() for name in server_names}:
         raise UsageError(
-            f"the collector's certificate is not for {host}: add it to pki.server_names and start the collector again, "
-            f"or set grpc.advertised_{word} to one of {', '.join(server_names)}"
+            f"the collector's certificate is not for {host}: add it to pki.server_names and start the "
+            f"collector again, or set grpc.advertised_{word} to one of {', '.join(server_names)}"
         )

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is too large for one line of the socket comes in pieces; few uploads at a time, in memory, forgotten when they are not ended."""
+"""Receives contents that are too large for one line of the socket, in pieces.
+
+Few uploads at a time, in memory; an unfinished upload is dropped.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,17 @@ from typing import Final
 from veilleuse.collector.errors import AdminError, UsageError
 
 KEPT_SECONDS: Final = 300.0
-"""An upload that stops for longer makes room for another one."""
+"""An upload that stops for longer gives its place to another one."""
 PUBLICATION_PLACES: Final = 4
-"""Publications that come at once: of two web processes, each with a month for the API and one of indicators."""
+"""Concurrent publications: two web processes, each with a month for the API and one of indicators."""
 PUBLICATION_KEPT_SECONDS: Final = 10.0
-"""The pieces of one come one after the other: a web process that stops in between is dead."""
+"""The same for a publication: a web process that stops between two pieces is dead."""
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(slots=True)
 class _Upload:
-    """One under way."""
+    """An upload that is not complete."""
 
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
@@ -34,7 +37,7 @@ class _Upload:
 
 
 class Uploads:
-    """Safe from any thread."""
+    """Collects the pieces of uploads. Safe from any thread."""
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class Uploads:
         places: int = 1,
         kept_seconds: float = KEPT_SECONDS,
     ) -> None:
-        """`places`: uploads under way at once; `kept_seconds`: one that stops for longer makes room for another one."""
+        """`places`: concurrent uploads; `kept_seconds`: one that stops for longer loses its place."""
         self._now = monotonic_seconds
         self._places = places
         self._kept_seconds = kept_seconds
@@ -51,13 +54,16 @@ class Uploads:
         self._uploads: dict[str, _Upload] = {}
 
     def add(self, name: str, number: int, data: str, maximum_bytes: int) -> int:
-        """The next piece, in base64; bytes so far. Raises UsageError; AdminError while others take all places."""
+        """Add the next piece, in base64; returns the bytes so far.
+
+        Raises UsageError; AdminError while other uploads take all places.
+        """
         if not _NAME.fullmatch(name):
-            raise UsageError("an upload is named by 32 hexadecimal digits")
+            raise UsageError("the name of an upload must be 32 hexadecimal digits")
         try:
             piece = base64.b64decode(data, validate=True)
         except (binascii.Error, TypeError, ValueError) as error:
-            raise UsageError("a piece of an upload is base64") from error
+            raise UsageError("a piece of an upload must be base64") from error
         with self._lock:
             if number == 0:
                 self._begin(name)
@@ -73,7 +79,7 @@ class Uploads:
             return one.size
 
     def take(self, name: str) -> bytes:
-        """All of it, forgotten here. Raises UsageError when it is not there."""
+        """Return the whole content, and drop the upload. Raises UsageError when there is none."""
         with self._lock:
             one = self._uploads.pop(name, None)
         if one is None:
@@ -81,7 +87,7 @@ class Uploads:
         return b"".join(one.pieces)
 
     def _begin(self, name: str) -> None:
-        """A place for it, or its own again: what was sent of it is forgotten."""
+        """Take a place for an upload. An earlier try with the same name is dropped."""
         self._uploads.pop(name, None)
         stopped = self._now() - self._kept_seconds
         self._uploads = {key: one for key, one in self._uploads.items() if one.touched > stopped}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.collector.admin.context import AdminContext, ProcessFacts
-from veilleuse.collector.admin.hosts import forget_left
+from veilleuse.collector.admin.hosts import complete_forgetting
 from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.admin.sites import new_site
 from veilleuse.collector.backup.copies import Backups
@@ -359,7 +359,7 @@ def _register(settings: CollectorSettings, store: SqliteStore) -> Register:
     """Open the register, after its newer events were applied and forgotten machines were removed again."""
     path = register_file(settings.data_dir, settings.pki.register_file)
     replay(path, store.registry, store.transaction)
-    forget_left(store.registry, store.forgetting)
+    complete_forgetting(store.registry, store.forgetting)
     return open_register(path, store.registry)
 
 

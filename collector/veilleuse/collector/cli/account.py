@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse account create|list|show|revoke|journal`: who reads figures over HTTP, and what was read."""
+"""Implements `veilleuse account create|list|show|revoke|journal`: accounts that read figures over HTTP."""
 
 from __future__ import annotations
 
@@ -17,48 +17,56 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     day,
+    load_settings,
     moment,
     new_private,
-    perform,
     print_json,
     print_table,
-    settings_of,
+    run_operation,
 )
 from veilleuse.collector.model.accounts import DEFAULT_DAYS, Role
 
 app = typer.Typer(**APP)
 
-NameArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="its name, or its number")]
+NameArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="name or number of the account")]
 WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 
 
 @app.callback()
 def account() -> None:
-    """Who reads figures over HTTP. One account a use, with a token, a role and an end."""
+    """Manage accounts that read figures over HTTP.
+
+    Each use has its account, with a token, a role and an end.
+    """
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="of a use, e.g. grafana; never of a person")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="name of a use, e.g. grafana; never of a person")
+    ],
     config: ConfigOption = None,
     role: Annotated[
         Role, typer.Option(help="reader: released figures; admin: any period and grouping")
     ] = Role.READER,
     entity: Annotated[
         list[str] | None,
-        typer.Option(help="a reader of this entity and those below it alone; repeatable (default: all)"),
+        typer.Option(help="let a reader see only this entity and those below it; repeatable (default: all)"),
     ] = None,
-    days: Annotated[float, typer.Option(help="life in days; at most 1098")] = DEFAULT_DAYS,
+    days: Annotated[float, typer.Option(help="days until the account ends; at most 1098")] = DEFAULT_DAYS,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="write the token there, mode 0600, not here")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="write the token to this file, mode 0600, instead of printing it"
+        ),
     ] = None,
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make an account. Its token is shown this once and stored nowhere."""
-    settings = settings_of(config)
+    """Create an account. Its token is shown once and stored nowhere."""
+    settings = load_settings(config)
     with nullcontext() if output is None else new_private(output) as file:
-        made = perform(
+        made = run_operation(
             settings,
             "account_create",
             name=name,
@@ -70,17 +78,17 @@ def create(
         )
         if file is not None:
             file.write(made.pop("token") + "\n")
-    _print_made(made, output, as_json=as_json)
+    _print_created(made, output, as_json=as_json)
     if made["warnings"]:
         raise typer.Exit(EXIT_WARNINGS)
 
 
-def _print_made(made: dict[str, Any], output: Path | None, *, as_json: bool) -> None:
+def _print_created(made: dict[str, Any], output: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json({**made, "output": None if output is None else str(output)})
         return
     print(
-        f"account {made['account_id']} '{made['name']}': {made['role']} of {_sees(made)}, "
+        f"account {made['account_id']} '{made['name']}': {made['role']} of {_visible_entities(made)}, "
         f"good until {moment(made['expires_unix_milliseconds'])}"
     )
     for warning in made["warnings"]:
@@ -90,8 +98,8 @@ def _print_made(made: dict[str, Any], output: Path | None, *, as_json: bool) -> 
 
 @app.command(name="list")
 def list_accounts(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List accounts; never their tokens, which are stored nowhere."""
-    found = perform(settings_of(config), "account_list")
+    """List accounts, without their tokens: these are stored nowhere."""
+    found = run_operation(load_settings(config), "account_list")
     if as_json:
         print_json(found)
         return
@@ -101,7 +109,7 @@ def list_accounts(config: ConfigOption = None, as_json: JsonOption = False) -> N
             "number": str(one["account_id"]),
             "state": one["state"],
             "role": one["role"],
-            "sees": _sees(one),
+            "sees": _visible_entities(one),
             "until": day(one["expires_unix_milliseconds"]),
             "last used": one["last_used_on"] or "never",
         }
@@ -113,7 +121,7 @@ def list_accounts(config: ConfigOption = None, as_json: JsonOption = False) -> N
 @app.command()
 def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show one account."""
-    one = perform(settings_of(config), "account_show", account=name)
+    one = run_operation(load_settings(config), "account_show", account=name)
     if as_json:
         print_json(one)
         return
@@ -121,7 +129,7 @@ def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = 
         "account": f"{one['name']} (number {one['account_id']})",
         "state": one["state"],
         "role": one["role"],
-        "sees": _sees(one),
+        "sees": _visible_entities(one),
         "created": moment(one["created_unix_milliseconds"]),
         "good until": moment(one["expires_unix_milliseconds"]),
         "revoked": moment(one["revoked_unix_milliseconds"]),
@@ -136,8 +144,8 @@ def revoke(
     name: NameArgument, config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False
 ) -> None:
     """End an account. Its next request is refused."""
-    done = perform(
-        settings_of(config),
+    done = run_operation(
+        load_settings(config),
         "account_revoke",
         account=name,
         who=getpass.getuser(),
@@ -152,14 +160,18 @@ def revoke(
 @app.command()
 def journal(
     config: ConfigOption = None,
-    name: Annotated[str | None, typer.Option("--account", metavar="ACCOUNT", help="only of this one")] = None,
+    name: Annotated[
+        str | None, typer.Option("--account", metavar="ACCOUNT", help="only lines of this account")
+    ] = None,
     first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="first UTC day")] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="DATE", help="day after the last")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="DATE", help="UTC day after the last")] = None,
     limit: Annotated[int, typer.Option(help="most lines, the newest first")] = 1_000,
     as_json: JsonOption = False,
 ) -> None:
-    """Show who read what. The same question within one hour is one line; lines go after a year."""
-    found = perform(settings_of(config), "account_journal", account=name, first=first, end=end, limit=limit)
+    """Show who read what. Equal requests within one hour are one line; lines are deleted after a year."""
+    found = run_operation(
+        load_settings(config), "account_journal", account=name, first=first, end=end, limit=limit
+    )
     if as_json:
         print_json(found)
         return
@@ -178,5 +190,5 @@ def journal(
     print_table(rows, empty="nothing was read")
 
 
-def _sees(one: dict[str, Any]) -> str:
+def _visible_entities(one: dict[str, Any]) -> str:
     return ", ".join(one["entities"]) or "the whole fleet"

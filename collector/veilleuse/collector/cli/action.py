@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse action add|list|withdraw`: what was done, where and from when, so that its saving can be measured (I14)."""
+"""Implements `veilleuse action add|list|withdraw`: actions whose savings are measured (I14)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     day,
-    perform,
+    load_settings,
     print_json,
     print_table,
-    settings_of,
+    run_operation,
 )
 from veilleuse.collector.inventory.actions_csv import ACTIONS, SITES_SEPARATOR, checked
 from veilleuse.collector.model.actions import StoredAction
@@ -30,24 +30,27 @@ WhyOption = Annotated[str, typer.Option(help="reason, for the record")]
 
 @app.callback()
 def action() -> None:
-    """Actions: what was done at which sites, so that `report indicators` measures what it saved (I14)."""
+    """Enter actions at sites, so that `report indicators` measures what they saved (I14)."""
 
 
 @app.command()
 def add(
-    action_id: Annotated[str, typer.Argument(metavar="ID", help="a name of yours that stays")],
-    site: Annotated[list[str], typer.Option("--site", help="site touched; once for each")],
-    first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day it holds")],
+    action_id: Annotated[str, typer.Argument(metavar="ID", help="your name of the action; it never changes")],
+    site: Annotated[list[str], typer.Option("--site", help="site of the action; repeatable")],
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day of the action")],
     what: Annotated[str, typer.Option(help="what was done")],
     config: ConfigOption = None,
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Enter an action, or a new version of one. The version before stays on record. Many: `veilleuse reen import actions.csv`."""
+    """Enter an action, or a new version of one.
+
+    Old versions stay on record. `veilleuse reen import` enters a file of them.
+    """
     cells = {"action_id": action_id, "sites": SITES_SEPARATOR.join(site), "from_day": first, "what": what}
     line = checked(ACTIONS, cells)
-    found = perform(
-        settings_of(config),
+    found = run_operation(
+        load_settings(config),
         "follow_import",
         kind=ACTIONS,
         lines=[dict(line.cells)],
@@ -65,7 +68,7 @@ def add(
 @app.command(name="list")
 def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List actions, withdrawn and replaced ones too."""
-    with open_reader(settings_of(config).data_dir) as store:
+    with open_reader(load_settings(config).data_dir) as store:
         found = [_facts(kept) for kept in store.follows.actions()]
     if as_json:
         print_json(found)
@@ -91,9 +94,9 @@ def withdraw(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let an action count no more. It stays in the list."""
-    found = perform(
-        settings_of(config), "action_withdraw", action_id=action_id, who=getpass.getuser(), why=why
+    """Withdraw an action: it no longer counts. It stays in the list."""
+    found = run_operation(
+        load_settings(config), "action_withdraw", action_id=action_id, who=getpass.getuser(), why=why
     )
     if as_json:
         print_json(found)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse backup DEST`."""
+"""Implements `veilleuse backup DEST`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
     JsonOption,
-    perform,
+    load_settings,
     print_json,
-    settings_of,
+    run_operation,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
@@ -43,14 +43,14 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 app = typer.Typer(**APP)
 
 COPY_SECONDS: Final = 6 * 3600.0
-"""Longest wait for the collector's copies: some terabytes."""
+"""Longest wait for the copies of the collector: some terabytes."""
 KeyFileOption = Annotated[
-    Path | None, typer.Option("--key-file", help="key of sealed backups (default: backup.key_file)")
+    Path | None, typer.Option("--key-file", help="key file of sealed backups (default: backup.key_file)")
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _BackupResult:
     path: Path
     manifest: Manifest
     removed: list[Path]
@@ -59,36 +59,36 @@ class _Made:
 @app.command()
 def backup(
     dest: Annotated[
-        Path | None, typer.Argument(metavar="DEST", help="file to make, or a directory to make one in")
+        Path | None, typer.Argument(metavar="DEST", help="new file, or a directory for a new file")
     ] = None,
     config: ConfigOption = None,
     key_file: KeyFileOption = None,
     new_key: Annotated[
-        Path | None, typer.Option("--new-key", metavar="FILE", help="make a key file, and nothing else")
+        Path | None, typer.Option("--new-key", metavar="FILE", help="make a key file, and no backup")
     ] = None,
     keep: Annotated[
         int | None,
-        typer.Option(help="in a directory: remove all but the newest so many of our backups", min=1),
+        typer.Option(help="keep this number of the newest backups in a directory, remove the others", min=1),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy databases, keys and certificates into one file, while the collector runs or not."""
+    """Copy databases, keys and certificates into one file. The collector may run."""
     if new_key is not None:
         if dest is not None:
-            raise UsageError("--new-key makes a key and no backup: give it alone")
+            raise UsageError("--new-key makes a key and no backup: leave out DEST")
         new_key_file(new_key)
         if as_json:
             print_json({"key_file": str(new_key)})
             return
         print(
-            f"key file {new_key}: keep a copy off this machine, a sealed backup is worth nothing without it"
+            f"key file {new_key}: keep a copy off this machine, a sealed backup cannot be opened without it"
         )
         return
     if dest is None:
-        raise UsageError("name where the backup goes: veilleuse backup DEST")
-    settings = settings_of(config)
-    key = key_of(settings, key_file)
-    made = _make(settings, dest, key, keep)
+        raise UsageError("name the file or directory of the backup: veilleuse backup DEST")
+    settings = load_settings(config)
+    key = read_backup_key(settings, key_file)
+    made = _make_backup(settings, dest, key, keep)
     if as_json:
         print_json(_facts(made, sealed=key is not None))
     else:
@@ -100,20 +100,23 @@ def backup(
             print(f"removed {path}")
     if key is None:
         print(
-            "veilleuse: the backup is not sealed: whoever reads it has the names of machines and the keys that sign their "
-            "certificates; make a key with 'veilleuse backup --new-key FILE' and set backup.key_file",
+            "veilleuse: the backup is not sealed: anyone who reads it has the names of machines and the "
+            "keys that sign their certificates; make a key with 'veilleuse backup --new-key FILE' and set "
+            "backup.key_file",
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_WARNINGS)
 
 
-def key_of(settings: CollectorSettings, key_file: Path | None) -> bytes | None:
-    """The key of --key-file, else of the settings; None when neither names one. Raises ConfigurationError."""
+def read_backup_key(settings: CollectorSettings, key_file: Path | None) -> bytes | None:
+    """Return the key of --key-file, else of the settings; None without either. Raises ConfigurationError."""
     chosen = key_file or (Path(settings.backup.key_file) if settings.backup.key_file else None)
     return None if chosen is None else read_key_file(chosen)
 
 
-def _make(settings: CollectorSettings, dest: Path, key: bytes | None, keep: int | None) -> _Made:
+def _make_backup(
+    settings: CollectorSettings, dest: Path, key: bytes | None, keep: int | None
+) -> _BackupResult:
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
     with only_backup(data_dir):
@@ -122,7 +125,7 @@ def _make(settings: CollectorSettings, dest: Path, key: bytes | None, keep: int 
         if keep is not None and target.is_named:
             raise UsageError("--keep is for a directory of backups: DEST is a file")
         require_room(target, database_bytes(data_dir), beside=data_dir)
-        with _copies(settings) as copies:
+        with _hold_copies(settings) as copies:
             now_unix_milliseconds = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
             manifest = describe_copies(
                 Path(copies["folder"]),
@@ -132,17 +135,20 @@ def _make(settings: CollectorSettings, dest: Path, key: bytes | None, keep: int 
             _write(target, Path(copies["folder"]), manifest, key)
             copies["made_unix_milliseconds"] = now_unix_milliseconds
         removed = rotate(target, keep) if keep is not None else []
-    return _Made(target.path, manifest, removed)
+    return _BackupResult(target.path, manifest, removed)
 
 
 @contextmanager
-def _copies(settings: CollectorSettings) -> Iterator[dict[str, Any]]:
-    """The collector's copies while the block runs. What it leaves in `made_unix_milliseconds` is noted there."""
-    copies: dict[str, Any] = perform(settings, "backup_copy", timeout_seconds=COPY_SECONDS)
+def _hold_copies(settings: CollectorSettings) -> Iterator[dict[str, Any]]:
+    """Hold the copies of the collector while the block runs.
+
+    The block puts the time of a finished backup into `made_unix_milliseconds`: the collector notes it.
+    """
+    copies: dict[str, Any] = run_operation(settings, "backup_copy", timeout_seconds=COPY_SECONDS)
     try:
         yield copies
     finally:
-        perform(settings, "backup_done", made_unix_milliseconds=copies.get("made_unix_milliseconds"))
+        run_operation(settings, "backup_done", made_unix_milliseconds=copies.get("made_unix_milliseconds"))
 
 
 def _write(target: Destination, folder: Path, manifest: Manifest, key: bytes | None) -> None:
@@ -155,7 +161,7 @@ def _is_simulated(data_dir: Path) -> bool:
         return store.data.data_kind().simulated
 
 
-def _facts(made: _Made, *, sealed: bool) -> dict[str, Any]:
+def _facts(made: _BackupResult, *, sealed: bool) -> dict[str, Any]:
     manifest = made.manifest
     return {
         "path": str(made.path),

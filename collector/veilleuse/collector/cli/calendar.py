@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse calendar import|show|export|school-holidays`: which days of a site are what, and from when machines know it."""
+"""Implements `veilleuse calendar import|show|export|school-holidays`: the day types of a site."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from veilleuse.collector.cli.shared import (
     DryRunOption,
     JsonOption,
     WhyOption,
-    perform,
+    load_settings,
     print_json,
     print_table,
-    settings_of,
-    signed,
-    text_of,
+    read_text,
+    run_operation,
+    who_and_why,
 )
 
 app = typer.Typer(**APP)
@@ -33,35 +33,37 @@ MAXIMUM_BYTES: Final = 512 * 1024
 TOO_LARGE: Final = "leave out what is past"
 IMPORT_SECONDS: Final = 60.0
 
-SiteOption = Annotated[str, typer.Option("--site", metavar="SITE", help="as its machines were enrolled")]
+SiteOption = Annotated[
+    str, typer.Option("--site", metavar="SITE", help="name of the site, as in its machines' enrolment")
+]
 
 
 @app.callback()
 def calendar() -> None:
-    """Opening hours, closures, public and school holidays and update windows of a site."""
+    """Import and show opening hours, closures, holidays and update windows of a site."""
 
 
 @app.command(name="import")
 def import_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML: all of it; CSV: its closures")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML: the whole calendar; CSV: its closures")],
     site: SiteOption,
     config: ConfigOption = None,
     dry_run: DryRunOption = False,
-    create: Annotated[bool, typer.Option("--create", help="make the site if it is not there")] = False,
-    zone: Annotated[str | None, typer.Option(help="of a new site: electricity zone, e.g. FR")] = None,
-    time_zone: Annotated[str | None, typer.Option(help="of a new site: e.g. Europe/Paris")] = None,
+    create: Annotated[bool, typer.Option("--create", help="make the site when it does not exist")] = False,
+    zone: Annotated[str | None, typer.Option(help="electricity zone of a new site, e.g. FR")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="time zone of a new site, e.g. Europe/Paris")] = None,
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Declare the days of a site. Machines use them from the next 1st of a month on."""
-    found = perform(
-        settings_of(config),
+    """Declare the days of a site. Machines use them from the 1st of the next month on."""
+    found = run_operation(
+        load_settings(config),
         "calendar_import",
         timeout_seconds=IMPORT_SECONDS,
         site=site,
-        text=text_of(file, MAXIMUM_BYTES, TOO_LARGE),
+        text=read_text(file, MAXIMUM_BYTES, TOO_LARGE),
         name=file.name,
-        **signed(why, f"calendar import {file.name}"),
+        **who_and_why(why, f"calendar import {file.name}"),
         dry_run=dry_run,
         create=create,
         zone=zone,
@@ -82,8 +84,8 @@ def show(
     year: Annotated[int | None, typer.Option(help="civil year (default: this one)")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what each day of a year is. And which update windows machines will not tell."""
-    found = perform(settings_of(config), "calendar_show", site=site, year=year)
+    """Show the type of each day of a year. Update windows that machines do not report are named too."""
+    found = run_operation(load_settings(config), "calendar_show", site=site, year=year)
     if as_json:
         print_json(found)
     else:
@@ -92,8 +94,8 @@ def show(
 
 @app.command()
 def export(site: SiteOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Write what is declared of a site to standard output. `calendar import` reads it back."""
-    found = perform(settings_of(config), "calendar_export", site=site)
+    """Write the declared calendar of a site to standard output. `calendar import` reads it back."""
+    found = run_operation(load_settings(config), "calendar_export", site=site)
     if as_json:
         print_json(found)
     else:
@@ -110,14 +112,14 @@ def school_holidays(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Import school holidays of zones A, B and C. Those after the table that this version ships."""
-    found = perform(
-        settings_of(config),
+    """Import school holidays of zones A, B and C. For days after the table that this version ships."""
+    found = run_operation(
+        load_settings(config),
         "calendar_school",
         timeout_seconds=IMPORT_SECONDS,
-        text=text_of(file, MAXIMUM_BYTES, TOO_LARGE),
+        text=read_text(file, MAXIMUM_BYTES, TOO_LARGE),
         name=file.name,
-        **signed(why, f"calendar school-holidays {file.name}"),
+        **who_and_why(why, f"calendar school-holidays {file.name}"),
         dry_run=dry_run,
     )
     if as_json:
@@ -180,7 +182,7 @@ def _print_year(found: dict[str, Any]) -> None:
 
 
 def _runs(days: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
-    """Days of one type and name as one row, over weekends too; ordinary days and weekends left out."""
+    """Yield one row for consecutive days of one type and name, across weekends; ordinary days have no row."""
     working = [day for day in days if day["name"] or day["type"] != "closed"]
     for (kind, name), run in itertools.groupby(working, key=lambda day: (day["type"], day["name"])):
         if name or kind is None:

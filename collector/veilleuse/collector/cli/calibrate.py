@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse calibrate readings|meters|battery|list|show|withdraw`: what the wall draws, per hardware model.
+"""Implements `veilleuse calibrate …`: wall power of hardware models.
 
-Fits are made in this process, on read-only connections; what is to serve goes to the collector as a few numbers.
+This process computes the fits on read-only connections. The collector gets the few numbers of an accepted
+fit.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import typer
 
 from veilleuse.collector.cli.calibrate_references import (
     ReferenceQuery,
+    count_derivations,
     from_battery,
     from_meters,
     from_readings,
-    parsed_units,
-    planned,
+    parse_units,
 )
 from veilleuse.collector.cli.shared import (
     APP,
@@ -28,12 +29,12 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     WhyOption,
     day,
-    perform,
+    load_settings,
     plural,
     print_json,
     print_table,
-    settings_of,
-    signed,
+    run_operation,
+    who_and_why,
 )
 from veilleuse.collector.derive.calibration.acceptance import Outcome
 from veilleuse.collector.errors import AdminError
@@ -45,52 +46,52 @@ from veilleuse.collector.store import open_reader
 app = typer.Typer(**APP)
 
 APPLY_SECONDS: Final = 600.0
-"""For marking the periods of all machines of a model: some 20 ms each."""
+"""Longest wait for marking the periods of all machines of a model: some 20 ms each."""
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="CSV of meter readings; docs/calibration.md")
 ]
 ApplyOption = Annotated[
-    bool, typer.Option("--apply", help="put into force what passes; without it nothing is changed")
+    bool, typer.Option("--apply", help="put accepted fits into force; without it nothing is changed")
 ]
 ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="battery hours may take the place of a metered calibration")
+    bool, typer.Option("--replace", help="let battery hours replace a metered calibration")
 ]
-ModelOption = Annotated[str, typer.Option(help="only models whose vendor and name hold this text")]
+ModelOption = Annotated[str, typer.Option(help="only models whose vendor and name contain this text")]
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="DATE", help="first day, UTC; default: 28 days before --to")
 ]
 ToOption = Annotated[
     str | None, typer.Option("--to", metavar="DATE", help="day after the last; default: now")
 ]
-IdArgument = Annotated[int, typer.Argument(metavar="ID", help="number from 'calibrate list'")]
+IdArgument = Annotated[int, typer.Argument(metavar="ID", help="number from 'veilleuse calibrate list'")]
 
 
 @app.callback()
 def calibrate() -> None:
-    """What machines draw at the wall, per hardware model, from a few that were metered. Dry run unless --apply."""
+    """Fit the wall power of a hardware model from a few metered machines. Nothing changes without --apply."""
 
 
 @app.command()
 def readings(
     file: FileArgument,
-    meter: Annotated[str, typer.Option(help="what measured, e.g. 'Shelly Plug S'")],
-    accuracy: Annotated[float, typer.Option(help="its error of gain, ± percent at 95 %")] = 2.0,
+    meter: Annotated[str, typer.Option(help="meter that measured, e.g. 'Shelly Plug S'")],
+    accuracy: Annotated[float, typer.Option(help="gain error of the meter, ± percent at 95 %")] = 2.0,
     unit: Annotated[
         list[str] | None,
-        typer.Option("--unit", metavar="NAME=HOST", help="a unit's name in the file; repeat"),
+        typer.Option("--unit", metavar="NAME=HOST", help="machine of a unit's name in the file; repeatable"),
     ] = None,
     time_zone: Annotated[
-        str | None, typer.Option(help="of times without an offset, e.g. Europe/Paris")
+        str | None, typer.Option(help="time zone of times without an offset, e.g. Europe/Paris")
     ] = None,
     apply: ApplyOption = False,
     why: WhyOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a file of meter readings. Against the stored records of the same machines."""
-    settings = settings_of(config)
-    outcomes = from_readings(settings, file, meter, accuracy, parsed_units(unit or ()), time_zone)
-    _finish(settings, outcomes, apply=apply, why=why, as_json=as_json)
+    """Fit the meter readings of a file. They are compared with the stored records of the same machines."""
+    settings = load_settings(config)
+    outcomes = from_readings(settings, file, meter, accuracy, parse_units(unit or ()), time_zone)
+    _report_outcomes(settings, outcomes, apply=apply, why=why, as_json=as_json)
 
 
 @app.command()
@@ -103,10 +104,10 @@ def meters(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit machines that have a meter. Their own plug, PDU or BMC stands in the store beside their counters."""
-    settings = settings_of(config)
+    """Fit machines that have a meter of their own. Readings of their plug, PDU or BMC are in the store."""
+    settings = load_settings(config)
     outcomes = from_meters(settings, ReferenceQuery.of(model, first, end))
-    _finish(settings, outcomes, apply=apply, why=why, as_json=as_json)
+    _report_outcomes(settings, outcomes, apply=apply, why=why, as_json=as_json)
 
 
 @app.command()
@@ -120,21 +121,23 @@ def battery(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit laptops' hours on battery. Platform and panel on DC, the adapter added."""
-    settings = settings_of(config)
+    """Fit laptops from their hours on battery. Platform and panel draw DC there; the adapter is added."""
+    settings = load_settings(config)
     outcomes = from_battery(settings, ReferenceQuery.of(model, first, end))
-    _finish(settings, outcomes, apply=apply, why=why, as_json=as_json, replace=replace)
+    _report_outcomes(settings, outcomes, apply=apply, why=why, as_json=as_json, replace=replace)
 
 
 @app.command(name="list")
 def list_calibrations(
     config: ConfigOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="those not in force any more too")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="list ended calibrations too")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Calibrations in force."""
+    """List calibrations in force."""
     found = [
-        one for one in _stored(settings_of(config)) if everything or one["ended_unix_milliseconds"] is None
+        one
+        for one in _read_calibrations(load_settings(config))
+        if everything or one["ended_unix_milliseconds"] is None
     ]
     if as_json:
         print_json(found)
@@ -159,8 +162,10 @@ def list_calibrations(
 
 @app.command()
 def show(calibration_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """One calibration. Its line, its errors, and where it comes from."""
-    found = {one["calibration_id"]: one for one in _stored(settings_of(config))}.get(calibration_id)
+    """Show one calibration. Its line, its errors and its reference."""
+    found = {one["calibration_id"]: one for one in _read_calibrations(load_settings(config))}.get(
+        calibration_id
+    )
     if found is None:
         raise AdminError(f"no calibration {calibration_id}: see 'veilleuse calibrate list'")
     if as_json:
@@ -171,12 +176,13 @@ def show(calibration_id: IdArgument, config: ConfigOption = None, as_json: JsonO
         f"{found['vendor']} {found['model']} ({found['device_class']}): {found['quantity']}, {_state(found)}"
     )
     base, slope = found["base_microwatts"], found["slope_ppm"]
-    print(f"  base       {base / 1e6:.2f} W ± {_half(found, base, 'base_variance'):.2f} W (95 %)")
+    print(f"  base       {base / 1e6:.2f} W ± {_half_width(found, base, 'base_variance'):.2f} W (95 %)")
     if found["quantity"].startswith(WALL):
-        print(f"  slope      {slope / 1e6:.3f} ± {_half(found, slope, 'slope_variance'):.3f} (95 %)")
-    print(f"  reference  {where['reference']}, {where['meter']}: {_amount(where)}")
+        print(f"  slope      {slope / 1e6:.3f} ± {_half_width(found, slope, 'slope_variance'):.3f} (95 %)")
+    print(f"  reference  {where['reference']}, {where['meter']}: {_sample_text(where)}")
     print(
-        f"  error      {where['error_before_ppm'] / 1e4:.1f} % before, {where['error_after_ppm'] / 1e4:.1f} % after"
+        f"  error      {where['error_before_ppm'] / 1e4:.1f} % before, {where['error_after_ppm'] / 1e4:.1f} "
+        "% after"
     )
 
 
@@ -187,21 +193,21 @@ def withdraw(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a calibration out of force. Its machines get the prior of their class again."""
-    done = perform(
-        settings_of(config),
+    """End a calibration. Its machines get the prior of their class again."""
+    done = run_operation(
+        load_settings(config),
         "calibration_withdraw",
         timeout_seconds=APPLY_SECONDS,
         calibration_id=calibration_id,
-        **signed(why, "calibrate withdraw"),
+        **who_and_why(why, "calibrate withdraw"),
     )
     if as_json:
         print_json(done)
     else:
-        print(f"calibration {calibration_id} withdrawn: {_again(done)}")
+        print(f"calibration {calibration_id} withdrawn: {_derived_text(done)}")
 
 
-def _finish(
+def _report_outcomes(
     settings: CollectorSettings,
     outcomes: list[Outcome],
     *,
@@ -210,16 +216,19 @@ def _finish(
     as_json: bool,
     replace: bool = False,
 ) -> None:
-    """Print what was found; with `apply` put what passes into force. Exit 3 when something was refused."""
-    reports = [{**report(outcome), **planned(settings, outcome)} for outcome in outcomes]
+    """Print the outcomes; with `apply` put accepted fits into force.
+
+    Exit code 3 when something was refused.
+    """
+    reports = [{**report(outcome), **count_derivations(settings, outcome)} for outcome in outcomes]
     for outcome, facts in zip(outcomes, reports, strict=True):
         if apply and outcome.kept is not None and outcome.refused is None:
-            facts["applied"] = perform(
+            facts["applied"] = run_operation(
                 settings,
                 "calibration_put",
                 timeout_seconds=APPLY_SECONDS,
                 fit=facts_of(outcome.kept),
-                **signed(why, "calibrate"),
+                **who_and_why(why, "calibrate"),
                 replace=replace,
             )
         if not as_json:
@@ -231,7 +240,7 @@ def _finish(
 
 
 def report(outcome: Outcome) -> dict[str, Any]:
-    """What a run says of one quantity of one model, ready for JSON."""
+    """Return the result of a run for one quantity of one model, ready for JSON."""
     facts: dict[str, Any] = {
         **outcome.hardware._asdict(),
         "device_class": outcome.hardware.device_class.value,
@@ -261,12 +270,14 @@ def _print(facts: dict[str, Any]) -> None:
     print(f"{facts['vendor']} {facts['model']} ({facts['device_class']}): {facts['quantity']}")
     where = facts["provenance"]
     if where is not None:
-        print(f"  reference  {where['reference']}, {where['meter']}: {_amount(where)}")
+        print(f"  reference  {where['reference']}, {where['meter']}: {_sample_text(where)}")
         print(f"  base       {facts['base_watts']:.2f} W ± {facts['base_watts_half_width']:.2f} W (95 %)")
         if facts["quantity"].startswith(WALL):
             print(f"  slope      {facts['slope']:.3f} ± {facts['slope_half_width']:.3f} (95 %)")
         before, after = where["error_before_ppm"] / 1e4, where["error_after_ppm"] / 1e4
-        print(f"  error      {before:.1f} % before, {after:.1f} % after, on what the fit had not seen")
+        print(
+            f"  error      {before:.1f} % before, {after:.1f} % after, on samples that the fit had not used"
+        )
     for one in facts["left_out"]:
         print(f"  left out   {one['unit']}: {one['why']}")
     print(f"  decision   {_decision(facts)}")
@@ -278,20 +289,20 @@ def _decision(facts: dict[str, Any]) -> str:
     done = facts["applied"]
     if done is None:
         return (
-            f"may serve {facts['hosts']:,} {plural(facts['hosts'], 'machine')}; "
+            f"accepted for {facts['hosts']:,} {plural(facts['hosts'], 'machine')}; "
             f"--apply derives {facts['periods']:,} {plural(facts['periods'], 'period')} again"
         )
     if done["already"]:
         return f"in force already as {done['calibration_id']}: nothing was changed"
-    return f"in force as {done['calibration_id']}: {_again(done)}"
+    return f"in force as {done['calibration_id']}: {_derived_text(done)}"
 
 
-def _again(done: dict[str, Any]) -> str:
+def _derived_text(done: dict[str, Any]) -> str:
     periods, machines = plural(done["periods"], "period"), plural(done["hosts"], "machine")
     return f"derived again: {done['periods']:,} {periods} of {done['hosts']:,} {machines}"
 
 
-def _amount(where: dict[str, Any]) -> str:
+def _sample_text(where: dict[str, Any]) -> str:
     units = f"{where['units']} unit{'s' * (where['units'] != 1)}"
     spread = where["degrees_of_freedom_milli"]
     known = (
@@ -299,11 +310,17 @@ def _amount(where: dict[str, Any]) -> str:
         if spread
         else "spread between units from the prior, 10 %"
     )
-    return f"{units}, {where['samples']:,} samples, {where['hours']:,} h, {where['first_day']} to {where['last_day']}; {known}"
+    return (
+        f"{units}, {where['samples']:,} samples, {where['hours']:,} h, {where['first_day']} to "
+        f"{where['last_day']}; {known}"
+    )
 
 
-def _half(found: dict[str, Any], value: int, variance: str) -> float:
-    """95 % half-width of a millionth of `value`, the meter's gain included: what the run that found it said."""
+def _half_width(found: dict[str, Any], value: int, variance: str) -> float:
+    """Return the 95 % half-width of `value` / 10^6, with the gain error of the meter.
+
+    It is the half-width that the run of the fit printed.
+    """
     spread = Z95 * found["expansion_ppm"] / 1e12 * math.sqrt(found[variance])
     return math.hypot(spread, Z95 * found["meter_u_ppm"] / 1e12 * value)
 
@@ -314,7 +331,7 @@ def _state(one: dict[str, Any]) -> str:
     return "withdrawn" if one["ended_by"] is None else f"replaced by {one['ended_by']}"
 
 
-def _stored(settings: CollectorSettings) -> list[dict[str, Any]]:
+def _read_calibrations(settings: CollectorSettings) -> list[dict[str, Any]]:
     with open_reader(settings.data_dir) as store:
         return [
             {

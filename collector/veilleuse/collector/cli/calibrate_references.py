@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""For `veilleuse calibrate`: reference units of the store, and of a file, → outcomes. Reads; changes nothing."""
+"""Fits the reference units of the store or of a file, for `veilleuse calibrate`. It only reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from veilleuse.collector.cli.shared import content_of, date_of
+from veilleuse.collector.cli.shared import parse_date, read_content
 from veilleuse.collector.derive.calibration.acceptance import (
     Outcome,
     Reference,
@@ -61,7 +61,7 @@ _ACCURACY: Final = (0.1, 20.0)
 
 @dataclass(frozen=True, slots=True)
 class ReferenceQuery:
-    """What of the store to look at."""
+    """Records of the store to use."""
 
     model: str
     first: date
@@ -70,33 +70,34 @@ class ReferenceQuery:
 
     @classmethod
     def of(cls, model: str, first: str | None, end: str | None) -> ReferenceQuery:
-        """Raises UsageError for what is no date."""
+        """Make a query from options. Raises UsageError for a wrong date."""
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-        last = tomorrow if end is None else date_of("--to", end)
-        begin = last - timedelta(days=DEFAULT_DAYS) if first is None else date_of("--from", first)
+        last = tomorrow if end is None else parse_date("--to", end)
+        begin = last - timedelta(days=DEFAULT_DAYS) if first is None else parse_date("--from", first)
         if begin >= last:
             raise UsageError(f"--from {begin} is not before --to {last}")
         return cls(model.casefold().strip(), begin, last)
 
     def names(self, hardware: Hardware) -> bool:
-        """Whether this model is asked for."""
+        """Tell whether the query asks for this model."""
         return self.model in f"{hardware.vendor} {hardware.model}"
 
 
-def from_meters(settings: CollectorSettings, asked: ReferenceQuery) -> list[Outcome]:
-    """Machines with a meter of their own in the store. Raises AdminError when there is none."""
+def from_meters(settings: CollectorSettings, query: ReferenceQuery) -> list[Outcome]:
+    """Fit the machines with a meter of their own in the store. Raises AdminError when there is none."""
     samples = Samples()
     with _open(settings) as (reader, hosts):
         metered = reader.hosts_with(METERS, Boundary.WALL)
-        for host, hardware in _modelled(hosts, asked):
+        for host, hardware in _hosts_of_model(hosts, query):
             if host.host_id in metered and host.population is not Population.WORKSTATION:
                 metered_samples(
-                    samples, hardware, _name(host), host.facts, _clock_records(reader, host, asked)
+                    samples, hardware, _name(host), host.facts, _clock_records(reader, host, query)
                 )
     if not samples.found:
         raise AdminError(
-            f"no machine{f' whose model holds {asked.model!r}' * bool(asked.model)} has its counters and a meter of its own in "
-            f"the records of {asked.first} to {asked.end}: docs/calibration.md says how one is set up"
+            f"no machine{f' whose model contains {query.model!r}' * bool(query.model)} has its counters and "
+            f"a meter of its own in the records of {query.first} to {query.end}: docs/calibration.md says "
+            "how to set one up"
         )
     return [
         _outcome(key, _best(units), Reference("meters", *_kinds(units)))
@@ -104,27 +105,27 @@ def from_meters(settings: CollectorSettings, asked: ReferenceQuery) -> list[Outc
     ]
 
 
-def from_battery(settings: CollectorSettings, asked: ReferenceQuery) -> list[Outcome]:
-    """Laptops with hours on battery. Raises AdminError when there is none."""
+def from_battery(settings: CollectorSettings, query: ReferenceQuery) -> list[Outcome]:
+    """Fit laptops with hours on battery. Raises AdminError when there is none."""
     samples = Samples()
     people: set[str] = set()
     with _open(settings) as (reader, hosts):
         powered = reader.hosts_with((PointKind.BATTERY_OUT,))
-        for host, hardware in _modelled(hosts, asked):
+        for host, hardware in _hosts_of_model(hosts, query):
             if host.host_id not in powered or hardware.device_class is not DeviceClass.LAPTOP:
                 continue
-            records = [*_clock_records(reader, host, asked), *_dated_records(reader, host, asked)]
+            records = [*_clock_records(reader, host, query), *_dated_records(reader, host, query)]
             trust = trusts_psys(records)
             battery_samples(samples, hardware, _name(host), host.facts, records, trust_psys=trust)
             if host.population is not Population.SERVER:
                 people.add(_name(host))
     if not samples.found:
         raise AdminError(
-            f"no laptop with hours on battery and counters in the records of {asked.first} to {asked.end}"
+            f"no laptop with hours on battery and counters in the records of {query.first} to {query.end}"
         )
     reference = Reference(BATTERY, "battery gauge", BATTERY_U_PPM, BATTERY_FLOOR_U_PPM)
     return [
-        _without_names(_outcome(key, _best(units), reference), set(units) & people, settings)
+        _hide_people(_outcome(key, _best(units), reference), set(units) & people, settings)
         for key, units in sorted(samples.found.items())
     ]
 
@@ -137,11 +138,14 @@ def from_readings(
     names: Mapping[str, str],
     time_zone: str | None,
 ) -> list[Outcome]:
-    """A file's readings against the records of the same machines; all of the file or nothing. Raises UsageError."""
+    """Fit the readings of a file to the records of the same machines.
+
+    Raises UsageError for the whole file.
+    """
     meter = checked_name("meter", meter)
     if not _ACCURACY[0] <= accuracy_percent <= _ACCURACY[1]:
         raise UsageError(f"--accuracy {accuracy_percent:g}: use {_ACCURACY[0]} to {_ACCURACY[1]:g} percent")
-    content = content_of(file, MAX_BYTES, "cut it by unit or by day")
+    content = read_content(file, MAX_BYTES, "cut it by unit or by day")
     samples = Samples()
     try:
         found = parse_readings(
@@ -163,8 +167,8 @@ def from_readings(
     return [_outcome(key, _best(units), reference) for key, units in sorted(samples.found.items())]
 
 
-def parsed_units(options: Iterable[str]) -> dict[str, str]:
-    """NAME=HOST, each name once. Raises UsageError."""
+def parse_units(options: Iterable[str]) -> dict[str, str]:
+    """Parse NAME=HOST options, each name once. Raises UsageError."""
     names: dict[str, str] = {}
     for option in options:
         name, separator, host = option.rpartition("=")
@@ -174,8 +178,8 @@ def parsed_units(options: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def planned(settings: CollectorSettings, outcome: Outcome) -> dict[str, Any]:
-    """What an --apply would derive again: `hosts` and `periods`."""
+def count_derivations(settings: CollectorSettings, outcome: Outcome) -> dict[str, Any]:
+    """Count what --apply would derive again: `hosts` and `periods`."""
     with _open(settings) as (reader, hosts):
         mine = [host.host_id for host in hosts if Hardware.of(host.facts) == outcome.hardware]
         return {"hosts": len(mine), "periods": reader.periods(mine)}
@@ -183,20 +187,23 @@ def planned(settings: CollectorSettings, outcome: Outcome) -> dict[str, Any]:
 
 @contextmanager
 def _open(settings: CollectorSettings) -> Iterator[tuple[ReferenceReader, tuple[Host, ...]]]:
-    """The reference reader, and the hosts as they stand."""
+    """Open the reference reader, and read the present hosts."""
     with open_reader(settings.data_dir) as store:
         hosts = store.data.hosts()
     with open_reader(settings.data_dir) as store:
         yield store.references, hosts
 
 
-def _modelled(hosts: Sequence[Host], asked: ReferenceQuery) -> Iterator[tuple[Host, Hardware]]:
-    """Hosts of a known model that is asked for; a virtual machine's counters are its host's."""
+def _hosts_of_model(hosts: Sequence[Host], query: ReferenceQuery) -> Iterator[tuple[Host, Hardware]]:
+    """Yield hosts of a known model that the query asks for.
+
+    Virtual machines are left out: their counters are those of their host.
+    """
     for host in hosts:
         hardware = Hardware.of(host.facts)
         if hardware is None or hardware.device_class is DeviceClass.VIRTUAL_MACHINE:
             continue
-        if asked.names(hardware):
+        if query.names(hardware):
             yield host, hardware
 
 
@@ -208,12 +215,12 @@ def _outcome(key: tuple[Hardware, str], units: Sequence[Unit], reference: Refere
 
 
 def _best(units: Mapping[str, Mapping[str, Unit]]) -> list[Unit]:
-    """Of each unit the samples of the meter that the ladder takes first."""
+    """Return, for each unit, the samples of its preferred meter (order of derive)."""
     return [kinds[min(kinds, key=_preference)] for _, kinds in sorted(units.items())]
 
 
 def _kinds(units: Mapping[str, Mapping[str, Unit]]) -> tuple[str, int]:
-    """(their names, the largest gain error) of the meters that `_best` took."""
+    """Return (names, largest gain error) of the meters that `_best` took."""
     kinds = sorted({min(kinds, key=_preference) for kinds in units.values()})
     return "+".join(kinds), max(map(meter_u_ppm, kinds))
 
@@ -222,28 +229,28 @@ def _preference(kind: str) -> int:
     return 0 if kind in (FILE, BATTERY) else METERS[PointKind(kind)][0]
 
 
-def _without_names(outcome: Outcome, people: set[str], settings: CollectorSettings) -> Outcome:
-    """Machines of persons are nowhere named, and a fit stands on as many of them as any figure does."""
+def _hide_people(outcome: Outcome, people: set[str], settings: CollectorSettings) -> Outcome:
+    """Remove the names of machines of persons; refuse a fit of fewer than k machines, like any figure."""
     left_out = tuple((name, why) for name, why in outcome.left_out if name not in people)
     refused, k = outcome.refused, settings.reporting.k_anonymity
     if people and outcome.kept is not None and outcome.kept.provenance.units < k:
-        refused = f"fewer than {k} machines stand behind it: reporting.k_anonymity"
+        refused = f"it comes from fewer than {k} machines: reporting.k_anonymity"
     elif people and outcome.kept is None:
         refused = "no machine has a line of its own: too few hours on battery, or the load hardly changed"
     return replace(outcome, left_out=left_out, refused=refused)
 
 
-def _clock_records(reader: ReferenceReader, host: Host, asked: ReferenceQuery) -> Iterator[StoredRecord]:
-    start, end = ((day.toordinal() - _EPOCH_DAY) * MILLISECONDS_PER_DAY for day in (asked.first, asked.end))
+def _clock_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -> Iterator[StoredRecord]:
+    start, end = ((day.toordinal() - _EPOCH_DAY) * MILLISECONDS_PER_DAY for day in (query.first, query.end))
     for record in reader.records(host.host_id, Grain.HOUR, start, end):
         yield StoredRecord(*record)
 
 
-def _dated_records(reader: ReferenceReader, host: Host, asked: ReferenceQuery) -> Iterator[StoredRecord]:
-    """Records of workstations: days, and the open band's weeks; each at the noon of its first day."""
+def _dated_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -> Iterator[StoredRecord]:
+    """Yield records of workstations: days, and weeks of the open band, each at noon of its first day."""
     for grain in (Grain.DAY, Grain.WEEK):
         for start, milliseconds, cells in reader.records(
-            host.host_id, grain, asked.first.toordinal(), asked.end.toordinal()
+            host.host_id, grain, query.first.toordinal(), query.end.toordinal()
         ):
             noon = (start - _EPOCH_DAY) * MILLISECONDS_PER_DAY + MILLISECONDS_PER_DAY // 2
             yield StoredRecord(noon, milliseconds, cells)
@@ -258,7 +265,7 @@ def _records_beside(reader: ReferenceReader, host: Host, readings: Sequence[Read
 def _units(
     found: Mapping[str, Sequence[Reading]], names: Mapping[str, str], hosts: Sequence[Host]
 ) -> list[tuple[str, Host, Hardware]]:
-    """Each unit of the file with its machine. Raises UsageError, which names the row it was met in first."""
+    """Find the machine of each unit of the file. Raises UsageError, which names the unit's first row."""
     units: list[tuple[str, Host, Hardware]] = []
     taken: dict[int, str] = {}
     for name, readings in found.items():
@@ -272,12 +279,13 @@ def _units(
         taken[host.host_id] = name
         if host.population is Population.WORKSTATION:
             raise UsageError(
-                f"{where} is a workstation: its records have no clock; enrol a stock or lab machine of the model as a server"
+                f"{where} is a workstation, whose records have no time of day; enrol a stock or lab machine "
+                "of the model as a server"
             )
         hardware = Hardware.of(host.facts)
         if hardware is None or hardware.device_class is DeviceClass.VIRTUAL_MACHINE:
             raise UsageError(
-                f"{where} has no known vendor and model, or is virtual: a model is what is calibrated"
+                f"{where} has no known vendor and model, or is virtual: only hardware models are calibrated"
             )
         units.append((name, host, hardware))
     return units
@@ -287,7 +295,7 @@ def _zone(name: str | None) -> ZoneInfo | None:
     try:
         return None if name is None else ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise UsageError(f"--time-zone '{name}' is none: write it like Europe/Paris") from error
+        raise UsageError(f"--time-zone '{name}' does not exist: write it like Europe/Paris") from error
 
 
 def _name(host: Host) -> str:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse check-method`: the method's worked answers, asked of this version. Needs no data directory."""
+"""Implements `veilleuse check-method`: computes the method's worked answers with this version.
+
+It needs no data directory.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ app = typer.Typer(**APP)
 
 @app.command("check-method")
 def check_method(as_json: JsonOption = False) -> None:
-    """Compute every worked answer of the method. With expected and got; exit code 1 when one differs."""
+    """Compute every worked answer of the method. Prints expected and got; exit code 1 when one differs."""
     found = list(check_examples())
     wrong = sum(not one.ok for one in found)
     if as_json:

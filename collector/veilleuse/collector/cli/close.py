@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse close YEAR`: a year is computed here, in the command's process, and signed and stored by the collector."""
+"""Implements `veilleuse close YEAR`: this process computes the year; the collector signs and stores it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
     JsonOption,
+    load_settings,
     moment,
-    perform,
     print_json,
     print_table,
-    settings_of,
+    run_operation,
 )
 from veilleuse.collector.closed_years.frozen import NotAClosedYear
 from veilleuse.collector.closed_years.signatures import known_public_key, missing_key
@@ -43,7 +43,7 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLIS
 app = typer.Typer(**APP)
 
 SECONDS: Final = 120.0
-_TEXT: Final = 256
+_MOST_CHARACTERS: Final = 256
 
 
 @app.command()
@@ -56,37 +56,40 @@ def close(
     ] = None,
     definitive: Annotated[
         bool,
-        typer.Option("--definitive", help="for good: machines' months may then go, revisions stay possible"),
+        typer.Option(
+            "--definitive", help="close for good: machines' months may then go; revisions stay possible"
+        ),
     ] = False,
     why: Annotated[str, typer.Option(metavar="TEXT", help="reason; needed for a revision")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="compute and tell, write nothing")] = False,
-    show: Annotated[bool, typer.Option("--list", help="list what is closed")] = False,
-    key: Annotated[
-        bool, typer.Option("--key", help="print the public key that closed years are signed by")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="compute and print, write nothing")] = False,
+    show: Annotated[bool, typer.Option("--list", help="list closed years")] = False,
+    key: Annotated[bool, typer.Option("--key", help="print the public key of the signatures")] = False,
     to: Annotated[
         Path | None,
-        typer.Option("--export", metavar="FOLDER", help="write what is closed there, with signatures"),
+        typer.Option("--export", metavar="FOLDER", help="write closed years to this folder, with signatures"),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Close a year. Its figures are frozen, signed, and kept with the sums they are made of, without any machine."""
-    settings = settings_of(config)
+    """Close a year.
+
+    Its figures are frozen and signed; the sums behind them are kept, no single machine is.
+    """
+    settings = load_settings(config)
     if show or to is not None:
-        _show(settings, year, to, as_json)
+        _show_closed(settings, year, to, as_json)
     elif key:
         _show_key(settings, as_json)
     elif year is None:
-        raise UsageError("name the year: veilleuse close 2026; --list shows what is closed")
+        raise UsageError("name the year: veilleuse close 2026; --list shows closed years")
     else:
         _close(settings, _order(year, definitive, why), dry_run, as_json)
 
 
 def _order(year: int, definitive: bool, why: str) -> ClosingOrder:
     why = why.strip()
-    if not why.isprintable() or len(why) > _TEXT:
-        raise UsageError(f"--why is one line of at most {_TEXT} characters")
+    if not why.isprintable() or len(why) > _MOST_CHARACTERS:
+        raise UsageError(f"--why is one line of at most {_MOST_CHARACTERS} characters")
     now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, UTC).date()
     return ClosingOrder(year, definitive, getpass.getuser()[:128], why, now, today)
@@ -106,10 +109,11 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
     if made.changed and not refused and not dry_run:
         if made.before is not None and not order.why:
             raise UsageError(
-                f"{order.year} is closed already ({made.before.told.report_id}): say why it is revised with --why"
+                f"{order.year} is closed already ({made.before.told.report_id}): give the reason of a "
+                "revision with --why"
             )
         written = _send(settings, made)
-    found = _told(made, dry_run, refused, written)
+    found = _result_facts(made, dry_run, refused, written)
     if as_json:
         print_json(found)
     else:
@@ -121,7 +125,7 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
 
 
 def _send(settings: CollectorSettings, made: Proposal) -> Any:
-    """Through the running collector, else here, under the directory's lock."""
+    """Send the closed year to the running collector; else store it here, under the directory's lock."""
     small = pack(made.file)
     whole = small.report + small.statistics
     upload = secrets.token_hex(16)
@@ -132,9 +136,7 @@ def _send(settings: CollectorSettings, made: Proposal) -> Any:
             ask(settings.data_dir, "close_part", timeout_seconds=SECONDS, **part)
         return ask(settings.data_dir, "close_put", timeout_seconds=SECONDS, **last)
     except CollectorNotRunning:
-        from veilleuse.collector.app.data_directory import (
-            open_collector,  # only now: it brings the whole store along
-        )
+        from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
 
         with open_collector(settings) as collector:
             for part in parts:
@@ -142,7 +144,7 @@ def _send(settings: CollectorSettings, made: Proposal) -> Any:
             return json.loads(json.dumps(collector.operations.perform("close_put", last)))
 
 
-def _told(made: Proposal, dry_run: bool, refused: bool, written: Mapping[str, Any]) -> dict[str, Any]:
+def _result_facts(made: Proposal, dry_run: bool, refused: bool, written: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_row(made.closed_year),
         "changed": made.changed,
@@ -194,15 +196,15 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
         print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")
         if made.closed_year.state is YearState.CLOSED_DEFINITIVE and made.report["basis"] == "machines":
             print(
-                f"note: months of PCs of {made.closed_year.year} go with the next daily clean-up: what needs them, 'veilleuse report reen' and "
-                "'report indicators' of that year, is to be written before",
+                f"note: the next daily clean-up removes the months of PCs of {made.closed_year.year}: write "
+                "'veilleuse report reen' and 'report indicators' of that year before",
                 file=sys.stderr,
             )
     elif not found["refused"]:
         print(f"would be {found['report_id']} {found['state']}; nothing was written")
 
 
-def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
+def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
     with open_reader(settings.data_dir) as store:
         revisions = store.closings.revisions(year)
         kept = [
@@ -233,16 +235,18 @@ def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_jso
         )
     for one in kept:
         print(
-            f"note: {one.year} is open; its statistics were kept on {one.kept_on}, so that it can be closed when machines' months are gone",
+            f"note: {one.year} is open; its statistics were kept on {one.kept_on}: it can still be closed "
+            "when machines' months are gone",
             file=sys.stderr,
         )
 
 
 def _show_key(settings: CollectorSettings, as_json: bool) -> None:
-    found = perform(settings, "close_key")
+    found = run_operation(settings, "close_key")
     if as_json:
         print_json(found)
     else:
         print(
-            f"{found['public_key']}\ncertified by the root {found['root_sha256']}, until {found['certified_until']}"
+            f"{found['public_key']}\ncertified by the root {found['root_sha256']}, until "
+            f"{found['certified_until']}"
         )

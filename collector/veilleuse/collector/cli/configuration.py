@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse configuration show|set|rollout|accept|withdraw`: what machines are told to do more coarsely, or more rarely."""
+"""Implements `veilleuse configuration …`: longer intervals for machines, set remotely."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     WhyOption,
+    load_settings,
     moment,
-    perform,
     print_json,
-    settings_of,
-    signed,
+    run_operation,
+    who_and_why,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.remote_config import UNITS, duration
@@ -30,21 +30,24 @@ app = typer.Typer(**APP)
 
 _DURATION: Final = re.compile(rf"([0-9]{{1,9}})({'|'.join(UNITS)})")
 _VALUES: Final = {"tick": TICK_MILLISECONDS, "period": PERIOD_MILLISECONDS, "contact": CONTACT_MILLISECONDS}
-"""With the lowest and the highest that an agent accepts."""
+"""Name of a value → lowest and highest milliseconds that an agent accepts."""
 
-PopulationOption = Annotated[Population, typer.Option(help="whose machines")]
-ForceOption = Annotated[bool, typer.Option("--force", help="whatever the machines say")]
+PopulationOption = Annotated[Population, typer.Option(help="population of the machines")]
+ForceOption = Annotated[bool, typer.Option("--force", help="do it without confirmation by the machines")]
 
 
 @app.callback()
 def configuration() -> None:
-    """Remote configuration: tried out on 1 %, 10 %, then 100 % of a population, and taken back where it fails."""
+    """Change the intervals of machines remotely.
+
+    A change is tried on 1 %, 10 %, then 100 % of a population, and taken back where it fails.
+    """
 
 
 @app.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show what is set, and where the machines stand."""
-    found = perform(settings_of(config), "configuration_show")
+    """Show the configurations, and how many machines have each."""
+    found = run_operation(load_settings(config), "configuration_show")
     if as_json:
         print_json(found)
         return
@@ -64,15 +67,18 @@ def set_candidate(
         str | None, typer.Option(help="time between two contacts, e.g. 30min; up to 1d")
     ] = None,
     own_file: Annotated[
-        bool, typer.Option("--own-file", help="set nothing: each machine's own file alone")
+        bool, typer.Option("--own-file", help="set nothing: only each machine's own file counts")
     ] = False,
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Try out a configuration on the first machines. 1 %, at least one. What is left out, the machine's own file says."""
+    """Try a configuration on 1 % of the machines, at least one.
+
+    For an option that is left out, the machine's own file counts.
+    """
     given = {"tick": tick, "period": period, "contact": contact}
     values = {
-        f"{name}_milliseconds": _acceptable(name, text) for name, text in given.items() if text is not None
+        f"{name}_milliseconds": _parse_value(name, text) for name, text in given.items() if text is not None
     }
     if bool(values) is own_file:
         raise UsageError("give --tick, --period or --contact, or --own-file alone")
@@ -88,7 +94,7 @@ def rollout(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Give the candidate to more machines. Those that have it must have confirmed it."""
+    """Give the candidate to more machines. The machines that have it must have confirmed it."""
     _change(config, "configuration_rollout", as_json, population, why, percent=percent, force=force)
 
 
@@ -100,7 +106,10 @@ def accept(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Keep the candidate. It must be confirmed at 100 %; a later one goes back to it."""
+    """Make the candidate the active configuration. It must be at 100 % and confirmed.
+
+    A later candidate that fails falls back to this one.
+    """
     _change(config, "configuration_accept", as_json, population, why, force=force)
 
 
@@ -111,21 +120,21 @@ def withdraw(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Take the candidate back. At their next contact its machines get the active one again."""
+    """Withdraw the candidate. Its machines get the active configuration again at their next contact."""
     _change(config, "configuration_withdraw", as_json, population, why)
 
 
-def milliseconds(name: str, text: str) -> int:
-    """Of a duration such as 20s, 10min, 1h or 1d. Raises UsageError."""
+def parse_duration(name: str, text: str) -> int:
+    """Return the milliseconds of a duration such as 20s, 10min, 1h or 1d. Raises UsageError."""
     found = _DURATION.fullmatch(text.strip())
     if found is None:
-        raise UsageError(f"--{name} {text!r} is no duration: write 20s, 10min, 1h or 1d")
+        raise UsageError(f"--{name} {text!r} is not a duration: write 20s, 10min, 1h or 1d")
     return int(found[1]) * UNITS[found[2]]
 
 
-def _acceptable(name: str, text: str) -> int:
-    """The same, if an agent accepts it. Raises UsageError."""
-    value, (lowest, highest) = milliseconds(name, text), _VALUES[name]
+def _parse_value(name: str, text: str) -> int:
+    """Return the milliseconds of a duration that an agent accepts. Raises UsageError."""
+    value, (lowest, highest) = parse_duration(name, text), _VALUES[name]
     if not lowest <= value <= highest:
         raise UsageError(f"--{name} {text}: use {duration(lowest)} to {duration(highest)}")
     if name == "period" and MILLISECONDS_PER_HOUR % value:
@@ -136,11 +145,11 @@ def _acceptable(name: str, text: str) -> int:
 def _change(
     config: Any, operation: str, as_json: bool, population: Population, why: str, **arguments: Any
 ) -> None:
-    facts = perform(
-        settings_of(config),
+    facts = run_operation(
+        load_settings(config),
         operation,
         population=population.value,
-        **signed(why, operation.replace("_", " ")),
+        **who_and_why(why, operation.replace("_", " ")),
         **arguments,
     )
     if as_json:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse convert`: a quantity of energy into emissions. Needs no data directory; imported factors count where there is one."""
+"""Implements `veilleuse convert`: converts energy into emissions.
+
+It needs no data directory; with one, its imported factors count.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import typer
 from veilleuse.collector.account.emissions import Answer, conversion, energy_kwh
 from veilleuse.collector.account.rounding import round_interval
 from veilleuse.collector.cli.factor_contracts import OnOption, book
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, print_json
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.years import CONVERTED
 from veilleuse.collector.ports import ChosenFactor
@@ -20,14 +23,14 @@ from veilleuse.collector.ports import ChosenFactor
 app = typer.Typer(**APP)
 
 NOT_SOURCED: Final = (
-    "not sourced: the element's number at ADEME and the day it was read are not known; "
-    "'veilleuse factors import FILE' brings them"
+    "not sourced: the element's number at ADEME and the day of reading are not known; "
+    "'veilleuse factors import FILE' adds them"
 )
 
 
 @app.command()
 def convert(
-    quantity: Annotated[str, typer.Argument(help="how much energy, e.g. 12500 or 12,5")],
+    quantity: Annotated[str, typer.Argument(help="quantity of energy, e.g. 12500 or 12,5")],
     unit: Annotated[str, typer.Option(help="mJ, J, kJ, MJ, Wh, kWh or MWh")] = "kWh",
     zone: Annotated[
         str | None, typer.Option(help="grid zone, e.g. FR, DE, BEL (default: reporting.zone)")
@@ -36,7 +39,7 @@ def convert(
         int | None,
         typer.Option(min=CONVERTED.first, max=CONVERTED.last, help="year of the energy (default: this year)"),
     ] = None,
-    factor: Annotated[str | None, typer.Option(help="a factor by name, instead of --zone and --year")] = None,
+    factor: Annotated[str | None, typer.Option(help="name of a factor, instead of --zone and --year")] = None,
     on: OnOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -45,7 +48,7 @@ def convert(
     kwh = energy_kwh(quantity, unit)
     known = book(config, on)
     if factor is None:
-        zone = zone or settings_of(config).reporting.zone
+        zone = zone or load_settings(config).reporting.zone
         chosen = known.choose(zone, year or datetime.now(UTC).year)
         zone = known.normalise(zone)
     else:
@@ -62,7 +65,7 @@ def convert(
 
 
 def _text(answer: Answer) -> str:
-    """For people: rounded to the digits the interval supports."""
+    """Format an answer for people, rounded to the digits that the interval supports."""
     total, low, high = round_interval(
         (float(answer["kgco2e_total"]), float(answer["kgco2e_lo95"]), float(answer["kgco2e_hi95"]))
     )
@@ -72,7 +75,9 @@ def _text(answer: Answer) -> str:
         f"factor {answer['factor_id']} ({answer['zone']}, {answer['year']}): {answer['factor_source']}",
     ]
     if answer["provisional"]:
-        lines.append("provisional: the year's own factor is not published, the last published one stands in")
+        lines.append(
+            "provisional: the factor of this year is not published yet, the last published one is used"
+        )
     if not answer["factor_sourced"]:
         lines.append(NOT_SOURCED)
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse derive [--all]`: derive what waits, or everything again with the present models."""
+"""Implements `veilleuse derive [--all]`: derives waiting periods, or all again with the present models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, plural, print_json, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, plural, print_json
 from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
 from veilleuse.collector.ports import DataReader
 from veilleuse.collector.settings import CollectorSettings
@@ -19,77 +19,81 @@ from veilleuse.collector.store import open_reader
 
 app = typer.Typer(**APP)
 
-_LOOK_SECONDS: Final = 0.5
-_MONTH_LOOKS: Final = 20
-"""Without one month more."""
+_CHECK_SECONDS: Final = 0.5
+_MONTH_CHECKS: Final = 20
+"""Checks without one more month kept, after which the wait ends."""
 _ROUNDS: Final = 2
-"""Records mark periods, and deriving these may mark others; those mark none."""
+"""Records mark periods dirty; deriving these may mark others, and those mark none."""
 
 
 @app.command()
 def derive(
     everything: Annotated[
-        bool, typer.Option("--all", help="derive every stored record again, not only what waits")
+        bool, typer.Option("--all", help="derive every stored record again, not only waiting ones")
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Derive wall energy, keep the months that have ended, and wait until it is done.
+    """Derive wall energy and keep the months that have ended. The command waits until this is done.
 
-    The exposed counters stay as first derived; reports follow.
+    Exposed counters keep their first values; reports use the new ones.
     """
-    settings = settings_of(config)
+    settings = load_settings(config)
     try:
-        periods = _in_the_collector(settings, everything)
+        periods = _derive_in_collector(settings, everything)
     except CollectorNotRunning:
-        periods = _here(settings, everything)
+        periods = _derive_here(settings, everything)
     if as_json:
         print_json({"periods": periods})
     else:
         print(f"{periods} {plural(periods, 'period')} derived")
 
 
-def _in_the_collector(settings: CollectorSettings, everything: bool) -> int:
-    """Ask the running collector, then watch today's marks go, and those that their derivation made: a meter's hour marks the
-    machines on it. What comes in later is not waited for. How many there were at first."""
+def _derive_in_collector(settings: CollectorSettings, everything: bool) -> int:
+    """Ask the running collector, and wait for the periods that wait now. Returns the number of these periods.
+
+    Their derivation marks others, which are waited for too: an hour of a meter marks the machines on it.
+    Later records are not waited for.
+    """
     answer = ask(settings.data_dir, "derive_all" if everything else "ping")
     with open_reader(settings.data_dir) as store:
         periods = int(answer["periods"]) if everything else store.data.dirty_count()
         for _ in range(_ROUNDS):
-            _watch(settings, store.data)
-        _progress(0)
-        _watch_months(settings, store.data)
+            _wait_for_periods(settings, store.data)
+        _print_progress(0)
+        _wait_for_months(settings, store.data)
         return periods
 
 
-def _watch(settings: CollectorSettings, reader: DataReader) -> None:
-    """Until the marks that are there now have gone."""
+def _wait_for_periods(settings: CollectorSettings, reader: DataReader) -> None:
+    """Wait until the present marks are gone."""
     newest = (reader.dirty_span() or (0, 0))[1]
     before = 0
     # Marks are taken oldest first, and numbers begin again when none is left.
     while (span := reader.dirty_span()) and before <= span[0] <= newest:
         before = span[0]
-        _progress(reader.dirty_count())
-        time.sleep(_LOOK_SECONDS)
-        ask(settings.data_dir, "ping")  # raises when the collector has gone: nobody derives any more
+        _print_progress(reader.dirty_count())
+        time.sleep(_CHECK_SECONDS)
+        ask(settings.data_dir, "ping")  # raises when the collector has stopped: then nothing derives
 
 
-def _watch_months(settings: CollectorSettings, reader: DataReader) -> None:
-    """Until the months that may be kept are, or none more will be: one that derive holds up waits for the next time."""
+def _wait_for_months(settings: CollectorSettings, reader: DataReader) -> None:
+    """Wait until all ended months are kept, or no more are.
+
+    A month with periods to derive is kept by a later run.
+    """
     before = date.fromisoformat(ask(settings.data_dir, "roll")["before"])
     left, looks = reader.months_due(before), 0
-    while left and looks < _MONTH_LOOKS:
-        time.sleep(_LOOK_SECONDS)
+    while left and looks < _MONTH_CHECKS:
+        time.sleep(_CHECK_SECONDS)
         ask(settings.data_dir, "roll")
         now = reader.months_due(before)
         left, looks = now, looks + 1 if now >= left else 0
 
 
-def _here(settings: CollectorSettings, everything: bool) -> int:
-    """No collector runs: under the directory's lock, in this process."""
-    from veilleuse.collector.app.data_directory import (
-        open_collector,  # only now: it brings the whole store along
-    )
+def _derive_here(settings: CollectorSettings, everything: bool) -> int:
+    """Derive in this process, under the directory's lock, because no collector runs."""
+    from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
 
     with open_collector(settings) as collector:
         if everything:
@@ -99,8 +103,8 @@ def _here(settings: CollectorSettings, everything: bool) -> int:
         return periods
 
 
-def _progress(waiting: int) -> None:
-    """On a terminal only."""
+def _print_progress(waiting: int) -> None:
+    """Print the number of waiting periods, on a terminal only."""
     if sys.stderr.isatty():
         print(
             f"\r{waiting} {plural(waiting, 'period', 'wait')} to be derived ",

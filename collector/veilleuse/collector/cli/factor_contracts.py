@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse factors contract add|list|withdraw`: electricity contracts, for the market-based line."""
+"""Implements `veilleuse factors contract …`: electricity contracts, for the market-based line."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
-    date_of,
-    perform,
+    load_settings,
+    parse_date,
     print_json,
     print_table,
-    settings_of,
+    run_operation,
 )
 from veilleuse.collector.errors import CollectorError, ConfigurationError, UsageError
 from veilleuse.collector.factors.base_carbone_rows import french_decimal
@@ -35,21 +35,24 @@ from veilleuse.collector.store.directory import DATA_FILE
 
 OnOption = Annotated[
     str | None,
-    typer.Option("--on", metavar="DATE", help="as known at the end of this day, UTC (default: now)"),
+    typer.Option("--on", metavar="DATE", help="factors as known at the end of this UTC day (default: now)"),
 ]
 
 
 @contextmanager
 def factor_reader(settings: CollectorSettings) -> Iterator[FactorReader]:
-    """What is kept in the data directory. Raises DataDirectoryError when there is none."""
+    """Open the factors of the data directory. Raises DataDirectoryError when there is none."""
     with open_reader(settings.data_dir) as store:
         yield store.factors
 
 
 def versions_of(config: Path | None) -> tuple[FactorVersion, ...]:
-    """What was imported; nothing where there is no data directory, with a note where there is one that cannot be read."""
+    """Return the imported factors; none without a data directory.
+
+    Prints a note when the directory cannot be read.
+    """
     try:
-        settings = settings_of(config)
+        settings = load_settings(config)
         if not (settings.data_dir / DATA_FILE).exists():
             return ()
         with factor_reader(settings) as reader:
@@ -62,8 +65,8 @@ def versions_of(config: Path | None) -> tuple[FactorVersion, ...]:
 
 
 def book(config: Path | None, on: str | None = None) -> FactorBook:
-    """The factors in force; `on`: as known then. Raises UsageError, ConfigurationError."""
-    return book_of(versions_of(config), None if on is None else date_of("--on", on))
+    """Return the factors in force; `on`: as known then. Raises UsageError, ConfigurationError."""
+    return book_of(versions_of(config), None if on is None else parse_date("--on", on))
 
 
 app = typer.Typer(**APP)
@@ -71,21 +74,24 @@ app = typer.Typer(**APP)
 
 @app.callback()
 def contract() -> None:
-    """Electricity contracts, for the market-based line; the official figure stays location-based."""
+    """Enter electricity contracts, for the market-based line. The official figure stays location-based."""
 
 
 @app.command("add")
 def add(
-    supplier: Annotated[str, typer.Option(help="who sells the electricity")],
+    supplier: Annotated[str, typer.Option(help="seller of the electricity")],
     kwh: Annotated[str, typer.Option(help="kWh covered over the whole period")],
     factor: Annotated[str, typer.Option(help="kgCO2e/kWh of the supplier for this contract")],
     first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day")],
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="day after the last")],
     source: Annotated[str, typer.Option(help="document that states the factor")],
-    label: Annotated[str, typer.Option(help="your name for it")] = "",
-    guarantees: Annotated[str, typer.Option(help="guarantees of origin that back it")] = "",
+    label: Annotated[str, typer.Option(help="your name for the contract")] = "",
+    guarantees: Annotated[str, typer.Option(help="guarantees of origin of the contract")] = "",
     uncertainty: Annotated[
-        str | None, typer.Option(help="percent, 95 % half-width (default: 10, flagged as inherited)")
+        str | None,
+        typer.Option(
+            help="uncertainty of the factor: 95 % half-width in percent (default: 10, flagged as inherited)"
+        ),
     ] = None,
     entity: Annotated[str, typer.Option(help="only this entity and those below it")] = "",
     site: Annotated[str, typer.Option(help="only this site")] = "",
@@ -93,22 +99,22 @@ def add(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Enter a contract. It is never changed: withdraw it and enter it anew."""
+    """Enter a contract. A contract never changes: to correct it, withdraw it and enter a new one."""
     made: dict[str, Any] = {
         "label": label or supplier,
         "supplier": supplier,
         "kwh": _kwh(kwh),
         "factor_kgco2e_per_kwh": _amount("--factor", factor),
-        "valid_from": date_of("--from", first).isoformat(),
-        "valid_to": date_of("--to", end).isoformat(),
+        "valid_from": parse_date("--from", first).isoformat(),
+        "valid_to": parse_date("--to", end).isoformat(),
         "source": source,
         "guarantees_of_origin": guarantees,
         "uncertainty_percent": None if uncertainty is None else _amount("--uncertainty", uncertainty),
         "entity": entity,
         "site": site,
     }
-    found = perform(
-        settings_of(config), "factors_contract_add", contract=made, who=getpass.getuser(), why=why
+    found = run_operation(
+        load_settings(config), "factors_contract_add", contract=made, who=getpass.getuser(), why=why
     )
     if as_json:
         print_json(found)
@@ -119,7 +125,7 @@ def add(
 @app.command("list")
 def list_contracts(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List contracts, withdrawn ones too."""
-    with factor_reader(settings_of(config)) as reader:
+    with factor_reader(load_settings(config)) as reader:
         found = [_facts(kept) for kept in reader.contracts()]
     if as_json:
         print_json(found)
@@ -143,14 +149,14 @@ def list_contracts(config: ConfigOption = None, as_json: JsonOption = False) -> 
 
 @app.command("withdraw")
 def withdraw(
-    contract_id: Annotated[int, typer.Argument(help="its number in the list", min=1)],
+    contract_id: Annotated[int, typer.Argument(help="number of the contract in the list", min=1)],
     why: Annotated[str, typer.Option(help="reason, for the record")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a contract count no more. It stays in the list."""
-    found = perform(
-        settings_of(config),
+    """Withdraw a contract: it no longer counts. It stays in the list."""
+    found = run_operation(
+        load_settings(config),
         "factors_contract_withdraw",
         contract_id=contract_id,
         who=getpass.getuser(),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse factors mapping show|confirm`: what energy is for the bilan carbone, by power context."""
+"""Implements `veilleuse factors mapping …`: items of the bilan carbone for energy, by power context."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
+    load_settings,
     moment,
-    perform,
     print_json,
     print_table,
-    settings_of,
+    run_operation,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping
@@ -31,13 +31,13 @@ app = typer.Typer(**APP)
 
 @app.callback()
 def mapping() -> None:
-    """What energy is for the bilan carbone, by power context; to be confirmed once."""
+    """Show or confirm the items of the bilan carbone for energy, by power context. Confirm them once."""
 
 
 @app.command("show")
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the mapping in force, and who confirmed it."""
-    current = _current(config)
+    current = _current_mapping(config)
     missing = contexts_without_item(current)
     if as_json:
         print_json(
@@ -63,24 +63,25 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @app.command("confirm")
 def confirm(
     eple: Annotated[
-        str, typer.Option(help="whose the electricity contracts of colleges are: authority or college")
+        str, typer.Option(help="holder of the electricity contracts of colleges: authority or college")
     ] = "",
     item: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="CONTEXT=ITEM/CATEGORY", help="e.g. hosted=4.5/3.1, or eple=4.1/3.3; repeatable"
+            metavar="CONTEXT=ITEM/CATEGORY",
+            help="item of a context, e.g. hosted=4.5/3.1 or eple=4.1/3.3; repeatable",
         ),
     ] = None,
     why: Annotated[str, typer.Option(help="reason, for the record")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Confirm the mapping, as shown or with items of your own. What was confirmed before stays on record."""
-    found = perform(
-        settings_of(config),
+    """Confirm the mapping, as shown or with items of your own. Earlier confirmations stay on record."""
+    found = run_operation(
+        load_settings(config),
         "factors_mapping_confirm",
         eple=eple,
-        items=dict(_entered(text) for text in item or ()),
+        items=dict(_parse_item(text) for text in item or ()),
         who=getpass.getuser(),
         why=why,
     )
@@ -90,8 +91,8 @@ def confirm(
         print(f"{found['contexts']} power contexts confirmed by {found['confirmed_by']}")
 
 
-def _current(config: Any) -> BilanMapping:
-    settings = settings_of(config)
+def _current_mapping(config: Any) -> BilanMapping:
+    settings = load_settings(config)
     if not (settings.data_dir / DATA_FILE).exists():
         return DEFAULT_MAPPING
     with factor_reader(settings) as reader:
@@ -99,7 +100,7 @@ def _current(config: Any) -> BilanMapping:
     return kept[-1] if kept else DEFAULT_MAPPING
 
 
-def _entered(text: str) -> tuple[str, tuple[str, str]]:
+def _parse_item(text: str) -> tuple[str, tuple[str, str]]:
     context, _, pair = text.partition("=")
     item, _, category = pair.partition("/")
     if context not in {one.value for one in PowerContext} or not item or not category:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse factors …`: emission factors, where they come from, and what ruled when. Reading needs no data directory."""
+"""Implements `veilleuse factors …`: emission factors, their sources and their history.
+
+Commands that only read need no data directory.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
-    content_of,
+    load_settings,
     moment,
-    perform,
     print_json,
     print_table,
-    settings_of,
+    read_content,
+    run_operation,
 )
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, FactorFile, read_base_carbone
@@ -34,10 +37,10 @@ from veilleuse.collector.ports import Factor
 app = typer.Typer(**APP)
 app.add_typer(factor_contracts.app, name="contract", help="Electricity contracts, for the market-based line.")
 app.add_typer(
-    factor_mapping.app, name="mapping", help="What energy is for the bilan carbone, by power context."
+    factor_mapping.app, name="mapping", help="Items of the bilan carbone for energy, by power context."
 )
 
-Described = dict[str, Any]
+FactorFacts = dict[str, Any]
 
 ADEME_LICENCE: Final = "Licence Ouverte (ADEME open data)"
 IMPORT_SECONDS: Final = 60.0
@@ -45,7 +48,7 @@ IMPORT_SECONDS: Final = 60.0
 
 @app.callback()
 def factors() -> None:
-    """Emission factors of electricity, and where they come from."""
+    """List, show and import emission factors of electricity."""
 
 
 @app.command("list")
@@ -55,7 +58,7 @@ def list_factors(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """All factors, by zone and year; official = what reports apply."""
+    """List all factors, by zone and year. Reports apply the official ones."""
     known = book(config, on)
     wanted = None if zone is None else known.zone_of(zone)
     found = [describe(known, factor) for factor in known.factors() if wanted in (None, factor.zone)]
@@ -74,12 +77,12 @@ def list_factors(
 
 @app.command("show")
 def show_factor(
-    factor_id: Annotated[str, typer.Argument(help="name, e.g. ADEME-FR-2022-MOY")],
+    factor_id: Annotated[str, typer.Argument(help="name of the factor, e.g. ADEME-FR-2022-MOY")],
     on: OnOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One factor, with its components, source and licence."""
+    """Show one factor, with its components, source and licence."""
     known = book(config, on)
     one = describe(known, known.named(factor_id))
     if as_json:
@@ -92,21 +95,24 @@ def show_factor(
 
 @app.command("history")
 def show_history(
-    factor_id: Annotated[str | None, typer.Argument(help="only this one")] = None,
+    factor_id: Annotated[str | None, typer.Argument(help="only this factor")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Restatement log. Every value a factor ever had here: from when until when, who imported it from what, and why."""
+    """Show the restatement log.
+
+    It has every value of a factor: when it was in force, who imported it, from which file, and why.
+    """
     logged = history(factor_book().factors(), versions_of(config))
     if factor_id is not None and factor_id not in logged:
-        book(config).named(factor_id)  # says what is near
-    # Without a name: what was ever imported. All that is shipped, in `list`.
+        book(config).named(factor_id)  # its error names similar factors
+    # Without a name: only factors that were imported. `list` has the shipped ones.
     names = [
         name
         for name, rows in logged.items()
         if factor_id in (None, name) and (factor_id or any(row.version for row in rows))
     ]
-    found = [_logged(row) for name in names for row in logged[name]]
+    found = [_history_facts(row) for name in names for row in logged[name]]
     if as_json:
         print_json(found)
         return
@@ -137,14 +143,16 @@ def import_file(
     ] = False,
     leave_out: Annotated[
         list[str] | None,
-        typer.Option("--leave-out", metavar="NUMBER", help="an element not to take; repeatable"),
+        typer.Option("--leave-out", metavar="NUMBER", help="number of an element to leave out; repeatable"),
     ] = None,
-    licence: Annotated[str, typer.Option(help="of the file, as its publisher states it")] = ADEME_LICENCE,
+    licence: Annotated[
+        str, typer.Option(help="licence of the file, as its publisher states it")
+    ] = ADEME_LICENCE,
     why: Annotated[str, typer.Option(help="reason, for the restatement log")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Import electricity factors of France. All of the file, or nothing of it where a row is refused."""
-    raw = content_of(file, MAXIMUM_BYTES, "leave out what is not electricity")
+    """Import electricity factors of France. A refused row refuses the whole file."""
+    raw = read_content(file, MAXIMUM_BYTES, "leave out what is not electricity")
     parsed = read_base_carbone(raw, licence, leave_out or ())
     found: dict[str, Any] = {
         "factors": len(parsed.factors),
@@ -153,8 +161,8 @@ def import_file(
         "dry_run": dry_run,
     }
     if not parsed.refused:
-        found = perform(
-            settings_of(config),
+        found = run_operation(
+            load_settings(config),
             "factors_import",
             timeout_seconds=IMPORT_SECONDS,
             factors=[factor_document(factor) for factor in parsed.factors],
@@ -178,26 +186,28 @@ def import_file(
 
 @app.command("withdraw")
 def withdraw(
-    factor_id: Annotated[str, typer.Argument(help="an imported factor")],
+    factor_id: Annotated[str, typer.Argument(help="name of an imported factor")],
     why: Annotated[str, typer.Option(help="reason, for the restatement log")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take an imported factor out of force. The one before rules again; both stay in the log."""
-    found = perform(
-        settings_of(config), "factors_withdraw", factor_id=factor_id, who=getpass.getuser(), why=why
+    """End an imported factor. The value before is in force again; both stay in the log."""
+    found = run_operation(
+        load_settings(config), "factors_withdraw", factor_id=factor_id, who=getpass.getuser(), why=why
     )
     if as_json:
         print_json(found)
     elif found["in_force"] is None:
         print(f"{factor_id} withdrawn: no value is in force for its year")
     else:
-        print(f"{factor_id} withdrawn: {found['in_force']['total_kgco2e_per_kwh']} kgCO2e/kWh rules again")
+        print(
+            f"{factor_id} withdrawn: {found['in_force']['total_kgco2e_per_kwh']} kgCO2e/kWh is in force again"
+        )
 
 
-def describe(known: FactorBook, factor: Factor) -> Described:
-    """A factor as plain values; components and publication only where they exist."""
-    one: Described = {
+def describe(known: FactorBook, factor: Factor) -> FactorFacts:
+    """Return a factor as plain values; components and publication only when they exist."""
+    one: FactorFacts = {
         "factor_id": factor.factor_id,
         "zone": factor.zone,
         "valid_from": factor.valid_from.isoformat(),
@@ -225,8 +235,8 @@ def describe(known: FactorBook, factor: Factor) -> Described:
     return one
 
 
-def _logged(row: InForce) -> Described:
-    one: Described = {
+def _history_facts(row: InForce) -> FactorFacts:
+    one: FactorFacts = {
         "factor_id": row.factor.factor_id,
         "zone": row.factor.zone,
         "factor_kgco2e_per_kwh": float(row.factor.total_kgco2e_per_kwh),
@@ -249,25 +259,28 @@ def _logged(row: InForce) -> Described:
     return one
 
 
-def _print_import(file: Path, parsed: FactorFile, found: Described) -> None:
+def _print_import(file: Path, parsed: FactorFile, found: FactorFacts) -> None:
     for refused in parsed.refused:
         print(f"{file.name}, {refused.where}: {refused.why}")
     for note in parsed.notes:
         print(f"note: {note}")
     for one in found["changed"]:
-        print(f"{one['kind']:<10} {one['factor_id']:<24} {one['total_kgco2e_per_kwh']} kgCO2e/kWh{_was(one)}")
+        print(
+            f"{one['kind']:<10} {one['factor_id']:<24} {one['total_kgco2e_per_kwh']} "
+            f"kgCO2e/kWh{_previous_text(one)}"
+        )
     left = ", ".join(f"{number} {reason}" for reason, number in found["left"].items())
     if left:
-        print(f"left: {left}")
+        print(f"left out: {left}")
     if not parsed.refused:
         would = "would change" if found["dry_run"] else "changed"
         print(f"{found['factors']} factors in the file; {would}: {len(found['changed'])}")
 
 
-def _was(change: Described) -> str:
-    """What it takes the place of, in words."""
+def _previous_text(change: FactorFacts) -> str:
+    """Return the value that a change replaces, in words; empty for a new factor."""
     before = change["before_total_kgco2e_per_kwh"]
     if before is None or change["kind"] != "restated":
         return ""
     same = Decimal(before) == Decimal(change["total_kgco2e_per_kwh"])
-    return ", as before: its split, uncertainty or origin is another" if same else f", was {before}"
+    return ", as before: its split, uncertainty or origin differs" if same else f", was {before}"

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse hosts list|show|activate|suspend|revoke|forget|export`.
+"""Implements `veilleuse hosts list|show|activate|suspend|revoke|forget|export`.
 
-Of a workstation or a classroom PC only its health is shown, and the date of its last contact: never what it did.
+Of a workstation or a classroom PC, only its health and the date of its last contact are shown, never its
+activity.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     WhyOption,
     day,
+    load_settings,
     moment,
     new_private,
-    perform,
     plural,
     print_json,
     print_table,
-    settings_of,
-    signed,
+    run_operation,
+    who_and_why,
 )
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc.unix_socket import one_host
@@ -44,35 +45,37 @@ FORGET_SECONDS: Final = 600.0
 _HOST_HELP: Final = f"agent id, or its first {AGENT_ID_DIGITS_MINIMUM} digits or more"
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help=_HOST_HELP)]
 OneOrNone = Annotated[str | None, typer.Argument(metavar="HOST", help=_HOST_HELP)]
-YesOption = Annotated[bool, typer.Option("--yes", help="do not ask")]
+YesOption = Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")]
 CopiesOption = Annotated[
     str | None,
     typer.Option(
-        "--copies-of", metavar="HOST", help="instead: every machine that waits as a copy of this one"
+        "--copies-of",
+        metavar="HOST",
+        help="all machines that wait as copies of this one, instead of one machine",
     ),
 ]
 
 
 @app.callback()
 def hosts() -> None:
-    """Enrolled machines."""
+    """List and show enrolled machines; change their status; forget or export one."""
 
 
 @app.command(name="list")
 def list_hosts(
     config: ConfigOption = None,
-    status: Annotated[HostStatus | None, typer.Option(help="only those with this status")] = None,
-    population: Annotated[Population | None, typer.Option(help="only those of this population")] = None,
+    status: Annotated[HostStatus | None, typer.Option(help="only machines with this status")] = None,
+    population: Annotated[Population | None, typer.Option(help="only machines of this population")] = None,
     copies: Annotated[
-        bool, typer.Option("--copies", help="only those that said to be copies of another")
+        bool, typer.Option("--copies", help="only machines that declared to be copies of another")
     ] = False,
     conflicts: Annotated[
-        bool, typer.Option("--conflicts", help="only those under whose identity two machines were seen")
+        bool, typer.Option("--conflicts", help="only identities that two machines used")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List machines."""
-    hosts = _read(settings_of(config))
+    hosts = _read(load_settings(config))
     found = [
         _facts(host, hosts)
         for host in hosts
@@ -98,7 +101,7 @@ def list_hosts(
         }
         for facts in found
     ]
-    some = f"none of {len(hosts)} host(s) is like that"
+    some = f"none of {len(hosts)} host(s) matches"
     print_table(
         rows,
         empty=some
@@ -112,18 +115,20 @@ def show(
     host: HostArgument,
     config: ConfigOption = None,
     name: Annotated[
-        bool, typer.Option("--name", help="show the name a server gave; noted in the access journal")
+        bool, typer.Option("--name", help="show the name that a server sent; the access journal notes it")
     ] = False,
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show one machine: where it belongs, and how its agent is doing."""
-    settings = settings_of(config)
+    """Show one machine: its place, and the health of its agent."""
+    settings = load_settings(config)
     hosts = _read(settings)
     facts = _facts(one_host(hosts, host), hosts)
     if name:
-        asked = signed(why, "hosts show --name")
-        facts["host_name"] = perform(settings, "host_name", host=facts["agent_id"], **asked)["host_name"]
+        asked = who_and_why(why, "hosts show --name")
+        facts["host_name"] = run_operation(settings, "host_name", host=facts["agent_id"], **asked)[
+            "host_name"
+        ]
     if as_json:
         print_json(facts)
         return
@@ -140,14 +145,14 @@ def activate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve a pending machine, or end a suspension. Or approve all that wait as copies of another."""
+    """Approve a pending machine, or end a suspension. With --copies-of, approve all waiting copies."""
     _require_one(host, copies_of)
     _set_or_decide(config, host, copies_of, HostStatus.ACTIVE, as_json)
 
 
 @app.command()
 def suspend(host: HostArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Refuse a machine until it is activated again. Holds from its next call."""
+    """Refuse a machine until it is activated again. Holds from its next call on."""
     _set_or_decide(config, host, None, HostStatus.SUSPENDED, as_json)
 
 
@@ -159,19 +164,23 @@ def revoke(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Refuse a machine for ever: it has to enrol again. Or all that wait as copies of another. Holds from its next call."""
+    """Refuse a machine for ever, from its next call on. It has to enrol again.
+
+    With --copies-of, refuse all waiting copies of a machine.
+    """
     _require_one(host, copies_of)
-    known = _read(settings_of(config))
+    known = _read(load_settings(config))
     found = one_host(known, host or copies_of or "")
     if host is not None:
-        what = f"revoke {_described(found)}: refused for ever from its next call, it has to enrol again"
+        what = f"revoke {_describe(found)}: refused for ever from its next call, it has to enrol again"
     else:
         waiting = sum(one.copy_of == found.host_id and one.status is HostStatus.PENDING for one in known)
         what = (
-            f"refuse for ever {waiting} {plural(waiting, 'machine')} pending as copies of {_described(found)}"
+            f"refuse for ever {waiting} {plural(waiting, 'machine')} pending as copies of {_describe(found)}"
         )
     _require_yes(what, yes, "nothing was revoked")
-    agent_id = found.agent_id.hex()  # whole: a machine that enrols meanwhile may begin like it
+    # All digits: a machine that enrols meanwhile may have the same first ones.
+    agent_id = found.agent_id.hex()
     _set_or_decide(config, host and agent_id, copies_of and agent_id, HostStatus.REVOKED, as_json)
 
 
@@ -183,29 +192,31 @@ def forget(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete everything known of one machine. It cannot be undone; sums of the fleet stay."""
-    settings = settings_of(config)
+    """Delete all data of one machine. It cannot be undone; sums of the fleet stay."""
+    settings = load_settings(config)
     found = one_host(_read(settings), host)
-    _require_yes(f"forget {_described(found)}, with all its records", yes, "nothing was deleted")
+    _require_yes(f"forget {_describe(found)}, with all its records", yes, "nothing was deleted")
     agent_id = found.agent_id.hex()
-    asked = signed(why, "hosts forget")
-    done = perform(settings, "host_forget", timeout_seconds=FORGET_SECONDS, host=agent_id, **asked)
+    asked = who_and_why(why, "hosts forget")
+    done = run_operation(settings, "host_forget", timeout_seconds=FORGET_SECONDS, host=agent_id, **asked)
     kept = sorted(path.name for path in settings.data_dir.glob(f"{REPLACED_PREFIX}*"))
     if as_json:
         print_json({**done, "kept_in": kept})
     else:
         print(f"host {agent_id[:AGENT_ID_DIGITS]}: forgotten")
     if not done["swept"]:
-        print("a reader was busy: the files are cleared of it at the next checkpoint", file=sys.stderr)
+        print("a reader was busy: the next checkpoint removes the machine from the files", file=sys.stderr)
     if not done["compact"]:
         print(
-            "data.db is too large to be written anew while it serves, or its disk too full: traces may lie beside its rows until their "
-            "pages are used again; to clear them, stop 'veilleuse serve' and run: sqlite3 data.db VACUUM",
+            "data.db is too large to be rewritten while the collector runs, or its disk is too full: "
+            "deleted bytes may stay in the file until their pages are used again; to remove them, stop "
+            "'veilleuse serve' and run: sqlite3 data.db VACUUM",
             file=sys.stderr,
         )
     for name in kept:
         print(
-            f"what a restore put aside may hold it still: remove {settings.data_dir / name}", file=sys.stderr
+            f"the folder that a restore put aside may still hold it: remove {settings.data_dir / name}",
+            file=sys.stderr,
         )
 
 
@@ -217,12 +228,12 @@ def export(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Write everything held of one machine to a file. For whoever has a right to it."""
-    settings = settings_of(config)
+    """Write all data of one machine to a file. For a person with a right to these data."""
+    settings = load_settings(config)
     found = one_host(_read(settings), host)
     agent_id = found.agent_id.hex()
     with new_private(output) as file:
-        identity = perform(settings, "host_identity", host=agent_id, **signed(why, "hosts export"))
+        identity = run_operation(settings, "host_identity", host=agent_id, **who_and_why(why, "hosts export"))
         rows = _write_export(file, settings.data_dir, found, identity)
     if as_json:
         print_json({"agent_id": agent_id, "output": str(output), "rows": rows})
@@ -232,7 +243,7 @@ def export(
 
 
 def _write_export(file: TextIO, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:
-    """Table → rows written. One row a line: a server's may be millions."""
+    """Write one row per line, because a server may have millions; returns table → number of rows."""
     rows: dict[str, int] = {}
     file.write(json.dumps({"identity": identity}, ensure_ascii=False)[:-1])
     for table, found in export_host(data_dir, host.host_id):
@@ -248,38 +259,41 @@ def _write_export(file: TextIO, data_dir: Path, host: Host, identity: dict[str, 
 
 
 def _require_yes(what: str, yes: bool, otherwise: str) -> None:
-    """Ask at a terminal, unless `yes`. Raises AdminError, which begins with `otherwise`, without a yes."""
+    """Ask for confirmation at a terminal, unless `yes`.
+
+    Raises AdminError, which begins with `otherwise`, without a confirmation.
+    """
     question = f"{what[:1].upper()}{what[1:]}. Go on?"
     if yes or (sys.stdin.isatty() and typer.confirm(question, default=False, err=True)):
         return
     raise AdminError(f"{otherwise}: say y at a terminal, or give --yes, to {what}")
 
 
-def _described(host: Host) -> str:
-    """What an operator knows it by, before something is done that cannot be undone."""
+def _describe(host: Host) -> str:
+    """Describe a machine for an operator, before a step that cannot be undone."""
     when = moment if host.population is Population.SERVER else day
     return (
-        f"host {host.agent_id.hex()[:AGENT_ID_DIGITS]} ({host.population} of {host.org_entity} at {host.site}, "
-        f"{host.status}, last contact {when(host.last_contact_unix_milliseconds)})"
+        f"host {host.agent_id.hex()[:AGENT_ID_DIGITS]} ({host.population} of {host.org_entity} at "
+        f"{host.site}, {host.status}, last contact {when(host.last_contact_unix_milliseconds)})"
     )
 
 
 def _require_one(host: str | None, copies_of: str | None) -> None:
     if (host is None) == (copies_of is None):
         raise UsageError(
-            "name one host, or --copies-of and whose copies: see 'veilleuse hosts list --copies'"
+            "name one host, or --copies-of with the host that was copied: see 'veilleuse hosts list --copies'"
         )
 
 
 def _set_or_decide(
     config: Any, host: str | None, copies_of: str | None, status: HostStatus, as_json: bool
 ) -> None:
-    settings = settings_of(config)
+    settings = load_settings(config)
     if host is not None:
-        done = perform(settings, "host_status", host=host, status=status.value)
+        done = run_operation(settings, "host_status", host=host, status=status.value)
         text = f"host {done['agent_id'][:AGENT_ID_DIGITS]}: {done['before']} → {done['status']}"
     else:
-        done = perform(settings, "host_copies", original=copies_of, status=status.value)
+        done = run_operation(settings, "host_copies", original=copies_of, status=status.value)
         text = (
             f"copies of {done['copy_of'][:AGENT_ID_DIGITS]}: {len(done['hosts'])} pending → {done['status']}"
         )
@@ -325,7 +339,7 @@ def _facts(host: Host, hosts: Sequence[Host]) -> dict[str, Any]:
 
 
 def _note(facts: dict[str, Any]) -> str:
-    """What an operator should look at."""
+    """Return what an operator should check."""
     notes = []
     if facts["copy_of"]:
         put_out = (

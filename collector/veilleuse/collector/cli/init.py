@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse init`."""
+"""Implements `veilleuse init`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, print_json
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
 
@@ -25,23 +25,26 @@ CaCertificateOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="an organisation's own intermediate, then those between it and the root, instead of an authority made here; PEM",
+        help=(
+            "PEM: intermediate of an organisation's own authority, then those up to its root; no authority "
+            "is made here"
+        ),
     ),
 ]
-CaKeyOption = Annotated[Path | None, typer.Option(metavar="FILE", help="its key, PEM")]
-CaRootOption = Annotated[Path | None, typer.Option(metavar="FILE", help="its root certificate, PEM")]
+CaKeyOption = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM: key of that intermediate")]
+CaRootOption = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM: its root certificate")]
 
 
 @app.command()
 def init(
     config: ConfigOption = None,
-    site: Annotated[str | None, typer.Option(help="a first site, with the default timetable")] = None,
-    zone: Annotated[str | None, typer.Option(help="its grid zone (default: reporting.zone)")] = None,
+    site: Annotated[str | None, typer.Option(help="first site to make, with the default timetable")] = None,
+    zone: Annotated[str | None, typer.Option(help="grid zone of that site (default: reporting.zone)")] = None,
     time_zone: Annotated[
-        str | None, typer.Option(help="its IANA time zone (default: reporting.time_zone)")
+        str | None, typer.Option(help="IANA time zone of that site (default: reporting.time_zone)")
     ] = None,
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="do nothing when there is one already")
+        bool, typer.Option("--if-missing", help="do nothing when the directory is initialised already")
     ] = False,
     simulated: Annotated[
         bool,
@@ -53,7 +56,7 @@ def init(
     new_data: Annotated[
         bool,
         typer.Option(
-            "--new-data", help="data.db or identity.db is lost and there is no backup: go on without it"
+            "--new-data", help="replace a lost data.db or identity.db by an empty one: only without a backup"
         ),
     ] = False,
     ca_certificate: CaCertificateOption = None,
@@ -61,17 +64,17 @@ def init(
     ca_root: CaRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the data directory: both databases, the certificate authority, the fleet key."""
-    settings = settings_of(config)
+    """Make the data directory. It gets both databases, the certificate authority and the fleet key."""
+    settings = load_settings(config)
     if site is None and (zone or time_zone):
-        raise UsageError("--zone and --time-zone are of a site: give --site NAME too")
+        raise UsageError("--zone and --time-zone belong to a site: give --site NAME too")
     from veilleuse.collector.app.data_directory import initialise, is_initialised
 
     if if_missing and is_initialised(settings.data_dir):
         if as_json:
             print_json({"data_dir": str(settings.data_dir), "created": False})
         return
-    brought = _brought(settings, ca_certificate, ca_key, ca_root)
+    brought = _read_external_ca(settings, ca_certificate, ca_key, ca_root)
     made = initialise(
         settings,
         site=site,
@@ -100,16 +103,16 @@ def _print(made: InitResult, as_json: bool) -> None:
         return
     print(f"root key         {made.root_key}")
     print(
-        "Move the root key off-line now (an encrypted stick in a safe): the collector never needs it, and whoever has it "
-        "can pose as any machine.",
+        "Move the root key off-line now (an encrypted stick in a safe): the collector never needs it, and "
+        "anyone who has it can pose as any machine.",
         file=sys.stderr,
     )
 
 
-def _brought(
+def _read_external_ca(
     settings: CollectorSettings, certificate: Path | None, key: Path | None, root: Path | None
 ) -> ExternalCa | None:
-    """The organisation's own intermediate, checked; None when none was named. Raises UsageError."""
+    """Read and check the organisation's own intermediate; None without these options. Raises UsageError."""
     if certificate is None or key is None or root is None:
         if (certificate, key, root) != (None, None, None):
             raise UsageError("--ca-certificate, --ca-key and --ca-root go together: give all three, or none")

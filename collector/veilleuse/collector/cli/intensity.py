@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse intensity …`: intensity of the grid over time, for the indicative ledger."""
+"""Implements `veilleuse intensity …`: intensity of the grid over time, for the indicative ledger."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from veilleuse.collector.cli.shared import (
     IN_PARTS,
     ConfigOption,
     JsonOption,
-    content_of,
-    date_of,
+    load_settings,
     moment,
-    perform,
+    parse_date,
     print_json,
     print_table,
-    settings_of,
+    read_content,
+    run_operation,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.files import MAXIMUM_BYTES, Plain, read_file
@@ -55,29 +55,33 @@ app = typer.Typer(**APP)
 
 _SECONDS: Final = 60.0
 _MOST_DAYS: Final = 366
-"""Shown at once: each has up to 288 values."""
+"""Most days shown at once: each has up to 288 values."""
 
 
 @app.callback()
 def intensity() -> None:
-    """Intensity of the grid over time. Indicative, no part of the bilan: servers and classrooms alone are reckoned with it."""
+    """Fetch, import and show the intensity of the grid.
+
+    It is indicative, for servers and classrooms only, and no part of the bilan.
+    """
 
 
 @app.command("poll")
 def poll(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Ask the connectors that are on, now. The running collector does so by itself."""
-    settings = settings_of(config)
+    """Fetch new values now, from the connectors that are on. The running collector does this by itself."""
+    settings = load_settings(config)
     connectors = enabled_connectors(settings.intensity)
     if not connectors:
         raise UsageError(
-            "no connector is on: set intensity.odre = true, or intensity.electricity_maps_token_file; or import a file"
+            "no connector is on: set intensity.odre = true, or intensity.electricity_maps_token_file; or "
+            "import a file"
         )
     done = list(poll_all(settings.intensity, _ledger(settings), connectors, _now))
     if as_json:
         print_json([asdict(one) for one in done])
     else:
         for one in done:
-            print(f"{one.connector:<18} {one.outcome:<14} {one.text or _told(one.stored, one.left)}")
+            print(f"{one.connector:<18} {one.outcome:<14} {one.text or _import_text(one.stored, one.left)}")
     if any(one.outcome != "done" for one in done):
         raise typer.Exit(EXIT_WARNINGS)
 
@@ -88,40 +92,43 @@ def import_file(
         Path, typer.Argument(metavar="FILE", help="ODRÉ's export, CSV or JSON; or a plain table")
     ],
     dataset: Annotated[
-        str | None, typer.Option(help="ODRÉ's dataset, where the file does not tell which it is")
+        str | None, typer.Option(help="dataset of ODRÉ, when the file does not name it")
     ] = None,
-    series: Annotated[str | None, typer.Option(help="of a plain table: a name of your own")] = None,
-    zone: Annotated[str | None, typer.Option(help="of a plain table, e.g. FR-COR")] = None,
-    kind: Annotated[str, typer.Option(help="of a plain table: consumption or combustion")] = "",
+    series: Annotated[str | None, typer.Option(help="plain table: your name of the series")] = None,
+    zone: Annotated[str | None, typer.Option(help="plain table: grid zone, e.g. FR-COR")] = None,
+    kind: Annotated[str, typer.Option(help="plain table: consumption or combustion")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import what was downloaded elsewhere. For places without Internet; the same rules as for a poll."""
-    settings = settings_of(config)
+    """Import a file that was downloaded elsewhere, with the rules of a poll. For places without Internet."""
+    settings = load_settings(config)
     plain = None
     if series is not None or zone is not None or kind:
-        plain = _plain(series, zone, kind)
-    found = read_file(content_of(file, MAXIMUM_BYTES, IN_PARTS), _now(), dataset=dataset, plain=plain)
+        plain = _plain_table(series, zone, kind)
+    found = read_file(read_content(file, MAXIMUM_BYTES, IN_PARTS), _now(), dataset=dataset, plain=plain)
     ledger = _ledger(settings)
     rows = [(one.values[0].dataset if one.values else "", ledger.put(one.values), one.left) for one in found]
     if as_json:
         print_json([{"dataset": name, **asdict(stored), "left": left} for name, stored, left in rows])
         return
     for name, stored, left in rows:
-        print(f"{name or file.name:<32} {_told(stored, left)}")
+        print(f"{name or file.name:<32} {_import_text(stored, left)}")
 
 
 @app.command("show")
 def show(
     first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="first UTC day")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="DATE", help="UTC day after the last")] = None,
-    series: Annotated[str | None, typer.Option(help="which (default: intensity.series)")] = None,
+    series: Annotated[str | None, typer.Option(help="series to show (default: intensity.series)")] = None,
     zone: Annotated[str | None, typer.Option(help="grid zone (default: reporting.zone)")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the series, or each day of one. With --from and --to: its values, its gaps, what was replaced."""
-    settings = settings_of(config)
+    """List the series, or show each day of one.
+
+    With --from and --to: its values, gaps and replaced values.
+    """
+    settings = load_settings(config)
     with open_reader(settings.data_dir) as store:
         reader = store.data.intensities()
         if first is None and end is None:
@@ -135,7 +142,7 @@ def show(
     if as_json:
         print_json({"label": LABEL, "zone": where, "series": name, "days": found})
         return
-    print(f"{name}, {where}: {LABEL}; an unweighted mean is no basis for emissions")
+    print(f"{name}, {where}: {LABEL}; an unweighted mean must not be used for emissions")
     print_table(
         [{key: "–" if value is None else str(value) for key, value in one.items()} for one in found],
         empty="no day",
@@ -177,8 +184,8 @@ def _show_series(reader: IntensityReader, as_json: bool) -> None:
 
 
 def _period(first: str, end: str) -> tuple[date, date]:
-    """Raises UsageError."""
-    days = date_of("--from", first), date_of("--to", end)
+    """Parse the period. Raises UsageError."""
+    days = parse_date("--from", first), parse_date("--to", end)
     check_period(*days)
     if (days[1] - days[0]).days > _MOST_DAYS:
         raise UsageError(
@@ -215,7 +222,7 @@ def _mean(values: list[GridIntensity]) -> float:
     return sum(one.milligrams_per_kwh * one.minutes for one in values) / minutes / MILLIGRAMS_PER_GRAM
 
 
-def _plain(series: str | None, zone: str | None, kind: str) -> Plain:
+def _plain_table(series: str | None, zone: str | None, kind: str) -> Plain:
     if not series or not zone or kind not in tuple(IntensityKind):
         raise UsageError(
             "a plain table needs --series NAME, --zone ZONE and --kind consumption or combustion"
@@ -225,11 +232,13 @@ def _plain(series: str | None, zone: str | None, kind: str) -> Plain:
 
 def _ledger(settings: CollectorSettings) -> RemoteLedger:
     return RemoteLedger(
-        lambda operation, **arguments: perform(settings, operation, timeout_seconds=_SECONDS, **arguments)
+        lambda operation, **arguments: run_operation(
+            settings, operation, timeout_seconds=_SECONDS, **arguments
+        )
     )
 
 
-def _told(stored: IntensityImport, left: Counter[str]) -> str:
+def _import_text(stored: IntensityImport, left: Counter[str]) -> str:
     parts = [(stored.new, "new"), (stored.replacing, "replacing others"), (stored.same, "as before")]
     parts += [
         (stored.outranked, "behind a more final value"),

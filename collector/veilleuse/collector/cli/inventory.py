@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse inventory import|pull|show|export|template|review|match|ignore|…`: the fleet as its inventory has it.
+"""Implements `veilleuse inventory import|pull|show|export|template|review …`.
 
-Files are parsed here, in the command's own process; the collector gets neutral rows.
+This process parses the files; the collector gets rows of one common form.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from veilleuse.collector.cli.shared import (
     IN_PARTS,
     ConfigOption,
     JsonOption,
-    content_of,
-    perform,
+    load_settings,
     plural,
     print_json,
     print_table,
-    settings_of,
-    text_of,
+    read_content,
+    read_text,
+    run_operation,
 )
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.inventory import FORMATS, finished, glpi_files, read_files
@@ -60,23 +60,25 @@ app.add_typer(review_app, name="review")
 SECONDS: Final = 120.0
 
 MappingOption = Annotated[
-    Path | None, typer.Option("--mapping", metavar="FILE", help="TOML: what your words mean")
+    Path | None,
+    typer.Option("--mapping", metavar="FILE", help="TOML: meaning of the words of your inventory"),
 ]
-EntityOption = Annotated[str, typer.Option("--entity", help="of rows that name none")]
+EntityOption = Annotated[str, typer.Option("--entity", help="entity of rows that name none")]
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="name of this inventory (default: by format)")
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")]
 RetireOption = Annotated[
     bool,
-    typer.Option("--retire-absent", help="what a complete list no longer names goes out of service today"),
+    typer.Option("--retire-absent", help="retire today the assets that a complete list no longer names"),
 ]
 CorrectOption = Annotated[
-    bool, typer.Option("--correct", help="another entity or site is a correction of the past, not a move")
+    bool,
+    typer.Option("--correct", help="take a new entity or site as a correction of the past, not as a move"),
 ]
 WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 AssetArgument = Annotated[
-    str, typer.Argument(metavar="ASSET", help="its number, key, inventory number or name")
+    str, typer.Argument(metavar="ASSET", help="number, key, inventory number or name of the asset")
 ]
 
 
@@ -87,17 +89,17 @@ def inventory() -> None:
 
 @review_app.callback()
 def review() -> None:
-    """Look at what is doubtful, and decide."""
+    """List doubtful matches of machines and assets, and decide."""
 
 
 @app.command(name="import")
 def import_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="all of one format")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="files of one format")],
     config: ConfigOption = None,
     form: Annotated[
         str | None, typer.Option("--format", help=f"{', '.join(FORMATS)} (default: by content)")
     ] = None,
-    item: Annotated[str, typer.Option(help=f"what a list of GLPI is of: {', '.join(ITEMS)}")] = "computer",
+    item: Annotated[str, typer.Option(help=f"kind of a GLPI list: {', '.join(ITEMS)}")] = "computer",
     mapping: MappingOption = None,
     entity: EntityOption = "",
     source: SourceOption = None,
@@ -107,15 +109,17 @@ def import_files(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Import files of an inventory. Refused rows stay out; what is no longer named is listed."""
+    """Import files of an inventory. Refused rows are left out; assets that are no longer named are listed."""
     _require("--format", form, FORMATS)
     _require("--item", item, ITEMS)
-    settings = settings_of(config)
-    words = _words(settings, mapping, entity)
-    read = [(shown(file.name), content_of(file, MAXIMUM_BYTES, IN_PARTS)) for file in files]
+    settings = load_settings(config)
+    words = _read_words(settings, mapping, entity)
+    read = [(shown(file.name), read_content(file, MAXIMUM_BYTES, IN_PARTS)) for file in files]
     reading = read_files(read, words, form=form, item=item, source=_source(source))
     reason = why or f"veilleuse inventory import {read[0][0]}"
-    _bring(settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct)
+    _import_reading(
+        settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct
+    )
 
 
 @app.command()
@@ -138,26 +142,28 @@ def pull(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Import from GLPI's REST API. The same as an import of its lists, with their IDs."""
+    """Import from GLPI's REST API. The result is that of an import of its lists, with their IDs."""
     asked = [item.strip() for item in items.split(",") if item.strip()]
     for item in asked or [""]:
         _require("--items", item, tuple(glpi_files.ITEM_TYPES))
-    settings = settings_of(config)
-    words = _words(settings, mapping, entity)
+    settings = load_settings(config)
+    words = _read_words(settings, mapping, entity)
     who = read_credentials(credentials)
     reading = InventoryReading(glpi_files.SOURCE)
     with Glpi(Wire(who), who.user_token) as session:
         pull_glpi(reading, words, session, asked)
     finished(reading, words)
     reason = why or "veilleuse inventory pull"
-    _bring(settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct)
+    _import_reading(
+        settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct
+    )
 
 
 @app.command()
 def template(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join(KINDS))] = "assets",
 ) -> None:
-    """Write an empty CSV file to fill in. With what each column means, to standard output."""
+    """Write an empty CSV file to standard output. Its comments say what each column means."""
     print(template_of(kind), end="")
 
 
@@ -168,16 +174,16 @@ def show(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show how many of what there are, or one asset. Its names go to the access journal."""
-    settings = settings_of(config)
+    """Count assets by entity and class, or show one. The access journal notes that an asset was shown."""
+    settings = load_settings(config)
     if asset:
-        found = perform(
+        found = run_operation(
             settings, "inventory_show", timeout_seconds=SECONDS, asset=asset, who=getpass.getuser(), why=why
         )
         if as_json:
             print_json(found)
         else:
-            print_table([{"": name, "value": _shown(value)} for name, value in found.items()], empty="")
+            print_table([{"": name, "value": _cell_text(value)} for name, value in found.items()], empty="")
         return
     today = datetime.now(ZoneInfo(settings.reporting.time_zone)).date()
     with open_reader(settings.data_dir) as store:
@@ -221,16 +227,18 @@ def export(
     names: Annotated[
         bool,
         typer.Option(
-            "--names", help="keys, names and inventory numbers too: for the access journal, say --why"
+            "--names", help="add keys, names and inventory numbers; needs --why, for the access journal"
         ),
     ] = False,
     why: WhyOption = "",
 ) -> None:
-    """Write the assets as CSV. With --names, an import reads them back."""
-    settings = settings_of(config)
+    """Write the assets as CSV. With --names, an import can read the file back."""
+    settings = load_settings(config)
     known: dict[str, list[str]] = {}
     if names:
-        known = perform(settings, "inventory_names", timeout_seconds=SECONDS, who=getpass.getuser(), why=why)
+        known = run_operation(
+            settings, "inventory_names", timeout_seconds=SECONDS, who=getpass.getuser(), why=why
+        )
     with open_reader(settings.data_dir) as store:
         text = csv_of(store.inventory.assets(), known)
     if output is None:
@@ -246,9 +254,9 @@ def export(
 
 @review_app.command(name="list")
 def list_doubts(config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False) -> None:
-    """Match machines and assets again. List what is doubtful; its names go to the access journal."""
-    found = perform(
-        settings_of(config), "inventory_review", timeout_seconds=SECONDS, who=getpass.getuser(), why=why
+    """Match machines and assets again, and list doubtful matches. The access journal notes this."""
+    found = run_operation(
+        load_settings(config), "inventory_review", timeout_seconds=SECONDS, who=getpass.getuser(), why=why
     )
     if as_json:
         print_json(found)
@@ -271,21 +279,25 @@ def list_doubts(config: ConfigOption = None, why: WhyOption = "", as_json: JsonO
 @review_app.command()
 def match(
     asset: AssetArgument = "",
-    host: Annotated[str, typer.Argument(metavar="HOST", help="as 'veilleuse hosts list' shows it")] = "",
+    host: Annotated[
+        str, typer.Argument(metavar="HOST", help="machine, as 'veilleuse hosts list' shows it")
+    ] = "",
     config: ConfigOption = None,
     every: Annotated[
         str,
-        typer.Option("--all", metavar="DOUBT", help="model_disagrees or class_disagrees: every pair of it"),
+        typer.Option("--all", metavar="DOUBT", help="match every pair of model_disagrees or class_disagrees"),
     ] = "",
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say that an asset is that machine."""
+    """Decide that an asset is a machine."""
     if bool(every) == bool(asset and host):
         raise UsageError("name an asset and a host, or --all model_disagrees")
-    settings, who = settings_of(config), getpass.getuser()
+    settings, who = load_settings(config), getpass.getuser()
     if every:
-        found = perform(settings, "inventory_accept", timeout_seconds=SECONDS, kind=every, who=who, why=why)
+        found = run_operation(
+            settings, "inventory_accept", timeout_seconds=SECONDS, kind=every, who=who, why=why
+        )
     else:
         found = _decide(settings, asset, "matched", host, why)
     _print_decision(found, as_json)
@@ -294,27 +306,30 @@ def match(
 @review_app.command()
 def ignore(
     asset: AssetArgument,
-    host: Annotated[str, typer.Argument(metavar="[HOST]", help="that machine alone")] = "",
+    host: Annotated[str, typer.Argument(metavar="[HOST]", help="only for this machine")] = "",
     config: ConfigOption = None,
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say that an asset is not that machine. Or none at all: it is no longer doubtful, and still counts."""
-    _print_decision(_decide(settings_of(config), asset, "ignored", host or None, why), as_json)
+    """Decide that an asset is not a machine, or no machine at all.
+
+    It is no longer doubtful, and still counts.
+    """
+    _print_decision(_decide(load_settings(config), asset, "ignored", host or None, why), as_json)
 
 
 @review_app.command()
 def duplicate(
     asset: AssetArgument, config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False
 ) -> None:
-    """Say that an asset is listed twice. It counts no more."""
-    _print_decision(_decide(settings_of(config), asset, "duplicate", None, why), as_json)
+    """Decide that an asset is listed twice. It no longer counts."""
+    _print_decision(_decide(load_settings(config), asset, "duplicate", None, why), as_json)
 
 
 def _decide(
     settings: CollectorSettings, asset: str, verdict: str, host: str | None, why: str
 ) -> dict[str, Any]:
-    found: dict[str, Any] = perform(
+    found: dict[str, Any] = run_operation(
         settings,
         "inventory_decide",
         timeout_seconds=SECONDS,
@@ -335,14 +350,14 @@ def _print_decision(found: dict[str, Any], as_json: bool) -> None:
         print(f"{matched} {plural(matched, 'machine')} matched, {doubts} {plural(doubts, 'doubt')} left")
 
 
-def _bring(
+def _import_reading(
     settings: CollectorSettings, reading: InventoryReading, why: str, as_json: bool, **options: bool
 ) -> None:
-    """Send a reading and have it imported; through the running collector, else here, under the directory's lock."""
+    """Send a reading and import it: in the running collector, else here, under the directory's lock."""
     packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
     upload = secrets.token_hex(16)
     parts = list(pieces_of(upload, packed))
-    found = _perform_all(settings, parts, {"upload": upload, "who": getpass.getuser(), "why": why, **options})
+    found = _send_all(settings, parts, {"upload": upload, "who": getpass.getuser(), "why": why, **options})
     if as_json:
         print_json(found)
     else:
@@ -351,16 +366,14 @@ def _bring(
         raise typer.Exit(EXIT_WARNINGS)
 
 
-def _perform_all(settings: CollectorSettings, parts: list[dict[str, Any]], last: dict[str, Any]) -> Any:
-    """What one and the same collector answers to the import, after all its parts."""
+def _send_all(settings: CollectorSettings, parts: list[dict[str, Any]], last: dict[str, Any]) -> Any:
+    """Send all parts and the import to the same collector; returns its answer to the import."""
     try:
         for part in parts:
             ask(settings.data_dir, "inventory_part", timeout_seconds=SECONDS, **part)
         return ask(settings.data_dir, "inventory_import", timeout_seconds=SECONDS, **last)
     except CollectorNotRunning:
-        from veilleuse.collector.app.data_directory import (
-            open_collector,  # only now: it brings the whole store along
-        )
+        from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
 
         with open_collector(settings) as collector:
             for part in parts:
@@ -368,13 +381,13 @@ def _perform_all(settings: CollectorSettings, parts: list[dict[str, Any]], last:
             return json.loads(json.dumps(collector.operations.perform("inventory_import", last)))
 
 
-def _words(settings: CollectorSettings, mapping: Path | None, entity: str) -> InventoryMapping:
+def _read_words(settings: CollectorSettings, mapping: Path | None, entity: str) -> InventoryMapping:
     with open_reader(settings.data_dir) as store:
         sites = [site.site for site in store.data.sites()]
     if mapping is None:
         words = InventoryMapping(sites=frozenset(sites))
     else:
-        text = text_of(mapping, MAPPING_BYTES, "a mapping says what words mean: leave out the rest")
+        text = read_text(mapping, MAPPING_BYTES, "leave out all but the words and their meaning")
         words = read_mapping(text, mapping.name, sites)
     if entity:
         try:
@@ -395,7 +408,7 @@ def _require(option: str, word: str | None, allowed: tuple[str, ...]) -> None:
         raise UsageError(f"{option} '{word}': use {', '.join(allowed)}")
 
 
-def _shown(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     return (
         json.dumps(value, ensure_ascii=False)
         if isinstance(value, (dict, list))

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse journal`: who looked at what, and why. For the data protection officer; reading it is a line of it."""
+"""Implements `veilleuse journal`: shows who read what, and why, for the data protection officer.
+
+The journal notes that it was read.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     WhyOption,
-    date_of,
-    perform,
+    load_settings,
+    parse_date,
     plural,
     print_json,
     print_table,
-    settings_of,
-    signed,
+    run_operation,
+    who_and_why,
 )
 from veilleuse.collector.model.accounts import MAX_JOURNAL_LINES, Journal
 
@@ -34,7 +37,8 @@ def journal(
     since: Annotated[str | None, typer.Option(metavar="DAY", help="first day, e.g. 2026-10-01")] = None,
     until: Annotated[str | None, typer.Option(metavar="DAY", help="day after the last")] = None,
     who: Annotated[
-        str | None, typer.Option(metavar="NAME", help="only of this login, or of this account of the API")
+        str | None,
+        typer.Option(metavar="NAME", help="only lines of this login, or of this account of the API"),
     ] = None,
     of: Annotated[
         Journal | None,
@@ -44,16 +48,16 @@ def journal(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show who looked up names, exported, imported, changed or took back, and why; and who read figures over HTTP.
+    """Show who looked up names, exported, imported or changed data, and why; and who read figures over HTTP.
 
-    The newest first. Days and times are of reporting.time_zone. That you read it is noted in it.
+    The newest lines come first. Days and times are in reporting.time_zone. The journal notes this reading.
     """
-    mark = signed(why, "journal")
-    found = perform(
-        settings_of(config),
+    mark = who_and_why(why, "journal")
+    found = run_operation(
+        load_settings(config),
         "journal",
-        since=None if since is None else date_of("--since", since).isoformat(),
-        until=None if until is None else date_of("--until", until).isoformat(),
+        since=None if since is None else parse_date("--since", since).isoformat(),
+        until=None if until is None else parse_date("--until", until).isoformat(),
         who=who,
         limit=limit,
         of=None if of is None else of.value,
@@ -64,18 +68,19 @@ def journal(
     if as_json:
         print_json(lines)
     else:
-        print_table([_row(one) for one in lines], empty="nobody did anything that is noted, in these days")
+        print_table([_row(one) for one in lines], empty="the journal has no line of these days")
     if found["cut"]:
         oldest = lines[-1]["time"][:10]
         print(
-            f"veilleuse: only the newest {len(lines)} {plural(len(lines), 'line')}, back to {oldest}: ask for those before with --until",
+            f"veilleuse: only the newest {len(lines)} {plural(len(lines), 'line')}, back to {oldest}: ask "
+            "for older ones with --until",
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_WARNINGS)
 
 
 def _row(one: dict[str, Any]) -> dict[str, str]:
-    """One line; what the API's callers wrote in their query cannot move a terminal's cursor."""
+    """Return one line without control characters: a query of the API must not move a terminal's cursor."""
     what = one["what"] if "what" in one else _request(one)
     row = {"time": one["time"], "of": one["of"], "who": one["who"], "what": what, "why": one.get("why", "")}
     return {name: _printable(value) for name, value in row.items()}

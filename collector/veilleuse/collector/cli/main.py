@@ -1,14 +1,18 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The table of commands, and how a command line is run.
+"""Defines the table of commands and runs a command line.
 
-To add a command: write `cli/<noun>.py` and add one line to COMMANDS. The file holds `app = typer.Typer(**APP)` with
-either one `@app.command()` (`veilleuse init …`) or several and an `@app.callback()` (`veilleuse token create …`); a module
-without `app` may hold a plain function named as the command.
-It is imported only when its command is asked for, so that `veilleuse version` never loads a web framework. Options that
-all commands share (`--config`, `--json`), the settings and JSON output come from veilleuse.collector.cli.shared. Raise a
-CollectorError (`exit_code` 1, or 2 for UsageError) or a ConfigurationError: it is printed in one line. End with
-`raise typer.Exit(EXIT_WARNINGS)` for "done with warnings".
+To add a command, write `cli/<noun>.py` and add one line to COMMANDS.
+The file holds `app = typer.Typer(**APP)` with either one `@app.command()` (`veilleuse init …`) or several and
+an `@app.callback()` (`veilleuse token create …`).
+A module without `app` may hold a plain function with the name of the command.
+
+A module is imported only when its command runs, so that `veilleuse version` never loads a web framework.
+Options that all commands share (`--config`, `--json`), the settings and JSON output come from
+veilleuse.collector.cli.shared.
+
+Raise a CollectorError (`exit_code` 1, or 2 for UsageError) or a ConfigurationError: it is printed in one
+line. End with `raise typer.Exit(EXIT_WARNINGS)` for "done with warnings".
 """
 
 from __future__ import annotations
@@ -37,56 +41,58 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "hosts": ("veilleuse.collector.cli.hosts", "list and show machines; suspend, revoke, activate them"),
     "configuration": (
         "veilleuse.collector.cli.configuration",
-        "set what machines do more coarsely or more rarely",
+        "give machines longer intervals, remotely",
     ),
-    "calendar": ("veilleuse.collector.cli.calendar", "import, show and export the days of a site"),
-    "account": ("veilleuse.collector.cli.account", "say who reads figures over HTTP, and see what was read"),
-    "journal": ("veilleuse.collector.cli.journal", "show who looked at what, and why: the access journals"),
+    "calendar": ("veilleuse.collector.cli.calendar", "import, show and export the calendar of a site"),
+    "account": (
+        "veilleuse.collector.cli.account",
+        "manage accounts that read figures over HTTP, and show what they read",
+    ),
+    "journal": ("veilleuse.collector.cli.journal", "show who read what, and why: the access journals"),
     "published": (
         "veilleuse.collector.cli.published",
-        "list periods that stay as published; take one back",
+        "list published periods, or take one back",
     ),
     "top": ("veilleuse.collector.cli.top", "watch the collector live"),
     "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
     "close": ("veilleuse.collector.cli.close", "close a year: freeze, sign and keep its figures"),
-    "verify": ("veilleuse.collector.cli.verify", "check a closed year, from its file alone too"),
-    "convert": ("veilleuse.collector.cli.convert", "turn kWh into kilograms of CO2e"),
+    "verify": ("veilleuse.collector.cli.verify", "check the signature and figures of a closed year"),
+    "convert": ("veilleuse.collector.cli.convert", "convert kWh into kilograms of CO2e"),
     "factors": ("veilleuse.collector.cli.factors", "list, import and restate emission factors"),
-    "simulate": ("veilleuse.collector.cli.simulate", "fill a directory with a made-up fleet"),
+    "simulate": ("veilleuse.collector.cli.simulate", "fill a directory with a simulated fleet"),
     "check-method": ("veilleuse.collector.cli.check_method", "compute the method's worked answers"),
     "intensity": (
         "veilleuse.collector.cli.intensity",
-        "the grid's intensity, for the indicative ledger",
+        "fetch or import the grid's intensity, for the indicative ledger",
     ),
     "derive": ("veilleuse.collector.cli.derive", "derive energy again with the present models"),
     "calibrate": (
         "veilleuse.collector.cli.calibrate",
-        "find what machines draw at the wall, per hardware model",
+        "fit the wall power of machines, per hardware model",
     ),
     "meters": ("veilleuse.collector.cli.meters", "declare shared meters; show the balance of a room"),
-    "action": ("veilleuse.collector.cli.action", "enter what was done, so that its saving is measured"),
+    "action": ("veilleuse.collector.cli.action", "enter actions, so that their savings are measured"),
     "reen": ("veilleuse.collector.cli.reen", "import objectives and measures of the REEN sheet"),
     "inventory": (
         "veilleuse.collector.cli.inventory",
         "import the inventory, match it with machines, show it",
     ),
     "ca": ("veilleuse.collector.cli.ca", "show the certificate authority; replace its root"),
-    "backup": ("veilleuse.collector.cli.backup", "copy everything a collector is into one file"),
-    "restore": ("veilleuse.collector.cli.restore", "put a backup back in place"),
+    "backup": ("veilleuse.collector.cli.backup", "copy all data, keys and certificates into one file"),
+    "restore": ("veilleuse.collector.cli.restore", "restore a backup"),
     "query": ("veilleuse.collector.cli.query", "read the database with SQL; changes nothing"),
-    "doctor": ("veilleuse.collector.cli.doctor", "say what is wrong, and the remedy"),
+    "doctor": ("veilleuse.collector.cli.doctor", "check the collector, and say what to do"),
     "version": ("veilleuse.collector.cli.version", "print the version"),
 }
-"""Name → (module with `app`, one line of help)."""
+"""Name → (module, one line of help)."""
 
 RETIRED: Final[Mapping[str, str]] = {
-    "factors boavizta": "it was no part of any figure; ask that BoaviztAPI itself for metals, primary energy and water",
+    "factors boavizta": "no figure used it; query BoaviztAPI itself for metals, primary energy and water",
 }
-"""Command of an earlier version → why it is gone since 0.3, and what to do."""
+"""Command removed in 0.3 → why, and what to do."""
 
-_CLICK_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[
-    2
-]  # ClickException, wherever typer has it from
+# ClickException, from whichever module typer imports it.
+_CLICK_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 _CLICK_USAGE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 _PLAIN_WORDS: Final = (
     (r"\. Did you mean", ": did you mean"),
@@ -95,25 +101,25 @@ _PLAIN_WORDS: Final = (
     (r"Input should be a valid number\b.*", "write a number"),
     (r"Input should be ", "it must be "),
 )
-"""What the parser of options says → what a person says."""
+"""Texts of the option parser → plain words."""
 
 
 class _Commands(TyperGroup):
-    """A group that imports a command when it is asked for."""
+    """A group that imports a command's module when the command runs."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command and its arguments; a mistyped one fails with the nearest name."""
+        """Return the command and its arguments; an unknown command fails with the nearest name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             ctx.fail(f"no such command '{args[0]}'" + (f": did you mean '{near[0]}'?" if near else ""))
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the table's order."""
+        """Return the names in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, or None when there is none of that name."""
+        """Return the command; None when there is none with that name."""
         if cmd_name not in COMMANDS:
             return None
         module, help_line = COMMANDS[cmd_name]
@@ -122,7 +128,7 @@ class _Commands(TyperGroup):
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """From the table alone: `--help` imports nothing."""
+        """Write the list of commands from the table: `--help` imports no module."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
 
@@ -132,7 +138,7 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, **APP)
 
 def _version(asked: bool) -> None:
     if asked:
-        from veilleuse.collector.logs import product_version  # as a command: only when it is asked for
+        from veilleuse.collector.logs import product_version  # late, like the modules of commands
 
         print(f"veilleuse {product_version()}")
         raise typer.Exit
@@ -144,19 +150,23 @@ def veilleuse(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
-    """Collects what agents measure, and turns it into energy, emissions and sobriety indicators."""
+    """Collect measurements of agents, and compute energy, emissions and sobriety indicators from them."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line without the program's name; the exit code. Every error is one line on standard error."""
+    """Run a command line, given without the program's name; returns the exit code.
+
+    Every error is one line on standard error.
+    """
     return finish("veilleuse", partial(_run, list(arguments)))
 
 
 def _run(arguments: list[str]) -> int:
-    logging.basicConfig(level=logging.ERROR, format="veilleuse: %(message)s")  # `serve` sets its own
+    # `serve` configures its own log.
+    logging.basicConfig(level=logging.ERROR, format="veilleuse: %(message)s")
     for name, why in RETIRED.items():
         if arguments[: name.count(" ") + 1] == name.split():
-            return say("veilleuse", f"'veilleuse {name}' is gone since 0.3: {why}", 2)
+            return say("veilleuse", f"'veilleuse {name}' was removed in 0.3: {why}", 2)
     try:
         code = get_command(app).main(arguments, prog_name="veilleuse", standalone_mode=False)
         return code if isinstance(code, int) else 0

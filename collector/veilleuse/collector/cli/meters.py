@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse meters import|list|show`: meters that several machines share, and the balance of a room."""
+"""Implements `veilleuse meters …`: meters that several machines share, and the balance of a room."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from veilleuse.collector.cli.shared import (
     DryRunOption,
     JsonOption,
     WhyOption,
-    date_of,
-    perform,
+    load_settings,
+    parse_date,
     plural,
     print_json,
     print_table,
-    settings_of,
-    signed,
-    text_of,
+    read_text,
+    run_operation,
+    who_and_why,
 )
 from veilleuse.collector.derive.rooms import NodeBalance, RoomBalance
 from veilleuse.collector.errors import AdminError, UsageError
@@ -66,7 +66,7 @@ _LONGEST_DAYS: Final = 400
 
 @app.callback()
 def meters() -> None:
-    """Meters that several machines share, and the balance of a room."""
+    """Declare meters that several machines share, list them, and show the balance of a room."""
 
 
 @app.command(name="import")
@@ -77,15 +77,15 @@ def import_file(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Declare meters, their shares and PUEs. All of the file, or nothing of it where a row is refused."""
-    settings = settings_of(config)
-    found = perform(
+    """Declare meters, their shares and PUEs from a file. A refused row refuses the whole file."""
+    settings = load_settings(config)
+    found = run_operation(
         settings,
         "meters_import",
         timeout_seconds=IMPORT_SECONDS,
-        text=text_of(file, MAXIMUM_BYTES, IN_PARTS),
+        text=read_text(file, MAXIMUM_BYTES, IN_PARTS),
         name=file.name,
-        **signed(why, f"meters import {file.name}"),
+        **who_and_why(why, f"meters import {file.name}"),
         dry_run=dry_run,
     )
     if as_json:
@@ -104,13 +104,13 @@ def import_file(
         told = ", ".join(f"{found[name]} {plural(found[name], noun)}" for name, noun in counts)
         print(f"{told}; {would}: {changed}")
     if found["imported"]:
-        _warn_of_servers(settings)
+        _print_warnings(settings)
 
 
 @app.command(name="list")
 def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List meters, with what is declared of them. And those that agents read but nobody has declared."""
-    settings = settings_of(config)
+    """List meters with their declarations. Meters that agents read and nobody declared are listed too."""
+    settings = load_settings(config)
     with open_reader(settings.data_dir) as store:
         declared, read = store.metering.declarations(), store.metering.last_read()
         agents = {host.host_id: host.agent_id.hex() for host in store.data.hosts()}
@@ -122,7 +122,7 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         for meter in declared.meters
     ]
     found += [{"meter": name, "shares": [], "last_read": _utc(hour)} for name, hour in sorted(read.items())]
-    found += _placed(declared.servers, agents)
+    found += _servers_in_rooms(declared.servers, agents)
     if as_json:
         print_json(found)
         return
@@ -135,11 +135,13 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
             "last read": (one["last_read"] or "never")[:16] if "meter" in one else "",
             "shares": ", ".join(
                 [
-                    f"{share['host'][:AGENT_ID_DIGITS]} {share['part']} {share['share']:g} {_days(share)}"
+                    f"{share['host'][:AGENT_ID_DIGITS]} {share['part']} {share['share']:g} "
+                    f"{_days_text(share)}"
                     for share in one.get("shares", ())
                 ]
                 or [
-                    f"{server['host'][:AGENT_ID_DIGITS]} {_days(server)}" for server in one.get("servers", ())
+                    f"{server['host'][:AGENT_ID_DIGITS]} {_days_text(server)}"
+                    for server in one.get("servers", ())
                 ]
             ),
         }
@@ -150,15 +152,15 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
 @app.command()
 def show(
-    room: Annotated[str, typer.Argument(metavar="ROOM", help="as declared")],
+    room: Annotated[str, typer.Argument(metavar="ROOM", help="name of the room, as declared")],
     first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2026-01-01")],
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="day after the last, e.g. 2026-02-01")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Balance of a room over a period: its meters against its machines."""
-    settings = settings_of(config)
-    since, until = date_of("--from", first), date_of("--to", end)
+    """Show the balance of a room over a period: its meters against its machines."""
+    settings = load_settings(config)
+    since, until = parse_date("--from", first), parse_date("--to", end)
     if not since < until <= since + timedelta(days=_LONGEST_DAYS):
         raise UsageError(f"--from {since} must be before --to {until}, by at most {_LONGEST_DAYS} days")
     with open_reader(settings.data_dir) as store:
@@ -168,7 +170,8 @@ def show(
         inside = [meter for meter in declared.meters if meter.room == room]
         if not inside and any(one.room == room for one in declared.servers):
             raise UsageError(
-                f"room '{room}' is declared without a meter: it has no balance, its servers count in their class"
+                f"room '{room}' is declared without a meter and has no balance: its servers count in their "
+                "class"
             )
         if not inside:
             rooms = ", ".join(sorted({meter.room for meter in declared.meters}))
@@ -179,9 +182,9 @@ def show(
         hours = sources.metering.hours([meter.meter for meter in inside], start, stop)
         if not any(hours.values()):
             raise AdminError(
-                f"no reading of room '{room}' is there from {since} to {until}: none was read, or they are older than "
-                f"{settings.retention.server_records_months} months (retention.server_records_months); "
-                "see 'veilleuse meters list' for when each meter last was"
+                f"room '{room}' has no reading from {since} to {until}: none was read, or they are older "
+                f"than {settings.retention.server_records_months} months (retention.server_records_months); "
+                "'veilleuse meters list' shows when each meter was last read"
             )
         made, found = balance_of(room, hours, _days_of(start, stop, zone), servers)
     balance = made.balance
@@ -200,14 +203,14 @@ def _servers_notes(room: str, since: date, until: date, found: RoomServers, *, p
     silent = sum(milliseconds for _, milliseconds in found.silent)
     if silent and placed:
         yield (
-            f"{silent / MILLISECONDS_PER_HOUR:.0f} h of its servers were not measured: their energy is in other_room here, and estimated "
-            "apart in 'veilleuse report emissions'"
+            f"{silent / MILLISECONDS_PER_HOUR:.0f} h of its servers were not measured: their energy is in "
+            "other_room here, and is estimated separately in 'veilleuse report emissions'"
         )
     for warning in room_warnings(room, since, until, found):
         yield warning["en"]
 
 
-def _warn_of_servers(settings: CollectorSettings) -> None:
+def _print_warnings(settings: CollectorSettings) -> None:
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
         names = servers_in_no_room_on(sources, today())
@@ -216,8 +219,8 @@ def _warn_of_servers(settings: CollectorSettings) -> None:
         print(f"warning: {text}", file=sys.stderr)
     if names:
         print(
-            f"warning: {len(names)} {plural(len(names), 'server')} of a site with a metered room declared in no room, may count twice: "
-            f"{', '.join(names)}",
+            f"warning: {len(names)} {plural(len(names), 'server')} of a site with a metered room declared in "
+            f"no room, may count twice: {', '.join(names)}",
             file=sys.stderr,
         )
 
@@ -248,8 +251,10 @@ def _facts(one: DeclaredMeter, shares: Iterable[MeterShare], agents: dict[HostId
     }
 
 
-def _placed(servers: Iterable[RoomServer], agents: Mapping[HostId, str]) -> Iterator[dict[str, Any]]:
-    """Servers that stand in a room without a share, room by room; as a file declares them."""
+def _servers_in_rooms(
+    servers: Iterable[RoomServer], agents: Mapping[HostId, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the servers that stand in a room without a share, room by room, as a file declares them."""
     for (room, site), inside in groupby(servers, lambda one: (one.room, one.site)):
         yield {
             "room": room,
@@ -269,14 +274,14 @@ def _placed(servers: Iterable[RoomServer], agents: Mapping[HostId, str]) -> Iter
 
 
 def _span(one: MeterShare | RoomServer) -> dict[str, str | None]:
-    """First and last day; None: without an end."""
+    """Return first and last day; a last day of None means no end."""
     return {
         "from": one.valid_from.isoformat(),
         "to": None if one.valid_to == FOR_EVER else one.valid_to.isoformat(),
     }
 
 
-def _days(told: Mapping[str, Any]) -> str:
+def _days_text(told: Mapping[str, Any]) -> str:
     return f"from {told['from']}" + (f" to {told['to']}" if told["to"] else "")
 
 
@@ -348,7 +353,7 @@ def _print(balance: RoomBalance, since: date, until: date) -> None:
 
 
 def _utc(hour: int | None) -> str | None:
-    """The beginning of an hour, in UTC."""
+    """Return the start of an hour as ISO 8601 in UTC; None for None."""
     return None if hour is None else datetime.fromtimestamp(hour / MILLISECONDS_PER_SECOND, UTC).isoformat()
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where a command writes a file it was asked for: whole or not at all, and nowhere else than where it was told."""
+"""Writes output files of commands, whole or not at all; prints results of an import; reads PEM files."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from veilleuse.collector.cli.shared import content_of, plural
+from veilleuse.collector.cli.shared import plural, read_content
 from veilleuse.collector.errors import CollectorError, UsageError
 
 STANDARD_OUTPUT = "-"
 
 
 def write_output(content: bytes, output: str, *, binary: bool) -> None:
-    """Write to the file `output`, or to standard output for `-`; `binary`: a terminal cannot show it.
+    """Write to the file `output`, or to standard output for `-`.
 
-    A file that is there is replaced at once, keeping its mode; a power cut leaves the old one or the new one. Raises UsageError
-    for a directory or a terminal, CollectorError when it cannot be written.
+    `binary`: True when a terminal cannot show the content.
+
+    An existing file is replaced atomically and keeps its mode: a power cut leaves the old file or the new
+    one. Raises UsageError for a directory or a terminal, CollectorError when the file cannot be written.
     """
     if output == STANDARD_OUTPUT:
         _to_standard_output(content, binary=binary)
@@ -44,13 +46,14 @@ def write_output(content: bytes, output: str, *, binary: bool) -> None:
         if mode is not None and not stat.S_ISREG(mode):
             path.write_bytes(content)  # a device or a pipe: /dev/null, /dev/stdout
         else:
-            _replace(path.resolve(), content, mode)  # a link stays one: its file is replaced
+            # A link stays a link: the file that it points to is replaced.
+            _replace_file(path.resolve(), content, mode)
     except OSError as error:
         raise CollectorError(f"cannot write '{output}': {error.strerror}; give another path to -o") from error
 
 
 def refuse_terminal(output: str, *, binary: bool) -> None:
-    """Before anything is computed. Raises UsageError when the content would go to a terminal that cannot show it."""
+    """Check the output before anything is computed. Raises UsageError for binary content on a terminal."""
     if output == STANDARD_OUTPUT and binary and sys.stdout.isatty():
         raise UsageError("this format is not for a terminal: write it to a file with -o FILE, or into a pipe")
 
@@ -58,12 +61,12 @@ def refuse_terminal(output: str, *, binary: bool) -> None:
 def _to_standard_output(content: bytes, *, binary: bool) -> None:
     refuse_terminal(STANDARD_OUTPUT, binary=binary)
     sys.stdout.flush()
-    sys.stdout.buffer.write(content)  # UTF-8 and its own line ends, whatever the terminal is set to
+    sys.stdout.buffer.write(content)  # UTF-8 with its own line ends, whatever the locale is
     sys.stdout.buffer.flush()
 
 
-def _replace(path: Path, content: bytes, mode: int | None) -> None:
-    """Through a new file beside it, of an unguessable name, synced before it takes the place."""
+def _replace_file(path: Path, content: bytes, mode: int | None) -> None:
+    """Write a new file beside `path`, with an unguessable name, sync it, then rename it to `path`."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", suffix=".new", dir=path.parent)
     draft = Path(name)
     try:
@@ -90,44 +93,47 @@ def _umask() -> int:
     return umask
 
 
-SHOWN: Final = 20
-"""Lines of each kind; --json has them all."""
+MOST_LINES: Final = 20
+"""Most lines printed of each kind; --json has all of them."""
 _UNKNOWN: Final = {
     "type": "taken as 'unknown' or 'other': add [[class]] to the mapping",
     "status": "taken as in service: add it to [statuses] of the mapping",
     "location": "no site: add [[site]] to the mapping",
-    "site": "no such site: make it with 'veilleuse calendar import FILE --site … --create', then import again",
+    "site": (
+        "no such site: make it with 'veilleuse calendar import FILE --site … --create', then import again"
+    ),
     "tag": "no entity: add it to [tags] of the mapping",
-    "source": "rows of another inventory, left: import them with --source and its name",
+    "source": "rows of another inventory, left out: import them with --source and its name",
     "column": "not read",
-    "not readable in GLPI": "left out: the user's profile may not read it, or this version has it not",
+    "not readable in GLPI": "left out: the user's profile may not read it, or this version does not have it",
 }
 
 
 def print_import(found: dict[str, Any]) -> None:
-    """Counts, then what needs a hand."""
-    for one in found["refused_rows"][:SHOWN]:
+    """Print what needs a decision, then the counts."""
+    for one in found["refused_rows"][:MOST_LINES]:
         column = f", {one['column']}" if one["column"] else ""
         print(f"{one['where']}{column}: {one['what']}: {one['remedy']}")
-    _more(found["refused"])
+    _print_more(found["refused"])
     for kind, texts in found["unknown"].items():
         print(f"unknown {kind} ({_UNKNOWN.get(kind, '')}):")
-        for text, number in list(texts.items())[:SHOWN]:
+        for text, number in list(texts.items())[:MOST_LINES]:
             print(f"  {number} × {text}")
-        _more(len(texts))
+        _print_more(len(texts))
     if found["absent_assets"]:
         print("no longer named:")
-        for one in found["absent_assets"][:SHOWN]:
+        for one in found["absent_assets"][:MOST_LINES]:
             print(f"  #{one['asset']} {one['name'] or one['key']} {one['inventory_number']}".rstrip())
-        _more(found["absent"])
+        _print_more(found["absent"])
     _print_counts(found)
 
 
 def _print_counts(found: dict[str, Any]) -> None:
     would = " (dry run: nothing was changed)" if found["dry_run"] else ""
     print(
-        f"{found['rows']} {plural(found['rows'], 'row')}: {found['added']} added, {found['changed']} changed, {found['unchanged']} unchanged, "
-        f"{found['absent']} absent, {found['refused']} refused{would}"
+        f"{found['rows']} {plural(found['rows'], 'row')}: {found['added']} added, {found['changed']} "
+        f"changed, {found['unchanged']} unchanged, {found['absent']} absent, {found['refused']} "
+        f"refused{would}"
     )
     for name, one in found["other_rows"].items():
         print(f"{name}: {one['new']} new, {one['gone']} gone")
@@ -137,8 +143,8 @@ def _print_counts(found: dict[str, Any]) -> None:
         print(f"{found['retired']} out of service from today, because they are absent")
     if found["retire_refused"]:
         print(
-            f"{found['absent'] - found['retired']} absent ones stay in service: rows were refused and they may be among them, or"
-            " nothing of their kind is listed"
+            f"{found['absent'] - found['retired']} absent ones stay in service: they may be among the "
+            "refused rows, or the list has nothing of their kind"
         )
     if found["out_without_day"]:
         print(f"{found['out_without_day']} out of service by their status, without a day: from today")
@@ -149,36 +155,36 @@ def _print_counts(found: dict[str, Any]) -> None:
         )
 
 
-def _more(number: int) -> None:
-    if number > SHOWN:
-        print(f"  … and {number - SHOWN} more: see --json")
+def _print_more(number: int) -> None:
+    if number > MOST_LINES:
+        print(f"  … and {number - MOST_LINES} more: see --json")
 
 
 MAX_BYTES: Final = 12 * 1024
-"""Four certificates of RSA 4096, or a key: all of a request fits the administration socket."""
+"""Four certificates of RSA 4096, or a key: the whole request fits the administration socket."""
 
 
 def read_pem(file: Path) -> str:
-    """The text of a small PEM file. Raises UsageError."""
-    content = content_of(file, MAX_BYTES, "give one chain or key, as PEM")
+    """Return the text of a small PEM file. Raises UsageError."""
+    content = read_content(file, MAX_BYTES, "give one chain or key, as PEM")
     return content.decode("ascii", "replace")
 
 
 def read_key(file: Path) -> str:
-    """The key in a PEM file; on a terminal its passphrase is asked for when it has one. Raises UsageError."""
+    """Return the key of a PEM file; asks for its passphrase on a terminal. Raises UsageError."""
     text = read_pem(file)
     try:
         load_pem_private_key(text.encode(), None)
     except (ValueError, UnsupportedAlgorithm):
-        return text  # who uses it says what is wrong, and what is accepted
+        return text  # the caller says what is wrong and what is accepted
     except TypeError:
-        return _decrypted(file, text)
+        return _decrypt_key(file, text)
     return text
 
 
-def _decrypted(file: Path, text: str) -> str:
+def _decrypt_key(file: Path, text: str) -> str:
     if not sys.stdin.isatty():
-        raise UsageError(f"{file} is encrypted: run the command on a terminal, which asks for its passphrase")
+        raise UsageError(f"{file} is encrypted: run the command on a terminal, to enter its passphrase")
     passphrase = typer.prompt(f"passphrase of {file}", hide_input=True, err=True)
     try:
         key = load_pem_private_key(text.encode(), str(passphrase).encode())

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse published list|take-back`: periods whose figures stay as they were published. docs/api.md."""
+"""Implements `veilleuse published …`: published periods, whose figures never change. docs/api.md."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
-    date_of,
+    load_settings,
     moment,
-    perform,
+    parse_date,
     plural,
     print_json,
     print_table,
-    settings_of,
-    signed,
+    run_operation,
+    who_and_why,
 )
 
 app = typer.Typer(**APP)
@@ -27,13 +27,13 @@ app = typer.Typer(**APP)
 
 @app.callback()
 def published() -> None:
-    """Periods of workstations and classroom PCs that were published, and stay as they were."""
+    """List or take back published periods of workstations and classroom PCs. Their figures never change."""
 
 
 @app.command(name="list")
 def list_published(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List them."""
-    found = perform(settings_of(config), "published_list")
+    """List the published periods."""
+    found = run_operation(load_settings(config), "published_list")
     if as_json:
         print_json(found)
         return
@@ -60,17 +60,18 @@ def take_back(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have what is wrong in [FROM, TO) computed anew.
+    """Compute the periods inside [FROM, TO) anew, when they were wrong. It cannot be undone.
 
-    Whoever has the old figures can subtract: machines that came late, moved or were forgotten since are the difference. Cannot be undone.
+    Anyone with the old figures can subtract: the difference is the machines that came late, moved or were
+    forgotten since.
     """
-    days = [date_of(name, text).isoformat() for name, text in (("FROM", first), ("TO", end))]
-    done = perform(
-        settings_of(config),
+    days = [parse_date(name, text).isoformat() for name, text in (("FROM", first), ("TO", end))]
+    done = run_operation(
+        load_settings(config),
         "published_take_back",
         first=days[0],
         end=days[1],
-        **signed(why, "published take-back"),
+        **who_and_why(why, "published take-back"),
     )
     if as_json:
         print_json(done)

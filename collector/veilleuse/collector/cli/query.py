@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse query`: SQL of an administrator, read beside the running collector. Its help is French in a French locale."""
+"""Implements `veilleuse query`: runs SQL of an administrator beside the running collector.
+
+Its help is French in a French locale.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
     WhyOption,
-    perform,
+    load_settings,
     plural,
     print_json,
     print_table,
-    settings_of,
-    signed,
+    run_operation,
+    who_and_why,
 )
 from veilleuse.collector.documents.formats.csv import cell
 from veilleuse.collector.errors import UsageError
@@ -30,28 +33,37 @@ from veilleuse.collector.store import open_reader
 
 MAX_ROWS: Final = 100_000
 MAX_SECONDS: Final = 300.0
-"""The write-ahead log cannot begin again while a query reads."""
+"""Longest time of a query: the write-ahead log cannot start again while a query reads."""
 _MAX_SQL_BYTES: Final = 100_000
 
 _ENGLISH: Final[Mapping[str, str]] = {
-    "query": "Read the database with one SQL statement. Changes nothing; works while 'veilleuse serve' runs.\n\n"
-    "Needs the right to read the data directory. Rows are of single machines, PCs too: no rule of disclosure is applied, "
-    "publish none of them. Hashes of tokens and the numbers that tell copies apart are read as NULL.",
+    "query": "Read the database with one SQL statement. It changes nothing and works while 'veilleuse serve' "
+    "runs.\n\n"
+    "You need the right to read the data directory. Rows are of single machines, PCs too: no rule of "
+    "disclosure is applied, do not publish them. Hashes of tokens and the numbers that tell copies apart "
+    "are read as NULL.",
     "sql": "one SELECT, VALUES, WITH or EXPLAIN statement; - reads it from standard input",
     "tables": "list tables and their columns instead",
-    "names": "identity.db too, as schema 'identity': names, pseudonyms, access journal; noted in that journal",
-    "limit": "most rows",
-    "seconds": "longest time; then the query is ended",
+    "names": (
+        "add identity.db as schema 'identity': names, pseudonyms, access journal; the journal notes this"
+    ),
+    "limit": "most rows to print",
+    "seconds": "longest time of the query, in seconds",
     "json": "print JSON",
     "csv": "print CSV",
 }
 _FRENCH: Final[Mapping[str, str]] = {
-    "query": "Lit la base de données par une instruction SQL. Ne change rien ; marche pendant que « veilleuse serve » tourne.\n\n"
-    "Il faut le droit de lire le répertoire de données. Les lignes sont celles de machines une à une, PC compris : aucune règle de "
-    "divulgation n'est appliquée, n'en publiez pas. Les empreintes des jetons et les nombres qui distinguent les copies sont lus NULL.",
+    "query": "Lit la base de données par une instruction SQL. Ne change rien ; marche pendant que "
+    "« veilleuse serve » tourne.\n\n"
+    "Il faut le droit de lire le répertoire de données. Les lignes sont celles de machines une à une, PC "
+    "compris : aucune règle de divulgation n'est appliquée, n'en publiez pas. Les empreintes des jetons et "
+    "les nombres qui distinguent les copies sont lus NULL.",
     "sql": "une instruction SELECT, VALUES, WITH ou EXPLAIN ; - la lit sur l'entrée standard",
     "tables": "plutôt lister les tables et leurs colonnes",
-    "names": "aussi identity.db, sous le nom « identity » : noms, pseudonymes, journal des accès ; c'est noté dans ce journal",
+    "names": (
+        "aussi identity.db, sous le nom « identity » : noms, pseudonymes, journal des accès ; c'est noté "
+        "dans ce journal"
+    ),
     "limit": "nombre de lignes au plus",
     "seconds": "durée au plus ; au-delà, la requête est arrêtée",
     "json": "écrire du JSON",
@@ -81,10 +93,10 @@ def query(
         )
     if as_json and as_csv:
         raise UsageError("choose --json or --csv")
-    settings = settings_of(config)
+    settings = load_settings(config)
     text = _from_standard_input() if sql == "-" else sql or ""
-    if names and not tables:  # before a connection is open here: this process may write to the same files
-        perform(settings, "query_note", sql=text, **signed(why, "query --names"))
+    if names and not tables:  # before this process opens a connection: the note may write to the same files
+        run_operation(settings, "query_note", sql=text, **who_and_why(why, "query --names"))
     with open_reader(settings.data_dir) as store:
         if names:
             store.queries.attach_names()
@@ -125,14 +137,14 @@ def _write(rows: list[dict[str, Any]], *, as_json: bool, as_csv: bool) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Bytes as hexadecimal digits; numbers that JSON has not (infinities) as text."""
+    """Return bytes as hexadecimal digits, and infinities, which JSON does not have, as text."""
     if isinstance(value, bytes):
         return value.hex()
     return repr(value) if value in (float("inf"), float("-inf")) else value
 
 
 def _text(value: Any) -> str:
-    """A cell of a table; what machines and imports wrote cannot move a terminal's cursor."""
+    """Return a cell of a table, without control characters: data must not move a terminal's cursor."""
     return "" if value is None else _printable(str(value))
 
 

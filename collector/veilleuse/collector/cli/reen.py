@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse reen import|template|list`: what the REEN follow-up sheet holds beside what is computed."""
+"""Implements `veilleuse reen …`: entries of the REEN follow-up sheet that are not computed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from veilleuse.collector.cli.shared import (
     IN_PARTS,
     ConfigOption,
     JsonOption,
-    content_of,
-    perform,
+    load_settings,
     plural,
     print_json,
     print_table,
-    settings_of,
+    read_content,
+    run_operation,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.actions_csv import KINDS, ActionsFile, read
@@ -40,7 +40,7 @@ EXIT_REFUSED: Final = 1
 
 @app.callback()
 def reen() -> None:
-    """Objectives, measures, other items of the bilan and retired stock: what is entered for `veilleuse report reen`."""
+    """Enter objectives, measures, other items of the bilan and retired stock for `veilleuse report reen`."""
 
 
 @app.command(name="import")
@@ -48,7 +48,7 @@ def import_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help=f"CSV of one kind: {', '.join(KINDS)}")],
     config: ConfigOption = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="what the file no longer names is no longer in force")
+        bool, typer.Option("--replace", help="end the lines that the file no longer names")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what would change, and change nothing")
@@ -56,12 +56,12 @@ def import_file(
     why: Annotated[str, typer.Option(help="reason, for the record")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Import a file: all of it, or nothing where a row is refused. The same file again changes nothing."""
-    found = read(content_of(file, MAXIMUM_BYTES, IN_PARTS), shown(file.name))
+    """Import a file. A refused row refuses the whole file; the same file again changes nothing."""
+    found = read(read_content(file, MAXIMUM_BYTES, IN_PARTS), shown(file.name))
     if found.refusals:
-        _refuse(found, as_json)
-    answer = perform(
-        settings_of(config),
+        _print_refusals(found, as_json)
+    answer = run_operation(
+        load_settings(config),
         "follow_import",
         timeout_seconds=IMPORT_SECONDS,
         kind=found.kind,
@@ -84,7 +84,7 @@ def import_file(
 def template(
     name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(KINDS))],
 ) -> None:
-    """Write an empty CSV file to fill in. With what each column means, to standard output."""
+    """Write an empty CSV file to standard output. Its comments say what each column means."""
     print(template_of(name), end="")
 
 
@@ -94,10 +94,10 @@ def list_lines(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the lines of one kind in force. Actions: `veilleuse action list`."""
+    """List the lines of one kind in force. `veilleuse action list` lists actions."""
     if name not in set(ActionTable):
         raise UsageError(f"no lines '{name}': use {', '.join(ActionTable)}")
-    with open_reader(settings_of(config).data_dir) as store:
+    with open_reader(load_settings(config).data_dir) as store:
         lines = [dict(line.cells) for line in store.follows.lines(ActionTable(name))]
     if as_json:
         print_json(lines)
@@ -109,7 +109,7 @@ def list_lines(
     )
 
 
-def _refuse(found: ActionsFile, as_json: bool) -> None:
+def _print_refusals(found: ActionsFile, as_json: bool) -> None:
     told = [
         {"where": one.where, "column": one.column, "what": one.what, "remedy": one.remedy}
         for one in found.refusals
@@ -128,8 +128,8 @@ def _refuse(found: ActionsFile, as_json: bool) -> None:
 def _print_import(answer: dict[str, Any]) -> None:
     would = "would be " if answer["dry_run"] else ""
     print(
-        f"{answer['kind']}: {answer['lines']} {plural(answer['lines'], 'line')}; {would}new {len(answer['new'])}, "
-        f"{would}changed {len(answer['changed'])}, {would}gone {len(answer['gone'])}"
+        f"{answer['kind']}: {answer['lines']} {plural(answer['lines'], 'line')}; {would}new "
+        f"{len(answer['new'])}, {would}changed {len(answer['changed'])}, {would}gone {len(answer['gone'])}"
     )
     for word in ("new", "changed", "gone"):
         for key in answer[word]:

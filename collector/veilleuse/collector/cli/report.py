@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse report emissions|indicators|indicative|attribution`: figures of any period, read beside the running collector."""
+"""Implements `veilleuse report emissions|indicators|reen|indicative|attribution`.
+
+Figures of any period, read beside the running collector.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ from veilleuse.collector.account.observed_months import gather_kept
 from veilleuse.collector.account.observed_statement import withheld_row
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.output import refuse_terminal, write_output
-from veilleuse.collector.cli.report_indicators import reen_sheet, servers_of, with_sobriety
-from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, plural, settings_of
+from veilleuse.collector.cli.report_indicators import add_sobriety, reen_sheet, servers_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
 from veilleuse.collector.documents.document import (
     BINARY,
     FORMATS,
@@ -61,7 +64,7 @@ Format = Annotated[str, typer.Option("--format", help=" or ".join(FORMATS))]
 Output = Annotated[
     str, typer.Option("-o", "--output", metavar="FILE", help="where to write; - is standard output")
 ]
-Language = Annotated[str, typer.Option(help=f"of html, pdf and xlsx: {' or '.join(LANGUAGES)}")]
+Language = Annotated[str, typer.Option(help=f"language of html, pdf and xlsx: {' or '.join(LANGUAGES)}")]
 
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 
@@ -72,7 +75,7 @@ _Write: TypeAlias = Callable[[Document], None]
 
 @app.callback()
 def report() -> None:
-    """Figures over a period, grouped as asked; read beside the running collector."""
+    """Write figures of a period to a file; works while the collector runs."""
 
 
 @app.command("emissions")
@@ -84,39 +87,43 @@ def emissions(
     output: Output = "-",
     language: Language = LANGUAGES[0],
     tree: Annotated[
-        str, typer.Option(help="'then': machines where they stood; 'now', pro forma: where they stand now")
+        str,
+        typer.Option(
+            help="then: machines in the entity and site of that time; now: in their present ones (pro forma)"
+        ),
     ] = "then",
     public: Annotated[
         bool,
         typer.Option(
-            "--public", help="of a closed year, rounded so that it may be published beside its months"
+            "--public",
+            help="round the figures of a closed year so that they may be published beside its months",
         ),
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Energy and emissions of the use phase. With coverage, uncertainty, factor and method beside each figure."""
-    settings = settings_of(config)
+    """Write energy and emissions of the use phase. With coverage, uncertainty, factor and method of each."""
+    settings = load_settings(config)
     if tree not in ("then", "now"):
         raise UsageError(f"--tree '{tree}' is neither 'then' nor 'now'")
-    if date_of("--from", first) > today():
+    if parse_date("--from", first) > today():
         raise UsageError(
-            f"--from {first} has not come yet: today is {today()}, choose a period that has begun"
+            f"--from {first} is in the future: today is {today()}, choose a period that has begun"
         )
     query = YearQuery(
-        date_of("--from", first),
-        date_of("--to", end),
+        parse_date("--from", first),
+        parse_date("--to", end),
         _dimensions(group_by),
         settings.reporting.k_anonymity,
         today(),
         current_tree=tree == "now",
     )
-    write = _writer(form, language, output)
+    write = _make_writer(form, language, output)
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
         made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
     made = prepare_for_publication(made) if public else made
     write(made.document)
-    _warn(made.document.head, len(made.statement.withheld))
+    _print_notes(made.document.head, len(made.statement.withheld))
     for warning in made.warnings:
         print(warning["en"], file=sys.stderr)
 
@@ -131,14 +138,16 @@ def indicators(
     language: Language = LANGUAGES[0],
     servers: Annotated[
         bool,
-        typer.Option("--servers", help="I6, I7 and I8 server by server: for operations, not to be published"),
+        typer.Option("--servers", help="I6, I7 and I8 of each server: for operations, not to be published"),
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Sobriety indicators, I1 to I14. With thresholds, coverage, and who acts on each."""
-    write, settings = _writer(form, language, output), settings_of(config)
-    finish = servers_of if servers else with_sobriety
-    _report(indicators_document, (first, end, group_by), lambda made: write(finish(made, settings)), config)
+    """Write the sobriety indicators I1 to I14. With thresholds, coverage and who can act on each."""
+    write, settings = _make_writer(form, language, output), load_settings(config)
+    finish = servers_of if servers else add_sobriety
+    _write_report(
+        indicators_document, (first, end, group_by), lambda made: write(finish(made, settings)), config
+    )
 
 
 @app.command("reen")
@@ -150,11 +159,11 @@ def reen(
     language: Language = LANGUAGES[0],
     config: ConfigOption = None,
 ) -> None:
-    """The follow-up sheet of the REEN strategy. Objectives 1° to 6°, measures, and the use phase beside the whole bilan."""
-    settings, write = settings_of(config), _writer(form, language, output)
-    made = reen_sheet(settings, date_of("--from", first), date_of("--to", end))
+    """Write the follow-up sheet of the REEN strategy. Objectives 1° to 6°, measures, use phase, bilan."""
+    settings, write = load_settings(config), _make_writer(form, language, output)
+    made = reen_sheet(settings, parse_date("--from", first), parse_date("--to", end))
     write(made)
-    _warn(made.head, 0)
+    _print_notes(made.head, 0)
 
 
 @app.command("indicative")
@@ -162,32 +171,32 @@ def indicative(
     first: From,
     end: To,
     group_by: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(HOURLY)}")] = _GROUP_BY,
-    series: Annotated[str | None, typer.Option(help="of the grid (default: intensity.series)")] = None,
+    series: Annotated[str | None, typer.Option(help="series of the grid (default: intensity.series)")] = None,
     form: Format = "csv",
     output: Output = "-",
     language: Language = LANGUAGES[0],
     config: ConfigOption = None,
 ) -> None:
-    """Emissions hour by hour with the grid's intensity. Indicatif, hors bilan: servers and classrooms alone."""
-    settings = settings_of(config)
+    """Write emissions by hour, with the grid's intensity. Indicatif, hors bilan: servers, classrooms."""
+    settings = load_settings(config)
     query = HourlyQuery(
-        date_of("--from", first),
-        date_of("--to", end),
+        parse_date("--from", first),
+        parse_date("--to", end),
         _dimensions(group_by),
         settings.reporting.k_anonymity,
         series or settings.intensity.series,
         time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     )
-    write = _writer(form, language, output)
+    write = _make_writer(form, language, output)
     with open_reader(settings.data_dir) as store:
         found, document = indicative_report_of(store.data, query)
     write(document)
-    _warn(document.head, len(found.ledger.withheld))
+    _print_notes(document.head, len(found.ledger.withheld))
 
 
 @app.command("attribution")
 def attribution(
-    host: Annotated[str, typer.Option(metavar="HOST", help="agent id, or the beginning of it")],
+    host: Annotated[str, typer.Option(metavar="HOST", help="agent id, or its first digits")],
     first: From,
     end: To,
     form: Format = "csv",
@@ -195,10 +204,13 @@ def attribution(
     language: Language = LANGUAGES[0],
     config: ConfigOption = None,
 ) -> None:
-    """A server's energy shared between its services and guests. By CPU time; what it draws idle is shown apart."""
-    settings = settings_of(config)
-    write = _writer(form, language, output)
-    since, until = date_of("--from", first), date_of("--to", end)
+    """Share the energy of a server between its services and guests.
+
+    Shares follow CPU time; idle energy is a row of its own.
+    """
+    settings = load_settings(config)
+    write = _make_writer(form, language, output)
+    since, until = parse_date("--from", first), parse_date("--to", end)
     with open_reader(settings.data_dir) as store:
         document = attribution_document(
             store.data, host, since, until, time.time_ns() // NANOSECONDS_PER_MILLISECOND
@@ -206,27 +218,30 @@ def attribution(
     write(document)
 
 
-def _report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Path | None) -> None:
-    """Gather, make the document, write it; `asked`: --from, --to, --group-by as typed. Raises UsageError where days are gone."""
-    settings = settings_of(config)
+def _write_report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Path | None) -> None:
+    """Gather the groups, make the document and write it. Raises UsageError when days of the period are gone.
+
+    `asked`: --from, --to and --group-by as typed.
+    """
+    settings = load_settings(config)
     query = _observed_query(settings, *asked)
     with open_reader(settings.data_dir) as store:
         gathered = gather_kept(store.data, Periods(store.data), query)
         head = _head(store.data, query)
     write(make(gathered, settings, head))
-    _warn(head, len(gathered.withheld))
+    _print_notes(head, len(gathered.withheld))
 
 
 def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, head: _Head) -> Document:
-    """Every built-in indicator of every group it applies to."""
+    """Return every built-in indicator of every group that it applies to."""
     rows = indicator_rows(gathered.groups, settings, str(head["data"]))
     return indicators_report.document(rows, map(withheld_row, gathered.withheld), head)
 
 
 def _observed_query(settings: CollectorSettings, first: str, end: str, group_by: str) -> ObservedQuery:
     return ObservedQuery(
-        date_of("--from", first),
-        date_of("--to", end),
+        parse_date("--from", first),
+        parse_date("--to", end),
         _dimensions(group_by),
         settings.reporting.k_anonymity,
         time.time_ns() // NANOSECONDS_PER_MILLISECOND,
@@ -237,8 +252,11 @@ def _dimensions(group_by: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in group_by.split(",") if part.strip())
 
 
-def _writer(form: str, language: str, output: str) -> _Write:
-    """What writes a document where it was asked for; what cannot be is told before anything is computed. Raises UsageError."""
+def _make_writer(form: str, language: str, output: str) -> _Write:
+    """Return a function that writes a document to the requested output.
+
+    Checks the options before anything is computed. Raises UsageError.
+    """
     if form not in FORMATS:
         raise UsageError(f"unknown format '{form}': use {', '.join(FORMATS)}")
     if language not in LANGUAGES:
@@ -266,28 +284,33 @@ def _head(reader: Reader, query: ObservedQuery) -> _Head:
 
 
 def _unexplained_milliseconds(reader: Reader, query: ObservedQuery) -> int:
-    """R18: time of all machines that is neither stored nor declared lost, in their whole days and weeks of the period."""
+    """Return the time of all machines that is neither stored nor declared lost (R18), in milliseconds.
+
+    Counts their whole days and weeks of the period.
+    """
     last = query.end - timedelta(days=1)
     rows = reader.balance(query.first, last, by_hour=False)
     return sum(row.unexplained_milliseconds for row in rows)
 
 
-def _warn(head: Head, hidden: int) -> None:
+def _print_notes(head: Head, hidden: int) -> None:
     waiting = head["periods_not_derived"]
     if isinstance(waiting, int) and waiting:
         print(
-            f"note: {waiting} {plural(waiting, 'period', 'wait')} to be derived, not in the figures yet ('veilleuse derive')",
+            f"note: {waiting} {plural(waiting, 'period', 'wait')} to be derived, not in the figures yet "
+            "('veilleuse derive')",
             file=sys.stderr,
         )
     unexplained = head.get("unexplained_milliseconds")
     if isinstance(unexplained, int) and unexplained > 0:
         print(
-            f"note: {unexplained / MILLISECONDS_PER_HOUR:,.1f} h of machines are neither stored nor declared lost; "
-            "coverage counts them as not observed ('veilleuse doctor' names the machines)",
+            f"note: {unexplained / MILLISECONDS_PER_HOUR:,.1f} h of machines are neither stored nor declared "
+            "lost; coverage counts them as not observed ('veilleuse doctor' names the machines)",
             file=sys.stderr,
         )
     if hidden:
         print(
-            f"note: {hidden} {plural(hidden, 'group')} too small to be shown: what was measured of these is in no row or total",
+            f"note: {hidden} {plural(hidden, 'group')} too small to be shown: their measurements are in no "
+            "row or total",
             file=sys.stderr,
         )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What `veilleuse report indicators` and `veilleuse report reen` share: the sobriety indicators, read beside the collector."""
+"""Adds the sobriety indicators to `veilleuse report indicators` and `veilleuse report reen`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 
 
-def with_sobriety(document: Document, settings: CollectorSettings) -> Document:
-    """The indicators report of I1, I2 and I13 with the others; what was asked stands in its head."""
+def add_sobriety(document: Document, settings: CollectorSettings) -> Document:
+    """Add the other indicators to a report of I1, I2 and I13; the head of the report has the query."""
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
         found = compute_indicators(
@@ -32,7 +32,7 @@ def with_sobriety(document: Document, settings: CollectorSettings) -> Document:
 
 
 def servers_of(document: Document, settings: CollectorSettings) -> Document:
-    """The same question, server by server."""
+    """Return the report of the same query, server by server."""
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
         targets = targets_of(settings.indicators)
@@ -45,7 +45,7 @@ def servers_of(document: Document, settings: CollectorSettings) -> Document:
 
 
 def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
-    """The follow-up sheet. Raises UsageError, UnknownZone."""
+    """Return the follow-up sheet. Raises UsageError, UnknownZone."""
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
         return reen_document(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse restore FILE`."""
+"""Implements `veilleuse restore FILE`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import typer
 from veilleuse.collector.app.data_directory import open_collector, require_ours
 from veilleuse.collector.backup.restore import RestoreResult, give_to_owner
 from veilleuse.collector.backup.restore import restore as put_back
-from veilleuse.collector.cli.backup import KeyFileOption, key_of
+from veilleuse.collector.cli.backup import KeyFileOption, read_backup_key
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
     ConfigOption,
     JsonOption,
+    load_settings,
     print_json,
-    settings_of,
 )
 from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.errors import UsageError
@@ -32,30 +32,32 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 app = typer.Typer(**APP)
 
 RING_HOURS: Final = 72
-"""How far back agents keep what was acknowledged: docs/wire.md §2."""
+"""Hours that agents keep acknowledged records: docs/wire.md §2."""
 
 
 @app.command()
 def restore(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="a backup; none: carry on a restore that was cut")
+        Path | None,
+        typer.Argument(metavar="FILE", help="backup to restore; none: continue an interrupted restore"),
     ] = None,
     config: ConfigOption = None,
     key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a backup in place. The collector must be stopped; what is there is kept aside, nothing is lost."""
-    settings = settings_of(config)
+    """Restore a backup. The collector must be stopped; existing data are put aside, not deleted."""
+    settings = load_settings(config)
     if file is not None and file.is_dir():
         raise UsageError(f"{file} is a directory: name one backup in it{_newest(file)}")
     data_dir, now = settings.data_dir, datetime.now(UTC)
     if not (data_dir / DATA_FILE).exists() and not is_half_restored(data_dir):
-        require_ours(data_dir)  # whoever mistypes data_dir keeps the rights of what is there
-    restored, carried_on = put_back(data_dir, file, lambda: key_of(settings, key_file), now)
+        require_ours(data_dir)  # a mistyped data_dir must not change the rights of other files
+    restored, carried_on = put_back(data_dir, file, lambda: read_backup_key(settings, key_file), now)
     register = register_file(data_dir, settings.pki.register_file)
     has_register = register.exists()
-    with open_collector(settings) as collector:  # migrates, replays the register, and proves that it opens
-        standing = _standing(collector.store.registry.hosts())
+    # Migrates the databases, replays the register, and proves that the data directory opens.
+    with open_collector(settings) as collector:
+        statuses = _status_counts(collector.store.registry.hosts())
     give_to_owner(data_dir, data_dir)
     facts = {
         "data_dir": str(data_dir),
@@ -68,7 +70,7 @@ def restore(
         "carried_on": carried_on,
         "replaced": str(restored.replaced) if restored.replaced else None,
         "register": str(register) if has_register else None,
-        "hosts": standing,
+        "hosts": statuses,
     }
     if as_json:
         print_json(facts)
@@ -76,8 +78,9 @@ def restore(
         print("\n".join(_lines(restored, facts)))
     if not has_register:
         print(
-            f"veilleuse: no register {register}: machines revoked since the backup are let in again, those enrolled since "
-            "are strangers; put the register back and run 'veilleuse restore' again, or revoke and enrol them again",
+            f"veilleuse: no register {register}: machines revoked since the backup are accepted again, "
+            "machines enrolled since are unknown; put the register back and run 'veilleuse restore' again, "
+            "or revoke and enrol them again",
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_WARNINGS)
@@ -88,8 +91,8 @@ def _newest(folder: Path) -> str:
     return f", the newest is {names[-1]}" if names else ""
 
 
-def _standing(hosts: Any) -> dict[str, int]:
-    """Machines by status."""
+def _status_counts(hosts: Any) -> dict[str, int]:
+    """Count machines by status."""
     return {
         status.value: number
         for status in HostStatus
@@ -98,8 +101,8 @@ def _standing(hosts: Any) -> dict[str, int]:
 
 
 def _lines(restored: RestoreResult, facts: dict[str, Any]) -> list[str]:
-    """The same for people, and what comes next."""
-    begun = "carried on: " if facts["carried_on"] else ""
+    """Return the result as lines for people, with the next step."""
+    begun = "continued: " if facts["carried_on"] else ""
     of = f"the {'simulated ' if facts['simulated'] else ''}collector of {restored.manifest.created}"
     known = ", ".join(f"{number} {status}" for status, number in facts["hosts"].items()) or "none"
     since = (
@@ -110,10 +113,11 @@ def _lines(restored: RestoreResult, facts: dict[str, Any]) -> list[str]:
         f"machines: {known}{since}",
     ]
     if restored.replaced is not None:
-        kept = f"what was there is in {restored.replaced}"
-        lines.append(f"{kept}: remove it once you are content, it holds keys and names")
+        kept = f"the data that it replaced are in {restored.replaced}"
+        lines.append(f"{kept}: remove the folder when the restore is confirmed good, it holds keys and names")
     lines.append(
-        "start 'veilleuse serve': each agent sends what is missing here at its next contact, back to "
-        f"{RING_HOURS} h; what no agent has any more becomes a declared gap. Nothing to do on the machines."
+        "start 'veilleuse serve': at its next contact, each agent sends the records that are missing here, "
+        f"back to {RING_HOURS} h; records that no agent has any more become declared gaps. Do nothing on the "
+        "machines."
     )
     return lines

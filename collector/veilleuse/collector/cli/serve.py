@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse serve`."""
+"""Implements `veilleuse serve`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the commands share: options, settings, the way to the running collector, output."""
+"""Functions for all commands: options, settings, requests to the running collector, output."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 APP: Final[dict[str, Any]] = {
     "add_completion": False,
-    "pretty_exceptions_enable": False,  # a traceback is for us: it may show what it should not
+    "pretty_exceptions_enable": False,  # such a traceback shows local variables, secrets too
     "rich_markup_mode": None,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
-"""Arguments of every typer.Typer here."""
+"""Arguments of every typer.Typer of the commands."""
 
 EXIT_WARNINGS: Final = 3
 _NAMED: Final = 3
 OTHER_USER: Final = "run the command as the collector's user, or as root"
-"""What to do about missing rights."""
+"""Remedy for missing rights."""
 IN_PARTS: Final = "import it in parts"
-"""What to do about a file with more bytes than are read."""
+"""Remedy for a file that is too large."""
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", metavar="FILE", help="configuration (default: /etc/veilleuse/collector.toml if it exists)"
+        "--config",
+        metavar="FILE",
+        help="configuration file (default: /etc/veilleuse/collector.toml if it exists)",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -51,31 +53,30 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would ch
 WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 
 
-def perform(
+def run_operation(
     settings: CollectorSettings, operation: str, *, timeout_seconds: float = TIMEOUT_SECONDS, **arguments: Any
 ) -> Any:
-    """An operation of veilleuse.collector.admin: through the running collector, else here, under the directory's lock.
+    """Run an operation of veilleuse.collector.admin, and return its result.
 
-    Raises CollectorError.
+    The running collector runs the operation; else this process does, under the directory's lock. Raises
+    CollectorError.
     """
     try:
         return ask(settings.data_dir, operation, timeout_seconds=timeout_seconds, **arguments)
     except CollectorNotRunning:
-        from veilleuse.collector.app.data_directory import (
-            open_collector,  # only now: it brings the whole store along
-        )
+        from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
 
         with open_collector(settings) as collector:
             return json.loads(json.dumps(collector.operations.perform(operation, arguments)))
 
 
-def settings_of(config: Path | None) -> CollectorSettings:
-    """The settings. Raises ConfigurationError."""
+def load_settings(config: Path | None) -> CollectorSettings:
+    """Read the settings. Raises ConfigurationError."""
     return read_settings(config)
 
 
-def signed(why: str, command: str) -> dict[str, Any]:
-    """Who asks for an operation and why, for the access journal; without a reason the `command` stands for it."""
+def who_and_why(why: str, command: str) -> dict[str, Any]:
+    """Return `who` and `why` of an operation, for the access journal. The default reason is the `command`."""
     try:
         who = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -83,8 +84,8 @@ def signed(why: str, command: str) -> dict[str, Any]:
     return {"who": who, "why": why or f"veilleuse {command}"}
 
 
-def date_of(option: str, text: str) -> date:
-    """The civil date of an option. Raises UsageError."""
+def parse_date(option: str, text: str) -> date:
+    """Parse the civil date of an option. Raises UsageError."""
     try:
         day = date.fromisoformat(text)
     except ValueError as error:
@@ -92,40 +93,43 @@ def date_of(option: str, text: str) -> date:
     return check_day(option, day)
 
 
-def content_of(file: Path, maximum_bytes: int, remedy: str) -> bytes:
-    """A file that an operator names: read here, as this user, never by the service. Raises UsageError.
+def read_content(file: Path, maximum_bytes: int, remedy: str) -> bytes:
+    """Read a file that an operator names, as this user: the service never reads it. Raises UsageError.
 
-    `remedy`: what to do where it has more than `maximum_bytes`.
+    `remedy`: what to do when the file has more than `maximum_bytes`.
     """
     try:
         return read_named(file, maximum_bytes)
     except TooLong as error:
         raise UsageError(f"cannot read {file}: {error.strerror}; {remedy}") from error
     except OSError as error:
-        hint = "name a file in it" if file.is_dir() else "look at its name and its rights"
+        hint = "name a file in it" if file.is_dir() else "check its name and its rights"
         raise UsageError(f"cannot read {file}: {error.strerror or error}; {hint}") from error
 
 
-def text_of(file: Path, maximum_bytes: int, remedy: str) -> str:
-    """The same, as text without a byte order mark. Raises UsageError."""
+def read_text(file: Path, maximum_bytes: int, remedy: str) -> str:
+    """Read a file like read_content, as text without a byte order mark. Raises UsageError."""
     try:
-        text = content_of(file, maximum_bytes, remedy).decode("utf-8-sig")
+        text = read_content(file, maximum_bytes, remedy).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{file} is not UTF-8: save it as UTF-8 (a spreadsheet calls it 'CSV UTF-8')"
         ) from error
     if "\0" in text:
-        raise UsageError(f"{file} holds a null character: it is no text")
+        raise UsageError(f"{file} holds a null character: it is not a text file")
     return text
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output; indented for people."""
+    """Print one JSON document on standard output, indented on a terminal."""
     print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
 def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
-    """Rows with the same keys, as a table on a terminal, as tab-separated lines elsewhere; `empty` when there are none."""
+    """Print rows with the same keys: as a table on a terminal, as tab-separated lines elsewhere.
+
+    `empty`: text for standard error when there is no row.
+    """
     if not rows:
         print(empty, file=sys.stderr)
         return
@@ -138,9 +142,8 @@ def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
     from rich.table import Column, Table
 
     name, *others = rows[0]
-    whole = max(
-        len(row[name]) for row in rows
-    )  # what a row is named by can be copied, however narrow the terminal
+    # The first column is never cut, so that its names can be copied on a narrow terminal.
+    whole = max(len(row[name]) for row in rows)
     table = Table(Column(name, min_width=whole), *others, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row.values())
@@ -148,7 +151,7 @@ def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
 
 
 def names_of(hosts: Sequence[Host]) -> str:
-    """The first three machines by agent id, as `veilleuse hosts` takes them; the others are counted."""
+    """Name the first three machines by agent id, as `veilleuse hosts` takes it; the others are counted."""
     more = len(hosts) - _NAMED
     return ", ".join(host.agent_id.hex()[:AGENT_ID_DIGITS] for host in hosts[:_NAMED]) + (
         f" and {more} more" if more > 0 else ""
@@ -156,13 +159,13 @@ def names_of(hosts: Sequence[Host]) -> str:
 
 
 def plural(number: int, noun: str, verb: str = "") -> str:
-    """The noun, and a verb after it, as the number wants them: 1 row waits, 2 rows wait."""
+    """Return the noun, and a verb after it, in singular or plural: 1 row waits, 2 rows wait."""
     nouns = noun if number == 1 else f"{noun}s"
     return nouns + (f" {verb}{'s' * (number == 1)}" if verb else "")
 
 
 def moment(unix_milliseconds: int | None) -> str:
-    """A UTC time for people; "never" for None."""
+    """Format a UTC time for people; "never" for None."""
     if unix_milliseconds is None:
         return "never"
     return datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).strftime(
@@ -171,15 +174,16 @@ def moment(unix_milliseconds: int | None) -> str:
 
 
 def day(unix_milliseconds: int | None) -> str:
-    """A UTC date; "never" for None."""
+    """Format a UTC date; "never" for None."""
     return "never" if unix_milliseconds is None else moment(unix_milliseconds)[:10]
 
 
 @contextmanager
 def new_private(path: Path) -> Iterator[TextIO]:
-    """A file that only its owner can read, made before there is something to write; gone when the block raises.
+    """Make a file that only its owner can read, before its content is known.
 
-    Raises CollectorError when it exists or cannot be written.
+    The file is deleted when the block raises. Raises CollectorError when the file exists or cannot be
+    written.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

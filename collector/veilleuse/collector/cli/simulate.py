@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse simulate`: a made-up fleet in a data directory of its own, and what it truly used in a file beside."""
+"""Implements `veilleuse simulate`: fills a data directory with a simulated fleet; writes its true energy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import Annotated
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, date_of, print_json, settings_of
+from veilleuse.collector.cli.shared import (
+    APP,
+    ConfigOption,
+    JsonOption,
+    load_settings,
+    parse_date,
+    print_json,
+)
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.simulate.fill import simulate as fill
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -22,24 +29,29 @@ app = typer.Typer(**APP)
 @app.command()
 def simulate(
     first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2025-09-01")],
-    hosts: Annotated[int, typer.Option(help="machines with an agent; the fleet has more")] = 60,
-    days: Annotated[int, typer.Option(help="how many days; all of them over")] = 365,
+    hosts: Annotated[int, typer.Option(help="machines with an agent; the fleet has more machines")] = 60,
+    days: Annotated[int, typer.Option(help="number of days; all of them in the past")] = 365,
     seed: Annotated[int, typer.Option(help="the same seed makes the same figures")] = 1,
     truth: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="where to write what the whole fleet used (default: <data_dir>-truth.json)"
+            metavar="FILE",
+            help="file for the true energy of the whole fleet (default: <data_dir>-truth.json)",
         ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fill an empty simulated data directory with a made-up fleet. Three colleges, two directions, a server room."""
-    settings = settings_of(config)
-    order = SimulationOrder(hosts, date_of("--from", first), days, seed)
+    """Fill an empty simulated data directory with a fleet.
+
+    The fleet has three colleges, two directions and a server room. 'veilleuse init --simulated' makes the
+    directory.
+    """
+    settings = load_settings(config)
+    order = SimulationOrder(hosts, parse_date("--from", first), days, seed)
     path = truth or settings.data_dir.with_name(f"{settings.data_dir.name}-truth.json")
     _require_new(path)
-    known = fill(settings, order, _progress)
+    known = fill(settings, order, _print_progress)
     _write(path, known.text())
     told = known.document()
     facts = {
@@ -54,7 +66,7 @@ def simulate(
 
 
 def _require_new(path: Path) -> None:
-    """Before minutes of work. Raises UsageError."""
+    """Check, before minutes of work, that the file can be made. Raises UsageError."""
     if path.exists():
         raise UsageError(f"{path} exists: remove it, or choose another file with --truth")
     if not path.parent.is_dir():
@@ -72,8 +84,8 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _progress(what: str, done: int, whole: int) -> None:
-    """On a terminal only."""
+def _print_progress(what: str, done: int, whole: int) -> None:
+    """Print the progress, on a terminal only."""
     if sys.stderr.isatty():
         end = "\n" if what == "done" else ""
         print(f"\r{what} {done}/{whole}        ", end=end, file=sys.stderr, flush=True)

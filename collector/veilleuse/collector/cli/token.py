@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse token create|list|revoke`."""
+"""Implements `veilleuse token create|list|revoke`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
+    load_settings,
     moment,
     new_private,
-    perform,
     print_json,
     print_table,
-    settings_of,
+    run_operation,
 )
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Population
@@ -29,20 +29,22 @@ app = typer.Typer(**APP)
 
 @app.callback()
 def token() -> None:
-    """Enrolment tokens: what a machine shows once to get its identity."""
+    """Create, list and revoke enrolment tokens. A machine shows a token once to get its identity."""
 
 
 @app.command()
 def create(
-    entity: Annotated[str, typer.Option(help="organisational unit the machines belong to")],
-    site: Annotated[str, typer.Option(help="site they stand at; made when it does not exist yet")],
-    population: Annotated[Population, typer.Option(help="kind of use: sets the finest grain")],
+    entity: Annotated[str, typer.Option(help="organisational unit of the machines")],
+    site: Annotated[str, typer.Option(help="site of the machines; made when it does not exist")],
+    population: Annotated[
+        Population, typer.Option(help="use of the machines; sets the finest time grain of their records")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="join file to write, mode 0600")],
     config: ConfigOption = None,
-    uses: Annotated[int, typer.Option(help="how many machines may enrol with it")] = 1,
-    hours: Annotated[float, typer.Option(help="life in hours; at most 720 (30 days)")] = 24.0,
+    uses: Annotated[int, typer.Option(help="number of machines that may enrol with it")] = 1,
+    hours: Annotated[float, typer.Option(help="hours until the token ends; at most 720 (30 days)")] = 24.0,
     network: Annotated[
-        list[str] | None, typer.Option(help="network it may be used from, e.g. 192.0.2.0/24; repeatable")
+        list[str] | None, typer.Option(help="network where it may be used, e.g. 192.0.2.0/24; repeatable")
     ] = None,
     approve: Annotated[
         bool, typer.Option("--approve", help="each machine waits for 'veilleuse hosts activate'")
@@ -51,7 +53,10 @@ def create(
         bool,
         typer.Option(
             "--admit-copies",
-            help="machines copied from one of its machines get in by themselves, while it is good; so does who steals a key",
+            help=(
+                "approve copies of its machines by themselves while the token is good; this also admits a "
+                "thief of a key"
+            ),
         ),
     ] = False,
     zone: Annotated[
@@ -75,7 +80,7 @@ def create(
         "zone": zone,
         "time_zone": time_zone,
     }
-    made = _write_join_file(settings_of(config), output, order)
+    made = _write_join_file(load_settings(config), output, order)
     expires, ca_sha256 = made["expires_unix_milliseconds"], made["join"]["ca_sha256"]
     if as_json:
         facts = {"token_id": made["token_id"], "output": str(output)}
@@ -86,17 +91,17 @@ def create(
 
 
 def _write_join_file(settings: CollectorSettings, output: Path, order: dict[str, Any]) -> dict[str, Any]:
-    """Order a token and write its join file; neither is left without the other, as far as a disk allows."""
+    """Create a token and write its join file; neither is left without the other, as far as a disk allows."""
     with new_private(output) as file:
-        made: dict[str, Any] = perform(settings, "token_create", **order)
+        made: dict[str, Any] = run_operation(settings, "token_create", **order)
         file.write(json.dumps(made["join"], indent=1) + "\n")
     return made
 
 
 @app.command(name="list")
 def list_tokens(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List tokens; never their text, which is stored nowhere."""
-    tokens = perform(settings_of(config), "token_list")
+    """List tokens, without their text: it is stored nowhere."""
+    tokens = run_operation(load_settings(config), "token_list")
     if as_json:
         print_json(tokens)
         return
@@ -122,12 +127,12 @@ def revoke(
     token_id: Annotated[int, typer.Argument(help="number from 'veilleuse token list'")],
     config: ConfigOption = None,
     keep_hosts: Annotated[
-        bool, typer.Option("--keep-hosts", help="machines that enrolled with it stay")
+        bool, typer.Option("--keep-hosts", help="keep the machines that enrolled with it")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End a token at once, and revoke the machines it enrolled."""
-    done = perform(settings_of(config), "token_revoke", token_id=token_id, keep_hosts=keep_hosts)
+    """End a token at once, and revoke the machines that enrolled with it."""
+    done = run_operation(load_settings(config), "token_revoke", token_id=token_id, keep_hosts=keep_hosts)
     if as_json:
         print_json(done)
     else:
@@ -143,7 +148,7 @@ def _state(token: dict[str, object]) -> str:
 
 
 def _note(token: dict[str, object]) -> str:
-    """Who decides."""
+    """Return how machines of the token are approved."""
     if token["approve"]:
         return "each machine is approved"
     return "copies get in" if token.get("admit_copies") else ""

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse top`: the fleet live, on a terminal with rich, as plain lines elsewhere. Reads the data directory, never writes.
+"""Implements `veilleuse top`: shows the fleet live, on a terminal with rich, as plain lines elsewhere.
 
-Servers show watts and state; workstations and classroom PCs the month that was last published of them, never anything live.
+It reads the data directory and never writes. Servers have power and state. Workstations and classroom PCs
+have only their last published month, never anything live.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, names_of
 from veilleuse.collector.documents.text import DASH, Words, words
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
@@ -48,9 +49,9 @@ app = typer.Typer(**APP)
 MINIMUM_INTERVAL_SECONDS: Final = 0.5
 MAXIMUM_INTERVAL_SECONDS: Final = 86_400
 MAXIMUM_ROWS: Final = 40
-"""Servers shown, those that draw most first; the rest are counted in one line."""
+"""Most servers shown, highest power first; one line counts the others."""
 OTHER_LINES: Final = 4
-"""Of a terminal: the clock, the blank line above the table, its head, the addresses."""
+"""Lines of a terminal without servers: clock, blank line above the table, its head, addresses."""
 STATE_WORDS: Final = {
     State.ON_ACTIVE: "active",
     State.ON_IDLE: "idle",
@@ -62,7 +63,7 @@ STATE_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ServerRow:
-    """One server as shown."""
+    """Texts of one server."""
 
     host: str
     group: str
@@ -75,24 +76,24 @@ class ServerRow:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """One moment."""
+    """Texts of the whole screen at one moment."""
 
     time: str
     headline: tuple[tuple[str, str], ...]
     rows: tuple[ServerRow, ...]
     servers: int
-    """How many there are, shown or not."""
+    """Number of servers, shown or not."""
     others: tuple[str, ...]
-    """One line on the populations that are never shown live."""
+    """Lines on the populations that are never shown live."""
     page_url: str
     metrics_url: str
     warnings: tuple[str, ...]
 
 
-def _finite(seconds: float | None) -> float | None:
-    """Raises BadParameter: an infinity or no number passes every bound, and never comes."""
+def _require_finite(seconds: float | None) -> float | None:
+    """Refuse infinity and NaN: these pass every bound, and such a time never ends. Raises BadParameter."""
     if seconds is not None and not math.isfinite(seconds):
-        raise typer.BadParameter("it is no number of seconds: leave it out to go on until Ctrl-C")
+        raise typer.BadParameter("it is not a number of seconds: leave it out to go on until Ctrl-C")
     return seconds
 
 
@@ -101,21 +102,21 @@ def top(
     config: ConfigOption = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0, callback=_finite, help="stop by itself after this many seconds"),
+        typer.Option(min=0, callback=_require_finite, help="stop after this many seconds"),
     ] = None,
     interval: Annotated[
         float,
         typer.Option(
             min=MINIMUM_INTERVAL_SECONDS,
             max=MAXIMUM_INTERVAL_SECONDS,
-            callback=_finite,
-            help="seconds between two looks",
+            callback=_require_finite,
+            help="seconds between two updates",
         ),
     ] = 2.0,
-    plain: Annotated[bool, typer.Option("--plain", help="plain lines, also on a terminal")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="print plain lines, also on a terminal")] = False,
 ) -> None:
     """Watch the collector live. Ctrl-C stops."""
-    settings = settings_of(config)
+    settings = load_settings(config)
     until = None if seconds is None else time.monotonic() + seconds
     zone = ZoneInfo(settings.reporting.time_zone)
     with open_reader(settings.data_dir) as store:
@@ -124,9 +125,9 @@ def top(
         screens = _screens(snapshots, settings, interval, until)
         with contextlib.suppress(KeyboardInterrupt):
             if plain or not sys.stdout.isatty():
-                _plain(screens)
+                _print_plain(screens)
             else:
-                _live(screens)
+                _show_live(screens)
 
 
 def _published_month(
@@ -134,7 +135,7 @@ def _published_month(
     published: PublicationReader,
     today: Callable[[], date],
 ) -> Callable[[], MonthView | None]:
-    """Reads the newest month as it was published, however often it is asked; publishes nothing."""
+    """Return a function that reads the newest month as published. It publishes nothing."""
     months = PublicationCache(FORM, published, lambda _: None, settings.reporting.k_anonymity)
     kept: list[tuple[Month, MonthView]] = []
 
@@ -150,7 +151,7 @@ def _published_month(
 def _screens(
     snapshots: SnapshotCache, settings: CollectorSettings, interval_seconds: float, until: float | None
 ) -> Iterator[Screen]:
-    """Now, and again every interval, until the end. The last one is at the end itself."""
+    """Yield a screen now and after every interval, until the end. The last screen is at the end itself."""
     w = words("en")
     while True:
         yield screen(snapshots.take_snapshot(), settings, w)
@@ -161,7 +162,7 @@ def _screens(
 
 
 def screen(snapshot: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
-    """Render a snapshot as text (pure)."""
+    """Return the texts of a snapshot (pure)."""
     base = f"http://{settings.http.address}/"
     watts = {power.host.host_id: power.watts for power in snapshot.fleet.power}
     servers = [host for host in snapshot.fleet.active if host.population is Population.SERVER]
@@ -171,7 +172,7 @@ def screen(snapshot: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
         tuple(_headline(snapshot, w)),
         tuple(_rows(snapshot, servers[:MAXIMUM_ROWS], watts, w)),
         len(servers),
-        tuple(_others(snapshot, w)),
+        tuple(_other_lines(snapshot, w)),
         base,
         base + "metrics",
         tuple(_warnings(snapshot, w)),
@@ -223,14 +224,14 @@ def _rows(
 
 
 def _cpu(sums: Iterable[SumRow], w: Words) -> str:
-    """Mean CPU over what was covered today."""
+    """Return today's mean CPU load over the covered time."""
     covered = [row.cell for row in sums if row.cell.cpu_covered_milliseconds]
     whole = sum(cell.cpu_covered_milliseconds or 0 for cell in covered)
     return w.percent(sum(c.cpu_busy_milliseconds or 0 for c in covered) / whole) if whole else DASH
 
 
 def _states(sums: Iterable[SumRow]) -> str:
-    """Shares of today's states, largest first."""
+    """Return the shares of today's states, largest first."""
     times: defaultdict[State, int] = defaultdict(int)
     for row in sums:
         times[row.cell.state] += row.cell.milliseconds
@@ -247,18 +248,18 @@ def _contact(snapshot: Snapshot, host: Host) -> str:
     return f"{moment:%H:%M:%S}" if moment.date() == snapshot.today else f"{moment.date()}"
 
 
-def _others(snapshot: Snapshot, w: Words) -> Iterable[str]:
+def _other_lines(snapshot: Snapshot, w: Words) -> Iterable[str]:
     numbers = Counter(host.population for host in snapshot.fleet.active)
     kinds = (Population.WORKSTATION, Population.CLASSROOM)
     told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
     if told:
         yield f"{', '.join(told)}: by published month, never live"
     for kind in kinds if snapshot.month else ():
-        yield from _of_month(snapshot, kind, w)
+        yield from _month_lines(snapshot, kind, w)
 
 
-def _of_month(snapshot: Snapshot, kind: Population, w: Words) -> Iterable[str]:
-    """The rows of a population's physical machines, as one line."""
+def _month_lines(snapshot: Snapshot, kind: Population, w: Words) -> Iterable[str]:
+    """Sum the month of a population's physical machines into one line."""
     if snapshot.month is None:
         return
     energy, grams, missing = 0, Fraction(0), False
@@ -290,8 +291,8 @@ def _warnings(snapshot: Snapshot, w: Words) -> Iterable[str]:
             yield f"emission factor {chosen.factor.factor_id} is provisional for {chosen.year}"
 
 
-def _plain(screens: Iterator[Screen]) -> None:
-    """Render one line per snapshot and server; unchanged lines are written once."""
+def _print_plain(screens: Iterator[Screen]) -> None:
+    """Print one line per update and server; lines that do not change are printed once."""
     said: set[str] = set()
     for one in screens:
         once = (f"page {one.page_url}", f"metrics {one.metrics_url}", *one.warnings, *one.others)
@@ -308,25 +309,25 @@ def _plain(screens: Iterator[Screen]) -> None:
                 flush=True,
             )
         if one.servers > len(one.rows):
-            print(f"{one.time} {_more(one, len(one.rows))}", flush=True)
+            print(f"{one.time} {_more_text(one, len(one.rows))}", flush=True)
 
 
-def _more(one: Screen, shown: int) -> str:
+def _more_text(one: Screen, shown: int) -> str:
     return f"and {one.servers - shown} more"
 
 
-def _live(screens: Iterator[Screen]) -> None:
+def _show_live(screens: Iterator[Screen]) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False) as live:
         for one in screens:
-            live.update(_drawn(one, console.height), refresh=True)
+            live.update(_render(one, console.height), refresh=True)
 
 
-def _drawn(one: Screen, height: int) -> RenderableType:
-    """At most `height` lines, none wrapped: servers that would not fit are counted instead."""
+def _render(one: Screen, height: int) -> RenderableType:
+    """Render at most `height` lines, none wrapped: servers that do not fit are counted."""
     from rich.console import Group
     from rich.text import Text
 
@@ -338,7 +339,7 @@ def _drawn(one: Screen, height: int) -> RenderableType:
     head, *body = _columns(rows)
     lines += [Text(), Text(head, style="bold"), *map(Text, body)]
     if one.servers > len(rows):
-        lines.append(Text(_more(one, len(rows))))
+        lines.append(Text(_more_text(one, len(rows))))
     lines += [Text(line) for line in one.others]
     lines += [Text(line, style="yellow") for line in one.warnings]
     lines.append(Text(f"{one.page_url}  {one.metrics_url}  Ctrl-C stops"))
@@ -348,7 +349,7 @@ def _drawn(one: Screen, height: int) -> RenderableType:
 
 
 def _columns(rows: Sequence[ServerRow]) -> list[str]:
-    """A head and one line per server, as wide as their content; what may be cut off stands last."""
+    """Return a head and one line per server; the column that a terminal may cut off is the last."""
     heads = ("host", "power", "cpu", "states today", "energy", "contact", "entity / site / class")
     cells = [(r.host, r.power, r.cpu, r.state, r.today, r.contact, r.group) for r in rows]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse verify FILE|YEAR`: nothing but the file, its .sig and the public key is needed; a data directory only for a year."""
+"""Implements `veilleuse verify FILE|YEAR`.
+
+A file needs only its .sig and the public key; a year needs the data directory.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
     JsonOption,
+    load_settings,
     print_json,
-    settings_of,
 )
 from veilleuse.collector.closed_years.signatures import parse_public_key
 from veilleuse.collector.closed_years.verify import Verification, verify_file, verify_year
@@ -26,7 +29,7 @@ from veilleuse.wire.files import read_named
 app = typer.Typer(**APP)
 
 KEY_BYTES: Final = 64 * 1024
-"""Of a file with the public key."""
+"""Largest file with a public key."""
 
 
 @app.command()
@@ -35,21 +38,23 @@ def verify(
         str,
         typer.Argument(
             metavar="FILE|YEAR",
-            help="closed/2026-r1.json, its .sig beside it; or 2026, in the data directory",
+            help=(
+                "a file such as closed/2026-r1.json, with its .sig beside it; or a year of the data directory"
+            ),
         ),
     ],
     key: Annotated[
         str,
-        typer.Option(metavar="KEY", help="the public key: 64 hexadecimal digits, or a file with it in PEM"),
+        typer.Option(metavar="KEY", help="public key: 64 hexadecimal digits, or a PEM file"),
     ] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that a closed year is what was signed. And that its figures are those of what was kept of the machines, computed again."""
+    """Check the signature of a closed year. Its figures are computed again from its statistics."""
     if what.isdecimal() and len(what) == 4 and not Path(what).exists():
         if key:
-            raise UsageError("--key is for a file: a year is held against the key of its data directory")
-        settings = settings_of(config)
+            raise UsageError("--key is for a file: a year is checked with the key of its data directory")
+        settings = load_settings(config)
         with open_reader(settings.data_dir) as store:
             found = verify_year(store.closings, settings.data_dir, int(what))
     else:
@@ -88,5 +93,6 @@ def _print(one: Verification) -> None:
     print(f"{one.name}: verified: {told.report_id} {told.state}, sha256 {told.sha256}")
     for total in one.closed.report["figures"]["totals"]:
         print(
-            f"  {total['period_from'][:4]}: {total.get('kwh_total', '')} kWh, {total.get('kgco2e_total', '')} kgCO2e"
+            f"  {total['period_from'][:4]}: {total.get('kwh_total', '')} kWh, "
+            f"{total.get('kgco2e_total', '')} kgCO2e"
         )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse version`."""
+"""Implements `veilleuse version`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(**APP)
 
 @app.command()
 def show_version(as_json: JsonOption = False) -> None:
-    """Print the version of the program and of what it stands on."""
+    """Print the version of the program. With --json: also of the protocol, Python, SQLite and gRPC."""
     own = product_version()
     facts = {
         "version": own,

@@ -25,7 +25,7 @@ from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.schedule import keep_apart, run_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.cli.doctor.closed_years import closing_on
+from veilleuse.collector.cli.doctor.closed_years import check_closing_on
 from veilleuse.collector.errors import StoreFull
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.closed_years import KeptYear
@@ -196,7 +196,7 @@ def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse
         month = (month + 31 * DAY).replace(day=1)
     assert [left(place, year) for year in then] == [(0, 0)] * 3
     assert {year: figures(veilleuse, year) for year in then} == then
-    assert [one.text.partition(" statistics were kept on ")[0] for one in closing_on(place, month)] == [
+    assert [one.text.partition(" statistics were kept on ")[0] for one in check_closing_on(place, month)] == [
         f"{year} is over and not closed: its" for year in then
     ]
     for year, (rows, (total,)) in then.items():
@@ -253,14 +253,14 @@ def test_nothing_goes_while_a_year_cannot_be_kept(place, veilleuse):
     with open_collector(place) as collector, closing(AdminServer(place.data_dir, collector.operations)):
         for day in (JANUARY, MONTHS_GO, MONTHS_GO + 3 * DAY):
             assert run_day(collector, day, threading.Event(), full) is False
-        (finding,) = closing_on(place, MONTHS_GO + 3 * DAY)
+        (finding,) = check_closing_on(place, MONTHS_GO + 3 * DAY)
     assert finding.outcome == "warning"
     assert finding.text.endswith("stay until its statistics are kept: the disk is full")
     assert left(place) == (12, 12)
     live(place, MONTHS_GO + 4 * DAY)
     assert left(place) == (11, 5)
     assert figures(veilleuse, YEAR) == before
-    (finding,) = closing_on(place, MONTHS_GO + 4 * DAY)
+    (finding,) = check_closing_on(place, MONTHS_GO + 4 * DAY)
     assert (finding.outcome, "were kept on 2023-08-05, 'veilleuse close 2022'" in finding.text) == (
         "good",
         True,
@@ -328,7 +328,7 @@ def test_a_year_that_an_earlier_program_cut_is_not_kept(place, veilleuse):
     code, _, err = veilleuse("close", str(YEAR))
     assert (code, "was never closed meanwhile" in err) == (2, True)
     assert report(veilleuse, YEAR)["report"].get("years_of_statistics") is None
-    (finding,) = closing_on(place, MONTHS_GO + 40 * DAY)
+    (finding,) = check_closing_on(place, MONTHS_GO + 40 * DAY)
     assert "cannot be closed any more" in finding.text
 
 

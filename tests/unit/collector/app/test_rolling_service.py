@@ -19,7 +19,7 @@ from tests.support.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
-from veilleuse.collector.cli.derive import _here, _in_the_collector
+from veilleuse.collector.cli.derive import _derive_here, _derive_in_collector
 from veilleuse.collector.cli.doctor.storage import check_retention
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
@@ -78,14 +78,14 @@ def test_derive_keeps_months_here_and_in_the_collector(settings):
     with open_collector(settings) as collector, closing(AdminServer(settings.data_dir, collector.operations)):
         collector.derive.start()
         collector.rolls.start()
-        _in_the_collector(settings, everything=False)
+        _derive_in_collector(settings, everything=False)
         before = collector.operations.perform("roll", {})["before"]
         with closing(SqliteReader(settings.data_dir)) as reader:
             assert reader.months_due(date.fromisoformat(before)) == 0
     with rows(settings) as connection:
         months = connection.execute("SELECT count(*) FROM host_months").fetchone()[0]
         assert months > 0
-    _here(settings, everything=True)
+    _derive_here(settings, everything=True)
     with rows(settings) as connection:
         assert connection.execute("SELECT count(*) FROM host_months").fetchone()[0] == months
 
@@ -95,7 +95,7 @@ def test_doctor_tells_what_is_too_old_and_what_it_waits_for(settings):
     (finding,) = check_retention(settings)
     assert (finding.outcome, "days" in finding.text) == ("warning", True)
     assert "veilleuse derive" in finding.remedy
-    _here(settings, everything=False)
+    _derive_here(settings, everything=False)
     (finding,) = check_retention(settings)
     assert (finding.outcome, "veilleuse serve" in finding.remedy) == ("warning", True)
     with open_collector(settings) as collector:

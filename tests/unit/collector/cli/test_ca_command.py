@@ -76,7 +76,7 @@ class Office:
 
     def census(self) -> tuple[int, int, int]:
         """(machines, without the new root, with a certificate of the old intermediate)."""
-        found = ca.census(self.context)
+        found = ca.measure_progress(self.context)
         return found.hosts, found.hosts_without_new_root, found.hosts_with_old_intermediate
 
 

@@ -201,7 +201,7 @@ def test_closures_alone(desk):
     found = desk.bring("first,last,name\n2026-12-24,,Veille\n2026-11-27,,trop tard\n", "fermetures.csv")
     assert found["changes"] == ["closure: 2026-11-27 trop tard", "closure: 2026-12-24 Veille"]
     assert found["warnings"] == [
-        "[[closure]] 2026-11-27 trop tard: it is before 2026-12-01, the first day of this calendar, and changes nothing"
+        "[[closure]] 2026-11-27 trop tard: it is before 2026-12-01, the first day of this calendar, and has no effect"
     ]
     assert desk.given_out().open_spans == DEFAULT_CALENDAR.open_spans
 

@@ -283,7 +283,7 @@ def test_a_file_that_is_wrong_changes_nothing(stock, capsys, tmp_path):
         ([*good, ["0a0a0a0a", iso(START), "NaN"]], "row 962, column watts: 'NaN' is no plain number"),
         ([*good, ["lab 9", iso(START), "40"]], "row 962, column unit: 'lab 9': no host 'lab 9'"),
         ([*good, ["0a0a0a0a0a", iso(START + MINUTE), "40"]], "is the same machine as '0a0a0a0a'"),
-        ([*good, ["0c0c0c0c", iso(START), "40"]], "is a workstation: its records have no clock"),
+        ([*good, ["0c0c0c0c", iso(START), "40"]], "is a workstation, whose records have no time of day"),
         ([*good, ["0d0d0d0d", iso(START), "40"]], "no known vendor and model, or is virtual"),
         ([["0a0a0a0a", iso(START - 9 * DAY), "40"]], "no stored record of it in the time of its readings"),
     ):
@@ -409,7 +409,7 @@ def test_laptops_of_the_laboratory_may_be_few(settings, capsys):
     fit["provenance"] = {**fit["provenance"], "reference": "meters"}
     with open_collector(settings) as collector:
         collector.operations.perform("calibration_put", {"fit": fit, "who": "me"})
-    assert "rests on a meter" in complaint(capsys, "battery", *PERIOD, "--apply", code=1)
+    assert "uses a meter, this one battery hours" in complaint(capsys, "battery", *PERIOD, "--apply", code=1)
     (found,) = answer(capsys, "battery", *PERIOD, "--apply", "--replace")
     assert found["applied"]["calibration_id"] == 3
 
@@ -445,7 +445,7 @@ def test_what_was_left_out_is_told(laboratory, capsys):
     assert run(("calibrate", "meters", *PERIOD)) == 3
     said = capsys.readouterr().out
     assert "left out   040404040404: its load hardly changed" in said
-    assert "may serve 5 machines; --apply derives 27 periods again" in said
+    assert "accepted for 5 machines; --apply derives 27 periods again" in said
 
 
 def test_the_socket_takes_fits_only(settings):

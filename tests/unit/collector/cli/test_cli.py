@@ -20,7 +20,7 @@ from tests.support.ports import free_port
 from tests.support.stack import program
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.cli.main import COMMANDS, run
-from veilleuse.collector.cli.shared import signed
+from veilleuse.collector.cli.shared import who_and_why
 from veilleuse.collector.settings import settings_environment
 
 Run = Callable[..., tuple[int, str, str]]
@@ -302,7 +302,7 @@ def test_backup_and_restore(veilleuse, tmp_path):
         assert (code, err.count("\n"), "veilleuse restore" in err) == (1, 1, True)
     assert "half restored" in veilleuse("doctor")[1]
     code, out, err = veilleuse("restore")
-    assert (code, out.startswith("carried on")) == (3, True)
+    assert (code, out.startswith("continued")) == (3, True)
     assert "no register" in err
     assert veilleuse("token", "list")[0] == 0
 
@@ -361,4 +361,4 @@ def test_who_has_no_name_is_journaled_by_number(monkeypatch):
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_123_456)
-    assert signed("", "hosts forget") == {"who": "uid 4000123456", "why": "veilleuse hosts forget"}
+    assert who_and_why("", "hosts forget") == {"who": "uid 4000123456", "why": "veilleuse hosts forget"}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.support.machines import EPOCH, SECONDS, Machine, Served, served, settings_in
 from veilleuse.collector.admin.operations import OPERATIONS
 from veilleuse.collector.app.data_directory import initialise, open_collector
-from veilleuse.collector.cli.configuration import milliseconds
+from veilleuse.collector.cli.configuration import parse_duration
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.remote_config import CEILINGS, OWN_FILE, duration, sha256_of
@@ -215,11 +215,11 @@ def test_a_refusal_is_one_line(running, capsys, words, line, code):
 def test_durations_have_a_unit():
     """Whole numbers of s, min, h, d; and back in the longest unit that fits."""
     for text, value in (("90s", 90_000), ("10min", 600_000), ("1h", 3_600_000), ("1d", 86_400_000)):
-        assert milliseconds("period", text) == value
+        assert parse_duration("period", text) == value
         assert duration(value) == text
     for text in ("", "10", "1.5h", "-1s", "10 min", "1h30min", "٣s", "9999999999s"):
         with pytest.raises(UsageError):
-            milliseconds("period", text)
+            parse_duration("period", text)
 
 
 _ANY = (

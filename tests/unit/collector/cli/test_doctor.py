@@ -22,7 +22,7 @@ from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.backup.destination import only_backup
-from veilleuse.collector.cli.doctor import CHECKS, look
+from veilleuse.collector.cli.doctor import CHECKS, run_checks
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
 from veilleuse.collector.cli.doctor.findings import Check, Finding
 from veilleuse.collector.cli.doctor.fleet import (
@@ -358,7 +358,7 @@ def test_an_hour_that_nobody_accounts_for(tmp_path):
             assert collector.writer.append(checked).result(10).mark == len(hours)
         assert len(warnings(check_balance, settings)) == expected
     assert warnings(check_balance, settings)[0].startswith(
-        "1.0 h of the last 28 days are accounted for by nobody"
+        "1.0 h of the last 28 days are neither stored nor declared lost"
     )
 
 
@@ -399,16 +399,16 @@ def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
 
 def test_what_a_directory_has_lost_is_said_with_what_helps(tmp_path):
     """Never 'run init' where a collector was: without data.db a backup, without ca too; in an empty one, init."""
-    (finding,) = look(settings_in(tmp_path))
+    (finding,) = run_checks(settings_in(tmp_path))
     assert finding.remedy.startswith("point VEILLEUSE__DATA_DIR")
     settings = directory(tmp_path)
     (settings.data_dir / "data.db").rename(tmp_path / "data.db")
-    (finding,) = look(settings)
+    (finding,) = run_checks(settings)
     assert finding.outcome == "failed"
     assert "veilleuse restore" in finding.remedy
     (tmp_path / "data.db").rename(settings.data_dir / "data.db")
     (settings.data_dir / "ca").rename(tmp_path / "ca")
-    (finding,) = look(settings)
+    (finding,) = run_checks(settings)
     assert "veilleuse restore" in finding.remedy
 
 
@@ -416,7 +416,7 @@ def test_a_damaged_database_is_said_once(tmp_path):
     """One line for the file, one that names what could not be looked at; the rest is looked at all the same."""
     settings = directory(tmp_path)
     (settings.data_dir / "data.db").write_bytes(b"rubbish" * 1000)
-    findings = list(look(settings))
+    findings = list(run_checks(settings))
     assert [finding.check for finding in findings if finding.outcome == "failed"] == ["sqlite"]
     assert "identities" in findings[-1].text
     assert {"certificates", "ports", "disk"} <= {finding.check for finding in findings}
@@ -427,7 +427,7 @@ def test_a_database_of_the_version_before_is_said(tmp_path):
     settings = directory(tmp_path)
     with closing(sqlite3.connect(settings.data_dir / "data.db")) as connection:
         connection.execute("PRAGMA user_version = 1")
-    (failed,) = [finding for finding in look(settings) if finding.outcome == "failed"]
+    (failed,) = [finding for finding in run_checks(settings) if finding.outcome == "failed"]
     assert "restart 'veilleuse serve'" in failed.text
 
 

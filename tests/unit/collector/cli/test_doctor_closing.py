@@ -14,7 +14,7 @@ from tests.support.machines import settings_in
 from tests.support.rolled import retention
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.cli.doctor.closed_years import closing_on, goes_on
+from veilleuse.collector.cli.doctor.closed_years import check_closing_on, removal_day
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.model.sums import DirtyPeriod
@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 
 def said(settings: CollectorSettings, today: date) -> tuple[str, str]:
     """(outcome, text with the remedy) of the one finding."""
-    (finding,) = closing_on(settings, today)
+    (finding,) = check_closing_on(settings, today)
     assert bool(finding.remedy) == (finding.outcome == "warning")
     return finding.outcome, f"{finding.text}; {finding.remedy}"
 
@@ -38,7 +38,7 @@ def test_an_open_year_is_named_before_its_months_go(place):
     assert said(place, date(YEAR + 1, 1, 3)) == ("good", "no year that is over waits to be closed; ")
     assert said(place, date(YEAR + 1, 1, 4)) == (
         "good",
-        "2025 is over and not closed: months of PCs go from 2026-08-01 on; ",
+        "2025 is over and not closed: months of PCs are removed from 2026-08-01 on; ",
     )
     assert said(place, JANUARY_GOES - 91 * DAY)[0] == "good"
     outcome, text = said(place, JANUARY_GOES - 90 * DAY)
@@ -85,12 +85,15 @@ def test_a_year_that_began_late_is_whole(place):
         connection = filled.store.data.connection
         connection.execute("DELETE FROM host_months WHERE month < ?", (date(YEAR, 2, 1).toordinal(),))
         connection.execute("UPDATE hosts SET enrolled_day = ?", (date(YEAR, 2, 1).toordinal(),))
-    assert "go from 2026-09-01 on; 'veilleuse close 2025'" in said(place, JANUARY_GOES)[1]
+    assert "are removed from 2026-09-01 on; 'veilleuse close 2025'" in said(place, JANUARY_GOES)[1]
 
 
 def test_no_day_that_is_past_is_named(place):
     """On the day they go, and of a year in which no PC told anything: 'veilleuse close 2025' was asked for before a day that was past."""
-    assert "months of PCs go from now on; 'veilleuse close 2025' now, or let" in said(place, JANUARY_GOES)[1]
+    assert (
+        "months of PCs are removed from now on; 'veilleuse close 2025' now, or let"
+        in said(place, JANUARY_GOES)[1]
+    )
     with Filled(place.data_dir) as filled, filled.store.transaction():
         connection = filled.store.data.connection
         december = date(YEAR - 1, 12, 1)
@@ -101,10 +104,10 @@ def test_no_day_that_is_past_is_named(place):
         connection.execute(f"UPDATE host_months SET month = ? WHERE {pcs}", (december.toordinal(),))
         contact = day_start_unix_milliseconds(december, "UTC")
         connection.execute(f"UPDATE hosts SET last_contact_unix_milliseconds = ? WHERE {pcs}", (contact,))
-    found = [(one.outcome, one.text) for one in closing_on(place, date(YEAR + 1, 11, 28))]
+    found = [(one.outcome, one.text) for one in check_closing_on(place, date(YEAR + 1, 11, 28))]
     assert found[-1] == (
         "good",
-        "2025 is over and not closed: it has no months of PCs or readings that could go",
+        "2025 is over and not closed: it has no months of PCs or readings to remove",
     )
 
 
@@ -129,7 +132,7 @@ def test_readings_of_shared_meters_go_first(place):
             filled.store.metering.declare([meter], [], [])
         outcome, text = said(place, date(YEAR + 1, 1, 4))
         assert outcome == "warning"
-        assert "readings of shared meters go from 2026-02-10 on" in text
+        assert "readings of shared meters are removed from 2026-02-10 on" in text
         for day, left in ((date(2026, 2, 9), 1), (date(2026, 2, 10), 0)):
             retention(filled).run(day)
             assert filled.store.data.connection.execute("SELECT count(*) FROM meter_hours").fetchone() == (
@@ -149,5 +152,5 @@ def test_the_first_day_on_which_something_goes(months):
     """The inverse of what retention asks each day, also of the 31st."""
     for offset in range(800):
         end = date(2024, 1, 1) + offset * DAY
-        day = goes_on(end, months)
+        day = removal_day(end, months)
         assert months_before(day - DAY, months) < end <= months_before(day, months)

@@ -311,7 +311,7 @@ def test_contracts(place: CollectorSettings, veilleuse: Command):
     """Entered with French numbers, listed, refused twice, withdrawn with a reason, entered anew."""
     assert veilleuse("factors", "contract", "list")[2].startswith("no contract is entered")
     assert told(veilleuse, *ADD) == {"contract_id": 1}
-    assert "this is contract 1" in veilleuse(*ADD)[2]
+    assert "this contract was entered already, as 1" in veilleuse(*ADD)[2]
     (one,) = told(veilleuse, "factors", "contract", "list")
     assert (one["kwh"], one["factor_kgco2e_per_kwh"], one["basis"]) == (1_200_000.5, 0.0123, "market")
     assert (one["uncertainty_percent"], one["uncertainty_inherited"]) == (10, True)
@@ -332,7 +332,7 @@ def test_contracts(place: CollectorSettings, veilleuse: Command):
         (("--kwh", "many"), "--kwh: 'many' is not a number"),
         (("--factor", "12"), "from 0 to 3"),
         (("--factor", "-0,1"), "from 0 to 3"),
-        (("--to", "2026-01-01"), "before it begins"),
+        (("--to", "2026-01-01"), "not after its first day"),
         (("--from", "1 January"), "not a date"),
         (("--source", " "), "a supplier and a source"),
         (("--kwh", "1,200"), "thousands or a fraction"),
@@ -374,7 +374,7 @@ def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Comm
     [
         (("--item", "hosted"), "write it like"),
         (("--item", "moon=4.5/3.1"), "write it like"),
-        (("--item", "hosted=9.9.9/3.1"), "is no item"),
+        (("--item", "hosted=9.9.9/3.1"), "is not an item"),
         (("--item", "own_site=4.5/3.1"), "cannot be entered"),
         (("--eple", "nobody"), "authority or college"),
         (("--item", "eple=4.1/3.3"), "--eple college too"),

@@ -243,7 +243,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
         for _ in range(3):
             collector.operations.perform("intensity_note", {"connector": "odre", "outcome": "timeout"})
     assert [text for outcome, text in told(on) if outcome == "warning"] == [
-        "odre: 3 polls failed in a row, the last one: timeout, 0 of 40000 calls this month; 'veilleuse intensity poll' says why; the log too"
+        "odre: 3 polls failed in a row, the last one: timeout, 0 of 40000 calls this month; 'veilleuse intensity poll' says why, and so does the log"
     ]
 
 

@@ -20,7 +20,7 @@ from tests.support.memory_store import host as memory_host
 from tests.support.pushes import HOUR, enrol
 from tests.support.waiting import in_time
 from veilleuse.collector.admin.meters.files import MeterDeclaration, rows_of
-from veilleuse.collector.admin.meters.rows import check
+from veilleuse.collector.admin.meters.rows import check_rows
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
@@ -149,9 +149,9 @@ def test_one_refused_row_and_nothing_is_imported(place: Place, veilleuse: Comman
     bad = TREE + "pdu-2,Lyon,DC1,outlet,nowhere,{desk},1,2026-01-01\npdu-1,,,,,{one},0.5,2026-02-30\n"
     code, out, err = veilleuse("import", place.file(bad))
     assert code == 1
-    assert "line 5: no meter 'nowhere' to hang below" in out
+    assert "line 5: there is no meter 'nowhere', which is its parent" in out
     assert "line 5: a workstation sends days and weeks" in out
-    assert "line 6: 'from' 2026-02-30 is no date" in out
+    assert "line 6: 'from' 2026-02-30 is not a date" in out
     assert "3 rows of meters.csv refused: nothing was imported" in err
     assert listed(veilleuse) == []
 
@@ -174,9 +174,9 @@ def with_hosts(text: str) -> tuple[str, list[Host]]:
     [
         ("m,Paris,R,outlet,,,,", "no site 'Paris'"),
         ("m,Lyon,R,socket,,,,", "'boundary' socket: use"),
-        ("m,Lyon,R<,outlet,,,,", "no name of a room"),
-        ("m/1,Lyon,R,outlet,,,,", "no name of a meter"),
-        ("m,Lyon,R,outlet,m,,,", "it hangs below itself"),
+        ("m,Lyon,R<,outlet,,,,", "not a name of a room"),
+        ("m/1,Lyon,R,outlet,,,,", "not a name of a meter"),
+        ("m,Lyon,R,outlet,m,,,", "the meter is below itself"),
         ("m,Lyon,R,outlet,,{one},1.5,2026-01-01", "must be 0 to 1"),
         ("m,Lyon,R,outlet,,{one},0.1234567,2026-01-01", "at most six decimals"),
         ("m,Lyon,R,outlet,,{one},0,2026-01-01", "must be 0 to 1"),
@@ -192,9 +192,9 @@ def with_hosts(text: str) -> tuple[str, list[Host]]:
         ),
         ("m,Lyon,R,outlet,,,,\nm,Lyon,S,outlet,,,,", "'room' of m is 'R' on line 2"),
         ("m,Lyon,R,outlet,,,,\nn,Lyon,S,outlet,m,,,", "m is in room R, not S"),
-        ("m,Lyon,R,outlet,,,,\nn,Lyon,R,ups_input,m,,,", "cannot hang below one at outlet"),
+        ("m,Lyon,R,outlet,,,,\nn,Lyon,R,ups_input,m,,,", "cannot be below one at outlet"),
         ("m,Lyon,R,outlet,,,,\nn,Oullins,R,outlet,,,,", "room R is at Lyon and at Oullins"),
-        ("m,Lyon,R,overhead,,{one},1,2026-01-01", "cooling and lighting alone: no machine has a share"),
+        ("m,Lyon,R,overhead,,{one},1,2026-01-01", "only cooling and lighting: no machine has a share"),
         ("m,Lyon,R,outlet,,{one},nan,2026-01-01", "'share' nan must be 0 to 1"),
         ("m,Lyon,R,outlet,,{one},sNaN,2026-01-01", "'share' sNaN must be 0 to 1"),
         ("m,Lyon,R,outlet,,{one},-inf,2026-01-01", "'share' -inf must be 0 to 1"),
@@ -208,7 +208,7 @@ def test_what_is_refused_and_why(line: str, why: str):
     """In words of the person who wrote the file."""
     line, hosts = with_hosts(line)
     rows = rows_of("meter,site,room,boundary,parent,host,share,from\n" + line + "\n", "m.csv")
-    refused = check(rows, MeterDeclarations(), hosts, frozenset({"Lyon", "Oullins"})).refused
+    refused = check_rows(rows, MeterDeclarations(), hosts, frozenset({"Lyon", "Oullins"})).refused
     assert any(why in reason for _, reason in refused), refused
 
 
@@ -218,7 +218,7 @@ def test_a_pue_that_is_refused_is_named_by_its_place_in_the_file():
         f'[[pue]]\nroom = "{room}"\npue = 1.4\nfrom = 2026-0{month}-01\nto = 2026-12-31\n'
         for room, month in (("R<", 1), ("R", 1), ("R", 6))
     )
-    refused = check(rows_of(text, "m.toml"), MeterDeclarations(), [], frozenset({"Lyon"})).refused
+    refused = check_rows(rows_of(text, "m.toml"), MeterDeclarations(), [], frozenset({"Lyon"})).refused
     assert [where for where, _ in refused] == ["pue 1", "pue 3"]
     assert refused[1][1] == "R has two PUEs on 2026-06-01"
 
@@ -238,7 +238,7 @@ def test_a_large_file_is_checked_in_seconds():
         rows.append(
             MeterDeclaration("pue", f"pue {number}", {"room": "R", "pue": "1.4", "from": text, "to": text})
         )
-    checked = in_time(3, lambda: check(rows, MeterDeclarations(), hosts, frozenset({"Lyon"})))
+    checked = in_time(3, lambda: check_rows(rows, MeterDeclarations(), hosts, frozenset({"Lyon"})))
     assert (checked.refused, len(checked.shares), len(checked.pues)) == ([], 10_000, 10_000)
 
 
@@ -297,7 +297,7 @@ to = 2026-12-31
         ("m.csv", "meter\n", "declares nothing"),
         ("m.csv", "meter\na,b\n", "m.csv: line 2 has more cells than columns: a decimal comma needs ;"),
         ("m.csv", " \n", "m.csv: it is empty"),
-        ("m.csv", "meter,from,to,from\n", "line 1: column 'from' stands there twice"),
+        ("m.csv", "meter,from,to,from\n", "line 1: column 'from' is there twice"),
         ("m.csv", f"meter\n{'x' * 200_000}\n", "line 2: field larger than field limit"),
         ("m.toml", "meter = 1", "must be tables"),
         ("m.toml", "[[meter]]\nwat = 1", "meter 1: unknown key 'wat'"),
@@ -351,11 +351,11 @@ def test_servers_that_stand_in_rooms(place: Place, veilleuse: Command):
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        (",Lyon,R<,,{one},2026-01-01,", "no name of a room"),
+        (",Lyon,R<,,{one},2026-01-01,", "not a name of a room"),
         (",Paris,R,,{one},2026-01-01,", "no site 'Paris'"),
         (",Lyon,R,,{one},,", "'from' is missing"),
-        (",Lyon,R,,{two},2026-01-01,", "only a server stands in a room without a share"),
-        (",Lyon,R,,eeeeeeee,2026-01-01,", "a virtual machine stands in no room"),
+        (",Lyon,R,,{two},2026-01-01,", "only a server can be in a room without a share"),
+        (",Lyon,R,,eeeeeeee,2026-01-01,", "a virtual machine is in no room"),
         (",Lyon,R,,#7,2026-01-01,", "no server of the inventory has the number '#7'"),
         (",Oullins,R,,*,2026-01-01,\nm,Lyon,R,outlet,,,", "room R is at Lyon, not Oullins"),
         (",Oullins,S,,{one},2026-01-01,", "is at Lyon, and room S at Oullins: name a room of its site"),
@@ -381,7 +381,7 @@ def test_servers_that_are_refused(lines: str, why: str):
         device_class="server",
         placements=(Placement(before.valid_from, "DSI", "Oullins"),),
     )
-    refused = check(
+    refused = check_rows(
         rows, MeterDeclarations(servers=(before,)), hosts, frozenset({"Lyon", "Oullins"}), [asset]
     ).refused
     assert any(why in reason for _, reason in refused), refused
@@ -488,7 +488,7 @@ def test_what_was_not_read_is_not_known(place: Place, veilleuse: Command):
     code, out, err = veilleuse("show", *march)
     assert (code, out) == (1, "")
     assert (
-        "no reading of room 'DC1' is there from 2026-03-02 to 2026-03-03: none was read, or they are older than 13 months"
+        "room 'DC1' has no reading from 2026-03-02 to 2026-03-03: none was read, or they are older than 13 months"
         in err
     )
     place.read("pdu-1", 3_600_000)

@@ -453,7 +453,7 @@ def test_the_collector_keeps_the_first(opened):
         ({"kind": "hours"}, "hours"),
         ({"first": "2026-13-01"}, "wrong arguments"),
         ({"first": "2026-01-01"}, "from 1 to 31 days"),
-        ({"first": "2126-10-01", "end": "2126-11-01"}, "it is not over"),
+        ({"first": "2126-10-01", "end": "2126-11-01"}, "the period is not over"),
         ({"k_anonymity": 9}, "k_anonymity is 10"),
         ({"format": 0}, "numbered from 1"),
         ({"content": "AAAA"}, "wrong arguments"),

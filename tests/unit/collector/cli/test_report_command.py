@@ -22,7 +22,7 @@ from tests.support.memory_store import HOUR
 from tests.unit.collector.derive.test_worker import SECOND, START, Fleet, enrol_virtual
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
-from veilleuse.collector.cli.derive import _MONTH_LOOKS
+from veilleuse.collector.cli.derive import _MONTH_CHECKS
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.model.hosts import MachineFacts
@@ -112,7 +112,7 @@ def test_derive_does_not_wait_for_marks_made_since(
     def marks_come_and_go(_: float) -> None:
         nonlocal looks
         looks += 1
-        assert looks < 10 + _MONTH_LOOKS  # months that derive holds up are not waited for either
+        assert looks < 10 + _MONTH_CHECKS  # months that derive holds up are not waited for either
         collector.writer.submit(move_on).result(5)
 
     def move_on() -> None:
@@ -125,7 +125,7 @@ def test_derive_does_not_wait_for_marks_made_since(
     ):
         monkeypatch.setattr("veilleuse.collector.cli.derive.time.sleep", marks_come_and_go)
         assert run(["derive"]) == 0
-    assert looks == 2 + _MONTH_LOOKS
+    assert looks == 2 + _MONTH_CHECKS
 
 
 def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytest.CaptureFixture[str]):

@@ -21,7 +21,7 @@ from tests.support.filled import METER, Filled, cell, clock, minutes_of_server, 
 from tests.support.stack import program
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.cli.top import _drawn, screen
+from veilleuse.collector.cli.top import _render, screen
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.reader import SqliteReader
@@ -84,7 +84,7 @@ def test_a_screen_fits_its_terminal(data, width, height):
     shown = screen(SnapshotCache(reader, settings).take_snapshot(), settings, words("en"))
     reader.close()
     out = io.StringIO()
-    Console(file=out, width=width, height=height).print(_drawn(shown, height))
+    Console(file=out, width=width, height=height).print(_render(shown, height))
     lines = out.getvalue().splitlines()
     assert len(lines) == height
     assert all(len(line) <= width for line in lines)

@@ -404,7 +404,7 @@ def test_the_collector_looks_again(place):
         report_ = dict(made.report)
         with pytest.raises(UsageError, match="statistics are not those"):
             put(report_ | {"statistics_sha256": "0" * 64})
-        with pytest.raises(UsageError, match="no closed year"):
+        with pytest.raises(UsageError, match="not a closed year"):
             put({"kind": "something else"})
         with pytest.raises(AdminError, match="clocks"):
             put(report_ | {"closed_unix_milliseconds": 0})

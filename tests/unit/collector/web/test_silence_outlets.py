@@ -23,7 +23,7 @@ from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import note_presence, run_daily_tasks
-from veilleuse.collector.cli.doctor import look
+from veilleuse.collector.cli.doctor import run_checks
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
 from veilleuse.collector.counters import Health
@@ -130,7 +130,7 @@ def said(settings: CollectorSettings) -> Said:
                 return (await client.get(url)).text
 
         return Said(
-            [finding for finding in look(settings) if finding.check == "silence"],
+            [finding for finding in run_checks(settings) if finding.check == "silence"],
             {
                 language: asyncio.run(get(f"/?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
                 for language in ("fr", "en")
@@ -211,7 +211,8 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
         found = said(settings)
     assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
     assert all(
-        "not judged" in finding.text and "was away or suspended" in finding.remedy for finding in found.doctor
+        "not judged" in finding.text and "was stopped or suspended" in finding.remedy
+        for finding in found.doctor
     )
     assert "silen" not in found.page["fr"].split('class="tiles"')[0]
     assert (found.top, found.metrics) == ([], [])
@@ -219,7 +220,7 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
         today = datetime.now(UTC).date()
         kept = Past.from_json(reader.data_kind().extra[PRESENCE])
         assert (kept.since, kept.day, dict(kept.shares)) == (today, today, {})
-    findings = [finding for finding in look(settings) if finding.check == "silence"]
+    findings = [finding for finding in run_checks(settings) if finding.check == "silence"]
     assert [finding.outcome for finding in findings] == ["warning"] * 2
     assert all("start 'veilleuse serve'" in finding.remedy for finding in findings)
 
@@ -237,7 +238,7 @@ def test_a_collector_that_was_suspended_was_away(tmp_path):
         look_of_day(collector)
         found = said(settings)
     assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
-    assert all("suspended until lately" in finding.remedy for finding in found.doctor)
+    assert all("suspended until recently" in finding.remedy for finding in found.doctor)
     assert (found.top, found.metrics) == ([], [])
     assert "silen" not in found.page["fr"].split('class="tiles"')[0]
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Declaring shared meters, as an administrator asks it: all of a file or nothing of it."""
+"""Declares shared meters from a file, all of it or nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.admin.meters.files import rows_of
-from veilleuse.collector.admin.meters.rows import MeterFileResult, check
+from veilleuse.collector.admin.meters.rows import MeterFileResult, check_rows
 from veilleuse.collector.model.meters import MeterDeclarations, MeterShare, Pue, RoomServer
 
 log = logging.getLogger(__name__)
@@ -18,13 +18,14 @@ log = logging.getLogger(__name__)
 _OfRoom = TypeVar("_OfRoom", Pue, RoomServer)
 
 
-def bring(
+def import_file(
     context: AdminContext, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
 ) -> dict[str, Any]:
-    """Declare what a file says: each meter, each room with a PUE and each room with servers that it names is then just that, the others stay.
+    """Declare the meters, PUEs and servers in rooms of a file.
 
-    One refused row, and nothing is declared. The same file again changes nothing. `refused`: where and why. Raises UsageError
-    when the file has no form at all.
+    The file replaces all declarations of the meters and rooms that it names; others stay. One refused row
+    refuses the whole file (`refused`: where and why). The same file again changes nothing. Raises UsageError
+    for a file that cannot be parsed.
     """
     rows = rows_of(text, name)
     office, metering = context.office, context.store.metering
@@ -34,14 +35,17 @@ def bring(
     def job() -> tuple[MeterFileResult, MeterDeclarations]:
         known = metering.declarations()
         sites = frozenset(site.site for site in office.registry.sites())
-        checked = check(rows, known, office.registry.hosts(), sites, assets)
+        checked = check_rows(rows, known, office.registry.hosts(), sites, assets)
         changed = _changed(checked, known)
         if not checked.refused and not dry_run and (changed.meters or changed.pues or changed.servers):
             metering.declare(changed.meters, changed.shares, changed.pues, changed.servers)
             office.registry.write_journal(
                 now_unix_milliseconds=office.now_unix_milliseconds(),
                 who=who[:128],
-                what=f"meters declared: {len(changed.meters)}, PUEs: {len(changed.pues)}, servers in rooms: {len(changed.servers)}",
+                what=(
+                    f"meters declared: {len(changed.meters)}, PUEs: {len(changed.pues)}, servers in rooms: "
+                    f"{len(changed.servers)}"
+                ),
                 why=why[:256],
             )
         return checked, changed
@@ -67,7 +71,7 @@ def bring(
 
 
 def _changed(checked: MeterFileResult, known: MeterDeclarations) -> MeterDeclarations:
-    """What differs from what is known; shares in any order are the same."""
+    """Return the declarations that differ from the known ones; the order of shares does not count."""
     before = {meter.meter: meter for meter in known.meters}
     old, new = _by_meter(known.shares), _by_meter(checked.shares)
     meters = tuple(
@@ -85,7 +89,7 @@ def _changed(checked: MeterFileResult, known: MeterDeclarations) -> MeterDeclara
 
 
 def _of_changed_rooms(new: Sequence[_OfRoom], known: Sequence[_OfRoom]) -> tuple[_OfRoom, ...]:
-    """What is said of rooms of which something else is known."""
+    """Return the declarations of rooms whose known declarations differ."""
     changed = {
         room
         for room in {one.room for one in new}

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The files of `veilleuse meters import` → rows of text. CSV (comma, semicolon or tab) or TOML; nothing is checked but the form.
+"""Parses the files of `veilleuse meters import` into rows of text: CSV (comma, semicolon or tab) or TOML.
 
-CSV: one line a share, the meter's own columns on its first line at least; a line without a host declares the meter alone, one
-without a meter a server that stands in the room. TOML: [[meter]] tables with `share = [{…}]`, [[pue]] and [[server]] tables.
+Only the form is checked. A CSV has one line a share; the columns of a meter must be on its first line at
+least. A line without a host declares only the meter; a line without a meter declares a server that stands in
+the room. A TOML has [[meter]] tables with `share = [{…}]`, and [[pue]] and [[server]] tables.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ MAXIMUM_ROWS: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class MeterDeclaration:
-    """One declaration as it was written; an empty value is left out."""
+    """One declaration as written in the file, without empty values."""
 
     kind: str
-    """meter, share, pue or server."""
+    """One of meter, share, pue, server."""
     where: str
-    """For people: `line 4`, `meter 2, share 1`."""
+    """Place in the file, for people: `line 4`, `meter 2, share 1`."""
     values: Mapping[str, str]
 
 
 def rows_of(text: str, name: str) -> list[MeterDeclaration]:
-    """All rows of a file; its name tells the format. Raises UsageError when it has no form at all."""
+    """Return all rows of a file; its name gives the format. Raises UsageError when it cannot be parsed."""
     form = next((form for ending, form in _FORMS.items() if name.lower().endswith(ending)), None)
     if form is None:
         raise UsageError(f"{name} is neither .csv nor .toml: meters are declared in one of these")
@@ -75,7 +76,7 @@ def _lines(reader: CsvReader, delimiter: str) -> Iterator[MeterDeclaration]:
         what = f"unknown column '{unknown[0][:40]}'" if unknown else "no column 'meter'"
         raise UsageError(f"line 1: {what}: use {', '.join(COLUMNS)}")
     if twice := [column for column in columns if columns.count(column) > 1]:
-        raise UsageError(f"line 1: column '{twice[0]}' stands there twice")
+        raise UsageError(f"line 1: column '{twice[0]}' is there twice")
     for cells in reader:
         values = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if cell.strip()}
         where = f"line {reader.line_num}"
@@ -87,7 +88,8 @@ def _lines(reader: CsvReader, delimiter: str) -> Iterator[MeterDeclaration]:
         if "meter" not in values and "host" in values:
             if more := [key for key in values if key not in SERVER_KEYS]:
                 raise UsageError(
-                    f"{where}: '{more[0]}' is of a meter, and the line names none; of a server in a room use {', '.join(SERVER_KEYS)}"
+                    f"{where}: '{more[0]}' belongs to a meter, and the line names none; for a server in a "
+                    f"room use {', '.join(SERVER_KEYS)}"
                 )
             yield MeterDeclaration("server", where, values)
             continue
@@ -101,7 +103,7 @@ def _toml(text: str) -> Iterator[MeterDeclaration]:
     try:
         document = parse_toml(text)
     except ValueError as error:
-        raise UsageError(f"no TOML: {error}") from error
+        raise UsageError(f"it is not TOML: {error}") from error
     if unknown := [key for key in document if key not in ("meter", "pue", "server")]:
         raise UsageError(f"unknown table '{unknown[0]}': use [[meter]], [[pue]] and [[server]]")
     for number, table in enumerate(_tables(document, "meter"), 1):

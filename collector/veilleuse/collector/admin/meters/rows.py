@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows of a file of meters → declarations, or why not, row by row (pure)."""
+"""Checks the rows of a file of meters: returns declarations, or why a row is refused (pure)."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 METER_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,58}")
-"""What a subject `meter:<name>` may hold: veilleuse.collector.validate.cells."""
+"""Characters of a subject `meter:<name>`: veilleuse.collector.validate.cells."""
 MAXIMUM_PUE: Final = 10
 _AFTER_HEXADECIMAL: Final = "g"
 _FIRST_DAY: Final = date(DATED.first, 1, 1)
 _LAST_DAY: Final = date(DATED.last, 12, 31)
 _NAMED: Final = 10
-"""Sites that a refusal names at most."""
+"""Most sites that a refusal names."""
 PUE_POINTS: Final = (MeterBoundary.UPS_INPUT, MeterBoundary.UPS_OUTPUT, MeterBoundary.OUTLET)
 _PARENTS: Final = {
     MeterBoundary.FACILITY: (),
@@ -55,35 +55,35 @@ _PARENTS: Final = {
     MeterBoundary.UPS_OUTPUT: (MeterBoundary.FACILITY, MeterBoundary.ROOM, MeterBoundary.UPS_INPUT),
     MeterBoundary.OUTLET: tuple(one for one in MeterBoundary if one is not MeterBoundary.OVERHEAD),
 }
-"""What a meter may hang below."""
+"""Boundary of a meter → boundaries that its parent may have."""
 
 E = TypeVar("E", bound=StrEnum)
 
 
-class _Refused(Exception):
-    """Why a row cannot be."""
+class _RowRefusedError(Exception):
+    """A row is refused; its text says why."""
 
 
 @dataclass(slots=True)
 class MeterFileResult:
-    """What a file declares, or why it cannot be taken."""
+    """Declarations of a file, or why rows are refused."""
 
     meters: dict[str, DeclaredMeter] = field(default_factory=dict)
     shares: list[MeterShare] = field(default_factory=list)
     pues: list[Pue] = field(default_factory=list)
     servers: list[RoomServer] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
-    """(where, why)."""
+    """Pairs (where, why)."""
 
 
-def check(
+def check_rows(
     rows: Sequence[MeterDeclaration],
     known: MeterDeclarations,
     hosts: Sequence[Host],
     sites: frozenset[str],
     assets: Sequence[AssetRecord] = (),
 ) -> MeterFileResult:
-    """All rows; every one that is refused says why. `assets`: of the inventory."""
+    """Check all rows; the result says why each refused row is refused. `assets`: assets of the inventory."""
     checked = MeterFileResult()
     written: dict[str, tuple[str, dict[str, str]]] = {}
     for row in rows:
@@ -94,7 +94,7 @@ def check(
     _check_tree(checked, written, {meter.meter: meter for meter in known.meters})
     places: list[tuple[str, MeterShare]] = []
     pues: list[tuple[str, Pue]] = []
-    find = _Machines(hosts, assets)
+    find = _MachineFinder(hosts, assets)
     for row in rows:
         if row.kind == "share":
             _try(checked, row.where, lambda r=row: places.append((r.where, _share(r.values, find, checked))))
@@ -121,20 +121,20 @@ def _try(checked: MeterFileResult, where: str, work: object) -> None:
     assert callable(work)
     try:
         work()
-    except (_Refused, AdminError) as error:
+    except (_RowRefusedError, AdminError) as error:
         checked.refused.append((where, str(error)))
 
 
 def _gather(
     row: MeterDeclaration, written: dict[str, tuple[str, dict[str, str]]], checked: MeterFileResult
 ) -> None:
-    """A meter may be named on many lines: its columns on the first one hold, and the others may repeat them."""
+    """Collect the columns of a meter. It may be on many lines: the first one counts, others may repeat it."""
     name = row.values.get("meter", "")
     if not METER_PATTERN.fullmatch(name):
         checked.refused.append(
             (
                 row.where,
-                f"'{name}' is no name of a meter: letters without accents, digits, space . _ - up to 58",
+                f"'{name}' is not a name of a meter: letters without accents, digits, space . _ - up to 58",
             )
         )
         return
@@ -148,15 +148,17 @@ def _site(values: Mapping[str, str], sites: frozenset[str]) -> str:
     site = values.get("site", "")
     if site not in sites:
         known = ", ".join(sorted(sites)[:_NAMED]) or "none"
-        raise _Refused(f"no site '{site}': known: {known}; 'veilleuse calendar import --create' makes one")
+        raise _RowRefusedError(
+            f"no site '{site}': known: {known}; 'veilleuse calendar import --create' makes one"
+        )
     return site
 
 
 def _room(values: Mapping[str, str]) -> str:
     room = values.get("room", "")
     if not FACT_PATTERN.fullmatch(room):
-        raise _Refused(
-            f"'{room}' is no name of a room: letters without accents, digits, space . _ - up to 64"
+        raise _RowRefusedError(
+            f"'{room}' is not a name of a room: letters without accents, digits, space . _ - up to 64"
         )
     return room
 
@@ -167,7 +169,7 @@ def _meter(values: Mapping[str, str], sites: frozenset[str]) -> DeclaredMeter:
     efficiency = None
     if "efficiency" in values:
         if boundary not in (MeterBoundary.UPS_INPUT, MeterBoundary.UPS_OUTPUT):
-            raise _Refused("'efficiency' is of a UPS alone")
+            raise _RowRefusedError("'efficiency' is only for a UPS: leave it out")
         efficiency = _ppm(values["efficiency"], "efficiency", 0, 1)
     return DeclaredMeter(values["meter"], site, room, boundary, values.get("parent"), efficiency)
 
@@ -175,7 +177,10 @@ def _meter(values: Mapping[str, str], sites: frozenset[str]) -> DeclaredMeter:
 def _check_tree(
     checked: MeterFileResult, written: Mapping[str, tuple[str, object]], known: Mapping[str, DeclaredMeter]
 ) -> None:
-    """Parents exist, in the same room, of a boundary that can feed it; no meter hangs below itself, and no room is in two places."""
+    """Check that each parent exists, in the same room, at a boundary that can feed the meter.
+
+    No meter may be below itself, and no room may be at two sites.
+    """
     all_meters = {**known, **checked.meters}
     places: dict[str, str] = {}
     for name, meter in all_meters.items():
@@ -184,15 +189,15 @@ def _check_tree(
         place = places.setdefault(meter.room, meter.site)
         why = None
         if place != meter.site:
-            why = f"room {meter.room} is at {place} and at {meter.site}: its name must be of one site"
+            why = f"room {meter.room} is at {place} and at {meter.site}: give each site its own room names"
         elif meter.parent is not None and parent is None:
-            why = f"no meter '{meter.parent}' to hang below"
+            why = f"there is no meter '{meter.parent}', which is its parent"
         elif parent is not None and parent.room != meter.room:
             why = f"{parent.meter} is in room {parent.room}, not {meter.room}"
         elif parent is not None and parent.boundary not in _PARENTS[meter.boundary]:
-            why = f"a meter at {meter.boundary} cannot hang below one at {parent.boundary}"
+            why = f"a meter at {meter.boundary} cannot be below one at {parent.boundary}"
         elif _hangs_below_itself(meter, all_meters):
-            why = "it hangs below itself"
+            why = "the meter is below itself: correct its parents"
         if why:
             checked.refused.append((where, why))
 
@@ -207,8 +212,8 @@ def _hangs_below_itself(meter: DeclaredMeter, all_meters: Mapping[str, DeclaredM
     return False
 
 
-class _Machines:
-    """Machines in the order of their agent ids: a file may name ten thousand of a fleet."""
+class _MachineFinder:
+    """Finds machines by their agent id, in sorted order: a file may name ten thousand."""
 
     def __init__(self, hosts: Sequence[Host], assets: Sequence[AssetRecord] = ()) -> None:
         self._assets = {one.asset_id: one for one in assets if one.device_class == DeviceClass.SERVER.value}
@@ -220,48 +225,55 @@ class _Machines:
         self._ids = [host.agent_id.hex() for host in self._hosts]
 
     def beginning(self, text: str) -> Host:
-        """Raises AdminError unless one agent id begins like that."""
+        """Return the host whose agent id begins with `text`.
+
+        Raises AdminError unless there is exactly one.
+        """
         low, high = (bisect_left(self._ids, text.lower() + end) for end in ("", _AFTER_HEXADECIMAL))
         return one_host(self._hosts[low:high], text)
 
     def asset(self, text: str) -> AssetRecord:
-        """The server of the inventory that is named `#number`."""
+        """Return the server of the inventory with the number of `#number`."""
         number = text[1:]
         found = self._assets.get(int(number)) if number.isascii() and number.isdigit() else None
         if found is None:
-            raise _Refused(
-                f"no server of the inventory has the number '{text}': 'veilleuse inventory show' tells an asset's"
+            raise _RowRefusedError(
+                f"no server of the inventory has the number '{text}': 'veilleuse inventory show' shows the "
+                "number of an asset"
             )
         return found
 
     def sites(self, host: Host) -> set[str]:
-        """Where it was enrolled, and where the inventory has or had it."""
+        """Return the sites of a host: of its enrolment, and of its past and present assets."""
         return {host.site} | self._sites[host.host_id]
 
 
 def _sites(asset: AssetRecord) -> set[str]:
-    """Where the inventory has it or had it; empty: it does not say."""
+    """Return the past and present sites of an asset; empty when the inventory has none."""
     return {placement.site for placement in asset.placements if placement.site}
 
 
-def _share(values: Mapping[str, str], find: _Machines, checked: MeterFileResult) -> MeterShare:
+def _share(values: Mapping[str, str], find: _MachineFinder, checked: MeterFileResult) -> MeterShare:
     host = find.beginning(values.get("host", ""))
     if host.population is Population.WORKSTATION:
-        raise _Refused(
-            "a workstation sends days and weeks, which no meter can be shared over: give it a plug of its own, subject machine"
+        raise _RowRefusedError(
+            "a workstation sends days and weeks, over which a meter cannot be shared: give it its own plug, "
+            "subject machine"
         )
     if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
-        raise _Refused("a virtual machine has no outlet: its host carries the energy")
+        raise _RowRefusedError("a virtual machine has no outlet: its host has the energy")
     meter = checked.meters.get(values.get("meter", ""))
     if meter is not None and meter.boundary is MeterBoundary.OVERHEAD:
-        raise _Refused(f"{meter.meter} sees cooling and lighting alone: no machine has a share of it")
+        raise _RowRefusedError(
+            f"{meter.meter} measures only cooling and lighting: no machine has a share of it"
+        )
     first, last = _span(values)
     part = _word(SharePart, values, "part", SharePart.MACHINE)
     share = _ppm(values.get("share", ""), "share", 0, 1)
     return MeterShare(values.get("meter", ""), host.host_id, part, share, first, last)
 
 
-def _server(values: Mapping[str, str], find: _Machines, sites: frozenset[str]) -> RoomServer:
+def _server(values: Mapping[str, str], find: _MachineFinder, sites: frozenset[str]) -> RoomServer:
     site, room, text = _site(values, sites), _room(values), values.get("host", "")
     first, last = _span(values)
     if text == EVERY_OTHER:
@@ -272,21 +284,22 @@ def _server(values: Mapping[str, str], find: _Machines, sites: frozenset[str]) -
         return RoomServer(room, site, None, asset.asset_id, first, last)
     host = find.beginning(text)
     if host.population is not Population.SERVER:
-        raise _Refused(
-            "only a server stands in a room without a share: of another machine declare its share of a meter"
+        raise _RowRefusedError(
+            "only a server can be in a room without a share: for another machine, declare its share of a "
+            "meter"
         )
     if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
-        raise _Refused("a virtual machine stands in no room: its host carries the energy")
+        raise _RowRefusedError("a virtual machine is in no room: its host has the energy")
     _require_site(text, find.sites(host), site, room)
     return RoomServer(room, site, host.host_id, None, first, last)
 
 
 def _require_site(server: str, own: Collection[str], site: str, room: str) -> None:
-    """A server that the reports have at another site is in no figure of the room's."""
+    """Refuse a server that reports have at another site: it would be in no figure of the room."""
     if own and site not in own:
-        raise _Refused(
-            f"server '{server}' is at {', '.join(sorted(own))}, and room {room} at {site}: name a room of its site, or correct "
-            "its site in the inventory and import that first"
+        raise _RowRefusedError(
+            f"server '{server}' is at {', '.join(sorted(own))}, and room {room} at {site}: name a room of "
+            "its site, or correct its site in the inventory and import that first"
         )
 
 
@@ -295,33 +308,36 @@ def _pue(values: Mapping[str, str]) -> Pue:
     first, last = _span(values)
     point = _word(MeterBoundary, values, "point", MeterBoundary.UPS_OUTPUT)
     if point not in PUE_POINTS:
-        raise _Refused(f"'point' is one of {', '.join(PUE_POINTS)}")
+        raise _RowRefusedError(f"'point' is one of {', '.join(PUE_POINTS)}")
     pue = _ppm(values.get("pue", ""), "pue", 1, MAXIMUM_PUE)
     return Pue(room, first, last, pue, point)
 
 
 def _check_sums(checked: MeterFileResult, places: Sequence[tuple[str, MeterShare]]) -> None:
-    """At most the whole meter on any day; one share of a meter, machine and part on any day."""
+    """Check that on each day shares of a meter sum to at most 1, with one share per machine and part."""
     of_meter: defaultdict[str, list[tuple[str, MeterShare]]] = defaultdict(list)
     for where, share in places:
         of_meter[share.meter].append((where, share))
     for meter, shares in of_meter.items():
         shares.sort(key=lambda one: one[1].valid_from)
-        held = _Held()
+        held = _SharesOfDay()
         for day, beginning in groupby(shares, key=lambda one: one[1].valid_from):
             rows = list(beginning)
             held.end_before(day)
             for _, share in rows:
                 held.begin(share)
-            for where, share in rows:  # a sum can only grow where a share begins
+            for where, share in rows:  # a sum can only grow on a day when a share begins
                 if held.sum_ppm > WHOLE_PPM:
                     checked.refused.append((where, f"the shares of {meter} are more than 1 on {day}"))
                 if held.times[share.host_id, share.part] > 1:
                     checked.refused.append((where, f"the same machine has two shares of {meter} on {day}"))
 
 
-class _Held:
-    """The shares of one meter that hold on a day, day after day: a meter's shares are walked through once."""
+class _SharesOfDay:
+    """Shares of one meter that are valid on a day.
+
+    Days are visited in order, so that each share is handled once.
+    """
 
     def __init__(self) -> None:
         self.sum_ppm = 0
@@ -341,7 +357,7 @@ class _Held:
 
 
 def _check_pues(checked: MeterFileResult, places: Sequence[tuple[str, Pue]]) -> None:
-    """One PUE of a room on any day."""
+    """Check that a room has one PUE on each day."""
     last: dict[str, date] = {}
     for where, pue in sorted(places, key=lambda one: one[1].valid_from):
         if pue.room in last and pue.valid_from <= last[pue.room]:
@@ -352,7 +368,7 @@ def _check_pues(checked: MeterFileResult, places: Sequence[tuple[str, Pue]]) -> 
 def _check_servers(
     checked: MeterFileResult, places: Sequence[tuple[str, RoomServer]], known: MeterDeclarations
 ) -> None:
-    """A server stands in one room on any day, a site has one default room, and a room is of one site."""
+    """Check that a server is in one room on each day, a site has one default room, a room is at one site."""
     rooms = {one.room for _, one in places}
     sites = {meter.room: meter.site for meter in (*known.meters, *checked.meters.values())}
     before = [("", one) for one in known.servers if one.room not in rooms]
@@ -378,7 +394,7 @@ def _check_servers(
 def _span(values: Mapping[str, str]) -> tuple[date, date]:
     first, last = _date(values, "from", None), _date(values, "to", FOR_EVER)
     if last < first:
-        raise _Refused(f"'to' {last} is before 'from' {first}")
+        raise _RowRefusedError(f"'to' {last} is before 'from' {first}")
     return first, last
 
 
@@ -386,14 +402,14 @@ def _date(values: Mapping[str, str], key: str, default: date | None) -> date:
     text = values.get(key)
     if text is None:
         if default is None:
-            raise _Refused(f"'{key}' is missing: the first day it holds, YYYY-MM-DD")
+            raise _RowRefusedError(f"'{key}' is missing: write the first valid day as YYYY-MM-DD")
         return default
     try:
         found = date.fromisoformat(text)
     except ValueError as error:
-        raise _Refused(f"'{key}' {text} is no date: write YYYY-MM-DD") from error
+        raise _RowRefusedError(f"'{key}' {text} is not a date: write YYYY-MM-DD") from error
     if not _FIRST_DAY <= found <= _LAST_DAY:
-        raise _Refused(f"'{key}' {text} is not between {_FIRST_DAY} and {_LAST_DAY}")
+        raise _RowRefusedError(f"'{key}' {text} is not between {_FIRST_DAY} and {_LAST_DAY}")
     return found
 
 
@@ -401,10 +417,10 @@ def _ppm(text: str, key: str, low: int, high: int) -> int:
     try:
         value = Decimal(text.replace(",", "."))
     except InvalidOperation as error:
-        raise _Refused(f"'{key}' {text or 'is missing'}: write a number such as 0.25") from error
+        raise _RowRefusedError(f"'{key}' {text or 'is missing'}: write a number such as 0.25") from error
     ppm = value * WHOLE_PPM if value.is_finite() and low <= value <= high else Decimal(0)
     if ppm != int(ppm) or ppm <= 0:
-        raise _Refused(f"'{key}' {text} must be {low} to {high}, with at most six decimals")
+        raise _RowRefusedError(f"'{key}' {text} must be {low} to {high}, with at most six decimals")
     return int(ppm)
 
 
@@ -415,4 +431,4 @@ def _word(kind: type[E], values: Mapping[str, str], key: str, default: E) -> E:
     try:
         return kind(text)
     except ValueError as error:
-        raise _Refused(f"'{key}' {text}: use {', '.join(kind)}") from error
+        raise _RowRefusedError(f"'{key}' {text}: use {', '.join(kind)}") from error

@@ -1,8 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse doctor`: is everything as it should be, and if not, what to do. Reads only; may run beside `serve`.
+"""Implements `veilleuse doctor`: reports what is wrong and what to do.
 
-To add a check: a generator of Findings in one of the files beside, named `check_<what>`, and its name in BESIDE or INSIDE.
+It only reads; it may run beside `serve`.
+
+To add a check, write a generator of Findings named `check_<subject>` in one of the files of this folder.
+Then add its name to FILE_CHECKS or DATABASE_CHECKS.
 """
 
 from __future__ import annotations
@@ -43,15 +46,15 @@ from veilleuse.collector.cli.shared import (
     OTHER_USER,
     ConfigOption,
     JsonOption,
+    load_settings,
     print_json,
-    settings_of,
 )
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.settings import CollectorSettings
 
 app = typer.Typer(**APP)
 
-BESIDE: Final[tuple[Check, ...]] = (
+FILE_CHECKS: Final[tuple[Check, ...]] = (
     check_directory,
     check_sqlite,
     check_disk,
@@ -60,8 +63,8 @@ BESIDE: Final[tuple[Check, ...]] = (
     check_rotation,
     check_service,
 )
-"""These work whatever the database is like."""
-INSIDE: Final[tuple[Check, ...]] = (
+"""Checks that need no readable database."""
+DATABASE_CHECKS: Final[tuple[Check, ...]] = (
     check_forecast,
     check_backup,
     check_work,
@@ -77,15 +80,18 @@ INSIDE: Final[tuple[Check, ...]] = (
     check_silence,
     check_meters,
 )
-"""These read it: only when check_sqlite found nothing against that."""
-CHECKS: Final = BESIDE + INSIDE
+"""Checks that read the database: they run only when check_sqlite did not fail."""
+CHECKS: Final = FILE_CHECKS + DATABASE_CHECKS
 
 
 @app.command()
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the data directory, its backups, the certificates, the running collector, the agents."""
-    settings = settings_of(config)
-    findings = list(look(settings))
+    """Check the data directory, its backups, the certificates, the running collector and the agents.
+
+    Each finding says what to do. Exit code 1 when a check failed, 3 with warnings.
+    """
+    settings = load_settings(config)
+    findings = list(run_checks(settings))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -96,34 +102,37 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     raise typer.Exit(1 if "failed" in outcomes else EXIT_WARNINGS if "warning" in outcomes else 0)
 
 
-def look(settings: CollectorSettings) -> Iterator[Finding]:
-    """Everything that can be looked at."""
-    found = list(_checked(check_directory, settings))
+def run_checks(settings: CollectorSettings) -> Iterator[Finding]:
+    """Run all checks that can run, in order. A failed check_directory ends the run."""
+    found = list(_run_check(check_directory, settings))
     yield from found
     if any(finding.outcome == "failed" for finding in found):
         return
     readable = True
-    for check in BESIDE[1:]:
-        for finding in _checked(check, settings):
+    for check in FILE_CHECKS[1:]:
+        for finding in _run_check(check, settings):
             readable = readable and (finding.check, finding.outcome) != ("sqlite", "failed")
             yield finding
     if readable:
-        for check in INSIDE:
-            yield from _checked(check, settings)
+        for check in DATABASE_CHECKS:
+            yield from _run_check(check, settings)
     else:
-        names = ", ".join(map(_name, INSIDE))
+        names = ", ".join(map(_check_name, DATABASE_CHECKS))
         yield Finding(
-            "unread", "warning", f"not looked at: {names}", "mend what sqlite says above, then look again"
+            "unread",
+            "warning",
+            f"not checked: {names}",
+            "repair what sqlite says above, then run doctor again",
         )
 
 
-def _name(check: Check) -> str:
+def _check_name(check: Check) -> str:
     return getattr(check, "__name__", "").removeprefix("check_")
 
 
-def _checked(check: Check, settings: CollectorSettings) -> Iterator[Finding]:
-    """What a check finds; what stops it is a finding too."""
-    name = _name(check)
+def _run_check(check: Check, settings: CollectorSettings) -> Iterator[Finding]:
+    """Run one check. An error that stops the check becomes a failed finding."""
+    name = _check_name(check)
     try:
         yield from check(settings)
     except CollectorError as error:
@@ -133,6 +142,6 @@ def _checked(check: Check, settings: CollectorSettings) -> Iterator[Finding]:
         remedy = (
             OTHER_USER
             if isinstance(error, PermissionError)
-            else "restore it from a backup, or look at the disk"
+            else "restore it from a backup, or check the disk"
         )
         yield Finding(name, "failed", where, remedy)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The authority's and the collector's own certificates, and those of the machines."""
+"""Checks the certificates of the authority, of the collector and of the machines."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _CERTIFICATES: Final = (
     ),
 )
 RENEWABLE: Final = timedelta(days=400)
-"""How long after its end a certificate can still be renewed: docs/wire.md §6."""
+"""Longest time after its end that a certificate can still be renewed: docs/wire.md §6."""
 ROTATION_SECONDS: Final = 60.0
-"""Counting who has the new root looks at every machine's certificates."""
+"""Longest wait for `ca_show`: it reads the certificates of every machine."""
 _LATE_SHARE: Final = 1 / 6
-"""With less than this of its life left, a certificate should have been renewed long ago: agents do it at two thirds."""
+"""A certificate is late with less than this share of its life left: agents renew at two thirds of it."""
 _MANY_SHARE: Final = 0.1
-"""More ended certificates than this share of the machines are not just machines that are off."""
+"""Largest share of machines with ended certificates that machines that are off can explain."""
 
 
 def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
-    """When the authority's and the collector's own certificates end, and whether the root key is still here."""
+    """Check when the certificates of the authority and the collector end, and that no root key is here."""
     folder, now = settings.data_dir / FOLDER, datetime.now(UTC)
     for name, file, margin, remedy in _CERTIFICATES:
         if name == "server" and not (folder / file).exists():
-            continue  # made at the first start
+            continue  # the first start of the collector makes it
         try:
             end = x509.load_pem_x509_certificate(read_owned(folder / file, MOST_BYTES)).not_valid_after_utc
         except (ValueError, FileNotFoundError) as error:
@@ -68,7 +68,7 @@ def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_rotation(settings: CollectorSettings) -> Iterator[Finding]:
-    """Where a rotation of the authority stands, and whom it waits for."""
+    """Report the state of a rotation of the authority, and for how many machines it waits."""
     try:
         shown = ask(settings.data_dir, "ca_show", timeout_seconds=ROTATION_SECONDS)
     except CollectorNotRunning:
@@ -79,14 +79,14 @@ def check_rotation(settings: CollectorSettings) -> Iterator[Finding]:
     began = shown["began_unix_milliseconds"]
     since = f" since {datetime.fromtimestamp(began / MILLISECONDS_PER_SECOND, UTC):%Y-%m-%d}" if began else ""
     text = (
-        f"a rotation of the authority is under way{since} ({shown['phase']}); of {shown['hosts']} machine(s), "
-        f"{shown['hosts_without_new_root']} do not have the new root yet"
+        f"a rotation of the authority is under way{since} ({shown['phase']}); of {shown['hosts']} "
+        f"machine(s), {shown['hosts_without_new_root']} do not have the new root yet"
     )
     yield Finding("rotation", "good", text, "'veilleuse ca show' says what comes next")
 
 
 def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:
-    """Machines that did not renew in time: off for long, or something keeps them from it."""
+    """Count machines that did not renew in time: they are off, or something prevents the renewal."""
     with open_reader(settings.data_dir) as store:
         certificates = store.data.latest_certificates()
     now = datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND
@@ -99,9 +99,12 @@ def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:
             ended += 1
         elif end - now < _LATE_SHARE * (end - certificate.issued_unix_milliseconds):
             late += 1
-    text = f"of {len(certificates)} active machine(s), {ended} ended without renewal, {late} should have renewed by now"
+    text = (
+        f"of {len(certificates)} active machine(s), {ended} ended without renewal, {late} should have "
+        "renewed by now"
+    )
     if ended > _MANY_SHARE * len(certificates):
-        remedy = "machines that were off renew at their next contact; look at the log of one that is on"
+        remedy = "machines that were off renew at their next contact; read the log of one that is on"
         yield Finding("renewals", "warning", text, remedy)
     else:
         yield Finding("renewals", "good", text)
@@ -109,6 +112,7 @@ def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding(
             "renewals",
             "warning",
-            f"{lost} machine(s) cannot renew any more: their certificate ended more than {RENEWABLE.days} days ago",
+            f"{lost} machine(s) cannot renew any more: their certificate ended more than {RENEWABLE.days} "
+            "days ago",
             "enrol them again with a new token, or revoke them",
         )

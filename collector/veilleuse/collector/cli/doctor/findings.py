@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a check gives."""
+"""Defines the result of a check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outcome = Literal["good", "warning", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """Result of one check: the outcome, a text, and what to do."""
 
     check: str
     outcome: Outcome

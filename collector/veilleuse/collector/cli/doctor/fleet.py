@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The machines, as their agents say: versions, identities, what waits on them."""
+"""Checks the machines by the reports of their agents: versions, identities, undelivered records."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 
 BACKLOG_PERIODS: Final = 10_000
-"""Periods waiting to be derived that are worth a word: some minutes of work."""
+"""Periods waiting to be derived until a warning: some minutes of work."""
 BACKLOG_BYTES: Final = 32 * 1024 * 1024
-"""Half of an agent's spool as it comes: beyond the other half the oldest records go."""
+"""Half of an agent's default spool: when the other half is full too, the oldest records are dropped."""
 CLOCK_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
-"""What the agents' clocks are allowed, too."""
+"""Largest clock difference without a warning; agents have the same limit."""
 BALANCE_DAYS: Final = 28
-"""Four weeks: workstations are accounted for by the week."""
+"""Days of the balance: four weeks, because workstations are balanced by the week."""
 
 
 def check_work(settings: CollectorSettings) -> Iterator[Finding]:
-    """How much waits to be derived, and who is enrolled."""
+    """Report the enrolled machines, the records, and the periods that wait to be derived."""
     with open_reader(settings.data_dir) as store:
         hosts, records, dirty = store.data.hosts(), store.data.record_count(), store.data.dirty_count()
         simulated = store.data.data_kind().simulated
     kind = ", simulated" if simulated else ""
-    yield Finding("work", "good", f"{_standing(hosts)}; {records} record(s){kind}")
+    yield Finding("work", "good", f"{_status_counts(hosts)}; {records} record(s){kind}")
     if dirty > BACKLOG_PERIODS:
         yield Finding(
             "work",
@@ -47,19 +47,25 @@ def check_work(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
-    """A contact in the future: this clock was ahead then, or is behind now. Certificates depend on it."""
+    """Find contacts in the future: this clock was ahead then, or is behind now.
+
+    Certificates depend on the clock.
+    """
     now = datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND
     latest = max((host.last_contact_unix_milliseconds or 0 for host in _hosts(settings)), default=0)
     if latest > now + CLOCK_MILLISECONDS:
         hours = (latest - now) / MILLISECONDS_PER_HOUR
-        text = f"the newest contact of a machine is {hours:.1f} h in the future: this clock was ahead then, or is behind"
-        yield Finding("clock", "warning", text, "'timedatectl' here: set the clock, let it be synchronised")
+        text = (
+            f"the newest contact of a machine is {hours:.1f} h in the future: this clock was ahead then, or "
+            "is behind"
+        )
+        yield Finding("clock", "warning", text, "check with 'timedatectl', set the clock and synchronise it")
     else:
         yield Finding("clock", "good", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, no machine was seen later")
 
 
 def check_versions(settings: CollectorSettings) -> Iterator[Finding]:
-    """Agents of this version and of the one before are served (docs/wire.md §5); others may miss something."""
+    """Compare the versions of agents: this version and the one before are supported (docs/wire.md §5)."""
     agents = Counter(host.health.agent_version for host in _active(settings) if host.health is not None)
     ours = _minor(product_version())
     told = ", ".join(f"{number} with {version or 'none'}" for version, number in sorted(agents.items()))
@@ -85,7 +91,7 @@ def check_versions(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def _minor(version: str) -> tuple[int, int] | None:
-    """(major, minor); None for what is no release."""
+    """Return (major, minor); None when the version is not a release."""
     match = re.match(r"(\d+)\.(\d+)\.", version)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -95,26 +101,32 @@ def _is_too_old(minor: tuple[int, int] | None, ours: tuple[int, int]) -> bool:
 
 
 def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
-    """Produced = stored + declared gaps, over the last whole days and weeks: docs/guarantees.md R18."""
+    """Check that produced = stored + declared gaps, over the last whole days and weeks.
+
+    docs/guarantees.md R18.
+    """
     today = datetime.now(UTC).date()
     with open_reader(settings.data_dir) as store:
         rows = list(store.data.balance(today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)))
     unexplained = sum(row.unexplained_milliseconds for row in rows)
     machines = len({row.host_id for row in rows if row.unexplained_milliseconds})
-    text = f"{unexplained / MILLISECONDS_PER_HOUR:.1f} h of the last {BALANCE_DAYS} days are accounted for by nobody"
+    text = (
+        f"{unexplained / MILLISECONDS_PER_HOUR:.1f} h of the last {BALANCE_DAYS} days are neither stored nor "
+        "declared lost"
+    )
     if not rows:
         yield Finding(
             "balance", "good", f"no machine has a whole day or week in the last {BALANCE_DAYS} days yet"
         )
     elif unexplained:
-        remedy = "nothing may be lost in silence: look at the logs of those days, then report it"
+        remedy = "every loss must be declared: read the logs of those days, then report it"
         yield Finding("balance", "warning", f"{text}, on {machines} machine(s)", remedy)
     else:
         yield Finding("balance", "good", f"{text}, of {len(rows)} machine-days and machine-weeks")
 
 
 def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
-    """Two holders of one identity, and machines that said to be copies."""
+    """Report identities with two holders, machines that wait for approval, and copies."""
     hosts = _hosts(settings)
     disputed = [host for host in hosts if host.conflicts and host.status is not HostStatus.REVOKED]
     pending = [host for host in hosts if host.status is HostStatus.PENDING]
@@ -124,7 +136,8 @@ def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
             "identities",
             "warning",
             f"{len(disputed)} machine(s) share their identity with another holder: {names_of(disputed)}",
-            "'veilleuse hosts list --conflicts'; find out which one is right, revoke the identity, enrol the right one again",
+            "'veilleuse hosts list --conflicts'; find out which machine is the right one, revoke the "
+            "identity, enrol that machine again",
         )
     if pending:
         yield Finding(
@@ -137,7 +150,7 @@ def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_agents(settings: CollectorSettings) -> Iterator[Finding]:
-    """What waits on the machines: refused records in quarantine, records not delivered yet."""
+    """Report records that wait on the machines: in quarantine after a refusal, or not delivered yet."""
     hosts = _active(settings)
     holding = [host for host in hosts if host.health is not None and host.health.quarantine_records]
     full = [host for host in hosts if host.health is not None and host.health.spool_bytes > BACKLOG_BYTES]
@@ -148,14 +161,15 @@ def check_agents(settings: CollectorSettings) -> Iterator[Finding]:
             "agents",
             "warning",
             f"{len(holding)} machine(s) keep {records} record(s) that were refused: {names_of(holding)}",
-            "veilleuse_records_refused_total on /metrics says why; gaps stand in their place, no figure is wrong",
+            "veilleuse_records_refused_total on /metrics says why; gaps replace them, no figure is wrong",
         )
     if full:
         yield Finding(
             "agents",
             "warning",
-            f"{len(full)} machine(s) hold more than {BACKLOG_BYTES // 2**20} MiB of records: {names_of(full)}",
-            "see why they do not deliver: 'veilleuse hosts show', then 'veilleuse-agent doctor' there",
+            f"{len(full)} machine(s) hold more than {BACKLOG_BYTES // 2**20} MiB of records: "
+            f"{names_of(full)}",
+            "find out why they do not deliver: 'veilleuse hosts show', then 'veilleuse-agent doctor' there",
         )
     yield Finding(
         "agents",
@@ -164,8 +178,8 @@ def check_agents(settings: CollectorSettings) -> Iterator[Finding]:
     )
 
 
-def _standing(hosts: Sequence[Host]) -> str:
-    """How many machines, and of which status."""
+def _status_counts(hosts: Sequence[Host]) -> str:
+    """Return the number of machines, in all and by status."""
     counts = Counter(host.status for host in hosts)
     parts = ", ".join(f"{counts[status]} {status.value}" for status in HostStatus if counts[status])
     return f"{len(hosts)} machine(s)" + (f": {parts}" if parts else "")

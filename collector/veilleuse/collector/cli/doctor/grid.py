@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whether the grid's intensity still comes, for the indicative ledger: how old the newest value is, how the polls went."""
+"""Checks the grid's intensity for the indicative ledger: age of the newest value, outcome of the polls."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
 LATE_HOURS: Final = 6
-"""ODRÉ's real time lags some two hours, and a poll is missed now and then."""
+"""A newest value that is older is late: ODRÉ's real time lags some two hours, and a poll may fail."""
 FAILURES: Final = 3
+"""Polls that failed in a row until a warning."""
 _NEARLY: Final = 0.9
+"""Share of the monthly calls above which a warning is given."""
 
 
 def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
-    """Each series that is kept, and each connector that is on."""
+    """Check each stored series and each connector that is on."""
     now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     on = enabled_connectors(settings.intensity)
     with open_reader(settings.data_dir) as store:
@@ -40,12 +42,12 @@ def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
     if not on and not states:
         yield Finding("intensity", "good", "the grid's intensity is not polled: no indicative ledger")
         return
-    yield from _series(settings, states, now, polled=bool(on))
+    yield from _check_series(settings, states, now, polled=bool(on))
     for connector in on:
-        yield from _connector(settings, connector, polls.get(connector))
+        yield from _check_connector(settings, connector, polls.get(connector))
 
 
-def _series(
+def _check_series(
     settings: CollectorSettings, states: tuple[SeriesState, ...], now: int, *, polled: bool
 ) -> Iterator[Finding]:
     own = [one for one in states if one.series == settings.intensity.series]
@@ -54,7 +56,8 @@ def _series(
         yield Finding(
             "intensity",
             "warning",
-            f"the indicative ledger asks for the series {settings.intensity.series}, which has no value (kept: {known})",
+            f"the indicative ledger uses the series {settings.intensity.series}, which has no value "
+            f"(series with values: {known})",
             "'veilleuse intensity poll' or 'import'; or set intensity.series",
         )
     for one in states:
@@ -62,17 +65,19 @@ def _series(
         text = f"{one.series} of {one.zone}, {one.status}: the newest value is {hours:.1f} h old"
         late = polled and one.status is IntensityStatus.REALTIME and hours > LATE_HOURS
         if late:
-            yield Finding("intensity", "warning", text, "look at the connector below, and at its publisher")
+            yield Finding("intensity", "warning", text, "check the connector below, and its publisher")
         else:
             yield Finding("intensity", "good", text)
 
 
-def _connector(settings: CollectorSettings, connector: str, poll: PollState | None) -> Iterator[Finding]:
+def _check_connector(
+    settings: CollectorSettings, connector: str, poll: PollState | None
+) -> Iterator[Finding]:
     if connector == ELECTRICITY_MAPS:
         try:
             read_token(settings.intensity.electricity_maps_token_file)
         except FetchError as error:
-            yield Finding("intensity", "warning", f"{connector}: {error}", "mend the file, or leave it out")
+            yield Finding("intensity", "warning", f"{connector}: {error}", "correct the file, or unset it")
             return
     if poll is None:
         yield Finding("intensity", "warning", f"{connector}: never polled", "let 'veilleuse serve' run")
@@ -88,9 +93,9 @@ def _connector(settings: CollectorSettings, connector: str, poll: PollState | No
             "intensity",
             "warning",
             f"{connector}: {poll.failures} polls failed in a row, the last one: {poll.outcome}{calls}",
-            "'veilleuse intensity poll' says why; the log too",
+            "'veilleuse intensity poll' says why, and so does the log",
         )
     elif at_most is not None and poll.calls_this_month >= at_most * _NEARLY:
-        yield Finding("intensity", "warning", f"{connector}: {poll.outcome}{calls}", "poll more rarely")
+        yield Finding("intensity", "warning", f"{connector}: {poll.outcome}{calls}", "poll less often")
     else:
         yield Finding("intensity", "good", f"{connector}: {poll.outcome}{calls}")

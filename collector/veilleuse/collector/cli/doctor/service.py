@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The running collector and its ports."""
+"""Checks the running collector and its ports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from veilleuse.collector.settings import CollectorSettings
 
 
 def check_service(settings: CollectorSettings) -> Iterator[Finding]:
-    """Whether `serve` runs, and whether its ports answer or are free."""
+    """Check that `serve` runs and its ports answer, or that its ports are free."""
     try:
         health: dict[str, Any] | None = ask(settings.data_dir, "health")
     except CollectorNotRunning:
@@ -24,21 +24,24 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
             "service", "warning", "no collector runs on this data directory", "start 'veilleuse serve'"
         )
     except AdminError as error:
-        yield Finding("service", "failed", str(error), "look at the log of 'veilleuse serve'")
+        yield Finding("service", "failed", str(error), "read the log of 'veilleuse serve'")
         return
     if health is not None:
         yield Finding("service", "good", f"version {health['version']} runs as pid {health['pid']}")
         errors = {kind: number for kind, number in health["store_errors"].items() if number}
         if errors:
             yield Finding(
-                "service", "warning", f"the store has failed since it started: {errors}", "look at its log"
+                "service",
+                "warning",
+                f"the store had errors since the collector started: {errors}",
+                "read the log of 'veilleuse serve'",
             )
     for name, address in (
         ("grpc.address", settings.grpc.address),
         ("grpc.enrolment_address", settings.grpc.enrolment_address),
         ("http.address", settings.http.address),
     ):
-        answers = _answers(address)
+        answers = _is_answering(address)
         if answers == (health is not None):
             yield Finding("ports", "good", f"{name} {address} {'answers' if answers else 'is free'}")
         elif answers:
@@ -47,11 +50,11 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
             )
         else:
             yield Finding(
-                "ports", "failed", f"{name} {address} does not answer", "look at the log of 'veilleuse serve'"
+                "ports", "failed", f"{name} {address} does not answer", "read the log of 'veilleuse serve'"
             )
 
 
-def _answers(address: str) -> bool:
+def _is_answering(address: str) -> bool:
     host, _, port = address.rpartition(":")
     host = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
     try:

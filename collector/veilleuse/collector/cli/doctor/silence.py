@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The machines that are not heard of: the conditions of veilleuse.collector.silence, with what to check first."""
+"""Reports populations whose machines are silent (veilleuse.collector.silence), and what to check first."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 REMEDY: Final = (
-    "check first, from one of them: the network and its firewall as far as {address}, the name's DNS entry, the certificates and the "
-    "door (above), then 'veilleuse-agent doctor' there; machines that are gone for good: 'veilleuse hosts revoke'"
+    "check first, from one of them: the network and its firewall up to {address}, the DNS entry of that "
+    "name, the certificates and the ports (above), then 'veilleuse-agent doctor' there; for machines that "
+    "are gone for good: 'veilleuse hosts revoke'"
 )
 STOPPED: Final = "no collector runs here, so no machine can call: start 'veilleuse serve'"
-WAIT: Final = "the collector was away or suspended until lately: look again after {when} from its start"
+WAIT: Final = "the collector was stopped or suspended until recently: run doctor again {when} after its start"
 
 
 def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
-    """Each population that can be judged; others are named with the reason."""
+    """Report each population that can be judged; name the others with the reason."""
     health = _health(settings)
     k = settings.reporting.k_anonymity
     with open_reader(settings.data_dir) as store:
@@ -44,7 +45,7 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
     for population in sorted(present):
         text = f"{population}: not judged, "
         if judge.past.told is None:
-            text += "'veilleuse serve' looks at PCs once a day and has not yet"
+            text += "'veilleuse serve' checks PCs once a day and has not yet"
         else:
             text += f"fewer than {k} machines had enrolled two open days before {judge.past.day}"
         yield Finding("silence", "good", text)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The data directory, its databases, its disk."""
+"""Checks the data directory, its databases, its disk, the retention and the backups."""
 
 from __future__ import annotations
 
@@ -39,16 +39,17 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 HISTORY_DAYS: Final = 3
-"""Fewest days of sizes that tell a growth."""
+"""Fewest days of sizes from which a growth is computed."""
 _WINDOW_DAYS: Final = 30
-"""Older sizes say nothing of the present fleet."""
+"""Days of sizes that the growth uses: older sizes are of another fleet."""
 
 
 def days_until_full(history: Sequence[DaySize], room_bytes: int) -> float | None:
-    """Days until the databases have taken `room_bytes` more, ≥ 0; inf when they do not grow; None with too few days.
+    """Return the days until the databases take `room_bytes` more, ≥ 0.
 
-    The growth is the slope of the least-squares line through the sizes of the last 30 days. Only this growth is known:
-    what other programs write on the same disk is not.
+    Returns inf when the databases do not grow, None with fewer than HISTORY_DAYS days. The growth is the
+    slope of the least-squares line through the sizes of the last 30 days. Other programs on the same disk are
+    not counted.
     """
     recent = [size for size in history if (history[-1].day - size.day).days <= _WINDOW_DAYS]
     if len(recent) < HISTORY_DAYS:
@@ -63,11 +64,11 @@ def days_until_full(history: Sequence[DaySize], room_bytes: int) -> float | None
 
 
 SOON_DAYS: Final = 30
-"""A disk that will be full so soon is worth a word."""
+"""Days until the disk is full below which a warning is given."""
 
 
 def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
-    """The data directory and everything in it belongs to its owner alone."""
+    """Check that the data directory is complete, and that only its owner can read and write in it."""
     data_dir = settings.data_dir
     if is_half_restored(data_dir):
         yield Finding(
@@ -78,17 +79,17 @@ def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
         what, remedy = what_is_missing(data_dir)
         yield Finding("directory", "failed", what, remedy)
         return
-    foreign = list(_foreign(data_dir))
+    foreign = list(_foreign_paths(data_dir))
     if foreign:
         user, group = _owner(data_dir)
         names = ", ".join(str(path) for path in foreign[:3])
         yield Finding(
             "directory",
             "failed",
-            f"{names}: not {user}'s, whose {data_dir} is",
+            f"{names}: not owned by {user}, the owner of {data_dir}",
             f"as root: chown -R {user}:{group} {data_dir}",
         )
-    yield from _refused(data_dir)
+    yield from _refused_files(data_dir)
     open_to_others = [path for path in (data_dir, *data_dir.rglob("*")) if _is_open(path)]
     if open_to_others:
         names = ", ".join(str(path) for path in open_to_others[:3])
@@ -99,14 +100,14 @@ def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("directory", "good", str(data_dir))
 
 
-def _foreign(data_dir: Path) -> Iterator[Path]:
-    """What somebody else has put there: the service cannot write it."""
+def _foreign_paths(data_dir: Path) -> Iterator[Path]:
+    """Yield the paths of another owner: the service cannot write these."""
     owner = data_dir.stat().st_uid
     return (path for path in sorted(data_dir.rglob("*")) if path.lstat().st_uid != owner)
 
 
-def _refused(data_dir: Path) -> Iterator[Finding]:
-    """Keys and certificates that no command opens as they are."""
+def _refused_files(data_dir: Path) -> Iterator[Finding]:
+    """Yield a finding for each key or certificate that commands refuse: wrong owner or mode."""
     for path in (data_dir / FLEET_KEY_FILE, *sorted((data_dir / FOLDER).iterdir())):
         try:
             check_owned(path)
@@ -116,7 +117,7 @@ def _refused(data_dir: Path) -> Iterator[Finding]:
 
 
 def _owner(path: Path) -> tuple[str, str]:
-    """User and group, by number where they have no name."""
+    """Return user and group, by number where these have no name."""
     try:
         return path.owner(), path.group()
     except KeyError:
@@ -130,7 +131,7 @@ def _is_open(path: Path) -> bool:
 
 
 def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
-    """The library's version, and both files whole."""
+    """Check the version of the library and the integrity of both database files."""
     version = sqlite3.sqlite_version
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         yield Finding(
@@ -155,7 +156,7 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_disk(settings: CollectorSettings) -> Iterator[Finding]:
-    """Free space against the reserve under which no record is accepted."""
+    """Compare the free space with the reserve: below the reserve no record is accepted."""
     usage = shutil.disk_usage(settings.data_dir)
     reserve = _reserve(settings, usage.total)
     text = f"{usage.free / 2**20:.0f} MiB free, reserve {reserve / 2**20:.0f} MiB"
@@ -164,7 +165,7 @@ def check_disk(settings: CollectorSettings) -> Iterator[Finding]:
             "disk",
             "failed",
             f"{text}: no record is accepted",
-            "free some space; the agents keep their records",
+            "free some space; agents keep their records until then",
         )
     elif usage.free < 2 * reserve:
         yield Finding("disk", "warning", text, "free some space soon")
@@ -173,7 +174,7 @@ def check_disk(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_forecast(settings: CollectorSettings) -> Iterator[Finding]:
-    """When the reserve will be reached."""
+    """Estimate when the free space reaches the reserve."""
     usage = shutil.disk_usage(settings.data_dir)
     yield _forecast(settings, usage.free - _reserve(settings, usage.total))
 
@@ -200,11 +201,11 @@ def _forecast(settings: CollectorSettings, room_bytes: int) -> Finding:
 
 
 GRACE_DAYS: Final = 2
-"""A day for the daily run, and one for the time zones."""
+"""Days after its limit until a row is too old: one for the daily run, one for the time zones."""
 
 
 def check_retention(settings: CollectorSettings) -> Iterator[Finding]:
-    """The oldest rows of each population against their limits."""
+    """Compare the oldest rows of each population with their retention limits."""
     today = datetime.now(UTC).date()
     zone = settings.reporting.time_zone
     with open_reader(settings.data_dir) as store:
@@ -212,16 +213,16 @@ def check_retention(settings: CollectorSettings) -> Iterator[Finding]:
         for population in (one for one in Population if one in present):
             oldest = store.data.oldest(population, ended_by(today - timedelta(days=GRACE_DAYS)))
             bounds = limits(settings.retention, population, zone, today - timedelta(days=GRACE_DAYS))
-            yield from _of(population, oldest, bounds)
+            yield from _check_population(population, oldest, bounds)
 
 
-def _of(population: Population, oldest: OldestKept, bounds: Limits) -> Iterator[Finding]:
-    late = [words for words, is_late in _late(oldest, bounds) if is_late]
+def _check_population(population: Population, oldest: OldestKept, bounds: Limits) -> Iterator[Finding]:
+    late = [words for words, is_late in _late_kinds(oldest, bounds) if is_late]
     if late:
         remedy = "let 'veilleuse serve' run, it removes them every day"
         if oldest.stale_months:
             remedy = (
-                "'veilleuse derive' keeps the months that these days wait for; then let 'veilleuse serve' run"
+                "'veilleuse derive' stores the months of these days first; then let 'veilleuse serve' run"
             )
         yield Finding(
             "retention", "warning", f"{population}: {', '.join(late)} are older than they may be", remedy
@@ -235,8 +236,8 @@ def _of(population: Population, oldest: OldestKept, bounds: Limits) -> Iterator[
     yield Finding("retention", "good", f"{population}: the oldest day is {day}{month}; nothing is too old")
 
 
-def _late(oldest: OldestKept, bounds: Limits) -> Iterator[tuple[str, bool]]:
-    """(what it is, whether some of it is too old)."""
+def _late_kinds(oldest: OldestKept, bounds: Limits) -> Iterator[tuple[str, bool]]:
+    """Yield (kind of row, True when the oldest is past its limit)."""
     yield "days", oldest.day is not None and oldest.day < bounds.days
     yield "weeks", oldest.week is not None and oldest.week + 7 <= bounds.days
     yield "months", oldest.month is not None and oldest.month + 31 <= bounds.months
@@ -245,20 +246,22 @@ def _late(oldest: OldestKept, bounds: Limits) -> Iterator[tuple[str, bool]]:
 
 
 OLD_DAYS: Final = 7
-"""A backup older than this is worth a word. Agents send again what is younger than 3 days: the rest would be lost."""
+"""Age of the last backup, in days, until a warning.
+
+Agents send again records of the last 3 days: older ones would be lost.
+"""
 
 
 def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
-    """How old the last backup is."""
+    """Check the age of the last backup, and that backups are encrypted."""
     with open_reader(settings.data_dir) as store:
         kind = store.data.data_kind()
     remedy = "'veilleuse backup DEST', or the timer of deploy/systemd"
-    notes = (
-        kind.extra.get(note) for note in (BACKUP_NOTE, RESTORED_BACKUP_NOTE)
-    )  # a copy does not hold its own note
+    # A copy does not hold its own note: the restore adds it.
+    notes = (kind.extra.get(note) for note in (BACKUP_NOTE, RESTORED_BACKUP_NOTE))
     made = max((int(note) for note in notes if note is not None), default=None)
     if kind.simulated and made is None:
-        yield Finding("backup", "good", "simulated data were never backed up")
+        yield Finding("backup", "good", "simulated data: no backup was made")
     elif made is None:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
@@ -271,13 +274,16 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding(
             "backup",
             "warning",
-            "backup.key_file is not set: backups are not sealed, whoever reads one has names and keys",
+            "backup.key_file is not set: backups are not sealed, anyone who reads one has names and keys",
             "'veilleuse backup --new-key FILE', then set it",
         )
     if kind.extra.get(RESTORES_COUNT):
         times = [kind.extra.get(note, "0") for note in (RESTORE_NOTE, RESTORED_BACKUP_NOTE)]
         restored, of = (datetime.fromtimestamp(int(each) / MILLISECONDS_PER_SECOND, UTC) for each in times)
-        text = f"restored {kind.extra[RESTORES_COUNT]} time(s), last on {restored:%Y-%m-%d} to the backup of {of:%Y-%m-%d}"
+        text = (
+            f"restored {kind.extra[RESTORES_COUNT]} time(s), last on {restored:%Y-%m-%d} "
+            f"to the backup of {of:%Y-%m-%d}"
+        )
         yield Finding("backup", "good", text)
 
 
@@ -286,7 +292,7 @@ def _ago(days: float) -> str:
 
 
 def check_leftovers(settings: CollectorSettings) -> Iterator[Finding]:
-    """Folders that hold keys and names and that nobody needs any more."""
+    """Find folders with keys and names that are no longer needed."""
     data_dir = settings.data_dir
     if rescue := find_undecided(data_dir):
         yield Finding("leftovers", "failed", *rescue)
@@ -296,13 +302,13 @@ def check_leftovers(settings: CollectorSettings) -> Iterator[Finding]:
             "leftovers",
             "warning",
             f"{path} holds what a restore replaced, {size / 2**20:.0f} MiB with keys and names",
-            f"once you are content with the restore: rm -r {path}",
+            f"when the restore is confirmed good: rm -r {path}",
         )
     left = [name for name in (BACKUP_FOLDER, RESTORE_UNPACKED) if (data_dir / name).exists()]
     if left and not is_in_progress(data_dir):
         yield Finding(
             "leftovers",
             "warning",
-            f"{data_dir / left[0]} was left by a backup or a restore that was cut",
-            "the next one removes it",
+            f"{data_dir / left[0]} was left by an interrupted backup or restore",
+            "the next backup or restore removes it",
         )
