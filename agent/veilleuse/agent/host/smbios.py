@@ -14,8 +14,7 @@ from typing import Final, NamedTuple
 
 LARGEST_TABLE_BYTES: Final = 1 << 20
 _RAW_HEADER_BYTES: Final = 8
-"""Size of the header of Windows' RawSMBIOSData: method, major, minor, revision, then the length in four
-bytes.
+"""Header size of Windows' RawSMBIOSData: method, major, minor, revision, then the length in four bytes.
 
 Source: GetSystemFirmwareTable.
 """
@@ -60,9 +59,7 @@ def structures(table: bytes) -> Iterator[Structure]:
 
 
 def dmi_texts(table: bytes) -> dict[str, str]:
-    """Return the texts that exist, by their name in /sys/class/dmi/id: makers, names, number of the chassis
-    type.
-    """
+    """Return the existing texts by name in /sys/class/dmi/id: makers, names, number of the chassis type."""
     found: dict[str, str] = {}
     for one in structures(table):
         for name, offset in _TEXTS.get(one.kind, {}).items():

@@ -48,9 +48,7 @@ Windows' own programs write 0 for never, some tools write 0xFFFFFFFF.
 
 
 def power_plan(calls: PowerCalls) -> PowerPlan:
-    """Read the active plan, which belongs to the machine, not to a user; None for a value that cannot be
-    read.
-    """
+    """Read the active plan, which is the machine's, not a user's; None for a value that cannot be read."""
     standby, hibernate = _seconds(calls, SLEEP, STANDBY_IDLE), _seconds(calls, SLEEP, HIBERNATE_IDLE)
     delays = [seconds for seconds in (standby, hibernate) if seconds]
     sleep = min(delays) if delays else (None if standby is None else NEVER)

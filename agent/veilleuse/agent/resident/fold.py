@@ -69,9 +69,7 @@ class _Open:
     __slots__ = ("due", "lengths", "record", "used")
 
     def __init__(self, record: Record, lengths: dict[Band, int], due: dict[Band, int]) -> None:
-        """Take the milliseconds of the period for each band (`lengths`), and the required sum of the states
-        (`due`).
-        """
+        """Take each band's milliseconds of the period (`lengths`) and its required sum of states (`due`)."""
         self.record = record
         self.lengths = lengths
         self.due = due
@@ -181,8 +179,7 @@ class Fold:
         return self._site.sha256 if self._next_site is None else self._next_site[0].sha256
 
     def schedule(self, site: SiteCalendar, today_unix_milliseconds: int) -> date:
-        """Schedule another calendar and return its first day, so that no day and no workstation week is
-        split.
+        """Schedule another calendar and return its first day. It splits no day, and no week of a workstation.
 
         docs/calendars.md: the first day is the next 1st of the month. On workstations it is the first Monday
         on or after it, because a week's record names one calendar. The first calendar replaces the built-in
@@ -249,8 +246,7 @@ class Fold:
         pieces = day_segments(self._site.calendar, day)
         if self.population is Population.WORKSTATION and self._site.calendar.update_windows:
             pieces = coarse_windows(pieces)
-        # A civil day covers every instant of its date (in all zones from 2012 on), so a segment always
-        # exists.
+        # A civil day covers every instant of its date (in all zones from 2012 on): a segment always exists.
         self._segment = next(segment for segment in pieces if position < segment.end_unix_milliseconds)
         return self._segment
 
@@ -272,9 +268,7 @@ class Fold:
         )
 
     def _clock_period(self, position: int, stretch_end: int) -> ClockPeriod:
-        """Return the period at `position`; the whole periods that a stretch covers are joined, up to the
-        hour.
-        """
+        """Return the period at `position`; whole periods that a stretch covers are joined, up to the hour."""
         grain = self._period_milliseconds
         start = position - position % grain
         hour_end = position - position % HOUR_MILLISECONDS + HOUR_MILLISECONDS
@@ -317,7 +311,7 @@ class Fold:
     def _close(self, kind: str, *, ahead: bool) -> Record:
         """Return the finished record, filled up to its length with `unknown`.
 
-        It is not filled up when the clock goes back now, or when its period was closed before.
+        It is not filled up when the clock goes back now, or when it or a later period was closed before.
         """
         opened = self._open.pop(kind)
         start = _start(opened.record.period)
@@ -460,9 +454,7 @@ def _band_lengths(pieces: tuple[Segment, ...], since: int = 0) -> dict[Band, int
 
 
 def _is_full(opened: _Open, piece: _Piece) -> bool:
-    """Tell whether the piece is longer than the time left in the record: the clock went back inside the
-    period.
-    """
+    """Tell whether the piece exceeds the time left in the record: the clock went back inside the period."""
     return opened.used.get(piece.band, 0) + piece.milliseconds > opened.lengths.get(piece.band, 0)
 
 

@@ -55,9 +55,7 @@ class Poller:
         *,
         command: Sequence[str] | None = None,
     ) -> None:
-        """Take `wanted`, called while no process runs, and the polling process's `command` without its
-        options.
-        """
+        """Take `wanted`, called while no process runs, and the process's `command` without its options."""
         self._published = str(state / PUBLISHED_FILE)
         self._wanted = wanted
         self._child = Child(

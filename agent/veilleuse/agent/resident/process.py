@@ -353,9 +353,7 @@ class Resident:
     # ------------------------------------------------------------------------------------- saving
 
     def _save(self, now: Instant, why: str, *, checkpoint: bool) -> None:
-        """Write rows, open records and sign of life in one transaction, so that a kill loses and doubles
-        nothing.
-        """
+        """Write rows, open records and sign of life in one transaction: a kill loses and doubles nothing."""
         control: dict[str, str | None] = {}
         if self._reconstructed:
             # Until the clock is trusted, keep the former sign and its open records: nothing else is known.

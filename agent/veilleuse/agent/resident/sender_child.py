@@ -73,8 +73,7 @@ class Contacts:
         command: Sequence[str] | None = None,
         below: Callable[[int], int] = random_below,
     ) -> None:
-        """Take the interval `contact_seconds` (0 = the population's) and the sender's `command` without its
-        options.
+        """Take `contact_seconds` (0 = the population's) and the sender's `command` without its options.
 
         `join_file` is checked until the machine is enrolled.
         """

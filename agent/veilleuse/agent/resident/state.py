@@ -36,9 +36,7 @@ CLOCK_TOLERANCE_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
 CLOCK_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
 """A clock behind the last sign of life is trusted only after this time: then the sign was wrong."""
 FAR_JUMP_MILLISECONDS: Final = 36 * MILLISECONDS_PER_HOUR
-"""A larger jump of a running clock is trusted only after CLOCK_PATIENCE: collectors refuse dates two days
-ahead.
-"""
+"""A larger jump of a running clock is trusted after CLOCK_PATIENCE: collectors refuse dates 2 days ahead."""
 ABSURD_JUMP_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
 """A larger jump ahead is trusted only after a day."""
 ABSURD_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_DAY
@@ -60,8 +58,7 @@ WHY_SUSPEND: Final = "suspend"
 
 
 def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
-    """Return on_idle or on_active by the idle rule (wire/limits, version 1), for a stretch when the agent
-    ran.
+    """Return on_idle or on_active by the idle rule (wire/limits, version 1), while the agent runs.
 
     A load that cannot be read gives on_active: nobody is reported to leave a machine idle without evidence.
     The cell's missing cpu_covered_milliseconds shows that there is no evidence of work either. Bytes that
@@ -264,9 +261,7 @@ class ClockGuard:
     def __init__(
         self, last_unix_milliseconds: int | None, start: Instant, offset_milliseconds: int | None = None
     ) -> None:
-        """Take the Unix time of the last sign of life, and its offset (Unix − boot-time) when it is of this
-        boot.
-        """
+        """Take the last sign's Unix time, and its offset (Unix − boot-time) when it is of this boot."""
         known = last_unix_milliseconds is not None and is_plausible(last_unix_milliseconds)
         self._floor = last_unix_milliseconds if known else None
         self._start = start

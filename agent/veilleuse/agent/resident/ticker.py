@@ -347,9 +347,7 @@ class Ticker:
         return parts[-1]
 
     def _stretches_since(self, read_at: int, until: int) -> range | None:
-        """Return the positions of the held stretches that fill [read_at, until) exactly; None when they are
-        gone.
-        """
+        """Return the positions of the held stretches that fill [read_at, until); None when they are gone."""
         first = len(self._held)
         while until > read_at and first:
             first -= 1

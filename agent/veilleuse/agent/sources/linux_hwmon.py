@@ -44,9 +44,7 @@ class _Role(NamedTuple):
     gauges: tuple[str, ...]
     """Files of microwatts; the first readable one is used."""
     zero_is_unread: bool = False
-    """True for the whole machine, which cannot draw 0 W while it asks: some firmware writes 0 for `not
-    known`.
-    """
+    """True for the whole machine, which cannot draw 0 W: some firmware writes 0 for `not known`."""
 
 
 ROLES: Final = {
@@ -233,7 +231,5 @@ def _read(chip: _Chip) -> Reading | None:
 
 
 def _is_possible(power_milliwatts: int, role: _Role) -> bool:
-    """Tell whether a gauge is plausible: a gauge has no history, so only values above the ceiling are
-    refused.
-    """
+    """Tell whether a gauge is plausible: it has no history, so only values above the ceiling are refused."""
     return power_milliwatts <= role.ceiling_watts * MILLIWATTS_PER_WATT

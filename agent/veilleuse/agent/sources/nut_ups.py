@@ -49,9 +49,7 @@ class NutRefusal(Exception):
     """The upsd answered ERR."""
 
     def __init__(self, word: str) -> None:
-        """Take the `word` of net-protocol.txt's list, e.g. DATA-STALE, or the word that was sent in its
-        place.
-        """
+        """Take the `word` of net-protocol.txt's list, e.g. DATA-STALE, or the unknown word that was sent."""
         super().__init__(word)
         self.word = word
 

@@ -47,8 +47,7 @@ class PolledSources:
         """Boot-time of the last suspend's end, ms: an older value does not belong to this stretch."""
 
     def open(self) -> tuple[Point, ...]:
-        """Return the points known so far: empty until the first publication; `read` raises when there are
-        more.
+        """Return the known points: empty until the first publication; `read` raises when points are added.
 
         Raises SourceUnavailable when there is nothing to poll on this machine.
         """

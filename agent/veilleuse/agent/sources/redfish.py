@@ -53,7 +53,7 @@ class Redfish:
         self._context = context
         self._meter: MeterSpec | None = None
         self._service: Service | None = None
-        """Renewed at each `open`, so that corrected files are used; kept while it is paused."""
+        """Renewed at each `open`, so that corrected files are used; kept during a pause."""
         self._credentials: tuple[str, str] | None = None
         self._seen: dict[str, dict[str, Any] | None] = {}
         self._chosen: tuple[Chosen, ...] = ()

@@ -376,7 +376,7 @@ def _controls(power: dict[str, Any] | None, chassis: _Chassis, wanted: str) -> t
 
 
 def _are_separate(related: list[set[str]]) -> bool:
-    """Tell whether each entry has its own members of one collection, and no member belongs to two entries."""
+    """Tell whether the entries' members are all of one collection, and no two entries share a member."""
     every = [item for items in related for item in items]
     parents = {item.rsplit("/", 1)[0] for item in every}
     return (

@@ -24,9 +24,7 @@ from veilleuse.wire.vocabulary import Boundary, PointKind
 PUBLISHED_FILE: Final = "published.json"
 """Name below `paths.state`."""
 EXIT_NOTHING: Final = 4
-"""Exit code of a polling process that found nothing to read: it is started again after an hour, not after
-seconds.
-"""
+"""Exit code of a polling process that found nothing to read: its restart waits an hour, not seconds."""
 
 VERSION: Final = 1
 LARGEST_BYTES: Final = 256 * 1024

@@ -343,8 +343,7 @@ def _where(meter: MeterSpec) -> str:
 
 
 def _largest_step(meter: MeterSpec) -> Fraction:
-    """Return the largest usable step, in microjoules: the ceiling's energy in half the time between two
-    reads.
+    """Return the largest usable step, in µJ: the ceiling's energy in half the time between two reads.
 
     As in readings.OneQuantity.
     """

@@ -34,9 +34,7 @@ _NUMBERS: Final = re.compile(
     r"|\d{4,}",
     re.IGNORECASE,
 )
-"""Numbers of a person, a machine or a container: hexadecimal ids, network and card addresses, account
-numbers.
-"""
+"""Numbers of a person, a machine or a container: hexadecimal ids, network addresses, account numbers."""
 _WORD: Final = re.compile(r"[^\W\d_]+\d*")
 _SHORTEST_WORD: Final = 3
 _LONGEST_NAME: Final = 58
