@@ -22,7 +22,8 @@ from tests.support import memory
 
 __all__ = ["figure"]
 
-# A shared machine stalls now and then: slowness is for the benches to see. CI repeats the same examples, so that a red run can be repeated.
+# A shared machine stalls now and then: slowness is for the benches to see. CI repeats the same examples, so
+# that a red run can be repeated.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
@@ -35,7 +36,8 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--golden` rewrites the golden files instead of comparing with them (`make golden`); the others: tests/promises."""
+    """`--golden` rewrites the golden files instead of comparing with them (`make golden`); the others:
+    tests/promises."""
     parser.addoption("--golden", action="store_true", help="rewrite the golden files")
     parser.addoption(
         "--promises", action="store_true", help="keep the results in tests/promises/results.json"
@@ -61,7 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`--part`: a test is of exactly one. What starts services waits, and counts seconds: it does not stand beside what computes all the time."""
+    """`--part`: a test is of exactly one. What starts services waits, and counts seconds: it does not stand
+    beside what computes all the time."""
     if (part := config.getoption("--part")) is None:
         return
     kept = [item for item in items if _part_of(item.path) == part]
@@ -91,7 +94,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture(autouse=True)
 def process_left_as_found() -> Generator[None, None, None]:
-    """What commands set for their whole process does not reach the next test: umask, log handlers, psutil's /proc, garbage collection."""
+    """What commands set for their whole process does not reach the next test: umask, log handlers, psutil's
+    /proc, garbage collection."""
     root = logging.getLogger()
     handlers, level, procfs = list(root.handlers), root.level, psutil.PROCFS_PATH
     collects = gc.isenabled()

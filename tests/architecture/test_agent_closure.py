@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What the resident process loads: a committed list, because each module is memory on thousands of machines.
 
-agent_modules.txt names every module of ours and of psutil; of the standard library only what is forbidden is named, since
-its own structure changes between Python 3.11 and 3.13.
+agent_modules.txt names every module of ours and of psutil; of the standard library only what is forbidden is
+named, since its own structure changes between Python 3.11 and 3.13.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ FORBIDDEN = (
     "hmac", "http", "importlib.metadata", "inspect", "multiprocessing", "random", "secrets", "ssl", "tempfile",
     "urllib.request", "uuid",
 )  # fmt: skip
-"""argparse too: the service's own command line is read without it (agent/commands/main.py). dataclasses and what it brings,
-inspect: docs/decisions/0010."""
+"""argparse too: the service's own command line is read without it (agent/commands/main.py). dataclasses and
+what it brings, inspect: docs/decisions/0010.
+"""
 
 PROGRAM = """
 import sys
@@ -57,7 +58,8 @@ def interpreters() -> list[str]:
 
 
 def closure(interpreter: str) -> list[str]:
-    """Modules after the process has imported all that it keeps; what the interpreter's own start loads is left out."""
+    """Modules after the process has imported all that it keeps; what the interpreter's own start loads is
+    left out."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
 
     def names(program: str) -> set[str]:
@@ -72,7 +74,8 @@ def closure(interpreter: str) -> list[str]:
 
 @pytest.mark.parametrize("interpreter", interpreters())
 def test_the_closure_is_the_committed_list(interpreter):
-    """A module that joins or leaves changes agent_modules.txt, in the same commit, with its reason in the message."""
+    """A module that joins or leaves changes agent_modules.txt, in the same commit, with its reason in the
+    message."""
     found = [name for name in closure(interpreter) if name.partition(".")[0] in LISTED]
     listed = [
         line for line in LIST.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""No circle of imports: a module can be read, and tested, after those that it imports. docs/architecture.md."""
+"""No circle of imports: a module can be read, and tested, after those that it imports.
+docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -119,7 +119,8 @@ def test_any_exception_is_caught_at_the_boundaries_only():
 
 
 def _catches_anything(file: Path) -> bool:
-    """Whether Exception, BaseException or all is caught in a file; cleaning up and raising it again is not catching."""
+    """Whether Exception, BaseException or all is caught in a file; cleaning up and raising it again is not
+    catching."""
     handlers = [
         node
         for node in _statements(ast.parse(file.read_text("utf-8")))

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A folder is a process, a stage or a concept; a file and a class are nouns, and one name means one thing on a side. docs/architecture.md."""
+"""A folder is a process, a stage or a concept; a file and a class are nouns, and one name means one thing on
+a side. docs/architecture.md."""
 
 from __future__ import annotations
 

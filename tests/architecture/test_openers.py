@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Files are opened by `veilleuse.wire.files`: without following a link, or up to a bound. Whatever else is named, with why."""
+"""Files are opened by `veilleuse.wire.files`: without following a link, or up to a bound. Whatever else is
+named, with why."""
 
 from __future__ import annotations
 
@@ -195,7 +196,8 @@ def found() -> dict[str, dict[str, list[int]]]:
 
 
 def test_files_are_opened_by_the_helper():
-    """Root followed links in the service's directory, and read devices without end, wherever a file was opened by hand."""
+    """Root followed links in the service's directory, and read devices without end, wherever a file was
+    opened by hand."""
     bare = {
         f"{name}:{lines}: {what}"
         for name, whats in found().items()

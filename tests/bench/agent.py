@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: EUPL-1.2
 """`make bench-agent`: memory and processor time of the agent's two processes, beside Debian's node_exporter.
 
-All are measured in the same run, on this machine: the resident for `SECONDS` (60) seconds as each population has it (tick 10 s, its
-own periods and checkpoints, the environment of its unit); node_exporter scraped every 15 s, as Prometheus does by default here; the sender as whole
-contacts with a real collector over mTLS. Nothing is asserted: figures per day are extrapolated, and say so.
+All are measured in the same run, on this machine: the resident for `SECONDS` (60) seconds as each population
+has it (tick 10 s, its own periods and checkpoints, the environment of its unit); node_exporter scraped every
+15 s, as Prometheus does by default here; the sender as whole contacts with a real collector over mTLS.
+Nothing is asserted: figures per day are extrapolated, and say so.
 
-The server's resident has one plug to poll here, a fake one of the suite, so that its cost of taking what is polled is in; the polling
-process itself is told apart: it runs only where there is something to poll, and the budget is the other two's. Measuring begins after the first
-contact, whose cost is told by itself.
+The server's resident has one plug to poll here, a fake one of the suite, so that its cost of taking what is
+polled is in; the polling process itself is told apart: it runs only where there is something to poll, and the
+budget is the other two's. Measuring begins after the first contact, whose cost is told by itself.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def main() -> int:
 def measure(
     population: str, seconds: float, exporter: str | None
 ) -> tuple[list[Watched], tuple[float, float] | None]:
-    """The processes of an agent of a population; of a server's also the exporter and the sender's contacts."""
+    """The processes of an agent of a population; of a server's also the exporter and the sender's
+    contacts."""
     of_server = population == "server"
     with (
         tempfile.TemporaryDirectory(prefix="veilleuse-bench-") as folder,
@@ -271,7 +273,8 @@ def verdict(what: str, value: float, budget: float, unit: str) -> str:
 def cpu_seconds(pid: int) -> float:
     """Time on a processor of all threads of the process itself, its children not counted.
 
-    From the scheduler, in nanoseconds: clock ticks of 10 ms would be 14 CPU-seconds a day in a run of a minute.
+    From the scheduler, in nanoseconds: clock ticks of 10 ms would be 14 CPU-seconds a day in a run of a
+    minute.
     """
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How long agents wait for an acknowledgement while a backup is being made, beside the calm collector in the same run.
+"""How long agents wait for an acknowledgement while a backup is being made, beside the calm collector in the
+same run.
 
-`python tests/bench/backup.py [--megabytes 350] [--agents 8] [--rounds 2]`. Real processes: `veilleuse serve`, `veilleuse
-backup`, agents' pushes over gRPC and mutual TLS, each committed with an fsync. On a busy machine the calm figures move by a
-factor of two from one round to the next: read the ratio, over several rounds. The temporary folder must be on a disk: a
-tmpfs has no fsync.
+`python tests/bench/backup.py [--megabytes 350] [--agents 8] [--rounds 2]`. Real processes: `veilleuse serve`,
+`veilleuse backup`, agents' pushes over gRPC and mutual TLS, each committed with an fsync. On a busy machine
+the calm figures move by a factor of two from one round to the next: read the ratio, over several rounds. The
+temporary folder must be on a disk: a tmpfs has no fsync.
 """
 
 from __future__ import annotations

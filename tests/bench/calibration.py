@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Coverage and errors of calibration on simulated fleets whose truth is known.
 
-`python tests/bench/calibration.py [--draws 1000]`: per number of reference units, how often the 95 % interval of the
-mean unit's wall power, told by the integers that derive uses, holds the truth; how wide it is; and the error of the
-prior and of the fit. Exit code 1 when a coverage is outside 93 to 97 %.
+`python tests/bench/calibration.py [--draws 1000]`: per number of reference units, how often the 95 % interval
+of the mean unit's wall power, told by the integers that derive uses, holds the truth; how wide it is; and the
+error of the prior and of the fit. Exit code 1 when a coverage is outside 93 to 97 %.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Coverage:
 
 
 def coverage(truth: Truth, units: int, draws: int, seed: int) -> Coverage:
-    """Fit `draws` simulated models; each interval is the one that a report makes of derived energy: E·exp(∓1.96·u/E)."""
+    """Fit `draws` simulated models; each interval is the one that a report makes of derived energy:
+    E·exp(∓1.96·u/E)."""
     chance = random.Random(seed)
     true = truth.wall(truth.fleet_watts)
     prior = truth.prior_base_watts + truth.prior_slope * truth.fleet_watts

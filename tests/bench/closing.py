@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Seconds, sizes and memory of closing a year of many machines, of verifying it, and of its report afterwards.
+"""Seconds, sizes and memory of closing a year of many machines, of verifying it, and of its report
+afterwards.
 
-`python tests/bench/closing.py [--hosts 10000]`: the fleet of bench/report.py; then what `veilleuse close`, `verify` and `report emissions`
-do, each in a process of its own.
+`python tests/bench/closing.py [--hosts 10000]`: the fleet of bench/report.py; then what `veilleuse close`,
+`verify` and `report emissions` do, each in a process of its own.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How often the fleet's 95 % interval holds the truth, on simulated fleets and on independent ones, and the margin of a change; and the time that a
-total takes.
+"""How often the fleet's 95 % interval holds the truth, on simulated fleets and on independent ones, and the
+margin of a change; and the time that a total takes.
 
-`python tests/bench/estimator.py [--fleets 1000] [--seed 5] [--only WORD]`. Exit code 1 when a coverage of the total is
-outside 93 to 97 %, when a roll-out that was not random is told as demonstrated, when independent fleets miss their bounds
-(independent_coverage.py), or when a total of 10,000 machines takes 0.5 s.
+`python tests/bench/estimator.py [--fleets 1000] [--seed 5] [--only WORD]`. Exit code 1 when a coverage of the
+total is outside 93 to 97 %, when a roll-out that was not random is told as demonstrated, when independent
+fleets miss their bounds (independent_coverage.py), or when a total of 10,000 machines takes 0.5 s.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ def coverage(shape: Shape, fleets: int, seed: int, *, beside: bool = False) -> C
 
 
 def change_coverage(shape: simulated_changes.Shape, fleets: int, seed: int) -> dict[str, float]:
-    """Effect → share of fleets whose margin holds what truly changed; `half-width`: median margin of the change, kWh."""
+    """Effect → share of fleets whose margin holds what truly changed; `half-width`: median margin of the
+    change, kWh."""
     chance = random.Random(seed)
     held: defaultdict[str, float] = defaultdict(float)
     widths = []
@@ -151,7 +152,8 @@ def change_coverage(shape: simulated_changes.Shape, fleets: int, seed: int) -> d
 
 
 def as_written(one: Simulated) -> tuple[float, float]:
-    """Bounds by docs/methodology.md §6's formula: R̂ pooled below 10, s² below 60, t by Satterthwaite; nothing for machines always on."""
+    """Bounds by docs/methodology.md §6's formula: R̂ pooled below 10, s² below 60, t by Satterthwaite;
+    nothing for machines always on."""
     samples: defaultdict[Stratum, list[SampleMachine]] = defaultdict(list)
     for machine in one.machines:
         samples[machine.stratum].append(machine)
@@ -199,7 +201,8 @@ def _rates(machines: list[SampleMachine]) -> list[float]:
 
 
 def seconds_of_a_total(strata: int = 200, sampled: int = 50) -> tuple[float, float]:
-    """(processor time of a total, and of a row for each stratum beside it): 10,000 machines, four classes, eight models."""
+    """(processor time of a total, and of a row for each stratum beside it): 10,000 machines, four classes,
+    eight models."""
     chance = random.Random(1)
     machines, in_service = [], []
     for number in range(strata):

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Prints figures that once were wrong: case, before, after, truth.
 
-`python tests/bench/figures.py [--fleets 200] [--only WORD]`. Before: what version 0.2 said at commit 841d40b, as written down then. After: computed now,
-or what a test holds that is run now (named in brackets). Truth: by hand, or what the simulation knows. Exit code 1 when a test fails.
+`python tests/bench/figures.py [--fleets 200] [--only WORD]`. Before: what version 0.2 said at commit 841d40b,
+as written down then. After: computed now, or what a test holds that is run now (named in brackets). Truth: by
+hand, or what the simulation knows. Exit code 1 when a test fails.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def rooms(_: int) -> Iterator[Row]:
 
 
 def first_year(_: int) -> Iterator[Row]:
-    """A simulated first year: `veilleuse simulate --from 2025-01-01 --days 365 --hosts 60 --seed 11`, and of 20 hosts."""
+    """A simulated first year: `veilleuse simulate --from 2025-01-01 --days 365 --hosts 60 --seed 11`, and of
+    20 hosts."""
     for hosts, missing in ((60, "70,441 open, 69,891 closed, 70,607 by months"), (20, "-17 % of the truth")):
         order = SimulationOrder(hosts, date(2025, 1, 1), 365, 11)
         with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +135,8 @@ def first_year(_: int) -> Iterator[Row]:
 
 
 def screens(_: int) -> Iterator[Row]:
-    """40 of 100 desktops measured, each with a screen on for 22 h of the year, 100 screens listed; then three all-in-ones, measured too."""
+    """40 of 100 desktops measured, each with a screen on for 22 h of the year, 100 screens listed; then three
+    all-in-ones, measured too."""
     desktops, others = (
         [
             replace(one, facts=replace(one.facts, device_class=name))

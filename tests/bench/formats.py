@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Seconds, bytes and memory of each format of a large report: `python tests/bench/formats.py [--rows 2000]`.
 
-All of the export's columns have a value that differs from row to row, but the period's and the factor's. Each format is written
-in a process of its own, so that its memory is its own.
+All of the export's columns have a value that differs from row to row, but the period's and the factor's. Each
+format is written in a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations

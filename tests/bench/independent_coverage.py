@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Measures how often the fleet's interval holds the truth of independent fleets, beside an oracle that knows how they were drawn."""
+"""Measures how often the fleet's interval holds the truth of independent fleets, beside an oracle that knows
+how they were drawn."""
 
 from __future__ import annotations
 
@@ -134,10 +135,11 @@ def _size(machines: int, sizes: Sequence[tuple[float, str]]) -> str:
 def oracle(world: World, one: Drawn) -> tuple[float, float]:
     """Figure, mJ, and its u on the log scale, by the best linear unbiased predictor of each class.
 
-    It knows, by class and exactly, the relative variance between the machines of an entity (heavy and forgotten ones within) and between
-    entities: no variance is estimated, and 1.96 takes the place of Student's t. It knows neither the level of a class nor of an
-    entity, nor which machines are heavy: levels come from the same sample. As the estimator, it takes a class that nobody
-    measured at its default, and uses no machine's own level for the time before its agent came.
+    It knows, by class and exactly, the relative variance between the machines of an entity (heavy and
+    forgotten ones within) and between entities: no variance is estimated, and 1.96 takes the place of
+    Student's t. It knows neither the level of a class nor of an entity, nor which machines are heavy: levels
+    come from the same sample. As the estimator, it takes a class that nobody measured at its default, and
+    uses no machine's own level for the time before its agent came.
     """
     samples: defaultdict[Stratum, list[SampleMachine]] = defaultdict(list)
     for machine in one.machines:

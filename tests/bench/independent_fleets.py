@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Draws fleets day by day from habits and hardware, with samples of them: what the estimator is checked against a second time.
+"""Draws fleets day by day from habits and hardware, with samples of them: what the estimator is checked
+against a second time.
 
-Nothing is shared with tests/support/simulated_fleets.py, whose machines have a log-normal mean power. Here a machine has hardware (a power
-while on, one while off) and a habit (office hours, rarely on, forgotten on, never off). Heavy machines have a Pareto factor on top.
-Each day is on or off by chance. The truth is the sum over all machines of all their days in service.
+Nothing is shared with tests/support/simulated_fleets.py, whose machines have a log-normal mean power. Here a
+machine has hardware (a power while on, one while off) and a habit (office hours, rarely on, forgotten on,
+never off). Heavy machines have a Pareto factor on top. Each day is on or off by chance. The truth is the sum
+over all machines of all their days in service.
 """
 
 from __future__ import annotations

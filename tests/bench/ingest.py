@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Durable pushes and records per second of the ingest: validation, writer, store; no network.
 
-`python tests/bench/ingest.py [--seconds 5] [--hosts 500] [--records 1] [--directory DIR]`. Every push is committed with an
-fsync before it counts. DIR must be on the disk to be measured: a tmpfs has no fsync.
+`python tests/bench/ingest.py [--seconds 5] [--hosts 500] [--records 1] [--directory DIR]`. Every push is
+committed with an fsync before it counts. DIR must be on the disk to be measured: a tmpfs has no fsync.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one scrape costs: milliseconds to look at the store and to render, for a fleet of N servers in G groups and some PCs.
+"""What one scrape costs: milliseconds to look at the store and to render, for a fleet of N servers in G
+groups and some PCs.
 
-`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. I3 to I8 are worked out in a thread of their
-own: how long that takes, and how long a look takes meanwhile. Beside it, 2,000 samples in both formats of /metrics and by the
-template of /metrics/hosts.
+`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. I3 to I8 are worked
+out in a thread of their own: how long that takes, and how long a look takes meanwhile. Beside it, 2,000
+samples in both formats of /metrics and by the template of /metrics/hosts.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """A year of months of many machines: how large it is kept, and how fast it is read.
 
-`python tests/bench/months.py [--hosts 10000] [--directory DIR]`. The rows are made up: 8 a machine and month, 33 of 69 columns not 0,
-as of a workstation that measures all it can. Writing goes through MonthStore, reading as a report reads.
+`python tests/bench/months.py [--hosts 10000] [--directory DIR]`. The rows are made up: 8 a machine and month,
+33 of 69 columns not 0, as of a workstation that measures all it can. Writing goes through MonthStore, reading
+as a report reads.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A reader's report over a year of released months of many groups: how long, and how much memory, the first time and after.
+"""A reader's report over a year of released months of many groups: how long, and how much memory, the first
+time and after.
 
-`python tests/bench/released.py [--groups 5000] [--months 12] [--folder DIR]`. Ten machines a group, their months made up as in months.py; groups
-of screens count too. A folder that is named is kept, and filled once. The collector's socket is served here; the web process's desk answers in a process of its own, whose memory is told.
+`python tests/bench/released.py [--groups 5000] [--months 12] [--folder DIR]`. Ten machines a group, their
+months made up as in months.py; groups of screens count too. A folder that is named is kept, and filled once.
+The collector's socket is served here; the web process's desk answers in a process of its own, whose memory is
+told.
 """
 
 from __future__ import annotations

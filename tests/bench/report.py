@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows, seconds and memory of a year's emissions report over many machines. The goal: 10,000 hosts in under 1 s.
+"""Rows, seconds and memory of a year's emissions report over many machines. The goal: 10,000 hosts in under 1
+s.
 
-`python tests/bench/report.py [--hosts 10000] [--before] [--unrolled] [--rounds 3] [--profile]`: months and years of machines are written into the
-tables as rolling leaves them, an inventory of 1.3 times as many assets through the store; then the report of the year by entity and
-device class, as `veilleuse report emissions` makes it, in a process that has just begun and in one that goes on. `--before`: the year
-before has as many machines, and the change from it is told too. `--unrolled`: the current year, in October: nine months are kept, the
-tenth is made of its days while the report waits; and a report of the nine months alone.
+`python tests/bench/report.py [--hosts 10000] [--before] [--unrolled] [--rounds 3] [--profile]`: months and
+years of machines are written into the tables as rolling leaves them, an inventory of 1.3 times as many assets
+through the store; then the report of the year by entity and device class, as `veilleuse report emissions`
+makes it, in a process that has just begun and in one that goes on. `--before`: the year before has as many
+machines, and the change from it is told too. `--unrolled`: the current year, in October: nine months are
+kept, the tenth is made of its days while the report waits; and a report of the nine months alone.
 """
 
 from __future__ import annotations
@@ -117,7 +119,8 @@ def vector(draw: random.Random, population: Population, watts: float, hours: flo
 
 
 def fill(store: SqliteStore, hosts: int, years: Iterable[int], months: int) -> int:
-    """Sites, hosts, months and years of machines, inventory; how many rows of months and years. `months`: kept of YEAR."""
+    """Sites, hosts, months and years of machines, inventory; how many rows of months and years. `months`:
+    kept of YEAR."""
     with store.transaction():
         store.registry.put_site(Site("hq", "FR", DEFAULT_CALENDAR.time_zone, DEFAULT_CALENDAR.to_json()))
         tokens = {

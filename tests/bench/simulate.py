@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Seconds and memory of a simulated fleet, and how often a report's 95 % interval holds what the whole fleet truly used.
+"""Seconds and memory of a simulated fleet, and how often a report's 95 % interval holds what the whole fleet
+truly used.
 
-`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`: the records go through validation, writer,
-derivation and rolling, as those of real agents do; then the report of the whole months. With several seeds: for each device class, in how
-many simulations the truth lies inside, and how much the figure is off on the whole. A handful of simulations says little: 95 % of 20 is 16 to 20.
+`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`: the records go
+through validation, writer, derivation and rolling, as those of real agents do; then the report of the whole
+months. With several seeds: for each device class, in how many simulations the truth lies inside, and how much
+the figure is off on the whole. A handful of simulations says little: 95 % of 20 is 16 to 20.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ Interval = tuple[float, float, float]
 
 
 def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], Interval]:
-    """(population, device class) → what the report of whole months says, on site and at home; the total under two blanks.
+    """(population, device class) → what the report of whole months says, on site and at home; the total under
+    two blanks.
 
     Of a population whose small classes were merged nothing but the total can be held against the truth.
     """
@@ -85,7 +88,8 @@ def one(order: SimulationOrder, directory: Path) -> tuple[float, Truth]:
 
 
 def bias(logarithms: list[float]) -> str:
-    """Geometric mean of figure ÷ truth and its standard error, k = 1: the truth's errors differ from seed to seed."""
+    """Geometric mean of figure ÷ truth and its standard error, k = 1: the truth's errors differ from seed to
+    seed."""
     if len(logarithms) < 2:
         return ""
     mean, error = statistics.fmean(logarithms), statistics.stdev(logarithms) / math.sqrt(len(logarithms))

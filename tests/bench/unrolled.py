@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Days of machines as ingest and derive leave them, for the bench of the report: a month that is not kept yet is made of them."""
+"""Days of machines as ingest and derive leave them, for the bench of the report: a month that is not kept yet
+is made of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Management controllers for the suite of polled sources: fake IPMI tools, and a fake Redfish service over TLS."""
+"""Management controllers for the suite of polled sources: fake IPMI tools, and a fake Redfish service over
+TLS."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _METRICS = "/redfish/v1/Chassis/1U/EnvironmentMetrics"
 
 @contextmanager
 def ipmi_dcmi(folder: Path) -> Iterator[Device]:
-    """This machine's controller, asked with a fake ipmitool; its /dev and /usr/bin are folders of the test."""
+    """This machine's controller, asked with a fake ipmitool; its /dev and /usr/bin are folders of
+    the test."""
     tool = FakeTool(folder / "bin", "ipmitool")
     (folder / "dev").mkdir()
     (folder / "dev" / "ipmi0").touch()

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake machine: devices in a tree of kernel files, and beside each what it truly did. Fake at the system's edge only."""
+"""A fake machine: devices in a tree of kernel files, and beside each what it truly did. Fake at the system's
+edge only."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ class Device:
         return used
 
     def would_be_believed(self, value: int, elapsed_milliseconds: int) -> bool:
-        """Whether a counter at `value` would look like an advance that such a machine can make: not to be told from truth."""
+        """Whether a counter at `value` would look like an advance that such a machine can make: not to be
+        told from truth."""
         assert self.microjoules is not None
         told = [
             EnergyCounter(self.point, number, self.around, self.ceiling_watts)

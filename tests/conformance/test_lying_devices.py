@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""All in-process sources on a machine whose devices fail, lie, go and come back: a state machine down to the record.
+"""All in-process sources on a machine whose devices fail, lie, go and come back: a state machine down to the
+record.
 
-R11 (tests/promises) is one counter in every state; here are counters and gauges together, through ticker and fold.
+R11 (tests/promises) is one counter in every state; here are counters and gauges together, through ticker and
+fold.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ class Stretch:
     def __init__(
         self, milliseconds: int, used: dict[Point, int] | None, told: set[Point], jumped: set[Point]
     ) -> None:
-        """`used` µJ, None = asleep; `told`: points that say the truth at its end; `jumped`: that cannot be subtracted over it."""
+        """`used` µJ, None = asleep; `told`: points that say the truth at its end; `jumped`: that cannot be
+        subtracted over it."""
         self.milliseconds, self.used, self.told, self.jumped = milliseconds, used, told, jumped
 
 
@@ -215,7 +218,8 @@ class LyingDevices(RuleBasedStateMachine):
         cut=st.booleans(),
     )
     def counter_lies(self, which: int, milliseconds: int, digits: int, far: int, cut: bool) -> None:
-        """A counter shows another value once: its first digits only, or any. Below its class's highest power no one can tell."""
+        """A counter shows another value once: its first digits only, or any. Below its class's highest power
+        no one can tell."""
         device = self.machine.devices[which]
         value = int(device.truth()[:digits]) if cut else far
         if not self.is_sound(device) or self.pending_jumps:
@@ -287,7 +291,8 @@ class LyingDevices(RuleBasedStateMachine):
     # --------------------------------------------------------------------------------------- check
 
     def check(self) -> None:
-        """Every joule that is told is true, all that could be told is, the rest is a gap; the record says the same."""
+        """Every joule that is told is true, all that could be told is, the rest is a gap; the record says the
+        same."""
         assert [tick.duration_milliseconds for tick in self.ticks] == [
             one.milliseconds for one in self.stretches
         ]
@@ -316,7 +321,8 @@ class LyingDevices(RuleBasedStateMachine):
         self.check_records(told)
 
     def check_gaps(self, tick: Tick, points: Iterable[Point]) -> None:
-        """A source of which nothing is told over a tick is missing for as long as it lasted; the others are not."""
+        """A source of which nothing is told over a tick is missing for as long as it lasted; the others are
+        not."""
         present = {self.machine.by_point[point].source for point in points}
         missing = {source.name for source in self.sources} - present
         assert dict(tick.gaps) == dict.fromkeys(missing, tick.duration_milliseconds)
@@ -365,7 +371,8 @@ def put_to_the_test(examples: int, steps: int) -> None:
 
 
 def test_whatever_the_devices_do():
-    """Nothing negative, nothing invented, nothing lost that could be told, unreadable is a gap: ticks and records alike."""
+    """Nothing negative, nothing invented, nothing lost that could be told, unreadable is a gap: ticks and
+    records alike."""
     put_to_the_test(60, 15)
     for what in (
         "lies",

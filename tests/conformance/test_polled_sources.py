@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every polled source promises (agent/ports.py, Source; wire.vocabulary.POLLED_SOURCES): the same suite for all of them, on the devices of polled.py."""
+"""What every polled source promises (agent/ports.py, Source; wire.vocabulary.POLLED_SOURCES): the same suite
+for all of them, on the devices of polled.py."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ def test_construction_touches_nothing(name, device):
 
 
 def test_points_and_readings_agree(name, device, tmp_path):
-    """Readings belong to the points offered, at most one each; a point says whose it is; all of it can be published."""
+    """Readings belong to the points offered, at most one each; a point says whose it is; all of it can be
+    published."""
     with opened(name, device) as (source, points):
         readings = source.read()
     assert points
@@ -112,7 +114,8 @@ def test_a_configured_point_carries_its_meters_name(name, device):
 
 
 def test_no_device_is_said_with_a_word_and_a_reason(name, device):
-    """A self-detecting source says in one of the four words that there is nothing; a configured one is always told of one."""
+    """A self-detecting source says in one of the four words that there is nothing; a configured one is always
+    told of one."""
     if device.absent is None:
         assert name not in SELF_DETECTING or device.context.meter is not None
         return
@@ -155,7 +158,8 @@ def test_a_device_that_comes_back_is_read_again(name, quick_device):
 
 
 def test_nonsense_is_no_reading(name, quick_device):
-    """Whatever a device says: readings that can be, or ReadFailed; no other error, no negative, nothing beyond belief."""
+    """Whatever a device says: readings that can be, or ReadFailed; no other error, no negative, nothing
+    beyond belief."""
     device = quick_device
     for nonsense in device.nonsense:
         device.answer()

@@ -80,7 +80,8 @@ def test_values_are_whole_and_not_negative(name):
 
 @pytest.mark.parametrize("virtualisation", ["none", "kvm", "container"])
 def test_nothing_here_is_said_with_a_word_and_a_reason(name, tmp_path, virtualisation):
-    """On a machine without the device `open` raises SourceUnavailable with one of the four words, and nothing else."""
+    """On a machine without the device `open` raises SourceUnavailable with one of the four words, and nothing
+    else."""
     with pytest.raises(SourceUnavailable) as caught:
         make(name, tmp_path, virtualisation, watts=0.0).open()
     assert caught.value.word in {"no_device", "no_permission", "virtual_machine", "missing_library"}
@@ -88,7 +89,8 @@ def test_nothing_here_is_said_with_a_word_and_a_reason(name, tmp_path, virtualis
 
 
 def test_files_that_go_or_hold_nonsense(name, tmp_path):
-    """Whatever becomes of its files after `open`, a read gives readings or ReadFailed: no other error, no zero."""
+    """Whatever becomes of its files after `open`, a read gives readings or ReadFailed: no other error, no
+    zero."""
     root = tmp_path / "tree"
     shutil.copytree(TREES / WHERE[name], root)
     source = make(name, root)

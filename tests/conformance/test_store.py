@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with pushes, whatever its backend: ports.IngestStore and Reader. docs/wire.md §2."""
+"""What every store must do with pushes, whatever its backend: ports.IngestStore and Reader.
+docs/wire.md §2."""
 
 from __future__ import annotations
 
@@ -203,8 +204,10 @@ def test_streams_of_two_hosts_do_not_touch(store):
 
 
 def test_one_poisoned_push_fails_alone(store):
-    """A push the database cannot take leaves the rest of its group stored, and the memory of the marks right; of its own
-    records the one at fault is named, so that the agent can put a gap there, and the others are stored then."""
+    """A push the database cannot take leaves the rest of its group stored, and the memory of the marks right;
+    of its own records the one at fault is named, so that the agent can put a gap there, and the others are
+    stored then.
+    """
     good, bad = Stream(enrol(store.registry)), Stream(enrol(store.registry))
     poison = bad.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(3)))
     one, record, three = poison.records
@@ -258,7 +261,8 @@ def test_dates_and_weeks_are_their_own_keys(store):
 
 
 def test_absent_is_not_zero(store):
-    """A sum nobody measured stays None beside one that was measured as 0, and takes the first measured value."""
+    """A sum nobody measured stays None beside one that was measured as 0, and takes the first
+    measured value."""
     stream = Stream(enrol(store.registry))
     store.ingest.append(
         [
@@ -351,12 +355,12 @@ _actions = st.lists(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @hypothesis_settings(max_examples=60, deadline=None)
-@example(  # a fork below the mark, where another epoch had brought the records: none of this one's to compare with
-    actions=[_Action(2, 1, 5), _Action(0, 1, 6), _Action(1, 1, 5)], groups=[]
-)
+# a fork below the mark, where another epoch had brought the records: none of this one's to compare with
+@example(actions=[_Action(2, 1, 5), _Action(0, 1, 6), _Action(1, 1, 5)], groups=[])
 @given(actions=_actions, groups=st.lists(st.integers(1, 4), max_size=12))
 def test_any_sequence_of_pushes_gives_what_the_model_says(backend, actions, groups):
-    """Replays, rollbacks, overlaps, forks and new epochs in any order: the marks and the sum of a dictionary."""
+    """Replays, rollbacks, overlaps, forks and new epochs in any order: the marks and the sum of a
+    dictionary."""
     with tempfile.TemporaryDirectory() as directory:
         for store in BACKENDS[backend](Path(directory)):
             store.registry.put_site(site())
@@ -366,7 +370,8 @@ def test_any_sequence_of_pushes_gives_what_the_model_says(backend, actions, grou
 
 def _compare_with_model(store: Backend, actions: list[_Action], groups: list[int]) -> None:
     host = enrol(store.registry)
-    # Streams 0 and 1 share an epoch and their first half: a fork. 2 replays 0 in a new epoch. 3 is of its own.
+    # Streams 0 and 1 share an epoch and their first half: a fork. 2 replays 0 in a new epoch. 3 is of its
+    # own.
     streams = [
         Stream(host, epoch=b"AAAAAAAA"),
         Stream(host, epoch=b"AAAAAAAA"),

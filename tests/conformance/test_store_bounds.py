@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one machine may cost a store, whatever it sends, and what a scrape may cost. docs/guarantees.md S11, S12."""
+"""What one machine may cost a store, whatever it sends, and what a scrape may cost. docs/guarantees.md S11,
+S12."""
 
 from __future__ import annotations
 
@@ -31,8 +32,10 @@ from veilleuse.wire.vocabulary import Population, State
 
 
 def test_a_period_is_filled_four_times_over_and_no_more(store):
-    """S12: without it 5 kW would be claimed for one hour a thousand times. The refused are named, nothing is stored;
-    with gaps in their place the stream goes on; what is remembered outlives neither a rollback nor a restart."""
+    """S12: without it 5 kW would be claimed for one hour a thousand times. The refused are named, nothing is
+    stored; with gaps in their place the stream goes on; what is remembered outlives neither a rollback nor a
+    restart.
+    """
     stream = Stream(enrol(store.registry))
     hour = [measurement(clock(duration=HOUR), [cell(HOUR)], calendar_sha256=i.to_bytes(32)) for i in range(5)]
     store.ingest.append([stream.send(*hour[:3])])
@@ -68,7 +71,8 @@ def test_a_period_holds_1440_records_and_no_more(store):
 
 
 def test_a_replay_among_many_is_found_quickly(store):
-    """2,000 gaps and an hour of 1,400 records: a run that replays half of them is not 10^6 comparisons in the writer."""
+    """2,000 gaps and an hour of 1,400 records: a run that replays half of them is not 10^6 comparisons in the
+    writer."""
     old = Stream(enrol(store.registry))
     gaps = [
         pb.Record(
@@ -99,7 +103,8 @@ def test_a_replay_among_many_is_found_quickly(store):
 
 
 def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
-    """A thousand source names of one hostile host: one row per reason, and what it claims does not blind the reader."""
+    """A thousand source names of one hostile host: one row per reason, and what it claims does not blind the
+    reader."""
     stream = Stream(enrol(store.registry))
     for start in range(16):
         lost = [
@@ -117,8 +122,9 @@ def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
 
 
 def test_a_host_has_256_points_and_no_more(store):
-    """S11: names without end of one hostile host: the records that bring the 257th are refused by name, whatever epoch they
-    come in, also after a restart; points it has are taken; another host has its own."""
+    """S11: names without end of one hostile host: the records that bring the 257th are refused by name,
+    whatever epoch they come in, also after a restart; points it has are taken; another host has its own.
+    """
     stream = Stream(enrol(store.registry))
 
     def record(minute: int, first: int, count: int = 64) -> pb.Record:
@@ -139,8 +145,9 @@ def test_a_host_has_256_points_and_no_more(store):
 
 
 def test_a_host_names_1024_units_and_the_rest_are_other(store):
-    """S11: a name a second, as transient services have, fills no table; nothing of their time is lost, in whatever epoch it comes;
-    names it has go on under themselves, another host has its own."""
+    """S11: a name a second, as transient services have, fills no table; nothing of their time is lost, in
+    whatever epoch it comes; names it has go on under themselves, another host has its own.
+    """
     stream = Stream(enrol(store.registry))
 
     def record(minute: int, first: int, count: int = 64) -> pb.Record:
@@ -176,7 +183,8 @@ def test_a_host_begins_256_streams_a_day_and_no_more(store):
 
 
 def test_gaps_of_ten_years_are_the_most_of_a_push(store):
-    """What a push may make the writer cut into days is bounded: beyond, the gaps are refused and become undated ones."""
+    """What a push may make the writer cut into days is bounded: beyond, the gaps are refused and become
+    undated ones."""
     stream = Stream(enrol(store.registry))
     year = pb.GapSpan(period=clock(MONDAY_10H - 365 * 24 * HOUR, 365 * 24 * HOUR), milliseconds=1)
     stream.add(
@@ -188,7 +196,8 @@ def test_gaps_of_ten_years_are_the_most_of_a_push(store):
 
 
 def test_what_metrics_asks_is_kept_not_scanned(store):
-    """State totals and the number of records come with the commit that stores them; replays and conflicts add nothing."""
+    """State totals and the number of records come with the commit that stores them; replays and conflicts add
+    nothing."""
     stream = Stream(enrol(store.registry))
     pc = Stream(enrol(store.registry, Population.WORKSTATION), WORKSTATION)
     closed = cell(3600_000, band=pb.BAND_CLOSED, state=pb.STATE_ON_IDLE)

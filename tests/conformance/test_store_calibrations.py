@@ -79,7 +79,8 @@ def test_one_takes_the_place_of_the_one_before(store: Backend):
 
 
 def test_what_is_undone_was_never_in_force(store: Backend):
-    """The book that derive asks for follows what is put, what is withdrawn, and a job of the writer that fails after it."""
+    """The book that derive asks for follows what is put, what is withdrawn, and a job of the writer that
+    fails after it."""
     first = store.calibrations.put(kept(OFF), NOW)
     before = store.calibrations.book().of(FACTS)
 

@@ -34,7 +34,8 @@ def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
 
 
 def test_derive_sees_the_records_and_clears_the_mark(store):
-    """Dirty → cells → derived → clean; a later record makes the hour dirty again and is the only first time."""
+    """Dirty → cells → derived → clean; a later record makes the hour dirty again and is the only
+    first time."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + 300_000))])
     (period,) = store.derive.dirty(10)
@@ -103,7 +104,8 @@ def test_the_last_derived_record_is_looked_for_among_the_recent_ones_only(store)
 
 
 def test_the_ledger_only_goes_up(store):
-    """Entries of one key add up; another factor is another key; a decrease is refused and undoes its derivation."""
+    """Entries of one key add up; another factor is another key; a decrease is refused and undoes its
+    derivation."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(realistic(MONDAY_10H))])
     (period,) = store.derive.dirty(1)

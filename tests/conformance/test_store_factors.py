@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with factors, contracts and mappings: rows are added, never changed. ports.Factors."""
+"""What every store must do with factors, contracts and mappings: rows are added, never changed.
+ports.Factors."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ CONTRACT = Contract(
 
 
 def test_versions_come_back_as_they_were(store: Backend):
-    """Decimals to the digit, split and shares, with who, what and why; numbered, each naming the one before."""
+    """Decimals to the digit, split and shares, with who, what and why; numbered, each naming the
+    one before."""
     assert store.factors.versions() == ()
     first = store.factors.put([SPLIT, WHOLE], FILE, NOW)
     restated = replace(SPLIT, total_kgco2e_per_kwh=Decimal("0.05210"), status=FactorStatus.ARCHIVED)

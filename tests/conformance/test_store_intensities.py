@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with intensities of grids: consolidated replaces real time, and what it replaced is kept. ports.Intensities."""
+"""What every store must do with intensities of grids: consolidated replaces real time, and what it replaced
+is kept. ports.Intensities."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def test_values_come_back_and_a_gap_stays_one(store: Backend):
 
 
 def test_consolidated_replaces_real_time_and_never_the_other_way(store: Backend):
-    """Half an hour takes the place of its quarters, which go to the log; real time that comes late is left out."""
+    """Half an hour takes the place of its quarters, which go to the log; real time that comes late is left
+    out."""
     store.intensities.put([quarter(0, 13_000), quarter(1, 13_500), quarter(2, 15_000)], NOW)
     assert store.intensities.put([consolidated(0, 20_000)], NOW + 5) == IntensityImport(replacing=1)
     assert kept(store) == [(0, 30, 20_000, "consolidated"), (2, 15, 15_000, "realtime")]

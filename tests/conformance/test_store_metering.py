@@ -66,7 +66,8 @@ def clean(store: Backend) -> None:
 
 
 def test_shares_sum_to_the_meter_to_the_millijoule(store: Backend):
-    """Three machines on a third each, and a rest of one part per million: the parts are integers that sum to the reading."""
+    """Three machines on a third each, and a rest of one part per million: the parts are integers that sum to
+    the reading."""
     hosts = [enrol(store.registry) for _ in range(3)]
     store.metering.declare([pdu()], [share(host, 333_333) for host in hosts], [])
     store.metering.put_readings(hour(hosts[2]), [read(1_000_003)])
@@ -77,7 +78,8 @@ def test_shares_sum_to_the_meter_to_the_millijoule(store: Backend):
 
 
 def test_a_reading_marks_the_hour_of_the_machines_on_it(store: Backend):
-    """Late data of who polls: the hour of who is on the meter is dirty again, once; of other hours and machines nothing."""
+    """Late data of who polls: the hour of who is on the meter is dirty again, once; of other hours and
+    machines nothing."""
     poller, fed, other = (enrol(store.registry) for _ in range(3))
     for host in (fed, other):
         store.ingest.append([Stream(host).send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR))])
@@ -117,7 +119,8 @@ def test_a_declaration_marks_who_was_and_who_is_on_the_meter(store: Backend):
 
 
 def test_a_meter_between_two_others_that_moves_marks_the_machines_below(store: Backend):
-    """A machine on the UPS and on an outlet far below it: what stands between decides whether the UPS counts for it."""
+    """A machine on the UPS and on an outlet far below it: what stands between decides whether the UPS counts
+    for it."""
     host = enrol(store.registry)
     store.ingest.append([Stream(host).send(realistic(MONDAY_10H))])
     feeds = [share(host, 500_000, meter="ups"), share(host, meter="a")]
@@ -150,7 +153,8 @@ def test_shares_hold_on_their_days_of_the_site(store: Backend):
 
 
 def test_two_feeds_of_a_machine_add_up_and_what_feeds_them_does_not(store: Backend):
-    """A and B outlets sum; the PDU and the UPS above them, declared too, are not counted again; half a machine is no machine."""
+    """A and B outlets sum; the PDU and the UPS above them, declared too, are not counted again; half a
+    machine is no machine."""
     host = enrol(store.registry)
     meters = [pdu("ups"), pdu("strip", "ups"), pdu("a", "strip"), pdu("b", "strip")]
     store.metering.declare(meters, [share(host, meter=name) for name in ("ups", "strip", "a", "b")], [])
@@ -189,7 +193,8 @@ def test_a_plug_shared_with_a_screen(store: Backend):
 
 
 def test_declarations_come_back_as_they_were(store: Backend):
-    """Meters, shares, PUEs, servers in rooms; a meter or a room that is declared again is what it is now, the others stay."""
+    """Meters, shares, PUEs, servers in rooms; a meter or a room that is declared again is what it is now, the
+    others stay."""
     host = enrol(store.registry)
     servers = [
         RoomServer("DC1", "lyon", None, None, FIRST, FOR_EVER),

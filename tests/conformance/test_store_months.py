@@ -187,7 +187,8 @@ def test_a_month_is_given_with_what_is_known_around_it(store):
 
 
 def test_days_are_moved_once_their_month_is_kept_and_counted_as_gone(store):
-    """Out of every table; the next source has them in `gone`, and when none is left, what was measured of the month."""
+    """Out of every table; the next source has them in `gone`, and when none is left, what was measured of the
+    month."""
     stream = pushed(store, MONDAY_10H, MONDAY_10H + 24 * HOUR)
     host = store.registry.host(stream.host_id)
     assert host is not None

@@ -25,7 +25,8 @@ def units(**spent: int) -> list[pb.UnitTime]:
 
 
 def test_displays_and_update_windows_add_up(store):
-    """Beside records that tell nothing of them, in one group and in later ones, by hour and by day; a measured zero is one."""
+    """Beside records that tell nothing of them, in one group and in later ones, by hour and by day; a
+    measured zero is one."""
     stream = Stream(enrol(store.registry))
     first = cell(displays=displays(0, 60_000, 0, 0), update_window_milliseconds=0)
     second = cell(displays=displays(1, 2, 3, 4), update_window_milliseconds=50_000)

@@ -68,7 +68,8 @@ def _fill(store: Backend) -> None:
 
 
 def test_states_are_added_up(store):
-    """Per host, band and state, over any range, both supplies together: what the rows sum to; never measured stays None."""
+    """Per host, band and state, over any range, both supplies together: what the rows sum to; never measured
+    stays None."""
     _fill(store)
     for grain, start, end in (
         (Grain.HOUR, 0, 2**62),
@@ -119,7 +120,8 @@ def test_energies_are_added_up(store):
 
 
 def test_dates_on_at_night_are_counted(store):
-    """Dates on for more than 4 h of the night, idle counted as on; 4 h exactly, off, or another band is none."""
+    """Dates on for more than 4 h of the night, idle counted as on; 4 h exactly, off, or another
+    band is none."""
     hour = HOUR
     nights = {
         2: [cell(3 * hour, **NIGHT_IDLE), cell(hour + 1, band=pb.BAND_NIGHT)],
@@ -139,7 +141,8 @@ def test_dates_on_at_night_are_counted(store):
 
 
 def test_hours_on_at_night_of_one_population(store):
-    """Milliseconds on per hour, both states and all records of it; other populations and other bands left out."""
+    """Milliseconds on per hour, both states and all records of it; other populations and other bands left
+    out."""
     school, server = Stream(enrol(store.registry, Population.CLASSROOM)), Stream(enrol(store.registry))
     records = [
         measurement(clock(MONDAY_22H_PARIS), [cell(20_000, **NIGHT_IDLE), cell(40_000, band=pb.BAND_NIGHT)]),
@@ -156,7 +159,8 @@ def test_hours_on_at_night_of_one_population(store):
 
 
 def test_the_calendars_of_a_site_are_read_as_they_were_put(store):
-    """Oldest first, the newest is the site's; a site without any has the one that machines are given, from the beginning."""
+    """Oldest first, the newest is the site's; a site without any has the one that machines are given, from
+    the beginning."""
     place = site()
     (only,) = store.reader.calendars(place)
     assert (only.from_day, only.calendar.to_json()) == (BEFORE_ALL, place.calendar_json)

@@ -78,8 +78,10 @@ def test_certificates_are_found_by_what_makes_a_call_idempotent(store):
 
 
 def test_what_was_derived_of_an_unknown_machine_is_derived_again_once_it_is_known(store):
-    """Facts that were missing (a backup from before it enrolled), a class that an earlier agent did not tell: its past is of the machine
-    that it was. A part that was changed marks nothing, and telling and taking back does so once a day."""
+    """Facts that were missing (a backup from before it enrolled), a class that an earlier agent did not tell:
+    its past is of the machine that it was. A part that was changed marks nothing, and telling and taking back
+    does so once a day.
+    """
     host_id = enrol(store.registry)
     store.ingest.append([Stream(host_id).send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR))])
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What code and documentation cite is there: pages, numbered sections, guarantees, decision records, links and anchors."""
+"""What code and documentation cite is there: pages, numbered sections, guarantees, decision records, links
+and anchors."""
 
 from __future__ import annotations
 
@@ -107,7 +108,8 @@ def test_cited_guarantees_exist():
 
 
 def test_links_lead_somewhere():
-    """Every relative link of the documentation names a file that exists, and a heading in it where it has an anchor."""
+    """Every relative link of the documentation names a file that exists, and a heading in it where it has an
+    anchor."""
     broken = []
     for page in [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md")]:
         for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):

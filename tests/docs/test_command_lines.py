@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every command line that the documentation shows is one that the programs take: command, options, arguments."""
+"""Every command line that the documentation shows is one that the programs take: command,
+options, arguments."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ NOT_BUILT: Final = {"object"}
 FENCE: Final = re.compile(r"^[ \t]*```\w*\n(.*?)^[ \t]*```", re.M | re.S)
 CALL: Final = re.compile(r"(?:^|[\s(/'=])(veilleuse|veilleuse-agent) ([a-z].*)")
 END: Final = re.compile(r"(?:\s(?:#|&&|\||;|>|<)\s?|\s{4,}|'$)(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)")
-"""Where a command line is over, outside of quotes: a comment, another command, a redirection, the next column."""
+"""Where a command line is over, outside of quotes: a comment, another command, a redirection, the next
+column."""
 PLACE: Final = re.compile(r"[…\[]|\b[a-z]+\|[a-z]+")
 """What shows that a line is a pattern, not a call: something left out, optional, or one of several."""
 
@@ -126,7 +128,8 @@ def test_options_of_a_row_are_its_commands():
 
 
 def test_examples_are_whole():
-    """What stands in a block can be copied: nothing that is required is left out, nothing is of the wrong kind."""
+    """What stands in a block can be copied: nothing that is required is left out, nothing is of the wrong
+    kind."""
     wrong, tried = [], 0
     for page in PAGES:
         for line in blocks(page.read_text(encoding="utf-8")):

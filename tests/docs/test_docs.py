@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is built is documented: settings, metrics, commands, sources, and every field that leaves a machine."""
+"""What is built is documented: settings, metrics, commands, sources, and every field that leaves
+a machine."""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ def test_every_metric_is_documented():
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_every_source_has_its_section(name):
-    """Requirements, Metrics, Configuration, in docs/sources.md; then, if anything, traps and what was not run."""
+    """Requirements, Metrics, Configuration, in docs/sources.md; then, if anything, traps and what was not
+    run."""
     sections = re.split(r"^## ", text_of("sources.md"), flags=re.M)
     (section,) = [part for part in sections if part.splitlines()[:1] == [name]]
     assert re.findall(r"^### (\w+)", section, re.M)[:3] == ["Requirements", "Metrics", "Configuration"]

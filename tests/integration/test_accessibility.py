@@ -100,7 +100,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
 
 
 def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict[str, Any]:
-    """What axe-core finds in the page, opened from a file with its style sheet in a browser of that screen."""
+    """What axe-core finds in the page, opened from a file with its style sheet in a browser of
+    that screen."""
     axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     (folder / "axe.js").write_text(axe, encoding="utf-8")
     (folder / "check.js").write_text(CHECK.replace("RULES", json.dumps(RULES)), encoding="utf-8")

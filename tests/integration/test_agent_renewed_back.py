@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R13: a machine set back to before its certificate was renewed: real collector, real agent code, real TLS."""
+"""R13: a machine set back to before its certificate was renewed: real collector, real agent code,
+real TLS."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ MINUTE = 60_000
 @pytest.mark.promise("R13")
 @pytest.mark.parametrize("renewals", [1, 2])
 def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, renewals, figure):
-    """It becomes another host: what was delivered is there once, over what it had not delivered there is a gap."""
+    """It becomes another host: what was delivered is there once, over what it had not delivered there is a
+    gap."""
     first = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 5) * MILLISECONDS_PER_HOUR
     with served(settings_in(tmp_path)) as running:
         agent = enrolled(tmp_path, running)

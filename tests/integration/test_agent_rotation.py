@@ -56,7 +56,8 @@ def roots(agent: Agent) -> int:
 
 @pytest.mark.parametrize("ended", [False, True], ids=["renewed in time", "after its end"])
 def test_offline_during_the_whole_overlap(running, agent, ended):
-    """It comes after the switch with the old root alone: the cross certificate leads it to the new one; later that is alone."""
+    """It comes after the switch with the old root alone: the cross certificate leads it to the new one; later
+    that is alone."""
     old = agent.identity
     step(running, "rotate")
     step(running, "switch")
@@ -74,7 +75,8 @@ def test_offline_during_the_whole_overlap(running, agent, ended):
 
 
 def test_online_all_along(running, agent):
-    """Overlap, switch and retirement, one renewal in each: always served, in the end by the new root alone."""
+    """Overlap, switch and retirement, one renewal in each: always served, in the end by the new
+    root alone."""
     old = agent.identity
     known = []
     for word in ("rotate", "switch", "retire"):

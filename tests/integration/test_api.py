@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""/api/v1 of a real `veilleuse serve` over a filled store: accounts by command, a journal, and schemathesis against all of it."""
+"""/api/v1 of a real `veilleuse serve` over a filled store: accounts by command, a journal, and schemathesis
+against all of it."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def map_query(context, query):
 
 
 def fill(directory: Path) -> None:
-    """A server now, and twelve workstations over the last two whole months; two more of an entity too small to be shown."""
+    """A server now, and twelve workstations over the last two whole months; two more of an entity too small
+    to be shown."""
     today = datetime.now(UTC).date()
     with Filled(directory) as store:
         store.push(store.add_host(entity="Lyon > DSI"), minutes_of_server(20, 15, 180.0), METER)
@@ -137,7 +139,8 @@ def test_roles_and_journal(served):
 
 
 def test_what_was_answered_is_kept(served):
-    """Through the running collector's socket: months of the release, and the gauges' month; one that is taken back is answered anew."""
+    """Through the running collector's socket: months of the release, and the gauges' month; one that is taken
+    back is answered anew."""
     rows = json.loads(served.get(f"/api/v1/coverage?{period()}", "reader")[2])["rows"]
     kept = json.loads(served.stack.must("veilleuse", "published", "list", "--json"))
     months = {one["period_from"]: one["period_to"] for one in kept if one["kind"] == "release"}
@@ -182,7 +185,8 @@ def attacked(
 ) -> subprocess.CompletedProcess[str]:
     """What schemathesis finds, with every check it has. `hooks`: of questions that have an answer.
 
-    Wrong tokens are tried apart: it expects 401 of each, and from the eleventh in a minute on the answer is 429.
+    Wrong tokens are tried apart: it expects 401 of each, and from the eleventh in a minute on the answer is
+    429.
     """
     (folder / "schemathesis.toml").write_text(CONFIGURATION, encoding="utf-8")
     (folder / "answerable.py").write_text(HOOKS, encoding="utf-8")
@@ -238,7 +242,8 @@ def test_schemathesis_gets_nothing_without_a_token(served, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("who", ["reader", "culture", "admin"])
 def test_schemathesis_finds_nothing_at_length(served, tmp_path, who):
-    """Many cases of every kind, as everybody; then such as have an answer, so that answers are looked at too."""
+    """Many cases of every kind, as everybody; then such as have an answer, so that answers are
+    looked at too."""
     assert assert_clean(attacked(served, who, tmp_path, "--max-examples", "200")) > 1_000
     words = ("--max-examples", "200", "--phases", "fuzzing", "--mode", "positive")
     answered = attacked(served, who, tmp_path, *words, hooks=True)

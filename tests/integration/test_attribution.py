@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""From processes in real control groups to the shares of a report: the kernel's CPU time, the agent's fold, spool and sender, the
-collector's store, derivation and command. Made up: the power meter's reading, and systemd, whose groups are made here by hand.
+"""From processes in real control groups to the shares of a report: the kernel's CPU time, the agent's fold,
+spool and sender, the collector's store, derivation and command. Made up: the power meter's reading, and
+systemd, whose groups are made here by hand.
 
 Needs hierarchies in which groups may be made (root, the first control group namespace); skipped elsewhere.
 """
@@ -134,8 +135,9 @@ def read(source: LinuxUnits) -> dict[str, int]:
 
 @pytest.mark.parametrize("groups", list(HIERARCHIES), indirect=True)
 def test_a_real_kernel_counts(groups, tmp_path):
-    """What a process used stands in its service; a service that ends keeps its part of the sum, and its file tells that it went;
-    sessions and slices are not units."""
+    """What a process used stands in its service; a service that ends keeps its part of the sum, and its file
+    tells that it went; sessions and slices are not units.
+    """
     source = LinuxUnits(context_of(groups, tmp_path))
     source.open()
     job = "system.slice/system-job.slice/job@1.service"
@@ -157,7 +159,8 @@ def test_a_real_kernel_counts(groups, tmp_path):
 
 
 def test_from_the_kernel_to_the_report(groups, tmp_path, running: Served, veilleuse: Veilleuse):
-    """Each has energy in the proportion of its CPU time, a person's is in the rest of the system only, and a guest's name is nowhere."""
+    """Each has energy in the proportion of its CPU time, a person's is in the rest of the system only, and a
+    guest's name is nowhere."""
     agent = enrolled(tmp_path, veilleuse)
     salt = source_context(agent.settings).salt
     assert Path(salt).exists(), "the first contact made it"

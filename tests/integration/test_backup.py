@@ -58,7 +58,8 @@ def doctor(stack: Stack, *checks: str) -> str:
 
 
 def test_backed_up_at_work_killed_restored(tmp_path):
-    """Backups while agents push; kill -9; restore of the first; every agent goes on: all stored once, sums and statuses right."""
+    """Backups while agents push; kill -9; restore of the first; every agent goes on: all stored once, sums
+    and statuses right."""
     with Stack(tmp_path) as stack:
         stack.must("veilleuse", "backup", "--new-key", str(tmp_path / "key"))
         stack.environment["VEILLEUSE__BACKUP__KEY_FILE"] = str(tmp_path / "key")
@@ -98,7 +99,8 @@ def test_backed_up_at_work_killed_restored(tmp_path):
 
 
 def test_without_a_collector_and_by_timer(tmp_path):
-    """The same command does it under the lock; --keep leaves so many; not sealed is said, with exit code 3."""
+    """The same command does it under the lock; --keep leaves so many; not sealed is said, with
+    exit code 3."""
     with Stack(tmp_path) as stack:
         stack.must("veilleuse", "init")
         backups = tmp_path / "backups"

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Bad input: one clear line (what, where, what to do), the right exit code, and nothing already measured is lost."""
+"""Bad input: one clear line (what, where, what to do), the right exit code, and nothing already measured is
+lost."""
 
 from __future__ import annotations
 
@@ -200,7 +201,8 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
 
 
 def test_a_full_data_directory(stack, tmp_path):
-    """Full: `init` fails in one line. Nearly full: records are refused, kept by the agent, and taken once there is room."""
+    """Full: `init` fails in one line. Nearly full: records are refused, kept by the agent, and taken once
+    there is room."""
     with small_disk(tmp_path / "disk", 24) as disk:
         filler = disk / "filler"
         stack.data = disk / "collector"

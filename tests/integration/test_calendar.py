@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A calendar from the operator's file to a real agent: imported, given with the Hello, waiting, and in use after the 1st."""
+"""A calendar from the operator's file to a real agent: imported, given with the Hello, waiting, and in use
+after the 1st."""
 
 from __future__ import annotations
 
@@ -49,9 +50,10 @@ def waiting(stack: Stack) -> list[Any] | None:
 
 
 def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
-    """Import through the running collector → the next Hello brings it, with holidays of three years → the resident puts it aside
-    under the hash that the import told → records name it once its day has come, and its holidays are closed. The file
-    again changes nothing. What waits survives the agent's stop."""
+    """Import through the running collector → the next Hello brings it, with holidays of three years → the
+    resident puts it aside under the hash that the import told → records name it once its day has come, and
+    its holidays are closed. The file again changes nothing. What waits survives the agent's stop.
+    """
     file = tmp_path / "lyon.toml"
     file.write_text(FILE, encoding="utf-8")
     importing = ("veilleuse", "calendar", "import", str(file), "--site", "test", "--json")
@@ -84,7 +86,8 @@ def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
 
 
 def check_use(checkpoint: str, sha256: str) -> date:
-    """The fold that the agent left goes on with a clock of our own: to its day as before, from then on by the calendar; that day."""
+    """The fold that the agent left goes on with a clock of our own: to its day as before, from then on by the
+    calendar; that day."""
     raw = json.loads(checkpoint)
     first = date.fromisoformat(raw["next"][1])
     fold, _ = Fold.from_json(checkpoint, Population.SERVER, raw["period"])
@@ -107,7 +110,8 @@ def check_use(checkpoint: str, sha256: str) -> date:
 
 
 def check_first_of_month(calendar: Calendar, imported: dict[str, Any]) -> None:
-    """A machine that already had a calendar waits until the 1st; then Christmas has no open hour, and the day after has."""
+    """A machine that already had a calendar waits until the 1st; then Christmas has no open hour, and the day
+    after has."""
     fold = Fold(Population.WORKSTATION, 60_000, SiteCalendar(DEFAULT_CALENDAR, "00" * 32))
     now = datetime(2026, 11, 26, 12, tzinfo=UTC)
     assert fold.schedule(

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A copy of an enrolled machine at the collector: what it proves, who decides, what it gets. docs/wire.md §7, decision 0017."""
+"""A copy of an enrolled machine at the collector: what it proves, who decides, what it gets. docs/wire.md §7,
+decision 0017."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ Code = grpc.StatusCode
 
 
 def test_a_copy_gets_an_identity_of_its_own_at_once(running):
-    """Where the original's token admits copies, and is good: one use of it, the original's placement, another id; asked
-    twice, the same."""
+    """Where the original's token admits copies, and is good: one use of it, the original's placement, another
+    id; asked twice, the same.
+    """
     machine = enrolled(running, uses=2, admit_copies=True)
     clone, key = machine.clone(), ec.generate_private_key(ec.SECP256R1())
     original = machine.clone()
@@ -40,8 +42,9 @@ def test_a_copy_gets_an_identity_of_its_own_at_once(running):
 
 @pytest.mark.parametrize("token", [{"uses": 9}, {"admit_copies": True}])
 def test_a_copy_waits_for_an_operator(running, token):
-    """As long as nobody said that copies are let in; or when the token that says so is used up, revoked or expired: the
-    operator approves, and the copy gets in with the same key. No use of the token is taken."""
+    """As long as nobody said that copies are let in; or when the token that says so is used up, revoked or
+    expired: the operator approves, and the copy gets in with the same key. No use of the token is taken.
+    """
     machine = enrolled(running, **token)
     clone, key = machine.clone(), ec.generate_private_key(ec.SECP256R1())
     waiting = clone.enrol_as_copy(key)
@@ -57,8 +60,9 @@ def test_a_copy_waits_for_an_operator(running, token):
 
 
 def test_copies_are_decided_all_at_once(running, veilleuse):
-    """One command admits all that wait as copies of one machine, another refuses them; nobody else is touched, and those of a
-    machine that was put out are not admitted in a heap."""
+    """One command admits all that wait as copies of one machine, another refuses them; nobody else is
+    touched, and those of a machine that was put out are not admitted in a heap.
+    """
     machine, other = enrolled(running, uses=9), enrolled(running, uses=9)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
     waiting = {machine.clone().enrol_as_copy(key).agent_id.hex() for key in keys}
@@ -109,7 +113,8 @@ def test_no_copy_of_a_machine_that_was_put_out(running, status):
 
 
 def test_who_cannot_prove_to_be_a_copy(running):
-    """Another key, another's certificate, an old nonce, the original's own key: refused, and limited like guesses of tokens."""
+    """Another key, another's certificate, an old nonce, the original's own key: refused, and limited like
+    guesses of tokens."""
     machine, other = enrolled(running, uses=9), enrolled(running)
     key = ec.generate_private_key(ec.SECP256R1())
     with machine.enrolment() as stub:
@@ -137,7 +142,8 @@ def test_who_cannot_prove_to_be_a_copy(running):
 
 
 def test_refusals_do_not_use_a_connection_up(running):
-    """It has four streams: one that was refused is free again at once, without waiting for Python's garbage collector."""
+    """It has four streams: one that was refused is free again at once, without waiting for Python's garbage
+    collector."""
     machine = enrolled(running)
     with machine.enrolment() as stub:
         for _ in range(30):

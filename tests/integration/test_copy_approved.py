@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A clone of a machine that enrolled with a one-time token: an operator decides. The installed commands, docs/wire.md §7."""
+"""A clone of a machine that enrolled with a one-time token: an operator decides. The installed commands,
+docs/wire.md §7."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def clone_of(stack: Stack, folder: Path) -> dict[str, str]:
 
 
 def test_a_copy_waits_for_its_approval(tmp_path):
-    """It is told what it waits for, the operator whose copy it is; once activated it has an identity of its own."""
+    """It is told what it waits for, the operator whose copy it is; once activated it has an identity of its
+    own."""
     become(tmp_path, ORIGINAL)
     with Stack(tmp_path, {"VEILLEUSE_AGENT__PATHS__SYSFS": str(tmp_path / "sys")}) as stack:
         stack.start_collector()

@@ -41,7 +41,8 @@ def control(agent: Agent, key: str) -> str:
 
 @pytest.mark.parametrize("period", [60, 10], ids=["one contact at a time", "held"])
 def test_it_begins_again_by_itself(tmp_path, collector, monkeypatch, period):
-    """The same process goes on measuring, in a spool of its own; the next contact delivers under a new identity."""
+    """The same process goes on measuring, in a spool of its own; the next contact delivers under a new
+    identity."""
     agent = Agent(tmp_path / "state")
     old = agent.enrol(collector)
     environment = {
@@ -82,7 +83,8 @@ def test_it_begins_again_by_itself(tmp_path, collector, monkeypatch, period):
 
 
 def test_an_image_measures_and_does_not_enrol(tmp_path, collector, monkeypatch):
-    """`run` on an image whose machine-id is empty: measured, not sent, and said; the join file is still there."""
+    """`run` on an image whose machine-id is empty: measured, not sent, and said; the join file is still
+    there."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for a mount namespace")
     agent = Agent(tmp_path / "state")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent doctor --json`, the process itself, on the trees of four machines: the right ladder, reasons and remedies.
+"""`veilleuse-agent doctor --json`, the process itself, on the trees of four machines: the right ladder,
+reasons and remedies.
 
 The trees are hand-made: tests/fixtures/sys/PROVENANCE.md.
 """
@@ -77,7 +78,8 @@ def reason(result: dict[str, Any], method: str) -> str:
 
 
 def test_a_laptop(tmp_path):
-    """On battery the battery sees it whole; then its counters, psys among them; no mouse, no mmio twin, no core."""
+    """On battery the battery sees it whole; then its counters, psys among them; no mouse, no mmio twin, no
+    core."""
     result = doctor(TREES / "laptop", tmp_path)
     assert result["machine"]["device_class"] == "laptop"
     assert points(result) == {
@@ -116,7 +118,8 @@ def test_a_tower(tmp_path):
 
 
 def test_an_amd_server_of_two_dies(tmp_path):
-    """Its ACPI meter is the wall. Of package 0 both dies show one counter, told once; amd_energy shows it again, not told."""
+    """Its ACPI meter is the wall. Of package 0 both dies show one counter, told once; amd_energy shows it
+    again, not told."""
     result = doctor(TREES / "server_amd_two_dies", tmp_path)
     assert result["machine"]["device_class"] == "server"
     assert points(result) == {
@@ -160,7 +163,8 @@ def closed_tower(tmp_path: Path) -> Path:
 
 
 def test_counters_that_only_root_may_read(closed_tower, tmp_path):
-    """Not 0 W: no_permission, with both remedies, as a warning; the ladder says why the counters are not used."""
+    """Not 0 W: no_permission, with both remedies, as a warning; the ladder says why the counters are not
+    used."""
     result = doctor(closed_tower, tmp_path)
     row = sources(result)["linux_rapl"]
     assert (row["available"], row["word"], row["points"]) == (False, "no_permission", [])
@@ -172,7 +176,8 @@ def test_counters_that_only_root_may_read(closed_tower, tmp_path):
 
 
 def test_counters_that_the_helper_reads(closed_tower, tmp_path):
-    """With the helper the same machine has the same points as if it read them itself, and nothing to warn of."""
+    """With the helper the same machine has the same points as if it read them itself, and nothing
+    to warn of."""
     RaplHelper(context(TREES / "tower"), tmp_path / "readings.json", instant_now).step()
     result = doctor(closed_tower, tmp_path)
     assert points(result) == {"linux_rapl": ["dram-0 component", "package-0 component"]}

@@ -89,7 +89,8 @@ def enrols(machine: Machine) -> bool:
 
 
 def test_it_is_behind_and_holds_no_key_of_the_authority(running):
-    """It gives way to the collector, opens no file of the data directory, and its own files are private and go with it."""
+    """It gives way to the collector, opens no file of the data directory, and its own files are private and
+    go with it."""
     process, folder = door(), running.collector.settings.data_dir
     assert process.nice() == min(psutil.Process().nice() + 5, 19)
     assert not [file.path for file in process.open_files() if str(folder) in file.path]
@@ -161,7 +162,8 @@ def test_what_is_no_call_of_the_contract(running):
 
 @pytest.mark.promise("S9")
 def test_calls_that_say_nothing_give_their_places_back(running, figure):
-    """256 calls without a request fill the door; the next one is told to come back, and 5 s later there is room again."""
+    """256 calls without a request fill the door; the next one is told to come back, and 5 s later there is
+    room again."""
     machine = Machine(running.token())
     silent = list[grpc.StatusCode]()
 
@@ -171,7 +173,8 @@ def test_calls_that_say_nothing_give_their_places_back(running, figure):
         silent.extend(codes)
         return began, codes, refused
 
-    # On a machine that stalls, the next one comes before all of the others are there, or once their 5 s are over.
+    # On a machine that stalls, the next one comes before all of the others are there, or once their 5 s are
+    # over.
     began, codes, refused = at_its_best(trial, lambda found: found[2][0] is Code.RESOURCE_EXHAUSTED)
     until(lambda: enrols(machine))
     until(lambda: refusals(running).get("too_many_calls", 0) >= 1)

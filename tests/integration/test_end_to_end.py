@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Conservation over real processes: what a machine made is what the collector has, or a declared gap says why."""
+"""Conservation over real processes: what a machine made is what the collector has, or a declared gap says
+why."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ AN_HOUR = MILLISECONDS_PER_HOUR // PERIOD_MILLISECONDS
 
 @pytest.fixture(scope="module")
 def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
-    """A collector and an enrolled agent, both stopped, and a copy of their files: made once, because it takes six processes."""
+    """A collector and an enrolled agent, both stopped, and a copy of their files: made once, because it takes
+    six processes."""
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder) as made:
         collector = made.start_collector()
@@ -112,7 +114,8 @@ def drain(stack: Stack, contacts: int = 10) -> None:
 
 
 def assert_conserved(stack: Stack, metered: list[int]) -> None:
-    """Σ sent = Σ records = Σ hours = Σ days, in integer millijoules and milliseconds; numbers without holes."""
+    """Σ sent = Σ records = Σ hours = Σ days, in integer millijoules and milliseconds; numbers
+    without holes."""
     count, highest, milliseconds = stored(stack, "SELECT COUNT(*), MAX(seq), SUM(milliseconds) FROM records")
     assert count == highest == len(metered)
     assert milliseconds == len(metered) * PERIOD_MILLISECONDS
@@ -135,7 +138,8 @@ def test_nothing_on_either_side_is_readable_by_others(stack):
 
 
 def test_a_collector_away_for_an_hour_loses_nothing(stack):
-    """An hour of 10 s records waits while nobody answers (exit code 1, one line), then arrives whole, once."""
+    """An hour of 10 s records waits while nobody answers (exit code 1, one line), then arrives
+    whole, once."""
     metered = fill(stack, AN_HOUR, seed=1)
     away = stack.run("veilleuse-agent", "send")
     assert away.returncode == 1
@@ -174,7 +178,8 @@ def test_a_collector_killed_while_it_receives_loses_nothing(stack):
 
 
 def test_the_agent_measures_while_the_collector_is_away(stack):
-    """`run` without a collector goes on making records; when it is back they are delivered, in order, without a hole."""
+    """`run` without a collector goes on making records; when it is back they are delivered, in order, without
+    a hole."""
     settings = {
         "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
         "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
@@ -193,7 +198,8 @@ def test_the_agent_measures_while_the_collector_is_away(stack):
 
 
 def test_what_is_refused_becomes_a_declared_gap(stack):
-    """A collector of real data refuses the fake source: each such record is a gap at its own number, kept aside."""
+    """A collector of real data refuses the fake source: each such record is a gap at its own number, kept
+    aside."""
     settings = {
         "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
         "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
@@ -216,7 +222,8 @@ def test_what_is_refused_becomes_a_declared_gap(stack):
 
 
 def test_simulated_data_take_the_fake_source_and_conserve_it(tmp_path):
-    """`init --simulated`: the agent measures a fake meter for real; Σ metered mJ sent = Σ stored = Σ derived."""
+    """`init --simulated`: the agent measures a fake meter for real; Σ metered mJ sent = Σ stored
+    = Σ derived."""
     settings = {
         "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
         "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A file that never ends, or never begins, is one line: what, where, how much of it was read, what to do. Memory is bounded."""
+"""A file that never ends, or never begins, is one line: what, where, how much of it was read, what to do.
+Memory is bounded."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ def test_lost_reply_does_not_burn_the_token(running):
 
 
 def test_approval(running):
-    """With --approve a machine waits without certificate until it is activated, then gets it with the same key."""
+    """With --approve a machine waits without certificate until it is activated, then gets it with the same
+    key."""
     machine = Machine(running.token(approve=True))
     waiting = machine.enrol()
     assert not waiting.HasField("certificate")
@@ -106,7 +107,8 @@ def test_approval(running):
 
 @pytest.mark.promise("S3")
 def test_expired_leaf_is_refused_on_a_live_connection(running, figure):
-    """gRPC keeps serving a connection whose certificate of 4 seconds has ended; we do not, and then open no other either."""
+    """gRPC keeps serving a connection whose certificate of 4 seconds has ended; we do not, and then open no
+    other either."""
     machine = Machine(running.token())
     machine.enrol()
 
@@ -138,7 +140,8 @@ def _hold_for_seconds(running: Served, machine: Machine, seconds: int) -> dateti
 
 
 def _calls_until(machine: Machine, end: datetime) -> tuple[int, tuple[Code, str] | None]:
-    """On one connection: how many calls were answered before this moment, and how the first that began after it was refused."""
+    """On one connection: how many calls were answered before this moment, and how the first that began after
+    it was refused."""
     answers = 0
     with machine.telemetry() as stub:
         while (began := datetime.now(UTC)) < end:
@@ -154,7 +157,8 @@ def _calls_until(machine: Machine, end: datetime) -> tuple[int, tuple[Code, str]
 
 @pytest.mark.parametrize("status", ["suspended", "revoked"])
 def test_status_holds_for_the_next_call_on_a_live_connection(running, status):
-    """A suspended or revoked machine is refused at its next call; a suspension can end, a revocation cannot."""
+    """A suspended or revoked machine is refused at its next call; a suspension can end, a
+    revocation cannot."""
     machine = Machine(running.token())
     machine.enrol()
     data_dir, host = running.collector.settings.data_dir, machine.agent_id.hex()
@@ -172,7 +176,8 @@ def test_status_holds_for_the_next_call_on_a_live_connection(running, status):
 
 
 def test_renew_is_idempotent(running):
-    """The same new key asked for twice gives the same certificate, of the next generation; the old key is refused."""
+    """The same new key asked for twice gives the same certificate, of the next generation; the old key is
+    refused."""
     machine = Machine(running.token())
     machine.enrol()
     new_key = ec.generate_private_key(ec.SECP256R1())
@@ -190,7 +195,8 @@ def test_renew_is_idempotent(running):
 
 
 def test_identity_survives_a_restart(tmp_path):
-    """After a restart the collector knows its machines, and a certificate newer than its records is accepted."""
+    """After a restart the collector knows its machines, and a certificate newer than its records
+    is accepted."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         machine = Machine(running.token())
@@ -211,7 +217,8 @@ def test_identity_survives_a_restart(tmp_path):
 
 
 def test_renew_expired(running):
-    """The holder of an expired certificate's key gets a new one; a thief of the certificate, or an old nonce, does not."""
+    """The holder of an expired certificate's key gets a new one; a thief of the certificate, or an old nonce,
+    does not."""
     machine = Machine(running.token())
     machine.enrol()
     now, authority = datetime.now(UTC), running.collector.office.authority
@@ -237,7 +244,8 @@ def test_renew_expired(running):
 
 
 def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
-    """`serve` refuses TLS 1.2 on both ports (S17), logs no secret (S19), ends on SIGTERM within 5 s with exit code 0."""
+    """`serve` refuses TLS 1.2 on both ports (S17), logs no secret (S19), ends on SIGTERM within 5 s with exit
+    code 0."""
     ports = {name: free_port() for name in ("grpc.address", "grpc.enrolment_address", "http.address")}
     settings = settings_in(tmp_path, **{name: f"127.0.0.1:{port}" for name, port in ports.items()})
     initialise(settings, site="Lyon")
@@ -337,7 +345,8 @@ def handshake(port: int, version: ssl.TLSVersion) -> bool:
 
 
 def test_bounds_of_a_call(running):
-    """More than 16 KiB of metadata, or 1 MiB of message even when it travels compressed, is refused; others go on (S8)."""
+    """More than 16 KiB of metadata, or 1 MiB of message even when it travels compressed, is refused; others
+    go on (S8)."""
     machine = Machine(running.token())
     rubbish = pb.EnrolRequest(token="x" * 2_000_000, certificate_request_der=machine.request())
     with (
@@ -354,7 +363,8 @@ def test_bounds_of_a_call(running):
 
 
 def test_without_the_file_of_names_nobody_enrols(running):
-    """`identity.db` was removed: enrolment went on, with the pseudonyms of each machine in a file without a name."""
+    """`identity.db` was removed: enrolment went on, with the pseudonyms of each machine in a file without a
+    name."""
     machine = Machine(running.token())
     (running.collector.settings.data_dir / "identity.db").unlink()
     code, _ = refused(machine.enrol)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whatever the agent's ticks, what its fold makes of them is a record that the collector takes: no seam between the two."""
+"""Whatever the agent's ticks, what its fold makes of them is a record that the collector takes: no seam
+between the two."""
 
 from __future__ import annotations
 

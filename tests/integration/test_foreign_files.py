@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whoever holds the service's account lays something in the place of each of its files, and root runs a command.
+"""Whoever holds the service's account lays something in the place of each of its files, and root runs a
+command.
 
 Nothing that lies elsewhere is read or changed, and what is said is a line with the file and the reason.
 """
@@ -129,7 +130,8 @@ def data(made, tmp_path, monkeypatch):
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_file_of_the_collector_leads_elsewhere(data, canary, tmp_path, capsys, name, attack):
-    """`lock` was emptied and `register.jsonl` appended to wherever a link led; keys and databases were read there."""
+    """`lock` was emptied and `register.jsonl` appended to wherever a link led; keys and databases were read
+    there."""
     if attack == "foreign" and os.geteuid() != 0:
         pytest.skip("only root gives files away")
     ATTACKS[attack](data / name, canary)
@@ -168,7 +170,8 @@ def too_long(*_: object) -> None:
 def test_a_backup_names_the_file_that_it_does_not_copy_and_doctor_too(
     data, canary, tmp_path, capsys, name, attack
 ):
-    """Root's nightly backup waited for ever for a pipe in place of `fleet.key`; of `ca` it named its own work folder only."""
+    """Root's nightly backup waited for ever for a pipe in place of `fleet.key`; of `ca` it named its own work
+    folder only."""
     ATTACKS[attack](data / name, canary)
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(30)
@@ -253,7 +256,8 @@ FOLDERS = {
 @needs_root
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_folder_of_the_collector_leads_elsewhere(data, tmp_path, folder):
-    """Root followed a link in the place of a folder: keys were written where it led, files removed and given away there."""
+    """Root followed a link in the place of a folder: keys were written where it led, files removed and given
+    away there."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     (elsewhere / "leftover").write_bytes(SECRET)
@@ -282,7 +286,8 @@ def test_a_restore_gives_nothing_away_that_has_another_name(data, canary):
 
 @needs_root
 def test_what_root_makes_the_service_can_open(data, tmp_path):
-    """A command of root while the service was stopped left `lock`, keys and folders that the service could not open."""
+    """A command of root while the service was stopped left `lock`, keys and folders that the service could
+    not open."""
     (data / "lock").unlink()
     hand_all_to(STRANGER, data)
     assert run(LINES["site"].format(out=tmp_path / "join").split()) == 0

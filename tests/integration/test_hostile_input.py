@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whatever is typed and whatever is in a file: a documented exit code, one line of error, in time, never a traceback."""
+"""Whatever is typed and whatever is in a file: a documented exit code, one line of error, in time, never a
+traceback."""
 
 from __future__ import annotations
 
@@ -172,7 +173,8 @@ def only_here(resolve: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("line", READERS)
 def test_hostile_files(desk, files, line):
-    """Each command that reads a file, with those of its own table and those of no table; what it changed is undone."""
+    """Each command that reads a file, with those of its own table and those of no table; what it changed is
+    undone."""
     program, table = READERS[line]
     tables = tuple(f"{name}_" for name in TABLES)
     tried = [path for path in files if path.name.startswith(f"{table}_") or not path.name.startswith(tables)]
@@ -256,7 +258,8 @@ def test_an_interrupt_while_modules_are_imported(package, module):
 @pytest.mark.parametrize(("output", "code", "lines"), [("/dev/full", 1, 1), ("&-", 0, 0)])
 @pytest.mark.parametrize("program", ["veilleuse.collector", "veilleuse.agent"])
 def test_an_output_that_takes_nothing(program, output, code, lines):
-    """A full disk is one line, where Python itself prints a traceback at its end; a closed output is no error."""
+    """A full disk is one line, where Python itself prints a traceback at its end; a closed output is no
+    error."""
     words = ["sh", "-c", f'exec "$@" >{output}', "sh", sys.executable, "-m", program, "version"]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(words, env=buffered, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
@@ -265,7 +268,8 @@ def test_an_output_that_takes_nothing(program, output, code, lines):
 
 
 def test_a_disk_error_in_the_door(tmp_path):
-    """Whatever the system answers about its socket, here that it is a directory: one line, and an end; it is started again."""
+    """Whatever the system answers about its socket, here that it is a directory: one line, and an end; it is
+    started again."""
     (tmp_path / GATEWAY_INNER_FILE).mkdir()
     opening = GatewaySetup("127.0.0.1:0", (), GatewayCertificate("", ""), str(tmp_path))
 

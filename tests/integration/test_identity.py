@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One identity, one machine: copies, restarts, restores, and the right to be forgotten, over real gRPC. docs/wire.md §6 and §7."""
+"""One identity, one machine: copies, restarts, restores, and the right to be forgotten, over real gRPC.
+docs/wire.md §6 and §7."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def push(
 
 
 def test_the_older_holder_stays_refused_after_a_restart(tmp_path):
-    """Which certificate was used is kept: the older one is refused by the next process too, the newer one never."""
+    """Which certificate was used is kept: the older one is refused by the next process too, the newer one
+    never."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         machine = enrolled(running)
@@ -94,7 +96,8 @@ def test_the_older_holder_stays_refused_after_a_restart(tmp_path):
 
 
 def test_a_renewal_whose_answer_was_lost_suspends_nobody(tmp_path):
-    """The newer certificate was issued and never used: the older one is served, before and after a restart."""
+    """The newer certificate was issued and never used: the older one is served, before and after
+    a restart."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         machine = enrolled(running)
@@ -106,7 +109,8 @@ def test_a_renewal_whose_answer_was_lost_suspends_nobody(tmp_path):
 
 
 def test_after_a_restore_newer_certificates_are_welcome(tmp_path):
-    """A hundred machines renewed after the backup: none is refused, each is counted; who enrolled since is known again."""
+    """A hundred machines renewed after the backup: none is refused, each is counted; who enrolled since is
+    known again."""
     settings, backup = settings_in(tmp_path), tmp_path / "backup"
     with served(settings) as running:
         join = running.token(uses=101)
@@ -136,8 +140,9 @@ def test_after_a_restore_newer_certificates_are_welcome(tmp_path):
 
 
 def test_two_machines_with_the_same_certificate(running):
-    """Linked clones, hardware ids and all: the second one waits, and is refused once the first was heard again; the operator sees
-    it, and the refused one gets an identity of its own by itself."""
+    """Linked clones, hardware ids and all: the second one waits, and is refused once the first was heard
+    again; the operator sees it, and the refused one gets an identity of its own by itself.
+    """
     machine = enrolled(running, uses=2, admit_copies=True)
     clone = machine.clone()
     machine.hello()
@@ -213,7 +218,8 @@ def files_with(settings: CollectorSettings, *canaries: bytes) -> list[str]:
 
 
 def planted(running: Served, hours: int) -> tuple[Machine, tuple[bytes, ...]]:
-    """A machine with canaries in its name, pseudonym, facts, records, points and units; and all by which it could be found."""
+    """A machine with canaries in its name, pseudonym, facts, records, points and units; and all by which it
+    could be found."""
     machine = Machine(running.token())
     request = pb.EnrolRequest(
         token=machine.join["token"],
@@ -269,8 +275,10 @@ def journal_of_a_forgotten(connection) -> list[str]:
 
 @pytest.mark.promise("P9")
 def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
-    """Two months of a server among a thousand workstations with two months each: after `hosts forget` a search of all files finds
-    nothing; others, and the fleet's counters, are untouched; its certificate is refused as forgotten, before and after a restart."""
+    """Two months of a server among a thousand workstations with two months each: after `hosts forget` a
+    search of all files finds nothing; others, and the fleet's counters, are untouched; its certificate is
+    refused as forgotten, before and after a restart.
+    """
     settings = settings_in(tmp_path)
     with served(settings) as running:
         store = running.collector.store
@@ -319,7 +327,8 @@ def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
 
 
 def test_a_call_under_way_while_its_machine_is_forgotten(running):
-    """It was let in before: its records and its Hello come to nothing, and never to a machine that enrolled since."""
+    """It was let in before: its records and its Hello come to nothing, and never to a machine that enrolled
+    since."""
     machine = enrolled(running)
     collector, registry = running.collector, running.collector.store.registry
     caller = collector.office.commit(lambda: registry.host_by_agent_id(AgentId(machine.agent_id)))
@@ -347,7 +356,8 @@ def test_forgetting_asks(running, veilleuse):
 
 @pytest.mark.promise("P9")
 def test_export(running, veilleuse, tmp_path, figure):
-    """Everything that is held of a machine, in one private file; who asked is in the journal; never over another file."""
+    """Everything that is held of a machine, in one private file; who asked is in the journal; never over
+    another file."""
     machine, _ = planted(running, 5)
     output = tmp_path / "export.json"
     code, out, _ = veilleuse("hosts", "export", machine.agent_id.hex()[:12], "-o", str(output), "--json")

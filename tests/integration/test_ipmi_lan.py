@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""IPMI over the network: the real `ipmitool` against a controller whose session layer is pyghmi's (tests/support/fakes/bmc.py)."""
+"""IPMI over the network: the real `ipmitool` against a controller whose session layer is pyghmi's
+(tests/support/fakes/bmc.py)."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def context(folder, port, secret=bmc.SECRET, seconds=20.0):
 
 
 def test_power_over_the_network(source, controller):
-    """What the controller says is what is read, exactly, through encryption and authentication that are not ours."""
+    """What the controller says is what is read, exactly, through encryption and authentication that are not
+    ours."""
     (point,) = source.open()
     for watts in (214, 1, 3999):
         controller.says(f"{watts} active")

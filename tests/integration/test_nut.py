@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""nut_ups reads a real upsd with real drivers (dummy-ups): values, changes, stale data, processes that die and come back."""
+"""nut_ups reads a real upsd with real drivers (dummy-ups): values, changes, stale data, processes that die
+and come back."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def test_the_kind_is_the_devices(nut):
 
 
 def test_what_the_server_does_not_have(nut):
-    """A wrong name tells the right ones; no watts, no outlet: unavailable; no driver: a failed read, it may come."""
+    """A wrong name tells the right ones; no watts, no outlet: unavailable; no driver: a failed read, it may
+    come."""
     with pytest.raises(SourceUnavailable, match="it has: epdu, load_only, orphan, real_power"):
         opened(nut, "rack")
     with pytest.raises(SourceUnavailable, match="reports no power"):

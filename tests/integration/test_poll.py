@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The service with meters: real processes, and a meter that an outsider's package brings (tests/support/fakes/polled.py)."""
+"""The service with meters: real processes, and a meter that an outsider's package brings
+(tests/support/fakes/polled.py)."""
 
 from __future__ import annotations
 
@@ -132,7 +133,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_the_service_measures_what_is_polled(machine):
-    """From the meter to the record: 40 W at the wall; the process ends with the service, and comes again when it dies."""
+    """From the meter to the record: 40 W at the wall; the process ends with the service, and comes again when
+    it dies."""
     machine.meters(desk="40", printer="hang", lamp="12")
     service = machine.start("run")
     until(lambda: two_are_read_and_the_printer_hangs(machine.published()))
@@ -183,7 +185,8 @@ def test_one_look(machine):
 
 
 def test_doctor_tells_of_meters(machine):
-    """A line for every polled source and meter, the wall meter on the ladder, a warning for the one that fails."""
+    """A line for every polled source and meter, the wall meter on the ladder, a warning for the one that
+    fails."""
     machine.meters(desk="40")
     machine.file("lamp").unlink(missing_ok=True)
     with (machine.folder / "meters.toml").open("a") as file:

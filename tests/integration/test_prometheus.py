@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The outlets with their real reader: a store filled through its own API, the web process, Debian's Prometheus."""
+"""The outlets with their real reader: a store filled through its own API, the web process, Debian's
+Prometheus."""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ class Scraped:
         return found
 
     def eventually(self, expression: str, seconds: float = PATIENCE_SECONDS) -> list[dict[str, Any]]:
-        """The first answer that is not empty: on a busy machine a scrape may miss its second, and every series with it."""
+        """The first answer that is not empty: on a busy machine a scrape may miss its second, and every
+        series with it."""
         until = time.monotonic() + seconds
         while not (found := self.query(expression)) and time.monotonic() < until:
             time.sleep(0.3)
@@ -90,8 +92,9 @@ class Scraped:
 
 
 class Admin:
-    """The administration socket of a collector that counts and keeps what is published, but does not receive: a real socket, a real
-    Health."""
+    """The administration socket of a collector that counts and keeps what is published, but does not receive:
+    a real socket, a real Health.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.file = directory / DATA_FILE
@@ -135,7 +138,8 @@ class Admin:
         return {**self.health.snapshot(), "certificates": {"root": now + 10**11, "server": now + 10**8}}
 
     def keep(self, *, kind: str, first: str, end: str, upload: str, **other: Any) -> dict[str, Any]:
-        """As veilleuse.collector.admin.publications, by a connection of its own: the test's own thread uses the store's."""
+        """As veilleuse.collector.admin.publications, by a connection of its own: the test's own thread uses
+        the store's."""
         since, until = date.fromisoformat(first), date.fromisoformat(end)
         one = Publication(
             PublicationKind(kind),
@@ -150,7 +154,8 @@ class Admin:
 
 
 def fill(store: Filled) -> Any:
-    """Servers of two methods, a virtual machine, 25 workstations and 12 classroom PCs; the server that goes on."""
+    """Servers of two methods, a virtual machine, 25 workstations and 12 classroom PCs; the server that goes
+    on."""
     today = datetime.now(ZoneInfo("Europe/Paris")).date()
     midnight = round(
         datetime.combine(today, datetime.min.time(), ZoneInfo("Europe/Paris")).timestamp() * 1000
@@ -342,7 +347,8 @@ def test_every_panel_has_data(scraped, expression):
 
 @pytest.mark.promise("P13")
 def test_workstations_are_nowhere_live(scraped, figure):
-    """Seen from Prometheus: no counter, no watts, no day, no host label for populations under the k rule (P13)."""
+    """Seen from Prometheus: no counter, no watts, no day, no host label for populations under the k rule
+    (P13)."""
     populations = 'population=~"workstation|classroom"'
     assert scraped.query(f"min_over_time(veilleuse_month_hosts{{{populations}}}[5m]) >= 10")
     counters = ("energy_joules_total", "emissions_grams_total", "power_watts", "state_seconds_total")

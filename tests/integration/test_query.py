@@ -19,7 +19,8 @@ FOREVER = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELE
 
 
 def test_a_query_while_the_service_runs(tmp_path: Path) -> None:
-    """Records that arrive are seen; names are noted through the socket; a query without end stops nothing from being stored."""
+    """Records that arrive are seen; names are noted through the socket; a query without end stops nothing
+    from being stored."""
     with Stack(tmp_path, FAST) as stack:
         serving = stack.start_collector()
         stack.enrol()

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The rack: everything that can be measured twice is, for a day, and the fleet draws what its outlets count, once.
+"""The rack: everything that can be measured twice is, for a day, and the fleet draws what its outlets count,
+once.
 
-A server with RAPL and a BMC on two PDU outlets, its two virtual machines with agents inside, a management server that polls
-the UPS, the PDU and the room's meter, and a switch nobody can measure from inside. What is real: the agents' fold, spool and
-sender, mutual TLS, the collector's receiver, store, derivation, reports and commands. What is made up: the readings.
+A server with RAPL and a BMC on two PDU outlets, its two virtual machines with agents inside, a management
+server that polls the UPS, the PDU and the room's meter, and a switch nobody can measure from inside. What is
+real: the agents' fold, spool and sender, mutual TLS, the collector's receiver, store, derivation, reports and
+commands. What is made up: the readings.
 """
 
 from __future__ import annotations
@@ -67,8 +69,9 @@ class Rack:
 
     @classmethod
     def of(cls, day: date) -> Rack:
-        """Two outlets of a server, one of a small machine and of a switch; 3 % that no outlet sees, the UPS's loss, a
-        cabinet beside it: whole millijoules that no share divides."""
+        """Two outlets of a server, one of a small machine and of a switch; 3 % that no outlet sees, the UPS's
+        loss, a cabinet beside it: whole millijoules that no share divides.
+        """
         first, end = (
             int(datetime(when.year, when.month, when.day, tzinfo=ZONE).timestamp()) * 1000
             for when in (day, day + timedelta(days=1))
@@ -193,8 +196,10 @@ def room(veilleuse: Veilleuse, day: date) -> dict[str, Any]:
 def test_the_fleet_draws_what_its_outlets_count(
     rack: Rack, machines: Machines, veilleuse: Veilleuse, last: str
 ):
-    """Whoever reports last. Not the BMC's, nor RAPL's, nor the UPS's, nor the room's joules, and none of them on top; the guests
-    beside the total; the UPS's loss and what no meter sees once each; every joule of the room in one place."""
+    """Whoever reports last. Not the BMC's, nor RAPL's, nor the UPS's, nor the room's joules, and none of them
+    on top; the guests beside the total; the UPS's loss and what no meter sees once each; every joule of the
+    room in one place.
+    """
     order = sorted(machines.known, key=lambda name: name == last)
     for name in order:
         machines.known[name].report(rack.starts)
@@ -224,7 +229,8 @@ def test_the_fleet_draws_what_its_outlets_count(
 
 
 def test_when_the_meters_fall_silent_the_bmc_answers(rack: Rack, machines: Machines, veilleuse: Veilleuse):
-    """The poller sends nothing: the server is what its BMC says; once the poller's day arrives, it is the outlets' again."""
+    """The poller sends nothing: the server is what its BMC says; once the poller's day arrives, it is the
+    outlets' again."""
     machines.known["server"].report(rack.starts)
     bmc = sum(rack.server(place)[0].energy_millijoules for place in range(len(rack.starts)))
     row, *_ = emissions(veilleuse, rack.day)["rows"]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Redfish against the real `sushy-static` of OpenStack's sushy-tools, over TLS, on trees in DMTF's mock-up layout."""
+"""Redfish against the real `sushy-static` of OpenStack's sushy-tools, over TLS, on trees in DMTF's mock-up
+layout."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def test_energy(tmp_path, authority):
 
 
 def test_a_service_that_changes_and_goes(tmp_path, authority):
-    """A new value is read, null is a gap, a resource that is gone is a gap, a server that is gone is a gap."""
+    """A new value is read, null is a gap, a resource that is gone is a gap, a server that is gone
+    is a gap."""
     resources = saved("environment")
     path = "/redfish/v1/Chassis/1U/EnvironmentMetrics"
     place = tmp_path / "tree" / "Chassis" / "1U" / "EnvironmentMetrics" / "index.json"

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A configuration from the operator's command to a real agent and back: pulled, tried, confirmed, withdrawn."""
+"""A configuration from the operator's command to a real agent and back: pulled, tried, confirmed,
+withdrawn."""
 
 from __future__ import annotations
 
@@ -42,8 +43,10 @@ def control(stack: Stack, key: str) -> str | None:
 
 @pytest.mark.promise("S18")
 def test_a_configuration_reaches_a_real_agent_and_is_confirmed(tmp_path: Path, figure):
-    """set → pulled at a contact → applied by the resident while it runs → confirmed at the next: seen at each step by
-    `configuration show`; the agent's log tells the longer period. Withdrawn, the machine's own file counts again."""
+    """set → pulled at a contact → applied by the resident while it runs → confirmed at the next: seen at each
+    step by `configuration show`; the agent's log tells the longer period. Withdrawn, the machine's own file
+    counts again.
+    """
     population = ("--population", "server")
     with Stack(tmp_path, SETTINGS) as stack:
         stack.start_collector()

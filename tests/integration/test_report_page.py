@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The HTML report in a real browser, checked by axe-core: wide and light, narrow and dark, in both languages; and printed."""
+"""The HTML report in a real browser, checked by axe-core: wide and light, narrow and dark, in both languages;
+and printed."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ def shut_out(machine: Machine) -> Code:
 
 
 def test_root_replaced_without_a_restart_and_nobody_lost(running):
-    """Rotate, switch, retire: who was offline all along, who renewed in time and who came last all go on being served."""
+    """Rotate, switch, retire: who was offline all along, who renewed in time and who came last all go on
+    being served."""
     offline, diligent = enrolled(running), enrolled(running)
     with offline.telemetry() as held_open:
         held_open.Hello(hello_request(), timeout=SECONDS)
@@ -103,7 +104,8 @@ def test_root_replaced_without_a_restart_and_nobody_lost(running):
 
 
 def test_retire_cuts_who_has_the_old_root_alone(running):
-    """What the refusal of `retire` is for: with --force such a machine does not believe the collector any more."""
+    """What the refusal of `retire` is for: with --force such a machine does not believe the collector any
+    more."""
     offline = enrolled(running)
     step(running, "rotate")
     step(running, "switch")
@@ -115,7 +117,8 @@ def test_retire_cuts_who_has_the_old_root_alone(running):
 
 
 def test_without_cross_certificate_the_switch_would_cut_them_too(running):
-    """The cross certificate is what serves them: without it `switch` is refused, and forced it shuts them out."""
+    """The cross certificate is what serves them: without it `switch` is refused, and forced it shuts them
+    out."""
     offline, diligent = enrolled(running), enrolled(running)
     step(running, "rotate", cross=False)
     renew(diligent)
@@ -127,7 +130,8 @@ def test_without_cross_certificate_the_switch_would_cut_them_too(running):
 
 
 def test_expired_under_the_old_intermediate_comes_back(running):
-    """RenewExpired takes a certificate of an intermediate that issues no more, on the old root through the cross certificate."""
+    """RenewExpired takes a certificate of an intermediate that issues no more, on the old root through the
+    cross certificate."""
     machine = enrolled(running)
     step(running, "rotate")
     step(running, "switch")
@@ -141,7 +145,8 @@ def test_expired_under_the_old_intermediate_comes_back(running):
 
 
 def test_intermediate_renewed_on_a_live_connection(running):
-    """The same root, another intermediate: nothing changes for anybody, old certificates and connections included."""
+    """The same root, another intermediate: nothing changes for anybody, old certificates and connections
+    included."""
     machine = enrolled(running)
     with machine.telemetry() as stub:
         stub.Hello(hello_request(), timeout=SECONDS)
@@ -158,7 +163,8 @@ def test_intermediate_renewed_on_a_live_connection(running):
 
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA 3072"])
 def test_an_organisation_s_own_intermediate(running, kind):
-    """An imported intermediate takes over as a new root does; the offline machine, the diligent one and the newcomer stay."""
+    """An imported intermediate takes over as a new root does; the offline machine, the diligent one and the
+    newcomer stay."""
     offline, diligent = enrolled(running), enrolled(running)
     brought = Organisation(kind, between=1)
     step(running, "import", **brought.arguments())
@@ -187,7 +193,8 @@ def real(folder: Path) -> Iterator[Stack]:
 
 @pytest.mark.parametrize("release", ["present", "0.1.0"])
 def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
-    """`veilleuse-agent send` through all of it: renewed in the overlap, absent until the switch, back after it."""
+    """`veilleuse-agent send` through all of it: renewed in the overlap, absent until the switch, back after
+    it."""
     faketime = str(peer("faketime"))
     path = ""
     if release != "present":

@@ -152,7 +152,8 @@ def database(place: Stack) -> sqlite3.Connection:
 
 
 def test_the_report_is_the_exact_sum_of_the_records(first_run, place):
-    """Σ derived integer millijoules over the records' cells = the report; a virtual machine is a memo, in no total."""
+    """Σ derived integer millijoules over the records' cells = the report; a virtual machine is a memo, in no
+    total."""
     with closing(database(place)) as db:
         wires = [wire for (wire,) in db.execute("SELECT wire FROM records")]
         (kept,) = db.execute("SELECT SUM(MAX(derived_energy_millijoules, 0)) FROM records").fetchone()
@@ -175,7 +176,8 @@ def test_the_report_is_the_exact_sum_of_the_records(first_run, place):
 
 
 def test_a_second_run_goes_on(first_run, place):
-    """Same machine, same identity, same stream; what was counted stays counted. Ctrl-C ends it with exit code 0."""
+    """Same machine, same identity, same stream; what was counted stays counted. Ctrl-C ends it with exit code
+    0."""
     before = _state(place)
     process = launch(place)
     try:
@@ -207,7 +209,8 @@ def _state(place: Stack) -> dict[str, int]:
 
 
 def test_ctrl_c_at_a_terminal_lets_make_end_with_exit_code_0(tmp_path):
-    """In a terminal, Ctrl-C reaches the launcher and not make, which would end with 130; the live view is shown."""
+    """In a terminal, Ctrl-C reaches the launcher and not make, which would end with 130; the live view is
+    shown."""
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"run:\n\t@{shlex.join([sys.executable, str(RUN), '--var', str(tmp_path)])}\n")
     with Stack(tmp_path) as stack:
@@ -246,7 +249,8 @@ def interrupted_at(terminal: int) -> tuple[bytes, bool]:
 
 
 def test_a_new_collector_gets_a_new_agent(tmp_path):
-    """Without the collector's data an agent's identity is worth nothing: it is set aside, not lost, and made again."""
+    """Without the collector's data an agent's identity is worth nothing: it is set aside, not lost, and made
+    again."""
     with Stack(tmp_path) as stack:
         said = ""
         for _ in range(2):

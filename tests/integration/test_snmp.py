@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""snmp_meter reads a real SNMP agent (snmpsim): every profile, v2c and v3, slow, silent, wrong secrets, gone and back."""
+"""snmp_meter reads a real SNMP agent (snmpsim): every profile, v2c and v3, slow, silent, wrong secrets, gone
+and back."""
 
 from __future__ import annotations
 
@@ -177,7 +178,8 @@ def test_what_the_device_does_not_have(opened, device, options, why):
 
 
 def test_errors_and_absurd_values_are_gaps(agent, opened):
-    """genErr is a failed read, authorizationError no permission, 99,999 W above the ceiling a gap, and so is a text."""
+    """genErr is a failed read, authorizationError no permission, 99,999 W above the ceiling a gap, and so is
+    a text."""
     with pytest.raises(ReadFailed, match="genErr"):
         opened("failing", profile="apc_rpdu2", outlet=1)
     with pytest.raises(SourceUnavailable, match="authorizationError"):

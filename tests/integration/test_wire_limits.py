@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The limits of docs/wire.md §3, each met on the wire. Handshakes are in S9, decompression and metadata in S8."""
+"""The limits of docs/wire.md §3, each met on the wire. Handshakes are in S9, decompression and metadata in
+S8."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def test_pings_without_end_end_the_connection(machine):
 
 
 def test_messages_are_bounded_before_they_are_read(collector, machine):
-    """A push of 512 KiB and its framing passes gRPC; a larger message does not; at the enrolment port 64 KiB is the end."""
+    """A push of 512 KiB and its framing passes gRPC; a larger message does not; at the enrolment port 64 KiB
+    is the end."""
     for message, status in (
         (b"\x22\x80\x80\x20" + bytes(MAX_PUSH_BYTES), "3"),
         (bytes(grpc_server.TELEMETRY_MESSAGE_BYTES + 1), "8"),

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The promises of the product, each with its figure, and what runs of their tests have reached.
 
-A test that proves one carries `@pytest.mark.promise("R5")` and says what it reached with the fixture `figure`:
+A test that proves one carries `@pytest.mark.promise("R5")` and says what it reached with the fixture
+`figure`:
 
     @pytest.mark.promise("R5")
     def test_io_errors_lose_nothing(figure):
         ...
-        figure(f"{lost} acknowledged lost of {sent:,}")   # before the assertion, so that a failure says its figure too
+        figure(f"{lost} acknowledged lost of {sent:,}")  # before the assertion: a failure prints it too
         assert lost == 0
 
-Several tests may prove one promise: it holds when all of them pass. `make test` runs the quick ones; `make test-long` runs all of
-them, prints one line per promise and keeps the results in tests/promises/results.json, from which docs/promises.md is made.
+Several tests may prove one promise: it holds when all of them pass. `make test` runs the quick ones; `make
+test-long` runs all of them, prints one line per promise and keeps the results in tests/promises/results.json,
+from which docs/promises.md is made.
 """

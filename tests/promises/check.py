@@ -1,14 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The history checker: what agents saw (factors/versions.py) against what the database holds. Shares no code with the product.
+"""The history checker: what agents saw (support/history.py) against what the database holds.
+
+Shares no code with the product.
 
 What is compared, from the stored bytes and the tables alone:
 
-- every acknowledged record is stored, once, under its own machine; under the number it was given, or under the one that the same
-  record was first stored with (a replay);
+- every acknowledged record is stored, once, under its own machine: under its number, or, in a replay, under
+  the number with which the same record was first stored;
 - nothing is stored that this machine never made;
-- a stream has no hole up to its mark, the mark and the chain are those of its records, and no mark ever went back;
-- sums, point_sums, unit_sums, state_totals, gap_sums, gap_periods and totals are what the stored bytes add up to;
+- a stream has no hole up to its mark; mark and chain are those of its records; no mark ever went back;
+- sums, point_sums, unit_sums, state_totals, gap_sums, gap_periods and totals agree with the stored bytes;
 - per machine and day: what was produced = what is stored + the gaps that were declared (R18).
 """
 
@@ -51,7 +53,9 @@ class Report:
     produced_milliseconds: int = 0
 
     faults: Counter[str] = field(default_factory=Counter)
-    """What must not be: lost, duplicated, never_made, foreign, holes, chains, marks_back, sums, unexplained_milliseconds."""
+    """What must not be: lost, duplicated, never_made, foreign, holes, chains, marks_back, sums,
+    unexplained_milliseconds.
+    """
     details: list[str] = field(default_factory=list)
     """The first few, in words."""
 
@@ -198,7 +202,9 @@ def _explains(
     chain: bytes,
     name: tuple[str, str],
 ) -> bool:
-    """Whether the stored stream is this branch: each number's record is the branch's, stored here or elsewhere."""
+    """Whether the stored stream is this branch: each number's record is the branch's, stored here or
+    elsewhere.
+    """
     if any(puts.get(seq) != row.sha for seq, row in stored.items()):
         return False
     return _chain(puts, mark, bytes_of, name) == chain
@@ -219,7 +225,9 @@ def _chain(
 
 
 def _chains_given(history: History, report: Report, bytes_of: dict[tuple[str, str], bytes]) -> None:
-    """The last chain that each stream was told is the chain at that mark (conflicts tell another branch's)."""
+    """The last chain that each stream was told is the chain at that mark (conflicts tell another
+    branch's).
+    """
     last = {}
     for answer in history.answers:
         if answer.outcome <= EXPECTED_EARLIER:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Results of the promises' tests: collected while pytest runs, printed at its end, kept in results.json. A pytest plug-in."""
+"""Results of the promises' tests: collected while pytest runs, printed at its end, kept in results.json. A
+pytest plug-in."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ DOCUMENT: Final = ROOT / "docs" / "promises.md"
 _FIGURE: Final = pytest.StashKey[list[str]]()
 
 Results = dict[str, dict[str, "Result"]]
-"""Promise → the test's id → what it reached. By test: one that is tried again replaces its own result alone."""
+"""Promise → the test's id → what it reached. By test: one that is tried again replaces its own
+result alone."""
 
 
 @cache
@@ -158,7 +160,8 @@ def kept() -> Results:
 
 
 def keep(results: Results, there: Collection[str]) -> None:
-    """Replace what was known of these tests; what others reached stays, but for tests that are not there any more."""
+    """Replace what was known of these tests; what others reached stays, but for tests that are not there any
+    more."""
     everything = kept()
     looked_into = {file_of(test) for test in there}
     for name, tests in results.items():

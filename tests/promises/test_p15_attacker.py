@@ -1,16 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P15: what one role can read together over months is of k machines or of none, whatever is added, subtracted or solved.
+"""P15: what one role can read together over months is of k machines or of none, whatever is solved.
 
-Each role's numbers of the API, of /metrics over time and of the page become one linear system (explaining.py), of which every real
-combination is searched (isolating.py). The stories are the leaks that an attacker found, and fleets drawn at random whose machines come
-late, move, retire, are forgotten and are derived again between the looks.
+Each role's numbers of the API, of /metrics over time and of the page become one linear system
+(explaining.py), of which every real combination is searched (isolating.py). The stories are the leaks that an
+attacker found, and fleets drawn at random whose machines come late, move, retire, are forgotten and are
+derived again between the looks.
 
 A closed year beside its months is measured here too, and not promised.
 
-Not in the system: that a number is of whole cells (entity × class) is an assumption, which the values confirm; amounts that only rounding tells;
-I3, whose counts of machines by power plan share no unknown with any other number; and of an administrator each answer is held to the rule,
-not what it puts together.
+Not in the system: that a number is of whole cells (entity × class) is an assumption, which the values
+confirm; amounts that only rounding tells; I3, whose counts of machines by power plan share no unknown with
+any other number; and of an administrator each answer is held to the rule, not what it puts together.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def withheld(data: Watched) -> None:
 
 
 def constants(data: Watched) -> None:
-    """Eleven off at half a watt, and one in use for a quarter of an hour: no machine has 85 % of a sum that is one's and eleven constants."""
+    """Eleven off at half a watt, one on for 15 minutes: a sum less eleven constants tells the one."""
     hosts, others = data.machines(12), data.machines(12, "B")
     data.month(SEP, [(host, NIGHT) for host in others])
     brief = Hours({State.OFF: 12, State.ON_IDLE: 0.25}, {State.OFF: 40})
@@ -98,14 +99,14 @@ def constants(data: Watched) -> None:
 
 
 def methods(data: Watched) -> None:
-    """Twelve, of which one is not metered: the methods are withheld, and the width of the interval is their share."""
+    """Twelve, of which one is not metered: methods are withheld, the interval's width is their share."""
     hosts = data.machines(12)
     data.month(SEP, [(host, BUSY) for host in hosts], unmetered=hosts[:1])
     data.look(IN_OCTOBER, [SEP])
 
 
 def zones(data: Watched) -> None:
-    """Nine in France and three in Germany, in one `autres`: joules and grams of both are two equations with two unknowns."""
+    """Nine in France, three in Germany in one `autres`: joules and grams, two equations, two unknowns."""
     hosts = data.machines(9) + data.machines(3, site="köln") + data.machines(12, "B")
     data.month(SEP, [(host, NIGHT) for host in hosts])
     data.look(date(2026, 9, 14))
@@ -123,7 +124,7 @@ def days(data: Watched) -> None:
 
 
 def weeks(data: Watched) -> None:
-    """Ten laptops and two towers: API by entity and class, gauges of the day by site too, gauges of the week by population."""
+    """Ten laptops and two towers: API by entity and class, gauges by site and day, by population and week."""
     hosts = (
         data.machines(8) + data.machines(3, site="nancy") + data.machines(2, device_class=DeviceClass.TOWER)
     )
@@ -163,7 +164,7 @@ def entities(data: Watched) -> None:
 
 
 def watts(data: Watched) -> list[HostId]:
-    """One laptop among eleven towers at their model's watts: energy idle less these watts × time idle is the laptop's. The laptop."""
+    """One laptop among eleven towers at their model's watts: idle energy less these watts is the laptop's."""
     hosts = data.machines(1) + data.machines(11, device_class=DeviceClass.TOWER) + data.machines(12, "B")
     data.month(SEP, [(host, OFFICE) for host in hosts], unmetered=hosts)
     data.look(IN_OCTOBER, [SEP])
@@ -171,15 +172,17 @@ def watts(data: Watched) -> list[HostId]:
 
 
 def one_power(data: Watched) -> None:
-    """Twelve laptops and four towers at their models' watts, idle at night: I4 takes 0.8 W off all of them, so that it was an equation more,
-    and the towers' time idle was solved. All have a screen: the causes are one sum."""
+    """Twelve laptops and four towers at their models' watts, idle at night: I4 takes 0.8 W off all of them,
+    so that it was an equation more, and the towers' time idle was solved. All have a screen: the causes are
+    one sum.
+    """
     hosts = data.machines(12) + data.machines(4, device_class=DeviceClass.TOWER)
     data.month(SEP, [(host, NIGHT) for host in hosts], unmetered=hosts, screens=hosts)
     data.look(IN_OCTOBER, [SEP])
 
 
 def rest_of_a_row(data: Watched) -> None:
-    """A tower among ten laptops, all metered: what I4 left of their row's energy was at rest, at two watts."""
+    """A tower among ten laptops, all metered: what I4 left of their energy was at rest, at two watts."""
     hosts = [
         *data.machines(12),
         *data.machines(12, device_class=DeviceClass.TOWER),
@@ -227,7 +230,7 @@ def test_a_leak_that_was_found_stays_closed(
 
 
 def late_install(data: Watched) -> None:
-    """Fourteen machines of A, of which one came in August: that month counts it in `autres`, the year in A."""
+    """Fourteen machines of A, one of them since August: the month counts it in `autres`, the year in A."""
     hosts, others = data.machines(14), data.machines(14, "B")
     data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
     for month in (SEP, OCT):
@@ -236,7 +239,7 @@ def late_install(data: Watched) -> None:
 
 
 def one_sunday(data: Watched) -> None:
-    """Groups that every month keeps, and a Sunday of one machine: days that are closed stand apart in the file."""
+    """Groups that every month keeps, and a Sunday of one machine: closed days stand apart in the file."""
     hosts, others = data.machines(14), data.machines(14, "B")
     for month in (AUG, SEP):
         data.month(month, [(host, NIGHT) for host in hosts + others])
@@ -257,7 +260,7 @@ def untold_month(data: Watched) -> None:
 def test_a_closed_year_beside_its_months_is_measured(
     story: Callable[[Watched], object], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """Not promised, told as it is: a year's figures and its months' are two partitions of one time. docs/closing.md says who is given which."""
+    """Not promised: a year's figures and its months' are two partitions of one time. docs/closing.md."""
     with Watched(tmp_path, 1) as data:
         story(data)
         found = solved(data)
@@ -277,7 +280,7 @@ def test_a_closed_year_beside_its_months_is_measured(
 def test_a_published_year_tells_nobody_beside_its_months(
     tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """What exact rows and months tell of one machine together is less than half a step of the published row: it cannot be told from nothing."""
+    """Exact rows and months together tell less of one machine than half a step of the published row."""
     with Watched(tmp_path, 1) as data:
         hosts, others = data.machines(60), data.machines(60, "B")
         data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
@@ -309,8 +312,9 @@ def fewest(isolated: Isolated | None) -> str:
 
 
 def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> None:
-    """Machines of several entities, classes and zones over months, and classroom PCs of one entity. Between the looks some come late, move,
-    retire, are forgotten, or say what they are again."""
+    """Machines of several entities, classes and zones over months, and classroom PCs of one entity. Between
+    the looks some come late, move, retire, are forgotten, or say what they are again.
+    """
     chance = data.chance
     hosts: list[HostId] = []
     for _ in range(chance.randint(60, 90)):
@@ -395,8 +399,10 @@ def test_what_is_read_together_over_a_season(
 
 @pytest.mark.promise("P15")
 def test_the_silence_of_one_is_in_no_number(tmp_path: Path) -> None:
-    """Twelve known all month but one, for 120 h. Enrolled time less observed, machines × days of the month less it, and energy at the watts
-    of the others, were that one's silence. What is told is no sum of what was, so that it is not in the system."""
+    """Twelve known all month but one, for 120 h. Enrolled time less observed, machines × days of the month
+    less it, and energy at the watts of the others, were that one's silence. What is told is no sum of what
+    was, so that it is not in the system.
+    """
     with Watched(tmp_path, 1) as data:
         hosts, others = data.machines(12), data.machines(12, "B")
         data.whole_days(SEP, {host: 20 if host == hosts[0] else 24 for host in hosts + others})
@@ -411,7 +417,7 @@ def test_the_silence_of_one_is_in_no_number(tmp_path: Path) -> None:
 
 @pytest.mark.promise("P15")
 def test_the_page_tells_nothing_more_than_the_gauges(tmp_path: Path) -> None:
-    """Each energy, emission and share on it is one of /metrics, rounded, or the share of I4 in the month's energy."""
+    """Each energy, emission and share on it is one of /metrics, rounded, or I4's share of the month."""
     with Watched(tmp_path, 1) as data:
         entities(data)
         told = [row for row in data.rows if row.outlet == "metrics"]
@@ -439,7 +445,7 @@ def test_the_page_tells_nothing_more_than_the_gauges(tmp_path: Path) -> None:
 
 
 def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:
-    """Taken back and computed anew with one machine more: that machine is isolated. A search that finds nothing would be worth nothing."""
+    """Taken back and computed again with one machine more: that machine is found, so the search can find."""
     with Watched(tmp_path, 1) as data:
         hosts = data.machines(14)
         data.month(SEP, [(host, NIGHT) for host in hosts[:13]])
@@ -470,7 +476,7 @@ def test_the_attacker_takes_out_watts_that_everybody_knows(
 
 
 def test_the_attacker_solves_more_than_pairs() -> None:
-    """a + b + c, a + d, b + d and c + 2d of four groups of five: only all four together tell d apart, and two of them never do."""
+    """a + b + c, a + d, b + d and c + 2d of four groups of five: only all four together tell d apart."""
     groups = [range(5 * number, 5 * number + 5) for number in range(4)]
     weights = ((1, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 1, 2))
     equations = [sum_of(groups, row) for row in weights]

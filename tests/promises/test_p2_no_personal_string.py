@@ -59,7 +59,8 @@ RESOURCES = ("coverage", "emissions", "energy", "indicators")
 
 
 def settings_of(folder: Path) -> dict[str, str]:
-    """Everything that can be told is asked for, but for the host name; both sides log all they have to say."""
+    """Everything that can be told is asked for, but for the host name; both sides log all they
+    have to say."""
     return {
         "VEILLEUSE__LOG__LEVEL": "debug",
         "VEILLEUSE__HTTP__HOSTS_METRICS": "true",
@@ -99,7 +100,8 @@ def join(stack: Stack, fake: FakeCollector, other: Stack) -> Places:
 
 
 def units_told(stack: Stack, fake: FakeCollector, tree: Path) -> bool:
-    """Whether both collectors have a record with units in it, the real one derived; the machine works meanwhile."""
+    """Whether both collectors have a record with units in it, the real one derived; the machine works
+    meanwhile."""
     let_work(tree)
     with closing(sqlite3.connect(f"file:{stack.data / 'data.db'}?mode=ro", uri=True)) as database:
         (derived,) = database.execute("SELECT count(*) FROM unit_sums").fetchone()
@@ -144,8 +146,10 @@ def read_by_everybody(stack: Stack) -> tuple[str, Places]:
 
 @pytest.mark.promise("P2")
 def test_no_personal_string(tmp_path, figure):
-    """A server that tells all it may, on somebody's machine, enrols and measures: no canary is found anywhere. What may be told is found
-    wherever it has to be: a model, a unit, an entity, an id, and the boot id in the agent's own folder."""
+    """A server that tells all it may, on somebody's machine, enrols and measures: no canary is found
+    anywhere. What may be told is found wherever it has to be: a model, a unit, an entity, an id, and the boot
+    id in the agent's own folder.
+    """
     (tmp_path / "other").mkdir()
     settings = settings_of(tmp_path)
     with (

@@ -71,7 +71,8 @@ def test_passes_everything(echo):
 
 
 def test_loses_the_next_answer_after_the_server_wrote_it(echo):
-    """One connection is cut in place of its next answer, after the handshake's; small talk is no answer; the next one lives."""
+    """One connection is cut in place of its next answer, after the handshake's; small talk is no answer; the
+    next one lives."""
     with Proxy(echo, handshake_answers=1) as proxy:
         with connect(proxy) as client:
             proxy.lose_next_answer()

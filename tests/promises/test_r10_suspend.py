@@ -19,7 +19,8 @@ HOUR = 3_600_000
 @pytest.mark.parametrize("period", [10, 60, 300, 3_600])
 @pytest.mark.parametrize("slept_millijoules", [0, 900_000_000])
 def test_ten_hours_asleep(tmp_path, period, slept_millijoules, figure):
-    """0 J credited to the sleep, even where the counter went on; all of it `asleep`; a record within 150 s of the resume."""
+    """0 J credited to the sleep, even where the counter went on; all of it `asleep`; a record within 150 s of
+    the resume."""
     machine = Metered(tmp_path, period_seconds=period)
     machine.on(29)
     awake_before = machine.spent_millijoules

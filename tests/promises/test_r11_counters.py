@@ -133,7 +133,8 @@ class Counters(RuleBasedStateMachine):
         self.tree.stuck = False
 
     def check(self) -> None:
-        """Every tick of time told once; where energy is told it is the truth; where it is not it is missing, never 0."""
+        """Every tick of time told once; where energy is told it is the truth; where it is not it is missing,
+        never 0."""
         position = 0
         for tick in self.ticks:
             assert tick.duration_milliseconds > 0
@@ -156,7 +157,8 @@ class Counters(RuleBasedStateMachine):
 
 @pytest.mark.promise("R11")
 def test_whatever_the_counter_does(figure):
-    """Wrap, reset, driver unloaded, unreadable, stuck: energy within 0.1 % where it is told, a gap where it is not."""
+    """Wrap, reset, driver unloaded, unreadable, stuck: energy within 0.1 % where it is told, a gap where it
+    is not."""
     SEEN.clear()
     WORST.clear()
     run_state_machine_as_test(

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R12: a collector restored from a backup of three days ago. Real `serve`, real agents' senders, real commands.
+"""R12: a collector restored from a backup of three days ago. Real `serve`, real agents' senders, real
+commands.
 
-The collector runs on a clock that began 72 hours ago and is moved on (libfaketime); the agents' clock is the same one. Nobody
-waits for three days, everything else is as it is in service.
+The collector runs on a clock that began 72 hours ago and is moved on (libfaketime); the agents' clock is the
+same one. Nobody waits for three days, everything else is as it is in service.
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ def generations(data_dir: Path) -> int:
 @pytest.mark.long
 @pytest.mark.promise("R12")
 def test_restored_from_a_backup_of_three_days_ago(tmp_path, figure):
-    """100 agents renewed and pushed since; 10 enrolled since; one revoked since: 0 suspended, 0 lost, 0 duplicated, the
-    revoked one stays refused, the new ones are known again."""
+    """100 agents renewed and pushed since; 10 enrolled since; one revoked since: 0 suspended, 0 lost, 0
+    duplicated, the revoked one stays refused, the new ones are known again.
+    """
     peer("faketime")
     past = Past(tmp_path, 72)
     with Stack(tmp_path, {"VEILLEUSE__PKI__SERVER_LEAF_HOURS": "24"}) as stack:
@@ -127,7 +129,8 @@ def test_restored_from_a_backup_of_three_days_ago(tmp_path, figure):
 
 
 def _three_days(fleet: Fleet, past: Past) -> list[FleetAgent]:
-    """Every six hours all agents measure, deliver, and renew when they should; halfway some enrol, which it gives."""
+    """Every six hours all agents measure, deliver, and renew when they should; halfway some enrol, which it
+    gives."""
     hours, late = BACKUP_AGE_HOURS, list[FleetAgent]()
     while hours > 0:
         hours = max(0.0, hours - STEP_HOURS)

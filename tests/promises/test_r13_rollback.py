@@ -49,7 +49,8 @@ class Rolled:
             spool.append(bodies, {})
 
     def send(self) -> None:
-        """One contact; where the collector lets it wait, for it may be a copy, a day without another passes first."""
+        """One contact; where the collector lets it wait, for it may be a copy, a day without another passes
+        first."""
         done = self.stack.run("veilleuse-agent", "send")
         if done.returncode and "shows an older state" in done.stderr:
             self.waits += 1
@@ -106,7 +107,8 @@ def rolled(tmp_path: Path) -> Iterator[Rolled]:
 
 @pytest.mark.promise("R13")
 def test_rolled_back_again_and_again_nothing_is_dropped_in_silence(rolled, figure):
-    """Snapshots with and without undelivered rows, put back in any order: all that was delivered or is kept is stored once."""
+    """Snapshots with and without undelivered rows, put back in any order: all that was delivered or is kept
+    is stored once."""
     chance = random.Random(13)
     rolled.measure(4)
     rolled.snapshot()  # nothing delivered yet
@@ -139,7 +141,8 @@ def test_rolled_back_again_and_again_nothing_is_dropped_in_silence(rolled, figur
 
 @pytest.mark.promise("R13")
 def test_a_rollback_and_then_a_restored_collector(rolled, figure):
-    """Both go back: what the collector has lost was acknowledged in an epoch the agent left long ago, and comes again."""
+    """Both go back: what the collector has lost was acknowledged in an epoch the agent left long ago, and
+    comes again."""
     rolled.measure(3)
     rolled.send()
     backup = rolled.stack.folder / "backup.db"

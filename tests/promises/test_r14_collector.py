@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R14, the collector's half: byte flips and truncations of its two databases. It serves, or stops with one clear line."""
+"""R14, the collector's half: byte flips and truncations of its two databases. It serves, or stops with one
+clear line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R14: byte flips and truncations of everything an agent keeps. It starts, measures, and says in one line what it cannot do."""
+"""R14: byte flips and truncations of everything an agent keeps. It starts, measures, and says in one line
+what it cannot do."""
 
 from __future__ import annotations
 

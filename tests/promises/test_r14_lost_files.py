@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R14, the collector's half: its files are removed, moved, replaced, cut or garbled while it serves. All of them in one process:
-tests/unit/collector/store/test_lost_files.py."""
+"""R14, the collector's half: its files are removed, moved, replaced, cut or garbled while it serves. All of
+them in one process: tests/unit/collector/store/test_lost_files.py.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ QUICK = "data.db removed"
     [pytest.param(one, id=str(one), marks=[] if str(one) == QUICK else pytest.mark.long) for one in LOST],
 )
 def test_nothing_is_acknowledged_after(tmp_path, figure, lost: Lost):
-    """`veilleuse serve` ends with one line, whose remedy brings back all that was acknowledged; without `lock` no second one begins."""
+    """`veilleuse serve` ends with one line, whose remedy brings back all that was acknowledged; without
+    `lock` no second one begins."""
     with prepared(tmp_path) as trial:
         found = outcome(trial, lost)
     figure(found.said())

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R15: what an installation of 0.2 has keeps its meaning: data directory, settings, metrics of its dashboards and alerts, scripts."""
+"""R15: what an installation of 0.2 has keeps its meaning: data directory, settings, metrics of its dashboards
+and alerts, scripts."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def steady(value: Any) -> Any:
 
 @pytest.mark.promise("R15")
 def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, figure):
-    """Once a command of this version has opened it: same figures, same closed year, same rows. Then it is served."""
+    """Once a command of this version has opened it: same figures, same closed year, same rows. Then it is
+    served."""
     with tarfile.open(RELEASES / "veilleuse-0.2.0-data.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     said = json.loads((tmp_path / "figures.json").read_text("utf-8"))
@@ -81,7 +83,8 @@ def rows(data: Path) -> dict[str, int]:
 @pytest.mark.promise("R15")
 @pytest.mark.parametrize("side", SIDES)
 def test_settings_of_0_2_are_read(side, figure):
-    """Each key with its default and each of its choices: it is taken, or told as no longer used, and told in the changelog."""
+    """Each key with its default and each of its choices: it is taken, or told as no longer used, and told in
+    the changelog."""
     module, kind = SIDES[side]
     now = {described.dotted for described in describe(kind)}
     for key, values in NAMES[side].items():
@@ -97,7 +100,8 @@ def test_settings_of_0_2_are_read(side, figure):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_no_key_is_both_used_and_retired(side):
-    """A key that came back would be left out without a word; what was never there is no key of an earlier version."""
+    """A key that came back would be left out without a word; what was never there is no key of an earlier
+    version."""
     module, kind = SIDES[side]
     assert not {described.dotted for described in describe(kind)} & module.RETIRED.keys()
     assert all(why.startswith("since ") for why in module.RETIRED.values())
@@ -132,7 +136,8 @@ def test_a_retired_key_is_told_and_left_out(side, tmp_path):
     ("side", "program"), [("collector", partial(run, ["serve"])), ("agent", partial(main, ["run"]))]
 )
 def test_a_retired_key_is_told_when_the_service_starts(side, program, tmp_path, monkeypatch, capsys):
-    """In one line on standard error, before what then hinders these two: no data directory, and a check that knows no such key."""
+    """In one line on standard error, before what then hinders these two: no data directory, and a check that
+    knows no such key."""
     module, _ = SIDES[side]
     monkeypatch.setitem(module.RETIRED, "gone.url", "since 0.3: nobody is asked; remove it")
     monkeypatch.setenv(f"{module.ENVIRONMENT_PREFIX}__GONE__URL", "x")
@@ -145,7 +150,8 @@ def test_a_retired_key_is_told_when_the_service_starts(side, program, tmp_path, 
 
 @pytest.mark.promise("R15")
 def test_metrics_of_0_2_are_exposed(figure):
-    """Every name that its dashboard and its alert rules may use, with every label; or it is told in the changelog as gone."""
+    """Every name that its dashboard and its alert rules may use, with every label; or it is told in the
+    changelog as gone."""
     gone = [name for name in NAMES["metrics"] if name not in BY_NAME]
     assert not [name for name in gone if f"`{name}`" not in CHANGES]
     lacking = {

@@ -82,7 +82,8 @@ def schema(data: Path) -> int:
 
 @pytest.mark.promise("R15")
 def test_a_migration_cut_at_any_line_is_carried_on(data, tmp_path, figure):
-    """SIGKILL at each line of ours that opens and migrates: the next start ends it; nothing that was stored is changed."""
+    """SIGKILL at each line of ours that opens and migrates: the next start ends it; nothing that was stored
+    is changed."""
     before = content(data)
     program = (
         OPEN
@@ -151,7 +152,8 @@ def _fill_hosts(db: sqlite3.Connection) -> None:
 
 
 def _fill_hours(db: sqlite3.Connection, first: int, hours: int, server: bytes, lost: bytes) -> None:
-    """Twelve records an hour and host, one in two hundred a gap; four cells with two points each, and what is derived."""
+    """Twelve records an hour and host, one in two hundred a gap; four cells with two points each, and what is
+    derived."""
     db.execute("DROP TABLE IF EXISTS temp.hour_of_host")
     db.execute(
         "CREATE TEMP TABLE hour_of_host AS WITH RECURSIVE e(value) AS (SELECT ? UNION ALL SELECT value + 1 FROM e"
@@ -189,7 +191,8 @@ def _fill_hours(db: sqlite3.Connection, first: int, hours: int, server: bytes, l
 @pytest.mark.long
 @pytest.mark.promise("R15")
 def test_a_gigabyte_is_migrated_within_a_minute_whatever_cuts_it(large, figure):
-    """1 GB of schema 1 on a server's disk: kill -9 at random moments of the migration, then one that ends it, timed whole."""
+    """1 GB of schema 1 on a server's disk: kill -9 at random moments of the migration, then one that ends it,
+    timed whole."""
     before = content(large)
     size = (large / "data.db").stat().st_size
     copy = large.with_name("copy")

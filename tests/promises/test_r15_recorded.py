@@ -44,8 +44,9 @@ def service(tmp_path: Path) -> Iterator[Service]:
 @pytest.mark.promise("R15")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_recorded_exchange_is_accepted(version, service, figure):
-    """Hello and Push of each recorded version: every record of a kind of machine is stored, with its sums; the facts and
-    the health of that day are still read."""
+    """Hello and Push of each recorded version: every record of a kind of machine is stored, with its sums;
+    the facts and the health of that day are still read.
+    """
     hello = pb.HelloRequest.FromString((RECORDED / f"{version}_hello.binpb").read_bytes())
     recorded = pb.PushRequest.FromString((RECORDED / f"{version}_push.binpb").read_bytes())
     stored = milliseconds = 0

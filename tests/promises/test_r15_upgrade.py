@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R15: agent and collector of the previous release and of this one, in every pair, changed while records flow."""
+"""R15: agent and collector of the previous release and of this one, in every pair, changed while records
+flow."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fleet(tmp_path: Path, previous: Path) -> Iterator[Fleet]:
-    """Both of the previous release, enrolled, the collector running, a spool with a resident's tables in it."""
+    """Both of the previous release, enrolled, the collector running, a spool with a resident's
+    tables in it."""
     with Fleet(tmp_path, previous) as made:
         made.serving = made.start_collector()
         made.enrol()
@@ -41,8 +43,9 @@ def fleet(tmp_path: Path, previous: Path) -> Iterator[Fleet]:
 
 @pytest.mark.promise("R15")
 def test_a_spool_of_the_previous_release_goes_on(fleet, figure):
-    """Acknowledged, numbered and unnumbered rows of 0.1: the 0.2 agent delivers them to a 0.1 collector, and after its
-    upgrade to a 0.2 one; the old agent is still served then."""
+    """Acknowledged, numbered and unnumbered rows of 0.1: the 0.2 agent delivers them to a 0.1 collector, and
+    after its upgrade to a 0.2 one; the old agent is still served then.
+    """
     fleet.feed(300)
     fleet.drain()
     assert fleet.stop(fleet.serving) == 0
@@ -65,8 +68,9 @@ def test_a_spool_of_the_previous_release_goes_on(fleet, figure):
 
 @pytest.mark.promise("R15")
 def test_a_collector_does_not_go_back_but_its_backup_does(fleet, figure):
-    """0.1 on the files of 0.2 ends with one line that says what to install; with the copy made before the upgrade it
-    serves again, and the agent sends what that copy lacks."""
+    """0.1 on the files of 0.2 ends with one line that says what to install; with the copy made before the
+    upgrade it serves again, and the agent sends what that copy lacks.
+    """
     fleet.feed(300)
     fleet.drain()
     assert fleet.stop(fleet.serving) == 0
@@ -93,7 +97,8 @@ def test_a_collector_does_not_go_back_but_its_backup_does(fleet, figure):
 @pytest.mark.promise("R15")
 @pytest.mark.parametrize("first", [COLLECTOR, AGENT])
 def test_both_are_upgraded_while_records_flow(first, tmp_path, previous, figure):
-    """Either first: old with old, new with old, new with new, under the real service commands; 0 lost, 0 duplicated."""
+    """Either first: old with old, new with old, new with new, under the real service commands; 0 lost, 0
+    duplicated."""
     with Fleet(tmp_path, previous, **RUNNING) as fleet:
         running = {COLLECTOR: fleet.start_collector()}
         fleet.enrol()

@@ -51,7 +51,8 @@ class Return:
     peak: int
     """The most in one of these seconds."""
     later: float
-    """The most in ten seconds of the three intervals after, per second: a tick's worth, as a wave would be, not chance."""
+    """The most in ten seconds of the three intervals after, per second: a tick's worth, as a wave would be,
+    not chance."""
 
     @classmethod
     def of(cls, calls: Counter[int], interval: int) -> Return:
@@ -89,7 +90,8 @@ def returned(
     [pytest.param(name, marks=() if name == QUICK else pytest.mark.long) for name in FLEETS],
 )
 def test_a_fleet_of_ten_thousand_comes_back_evenly(name, tmp_path, monkeypatch, figure):
-    """10 min away: no second of the first 120 has three times their mean; no ten of three intervals later have twice it."""
+    """10 min away: no second of the first 120 has three times their mean; no ten of three intervals later
+    have twice it."""
     back = returned(name, tmp_path, monkeypatch, retry_delay_milliseconds)
     figure(f"10,000 {name}: {back}")
     assert back.kept
@@ -110,8 +112,9 @@ def test_without_jitter_the_promise_is_broken(tmp_path, monkeypatch, figure):
 @pytest.mark.long
 @pytest.mark.promise("R16")
 def test_shorter_outages_are_no_worse(tmp_path, monkeypatch, figure):
-    """30 s to 5 min under the fleet that calls most often; with the waits of 0.1, which fell to 5 s after the second
-    failure, two of them would be."""
+    """30 s to 5 min under the fleet that calls most often; with the waits of 0.1, which fell to 5 s after the
+    second failure, two of them would be.
+    """
     name, outages = QUICK, (30_000, 60_000, 120_000, 300_000)
     backs = {
         outage: returned(name, tmp_path, monkeypatch, retry_delay_milliseconds, outage) for outage in outages
@@ -164,8 +167,9 @@ class Caller:
 @pytest.mark.long
 @pytest.mark.promise("R16")
 def test_a_thousand_real_channels_come_back(tmp_path, figure):
-    """A real collector goes away for 30 s under 1,000 machines that call within them: all come back, no second takes three
-    times the mean of two minutes, and none waits long for its answer."""
+    """A real collector goes away for 30 s under 1,000 machines that call within them: all come back, no
+    second takes three times the mean of two minutes, and none waits long for its answer.
+    """
     with Stack(tmp_path) as stack:
         collector = stack.start_collector()
         machines = enrolled(stack, AGENTS)

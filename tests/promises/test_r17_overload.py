@@ -23,14 +23,16 @@ AGENTS = 1_500
 AT_ONCE = 56
 """As many as the collector serves at once: what it then stores a second is its capacity."""
 OPEN = 1_000
-"""Records of a push, as after an outage, with which 1,500 agents of one call each can offer five times the capacity whatever they
-are answered: who is sent away is held for 12 s first (docs/wire.md §3)."""
+"""Records of a push, as after an outage, with which 1,500 agents of one call each can offer five times the
+capacity whatever they are answered: who is sent away is held for 12 s first (docs/wire.md §3).
+"""
 PUSHES = {3: 120, OPEN: 9}
 """That each agent prepares, by the records of one."""
 CAPACITY_SECONDS, LOAD_SECONDS = 20, 40
 """Shorter, what one machine stores in one of them differed by 5 % from the next."""
 WANTED, OFFERED = 6, 5
-"""Times the capacity: what is begun of the one measured before, so that it is five times the mean of those before and after too."""
+"""Times the capacity: what is begun of the one measured before, so that it is five times the mean of those
+before and after too."""
 RSS_BYTES = 512 * 2**20
 DERIVED_SECONDS = 60
 """After the load: what was put off for it must not pile up (docs/wire.md §3)."""
@@ -83,10 +85,11 @@ class Largest:
 @pytest.mark.promise("R17")
 @pytest.mark.parametrize("records", PUSHES)
 def test_five_times_its_capacity(tmp_path, figure, records):
-    """It stores as much as it can, answers soon, stays small, and tells the others when to come back: whether they heed it, or
-    call again at once. Each agent has one call under way at a time, as real ones do: of small pushes, 1,500 agents that wait for
-    an answer cannot offer five times the capacity; of large ones those that call at once can, and must. What it put off is
-    derived soon after."""
+    """It stores as much as it can, answers soon, stays small, and tells the others when to come back: whether
+    they heed it, or call again at once. Each agent has one call under way at a time, as real ones do: of
+    small pushes, 1,500 agents that wait for an answer cannot offer five times the capacity; of large ones
+    those that call at once can, and must. What it put off is derived soon after.
+    """
     with Trial(tmp_path) as trial:
         trial.enrol(AGENTS * 8 // 6)
         servers = [agent for agent in trial.agents if agent.population == "server"]

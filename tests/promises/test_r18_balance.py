@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R18: produced = stored + declared gaps. The agent's own fold, drops and encoder; the collector's own validator and store."""
+"""R18: produced = stored + declared gaps. The agent's own fold, drops and encoder; the collector's own
+validator and store."""
 
 from __future__ import annotations
 
@@ -169,7 +170,8 @@ FATES: dict[str, Callable[[Fleet, Host], None]] = {
 
 @pytest.mark.promise("R18")
 def test_every_whole_day_and_week_is_accounted_for(fleet, figure):
-    """Over days of 23, 24 and 25 hours and workstations' weeks, whatever became of the records: 0 ms unexplained, 0 ms told twice."""
+    """Over days of 23, 24 and 25 hours and workstations' weeks, whatever became of the records: 0 ms
+    unexplained, 0 ms told twice."""
     hosts = []
     for seed, (population, around, fate) in enumerate(
         (population, around, fate)
@@ -212,7 +214,8 @@ def test_every_whole_day_and_week_is_accounted_for(fleet, figure):
 @pytest.mark.promise("R18")
 @pytest.mark.parametrize("population", list(Population))
 def test_a_record_lost_in_silence_shows(fleet, figure, population):
-    """A mutant that leaves out one record and says nothing: exactly its milliseconds are unexplained, on its day or week."""
+    """A mutant that leaves out one record and says nothing: exactly its milliseconds are unexplained, on its
+    day or week."""
     host = fleet.host(population, AUTUMN, 77)
     middle = len(host.bodies) // 2
     gone = sum(cell.milliseconds for cell in host.bodies[middle].cells.values())
@@ -224,7 +227,8 @@ def test_a_record_lost_in_silence_shows(fleet, figure, population):
 
 @pytest.mark.promise("R18")
 def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
-    """The same milliseconds on /metrics, in the head of a report and in a note beside it; of PCs only when ten stand behind."""
+    """The same milliseconds on /metrics, in the head of a report and in a note beside it; of PCs only when
+    ten stand behind."""
     host, pc = fleet.host(Population.SERVER, AUTUMN, 77), fleet.host(Population.CLASSROOM, AUTUMN, 78)
     for one in (host, pc):
         middle = len(one.bodies) // 2
@@ -248,7 +252,8 @@ def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
 
 
 def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):
-    """A server's clock was set back by an hour, and an hour of another time of the day was lost: both figures say so."""
+    """A server's clock was set back by an hour, and an hour of another time of the day was lost: both figures
+    say so."""
     host = fleet.host(Population.SERVER, date(2026, 6, 10), 5)
     day = midnight(date(2026, 6, 10))
     kept = [
@@ -268,7 +273,8 @@ def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):
 
 
 def test_gaps_stored_before_there_was_a_table_are_found_again(fleet):
-    """A directory of 0.1 is brought to the new schema: the spans in the stored bytes explain the same milliseconds."""
+    """A directory of 0.1 is brought to the new schema: the spans in the stored bytes explain the same
+    milliseconds."""
     host = fleet.host(Population.SERVER, AUTUMN, 9)
     dropped(fleet, host)
     before = fleet.rows()

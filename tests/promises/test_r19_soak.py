@@ -20,17 +20,21 @@ from tests.support.waiting import until
 
 AGENTS = 500
 WARM_BYTES, WARM_SECONDS, CALLS_EACH = 96 * 2**20, 420, 200
-"""First much faster than life. Until the database is half as large again as the 64 MiB of it that the writer keeps in memory: before
-that each push makes the process grow by what it writes (40 MiB an hour at 5 pushes a second, measured). And until each connection has
-had so many calls: HTTP/2's header tables grow by some 40 bytes a call, to 5.7 kB for a connection after 120 calls (measured with gRPC
-alone; RFC 7541 §4.2 bounds them to 4 kB of headers each way), then they stand."""
+"""First much faster than life. Until the database is half as large again as the 64 MiB of it that the writer
+keeps in memory: before that each push makes the process grow by what it writes (40 MiB an hour at 5 pushes a
+second, measured). And until each connection has had so many calls: HTTP/2's header tables grow by some 40
+bytes a call, to 5.7 kB for a connection after 120 calls (measured with gRPC alone; RFC 7541 §4.2 bounds them
+to 4 kB of headers each way), then they stand.
+"""
 WARM_PUSHES_PER_SECOND = 400.0
 SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 120, 840, 5
-"""Then, on the same connections, a push of each every 100 s, so that all stay connected: at one in a quarter of an hour connections
-come and go, and the memory with them."""
+"""Then, on the same connections, a push of each every 100 s, so that all stay connected: at one in a quarter
+of an hour connections come and go, and the memory with them.
+"""
 PUSHES_PER_SECOND = 5.0
 READS_EVERY_SECONDS, READ_SECONDS = 120, 30
-"""Somebody holds a snapshot of the database so often and so long: longer than any page or report of ours does."""
+"""Somebody holds a snapshot of the database so often and so long: longer than any page or report of ours
+does."""
 SLOPE_BYTES_PER_HOUR = 2**20
 WAL_BYTES = 64 * 2**20
 
@@ -129,7 +133,8 @@ def connected(process: psutil.Process) -> int:
 
 
 def trend(times: list[float], values: list[int]) -> tuple[float, float]:
-    """Slope of the least-squares line, and its standard error as if the residuals were independent of each other."""
+    """Slope of the least-squares line, and its standard error as if the residuals were independent of each
+    other."""
     slope, intercept = linear_regression(times, values)
     residuals = [value - intercept - slope * at for at, value in zip(times, values, strict=True)]
     spread = sum((at - mean(times)) ** 2 for at in times)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R1: the collector is killed at random moments while agents send; and the same checker finds collectors with a defect."""
+"""R1: the collector is killed at random moments while agents send; and the same checker finds collectors with
+a defect."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def said(report: Report, kills: int) -> str:
 
 @pytest.mark.promise("R1", "R18")
 def test_ten_kills(tmp_path, figure):
-    """Nothing acknowledged is lost, nothing is stored twice, every sum and chain is right, each restart serves within 5 s."""
+    """Nothing acknowledged is lost, nothing is stored twice, every sum and chain is right, each restart
+    serves within 5 s."""
 
     def trial() -> Report:
         folder = Path(mkdtemp(dir=tmp_path))
@@ -85,8 +87,9 @@ def defective(folder, mutant: str, *, kills: int, seconds: float) -> Report:
     ],
 )
 def test_the_checker_finds(tmp_path, figure, mutant, kills, seconds, faults):
-    """A collector that acknowledges before the commit, stores replays, adds retries or ignores the chain is found out: on a machine that does
-    something else as well, in one of three tries, the later ones longer."""
+    """A collector that acknowledges before the commit, stores replays, adds retries or ignores the chain is
+    found out: on a machine that does something else as well, in one of three tries, the later ones longer.
+    """
     found: dict[str, int] = {}
     told: list[str] = []
     for number in (1, 3, 6):

@@ -115,7 +115,8 @@ CONDITIONS: dict[str, Callable[[Wire], None]] = {
 def test_a_bad_wire_loses_nothing(
     stack: tuple[FarStack, Wire], condition: str, figure: Callable[[str], None]
 ) -> None:
-    """45 s of it with 1,500 records waiting and new ones made, then a good wire: all of them arrive, each once; little CPU."""
+    """45 s of it with 1,500 records waiting and new ones made, then a good wire: all of them arrive, each
+    once; little CPU."""
     far, between = stack
     agent = far.run_agent()
     time.sleep(3)  # it has started
@@ -161,7 +162,8 @@ def _stored(far: FarStack) -> int:
 
 
 def _compared(far: FarStack) -> tuple[int, int]:
-    """(records of the agent's ring that the collector lacks, records that are there twice, differ, or nobody sent)."""
+    """(records of the agent's ring that the collector lacks, records that are there twice, differ, or nobody
+    sent)."""
     with closing(sqlite3.connect(far.state / "spool.db")) as spool:
         sent = [bytes(row[0]) for row in spool.execute("SELECT wire FROM outbox ORDER BY seq")]
         waiting = spool.execute("SELECT count(*) FROM pending").fetchone()[0]

@@ -31,7 +31,8 @@ def agent(folder: Path, word: str, **environment: str) -> subprocess.Popen[str]:
 
 @pytest.mark.promise("R21")
 def test_the_second_copy_ends_with_a_clear_message(tmp_path, figure):
-    """Exit code 1 and one line that names the first; the first goes on; after a kill -9 of it the next one starts."""
+    """Exit code 1 and one line that names the first; the first goes on; after a kill -9 of it the next one
+    starts."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

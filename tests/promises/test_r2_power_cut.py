@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R2: the power goes. The data directory is an ext4 in a file; what that file holds at a moment is what the disk would hold."""
+"""R2: the power goes. The data directory is an ext4 in a file; what that file holds at a moment is what the
+disk would hold."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ DISK_MIB = 256
 COMMIT = "commit=300"
 """Seconds: ext4 writes nothing by itself meanwhile, what nobody has synced is not on the disk."""
 OF_THE_MOMENT = ("unexplained_milliseconds",)
-"""What is on its way at the cut is neither stored nor lost: counted when everything has arrived, not at a cut."""
+"""What is on its way at the cut is neither stored nor lost: counted when everything has arrived, not at a
+cut."""
 
 
 def cut(folder: Path, cuts: int, mutant: str = "") -> tuple[Counter[str], int, list[str]]:
@@ -47,7 +49,8 @@ def cut(folder: Path, cuts: int, mutant: str = "") -> tuple[Counter[str], int, l
 
 
 def _cut(trial: Trial, image: Path, copy: Path) -> float:
-    """Stop the writer at a random moment, keep the files of the database as the disk has them; when that was."""
+    """Stop the writer at a random moment, keep the files of the database as the disk has them;
+    when that was."""
     trial.wait_for_ack()
     time.sleep(trial.chance.uniform(0.05, 1.0))
     assert trial.collector is not None

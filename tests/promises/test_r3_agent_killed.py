@@ -99,7 +99,8 @@ def test_two_hundred_kills(tmp_path, figure):
 
 @pytest.mark.promise("R3")
 def test_a_sender_ends_when_its_resident_died_while_it_started(tmp_path):
-    """A held sender whose resident was killed before the sender had its imports done ends too, and lets its lock go."""
+    """A held sender whose resident was killed before the sender had its imports done ends too, and lets its
+    lock go."""
     with Stack(tmp_path, SETTINGS) as stack:
         stack.must("veilleuse", "init", "--simulated")
         stack.start_collector()

@@ -15,13 +15,15 @@ from tests.support.stack import get
 from tests.support.waiting import until
 
 FSYNC = "enable_random name=posix/io/sync/fdatasync,probability=0.02,failinfo=5"
-"""EIO. libfiu has no hook for pwrite64, which is what SQLite calls: strace makes those fail, in the kernel's place."""
+"""EIO. libfiu has no hook for pwrite64, which is what SQLite calls: strace makes those fail, in the kernel's
+place."""
 WRITES_BEFORE, EVERY = 300, 100
 
 
 @pytest.mark.promise("R5", "R18")
 def test_fsyncs_and_writes_fail(tmp_path, figure):
-    """2 % of fsyncs and 1 % of writes: nothing acknowledged is lost, the collector goes on, /metrics counts the errors by kind."""
+    """2 % of fsyncs and 1 % of writes: nothing acknowledged is lost, the collector goes on, /metrics counts
+    the errors by kind."""
     with Trial(tmp_path) as trial:
         strace = str(peer("strace"))
         files = [part for name in ("data.db", "data.db-wal") for part in ("-P", str(trial.stack.data / name))]

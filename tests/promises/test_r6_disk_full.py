@@ -29,7 +29,8 @@ LEFT_BYTES = 1_500_000
 
 @pytest.mark.promise("R6", "R18")
 def test_disk_full(tmp_path, figure):
-    """Below its reserve it refuses records and says when to come back, and does all the rest; with space, it goes on by itself."""
+    """Below its reserve it refuses records and says when to come back, and does all the rest; with space, it
+    goes on by itself."""
     (tmp_path / "collector").mkdir(mode=0o700)
     reserve = {
         "VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "268435456"

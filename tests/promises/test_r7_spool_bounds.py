@@ -73,7 +73,8 @@ def accounted(state: Path) -> int:
 
 @pytest.mark.promise("R7")
 def test_all_files_together_stay_below_the_bound(tmp_path, figure):
-    """8 MiB with the journal, the ring, the quarantine and a damaged file set aside; produced = kept + declared gap."""
+    """8 MiB with the journal, the ring, the quarantine and a damaged file set aside; produced = kept +
+    declared gap."""
     path, bounds = tmp_path / FILE_NAME, Bounds(BOUND, 0)
     watch, made = Watch(tmp_path), 0
     path.write_bytes(b"damaged" * 300_000)
@@ -127,7 +128,8 @@ def test_the_last_of_the_disk_is_not_touched(disk, figure):
 
 @pytest.mark.promise("R7")
 def test_measuring_goes_on_while_the_disk_is_full_and_over_a_restart(disk, figure):
-    """Not a byte free: rows wait in memory, the service starts again all the same; with room back nothing is missing."""
+    """Not a byte free: rows wait in memory, the service starts again all the same; with room back nothing is
+    missing."""
     machine = Metered(disk, period_seconds=60)
     machine.settings = machine.settings._replace(spool=Spool(max_bytes=BOUND))
     machine.on(120)
@@ -190,7 +192,8 @@ def test_the_real_process_starts_on_a_full_disk(disk, figure):
     assert accounted(state) == before
 
 
-# ------------------------------------------------------------------- the whole agent, with a collector that is away
+# ------------------------------------------------------------------- the whole agent, with a collector that
+# is away
 
 SMALL_DISK_MIB = 64
 SMALL_RESERVE = SMALL_DISK_MIB * MIB // 20
@@ -209,7 +212,8 @@ SMALL = {
 
 @pytest.mark.promise("R7", "R18")
 def test_full_spool_on_a_full_disk(tmp_path, figure):
-    """Never a byte over the bound nor into the reserve; what went is a gap; it measures on, restarts too, and delivers after."""
+    """Never a byte over the bound nor into the reserve; what went is a gap; it measures on, restarts too, and
+    delivers after."""
     (tmp_path / "agent").mkdir(mode=0o700)
     with tmpfs(tmp_path / "agent", SMALL_DISK_MIB), Stack(tmp_path, SMALL) as stack:
         stack.must("veilleuse", "init", "--simulated")

@@ -14,14 +14,16 @@ from tests.promises.test_r17_overload import RSS_BYTES, Largest, told
 DRAINING, LIVE = 10_000, 60
 INTERVAL_SECONDS, SECONDS = 60.0, 200
 RECORDS, PUSHES = 256, 30
-"""As real senders push; 7,680 records each are 5 days of minutes, and none gets through: the drain lasts as long as the test."""
+"""As real senders push; 7,680 records each are 5 days of minutes, and none gets through: the drain lasts as
+long as the test."""
 THREADS = 320
 
 
 @pytest.mark.long
 @pytest.mark.promise("R8")
 def test_live_agents_while_ten_thousand_drain(tmp_path, figure):
-    """Agents with days to deliver do not keep those with one record a minute waiting for two of their intervals."""
+    """Agents with days to deliver do not keep those with one record a minute waiting for two of their
+    intervals."""
     with Trial(tmp_path) as trial:
         trial.enrol((DRAINING + LIVE) * 8 // 6 + 8)
         servers = [agent for agent in trial.agents if agent.population == "server"]

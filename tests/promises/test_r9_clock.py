@@ -42,7 +42,8 @@ def error_ratio(measured: int, spent: int) -> float:
 @pytest.mark.promise("R9")
 @pytest.mark.parametrize(("period", "ticks"), [(10, 18), (300, 90), (3_600, 90)])
 def test_a_clock_set_wrong_and_right_again(tmp_path, period, ticks, figure):
-    """Each jump, for a quarter of an hour at the coarser grains, and back: energy within 0.1 %, nothing negative, nothing a collector would refuse."""
+    """Each jump, for a quarter of an hour at the coarser grains, and back: energy within 0.1 %, nothing
+    negative, nothing a collector would refuse."""
     machine = Metered(tmp_path, period_seconds=period)
     machine.on(30)
     for jump in (*JUMPS.values(), None):

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S10: HTTP/2 frames that cost the sender nothing: resets, pings, settings. An honest agent hardly notices."""
+"""S10: HTTP/2 frames that cost the sender nothing: resets, pings, settings. An honest agent
+hardly notices."""
 
 from __future__ import annotations
 
@@ -97,10 +98,12 @@ def _niced(code: str) -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_a_flood_of_frames_leaves_the_others_their_answers(
     tmp_path: Path, kind: str, figure: Callable[[str], None]
 ) -> None:
-    """8 connections flood the open port: the p99 of an honest agent's calls stays below three times the calm one.
+    """8 connections flood the open port: the p99 of an honest agent's calls stays below three times the calm
+    one.
 
-    Elsewhere the attackers would have processors of their own. Here they are niced, and the calm is taken beside as many
-    processes that take as much processor and send nothing; both in turns, for the machine has other work too.
+    Elsewhere the attackers would have processors of their own. Here they are niced, and the calm is taken
+    beside as many processes that take as much processor and send nothing; both in turns, for the machine has
+    other work too.
     """
     calm, flooded, sent, spent = [], [], 0, 0.0
     with served(tmp_path) as (stack, machine, process):
@@ -136,7 +139,8 @@ def _processor_seconds(process: psutil.Process) -> float:
 
 
 def test_h2load_is_served_beside_an_honest_agent(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """h2load, 20 connections of 4 streams, calls that do not exist: they are answered, and the agent's p99 stays below 3 × calm."""
+    """h2load, 20 connections of 4 streams, calls that do not exist: they are answered, and the agent's p99
+    stays below 3 × calm."""
     program = peer("h2load")
     with served(tmp_path) as (stack, machine, _):
         with Heartbeat(machine) as calm:

@@ -44,7 +44,8 @@ def bound(stack: Stack) -> int:
 
 
 def hostile(serial: count[int], start: int, turn: int) -> pb.Record:
-    """A sound measurement of a minute, with 64 names of sources, 64 of units and 2 of points never seen before."""
+    """A sound measurement of a minute, with 64 names of sources, 64 of units and 2 of points never seen
+    before."""
     lost = [
         pb.GapTotal(reason=pb.GAP_REASON_SENSOR_LOST, milliseconds=5, source=f"source_{next(serial)}")
         for _ in range(64)
@@ -58,8 +59,8 @@ def hostile(serial: count[int], start: int, turn: int) -> pb.Record:
 
 @pytest.mark.promise("S11")
 def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Points, sensors, units in accepted records; facts, versions and sources in Hello: the lines of the real /metrics are the
-    very same afterwards, and no more than the bound that was computed from the registry and printed at the start."""
+    """Points, sensors, units in records; facts, versions and sources in Hello: /metrics has the same lines
+    afterwards, and no more than the bound computed from the registry and printed at the start."""
     serial = count(1)
     with served(tmp_path) as (stack, machine, _), machine.telemetry() as stub:
         stream = Stream(HostId(0), epoch=hello_request().epoch)
@@ -109,7 +110,8 @@ def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callabl
 
 
 def _derived(stack: Stack) -> None:
-    """Wait until nothing waits for derivation. Not by /metrics: it says so before the indicators have their figures."""
+    """Wait until nothing waits for derivation. Not by /metrics: it says so before the indicators have their
+    figures."""
     with closing(sqlite3.connect(f"file:{stack.data / 'data.db'}?mode=ro", uri=True)) as db:
         stack.wait_for(
             lambda: db.execute("SELECT count(*) FROM dirty").fetchone() == (0,), "everything is derived"
@@ -117,6 +119,7 @@ def _derived(stack: Stack) -> None:
 
 
 def _looks_anew(stack: Stack) -> None:
-    """The pages keep the figures of yesterday for a minute, those of their first look too: with another process they are these now."""
+    """The pages keep the figures of yesterday for a minute, those of their first look too: with another
+    process they are these now."""
     stack.stop(stack.processes[-1])
     stack.start_collector()

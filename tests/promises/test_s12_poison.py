@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S12: values that no machine has never reach a total. The wire carries integers: NaN and infinity cannot be said on it."""
+"""S12: values that no machine has never reach a total. The wire carries integers: NaN and infinity cannot be
+said on it."""
 
 from __future__ import annotations
 
@@ -102,8 +103,9 @@ def test_no_field_can_say_nan_or_infinity() -> None:
 def test_the_ceiling_of_each_class_to_the_millijoule(
     population: Population, device_class: DeviceClass
 ) -> None:
-    """A minute at the ceiling and a joule is taken, one millijoule more is not; a server's token gives a server's ceiling,
-    whatever class the machine says it is, and no other one does."""
+    """A minute at the ceiling and a joule is taken, one millijoule more is not; a server's token gives a
+    server's ceiling, whatever class the machine says it is, and no other one does.
+    """
     watts = 5_000 if population is Population.SERVER else WATTS[device_class]
     machine = MachineLimits(population, device_class, allow_fake=False)
     most = watts * MINUTE + SLACK
@@ -166,8 +168,10 @@ def test_any_value_in_any_sum_is_taken_when_it_can_be_and_only_then(data: Any) -
 
 
 def test_a_day_s_total_is_bounded_whatever_is_sent(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """A host that claims its ceiling in every hour, and each hour a hundred times in as many streams: the store holds four times
-    5 kW for a day and not a joule more; the rest is refused with its reason, and a poisoned record adds nothing at all."""
+    """A host that claims its ceiling in every hour, and each hour a hundred times in as many streams: the
+    store holds four times 5 kW for a day and not a joule more; the rest is refused with its reason, and a
+    poisoned record adds nothing at all.
+    """
     limits = collector_settings.Store(free_bytes_minimum=0)
     claimed = refused = 0
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S13: every route × everybody who may come, on a closed door and on loopback; and the calls of the agents' ports.
+"""S13: every route × everybody who may come, on a closed door and on loopback; and the calls of the agents'
+ports.
 
-The rows are held against the application's own routes and the contract's own calls: a new one without a row fails.
+The rows are held against the application's own routes and the contract's own calls: a new one without a row
+fails.
 """
 
 from __future__ import annotations
@@ -136,7 +138,8 @@ def loopback(data: Filled) -> Iterator[Reading]:
 @pytest.mark.promise("P13")
 @pytest.mark.promise("S13")
 def test_every_route_for_everybody(closed, tokens, figure):
-    """Each answers with exactly its status; to strangers it tells nothing; and every answer with figures is in the journal."""
+    """Each answers with exactly its status; to strangers it tells nothing; and every answer with figures is
+    in the journal."""
     wrong = []
     for name, (url, expected) in CLOSED.items():
         for who, status in zip(WHO, expected, strict=True):
@@ -172,7 +175,8 @@ def test_loopback_opens_pages_not_figures(loopback, tokens, figure):
 @pytest.mark.promise("S13")
 @pytest.mark.parametrize("route", FLEET)
 def test_readers_of_an_entity_see_it_alone(closed, tokens, route):
-    """Neither a name nor a total of another entity, in JSON or CSV; the whole fleet is for who sees all of it."""
+    """Neither a name nor a total of another entity, in JSON or CSV; the whole fleet is for who sees all of
+    it."""
     url = CLOSED[route][0]
     for who, seen, hidden in (("reader of mine", MINE, OTHERS), ("reader of others", OTHERS, MINE)):
         for accept in ("application/json", "text/csv"):
@@ -224,7 +228,8 @@ CALLS: Final = {
 
 @pytest.mark.promise("S13")
 def test_no_call_of_the_agents_is_for_a_reader(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """An admin's token opens no call: not of :8641, which asks for a certificate, nor of :8642, as what it is not; no reflection."""
+    """An admin's token opens no call: not of :8641, which asks for a certificate, nor of :8642, as what it is
+    not; no reflection."""
     services = pb.DESCRIPTOR.services_by_name.values()
     assert {method.name for service in services for method in service.methods} == set(CALLS)
     with served(settings_in(tmp_path)) as running:

@@ -45,7 +45,8 @@ def all_at_once() -> Document:
 @pytest.mark.promise("S14")
 @pytest.mark.parametrize("large", [False, True])
 def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
-    """openpyxl: every hostile name is a string, unchanged but for signs nobody sees; no link, no defined name from a text."""
+    """openpyxl: every hostile name is a string, unchanged but for signs nobody sees; no link, no defined name
+    from a text."""
     if large:
         monkeypatch.setattr("veilleuse.collector.documents.formats.xlsx.LARGE", 1)
     cells = 0

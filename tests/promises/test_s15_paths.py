@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S15: no name in a report opens a file: what is written lies where it was asked for, and nothing else is read or written."""
+"""S15: no name in a report opens a file: what is written lies where it was asked for, and nothing else is
+read or written."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.promise("S15")
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
 def test_500_hostile_names_open_nothing_elsewhere(exports, figure, every):
-    """Each name, or every fifth, in every place of a report, in CSV, JSON, XLSX and HTML: one file is written, the one that was asked for."""
+    """Each name, or every fifth, in every place of a report, in CSV, JSON, XLSX and HTML: one file is
+    written, the one that was asked for."""
     assert len(combined()) > 500
     names = combined()[::every]
     for number, name in enumerate(names):

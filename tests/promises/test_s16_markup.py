@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S16: no name becomes markup or a script: the page's structure is what it is without it, and a real browser runs nothing."""
+"""S16: no name becomes markup or a script: the page's structure is what it is without it, and a real browser
+runs nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def shape(content: bytes) -> tuple[Counter[str], set[str]]:
 @pytest.mark.promise("S16")
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_no_name_changes_the_structure_of_a_page(language, figure):
-    """With each name in every place of a page: the same elements and attributes, and the name is read as it is."""
+    """With each name in every place of a page: the same elements and attributes, and the name is read as it
+    is."""
     expected = shape(renderer("html")(small(everywhere(HARMLESS), language)))
     names = [name for name in EVERYTHING if name]  # an empty name has no caption
     for name in names:
@@ -45,7 +47,8 @@ def test_no_name_changes_the_structure_of_a_page(language, figure):
 
 @pytest.mark.promise("S16")
 def test_no_script_runs_in_a_browser(tmp_path: Path, figure):
-    """Chromium opens a page full of them, its policy taken off: the title is untouched, no element came in, nothing ran."""
+    """Chromium opens a page full of them, its policy taken off: the title is untouched, no element came in,
+    nothing ran."""
     content = renderer("html")(all_markup(EVERYTHING)).decode()
     unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
     assert unguarded != content
@@ -62,7 +65,8 @@ def test_no_script_runs_in_a_browser(tmp_path: Path, figure):
 
 @pytest.mark.promise("S16")
 def test_the_policy_stops_a_script_that_came_in(tmp_path: Path, figure):
-    """Even if one did: the same script, put in as markup on purpose, runs without the policy and not with it."""
+    """Even if one did: the same script, put in as markup on purpose, runs without the policy and
+    not with it."""
     content = renderer("html")(everything()).decode()
     injected = content.replace("</main>", "<script>document.title = 'hacked'</script></main>")
     unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", injected)
@@ -94,7 +98,8 @@ def test_json_and_pdf_hold_names_as_text(figure):
 
 @pytest.mark.promise("S16")
 def test_texts_are_made_plain_once_for_all_formats():
-    """Controls, bidi and lone surrogates are seen as U+FFFD; breaks become spaces; nothing is endless; names stay names."""
+    """Controls, bidi and lone surrogates are seen as U+FFFD; breaks become spaces; nothing is endless; names
+    stay names."""
     assert plain("a\x00b\u202ec\ud800d\ufffee") == "a\ufffdb\ufffdc\ufffdd\ufffde"
     assert plain("a\tb\r\nc\u2028d") == "a b c d"
     assert plain("x" * 10_240) == "x" * (LONGEST - 1) + "…"

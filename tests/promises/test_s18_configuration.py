@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S18: what a collector may set on an agent. Real resident, real spool, real sender over TLS; a clock that moves when told."""
+"""S18: what a collector may set on an agent. Real resident, real spool, real sender over TLS; a clock that
+moves when told."""
 
 from __future__ import annotations
 
@@ -138,7 +139,8 @@ def test_a_configuration_is_tried_confirmed_and_kept(machine, collector, figure)
 
 @pytest.mark.promise("S18")
 def test_a_configuration_that_cuts_the_network_is_given_up(machine, collector, figure):
-    """The black hole: nothing is delivered any more after it is applied. Back in ≤ 10 min; FAILED is said when it can be."""
+    """The black hole: nothing is delivered any more after it is applied. Back in ≤ 10 min; FAILED is said
+    when it can be."""
     collector.configuration = wanted(period_milliseconds=300_000)
     machine.steps(2)
     assert machine.agent.send()
@@ -267,7 +269,8 @@ def test_the_local_switch(tmp_path, collector):
 
 
 def test_a_rollout_that_is_called_back(machine, collector):
-    """The collector wants the confirmed one again while another is on trial: that one ends, and is not said to have failed."""
+    """The collector wants the confirmed one again while another is on trial: that one ends, and is not said
+    to have failed."""
     first, second = wanted(period_milliseconds=300_000), wanted(period_milliseconds=600_000)
     for configuration in (first, first, second):
         collector.configuration = configuration
@@ -347,7 +350,8 @@ BYTES_SEEN: Counter[str] = Counter()
 @pytest.mark.promise("P3")
 @pytest.mark.promise("S18")
 def test_whatever_is_sent_nothing_but_three_numbers_can_change_and_only_upwards(figure):
-    """Any bytes: no key but the configuration's is set, and tick, period and contact never go below the machine's own."""
+    """Any bytes: no key but the configuration's is set, and tick, period and contact never go below the
+    machine's own."""
     before = dict(os.environ)
     _any_message()
     assert dict(os.environ) == before

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S18: what a collector may set, in any order, with kills, boots, failures and full disks between. Real resident, spool, sender."""
+"""S18: what a collector may set, in any order, with kills, boots, failures and full disks between. Real
+resident, spool, sender."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ class Configuring(ModelCollector):
 
 
 class Trials(RuleBasedStateMachine):
-    """Whatever is asked for, whatever happens: never finer than the file, no trial without an end, no millisecond astray."""
+    """Whatever is asked for, whatever happens: never finer than the file, no trial without an end, no
+    millisecond astray."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,7 +243,8 @@ STEPS = st.lists(
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(steps=STEPS, first=st.sampled_from(GRAINS))
 def test_changes_of_grain_over_the_days_when_clocks_change(start, steps, first):
-    """Days of 23 and 25 hours and their weeks: what ticks brought is what records tell, and no period holds more than it is long."""
+    """Days of 23 and 25 hours and their weeks: what ticks brought is what records tell, and no period holds
+    more than it is long."""
     fold, now, records = Fold(first[0], first[1]), start, list[Record]()
     for length, what, grain in steps:
         records += fold.add(Tick(now, length, State.ON_IDLE, Supply.AC))

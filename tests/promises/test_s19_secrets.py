@@ -55,7 +55,8 @@ def canaries_of(folder: Path, join: Path) -> dict[str, str]:
 
 
 def enrol_badly_then_well(said: Said, folder: Path, join: Path) -> None:
-    """A spoilt join file, another CA than the pinned one, a used token: each refused; and once as it should be."""
+    """A spoilt join file, another CA than the pinned one, a used token: each refused; and once as it should
+    be."""
     (folder / "spoilt").write_text(join.read_text()[:-40])
     pinned = {"VEILLEUSE_AGENT__COLLECTOR__CA_SHA256": "ab" * 32}
     elsewhere = {"VEILLEUSE_AGENT__PATHS__STATE": str(folder / "other")}
@@ -72,7 +73,8 @@ def shown_by(running: list[psutil.Process]) -> list[tuple[str, str]]:
 
 
 def looked_at(stack: Stack) -> tuple[list[psutil.Process], list[tuple[str, str]], set[str]]:
-    """Our processes, what is shown of them, and their limits of core dumps; again when one of them ends meanwhile."""
+    """Our processes, what is shown of them, and their limits of core dumps; again when one of them ends
+    meanwhile."""
     for _ in range(20):
         with suppress(psutil.Error, OSError):
             running = processes_of(stack)
@@ -88,7 +90,8 @@ def core_limit(process: psutil.Process) -> str:
 
 @pytest.mark.promise("S19")
 def test_no_secret_is_ever_said(tmp_path, figure):
-    """Both sides at log level debug, through enrolment, refusals, contacts, diagnosis and backups: no canary anywhere."""
+    """Both sides at log level debug, through enrolment, refusals, contacts, diagnosis and backups: no canary
+    anywhere."""
     (tmp_path / "metrics-token").touch(mode=0o600)
     (tmp_path / "metrics-token").write_text(METRICS_TOKEN)
     settings = DEBUG | {

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S1: what a stolen key of machine A opens. Every call of the contract × every field, with what is machine B's in it.
+"""S1: what a stolen key of machine A opens. Every call of the contract × every field, with what is machine
+B's in it.
 
 The rows are held against the service descriptors: a new call or field without a row fails.
 """
@@ -250,8 +251,9 @@ def call(scene: Scene, name: str, request: Any) -> Any:
 
 @pytest.mark.promise("S1")
 def test_a_stolen_key_of_a_gets_permission_denied_for_everything_but_a_s_own_push(scene, figure):
-    """Every call × field of the contract with what is B's: refused and counted, or of no effect on B. Nothing can be read, no
-    other id used; A's own Push is stored. Once A was revoked, that is denied too."""
+    """Every call × field of the contract with what is B's: refused and counted, or of no effect on B. Nothing
+    can be read, no other id used; A's own Push is stored. Once A was revoked, that is denied too.
+    """
     assert set(ROWS) == fields_of_the_contract(), "a call or a field of the contract without a row"
     before, denied, own, wrong = scene.kept_of_b(), 0, 0, []
     for name, (attack, expected) in ROWS.items():
@@ -290,9 +292,10 @@ def test_a_stolen_key_of_a_gets_permission_denied_for_everything_but_a_s_own_pus
 @pytest.mark.promise("S1")
 @pytest.mark.parametrize("approve", [False, True])
 def test_a_stolen_key_gives_no_second_identity(tmp_path, figure, approve):
-    """`copy_of` with everything right, the owner's token good for eight more machines: a line for the operator, and nothing
-    else. No certificate, no use of the token, no call served, however often it asks and with whichever key; once the operator
-    refused it, it stays refused."""
+    """`copy_of` with everything right, the owner's token good for eight more machines: a line for the
+    operator, and nothing else. No certificate, no use of the token, no call served, however often it asks and
+    with whichever key; once the operator refused it, it stays refused.
+    """
     with served(settings_in(tmp_path)) as running:
         perform = running.collector.operations.perform
         a = Machine(running.token(uses=9, approve=approve))
@@ -326,7 +329,8 @@ def test_a_stolen_key_gives_no_second_identity(tmp_path, figure, approve):
 
 @pytest.mark.promise("S1")
 def test_a_stolen_key_is_worth_nothing_once_its_owner_renewed(scene):
-    """The owner's newer certificate was used: every call of the thief's is PERMISSION_DENIED, the Push too."""
+    """The owner's newer certificate was used: every call of the thief's is PERMISSION_DENIED, the
+    Push too."""
     thief = scene.a.clone()
     key = ec.generate_private_key(ec.SECP256R1())
     with scene.a.telemetry() as stub:

@@ -37,7 +37,8 @@ def commands(title: str, *, block: int = 0) -> str:
 
 
 def on_root(script: str, root: Path) -> None:
-    """Run commands of the README with every absolute path below `root`; what speaks to the running system is left out."""
+    """Run commands of the README with every absolute path below `root`; what speaks to the running system is
+    left out."""
     moved = re.sub(r"(?<=[\s,])/(?=(etc|opt|var)\b)", f"{root}/", script)
     silent = "systemctl udevadm userdel groupdel systemd-sysusers systemd-tmpfiles"
     stubs = "".join(f"{name}() {{ :; }}\n" for name in silent.split())
@@ -50,7 +51,8 @@ def on_root(script: str, root: Path) -> None:
 @pytest.mark.promise("S20")
 @pytest.mark.long
 def test_nothing_is_anybody_elses(tmp_path, figure):
-    """After a whole run under the most careless umask: directories 0700, files 0600, on both sides, backups too."""
+    """After a whole run under the most careless umask: directories 0700, files 0600, on both sides, backups
+    too."""
     tmp_path.chmod(0o700)
     os.umask(0)
     with Stack(tmp_path, {"VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1"}) as stack:
@@ -88,7 +90,8 @@ def test_nothing_is_anybody_elses(tmp_path, figure):
 @pytest.mark.promise("S20")
 @pytest.mark.long
 def test_the_documented_removal_removes_all(tmp_path, figure):
-    """`Uninstall` of deploy/systemd/README.md on a temporary root: the program goes, then what was measured; nothing is left."""
+    """`Uninstall` of deploy/systemd/README.md on a temporary root: the program goes, then what was measured;
+    nothing is left."""
     for folder in (
         "etc/sysusers.d",
         "etc/tmpfiles.d",

@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S24: the root replaced under 500 agents, 50 of them away during the whole overlap. 16 months of a virtual clock.
+"""S24: the root replaced under 500 agents, 50 of them away during the whole overlap. 16 months of a virtual
+clock.
 
-Real: the authority and its files, the registry (SQLite) and its writer, enrolment, renewal, authorisation, the steps of the
-operator with their refusals, and the agent's own check of what it is given. Virtual: time, and the network: at each contact
-OpenSSL verifies the collector's chain against the roots that this agent holds, and cryptography the agent's chain against the
-roots that the collector trusts, both at the virtual moment. (gRPC itself has no settable clock; tests/integration/
-test_rotation.py shows that its verdicts are the same.)
+Real: the authority and its files, the registry (SQLite) and its writer, enrolment, renewal, authorisation,
+the steps of the operator with their refusals, and the agent's own check of what it is given. Virtual: time,
+and the network: at each contact OpenSSL verifies the collector's chain against the roots that this agent
+holds, and cryptography the agent's chain against the roots that the collector trusts, both at the virtual
+moment. (gRPC itself has no settable clock; tests/integration/ test_rotation.py shows that its verdicts are
+the same.)
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ HERE = ip_address("192.0.2.9")
 ROTATE, SWITCH = 20, 50
 """Days after the first."""
 LAST_RETURN = 398
-"""Days after its certificate's end on which the last of the absent comes back: RenewExpired takes it up to 400."""
+"""Days after its certificate's end on which the last of the absent comes back: RenewExpired takes it up to
+400."""
 LOST_ANSWERS = 0.02
 """Share of renewals whose answer never arrives."""
 SHARES = {Population.SERVER: 0.02, Population.CLASSROOM: 0.3, Population.WORKSTATION: 0.68}
@@ -138,7 +141,8 @@ class World:
                 agent.agent_id = joined.host.agent_id
                 agent.keep(joined.chain)
                 made.append(agent)
-        # Gone before the rotation begins, back after the switch: soon, late, and on the last days on which they may.
+        # Gone before the rotation begins, back after the switch: soon, late, and on the last days on which
+        # they may.
         for number, agent in enumerate(self.random.sample(made, away)):
             agent.absent_from = self.began + timedelta(days=self.random.uniform(1, ROTATE))
             after_switch = SWITCH + (self.random.uniform(1, 60), self.random.uniform(60, 300))[number % 2]
@@ -164,7 +168,8 @@ class World:
             assert held.agent_id == agent.agent_id
 
     def _door_opens(self, agent: Agent) -> bool:
-        """Mutual TLS, then the collector's own decision. Raises Lost when the agent does not believe the collector."""
+        """Mutual TLS, then the collector's own decision. Raises Lost when the agent does not believe the
+        collector."""
         if not self._believes(agent):
             raise Lost("it does not believe the collector")
         leaf, *above = map(x509.load_der_x509_certificate, agent.chain)
@@ -194,7 +199,8 @@ class World:
             raise Lost(str(error)) from error
 
     def _believes(self, agent: Agent) -> bool:
-        """OpenSSL's verdict on the collector's chain, with the roots that this agent holds, now; strict, once a day for equal ones."""
+        """OpenSSL's verdict on the collector's chain, with the roots that this agent holds, now; strict, once
+        a day for equal ones."""
         chain = self.authority.server_identity().chain_pem
         key = frozenset(agent.roots), chain, (self.now - self.began).days
         if key not in self.verdicts:
@@ -224,7 +230,8 @@ class World:
     # --- the months
 
     def live(self, operator: Callable[[World, int], None], days: int) -> list[Agent]:
-        """`days` days: machines come when a renewal is due, give or take; the operator acts each day. Who was lost.
+        """`days` days: machines come when a renewal is due, give or take; the operator acts each day. Who was
+        lost.
 
         On the last day everyone comes once more.
         """
@@ -254,7 +261,8 @@ class World:
         return lost
 
     def _next(self, agent: Agent) -> datetime:
-        """When a renewal is due and the machine is on; a tenth of the times after a leave, when the certificate has long ended."""
+        """When a renewal is due and the machine is on; a tenth of the times after a leave, when the
+        certificate has long ended."""
         leave = timedelta(days=self.random.uniform(5, 20)) if self.random.random() < 0.1 else timedelta()
         late = timedelta(hours=self.random.uniform(0.1, 6 if agent.population is Population.SERVER else 40))
         at = max(self.now, agent.renewal_due()) + late + leave
@@ -280,7 +288,8 @@ def world(agents: int, away: int, seed: int = 7) -> Iterator[World]:
 
 
 def careful(world: World, day: int) -> None:
-    """Rotates, switches a month later, and from then on tries every day to retire: the refusal is what keeps machines."""
+    """Rotates, switches a month later, and from then on tries every day to retire: the refusal is what keeps
+    machines."""
     if day == ROTATE:
         ca.rotate(world.context)
     elif day == SWITCH:
@@ -312,7 +321,8 @@ def impatient(world: World, day: int) -> None:
 @pytest.mark.long
 @pytest.mark.promise("S24")
 def test_nobody_lost_of_500_in_a_rotation(figure):
-    """500 agents, 50 away during the whole overlap and back up to 398 days after their certificate's end: 0 lost; then retired."""
+    """500 agents, 50 away during the whole overlap and back up to 398 days after their certificate's end: 0
+    lost; then retired."""
     with world(500, 50) as made:
         lost = made.live(careful, SWITCH + LAST_RETURN + 30)
         assert all(len(agent.roots) >= 1 for agent in made.agents)
@@ -332,7 +342,8 @@ def test_nobody_lost_of_500_in_a_rotation(figure):
 @pytest.mark.promise("S24")
 @pytest.mark.parametrize("operator", [without_cross, impatient])
 def test_the_same_without_its_means_loses_those_who_were_away(operator):
-    """Mutants: no cross certificate, or a retirement forced too early. The 10 absent of 60 are lost, and hardly anybody else."""
+    """Mutants: no cross certificate, or a retirement forced too early. The 10 absent of 60 are lost, and
+    hardly anybody else."""
     with world(60, 10) as made:
         lost = made.live(operator, SWITCH + LAST_RETURN + 5)
     absent = [agent for agent in made.agents if agent.absent_until is not None]

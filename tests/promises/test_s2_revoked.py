@@ -54,7 +54,8 @@ class Caller:
 def revoked_in_a_stream(
     running: Served, join: dict[str, Any], chance: random.Random
 ) -> tuple[int, int, float]:
-    """(calls begun after the revocation's answer, of them not refused as revoked, seconds from asking to the first refusal)."""
+    """(calls begun after the revocation's answer, of them not refused as revoked, seconds from asking to the
+    first refusal)."""
     machine = Machine(join)
     machine.enrol()
     with machine.telemetry() as stub:
@@ -80,7 +81,8 @@ def revoked_in_a_stream(
 
 @pytest.mark.promise("S2")
 def test_a_revoked_machine_is_refused_at_its_next_call(tmp_path: Path, figure) -> None:
-    """A hundred times, at a random moment of a stream of calls: no call that begins after the command's answer is served."""
+    """A hundred times, at a random moment of a stream of calls: no call that begins after the command's
+    answer is served."""
     chance = random.Random(2)
     with served(settings_in(tmp_path)) as running:
         join = running.token(uses=RUNS)

@@ -31,7 +31,8 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 CLIENTS = 100
 AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-"""Without a reason: a machine that stalls took too long over a handshake, or the answer was lost. The same call is made again (S5)."""
+"""Without a reason: a machine that stalls took too long over a handshake, or the answer was lost. The same
+call is made again (S5)."""
 
 
 @pytest.fixture
@@ -79,7 +80,8 @@ def test_a_hundred_at_once_on_a_one_time_token(running, figure):
 
 @pytest.mark.promise("S4")
 def test_a_group_token_has_its_quota(running, figure):
-    """Thirty at once on a token for ten: ten get in, each under its own identity, all recorded under that token."""
+    """Thirty at once on a token for ten: ten get in, each under its own identity, all recorded under that
+    token."""
     ended = race(running.token(uses=10, networks=["192.0.2.0/24", "127.0.0.0/8"]), 30)
     registry = running.collector.store.registry
     hosts = running.collector.office.commit(lambda: registry.hosts_of_token(1))
@@ -124,7 +126,8 @@ CASES = {
 
 @pytest.mark.promise("S4")
 def test_tokens_that_do_not_open(running, figure):
-    """Used, expired, from elsewhere, revoked, deleted, guessed: refused from the very next call on, each with its word."""
+    """Used, expired, from elsewhere, revoked, deleted, guessed: refused from the very next call on, each with
+    its word."""
     ended = {}
     for name, case in CASES.items():
         join = running.token(**case.order)
@@ -137,7 +140,8 @@ def test_tokens_that_do_not_open(running, figure):
 
 @pytest.mark.promise("S4")
 def test_failed_tries_are_counted_per_address(running, figure):
-    """Ten a minute, then guesses are refused unread: of their requests nothing is looked at but the hash of the token."""
+    """Ten a minute, then guesses are refused unread: of their requests nothing is looked at but the hash of
+    the token."""
     good = running.token()
     tries = [outcome(Machine(good | {"token": f"{number:043}"})) for number in range(FAILED_TRIES + 5)]
     unread = Machine(good | {"token": "A" * 43})
@@ -150,8 +154,10 @@ def test_failed_tries_are_counted_per_address(running, figure):
 
 @pytest.mark.promise("S4")
 def test_guesses_from_a_college_do_not_hold_its_machines_up(running, figure):
-    """Four guess without end from the address behind which a college has its machines: each of these gets in at its first try,
-    copies that prove their original too; tokens that are used up or revoked stay refused."""
+    """Four guess without end from the address behind which a college has its machines: each of
+    these gets in at its first try, copies that prove their original too; tokens that are used up
+    or revoked stay refused.
+    """
     join, used, revoked = running.token(uses=30), running.token(), running.token(uses=5)
     machine = Machine(running.token(uses=3, admit_copies=True))
     machine.enrol()
@@ -182,7 +188,8 @@ def test_guesses_from_a_college_do_not_hold_its_machines_up(running, figure):
 
 @pytest.mark.promise("S4")
 def test_wrong_tokens_of_readers_do_not_hold_a_good_one_up(tmp_path, figure):
-    """The same over HTTP: eight threads try wrong tokens without end, the good one from their address is let in each time."""
+    """The same over HTTP: eight threads try wrong tokens without end, the good one from their address is let
+    in each time."""
     with serving_http(tmp_path) as (stack, _, _process):
         made = json.loads(stack.must("veilleuse", "account", "create", "college", "--json"))
         stop, guesses = threading.Event(), Counter[int]()

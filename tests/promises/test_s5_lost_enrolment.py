@@ -14,7 +14,8 @@ from tests.support.stack import Stack
 
 @pytest.mark.promise("S5")
 def test_a_lost_enrolment_reply_does_not_burn_the_token(tmp_path, figure):
-    """The same command, run again, ends with the identity that was made the first time; another machine gets none."""
+    """The same command, run again, ends with the identity that was made the first time; another machine gets
+    none."""
     with Stack(tmp_path) as stack:
         stack.start_collector()
         join = tmp_path / "join"
@@ -50,7 +51,8 @@ def test_a_lost_enrolment_reply_does_not_burn_the_token(tmp_path, figure):
 
 @pytest.mark.promise("S5")
 def test_a_machine_that_enrols_by_itself_asks_again(tmp_path, figure):
-    """A join file in the state directory, the answer lost: the sender's next contact gets the same identity and delivers."""
+    """A join file in the state directory, the answer lost: the sender's next contact gets the same identity
+    and delivers."""
     with Stack(tmp_path) as stack:
         stack.start_collector()
         stack.state.mkdir(mode=0o700)

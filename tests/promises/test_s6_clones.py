@@ -32,7 +32,8 @@ def stored(room: Room, query: str) -> list[tuple[object, ...]]:
 
 
 def hosts_by_watts(room: Room) -> dict[int, set[str]]:
-    """Who delivered energy of which power: watts → agent ids. A mixed record would show a power of nobody's."""
+    """Who delivered energy of which power: watts → agent ids. A mixed record would show a power
+    of nobody's."""
     rows = stored(
         room,
         "SELECT hex(hosts.agent_id), energy_millijoules, covered_milliseconds FROM point_sums "
@@ -57,8 +58,9 @@ def everyone(machines: list[Machine], work: Callable[[Machine], Result]) -> list
 
 @pytest.mark.promise("S6")
 def test_five_clones(tmp_path, figure):
-    """Where the token admits copies, five contact at once: five new ids beside the original's, each with its own records only,
-    seen as copies."""
+    """Where the token admits copies, five contact at once: five new ids beside the original's, each with its
+    own records only, seen as copies.
+    """
     with room(tmp_path) as made:
         made.start_collector()
         template = made.template
@@ -86,8 +88,9 @@ def test_five_clones(tmp_path, figure):
 
 @pytest.mark.promise("S6")
 def test_five_clones_wait_for_the_operator(tmp_path, figure):
-    """By default all of them wait, and the operator sees whose copies they are; one command admits them; what each measured
-    before, while it waited and after is all there, under its own id."""
+    """By default all of them wait, and the operator sees whose copies they are; one command admits them; what
+    each measured before, while it waited and after is all there, under its own id.
+    """
     with room(tmp_path) as made:
         made.start_collector()
         template = made.template
@@ -122,8 +125,9 @@ def test_five_clones_wait_for_the_operator(tmp_path, figure):
 @pytest.mark.promise("S6")
 @pytest.mark.long
 def test_fifty_clones(tmp_path, figure):
-    """The token admits copies, fifty services start at once from one image, the original goes on: 50 distinct ids within 2 min,
-    0 samples mixed."""
+    """The token admits copies, fifty services start at once from one image, the original goes on: 50 distinct
+    ids within 2 min, 0 samples mixed.
+    """
     with room(tmp_path, FINE) as made:
         made.start_collector()
         template = made.template

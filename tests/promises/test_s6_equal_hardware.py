@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S6: a copied state directory on equal hardware. Real senders, a real collector, every order of their contacts."""
+"""S6: a copied state directory on equal hardware. Real senders, a real collector, every order of their
+contacts."""
 
 from __future__ import annotations
 
@@ -94,7 +95,8 @@ class Pair:
         self.machines[who].measure(record(index, owner * OWNER_MILLIJOULES + index))
 
     def contact(self, who: int, *, measures: bool = True, renews: bool = False) -> bool:
-        """A minute is measured, then delivered; whether it was. What finds that it is a copy begins again, as the service does."""
+        """A minute is measured, then delivered; whether it was. What finds that it is a copy begins again, as
+        the service does."""
         if measures:
             self._measure(who, who)
         machine = self.machines[who] = self._machine(self.machines[who].state)
@@ -115,7 +117,8 @@ class Pair:
         assert went[-1] == [True, True]
 
     def mixed(self) -> int:
-        """Records, of all pairs, that stand under an identity of which another machine delivered more since the copy."""
+        """Records, of all pairs, that stand under an identity of which another machine delivered more since
+        the copy."""
         wrong = 0
         for records in self._collector.stored().values():
             owners = Counter(energy // OWNER_MILLIJOULES for energy in energies(records))
@@ -124,7 +127,8 @@ class Pair:
         return wrong
 
     def accounted(self) -> tuple[Counter[int], int]:
-        """(Measurements stored, by who measured them; records that stored gaps and both spools' gaps stand for)."""
+        """(Measurements stored, by who measured them; records that stored gaps and both spools' gaps stand
+        for)."""
         records = [one for some in self._collector.stored().values() for one in some]
         stored = Counter(energy // OWNER_MILLIJOULES for energy in energies(records))
         gaps = sum(one.gap.records for one in records if one.HasField("gap"))
@@ -157,8 +161,10 @@ def play(pair: Pair, collector: Collector, order: str) -> None:
 @pytest.mark.parametrize("waiting", [False, True], ids=["all delivered", "records wait"])
 @pytest.mark.parametrize("share", ["half", pytest.param("all", marks=pytest.mark.long)])
 def test_a_copied_spool_on_equal_hardware(tmp_path, collector, waiting, share, figure):
-    """Whoever calls first keeps the identity; the other gets one of its own before anything of it is stored. No record stands
-    under the identity of a machine that did not measure it, none twice, and what is not stored is declared as a gap."""
+    """Whoever calls first keeps the identity; the other gets one of its own before anything of it is stored.
+    No record stands under the identity of a machine that did not measure it, none twice, and what is not
+    stored is declared as a gap.
+    """
     lost = twice = mixed = 0
     orders = ORDERS if share == "all" else ORDERS[waiting::2]
     for number, order in enumerate(orders):

@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S7: mutated messages over the wire to a real collector; a second validator, which shares no code with the first, says which
-are to be taken. Disagreement either way is a failure."""
+"""S7: mutated messages over the wire to a real collector; a second validator, which shares no code with the
+first, says which are to be taken. Disagreement either way is a failure.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ class Mutant:
             self._store(stub, [wire for wire, wrong in zip(wires, expected, strict=True) if wrong is None])
 
     def _store(self, stub: Any, sound: list[bytes]) -> None:
-        """What both find sound can be stored, or is too much for its hour or its host: for no other reason."""
+        """What both find sound can be stored, or is too much for its hour or its host: for no
+        other reason."""
         stream = Stream(HostId(0))
         stream.add(*sound)
         answer = stub.Push(stream.request(), timeout=30)
@@ -175,7 +177,8 @@ def test_a_million_mutants_over_the_wire(tmp_path: Path, figure: Callable[[str],
 
 @pytest.mark.promise("S7")
 def test_mutants_of_whole_requests(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """1,000 mutants of a Push and of a Hello: an answer, or INVALID_ARGUMENT with a documented word; never INTERNAL."""
+    """1,000 mutants of a Push and of a Hello: an answer, or INVALID_ARGUMENT with a documented word; never
+    INTERNAL."""
     chance = random.Random(7)
     stream = Stream(HostId(0))
     stream.add(*(record for record, machine in ACCEPTED.values() if machine.population == "server"))

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S8: little on the network, much in memory. The memory of the receiving process, by itself, under 100 such calls at once."""
+"""S8: little on the network, much in memory. The memory of the receiving process, by itself, under 100 such
+calls at once."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _nested() -> bytes:
-    """Eight records of 64 KiB, each of a measurement with 32,000 empty cells: a push of 512 KiB that is one."""
+    """Eight records of 64 KiB, each of a measurement with 32,000 empty cells: a push of 512 KiB
+    that is one."""
     cells = _field(1, b"\x2a\x00" * 32_000)
     head = pb.PushRequest(epoch=bytes(8), first_seq=1, chain_before=bytes(32)).SerializeToString()
     return head + _field(4, cells) * 8
@@ -113,8 +115,10 @@ def _metadata(machine: Machine) -> Counter[str]:
 
 
 def test_a_hundred_bombs_at_once(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Of each kind 100 at once over 25 connections of one enrolled machine, one kind after the other: the process has never
-    64 MiB more than before all of them, every call is refused with a documented code, and the machine's next is answered."""
+    """Of each kind 100 at once over 25 connections of one enrolled machine, one kind after the other: the
+    process has never 64 MiB more than before all of them, every call is refused with a documented code, and
+    the machine's next is answered.
+    """
     with served(tmp_path) as (_, machine, process):
         machine.hello()
         with peak_mib(process) as grown:

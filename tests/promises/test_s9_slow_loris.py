@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.promise("S9"), pytest.mark.long]
 
 SOCKETS = 2_000
 CLOSED_SECONDS = 6.5
-"""The collector waits for 5 s; 2,000 connections are made and closed one after the other, on a machine that does both ends."""
+"""The collector waits for 5 s; 2,000 connections are made and closed one after the other, on a machine that
+does both ends."""
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,8 @@ def test_two_thousand_slow_connections_hold_nobody_up(
     door: str,
     figure: Callable[[str], None],
 ) -> None:
-    """2,000 of a kind: each closed as soon as promised, an agent's calls and the page stay fast, no descriptor stays behind."""
+    """2,000 of a kind: each closed as soon as promised, an agent's calls and the page stay fast, no
+    descriptor stays behind."""
     with served(tmp_path) as (stack, machine, process):
         whole = [process, *process.children(recursive=True)]
         before = sum(one.num_fds() for one in whole)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S9: readers that take their answers slowly, or not at all, lock nobody out; a reverse proxy has the same address as they."""
+"""S9: readers that take their answers slowly, or not at all, lock nobody out; a reverse proxy has the same
+address as they."""
 
 from __future__ import annotations
 
@@ -114,8 +115,9 @@ def asked(address: tuple[str, int], path: str) -> tuple[int, float]:
 def test_slow_readers_lock_nobody_out(
     tmp_path: Path, name: str, bytes_a_second: int, whole: bool, figure: Callable[[str], None]
 ) -> None:
-    """300 from the address that everybody has behind a proxy, on four paths, for 20 s: each good client gets its answer within
-    a second, memory stays bounded, and no descriptor is left."""
+    """300 from the address that everybody has behind a proxy, on four paths, for 20 s: each good client gets
+    its answer within a second, memory stays bounded, and no descriptor is left.
+    """
     with served(tmp_path) as (stack, _, process):
         address = where(stack, "HTTP__ADDRESS")
         for path in PATHS:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An organisation's own certificate authority, as it might come: any key, any number of levels, any mistake."""
+"""An organisation's own certificate authority, as it might come: any key, any number of levels,
+any mistake."""
 
 from __future__ import annotations
 

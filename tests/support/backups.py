@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Data directories with something in them, their backups and what a directory holds: for the tests of backup and restore."""
+"""Data directories with something in them, their backups and what a directory holds: for the tests of backup
+and restore."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def tokens_in(data_dir: Path) -> int:
 
 
 def content_of(folder: Path) -> dict[str, str]:
-    """Every file below: its name and its hash; but the lock, and what a reader of SQLite leaves: -shm and an empty -wal."""
+    """Every file below: its name and its hash; but the lock, and what a reader of SQLite leaves: -shm and an
+    empty -wal."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

@@ -44,7 +44,8 @@ TODAY = date(2026, 6, 1)
 
 
 def filled_year(settings: CollectorSettings, machines: int = 12) -> None:
-    """Workstations of two entities over four weeks of 2025, and a server for two days; derived, months kept."""
+    """Workstations of two entities over four weeks of 2025, and a server for two days; derived,
+    months kept."""
     initialise(settings)
     with Filled(settings.data_dir) as filled:
         for number in range(machines):

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Command lines by chance, from the parsers of both programs: what a hurried, mistaken or hostile person may type."""
+"""Command lines by chance, from the parsers of both programs: what a hurried, mistaken or hostile person may
+type."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ class Typist:
     """Writes command lines; the same seed writes the same ones."""
 
     def __init__(self, seed: int, files: Sequence[Path], folder: Path) -> None:
-        """`files` are named as input; what is written goes below `folder`, which is the working directory too."""
+        """`files` are named as input; what is written goes below `folder`, which is the working directory
+        too."""
         self._chance = random.Random(seed)
         self._paths = [
             *map(str, files), "/dev/null", "/dev/zero", "/dev/full", "/nowhere/file", "n" * 300, "relative", ".", str(folder / "new"),

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fills a running collector with many workstations in seconds: one sends two months, the rows that became of them are copied."""
+"""Fills a running collector with many workstations in seconds: one sends two months, the rows that became of
+them are copied."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _NEW: Final = {
 
 
 def crowd(running: Served, machines: int) -> int:
-    """So many workstations with two months each, the one that sent them among them; how many records the store has then."""
+    """So many workstations with two months each, the one that sent them among them; how many records the
+    store has then."""
     _two_months(running)
     running.collector.operations.perform("flush", {})
     connection = running.collector.store.data.connection
@@ -60,7 +62,8 @@ def _two_months(running: Served) -> None:
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
-    """Those with rows of machines, the machines first; without certificates, which only their own machine has."""
+    """Those with rows of machines, the machines first; without certificates, which only their own machine
+    has."""
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     found = [name for name in names if "host_id" in _columns(connection, name)]
     return sorted(set(found) - {"certificates"}, key=lambda name: name != "hosts")

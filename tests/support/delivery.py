@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A model of what a collector answers, and of what it holds: for the real sender on the real spool. docs/wire.md."""
+"""A model of what a collector answers, and of what it holds: for the real sender on the real spool.
+docs/wire.md."""
 
 from __future__ import annotations
 

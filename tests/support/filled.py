@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A data directory filled through the real store and the real derivation, for the outlets' tests and benches."""
+"""A data directory filled through the real store and the real derivation, for the outlets' tests
+and benches."""
 
 from __future__ import annotations
 
@@ -109,7 +110,8 @@ def _said(
 
 @cache
 def _migrated() -> bytes:
-    """An empty data.db of the newest schema, made once a process: every test makes one, and the migrations are most of that."""
+    """An empty data.db of the newest schema, made once a process: every test makes one, and the migrations
+    are most of that."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(Path(folder) / DATA_FILE, writing=True)
         migrate(database, "data")
@@ -181,8 +183,9 @@ class Filled:
         contact: bool = True,
         power_plan: tuple[int, int] | None = None,
     ) -> HostId:
-        """An active host that has said Hello; `sources`: (name, successes, failures, unavailable); `power_plan`: seconds on mains
-        until the display is off, and until it sleeps."""
+        """An active host that has said Hello; `sources`: (name, successes, failures, unavailable);
+        `power_plan`: seconds on mains until the display is off, and until it sleeps.
+        """
         registry = self.store.registry
         facts, health = _said(device_class, agent_version, sources, power_plan)
         now = int(self._clock() * 1000)
@@ -212,8 +215,9 @@ class Filled:
         point: tuple[PointKind, str, Boundary] | tuple[PointKind, str, Boundary, str] | None = None,
         sensor_gaps: tuple[tuple[GapReason, str, int], ...] = (),
     ) -> None:
-        """Append (period, wire cells) as one run of the host's stream; `point` is index 0 of the cells' energies, the machine's own
-        unless it ends with its subject."""
+        """Append (period, wire cells) as one run of the host's stream; `point` is index 0 of the cells'
+        energies, the machine's own unless it ends with its subject.
+        """
         measurements = []
         for period, cells in records:
             measurement = pb.Measurement(period=period, idle_rule_version=1, cells=cells)
@@ -232,7 +236,8 @@ class Filled:
         assert outcome.result is AppendResult.STORED, outcome
 
     def derive(self) -> int:
-        """Derive all that is dirty; how many periods. In one transaction: a commit per period is most of the time."""
+        """Derive all that is dirty; how many periods. In one transaction: a commit per period is most of the
+        time."""
         with self.store.transaction():
             return self.derive_worker.drain()
 
@@ -244,8 +249,10 @@ class Filled:
 def month_of_workstations(
     store: Filled, month: date, plans: Iterable[tuple[int, int] | None], idle_nights: int = 20
 ) -> list[HostId]:
-    """One per power plan, in the month that begins on `month`: idle for an hour of every night, and a week of open hours of which
-    2 h lie in idle runs beyond 30 minutes; of all but the first `idle_nights`, the machines are off at night."""
+    """One per power plan, in the month that begins on `month`: idle for an hour of every night, and a week of
+    open hours of which 2 h lie in idle runs beyond 30 minutes; of all but the first `idle_nights`, the
+    machines are off at night.
+    """
     hosts = []
     for index, plan in enumerate(plans):
         host = store.add_host(Population.WORKSTATION, DeviceClass.TOWER, power_plan=plan)
@@ -260,12 +267,14 @@ def month_of_workstations(
 
 
 def reporting_day() -> date:
-    """Today where the collector reports unless told otherwise: not that of UTC for an hour or two of each day."""
+    """Today where the collector reports unless told otherwise: not that of UTC for an hour or two of each
+    day."""
     return datetime.now(ZoneInfo(CollectorSettings().reporting.time_zone)).date()
 
 
 def start_of_minute(minutes_ago: int) -> int:
-    """Unix milliseconds of a whole UTC minute; within the hour, one of today where the collector reports: it may be yet to come."""
+    """Unix milliseconds of a whole UTC minute; within the hour, one of today where the collector reports: it
+    may be yet to come."""
     then = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
     if minutes_ago < 60:
         zone = ZoneInfo(CollectorSettings().reporting.time_zone)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Many real agents in one process: identity, spool and sender as `veilleuse-agent send` composes them, with a settable clock.
+"""Many real agents in one process: identity, spool and sender as `veilleuse-agent send` composes them, with a
+settable clock.
 
 Every record has an energy of its own, so that a stored one can be told from every other.
 """

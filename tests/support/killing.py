@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Killing a process at a chosen line of ours, as `kill -9` and a power cut do. For programs with one thread: they fork."""
+"""Killing a process at a chosen line of ours, as `kill -9` and a power cut do. For programs with one thread:
+they fork."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def dies_at(line: int, parts: tuple[str, ...]) -> Callable[[], int]:
-    """SIGKILL to this process at the n-th line executed in a file whose path holds one of `parts`; never with 0.
+    """SIGKILL to this process at the n-th line executed in a file whose path holds one of `parts`; never with
+    0.
 
     The function it gives says how many have been executed.
     """
@@ -43,7 +45,8 @@ def dies_at(line: int, parts: tuple[str, ...]) -> Callable[[], int]:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """The exit code of a child that does the work: 0, 1 with what it raised on standard error, −9 when it was killed."""
+    """The exit code of a child that does the work: 0, 1 with what it raised on standard error, −9 when it was
+    killed."""
     if (pid := os.fork()) == 0:
         try:
             work()

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines of a known model in a real store, with counters and a meter of their own: for the tests of calibration."""
+"""Machines of a known model in a real store, with counters and a meter of their own: for the tests of
+calibration."""
 
 from __future__ import annotations
 

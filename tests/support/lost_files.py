@@ -97,7 +97,8 @@ class Lost:
     """Within the data directory; empty for the folder itself."""
     do: Callable[[Path], None]
     left: str
-    """What is told to be left: rescued (a new file), whole (the file itself), damaged, or goes on (nothing is lost)."""
+    """What is told to be left: rescued (a new file), whole (the file itself), damaged, or goes on (nothing is
+    lost)."""
 
     def __str__(self) -> str:
         return f"{self.file or 'the folder'} {DONE[self.do.__name__]}"
@@ -131,4 +132,5 @@ LOST: Final = (
     Lost("", move, "whole"),
     Lost("lock", remove, "goes on"),
 )
-"""Each file and the folder. The index of a WAL (-shm) is mapped in memory: cut, it ends the process (SIGBUS)."""
+"""Each file and the folder. The index of a WAL (-shm) is mapped in memory: cut, it ends the
+process (SIGBUS)."""

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A collector on free loopback ports, and a bare agent's side of enrolment: what the tests of identity speak with."""
+"""A collector on free loopback ports, and a bare agent's side of enrolment: what the tests of identity speak
+with."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where tests keep their files: in memory where there is room, for nearly all of them wait for nothing but the disk.
+"""Where tests keep their files: in memory where there is room, for nearly all of them wait for nothing but
+the disk.
 
-A killed process leaves the same files there as on a disk, so nothing that a test can see is lost. What a disk alone can show
-(how long a promise takes, a power cut, a full disk) is in tests/promises, which stay on it.
+A killed process leaves the same files there as on a disk, so nothing that a test can see is lost. What a disk
+alone can show (how long a promise takes, a power cut, a full disk) is in tests/promises, which stay on it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _PREFIX: Final = "veilleuse-tests-"
 
 
 def place() -> Path | None:
-    """A folder of this process in memory, not made yet; None where memory is small (a container's 64 MB) or runs no program.
+    """A folder of this process in memory, not made yet; None where memory is small (a container's 64 MB) or
+    runs no program.
 
     What earlier processes left there goes.
     """

@@ -27,7 +27,8 @@ def hurried(context: SourceContext) -> SourceContext:
 
 
 def patiently(work: Callable[[], Result]) -> Result:
-    """What an `open` or `read` of a device that answers gives in the end: the machine may stall for longer than the source waits."""
+    """What an `open` or `read` of a device that answers gives in the end: the machine may stall for longer
+    than the source waits."""
     for _ in range(20):
         try:
             return work()
@@ -39,7 +40,8 @@ def patiently(work: Callable[[], Result]) -> Result:
 def context_of(
     source: str, address: str, timeout_seconds: float = PATIENT_SECONDS, **changes: Any
 ) -> SourceContext:
-    """What a source is made with: a meter `rack-a` of this machine; what is no field of MeterSpec is an option."""
+    """What a source is made with: a meter `rack-a` of this machine; what is no field of MeterSpec is an
+    option."""
     fields = {name: changes.pop(name) for name in MeterSpec._fields if name in changes}
     meter = MeterSpec(
         meter="rack-a",

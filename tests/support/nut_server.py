@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A real NUT server: Debian's `upsd` and its driver `dummy-ups`, in a folder of their own, on a port of 127.0.0.1."""
+"""A real NUT server: Debian's `upsd` and its driver `dummy-ups`, in a folder of their own, on a port of
+127.0.0.1."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from tests.support.waiting import until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "nut"
 PROGRAMS = (Path("/usr/lib/nut"), Path("/usr/libexec/nut-driver"), Path("/usr/lib/ups/driver"))
-"""Where distributions keep drivers; Debian keeps upsd itself there too, behind a wrapper that asks /etc/nut."""
+"""Where distributions keep drivers; Debian keeps upsd itself there too, behind a wrapper that
+asks /etc/nut."""
 OLDEST_SECONDS = 2
 """After so long without a word of the driver its data is stale (MAXAGE)."""
 
@@ -97,7 +99,8 @@ class NutServer:
             self.kill(name)
 
     def secure(self) -> None:
-        """From the next start on it offers TLS, with a certificate of its own for 127.0.0.1, in self.certificate."""
+        """From the next start on it offers TLS, with a certificate of its own for 127.0.0.1, in
+        self.certificate."""
         database, empty, noise = (self.folder / name for name in ("nss", "empty", "noise"))
         empty.write_text("")
         noise.write_bytes(os.urandom(64))

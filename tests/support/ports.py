@@ -12,11 +12,13 @@ from itertools import count
 from typing import Final
 
 WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-"""Workers have ports of their own: one that waits for a port to fall silent must not meet another one's server there."""
+"""Workers have ports of their own: one that waits for a port to fall silent must not meet another one's
+server there."""
 PORTS: Final = 1_500
 FIRST: Final = 20_000 + WORKER * PORTS
-"""Below what Linux gives to those who ask for any port (32768 on): a test beside this one gets none of them by chance while nobody
-listens there yet, or just now."""
+"""Below what Linux gives to those who ask for any port (32768 on): a test beside this one gets none of them
+by chance while nobody listens there yet, or just now.
+"""
 
 _turn = count(random.SystemRandom().randrange(PORTS))
 

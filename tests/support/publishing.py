@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was published of a store under construction, and the way to have more kept, without a socket. For tests and benches."""
+"""What was published of a store under construction, and the way to have more kept, without a socket. For
+tests and benches."""
 
 from __future__ import annotations
 

@@ -211,7 +211,8 @@ def accepted(
     measurements: Iterable[pb.Measurement],
     sensor_gaps: tuple[tuple[GapReason, str, int], ...] = (),
 ) -> tuple[ValidPush, tuple[bytes, int, bytes]]:
-    """Measurements as the next run of a stream, past the validation; and the stream behind it. A stream: (epoch, seq, chain)."""
+    """Measurements as the next run of a stream, past the validation; and the stream behind it. A stream:
+    (epoch, seq, chain)."""
     epoch, seq, chain = stream
     decoded = []
     for measurement in measurements:

@@ -40,7 +40,8 @@ DOOR_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class Reading:
-    """Asks the application itself, without a socket. Its journal and what it publishes are the store's own. A context manager."""
+    """Asks the application itself, without a socket. Its journal and what it publishes are the store's own. A
+    context manager."""
 
     def __init__(
         self,

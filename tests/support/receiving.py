@@ -68,7 +68,8 @@ def hold(service: Service) -> threading.Event:
 
 
 def give_up(call: Callable[[], object], arrived: Callable[[], object]) -> None:
-    """Call with little patience until a call that ran out of it has arrived: it may run out on its way, on a machine that stalls."""
+    """Call with little patience until a call that ran out of it has arrived: it may run out on its way, on a
+    machine that stalls."""
     for _ in range(20):
         with pytest.raises(grpc.RpcError) as caught:
             call()

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Simulated reference units of one hardware model whose true wall line is known: for the coverage of calibration."""
+"""Simulated reference units of one hardware model whose true wall line is known: for the coverage of
+calibration."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ class PageTable:
 
 
 class Page(HTMLParser):
-    """A page of documents/formats/html.py: its tables by section, and every element and attribute there is."""
+    """A page of documents/formats/html.py: its tables by section, and every element and attribute
+    there is."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(convert_charrefs=True)
@@ -125,7 +126,8 @@ class Page(HTMLParser):
         return self.sections[self._section][-1]
 
     def by_row(self, section: str, count: int) -> list[dict[str, Shown]]:
-        """The cells of each of `count` rows of a section, by column: from all its tables, and from what rows have in common."""
+        """The cells of each of `count` rows of a section, by column: from all its tables, and from what rows
+        have in common."""
         found: list[dict[str, Shown]] = [{} for _ in range(count)]
         for table in self.sections[section]:
             facts = not any(table.columns)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Documents that have something of everything a format must write, for the tests of the formats and their bench."""
+"""Documents that have something of everything a format must write, for the tests of the formats and their
+bench."""
 
 from __future__ import annotations
 
@@ -141,7 +142,8 @@ CHARTS = (
 def everything(
     names: Mapping[str, str] | None = None, language: str = "fr", entities: Sequence[str] = ENTITIES
 ) -> Document:
-    """Rows, totals, memo, factors, months, charts, notes. `names` stand in for texts that somebody else wrote, by place."""
+    """Rows, totals, memo, factors, months, charts, notes. `names` stand in for texts that somebody else
+    wrote, by place."""
     other = names or {}
     rows = [
         row(number, other.get("entity", entity), other.get("device_class", device_class))
@@ -180,7 +182,8 @@ def everything(
 
 
 def attribution(*names: str) -> Document:
-    """A server's energy shared between services of these names, as `veilleuse report attribution` makes it."""
+    """A server's energy shared between services of these names, as `veilleuse report attribution`
+    makes it."""
     found = Attribution(
         energy_millijoules=10_000_000_007,
         uncertainty_millijoules=900_000_000,

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines whose days become months: for the tests and benches of rolling. Everything goes through the real store."""
+"""Machines whose days become months: for the tests and benches of rolling. Everything goes through the real
+store."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Fleets over two years whose true change is known: what the margins of effects are checked against.
 
-Most of the machines that are measured in the second year were in the first. A machine keeps its habits: its hours and its watts differ
-between the years by less than between machines.
+Most of the machines that are measured in the second year were in the first. A machine keeps its habits: its
+hours and its watts differ between the years by less than between machines.
 """
 
 from __future__ import annotations

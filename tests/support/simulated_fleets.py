@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Fleets whose true energy is known, and samples of them: what the estimator is checked against.
 
-A machine has a mean power of its own, drawn once (log-normal), lower in the holidays and at closed days, and a noise
-on what it does. The truth is the sum over all machines of all their days in service.
+A machine has a mean power of its own, drawn once (log-normal), lower in the holidays and at closed days, and
+a noise on what it does. The truth is the sum over all machines of all their days in service.
 """
 
 from __future__ import annotations
@@ -60,16 +60,19 @@ class Shape:
     late: bool = False
     """Agents came in any week of the year, a sixth of the machines too; a tenth of them left."""
     weeks: bool = False
-    """Workstations: what is drawn in the open bands of a week is one sum, shared between its days by open time."""
+    """Workstations: what is drawn in the open bands of a week is one sum, shared between its days by open
+    time."""
     models: bool = False
     """Old towers and new minis; the old ones got the agent first."""
     volunteers: float = 0.0
-    """Exponent of a machine's power in its chance of getting an agent: -1 where those that draw half as much are twice as likely to."""
+    """Exponent of a machine's power in its chance of getting an agent: -1 where those that draw half as much
+    are twice as likely to."""
     prior_u: float = 0.0
     """Of derived energy, log scale: 1 within a hardware model, 0.5 between models."""
     random_roll_out: bool = True
     told_apart: bool = True
-    """False: as a closed year is kept where fewer than k machines of a kind stand somewhere, docs/methodology.md §11."""
+    """False: as a closed year is kept where fewer than k machines of a kind stand somewhere,
+    docs/methodology.md §11."""
 
 
 @dataclass

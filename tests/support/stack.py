@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The installed commands as real processes, in a temporary folder, on free loopback ports. For tests and benches."""
+"""The installed commands as real processes, in a temporary folder, on free loopback ports. For tests and
+benches."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a report reads, held in memory: an inventory, machines, their months. Nothing here computes a figure."""
+"""What a report reads, held in memory: an inventory, machines, their months. Nothing here
+computes a figure."""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ def in_time(seconds: float, work: Callable[[], Result], tries: int = 5) -> Resul
 
 
 def at_its_best(work: Callable[[], Result], good: Callable[[Result], object], tries: int = 4) -> Result:
-    """What `work` gives in the first run that is good, else in the last: a machine may stall in some of them, not in each."""
+    """What `work` gives in the first run that is good, else in the last: a machine may stall in some of them,
+    not in each."""
     result = work()
     for _ in range(tries - 1):
         if good(result):

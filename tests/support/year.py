@@ -98,7 +98,8 @@ def asset(number: int, entity: str = "E1", **more: object) -> Asset:
 def worked(
     one: Host, watts: int = 50, method: Method = Method.LOAD_MODELLED, days: int = 261, **more: int
 ) -> ObservedMachine:
-    """Open days of 2025, half on and half off, at so many watts while on; off on closed days, at none; u = 10 %."""
+    """Open days of 2025, half on and half off, at so many watts while on; off on closed days, at none; u = 10
+    %."""
     on = days * DAY // 2
     energy = on * watts * WATT
     values = {

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/methodology.md §6, §8 and §10 by hand: what a year must come to, in fractions, from an inventory and machines' months.
+"""docs/methodology.md §6, §8 and §10 by hand: what a year must come to, in fractions, from an inventory and
+machines' months.
 
-Nothing of account/* is used, and no table but by its own reading: an error there is none here. Plain where the page is: strata are
-class × place, a mean is Σy/Σm, the fleet's time is that of the inventory's days, the factor comes once.
+Nothing of account/* is used, and no table but by its own reading: an error there is none here. Plain where
+the page is: strata are class × place, a mean is Σy/Σm, the fleet's time is that of the inventory's days, the
+factor comes once.
 """
 
 from __future__ import annotations
@@ -181,7 +183,8 @@ def _inventory(
 def _beside(
     world: World, first: date, end: date, unmatched: Iterable[Host], found: defaultdict[Stratum, Sums]
 ) -> None:
-    """Machines of no asset: each is one that nobody has recognised yet, while there are such; one that left adds to no inventory."""
+    """Machines of no asset: each is one that nobody has recognised yet, while there are such; one that left
+    adds to no inventory."""
     listed = {stratum for stratum, sums in found.items() if sums.devices}
     for host in unmatched:
         has_left = host.status is HostStatus.REVOKED
@@ -239,7 +242,8 @@ def _measure(
 
 
 def _what_was_measured_was_there(sums: Sums) -> None:
-    """M is never below m. Days that the machines' own site calls otherwise are the same days: no more of them."""
+    """M is never below m. Days that the machines' own site calls otherwise are the same days: no more of
+    them."""
     sums.devices = max(sums.devices, sums.machines)
     more = {kind: max(0, sums.accounted[kind] - sums.fleet[kind]) for kind in KINDS}
     left = {kind: max(0, sums.fleet[kind] - sums.accounted[kind]) for kind in KINDS}
@@ -269,7 +273,8 @@ def energy_of(row: HostPeriod) -> int:
 
 
 def estimate(found: Mapping[Stratum, Sums]) -> None:
-    """Ê = Σ M·R̂: its own mean from ten machines on, else the class's, else the class default; what was observed is never scaled."""
+    """Ê = Σ M·R̂: its own mean from ten machines on, else the class's, else the class default; what was
+    observed is never scaled."""
     classes: defaultdict[str, Sums] = defaultdict(Sums)
     for stratum, sums in found.items():
         classes[stratum.device_class].add(sums)
@@ -322,7 +327,8 @@ class Factor(NamedTuple):
 
 
 def factor(zone: str, year: int) -> Factor:
-    """ADEME's for France: its own year, else the last before; components of 2022, or their shares. Else Ember's."""
+    """ADEME's for France: its own year, else the last before; components of 2022, or their shares. Else
+    Ember's."""
     if zone != "FR":
         rows = {
             int(row["year"]): row for row in _table("electricity_factors_owid_ember") if row["iso2"] == zone

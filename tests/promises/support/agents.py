@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An agent as bad as one may be: it repeats, overlaps, loses patience, begins new epochs, goes back in time, is refused.
+"""An agent as bad as one may be: it repeats, overlaps, loses patience, begins new epochs, goes back in time,
+is refused.
 
-What it says is right all the same: what a good collector answers leaves nothing lost and nothing twice. As a real one, it
-forgets what was acknowledged. Shares no code with the product.
+What it says is right all the same: what a good collector answers leaves nothing lost and nothing twice. As a
+real one, it forgets what was acknowledged. Shares no code with the product.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Agent:
     def __init__(
         self, agent_id: str, population: str, call: Any, log: Log, seed: int, first_number: int = 0
     ) -> None:
-        """`call(method, request, response name, seconds)` speaks to the collector; `first_number`: its first period."""
+        """`call(method, request, response name, seconds)` speaks to the collector; `first_number`: its first
+        period."""
         self.failed = False
         self.agent_id = agent_id
         self._population = population
@@ -167,7 +169,8 @@ class Agent:
         return Stream(self._chance.randbytes(8))
 
     def _new_epoch(self, again: int = 0) -> None:
-        """What waits is numbered anew; so are the last `again` that do not, as if their answers had been lost."""
+        """What waits is numbered anew; so are the last `again` that do not, as if their answers had been
+        lost."""
         old = self.stream
         first = max(0, old.acknowledged - again)
         self.stream = self._new_stream()
@@ -203,7 +206,8 @@ class Agent:
         request.records.extend(record.wire for record in stream.records[first - 1 : last])
         sent = self._log.write("sent", a=self.agent_id, s=stream.name, f=first, l=last)
         answer = await self._call("Push", request, "PushResponse", chance.choice(PATIENCE_SECONDS))
-        # The run may end below the mark, where both sides are the same: the mark itself can be another branch's.
+        # The run may end below the mark, where both sides are the same: the mark itself can be another
+        # branch's.
         stored = answer.outcome == STORED and self._agrees(answer)
         outcome = CONFLICT if answer.outcome == STORED and not stored else answer.outcome
         self._note(sent, answer, outcome, hello=False)

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A room of machines made from one image: each has a network, a machine-id and hardware of its own. Needs root.
+"""A room of machines made from one image: each has a network, a machine-id and hardware of its own. Needs
+root.
 
-The programs are the installed ones; what makes a machine of a process is a network namespace on one bridge, a mount
-namespace with another /etc/machine-id, and a sysfs tree by `paths.sysfs`.
+The programs are the installed ones; what makes a machine of a process is a network namespace on one bridge, a
+mount namespace with another /etc/machine-id, and a sysfs tree by `paths.sysfs`.
 """
 
 from __future__ import annotations
@@ -165,7 +166,8 @@ class Room:
 
 @contextmanager
 def room(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Room]:
-    """One, gone afterwards with all that runs in it. `settings`: more environment for both sides. Skips without root."""
+    """One, gone afterwards with all that runs in it. `settings`: more environment for both sides. Skips
+    without root."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for namespaces")
     peer("ip")

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closes the year of the machines of read_together.py, and says what its signed file and its report's rows tell, as equations over the
-same unknowns.
+"""Closes the year of the machines of read_together.py, and says what its signed file and its report's rows
+tell, as equations over the same unknowns.
 
-Of the file: time and energy by state of each cell, by day type and band. Of the rows: time and measured energy. Each is found by its
-value, as any number. Left out, as they are no sums of what a month sums: products of the file; estimates, intervals and counts.
+Of the file: time and energy by state of each cell, by day type and band. Of the rows: time and measured
+energy. Each is found by its value, as any number. Left out, as they are no sums of what a month sums:
+products of the file; estimates, intervals and counts.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
 
 
 def published_year(data: Watched, today: date, k: int) -> list[tuple[EmissionsRow, int]]:
-    """Rows and total of 2026 by entity and device class, as `report emissions --public` tells them once it is closed, each with its step, mJ."""
+    """Rows and total of 2026 by entity and device class, as `report emissions --public` tells them once it is
+    closed, each with its step, mJ."""
     directory = data.data.directory
     question = YearQuery(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
     with opened(directory, settings_in(directory.parent).reporting) as sources:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The released wire, decoded without a line of the product: protobuf classes made from proto/released.binpb."""
+"""The released wire, decoded without a line of the product: protobuf classes made from
+proto/released.binpb."""
 
 from __future__ import annotations
 

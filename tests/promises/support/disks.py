@@ -25,7 +25,8 @@ def free_bytes(folder: Path) -> int:
 
 @contextmanager
 def tmpfs(folder: Path, mib: int) -> Iterator[Path]:
-    """A disk of so many MiB mounted on `folder` while the block runs; nothing may have a file open there at its end."""
+    """A disk of so many MiB mounted on `folder` while the block runs; nothing may have a file open there at
+    its end."""
     folder.mkdir(mode=0o700, exist_ok=True)
     mount("-t", "tmpfs", "-o", f"size={mib}m,mode=0700", "tmpfs", str(folder))
     try:

@@ -1,14 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Thousands of agents that come back with much to deliver, or live ones, contact by contact. One process, one JSON line.
+"""Thousands of agents that come back with much to deliver, or live ones, contact by contact.
 
-    python -m tests.promises.support.drain <plan.json> <seconds> <records a push> <pushes each> <seconds between contacts> <threads>
+One process, one JSON line.
 
-As the real sender: a contact is a connection of its own, a Hello, then pushes until nothing waits; a refusal ends it, and the
-agent comes back when it was told to and, at random, up to two minutes (or its interval) later, doubled each time that it fails.
-`seconds between contacts` 0: an agent that drains, and comes first at some moment of two minutes; else a live one, that has one
-more push to deliver each time. `threads` bounds how many contacts there are at a time: the rest wait for one, and are late.
-Shares no code with the product.
+    python -m tests.promises.support.drain
+        <plan.json> <seconds> <records a push> <pushes each> <seconds between contacts> <threads>
+
+As the real sender: a contact is a connection of its own, a Hello, then pushes until nothing waits; a refusal
+ends it, and the agent comes back when it was told to and, at random, up to two minutes (or its interval)
+later, doubled each time that it fails. `seconds between contacts` 0: an agent that drains, and comes first at
+some moment of two minutes; else a live one, that has one more push to deliver each time. `threads` bounds how
+many contacts there are at a time: the rest wait for one, and are late. Shares no code with the product.
 """
 
 from __future__ import annotations

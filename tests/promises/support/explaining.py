@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Turns the numbers of read_together.py into linear equations over what each machine did.
 
-An unknown is one quantity of one machine in one day or week: milliseconds by band and state, millijoules by band, state and whether a
-method measured them, silence, having contributed, nights. What came late or was derived again is an unknown of its own.
-An energy at the watts of a model (public_watts.py) is none: it is these watts × its time, so that energy less watts × time leaves
-the machines that draw otherwise.
-Which unknowns a number sums is found by its value: amounts are drawn, so that a sum of whole cells (entity × class) over a set of bands,
-states and methods is told from every other. A number that nothing explains is reported.
+An unknown is one quantity of one machine in one day or week: milliseconds by band and state, millijoules by
+band, state and whether a method measured them, silence, having contributed, nights. What came late or was
+derived again is an unknown of its own. An energy at the watts of a model (public_watts.py) is none: it is
+these watts × its time, so that energy less watts × time leaves the machines that draw otherwise. Which
+unknowns a number sums is found by its value: amounts are drawn, so that a sum of whole cells (entity × class)
+over a set of bands, states and methods is told from every other. A number that nothing explains is reported.
 
-What an attacker is taken to know beside: factors, enrolment, and watts off, asleep and idle, a constant of each class.
-A ratio is taken to tell its numerator and its denominator.
+What an attacker is taken to know beside: factors, enrolment, and watts off, asleep and idle, a constant of
+each class. A ratio is taken to tell its numerator and its denominator.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Explained:
         self._keys_of: dict[Found, list[Key]] = {}
         self._keys_in: dict[tuple[int, Selector], list[Key]] = {}
         self._wholes: defaultdict[tuple[object, ...], list[Found]] = defaultdict(list)
-        """By the labels of rows: which cells they may be of; rows of uses have those of energy's name, and may have other cells."""
+        """By the labels of rows: which cells they may be of; rows of uses have those of energy's name, and
+        may have other cells."""
         self._rest: list[tuple[Row, dict[str, float]]] = []
         self._told: dict[tuple[object, ...], tuple[Row, dict[str, tuple[Found, Found]]]] = {}
         self._steps: dict[tuple[object, ...], Width] = {}
@@ -243,7 +244,8 @@ class Explained:
         return {column: weight for column, weight in coefficients.items() if weight}
 
     def _watts(self, key: Key, version: int) -> Fraction | None:
-        """That a model gives it by its class, or by one that it was of before; None where it draws otherwise, or is no energy."""
+        """That a model gives it by its class, or by one that it was of before; None where it draws otherwise,
+        or is no energy."""
         if key.what.kind != "modelled" or key.what.state not in CONSTANT:
             return None
         if (key, version) not in self._watts_of:
@@ -254,7 +256,8 @@ class Explained:
         return self._watts_of[key, version]
 
     def columns(self, key: Key, version: int) -> list[tuple[Column, int]]:
-        """Unknowns that a quantity was made of at a version, each with its value. What has no history is one for each version: 1."""
+        """Unknowns that a quantity was made of at a version, each with its value. What has no history is one
+        for each version: 1."""
         history = self._history.get(key)
         if history is None:
             return [(Column(key, version), 1)]
@@ -271,7 +274,8 @@ class Explained:
         )
 
     def _tell_counts(self, row: Row, rest: dict[str, float]) -> None:
-        """Of machines that contributed, and of their nights on for more than 4 h. A total may count a machine and its screens once."""
+        """Of machines that contributed, and of their nights on for more than 4 h. A total may count a machine
+        and its screens once."""
         for name in [name for name in rest if name in ("n", "nights_on") or "_hosts" in name]:
             for whole in self._likely(row):
                 wanted = self._nights(whole) if name == "nights_on" else self._counted(whole)
@@ -285,8 +289,9 @@ class Explained:
                     break
 
     def _likely(self, row: Row) -> Iterator[Found]:
-        """What a count may be of: the cells of the sums beside it, now or when they were published; with cells that add nothing to those.
-        Of a month whose sums are all withheld: any cells."""
+        """What a count may be of: the cells of the sums beside it, now or when they were published; with
+        cells that add nothing to those. Of a month whose sums are all withheld: any cells.
+        """
         known = self._wholes[self._cells_of(row)]
         if not known and "period_from" in row.labels:
             first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))

@@ -1,20 +1,25 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What agents have seen, written down as it happens, one JSON object a line. The checker (check.py) reads nothing else of them.
+"""What agents have seen, written down as it happens, one JSON object a line.
 
-    {"e": "made",   "t": s, "a": agent, "h": sha, "day": n, "ms": produced, "cells": [[band, state, supply, ms, mJ]], "of": sha | null}
+The checker (check.py) reads nothing else of them.
+
+    {"e": "made",   "t": s, "a": agent, "h": sha, "day": n, "ms": produced,
+     "cells": [[band, state, supply, ms, mJ]], "of": sha | null}
     {"e": "put",    "t": s, "a": agent, "s": stream, "q": seq, "h": sha}
     {"e": "branch", "t": s, "a": agent, "s": stream, "from": stream, "at": seq}
     {"e": "sent",   "t": s, "a": agent, "s": stream, "f": first seq, "l": last seq}
-    {"e": "ack",    "t": s, "sent": s, "a": agent, "s": stream, "m": mark, "h": chain, "o": outcome, "hello": true | false}
+    {"e": "ack",    "t": s, "sent": s, "a": agent, "s": stream, "m": mark, "h": chain,
+     "o": outcome, "hello": true | false}
     {"e": "failed", "t": s, "a": agent, "s": stream, "why": status}
     {"e": "fault",  "t": s, "what": kill | start | …}
 
-`t` and `sent` are seconds of the monotonic clock, which all processes of a machine share. `a` is the agent id, hexadecimal. A
-record is known by its machine and the SHA-256 of its bytes: `put` gives it a number in a stream. A stream is an epoch and a
-branch of it, "0011223344556677/0": an agent that goes back in time, or replaces a record, goes on in another branch of the same
-epoch, which begins with the records of the former one up to `at`. `of`: the record that a gap stands for; a gap has no cells.
-An answer whose chain at its mark is not the agent's is written down with the outcome of a conflict.
+`t` and `sent` are seconds of the monotonic clock, which all processes of a machine share. `a` is the agent
+id, hexadecimal. A record is known by its machine and the SHA-256 of its bytes: `put` gives it a number in a
+stream. A stream is an epoch and a branch of it, "0011223344556677/0": an agent that goes back in time, or
+replaces a record, goes on in another branch of the same epoch, which begins with the records of the former
+one up to `at`. `of`: the record that a gap stands for; a gap has no cells. An answer whose chain at its mark
+is not the agent's is written down with the outcome of a conflict.
 """
 
 from __future__ import annotations

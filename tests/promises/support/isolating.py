@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Finds the fewest machines that any combination of told numbers is of. Exact: all real combinations, modulo a large prime."""
+"""Finds the fewest machines that any combination of told numbers is of. Exact: all real combinations, modulo
+a large prime."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from tests.promises.support.read_together import Key, Row
 PRIME: Final = 2**61 - 1
 DOMINANCE: Final = 0.85
 MOST_SETS: Final = 20_000
-"""Sets of machines that are tried in one part of the system; more is an error, so that a search that was cut never passes."""
+"""Sets of machines that are tried in one part of the system; more is an error, so that a search that was cut
+never passes."""
 
 Sparse: TypeAlias = "dict[int, int]"
 """Column → coefficient, 1 to PRIME - 1."""
@@ -41,7 +43,8 @@ class Equation:
     coefficients: Mapping[Column, Weight]
     """Where watts are known, time is not."""
     apart: Mapping[Column, Weight]
-    """Where energies at rest are known, as of machines that are off all the time; other energies are no times."""
+    """Where energies at rest are known, as of machines that are off all the time; other energies are no
+    times."""
     values: Mapping[Column, int]
     """Of a plain sum, what each of `apart` puts into it. Empty of other numbers."""
 
@@ -59,10 +62,13 @@ class Isolated:
 
 
 def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
-    """Fewer than `k` machines outside of which some combination of all equations has no unknown; None where there is none.
+    """Fewer than `k` machines outside of which some combination of all equations has no unknown; None where
+    there is none.
 
-    Exhaustive: all real combinations. Columns that are equal in every equation are one; those of k machines and more must cancel, which
-    one elimination settles; of what is left each set of fewer than k machines is tried, smallest first, by its rank."""
+    Exhaustive: all real combinations. Columns that are equal in every equation are one; those of k machines
+    and more must cancel, which one elimination settles; of what is left each set of fewer than k machines is
+    tried, smallest first, by its rank.
+    """
     rows = {frozenset(one.coefficients.items()) for one in equations}
     signatures: defaultdict[Column, list[tuple[int, Weight]]] = defaultdict(list)
     for number, row in enumerate(rows):
@@ -93,7 +99,8 @@ def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
 
 
 def dominated(equations: Iterable[Equation]) -> list[tuple[Equation, float]]:
-    """Sums, and differences of a sum and one that is part of it, of which one machine holds more than 85 %, with its share."""
+    """Sums, and differences of a sum and one that is part of it, of which one machine holds more than 85 %,
+    with its share."""
     sums = {frozenset(one.values.items()): one for one in equations if one.values}
     found = []
     for whole, one in sums.items():

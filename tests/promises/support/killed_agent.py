@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A real agent whose two processes are killed, and what its collector then holds: read from the database, without the product."""
+"""A real agent whose two processes are killed, and what its collector then holds: read from the database,
+without the product."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ UNKNOWN: Final = 5
 
 
 class KilledAgent:
-    """The resident process, the senders that it starts, and one-shot senders as an impatient administrator starts them."""
+    """The resident process, the senders that it starts, and one-shot senders as an impatient administrator
+    starts them."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self.kills: Counter[str] = Counter()
@@ -37,7 +39,8 @@ class KilledAgent:
         self._stack = stack
         self._chance = random.Random(seed)
         self.orphans = 0
-        """Groups of killed residents in which a sender still lived at the end; a service manager ends those."""
+        """Groups of killed residents in which a sender still lived at the end; a service manager
+        ends those."""
         self._resident: subprocess.Popen[bytes] | None = None
         self._former: list[int] = []
         self._shot: subprocess.Popen[bytes] | None = None
@@ -80,7 +83,8 @@ class KilledAgent:
         self.down_milliseconds += round(1000 * (time.monotonic() - killed))
 
     def kill_beside_new_sender(self) -> int:
-        """Start measuring, and SIGKILL the resident as soon as its sender is there; the sender's process id."""
+        """Start measuring, and SIGKILL the resident as soon as its sender is there; the sender's
+        process id."""
         self._resident = self._stack.start("veilleuse-agent", "run")
         until = time.monotonic() + PATIENCE_SECONDS
         while not (senders := self._senders()):

@@ -48,8 +48,9 @@ def _wrapped(text: str) -> str:
 
 
 def spellings(canaries: Mapping[str, str]) -> dict[str, str]:
-    """Each canary in every form in which it would still be told, in lower case as `lowered` makes the places: text, UTF-16, hexadecimal
-    digits, the bytes of a number in hexadecimal, and hashes without a key."""
+    """Each canary in every form in which it would still be told, in lower case as `lowered` makes the places:
+    text, UTF-16, hexadecimal digits, the bytes of a number in hexadecimal, and hashes without a key.
+    """
     return {
         f"{name} {form}": needle.decode("latin-1").lower()
         for name, canary in canaries.items()

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Many agents at once, real gRPC over mutual TLS, in few processes: `python -m tests.promises.support.load <plan.json>`.
+"""Many agents at once, real gRPC over mutual TLS, in few processes: `python -m tests.promises.support.load
+<plan.json>`.
 
-SIGTERM ends the making of records; the process ends when everything that was made is acknowledged, with 0, else with 1.
-SIGUSR1 slows it down to the plan's calm pace, on the connections it has.
+SIGTERM ends the making of records; the process ends when everything that was made is acknowledged, with 0,
+else with 1. SIGUSR1 slows it down to the plan's calm pace, on the connections it has.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from tests.promises.support.history import Log
 SERVICE: Final = "/veilleuse.wire.v1.TelemetryService/"
 OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
 RECONNECT_MILLISECONDS: Final = 4
-"""Longest pause before an agent tries again, for each agent there is: a handshake costs both sides some 5 ms."""
+"""Longest pause before an agent tries again, for each agent there is: a handshake costs both
+sides some 5 ms."""
 
 
 def channel_options(agents: int) -> list[tuple[str, int]]:

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse serve` loses a file while agents send: how many records it acknowledges after, how it ends, what is left.
+"""`veilleuse serve` loses a file while agents send: how many records it acknowledges after, how it ends, what
+is left.
 
-`python -m tests.promises.support.lost` (`make bench-faults`) prints the table of docs/operations.md; `--write` puts it there.
+`python -m tests.promises.support.lost` (`make bench-faults`) prints the table of docs/operations.md;
+`--write` puts it there.
 """
 
 from __future__ import annotations

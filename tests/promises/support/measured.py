@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Records at random that a machine could have made, each different from all others of it. For the load generator."""
+"""Records at random that a machine could have made, each different from all others of it. For the load
+generator."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Collectors that keep all they get, with one defect each which the checker must find: `python -m tests.promises.support.mutants <defect> serve`.
+"""Collectors that keep all they get, with one defect each which the checker must find: `python -m
+tests.promises.support.mutants <defect> serve`.
 
-The product has no switch for any of this: a function of it is replaced in this process before the command runs.
+The product has no switch for any of this: a function of it is replaced in this process before the command
+runs.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from veilleuse.collector.store.sqlite.periods import Elsewhere
 
 
 def keeps_all() -> None:
-    """No defect: nothing expires. Trials measure years in minutes, and what retention takes (P7, tested by itself) is not lost."""
+    """No defect: nothing expires. Trials measure years in minutes, and what retention takes (P7, tested by
+    itself) is not lost."""
     setattr(Retention, "run", lambda self, today, stop=None: RetentionResult(0, 0, True))  # noqa: B010
 
 

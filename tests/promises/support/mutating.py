@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sound records made unsound, or not: bytes changed anywhere, or one field of the message tree given another value."""
+"""Sound records made unsound, or not: bytes changed anywhere, or one field of the message tree given another
+value."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Two hosts with a wire between them, in network namespaces of their own, and ways to make the wire bad. Needs root."""
+"""Two hosts with a wire between them, in network namespaces of their own, and ways to make the wire bad.
+Needs root."""
 
 from __future__ import annotations
 

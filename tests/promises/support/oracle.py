@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A second validator: what a record must be, written from the comments of telemetry.proto and from docs/wire.md alone.
+"""A second validator: what a record must be, written from the comments of telemetry.proto and from
+docs/wire.md alone.
 
-It shares nothing with veilleuse.collector.validate: no code, no constant, no pattern. It says why, or None when all is well.
+It shares nothing with veilleuse.collector.validate: no code, no constant, no pattern. It says why, or None
+when all is well.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ class Sender:
 
     @property
     def watts(self) -> int:
-        """Its ceiling. A server's token gives a server's, whatever class it says it is; no other token does."""
+        """Its ceiling. A server's token gives a server's, whatever class it says it is; no other
+        token does."""
         if self.population == "server":
             return 5_000
         return WATTS.get(self.device_class, OTHER_WATTS)

@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""More than a collector can carry, by cheap clients: records are made before the clock starts. One process, one JSON line.
+"""More than a collector can carry, by cheap clients: records are made before the clock starts.
 
-    python -m tests.promises.support.overload <plan.json> closed <seconds> <records> <at once>  <pushes>   its capacity
-    python -m tests.promises.support.overload <plan.json> open   <seconds> <records> <a second> <pushes>   whatever it answers
-    python -m tests.promises.support.overload <plan.json> live   <seconds> <records> <a second> <pushes>   coming back when told to
+One process, one JSON line.
+
+    python -m tests.promises.support.overload <plan.json> <manner> <seconds> <records> <rate> <pushes>
+
+Manners: `closed` finds the capacity, with `rate` pushes at once; `open` offers `rate` pushes a second,
+whatever the answers are; `live` offers as many and heeds the delays.
 
 `records` are those of one push, `pushes` how many each agent of the plan prepares.
 """
@@ -36,7 +39,10 @@ RETRY_SECONDS: Final = 1.0
 
 
 def run_of_pushes(identity: Identity, pushes: int, records: int, seed: int) -> deque[bytes]:
-    """So many requests of one new epoch, in their order. All agents measured alike: a record is made once for all."""
+    """So many requests of one new epoch, in their order.
+
+    All agents measured alike: a record is made once for all.
+    """
     epoch = random.Random(f"{seed}/{identity.agent_id}").randbytes(8)
     number = random.Random(seed).randrange(500_000)
     chain, seq = hashlib.sha256(epoch).digest(), 1
@@ -78,7 +84,10 @@ class Client:
         return not self._requests
 
     async def push(self, results: Results, made: float = 0.0) -> float:
-        """The next one; seconds to wait when it was refused, as told, else 0. `made`: when its time began, else now."""
+        """The next one; seconds to wait when it was refused, as told, else 0.
+
+        `made`: when its time began, else now.
+        """
         began = made or time.monotonic()
         try:
             answer = await self._call(self._requests[0], timeout=PATIENCE_SECONDS)

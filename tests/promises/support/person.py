@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Makes a machine that somebody uses: whatever would name that person, or the machine, is a canary (P2). Needs root, for namespaces."""
+"""Makes a machine that somebody uses: whatever would name that person, or the machine, is a canary (P2).
+Needs root, for namespaces."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ CONTROL_UNIT: Final = "temoin-service"
 
 
 def plant(tree: Path) -> None:
-    """Copy the captured laptop into `tree`, and write the canaries where the kernel, udev and systemd would have them."""
+    """Copy the captured laptop into `tree`, and write the canaries where the kernel, udev and systemd would
+    have them."""
     shutil.copytree(TREES / "laptop", tree, symlinks=True)
     device = Path("/").stat().st_dev
     disk = f"dev/block/{os.major(device)}:{os.minor(device)}"
@@ -121,8 +123,9 @@ def _account(number: int) -> str:
 
 @contextmanager
 def somebodys_machine(folder: Path) -> Iterator[Path]:
-    """A program that is `veilleuse-agent` in that machine: its host name, machine-id and accounts are the canaries, so are the
-    environment, the working directory and a process beside it. Skips without root."""
+    """A program that is `veilleuse-agent` in that machine: its host name, machine-id and accounts are the
+    canaries, so are the environment, the working directory and a process beside it. Skips without root.
+    """
     if os.geteuid() != 0:
         pytest.skip("needs root, for namespaces")
     tree, desk = folder / "tree", folder / "bureau"

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The previous release beside the present one: its wheel in a virtual environment of its own, offline, and its records.
+"""The previous release beside the present one: its wheel in a virtual environment of its own, offline, and
+its records.
 
 What it depends on is the present environment's: this is about our own code and files.
 """
@@ -125,10 +126,12 @@ class Fleet(Stack):
         raise AssertionError(f"{self.waiting()} records still wait after {contacts} contacts")
 
     def compare(self) -> str:
-        """Both databases and the history against each other, by our own reading of the bytes; the figure, or fails.
+        """Both databases and the history against each other, by our own reading of the bytes; the figure, or
+        fails.
 
-        Each record made is stored once with its millijoules; the agent's numbered records are the collector's, byte by
-        byte, without a hole in the numbers; the chain over them is the stored one; nothing was declared lost.
+        Each record made is stored once with its millijoules; the agent's numbered records are the
+        collector's, byte by byte, without a hole in the numbers; the chain over them is the stored one;
+        nothing was declared lost.
         """
         stored = self._stored()
         numbers = sorted(seq for _, seq in stored)

@@ -1,15 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A TCP proxy that behaves as a bad network: late, narrow, frozen, or gone between an answer and the one who waits for it.
+"""A TCP proxy that behaves as a bad network: late, narrow, frozen, or gone between an answer and the one who
+waits for it.
 
     with Proxy(("127.0.0.1", 8641)) as proxy:
-        proxy.lose_answers = 0.2          # every fifth answer, in the mean: the server has written, the client gets nothing
+        proxy.lose_answers = 0.2  # every fifth answer on average is written and never arrives
         proxy.lose_next_answer()          # just one
         proxy.delay_seconds, proxy.bytes_per_second = 0.1, 32_000
         proxy.freeze(); proxy.thaw(); proxy.cut()
 
-It sees TLS records, not calls: an answer is what the server says after a client has sent `REQUEST_BYTES` or more since the
-server last spoke. The first `handshake_answers` of a connection are never lost: 2 with client certificates, 1 without.
+It sees TLS records, not calls: an answer is what the server says after a client has sent `REQUEST_BYTES` or
+more since the server last spoke. The first `handshake_answers` of a connection are never lost: 2 with client
+certificates, 1 without.
 """
 
 from __future__ import annotations
@@ -48,8 +50,9 @@ class Proxy:
         seed: int = 1,
         source: str = "127.0.0.1",
     ) -> None:
-        """`target`: host and port of the server; `port`: where to listen on 127.0.0.1, 0 = any; `source`: the address that the server
-        sees."""
+        """`target`: host and port of the server; `port`: where to listen on 127.0.0.1, 0 = any; `source`: the
+        address that the server sees.
+        """
         self.target = target
         self.source = source
         self.asked = bytearray()

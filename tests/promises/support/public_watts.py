@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Watts that the model of the derivation gives a machine off, asleep or idle by its class alone: everybody may read them."""
+"""Watts that the model of the derivation gives a machine off, asleep or idle by its class alone: everybody
+may read them."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _LONG_MILLISECONDS: Final = 10**9
 
 @cache
 def watts_of(device_class: DeviceClass, state: State) -> Fraction | None:
-    """On mains, at a load that nobody measured. None: the class has no such state, or its watts follow its load."""
+    """On mains, at a load that nobody measured. None: the class has no such state, or its watts follow its
+    load."""
     cell = Cell(Band.OPEN, state, Supply.AC, _LONG_MILLISECONDS)
     parts = model_energy(cell, MachineFacts(device_class), _LONG_MILLISECONDS, 0) if state in CONSTANT else ()
     energy = sum(part.energy_millijoules for part in parts)

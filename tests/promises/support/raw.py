@@ -38,7 +38,8 @@ class Connection:
             self._receive()
 
     def call(self, method: str, message: bytes, *, gzip: bool = False, finish: bool = True) -> int:
-        """Begin a unary call with a message, compressed already when `gzip`; its stream. Without `finish` it is held open."""
+        """Begin a unary call with a message, compressed already when `gzip`; its stream. Without `finish` it
+        is held open."""
         stream = self._h2.get_next_available_stream_id()
         fields = {
             ":method": "POST",
@@ -55,7 +56,8 @@ class Connection:
         return stream
 
     def answers(self) -> dict[int, dict[str, str]]:
-        """Stream → headers and trailers of its answer, once all have one; `reset` and `closed` are answers too."""
+        """Stream → headers and trailers of its answer, once all have one; `reset` and `closed` are answers
+        too."""
         expected = set(self._waiting) | set(self._answers)
         while expected - set(self._answers):
             if not self._receive():

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Collects all numbers that each role gets of PCs over simulated months, beside what each machine did in truth.
+"""Collects all numbers that each role gets of PCs over simulated months, beside what each machine did in
+truth.
 
-The data directory is filled through the real store and the real derivation; the real application is asked at several dates, each time
-by a service that has just been started. Between two dates a test may let records come late, move, retire and forget machines.
+The data directory is filled through the real store and the real derivation; the real application is asked at
+several dates, each time by a service that has just been started. Between two dates a test may let records
+come late, move, retire and forget machines.
 """
 
 from __future__ import annotations
@@ -122,7 +124,8 @@ def days_from(first: date, number: int) -> list[date]:
 
 
 def hourly(cells: Iterable[Any], days: Iterable[date], from_hour: int) -> Iterator[tuple[Any, list[Any]]]:
-    """The same in records of an hour, from that local hour of each day on: up to nine on each of several days, or one night."""
+    """The same in records of an hour, from that local hour of each day on: up to nine on each of several
+    days, or one night."""
     begins = [day_start_unix_milliseconds(day, ZONE) + from_hour * HOUR for day in days]
     hours = iter([begin + HOUR * n for begin in begins for n in range(9 if len(begins) > 1 else 14)])
     for one in cells:
@@ -194,8 +197,9 @@ class Watched:
         unmetered: Collection[HostId] = (),
         screens: Collection[HostId] = (),
     ) -> None:
-        """What machines send of a month: the night of its tenth, and the first whole week. Amounts are drawn, so that a sum tells whose
-        it is of."""
+        """What machines send of a month: the night of its tenth, and the first whole week. Amounts are drawn,
+        so that a sum tells whose it is of.
+        """
         monday = first + timedelta(days=-first.weekday() % 7)
         for host, hours in done:
             told = host not in unmetered, host in screens
@@ -260,7 +264,8 @@ class Watched:
     # --- what is seen
 
     def look(self, day: date, months: Sequence[date] = ()) -> None:
-        """Ask everything as everybody on the noon of `day`: /metrics and the page, and the API of these months and of all of them together."""
+        """Ask everything as everybody on the noon of `day`: /metrics and the page, and the API of these
+        months and of all of them together."""
         self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
         self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
@@ -270,7 +275,8 @@ class Watched:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
             for who, role, inside in self._readers() if parts else ():
                 token = reading.account(f"{who} {next(self._accounts)}", role, *inside)
-                # What an administrator is told of several months is not the sum of months: asked month by month.
+                # What an administrator is told of several months is not the sum of months: asked month by
+                # month.
                 asked = (periods, KINDS) if role is Role.READER else (parts, ("indicators",))
                 self._ask_api(reading, who, token, itertools.product(*asked, GROUPINGS))
             self._strangers(reading)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sums of a collector's database, counted again from its stored records. Part of the history checker: no product code."""
+"""The sums of a collector's database, counted again from its stored records. Part of the history checker: no
+product code."""
 
 from __future__ import annotations
 
@@ -90,7 +91,8 @@ class _Counted:
         return name if name in known else OTHER_UNITS
 
     def _dated(self, host_id: int, reason: int, span: Any) -> None:
-        """A gap of a clock span is of the civil day it lies in; only spans of one hour at most are counted here."""
+        """A gap of a clock span is of the civil day it lies in; only spans of one hour at most are counted
+        here."""
         if not span.HasField("period"):
             return
         period = self._periods(host_id, span.period)[-1]

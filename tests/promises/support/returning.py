@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fleet in virtual time around an outage of the collector: the real Contacts, the real waits, one event queue.
+"""A fleet in virtual time around an outage of the collector: the real Contacts, the real waits, one event
+queue.
 
-Only what is not ours is made up: the sender's process (patched where the operating system starts one) and its network.
+Only what is not ours is made up: the sender's process (patched where the operating system starts one) and its
+network.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class Control:
 
 @dataclass
 class Fleet:
-    """`counts`: (population, held) → how many machines. `retry`: the wait after a failure, to be spoilt by a mutant."""
+    """`counts`: (population, held) → how many machines. `retry`: the wait after a failure, to be spoilt by a
+    mutant."""
 
     counts: Mapping[tuple[Population, bool], int]
     outage: int
@@ -97,7 +100,8 @@ class Fleet:
 
 
 class _Machine:
-    """Its resident looks on every tick, as the real one does; ticks on which nothing can happen are left out."""
+    """Its resident looks on every tick, as the real one does; ticks on which nothing can happen
+    are left out."""
 
     stdin = None
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A real collector with one enrolled machine, and somebody honest who calls it all the while: how long does that one wait?"""
+"""A real collector with one enrolled machine, and somebody honest who calls it all the while: how long does
+that one wait?"""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def where(stack: Stack, setting: str) -> tuple[str, int]:
 
 
 class Heartbeat:
-    """Calls again and again in a thread: Hello on one connection for a Machine, the page for a URL. Fails on an error."""
+    """Calls again and again in a thread: Hello on one connection for a Machine, the page for a URL. Fails on
+    an error."""
 
     def __init__(self, target: Machine | str) -> None:
         self._target = target

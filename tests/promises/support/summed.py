@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Finds of which machines' quantities a number is the sum, by its value: all sums of whole cells over sets of bands, states and methods."""
+"""Finds of which machines' quantities a number is the sum, by its value: all sums of whole cells over sets of
+bands, states and methods."""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ class Sums:
     selector: Selector
     cells: tuple[Cell, ...]
     of: dict[str, dict[int, dict[int, frozenset[What]]]]
-    """Unit → value → cells as bits → what is summed of them. Enrolled times are alike, so that several groups may have the same."""
+    """Unit → value → cells as bits → what is summed of them. Enrolled times are alike, so that several groups
+    may have the same."""
 
     def find(self, unit: str, value: int) -> list[Found]:
         """What sums to it."""

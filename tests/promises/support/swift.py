@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""gRPC calls over HTTP/2 and mutual TLS at a tenth of grpcio's cost, so that one process can offer more than a collector carries.
+"""gRPC calls over HTTP/2 and mutual TLS at a tenth of grpcio's cost, so that one process can offer more than
+a collector carries.
 
-One call at a time on a connection. Header tables are switched off on both sides: the same headers are the same bytes, encoded
-and decoded once.
+One call at a time on a connection. Header tables are switched off on both sides: the same headers are the
+same bytes, encoded and decoded once.
 """
 
 from __future__ import annotations
@@ -200,7 +201,9 @@ class Line:
             while self._out:
                 del self._out[: self.socket.send(self._out)]
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            pass  # the rest goes with the next event: what is sent before an answer is small beside the socket's buffer
+            # the rest goes with the next event: what is sent before an answer is small beside the socket's
+            # buffer
+            pass
         except OSError:
             pass  # `receive` will tell
 

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Pushes as many as wanted, answered or not, over swift.py. One process, one JSON line.
 
-    python -m tests.promises.support.swift_load <plan.json> <seconds> <records> <pushes a second> <pushes> <manner>
+    python -m tests.promises.support.swift_load <plan.json> <seconds> <records> <a second> <pushes> <manner>
     python -m tests.promises.support.swift_load <plan.json> <seconds> <records> -<at once> <pushes> <manner>
 
-The first begins so many pushes a second, by whoever has none under way, each timed from when it was due: an open loop as long as somebody
-is free (`nobody_free`: how often nobody was). The second is closed: it finds the capacity.
+The first begins so many pushes a second, by whoever has none under way, each timed from when it was due: an
+open loop as long as somebody is free (`nobody_free`: how often nobody was). The second is closed: it finds
+the capacity.
 
-`pushes`: how many each agent of the plan prepares. Manners of those that were refused: `obedient` agents come back when told;
-`stubborn` ones send the next push at once; `impatient` ones do so as well, and give up after a tenth of a second.
+`pushes`: how many each agent of the plan prepares. Manners of those that were refused: `obedient` agents come
+back when told; `stubborn` ones send the next push at once; `impatient` ones do so as well, and give up after
+a tenth of a second.
 """
 
 from __future__ import annotations
@@ -66,7 +68,10 @@ class Load:
             self._idle.append(sender)
 
     def run(self, seconds: float, per_second: float, at_once: int = 0) -> None:
-        """Until the last answer has come. `at_once` > 0: so many are under way all the time, whatever `per_second`."""
+        """Until the last answer has come.
+
+        `at_once` > 0: so many are under way all the time, whatever `per_second`.
+        """
         self._due = time.monotonic()
         until = self._until = self._due + seconds
         while (now := time.monotonic()) < until or self._calling:

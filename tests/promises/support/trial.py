@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A trial of the collector: the real command, enrolled agents that send, faults at known times, the checker at the end.
+"""A trial of the collector: the real command, enrolled agents that send, faults at known times, the checker
+at the end.
 
 with Trial(tmp_path) as trial:
     trial.enrol(100)
@@ -149,7 +150,8 @@ class Trial:
         return True
 
     def wait_for_ack(self, since: float | None = None, seconds: float = 60.0) -> float:
-        """Seconds from `since` (monotonic; default: now) to the first acknowledgement after it, by whatever agent."""
+        """Seconds from `since` (monotonic; default: now) to the first acknowledgement after it, by whatever
+        agent."""
         since = time.monotonic() if since is None else since
         while (beat := max(map(last_beat, self.folder.glob("beat-*")), default=0.0)) <= since:
             assert self.collector is not None
@@ -174,7 +176,8 @@ class Trial:
         address: str = "",
         calm_pushes_per_second: float = 0.0,
     ) -> None:
-        """Let all agents send, at `address` when it is not the collector's own (a proxy's); after `calm`, at the second pace."""
+        """Let all agents send, at `address` when it is not the collector's own (a proxy's); after `calm`, at
+        the second pace."""
         for number in range(processes):
             file = self.plan(
                 self.agents[number::processes],
@@ -207,7 +210,8 @@ class Trial:
         address: str = "",
         calm: float = 0.0,
     ) -> Path:
-        """A file that tells a process of load.py or overload.py what to do: each has its own history and its own epochs."""
+        """A file that tells a process of load.py or overload.py what to do: each has its own history and its
+        own epochs."""
         self._plans += 1
         plan = Plan(
             address or self.address,
@@ -264,7 +268,8 @@ class Trial:
         return process
 
     def kill_and_start(self, kills: int, *, longest_seconds: float) -> None:
-        """So many times: first acknowledgement, a moment at random, SIGKILL, start. One in six before it serves at all."""
+        """So many times: first acknowledgement, a moment at random, SIGKILL, start. One in six before it
+        serves at all."""
         for _ in range(kills):
             if self.chance.random() < 1 / 6:
                 time.sleep(self.chance.uniform(0, 0.3))
@@ -276,7 +281,8 @@ class Trial:
         self.wait_for_ack()
 
     def quiet(self) -> None:
-        """No new records any more; returns when all that were made are acknowledged. Fails when they are not."""
+        """No new records any more; returns when all that were made are acknowledged. Fails when
+        they are not."""
         for process in self._loads:
             process.send_signal(signal.SIGTERM)
         ended = [process.wait(DRAIN_SECONDS + 20) for process in self._loads]
@@ -293,7 +299,8 @@ class Trial:
         self.kill()
 
     def end(self, *, drained: bool = True) -> Report:
-        """Agents stop, the collector is killed once more, the checker compares. `drained`: everything must have arrived."""
+        """Agents stop, the collector is killed once more, the checker compares. `drained`: everything must
+        have arrived."""
         if drained:
             self.quiet()
         else:
@@ -303,7 +310,8 @@ class Trial:
         return self.compare()
 
     def compare(self, data_dir: Path | None = None, until: float = float("inf")) -> Report:
-        """The database, or a copy of it in `data_dir`, against what the agents had seen at `until` (monotonic seconds)."""
+        """The database, or a copy of it in `data_dir`, against what the agents had seen at `until` (monotonic
+        seconds)."""
         files = [*sorted(self.folder.glob("history-*.jsonl")), self.folder / "faults.jsonl"]
         return check(data_dir or self.stack.data, read(files, until))
 

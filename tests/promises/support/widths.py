@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the width of an interval tells: a step, or a mean of steps that are told, or else how much of an energy was measured."""
+"""What the width of an interval tells: a step, or a mean of steps that are told, or else how much of an
+energy was measured."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Width(NamedTuple):
         return all(abs(one / U_STEP - round(one / U_STEP)) <= _NEAR for one in self.told)
 
     def is_mean(self, steps: Sequence[Width]) -> bool:
-        """All are the mean of steps of disjoint rows that its role is told, which together are this row: it tells nothing more."""
+        """All are the mean of steps of disjoint rows that its role is told, which together are this row: it
+        tells nothing more."""
         mine = [one for one in steps if one.row.roles == self.row.roles and self._holds(one)]
         return self._is_mean(frozenset(self.energy.cells), 0, 0.0, mine)
 

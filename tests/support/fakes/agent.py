@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An agent without its measuring half: a state directory, records put into its spool, its sender run in process."""
+"""An agent without its measuring half: a state directory, records put into its spool, its sender run in
+process."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A management controller on 127.0.0.1 that speaks IPMI 2.0 over the network: pyghmi's, with DCMI Get Power Reading added.
+"""A management controller on 127.0.0.1 that speaks IPMI 2.0 over the network: pyghmi's, with DCMI Get Power
+Reading added.
 
-The session layer (RMCP+, RAKP, encryption) is pyghmi's own, as real tools expect it; the power is what a file says:
-`WATTS active`, `WATTS inactive`, or a completion code as `code c1`; `silent` answers nothing. Run as a program:
-`python bmc.py FILE` prints its port.
+The session layer (RMCP+, RAKP, encryption) is pyghmi's own, as real tools expect it; the power is what a file
+says: `WATTS active`, `WATTS inactive`, or a completion code as `code c1`; `silent` answers nothing. Run as a
+program: `python bmc.py FILE` prints its port.
 """
 
 from __future__ import annotations

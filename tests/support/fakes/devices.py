@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake HTTP device on 127.0.0.1: answers from a table of paths, or misbehaves as real ones do. What it was asked is kept."""
+"""A fake HTTP device on 127.0.0.1: answers from a table of paths, or misbehaves as real ones do. What it was
+asked is kept."""
 
 from __future__ import annotations
 

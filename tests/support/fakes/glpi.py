@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake GLPI: a real HTTP server on loopback that answers as GLPI's apirest.md says, from lists of items. No GLPI runs here."""
+"""A fake GLPI: a real HTTP server on loopback that answers as GLPI's apirest.md says, from lists of items. No
+GLPI runs here."""
 
 from __future__ import annotations
 
@@ -129,7 +130,8 @@ def _self_signed(chain: Path, key: Path) -> None:
 
 @contextmanager
 def fake_glpi(folder: Path | None = None) -> Iterator[FakeGlpi]:
-    """It serves while the block runs; with a folder over TLS, under a certificate of its own that is put there."""
+    """It serves while the block runs; with a folder over TLS, under a certificate of its own that is put
+    there."""
     fake = FakeGlpi()
 
     class Handler(BaseHTTPRequestHandler):

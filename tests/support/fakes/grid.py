@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake ODRÉ and a fake Electricity Maps, for tests/support/fakes/devices.py to serve. tests/fixtures/intensity/PROVENANCE.md."""
+"""A fake ODRÉ and a fake Electricity Maps, for tests/support/fakes/devices.py to serve.
+tests/fixtures/intensity/PROVENANCE.md."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ TOKEN = "t0ken-of-a-test"
 
 
 class FakeGrid:
-    """`rows`: dataset → [(instant as published, value as published)], in any order. Either may be changed at any time."""
+    """`rows`: dataset → [(instant as published, value as published)], in any order. Either may be changed at
+    any time."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[tuple[str, Any]]] = {

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake `ipmitool` and a fake `ipmi-dcmi`: shell scripts that print what the real ones printed, or hang, or flood."""
+"""A fake `ipmitool` and a fake `ipmi-dcmi`: shell scripts that print what the real ones printed, or hang, or
+flood."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A program: the measuring process as on a Mac, its kernel a fake one. It sleeps an hour, wakes, and is shut down; says what it saw.
+"""A program: the measuring process as on a Mac, its kernel a fake one. It sleeps an hour, wakes, and is shut
+down; says what it saw.
 
-`sys.platform` says darwin before anything of ours is loaded, so that all is chosen as there. psutil stays Linux'.
+`sys.platform` says darwin before anything of ours is loaded, so that all is chosen as there. psutil stays
+Linux'.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def main(state: Path) -> int:
 
 
 def replace_kernel(kernel: FakeMacos) -> list[int]:
-    """Ours for the table of calls and the clocks; the nanoseconds asleep, which are 0 until somebody changes them."""
+    """Ours for the table of calls and the clocks; the nanoseconds asleep, which are 0 until somebody changes
+    them."""
     from veilleuse.agent.platforms.macos import system
 
     asleep = [0]

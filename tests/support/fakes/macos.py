@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake table of macOS calls (macos_calls.Calls): values as the kernel keeps them, power messages that a test sends."""
+"""A fake table of macOS calls (macos_calls.Calls): values as the kernel keeps them, power messages that a
+test sends."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake libnvidia-ml: the call table that nvidia-ml-py calls through ctypes. The binding above it is the real one."""
+"""A fake libnvidia-ml: the call table that nvidia-ml-py calls through ctypes. The binding above it is the
+real one."""
 
 from __future__ import annotations
 

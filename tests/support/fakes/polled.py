@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A scripted polled source, and the outsider's package that brings it: what a meter of a third party would be."""
+"""A scripted polled source, and the outsider's package that brings it: what a meter of a third party would
+be."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def job(
 
 
 class FileMeter:
-    """A polled source of an outsider, for tests with real processes: its power is the text of a file, in watts.
+    """A polled source of an outsider, for tests with real processes: its power is the text of a file, in
+    watts.
 
     `hang` in the file: never answers. No such file: as a device that is switched off.
     """

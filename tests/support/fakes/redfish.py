@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake Redfish service with sessions, over TLS on 127.0.0.1, and the tree that the real `sushy-static` serves."""
+"""A fake Redfish service with sessions, over TLS on 127.0.0.1, and the tree that the real `sushy-static`
+serves."""
 
 from __future__ import annotations
 

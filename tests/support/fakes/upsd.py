@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake upsd, for what a real one cannot be made to do: lie, dribble, fall silent. The real one: tests/integration/test_nut.py."""
+"""A fake upsd, for what a real one cannot be made to do: lie, dribble, fall silent. The real one:
+tests/integration/test_nut.py."""
 
 from __future__ import annotations
 

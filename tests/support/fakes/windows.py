@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake table of Windows calls (windows_calls.Calls): devices that answer with bytes laid out as the documented structures."""
+"""A fake table of Windows calls (windows_calls.Calls): devices that answer with bytes laid out as the
+documented structures."""
 
 from __future__ import annotations
 

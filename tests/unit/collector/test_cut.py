@@ -52,7 +52,8 @@ print(lines, carried_on)
 
 @pytest.mark.parametrize("moments", [14, pytest.param(60, marks=pytest.mark.long)])
 def test_init_killed_at_any_moment_is_carried_on(tmp_path, moments):
-    """Moments over all lines of ours, most cut twice more: then a token can be made, and nothing was repaired."""
+    """Moments over all lines of ours, most cut twice more: then a token can be made, and nothing was
+    repaired."""
     lines, carried_on = map(int, run_program(PROGRAM, str(tmp_path), str(moments)).split()[-2:])
     assert lines > 100
     assert carried_on > moments / 2

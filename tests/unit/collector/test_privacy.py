@@ -68,7 +68,8 @@ def test_nothing_is_lost_or_counted_twice(cells, k):
 
 @pytest.mark.promise("P5")
 def test_no_difference_of_sums_isolates_few_machines(figure):
-    """Brute force: every difference of two sums of published cells that is one of our machines' sums has ≥ k of them."""
+    """Brute force: every difference of two sums of published cells that is one of our machines' sums has ≥ k
+    of them."""
     _differences_of_a_level()
     figure(f"{COUNTED['pairs']:,} pairs of sums of {COUNTED['levels']} levels: 0 differences of fewer than k")
     assert COUNTED["pairs"] > COUNTED["levels"] > 50

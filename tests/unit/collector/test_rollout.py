@@ -141,7 +141,8 @@ def test_a_failure_stops_the_rollout():
 
 
 def test_too_few_confirmations_stop_the_rollout():
-    """Nine in ten of those in contact within a week; applied is not confirmed; the silent are not waited for."""
+    """Nine in ten of those in contact within a week; applied is not confirmed; the silent are not
+    waited for."""
     fleet = [host(number) for number in range(1_000)]
     rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     stage = [one for one in fleet if rollout.reaches(one.agent_id)]
@@ -156,7 +157,8 @@ def test_too_few_confirmations_stop_the_rollout():
 
 
 def test_the_steps_have_an_order():
-    """No second candidate, no stage left out or gone back to, no acceptance before 100 %: each refusal says what to do."""
+    """No second candidate, no stage left out or gone back to, no acceptance before 100 %: each refusal says
+    what to do."""
     fleet = [host(0)]
     rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     fleet = obeying(rollout, fleet)
@@ -247,7 +249,8 @@ _NUMBERS = (
 @pytest.mark.promise("S18")
 @given(population=st.sampled_from(Population), values=st.tuples(_NUMBERS, _NUMBERS, _NUMBERS))
 def test_whatever_is_asked_only_coarser_gets_through(population, values):
-    """S18, the collector's half, over any three numbers: accepted means within the wire's bounds and the ceiling."""
+    """S18, the collector's half, over any three numbers: accepted means within the wire's bounds and the
+    ceiling."""
     asked = Configuration(*values)
     try:
         got = check_for(population, asked)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The unit of the RAPL helper: the one that is root, and may therefore do least (docs/guarantees.md S21, S22, P11)."""
+"""The unit of the RAPL helper: the one that is root, and may therefore do least (docs/guarantees.md S21, S22,
+P11)."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def test_systemd_understands_every_line(tmp_path):
 
 @pytest.mark.promise("P11")
 def test_root_with_nothing_of_roots():
-    """No capability, no network, no device, no setuid: the owner's right to read its files, and a folder to write in."""
+    """No capability, no network, no device, no setuid: the owner's right to read its files, and a folder to
+    write in."""
     told = settings(UNIT)
     assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse-agent rapl-helper"]
     assert (told["User"], told["Group"]) == (["root"], ["veilleuse-rapl"])
@@ -72,7 +74,8 @@ def test_root_with_nothing_of_roots():
 
 @pytest.mark.promise("P11")
 def test_the_group_reads_what_the_agent_looks_for():
-    """The folder is the default of paths.rapl_helper, 0750, of the group that sysusers.d makes the agent a member of."""
+    """The folder is the default of paths.rapl_helper, 0750, of the group that sysusers.d makes the agent a
+    member of."""
     told = settings(UNIT)
     assert Paths().rapl_helper.parent.as_posix() == f"/run/{told['RuntimeDirectory'][0]}"
     assert told["RuntimeDirectoryMode"] == ["0750"]
@@ -81,7 +84,8 @@ def test_the_group_reads_what_the_agent_looks_for():
 
 
 def test_the_agent_finds_it_at_boot():
-    """Published before the agent looks; skipped where there is no counter; watched, without feeding the dog too late."""
+    """Published before the agent looks; skipped where there is no counter; watched, without feeding the dog
+    too late."""
     told = settings(UNIT)
     assert told["Before"] == ["veilleuse-agent.service"]
     assert told["Type"] == ["notify"]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What deploy/systemd/ gives to systemd, udev and nobody else (docs/guarantees.md S20 to S22, deploy/systemd/README.md)."""
+"""What deploy/systemd/ gives to systemd, udev and nobody else (docs/guarantees.md S20 to S22,
+deploy/systemd/README.md)."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ def test_systemd_understands_every_line(unit, tmp_path):
 
 @pytest.mark.parametrize("unit", SERVICES)
 def test_a_unit_starts_an_installed_command(unit):
-    """ExecStart is one of the two scripts of pyproject.toml, as a user of its own, restarted with growing delay."""
+    """ExecStart is one of the two scripts of pyproject.toml, as a user of its own, restarted with growing
+    delay."""
     told = settings(unit)
     command, word = {"veilleuse-agent.service": ("veilleuse-agent", "run")}.get(unit, ("veilleuse", "serve"))
     assert told["ExecStart"] == [f"/opt/veilleuse/bin/{command} {word}"]
@@ -95,7 +97,8 @@ def test_a_unit_starts_an_installed_command(unit):
 
 
 def test_the_backup_runs_every_night_without_a_network(tmp_path):
-    """The timer starts the service of its name; it may write where backups go, knows no network, and is never in the way."""
+    """The timer starts the service of its name; it may write where backups go, knows no network, and is never
+    in the way."""
     told = settings("veilleuse-backup.service")
     assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse backup /var/backups/veilleuse --keep 14"]
     assert told["User"] == told["Group"] == ["veilleuse"]
@@ -116,7 +119,8 @@ def test_the_backup_runs_every_night_without_a_network(tmp_path):
 
 
 def test_the_sign_before_sleep_holds_nothing_up():
-    """Pulled in by every way of sleeping and done before it, wanted only, bounded, as the agent's user, without a network."""
+    """Pulled in by every way of sleeping and done before it, wanted only, bounded, as the agent's user,
+    without a network."""
     told = settings("veilleuse-agent-sleep.service")
     assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse-agent before-sleep --timeout 3"]
     assert told["Before"] == told["WantedBy"] == ["sleep.target"]
@@ -134,7 +138,8 @@ def test_the_agent_ends_before_the_bus():
 
 
 def test_the_agent_weighs_little():
-    """Bounds of deploy/systemd/README.md: memory, processor, tasks, disk, a watchdog; no capability, no core file."""
+    """Bounds of deploy/systemd/README.md: memory, processor, tasks, disk, a watchdog; no capability, no core
+    file."""
     told = settings("veilleuse-agent.service")
     assert told["MemoryMax"] == ["128M"]
     assert told["CPUQuota"] == ["5%"]
@@ -146,7 +151,8 @@ def test_the_agent_weighs_little():
 
 
 def test_accounts_and_folders(tmp_path):
-    """sysusers.d and tmpfiles.d make the accounts, state folders 0700 and configuration 0640, on an empty system."""
+    """sysusers.d and tmpfiles.d make the accounts, state folders 0700 and configuration 0640, on an empty
+    system."""
     if os.geteuid() != 0:
         pytest.skip("needs root: accounts and owners")
     for kind in ("sysusers.d", "tmpfiles.d"):

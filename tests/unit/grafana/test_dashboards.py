@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The dashboard says what panels.py says, with names of the catalogue, and nothing that could run in a browser."""
+"""The dashboard says what panels.py says, with names of the catalogue, and nothing that could run in a
+browser."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def test_round_trip(file):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_panels_of_the_file(file):
-    """Ids are unique; each panel has a title, a description, a unit, the variable data source, and is no HTML (S16)."""
+    """Ids are unique; each panel has a title, a description, a unit, the variable data source, and is no HTML
+    (S16)."""
     raw = json.loads(file.read_text(encoding="utf-8"))
     panels: list[dict[str, Any]] = raw["panels"]
     identifiers = [panel["id"] for panel in panels]
@@ -93,8 +95,9 @@ def test_every_metric_exists(panel):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_colours_judge_where_they_are_meant_to(file):
-    """Grafana turns what has no thresholds red at 80: watts, machines, kWh. Each has its own, neutral but where a panel says what is good; a
-    share is of 100 %."""
+    """Grafana turns what has no thresholds red at 80: watts, machines, kWh. Each has its own, neutral but
+    where a panel says what is good; a share is of 100 %.
+    """
     panels = {panel["id"]: panel for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]}
     for panel in PANELS:
         if panel.form not in (Form.STAT, Form.BARS):
@@ -141,7 +144,8 @@ def test_unknown_label_is_refused():
 
 
 def test_rules_name_existing_metrics():
-    """Alerts and recordings read metrics of the catalogue; what they record is named level:metric:operation."""
+    """Alerts and recordings read metrics of the catalogue; what they record is named
+    level:metric:operation."""
     text = (ROOT / "grafana/rules/veilleuse.yml").read_text(encoding="utf-8")
     expressions = re.findall(r"expr: (?:>-\n)?((?:.*\n)(?: {10,}(?:veilleuse|or ).*\n)*)", text)
     assert len(expressions) == text.count("expr:")

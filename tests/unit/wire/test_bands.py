@@ -72,7 +72,8 @@ def test_a_short_closed_band_is_folded_into_the_night():
 
 
 def test_an_open_night_is_open():
-    """A night shift is the site's timetable: `night` is only what is not open; what is left under 3 h is `closed`."""
+    """A night shift is the site's timetable: `night` is only what is not open; what is left under 3 h is
+    `closed`."""
     shift = Calendar("Europe/Paris", (OpenSpan(1, 0, 5 * 60),))
     assert hours(shift, MONDAY) == {Band.OPEN: 5, Band.CLOSED: 16, Band.NIGHT: 3}
     longer = Calendar("Europe/Paris", (OpenSpan(1, 0, 6 * 60),))
@@ -133,7 +134,8 @@ calendars = st.builds(
 
 @given(calendars, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_the_pieces_of_a_day_touch_and_cover_it(calendar, day):
-    """From local midnight to local midnight, no hole, no overlap, no cut without a reason; closures never open."""
+    """From local midnight to local midnight, no hole, no overlap, no cut without a reason; closures never
+    open."""
     pieces = day_segments(calendar, day)
     zone = ZoneInfo(calendar.time_zone)
     assert pieces[0].start_unix_milliseconds == round(
@@ -211,7 +213,8 @@ def test_a_timetable_that_cannot_be_used_is_refused(make, words):
 
 
 def test_the_default_calendar_is_named_for_ever():
-    """Its hash stands in every record made without a site's calendar: changing it is a new release of the wire."""
+    """Its hash stands in every record made without a site's calendar: changing it is a new release of the
+    wire."""
     import hashlib
 
     digest = hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).hexdigest()
@@ -220,7 +223,8 @@ def test_the_default_calendar_is_named_for_ever():
 
 
 def test_no_way_leads_to_a_calendar_that_was_not_checked():
-    """A copy is checked as the original was; it is hashed and compared by what is in it, and cannot be changed."""
+    """A copy is checked as the original was; it is hashed and compared by what is in it, and cannot be
+    changed."""
     span = OpenSpan(1, 480, 900)
     calendar = Calendar("Europe/Paris", (span,))
     assert calendar == Calendar("Europe/Paris", (span,))
@@ -259,7 +263,8 @@ def told(pieces):
 
 
 def test_windows_cut_a_day_whatever_is_open():
-    """Monday 17:00-19:30: an hour of it is open, the rest closed; a closure changes the band, not the window; no window, no word."""
+    """Monday 17:00-19:30: an hour of it is open, the rest closed; a closure changes the band, not the window;
+    no window, no word."""
     calendar = DEFAULT_CALENDAR._replace(
         update_windows=(OpenSpan(1, 17 * 60, 19 * 60 + 30),), closures=(date(2026, 3, 9),)
     )
@@ -273,7 +278,8 @@ def test_windows_cut_a_day_whatever_is_open():
 
 @given(calendars, ANY_WINDOWS, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_windows_follow_the_wall_clock(calendar, windows, day):
-    """Minute by minute, what the site's clock shows is inside or not; both readings of an hour that comes twice are."""
+    """Minute by minute, what the site's clock shows is inside or not; both readings of an hour that comes
+    twice are."""
     calendar = calendar._replace(update_windows=windows)
     zone = ZoneInfo(calendar.time_zone)
     for piece in day_segments(calendar, day):
@@ -290,8 +296,9 @@ def test_windows_follow_the_wall_clock(calendar, windows, day):
 @pytest.mark.promise("P3")
 @given(calendars, ANY_WINDOWS, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_no_window_is_a_finer_clock(calendar, windows, day):
-    """P3: whatever windows a collector declares, a day tells of none in the open band, and of no part of another band that is
-    shorter than three hours, inside or outside; bands and lengths stay what they are."""
+    """P3: whatever windows a collector declares, a day tells of none in the open band, and of no part of
+    another band that is shorter than three hours, inside or outside; bands and lengths stay what they are.
+    """
     pieces = day_segments(calendar._replace(update_windows=windows), day)
     coarse = coarse_windows(pieces)
     lengths = told(coarse)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a collector may set on an agent: bounded, told as text, and refused in words where it cannot be used."""
+"""What a collector may set on an agent: bounded, told as text, and refused in words where it
+cannot be used."""
 
 from __future__ import annotations
 

@@ -171,7 +171,8 @@ def test_a_pipe_nobody_writes_to_is_said(tmp_path, monkeypatch):
 
 
 def test_a_pipe_of_the_shell_is_waited_for(monkeypatch):
-    """`<(command)`, /dev/stdin in a pipeline: its writer may take longer than any wait, and its end ends it."""
+    """`<(command)`, /dev/stdin in a pipeline: its writer may take longer than any wait, and its
+    end ends it."""
     monkeypatch.setattr(files, "PIPE_WAIT_SECONDS", 0.05)
     reading, writing = os.pipe()
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """One recorded exchange per released wire version, decoded for ever and never rewritten.
 
-v1_push.binpb: a PushRequest of several records, v1_hello.binpb: a HelloRequest, as 0.1 sent them; v1_sums.json: what is in the
-push. Fields that are reserved since then are in the bytes, and are nobody's business any more.
+v1_push.binpb: a PushRequest of several records, v1_hello.binpb: a HelloRequest, as 0.1 sent them;
+v1_sums.json: what is in the push. Fields that are reserved since then are in the bytes, and are nobody's
+business any more.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ def hello() -> pb.HelloRequest:
 
 
 def known(message: Any) -> Any:
-    """The message without the fields that 0.1 sent and the contract has reserved since; any other unknown field is an error."""
+    """The message without the fields that 0.1 sent and the contract has reserved since; any other unknown
+    field is an error."""
     proto = DescriptorProto()
     message.DESCRIPTOR.CopyToProto(proto)
     reserved = {number for span in proto.reserved_range for number in range(span.start, span.end)}
@@ -145,7 +147,8 @@ def known(message: Any) -> Any:
 
 
 def test_todays_encoder_still_writes_the_recorded_bytes():
-    """Byte for byte, but for what is reserved since: a record encoded by an older agent and now says the same in the same order."""
+    """Byte for byte, but for what is reserved since: a record encoded by an older agent and now says the same
+    in the same order."""
     recorded = pb.PushRequest.FromString((GOLDEN / "v1_push.binpb").read_bytes())
     for was, now in zip(recorded.records, push().records, strict=True):
         assert known(pb.Record.FromString(was)).SerializeToString(deterministic=True) == now
@@ -154,7 +157,8 @@ def test_todays_encoder_still_writes_the_recorded_bytes():
 
 
 def test_every_recorded_batch_decodes():
-    """Any version ever recorded: no unknown field but the reserved ones, a chain that holds, the sums that went in."""
+    """Any version ever recorded: no unknown field but the reserved ones, a chain that holds, the sums that
+    went in."""
     files = sorted(GOLDEN.glob("*_push.binpb"))
     assert files
     for file in files:

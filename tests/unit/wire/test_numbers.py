@@ -57,7 +57,8 @@ def test_nothing_to_split_among_nobody():
 
 @given(st.binary(min_size=8, max_size=8), st.lists(st.binary(max_size=50), max_size=8))
 def test_the_chain_is_sha_256_all_the_way(epoch, records):
-    """chain_0 = SHA-256(epoch); chain_n = SHA-256(chain_{n-1} ‖ record); the row's hash is 8 bytes of its own."""
+    """chain_0 = SHA-256(epoch); chain_n = SHA-256(chain_{n-1} ‖ record); the row's hash is 8 bytes of its
+    own."""
     chain = chain_start(epoch)
     assert chain == hashlib.sha256(epoch).digest()
     for record in records:
@@ -105,7 +106,8 @@ def test_facts_as_they_come(text, fact):
 
 @given(st.dictionaries(st.sampled_from(["other", *"abcdefgh"]), st.integers(0, 9)), st.integers(1, 10))
 def test_merging_the_smallest_keeps_the_sum(values, most):
-    """Never more names than allowed, the sum as before; what keeps its name keeps its value, and none of it is below what lost it."""
+    """Never more names than allowed, the sum as before; what keeps its name keeps its value, and none of it
+    is below what lost it."""
     merged = merge_smallest(values, most, "other")
     assert len(merged) <= most
     assert sum(merged.values()) == sum(values.values())

@@ -113,7 +113,8 @@ def test_an_error_that_nobody_foresaw(capsys, monkeypatch):
 
 
 def test_an_output_that_takes_nothing(monkeypatch, capsys):
-    """One line, not the interpreter's own traceback when it ends; a standard error that is gone changes nothing."""
+    """One line, not the interpreter's own traceback when it ends; a standard error that is gone changes
+    nothing."""
 
     def body() -> int:
         print("much")

@@ -167,7 +167,8 @@ def test_the_default_is_written_out_whole(tmp_path):
 
 
 def test_a_section_is_a_value():
-    """Equal by class and values, never changed, copied with `_replace`, readable, and made by known keywords only."""
+    """Equal by class and values, never changed, copied with `_replace`, readable, and made by known keywords
+    only."""
     inner = Inner(count=4)
     assert inner == Inner(count=4) == Inner()._replace(count=4) != Inner()
     assert inner == Inner(count=4, ratio=0.5)  # a default that is said is the default
@@ -204,7 +205,8 @@ def test_a_section_is_a_value():
     ids=["deep", "dotted", "digits", "huge", "huge-ratio", "null", "long", "long-key"],
 )
 def test_what_breaks_parsers(tmp_path, text, told):
-    """One short line, in time, for what Python's own parser ends in RecursionError, in ValueError or not at all."""
+    """One short line, in time, for what Python's own parser ends in RecursionError, in ValueError or not at
+    all."""
     with pytest.raises(ConfigurationError) as refused:
         loaded(tmp_path, text)
     assert told in str(refused.value)

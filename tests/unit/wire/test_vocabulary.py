@@ -49,7 +49,8 @@ def test_the_words_are_the_enums(name):
 
 
 def test_words_of_two_lists_are_never_equal():
-    """State.UNKNOWN is not Supply.UNKNOWN: each has its own place in a dict, a set and a cache, and equals its text."""
+    """State.UNKNOWN is not Supply.UNKNOWN: each has its own place in a dict, a set and a cache, and equals
+    its text."""
     words = [word for kind in (*ENUMS.values(), Method) for word in kind]
     assert len(set(words)) == len(words)
     assert len(dict.fromkeys(reversed(words))) == len(words)

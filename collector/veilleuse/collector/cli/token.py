@@ -51,13 +51,7 @@ def create(
     ] = False,
     admit_copies: Annotated[
         bool,
-        typer.Option(
-            "--admit-copies",
-            help=(
-                "approve copies of its machines by themselves while the token is good; this also admits a "
-                "thief of a key"
-            ),
-        ),
+        typer.Option("--admit-copies", help="approve clones of its machines; admits a thief of a key too"),
     ] = False,
     zone: Annotated[
         str | None, typer.Option(help="grid zone of a new site (default: reporting.zone)")

@@ -356,9 +356,9 @@ def _mean_watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
 
 def _uncertainty() -> Iterator[WorkedExample]:
     last = factor_book().choose(_ZONE, 2022)
-    yield _check_rounded("6", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
+    yield _check_rounded("8", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
     gsd2 = priors.u_ppm(1.5) / priors.MILLION
-    yield _check_rounded("6", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
+    yield _check_rounded("1", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
     yield _check_rounded(
         "6", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200)
     )

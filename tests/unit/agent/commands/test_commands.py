@@ -211,7 +211,8 @@ def _alive(pid: int) -> bool:
 
 
 def test_doctor_says_what_is_measured_what_is_not_and_why(agent, capsys):
-    """On a machine without sensors: utilisation works, energy does not, each source with its reason; never 0 W."""
+    """On a machine without sensors: utilisation works, energy does not, each source with its reason; never 0
+    W."""
     assert main(words(agent, "doctor", "--json")) == 3
     said = json.loads(capsys.readouterr().out)
     assert set(said) >= {"machine", "sources", "ladder", "identity", "spool", "warnings"}
@@ -299,7 +300,8 @@ def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):
 
 @pytest.mark.parametrize("said", ["no_permission", "no_device", "damaged"])
 def test_doctor_as_root_says_what_the_service_may_not_read(agent, collector, capsys, tmp_path, said):
-    """Root reads every counter; that the service's account does not is what somebody has to do something about."""
+    """Root reads every counter; that the service's account does not is what somebody has to do something
+    about."""
     agent.enrol(collector)
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)
@@ -336,7 +338,8 @@ def test_doctor_sees_a_damaged_spool_and_leaves_it_alone(agent, collector, capsy
 
 
 def test_doctor_reads_a_captured_machine(agent, capsys, tmp_path):
-    """RAPL in the tree given as paths.sysfs: its points are shown and counters are the place on the ladder."""
+    """RAPL in the tree given as paths.sysfs: its points are shown and counters are the place on
+    the ladder."""
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)
     for name, text in (
@@ -361,7 +364,8 @@ def test_doctor_reads_a_captured_machine(agent, capsys, tmp_path):
 
 
 def test_show_prints_in_clear_what_leaves(agent, collector, capsys):
-    """The record waiting, the one sent, the facts, what is never sent, the standing: all of the wire's content."""
+    """The record waiting, the one sent, the facts, what is never sent, the standing: all of the wire's
+    content."""
     agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent prepare-image`: nothing of this machine is left, and what the clones need is there. docs/wire.md §7."""
+"""`veilleuse-agent prepare-image`: nothing of this machine is left, and what the clones need is there.
+docs/wire.md §7."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
 
 
 def test_everything_of_this_machine_goes(agent, collector, tmp_path, capsys):
-    """Identity, proof, spool with its journal and all that was set aside, locks; what is not ours stays. May be repeated."""
+    """Identity, proof, spool with its journal and all that was set aside, locks; what is not ours stays. May
+    be repeated."""
     identity = agent.enrol(collector)
     agent.measure(record(0))
     for name in ("spool.db-journal", "spool.db.damaged-1", "spool.db.copied-2", "spool.db.new", "run.lock"):
@@ -56,7 +58,8 @@ def test_everything_of_this_machine_goes(agent, collector, tmp_path, capsys):
 
 
 def test_a_join_file_is_left_for_the_clones(agent, collector, tmp_path, capsys):
-    """0600, the state directory's owner's; checked first; kept by a second call; a clone enrols with it by itself."""
+    """0600, the state directory's owner's; checked first; kept by a second call; a clone enrols with it by
+    itself."""
     join = collector.join_file(tmp_path / "group")
     join.chmod(0o644)
     if os.geteuid() == 0:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The RAPL helper: what it publishes, how the agent takes it, and the process itself without any capability."""
+"""The RAPL helper: what it publishes, how the agent takes it, and the process itself without any
+capability."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ class Bench:
 
 
 def test_what_is_published(tmp_path):
-    """The points of the source itself, numbered in hexadecimal, values to the millijoule, one every 10 s, for the group alone."""
+    """The points of the source itself, numbered in hexadecimal, values to the millijoule, one every 10 s, for
+    the group alone."""
     zone(tmp_path, "a", "package-0", 123_456_789)
     zone(tmp_path, "a:b", "dram", 999)
     clock = FakeClock()
@@ -101,9 +103,11 @@ def test_what_is_published(tmp_path):
     st.lists(st.tuples(st.integers(1, 300), st.integers(8_000, 12_000)), min_size=4, max_size=20),
 )
 def test_nothing_is_lost_or_counted_twice(tmp_path_factory, phase, steps):
-    """Whatever the phase between the helper and the agent, ticks that jitter, a counter that goes round: the same joules.
+    """Whatever the phase between the helper and the agent, ticks that jitter, a counter that goes round: the
+    same joules.
 
-    What the agent has counted is what was used between the first and the last value that it took, to the millijoule.
+    What the agent has counted is what was used between the first and the last value that it took, to the
+    millijoule.
     """
     bench = Bench(tmp_path_factory.mktemp("bench"))
     bench.tree.microjoules = LONG_RANGE - 5_000_000_000
@@ -128,7 +132,8 @@ def test_nothing_is_lost_or_counted_twice(tmp_path_factory, phase, steps):
 
 
 def test_a_silent_helper_is_a_gap(tmp_path):
-    """30 s without a new value: failed, absent, never 0; when it speaks again the time between is not made up."""
+    """30 s without a new value: failed, absent, never 0; when it speaks again the time between is not made
+    up."""
     bench = Bench(tmp_path)
     for _ in range(6):
         bench.pass_time(TICK, 50)
@@ -178,7 +183,8 @@ def test_nothing_from_before_a_suspend(tmp_path):
 
 
 def test_the_counters_come_and_go(tmp_path):
-    """No driver yet: said with its reason, tried again at every step; gone: `failed`, with the points still offered."""
+    """No driver yet: said with its reason, tried again at every step; gone: `failed`, with the points still
+    offered."""
     file = tmp_path / "readings.json"
     helper = RaplHelper(context(tmp_path), file, FakeClock().now)
     helper.step()
@@ -286,7 +292,8 @@ COMMAND = [sys.executable, "-P", "-m", "veilleuse.agent", "rapl-helper"]
 
 @pytest.mark.parametrize("confined", [False, True])
 def test_the_process(tmp_path, confined):
-    """READY once it has published, 0 at SIGTERM. Confined: root in a user namespace, no capability, files 0400 of root."""
+    """READY once it has published, 0 at SIGTERM. Confined: root in a user namespace, no capability, files
+    0400 of root."""
     prefix: list[str] = []
     if confined:
         prefix = ["unshare", "--user", "--map-root-user", "setpriv", "--bounding-set=-all", "--inh-caps=-all"]
@@ -322,7 +329,8 @@ def test_nowhere_to_write(tmp_path):
 
 
 def test_what_the_process_loads():
-    """A root process: no network, no TLS, no database, no child, no parser, of ours only what reading and publishing need."""
+    """A root process: no network, no TLS, no database, no child, no parser, of ours only what reading and
+    publishing need."""
     program = """
 import sys, json
 before = set(sys.modules)

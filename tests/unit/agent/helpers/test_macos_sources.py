@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""macOS: powermetrics through its helper, the battery by ioreg, facts by sysctl. A fake program prints, nothing here is a Mac."""
+"""macOS: powermetrics through its helper, the battery by ioreg, facts by sysctl. A fake program prints,
+nothing here is a Mac."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def test_energy_of_one_sample(name, microjoules):
 
 @given(st.data())
 def test_a_stream_in_pieces(data):
-    """However it is cut, with a NUL before each but the first, each list comes out once, as soon as its end is there."""
+    """However it is cut, with a NUL before each but the first, each list comes out once, as soon as its end
+    is there."""
     whole = b"\0".join([fixture("powermetrics_apple_silicon")] * 3)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
     stream = Stream()
@@ -180,7 +182,8 @@ class Bench:
 
 
 def test_every_joule_arrives_once(tmp_path):
-    """Samples become a counter; a sample without energy is a gap that the next one does not fill with invented joules."""
+    """Samples become a counter; a sample without energy is a gap that the next one does not fill with
+    invented joules."""
     bench = Bench(tmp_path)
     for joules in (30.0, 40.5, 12.25, None, 20.0):
         bench.step(joules)
@@ -205,7 +208,8 @@ def test_a_helper_that_was_started_again_gives_no_joules_for_it(tmp_path):
 
 @given(st.data())
 def test_two_lives_of_the_helper_never_make_a_difference(data):
-    """Whenever they began, whatever they counted below the ceiling, even if the first values are missed: always a reset."""
+    """Whenever they began, whatever they counted below the ceiling, even if the first values are missed:
+    always a reset."""
     began = data.draw(st.integers(0, 10**9))
     samples, missed = data.draw(st.integers(1, 1_000)), data.draw(st.integers(1, 15))
     last = began + samples * 10_000
@@ -286,7 +290,8 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
 
 
 def test_no_program_and_no_folder(tmp_path):
-    """Where powermetrics is not (no Mac): said in the file; where the file cannot be written: an error with the remedy."""
+    """Where powermetrics is not (no Mac): said in the file; where the file cannot be written: an error with
+    the remedy."""
     file = tmp_path / "readings.json"
     PowermetricsHelper(file, ["/nowhere/powermetrics"]).run_program()
     assert "cannot start /nowhere/powermetrics" in read_publication(str(file)).outcomes[0].reason
@@ -310,7 +315,8 @@ def test_the_command_ends_on_sigterm(tmp_path):
 
 
 def test_no_helper(tmp_path):
-    """no_permission with the remedy, in a virtual machine its own word; nothing of a publication of RAPL is taken."""
+    """no_permission with the remedy, in a virtual machine its own word; nothing of a publication of RAPL is
+    taken."""
     for context in (CONTEXT, CONTEXT._replace(helper=str(tmp_path / "none"))):
         with pytest.raises(SourceUnavailable) as caught:
             MacosPower(context).open()

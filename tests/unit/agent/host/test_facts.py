@@ -166,7 +166,8 @@ def test_parts_of_the_captured_machines(tree, modules):
 
 
 def test_memory_modules_as_systemd_tells_them(tmp_path):
-    """The table read by us, and the lines that systemd's own helper makes of it: the same number of modules."""
+    """The table read by us, and the lines that systemd's own helper makes of it: the same number
+    of modules."""
     helper = Path("/usr/lib/udev/dmi_memory_id")
     if not helper.exists():
         pytest.skip("needs dmi_memory_id: apt-get install udev")

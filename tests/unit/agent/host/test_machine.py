@@ -30,7 +30,8 @@ def machine(name: str):
     ],
 )
 def test_the_form(name, device_class, virtualisation, battery, disks):
-    """Class by chassis, virtual machines by what their hypervisor shows; partitions, volumes and sticks are no disks."""
+    """Class by chassis, virtual machines by what their hypervisor shows; partitions, volumes and sticks are
+    no disks."""
     found = machine(name)
     assert found.device_class is device_class
     assert found.virtualisation == virtualisation
@@ -133,7 +134,8 @@ def detected(root: Path):
     ],
 )
 def test_names_and_what_stands_for_them(tmp_path, texts, vendor, model):
-    """Placeholders are not names; a board names a machine whose maker did not; Lenovo's name is in its version."""
+    """Placeholders are not names; a board names a machine whose maker did not; Lenovo's name is in its
+    version."""
     found = detected(planted(tmp_path, **texts))
     assert (found.vendor, found.model) == (vendor, model)
 
@@ -225,7 +227,8 @@ def test_hypervisors(tmp_path, file, text, virtualisation):
     ],
 )
 def test_what_looks_virtual_and_is_not(tmp_path, files, virtualisation):
-    """Xen's privileged domain and machines let whole are bare metal; a container in a virtual machine is a container."""
+    """Xen's privileged domain and machines let whole are bare metal; a container in a virtual machine is a
+    container."""
     assert detected(planted(tmp_path, **files)).virtualisation == virtualisation
 
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The power plan as a service can know it: what nobody may change, and nothing else. Beside the programs that own the files."""
+"""The power plan as a service can know it: what nobody may change, and nothing else. Beside the programs that
+own the files."""
 
 from __future__ import annotations
 
@@ -124,7 +125,8 @@ def test_masked_sleep_is_never(tmp_path):
 
 
 def test_drop_ins_are_read_in_the_order_of_systemd(tmp_path):
-    """`systemd-analyze cat-config` puts the same files in the same order; the last assignment wins, an empty one takes it back."""
+    """`systemd-analyze cat-config` puts the same files in the same order; the last assignment wins, an empty
+    one takes it back."""
     write(
         tmp_path,
         {
@@ -170,7 +172,8 @@ def test_spans_are_those_of_systemd(text):
 
 
 def test_locked_keys_are_those_of_dconf(tmp_path):
-    """dconf compiles the same folder, and reads the same values and locks: of two files the later name wins."""
+    """dconf compiles the same folder, and reads the same values and locks: of two files the later
+    name wins."""
     write(tmp_path, gnome())
     write(tmp_path, {"etc/dconf/db/local.d/10-later": f"[{POWER}]\nsleep-inactive-ac-timeout=900\n"})
     (tmp_path / "etc/dconf/db/local").unlink()

@@ -40,7 +40,8 @@ def machine(*, system_uuid: str = UUID, board: str = "BOARD-7", chassis: str = "
 
 
 def test_what_a_copy_does_not_share():
-    """Of the registry, the firmware and the system's disk; placeholders are passed by; the handle is given back."""
+    """Of the registry, the firmware and the system's disk; placeholders are passed by; the handle is given
+    back."""
     windows = machine()
     assert windows_hardware.hardware_ids(Roots(), windows) == {
         "machine-id": "e08d2021-fbdd-6f89-4fde-550c98aff54d",

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Clocks, boot, suspend events and power plan of Windows, on a fake table of calls; and what the machine is."""
+"""Clocks, boot, suspend events and power plan of Windows, on a fake table of calls; and what the
+machine is."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def test_boot_id(told, expected):
     ],
 )
 def test_power_plan(video, standby, hibernate, expected):
-    """Seconds on mains, 0 is never; the sooner of standby and hibernation; what cannot be read is not known."""
+    """Seconds on mains, 0 is never; the sooner of standby and hibernation; what cannot be read is
+    not known."""
     windows = FakeWindows()
     for key, value in (
         ((windows_facts.VIDEO, windows_facts.VIDEO_IDLE), video),

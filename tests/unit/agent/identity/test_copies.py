@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A copied state directory: what it notices, what it sets aside, how it comes to an identity of its own. docs/wire.md §7."""
+"""A copied state directory: what it notices, what it sets aside, how it comes to an identity of its own.
+docs/wire.md §7."""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ def gaps(agent: Agent) -> list[Gap]:
 
 
 def test_two_ids_that_changed_make_a_copy(tmp_path):
-    """One is a repair and is taken over; one that cannot be read any more is kept; nothing of them is in the clear."""
+    """One is a repair and is taken over; one that cannot be read any more is kept; nothing of them is in the
+    clear."""
     copies = CloneDetector(tmp_path)
     known = {"machine-id": "a", "smbios-uuid": "b", "board-serial": "c", "first-mac": "d"}
     copies.keep(known)
@@ -129,7 +131,8 @@ def test_a_second_service_is_told_before_anything_is_touched(machine, collector,
 
 
 def test_a_copy_begins_in_a_spool_of_its_own(machine, collector, tmp_path):
-    """Identity and spool are set aside at once; population is kept; nothing of the original's is ever in its stream."""
+    """Identity and spool are set aside at once; population is kept; nothing of the original's is ever in its
+    stream."""
     original = machine.enrol(collector)
     machine.measure(record(0), record(1))
     copy = cloned(machine, tmp_path / "copy")
@@ -189,7 +192,8 @@ def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
 
 
 def test_fifty_copies_of_one_that_was_never_enrolled(machine, tmp_path):
-    """What was measured on the template is the template's: its spool is set aside on other hardware all the same."""
+    """What was measured on the template is the template's: its spool is set aside on other hardware all the
+    same."""
     reset.reset_if_clone(machine.settings)
     machine.measure(record(0))
     copy = cloned(machine, tmp_path / "copy")
@@ -286,7 +290,8 @@ def contested(machine: Agent, collector: FakeCollector) -> bytes:
 
 
 def test_a_conflict_makes_an_identity_of_its_own(machine, collector):
-    """Same hardware ids: nothing is delivered twice, nothing goes without a word, acknowledged records stay where they are."""
+    """Same hardware ids: nothing is delivered twice, nothing goes without a word, acknowledged records stay
+    where they are."""
     agent = machine
     old = contested(agent, collector)
     with closing(agent.connection()) as db:
@@ -367,7 +372,8 @@ def test_a_join_file_elsewhere(tmp_path, collector):
 
 
 def test_a_used_token_is_asked_for_rarely(tmp_path, collector):
-    """A whole room with one token that is used up: not at the pace of a collector that is away. The file stays."""
+    """A whole room with one token that is used up: not at the pace of a collector that is away. The file
+    stays."""
     Agent(tmp_path / "first").enrol(collector)
     agent = machine_in(tmp_path / "clone", ORIGINAL)
     collector.join_file(agent.state / "join.json")
@@ -451,5 +457,6 @@ print(lines)
 
 
 def test_beginning_again_killed_at_any_moment(tmp_path):
-    """The next start ends it: one spool of its own, the other whole beside it, the gap once, the proof kept."""
+    """The next start ends it: one spool of its own, the other whole beside it, the gap once, the
+    proof kept."""
     assert int(run_program(CUT, str(tmp_path))) > 40

@@ -39,7 +39,8 @@ def agent(tmp_path: Path) -> Agent:
 
 
 def test_enrolling_makes_an_identity_and_uses_up_the_join_file(agent, collector, tmp_path):
-    """Key, chain, roots and place are kept; the join file is deleted; the population reaches the resident process."""
+    """Key, chain, roots and place are kept; the join file is deleted; the population reaches the resident
+    process."""
     identity = agent.enrol(collector)
     assert not (tmp_path / "join").exists()
     assert identity.agent_id in collector.enrolments.values()
@@ -292,7 +293,8 @@ def test_a_renewal_is_spread_by_the_agents_id(agent, collector):
 
 
 def test_an_expired_certificate_is_renewed_with_its_own_key(agent, collector):
-    """Challenge, signature by the bound key, a new certificate, and the records go out in the same contact."""
+    """Challenge, signature by the bound key, a new certificate, and the records go out in the
+    same contact."""
     collector.leaf_age = timedelta(hours=25)
     old = agent.enrol(collector)
     collector.leaf_age = timedelta(minutes=5)
@@ -304,7 +306,8 @@ def test_an_expired_certificate_is_renewed_with_its_own_key(agent, collector):
 
 
 def test_a_clock_that_is_behind_does_not_lock_us_out(agent, collector):
-    """Our clock says the certificate is valid, TLS closes the connection: from the second time on it is renewed all the same."""
+    """Our clock says the certificate is valid, TLS closes the connection: from the second time on it is
+    renewed all the same."""
     collector.leaf_age = timedelta(hours=25)
     identity = agent.enrol(collector)
     collector.leaf_age = timedelta(minutes=5)

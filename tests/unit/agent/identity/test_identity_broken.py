@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An identity that was cut, damaged or mixed: one clear line or mended by itself, never half of two machines."""
+"""An identity that was cut, damaged or mixed: one clear line or mended by itself, never half of
+two machines."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def test_a_new_name_is_never_kept_beside_an_old_key(agent, collector):
 
 
 def test_a_spool_that_does_not_know_its_identity_is_mended_by_the_next_contact(agent, collector):
-    """An enrolment cut before its end, or a spool that was lost: population and stream are right after one contact."""
+    """An enrolment cut before its end, or a spool that was lost: population and stream are right after one
+    contact."""
     identity = agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which certificates and CAs an agent takes from its collector: docs/wire.md §6, docs/guarantees.md S24, docs/decisions/0014."""
+"""Which certificates and CAs an agent takes from its collector: docs/wire.md §6, docs/guarantees.md S24,
+docs/decisions/0014."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def leaf_of(authority: TestAuthority, key: bytes) -> bytes:
 
 
 def test_a_new_ca_is_trusted_on_the_old_ones_word_only():
-    """A rotation with a cross-signed root, in any order; never an unknown CA beside the known one, whoever sends it."""
+    """A rotation with a cross-signed root, in any order; never an unknown CA beside the known one, whoever
+    sends it."""
     old, new, cross, key = rotation()
     leaf, between = leaf_of(new, key), [new.intermediate.der]
     both = [new.root.der, old.root.der]
@@ -120,7 +122,8 @@ def test_an_agents_own_certificate_signs_nothing():
 
 
 def test_a_pinned_ca_needs_no_other_word(agent, collector):
-    """`collector.ca_sha256` names the next one too: it is trusted when it comes, and dropped when it comes no more."""
+    """`collector.ca_sha256` names the next one too: it is trusted when it comes, and dropped when it comes no
+    more."""
     agent.enrol(collector)
     old, (new, store) = collector.authority, (TestAuthority("new"), IdentityStore(agent.state))
 
@@ -153,7 +156,8 @@ def test_a_pinned_ca_needs_no_other_word(agent, collector):
 
 
 def test_both_roots_while_the_old_one_still_issues(agent, collector):
-    """The overlap: what the trusted CA issued brings the next root; it stays alone once the old one is sent no more."""
+    """The overlap: what the trusted CA issued brings the next root; it stays alone once the old one is sent
+    no more."""
     agent.enrol(collector)
     new, store = TestAuthority("new"), IdentityStore(agent.state)
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (platforms/macos/api.py) over fake libraries: C functions of our own, called through the real ctypes."""
+"""The real table of calls (platforms/macos/api.py) over fake libraries: C functions of our own, called
+through the real ctypes."""
 
 from __future__ import annotations
 
@@ -133,7 +134,8 @@ def test_the_hardware_has_a_uuid(libraries):
 
 
 class Domain:
-    """The root power domain: keeps who registered, sends messages, and notes what is answered and given back."""
+    """The root power domain: keeps who registered, sends messages, and notes what is answered and
+    given back."""
 
     def __init__(self, libraries: dict[str, Library], root: int = ROOT) -> None:
         """`root`: what registering gives; 0 = it fails."""
@@ -190,7 +192,8 @@ class Domain:
 
 
 def test_messages_of_the_power_domain(libraries):
-    """Each is told; those two are answered that want it, with their own argument, after they were told; all is given back."""
+    """Each is told; those two are answered that want it, with their own argument, after they were told; all
+    is given back."""
     domain, told = Domain(libraries), []
 
     def tell(message: int) -> None:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""macOS beneath the running agent: clocks, boot, sleep, the machine's end, hardware, power plan. Over a fake table; no Mac here."""
+"""macOS beneath the running agent: clocks, boot, sleep, the machine's end, hardware, power plan. Over a fake
+table; no Mac here."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def test_its_folders_are_those_of_macos():
 
 
 def test_sleep_is_what_one_clock_counts_and_the_other_does_not():
-    """An hour asleep in two hours: both clocks count alike, so that their distance is sleep and nothing else."""
+    """An hour asleep in two hours: both clocks count alike, so that their distance is sleep and
+    nothing else."""
     moments = {4: 7_000_000_000_000, 8: 5_000_000_000_000}
     before = Instant(*clocks(moments.__getitem__))
     moments[4] += 7_200 * 10**9
@@ -66,7 +68,8 @@ def test_sleep_is_what_one_clock_counts_and_the_other_does_not():
     ],
 )
 def test_the_boot_is_the_kernels_session(said, expected):
-    """One identifier a boot; what is none is not taken for one: the time between two starts is then unknown."""
+    """One identifier a boot; what is none is not taken for one: the time between two starts is
+    then unknown."""
     assert boot_id("/nowhere", FakeMacos({"kern.bootsessionuuid": said})) == expected
 
 
@@ -157,7 +160,8 @@ def test_without_the_systems_word_there_is_the_signal(caplog):
 
 @pytest.mark.parametrize(("said", "expected"), [(1, True), (0, False), (None, False)])
 def test_whose_end_this_is(said, expected):
-    """The machine's when the kernel was told so, else only the service's: what follows is then unknown, not off."""
+    """The machine's when the kernel was told so, else only the service's: what follows is then unknown, not
+    off."""
     manager = Launchd(FakeMacos({} if said is None else {"kern.willshutdown": said}))
     manager.ready()
     manager.alive("ok")
@@ -200,7 +204,8 @@ def registry(**values: object) -> bytes:
 
 
 def test_what_tells_a_mac_from_another():
-    """The UUID of its hardware and its serial, normalised as the inventory does; no address of a card, which macOS changes."""
+    """The UUID of its hardware and its serial, normalised as the inventory does; no address of a card, which
+    macOS changes."""
     said = registry(IOPlatformUUID=HOST_UUID, IOPlatformSerialNumber="C02 XK0-AB12", model=b"Mac14,2\0")
     assert hardware_ids(None, lambda: said) == {
         "smbios-uuid": HOST_UUID.lower().replace("-", ""),
@@ -276,7 +281,8 @@ def test_the_plan_on_mains(tmp_path):
     ],
 )
 def test_what_was_never_set_is_not_known(tmp_path, told, expected):
-    """Apple's defaults are its programs', and change: they are not told for the machine's own. Beyond a week is never."""
+    """Apple's defaults are its programs', and change: they are not told for the machine's own. Beyond a week
+    is never."""
     plan(tmp_path, "", told)
     assert power_plan(tmp_path, HOST_UUID) == expected
 
@@ -301,7 +307,8 @@ def test_any_bytes_are_a_plan_or_none(tmp_path_factory, noise, head):
 
 
 def test_the_load_of_a_mac():
-    """The whole of utilisation.py once more, as on macOS: every disk psutil lists; no loopback, tunnel, bridge or neighbour radio."""
+    """The whole of utilisation.py once more, as on macOS: every disk psutil lists; no loopback, tunnel,
+    bridge or neighbour radio."""
     program = """
 import psutil, sys
 sys.platform = "darwin"

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Before a suspend and at a shutdown the agent says why it is silent from now on: real processes, real signals.
+"""Before a suspend and at a shutdown the agent says why it is silent from now on: real processes, real
+signals.
 
 A suspend itself cannot be had here; its clocks are the fake ones of test_state.py and test_dst_states.py.
 """
@@ -73,7 +74,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def test_the_sign_is_written_before_the_machine_sleeps(service):
-    """`before-sleep` comes back once the running agent has written `suspend`, long before its next tick; twice does no harm."""
+    """`before-sleep` comes back once the running agent has written `suspend`, long before its next tick;
+    twice does no harm."""
 
     def told() -> str:
         assert main(["before-sleep", "--config", str(service.config), "--timeout", "30"]) == 0
@@ -115,7 +117,8 @@ def test_without_a_service_there_is_nothing_to_write(tmp_path, capsys):
 
 
 def test_the_signal_kills_nobody(tmp_path):
-    """A process that does not know it, as an agent that is just starting, goes on: SIGURG is ignored by default."""
+    """A process that does not know it, as an agent that is just starting, goes on: SIGURG is ignored by
+    default."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     (tmp_path / "state").mkdir()
     other = subprocess.Popen(["/bin/sleep", "20"])
@@ -144,7 +147,8 @@ def test_the_wait_is_bounded(seconds, tmp_path):
     ],
 )
 def test_whose_end_it_is(tmp_path, monkeypatch, script, going_down):
-    """A fake systemctl at the system's edge: only `stopping` makes this stop the machine's own, all else claims nothing."""
+    """A fake systemctl at the system's edge: only `stopping` makes this stop the machine's own, all else
+    claims nothing."""
     program = tmp_path / "systemctl"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

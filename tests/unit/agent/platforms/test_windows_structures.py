@@ -42,7 +42,8 @@ def test_a_guid_is_laid_out_as_windows_does():
 
 
 def test_a_missing_function_is_a_failed_call(monkeypatch):
-    """An older Windows lacks some: that is a CallFailed like any other, no AttributeError (seen under Wine)."""
+    """An older Windows lacks some: that is a CallFailed like any other, no AttributeError (seen
+    under Wine)."""
     monkeypatch.setattr(ctypes, "WinDLL", lambda name, use_last_error: object(), raising=False)
     calls = api.WindowsCalls()
     for ask in (

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seam between systems, and the Windows half of it on a fake table of calls. docs/windows.md says what ran under Wine."""
+"""The seam between systems, and the Windows half of it on a fake table of calls. docs/windows.md says what
+ran under Wine."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def members() -> dict[str, list[str] | None]:
 
 @pytest.mark.parametrize("module", ["posix", "macos.system", "windows.system"])
 def test_every_system_has_all_of_the_seam(module):
-    """Each member, with the parameters of the protocol; each module loads on any system that has its standard library."""
+    """Each member, with the parameters of the protocol; each module loads on any system that has its standard
+    library."""
     if sys.platform == "win32" and module != "windows.system":
         pytest.skip("fcntl is not there")
     one = importlib.import_module(f"veilleuse.agent.platforms.{module}")
@@ -107,7 +109,8 @@ def test_a_wake_ends_this_sleep_or_the_next(kind):
 
 
 def test_the_console_stops_the_agent(windows):
-    """Ctrl+C is handled, so that nothing else ends the process; a log-off is handled and stops nothing; then nobody listens."""
+    """Ctrl+C is handled, so that nothing else ends the process; a log-off is handled and stops nothing; then
+    nobody listens."""
     stopped: list[int] = []
     undo = windows_system.on_stop(lambda: stopped.append(1))
     (told,) = windows.console
@@ -120,7 +123,8 @@ def test_the_console_stops_the_agent(windows):
 
 
 def test_a_window_that_closes_waits_for_the_end(windows):
-    """Windows ends the process when the handler comes back: it does once everything is written, or before the 5 s are over."""
+    """Windows ends the process when the handler comes back: it does once everything is written, or before the
+    5 s are over."""
     stopped = threading.Event()
     undo = windows_system.on_stop(stopped.set)
     thread = threading.Thread(target=windows.console[0], args=(CTRL_CLOSE,))
@@ -172,7 +176,8 @@ def test_whether_a_process_runs(windows):
 
 
 def test_a_parent_that_is_gone_is_seen(windows):
-    """By a handle held from the start: its number may be another's by then. One that is gone already does not live."""
+    """By a handle held from the start: its number may be another's by then. One that is gone already does not
+    live."""
     windows.processes = {7}
     lives = windows_system.parent_watch(7)
     assert lives()
@@ -201,7 +206,8 @@ class Child:
 
 
 def test_children_are_in_one_job_and_counted(windows):
-    """One job for all; their time is added to ours, as getrusage does elsewhere. Without a job ours alone is told."""
+    """One job for all; their time is added to ours, as getrusage does elsewhere. Without a job ours alone is
+    told."""
     windows.usage = (20_000_000, 12_345_678)
     windows.job_time_100ns = 5_000_000
     assert windows_system.usage() == (2_000, 12_345_678)
@@ -243,7 +249,8 @@ class Msvcrt:
 
 
 def test_a_lock_is_held_once(windows, monkeypatch, tmp_path):
-    """Far behind what is written, which others go on reading; the second is told who has it; another error is not that."""
+    """Far behind what is written, which others go on reading; the second is told who has it; another error is
+    not that."""
     monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
     held = windows_system.lock(tmp_path / "run.lock")
     with os.fdopen(held, "r+b") as file:
@@ -257,7 +264,8 @@ def test_a_lock_is_held_once(windows, monkeypatch, tmp_path):
 
 
 def test_the_lock_of_this_very_system(tmp_path):
-    """The real one: who holds it is said, it is seen while it is held and after, and can be taken again when it was let go."""
+    """The real one: who holds it is said, it is seen while it is held and after, and can be taken again when
+    it was let go."""
     with ProcessLock(tmp_path, RUN_LOCK, what="one"):
         with pytest.raises(AlreadyRunning, match=f"process {os.getpid()} holds"):
             ProcessLock(tmp_path, RUN_LOCK, what="another")
@@ -303,7 +311,8 @@ def test_a_file_that_is_read_just_now_is_replaced_a_moment_later(monkeypatch, tm
 
 
 def test_output_that_is_no_console_is_utf_8(windows, monkeypatch):
-    """A pipe or a file has the code page otherwise, and a µ would end the program; without a console there is no stream at all."""
+    """A pipe or a file has the code page otherwise, and a µ would end the program; without a console there is
+    no stream at all."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="cp437")
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", None)
@@ -327,7 +336,8 @@ def sign(state: Path) -> LastSign | None:
 
 
 def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
-    """A suspend is held up until the sign of life says so, then let go; Ctrl+C ends it with `stop` and Windows' boot id.
+    """A suspend is held up until the sign of life says so, then let go; Ctrl+C ends it with `stop` and
+    Windows' boot id.
 
     The locks and the disk are this system's own: the rest of the process asks the Windows half.
     """
@@ -373,7 +383,8 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
 
 
 def test_a_closed_spool_is_begun_anew(tmp_path):
-    """It is closed before another takes its place, since Windows renames nothing that is open; when that fails, it is tried again."""
+    """It is closed before another takes its place, since Windows renames nothing that is open; when that
+    fails, it is tried again."""
     spool = FileSpool(connect(tmp_path / FILE_NAME), tmp_path / FILE_NAME, Bounds(8 << 20, 0))
     spool.close()
     with pytest.raises(SpoolDamaged, match="a new one replaces it"):
@@ -381,7 +392,8 @@ def test_a_closed_spool_is_begun_anew(tmp_path):
 
 
 def test_interrupts_are_within_kernel_time(monkeypatch):
-    """Windows' five fields: `system` is all kernel time but the idle one, so that interrupts and deferred calls are in it already."""
+    """Windows' five fields: `system` is all kernel time but the idle one, so that interrupts and deferred
+    calls are in it already."""
     times = SimpleNamespace(user=1.0, system=2.0, idle=5.0, interrupt=0.5, dpc=0.25)
     monkeypatch.setattr("psutil.cpu_times", lambda percpu: [times])
     counters = Utilisation(SourceContext("/nowhere", "/nowhere", "none")).read()

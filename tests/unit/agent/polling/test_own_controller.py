@@ -44,7 +44,8 @@ def agent(folder: Path) -> AgentSettings:
     ],
 )
 def test_a_controller_in_the_meters_file_is_not_looked_for_again(tmp_path, entry, names):
-    """One controller, one point: the configured one, by whatever way it is asked; that of another machine's changes nothing."""
+    """One controller, one point: the configured one, by whatever way it is asked; that of another machine's
+    changes nothing."""
     (tmp_path / "meters.toml").write_text(entry)
     assert [each.name for each in jobs_of(agent(tmp_path))] == names
 

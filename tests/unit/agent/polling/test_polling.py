@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The polling process from inside: a thread for each source, one publication, and the parent that looks after it."""
+"""The polling process from inside: a thread for each source, one publication, and the parent that looks after
+it."""
 
 from __future__ import annotations
 
@@ -112,7 +113,8 @@ def test_reads_that_fail_open_again_after_three(source, error, reason):
 
 
 def test_a_point_that_stays_away_has_the_device_opened_again():
-    """One of two outlets, 30 reads long: what was reset meanwhile is found again; the point is offered all along."""
+    """One of two outlets, 30 reads long: what was reset meanwhile is found again; the point is offered all
+    along."""
     source = ScriptedSource(POINT, OTHER)
     worker = Worker(job(source))
     for _ in range(INCOMPLETE_READS):
@@ -191,7 +193,8 @@ def test_a_source_that_hangs_is_reported_while_it_hangs(source):
 def polling(
     tmp_path: Path, *sources: ScriptedSource, timeout_seconds: float = 0.2
 ) -> tuple[PollingProcess, threading.Thread, list[int]]:
-    """A running one over these sources, and where its exit code will be; `timeout_seconds`: of those that hang."""
+    """A running one over these sources, and where its exit code will be; `timeout_seconds`: of those that
+    hang."""
     jobs = [
         job(
             each,
@@ -208,7 +211,8 @@ def polling(
 
 
 def test_one_that_hangs_and_one_that_fails_stop_nobody(tmp_path):
-    """Three sources: the third is published, the second's point with it, and what is wrong with the others is said."""
+    """Three sources: the third is published, the second's point with it, and what is wrong with the others is
+    said."""
     first, second, third = ScriptedSource(POINT), ScriptedSource(OTHER), ScriptedSource()
     third.points = (POINT._replace(domain="third"),)
     first.gate.clear()
@@ -227,7 +231,8 @@ def test_one_that_hangs_and_one_that_fails_stop_nobody(tmp_path):
 
 
 def test_nothing_is_published_before_each_had_its_turn(tmp_path):
-    """Points that are only late would look as if they had just been bought; one that hangs is not waited for."""
+    """Points that are only late would look as if they had just been bought; one that hangs is not
+    waited for."""
     slow, quick = ScriptedSource(POINT), ScriptedSource(OTHER)
     slow.gate.clear()
     running, thread, _ = polling(tmp_path, slow, quick, timeout_seconds=30)
@@ -241,7 +246,8 @@ def test_nothing_is_published_before_each_had_its_turn(tmp_path):
 
 
 def test_it_ends_where_nothing_can_ever_be_read(tmp_path):
-    """A BMC without rights: no process stays for it, but what is missing has been published for `doctor` and health."""
+    """A BMC without rights: no process stays for it, but what is missing has been published for `doctor` and
+    health."""
     source = ScriptedSource()
     source.opening = SourceUnavailable("no_permission", "cannot open it")
     _, thread, codes = polling(tmp_path, source)
@@ -333,7 +339,8 @@ PLUG = '[[meter]]\nname = "desk"\nsource = "shelly_plug"\naddress = "192.0.2.1:8
     ],
 )
 def test_what_is_polled(tmp_path, sources, there, wanted, names):
-    """A process is wanted where a file of meters or a device shows itself and measure.sources does not exclude it."""
+    """A process is wanted where a file of meters or a device shows itself and measure.sources does not
+    exclude it."""
     (tmp_path / "dev").mkdir()
     for file in there:
         (tmp_path / file).write_text(PLUG if file == "meters.toml" else "")
@@ -390,7 +397,8 @@ WAITS = "sys.stdin.buffer.read()"
 
 @pytest.mark.parametrize("bench", [WAITS], indirect=True)
 def test_started_when_wanted_and_kept(bench):
-    """Not before there is something; looked for once a minute; one, with the configuration and `--attached`."""
+    """Not before there is something; looked for once a minute; one, with the configuration and
+    `--attached`."""
     bench.wanted = False
     bench.step()
     bench.wanted = True
@@ -460,7 +468,8 @@ def test_a_program_that_is_not_there(tmp_path):
 
 
 def test_health_tells_sources_not_meters(tmp_path):
-    """Successes and failures of all meters of a source together; unavailable only when all are; names of meters stay here."""
+    """Successes and failures of all meters of a source together; unavailable only when all are; names of
+    meters stay here."""
     rows = health_rows(
         (
             Outcome("snmp_meter rack-a", "no_permission", "x", "y", 0, 3),

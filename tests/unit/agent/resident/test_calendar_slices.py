@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A collector that changes the calendar of a workstation learns no time of day from it: docs/calendars.md, decision 0028."""
+"""A collector that changes the calendar of a workstation learns no time of day from it: docs/calendars.md,
+decision 0028."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from veilleuse.wire.vocabulary import Population, State, Supply
 
 ZONES = ("Europe/Paris", "America/Cayenne", "Pacific/Noumea", "America/St_Johns", "Australia/Lord_Howe")
 MONDAY = date(2026, 9, 21)
-"""Three months on from here have a change of the clock in some of the zones, and a turn of the year is near."""
+"""Three months on from here have a change of the clock in some of the zones, and a turn of the
+year is near."""
 DAYS = 98
 
 
@@ -46,7 +48,8 @@ def calendars(draw: st.DrawFn, zone: str) -> Calendar:
 
 
 def told(zone: str, given: list[tuple[int, Calendar]]) -> list[Record]:
-    """What a workstation that was off all the time tells of DAYS days, being given calendars at the beginning of some."""
+    """What a workstation that was off all the time tells of DAYS days, being given calendars at the beginning
+    of some."""
     start = round(datetime.combine(MONDAY, datetime.min.time(), ZoneInfo(zone)).timestamp() * 1000)
     fold = Fold(Population.WORKSTATION, HOUR, SiteCalendar(given[0][1], "00" * 32))
     asked = {day: (number, calendar) for number, (day, calendar) in enumerate(given[1:], 1)}
@@ -65,8 +68,10 @@ def told(zone: str, given: list[tuple[int, Calendar]]) -> list[Record]:
 @settings(max_examples=40)
 @given(st.data(), st.sampled_from(ZONES), st.lists(st.integers(0, 60), min_size=1, max_size=3, unique=True))
 def test_no_band_of_a_record_is_shorter_than_three_hours(data, zone, moments):
-    """Whatever calendars follow one another, every instant is in one record, and no band of a record is under 3 h (2 h where the
-    clock goes forward): so no sum or difference of records tells of less. A day, and a week with its days, names one calendar."""
+    """Whatever calendars follow one another, every instant is in one record, and no band of a record is under
+    3 h (2 h where the clock goes forward): so no sum or difference of records tells of less. A day, and a
+    week with its days, names one calendar.
+    """
     given = [(moment, data.draw(calendars(zone))) for moment in (0, *sorted(moments))]
     records = told(zone, given)
     weeks = {r.period: r.calendar_sha256 for r in records if isinstance(r.period, WeekPeriod)}
@@ -98,8 +103,9 @@ def least(record: Record, zone: str) -> int:
 
 
 def test_a_workstation_takes_no_calendar_of_another_time_zone():
-    """Between the midnights of two zones lies a piece of a day: it would be told apart. Its first calendar may have any zone, and
-    machines that tell hours anyway may change it."""
+    """Between the midnights of two zones lies a piece of a day: it would be told apart. Its first calendar
+    may have any zone, and machines that tell hours anyway may change it.
+    """
     paris, london = (
         SiteCalendar(DEFAULT_CALENDAR._replace(time_zone=z), z) for z in ("Europe/Paris", "Europe/London")
     )
@@ -110,8 +116,9 @@ def test_a_workstation_takes_no_calendar_of_another_time_zone():
 
 
 def test_a_calendar_that_was_given_in_time_is_used():
-    """On 3 December, a Thursday, a workstation still waits for Monday with the calendar of the 1st: another one that comes then
-    waits behind it, and does not take its place."""
+    """On 3 December, a Thursday, a workstation still waits for Monday with the calendar of the 1st: another
+    one that comes then waits behind it, and does not take its place.
+    """
     zone = ZoneInfo("Europe/Paris")
     one, two, three = (SiteCalendar(DEFAULT_CALENDAR, f"{number:02}" * 32) for number in (1, 2, 3))
     fold = Fold(Population.WORKSTATION, HOUR, one)

@@ -87,7 +87,8 @@ def test_not_enrolled_nothing_is_started(child_bench, caplog):
 
 
 def test_contacts_keep_their_date(child_bench):
-    """Not before NEXT_SEND; a date long past is spread, so that a fleet that boots together does not call together."""
+    """Not before NEXT_SEND; a date long past is spread, so that a fleet that boots together does not call
+    together."""
     bench = child_bench()
     bench.enrol()
     due = bench.clock.unix + 100_000
@@ -159,7 +160,8 @@ def test_a_sender_that_cannot_start(child_bench, tmp_path):
 
 @pytest.mark.parametrize("way", ["join.json", "original/certificate.pem"])
 def test_what_has_a_way_in_asks_within_a_minute(tmp_path, way):
-    """Not enrolled, but with a join file or as a copy: the sender is started, spread over a minute, never held."""
+    """Not enrolled, but with a join file or as a copy: the sender is started, spread over a minute, never
+    held."""
     asked: list[int] = []
 
     def below(bound: int) -> int:

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""States sum to the length of what they are told of, exactly: lives of a machine across both changes of the clock.
+"""States sum to the length of what they are told of, exactly: lives of a machine across both changes of the
+clock.
 
-The real resident process, spool and all, with a settable clock: steps, suspends, shutdowns, power cuts, restarts of the service.
+The real resident process, spool and all, with a settable clock: steps, suspends, shutdowns, power cuts,
+restarts of the service.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ class Machine:
         self.resident._spool.close()
 
     def compare(self, told: Counter[State]) -> None:
-        """Off exactly; asleep too, but for what was slept since the last checkpoint before a power cut: never more than was."""
+        """Off exactly; asleep too, but for what was slept since the last checkpoint before a power cut: never
+        more than was."""
         lost = self.truth[State.ASLEEP] - told[State.ASLEEP]
         assert 0 <= lost <= self.cuts * LARGEST_LOSS
         assert told[State.OFF] == self.truth[State.OFF]
@@ -212,7 +215,8 @@ def live(machine: Machine, life: list[tuple[str, int]], until: int) -> None:
 @example(life=[("unannounced", 10_000), ("cut", 10_000)])
 @example(life=[("tick", HOUR), ("shutdown", 26 * HOUR), ("died_asleep", 26 * HOUR)] * 3)
 def test_workstations_tell_whole_weeks(tmp_path_factory, change, life):
-    """Days (closed, night) and weeks (open) have their calendar's length in each band; whole weeks sum to 168 h ∓ 1 h."""
+    """Days (closed, night) and weeks (open) have their calendar's length in each band; whole weeks sum to 168
+    h ∓ 1 h."""
     monday = change - timedelta(days=6)
     with Machine(tmp_path_factory.mktemp("state"), "workstation", unix(monday)) as machine:
         live(machine, life, unix(monday + timedelta(days=7)) + HOUR)
@@ -242,7 +246,8 @@ def test_workstations_tell_whole_weeks(tmp_path_factory, change, life):
 @OFTEN
 @given(life=lives)
 def test_clock_populations_tell_whole_hours(tmp_path_factory, population, change, life):
-    """Each record is as long as its period; they touch, none lies over another: 23 or 25 hours on the day of the change."""
+    """Each record is as long as its period; they touch, none lies over another: 23 or 25 hours on the day of
+    the change."""
     start = unix(change - timedelta(days=1))
     with Machine(tmp_path_factory.mktemp("state"), population, start) as machine:
         live(machine, life, unix(change + timedelta(days=1)) + 2 * HOUR)
@@ -278,7 +283,8 @@ def supplied(machine: Machine, supply: str) -> None:
 
 
 def test_time_on_battery_across_suspends(tmp_path):
-    """Asleep between the same supply twice has it, between two is unknown; what nobody saw is unknown on a laptop."""
+    """Asleep between the same supply twice has it, between two is unknown; what nobody saw is unknown on a
+    laptop."""
     machine = Machine.__new__(Machine)
     machine.state, machine.clock, machine.manager = tmp_path, FakeClock(), Going()
     machine.truth = Counter()

@@ -112,7 +112,8 @@ ticks_strategy = st.lists(
     windows=st.sampled_from([(), WINDOWS]),
 )
 def test_parts_sum_to_the_whole(rows, start, grain, restart, windows):
-    """Over any ticks, bands, update windows, summer-time nights and grains, and over a restart: Σ records = Σ ticks, to the unit."""
+    """Over any ticks, bands, update windows, summer-time nights and grains, and over a restart: Σ records = Σ
+    ticks, to the unit."""
     population, period = Population(grain[0]), grain[1]
     fold = Fold(
         population, period, SiteCalendar(DEFAULT_CALENDAR._replace(update_windows=windows), "ab" * 32)
@@ -165,7 +166,8 @@ def test_parts_sum_to_the_whole(rows, start, grain, restart, windows):
     restart=st.booleans(),
 )
 def test_another_grain_neither_loses_nor_doubles_a_millisecond(stretches, start, restart):
-    """The grain changes at any moment, also over a restart: all records together tile one stretch of time, once."""
+    """The grain changes at any moment, also over a restart: all records together tile one stretch of time,
+    once."""
     (_, (population, period)), begin = stretches[0], start
     fold = Fold(Population(population), period)
     records: list[Record] = []
@@ -207,7 +209,8 @@ def test_a_change_of_grain_keeps_the_calendar_that_waits():
 
 @pytest.mark.parametrize("days", [5, 400])
 def test_a_clock_set_far_back_after_a_change_of_grain(days):
-    """What was told at the former grain was told of another timeline: hours that are ticked now are filled up as whole ones."""
+    """What was told at the former grain was told of another timeline: hours that are ticked now are filled up
+    as whole ones."""
     fold = Fold(Population.SERVER, 300_000)
     list(fold.add(on(NOON, 10_000)))
     fold.change_grain(Population.SERVER, HOUR)
@@ -265,7 +268,8 @@ def test_a_civil_day_has_its_own_length(start, hours):
 
 
 def test_a_workstation_week():
-    """A whole week gives seven day records and one week record; together the week, to the millisecond; no hour is told."""
+    """A whole week gives seven day records and one week record; together the week, to the millisecond; no
+    hour is told."""
     fold = Fold(Population.WORKSTATION, HOUR)
     ticks = [on(MONDAY + number * 60_000, 60_000) for number in range(7 * 24 * 60)]
     records = [record for tick in [*ticks, on(MONDAY + 7 * DAY, 10_000)] for record in fold.add(tick)]
@@ -318,7 +322,8 @@ def test_a_silence_over_a_band_edge_is_not_two_records_of_one_time():
 
 
 def test_idle_runs():
-    """Only what lies beyond the first 15, 30, 60 minutes of a run counts, also when an edge falls within a tick."""
+    """Only what lies beyond the first 15, 30, 60 minutes of a run counts, also when an edge falls within a
+    tick."""
     fold = Fold(Population.SERVER, HOUR)
     ticks = [on(NOON + n * 50_000, 50_000, idle_run_milliseconds=(n + 1) * 50_000) for n in range(72)]
     sums = totals(fold_all(fold, ticks))
@@ -330,7 +335,8 @@ def test_idle_runs():
 
 
 def test_absent_is_not_zero():
-    """Without a load there is no processor sum at all; without memory no memory bucket; asleep carries time only."""
+    """Without a load there is no processor sum at all; without memory no memory bucket; asleep carries time
+    only."""
     fold = Fold(Population.SERVER, HOUR)
     (record,) = fold_all(
         fold,
@@ -360,7 +366,8 @@ def test_a_clock_that_is_set(jump):
 
 
 def test_calendars_wait():
-    """The first one starts tomorrow (workstations: next Monday), a later one on the 1st (the first Monday from it)."""
+    """The first one starts tomorrow (workstations: next Monday), a later one on the 1st (the first Monday
+    from it)."""
     one, two = SiteCalendar(DEFAULT_CALENDAR, "01" * 32), SiteCalendar(DEFAULT_CALENDAR, "02" * 32)
     server, workstation = Fold(Population.SERVER, HOUR), Fold(Population.WORKSTATION, HOUR)
     assert server.schedule(one, NOON) == date(2026, 11, 26)
@@ -372,7 +379,8 @@ def test_calendars_wait():
 
 @pytest.mark.parametrize("population", [Population.SERVER, Population.WORKSTATION])
 def test_a_calendar_slices_nothing(population):
-    """Over the change every record names one calendar, no day or week has two records, and a restart forgets nothing."""
+    """Over the change every record names one calendar, no day or week has two records, and a restart forgets
+    nothing."""
     closed = Calendar("Europe/Paris", (OpenSpan(1, 9 * 60, 17 * 60),))
     fold = Fold(population, HOUR, SiteCalendar(DEFAULT_CALENDAR, "01" * 32))
     first = fold.schedule(SiteCalendar(closed, "02" * 32), NOON)

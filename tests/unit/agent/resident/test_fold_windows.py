@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Displays, update windows, GPU time and units on their way into records: conserved, never zero for unknown, never a clock."""
+"""Displays, update windows, GPU time and units on their way into records: conserved, never zero for unknown,
+never a clock."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def on_cells(records: list[Record]) -> list[Cell]:
 
 
 def test_displays_are_counted_in_time():
-    """Two screens for ten seconds are 20 s; none, counted, is a measured zero; a poll that could not count adds nothing."""
+    """Two screens for ten seconds are 20 s; none, counted, is a measured zero; a poll that could not count
+    adds nothing."""
     ticks = [
         on(NOON, displays_on=(0, 2, 1, 0)),
         on(NOON + 10_000),
@@ -122,7 +124,8 @@ def in_window(unix_milliseconds: int, windows: tuple[OpenSpan, ...]) -> bool:
     restart=st.booleans(),
 )
 def test_a_server_s_window_time_is_that_of_the_wall_clock(windows, start, length, restart):
-    """At a grain of a minute, over midnight, clock changes and restarts: Σ = the time that the site's clock shows inside."""
+    """At a grain of a minute, over midnight, clock changes and restarts: Σ = the time that the site's clock
+    shows inside."""
     fold, calendar = Fold(Population.SERVER, 60_000, site(*windows)), site(*windows)
     records: list[Record] = []
     ticks = [on(start + n * length, length) for n in range(150)]
@@ -146,7 +149,8 @@ def test_a_server_s_window_time_is_that_of_the_wall_clock(windows, start, length
 @pytest.mark.promise("P3")
 @pytest.mark.parametrize("population", [Population.SERVER, Population.CLASSROOM])
 def test_a_window_never_cuts_a_period(population):
-    """P3: a window of ten minutes in an hour that leaves the machine as one hour is not told; the hours beside it are."""
+    """P3: a window of ten minutes in an hour that leaves the machine as one hour is not told; the hours
+    beside it are."""
     window = site(OpenSpan(WEDNESDAY, 13 * 60 + 20, 13 * 60 + 30))
     ticks = [on(NOON + n * 30_000, 30_000) for n in range(360)]
     records = fold_all(Fold(population, HOUR, window), ticks)
@@ -157,7 +161,8 @@ def test_a_window_never_cuts_a_period(population):
 
 @pytest.mark.promise("P14")
 def test_equal_sums_at_other_hours_are_the_same_records(figure):
-    """P14: three hours on in the morning of one day, or in the afternoon of another, an hour on late or after midnight: byte for byte alike."""
+    """P14: three hours on in the morning of one day, or in the afternoon of another, an hour on late or after
+    midnight: byte for byte alike."""
     monday = NOON - 60 * HOUR  # 00:00 in Paris, in winter; NOON is a Wednesday's
 
     def week(*busy: range) -> list[bytes]:
@@ -225,7 +230,8 @@ def test_units_are_of_servers_only(population):
 
 
 def test_many_units_are_merged_when_they_are_sent():
-    """The largest keep their names, the rest is `unit:other`, nothing is lost; a cell that grows stays bounded."""
+    """The largest keep their names, the rest is `unit:other`, nothing is lost; a cell that grows stays
+    bounded."""
     units = tuple((f"unit:s{n:03}", 1_000 + n) for n in range(UNITS_WHILE_GROWING))
     fold = Fold(Population.SERVER, HOUR)
     (record,) = fold_all(fold, [on(NOON, units=units)])
@@ -242,7 +248,8 @@ def test_many_units_are_merged_when_they_are_sent():
 
 
 def test_a_record_with_units_everywhere_fits():
-    """18 cells that are on, each with more units than it may name, the longest names: below MAX_RECORD_BYTES."""
+    """18 cells that are on, each with more units than it may name, the longest names: below
+    MAX_RECORD_BYTES."""
     cells = {}
     for band in Band:
         for state in (State.ON_ACTIVE, State.ON_IDLE):
@@ -258,7 +265,8 @@ def test_a_record_with_units_everywhere_fits():
 
 
 def test_a_row_of_an_older_agent_and_a_row_for_one():
-    """A spool survives the upgrade: rows without the new parts are read; new parts stand beside what an older program reads."""
+    """A spool survives the upgrade: rows without the new parts are read; new parts stand beside what an older
+    program reads."""
     old = (
         '{"period":["date","2026-11-25"],"calendar":"","rule":1,"points":[["rapl","package-0","component","machine"]],'
         '"cells":[["night","on_idle","ac",10000,[[0,5,10000]],{"cpu_busy_milliseconds":3},{}]],"gaps":[],"rss":0}'

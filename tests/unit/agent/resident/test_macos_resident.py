@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The measuring process as on a Mac, in a process of its own: real resident, real spool, a fake kernel (tests/support/fakes/mac_agent.py)."""
+"""The measuring process as on a Mac, in a process of its own: real resident, real spool, a fake kernel
+(tests/support/fakes/mac_agent.py)."""
 
 from __future__ import annotations
 

@@ -139,7 +139,8 @@ def life(tmp_path: Path) -> Iterator[Life]:
 
 
 def test_records_come_period_by_period(life):
-    """Every minute one row, filled to its length, in the spool as soon as the minute is over; the manager is told."""
+    """Every minute one row, filled to its length, in the spool as soon as the minute is over; the manager is
+    told."""
     life.begin()
     life.steps(13)
     assert [r.period for r in life.records()] == [ClockPeriod(NOON + n * 60_000, 60_000) for n in range(2)]
@@ -151,7 +152,8 @@ def test_records_come_period_by_period(life):
 
 @pytest.mark.parametrize("after_steps", [1, 5, 6, 7, 11, 12, 23])
 def test_a_kill_loses_at_most_a_checkpoint_and_doubles_nothing(life, after_steps):
-    """kill -9 at any tick: what follows is one timeline without overlap; the loss is unknown, ≤ 60 s + one tick."""
+    """kill -9 at any tick: what follows is one timeline without overlap; the loss is unknown, ≤ 60 s + one
+    tick."""
     life.begin()
     life.steps(after_steps)
     life.kill()
@@ -180,7 +182,8 @@ def test_a_stop_and_a_start(life):
 
 
 def test_a_clean_shutdown_is_off(life):
-    """The machine goes down, is off for a night, boots: off, then unknown until the agent starts; whole hours are one row."""
+    """The machine goes down, is off for a night, boots: off, then unknown until the agent starts; whole hours
+    are one row."""
     life.manager.going_down = True
     life.begin()
     life.steps(6)
@@ -196,7 +199,8 @@ def test_a_clean_shutdown_is_off(life):
 
 
 def test_suspend(life):
-    """Ten hours asleep are asleep, not measured joules; the records that closed meanwhile are in the spool on the next tick."""
+    """Ten hours asleep are asleep, not measured joules; the records that closed meanwhile are in the spool on
+    the next tick."""
     life.begin()
     life.steps(5)
     life.clock.advance(36_000_000, asleep=True)
@@ -211,7 +215,8 @@ def test_suspend(life):
 
 
 def test_a_clock_without_time_at_boot(life):
-    """1970 at boot, the network time a minute later: nothing is dated wrongly, nothing is lost, the night is off."""
+    """1970 at boot, the network time a minute later: nothing is dated wrongly, nothing is lost, the night is
+    off."""
     life.manager.going_down = True
     life.begin()
     life.steps(6)
@@ -244,7 +249,8 @@ def test_a_clock_that_stays_unknown_is_a_declared_gap(life):
 
 
 def test_a_clock_set_forward_by_two_hours_is_told_as_unknown(life):
-    """The periods of one day still add up: the hours that the clock skipped are unknown, with no joule in them."""
+    """The periods of one day still add up: the hours that the clock skipped are unknown, with no joule in
+    them."""
     life.begin()
     life.steps(12)
     life.clock.set_wall(life.clock.now().unix_milliseconds + 7_200_000)
@@ -274,7 +280,8 @@ def test_a_busy_spool_loses_nothing(life, monkeypatch):
 
 
 def test_memory_is_bounded_too(life, monkeypatch):
-    """A spool that cannot be written for days: the oldest rows in memory become one gap; produced = kept + gap."""
+    """A spool that cannot be written for days: the oldest rows in memory become one gap; produced = kept +
+    gap."""
     monkeypatch.setattr("veilleuse.agent.resident.process.QUEUED_ROWS", 10)
     life.begin()
     assert life.resident is not None
@@ -292,7 +299,8 @@ def test_memory_is_bounded_too(life, monkeypatch):
 
 
 def test_damage_while_running(life):
-    """The file turns to nonsense under the running process: a new spool, a gap, and the open record goes on."""
+    """The file turns to nonsense under the running process: a new spool, a gap, and the open
+    record goes on."""
     life.begin()
     life.steps(8)
     path = life.state / FILE_NAME
@@ -305,7 +313,8 @@ def test_damage_while_running(life):
 
 
 def test_a_sender_does_not_outlive_the_spool_it_has_open(life):
-    """Rows that are taken over into a new spool cannot be delivered from the old one as well: its sender is ended first."""
+    """Rows that are taken over into a new spool cannot be delivered from the old one as well: its sender is
+    ended first."""
     mark, identity = life.state / "pid", life.state / IDENTITY_FILE
     identity.parent.mkdir()
     identity.write_text("enrolled")
@@ -328,7 +337,8 @@ def test_a_sender_does_not_outlive_the_spool_it_has_open(life):
 
 
 def test_enrolment_and_calendar_arrive_while_running(tmp_path):
-    """Unenrolled it measures as a workstation, the most private; enrolled as a server it changes grain at a checkpoint."""
+    """Unenrolled it measures as a workstation, the most private; enrolled as a server it changes grain at a
+    checkpoint."""
     life = Life(tmp_path, population="", checkpoint_seconds=60)
     life.begin()
     life.steps(3)
@@ -385,7 +395,8 @@ def test_the_period_setting(seconds, fine):
 
 
 def test_a_reference_unit_is_fine_until_its_last_day():
-    """Ten seconds while it is calibrated, the population's five minutes from the next UTC day on; a minute is not fine."""
+    """Ten seconds while it is calibrated, the population's five minutes from the next UTC day on; a minute is
+    not fine."""
     last, after = (
         datetime(2026, 3, day, hour, tzinfo=UTC).timestamp() * 1000 for day, hour in ((6, 23), (7, 0))
     )
@@ -439,7 +450,8 @@ def start(tmp_path: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def test_the_process(tmp_path, environment):
-    """READY to the manager, SIGTERM → exit 0 with a last checkpoint; meanwhile a second copy is refused in one line."""
+    """READY to the manager, SIGTERM → exit 0 with a last checkpoint; meanwhile a second copy is refused in
+    one line."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_SECONDS)

@@ -84,7 +84,8 @@ def sign(clock: FakeClock, why: str) -> LastSign:
     ],
 )
 def test_over_a_boot(why, state):
-    """Until the boot: off after a clean shutdown, asleep when it went to sleep and died so, else unknown; then unknown."""
+    """Until the boot: off after a clean shutdown, asleep when it went to sleep and died so, else unknown;
+    then unknown."""
     clock = FakeClock()
     last = sign(clock, why)
     clock.reboot(14 * HOUR, 20_000)
@@ -95,7 +96,8 @@ def test_over_a_boot(why, state):
 
 
 def test_within_a_boot():
-    """The agent did not run: asleep is what the clocks tell, the rest is unknown, a set wall clock changes nothing."""
+    """The agent did not run: asleep is what the clocks tell, the rest is unknown, a set wall clock changes
+    nothing."""
     clock = FakeClock()
     last = sign(clock, WHY_TICK)
     clock.advance(HOUR)
@@ -110,7 +112,8 @@ def test_within_a_boot():
 
 
 def test_within_a_boot_after_an_announced_suspend():
-    """Killed while it slept: first asleep, as announced, then awake and unknown. Hibernation keeps the boot id: the same."""
+    """Killed while it slept: first asleep, as announced, then awake and unknown. Hibernation keeps the boot
+    id: the same."""
     clock = FakeClock()
     last = sign(clock, WHY_SUSPEND)
     clock.advance(9 * HOUR, asleep=True)
@@ -123,7 +126,8 @@ def test_within_a_boot_after_an_announced_suspend():
 
 
 def test_a_shutdown_within_a_boot_is_not_off():
-    """`systemctl soft-reboot` starts everything again under the same kernel: the machine was on, doing nobody knows what."""
+    """`systemctl soft-reboot` starts everything again under the same kernel: the machine was on, doing nobody
+    knows what."""
     clock = FakeClock()
     last = sign(clock, WHY_SHUTDOWN)
     clock.advance(30_000)
@@ -145,7 +149,8 @@ class Watched:
 
 
 def test_a_suspend_is_announced_slept_and_over():
-    """Written at once when it is announced, kept while drivers get ready, taken back at once after the sleep."""
+    """Written at once when it is announced, kept while drivers get ready, taken back at once
+    after the sleep."""
     watched = Watched()
     assert watched.look(10_000) == (False, WHY_TICK)
     assert watched.look(3_000, announced=True) == (True, WHY_SUSPEND)
@@ -155,7 +160,8 @@ def test_a_suspend_is_announced_slept_and_over():
 
 
 def test_a_suspend_that_does_not_come_about_is_taken_back():
-    """A driver refused: after a minute awake the sign says tick again, so that a later power cut is not called sleep."""
+    """A driver refused: after a minute awake the sign says tick again, so that a later power cut is not
+    called sleep."""
     watched = Watched()
     watched.look(announced=True)
     assert watched.look(SUSPEND_PATIENCE_MILLISECONDS - 1) == (False, WHY_SUSPEND)
@@ -172,7 +178,8 @@ def test_suspend_then_hibernate_may_announce_twice():
 
 
 def test_nothing_is_made_up():
-    """No last sign, a sign from the future or from 1970 give nothing; years of silence are one undated gap."""
+    """No last sign, a sign from the future or from 1970 give nothing; years of silence are one
+    undated gap."""
     clock = FakeClock()
     assert reconstruct(None, clock.now(), "b", Supply.AC).ticks == ()
     late = LastSign(Instant(NOON + DAY, 5, 5), "other", WHY_SHUTDOWN)
@@ -232,7 +239,8 @@ def test_a_clock_behind_the_last_sign_is_waited_for_but_not_for_ever():
 
 
 def test_a_jump_while_running_is_followed():
-    """Times near by are followed at once, back or forth; through 1970 boot-time carries the dates on: nothing waits."""
+    """Times near by are followed at once, back or forth; through 1970 boot-time carries the dates on: nothing
+    waits."""
     clock = FakeClock()
     guard = ClockGuard(None, clock.now())
     assert pass_tick(guard, clock)[0]
@@ -247,7 +255,8 @@ def test_a_jump_while_running_is_followed():
 
 @pytest.mark.parametrize(("years", "hours"), [(10, 24), (0.5, 1), (-0.5, 1)])
 def test_a_jump_far_off_is_believed_when_it_stays(years, hours):
-    """Boot-time dates what is measured meanwhile; the timeline follows after an hour, after a day when it is absurd."""
+    """Boot-time dates what is measured meanwhile; the timeline follows after an hour, after a day when it is
+    absurd."""
     clock = FakeClock()
     guard = ClockGuard(None, clock.now())
     assert pass_tick(guard, clock)[0]
@@ -263,7 +272,8 @@ def test_a_jump_far_off_is_believed_when_it_stays(years, hours):
 
 
 def test_the_last_sign_of_this_boot_dates_a_start_under_a_wrong_clock():
-    """The service starts again while the clock is ten years ahead: boot-time and the last sign know better."""
+    """The service starts again while the clock is ten years ahead: boot-time and the last sign
+    know better."""
     clock = FakeClock()
     last = clock.now()
     offset = last.unix_milliseconds - last.boottime_milliseconds
@@ -277,7 +287,8 @@ def test_the_last_sign_of_this_boot_dates_a_start_under_a_wrong_clock():
 
 
 def test_a_clock_years_ahead_of_the_last_sign_is_waited_for():
-    """Another boot: two years off or two years ahead? An hour is waited for a correction, then it is believed."""
+    """Another boot: two years off or two years ahead? An hour is waited for a correction, then it is
+    believed."""
     clock = FakeClock()
     guard = ClockGuard(NOON - 2 * 365 * DAY, clock.now())
     assert pass_tick(guard, clock)[0] == ()
@@ -305,7 +316,8 @@ def test_a_clock_set_forward_leaves_no_hole():
 
 
 def test_a_silence_that_begins_in_what_was_told_loses_the_rounding():
-    """A millisecond or two at a restart, because two clocks were rounded: the period keeps its length. More is a clock set back."""
+    """A millisecond or two at a restart, because two clocks were rounded: the period keeps its length. More
+    is a clock set back."""
     now = 1_750_000_000_000
     silence = Tick(now - 2, 1_500, State.UNKNOWN, Supply.AC)
     line = Timeline(now)
@@ -321,7 +333,8 @@ def test_a_silence_that_begins_in_what_was_told_loses_the_rounding():
 
 
 def test_measured_time_that_begins_in_what_was_told_keeps_all_but_its_length():
-    """The wall clock was slewed and boot-time was not: it says how long the tick was, what was measured in it stays whole."""
+    """The wall clock was slewed and boot-time was not: it says how long the tick was, what was measured in it
+    stays whole."""
     now = 1_750_000_000_000
     active = Tick(
         now - 1_001,
@@ -344,7 +357,8 @@ def test_measured_time_that_begins_in_what_was_told_keeps_all_but_its_length():
 @pytest.mark.parametrize("ppm", [-50, -7, 30])
 @pytest.mark.parametrize("population", [Population.CLASSROOM, Population.WORKSTATION])
 def test_clocks_that_drift_apart_cut_no_record_in_two(ppm, population):
-    """Windows and macOS slew the wall clock alone: 50 ppm are 4 s a day. Each period is one record of its own length."""
+    """Windows and macOS slew the wall clock alone: 50 ppm are 4 s a day. Each period is one record of its own
+    length."""
     clock, load, gauge = FakeClock(), FakeLoad(), GaugeSource(40_000)
     points = gauge.open()
     ticker = Ticker(

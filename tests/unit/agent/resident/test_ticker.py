@@ -59,7 +59,8 @@ def millijoules(ticks: tuple[Tick, ...]) -> int:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 9_999_999_999), min_size=1, max_size=40), st.integers(0, RANGE - 1))
 def test_millijoules_conserve_the_counter(advances, start):
-    """Whatever the counter does below its ceiling, wraps included, Σ mJ is its whole millijoules: nothing is rounded away."""
+    """Whatever the counter does below its ceiling, wraps included, Σ mJ is its whole millijoules: nothing is
+    rounded away."""
     source = CounterSource()
     source.microjoules = start
     bench = Bench(source)
@@ -82,7 +83,8 @@ def test_a_gauge_is_integrated():
     st.lists(st.tuples(st.integers(1, 9_999_999_999), st.booleans(), st.integers(5_000, 12_000)), max_size=40)
 )
 def test_a_counter_that_fails_for_moments_loses_nothing(polls):
-    """Whatever polls fail, fewer than four in a row: Σ mJ is the counter's, each stretch covered to its last millisecond."""
+    """Whatever polls fail, fewer than four in a row: Σ mJ is the counter's, each stretch covered to its last
+    millisecond."""
     source = CounterSource()
     bench = Bench(source)
     ticks: list[Tick] = []
@@ -103,7 +105,8 @@ def test_a_counter_that_fails_for_moments_loses_nothing(polls):
 
 
 def test_a_failing_source_stops_nobody():
-    """Stretches wait for the counter that is missing, and carry what the others measured; a defect is no different."""
+    """Stretches wait for the counter that is missing, and carry what the others measured; a defect is no
+    different."""
     counter, gauge = CounterSource(), GaugeSource()
     bench = Bench(counter, gauge)
     for broken in (False, True):
@@ -155,7 +158,8 @@ def test_nothing_waits_for_a_counter_that_may_have_gone_round():
 
 
 def test_no_gap_is_closed_over_a_suspend_or_the_end():
-    """What waited comes out as it is: with its gap, before the sleep; at once when asked for the last time."""
+    """What waited comes out as it is: with its gap, before the sleep; at once when asked for the
+    last time."""
     source = CounterSource()
     bench = Bench(source)
     value, source.microjoules = source.microjoules, None
@@ -192,7 +196,8 @@ def test_two_counters_that_take_turns_do_not_hold_time_back_for_ever():
 
 
 def test_a_late_poll_may_hide_a_turn():
-    """65 kJ at 2 kW are 32 s: between two polls further apart a larger value may hide a turn, so it is not told either."""
+    """65 kJ at 2 kW are 32 s: between two polls further apart a larger value may hide a turn, so it is not
+    told either."""
     source = CounterSource(ceiling_watts=2_000.0)
     source.range = 65_532_610_987
     bench = Bench(source)
@@ -222,7 +227,8 @@ class Turncoat:
 
 
 def test_a_gauge_between_two_values_of_a_counter_counts_once():
-    """A meter that loses its counter for a moment and shows its power: the counter's next value is a first one."""
+    """A meter that loses its counter for a moment and shows its power: the counter's next value is a first
+    one."""
     source = Turncoat()
     bench = Bench(source)
     told: list[Tick] = []
@@ -252,7 +258,8 @@ def test_a_gauge_below_zero_is_a_gap():
 
 
 def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
-    """A package cannot stand still on a running machine, nor start again at 0: neither is 0 W, neither is negative."""
+    """A package cannot stand still on a running machine, nor start again at 0: neither is 0 W, neither is
+    negative."""
     source = CounterSource()
     bench = Bench(source)
     (stuck,) = bench.step()
@@ -268,7 +275,8 @@ def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
 
 
 def test_a_counter_that_stood_still_does_not_tell_a_stretch_of_all_it_had_not_told():
-    """Its jump is the energy of the gap too, which is closed by the collector: told of one stretch it would count twice."""
+    """Its jump is the energy of the gap too, which is closed by the collector: told of one stretch it would
+    count twice."""
     source = CounterSource()
     bench = Bench(source)
     stuck = [bench.step()[0] for _ in range(5)]
@@ -282,7 +290,8 @@ def test_a_counter_that_stood_still_does_not_tell_a_stretch_of_all_it_had_not_to
 
 
 def test_a_counter_that_lies_once_is_not_believed():
-    """Its first digits only, or 0, for one or two polls, near its beginning: what it seems to make up afterwards is not energy."""
+    """Its first digits only, or 0, for one or two polls, near its beginning: what it seems to make up
+    afterwards is not energy."""
     for lie, polls in ((0, 1), (500, 1), (500, 2)):
         source = CounterSource()
         bench = Bench(source)
@@ -306,7 +315,8 @@ def test_an_unreadable_range_does_not_wrap():
 
 
 def test_suspend():
-    """Ten hours of sleep: booked asleep, no joule credited, counters begin again, the wake is seen on the next tick."""
+    """Ten hours of sleep: booked asleep, no joule credited, counters begin again, the wake is seen on the
+    next tick."""
     counter, gauge = CounterSource(), GaugeSource(40_000)
     bench = Bench(counter, gauge)
     counter.spend(9_000_000_000)
@@ -332,7 +342,8 @@ def test_a_long_silence_drops_the_counters():
 
 @pytest.mark.parametrize("jump", [3_600_000, -3_600_000, 86_400_000, -86_400_000, 315_360_000_000, -NOON])
 def test_a_wall_clock_that_is_set_moves_dates_not_joules(jump):
-    """Durations are boot-time: positive and whole whatever the wall clock does; the timeline follows the clock."""
+    """Durations are boot-time: positive and whole whatever the wall clock does; the timeline follows the
+    clock."""
     source = CounterSource()
     bench = Bench(source)
     ticks: list[Tick] = []
@@ -370,7 +381,8 @@ def test_the_same_millisecond_twice():
 
 
 def test_supply_and_idle_runs():
-    """The battery's word is the supply, over a sleep only when it says the same after; an idle run ends with work or sleep."""
+    """The battery's word is the supply, over a sleep only when it says the same after; an idle run ends with
+    work or sleep."""
     gauge = GaugeSource(supply=Supply.BATTERY)
     bench = Bench(gauge)
     runs = [bench.step(load=load)[0].idle_run_milliseconds for load in (0.0, 0.01, 0.5, 0.0)]
@@ -387,7 +399,8 @@ def test_supply_and_idle_runs():
 
 
 def test_load_is_a_difference():
-    """Ratios over the tick, bytes as differences; a count that steps back is unknown; processors that come are too."""
+    """Ratios over the tick, bytes as differences; a count that steps back is unknown; processors that come
+    are too."""
     bench = Bench()
     bench.load.use(0, (0.0, 0.0), (1_000, 500))
     (tick,) = bench.step(load=0.25)

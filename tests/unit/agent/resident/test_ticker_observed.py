@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What sources tell beside energy: displays, GPUs, units; unknown stays unknown, and a suspend or a failure invents nothing."""
+"""What sources tell beside energy: displays, GPUs, units; unknown stays unknown, and a suspend or a failure
+invents nothing."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def test_units_are_differences():
 
 
 def test_units_are_not_followed_over_a_suspend():
-    """Counters are dropped, as those of energy are: nobody knows what they did. The sleep itself tells of nothing."""
+    """Counters are dropped, as those of energy are: nobody knows what they did. The sleep itself tells of
+    nothing."""
     services = Telling(UnitReading("unit:nginx", 5_000), DisplaysReading((1, 0, 0, 0)))
     bench = Bench(services)
     services.readings = (UnitReading("unit:nginx", 5_900),)
@@ -103,7 +105,8 @@ def test_units_are_not_followed_over_a_suspend():
 
 
 def test_processors_bound_what_a_new_unit_may_have_spent():
-    """Two processors of the load's: 20 s of them in 10 s, with slack; a unit that shows more was there before."""
+    """Two processors of the load's: 20 s of them in 10 s, with slack; a unit that shows more was there
+    before."""
     services = Telling(UnitReading("unit:ssh", 0))
     bench = Bench(services)
     services.readings = (

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Cumulative CPU times of units → what each spent between two polls: nothing lost while it lives, nothing invented ever."""
+"""Cumulative CPU times of units → what each spent between two polls: nothing lost while it lives, nothing
+invented ever."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def test_a_unit_that_was_missing_loses_nothing():
 
 
 def test_a_unit_that_cannot_have_spent_it_was_there_before():
-    """80 s of 4 processors in 10 s: seen for the first time, with a long life behind it. It counts from here."""
+    """80 s of 4 processors in 10 s: seen for the first time, with a long life behind it. It
+    counts from here."""
     bench = Bench()
     bench.poll(ssh=1)
     assert bench.poll(ssh=2, database=10_000_000) == {"ssh": 1}
@@ -108,7 +110,8 @@ def test_units_that_come_and_go_do_not_fill_the_memory():
     )
 )
 def test_never_more_than_was_spent(polls):
-    """Units live, die, are unreadable for a while: what is told is never negative, never more than the truth."""
+    """Units live, die, are unreadable for a while: what is told is never negative, never more
+    than the truth."""
     bench = Bench()
     bench.poll(d=0)
     life: dict[str, int] = {}

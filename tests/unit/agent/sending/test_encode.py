@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Records onto the wire: what was measured arrives, what was not stays unset, the bytes are always the same."""
+"""Records onto the wire: what was measured arrives, what was not stays unset, the bytes are
+always the same."""
 
 from __future__ import annotations
 
@@ -153,7 +154,8 @@ DEFAULT_SHA256 = hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).hexdigest()
 
 @given(records)
 def test_a_record_survives_json_and_the_wire(one):
-    """JSON in the spool and protobuf on the wire both give the same record back; no joule, no millisecond moves."""
+    """JSON in the spool and protobuf on the wire both give the same record back; no joule, no millisecond
+    moves."""
     assert body_from_json(one.to_json()) == one
     wire = WireEncoder().encode(one.to_json())
     assert wire == encode_record(one)
@@ -201,7 +203,8 @@ def test_absent_is_not_zero():
 
 
 def test_a_row_of_0_1_is_sent_without_what_is_no_longer_told():
-    """It waits in the spool over the upgrade with sums that the contract has not any more: the others are delivered."""
+    """It waits in the spool over the upgrade with sums that the contract has not any more: the others are
+    delivered."""
     cell = Cell(1_000, {}, {"cpu_busy_milliseconds": 5}, {})
     now = Record(DatePeriod(date(2026, 3, 2)), "", 1, {(Band.OPEN, State.ON_IDLE, Supply.AC): cell}, {})
     before = now.to_json().replace('{"cpu_busy', '{"disk_read_bytes":7,"agent_cpu_milliseconds":3,"cpu_busy')
@@ -231,7 +234,8 @@ def test_an_unknown_sum_is_refused():
 
 
 def test_a_refused_record_leaves_its_span():
-    """Gap{refused}: the record's own period and milliseconds; a refused gap keeps its count, loses its dates, then its length."""
+    """Gap{refused}: the record's own period and milliseconds; a refused gap keeps its count, loses its dates,
+    then its length."""
     encoder = WireEncoder()
     wire = encode_record(record(3))
     gap = pb.Record.FromString(encoder.refused(wire)).gap

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Devices, drivers and helpers that come after the agent, go, and come back: found without a restart, nothing invented."""
+"""Devices, drivers and helpers that come after the agent, go, and come back: found without a restart, nothing
+invented."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def joules(ticks: tuple[Tick, ...]) -> dict[str, int]:
 
 
 def test_a_second_battery_put_in_while_it_runs(tmp_path):
-    """The bay's battery takes over and is seen at the next tick; pulled out again it is missing, and no gap of the first."""
+    """The bay's battery takes over and is seen at the next tick; pulled out again it is missing, and no gap
+    of the first."""
     adapter(tmp_path, 0)
     battery(tmp_path, "BAT0")
     bench = Bench(LinuxBattery(context(tmp_path)))
@@ -117,7 +119,8 @@ def test_all_that_fed_it_goes_and_comes_back(tmp_path):
 
 @pytest.mark.parametrize("word", ["Full", "Not charging", "Unknown", "Discharging"])
 def test_off_the_mains_something_flows(tmp_path, word):
-    """Right after the plug was pulled the word is old and the flow 0: no battery gave a 0 that was measured."""
+    """Right after the plug was pulled the word is old and the flow 0: no battery gave a 0 that
+    was measured."""
     adapter(tmp_path, 0)
     battery(tmp_path, "BAT0", status=word, power_now=0)
     source = LinuxBattery(context(tmp_path))
@@ -129,7 +132,8 @@ def test_off_the_mains_something_flows(tmp_path, word):
 
 
 def test_a_desktop_with_usb_ports(tmp_path):
-    """USB-C ports that say `online` 0 are no adapter of a machine without battery: unavailable, not a failure at each tick."""
+    """USB-C ports that say `online` 0 are no adapter of a machine without battery: unavailable, not a failure
+    at each tick."""
     adapter(tmp_path, 0, "USB", "ucsi-source-psy-USBC000:001")
     with pytest.raises(SourceUnavailable) as caught:
         LinuxBattery(context(tmp_path)).open()
@@ -152,7 +156,8 @@ def chip(tree: Path, number: int, name: str, device: str, **files: object) -> Pa
 
 
 def test_a_card_that_comes_later(tmp_path):
-    """An external card is plugged in, at a lower address: it gets a name of its own, the first one keeps its."""
+    """An external card is plugged in, at a lower address: it gets a name of its own, the first
+    one keeps its."""
     chip(tmp_path, 0, "amdgpu", "pci/0000:09:00.0", energy1_input=5_000_000)
     bench = Bench(LinuxHwmon(context(tmp_path)))
     bench.step()
@@ -182,7 +187,8 @@ def test_two_cards_change_their_numbers(tmp_path):
 
 
 def test_psys_of_two_sockets_after_a_reload(tmp_path):
-    """Both zones are called psys: after the driver was loaded again the one that counts is found, not the other one."""
+    """Both zones are called psys: after the driver was loaded again the one that counts is found, not the
+    other one."""
     zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "1", "psys", 9_000_000)
     zone(tmp_path, "2", "psys", 0)
@@ -197,7 +203,8 @@ def test_psys_of_two_sockets_after_a_reload(tmp_path):
 
 
 def test_a_zone_that_stays_at_zero_is_not_looked_for(tmp_path, monkeypatch):
-    """Some memory zones count nothing, for ever: no search through the whole tree at each tick for their sake."""
+    """Some memory zones count nothing, for ever: no search through the whole tree at each tick for their
+    sake."""
     zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "0:0", "dram", 0)
     source = LinuxRapl(context(tmp_path))
@@ -211,7 +218,8 @@ def test_a_zone_that_stays_at_zero_is_not_looked_for(tmp_path, monkeypatch):
 
 
 def test_a_helper_that_began_again_with_other_zones(tmp_path):
-    """The helper offers one more zone but has read nothing yet: the agent asks again until it has, and goes on."""
+    """The helper offers one more zone but has read nothing yet: the agent asks again until it has, and goes
+    on."""
     published = tmp_path / "readings.json"
     tree = tmp_path / "seen by root"
     zone(tree, "0", "package-0", 1_000_000)

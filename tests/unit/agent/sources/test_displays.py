@@ -89,7 +89,8 @@ def test_on_is_connected_and_enabled_and_powered(drm):
 
 
 def test_a_dock_comes_and_goes(drm):
-    """Connectors of a dock appear with it; its own plug says disconnected while they are there: nothing counts twice."""
+    """Connectors of a dock appear with it; its own plug says disconnected while they are there: nothing
+    counts twice."""
     drm.plug("card0-eDP-1", SMALL)
     drm.plug("card0-DP-1", status="disconnected", enabled="disabled", power="Off")
     made = source(drm)
@@ -125,7 +126,8 @@ def test_one_display_on_two_cards_is_one(drm):
 
 
 def test_nvidia_without_mode_setting_is_not_available(drm):
-    """Its driver hides the outputs: not available with the remedy, even beside another card; without outputs it hides none."""
+    """Its driver hides the outputs: not available with the remedy, even beside another card; without outputs
+    it hides none."""
     drm.plug("card0-HDMI-A-1", SMALL)
     device = drm.root / "bus/pci/devices/0000:01:00.0"
     device.mkdir(parents=True)
@@ -142,7 +144,8 @@ def test_nvidia_without_mode_setting_is_not_available(drm):
 
 
 def test_nvidia_that_may_drive_past_the_kernel_gives_no_reading(drm):
-    """Connected and disabled may be on under its own X driver: no reading, not 0; enabled is told as it is."""
+    """Connected and disabled may be on under its own X driver: no reading, not 0; enabled is told
+    as it is."""
     drm.card("card0", "nvidia")
     drm.plug("card0-DP-1", LARGE, enabled="disabled", power="Off")
     made = source(drm)
@@ -166,7 +169,8 @@ def test_a_remote_console_is_no_display(drm):
 
 
 def test_another_card_under_the_name_of_one_that_went(drm):
-    """An external card is pulled, a management controller's driver loaded: card1 is judged by what it is now."""
+    """An external card is pulled, a management controller's driver loaded: card1 is judged by
+    what it is now."""
     drm.plug("card0-eDP-1", SMALL)
     drm.card("card1", "amdgpu")
     drm.plug("card1-VGA-1")
@@ -230,7 +234,8 @@ def test_few_files_a_tick(drm, monkeypatch):
 
 
 def test_an_unseen_exchange_is_seen_within_the_hour(drm):
-    """Another display between two ticks, in the same state: told by the EDID, which is read again after 360 reads."""
+    """Another display between two ticks, in the same state: told by the EDID, which is read again after 360
+    reads."""
     drm.plug("card0-DP-1", SMALL)
     made = source(drm)
     on(made)

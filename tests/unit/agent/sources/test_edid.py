@@ -36,7 +36,8 @@ OFFICE = (EDIDS / "office_24.bin").read_bytes()
     ],
 )
 def test_size_classes(name, size):
-    """The class of each display made after the standard; what is an aspect ratio, copied or 0 is not a size."""
+    """The class of each display made after the standard; what is an aspect ratio, copied or 0 is
+    not a size."""
     assert DISPLAY_SIZES[size_class((EDIDS / f"{name}.bin").read_bytes())] == size
 
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What stays broken for weeks: a meter that was taken away, a folder that is not ours, a disk that refuses. It must cost nothing."""
+"""What stays broken for weeks: a meter that was taken away, a folder that is not ours, a disk that refuses.
+It must cost nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from veilleuse.wire.vocabulary import Population
 
 
 def test_a_device_that_stays_away_is_asked_ever_more_rarely():
-    """A plug that was taken away for good: to open it costs up to 60 ms of processor time, 4,000 times a day if nothing stops it."""
+    """A plug that was taken away for good: to open it costs up to 60 ms of processor time, 4,000 times a day
+    if nothing stops it."""
     source = ScriptedSource()
     source.opening = ReadFailed("no route")
     worker = Worker(job(source))
@@ -59,7 +61,8 @@ def _by_nut() -> None:
 
 @pytest.mark.parametrize("reach", [_by_http, _by_nut])
 def test_what_cannot_be_reached_leaves_nothing_behind(reach: Callable[[], None]) -> None:
-    """An error that holds itself holds its device's TLS context too, 0.7 MB each, until the collector of garbage comes by."""
+    """An error that holds itself holds its device's TLS context too, 0.7 MB each, until the collector of
+    garbage comes by."""
     gc.collect()
     before = refusals()  # what other tests hold
     gc.disable()
@@ -74,7 +77,8 @@ def test_what_cannot_be_reached_leaves_nothing_behind(reach: Callable[[], None])
 
 
 def test_a_folder_that_is_not_ours_does_not_end_the_measuring(tmp_path, monkeypatch):
-    """A join file in root's folder, an `id` that root copied back: not enrolled, and measured all the same."""
+    """A join file in root's folder, an `id` that root copied back: not enrolled, and measured all
+    the same."""
 
     def refused(path: object, *_: object, **__: object) -> os.stat_result:
         if str(path).endswith((".pem", ".json", "copied")):

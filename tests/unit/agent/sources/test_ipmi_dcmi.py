@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""IPMI DCMI (sources/ipmi_dcmi.py, sources/run_program.py) with fake tools that print what the real ones printed."""
+"""IPMI DCMI (sources/ipmi_dcmi.py, sources/run_program.py) with fake tools that print what the real ones
+printed."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ TOOLS = ["ipmitool", "ipmi-dcmi"]
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine with a management controller, whose /dev and /usr/bin are folders of the test; no pause between reads."""
+    """A machine with a management controller, whose /dev and /usr/bin are folders of the test; no pause
+    between reads."""
     devices, tools = tmp_path / "dev", tmp_path / "bin"
     devices.mkdir()
     tools.mkdir()
@@ -90,7 +92,8 @@ def test_the_arguments_are_fixed(tool, machine):
     ],
 )
 def test_what_the_controller_does_not_know(machine, tool, output, reason):
-    """Not measuring, 0 W while it answers, not now, busy: a gap with its reason, whatever number stands beside it."""
+    """Not measuring, 0 W while it answers, not now, busy: a gap with its reason, whatever number stands
+    beside it."""
     source = IpmiDcmi(here(machine))
     source.open()
     tool.prints(output)
@@ -101,7 +104,8 @@ def test_what_the_controller_does_not_know(machine, tool, output, reason):
 
 
 def test_a_controller_without_dcmi(machine, tool):
-    """Completion code c1: not on this machine, said with what else there is; afterwards it is a failed read."""
+    """Completion code c1: not on this machine, said with what else there is; afterwards it is a
+    failed read."""
     source = IpmiDcmi(here(machine))
     source.open()
     tool.prints("invalid_command")
@@ -267,7 +271,8 @@ def test_without_a_tool(machine):
 
 
 def test_without_the_right(tool, machine, monkeypatch):
-    """The remedy names the group and the udev rule. Whoever runs the tests may be root: the question is put for them."""
+    """The remedy names the group and the udev rule. Whoever runs the tests may be root: the question is put
+    for them."""
     asked = []
 
     def access(path: str, mode: int) -> bool:

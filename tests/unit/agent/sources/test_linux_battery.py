@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The traps of /sys/class/power_supply: signs, units, words, two batteries, chargers that are not what they say."""
+"""The traps of /sys/class/power_supply: signs, units, words, two batteries, chargers that are not what they
+say."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def flows(out: int, into: int, name: str = "BAT0") -> dict[tuple[str, PointKind]
 @pytest.mark.parametrize("online", [0, 1])
 @pytest.mark.parametrize("power", [9_320_000, -9_320_000])
 def test_the_sign_says_nothing(tmp_path, online, power):
-    """qualcomm-battmgr gives a negative power while discharging, ACPI a positive one: the word alone has the direction."""
+    """qualcomm-battmgr gives a negative power while discharging, ACPI a positive one: the word alone has the
+    direction."""
     supply(tmp_path, "AC", type="Mains", online=online)
     battery(tmp_path, power_now=power)
     assert read(tmp_path)[1] == flows(9_320, 0)
@@ -63,7 +65,8 @@ def test_the_sign_says_nothing(tmp_path, online, power):
 
 
 def test_discharging_on_mains(tmp_path):
-    """A weak USB-C charger, or a firmware that cycles the battery: the supply is AC, and what flows out counts."""
+    """A weak USB-C charger, or a firmware that cycles the battery: the supply is AC, and what flows out
+    counts."""
     supply(tmp_path, "AC", type="Mains", online=1)
     supply(tmp_path, "ucsi-source-psy-1", type="USB", online=1)
     battery(tmp_path)
@@ -96,7 +99,8 @@ def test_only_usb(tmp_path):
 
 @pytest.mark.parametrize("word", ["Full", "Not charging"])
 def test_at_its_threshold(tmp_path, word):
-    """A charge threshold makes a battery rest on mains: 0 out and 0 in are measured, and a trickle flows in."""
+    """A charge threshold makes a battery rest on mains: 0 out and 0 in are measured, and a
+    trickle flows in."""
     supply(tmp_path, "AC", type="Mains", online=1)
     battery(tmp_path, status=word, power_now=0, charge_control_end_threshold=80)
     assert read(tmp_path) == (Supply.AC, flows(0, 0))
@@ -114,7 +118,8 @@ def test_unknown_on_mains_and_off(tmp_path):
 
 
 def test_one_of_two_rests(tmp_path):
-    """Two batteries in a row: what feeds the machine is the one that discharges, and the other gives a measured 0."""
+    """Two batteries in a row: what feeds the machine is the one that discharges, and the other gives a
+    measured 0."""
     supply(tmp_path, "AC", type="Mains", online=0)
     battery(tmp_path)
     battery(tmp_path, "BAT1", status="Not charging", power_now=0)
@@ -157,7 +162,8 @@ def test_a_machine_does_not_run_on_nothing(tmp_path):
     ],
 )
 def test_size(tmp_path, files, milliwatts):
-    """power_now, else current times the voltage of now: never a nominal one, never another quantity, nothing impossible."""
+    """power_now, else current times the voltage of now: never a nominal one, never another quantity, nothing
+    impossible."""
     battery(tmp_path, **files)
     assert read(tmp_path)[1] == ({} if milliwatts is None else flows(milliwatts, 0))
 
@@ -174,7 +180,8 @@ def test_a_word_that_is_none(tmp_path, word):
 
 
 def test_pulled_out_and_put_back(tmp_path):
-    """A bay that says `present` 0, or a folder that is gone: absent, not 0; it is the same point when it comes back."""
+    """A bay that says `present` 0, or a folder that is gone: absent, not 0; it is the same point when it
+    comes back."""
     supply(tmp_path, "AC", type="Mains", online=1)
     battery(tmp_path, status="Charging")
     source = LinuxBattery(context(tmp_path))
@@ -194,7 +201,8 @@ def test_pulled_out_and_put_back(tmp_path):
 
 
 def test_what_feeds_something_else(tmp_path):
-    """A mouse, a headset and the cradle that charges them (scope Device) are not the machine's; without more there is nothing."""
+    """A mouse, a headset and the cradle that charges them (scope Device) are not the machine's; without more
+    there is nothing."""
     battery(tmp_path, "hidpp_battery_0", scope="Device")
     supply(tmp_path, "cradle", type="Wireless", online=1, scope="Device")
     with pytest.raises(SourceUnavailable):

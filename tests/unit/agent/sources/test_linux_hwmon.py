@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The traps of /sys/class/hwmon: roles, averages and samples, cards that sleep, chips that lie, numbers that change."""
+"""The traps of /sys/class/hwmon: roles, averages and samples, cards that sleep, chips that lie, numbers that
+change."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from veilleuse.agent.sources.linux_hwmon import GPU_CEILING_WATTS, MACHINE_CEILI
 
 
 def chip(tree: Path, number: int, name: str, device: str = "", **files: object) -> Path:
-    """One chip; with `device` as on a real machine: a folder of that device, and links to it. The device's folder."""
+    """One chip; with `device` as on a real machine: a folder of that device, and links to it. The device's
+    folder."""
     where = f"devices/{device}/hwmon/hwmon{number}" if device else f"class/hwmon/hwmon{number}"
     for file, text in {"name": name, **files}.items():
         put(tree, f"{where}/{file}", text)
@@ -60,7 +62,8 @@ RAPL = "mirror of the package that RAPL shows"
     ],
 )
 def test_chips_that_stay_out(tmp_path, name, why):
-    """Nobody can say what they see, or another source sees it better: not on the list, and `doctor` can say why.
+    """Nobody can say what they see, or another source sees it better: not on the list, and `doctor` can say
+    why.
 
     They were dropped without a word.
     """
@@ -95,7 +98,8 @@ def test_a_meter_on_a_battery(tmp_path):
 
 
 def test_average_before_sample(tmp_path):
-    """The chip's own average stands for its interval; where it cannot be read the sample serves, from then on alone."""
+    """The chip's own average stands for its interval; where it cannot be read the sample serves, from then on
+    alone."""
     chip(tmp_path, 0, "amdgpu", power1_average=31_000_000, power1_input=90_000_000)
     assert values(opened(tmp_path)) == {"amdgpu": 31_000}
     put(tmp_path, "class/hwmon/hwmon0/power1_average", "")
@@ -106,7 +110,8 @@ def test_average_before_sample(tmp_path):
 
 
 def test_a_counter_is_never_mixed_with_a_gauge(tmp_path):
-    """A counter that cannot be read for a moment is missing: the gauge beside it would tell the same time twice."""
+    """A counter that cannot be read for a moment is missing: the gauge beside it would tell the same time
+    twice."""
     chip(tmp_path, 0, "amdgpu", power1_average=31_000_000, energy1_input=7)
     source = opened(tmp_path)
     assert values(source) == {"amdgpu": 7}

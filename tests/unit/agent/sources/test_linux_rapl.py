@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The traps of the powercap tree: mirrors, twins, psys of several sockets, drivers that come back, values that lie."""
+"""The traps of the powercap tree: mirrors, twins, psys of several sockets, drivers that come back, values
+that lie."""
 
 from __future__ import annotations
 
@@ -56,14 +57,16 @@ def running(counters: dict[Path, float], start: int) -> Iterator[None]:
 
 
 def mirrored(first: Path, *others: Path) -> None:
-    """One counter under several names, as the hardware has it: a link, so that no busy machine lets them drift apart."""
+    """One counter under several names, as the hardware has it: a link, so that no busy machine lets them
+    drift apart."""
     for folder in others:
         (folder / "energy_uj").unlink()
         (folder / "energy_uj").symlink_to(first / "energy_uj")
 
 
 def test_two_sockets_that_show_one_counter(tmp_path):
-    """codecarbon 1274 across `package-0` and `package-1`: 68 W shown twice are 68 W. It advances while it is looked at."""
+    """codecarbon 1274 across `package-0` and `package-1`: 68 W shown twice are 68 W. It advances while it is
+    looked at."""
     folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
     mirrored(*folders)
     with running({folders[0]: 68.0}, 5_000_000):
@@ -71,14 +74,16 @@ def test_two_sockets_that_show_one_counter(tmp_path):
 
 
 def test_two_sockets_that_only_look_alike(tmp_path):
-    """Soon after a boot two packages may stand at the same value: watched for a moment they drift apart, and are two."""
+    """Soon after a boot two packages may stand at the same value: watched for a moment they drift apart, and
+    are two."""
     folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
     with running({folders[0]: 40.0, folders[1]: 44.0}, 5_000_000):
         assert opened(tmp_path)[1] == ["package-0", "package-1"]
 
 
 def test_what_is_no_mirror(tmp_path, monkeypatch):
-    """Equal values are no proof where both are 0, where the ranges differ, or between a package and its memory."""
+    """Equal values are no proof where both are 0, where the ranges differ, or between a package and its
+    memory."""
     monkeypatch.setattr(linux_rapl, "MIRROR_PAUSE_SECONDS", 0.0)
     for number, value, around in (("0", 0, LONG_RANGE), ("1", 0, LONG_RANGE), ("2", 0, SHORT_RANGE)):
         zone(tmp_path, number, f"package-{number}", value, around)
@@ -123,7 +128,8 @@ def test_the_twin_serves_where_the_other_cannot_be_read(tmp_path):
 
 
 def test_zones_numbered_anew_after_the_driver_was_loaded_again(tmp_path):
-    """psys was 1 and is 0: each point goes on with its own counter. The number says nothing, the name does."""
+    """psys was 1 and is 0: each point goes on with its own counter. The number says nothing, the
+    name does."""
     zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "0:0", "dram", 3_000_000)
     zone(tmp_path, "1", "psys", 9_000_000)
@@ -140,7 +146,8 @@ def test_zones_numbered_anew_after_the_driver_was_loaded_again(tmp_path):
 
 
 def test_zones_that_change_places_unseen(tmp_path):
-    """Unloaded and loaded between two reads: the folder's number in the file system tells that it is another one."""
+    """Unloaded and loaded between two reads: the folder's number in the file system tells that it is another
+    one."""
     package, psys = zone(tmp_path, "0", "package-0", 1_000_000), zone(tmp_path, "1", "psys", 9_000_000)
     source, _ = opened(tmp_path)
     package.rename(tmp_path / "aside")
@@ -167,7 +174,8 @@ def test_core_of_amd_stays_inside_its_package(tmp_path):
 
 
 def test_zones_are_numbered_in_hexadecimal(tmp_path):
-    """The kernel calls the 11th zone `intel-rapl:a`: of 20 packages and their drams those from `a` to `f` were dropped."""
+    """The kernel calls the 11th zone `intel-rapl:a`: of 20 packages and their drams those from `a` to `f`
+    were dropped."""
     for number in range(20):
         zone(tmp_path, f"{number:x}", f"package-{number}", 5_000_000 * (number + 1))
         zone(tmp_path, f"{number:x}:b", "dram", 5_000_000 * (number + 1))

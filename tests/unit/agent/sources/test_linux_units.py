@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Control groups → CPU time of services and guests: names that are no person's, sums that never fall, nothing unless asked for."""
+"""Control groups → CPU time of services and guests: names that are no person's, sums that never fall, nothing
+unless asked for."""
 
 from __future__ import annotations
 
@@ -193,7 +194,8 @@ def test_people_of_this_machine_are_withheld(tmp_path):
 
 
 def test_containers_are_one_part(tmp_path):
-    """Docker, Podman, Kubernetes, LXC, nspawn, by either cgroup driver: their sum, no name; a user's own are never read."""
+    """Docker, Podman, Kubernetes, LXC, nspawn, by either cgroup driver: their sum, no name; a user's own are
+    never read."""
     group(tmp_path, "system.slice", 0)
     group(tmp_path, "system.slice/docker.service", 1_000)
     group(tmp_path, f"system.slice/docker-{'ab' * 32}.scope", 2_000)
@@ -217,7 +219,8 @@ def test_containers_are_one_part(tmp_path):
 
 
 def test_services_of_a_server(monkeypatch):
-    """Instances and slices added up, to the millisecond below; no mount, no slice, and nothing of the sessions is even opened."""
+    """Instances and slices added up, to the millisecond below; no mount, no slice, and nothing of the
+    sessions is even opened."""
     touched: list[str] = []
 
     def noting(true_call: Callable[..., Any]) -> Callable[..., Any]:
@@ -296,7 +299,8 @@ def test_instances_come_and_go_and_their_sum_never_falls(tmp_path):
     )
 )
 def test_what_is_told_is_what_was_used(tmp_path_factory, steps):
-    """Three instances of one service live and end: the sum of what the agent would tell is what they used between its polls."""
+    """Three instances of one service live and end: the sum of what the agent would tell is what they used
+    between its polls."""
     tree = tmp_path_factory.mktemp("units")
     group(tree, "system.slice", 0)
     group(tree, "system.slice/quiet.service", 0)
@@ -337,7 +341,8 @@ def test_a_read_that_fails_takes_nothing_away(tmp_path):
 
 
 def test_guests_have_a_pseudonym(tmp_path):
-    """Not its name, which may be a person's; the same after it was started again, and for no other guest or salt."""
+    """Not its name, which may be a person's; the same after it was started again, and for no other guest or
+    salt."""
     group(tmp_path, "system.slice", 0)
     group(tmp_path, "system.slice/libvirtd.service", 1_000)
     first = group(tmp_path, f"machine.slice/{GUEST.format(3)}", 70_000)
@@ -378,7 +383,8 @@ def test_siphash():
 
 
 def test_only_so_many_are_followed(tmp_path, monkeypatch):
-    """Groups beyond the bound are in the rest of the system; files beyond theirs are opened each time; names are forgotten."""
+    """Groups beyond the bound are in the rest of the system; files beyond theirs are opened each time; names
+    are forgotten."""
     monkeypatch.setattr(linux_units, "MOST_GROUPS", 3)
     monkeypatch.setattr(linux_units, "KEPT_OPEN", 1)
     monkeypatch.setattr(linux_units, "MOST_NAMES", 2)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an administrator reads when a meter does not work: in the log, in `doctor`, in one line with its remedy."""
+"""What an administrator reads when a meter does not work: in the log, in `doctor`, in one line with its
+remedy."""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def test_an_unknown_source_without_a_near_one():
 
 @pytest.mark.parametrize(("mode", "good"), [(0o644, True), (0o660, True), (0o646, False), (0o666, False)])
 def test_a_meters_file_that_everybody_may_write(tmp_path, mode, good):
-    """Whoever writes it has secrets sent to a machine of theirs: refused, with the remedy. Readable by all is fine."""
+    """Whoever writes it has secrets sent to a machine of theirs: refused, with the remedy. Readable by all is
+    fine."""
     file = tmp_path / "meters.toml"
     file.write_text(METER)
     file.chmod(mode)
@@ -193,7 +195,8 @@ def test_a_source_is_made_once():
 
 
 def test_the_polling_process_does_not_lock_an_account(tmp_path):
-    """Refused by a BMC: one login in five minutes, whatever the interval; a corrected file is tried at once."""
+    """Refused by a BMC: one login in five minutes, whatever the interval; a corrected file is
+    tried at once."""
     authority = TestAuthority()
     service = FakeService(saved("environment"))
     with FakeDevice(service, tls(tmp_path, authority, authority.server)) as device:

@@ -53,7 +53,8 @@ def test_the_least_that_says_a_meter(read):
 
 
 def test_everything_said(read, tmp_path):
-    """A shared meter is `meter:<name>`, for the collector to share out; options go to the source as they are."""
+    """A shared meter is `meter:<name>`, for the collector to share out; options go to the source
+    as they are."""
     secret = tmp_path / "secret"
     secret.write_text("monitor:s3cret\n")
     secret.chmod(0o640)
@@ -193,7 +194,8 @@ def test_credentials_that_are_not_there(read, tmp_path):
 
 @pytest.mark.parametrize("source", sorted(POLLED_SOURCES))
 def test_every_source_tells_its_keys(source):
-    """OPTIONS of each polled source holds texts, whole numbers and truths only, none of which is a common key."""
+    """OPTIONS of each polled source holds texts, whole numbers and truths only, none of which is a common
+    key."""
     told = options_of(source) or {}  # None where its library is not installed
     assert set(told.values()) <= {str, int, bool}
     assert not set(told) & {"name", "source", "address", "shared", "boundary", "every_seconds"}

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""nut_ups against a fake upsd that lies, dribbles and falls silent. With the real one: tests/integration/test_nut.py."""
+"""nut_ups against a fake upsd that lies, dribbles and falls silent. With the real one:
+tests/integration/test_nut.py."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def watts(fake, **changes):
     ],
 )
 def test_the_watts_come_from_the_best_variable(variables, options, expected):
-    """Real power before phases before a percentage of watts before one of volt-amperes; an outlet alone when named."""
+    """Real power before phases before a percentage of watts before one of volt-amperes; an outlet alone when
+    named."""
     with fake_upsd(variables) as fake:
         assert watts(fake, **options) == expected
 
@@ -181,7 +183,8 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lying_server_gives_gaps(upsd, lie):
-    """What is no number between 0 and the ceiling, for what was asked, is a failed read: never 0, never another error."""
+    """What is no number between 0 and the ceiling, for what was asked, is a failed read: never 0, never
+    another error."""
     one = source(upsd)
     one.open()
     upsd.says(LIES[lie])()
@@ -271,7 +274,8 @@ def test_a_read_before_open_is_a_failure(upsd):
     one.close()
 
 
-# --------------------------------------------------------------------------------------------- words and secrets
+# --------------------------------------------------------------------------------------------- words and
+# secrets
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=40))
@@ -314,7 +318,8 @@ def test_credentials_that_went_away_are_a_failed_read(upsd, tmp_path):
         one.read()
 
 
-# ---------------------------------------------------------------------------------------------------------- TLS
+# ----------------------------------------------------------------------------------------------------------
+# TLS
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""NVIDIA GPUs, through NVIDIA's own binding over a fake call table (tests/support/fakes/nvml.py). No real GPU was there."""
+"""NVIDIA GPUs, through NVIDIA's own binding over a fake call table (tests/support/fakes/nvml.py). No real GPU
+was there."""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ def test_a_counter_that_only_fails_now_does_not_become_a_gauge(gpus):
 
 
 def test_one_falls_off_the_bus(gpus):
-    """The other is read on, under its own name; all lost is a failed read; back after a reset it is found again."""
+    """The other is read on, under its own name; all lost is a failed read; back after a reset it is found
+    again."""
     source = gpus.source()
     source.open()
     gpus.first.error = LOST
@@ -129,7 +131,8 @@ def test_a_container_is_shown_its_own_gpu_only(gpus):
 
 
 def test_driver_reloaded_under_us(gpus):
-    """The session is gone: a failed read; the counter begins at 0 again after the next open, for the ticker to see."""
+    """The session is gone: a failed read; the counter begins at 0 again after the next open, for the ticker
+    to see."""
     source = gpus.source()
     source.open()
     gpus.table.sessions = 0

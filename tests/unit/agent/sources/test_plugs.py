@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Shelly and Tasmota plugs (sources/shelly_plug.py, tasmota_plug.py) and the HTTP client under them, on fake devices."""
+"""Shelly and Tasmota plugs (sources/shelly_plug.py, tasmota_plug.py) and the HTTP client under them, on fake
+devices."""
 
 from __future__ import annotations
 
@@ -197,7 +198,8 @@ def test_without_a_counter_the_power_serves():
 
 
 def test_counter_and_gauge_never_take_turns():
-    """A gauge between two counter values would count the same time twice: a lost counter is a gap, also after reopening."""
+    """A gauge between two counter values would count the same time twice: a lost counter is a gap, also after
+    reopening."""
     with FakeDevice(gen2()) as device:
         source = shelly(device)
         the_reading(source)
@@ -212,7 +214,8 @@ def test_counter_and_gauge_never_take_turns():
 
 
 def test_a_coarse_counter_gives_way_to_the_gauge():
-    """EnergyRes 0 counts whole kWh: 3.6 MJ within 10 s look like 360 kW, so that each step would be taken for a jump."""
+    """EnergyRes 0 counts whole kWh: 3.6 MJ within 10 s look like 360 kW, so that each step would be taken for
+    a jump."""
     coarse = saved("tasmota_status8")
     coarse["StatusSNS"]["ENERGY"]["Total"] = 436
     with FakeDevice(page(json.dumps(coarse).encode())) as device:
@@ -315,7 +318,8 @@ NONSENSE = [
 @pytest.mark.parametrize("make", [ShellyPlug, TasmotaPlug])
 @pytest.mark.parametrize(("handler", "reason"), NONSENSE)
 def test_nonsense_is_a_gap_in_time(make, handler, reason):
-    """Whatever comes, or nothing: ReadFailed with a reason, within the timeout, and the next good answer is read."""
+    """Whatever comes, or nothing: ReadFailed with a reason, within the timeout, and the next good answer is
+    read."""
     good = gen2() if make is ShellyPlug else page(json.dumps(saved("tasmota_status8")).encode())
     with FakeDevice(good) as device:
         context = context_of_plug(make.name, device)
@@ -431,7 +435,8 @@ def test_gen2_never_answers_a_weaker_question(credentials_file):
 
 
 def test_tasmota_behind_a_password(credentials_file):
-    """In a header: what stands in an address ends up in logs. A firmware that wants it there says WARNING: a gap."""
+    """In a header: what stands in an address ends up in logs. A firmware that wants it there says WARNING: a
+    gap."""
     good = page(json.dumps(saved("tasmota_status8")).encode())
     with FakeDevice(behind_basic(good, NAME, SECRET)) as device:
         assert isinstance(the_reading(tasmota(device, credentials_file)), EnergyCounter)

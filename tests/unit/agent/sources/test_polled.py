@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The resident's side of polling: what it takes from a publication, and what the ticker makes of it. No joule invented."""
+"""The resident's side of polling: what it takes from a publication, and what the ticker makes of it. No joule
+invented."""
 
 from __future__ import annotations
 
@@ -102,7 +103,8 @@ def test_a_point_that_has_gone_stays_offered(seam):
 
 
 def test_a_counter_is_given_once(seam):
-    """The same value again would be a stretch of no joules; a new one counts, also if it is the same number."""
+    """The same value again would be a stretch of no joules; a new one counts, also if it is the
+    same number."""
     seam.source.open()
     seam.clock.advance(10_000)
     seam.publish(counter(5))
@@ -141,7 +143,8 @@ def test_what_fails_is_told_as_the_reason(seam):
 
 
 def test_devices_that_are_not_there_are_no_failure(seam):
-    """A BMC without rights to it, for good: nothing is offered, so nothing is missing; one that fails is another matter."""
+    """A BMC without rights to it, for good: nothing is offered, so nothing is missing; one that fails is
+    another matter."""
     seam.publish(points=(), outcomes=(Outcome("ipmi_dcmi", "no_permission", "x"),))
     assert seam.source.open() == ()
     seam.clock.advance(3_600_000)
@@ -258,7 +261,8 @@ def joules(ticks: list[Tick], point: Point) -> tuple[int, int]:
 
 
 def test_a_counter_read_every_second_tick_covers_all(seam):
-    """20 s at ticks of 10 s: the ticker closes the stretch without a value; 50 W are 500 J a tick, and no gap is left."""
+    """20 s at ticks of 10 s: the ticker closes the stretch without a value; 50 W are 500 J a tick, and no gap
+    is left."""
     loop = ticker(seam)
     ticks: list[Tick] = []
     for turn in range(1, 13):
@@ -272,7 +276,8 @@ def test_a_counter_read_every_second_tick_covers_all(seam):
 
 
 def test_two_counters_out_of_step_lose_nothing(seam):
-    """One is always waited for: what nobody waits for any more is settled all the same, and late values find their stretch."""
+    """One is always waited for: what nobody waits for any more is settled all the same, and late values find
+    their stretch."""
     loop = ticker(seam)
     ticks: list[Tick] = []
     last: dict[Point, SnapshotReading] = {}
@@ -338,7 +343,8 @@ def test_a_source_that_always_has_other_points_fails(seam):
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans(), st.integers(0, 5)), max_size=40))
 def test_no_joule_is_invented(tmp_path_factory, turns):
-    """However the polling process stutters, stops, publishes late or suspends: never more joules than were used, none negative."""
+    """However the polling process stutters, stops, publishes late or suspends: never more joules than were
+    used, none negative."""
     seam = Seam(tmp_path_factory.mktemp("seam"))
     loop = ticker(seam)
     ticks: list[Tick] = []

@@ -80,7 +80,8 @@ def plain(**changes: object) -> dict[str, object]:
 
 
 def test_the_good_one_is_good(tmp_path):
-    """What the wrong ones below differ from; also as an older writer leaves it: no boot, no counts, the load of GPUs."""
+    """What the wrong ones below differ from; also as an older writer leaves it: no boot, no counts, the load
+    of GPUs."""
     path = tmp_path / "published.json"
     path.write_text(json.dumps(plain()))
     assert read_publication(str(path)).readings[0].reading == PowerGauge(PLUG, 40_000)
@@ -129,7 +130,8 @@ def test_the_good_one_is_good(tmp_path):
     ],
 )
 def test_anything_else_is_a_value_error(tmp_path, text):
-    """Cut short, of another version, negative, beyond counting, not a number, too large: ValueError, and it names the file."""
+    """Cut short, of another version, negative, beyond counting, not a number, too large: ValueError, and it
+    names the file."""
     path = tmp_path / "published.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"published\.json"):

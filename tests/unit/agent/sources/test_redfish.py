@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Redfish (sources/redfish*.py): where the power is, what is added up, sessions, TLS, and services that misbehave."""
+"""Redfish (sources/redfish*.py): where the power is, what is added up, sessions, TLS, and services that
+misbehave."""
 
 from __future__ import annotations
 
@@ -128,7 +129,8 @@ def test_two_chassis_side_by_side():
 )
 @pytest.mark.parametrize("value", [None, "344", -1, True, [], {"x": 1}])
 def test_null_and_lies_are_missing(service, path, keys, value):
-    """Null is missing, and a sum with a missing part is missing; text, negatives and structures are refused."""
+    """Null is missing, and a sum with a missing part is missing; text, negatives and structures
+    are refused."""
     resources = exact(service)
     chosen = choose(resources.get, "", "", one_machine=True)
     place = resources[path]
@@ -143,7 +145,8 @@ def test_null_and_lies_are_missing(service, path, keys, value):
 
 
 def test_a_null_gauge_leads_to_the_other_resource():
-    """An EnvironmentMetrics that is there and empty (seen in early firmware) does not hide a Power that tells."""
+    """An EnvironmentMetrics that is there and empty (seen in early firmware) does not hide a Power that
+    tells."""
     resources = exact("environment")
     resources[f"{ONE_U}/EnvironmentMetrics"]["PowerWatts"]["Reading"] = None
     assert watts(resources) == 400
@@ -364,7 +367,8 @@ def test_a_broken_service_is_a_gap_in_time(tmp_path, authority, at_once, handler
 
 
 def test_a_slow_service_is_looked_through_in_several_goes(tmp_path, authority, at_once):
-    """What was found before the time was over is not asked again: a slow controller is understood in the end."""
+    """What was found before the time was over is not asked again: a slow controller is understood
+    in the end."""
     with serving(tmp_path, authority) as (device, service):
 
         def slow(asked: Any) -> Any:
@@ -385,7 +389,8 @@ def test_a_slow_service_is_looked_through_in_several_goes(tmp_path, authority, a
 
 @pytest.mark.parametrize("wrong", ["name", "expired", "authority", "plain"])
 def test_tls_is_verified(tmp_path, authority, wrong):
-    """Another name, an expired certificate, an authority that nobody told us of, no TLS: no password is sent."""
+    """Another name, an expired certificate, an authority that nobody told us of, no TLS: no
+    password is sent."""
     leaf = authority.server
     if wrong == "name":
         leaf = authority.new_server(name="other.example")
@@ -406,7 +411,8 @@ def test_tls_is_verified(tmp_path, authority, wrong):
 
 
 def test_configuration_that_cannot_be(tmp_path):
-    """No meter, no address, no such auth, no such file of authorities, no credentials: each its reason and remedy."""
+    """No meter, no address, no such auth, no such file of authorities, no credentials: each its reason and
+    remedy."""
     good = credentials_file(tmp_path)
     for made, word in (
         (SourceContext("", "", "none"), "no_device"),

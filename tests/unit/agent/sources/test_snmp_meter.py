@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""snmp_meter against a fake agent that lies and garbles. With a real one, v3 too: tests/integration/test_snmp.py."""
+"""snmp_meter against a fake agent that lies and garbles. With a real one, v3 too:
+tests/integration/test_snmp.py."""
 
 from __future__ import annotations
 
@@ -90,7 +91,8 @@ def reading(values, **options):
     ],
 )  # fmt: skip
 def test_power_in_the_unit_of_the_mib(values, options, watts):
-    """What the MIB's unit makes of the value, to the milliwatt; lines and OIDs that belong together add up."""
+    """What the MIB's unit makes of the value, to the milliwatt; lines and OIDs that belong
+    together add up."""
     one = reading(values, **options)
     assert isinstance(one, PowerGauge)
     assert one.power_milliwatts == round(watts * 1000)
@@ -166,12 +168,14 @@ APC = {"profile": "apc_rpdu2", "outlet": 7}
     ],
 )
 def test_a_counter_where_it_is_fine_enough(values, options, kind):
-    """1 Wh is read as a counter, 0.1 kWh only where it is all there is, or asked for: its step is an hour at 100 W."""
+    """1 Wh is read as a counter, 0.1 kWh only where it is all there is, or asked for: its step is an hour at
+    100 W."""
     assert isinstance(reading(values, **options), kind)
 
 
 def test_a_step_of_a_coarse_counter_is_no_jump():
-    """0.1 kWh within 20 s, or within 10 s after a late read, is an advance; two steps at once are still a jump."""
+    """0.1 kWh within 20 s, or within 10 s after a late read, is an advance; two steps at once are still a
+    jump."""
     options = APC | {"quantity": "energy", "ceiling_watts": 1_000.0}
     before, after, jump = (
         reading({f"{APC_OUTLET_ENERGY}.7": count}, **options) for count in (1_234, 1_235, 1_237)
@@ -188,7 +192,8 @@ def test_a_counter_that_goes_round_says_where():
 
 
 def test_the_choice_stays(agent):
-    """What was read as a counter is not read as a gauge while the counter is missing: that time would count twice."""
+    """What was read as a counter is not read as a gauge while the counter is missing: that time would count
+    twice."""
     agent.values.update(FINE)
     source = made(agent, **EATON)
     source.open()
@@ -356,7 +361,8 @@ def test_an_answer_that_is_none_costs_the_timeout(agent, opened_hurried, how):
 
 @pytest.mark.parametrize("status", [1, 2, 5, 13, 6, 16])
 def test_an_error_status_is_a_gap(agent, opened, status):
-    """tooBig, noSuchName, genErr, resourceUnavailable; noAccess and authorizationError, which `open` calls no permission."""
+    """tooBig, noSuchName, genErr, resourceUnavailable; noAccess and authorizationError, which `open` calls no
+    permission."""
     agent.status = status
     with pytest.raises(ReadFailed, match="rack-a"):
         opened.read()

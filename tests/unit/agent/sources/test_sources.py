@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sources against trees of kernel files, broken ones included. tests/fixtures/sys/PROVENANCE.md says whose they are."""
+"""Sources against trees of kernel files, broken ones included. tests/fixtures/sys/PROVENANCE.md says whose
+they are."""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ def test_rapl_without_permission(tree, file):
 
 
 def test_rapl_zone_without_range_is_dropped(tree):
-    """A counter whose range cannot be read is no counter: a wrap could not be told. Its twin has none either."""
+    """A counter whose range cannot be read is no counter: a wrap could not be told. Its twin has
+    none either."""
     shutil.rmtree(tree / "sys/class/powercap/intel-rapl-mmio:0")
     put(tree, "class/powercap/intel-rapl:0/max_energy_range_uj", "")
     assert "package-0" not in {p.domain for p in LinuxRapl(context(tree)).open()}
@@ -165,7 +167,8 @@ def test_hwmon_never_zero(tree):
 
 
 def test_hwmon_gpus(tree):
-    """A discrete card is a component, its counter preferred; an integrated one is RAPL's; a sleeping card is not woken."""
+    """A discrete card is a component, its counter preferred; an integrated one is RAPL's; a sleeping card is
+    not woken."""
     put(tree, "class/hwmon/hwmon3/name", "amdgpu")
     put(tree, "class/hwmon/hwmon3/power1_average", 31_000_000)
     put(tree, "class/hwmon/hwmon4/name", "amdgpu")
@@ -200,7 +203,8 @@ def battery(tree: Path) -> tuple[Supply | None, dict[PointKind, int]]:
 
 
 def test_on_battery():
-    """Discharging: what flows out is measured, what flows in is a measured 0; the mouse's battery is not the machine's."""
+    """Discharging: what flows out is measured, what flows in is a measured 0; the mouse's battery is not the
+    machine's."""
     source = LinuxBattery(context(TREES / "laptop"))
     assert [p.domain for p in source.open()] == ["BAT0", "BAT0"]
     assert battery(TREES / "laptop") == (
@@ -211,7 +215,8 @@ def test_on_battery():
 
 @pytest.mark.parametrize("sign", ["", "-"])
 def test_current_times_voltage(tree, sign):
-    """Drivers without power_now give current and voltage, with either sign: magnitude from abs, direction from status."""
+    """Drivers without power_now give current and voltage, with either sign: magnitude from abs, direction
+    from status."""
     (tree / "sys/class/power_supply/BAT0/power_now").unlink()
     put(tree, "class/power_supply/BAT0/current_now", f"{sign}800000")
     assert battery(tree)[1][PointKind.BATTERY_OUT] == 9_288
@@ -253,7 +258,8 @@ def test_nothing_to_say_about_supply(tree):
     ],
 )
 def test_bytes_are_counted_once(name, disk_bytes, network_bytes):
-    """Whole disks and real interfaces: partitions, volumes, bridges and tunnels would show the same bytes again."""
+    """Whole disks and real interfaces: partitions, volumes, bridges and tunnels would show the same bytes
+    again."""
     source = Utilisation(context(TREES / name))
     source.open()
     counters = source.read()

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Batteries on a fake table of Windows calls: size, direction, what feeds the machine, batteries that are changed or lie."""
+"""Batteries on a fake table of Windows calls: size, direction, what feeds the machine, batteries that are
+changed or lie."""
 
 from __future__ import annotations
 

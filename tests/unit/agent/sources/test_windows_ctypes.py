@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (platforms/windows/api.py) over fake libraries that fill memory as Windows' do, and the tables of sources."""
+"""The real table of calls (platforms/windows/api.py) over fake libraries that fill memory as Windows' do, and
+the tables of sources."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def note(kept: list[Any], value: object) -> int:
 
 
 def test_a_list_of_devices_that_grows_while_it_is_asked_for(windows):
-    """Too small a buffer: asked again; the paths are those between the nulls; the GUID is in its own order of bytes."""
+    """Too small a buffer: asked again; the paths are those between the nulls; the GUID is in its own order of
+    bytes."""
     paths = "one\0another\0\0"
     asked: list[bytes] = []
 
@@ -104,7 +106,8 @@ def test_a_list_that_never_fits_is_given_up(windows):
 
 
 def test_a_control_code_and_its_failure(windows):
-    """The answer is as long as Windows says, never longer than was asked for; a failure has the system's code."""
+    """The answer is as long as Windows says, never longer than was asked for; a failure has the system's
+    code."""
     handles: list[object] = []
 
     def control(
@@ -136,7 +139,8 @@ def test_a_control_code_and_its_failure(windows):
 
 
 def test_performance_counters(windows):
-    """Names are followed by their pointers; instances whose data are not valid are left out; the query is closed once."""
+    """Names are followed by their pointers; instances whose data are not valid are left out; the query is
+    closed once."""
     names = [ctypes.create_unicode_buffer(name) for name in ("rapl_package0_pkg", "_Total")]
     rows = (RawCounterItem * 2)()
     for row, name, status, value in zip(
@@ -223,7 +227,8 @@ def test_clocks_status_firmware_and_events(windows):
 
 
 def test_crashes_console_and_processes(windows):
-    """Each through its pointers: no dialogue; events are passed on until they are not wanted; a process lives or not."""
+    """Each through its pointers: no dialogue; events are passed on until they are not wanted; a process lives
+    or not."""
     kept: list[Any] = []
     given: list[Any] = []
     windows["kernel32"] = {
@@ -246,7 +251,8 @@ def test_crashes_console_and_processes(windows):
 
 
 def test_the_job_of_the_children(windows):
-    """It ends its processes with its last handle; their times are told; a process that is not taken is a failure."""
+    """It ends its processes with its last handle; their times are told; a process that is not taken is a
+    failure."""
     given: list[Any] = []
 
     def ask(job: int, kind: int, told: Any, size: int, _: object) -> int:
@@ -303,7 +309,8 @@ def test_own_usage_and_the_disk(windows):
 
 
 def test_each_system_has_its_own_sources():
-    """Nothing of another system is built in; each class exists, under its own name; the names are unique over all."""
+    """Nothing of another system is built in; each class exists, under its own name; the names are unique over
+    all."""
     import importlib
 
     names = [name for names in SOURCES_OF_SYSTEM.values() for name in names]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Windows' energy meters on a fake table of calls: what counts, exact joules, and devices that lie, go or refuse."""
+"""Windows' energy meters on a fake table of calls: what counts, exact joules, and devices that lie, go or
+refuse."""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ def refused(windows: FakeWindows, virtualisation: str = "none") -> SourceUnavail
     ],
 )
 def test_a_package_alone_or_clusters_and_the_machine(machine, domains):
-    """A package anywhere silences cores, graphics and memory everywhere; without one the clusters and the whole count."""
+    """A package anywhere silences cores, graphics and memory everywhere; without one the clusters and the
+    whole count."""
     with opened(FakeWindows.of(machine)) as source:
         read = counters(source)
     assert {one.point.domain: one.point.boundary for one in read} == domains
@@ -208,7 +210,8 @@ def test_one_broken_device_does_not_hide_the_others():
 
 
 def test_performance_counters_where_devices_cannot_be_opened():
-    """In English on every Windows; instance names in any case give the same points as the devices; `_Total` is none."""
+    """In English on every Windows; instance names in any case give the same points as the devices; `_Total`
+    is none."""
     windows = FakeWindows.of("intel_laptop")
     windows.denied = set(windows.meters)
     windows.counters_fail = 0
@@ -254,7 +257,8 @@ def test_a_value_counts_once():
 
 
 def test_a_cluster_may_rest():
-    """A cluster of cores that is switched off, a plug that is pulled: their counters are read all the same; not the machine's."""
+    """A cluster of cores that is switched off, a plug that is pulled: their counters are read all the same;
+    not the machine's."""
     windows = FakeWindows.of("snapdragon")
     (meter,) = windows.meters.values()
     with opened(windows) as source:
@@ -294,7 +298,8 @@ def test_a_short_measurement_is_a_gap(cut):
 
 
 def test_other_channels_under_the_same_path():
-    """After a driver was updated the indices may mean something else: it is opened anew, and says what it offers then."""
+    """After a driver was updated the indices may mean something else: it is opened anew, and says what it
+    offers then."""
     windows = FakeWindows.of("intel_laptop")
     (path,) = windows.meters
     with opened(windows) as source:
@@ -309,7 +314,8 @@ def test_other_channels_under_the_same_path():
 
 
 def test_other_devices_altogether():
-    """A driver that was installed anew has other paths; while none is there it fails, and tries to open again."""
+    """A driver that was installed anew has other paths; while none is there it fails, and tries to open
+    again."""
     windows = FakeWindows.of("intel_laptop")
     with opened(windows) as source:
         windows.meters.clear()
@@ -389,7 +395,8 @@ class Bench:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(ACTIONS, min_size=1, max_size=25))
 def test_whatever_the_device_does_no_joule_is_invented(actions):
-    """Through the ticker: never negative, never above the ceiling, and while it tells the truth never more than was spent."""
+    """Through the ticker: never negative, never above the ceiling, and while it tells the truth never more
+    than was spent."""
     bench = Bench()
     bench.tick()
     for action, amount in actions:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Resident and sender on one real spool, a collector that fails in every way, backups on both sides: produced = stored + declared."""
+"""Resident and sender on one real spool, a collector that fails in every way, backups on both sides: produced
+= stored + declared."""
 
 from __future__ import annotations
 
@@ -140,7 +141,8 @@ class Delivery(RuleBasedStateMachine):
         """Bytes of numbered rows change on the disk, and SQLite does not notice."""
         db = self.connections[0]
         numbered = db.execute("SELECT seq, wire FROM outbox ORDER BY seq").fetchall()
-        # A damaged gap is told again, undated: a loss could hide behind so many records. test_ring_expired.py has it.
+        # A damaged gap is told again, undated: a loss could hide behind so many records. test_ring_expired.py
+        # has it.
         rows = [row for row in numbered if not is_gap(row[1])]
         for place in which if rows and self.disk_free else ():
             seq, wire = rows[round(place * (len(rows) - 1))]

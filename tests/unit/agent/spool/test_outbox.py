@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs. docs/wire.md §1."""
+"""The sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs.
+docs/wire.md §1."""
 
 from __future__ import annotations
 
@@ -192,7 +193,8 @@ def test_the_quarantine_is_bounded_in_bytes(tmp_path):
 
 
 def test_a_new_epoch_keeps_the_bytes_and_the_order(outbox):
-    """Everything that is kept, ring included, from 1, under another epoch, not encoded again: the collector knows what it has."""
+    """Everything that is kept, ring included, from 1, under another epoch, not encoded again: the collector
+    knows what it has."""
     fill(outbox, 0, 4)
     outbox.acknowledge(2, NOW)
     before, epoch = [one.wire for one in outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)], outbox.epoch()
@@ -206,7 +208,8 @@ def test_a_new_epoch_keeps_the_bytes_and_the_order(outbox):
 
 
 def test_a_delivered_gap_without_dates_is_not_sent_again(outbox):
-    """Two of them are the same bytes: no collector could tell that it has this one already. An undelivered one goes on."""
+    """Two of them are the same bytes: no collector could tell that it has this one already. An undelivered
+    one goes on."""
     undated = Gap(GapReason.CLOCK_UNKNOWN, ((None, 5_000),), 1).to_json()
     dated = Gap(GapReason.SPOOL_CAP, ((record(0).period, 60_000),), 1).to_json()
     for body in (undated, dated, undated):
@@ -228,7 +231,8 @@ def test_another_identity_is_not_sent_what_the_former_one_delivered(outbox):
 
 
 def test_a_gap_for_what_left_the_ring_says_when_it_was(outbox):
-    """Gap{ring_expired} first, over the minutes that were trimmed and the collector lacks; then all that is kept."""
+    """Gap{ring_expired} first, over the minutes that were trimmed and the collector lacks; then all that is
+    kept."""
     fill(outbox, 0, 9)
     outbox.acknowledge(10, NOW)
     outbox.acknowledge(10, NOW + 2 * HOUR)
@@ -246,7 +250,8 @@ def test_a_gap_for_what_left_the_ring_says_when_it_was(outbox):
 
 
 def test_a_sender_whose_spool_was_replaced_ends(outbox, tmp_path):
-    """A sender that outlived its resident writes nothing more once another file stands in the place of its own."""
+    """A sender that outlived its resident writes nothing more once another file stands in the place of its
+    own."""
     measure(outbox, 0)
     (tmp_path / "spool.db").rename(tmp_path / "spool.db.damaged-1")
     with closing(connect(tmp_path / "spool.db")), pytest.raises(SpoolDamaged, match="was replaced"):

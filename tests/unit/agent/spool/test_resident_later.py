@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What comes to the measuring process after its start: calendars that cannot be used or are taken back, drivers."""
+"""What comes to the measuring process after its start: calendars that cannot be used or are taken back,
+drivers."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def test_a_calendar_that_cannot_be_used_is_said_once(tmp_path, caplog):
 
 
 def test_a_driver_that_is_loaded_after_the_start(tmp_path):
-    """The counters of the processor come with their module, seconds after the service: measured without a restart."""
+    """The counters of the processor come with their module, seconds after the service: measured without a
+    restart."""
     life = Life(tmp_path / "state", sources=("linux_rapl",), checkpoint_seconds=60)
     paths = Paths(state=life.state, sysfs=tmp_path / "sys", procfs=TREES / "tower" / "proc")
     life.settings = AgentSettings(paths=paths, measure=life.settings.measure)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What left the ring and a restored collector lacks is told in full: a gap is one number, and stands for all its records. docs/wire.md §2."""
+"""What left the ring and a restored collector lacks is told in full: a gap is one number, and stands for all
+its records. docs/wire.md §2."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_a_gap_of_a_former_epoch_still_stands_for_all_its_records(machine):
-    """Gap{ring_expired} over two minutes is delivered, leaves the ring, its epoch is left: two again, not one, are told later."""
+    """Gap{ring_expired} over two minutes is delivered, leaves the ring, its epoch is left: two again, not
+    one, are told later."""
     machine.deliver(8)
     machine.collector.restore(0)
     machine.contact()  # another epoch, whose first record is a gap over 0 and 1
@@ -125,7 +127,8 @@ def test_a_gap_whose_bytes_were_damaged_still_stands_for_all_its_records(machine
 
 
 def test_epochs_too_old_to_be_named_are_told_all_the_same(machine):
-    """More epochs are left than are remembered: nothing of what was delivered in the first ones goes without a word."""
+    """More epochs are left than are remembered: nothing of what was delivered in the first ones goes without
+    a word."""
     for _ in range(FORMER_EPOCHS + 3):
         machine.deliver(8)
         machine.outbox.new_epoch()
@@ -137,7 +140,8 @@ def test_epochs_too_old_to_be_named_are_told_all_the_same(machine):
 
 
 def test_a_spool_in_place_of_a_damaged_one_knows_what_the_gaps_stood_for(machine, tmp_path):
-    """The ring went with the damaged spool: a collector restored later is told of all that it had, and of the damage."""
+    """The ring went with the damaged spool: a collector restored later is told of all that it had, and of the
+    damage."""
     machine.lose(500)
     machine.deliver(8)
     machine.connection.execute("DROP TABLE quarantine")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender against a collector on real gRPC ports with real TLS: docs/wire.md §2, docs/guarantees.md R3, R4, R12, R13."""
+"""The sender against a collector on real gRPC ports with real TLS: docs/wire.md §2, docs/guarantees.md R3,
+R4, R12, R13."""
 
 from __future__ import annotations
 
@@ -98,7 +99,8 @@ def test_a_collector_restored_from_a_backup_gets_the_ring_again(agent, collector
 
 
 def test_a_collector_older_than_the_ring_gets_a_gap_in_a_new_epoch(agent, collector):
-    """Mark + 1 is older than everything kept: a new epoch begins with Gap{ring_expired}, then all that is kept."""
+    """Mark + 1 is older than everything kept: a new epoch begins with Gap{ring_expired}, then all that is
+    kept."""
     agent.ring = Ring(milliseconds=0, records=3)
     agent.measure(record(0), record(1))
     assert agent.send()
@@ -117,7 +119,8 @@ def test_a_collector_older_than_the_ring_gets_a_gap_in_a_new_epoch(agent, collec
 
 @pytest.mark.parametrize("mark", [7, 8])
 def test_the_edge_of_the_ring_is_not_a_gap(agent, collector, mark):
-    """The collector went back to just before the oldest record kept: re-sent in the same epoch, nothing declared lost."""
+    """The collector went back to just before the oldest record kept: re-sent in the same epoch, nothing
+    declared lost."""
     agent.ring = Ring(milliseconds=0, records=3)
     agent.measure(*(record(index) for index in range(10)))
     assert agent.send()
@@ -130,7 +133,8 @@ def test_the_edge_of_the_ring_is_not_a_gap(agent, collector, mark):
 
 
 def test_an_agent_rolled_back_to_a_snapshot_loses_nothing(agent, collector, tmp_path):
-    """R13: the spool goes back in time; what it makes from then on arrives under a new epoch, nothing is dropped."""
+    """R13: the spool goes back in time; what it makes from then on arrives under a new epoch, nothing is
+    dropped."""
     agent.measure(record(0))
     assert agent.send()
     shutil.copytree(agent.state, tmp_path / "snapshot")
@@ -145,7 +149,8 @@ def test_an_agent_rolled_back_to_a_snapshot_loses_nothing(agent, collector, tmp_
 
 
 def test_a_snapshot_with_records_on_their_way_is_told_by_its_chain(agent, collector, tmp_path):
-    """The same numbers with other content: the chain differs, a new epoch carries what was never acknowledged here."""
+    """The same numbers with other content: the chain differs, a new epoch carries what was never acknowledged
+    here."""
     agent.measure(record(0))
     assert agent.send()
     shutil.copytree(agent.state, tmp_path / "snapshot")
@@ -159,7 +164,8 @@ def test_a_snapshot_with_records_on_their_way_is_told_by_its_chain(agent, collec
 
 
 def test_a_refused_record_becomes_a_gap_at_its_own_number(agent, collector):
-    """The original is in quarantine, its span in a Gap{refused}, what follows is stored, and it is counted."""
+    """The original is in quarantine, its span in a Gap{refused}, what follows is stored, and it
+    is counted."""
     collector.refuse = lambda one: "energy_out_of_range" if 1_003 in energies([one]) else ""
     agent.measure(*(record(index) for index in range(6)))
     assert agent.send()
@@ -245,7 +251,8 @@ def test_facts_travel_when_they_change(agent, collector):
 
 
 def test_facts_travel_again_to_a_collector_that_went_back(agent, collector):
-    """Put back to a backup of before, it knows nothing of the machine but its name: told before anything is sent again, and once."""
+    """Put back to a backup of before, it knows nothing of the machine but its name: told before anything is
+    sent again, and once."""
     agent.measure(record(0))
     assert agent.send()
     collector.streams.clear()
@@ -303,7 +310,8 @@ def test_what_the_collector_asks_for_is_when_we_come_back(agent, collector):
 
 
 def test_a_restored_collector_gets_what_an_epoch_left_behind_had_delivered(agent, collector, tmp_path):
-    """The agent goes back, then the collector: the ring of the former epoch comes again, nothing is lost or doubled."""
+    """The agent goes back, then the collector: the ring of the former epoch comes again, nothing is lost or
+    doubled."""
     agent.measure(record(0))
     assert agent.send()
     backup = collector.backup()
@@ -323,7 +331,8 @@ def test_a_restored_collector_gets_what_an_epoch_left_behind_had_delivered(agent
 
 
 def test_a_record_damaged_in_the_spool_is_never_sent(agent, collector):
-    """Its bytes are not what its chain says: a gap at its number, what follows arrives, the bytes are in quarantine."""
+    """Its bytes are not what its chain says: a gap at its number, what follows arrives, the bytes are in
+    quarantine."""
     agent.measure(*(record(index) for index in range(5)))
     agent.with_outbox(lambda outbox: outbox.number_pending(10))
     good = agent.rows()[2][1]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Answers a well-behaved collector gives only in a race, or never: none of them loses a record or loops for ever."""
+"""Answers a well-behaved collector gives only in a race, or never: none of them loses a record or loops for
+ever."""
 
 from __future__ import annotations
 
@@ -180,7 +181,8 @@ def test_health_tells_how_the_sources_do(sender, direct, outbox):
 
 
 def test_a_record_refused_just_after_the_ring_is_replaced_all_the_same(direct, tmp_path):
-    """The row before it left the ring: without its chain there is no chaining again, so a new epoch carries it."""
+    """The row before it left the ring: without its chain there is no chaining again, so a new epoch carries
+    it."""
     path = tmp_path / "ring.db"
     with closing(connect(path)) as connection:
         outbox = Outbox(connection, path, WireEncoder(), Ring(milliseconds=0, records=2))

@@ -33,7 +33,8 @@ W, C, S = Population.WORKSTATION, Population.CLASSROOM, Population.SERVER
     ],
 )
 def test_the_more_private_population_counts_for_both_processes(tmp_path, said, enrolled, allowed):
-    """Neither the file nor the enrolment can make a machine less private than the other says; the sender keeps its rhythm."""
+    """Neither the file nor the enrolment can make a machine less private than the other says; the sender
+    keeps its rhythm."""
     settings = AgentSettings(paths=Paths(state=tmp_path), measure=Measure(population=said))
     assert allowed_population(settings, enrolled) is allowed
     path = tmp_path / FILE_NAME

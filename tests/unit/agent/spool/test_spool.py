@@ -150,7 +150,8 @@ def test_the_disk_reserve(tmp_path):
 
 
 def test_gaps_join_what_touches():
-    """Touching clock spans join, equal days add up, other gaps' spans are taken over, nonsense counts without a date."""
+    """Touching clock spans join, equal days add up, other gaps' spans are taken over, nonsense counts without
+    a date."""
     other = Gap(GapReason.SPOOL_CAP, ((None, 7),), 4).to_json()
     day = body(DatePeriod(date(2026, 11, 25)))
     gap = gap_over(GapReason.SPOOL_CAP, [minute(0), minute(1), minute(3), day, day, other, "nonsense"])
@@ -171,7 +172,8 @@ def damaged_copy(path: Path, change: bytes | None) -> None:
 
 @pytest.mark.parametrize("change", [b"not a database at all, but long enough to be taken for one", b"", None])
 def test_damage_is_set_aside(tmp_path, change):
-    """Nonsense, nothing, or half of it: a new spool with another epoch begins, a gap says so, the old file is kept."""
+    """Nonsense, nothing, or half of it: a new spool with another epoch begins, a gap says so, the old file is
+    kept."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(n, padding=200) for n in range(100)], {ControlKey.POPULATION: "server"})
@@ -208,7 +210,8 @@ def test_what_can_be_read_is_kept(tmp_path):
 
 
 def test_numbered_rows_of_a_damaged_spool_go_on_and_are_checked(tmp_path):
-    """What nobody acknowledged is sent again as the bytes it was; a row whose bytes are not its chain's is a gap."""
+    """What nobody acknowledged is sent again as the bytes it was; a row whose bytes are not its chain's is a
+    gap."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(n) for n in range(4)], {})
@@ -331,7 +334,8 @@ def test_an_unusable_directory_is_one_clear_line(tmp_path):
 
 
 def test_random_damage_always_starts(tmp_path):
-    """R14 in small: whatever byte flips or cuts hit the file, the spool opens, takes a row and gives it back."""
+    """R14 in small: whatever byte flips or cuts hit the file, the spool opens, takes a row and
+    gives it back."""
     chance = random.Random(20261125)
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Readers' months out of what is kept once their days are gone: the same figures, never a part of them. Decisions 0031 and 0035."""
+"""Readers' months out of what is kept once their days are gone: the same figures, never a part of them.
+Decisions 0031 and 0035."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ KINDS = ("emissions", "energy", "coverage", "indicators")
 
 
 def day_of_work(day: date, number: int) -> list[Any]:
-    """Idle for a part of the night, at work for a part of the day, off for the rest; of each machine another one."""
+    """Idle for a part of the night, at work for a part of the day, off for the rest; of each machine another
+    one."""
     night, work = (2 + number % 5) * HOUR, 6 * HOUR
     return [
         cell(State.ON_IDLE, night, Band.NIGHT, energy_millijoules=(15 + number) * night),
@@ -85,7 +87,8 @@ def test_a_month_that_is_being_taken_apart_is_whole(data):
 
 
 def test_days_alone_say_what_months_say(data):
-    """What was asked of days before is what months answer: energy by method, time by state and band, nights."""
+    """What was asked of days before is what months answer: energy by method, time by state and
+    band, nights."""
     from veilleuse.collector.account.observed_days import ObservedQuery, gather
     from veilleuse.collector.account.observed_months import gather_periods
     from veilleuse.collector.months.reader import Periods

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What energy is for the bilan carbone: docs/methodology.md §8's mapping, the home share, what a change of factor is."""
+"""What energy is for the bilan carbone: docs/methodology.md §8's mapping, the home share, what a change of
+factor is."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ JANUARY, NEXT = date(2026, 1, 1), date(2027, 1, 1)
 
 
 def test_ademe_2022_by_item():
-    """10,000 kWh on an own site: 338 kg in 2.1, 182.4 kg in 4.1, residual −0.4 beside them; 520 in all (docs/methodology.md §13)."""
+    """10,000 kWh on an own site: 338 kg in 2.1, 182.4 kg in 4.1, residual −0.4 beside them; 520 in all
+    (docs/methodology.md §13)."""
     found = bilan_lines(PowerContext.OWN_SITE, ADEME_2022, DEFAULT_MAPPING)
     assert [(one.part, one.item.beges_item, one.item.ghg_category, one.kgco2e) for one in found] == [
         ("combustion", "2.1", "2", 338),
@@ -53,7 +55,8 @@ def test_ademe_2022_by_item():
     ],
 )
 def test_other_contexts_are_one_line(context: PowerContext, item: str, category: str):
-    """All of it, outside BEGES énergie, inside the bilan numérique; a college's item is not known until it is entered."""
+    """All of it, outside BEGES énergie, inside the bilan numérique; a college's item is not known until it is
+    entered."""
     (one,) = bilan_lines(context, ADEME_2022, DEFAULT_MAPPING)
     assert (one.item, one.kgco2e) == (BilanItem(item, category), Fraction(520))
     assert (one.in_beges_energie, one.in_bilan_numerique) == (False, True)
@@ -106,7 +109,8 @@ def telework(entity: str, day: date, days: str | None) -> Headcount:
 
 
 def test_the_home_share_is_what_was_declared():
-    """Two days of five: 0.4. Nearest entity above; weighted by days where it changed; nobody's where nobody declared."""
+    """Two days of five: 0.4. Nearest entity above; weighted by days where it changed; nobody's where nobody
+    declared."""
     whole = [telework("M", date(2025, 1, 1), "2")]
     assert home_share(whole, "M > DSI > Réseau", JANUARY, NEXT) == Fraction(2, 5)
     own = [*whole, telework("M > DSI", date(2025, 1, 1), "0")]

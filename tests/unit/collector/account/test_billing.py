@@ -77,7 +77,8 @@ def only(made: Sequence[Any]) -> Any:
 
 
 def test_a_row_names_everything():
-    """Energy, its parts, its factor with source and date, emissions and their split, intervals, coverage, item, method version."""
+    """Energy, its parts, its factor with source and date, emissions and their split, intervals, coverage,
+    item, method version."""
     made = build_statement([period(fleet())], TERMS)
     row = only(made.rows)
     energy = row.energy_millijoules
@@ -129,7 +130,8 @@ def test_much_imputed_is_labelled():
 
 
 def test_few_metered_machines_hide_the_parts():
-    """Where one machine stands behind the measured part, the row keeps its total and says nothing of parts."""
+    """Where one machine stands behind the measured part, the row keeps its total and says nothing
+    of parts."""
     hosts = fleet(30)
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}
@@ -174,7 +176,8 @@ def test_the_factor_comes_in_once_on_a_total_over_zones():
 
 
 def test_a_measured_zero_over_zones_is_a_zero():
-    """Two zones, meters that counted nothing: 0 kg, known without an error, and still no factor of its own."""
+    """Two zones, meters that counted nothing: 0 kg, known without an error, and still no factor
+    of its own."""
     standings = [
         replace(one, zone="BE" if one.entity == "E2" else "FR")
         for one in census(*fleet(20), *(workstation(100 + n, "E2") for n in range(20)))
@@ -221,7 +224,8 @@ def test_virtual_machines_are_in_no_ledger():
 
 
 def test_a_contract_gives_the_market_line():
-    """A contract of half the energy at 0: half of the location's emissions remain on the row, and on the total."""
+    """A contract of half the energy at 0: half of the location's emissions remain on the row, and on the
+    total."""
     made = period(fleet())
     assert made.total is not None
     kwh = Fraction(made.total.estimate.energy_millijoules, MILLIJOULES_PER_KWH)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A change is told between years that were watched, with a margin that holds the truth: docs/methodology.md, section 10."""
+"""A change is told between years that were watched, with a margin that holds the truth: docs/methodology.md,
+section 10."""
 
 from __future__ import annotations
 
@@ -65,8 +66,10 @@ def compared(before: PeriodFigures, after: PeriodFigures) -> EmissionsRow:
 
 
 def test_two_days_are_no_year_to_compare_with():
-    """An ISO week that spills two days into the year before made an "hours effect" of a third of the fleet's energy. The year covers 365
-    days, the one before 2: it is published with them, and what it changed by is not told, in words."""
+    """An ISO week that spills two days into the year before made an "hours effect" of a third of the fleet's
+    energy. The year covers 365 days, the one before 2: it is published with them, and what it changed by is
+    not told, in words.
+    """
     year, spill = made(fleet(), 365), made(fleet(), 2.8, watts=20, year=2024)
     row = compared(spill, year)
     assert row.change_kwh is row.hours_effect_kwh is row.fleet_effect_kwh is None
@@ -112,7 +115,8 @@ def test_a_type_of_day_that_nobody_saw():
 
 
 def test_what_is_there_in_one_year_alone():
-    """A class that was measured in one of the years alone, and a total that lacks what a zone measured: no change is told."""
+    """A class that was measured in one of the years alone, and a total that lacks what a zone measured: no
+    change is told."""
     year, before = made(fleet(), 200), made(fleet(), 200, year=2024)
     assert compared(before, year).not_compared is None
     total = before.total
@@ -124,8 +128,9 @@ def test_what_is_there_in_one_year_alone():
 
 
 def test_a_room_read_for_half_a_year_is_half_a_year():
-    """Meters from July on read half as much as over a whole year: nobody used less before. It covers 184 days, is no census, and the
-    change is not told; of two years that were read alike it is."""
+    """Meters from July on read half as much as over a whole year: nobody used less before. It covers 184
+    days, is no census, and the change is not told; of two years that were read alike it is.
+    """
     room = RoomFigure("DC1", "hq", "FR", 10**12, 10**12, None, None, "not_included", 0)
     days = {"whole": (365, 0), "half": (184, 181)}
     periods = {
@@ -176,7 +181,8 @@ def test_what_people_read_of_an_effect():
 
 
 def test_the_same_machines_in_both_years_err_together():
-    """A fleet whose every machine draws 2 % more: the sample's own spread, tens of times as large, leaves the change alone."""
+    """A fleet whose every machine draws 2 % more: the sample's own spread, tens of times as large, leaves the
+    change alone."""
     before, after = made(fleet(), 200, watts=50, year=2024), made(fleet(), 200, watts=51)
     row = compared(before, after)
     assert before.total is not None
@@ -187,8 +193,9 @@ def test_the_same_machines_in_both_years_err_together():
 
 
 def test_screens_that_are_off_are_no_watts_of_screens():
-    """The same screens, on for half as long: their standby is a state of their own. Nothing is told by watts in state, and the parts are the
-    difference to the millijoule."""
+    """The same screens, on for half as long: their standby is a state of their own. Nothing is told by watts
+    in state, and the parts are the difference to the millijoule.
+    """
     years = []
     for on in (4, 8):
         hosts = fleet()
@@ -217,7 +224,8 @@ def test_screens_that_are_off_are_no_watts_of_screens():
 
 
 def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
-    """What is written of a year has no group of fewer than k machines: the effects are those of open years, and the margins wider."""
+    """What is written of a year has no group of fewer than k machines: the effects are those of open years,
+    and the margins wider."""
     hosts = fleet()
     standings = census(*hosts, assets=tuple(asset(100 + n, device_class="sff") for n in range(60)))
     by_host = {one.host_id: one for one in standings if one.host_id}
@@ -250,7 +258,8 @@ def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
 
 @pytest.mark.parametrize("fleets", [100, pytest.param(200, marks=pytest.mark.long)])
 def test_the_margin_holds_the_truth(fleets):
-    """93 to 97 % of the fleets with two thirds of the machines in common, but for what chance leaves; the hours and the watts too."""
+    """93 to 97 % of the fleets with two thirds of the machines in common, but for what chance leaves; the
+    hours and the watts too."""
     held = change_coverage(CHANGES["two thirds in common"], fleets, seed=3)
     for name in ("hours", "watts", "change"):
         assert BAND[0] - 0.01 <= held[name] <= BAND[1] + 0.015, name

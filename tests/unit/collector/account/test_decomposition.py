@@ -33,7 +33,8 @@ def kwh_of(*years: ClassYear) -> Fraction:
 
 
 def test_each_cause_alone():
-    """Twice as many machines are fleet; fewer hours are hours; fewer watts are watts; nothing leaks into another cause."""
+    """Twice as many machines are fleet; fewer hours are hours; fewer watts are watts; nothing leaks into
+    another cause."""
     before = {"tower": year(10, 10, 50)}
     for after, cause in (
         (year(20, 10, 50), "fleet_kwh"),
@@ -78,7 +79,8 @@ def test_a_class_that_comes_or_goes():
 
 
 def test_watts_of_a_state_that_is_new():
-    """Machines that now sleep at 2 W: what the sleep draws is told by hours, there were no watts of it before."""
+    """Machines that now sleep at 2 W: what the sleep draws is told by hours, there were no watts of it
+    before."""
     awake = ClassYear(DAY, DAY * 10, {State.ON_IDLE: (DAY, DAY * 10)})
     half = DAY // 2
     asleep = ClassYear(

@@ -52,7 +52,8 @@ def test_ademe_2021():
 
 
 def test_ademe_2022_parts():
-    """10,000 kWh: 520 kg; 338 combustion, 182.4 upstream + losses, residual −0.4; the published total rules."""
+    """10,000 kWh: 520 kg; 338 combustion, 182.4 upstream + losses, residual −0.4; the published
+    total rules."""
     found = emissions(Fraction(10_000), ADEME_2022)
     assert found.total_kgco2e == 520
     assert found.combustion_kgco2e == 338
@@ -74,7 +75,8 @@ def test_shares_of_2022_where_only_the_total_is_known():
 
 
 def test_other_factors_have_no_split():
-    """Nothing is known of the components of OWID's factors, of France neither: absent, never ADEME's, never zero."""
+    """Nothing is known of the components of OWID's factors, of France neither: absent, never ADEME's, never
+    zero."""
     assert emissions(Fraction(10), OWID_FR_2023).losses_kgco2e is None
     found = emissions(Fraction(10), choose("DE", 2023).factor)
     assert found == Emissions(found.total_kgco2e)
@@ -110,7 +112,8 @@ def test_the_factors_uncertainty():
 
 
 def test_the_interval_is_multiplicative():
-    """value·exp(∓1.959964·u); docs/methodology.md §13's u = 0.0163649 gives 1,088,520 to 1,160,636 around 1,124,000."""
+    """value·exp(∓1.959964·u); docs/methodology.md §13's u = 0.0163649 gives 1,088,520 to 1,160,636 around
+    1,124,000."""
     low, high = interval(1_124_000, 0.0163649)
     # docs/methodology.md §13 prints six digits of u: the ends agree to a few kWh.
     assert low == pytest.approx(1_088_520, abs=25)

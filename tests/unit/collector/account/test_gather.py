@@ -86,9 +86,11 @@ def test_a_week_without_open_time_goes_to_its_weekdays():
 
 
 def test_a_week_is_shared_by_the_calendar_of_that_time():
-    """A site that opens on Monday and Tuesday alone since April: the weeks of March keep the five days they were measured by.
+    """A site that opens on Monday and Tuesday alone since April: the weeks of March keep the five days they
+    were measured by.
 
-    Workstations use it from the first Monday on or after the 1st: the week of 30 March is still shared by the old one.
+    Workstations use it from the first Monday on or after the 1st: the week of 30 March is still shared by the
+    old one.
     """
     two_days = tuple(span for span in DEFAULT_CALENDAR.open_spans if span.iso_weekday <= 2)
     now = DEFAULT_CALENDAR._replace(open_spans=two_days)
@@ -117,7 +119,8 @@ def test_years_and_months_divide():
 
 
 def test_enrolled_time():
-    """From the day of enrolment to the end, to now, or to a departed machine's last contact; not before approval."""
+    """From the day of enrolment to the end, to now, or to a departed machine's last contact; not before
+    approval."""
     part, now = Slice(date(2026, 3, 1), date(2026, 4, 1)), LATE
     place = site()
     assert enrolled_milliseconds(host(1), place, part, now) == 31 * DAY - HOUR  # the clock change
@@ -204,7 +207,8 @@ def test_unknown_time_is_not_observed():
 
 
 def test_nights_of_workstations_are_dates():
-    """A local date whose night cell is on for more than 4 h; exactly 4 h is not one, and idle counts as on."""
+    """A local date whose night cell is on for more than 4 h; exactly 4 h is not one, and idle
+    counts as on."""
     reader = MemoryReader([host(number) for number in range(1, 11)])
     reader.state(1, MONDAY, Band.NIGHT, State.ON_IDLE, 3 * HOUR)
     reader.state(1, MONDAY, Band.NIGHT, State.ON_ACTIVE, HOUR + 1)
@@ -233,7 +237,8 @@ def test_nights_of_classrooms_are_evenings():
 
 
 def test_an_evening_runs_from_noon_to_noon():
-    """A timetable until 20:00 turns 06:00 to 08:00 into night: that morning is the end of the night before it."""
+    """A timetable until 20:00 turns 06:00 to 08:00 into night: that morning is the end of the night before
+    it."""
     evenings = {
         datetime(2026, 3, 2, 21, tzinfo=UTC): MONDAY,  # 22:00 in Paris
         datetime(2026, 3, 3, 4, tzinfo=UTC): MONDAY,
@@ -333,14 +338,16 @@ def test_a_population_too_small_is_withheld():
 
 
 def test_groups_nobody_contributed_to_stay_where_they_are_large():
-    """Ten silent machines are a row of zero; one of an entity that nobody heard of is none: it would tell of one desk."""
+    """Ten silent machines are a row of zero; one of an entity that nobody heard of is none: it would tell of
+    one desk."""
     silent = {number: Tally(enrolled=Counter(map(HostId, range(number)))) for number in (1, 10)}
     found, withheld = merge_small_groups({key(f"of {number}"): one for number, one in silent.items()}, 10)
     assert ([group.key for group in found], withheld) == ([key("of 10")], ())
 
 
 def test_a_machine_that_draws_almost_all_is_not_shown_in_a_crowd():
-    """Ten machines, one of which holds over 85 % of the energy, are that machine: merged like a group too small (P4)."""
+    """Ten machines, one of which holds over 85 % of the energy, are that machine: merged like a group too
+    small (P4)."""
     heavy = tally(*range(10), energies={number: 1000 if number == 0 else 1 for number in range(10)})
     assert shown({key("a"): heavy}) == {}
     even = tally(*range(20, 40), energies=dict.fromkeys(range(20, 40), 100))
@@ -355,7 +362,8 @@ def test_energy_of_few_machines_is_not_shown_as_that_of_many():
 
 
 def test_energy_without_a_known_state_counts_as_well():
-    """A meter speaks for machines of unknown state: nine of them are nine; a measured nothing shows nobody."""
+    """A meter speaks for machines of unknown state: nine of them are nine; a measured nothing
+    shows nobody."""
     blind = Tally()
     for number in range(9):
         blind.add_energy(HostId(number), DRAWN, EnergySums(HOUR, 5))
@@ -380,7 +388,8 @@ def test_an_entity_may_be_named_autres():
 
 
 def test_parts_of_a_figure_that_few_stand_behind_are_withheld():
-    """One metered machine among twelve, one of them idle at night: neither its meter nor its night is shown."""
+    """One metered machine among twelve, one of them idle at night: neither its meter nor its
+    night is shown."""
     crowd = tally(*range(12))
     assert crowd.unsafe_details(10) == frozenset()
     assert crowd.level(10).withheld == frozenset()

@@ -100,7 +100,8 @@ def test_screens_nobody_asked_for_are_not_there():
 
 
 def test_a_machine_that_came_later_is_in_no_group():
-    """Enrolled after the month and never seen in it: no group of nothing, no time that lowers the coverage."""
+    """Enrolled after the month and never seen in it: no group of nothing, no time that lowers the
+    coverage."""
     later = host(9, DeviceClass.LAPTOP, Population.SERVER, enrolled=date(2026, 5, 4))
     found = gather_periods(MemoryReader([*fleet().host_list, later]), kept(), ask("device_class"))
     assert {group.key.device_class for group in found.groups} == {"sff", "monitor"}
@@ -116,8 +117,9 @@ def test_a_month_of_a_machine_that_is_not_asked_for_is_left():
 
 
 def test_what_rounding_leaves_is_of_a_known_state():
-    """1 mJ that the methods have above the states is of the last state: of none, it would be few machines' part. Time that drew nothing keeps
-    its method, and their sums hold."""
+    """1 mJ that the methods have above the states is of the last state: of none, it would be few machines'
+    part. Time that drew nothing keeps its method, and their sums hold.
+    """
     one = month(
         1,
         on_idle_ac_milliseconds=HOUR,

@@ -88,8 +88,9 @@ def test_indicators_never_see_them():
 
 @pytest.mark.parametrize(("screens", "shown"), [(12, {"sff", "monitor"}), (9, {"sff"})])
 def test_screens_of_few_machines_are_not_shown_alone(screens: int, shown: set[str]):
-    """k = 10: the screens of nine of thirty workstations are those of few: withheld, and not hidden in the machines' energy, from which
-    what is told of their parts would leave them."""
+    """k = 10: the screens of nine of thirty workstations are those of few: withheld, and not hidden in the
+    machines' energy, from which what is told of their parts would leave them.
+    """
     reader = fleet(30, screens, Population.WORKSTATION)
     found, (total,) = rows(reader, "device_class", k=10)
     assert {row.device_class for row in found} == shown

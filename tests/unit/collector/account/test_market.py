@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The market-based line: contracts cover what they cover, once; the rest at the grid's factor; sums to the last digit."""
+"""The market-based line: contracts cover what they cover, once; the rest at the grid's factor; sums to the
+last digit."""
 
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ def test_the_narrowest_contract_gives_first():
 
 
 def test_days_in_common_alone_count():
-    """A contract of 2022-2023 gives 2022 its 365 of 730 days; one that begins in July covers July to December alone."""
+    """A contract of 2022-2023 gives 2022 its 365 of 730 days; one that begins in July covers July to December
+    alone."""
     both = contract(kwh="730", valid_to=date(2024, 1, 1))
     assert lines([used(1000)], both)[0].kwh_covered == 365
     half = contract(kwh="100000", valid_from=date(2022, 7, 2), valid_to=date(2023, 7, 2))
@@ -113,8 +115,9 @@ def test_days_in_common_alone_count():
 
 
 def test_contracts_of_the_same_days_cover_these_days_alone():
-    """Two of January to June, each larger than the energy: half of the year is covered, however many there are; July to December is
-    the third's, which is of the whole year and comes last."""
+    """Two of January to June, each larger than the energy: half of the year is covered, however many there
+    are; July to December is the third's, which is of the whole year and comes last.
+    """
     half = contract(kwh="100000", valid_to=date(2022, 7, 2))
     (one,) = lines([used(365)], half, replace(half, contract_id=2))
     assert one.by_contract == ((1, Fraction(182)),)
@@ -159,7 +162,8 @@ def test_periods_that_overlap_are_refused():
     ),
 )
 def test_nothing_is_made_or_lost(energies, bought):
-    """Covered + rest = energy of each; no contract gives more than it has; emissions are the sum of their parts, exactly."""
+    """Covered + rest = energy of each; no contract gives more than it has; emissions are the sum of their
+    parts, exactly."""
     consumptions = [used(kwh, entity, site) for kwh, entity, site in energies]
     contracts = [
         contract(number, str(kwh), f"0.{factor:03d}", entity=entity, site=site)

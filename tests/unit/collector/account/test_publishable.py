@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A closed year as it may be published beside its months. Through the commands; what it keeps from an attacker is in P15."""
+"""A closed year as it may be published beside its months. Through the commands; what it keeps from an
+attacker is in P15."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def entity(made: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def test_a_published_year(year):
-    """Rounded to one step, with the interval of the exact one inside; parts, changes and days are not told; servers stay as they are."""
+    """Rounded to one step, with the interval of the exact one inside; parts, changes and days are not told;
+    servers stay as they are."""
     told(year, "close", str(YEAR))
     exact, published = report(year), report(year, "--public")
     assert published["report"]["public"] is True

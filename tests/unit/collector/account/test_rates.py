@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whoever knows a model's watts solves no machine's time or energy from what is told of a month, nor its silence. docs/decisions/0046."""
+"""Whoever knows a model's watts solves no machine's time or energy from what is told of a month, nor its
+silence. docs/decisions/0046."""
 
 from __future__ import annotations
 
@@ -103,7 +104,8 @@ def idle(row: Group) -> tuple[int | None, int | None]:
 
 @pytest.mark.parametrize("active", [False, True])
 def test_one_laptop_among_towers_is_not_solved(active: bool):
-    """Idle kWh less a tower's watts × idle time was the laptop's time idle, when its class has watts of its own."""
+    """Idle kWh less a tower's watts × idle time was the laptop's time idle, when its class has watts of its
+    own."""
     fleet = Fleet()
     hours = USED if active else {OFF: 640, ON_IDLE: 80}
     fleet.add(12, "A", hours, TOWER)
@@ -123,7 +125,8 @@ def test_one_laptop_among_towers_is_not_solved(active: bool):
 
 
 def test_one_metered_among_modelled_is_not_solved():
-    """All known 720 h, and one on all the time: energy less the models' watts × time was what its meter said above them."""
+    """All known 720 h, and one on all the time: energy less the models' watts × time was what its meter said
+    above them."""
     fleet = Fleet()
     fleet.add(11, "A", {OFF: 640, ON_IDLE: 80})
     fleet.add(1, "A", {ON_IDLE: MONTH}, metered=12)
@@ -147,7 +150,8 @@ def test_one_asleep_among_machines_that_are_off_is_not_solved():
 
 
 def test_sleep_of_one_that_is_metered_when_on_is_not_solved():
-    """The total less what was drawn on, less 0.4 W × the time at rest, was its sleep: times are told, energies are not."""
+    """The total less what was drawn on, less 0.4 W × the time at rest, was its sleep: times are told,
+    energies are not."""
     fleet = Fleet()
     fleet.add(11, "A", USED, metered=8)
     fleet.add(1, "A", {ASLEEP: 520, ON_IDLE: 80, ON_ACTIVE: 120}, metered=8)
@@ -162,7 +166,8 @@ def test_sleep_of_one_that_is_metered_when_on_is_not_solved():
 
 @pytest.mark.parametrize(("hours", "days"), [({OFF: MONTH}, 360), (USED, 360), ({ON_ACTIVE: MONTH}, 360)])
 def test_silence_of_one_is_not_the_month_less_what_is_known(hours: Mapping[State, float], days: int):
-    """Twelve × 30 days less the known time was the silence of the one that was not heard of for 120 h; its energy at a model's watts too."""
+    """Twelve × 30 days less the known time was the silence of the one that was not heard of for 120 h; its
+    energy at a model's watts too."""
     fleet = Fleet()
     fleet.add(11, "A", hours)
     state = next(iter(hours))

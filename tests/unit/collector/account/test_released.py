@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What may be told of a month of machines: parts, complements, constants, zones; no sum of what is told is of fewer than k. docs/decisions/0046."""
+"""What may be told of a month of machines: parts, complements, constants, zones; no sum of what is told is of
+fewer than k. docs/decisions/0046."""
 
 from __future__ import annotations
 
@@ -127,8 +128,10 @@ COUNTED: Counter[str] = Counter()
 
 
 def fewest(found: ReleaseTables) -> int:
-    """Fewest machines that a sum of whole cells, less a sum of parts of one row of `uses`, is of. Weights of 0 and 1 are enough: see
-    may_be_told_together. What machines draw at rest may be taken out, since it is their time's."""
+    """Fewest machines that a sum of whole cells, less a sum of parts of one row of `uses`, is of. Weights of
+    0 and 1 are enough: see may_be_told_together. What machines draw at rest may be taken out, since it is
+    their time's.
+    """
     counts = [len({host for host, _ in part}) for row in told(found.cells) for part in row]
     COUNTED["fleets"] += 1
     totals = [part for row in told(found.cells) for part in row]
@@ -153,7 +156,8 @@ def subsets(items: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
 
 @pytest.mark.promise("P5")
 def test_no_sum_of_what_is_told_is_of_few(figure):
-    """Cells less parts, parts less cells, with what is at rest or without it: k machines, or none. And nothing is told twice or lost."""
+    """Cells less parts, parts less cells, with what is at rest or without it: k machines, or none. And
+    nothing is told twice or lost."""
     before = COUNTED.copy()
     _sums_of_a_fleet()
     since = COUNTED - before
@@ -183,7 +187,8 @@ def numbers(rows: Iterable[Group]) -> list[int]:
 
 
 def test_the_check_finds_parts_told_of_each_cell_as_it_may():
-    """Eight machines, one of which alone is on at night: with the parts of each cell as finely as it may, the sum of cells tells on."""
+    """Eight machines, one of which alone is on at night: with the parts of each cell as finely as it may, the
+    sum of cells tells on."""
     all_day, no_night = frozenset(range(6)), frozenset({0, 1, 2, 3})
     fleet = [Machine("A", "FR", all_day)] * 4 + [Machine("B", "FR", no_night)] * 3
     fleet += [Machine("B", "FR", all_day)]
@@ -202,7 +207,8 @@ def test_the_check_finds_parts_told_of_each_cell_as_it_may():
     st.integers(2, 4),
 )
 def test_what_may_be_told_together_cannot_be_solved(cells: list[Counter[int]], k: int):
-    """Any weights of cells and of parts, of four: k machines are left, or none; where it says no, some weights leave fewer."""
+    """Any weights of cells and of parts, of four: k machines are left, or none; where it says no, some
+    weights leave fewer."""
     parts = (Part.IDLE_OPEN, Part.ACTIVE_OPEN, Part.IDLE_OUTSIDE, Part.ACTIVE_OUTSIDE)
     named = [Counter({_mask(bits, parts): number for bits, number in one.items()}) for one in cells]
     each = all(one.total() >= k for one in cells)
@@ -267,8 +273,9 @@ USED = dict.fromkeys(range(20, 40), 124)
 
 
 def test_constants_do_not_hide_the_one_that_is_used():
-    """Eleven that are off at 0.5 W and one used for 124 h: 94 % of the hours, 54 % of the energy are the others', and 0.5 W of them are known.
-    The one is then read off: its group is not told alone."""
+    """Eleven that are off at 0.5 W and one used for 124 h: 94 % of the hours, 54 % of the energy are the
+    others', and 0.5 W of them are known. The one is then read off: its group is not told alone.
+    """
     one = of(range(12), {3: 124})
     found = build_release_tables({key("a"): one}, 10)
     assert (found.cells, found.withheld) == ((), (replace(key("a"), entity=None, device_class=None),))
@@ -279,7 +286,8 @@ def test_constants_do_not_hide_the_one_that_is_used():
 
 
 def test_the_share_of_constants_is_nobodys():
-    """One of twelve holds 90 % of what is drawn in use; with the 0.5 W of the others at rest it would be 84 % of the whole."""
+    """One of twelve holds 90 % of what is drawn in use; with the 0.5 W of the others at rest it would be 84 %
+    of the whole."""
     heavy = of(range(12), {host: 90 if host else 110 for host in range(12)})
     heavy.add_energy(
         HostId(0),
@@ -290,7 +298,8 @@ def test_the_share_of_constants_is_nobodys():
 
 
 def test_silence_of_few_is_not_told():
-    """Of 32 machines that were enrolled all month, one tells nothing of its last day: no coverage; of ten of them, it is told."""
+    """Of 32 machines that were enrolled all month, one tells nothing of its last day: no coverage; of ten of
+    them, it is told."""
 
     def of_silent(silent: int) -> Group:
         groups = {
@@ -317,7 +326,8 @@ def test_time_without_an_energy_of_few_is_not_told():
 
 
 def test_a_cell_tells_no_method():
-    """One machine of twenty has a meter: the interval would be the narrower for it, so that it is of steps."""
+    """One machine of twenty has a meter: the interval would be the narrower for it, so that it is
+    of steps."""
     metered = of(range(20, 40), USED)
     drawn = DeviceClass.SFF, Method.METERED, Band.OPEN, State.ON_ACTIVE
     metered.add_energy(HostId(20), drawn, EnergySums(HOUR, 50 * HOUR, 1))
@@ -366,7 +376,8 @@ def every_number(value: Any) -> Iterator[float]:
 
 @pytest.mark.parametrize("role", [Role.READER, Role.ADMIN])
 def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
-    """I2 of twelve machines of which one was on had no value, and that one's time on as its denominator. Now no number of any answer is its."""
+    """I2 of twelve machines of which one was on had no value, and that one's time on as its denominator. Now
+    no number of any answer is its."""
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
         Reading(data, clock=NOW.timestamp) as reading,
@@ -392,8 +403,9 @@ def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
 
 
 def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
-    """What was published in it told more than may be told: as after a larger k, `older_rule` says so (`period` did, as of a month
-    that is to come), and take-back has it anew."""
+    """What was published in it told more than may be told: as after a larger k, `older_rule` says so
+    (`period` did, as of a month that is to come), and take-back has it anew.
+    """
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
         Reading(data, clock=NOW.timestamp) as reading,
@@ -426,7 +438,8 @@ def measured(
 
 
 def test_a_sum_is_not_better_known_because_a_class_is_in_autres():
-    """Laptops and towers at 20 %: their sum had 14.1 % (told apart), and `autres` of both 15 %. Now 20 %, whatever is merged."""
+    """Laptops and towers at 20 %: their sum had 14.1 % (told apart), and `autres` of both 15 %. Now 20 %,
+    whatever is merged."""
     apart = {
         **measured("A", DeviceClass.LAPTOP, 0, 3, 0.2),
         **measured("A", DeviceClass.TOWER, 3, 3, 0.2),

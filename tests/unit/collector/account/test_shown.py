@@ -13,7 +13,8 @@ ROW = EmissionsRow("2025-01-01", "2026-01-01", "row", 10, 1.0)
 
 
 def test_no_more_digits_than_the_interval_has():
-    """1,124,000 ± 36,000: to the thousand, in French with a narrow space and in English with a comma; parts to the same place."""
+    """1,124,000 ± 36,000: to the thousand, in French with a narrow space and in English with a comma; parts
+    to the same place."""
     row = EmissionsRow(
         "2025-01-01",
         "2026-01-01",

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What laptops draw at home: rows of their own, by declared days alone, to the millijoule, and silent about few machines."""
+"""What laptops draw at home: rows of their own, by declared days alone, to the millijoule, and silent about
+few machines."""
 
 from __future__ import annotations
 
@@ -113,7 +114,8 @@ def at_home(made: PeriodFigures) -> list[FigureRow]:
 
 
 def test_a_laptop_row_is_two():
-    """Two days of five: two fifths of energy, of each part and of time at home; relative errors are those of the undivided row."""
+    """Two days of five: two fifths of energy, of each part and of time at home; relative errors are those of
+    the undivided row."""
     hosts = machines(("E1", LAPTOP, 40))
     (whole,) = year(hosts, measured=30).rows
     made = year(hosts, declared(E1="2"), measured=30)
@@ -145,7 +147,8 @@ def test_a_laptop_row_is_two():
 
 
 def test_all_groupings_have_one_figure_at_home():
-    """Laptops of three entities, two that declare and one that does not, among desktops: rows sum to one total, and so do those at home."""
+    """Laptops of three entities, two that declare and one that does not, among desktops: rows sum to one
+    total, and so do those at home."""
     groups = [(name, kind, 20) for name in ("E1", "E2", "E3") for kind in (LAPTOP, SFF)]
     hosts = machines(*groups)
     days = declared(E1="1.2", E2="3")
@@ -162,7 +165,8 @@ def test_all_groupings_have_one_figure_at_home():
 
 
 def test_without_declared_days_nothing_changes():
-    """Nobody declared any, somebody else did, they count from the middle of the year on, or they are none: the rows are as they were."""
+    """Nobody declared any, somebody else did, they count from the middle of the year on, or they are none:
+    the rows are as they were."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 20))
     before = year(hosts)
     late = [Headcount("E1", date(2025, 7, 1), 10, Decimal(2))]
@@ -200,8 +204,9 @@ def test_who_is_always_at_home_has_no_row_on_site():
 
 
 def test_few_machines_are_not_told_by_a_difference():
-    """20 laptops and 3 desktops of one entity in one row: both figures and the share would give the 3. They are one cell, which has the
-    mean share of its fleet."""
+    """20 laptops and 3 desktops of one entity in one row: both figures and the share would give the 3. They
+    are one cell, which has the mean share of its fleet.
+    """
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 3))
     made = year(hosts, declared(E1="2"), ("entity",))
     (home,) = at_home(made)
@@ -214,8 +219,9 @@ def test_few_machines_are_not_told_by_a_difference():
 
 
 def test_two_shares_in_one_row_are_two_equations():
-    """Laptops of two entities in one row, 40 at two fifths and 4 at one fifth: the 4 could be solved for, so that all have one share. Of
-    12 each keeps its own."""
+    """Laptops of two entities in one row, 40 at two fifths and 4 at one fifth: the 4 could be solved for, so
+    that all have one share. Of 12 each keeps its own.
+    """
     for size, shares in ((4, 1), (12, 2)):
         hosts = machines(("E1", LAPTOP, 40), ("E2", LAPTOP, size))
         kept = keep(hosts, declared(E1="2", E2="1"), 10)
@@ -225,7 +231,8 @@ def test_two_shares_in_one_row_are_two_equations():
 
 @pytest.mark.parametrize("heavy", [0, 31])
 def test_one_that_draws_almost_all_is_not_told(heavy):
-    """20 laptops, 12 desktops: either are left when the others fall out; where one of them draws nearly all of theirs, they are one."""
+    """20 laptops, 12 desktops: either are left when the others fall out; where one of them draws nearly all
+    of theirs, they are one."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12))
     standings = census(*hosts)
     seen = placed(hosts, standings)
@@ -249,8 +256,9 @@ def test_one_that_draws_almost_all_is_not_told(heavy):
 
 
 def test_methods_of_few_are_hidden_at_home_too():
-    """Ten of 20 laptops are modelled, and so many desktops: with five modelled desktops all of these are one method, in the row on site
-    and the total; laptops at home tell theirs."""
+    """Ten of 20 laptops are modelled, and so many desktops: with five modelled desktops all of these are one
+    method, in the row on site and the total; laptops at home tell theirs.
+    """
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 24))
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}
@@ -299,7 +307,8 @@ def keep(
 
 
 def test_a_closed_year_has_the_same_rows():
-    """With nothing merged: rows, those at home, their total and what was declared are equal to the last digit; and as JSON and back."""
+    """With nothing merged: rows, those at home, their total and what was declared are equal to the last
+    digit; and as JSON and back."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12), ("E2", LAPTOP, 15), ("E3", LAPTOP, 15))
     days = declared(E1="2", E2="1.2", E3="5")
     standings = [
@@ -324,7 +333,8 @@ def test_what_is_kept_says_nothing_of_telework_where_there_is_none():
 
 
 def test_merged_entities_have_a_share_of_their_fleet():
-    """20 laptops at two fifths and 4 at one fifth are kept as one: (20 × 2 + 4) ÷ (24 × 5), of machine-days and of no machine's energy."""
+    """20 laptops at two fifths and 4 at one fifth are kept as one: (20 × 2 + 4) ÷ (24 × 5), of machine-days
+    and of no machine's energy."""
     hosts = machines(("E1", LAPTOP, 20), ("E2", LAPTOP, 4))
     kept = keep(hosts, declared(E1="2", E2="1"), k=10)
     ((stratum, share),) = kept.homes.items()
@@ -365,7 +375,8 @@ def whole_contract(kwh: int = 10**9, **more: object) -> Contract:
 
 
 def test_items_of_the_bilan_carbone():
-    """On site combustion is 2.1 and the rest 4.1, at home all is 3.3 and none is in Énergie; items sum to the total."""
+    """On site combustion is 2.1 and the rest 4.1, at home all is 3.3 and none is in Énergie; items sum to the
+    total."""
     made = year(machines(("E1", LAPTOP, 20), ("E1", SFF, 20)), declared(E1="2"))
     stated = build_statement([made], StatementTerms(choose, "real"))
     (total,) = stated.totals
@@ -392,7 +403,8 @@ def test_items_of_the_bilan_carbone():
 
 
 def test_a_contract_covers_what_is_bought():
-    """At home somebody else buys: the location's factor, whatever is contracted. On site the contract's zero; the total is their sum."""
+    """At home somebody else buys: the location's factor, whatever is contracted. On site the contract's zero;
+    the total is their sum."""
     made = year(machines(("E1", LAPTOP, 20)), declared(E1="2"))
     stated = build_statement([made], StatementTerms(choose, "real", contracts=(whole_contract(),)))
     home, site = sorted(stated.rows, key=lambda row: row.power_context or "")
@@ -403,7 +415,8 @@ def test_a_contract_covers_what_is_bought():
 
 
 def test_a_contract_covers_rooms():
-    """A room is a site's: a contract of all, or of its site, covers it, one of an entity does not; and the total holds it."""
+    """A room is a site's: a contract of all, or of its site, covers it, one of an entity does not; and the
+    total holds it."""
     room = RoomFigure("DC1", "hq", "FR", 9 * 10**12, 3 * 10**12, 10**12, None, "not_included", 0)
     made = with_rooms(year(machines(("E1", SFF, 20))), [room], BY_CLASS)
     located = build_statement([made], StatementTerms(choose, "real"))

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Nothing of the yearly figure is counted twice, or compared with what it is not. docs/methodology.md §3, §6 and §10."""
+"""Nothing of the yearly figure is counted twice, or compared with what it is not. docs/methodology.md §3, §6
+and §10."""
 
 from __future__ import annotations
 
@@ -91,8 +92,10 @@ def total(kept: StoredYear, *more: Any) -> EmissionsRow:
 
 
 def test_a_day_has_one_type_whatever_its_site():
-    """A PC that enrolled where schools have holidays, and by the inventory stands where there are none: fully measured, 366 days; its
-    holidays are the other place's open days, not as many days more for somebody else to stand for."""
+    """A PC that enrolled where schools have holidays, and by the inventory stands where there are none: fully
+    measured, 366 days; its holidays are the other place's open days, not as many days more for somebody else
+    to stand for.
+    """
     one = tower()
     there = asset_of(one, Placement(date(2023, 1, 1), "E1", "annexe"))
     row = total(stored((one,), (there,), tuple(_told(one, TOLD, 4, 40, metered=False))))
@@ -102,7 +105,8 @@ def test_a_day_has_one_type_whatever_its_site():
 
 
 def test_a_move_in_a_period_that_is_not_whole_months():
-    """15 January to 15 March, moved on 1 February: 17 days here, 43 days there, all measured; nobody's days are estimated."""
+    """15 January to 15 March, moved on 1 February: 17 days here, 43 days there, all measured; nobody's days
+    are estimated."""
     one = tower()
     moved = asset_of(one, Placement(date(2023, 1, 1), "E1", "hq"), Placement(date(2024, 2, 1), "E2", "hq"))
     first, end = date(2024, 1, 15), date(2024, 3, 15)
@@ -132,7 +136,8 @@ def _site_calendars() -> oracle.World:
 
 
 def test_a_virtual_machine_of_the_inventory_is_a_memo():
-    """An agent that cannot tell what it runs on, and an inventory that says it is virtual: its host carries the energy."""
+    """An agent that cannot tell what it runs on, and an inventory that says it is virtual: its host carries
+    the energy."""
     one = replace(tower(), facts=MachineFacts(DeviceClass.UNKNOWN))
     guest = asset_of(one, device_class="virtual_machine")
     physical = tower(2)
@@ -144,7 +149,8 @@ def test_a_virtual_machine_of_the_inventory_is_a_memo():
 
 
 def test_a_machine_that_was_installed_anew():
-    """Revoked on 30 June and enrolled again on 1 July under another key, one asset: 366 days, all measured."""
+    """Revoked on 30 June and enrolled again on 1 July under another key, one asset: 366 days, all
+    measured."""
     old, new = gone(tower(1), date(2024, 6, 30)), replace(tower(2), enrolled_on=date(2024, 7, 1))
     months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(new, (9, 15), 4, 40, metered=False))
     row = total(stored((old, new), (asset_of(new),), months))
@@ -157,8 +163,9 @@ def test_a_machine_that_was_installed_anew():
 
 
 def test_a_machine_that_was_installed_anew_elsewhere():
-    """As above, but its agents said E9 and a small form, where the inventory has a tower at E1 that moved to E2 on 1 October: one device, one
-    machine, all of it measured, in each place for its months."""
+    """As above, but its agents said E9 and a small form, where the inventory has a tower at E1 that moved to
+    E2 on 1 October: one device, one machine, all of it measured, in each place for its months.
+    """
     facts = MachineFacts(DeviceClass.SFF)
     old = replace(gone(tower(1), date(2024, 6, 30)), facts=facts, org_entity="E9")
     new = replace(tower(2), enrolled_on=date(2024, 7, 1), facts=facts, org_entity="E9")
@@ -178,7 +185,8 @@ def test_a_machine_that_was_installed_anew_elsewhere():
 
 
 def test_a_machine_that_was_revoked_and_is_nobody_else_yet():
-    """Its half year is of its asset, which is there for all of the year; an unknown machine of the same kind is that asset, no other one."""
+    """Its half year is of its asset, which is there for all of the year; an unknown machine of the same kind
+    is that asset, no other one."""
     old = replace(gone(tower(1), date(2024, 6, 30)), org_entity="E9")
     asset = replace(asset_of(None), earlier_host_ids=(old.host_id,))
     row = total(stored((old,), (asset,), tuple(_told(old, (3, 9), 4, 40, metered=False))))
@@ -204,7 +212,8 @@ def test_a_virtual_machine_that_was_installed_anew_is_a_memo():
 
 
 def test_a_roll_out_makes_no_fleet_smaller():
-    """Ten towers without a day of service: the year's energy is that of ten all year, whether their agents came in January or in July."""
+    """Ten towers without a day of service: the year's energy is that of ten all year, whether their agents
+    came in January or in July."""
     there = [replace(tower(number), enrolled_on=date(2024, 7, 1)) for number in range(1, 11)]
     months = tuple(row for one in there for row in _told(one, (9, 15), 4, 40, metered=False))
     row = total(
@@ -216,7 +225,8 @@ def test_a_roll_out_makes_no_fleet_smaller():
 
 
 def test_a_year_half_over_is_compared_with_no_whole_one():
-    """On 1 July there are half as many machine days as in all of the year before: that is no change of the fleet."""
+    """On 1 July there are half as many machine days as in all of the year before: that is no change of the
+    fleet."""
     one = tower()
     kept = stored((one,), (asset_of(one),), tuple(_told(one, (3, 21), 4, 40, metered=False)))
     this_year = (month(15), month(27))
@@ -234,7 +244,8 @@ def test_a_year_half_over_is_compared_with_no_whole_one():
 
 
 def test_a_zone_without_a_factor_in_the_year_before():
-    """ADEME's first is of 2021: that year is told, and its change in kWh; the factor's effect is not known."""
+    """ADEME's first is of 2021: that year is told, and its change in kWh; the factor's effect is
+    not known."""
     one = tower()
     rows = tuple(
         row._replace(period_from=row.period_from.replace(year=row.period_from.year - 4 + more))
@@ -249,7 +260,8 @@ def test_a_zone_without_a_factor_in_the_year_before():
 
 
 def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
-    """What nobody can estimate, where nobody said what grid there is: the report is as without the contract."""
+    """What nobody can estimate, where nobody said what grid there is: the report is as without
+    the contract."""
     one = tower()
     other = asset_of(None, Placement(date(2023, 1, 1), "E1", "nowhere"), device_class="other")
     kept = stored((one,), (asset_of(one), other), tuple(_told(one, TOLD, 4, 40, metered=False)))
@@ -266,7 +278,8 @@ def by_site() -> PeriodFigures:
 
 
 def test_a_room_and_its_servers_have_a_contract_each():
-    """Grouped by site alone, the servers' row and the room's are called the same: each has its own kWh at the contract's factor."""
+    """Grouped by site alone, the servers' row and the room's are called the same: each has its own kWh at the
+    contract's factor."""
     made = build_statement([with_rooms(by_site(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
     for row in (*made.rows, *made.totals):
         assert row.kgco2e_market == pytest.approx((row.kwh_total or 0) * 0.01)
@@ -293,8 +306,10 @@ def test_with_k_of_one_everything_is_shown():
 
 
 def test_a_room_from_its_meter_down():
-    """One meter behind a UPS of 80 %, 1 kWh an hour of January in Tokyo, and the hours before and after, which are of other months; 60 %
-    are a server's by its declared share: 744 kWh of IT, of which 297.6 are nobody's, and 186 lost in the UPS."""
+    """One meter behind a UPS of 80 %, 1 kWh an hour of January in Tokyo, and the hours before and after,
+    which are of other months; 60 % are a server's by its declared share: 744 kWh of IT, of which 297.6 are
+    nobody's, and 186 lost in the UPS.
+    """
     start = round(datetime(2023, 12, 31, 15, tzinfo=UTC).timestamp() * 1000)  # midnight there
     hours = {
         start + at * 3_600_000: MeterReading("ups", PointKind.PDU, KWH, 3_600_000) for at in range(-5, 749)

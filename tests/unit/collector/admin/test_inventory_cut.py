@@ -93,8 +93,9 @@ print(lines, found.count(BEFORE), found.count(AFTER))
 
 
 def test_an_import_killed_at_any_moment_is_whole_or_nothing(tmp_path: Path):
-    """15 moments over the lines of the store's import: both files tell the old inventory or the new one, never a mixture; the
-    same import then ends it, and changes nothing more."""
+    """15 moments over the lines of the store's import: both files tell the old inventory or the new one,
+    never a mixture; the same import then ends it, and changes nothing more.
+    """
     lines, before, after = map(int, run_program(PROGRAM, str(tmp_path)).split()[-3:])
     assert lines > 150
     assert before > 1

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What machines on shared meters draw is what the meters count, to the millijoule, however the meters hang and whoever reports last."""
+"""What machines on shared meters draw is what the meters count, to the millijoule, however the meters hang
+and whoever reports last."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def energy_of(filled: Filled, grain: int, method: str) -> int:
 @settings(max_examples=40)
 @given(st.data())
 def test_the_outlets_of_a_rack_are_its_machines(data: st.DataObject):
-    """One to four machines on one to three outlets, some on several (their feeds), below a UPS that the poller reads too."""
+    """One to four machines on one to three outlets, some on several (their feeds), below a UPS that the
+    poller reads too."""
     machines = data.draw(st.integers(1, 4))
     outlets = [data.draw(shares(machines)) for _ in range(data.draw(st.integers(1, 3)))]
     read = [data.draw(st.integers(0, 10**9)) for _ in outlets]

@@ -34,7 +34,8 @@ from veilleuse.collector.app.gateway.relay import Budget, Relay, bind
 
 
 def test_a_budget_lets_a_burst_through_and_then_its_rate():
-    """1,000 bytes a second and 500 at once: 500 are free, the next 250 wait a quarter of a second, after a rest all is as before."""
+    """1,000 bytes a second and 500 at once: 500 are free, the next 250 wait a quarter of a second, after a
+    rest all is as before."""
     now = [100.0]
     budget = Budget(1_000, 500, lambda: now[0])
     assert budget.take(500) == 0
@@ -47,7 +48,8 @@ def test_a_budget_lets_a_burst_through_and_then_its_rate():
 
 @given(st.lists(st.tuples(st.integers(1, 5_000), st.floats(0, 2)), max_size=50))
 def test_a_budget_is_never_overdrawn(takes):
-    """However much is asked for and when: what may be used at any moment is at most the burst and the rate since the beginning."""
+    """However much is asked for and when: what may be used at any moment is at most the burst and the rate
+    since the beginning."""
     now = [0.0]
     budget = Budget(1_000, 500, lambda: now[0])
     taken = 0
@@ -135,7 +137,8 @@ class ScarceSocket(socket.socket):
 
 
 def test_a_connection_without_a_second_descriptor_is_ended(tmp_path, monkeypatch):
-    """EMFILE and EIO are no reason for a traceback in the log: the caller is cut, and the next one is served as before."""
+    """EMFILE and EIO are no reason for a traceback in the log: the caller is cut, and the next one is served
+    as before."""
     failed: list[dict[str, Any]] = []
 
     async def call() -> bytes:

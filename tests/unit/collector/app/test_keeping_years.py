@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Years that nobody closes: the collector keeps their statistics by itself before anything they are made of goes. Nothing is lost by forgetting."""
+"""Years that nobody closes: the collector keeps their statistics by itself before anything they are made of
+goes. Nothing is lost by forgetting."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def place(tmp_path: Path, measured: Path, monkeypatch: pytest.MonkeyPatch) -> Co
 
 
 def measure(settings: CollectorSettings, month: date, watts: int = 20) -> None:
-    """A week of the workstations, a day of the server and an hour of its room's meter; the months that ended are kept."""
+    """A week of the workstations, a day of the server and an hour of its room's meter; the months that ended
+    are kept."""
     monday = month + (7 - month.weekday()) * DAY
     with Filled(settings.data_dir) as filled:
         for host in filled.store.registry.hosts():
@@ -144,7 +146,8 @@ def report(veilleuse: Command, year: int, *words: str) -> dict[str, Any]:
 
 
 def figures(veilleuse: Command, year: int, *words: str) -> tuple[Any, Any]:
-    """To the last digit; without margins of a change, which are wider once nobody knows which machines both years have."""
+    """To the last digit; without margins of a change, which are wider once nobody knows which machines both
+    years have."""
     found = report(veilleuse, year, *words)
     rows, totals = (
         [
@@ -180,8 +183,9 @@ def left(settings: CollectorSettings, year: int = YEAR) -> tuple[int, int]:
 
 
 def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse):
-    """Each year is reported as it was before its months went, to the digit, rooms as they were before readings went; it is then closed for
-    good with its own factors, and verified. All that happens meanwhile is what a running collector does each day.
+    """Each year is reported as it was before its months went, to the digit, rooms as they were before
+    readings went; it is then closed for good with its own factors, and verified. All that happens meanwhile
+    is what a running collector does each day.
     """
     then: dict[int, tuple[Any, Any]] = {}
     month = date(YEAR + 1, 1, 1)
@@ -214,8 +218,8 @@ def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse
 
 
 def test_what_came_late_is_kept_until_the_months_go(place, veilleuse):
-    """A week that comes between the keeping of the rooms and that of the months is in the figure; one that comes later is not, as after a
-    closing. Nothing new: the day of the keeping stays.
+    """A week that comes between the keeping of the rooms and that of the months is in the figure; one that
+    comes later is not, as after a closing. Nothing new: the day of the keeping stays.
     """
     live(place, JANUARY)
     assert kept(place)[YEAR] == KeptYear(YEAR, JANUARY, False, False, kept(place)[YEAR].statistics_sha256)
@@ -244,7 +248,8 @@ def test_what_came_late_is_kept_until_the_months_go(place, veilleuse):
 
 
 def test_nothing_goes_while_a_year_cannot_be_kept(place, veilleuse):
-    """The disk is full, for days: months and readings stay, doctor names them and the reason; once there is room they are kept, and go."""
+    """The disk is full, for days: months and readings stay, doctor names them and the reason; once there is
+    room they are kept, and go."""
     before = figures(veilleuse, YEAR)
 
     def full(*_: object) -> dict[int, str]:
@@ -278,7 +283,8 @@ def test_what_waits_to_be_derived_is_waited_for(place):
 
 
 def test_a_collector_that_was_off_keeps_before_it_takes(place, veilleuse):
-    """It starts again years later: the first look keeps all years that are over, in a process of its own, then takes their months."""
+    """It starts again years later: the first look keeps all years that are over, in a process of its own,
+    then takes their months."""
     measure_year(place, YEAR + 1)
     then = {year: figures(veilleuse, year) for year in (YEAR, YEAR + 1)}
     with served(place):
@@ -310,7 +316,8 @@ def test_a_backup_carries_what_is_kept(place, veilleuse, tmp_path):
 
 
 def test_a_closed_year_is_not_kept_twice(place, veilleuse):
-    """Its own statistics serve: what was kept before goes with the closing, and the months go when they are too old."""
+    """Its own statistics serve: what was kept before goes with the closing, and the months go when they are
+    too old."""
     live(place, JANUARY)
     told(veilleuse, "close", str(YEAR))
     assert kept(place) == {}
@@ -319,7 +326,8 @@ def test_a_closed_year_is_not_kept_twice(place, veilleuse):
 
 
 def test_a_year_that_an_earlier_program_cut_is_not_kept(place, veilleuse):
-    """Statistics of what is left would be of a part of the year: it stays open without them, and its months go on schedule."""
+    """Statistics of what is left would be of a part of the year: it stays open without them, and its months
+    go on schedule."""
     with Filled(place.data_dir) as filled:
         retention(filled).run(MONTHS_GO)
     live(place, MONTHS_GO + DAY, MONTHS_GO + 40 * DAY)
@@ -362,7 +370,8 @@ def test_what_statistics_cannot_tell_is_refused(place, veilleuse, monkeypatch):
 
 
 def test_a_reen_sheet_restates_a_baseline_that_nobody_closed(place, veilleuse, tmp_path):
-    """Emissions of the baseline year are those of its statistics once months of PCs have gone; what is summed over months has no value."""
+    """Emissions of the baseline year are those of its statistics once months of PCs have gone; what is summed
+    over months has no value."""
     measure(place, date(YEAR + 1, 1, 1))
     with Filled(place.data_dir) as filled:
         roll(filled, date(YEAR + 1, 2, 4))

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The service of :8641 when more arrives than it can take: who is shed, who is not, and when they may come back."""
+"""The service of :8641 when more arrives than it can take: who is shed, who is not, and when they may come
+back."""
 
 from __future__ import annotations
 
@@ -29,8 +30,10 @@ from veilleuse.collector.store import create_store
 
 
 def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority):
-    """The disk does not answer, half of the places hold backlog: another backlog is told to come back with a delay, live data
-    wait in the rest; a second push of the same agent is refused; Hello's turn is not taken by any of them."""
+    """The disk does not answer, half of the places hold backlog: another backlog is told to come back with a
+    delay, live data wait in the rest; a second push of the same agent is refused; Hello's turn is not taken
+    by any of them.
+    """
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -71,8 +74,9 @@ def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority
 
 
 def test_one_that_begins_messages_and_does_not_end_them_holds_one_worker(service, monkeypatch):
-    """A stolen key, and twenty calls of each kind that send no message: another agent notices nothing, nor does a third while
-    they wait; they end when a call must."""
+    """A stolen key, and twenty calls of each kind that send no message: another agent notices nothing, nor
+    does a third while they wait; they end when a call must.
+    """
     deadline = 5.0
     monkeypatch.setattr("veilleuse.collector.ingest.receiver.DEADLINE_SECONDS", deadline)
     (_, stolen), (stub, stream) = service.agent(), service.agent()
@@ -99,8 +103,10 @@ def test_one_that_begins_messages_and_does_not_end_them_holds_one_worker(service
 @pytest.mark.parametrize("service", [OPTIONS], indirect=True)
 @pytest.mark.parametrize("where", ["append", "position", "commit"])
 def test_a_call_that_failed_and_was_given_up_keeps_no_place(service, monkeypatch, where):
-    """The disk is slow and full, an agent's time runs out before the answer, again and again: when the disk is back, so is the agent,
-    on its connection of few streams. Nothing of a call waits for the garbage collector."""
+    """The disk is slow and full, an agent's time runs out before the answer, again and again: when the disk
+    is back, so is the agent, on its connection of few streams. Nothing of a call waits for the garbage
+    collector.
+    """
     stub, stream = service.agent()
     stub.Hello(hello(stream))
     request = stream_request(stream)

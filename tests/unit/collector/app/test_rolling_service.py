@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Months and retention in a running collector: by itself, by command, and as `veilleuse doctor` tells of them."""
+"""Months and retention in a running collector: by itself, by command, and as `veilleuse doctor` tells of
+them."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def test_derive_keeps_months_here_and_in_the_collector(settings):
 
 
 def test_doctor_tells_what_is_too_old_and_what_it_waits_for(settings):
-    """Days past their limit are a warning: their month is not kept. Then all is well, with the oldest day named."""
+    """Days past their limit are a warning: their month is not kept. Then all is well, with the oldest day
+    named."""
     (finding,) = check_retention(settings)
     assert (finding.outcome, "days" in finding.text) == ("warning", True)
     assert "veilleuse derive" in finding.remedy

@@ -32,7 +32,8 @@ print("stopped", flush=True)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_a_stopped_process_ends_it_once_it_goes_on(number):
-    """A container that is paused, a unit that is frozen: the kernel gives the signal to whichever thread wakes first."""
+    """A container that is paused, a unit that is frozen: the kernel gives the signal to whichever thread
+    wakes first."""
     for _ in range(5):
         with subprocess.Popen([sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, text=True) as process:
             try:

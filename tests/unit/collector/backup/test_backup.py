@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A backup holds everything and gives it back; what is not whole, not ours or not of this kind touches nothing."""
+"""A backup holds everything and gives it back; what is not whole, not ours or not of this kind touches
+nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ KEY = bytes(range(32))
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["open", "sealed"])
 def test_what_was_backed_up_comes_back(tmp_path, key):
-    """Databases, fleet key and authority as they were; what was there since is kept aside, and the modes are private."""
+    """Databases, fleet key and authority as they were; what was there since is kept aside, and the modes are
+    private."""
     settings = directory(tmp_path, tokens=3)
     path = make_backup(settings, tmp_path / "b", key)
     keys = {name: text for name, text in content_of(settings.data_dir).items() if not name.endswith(".db")}
@@ -77,7 +79,8 @@ def test_what_was_backed_up_comes_back(tmp_path, key):
 
 
 def test_nothing_but_the_set_is_in_it(tmp_path):
-    """Neither the lock, the socket, the register nor what a restore replaced; without a WAL, so that any SQLite opens it."""
+    """Neither the lock, the socket, the register nor what a restore replaced; without a WAL, so that any
+    SQLite opens it."""
     settings = directory(tmp_path)
     (settings.data_dir / "replaced-20250101T000000Z").mkdir()
     (settings.data_dir / "replaced-20250101T000000Z/data.db").write_bytes(b"old")
@@ -148,7 +151,8 @@ def test_simulated_never_takes_the_place_of_real(tmp_path):
 
 
 def test_another_collector_s_backup_takes_no_machine_s_place(tmp_path):
-    """Refused as soon as a machine is enrolled, with nothing touched; before that, `init` by mistake is no obstacle."""
+    """Refused as soon as a machine is enrolled, with nothing touched; before that, `init` by mistake is no
+    obstacle."""
     other = make_backup(directory(tmp_path / "other"), tmp_path / "b")
     settings = directory(tmp_path / "mine")
     with open_collector(settings) as collector:
@@ -312,7 +316,8 @@ def test_a_damaged_store_gives_no_backup(tmp_path):
 
 
 def test_copies_are_private_and_go_away(tmp_path):
-    """0700 and 0600 while they are there; those of a cut backup are replaced by the next, and removed with it."""
+    """0700 and 0600 while they are there; those of a cut backup are replaced by the next, and removed with
+    it."""
     settings = directory(tmp_path)
     left = settings.data_dir / "backup.work"
     left.mkdir()
@@ -379,7 +384,8 @@ def test_the_name_is_ours_in_a_directory(tmp_path):
 
 
 def test_it_appears_whole_or_not_at_all(tmp_path):
-    """0600 under its name once it is whole; a part that failed or was killed is removed, one being written is not."""
+    """0600 under its name once it is whole; a part that failed or was killed is removed, one being written is
+    not."""
     target = destination(tmp_path, simulated=False, now=NOW)
     with pytest.raises(ZeroDivisionError), new_backup(target) as file:
         file.write(bytes(1 // 0))

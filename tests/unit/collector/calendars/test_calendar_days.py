@@ -44,7 +44,8 @@ ZONE_A = holidays_of(SchoolZone.A)
 
 
 def test_the_public_holidays_of_france():
-    """The eleven of the Code du travail, L3133-1, on their dates of 2026; Alsace-Moselle has two more (L3134-13)."""
+    """The eleven of the Code du travail, L3133-1, on their dates of 2026; Alsace-Moselle has two more
+    (L3134-13)."""
     france = public_holidays([2026])
     assert [f"{day:%m-%d}" for day in france] == [
         "01-01", "04-06", "05-01", "05-08", "05-14", "05-25", "07-14", "08-15", "11-01", "11-11", "12-25",
@@ -67,7 +68,8 @@ def test_the_public_holidays_of_france():
     ],
 )
 def test_the_year_turns_in_october(today, year):
-    """So that machines, which use a calendar from the next 1st on, have the next year's in time: three months are left."""
+    """So that machines, which use a calendar from the next 1st on, have the next year's in time: three months
+    are left."""
     assert calendar_year(today) == year
     calendar = compose(LYON, "Europe/Paris", year)
     assert calendar.closures[-1].year == year + 1
@@ -112,7 +114,8 @@ def test_a_calendar_counts_from_the_next_first(today, expected):
 
 
 def test_which_calendar_sorted_a_day():
-    """The one of the 1st; on workstations from the first Monday on or after it: 1 December 2026 is a Tuesday."""
+    """The one of the 1st; on workstations from the first Monday on or after it: 1 December 2026
+    is a Tuesday."""
     old, new = (
         CalendarVersion(BEFORE_ALL, DEFAULT_CALENDAR),
         CalendarVersion(date(2026, 12, 1), DEFAULT_CALENDAR),
@@ -132,7 +135,8 @@ def test_which_calendar_sorted_a_day():
 
 
 def test_a_hole_in_the_table_is_not_known():
-    """The file of 2030 without that of 2029: a whole school year between two holidays is nobody's, not a year of lessons."""
+    """The file of 2030 without that of 2029: a whole school year between two holidays is nobody's, not a year
+    of lessons."""
     later = SchoolPeriod(SchoolZone.A, date(2029, 10, 20), date(2029, 11, 4), "Vacances de la Toussaint")
     table = holidays_of(SchoolZone.A, (later,))
     assert table.known_to == later.last
@@ -148,8 +152,9 @@ def test_a_hole_in_the_table_is_not_known():
 
 
 def test_the_shipped_table_is_whole():
-    """Every zone from July 2025 to August 2028, no two periods on one day, four holidays and the summer in each school year;
-    the summer and Christmas are the same everywhere, winter and spring are not."""
+    """Every zone from July 2025 to August 2028, no two periods on one day, four holidays and the summer in
+    each school year; the summer and Christmas are the same everywhere, winter and spring are not.
+    """
     for zone in SchoolZone:
         holidays = holidays_of(zone)
         assert (holidays.known_from, holidays.known_to) == (date(2025, 7, 5), date(2028, 8, 31))
@@ -187,8 +192,10 @@ Début des Vacances d'Été;-;2029-07-06T22:00:00+00:00;2029-07-06T22:00:00+00:0
 
 
 def test_the_file_of_the_ministry():
-    """Midnights of Paris in UTC, the day of the return left out, one row per académie, teachers and Corsica apart, a summer that
-    only begins. The rows are made up in the form of real ones: the file itself could not be fetched here."""
+    """Midnights of Paris in UTC, the day of the return left out, one row per académie, teachers and Corsica
+    apart, a summer that only begins. The rows are made up in the form of real ones: the file itself could not
+    be fetched here.
+    """
     assert [(one.first, one.last, one.name) for one in read_school_holidays(MINISTRY, "x.csv")] == [
         (date(2028, 10, 21), date(2028, 11, 5), "Vacances de la Toussaint"),
         (date(2029, 5, 11), date(2029, 5, 11), "Pont de l'Ascension"),
@@ -197,7 +204,8 @@ def test_the_file_of_the_ministry():
 
 
 def test_the_same_with_its_headings():
-    """`use_labels` gives French headings, and `timezone` local times; a comma does as well. A summer given twice is one."""
+    """`use_labels` gives French headings, and `timezone` local times; a comma does as well. A summer given
+    twice is one."""
     text = (
         "Description,Population,Date de début,Date de fin,Académies,Zones,annee_scolaire\n"
         "Début des Vacances d'Été,-,2027-07-03T00:00:00+02:00,2027-07-03T00:00:00+02:00,Lyon,Zone A,2026-2027\n"
@@ -250,7 +258,8 @@ def test_what_was_imported_counts_over_its_span():
 
 
 def test_day_types_of_lyon():
-    """Closed comes before school holiday; without a zone there are none; beyond the table an open day is not known."""
+    """Closed comes before school holiday; without a zone there are none; beyond the table an open day is not
+    known."""
     calendar = compose(LYON, "Europe/Paris", 2027)
     for day, expected in (
         (date(2027, 2, 12), DayType.OPEN),
@@ -290,7 +299,8 @@ def test_a_week_over_two_types_is_apportioned():
 
 
 def test_weeks_of_one_type_are_not():
-    """An ordinary one, one of holidays, one with a public holiday in it, one in which nothing is open, one nobody knows."""
+    """An ordinary one, one of holidays, one with a public holiday in it, one in which nothing is open, one
+    nobody knows."""
     calendar = compose(LYON, "Europe/Paris", 2028)
     never = compose(Declaration(()), "Europe/Paris", 2028)
     for found, expected in (
@@ -338,7 +348,8 @@ def test_an_empty_zone_knows_nothing():
     ],
 )
 def test_which_windows_workstations_tell(window, closed_day, band, parts, told):
-    """As bands.coarse_windows has it: three hours inside and outside, or the whole band; never in the open one."""
+    """As bands.coarse_windows has it: three hours inside and outside, or the whole band; never in the open
+    one."""
     calendar = DEFAULT_CALENDAR._replace(update_windows=window)
     (found,) = [one for one in windows_of(calendar) if one.band == band and one.closed_day is closed_day]
     assert (found.inside_minutes, found.outside_minutes) == parts

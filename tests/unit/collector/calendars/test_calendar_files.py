@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Calendar files: what they declare, what is refused and in which words, and that what is written is read back."""
+"""Calendar files: what they declare, what is refused and in which words, and that what is written is read
+back."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ first = 2026-05-15
 
 
 def test_a_whole_calendar():
-    """Spans over midnight are two; "00:00" ends a day as "24:00" does; closures are sorted; the former one counts no more."""
+    """Spans over midnight are two; "00:00" ends a day as "24:00" does; closures are sorted; the former one
+    counts no more."""
     assert read_calendar(WHOLE, "lyon.TOML", FORMER) == Declaration(
         (OpenSpan(1, 480, 720), OpenSpan(1, 780, 1_080), OpenSpan(5, 1_200, 1_440), OpenSpan(6, 0, 240)),
         (OpenSpan(1, 0, 360), OpenSpan(2, 1_320, 1_440), OpenSpan(7, 1_320, 1_440)),

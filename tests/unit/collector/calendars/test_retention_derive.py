@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Retention and derive share the writer, one slice after the other: whatever is derived again between two slices, no figure changes."""
+"""Retention and derive share the writer, one slice after the other: whatever is derived again between two
+slices, no figure changes."""
 
 from __future__ import annotations
 
@@ -123,8 +124,9 @@ CASES = [
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize(("machine", "today"), CASES)
 def test_deriving_all_again_while_old_rows_go_changes_no_figure(filled, machine, today, waits):
-    """`veilleuse derive --all` between any two slices, done at once or still waiting when the next slice begins: each day counts
-    once, and what goes goes with the records it was made of."""
+    """`veilleuse derive --all` between any two slices, done at once or still waiting when the next slice
+    begins: each day counts once, and what goes goes with the records it was made of.
+    """
     machine(filled)
     filled.derive()
     roll(filled, date(2025, 3, 6))
@@ -156,7 +158,8 @@ def test_deriving_all_again_while_old_rows_go_changes_no_figure(filled, machine,
 
 
 def test_a_day_that_waits_to_be_derived_stays_until_it_is(filled):
-    """A calibration, or what derive has learnt, is for all that is kept: it is not lost on the days that are old by then."""
+    """A calibration, or what derive has learnt, is for all that is kept: it is not lost on the days that are
+    old by then."""
     host_id = a_pc(filled)
     filled.derive()
     roll(filled, date(2025, 3, 6))
@@ -171,8 +174,9 @@ def test_a_day_that_waits_to_be_derived_stays_until_it_is(filled):
 
 
 def test_an_hour_that_is_derived_anew_when_its_day_has_gone_changes_its_month(filled):
-    """A classroom PC's class is told while its days go: hours that are left change days that are not; what was kept follows, once, and
-    no row of such a day stays."""
+    """A classroom PC's class is told while its days go: hours that are left change days that are not; what
+    was kept follows, once, and no row of such a day stays.
+    """
     host_id = a_classroom(filled)
     filled.derive()
     roll(filled, date(2025, 3, 6))
@@ -200,8 +204,10 @@ def test_an_hour_that_is_derived_anew_when_its_day_has_gone_changes_its_month(fi
 
 
 def test_a_meter_is_read_for_as_long_as_machines_on_it_may_be_derived_again(filled):
-    """A classroom PC polls a server's PDU: its hours go after 62 days, what it read of the PDU when the server's hours do. Deriving
-    again in between, the last two hours of the day included that the server's zone keeps a day longer, changes nothing."""
+    """A classroom PC polls a server's PDU: its hours go after 62 days, what it read of the PDU when the
+    server's hours do. Deriving again in between, the last two hours of the day included that the server's
+    zone keeps a day longer, changes nothing.
+    """
     server, poller = a_server(filled), filled.add_host(Population.CLASSROOM, DeviceClass.TOWER)
     meter = DeclaredMeter("pdu-1", "lyon", "DC1", MeterBoundary.OUTLET)
     share = MeterShare("pdu-1", server, SharePart.MACHINE, 900_000, date(2020, 1, 1), FOR_EVER)

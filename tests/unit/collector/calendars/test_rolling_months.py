@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Months and years out of days, through the real store and derivation: exact, marked when they are no longer true."""
+"""Months and years out of days, through the real store and derivation: exact, marked when they are no longer
+true."""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ def stale(filled: Filled) -> list[tuple[date, HostId]]:
 
 
 def test_a_year_is_the_sum_of_its_days_kept_or_not(filled):
-    """Every column of time and energy of a year's rows is Σ of days and weeks, to the millijoule; kept rows say the same."""
+    """Every column of time and energy of a year's rows is Σ of days and weeks, to the millijoule; kept rows
+    say the same."""
     host_id = workstation(filled)
     # Monday 30 December 2024 to Sunday 4 January 2026: no week lies across an edge of the data.
     workstation_days(filled, host_id, date(2024, 12, 30), date(2026, 1, 5), night_on=True)
@@ -119,7 +121,8 @@ def test_a_year_is_the_sum_of_its_days_kept_or_not(filled):
 
 
 def test_a_week_across_two_months_is_shared_by_open_time_and_sums_exactly(filled):
-    """30 June 2025 is a Monday: one of five open days is June's; the parts are whole numbers and lose nothing."""
+    """30 June 2025 is a Monday: one of five open days is June's; the parts are whole numbers and lose
+    nothing."""
     host_id = workstation(filled)
     filled.push(
         host_id, [(week(date(2025, 6, 30)), [cell(State.ON_ACTIVE, 36_000_001, energy_millijoules=7)])], RAPL
@@ -140,7 +143,8 @@ def test_a_week_across_two_months_is_shared_by_open_time_and_sums_exactly(filled
 
 
 def test_late_data_marks_its_month_and_the_year_follows(filled):
-    """What comes after a month was kept is in the next report at once, and in the kept rows after the next roll."""
+    """What comes after a month was kept is in the next report at once, and in the kept rows after the next
+    roll."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 31), without=[date(2025, 3, 18)])
     filled.derive()
@@ -209,7 +213,8 @@ def test_deriving_again_marks_only_what_changes(filled):
 
 
 def test_a_machine_that_comes_back_after_a_silence_makes_its_last_month_longer(filled):
-    """Its silence was not known when March was kept: then nothing was missing after its last day. April was all silence."""
+    """Its silence was not known when March was kept: then nothing was missing after its last day. April was
+    all silence."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 17))
     filled.derive()
@@ -260,7 +265,8 @@ def test_day_types_follow_the_calendar_of_then(filled):
 
 
 def test_a_calendar_or_a_school_import_marks_the_months_it_changes(filled):
-    """From the day of the first calendar that differs; over the span of the holidays that differ, at sites of their zone."""
+    """From the day of the first calendar that differs; over the span of the holidays that differ, at sites of
+    their zone."""
     filled.add_site("paris")
     here, there = workstation(filled), workstation(filled, "paris")
     for host_id in (here, there):
@@ -349,7 +355,8 @@ def test_energy_in_update_windows_and_screens(filled):
     "cut", [date(2025, 1, 2), date(2025, 1, 16), date(2025, 2, 1), date(2025, 2, 12), date(2025, 3, 9)]
 )
 def test_any_two_parts_of_a_period_are_the_whole(filled, cut):
-    """Whole months, parts of months, years or none: a cut at any day shares what there is, weeks to the unit of each share."""
+    """Whole months, parts of months, years or none: a cut at any day shares what there is, weeks to the unit
+    of each share."""
     first, end = date(2025, 1, 1), date(2025, 3, 10)
     server = filled.add_host(Population.SERVER, DeviceClass.SERVER)
     machine = workstation(filled)

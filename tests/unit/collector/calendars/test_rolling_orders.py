@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is kept of a year does not depend on when its records came, or on what was done meanwhile: derived, kept, expired, derived again."""
+"""What is kept of a year does not depend on when its records came, or on what was done meanwhile: derived,
+kept, expired, derived again."""
 
 from __future__ import annotations
 
@@ -104,8 +105,9 @@ def play(filled: Filled, host_id: HostId, records: Sequence[Record], rounds: Seq
 def kept(
     place: Path, machine: Callable[[Filled], HostId], records: Sequence[Record], rounds: Sequence[Round]
 ) -> list[Counter[str]]:
-    """All columns but what stands in for time nobody told of, and nights, which are of the hours that were there together: as reports
-    read them, and once every day has gone."""
+    """All columns but what stands in for time nobody told of, and nights, which are of the hours that were
+    there together: as reports read them, and once every day has gone.
+    """
     with Filled(place) as filled:
         play(filled, machine(filled), records, rounds)
         found = [total(months(filled, *BOTH))]
@@ -148,7 +150,8 @@ SEEDS = st.integers(0, 2**32)
 @settings(max_examples=12)
 @given(SEEDS)
 def test_days_and_weeks_in_any_order(seed: int):
-    """A PC's, with a week in two years: Σ of what is kept = Σ of the days, to the millijoule and the millisecond."""
+    """A PC's, with a week in two years: Σ of what is kept = Σ of the days, to the millijoule and the
+    millisecond."""
     check(workstation, of_a_pc, Random(seed))
 
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse account …` on an open data directory: a token once, an end, a journal of a year; and a restored backup."""
+"""`veilleuse account …` on an open data directory: a token once, an end, a journal of a year; and a restored
+backup."""
 
 from __future__ import annotations
 
@@ -94,7 +95,8 @@ def test_what_cannot_be_an_account(opened, order, said):
 
 
 def test_one_of_a_name_at_a_time(opened):
-    """A second one is refused; after the first was revoked it may be: the name then means the one in force."""
+    """A second one is refused; after the first was revoked it may be: the name then means the one
+    in force."""
     first = perform(opened, "account_create", name="bilan")
     with pytest.raises(UsageError, match="there is an account 'bilan'"):
         perform(opened, "account_create", name="bilan")
@@ -155,7 +157,8 @@ def test_what_is_below_an_entity(entity, within):
 
 
 def test_the_journal(opened):
-    """Accesses are told newest first, of one account and period; an account that has ended cannot be noted."""
+    """Accesses are told newest first, of one account and period; an account that has ended cannot
+    be noted."""
     one = perform(opened, "account_create", name="one")["account_id"]
     two = perform(opened, "account_create", name="two")["account_id"]
     for account_id, query in ((one, "a"), (two, "b"), (one, "a"), (one, "c")):

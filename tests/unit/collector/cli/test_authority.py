@@ -283,8 +283,10 @@ def test_requests():
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @pytest.mark.parametrize("value", [0, 1, 2, 3, 5, 0x30, 0x7F, 0x80, 0xA0, 0xFF])
 def test_a_changed_byte_makes_no_agent(authority, value):
-    """Every byte of a good certificate set to values that mean something in DER, as DER and as PEM: refused with a reason, or the
-    very same agent (what lies outside the signature). A stranger may send that, and shall not fill the log with our inside."""
+    """Every byte of a good certificate set to values that mean something in DER, as DER and as PEM: refused
+    with a reason, or the very same agent (what lies outside the signature). A stranger may send that, and
+    shall not fill the log with our inside.
+    """
     der = authority.issue(KEY.public_key(), AGENT, Population.SERVER, 3).certificate_der
     said = authority.recognise(der)
     for good in (der, leaf(der).public_bytes(Encoding.PEM)):
@@ -303,7 +305,8 @@ def test_rubbish_requests_never_crash(der):
 
 @pytest.mark.parametrize("value", range(256))
 def test_a_changed_byte_never_passes_for_another_request(value):
-    """Every byte set to every value: refused, or a request for the very same key (the signature's padding bits say nothing)."""
+    """Every byte set to every value: refused, or a request for the very same key (the signature's padding
+    bits say nothing)."""
     good = csr(KEY)
     for position in range(len(good)):
         mutated = good[:position] + bytes([value]) + good[position + 1 :]

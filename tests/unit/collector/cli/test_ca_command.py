@@ -100,7 +100,8 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 
 def test_who_does_not_have_the_new_root_yet(office):
-    """Only who has shown a certificate that came with both roots has it: a renewal whose answer was lost does not count."""
+    """Only who has shown a certificate that came with both roots has it: a renewal whose answer was lost does
+    not count."""
     diligent, unlucky, absent = office.enrol(), office.enrol(), office.enrol("workstation")
     assert office.census() == (3, 0, 0)
     ca.rotate(office.context)
@@ -135,7 +136,8 @@ def test_who_does_not_have_the_new_root_yet(office):
 
 
 def test_retire_waits_for_certificates_of_the_old_intermediate(office):
-    """Their holders have the new root, and would be refused until their certificate ends: they are waited for."""
+    """Their holders have the new root, and would be refused until their certificate ends: they are waited
+    for."""
     ca.rotate(office.context)
     office.now += timedelta(hours=1)
     office.enrol()
@@ -200,7 +202,8 @@ def test_a_rotation_by_its_commands(data, capsys):
 
 
 def test_the_root_key_under_a_passphrase(data, tmp_path, capsys, monkeypatch):
-    """Off-line keys are kept encrypted: on a terminal the passphrase is asked for, elsewhere it is one clear line."""
+    """Off-line keys are kept encrypted: on a terminal the passphrase is asked for, elsewhere it is one clear
+    line."""
     key = load_pem_private_key((data / "ca/root.key").read_bytes(), None)
     stick = tmp_path / "stick.pem"
     encryption = BestAvailableEncryption(b"correct horse")
@@ -221,7 +224,8 @@ def test_the_root_key_under_a_passphrase(data, tmp_path, capsys, monkeypatch):
 
 
 def test_import_by_its_command(data, tmp_path, capsys):
-    """Files that are no PEM, too long or absent are one line; a good one begins a rotation, and join files follow its switch."""
+    """Files that are no PEM, too long or absent are one line; a good one begins a rotation, and join files
+    follow its switch."""
     organisation = Organisation("P-384")
     files = {
         "certificate": organisation.chain_pem,

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse calendar …` on an open data directory: whole or not at all, once a year by itself, and told as it is."""
+"""`veilleuse calendar …` on an open data directory: whole or not at all, once a year by itself, and told as
+it is."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ def desk(settings: CollectorSettings) -> Iterator[Desk]:
 
 
 def test_an_import_is_what_machines_are_given(desk):
-    """From 1 December, with the holidays of three years; the Hello's message names it by the hash that was told."""
+    """From 1 December, with the holidays of three years; the Hello's message names it by the hash that was
+    told."""
     found = desk.bring()
     assert (found["imported"], found["from"], found["warnings"]) == (True, "2026-12-01", [])
     assert found["changes"] == ["public holidays: none → FR", "school holidays: none → A"]
@@ -135,7 +137,8 @@ def test_a_dry_run_and_a_refused_file_change_nothing(desk):
 
 
 def test_the_school_zone_concerns_no_machine(desk):
-    """Another zone is stored, for all the past too; the calendar of machines stays the same, and so does its day."""
+    """Another zone is stored, for all the past too; the calendar of machines stays the same, and so does its
+    day."""
     desk.bring()
     before = desk.given_out()
     found = desk.bring(LYON.replace('"A"', '"C"'))
@@ -248,7 +251,8 @@ def test_the_end_of_the_school_table_is_warned_of(desk):
 
 
 def test_the_renewal_is_once_a_year(desk):
-    """Nothing until September; on 1 October the year after the next one comes, from 1 November; and then nothing for a year."""
+    """Nothing until September; on 1 October the year after the next one comes, from 1 November; and then
+    nothing for a year."""
     desk.bring()  # in November: until the end of 2028
     first = desk.given_out()
     for desk.today in (TODAY, date(2027, 1, 1), date(2027, 9, 30)):
@@ -268,7 +272,8 @@ def test_the_renewal_is_once_a_year(desk):
 
 
 def test_a_site_with_a_week_alone_is_renewed_without_a_change(desk):
-    """Nothing dated in it: machines keep the very same calendar. A site that nobody declared is left alone."""
+    """Nothing dated in it: machines keep the very same calendar. A site that nobody declared is
+    left alone."""
     assert desk.renew() == []
     desk.bring(LYON.split("[public")[0].replace("18:00", "17:00"))
     before = desk.given_out()
@@ -290,7 +295,8 @@ def test_serve_renews(settings):
 
 
 def test_two_imports_at_once(settings):
-    """The second finds that the first came between its look and its write, and changes nothing: one of them is told so."""
+    """The second finds that the first came between its look and its write, and changes nothing: one of them
+    is told so."""
     with open_collector(settings) as collector:
         slow, quick = Desk(collector), Desk(collector, machine=False)
 
@@ -305,7 +311,8 @@ def test_two_imports_at_once(settings):
 
 
 def test_another_time_zone_begins_anew(settings):
-    """`site_put` gives a site without machines the default week of its new zone: the old declaration holds no more."""
+    """`site_put` gives a site without machines the default week of its new zone: the old declaration holds no
+    more."""
     with open_collector(settings) as collector:
         desk = Desk(collector, machine=False)
         desk.bring()
@@ -339,8 +346,9 @@ def command(settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, *words
 
 
 def test_the_commands(settings, monkeypatch, tmp_path, capsys):
-    """Import, show, export, school holidays: for people and as JSON; warnings are exit code 3. Told on a certain day: what is known of
-    school holidays ends with 2028-08."""
+    """Import, show, export, school holidays: for people and as JSON; warnings are exit code 3. Told on a
+    certain day: what is known of school holidays ends with 2028-08.
+    """
     monkeypatch.setattr("veilleuse.collector.admin.calendars._today", lambda context, site: TODAY)
     file, again = tmp_path / "lyon.toml", tmp_path / "again.toml"
     file.write_text(LYON + BRIDGE, encoding="utf-8")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse calibrate`: through the command line, on a real data directory, beside a running collector and without one."""
+"""`veilleuse calibrate`: through the command line, on a real data directory, beside a running collector and
+without one."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ MANY = 480
 
 @pytest.fixture
 def laboratory(settings: CollectorSettings) -> CollectorSettings:
-    """Three metered machines of a model (ids 01…, 02…, 03…), and 09…, one of the fleet without a meter, not derived yet."""
+    """Three metered machines of a model (ids 01…, 02…, 03…), and 09…, one of the fleet without a meter, not
+    derived yet."""
     with closing(open_store(settings.data_dir, settings.store)) as store:
         for number, gain in ((1, 1.0), (2, 1.04), (3, 0.97)):
             host = enrol(store, number)
@@ -101,7 +103,8 @@ def tables(settings: CollectorSettings) -> list[str]:
 
 
 def test_metered_machines_calibrate_the_others_past_included(laboratory, capsys):
-    """Dry run, apply, derive, again, withdraw: the machine without a meter gets its true watts, and the prior's back."""
+    """Dry run, apply, derive, again, withdraw: the machine without a meter gets its true watts, and the
+    prior's back."""
     assert run(("derive",)) == 0
     before, first = energies(laboratory, 9), counters(laboratory)
     true = round(sum(wall(watts) for watts in loads(60, 9)) * MINUTE)
@@ -138,7 +141,8 @@ def test_metered_machines_calibrate_the_others_past_included(laboratory, capsys)
 
 
 def test_what_is_kept_is_listed_and_shown(laboratory, capsys):
-    """In force, replaced and withdrawn; it names no machine; every change is in the journal, with who and why."""
+    """In force, replaced and withdrawn; it names no machine; every change is in the journal, with who and
+    why."""
     assert run(("calibrate", "list")) == 0
     assert "no calibration is in force" in capsys.readouterr().err
     answer(capsys, "meters", *PERIOD, "--apply", "--why", "stock")
@@ -192,7 +196,8 @@ _FIT = (
 
 
 def test_the_running_collector_is_asked(laboratory, capsys):
-    """Beside `serve` the command reads by itself and writes through the socket; the collector derives at once."""
+    """Beside `serve` the command reads by itself and writes through the socket; the collector derives at
+    once."""
     with (
         open_collector(laboratory) as collector,
         closing(AdminServer(laboratory.data_dir, collector.operations)),
@@ -245,7 +250,8 @@ def of_a_plug(unit: str, seed: int, gain: float = 1.0) -> list[list[str]]:
 
 @pytest.fixture
 def stock(settings: CollectorSettings) -> CollectorSettings:
-    """Two machines without a meter of their own, ids 0a… and 0b…; a workstation 0c…, a virtual machine 0d…."""
+    """Two machines without a meter of their own, ids 0a… and 0b…; a workstation 0c…, a virtual
+    machine 0d…."""
     with closing(open_store(settings.data_dir, settings.store)) as store:
         for number in (10, 11):
             push(store, enrol(store, number), minutes(MANY, number, metered=False), (PACKAGE,))
@@ -255,7 +261,8 @@ def stock(settings: CollectorSettings) -> CollectorSettings:
 
 
 def test_a_file_calibrates(stock, capsys, tmp_path):
-    """Units by their agent id or by a name; off watts too; what is kept holds the file's hash, not its units."""
+    """Units by their agent id or by a name; off watts too; what is kept holds the file's hash,
+    not its units."""
     rows = of_a_plug("lab 1", 10) + of_a_plug("0b0b0b0b", 11, 1.02)
     off = [["lab 1", iso(START + MANY * MINUTE + minute * MINUTE), "2.1"] for minute in range(90)]
     head = "unit,time,watts,state"
@@ -294,7 +301,8 @@ def test_a_file_that_is_wrong_changes_nothing(stock, capsys, tmp_path):
 
 
 def test_a_file_whose_clock_is_wrong_is_refused(stock, capsys, tmp_path):
-    """Shifted by an hour the meter does not follow the counters; both machines together do not beat the prior."""
+    """Shifted by an hour the meter does not follow the counters; both machines together do not beat the
+    prior."""
     shifted = [
         [unit, iso(START + (minute + 67) % MANY * MINUTE + 1000), f"{wall(watts):.3f}"]
         for unit, seed in (("0a0a0a0a", 10), ("0b0b0b0b", 11))
@@ -378,7 +386,8 @@ def laptops(settings: CollectorSettings, count: int, population: Population) -> 
 
 
 def test_battery_hours_of_laptops_calibrate_mains(settings, capsys):
-    """(6 W + 1.3·P) ÷ 0.88 + 0.2 W, never told better than GSD² 1.2; ten workstations stand behind it, none is named."""
+    """(6 W + 1.3·P) ÷ 0.88 + 0.2 W, never told better than GSD² 1.2; ten workstations stand behind it, none
+    is named."""
     laptops(settings, 10, Population.WORKSTATION)
     (found,) = answer(capsys, "battery", *PERIOD, "--apply")
     assert found["base_watts"] == pytest.approx(6 / 0.88 + 0.2, rel=0.01)

@@ -121,7 +121,8 @@ def _book(function: Callable[[], book.FactorBook]) -> Callable[[], book.FactorBo
     ],
 )
 def test_a_broken_function_is_found(monkeypatch, capsys, module, name, breaking, differing):
-    """Broken by a thousandth where it lives, it makes its answer differ and the command fail; unbroken, it does not."""
+    """Broken by a thousandth where it lives, it makes its answer differ and the command fail; unbroken, it
+    does not."""
     monkeypatch.setattr(module, name, breaking(getattr(module, name)))
     assert run(["check-method", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
@@ -131,7 +132,8 @@ def test_a_broken_function_is_found(monkeypatch, capsys, module, name, breaking,
 
 
 def test_a_broken_variance_is_found(monkeypatch, capsys):
-    """The stratified mean asks the estimator itself: a sampling variance 1 % too small is seen in its error, not in its energy."""
+    """The stratified mean asks the estimator itself: a sampling variance 1 % too small is seen in its error,
+    not in its energy."""
     right = estimator.Fleet.total
 
     def broken(self: estimator.Fleet) -> Any:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The command line as people and scripts use it: one line per error, the right exit code, JSON where asked."""
+"""The command line as people and scripts use it: one line per error, the right exit code, JSON
+where asked."""
 
 from __future__ import annotations
 
@@ -201,7 +202,8 @@ def test_hosts(veilleuse, tmp_path):
     ],
 )
 def test_a_short_number_names_no_machine(veilleuse, tmp_path, monkeypatch, words):
-    """`hosts revoke 239`, after `top` had said "host 239", revoked another machine: the one whose agent id begins so."""
+    """`hosts revoke 239`, after `top` had said "host 239", revoked another machine: the one whose agent id
+    begins so."""
     monkeypatch.chdir(tmp_path)
     with served(settings_in(tmp_path)) as running:
         machine = Machine(running.token())
@@ -269,7 +271,8 @@ def test_doctor(veilleuse, tmp_path):
 
 
 def test_backup_and_restore(veilleuse, tmp_path):
-    """As an operator does: key, backup, restore; a cut restore is carried on without a file; a lost register is a warning."""
+    """As an operator does: key, backup, restore; a cut restore is carried on without a file; a lost register
+    is a warning."""
     veilleuse("init")
     key, backup, data = tmp_path / "key", tmp_path / "b", tmp_path / "data"
     assert veilleuse("backup", "--new-key", str(key))[0] == 0

@@ -74,8 +74,9 @@ def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def test_a_candidate_is_given_confirmed_accepted_and_replaced(running, capsys):
-    """Set → in the next Hello, once named never again; applied, confirmed, 10, 100, accepted; another one withdrawn:
-    the accepted one is given back in full."""
+    """Set → in the next Hello, once named never again; applied, confirmed, 10, 100, accepted; another one
+    withdrawn: the accepted one is given back in full.
+    """
     agent = Agent(running)
     assert not agent.hello().HasField("configuration")
     assert run(("configuration", "set", "--population", "server", *WORDS)) == 0
@@ -242,8 +243,9 @@ _LIKELY = st.sampled_from([10_000, 20_000, 300_000, 600_000, 900_000, 3_600_000,
     )
 )
 def test_the_socket_can_set_nothing_beyond_the_bounds(order, shared):
-    """S18, the collector's half: any order is refused in one line, or gives a candidate within bounds and ceiling, and no
-    other field."""
+    """S18, the collector's half: any order is refused in one line, or gives a candidate within bounds and
+    ceiling, and no other field.
+    """
     operations = shared.operations
     try:
         made = operations.perform("configuration_set", order)

@@ -231,7 +231,8 @@ def test_a_half_restored_directory_has_failed(tmp_path):
 
 
 def test_versions_are_held_against_the_rule(tmp_path):
-    """This one and the one before are fine; older and newer ones are counted apart; what is no version says nothing."""
+    """This one and the one before are fine; older and newer ones are counted apart; what is no version says
+    nothing."""
     settings = directory(tmp_path)
     major, minor = map(int, product_version().split(".")[:2])
     machine(settings)
@@ -343,7 +344,8 @@ def test_what_waits_on_the_machines(tmp_path):
 
 
 def test_an_hour_that_nobody_accounts_for(tmp_path):
-    """None in a young directory; with every hour stored 0.0; one that is missing is a warning with how much it is."""
+    """None in a young directory; with every hour stored 0.0; one that is missing is a warning with how much
+    it is."""
     settings = directory(tmp_path)
     assert "no machine has a whole day" in found(check_balance, settings)[0][1]
     begin = NOW // DAY_MILLISECONDS * DAY_MILLISECONDS - 5 * DAY_MILLISECONDS
@@ -398,7 +400,8 @@ def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_what_a_directory_has_lost_is_said_with_what_helps(tmp_path):
-    """Never 'run init' where a collector was: without data.db a backup, without ca too; in an empty one, init."""
+    """Never 'run init' where a collector was: without data.db a backup, without ca too; in an empty one,
+    init."""
     (finding,) = run_checks(settings_in(tmp_path))
     assert finding.remedy.startswith("point VEILLEUSE__DATA_DIR")
     settings = directory(tmp_path)
@@ -413,7 +416,8 @@ def test_what_a_directory_has_lost_is_said_with_what_helps(tmp_path):
 
 
 def test_a_damaged_database_is_said_once(tmp_path):
-    """One line for the file, one that names what could not be looked at; the rest is looked at all the same."""
+    """One line for the file, one that names what could not be looked at; the rest is looked at
+    all the same."""
     settings = directory(tmp_path)
     (settings.data_dir / "data.db").write_bytes(b"rubbish" * 1000)
     findings = list(run_checks(settings))
@@ -470,7 +474,8 @@ def test_a_contact_in_the_future_is_a_clock_that_went_back(tmp_path):
 
 
 def test_a_lost_identity_file_is_said_with_a_remedy_that_fits(tmp_path):
-    """While the collector runs too. It said nothing: neither of the two checks that look at files minded `identity.db`."""
+    """While the collector runs too. It said nothing: neither of the two checks that look at files minded
+    `identity.db`."""
     settings = directory(tmp_path)
     identity = settings.data_dir / "identity.db"
     identity.rename(tmp_path / "away")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse doctor` on years that are over and not closed: named before what they are made of goes, with the day it does."""
+"""`veilleuse doctor` on years that are over and not closed: named before what they are made of goes, with the
+day it does."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def test_the_day_told_is_the_day_they_go(place):
 
 
 def test_a_year_that_cannot_be_closed_any_more(place, veilleuse):
-    """Its January has gone: 'veilleuse close' would refuse, and doctor does not send there. Nothing left, nothing said."""
+    """Its January has gone: 'veilleuse close' would refuse, and doctor does not send there. Nothing left,
+    nothing said."""
     with Filled(place.data_dir) as filled:
         retention(filled).run(JANUARY_GOES)
     outcome, text = said(place, JANUARY_GOES)
@@ -89,7 +91,8 @@ def test_a_year_that_began_late_is_whole(place):
 
 
 def test_no_day_that_is_past_is_named(place):
-    """On the day they go, and of a year in which no PC told anything: 'veilleuse close 2025' was asked for before a day that was past."""
+    """On the day they go, and of a year in which no PC told anything: 'veilleuse close 2025' was asked for
+    before a day that was past."""
     assert (
         "months of PCs are removed from now on; 'veilleuse close 2025' now, or let"
         in said(place, JANUARY_GOES)[1]

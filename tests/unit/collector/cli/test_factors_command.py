@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse factors …` as people use it: import, history, withdrawal, contracts, mapping; with and without a running collector."""
+"""`veilleuse factors …` as people use it: import, history, withdrawal, contracts, mapping; with and without a
+running collector."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def written(tmp_path: Path, *changes: tuple[str, str]) -> str:
 
 
 def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleuse: Command):
-    """The dry run says what would change; the import does it; the same file again changes nothing and logs nothing."""
+    """The dry run says what would change; the import does it; the same file again changes nothing and logs
+    nothing."""
     code, out, _ = veilleuse("factors", "import", str(FILE), "--dry-run")
     assert code == 0
     assert "new        ADEME-FR-20R-2022-MOY    0.5515 kgCO2e/kWh" in out
@@ -121,7 +123,8 @@ def test_a_refused_row_refuses_the_file(place: CollectorSettings, veilleuse: Com
 def test_a_restatement_and_what_was_known_before(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """convert and show apply the new value from now on; as known yesterday the old one; both stay in the log."""
+    """convert and show apply the new value from now on; as known yesterday the old one; both stay
+    in the log."""
     assert veilleuse("factors", "import", str(FILE))[0] == 0
     file = written(tmp_path, (";0,052;", ";0,0521;"))
     (changed,) = told(veilleuse, "factors", "import", file)["changed"]
@@ -166,7 +169,8 @@ def corsica_of_2025(tmp_path: Path) -> str:
 
 
 def test_through_the_running_collector(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """Over admin.sock; a site in Corsica can then be made, and what is derived from then on takes the imported factor."""
+    """Over admin.sock; a site in Corsica can then be made, and what is derived from then on takes the
+    imported factor."""
     with served(place) as collector:
         operations = collector.collector.operations
         context = operations.context
@@ -225,7 +229,8 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
 def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
     place: CollectorSettings, veilleuse: Command
 ):
-    """ADEME's shipped 2023 has neither its number nor a day of reading: convert, show and the first page say so; its file mends it."""
+    """ADEME's shipped 2023 has neither its number nor a day of reading: convert, show and the first page say
+    so; its file mends it."""
 
     def flagged() -> set[bool]:
         text = veilleuse("convert", "1", "--year", "2023")[1]
@@ -350,7 +355,8 @@ def test_what_is_no_contract(place: CollectorSettings, veilleuse: Command, chang
 
 
 def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Command):
-    """Shown as the default; refused while the colleges' contracts are not said; confirmed, and shown with who."""
+    """Shown as the default; refused while the colleges' contracts are not said; confirmed, and shown with
+    who."""
     shown = told(veilleuse, "factors", "mapping", "show")
     assert (shown["confirmed"], shown["to_be_entered"]) == (False, ["eple"])
     assert "not confirmed yet" in veilleuse("factors", "mapping", "show")[1]

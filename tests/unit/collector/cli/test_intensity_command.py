@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse intensity …`, `report indicative`, /metrics and `doctor`, as people and Prometheus see the indicative ledger."""
+"""`veilleuse intensity …`, `report indicative`, /metrics and `doctor`, as people and Prometheus see the
+indicative ledger."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def test_import_and_show(place: CollectorSettings, veilleuse: Command):
-    """Both stages of a file; again changes nothing; days show gaps and what was replaced; with and without a running collector."""
+    """Both stages of a file; again changes nothing; days show gaps and what was replaced; with and without a
+    running collector."""
     file = str(FIXTURES / "eco2mix_export.csv")
     code, out, _ = veilleuse("intensity", "import", file)
     assert code == 0
@@ -171,7 +173,8 @@ def test_the_report(tmp_path: Path, veilleuse: Command, monkeypatch: pytest.Monk
 
 
 def test_metrics(tmp_path: Path):
-    """Yesterday's grams under a name and a label of their own; the newest value with its time; the official gauge has no other ledger."""
+    """Yesterday's grams under a name and a label of their own; the newest value with its time; the official
+    gauge has no other ledger."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as made:
         settings = CollectorSettings(data_dir=made.directory)
         reader = made.reader()
@@ -209,7 +212,8 @@ def told(settings: CollectorSettings) -> list[tuple[str, str]]:
 
 
 def test_doctor(place: CollectorSettings, tmp_path: Path):
-    """Quiet where nothing is wanted; says how old the newest value is; warns of what is late, failing, missing or open to others."""
+    """Quiet where nothing is wanted; says how old the newest value is; warns of what is late, failing,
+    missing or open to others."""
     assert told(place) == [("good", "the grid's intensity is not polled: no indicative ledger; ")]
     token = tmp_path / "token"
     token.write_text("secret")
@@ -237,7 +241,8 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
             collector.operations.perform("intensity_note", {"connector": connector, "outcome": outcome})
     token.chmod(0o600)
     assert {outcome for outcome, _ in told(on)} == {"good"}
-    newest = r"odre_consumption of FR, realtime: the newest value is (1\.\d|2\.0) "  # it ended between one and two hours ago
+    # it ended between one and two hours ago
+    newest = r"odre_consumption of FR, realtime: the newest value is (1\.\d|2\.0) "
     assert any(re.search(newest, text) for _, text in told(on))
     with open_collector(place) as collector:
         for _ in range(3):

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse inventory …`: files come in, names stay apart, machines are matched, the doubtful is decided, nothing comes in by half."""
+"""`veilleuse inventory …`: files come in, names stay apart, machines are matched, the doubtful is decided,
+nothing comes in by half."""
 
 from __future__ import annotations
 
@@ -110,7 +111,8 @@ def asked(veilleuse: Command, *words: str, code: int = 0) -> Any:
 
 
 def test_dry_run_import_and_again(place: Place, veilleuse: Command):
-    """The dry run says all and writes nothing; the import does it; the second one changes nothing; both tell unread columns."""
+    """The dry run says all and writes nothing; the import does it; the second one changes nothing; both tell
+    unread columns."""
     file = place.file(LIST)
     dry = asked(veilleuse, "import", file, "--dry-run")
     assert (dry["added"], dry["written"], place.assets()) == (2, False, ())
@@ -143,7 +145,8 @@ def test_through_the_running_collector(place: Place, veilleuse: Command, monkeyp
 
 @pytest.mark.promise("P8")
 def test_names_stay_in_identity_db(place: Place, veilleuse: Command, figure: Callable[[str], None]):
-    """P8: data.db has no name, serial, inventory number, room or user; identity.db has no serial and no user either."""
+    """P8: data.db has no name, serial, inventory number, room or user; identity.db has no serial and no user
+    either."""
     asked(veilleuse, "import", place.file(LIST))
     data = b"".join(path.read_bytes() for path in place.settings.data_dir.glob("data.db*"))
     identity = b"".join(path.read_bytes() for path in place.settings.data_dir.glob("identity.db*"))
@@ -184,7 +187,8 @@ def test_absent_ones(place: Place, veilleuse: Command):
 
 
 def test_names_of_a_dry_run_are_in_the_journal(place: Place, veilleuse: Command):
-    """P8: who asks for what an empty list leaves out is told the names of the fleet; that is written down, nothing else is."""
+    """P8: who asks for what an empty list leaves out is told the names of the fleet; that is written down,
+    nothing else is."""
     asked(veilleuse, "import", place.file(LIST))
     empty = place.file(LIST.splitlines()[0] + "\n")
     for option, code in (("--dry-run", 0), ("--entity=A", 0), ("--entity=A", 0), ("--retire-absent", 3)):
@@ -215,7 +219,8 @@ def test_a_lease_that_ends_later_is_in_service(place: Place, veilleuse: Command)
 def test_machines_are_matched_by_their_serial(
     place: Place, veilleuse: Command, capsys: pytest.CaptureFixture[str]
 ):
-    """docs/wire.md §6: the agent's pseudonym and the importer's are the same; forgotten machines are matched no more."""
+    """docs/wire.md §6: the agent's pseudonym and the importer's are the same; forgotten machines are matched
+    no more."""
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     made = asked(veilleuse, "import", place.file(LIST))
     assert made["matching"] == {"matched": 1, "links_changed": 1, "doubts": 0, "assets": 2}
@@ -227,7 +232,8 @@ def test_machines_are_matched_by_their_serial(
 
 
 def test_the_doubtful_is_reviewed(place: Place, veilleuse: Command):
-    """One machine, two assets: listed with exit code 3, decided, and it stays decided; a machine without pseudonyms by hand."""
+    """One machine, two assets: listed with exit code 3, decided, and it stays decided; a machine without
+    pseudonyms by hand."""
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     asked(veilleuse, "import", place.file(LIST.replace("SERIALCANARI2", "SERIALCANARI1")))
     listed = asked(veilleuse, "review", "list", code=3)
@@ -292,7 +298,8 @@ def test_show_and_the_journal(place: Place, veilleuse: Command):
 
 
 def test_export_and_back(place: Place, veilleuse: Command):
-    """No name without a reason; no cell is a formula; what is exported with names comes in again and changes nothing."""
+    """No name without a reason; no cell is a formula; what is exported with names comes in again and changes
+    nothing."""
     asked(veilleuse, "import", place.file(LIST.replace("PC-CANARI", '=HYPERLINK(""x"")')))
     code, out, _ = veilleuse("export")
     assert code == 0
@@ -311,7 +318,8 @@ def test_export_and_back(place: Place, veilleuse: Command):
 
 
 def test_entities_tell_what_rows_do_not(place: Place, veilleuse: Command):
-    """Site, context and population of the tree, down to the nearest one that says anything; a server stays a server."""
+    """Site, context and population of the tree, down to the nearest one that says anything; a server stays a
+    server."""
     text = LIST.replace("Lyon > Salle A", "").replace("Lyon > Salle B", "")
     asked(veilleuse, "import", place.file(text))
     tree = "entity;site;power_context;population\nMétropole;Lyon;leased_site;\nMétropole > Collèges;;eple;classroom\n"
@@ -361,7 +369,8 @@ def test_the_other_kinds(place: Place, veilleuse: Command):
 
 
 def test_pull_is_the_import_of_its_lists(place: Place, veilleuse: Command):
-    """From a fake GLPI, with credentials of mode 0600; an export of the same things then changes no one into another."""
+    """From a fake GLPI, with credentials of mode 0600; an export of the same things then changes no one into
+    another."""
     with fake_glpi() as fake:
         fake.items["Computer"] = [computer(1, name="SRV-CANARI"), computer(2)]
         fake.items["Monitor"] = []
@@ -403,7 +412,8 @@ def test_wrong_use(place: Place, veilleuse: Command, words: tuple[str, ...], cod
 
 
 def test_an_older_backup_of_one_file(place: Place, veilleuse: Command):
-    """data.db of two imports ago beside a newer identity.db: nothing is invented, and the import brings it up to date."""
+    """data.db of two imports ago beside a newer identity.db: nothing is invented, and the import brings it up
+    to date."""
     data = place.settings.data_dir / "data.db"
     asked(veilleuse, "import", place.file(LIST))
     old = data.read_bytes()

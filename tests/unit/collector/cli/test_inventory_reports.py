@@ -52,7 +52,8 @@ def test_a_list_without_sites_has_a_report(
     monkeypatch: pytest.MonkeyPatch,
     zone: str,
 ):
-    """Devices without a site, and those at one that nobody declared, take the zone of the settings, and the report says how many."""
+    """Devices without a site, and those at one that nobody declared, take the zone of the settings, and the
+    report says how many."""
     monkeypatch.setenv("VEILLEUSE__REPORTING__ZONE", zone)
     with served(place.settings):
         asked(veilleuse, "import", place.file(WITHOUT_SITES), code=3)  # Bron is not declared
@@ -95,8 +96,9 @@ def test_a_zone_without_a_factor_is_told_with_what_mends_it(
 
 
 def test_a_machine_that_was_revoked_was_its_asset(place: Place, veilleuse: Command):
-    """Its asset is nobody's machine then, and knows which one it was; one that enrols with the same serial number is it now; what is
-    forgotten was nothing."""
+    """Its asset is nobody's machine then, and knows which one it was; one that enrols with the same serial
+    number is it now; what is forgotten was nothing.
+    """
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     old = place.hosts[Population.SERVER]
     with served(place.settings) as serving:

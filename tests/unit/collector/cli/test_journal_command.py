@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse journal`: both access journals for the data protection officer, and a line of its own for each look."""
+"""`veilleuse journal`: both access journals for the data protection officer, and a line of its own for each
+look."""
 
 from __future__ import annotations
 
@@ -166,7 +167,8 @@ def test_what_cannot_be_asked(opened, wrong):
 def veilleuse(
     settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Any:
-    """`veilleuse("journal")` → (exit code, output, errors); nothing runs: it works under the directory's lock."""
+    """`veilleuse("journal")` → (exit code, output, errors); nothing runs: it works under the directory's
+    lock."""
     with open_collector(settings) as collector:
         write(collector)
     for name, value in settings_environment(settings).items():

@@ -127,7 +127,7 @@ def listed(veilleuse: Command) -> list[dict[str, Any]]:
 
 
 def test_a_dry_run_then_the_import_then_again(place: Place, veilleuse: Command):
-    """The dry run says what would change and changes nothing; the import does; the same file again changes nothing."""
+    """The dry run says what would change and changes nothing; the import does; again it changes nothing."""
     file = place.file(TREE)
     code, out, _ = veilleuse("import", file, "--dry-run")
     assert (code, "would change: ups, pdu-1" in out) == (0, True)
@@ -224,7 +224,7 @@ def test_a_pue_that_is_refused_is_named_by_its_place_in_the_file():
 
 
 def test_a_large_file_is_checked_in_seconds():
-    """Ten thousand shares of a fleet of thirteen thousand, half of them on one meter, and as many PUEs: the writer waits meanwhile."""
+    """Ten thousand shares, half of them on one meter, and as many PUEs: the writer waits meanwhile."""
     hosts = [memory_host(number, population=Population.SERVER) for number in range(13_000)]
     lines = ["meter,site,room,boundary,parent,host,share,from,to"]
     for number in range(10_000):
@@ -325,7 +325,7 @@ ups,Lyon,DC1,ups_output,,,
 
 
 def test_servers_that_stand_in_rooms(place: Place, veilleuse: Command):
-    """A default room, and a server that stands in another one until May; the same file again changes nothing."""
+    """A default room, and a server in another one until May; the same file again changes nothing."""
     file = place.file(SERVERS)
     code, out, err = veilleuse("import", file)
     assert (code, err) == (0, "")  # until May, and that is over

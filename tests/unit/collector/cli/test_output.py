@@ -85,7 +85,8 @@ def test_standard_output_has_the_bytes(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_a_terminal_gets_text_only(binary: bool):
-    """On a real pseudo-terminal: a binary format is refused before anything is computed, a text is written."""
+    """On a real pseudo-terminal: a binary format is refused before anything is computed, a text
+    is written."""
     leader, follower = pty.openpty()
     program = (
         "from veilleuse.collector.cli.output import refuse_terminal, write_output\n"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was published stays as it was: across restarts, machines that move or are forgotten, two services, a collector that is away."""
+"""What was published stays: across restarts, moves, forgotten machines, two services, an absent collector."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def data(tmp_path: Path) -> Iterator[Filled]:
 
 
 def test_the_first_stays(data):
-    """A second one of the same period is not kept, nor can a row be changed; another period is another one."""
+    """A second one of a period is not kept, nor can a row be changed; another period is another one."""
     store = data.store.publications
     assert store.put(publication())
     assert not store.put(publication('{"groups":[]}'))
@@ -214,7 +214,7 @@ def test_what_cannot_be_read_names_itself(data):
 
 
 def test_a_stricter_rule_hides_what_was_published(data):
-    """Groups of ten are not shown where twenty are asked for now; nor is it computed anew, which could be subtracted."""
+    """Groups of ten are not shown where twenty are asked for now, and are not computed again."""
     data.store.publications.put(publication())
     assert read(data) == MONTH
     assert read(data, 11) is None
@@ -252,7 +252,7 @@ def answers(data: Filled, moment: datetime = NOW, query: str = OCTOBER) -> dict[
 
 @pytest.mark.promise("P6")
 def test_nothing_moves_a_published_month(data, figure):
-    """Late data, a move, a machine that is forgotten, a restart, two new months: the same answer. Taken back, it is another one."""
+    """Late data, a move, a forgotten machine, a restart, two months: the same answer, until taken back."""
     hosts = dozen(data)
     before = answers(data)
     assert {row["entity"]: row["n"] for row in before["coverage"]["rows"]} == {"A": 12, "B": 11}
@@ -357,7 +357,7 @@ def test_a_month_waits_for_what_is_not_derived_yet(data):
 
 
 def test_what_cannot_be_kept_is_not_answered(data):
-    """The collector is away: 503 that says so and no figure; noted; what was published before is answered all the same."""
+    """Without the collector: 503 that says so, no figure, noted; earlier publications are answered."""
     dozen(data)
     answers(data, query="from=2026-09-01&to=2026-10-01")
     with Reading(data, clock=NOW.timestamp) as reading:

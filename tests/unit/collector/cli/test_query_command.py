@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse query`: an administrator reads the data directory with SQL; nothing is changed, no secret is shown."""
+"""`veilleuse query`: an administrator reads the data directory with SQL; nothing is changed, no secret is
+shown."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def journal(data: Path) -> list[tuple[str, str]]:
 
 
 def test_rows_as_a_table_as_json_and_as_csv(data, capsys):
-    """The same rows; bytes are hexadecimal, NULL is empty, no cell is a formula, nothing moves a terminal's cursor."""
+    """The same rows; bytes are hexadecimal, NULL is empty, no cell is a formula, nothing moves a terminal's
+    cursor."""
     sql = "SELECT org_entity, x'00ff' AS bytes, NULL AS unknown, 0.5 AS half FROM tokens"
     assert run(["query", sql]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -120,7 +122,8 @@ def test_what_is_no_reading_is_refused_in_one_line(sql, told, data, capsys):
 
 
 def test_names_are_asked_for_and_noted_with_why(data, capsys):
-    """`--names` reads identity.db; what was asked and why is in the access journal. The list of tables is not noted."""
+    """`--names` reads identity.db; what was asked and why is in the access journal. The list of tables is not
+    noted."""
     known = journal(data)
     assert run(["query", "--tables", "--names", "--json"]) == 0
     columns = {(row["table"], row["column"]): row["note"] for row in json.loads(capsys.readouterr().out)}

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse action`, `veilleuse reen` and `veilleuse report reen|indicators` as people use them, on a real data directory."""
+"""`veilleuse action`, `veilleuse reen` and `veilleuse report reen|indicators` as people use them, on a real
+data directory."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def written(tmp_path: Path, name: str, text: str) -> str:
 
 
 def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """The dry run changes nothing; the same file again neither; what a file no longer names stays, and is told."""
+    """The dry run changes nothing; the same file again neither; what a file no longer names stays, and is
+    told."""
     file = written(tmp_path, "objectives.csv", OBJECTIVES)
     assert told(veilleuse, "reen", "import", file, "--dry-run")["new"] == ["2, I1", "4, Agents sensibilisés"]
     assert told(veilleuse, "reen", "list", "objectives") == []
@@ -160,7 +162,8 @@ def test_unknown_files_and_columns_are_told(place: CollectorSettings, veilleuse:
 
 
 def test_actions_are_entered_and_withdrawn(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """One by one, or by a file; with and without a running collector; an unknown site is refused with those there are."""
+    """One by one, or by a file; with and without a running collector; an unknown site is refused with those
+    there are."""
     add = ("action", "add", "a1", "--site", "Lyon", "--from", "2026-01-01", "--what", "Extinction à 20 h")
     assert veilleuse(*add)[:2] == (0, "action a1 entered\n")
     assert veilleuse(*add)[:2] == (0, "action a1 is known already\n")
@@ -182,7 +185,8 @@ def test_actions_are_entered_and_withdrawn(place: CollectorSettings, veilleuse: 
 
 @pytest.fixture(scope="module")
 def filled_once(tmp_path_factory: pytest.TempPathFactory) -> CollectorSettings:
-    """Twelve towers on all night and a server over the second half of 2025, kept by months; three of the towers elsewhere."""
+    """Twelve towers on all night and a server over the second half of 2025, kept by months; three of the
+    towers elsewhere."""
     settings = settings_in(tmp_path_factory.mktemp("fleet"))
     initialise(settings, site="lyon")
     with Filled(settings.data_dir) as filled:
@@ -217,7 +221,8 @@ def report(veilleuse: Command, name: str, *words: str) -> Any:
 
 
 def test_indicators_of_a_fleet(fleet: Path, veilleuse: Command):
-    """I4 is what the towers drew at night above their 0.8 W, I5 sees it, I3 is not known; the server cannot be judged."""
+    """I4 is what the towers drew at night above their 0.8 W, I5 sees it, I3 is not known; the server cannot
+    be judged."""
     rows = report(veilleuse, "indicators", *HALF_YEAR, "--group-by", "device_class")["rows"]
     found = {(row["indicator"], row["population"]): row for row in rows if "population" in row}
     plans = found["I3", "workstation"]
@@ -253,7 +258,8 @@ def test_small_groups_say_nothing(fleet: Path, veilleuse: Command):
 
 
 def test_the_sheet(fleet: Path, veilleuse: Command, tmp_path: Path):
-    """Computed beside entered: targets and trends where lines say, six objectives, the use phase beside the whole bilan."""
+    """Computed beside entered: targets and trends where lines say, six objectives, the use phase beside the
+    whole bilan."""
     for name, text in (("objectives.csv", OBJECTIVES), ("other_items.csv", ITEMS)):
         assert veilleuse("reen", "import", written(tmp_path, name, text))[0] == 0
     measures = "measure_id;objective;what;pilot;means_eur;means_fte;status\nm1;2;Extinction à 20 h;DSI;9000;0,5;done\n"
@@ -320,7 +326,8 @@ def test_a_period_that_cuts_a_month_is_told(fleet: Path, veilleuse: Command):
 def test_a_baseline_is_restated_by_the_method_of_today(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """A server at 350 W in 2024 and at 180 W in 2025: the trend is the machine's, whatever was published then."""
+    """A server at 350 W in 2024 and at 180 W in 2025: the trend is the machine's, whatever was published
+    then."""
     with Filled(place.data_dir) as filled:
         server = filled.add_host(
             Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2024, 1, 1)
@@ -361,7 +368,8 @@ def sheet_rows(veilleuse: Command, *period: str) -> dict[str, dict[str, Any]]:
 def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """Months of PCs go after 18, one by one, servers' stay: half a year of PCs is no baseline, a whole one of servers is."""
+    """Months of PCs go after 18, one by one, servers' stay: half a year of PCs is no baseline, a whole one of
+    servers is."""
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", BASELINES))[0] == 0
     whole = sheet_rows(veilleuse, *SHEET_2025)
     assert whole["I1"]["restated_baseline_value"] > 0.2
@@ -378,7 +386,8 @@ def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
 def test_a_sheet_of_which_some_months_are_gone_says_so(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """Its indicators of PCs stay on the sheet without a value: never that of the months which are left. So in the indicators report."""
+    """Its indicators of PCs stay on the sheet without a value: never that of the months which are left. So in
+    the indicators report."""
     for code, today in ((False, date(2026, 1, 5)), (True, date(2026, 11, 1))):
         with Filled(place.data_dir) as filled:
             retention(filled).run(today)
@@ -394,7 +403,8 @@ def test_a_sheet_of_which_some_months_are_gone_says_so(
 
 @pytest.mark.usefixtures("two_years")
 def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings, veilleuse: Command):
-    """I1, I2 and I13 of a year are the same when its days have gone into months; a period that cuts such a month is refused."""
+    """I1, I2 and I13 of a year are the same when its days have gone into months; a period that cuts such a
+    month is refused."""
 
     def of_days() -> dict[tuple[str, str], Any]:
         rows = report(veilleuse, "indicators", *SHEET_2025)["rows"]

@@ -97,7 +97,8 @@ def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
 
 
 def test_what_rests_on_one_prior_is_wrong_together():
-    """Counters, load model and class default of a class: linear; another class: quadratic (docs/methodology.md §10)."""
+    """Counters, load model and class default of a class: linear; another class: quadratic
+    (docs/methodology.md §10)."""
     reader = servers()
     reader.derived_rows.clear()
     for method in (Method.COUNTER_MODELLED, Method.LOAD_MODELLED, Method.CLASS_DEFAULT):
@@ -245,7 +246,8 @@ def test_one_metered_machine_in_a_crowd_does_not_show_its_meter():
 
 
 def test_the_night_of_one_pc_is_not_shown():
-    """One of twelve was on at night: I1 has no value and no kWh; nobody on at night is 0 %, which is shown."""
+    """One of twelve was on at night: I1 has no value and no kWh; nobody on at night is 0 %, which
+    is shown."""
     reader = pcs({"A": 12, "B": 20})
     reader.sum_rows = [row for row in reader.sum_rows if row.host_id == 1]
     for number in range(2, 33):

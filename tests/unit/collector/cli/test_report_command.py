@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse report`, `derive`, `convert` and `factors`, through the command line, on a real data directory."""
+"""`veilleuse report`, `derive`, `convert` and `factors`, through the command line, on a real data
+directory."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
 
 @pytest.fixture
 def expected_millijoules(settings: CollectorSettings) -> int:
-    """Sixty pushed records of one virtual machine, not derived yet; what their cells come to, computed apart."""
+    """Sixty pushed records of one virtual machine, not derived yet; what their cells come to,
+    computed apart."""
     with open_collector(settings) as collector:
         registry = collector.store.registry
         host_id = collector.writer.submit(lambda: enrol_virtual(registry)).result(5)
@@ -66,7 +68,8 @@ def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any
 def test_the_memo_row_is_exactly_the_sum_over_the_records_cells(
     expected_millijoules: int, capsys: pytest.CaptureFixture[str]
 ):
-    """Derived by command, reported as memo, to the millijoule; totals stay empty on a lone virtual machine."""
+    """Derived by command, reported as memo, to the millijoule; totals stay empty on a lone
+    virtual machine."""
     assert expected_millijoules > 0
     assert run(["report", "emissions", *PERIOD, "--format", "json"]) == 0
     before = capsys.readouterr()
@@ -104,8 +107,9 @@ def test_derive_through_a_running_collector(
 def test_derive_does_not_wait_for_marks_made_since(
     settings: CollectorSettings, expected_millijoules: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """On a busy collector there are always marks: those there were at the start are waited for, and once those there are then, for
-    deriving a meter marks the machines on it."""
+    """On a busy collector there are always marks: those there were at the start are waited for, and once
+    those there are then, for deriving a meter marks the machines on it.
+    """
     assert expected_millijoules
     looks = 0
 
@@ -140,7 +144,8 @@ def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytes
 def test_a_population_too_small_is_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
-    """Three workstations: what they measured is in no row; a note on standard error says so beside a CSV, a table in JSON."""
+    """Three workstations: what they measured is in no row; a note on standard error says so beside a CSV, a
+    table in JSON."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "few"))
     with Filled(tmp_path / "few") as filled:
         for _ in range(3):
@@ -214,7 +219,8 @@ def test_wrong_use_is_one_line_and_a_code(
 
 
 def test_a_terminal_of_another_alphabet(settings: CollectorSettings):
-    """Text for people loses a letter, not the figure; a report is UTF-8 with its own line ends all the same."""
+    """Text for people loses a letter, not the figure; a report is UTF-8 with its own line ends
+    all the same."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
 
     def output(*arguments: str) -> bytes:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse report … --format F --language L -o FILE`, through the command line, on a real data directory."""
+"""`veilleuse report … --format F --language L -o FILE`, through the command line, on a real data
+directory."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def test_the_language_is_asked_for(directory: Path):
     ("report", "days_ago"), [("emissions", 1), ("reen", 1), ("indicators", 0), ("indicative", 0)]
 )
 def test_a_year_under_way_says_until_when_its_figures_go(report: str, days_ago: int, directory: Path):
-    """On 28 November it was titled as if it went to 1 January; fleets' days count until yesterday, sums of machines until now."""
+    """On 28 November it was titled as if it went to 1 January; fleets' days count until yesterday, sums of
+    machines until now."""
     now = today()
     until, first = now - timedelta(days=days_ago), now.replace(month=1, day=1) - timedelta(days=1)
     period = ["--from", first.replace(day=1).isoformat(), "--to", f"{now.year + 1}-01-01"]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse simulate`: a fleet of which the truth is known goes the way of all records, and the report finds it again."""
+"""`veilleuse simulate`: a fleet of which the truth is known goes the way of all records, and the report finds
+it again."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason, Population
 
 FEBRUARY = SimulationOrder(hosts=20, first=date(2026, 2, 1), days=31, seed=4)
-"""With this seed no error drawn is far out: one interval in twenty misses, and here eight are asked. Many seeds: tests/bench/simulate.py."""
+"""With this seed no error drawn is far out: one interval in twenty misses, and here eight are asked. Many
+seeds: tests/bench/simulate.py."""
 TODAY = date(2026, 11, 26)
 BIG = SimulationOrder(hosts=200, first=date(2025, 9, 1), days=365, seed=1)
 AFTER_ALL = 1_900_000_000_000
@@ -93,7 +95,8 @@ def asked(directory: Path, sql: str) -> list[Any]:
 
 
 def test_everything_downstream_has_happened(made: Made):
-    """Nothing waits to be derived, the month is kept, no time is unaccounted for, and the report says that it is simulated."""
+    """Nothing waits to be derived, the month is kept, no time is unaccounted for, and the report says that it
+    is simulated."""
     head = report(made.directory).document.head
     assert head["data"] == "simulated"
     assert head["periods_not_derived"] == 0
@@ -117,7 +120,8 @@ def test_everything_downstream_has_happened(made: Made):
     ],
 )
 def test_the_report_finds_the_truth(made: Made, population: str, device_class: str):
-    """The interval of each class holds what the whole fleet used, machines without an agent included; of laptops on site and at home."""
+    """The interval of each class holds what the whole fleet used, machines without an agent included; of
+    laptops on site and at home."""
     rows = [
         row
         for row in report(made.directory, "device_class").statement.rows
@@ -142,7 +146,8 @@ def test_the_total_holds_the_truth(made: Made):
 
 
 def test_each_rung_of_the_ladder_is_climbed(made: Made):
-    """Meters (a BMC and a shared PDU), batteries, a calibrated and an uncalibrated counter model, and the load model all answer."""
+    """Meters (a BMC and a shared PDU), batteries, a calibrated and an uncalibrated counter model, and the
+    load model all answer."""
     methods = {name for (name,) in asked(made.directory, "SELECT DISTINCT method FROM derived")}
     assert {"metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled"} <= methods
     assert asked(made.directory, "SELECT count(*) FROM meter_hours")[0][0] > 1_000
@@ -164,7 +169,8 @@ def test_the_inventory_has_more_machines_than_agents(made: Made):
 
 
 def test_the_same_seed_makes_the_same_figures(tmp_path):
-    """Twice the same records, byte for byte, and the same report; another seed makes another fleet, with other errors."""
+    """Twice the same records, byte for byte, and the same report; another seed makes another fleet, with
+    other errors."""
     order = SimulationOrder(hosts=10, first=date(2026, 2, 1), days=7, seed=3)
     seen = []
     for name in ("a", "b"):
@@ -221,7 +227,8 @@ def test_what_is_yet_to_come_is_not_simulated(tmp_path):
 
 
 def test_the_command_writes_the_truth_beside(monkeypatch, capsys, tmp_path):
-    """Into a new file, named by default after the directory; it is refused before any work where one is there."""
+    """Into a new file, named by default after the directory; it is refused before any work where one is
+    there."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     words = ["simulate", "--hosts", "10", "--from", "2026-02-01", "--days", "7", "--seed", "2", "--json"]
     assert run(words) == 0
@@ -239,7 +246,8 @@ def test_the_command_writes_the_truth_beside(monkeypatch, capsys, tmp_path):
 
 
 def test_the_shape_of_the_fleet():
-    """Three colleges with rooms of ten or more, two directions, a server room; agents on some, half of them from the middle on."""
+    """Three colleges with rooms of ten or more, two directions, a server room; agents on some, half of them
+    from the middle on."""
     fleet = devices(BIG)
     agents = [one for one in fleet if one.agent_from is not None]
     assert len(agents) == BIG.hosts
@@ -259,7 +267,8 @@ def test_the_shape_of_the_fleet():
 
 
 def test_no_model_is_without_an_agent():
-    """What nobody measured could not be told from what was: every model of a place has an agent there, however small the fleet."""
+    """What nobody measured could not be told from what was: every model of a place has an agent there,
+    however small the fleet."""
     for hosts in (10, 20, 60, 300):
         fleet = devices(replace(BIG, hosts=hosts))
         known = {(one.place.entity, one.model) for one in fleet if one.agent_from is not None}
@@ -267,7 +276,8 @@ def test_no_model_is_without_an_agent():
 
 
 def test_gaps_of_each_kind():
-    """Each reason of a gap befalls some machine, and some agents were not running; shorter and longer than 72 h."""
+    """Each reason of a gap befalls some machine, and some agents were not running; shorter and longer than 72
+    h."""
     troubles = [one.trouble for one in devices(BIG) if one.trouble is not None]
     assert {one.reason for one in troubles} == {None, *GapReason}
     lengths = {(one.end - one.first).days for one in troubles}
@@ -303,7 +313,8 @@ SPRING = SimulationOrder(hosts=40, first=date(2026, 3, 16), days=28, seed=5)
 
 @pytest.mark.parametrize("population", list(Population))
 def test_all_time_is_told_to_the_millisecond(population: Population):
-    """Produced = stored + declared gaps, whatever befell: over whole weeks each machine's records and gaps sum to the civil time."""
+    """Produced = stored + declared gaps, whatever befell: over whole weeks each machine's records and gaps
+    sum to the civil time."""
     fleet = [one for one in devices(SPRING) if one.place.population is population]
     reasons = [None, *GapReason]
     for number, device in enumerate(fleet[:18]):

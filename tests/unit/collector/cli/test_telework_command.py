@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Telework days imported, a contract entered, then the year's report in five formats, open and closed: through the commands."""
+"""Telework days imported, a contract entered, then the year's report in five formats, open and closed:
+through the commands."""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ def by_context(found: dict[str, Any]) -> dict[tuple[str | None, str | None], dic
 
 
 def test_from_declaration_to_report(place, veilleuse, tmp_path):
-    """Imported days divide the laptops' rows, and nothing else; the report says which share, whose; the total is the same."""
+    """Imported days divide the laptops' rows, and nothing else; the report says which share, whose; the total
+    is the same."""
     before = report(veilleuse)
     assert (before["home_shares"], before["contracts"]) == ([], [])
     assert all("kgco2e_market" not in row for row in (*before["rows"], *before["totals"]))
@@ -124,7 +126,8 @@ def test_from_declaration_to_report(place, veilleuse, tmp_path):
 
 
 def test_a_contract_from_the_command_to_the_report(declared, veilleuse):
-    """What the authority buys goes at the contract's factor, what is drawn at home does not; withdrawn, the line is gone."""
+    """What the authority buys goes at the contract's factor, what is drawn at home does not; withdrawn, the
+    line is gone."""
     found = report(veilleuse)
     for row in found["rows"]:
         factor = 0.01 if row["in_beges_energie"] else row["factor_kgco2e_per_kwh"]
@@ -146,7 +149,8 @@ def test_a_contract_from_the_command_to_the_report(declared, veilleuse):
 
 
 def test_five_formats_have_one_split(declared, veilleuse, tmp_path):
-    """Each row, its context, items and market-based line: equal in JSON, CSV, XLSX and HTML to the last digit, and in the PDF as it is read."""
+    """Each row, its context, items and market-based line: equal in JSON, CSV, XLSX and HTML to the last
+    digit, and in the PDF as it is read."""
     expected = report(veilleuse)
     files = dict(_written(veilleuse, tmp_path))
     of_csv = [row for row in csv.DictReader(files["csv"].decode().splitlines()) if row["level"] != "total"]
@@ -189,7 +193,8 @@ def _as_csv(value: object) -> str:
 
 
 def test_a_closed_year_keeps_its_split(declared, veilleuse, tmp_path):
-    """Frozen, verified, and shown again once every machine's rows are gone and others are declared: the same rows, items and shares."""
+    """Frozen, verified, and shown again once every machine's rows are gone and others are declared: the same
+    rows, items and shares."""
     opened = report(veilleuse)
     told(veilleuse, "close", str(YEAR), "--definitive")
     closed, totals = report(veilleuse), verified(told(veilleuse, "verify", str(YEAR)))
@@ -214,7 +219,8 @@ def test_a_closed_year_keeps_its_split(declared, veilleuse, tmp_path):
 
 
 def test_other_days_declared_make_a_revision(declared, veilleuse, tmp_path):
-    """While the machines are there: twice the same is none; a declaration of more days is one, with no difference of energy."""
+    """While the machines are there: twice the same is none; a declaration of more days is one, with no
+    difference of energy."""
     told(veilleuse, "close", str(YEAR))
     assert told(veilleuse, "close", str(YEAR))["changed"] is False
     file = tmp_path / "later.csv"

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse top`: honest lines without a terminal, a live view with one, exit code 0 on Ctrl-C and at its end."""
+"""`veilleuse top`: honest lines without a terminal, a live view with one, exit code 0 on Ctrl-C and at its
+end."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def environment(data: Path) -> dict[str, str]:
 
 
 def test_screen_says_what_is_known(data):
-    """Watts, CPU, states and today's kWh of servers; a dash for the unheard one; workstations by their number only."""
+    """Watts, CPU, states and today's kWh of servers; a dash for the unheard one; workstations by their number
+    only."""
     settings = CollectorSettings(data_dir=data)
     reader = SqliteReader(data)
     shown = screen(SnapshotCache(reader, settings).take_snapshot(), settings, words("en"))
@@ -148,7 +150,8 @@ def test_live_view_ends_on_ctrl_c(data):
         stdout=child,
         stderr=child,
         start_new_session=True,
-        # As from a terminal: a shell's background job, which these tests may be, ignores SIGINT, and so would its children.
+        # As from a terminal: a shell's background job, which these tests may be, ignores SIGINT, and so would
+        # its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(child)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why two revisions differ: causes that sum to the difference exactly, also where cells were merged otherwise. And what terms are as JSON."""
+"""Why two revisions differ: causes that sum to the difference exactly, also where cells were merged
+otherwise. And what terms are as JSON."""
 
 from __future__ import annotations
 
@@ -103,7 +104,8 @@ def test_other_data_are_late_data_alone():
 
 
 def test_cells_that_were_merged_otherwise():
-    """E2 has lost machines and now stands in `autres`: the class's new machine time at its old mean power is perimeter, the rest late data."""
+    """E2 has lost machines and now stands in `autres`: the class's new machine time at its old mean power is
+    perimeter, the rest late data."""
     before = keep(*fleet({"E1": 30, "E2": 12, "E3": 12}))
     after = keep(*fleet({"E1": 30, "E2": 4, "E3": 12}))
     found = effects(closed(before, terms()), after, terms())

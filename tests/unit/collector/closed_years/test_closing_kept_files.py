@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Years that an earlier program closed: they are read, verified and shown for ever. Files that are never made again."""
+"""Years that an earlier program closed: they are read, verified and shown for ever. Files that are never made
+again."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ FILES = sorted(KEPT.glob("**/*.json"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(KEPT)))
 def test_a_year_closed_by_an_earlier_program_verifies(path: Path):
-    """Signature and statistics hold; its figures are computed again, to the last digit, as long as the method is theirs."""
+    """Signature and statistics hold; its figures are computed again, to the last digit, as long as the method
+    is theirs."""
     verdict = verify_file(path, parse_public_key((path.parent / "key.pem").read_text()))
     assert verdict.wrong == []
     assert verdict.closed is not None
@@ -37,7 +39,8 @@ def test_there_are_such_files():
 
 
 def test_columns_that_came_since_are_no_difference():
-    """A figure that was not frozen cannot contradict; one that was frozen and is told no more does, and so does any other value."""
+    """A figure that was not frozen cannot contradict; one that was frozen and is told no more does, and so
+    does any other value."""
     content = FILES[0].read_bytes()
     closed = read_closed(*file_parts(content), sha256(content))
     figures = closed.report["figures"]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Somebody changes something of a closed year: a byte, a figure, a statistic, a row, a name, the order. It is found."""
+"""Somebody changes something of a closed year: a byte, a figure, a statistic, a row, a name, the order. It is
+found."""
 
 from __future__ import annotations
 
@@ -125,7 +126,8 @@ def test_figures_that_are_not_those_of_the_statistics(place, veilleuse):
 
 
 def test_an_older_revision_is_played_again(closed_folder, tmp_path, veilleuse):
-    """The first revision under the name of the second; under its own it is sound, and said to be superseded."""
+    """The first revision under the name of the second; under its own it is sound, and said to be
+    superseded."""
     path = _copied(closed_folder, tmp_path)
     for ending in ("", ".sig"):
         shutil.copy(path.with_name(f"2025-r1.json{ending}"), f"{path}{ending}")
@@ -146,7 +148,8 @@ def test_two_years_are_swapped(closed_folder, tmp_path, veilleuse):
 
 
 def test_the_store_is_tampered_with(place, veilleuse):
-    """A row that tells another year, a revision taken out, one put in another's place, statistics exchanged: each is found."""
+    """A row that tells another year, a revision taken out, one put in another's place, statistics exchanged:
+    each is found."""
     told(veilleuse, "close", str(YEAR))
     told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")
     sound = (place.data_dir / "data.db").read_bytes()

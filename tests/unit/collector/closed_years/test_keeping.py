@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is kept of a year for ever: no cell on fewer than k machines, nothing lost, the same estimator as of machines."""
+"""What is kept of a year for ever: no cell on fewer than k machines, nothing lost, the same estimator as of
+machines."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ DIMENSIONS = ("entity", "device_class")
 def fleet(
     numbers: dict[str, int], spare: int = 10, seed: int = 1, always_on: int = 0
 ) -> tuple[list[FleetDevice], Measured]:
-    """Measured workstations by entity, each an asset, and spare assets beside; the first of each entity are always on."""
+    """Measured workstations by entity, each an asset, and spare assets beside; the first of each entity are
+    always on."""
     chance = random.Random(seed)
     hosts: list[Host] = []
     assets: list[Asset] = []
@@ -98,7 +100,8 @@ def opened(standings: Sequence[FleetDevice], measured: Measured, k: int = 10) ->
 
 
 def test_with_nothing_merged_the_figure_is_the_same():
-    """Machines → figure, and machines → what is kept → figure, are one function: equal to the last digit, intervals too."""
+    """Machines → figure, and machines → what is kept → figure, are one function: equal to the last digit,
+    intervals too."""
     standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4, "E4": 70}, always_on=3)
     of_machines = opened(standings, measured, k=1)
     of_kept = restate_year(keep(standings, measured, k=1), DIMENSIONS, Assumptions())
@@ -118,7 +121,8 @@ def test_what_is_written_reads_back_the_same():
 
 
 def test_a_small_entity_goes_with_the_smallest_other():
-    """Four machines cannot stand alone, nor can their difference from the total: thirteen others go with them, with their fleet."""
+    """Four machines cannot stand alone, nor can their difference from the total: thirteen others go with
+    them, with their fleet."""
     standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4})
     kept = keep(standings, measured)
     assert {Place.of(cell.stratum).entity: cell.machines for cell in kept.cells} == {"E1": 30, AUTRES: 17}
@@ -168,7 +172,8 @@ def test_servers_are_nobody_s():
 
 
 def test_screens_hide_no_machine():
-    """Twelve machines with screens do not make three of another class anonymous: nothing of a screen is in a machine's columns."""
+    """Twelve machines with screens do not make three of another class anonymous: nothing of a screen is in a
+    machine's columns."""
     standings, measured = fleet({"E1": 15})
     for one, _ in measured[:12]:
         screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)
@@ -183,7 +188,8 @@ def test_screens_hide_no_machine():
 
 
 def test_standby_is_kept():
-    """What screens of the inventory draw while they are not on comes out of a closed year as out of an open one."""
+    """What screens of the inventory draw while they are not on comes out of a closed year as out of an open
+    one."""
     hosts = [workstation(number) for number in range(1, 16)]
     listed = tuple(asset(100 + number, device_class=MONITOR, population=None) for number in range(len(hosts)))
     standings = census(*hosts, assets=listed)
@@ -211,7 +217,8 @@ def test_standby_is_kept():
 
 
 def test_methods_of_few_are_not_told_apart():
-    """Three of thirty are metered: all methods are one, nothing counts as measured, and the row hides its parts."""
+    """Three of thirty are metered: all methods are one, nothing counts as measured, and the row hides its
+    parts."""
     standings, measured = fleet({"E1": 30})
     by_id = {one.host_id: standing for one, standing in measured}
     metered = [
@@ -246,7 +253,8 @@ def test_products_are_of_one_machine_s_year():
 
 
 def test_another_wall_model_is_applied_to_what_is_kept():
-    """P = a·t + b·C on the kept sums is what it is machine by machine, and so is its variance: no host is needed."""
+    """P = a·t + b·C on the kept sums is what it is machine by machine, and so is its variance: no host is
+    needed."""
     chance = random.Random(3)
     standings, measured = fleet({"E1": 12})
     for one, _ in measured:
@@ -276,7 +284,8 @@ def test_another_wall_model_is_applied_to_what_is_kept():
 
 
 def test_always_on_machines_of_few_are_told_of_the_class_alone():
-    """Two of twenty in each of six entities: no cell tells them apart, the class does, and the interval is still drawn from their share."""
+    """Two of twenty in each of six entities: no cell tells them apart, the class does, and the interval is
+    still drawn from their share."""
     standings, measured = fleet({f"E{n}": 20 for n in range(6)}, spare=100, always_on=2)
     kept = keep(standings, measured)
     assert {(cell.n, cell.always_on) for cell in kept.cells} == {(20, False)}
@@ -326,7 +335,8 @@ def _share(
 
 
 def test_machines_that_are_off_hide_none_that_is_used():
-    """Eleven that are off at 0.5 W and one in use are that one, though it holds no 85 % of the energy; with others in use they are kept."""
+    """Eleven that are off at 0.5 W and one in use are that one, though it holds no 85 % of the energy; with
+    others in use they are kept."""
     place = Place("E1", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
     used = dict.fromkeys(range(20, 40), 90)
     shares = {place.stratum("laptop"): _share(range(12), on={3: 90})}
@@ -355,8 +365,10 @@ STRATA = st.tuples(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(STRATA, st.integers(1, 10**6)), max_size=60), st.integers(2, 6))
 def test_no_kept_cell_stands_on_few(machines, k):
-    """Random fleets: every stratum kept has k machines behind it and none with most of it, unless of servers; a machine's energy is kept
-    in one place, or its zone has none that is safe; and any difference of unions is a union."""
+    """Random fleets: every stratum kept has k machines behind it and none with most of it, unless of servers;
+    a machine's energy is kept in one place, or its zone has none that is safe; and any difference of unions
+    is a union.
+    """
     shares: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
     for host, ((device_class, entity, site, population), energy) in enumerate(machines):
         place = Place(entity, site, "FR", population, PowerContext.OWN_SITE)
@@ -401,7 +413,8 @@ def test_virtual_machines_are_a_memo():
 
 
 def test_a_reader_of_some_entities_sees_the_same_figures():
-    """Of E1 and what is below it; nothing of others, nor what was merged; a row alone of screens counts the machines they hang on."""
+    """Of E1 and what is below it; nothing of others, nor what was merged; a row alone of screens counts the
+    machines they hang on."""
     standings, measured = fleet({"E1": 13, "E1 > a": 14, "E2": 12, "E3": 3})
     for one, _ in measured:
         screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)

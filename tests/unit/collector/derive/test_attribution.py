@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A server's energy between its services: every millijoule in one place, idle apart, nothing where nothing is known, no person."""
+"""A server's energy between its services: every millijoule in one place, idle apart, nothing where nothing is
+known, no person."""
 
 from __future__ import annotations
 
@@ -56,8 +57,9 @@ def hour(
 
 
 def test_a_measured_server_that_rests_at_night():
-    """100 W on-idle at night, now 99 and now 101, 260 W by day at half load of 8 processors: 160 W are shared by CPU time, 100 W
-    are nobody's, and the noise of the night is no work."""
+    """100 W on-idle at night, now 99 and now 101, 260 W by day at half load of 8 processors: 160 W are shared
+    by CPU time, 100 W are nobody's, and the noise of the night is no work.
+    """
     night = [hour({(IDLE, METERED): watts(power)}, {"unit:cron": 5_000}, busy=0.01) for power in (99, 101)]
     day = hour({(ACTIVE, METERED): watts(260)}, {"unit:web": 3 * HOUR, "guest:7": HOUR // 2}, busy=0.5)
     found = attribution([*night, day], SERVER)
@@ -74,7 +76,8 @@ def test_a_measured_server_that_rests_at_night():
 
 
 def test_one_hour_on_idle_is_asked_for():
-    """Less than an hour of on-idle time says nothing of a machine: its class's power stands in, never above what was measured."""
+    """Less than an hour of on-idle time says nothing of a machine: its class's power stands in, never above
+    what was measured."""
     short = hour({(IDLE, METERED): watts(60, HOUR - 1), (ACTIVE, METERED): watts(250)}, {"unit:web": 5})
     at_rest = STATE_POWERS[DeviceClass.SERVER].light_microwatts
     found = attribution([short], SERVER)
@@ -85,7 +88,8 @@ def test_one_hour_on_idle_is_asked_for():
 
 
 def test_modelled_energy_has_its_models_idle_power():
-    """What the load model says of each bucket lies above its power at no load; on-idle time of it is not observed."""
+    """What the load model says of each bucket lies above its power at no load; on-idle time of it is not
+    observed."""
     buckets = (0, 0, 0, 0, 0, HOUR, *(0,) * 7)
     one = Cell(Band.OPEN, ACTIVE, Supply.AC, HOUR, (), HOUR, HOUR // 4, buckets)
     (part,) = wall_energy(one, SERVER)
@@ -117,7 +121,8 @@ def test_a_virtual_machine_of_unknown_size_has_no_idle_power():
     ],
 )
 def test_what_nobody_can_be_given_is_shown(machine, changes, why):
-    """No units told, no load, no number of processors: the dynamic part is nobody's, the idle part is still the idle part."""
+    """No units told, no load, no number of processors: the dynamic part is nobody's, the idle part is still
+    the idle part."""
     rest = hour({(IDLE, METERED): watts(100)}, {"unit:web": 5}, busy=0.01)
     missing = hour({(ACTIVE, METERED): watts(150)}, **({"units": {"unit:web": 60_000}} | changes))
     found = attribution([rest, missing], machine)
@@ -128,7 +133,8 @@ def test_what_nobody_can_be_given_is_shown(machine, changes, why):
 
 
 def test_cpu_time_told_in_an_hour_off_moves_no_energy():
-    """A unit's seconds of an hour that was never on: its CPU time counts, what the machine drew off is nobody's work."""
+    """A unit's seconds of an hour that was never on: its CPU time counts, what the machine drew off is
+    nobody's work."""
     off = HostHour(0, {(State.OFF, METERED): watts(3)}, units={"unit:cron": 5_000})
     found = attribution([off, hour({(ACTIVE, METERED): watts(150)}, {"unit:cron": 60_000})], SERVER)
     assert found.not_on_millijoules == 3 * HOUR
@@ -140,7 +146,8 @@ def test_cpu_time_told_in_an_hour_off_moves_no_energy():
 
 
 def test_units_may_sum_to_more_than_the_load():
-    """Two clocks: the rest of the system is then 0, never less; a load known for a part of the hour stands for all of it."""
+    """Two clocks: the rest of the system is then 0, never less; a load known for a part of the hour stands
+    for all of it."""
     one = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": 5 * HOUR}, busy=0.5)
     assert attribution([one], SERVER).rest == AttributionShare(0, 0)
     half = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": HOUR}, busy=0.5, covered=HOUR // 2)
@@ -209,7 +216,8 @@ def test_containers_are_a_part_of_their_own():
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(0, HOUR), min_size=2), st.integers(1, 4 * HOUR))
 def test_more_cpu_time_is_never_less_energy(spent, more):
-    """Between the units of an hour, and for one that works more while all else stays; to the millijoule of rounding."""
+    """Between the units of an hour, and for one that works more while all else stays; to the millijoule of
+    rounding."""
     units = {f"unit:{name}": milliseconds for name, milliseconds in spent.items()}
     energies = {(ACTIVE, METERED): watts(400)}
     before = attribution([hour(energies, units, busy=1.0)], SERVER).units
@@ -230,7 +238,8 @@ DAY = 1_770_073_200_000
 
 
 def a_day(directory: Path) -> tuple[str, ...]:
-    """A day of a server: on-idle hours, active ones with units, one without, an hour off; a workstation beside. Their ids."""
+    """A day of a server: on-idle hours, active ones with units, one without, an hour off; a workstation
+    beside. Their ids."""
     with Filled(directory) as filled:
         server = filled.add_host()
         others = (
@@ -256,7 +265,8 @@ def a_day(directory: Path) -> tuple[str, ...]:
 
 
 def test_the_report(tmp_path, capsysbinary, monkeypatch):
-    """Through the real store: parts sum to what the emissions report says of the day; other machines' units are not in it."""
+    """Through the real store: parts sum to what the emissions report says of the day; other machines' units
+    are not in it."""
     server, *_ = a_day(tmp_path / "data")
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     words = ["report", "attribution", "--host", server[:8], "--from", "2026-02-03", "--to", "2026-02-04"]

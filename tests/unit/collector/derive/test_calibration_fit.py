@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""From samples to a model's line: the algebra, few units, what is refused. The full coverage: `make bench-calibration`."""
+"""From samples to a model's line: the algebra, few units, what is refused. The full coverage: `make
+bench-calibration`."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def straight(a: float, b: float, *, name: str = "u", stretches: int = 12, start:
     [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227), (100, 1.98397)],
 )
 def test_students_quantiles_are_the_tables(freedom, expected):
-    """Two-sided 95 %, as printed in any table; between whole degrees it falls; docs/methodology.md §6: normal from 200 on."""
+    """Two-sided 95 %, as printed in any table; between whole degrees it falls; docs/methodology.md §6: normal
+    from 200 on."""
     assert quantile95(float(freedom)) == pytest.approx(expected, abs=1e-5)
     assert quantile95(freedom + 0.5) < quantile95(float(freedom))
     assert quantile95(200.0) == quantile95(math.inf) == Z95
@@ -346,14 +348,16 @@ def test_parts_are_whole_and_in_order():
 
 @pytest.mark.parametrize("units", UNITS)
 def test_intervals_hold_the_truth_about_as_often_as_they_say(units):
-    """150 draws, 90 to 99 %; and the fit is nearer the truth than the prior. 1,000 draws, 93 to 97 %: the long test."""
+    """150 draws, 90 to 99 %; and the fit is nearer the truth than the prior. 1,000 draws, 93 to 97 %: the
+    long test."""
     found = coverage(Truth(), units, 150, seed=units)
     assert 0.90 <= found.held <= 0.99
     assert found.after < found.before
 
 
 def test_an_interval_of_a_mistaken_fit_does_not_hold_the_truth():
-    """The measure itself can fail: with a meter 20 % off, which it says is known to 1 %, few intervals hold."""
+    """The measure itself can fail: with a meter 20 % off, which it says is known to 1 %, few
+    intervals hold."""
     chance, truth = random.Random(1), Truth(meter_gain=0.0)
     held = 0
     for _ in range(20):

@@ -34,7 +34,8 @@ def parse(text: str | bytes, zone: ZoneInfo | None = None) -> dict[str, list[Rea
 
 
 def test_moments_are_read():
-    """Units apart, in the order of time, with their rows; columns in any order and case; blank lines do not count."""
+    """Units apart, in the order of time, with their rows; columns in any order and case; blank lines do not
+    count."""
     found = parse(
         "State,Watts,unit,TIME\n"
         "on,42.5,lab-1,2026-03-02T10:00:10Z\n\n"
@@ -52,7 +53,8 @@ def test_moments_are_read():
 
 
 def test_a_french_spreadsheet_is_read():
-    """Semicolons, decimal commas, a byte order mark, energy over stretches of time, and civil times with --time-zone."""
+    """Semicolons, decimal commas, a byte order mark, energy over stretches of time, and civil times with
+    --time-zone."""
     text = "\ufeffunit;start;end;watt_hours\r\nposte 7;2026-03-02 10:00;2026-03-02 10:15;12,5\r\n"
     start = at("2026-03-02T09:00:00Z")
     assert parse(text, PARIS) == {"poste 7": [Reading(start, start + 900_000, 50_000, "", 2)]}

@@ -122,12 +122,14 @@ def test_a_laptops_prior_off_is_taken_plugged():
     ],
 )
 def test_what_cannot_be_compared_is_no_sample(one):
-    """No meter, no counters, a shared meter, mixed states or meters or sums, half the time, a battery in between."""
+    """No meter, no counters, a shared meter, mixed states or meters or sums, half the time, a battery in
+    between."""
     assert metered(one).found == {}
 
 
 def test_battery_hours_are_told_at_the_wall():
-    """DC ÷ 0.88 + 0.2 W, beside the prior of the same hours on mains; what is charging or on mains is no sample."""
+    """DC ÷ 0.88 + 0.2 W, beside the prior of the same hours on mains; what is charging or on mains is no
+    sample."""
     samples = Samples()
     records = [
         record(
@@ -184,7 +186,8 @@ def test_moments_are_averaged_over_the_record_they_are_in():
 
 
 def test_records_are_summed_over_the_stretch_they_are_in():
-    """A quarter of an hour of energy beside fifteen minutes of records; one that lacks two records is not used."""
+    """A quarter of an hour of energy beside fifteen minutes of records; one that lacks two records is not
+    used."""
     quarter = 15 * MINUTE
     readings = [reading(0, 50, end=quarter), reading(quarter, 70, end=2 * quarter)]
     records = [on(minute * MINUTE) for minute in range(15)] + [
@@ -195,7 +198,8 @@ def test_records_are_summed_over_the_stretch_they_are_in():
 
 
 def test_short_stretches_are_averaged_over_their_record():
-    """Ten seconds of energy in records of a minute; a record they hardly cover is not used, nor what crosses its end."""
+    """Ten seconds of energy in records of a minute; a record they hardly cover is not used, nor what crosses
+    its end."""
     readings = [reading(t, 40, end=t + 10_000) for t in range(0, 60_000, 10_000)]
     readings += [reading(65_000, 99, end=75_000), reading(115_000, 99, end=125_000)]
     total = found(from_file(readings, [on(0), on(MINUTE)]), "wall:package", FILE)
@@ -292,7 +296,8 @@ def test_a_file_may_say_off_of_nothing_known():
 
 
 def test_a_machine_of_unknown_size_has_no_prior():
-    """Then there is nothing to beat, and no sample: a virtual machine of which nobody knows its processors."""
+    """Then there is nothing to beat, and no sample: a virtual machine of which nobody knows its
+    processors."""
     machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, vendor="x", model="y")
     assert metered(record(cell((PACKAGE, 10), (PLUG, 40))), facts=machine).found == {}
     assert meter_u_ppm("plug") == priors.METER_U_PPM

@@ -74,7 +74,8 @@ def test_the_best_meter_of_the_machine_itself():
 
 
 def test_what_the_best_rung_leaves_goes_to_the_next_one():
-    """A plug for a quarter, the BMC for all: a quarter of the plug's, three quarters of the BMC's; metered, once."""
+    """A plug for a quarter, the BMC for all: a quarter of the plug's, three quarters of the BMC's; metered,
+    once."""
     found = only(
         wall_energy(
             cell((PLUG, 100_000, HOUR // 4), (BMC, 800_000, HOUR), (PACKAGE, 5, HOUR)),
@@ -120,7 +121,8 @@ def test_two_kinds_of_counters_are_two_views_of_one_package():
 def test_the_energy_meter_interface_keeps_packages_only(
     energies: list[tuple[str, int]], name: str | None, energy: int
 ):
-    """docs/methodology.md §1: any *_PKG and nothing else (naive code read 265 W for 154 W); without one, the processor's clusters."""
+    """docs/methodology.md §1: any *_PKG and nothing else (naive code read 265 W for 154 W); without one, the
+    processor's clusters."""
     signal = counter_signal(cell(*((emi(domain), value, HOUR) for domain, value in energies)))
     if name is None:
         assert signal is None
@@ -130,7 +132,8 @@ def test_the_energy_meter_interface_keeps_packages_only(
 
 
 def test_the_signal_names_what_was_summed():
-    """Packages, DRAM and every discrete GPU; cores are inside the package; the time is what all of them cover."""
+    """Packages, DRAM and every discrete GPU; cores are inside the package; the time is what all of them
+    cover."""
     second = point(PointKind.GPU, "gpu-1")
     signal = counter_signal(
         cell(
@@ -164,7 +167,8 @@ def test_a_gpu_alone_comes_on_top_of_the_load_model():
 
 
 def test_a_gpu_beside_a_package_is_counted_once():
-    """Package for half an hour, GPU for the hour: the counters have its half, the load model's half knows no GPU."""
+    """Package for half an hour, GPU for the hour: the counters have its half, the load model's half knows no
+    GPU."""
     hour = cell((PACKAGE, 0, HOUR // 2), (GPU, 300 * HOUR, HOUR))
     counted, rest = wall_energy(hour, machine(DeviceClass.TOWER))
     (bare,) = wall_energy(cell(milliseconds=HOUR // 2), machine(DeviceClass.TOWER))
@@ -190,7 +194,8 @@ def test_batteries_in_turn_and_together():
 
 
 def test_psys_against_the_battery():
-    """On battery with both: psys ≤ 1.2 × discharge is believed, more is not, less than 10 minutes says nothing."""
+    """On battery with both: psys ≤ 1.2 × discharge is believed, more is not, less than 10 minutes says
+    nothing."""
     seen = psys_check(
         cell((PACKAGE, 5_000, HOUR), (PSYS, 12_200, HOUR), (BATTERY, 9_300, HOUR), supply=Supply.BATTERY)
     )
@@ -218,8 +223,9 @@ LAPTOP_PRIOR = priors.WALL_PRIORS[DeviceClass.LAPTOP]
 
 
 def test_a_laptop_whose_psys_is_rejected_draws_what_its_battery_says_beside_its_package():
-    """9.31 W from the battery, 10.6 at the wall. By its package and its class's base: 5.0 W, -53 %, outside of the interval. With the
-    base that the battery tells, 9 W: 11.0. psys, not believed, said 13.9."""
+    """9.31 W from the battery, 10.6 at the wall. By its package and its class's base: 5.0 W, -53 %, outside
+    of the interval. With the base that the battery tells, 9 W: 11.0. psys, not believed, said 13.9.
+    """
     seen = psys_check(
         cell(*KABY_LAKE, (BATTERY, 9_310 * HOUR // 1000, HOUR), supply=Supply.BATTERY), LAPTOP_PRIOR
     )
@@ -240,7 +246,8 @@ def test_a_laptop_whose_psys_is_rejected_draws_what_its_battery_says_beside_its_
 
 
 def test_the_battery_s_base_is_whole_watts_of_ten_minutes_and_no_less_than_the_class_s():
-    """Nearest watt; nothing before ten minutes, without a wall model, or without a package; negative where the package alone says more."""
+    """Nearest watt; nothing before ten minutes, without a wall model, or without a package; negative where
+    the package alone says more."""
     assert base_microwatts(PsysCheck(0, 0, 0, 5_499 * 600, 600_000)) == 5_000_000
     assert base_microwatts(PsysCheck(0, 0, 0, 5_500 * 600, 600_000)) == 6_000_000
     assert base_microwatts(PsysCheck(0, 0, 0, -5_501 * 600, 600_000)) == -6_000_000
@@ -284,7 +291,8 @@ def test_a_calibration_serves_the_very_sum_it_was_fitted_on():
 
 
 def test_calibrated_standby_is_still_modelled():
-    """docs/methodology.md §1: off and sleep watts are modelled, whoever measured them once; a laptop's times the plugged share."""
+    """docs/methodology.md §1: off and sleep watts are modelled, whoever measured them once; a laptop's times
+    the plugged share."""
     off = Fit("off", 700_000, 0, 0, 0, 0, 1_000_000, 10_000, 10_000, 400_000)
     calibration = Calibration(Hardware("dell", "x", DeviceClass.SFF), {"off": off})
     found = only(wall_energy(cell(state=State.OFF), machine(DeviceClass.SFF), calibration=calibration))

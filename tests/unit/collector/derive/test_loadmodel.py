@@ -81,7 +81,8 @@ def test_a_laptops_standby_carries_both_uncertainties():
 
 
 def test_a_laptop_known_to_be_on_mains_draws_its_standby_in_full():
-    """The plugged share stands in for what is not known; on battery nobody measured what sleep drained: it stays."""
+    """The plugged share stands in for what is not known; on battery nobody measured what sleep drained: it
+    stays."""
     laptop = MachineFacts(DeviceClass.LAPTOP)
     (plugged,) = model_energy(cell(State.ASLEEP, supply=Supply.AC), laptop, HOUR, SHARE)
     assert plugged.energy_millijoules / HOUR == pytest.approx(0.8)
@@ -93,7 +94,8 @@ def test_a_laptop_known_to_be_on_mains_draws_its_standby_in_full():
 
 
 def test_a_server_goes_from_idle_to_full_load():
-    """100 W idle, 475 W at 100 % (idle/max 0.21); docs/methodology.md §2's 175 W light and 300 W typical service lie on the curve."""
+    """100 W idle, 475 W at 100 % (idle/max 0.21); docs/methodology.md §2's 175 W light and 300 W typical
+    service lie on the curve."""
     powers = priors.STATE_POWERS[DeviceClass.SERVER]
 
     def watts(load: float) -> float:
@@ -121,7 +123,8 @@ def test_an_unknown_class_is_a_class_default_with_gsd2_2():
 
 
 def test_what_cannot_be_told_is_absent():
-    """An unknown state, a virtual machine that is off, a server asleep (no such state power), one of unknown size."""
+    """An unknown state, a virtual machine that is off, a server asleep (no such state power), one of unknown
+    size."""
     assert model_energy(cell(State.UNKNOWN), MachineFacts(DeviceClass.SFF), HOUR, SHARE) == ()
     assert (
         model_energy(cell(State.OFF), MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2), HOUR, SHARE)
@@ -168,8 +171,10 @@ def server_watts(device_class: DeviceClass, threads: int, load_percent: int) -> 
 
 
 def test_a_physical_server_of_unknown_cpu_draws_no_less_than_its_class_at_rest():
-    """32 threads at 30 %, 269 W measured: 56 W, by threads alone, was below its class's idle and its interval ended at 111 W. From 100 W
-    up by its threads: 144 W, 73 to 283. A virtual machine of as many threads has a host for the rest: 56 W still."""
+    """32 threads at 30 %, 269 W measured: 56 W, by threads alone, was below its class's idle and its interval
+    ended at 111 W. From 100 W up by its threads: 144 W, 73 to 283. A virtual machine of as many threads has a
+    host for the rest: 56 W still.
+    """
     watts = server_watts(DeviceClass.SERVER, 32, 30)
     assert watts == pytest.approx(143.6, abs=0.1)
     assert watts * math.exp(-1.96 * math.log(2) / 2) < 269 < watts * math.exp(1.96 * math.log(2) / 2)
@@ -178,8 +183,9 @@ def test_a_physical_server_of_unknown_cpu_draws_no_less_than_its_class_at_rest()
 
 @pytest.mark.parametrize("threads", [1, 8, 32, 128, 256, 512])
 def test_a_server_of_unknown_cpu_grows_with_load_and_with_threads(threads: int):
-    """At any load at least its class's idle, and what its threads alone draw (the last bucket stands for 95 % of load); more at more
-    load, and with twice the threads."""
+    """At any load at least its class's idle, and what its threads alone draw (the last bucket stands for 95 %
+    of load); more at more load, and with twice the threads.
+    """
     watts = [server_watts(DeviceClass.SERVER, threads, load) for load in range(0, 101, 10)]
     assert watts == sorted(set(watts))
     for load, found in zip(range(0, 101, 10), watts, strict=True):
@@ -232,7 +238,8 @@ def test_the_curve_is_concave_from_rest_to_active():
 
 
 def test_a_pc_lies_between_its_states():
-    """Idle from `idle`, active from `light`, full load at `active`: docs/methodology.md §2's SFF row (10, 13, 45 W)."""
+    """Idle from `idle`, active from `light`, full load at `active`: docs/methodology.md §2's SFF row (10, 13,
+    45 W)."""
     sff = MachineFacts(DeviceClass.SFF)
     (idle,) = model_energy(cell(State.ON_IDLE, covered=HOUR), sff, HOUR, SHARE)
     (light,) = model_energy(cell(State.ON_ACTIVE, covered=HOUR), sff, HOUR, SHARE)
@@ -267,7 +274,8 @@ def test_memory_beyond_two_modules_draws_more_on_a_pc():
 def test_state_powers_give_the_published_tec_at_standard_duty(
     device_class: DeviceClass, low: float, high: float
 ):
-    """ENERGY STAR 8 duty (off 0.15, sleep 0.45, long idle 0.10, short idle 0.30): docs/methodology.md §2's own check [C]."""
+    """ENERGY STAR 8 duty (off 0.15, sleep 0.45, long idle 0.10, short idle 0.30): docs/methodology.md §2's
+    own check [C]."""
     powers = priors.STATE_POWERS[device_class]
     assert powers.sleep_microwatts is not None
     watts = (

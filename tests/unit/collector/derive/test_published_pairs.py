@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Published pairs of a machine's power and its counters, set apart, against the priors: tests/fixtures/wall_power/PROVENANCE.md."""
+"""Published pairs of a machine's power and its counters, set apart, against the priors:
+tests/fixtures/wall_power/PROVENANCE.md."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def wall_watts(row: Row) -> float:
 
 
 def log_error(row: Row) -> tuple[float, float]:
-    """(ln of measured ÷ modelled, half-width of the 95 % interval on that scale), by the class's prior alone."""
+    """(ln of measured ÷ modelled, half-width of the 95 % interval on that scale), by the class's
+    prior alone."""
     points = ((PACKAGE, "package_watts"), (DRAM, "dram_watts"), (GPU, "gpu_watts"))
     energies = [(point, round(float(row[name]) * HOUR), HOUR) for point, name in points if row[name]]
     found = only(wall_energy(cell(*energies), machine(DeviceClass[row["device_class"].upper()])))
@@ -43,7 +45,8 @@ def log_error(row: Row) -> tuple[float, float]:
 
 
 def test_the_intervals_hold_pairs_that_set_no_prior():
-    """20 of 21, 93 % at least; the one that does not, by machine and state: 13.44 W measured, 20.6 W modelled, from 13.9 W on."""
+    """20 of 21, 93 % at least; the one that does not, by machine and state: 13.44 W measured, 20.6 W
+    modelled, from 13.9 W on."""
     pairs = rows("hold-out")
     errors = {(row["machine"], row["state"], row["package_watts"]): log_error(row) for row in pairs}
     missed = {key for key, (error, half) in errors.items() if abs(error) > half}

@@ -70,7 +70,8 @@ READ = {"room": 1_100, "ups-in": 1_000, "ups-out": 940, "a": 500, "b": 400}
 
 
 def test_every_joule_of_the_room_once():
-    """1,100 = 500 of a machine + 60 lost in the UPS + the rest: 400 of an outlet nobody declared, 40 and 100 unmetered."""
+    """1,100 = 500 of a machine + 60 lost in the UPS + the rest: 400 of an outlet nobody declared, 40 and 100
+    unmetered."""
     found = balance(RACK, READ, [share("a")])
     assert (found.machines_millijoules, found.ups_loss_millijoules) == (500, 60)
     assert found.other_room_millijoules == 400 + 40 + 100
@@ -82,7 +83,8 @@ def test_every_joule_of_the_room_once():
 
 
 def test_a_machine_on_an_outlet_and_on_what_feeds_it_counts_once():
-    """As derive counts it, at the outlet; what it declared of the UPS as well is nobody's, on the days on which both hold."""
+    """As derive counts it, at the outlet; what it declared of the UPS as well is nobody's, on the days on
+    which both hold."""
     found = balance(RACK, READ, [share("a"), share("ups-out", 300_000)])
     assert found.machines_millijoules == 500
     assert found.it_millijoules + 60 == READ["room"]
@@ -151,8 +153,9 @@ def test_overhead_is_what_the_facility_has_beyond_its_machines():
 
 
 def test_with_a_pue_the_ups_loss_is_inside_it():
-    """IT at the PUE's metering point, ups_loss 0, overhead (PUE − 1) × IT. GSD² 1.1 is the PUE's: IT × PUE × u, not a
-    twentieth of what is left of it when 1 is taken away."""
+    """IT at the PUE's metering point, ups_loss 0, overhead (PUE − 1) × IT. GSD² 1.1 is the PUE's: IT × PUE ×
+    u, not a twentieth of what is left of it when 1 is taken away.
+    """
     pue = Pue("DC1", DAY, DAY, 1_500_000, UPS_OUT)
     found = balance(RACK, READ, [share("a")], [pue])
     assert (found.it_millijoules, found.ups_loss_millijoules) == (940, 0)
@@ -163,7 +166,8 @@ def test_with_a_pue_the_ups_loss_is_inside_it():
 
 
 def test_with_a_pue_of_some_days_the_balance_is_of_these_days():
-    """Two days, a PUE for the second: IT, machines, overhead and the rest are of it, and the other day's hours are told to be out."""
+    """Two days, a PUE for the second: IT, machines, overhead and the rest are of it, and the other day's
+    hours are told to be out."""
     pue = Pue("DC1", date(2026, 3, 3), date(2026, 3, 3), 1_500_000, UPS_OUT)
     hours = {
         name: {at: MeterReading(name, PointKind.PDU, energy, HOUR) for at in (0, 24 * HOUR)}
@@ -207,7 +211,8 @@ def test_a_pue_whose_point_is_not_metered_says_so():
 
 
 def test_hours_are_compared_over_the_time_all_were_read():
-    """A child read for half the hour: half of the parent against it; a child not read at all: the hour is left out, and said."""
+    """A child read for half the hour: half of the parent against it; a child not read at all: the hour is
+    left out, and said."""
     meters = [meter("ups-out", UPS_OUT, None, 950_000), meter("a", OUTLET, "ups-out")]
     half = balance(meters, {"ups-out": 1_000, "a": 450}, covered={"a": HOUR // 2})
     node = half.nodes[0]
@@ -227,7 +232,8 @@ def hours_of(energies: dict[str, dict[int, int]], covered: int = HOUR) -> dict[s
 
 
 def test_a_room_is_whole_where_all_its_meters_were_read():
-    """Not the hour in which one feed is missing; cooling alone is no feed. With a PUE: the hours of its days with the meters at its point."""
+    """Not the hour in which one feed is missing; cooling alone is no feed. With a PUE: the hours of its days
+    with the meters at its point."""
     feeds = [meter("a", UPS_OUT), meter("b", UPS_OUT), meter("cold", OVERHEAD)]
     read = hours_of({"a": {0: 500, 1: 500}, "b": {0: 500}, "cold": {}})
     day_of = {0: DAY.toordinal(), 1: DAY.toordinal(), 2: DAY.toordinal()}
@@ -242,8 +248,9 @@ def test_a_room_is_whole_where_all_its_meters_were_read():
 
 @given(st.integers(0, 10**9), st.integers(1, WHOLE_PPM), st.integers(0, 10**9), st.integers(0, 10**9))
 def test_what_servers_tell_is_taken_out_of_what_their_room_has(energy: int, ppm: int, told: int, placed: int):
-    """A classroom's PC on the meter keeps its share, servers have what they tell, and the rest is left over: the meter's energy, to the
-    millijoule, while they tell no more than there is."""
+    """A classroom's PC on the meter keeps its share, servers have what they tell, and the rest is left over:
+    the meter's energy, to the millijoule, while they tell no more than there is.
+    """
     placed = min(told, placed)
     declared = MeterDeclarations(
         (meter("ups", UPS_OUT),), (share("ups", ppm, host=7), share("ups", WHOLE_PPM - ppm))

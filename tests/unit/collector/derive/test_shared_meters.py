@@ -44,7 +44,8 @@ def metered(parts: tuple[WallEnergy, ...]) -> int:
 
 
 def test_an_hour_is_split_as_the_model_has_it_and_sums_to_the_meter():
-    """Half an hour at 300 W by the model and half at 8 W (off): the meter's 154,000,001 mJ go mostly to the first."""
+    """Half an hour at 300 W by the model and half at 8 W (off): the meter's 154,000,001 mJ go mostly to the
+    first."""
     on = cell((PACKAGE, 0, HOUR // 2), milliseconds=HOUR // 2)
     off = cell(state=State.OFF, milliseconds=HOUR // 2)
     first, second = laid([on, off], shared(154_000_001))
@@ -55,7 +56,8 @@ def test_an_hour_is_split_as_the_model_has_it_and_sums_to_the_meter():
 
 
 def test_no_meter_changes_nothing():
-    """Nothing shared, and a meter that covered too little of the hour for a millisecond: what the other rungs say."""
+    """Nothing shared, and a meter that covered too little of the hour for a millisecond: what the other rungs
+    say."""
     one = cell((PACKAGE, 3_600_000, HOUR))
     assert laid([one], None) == laid([replace(one)], shared(5, 0)) == [wall_energy(one, SERVER)]
     nothing = SharedReadings(None, shared(5, 0), monitor_declared=True)
@@ -88,7 +90,8 @@ def test_what_the_meter_did_not_cover_goes_down_the_ladder():
 
 
 def test_the_ladder_holds_between_shared_and_own_meters():
-    """A shared PDU before the BMC, the machine's own plug before the shared PDU, unless the plug covers less."""
+    """A shared PDU before the BMC, the machine's own plug before the shared PDU, unless the plug
+    covers less."""
     assert metered(laid([cell((BMC, 7, HOUR))], shared(1_000))[0]) == 1_000
     assert metered(laid([cell((PLUG, 7, HOUR))], shared(1_000))[0]) == 7
     assert metered(laid([cell((PLUG, 7, HOUR // 2))], shared(1_000))[0]) == 1_000
@@ -110,7 +113,8 @@ cells = st.lists(
 
 @given(cells, st.integers(0, 10**12), st.integers(1, HOUR))
 def test_nothing_is_lost_or_made(rows: list[tuple[State, int, int]], energy: int, covered: int):
-    """Σ metered = what the machine reported of the hour × the meter's energy, exactly; parts never overlap; nothing is negative."""
+    """Σ metered = what the machine reported of the hour × the meter's energy, exactly; parts never overlap;
+    nothing is negative."""
     made = [
         Cell(Band.OPEN, state, Supply.AC, length, ((PACKAGE, counted, length),) if counted else ())
         for state, length, counted in rows
@@ -144,7 +148,8 @@ def record(*energies: tuple[Point, int, int], milliseconds: int = HOUR) -> Recor
 
 
 def test_readings_of_shared_meters():
-    """Summed over the hour's cells; the point that bears the meter's name, else the longest; components are none."""
+    """Summed over the hour's cells; the point that bears the meter's name, else the longest; components are
+    none."""
     a = Point(PointKind.PDU, "rack-1", Boundary.WALL, "meter:rack-1")
     part = Point(PointKind.PDU, "rack-1.phase-1", Boundary.WALL, "meter:rack-1")
     b = Point(PointKind.UPS, "other", Boundary.WALL, "meter:ups")
@@ -164,7 +169,8 @@ def test_readings_of_shared_meters():
 
 
 def test_an_hour_that_was_told_twice_is_one_hour_of_the_meter():
-    """Who polls was put back to a snapshot and told the hour again: its mean power stays, and no energy is made."""
+    """Who polls was put back to a snapshot and told the hour again: its mean power stays, and no energy is
+    made."""
     a = Point(PointKind.PDU, "rack-1", Boundary.WALL, "meter:rack-1")
     (found,) = readings([record((a, 900_000, HOUR)), record((a, 600_000, HOUR // 2))])
     assert found == MeterReading("rack-1", PointKind.PDU, 1_000_000, HOUR)

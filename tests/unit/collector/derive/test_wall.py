@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The ladder of docs/methodology.md §1: which measurement a cell's wall energy comes from, and how much it is."""
+"""The ladder of docs/methodology.md §1: which measurement a cell's wall energy comes from, and how much it
+is."""
 
 from __future__ import annotations
 
@@ -206,7 +207,8 @@ def test_counters_of_a_machine_that_is_off_or_has_no_wall_model_say_nothing():
 
 
 def test_the_part_a_counter_covers_and_the_rest():
-    """Half covered: half by the counter, half by the load model; the parts sum to the cell and no energy is scaled up."""
+    """Half covered: half by the counter, half by the load model; the parts sum to the cell and no energy is
+    scaled up."""
     counted, rest = wall_energy(cell((PACKAGE, 1_000_000, HOUR // 2)), machine(DeviceClass.SFF))
     assert counted.method is Method.COUNTER_MODELLED
     assert counted.energy_millijoules == 12 * HOUR // 2 + 1_250_000
@@ -254,7 +256,8 @@ def test_parts_never_overlap_and_are_whole(
     covered: int,
     count: int | None,
 ):
-    """Distinct methods, integers ≥ 0, milliseconds summing to at most the cell: conservation for any input."""
+    """Distinct methods, integers ≥ 0, milliseconds summing to at most the cell: conservation for
+    any input."""
     some = Cell(
         Band.NIGHT,
         state,
@@ -274,7 +277,8 @@ def test_parts_never_overlap_and_are_whole(
 
 
 def test_a_calibration_of_other_counters_says_nothing_of_these():
-    """A thin client, which has no wall model, calibrated on psys: where its package alone is counted, the load model answers."""
+    """A thin client, which has no wall model, calibrated on psys: where its package alone is counted, the
+    load model answers."""
     fit = Fit("wall:psys", 5_000_000, 1_200_000, 0, 0, 0, 1_000_000, 9_901, 0, 202_733)
     known = Calibration(Hardware("acme", "thin", DeviceClass.THIN_CLIENT), {fit.quantity: fit})
     counted = cell((PACKAGE, 3_600_000, HOUR))

@@ -150,7 +150,8 @@ def fleet(tmp_path: Path, zone: str, health: Health) -> Iterator[Fleet]:
 
 
 def test_every_record_is_derived_and_everything_sums(fleet: Fleet):
-    """Σ records = Σ hour = Σ day = ledger, in integers, and equals the wall energy of the cells recomputed here."""
+    """Σ records = Σ hour = Σ day = ledger, in integers, and equals the wall energy of the cells recomputed
+    here."""
     fleet.push(*(START + offset * 10 * SECOND for offset in range(30)))
     fleet.push(START + HOUR, START + HOUR + 10 * SECOND, busy=9_999)
     assert fleet.worker.drain() == 2
@@ -305,7 +306,8 @@ def test_a_period_that_cannot_be_derived_never_stops_the_others(
 
 
 def test_the_stores_trouble_is_not_the_periods(fleet: Fleet, reader: SqliteReader):
-    """A database that is full puts no period aside: the marks stay, and are derived when there is room again."""
+    """A database that is full puts no period aside: the marks stay, and are derived when there is
+    room again."""
     fleet.push(*(START + hour * HOUR for hour in range(300)))
 
     def pages(most: int) -> None:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Deriving with what others say: shared meters in either order, a psys that lied, screens apart. On a real store."""
+"""Deriving with what others say: shared meters in either order, a psys that lied, screens apart. On a real
+store."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def of_records(filled: Filled, host: HostId) -> int:
 
 @pytest.mark.parametrize("poller_first", [True, False])
 def test_either_order_ends_alike(filled: Filled, *, poller_first: bool):
-    """Who polls is late, or who is on the meter is: both machines end with the meter's energy, hour, day and records alike."""
+    """Who polls is late, or who is on the meter is: both machines end with the meter's energy, hour, day and
+    records alike."""
     poller, one, two = (filled.add_host() for _ in range(3))
     put_on(filled, (one, 500_000, SharePart.MACHINE), (two, 499_999, SharePart.MACHINE))
     pushes = [Stream(poller).send(polled(800_000_003)), *(Stream(host).send(plain()) for host in (one, two))]
@@ -133,7 +135,8 @@ def test_a_virtual_machine_has_no_outlet(filled: Filled):
 
 
 def test_the_counters_advance_as_first_derived(filled: Filled):
-    """The machine first: modelled joules in the ledger, and its reports say metered later; the counter never moves back."""
+    """The machine first: modelled joules in the ledger, and its reports say metered later; the counter never
+    moves back."""
     poller, host = filled.add_host(), filled.add_host()
     put_on(filled, (host, 1_000_000, SharePart.MACHINE))
     filled.store.ingest.append([Stream(host).send(plain())])
@@ -154,8 +157,10 @@ def _asleep_polled() -> pb.Cell:
 
 
 def test_a_psys_that_lies_on_battery_is_found_out_for_the_past_too(filled: Filled):
-    """An hour on mains by psys; then twenty minutes on battery where psys says more than 1.2 × the discharge: the first hour is
-    derived again, from the package and what the battery says of the rest; and again when more time on battery says otherwise."""
+    """An hour on mains by psys; then twenty minutes on battery where psys says more than 1.2 × the discharge:
+    the first hour is derived again, from the package and what the battery says of the rest; and again when
+    more time on battery says otherwise.
+    """
     host = filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP)
     stream = Stream(host)
     points = [rapl(), PSYS, BATTERY]
@@ -180,7 +185,8 @@ def test_a_psys_that_lies_on_battery_is_found_out_for_the_past_too(filled: Fille
 
 
 def test_a_psys_that_agrees_with_the_battery_marks_nothing(filled: Filled):
-    """Twenty minutes on battery in which both say the same: the hour on mains stays as it is, and is not derived again."""
+    """Twenty minutes on battery in which both say the same: the hour on mains stays as it is, and is not
+    derived again."""
     stream = Stream(filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP))
     points, twenty = [rapl(), PSYS, BATTERY], 1_200_000
     mains = cell(HOUR, energies=[(0, 5 * HOUR, HOUR), (1, 11 * HOUR, HOUR)])

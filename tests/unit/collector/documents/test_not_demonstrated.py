@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An interval is called 95 % only where the machines measured are shown to stand for the others: methodology.md, section 6."""
+"""An interval is called 95 % only where the machines measured are shown to stand for the others:
+methodology.md, section 6."""
 
 from __future__ import annotations
 
@@ -82,8 +83,10 @@ def names(row: EmissionsRow) -> set[str]:
 
 
 def test_the_sensitivity_by_hand():
-    """1,000 kWh: 400 measured, 100 at the class default, 500 from the sample. At 1/1.5 and 1.5 times these are 333.3 and 750: 833.3 to
-    1,250 kWh. A sample interval of ÷ and × 1.1 widens either end in quadrature on the log scale, and so does the factor's error."""
+    """1,000 kWh: 400 measured, 100 at the class default, 500 from the sample. At 1/1.5 and 1.5 times these
+    are 333.3 and 750: 833.3 to 1,250 kWh. A sample interval of ÷ and × 1.1 widens either end in quadrature on
+    the log scale, and so does the factor's error.
+    """
     one = replace(
         whole_estimate(),
         energy_millijoules=1_000,
@@ -108,8 +111,10 @@ def test_the_sensitivity_by_hand():
 
 
 def test_volunteers_are_outside_the_sample_interval_and_inside_the_sensitivity():
-    """Where machines that draw half as much are twice as likely to be measured, the figure is 13 % too low, the sample interval of ± 5 %
-    holds the truth in none of 40 fleets, and the sensitivity in all. That is why the first is not called 95 %."""
+    """Where machines that draw half as much are twice as likely to be measured, the figure is 13 % too low,
+    the sample interval of ± 5 % holds the truth in none of 40 fleets, and the sensitivity in all. That is why
+    the first is not called 95 %.
+    """
     chance = random_numbers.Random(5)
     shape = Shape(((300, 60), (800, 150), (200, 20), (100, 8)), volunteers=-1, random_roll_out=False)
     held = wider_held = 0
@@ -129,7 +134,8 @@ def test_volunteers_are_outside_the_sample_interval_and_inside_the_sensitivity()
     [(20, False, "not demonstrated"), (20, True, "demonstrated"), (60, False, "census")],
 )
 def test_columns_say_what_the_interval_may_claim(measured: int, random: bool, told: str):
-    """The ends are the same; only a census and a random sample call them 95 %, and only they have a GSD², whose definition says 95 %."""
+    """The ends are the same; only a census and a random sample call them 95 %, and only they have a GSD²,
+    whose definition says 95 %."""
     made = period(measured=measured, random=random)
     statement = stated(made)
     rows: list[Any] = [*statement.rows, *statement.totals]
@@ -169,8 +175,9 @@ def texts_of(name: str, content: bytes) -> str:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_file_claims_95_percent_of_volunteers(name: str, language: str):
-    """Twenty of sixty measured, and nobody drew them: no heading, note, name or definition says 95 %; a random roll-out's report does.
-    People read what the interval is, and the sensitivity with its 1.5."""
+    """Twenty of sixty measured, and nobody drew them: no heading, note, name or definition says 95 %; a
+    random roll-out's report does. People read what the interval is, and the sensitivity with its 1.5.
+    """
     content = renderer(name)(written(stated(period(measured=20)), language))
     text = texts_of(name, content)
     assert CLAIM.findall(text) == []
@@ -189,7 +196,8 @@ def test_no_file_claims_95_percent_of_volunteers(name: str, language: str):
 
 
 def test_a_table_of_both_has_each_where_it_is_true():
-    """All twelve small desktops were measured, twenty of sixty laptops: the desktops' row has 95 %, the laptops' and the total have not."""
+    """All twelve small desktops were measured, twenty of sixty laptops: the desktops' row has 95 %, the
+    laptops' and the total have not."""
     statement = stated(period(measured=20, also_all_of=DeviceClass.SFF))
     book = workbook(renderer("xlsx")(written(statement)))
     laptops, desktops = sheet_rows(book["Lignes"])
@@ -208,7 +216,8 @@ def test_a_table_of_both_has_each_where_it_is_true():
 
 
 def test_a_total_is_rounded_by_the_interval_that_it_shows():
-    """Two digits of the sample interval's half-width, as of any interval; the sensitivity stands beside it to the same place."""
+    """Two digits of the sample interval's half-width, as of any interval; the sensitivity stands beside it to
+    the same place."""
     row = EmissionsRow(
         "2025-01-01",
         "2026-01-01",

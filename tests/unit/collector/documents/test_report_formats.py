@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One document in five formats: every figure is in each, equal to the last digit; each is what its format asks for."""
+"""One document in five formats: every figure is in each, equal to the last digit; each is what its format
+asks for."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def test_what_rows_are_of_does_not_push_the_figures_away():
 
 
 def test_every_format_says_until_when_a_period_under_way_goes():
-    """Title and first lines, a column of the rows that are not over; what is over stays, and what is said once."""
+    """Title and first lines, a column of the rows that are not over; what is over stays, and what is said
+    once."""
     whole = everything()
     document = add_under_way(whole, date(2025, 11, 28))
     assert add_under_way(whole, date(2026, 1, 1)) == whole
@@ -147,7 +149,8 @@ def test_csv_holds_every_figure_of_its_tables(written):
 
 
 def test_xlsx_holds_every_figure_typed(written):
-    """openpyxl reads: integers and numbers exactly, dates as dates, booleans as booleans; nothing where nothing is."""
+    """openpyxl reads: integers and numbers exactly, dates as dates, booleans as booleans; nothing where
+    nothing is."""
     document, book = everything(), workbook(written["xlsx"])
     for table in ("rows", "totals", "memo", "factors", "months", "by_class"):
         found = sheet_rows(book[sheet_name(title_of(document, table, words("fr")), set())])
@@ -165,7 +168,8 @@ def test_xlsx_holds_every_figure_typed(written):
 
 
 def test_html_holds_every_figure_for_people_and_for_machines(written):
-    """Each figure of each row stands on the page: unrounded in `<data>` or `<time>`, and as the account has shown it."""
+    """Each figure of each row stands on the page: unrounded in `<data>` or `<time>`, and as the account has
+    shown it."""
     document, read, w = everything(), Page(written["html"]), words("fr")
     for number, section in enumerate(sections(document, w), 1):
         rows = document.tables[section.name]
@@ -231,7 +235,8 @@ def test_equal_documents_make_equal_files(written):
 
 
 def test_the_workbook_is_made_for_work(written):
-    """Sheets in French, labels and names, frozen and filtered, formats, charts over cells, properties, no formula or link."""
+    """Sheets in French, labels and names, frozen and filtered, formats, charts over cells, properties, no
+    formula or link."""
     book = workbook(written["xlsx"])
     assert book.sheetnames[:3] == ["Lisez-moi", "Lignes", "Totaux"]
     assert {"Graphiques", "Méthode et hypothèses", "Dictionnaire des colonnes"} <= set(book.sheetnames)
@@ -320,7 +325,8 @@ def test_a_note_that_was_not_translated_says_its_language():
 
 @pytest.mark.parametrize("paper", [False, True])
 def test_headings_leave_no_level_out(paper):
-    """One h1, and below each heading the next level at most (WCAG 1.3.1); so in the PDF, whose tags are those of the page."""
+    """One h1, and below each heading the next level at most (WCAG 1.3.1); so in the PDF, whose tags are those
+    of the page."""
     read = Page(page(everything(), ON_PAPER_TOO, paper=paper).encode())
     levels = [int(tag[1]) for tag, _ in read.elements if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
@@ -354,7 +360,8 @@ def test_drawings_have_their_alternative(written):
 
 
 def test_the_pdf_is_tagged(written):
-    """PDF/UA-1: marked, a tree of tags, language, title, bookmarks, headers of cells, alternatives of drawings."""
+    """PDF/UA-1: marked, a tree of tags, language, title, bookmarks, headers of cells, alternatives of
+    drawings."""
     reader = pypdf.PdfReader(io.BytesIO(written["pdf"]))
     root: Any = reader.trailer["/Root"]
     assert root["/MarkInfo"]["/Marked"] == True  # noqa: E712 # a PDF boolean

@@ -35,7 +35,8 @@ def fields(value: Any) -> set[str]:
 
 
 def test_both_languages_say_the_same_things():
-    """Same keys, same blanks to fill in; but the notes of reports, which are English and have their French."""
+    """Same keys, same blanks to fill in; but the notes of reports, which are English and have
+    their French."""
     french, english = (
         dict(leaves({name: text for name, text in words(language).texts.items() if name != "notes"}))
         for language in LANGUAGES

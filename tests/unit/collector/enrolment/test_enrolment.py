@@ -130,7 +130,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_one_time_token_with_lost_reply(desk):
-    """The same key gets the same certificate for 10 minutes, then the token is used up; another key never gets it."""
+    """The same key gets the same certificate for 10 minutes, then the token is used up; another key never
+    gets it."""
     token, key = desk.token(), new_key()
     first = desk.join(token, key)
     assert first.fresh
@@ -151,7 +152,8 @@ def test_token_s_life(desk):
 
 
 def test_a_pc_leaves_no_time_of_day(desk):
-    """Nothing stored of a workstation's enrolment is finer than the day, and its reply may be repeated that day."""
+    """Nothing stored of a workstation's enrolment is finer than the day, and its reply may be repeated that
+    day."""
     token, key = desk.token(population="workstation"), new_key()
     desk.now = desk.now.replace(hour=0, minute=30) + timedelta(days=1)
     token = desk.token(population="workstation")
@@ -167,7 +169,8 @@ def test_a_pc_leaves_no_time_of_day(desk):
 
 
 def test_names_stay_apart(desk):
-    """A server's name and the pseudonyms go to identity.db alone; a PC's name nowhere; a malformed name is dropped."""
+    """A server's name and the pseudonyms go to identity.db alone; a PC's name nowhere; a malformed name is
+    dropped."""
     marks = {"chassis_pseudonym": b"\xaa" * 32, "smbios_pseudonym": b"short"}
     server = desk.join(desk.token(), new_key(), host_name="canary-srv-01.lyon", **marks)
     desk.join(desk.token(population="classroom"), new_key(), host_name="canary-pc-02")
@@ -245,7 +248,8 @@ def test_renewal_of_a_revoked_host_is_refused(desk):
 
 
 def test_return_within_400_days_of_the_end(desk):
-    """399 days after its end a certificate still gives a new one to the holder of its key; 401 days after it does not."""
+    """399 days after its end a certificate still gives a new one to the holder of its key; 401 days after it
+    does not."""
     key, new = new_key(), new_key()
     joined = desk.join(desk.token(), key)
     desk.now += timedelta(days=1 + 399)
@@ -286,7 +290,8 @@ def test_return_with_a_certificate_whose_successor_was_used(desk):
 
 
 def test_whoever_renews_without_end_fills_no_disk(desk):
-    """A stolen key, or a machine whose clock is mad: the certificates kept of a host are few, generations go on."""
+    """A stolen key, or a machine whose clock is mad: the certificates kept of a host are few, generations go
+    on."""
     joined = desk.join(desk.token(), new_key())
     caller = desk.caller(joined)
     for _ in range(30):
@@ -296,7 +301,8 @@ def test_whoever_renews_without_end_fills_no_disk(desk):
 
 
 def test_whoever_comes_back_without_end_is_told_to_wait(desk):
-    """A stolen key at the open port: ten certificates at once, then one a minute; nobody else is kept from anything by it."""
+    """A stolen key at the open port: ten certificates at once, then one a minute; nobody else is kept from
+    anything by it."""
     key, other = new_key(), new_key()
     joined, second = desk.join(desk.token(), key), desk.join(desk.token(), other)
     for _ in range(RETURNS_AT_ONCE):
@@ -319,7 +325,8 @@ def test_a_pem_where_der_belongs_is_no_crash(desk):
 
 
 def test_a_revocation_right_after_an_enrolment_holds(desk):
-    """Both in one group of the writer, before the enrolment's answer: the machine is revoked in memory too."""
+    """Both in one group of the writer, before the enrolment's answer: the machine is revoked in
+    memory too."""
     joined: list[EnrolResult] = []
     text = desk.token()
     office = desk.office
@@ -340,7 +347,8 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
 
 
 def test_return_of_somebody_else(desk):
-    """Another machine's certificate, a foreign signature, a nonce of another agent, used or old: all refused."""
+    """Another machine's certificate, a foreign signature, a nonce of another agent, used or old:
+    all refused."""
     key, thief = new_key(), new_key()
     joined, other = desk.join(desk.token(), key), desk.join(desk.token(), thief)
     assert other.chain is not None

@@ -27,7 +27,8 @@ from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 
 @contextmanager
 def desk(folder: Path, trouble: Exception) -> Iterator[tuple[Any, Machine, list[str]]]:
-    """A stub of the service on a plain loopback port, which meets `trouble` where it cleans facts; refusals counted."""
+    """A stub of the service on a plain loopback port, which meets `trouble` where it cleans facts; refusals
+    counted."""
 
     def clean_facts(facts: pb.Facts) -> bytes:
         raise trouble

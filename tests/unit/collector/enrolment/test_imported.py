@@ -39,7 +39,8 @@ def read(organisation: Organisation, **instead: bytes) -> ExternalCa:
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA 3072"])
 @pytest.mark.parametrize("between", [0, 2])
 def test_what_is_taken(kind, between):
-    """The three kinds of key, directly under the root or deeper; the root at the end of the file does no harm."""
+    """The three kinds of key, directly under the root or deeper; the root at the end of the file does no
+    harm."""
     organisation = Organisation(kind, between=between)
     assert len(read(organisation).chain) == 1 + between
     with_root = organisation.chain_pem + organisation.root_pem
@@ -131,7 +132,8 @@ def test_name_constraints_are_tried_out():
 
 
 def test_init_with_an_organisation_s_own(tmp_path, monkeypatch, capsys):
-    """`veilleuse init --ca-…` makes no root key; part of the three options, or a bad one, makes nothing at all."""
+    """`veilleuse init --ca-…` makes no root key; part of the three options, or a bad one, makes nothing at
+    all."""
     settings = settings_in(tmp_path)
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)

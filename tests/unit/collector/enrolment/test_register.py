@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The register outside the backups: what it brings back, and what it never does. docs/wire.md §6, decision 0013."""
+"""The register outside the backups: what it brings back, and what it never does. docs/wire.md §6, decision
+0013."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ DATABASES = ("data.db", "identity.db")
 
 
 class Place:
-    """A data directory that can be copied and put back, by hand, as docs/operations.md allows while it is stopped."""
+    """A data directory that can be copied and put back by hand while it is stopped (docs/operations.md)."""
 
     def __init__(self, folder: Path, **overrides: str) -> None:
         self.settings: CollectorSettings = settings_in(folder, **overrides)
@@ -114,7 +115,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_what_came_after_a_backup_is_known_again(place):
-    """Tokens, sites, machines with their placement, approvals; uses of a token made before it are not given back."""
+    """Tokens, sites, machines with their placement, approvals; earlier uses of a token are not given back."""
     with place.opened() as desk:
         before = desk.token()
         first = desk.join(before)
@@ -166,7 +167,7 @@ def test_who_was_put_out_stays_out(place):
 
 
 def test_an_older_line_never_undoes_what_the_registry_knows(place):
-    """An activation in the register is no news to a registry in which the suspension came after it, written or not."""
+    """An activation in the register does not undo a later suspension of the registry, written or not."""
     with place.opened() as desk:
         host = desk.join(desk.token())
         desk.set(host, "suspended")
@@ -183,7 +184,7 @@ def test_an_older_line_never_undoes_what_the_registry_knows(place):
 
 
 def test_an_undone_job_lets_nobody_in(place):
-    """Its lines are there, its commit is not: after a restart there is no host and no token of it; a revocation holds."""
+    """Its lines are there, its commit is not: no host, no token after a restart; a revocation holds."""
     with place.opened() as desk:
         host = desk.join(desk.token())
     ghost = "ab" * 16
@@ -219,7 +220,7 @@ def test_an_undone_job_lets_nobody_in(place):
     ],
 )
 def test_whatever_is_in_the_file_it_starts(place, rubbish, caplog):
-    """A torn line, no text, another directory's lines, lines without sense: a warning, and what is good still counts."""
+    """Torn lines, no text, another directory's lines, nonsense: a warning; good lines still count."""
     with place.opened() as desk:
         host = desk.join(desk.token())
     place.backup()
@@ -255,7 +256,7 @@ def test_lines_of_ours_without_sense_are_left_out(place, kind):
 
 
 def test_a_missing_register_is_said_and_written_again(place, caplog):
-    """Never a refusal to start; what the registry knows is in the new one, so that the next restore is safe again."""
+    """Never a refusal to start; the new one has what the registry knows: the next restore is safe."""
     with place.opened() as desk:
         host = desk.join(desk.token())
     place.backup()
@@ -272,7 +273,8 @@ def test_a_missing_register_is_said_and_written_again(place, caplog):
 
 @pytest.mark.promise("P14")
 def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place, figure):
-    """0600; of a workstation the day alone; a thousand suspensions and activations are written together at a start."""
+    """0600; of a workstation the day alone; a thousand suspensions and activations are written together at a
+    start."""
     with place.opened() as desk:
         host = desk.join(desk.token(population="workstation"))
         for _ in range(300):
@@ -317,7 +319,8 @@ def test_it_may_lie_on_another_disk(tmp_path):
 
 
 def test_a_forgotten_machine_stays_forgotten(place):
-    """After a restore of a backup in which it was: its rows are deleted again, and its id is nowhere but as a hash."""
+    """After a restore of a backup in which it was: its rows are deleted again, and its id is nowhere but as a
+    hash."""
     with place.opened() as desk:
         token = desk.token()
         gone, stays = desk.join(token), desk.join(token)
@@ -355,7 +358,8 @@ def test_a_forgetting_that_was_cut_is_ended_by_the_next_start(place):
 
 
 def test_a_register_that_root_made_is_the_service_s(place):
-    """`veilleuse token create` by root, or a restore: the file belongs to whoever the data directory belongs to."""
+    """`veilleuse token create` by root, or a restore: the file belongs to whoever the data directory belongs
+    to."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     os.chown(place.settings.data_dir, 65534, 65534)
@@ -368,8 +372,10 @@ def test_a_register_that_root_made_is_the_service_s(place):
 
 
 def test_a_register_that_is_put_back_late_is_heard(place):
-    """A restore that began without it, a disk mounted afterwards: all of it counts, though the numbers went on elsewhere. Who
-    was put out is out, who was let in is in, what was decided meanwhile stays, and the next restore knows both."""
+    """A restore that began without it, a disk mounted afterwards: all of it counts, though the numbers went
+    on elsewhere. Who was put out is out, who was let in is in, what was decided meanwhile stays, and the next
+    restore knows both.
+    """
     with place.opened() as desk:
         token = desk.token(uses=9)
         revoked, suspended, forgiven, waits = (desk.join(token) for _ in range(4))
@@ -400,7 +406,8 @@ def test_a_register_that_is_put_back_late_is_heard(place):
 
 
 def test_an_older_copy_of_the_register_is_completed(place):
-    """Put back from a backup of that disk, or a disk that lost what it had promised: what the registry knows is written anew."""
+    """Put back from a backup of that disk, or a disk that lost what it had promised: what the registry knows
+    is written anew."""
     with place.opened() as desk:
         host = desk.join(desk.token())
     place.backup()
@@ -436,7 +443,8 @@ def test_what_could_not_be_noted_is_noted_at_the_next_start(place):
 
 
 def test_a_register_that_cannot_be_read_is_not_written_to(place):
-    """Else the lines nobody saw would count as seen: nobody is let in until it can be read, and then all of it counts."""
+    """Else the lines nobody saw would count as seen: nobody is let in until it can be read, and then all of
+    it counts."""
     with place.opened() as desk:
         token = desk.token(uses=9)
         host = desk.join(token)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The steps of a rotation of the authority: what they leave on disk, what is trusted and recognised, on a settable clock."""
+"""The steps of a rotation of the authority: what they leave on disk, what is trusted and recognised, on a
+settable clock."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def brought(organisation: Organisation, now: datetime | None = None):
 
 
 def test_a_rotation_step_by_step(authority, tmp_path, clock):
-    """Bundles, issuer, server's chain and phase after each step, and the same again for who opens the folder afresh."""
+    """Bundles, issuer, server's chain and phase after each step, and the same again for who opens the folder
+    afresh."""
     first = authority.root
 
     def see() -> tuple[Phase, int, int, bool]:
@@ -93,7 +95,8 @@ def test_a_rotation_step_by_step(authority, tmp_path, clock):
 
 
 def test_the_cross_certificate_is_a_self_issued_step(authority):
-    """Both roots have one name, so that the old root's path length of 1 holds for the longer chain too (RFC 5280 §4.2.1.9)."""
+    """Both roots have one name, so that the old root's path length of 1 holds for the longer chain too (RFC
+    5280 §4.2.1.9)."""
     old = authority.root
     held = authority.change(ca_rotation.rotate(None))
     assert held.cross is not None
@@ -106,7 +109,8 @@ def test_the_cross_certificate_is_a_self_issued_step(authority):
 
 @pytest.mark.parametrize("trusting", ["old", "new", "both"])
 def test_openssl_in_its_strict_mode_follows_the_chain_from_either_root(authority, tmp_path, trusting, clock):
-    """A verifier that is stricter than gRPC's: the server's chain hangs on the old root, on the new one, and on both."""
+    """A verifier that is stricter than gRPC's: the server's chain hangs on the old root, on the new one, and
+    on both."""
     openssl = str(peer("openssl"))
     old = authority.root
     authority.change(ca_rotation.rotate(None))
@@ -136,7 +140,8 @@ def test_openssl_in_its_strict_mode_follows_the_chain_from_either_root(authority
 
 
 def test_leaves_of_earlier_intermediates_stay_recognised(authority, clock):
-    """Through a new intermediate and a whole rotation, until no such leaf could be renewed any more; unless forgotten."""
+    """Through a new intermediate and a whole rotation, until no such leaf could be renewed any more; unless
+    forgotten."""
     first = leaf(authority)
     authority.change(ca_rotation.renew_intermediate(None))
     second = leaf(authority)
@@ -182,7 +187,8 @@ def test_a_certificate_goes_out_with_the_intermediate_that_signed_it(authority):
 
 
 def test_a_backup_of_before_the_switch_still_serves_those_of_after_it(authority, tmp_path, clock):
-    """Restored in the overlap, the authority recognises what the next intermediate had issued, and its root is trusted."""
+    """Restored in the overlap, the authority recognises what the next intermediate had issued, and its root
+    is trusted."""
     authority.change(ca_rotation.rotate(None))
     backup = {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir()}
     authority.change(ca_rotation.switch)
@@ -226,7 +232,8 @@ def test_a_rotation_given_up_leaves_nothing(authority, tmp_path):
 
 
 def test_the_root_key_off_line(authority, tmp_path):
-    """Asked for when it is needed; another key, rubbish and an encrypted one are refused in one clear line."""
+    """Asked for when it is needed; another key, rubbish and an encrypted one are refused in one
+    clear line."""
     path = tmp_path / "ca/root.key"
     key = path.read_bytes()
     path.unlink()
@@ -248,7 +255,8 @@ def test_the_root_key_off_line(authority, tmp_path):
 
 
 def test_a_second_rotation_follows_the_first(authority):
-    """Three roots in a row: each time old and new are trusted together, and leaves of all intermediates recognised."""
+    """Three roots in a row: each time old and new are trusted together, and leaves of all intermediates
+    recognised."""
     certificates = [leaf(authority)]
     for _ in range(3):
         for step in (ca_rotation.rotate(None), ca_rotation.switch, ca_rotation.retire):
@@ -352,12 +360,14 @@ print(killed)
 
 @pytest.mark.parametrize("stride", [20, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_any_line_of_any_step_it_is_made_or_not_made(tmp_path, stride):
-    """`kill -9` at lines all over five steps, then again while it opens: it opens, as before or as after, and goes on."""
+    """`kill -9` at lines all over five steps, then again while it opens: it opens, as before or as after, and
+    goes on."""
     assert int(run_program(STEPS, str(tmp_path), str(stride))) > 600 / stride
 
 
 def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, monkeypatch):
-    """ENOSPC at each write: one clear line; what had been decided is finished at the next start, the rest is as before."""
+    """ENOSPC at each write: one clear line; what had been decided is finished at the next start, the rest is
+    as before."""
     real, room = replace_owned, 0
 
     def writing(path: Path, content: bytes) -> None:

@@ -41,7 +41,8 @@ def test_only_two_metrics_know_single_hosts():
 
 
 def test_gauges_of_the_table_of_indicators():
-    """Each gauge of the table is in the catalogue, and its help begins with the indicator's id; no other one says it is an indicator's."""
+    """Each gauge of the table is in the catalogue, and its help begins with the indicator's id; no other one
+    says it is an indicator's."""
     table = {gauge: identifier for identifier, line in TABLE.items() for gauge in line.gauges}
     said = {m.name: m.help.partition(":")[0] for m in CATALOGUE if re.match(r"I\d+: ", m.help)}
     assert table == said

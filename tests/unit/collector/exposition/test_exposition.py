@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Both formats of /metrics and the template of single hosts: parsed back by the Prometheus client, whatever the labels hold."""
+"""Both formats of /metrics and the template of single hosts: parsed back by the Prometheus client, whatever
+the labels hold."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def test_integers_are_exact(write: Write, value: int):
 
 
 def test_order_help_and_type_once():
-    """Families in the catalogue's order, each with its head once; a histogram cumulated, with count and sum."""
+    """Families in the catalogue's order, each with its head once; a histogram cumulated, with
+    count and sum."""
     out = Exposition()
     out.add_histogram(c.COMMIT, {0.1: 1, math.inf: 1, 0.05: 2}, 0.25)
     out.add(c.PUSHES, ("stored",), 2)

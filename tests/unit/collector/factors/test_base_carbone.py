@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""ADEME's Base Carbone as its portal exports it, and every way it can be broken. tests/fixtures/base_carbone/PROVENANCE.md."""
+"""ADEME's Base Carbone as its portal exports it, and every way it can be broken.
+tests/fixtures/base_carbone/PROVENANCE.md."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def why(raw: bytes) -> str:
 
 
 def test_what_is_ours_is_taken_and_nothing_else():
-    """Consumption mixes of France, by zone and year; by use, at production, other countries, other units are counted."""
+    """Consumption mixes of France, by zone and year; by use, at production, other countries, other units are
+    counted."""
     found = read()
     assert [one.factor_id for one in found.factors] == [
         "ADEME-FR-2021-MOY",
@@ -74,7 +76,8 @@ def test_what_is_ours_is_taken_and_nothing_else():
 
 
 def test_the_element_that_was_read_at_the_source():
-    """42513: 0.0520 = 0.0338 + 0.0135 + 0.00474 − 0.00004, ± 10 %, as docs/methodology.md §8 has it; `4,74E-3` is 0.00474."""
+    """42513: 0.0520 = 0.0338 + 0.0135 + 0.00474 − 0.00004, ± 10 %, as docs/methodology.md §8 has it;
+    `4,74E-3` is 0.00474."""
     one = next(one for one in read().factors if one.element_id == "42513")
     assert one.total_kgco2e_per_kwh == Decimal("0.0520")
     assert dict(one.components) == {
@@ -89,7 +92,8 @@ def test_the_element_that_was_read_at_the_source():
 
 
 def test_series_shares_and_inherited_uncertainty():
-    """2024 is a mean of four years; a total alone takes the shares of 2022 on the mainland and nowhere else; blank = 10 %."""
+    """2024 is a mean of four years; a total alone takes the shares of 2022 on the mainland and nowhere else;
+    blank = 10 %."""
     found = {one.factor_id: one for one in read().factors}
     assert found["ADEME-FR-2023-MOY"].series == "annual"
     smoothed = found["ADEME-FR-2024-MOY"]
@@ -290,7 +294,8 @@ def test_what_is_no_number(text: str):
 
 @pytest.mark.parametrize("column", [2, 5, 60])
 def test_a_quote_that_is_not_closed_loses_no_row_in_silence(column: int):
-    """In a row of another subject: the rows behind it are in one of its cells, whether the number of cells tells it or not."""
+    """In a row of another subject: the rows behind it are in one of its cells, whether the number of cells
+    tells it or not."""
     lines = RAW.decode("latin-1").split("\n")
     (gas,) = (line for line in lines if line.startswith("Elément;990061;"))
     cells = gas.replace('"', "").split(";")

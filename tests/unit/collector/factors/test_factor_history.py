@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Versions of factors: what is in force, what was known on a day, what an import changes; and that rows never change."""
+"""Versions of factors: what is in force, what was known on a day, what an import changes; and that rows never
+change."""
 
 from __future__ import annotations
 

@@ -99,14 +99,16 @@ def test_elsewhere_the_last_year_before():
     ],
 )
 def test_an_unknown_zone_is_an_error_that_helps(zone: str, near: str):
-    """A misspelt name gives the country that is meant, by code and name; the world mean is never applied, nor is it near a country."""
+    """A misspelt name gives the country that is meant, by code and name; the world mean is never applied, nor
+    is it near a country."""
     with pytest.raises(UnknownZone, match=near):
         choose(zone, 2024)
 
 
 @pytest.mark.parametrize(("zone", "last"), [("DE", 2024), ("FR", 2025), ("AR", 2024)])
 def test_a_factor_stands_in_for_two_years_at_most(zone: str, last: int):
-    """A table that ends in 2024 serves 2025 and 2026, provisional; of 2027 it knows nothing, and said 2024's value for ever."""
+    """A table that ends in 2024 serves 2025 and 2026, provisional; of 2027 it knows nothing, and said 2024's
+    value for ever."""
     for year in (last + 1, last + 2):
         chosen = choose(zone, year)
         assert (chosen.factor.valid_to.year, chosen.provisional) == (last, True)
@@ -117,7 +119,8 @@ def test_a_factor_stands_in_for_two_years_at_most(zone: str, last: int):
 
 
 def test_a_shipped_factor_says_of_which_edition_it_is_and_when_it_was_read():
-    """Without them nobody finds the value again: what is known of neither is flagged, and nothing is made up."""
+    """Without them nobody finds the value again: what is known of neither is flagged, and nothing
+    is made up."""
     owid = factor_book().named("OWID-DEU-2024")
     assert (owid.published, owid.accessed, owid.sourced) == ("2025-05", "2026-11-28", True)
     assert owid.source.endswith("(carbon-intensity-electricity, edition of 2025-05, read on 2026-11-28)")

@@ -93,8 +93,9 @@ def test_machines_of_one_place_have_their_own_dates():
 
 
 def test_a_matched_asset_is_one_machine():
-    """The asset and its agent's machine are one; where the inventory does not say when it came, it was there before its agent, as it is
-    without one: else a roll-out would make the fleet smaller."""
+    """The asset and its agent's machine are one; where the inventory does not say when it came, it was there
+    before its agent, as it is without one: else a roll-out would make the fleet smaller.
+    """
     late, there = host(7, enrolled=date(2025, 12, 1)), (Placement(FIRST, "E2", ""),)
     (one,) = census(late, assets=(asset(1, host_id=HostId(7), placements=there),))
     assert (one.entity, one.site, one.host_id) == ("E2", "hq", HostId(7))
@@ -103,8 +104,9 @@ def test_a_matched_asset_is_one_machine():
 
 
 def test_an_asset_was_other_machines_before():
-    """Revoked, and enrolled again: one device. Revoked alone: the device is there all the same, nobody's machine any more, and may yet be
-    found again in one that enrolled."""
+    """Revoked, and enrolled again: one device. Revoked alone: the device is there all the same, nobody's
+    machine any more, and may yet be found again in one that enrolled.
+    """
     old = host(6, enrolled=FIRST, status=HostStatus.REVOKED, last_contact=stamp(date(2025, 5, 1)))
     new = host(7, place="annexe", enrolled=date(2025, 6, 1))
     nowhere = (Placement(FIRST, "E2", ""),)
@@ -117,7 +119,8 @@ def test_an_asset_was_other_machines_before():
 
 
 def test_an_asset_of_an_unknown_machine_and_place():
-    """A host that was forgotten leaves its asset; one at a site that nobody declared takes the default zone."""
+    """A host that was forgotten leaves its asset; one at a site that nobody declared takes the
+    default zone."""
     (one,) = census(
         assets=(
             asset(

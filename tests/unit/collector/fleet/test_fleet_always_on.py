@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines that are always on: told apart, their share pooled and drawn, and what a small sample without any may hide."""
+"""Machines that are always on: told apart, their share pooled and drawn, and what a small sample without any
+may hide."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def pool(machines: list[SampleMachine], mixed: bool = True) -> Pool:
 
 
 def test_the_share_is_the_class_s():
-    """A thin stratum without any takes the class's share: 3 of 60 machines, not 0 of 20; its own ordinary machines, the class's others."""
+    """A thin stratum without any takes the class's share: 3 of 60 machines, not 0 of 20; its own ordinary
+    machines, the class's others."""
     machines = some(A, 40, 3) + some(B, 20, 0, seed=2)
     fleet = Fleet(machines, [in_service(A, 400), in_service(B, 200)])
     own = sum(sum(one.energy_millijoules) for one in machines[40:]) / 20
@@ -69,7 +71,8 @@ def test_draws_are_the_same_every_time():
 
 
 def test_a_small_sample_without_any_may_hide_some():
-    """Twenty machines, none always on: the interval reaches up for those that nobody saw, as strong as others while on. Fifty: no more."""
+    """Twenty machines, none always on: the interval reaches up for those that nobody saw, as strong as others
+    while on. Fifty: no more."""
     small = Fleet(some(A, 20, 0), [in_service(A, 200)]).total()
     assert small.high_log > small.low_log
     large = Fleet(some(A, 50, 0), [in_service(A, 500)]).total()
@@ -99,8 +102,9 @@ def test_two_classes_are_drawn_apart():
 
 
 def test_spread_of_a_class_that_few_tell():
-    """Few machines of a kind: its own, and the relative spread of all, counted as two machines more; one in each stratum: between strata,
-    made up to ten degrees by the prior; one alone: the prior."""
+    """Few machines of a kind: its own, and the relative spread of all, counted as two machines more; one in
+    each stratum: between strata, made up to ten degrees by the prior; one alone: the prior.
+    """
     few = pool(some(A, 30, 2))
     relative = few.spreads[ORDINARY].variance / few.mean(ORDINARY) ** 2
     assert few.spreads[ALWAYS_ON].degrees_of_freedom == 28
@@ -127,7 +131,8 @@ def test_spread_of_a_class_that_few_tell():
 
 
 def test_variance_between_strata():
-    """Paule and Mandel: without errors the plain variance; below them zero; between, the value that explains the rest."""
+    """Paule and Mandel: without errors the plain variance; below them zero; between, the value that explains
+    the rest."""
     plain = between([1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
     assert plain.variance == pytest.approx(1.0)
     assert plain.degrees_of_freedom == pytest.approx(2.0)
@@ -160,8 +165,9 @@ def alike(stratum: Stratum, n: int, always: int) -> list[SampleMachine]:
 
 
 def test_variance_of_the_share():
-    """Nothing differs but who is always on: 20 of 40 machines unobserved, 300 kWh apart: the drawn share's variance for all of them, and
-    p(1 − p) for each."""
+    """Nothing differs but who is always on: 20 of 40 machines unobserved, 300 kWh apart: the drawn share's
+    variance for all of them, and p(1 − p) for each.
+    """
     machines = alike(A, 20, 4)
     total = Fleet(machines, [in_service(A, 40)]).total()
     draws = pool(machines).draws
@@ -172,7 +178,8 @@ def test_variance_of_the_share():
 
 
 def test_a_share_that_two_strata_rest_on():
-    """A thick stratum's own share is most of the class's, which a thin one takes: their errors go together, 2·cov, cov = 720·80·Δ²·p(1 − p)/100."""
+    """A thick stratum's own share is most of the class's, which a thin one takes: their errors go together,
+    2·cov, cov = 720·80·Δ²·p(1 − p)/100."""
     machines = alike(A, 80, 8) + alike(B, 20, 2)
     fleet = Fleet(machines, [in_service(A, 800), in_service(B, 100)])
     apart = fleet.of([A]).sampling_variance + fleet.of([B]).sampling_variance

@@ -40,7 +40,8 @@ def test_age_bands():
 
 
 def test_the_old_ones_came_first():
-    """40 old machines of 50 and 10 new ones of 150 were observed: the figure is the inventory's mix, and representativeness is not demonstrated."""
+    """40 old machines of 50 and 10 new ones of 150 were observed: the figure is the inventory's mix, and
+    representativeness is not demonstrated."""
     machines = [old() for _ in range(40)] + [new() for _ in range(10)]
     there = [in_service(A, 200, {OLD: 50, NEW: 150})]
     total = Fleet(machines, there).total()
@@ -67,7 +68,8 @@ def test_a_random_roll_out_is_held_against_the_inventory():
 
 
 def test_a_thin_stratum_takes_its_own_mix():
-    """Without a sample: the class's cells, in the stratum's composition; where that is not known, the class's mean."""
+    """Without a sample: the class's cells, in the stratum's composition; where that is not known, the class's
+    mean."""
     machines = [old() for _ in range(20)] + [new() for _ in range(20)]
     new_ones, unknown = Stratum("sff", "C"), Stratum("sff", "D")
     there = [
@@ -90,7 +92,8 @@ def test_an_entity_s_own_level_is_kept():
 
 
 def test_few_are_merged():
-    """Cells of fewer than ten: into their model, then their age, then the rest; what was never seen is of the rest."""
+    """Cells of fewer than ten: into their model, then their age, then the rest; what was never seen is of the
+    rest."""
     machines = [old() for _ in range(12)]
     machines += [
         machine(A, (30, 20, 10), hardware="mini", age_years=age) for age in (1, 1, 4, 4, 6, 6, 9, 9, 4, 4)
@@ -121,7 +124,8 @@ def test_a_model_that_draws_nothing():
 
 
 def test_balance_by_chi_square():
-    """Rare cells are lumped; a stratum whose composition is not known says nothing; the bound is the 1 % one."""
+    """Rare cells are lumped; a stratum whose composition is not known says nothing; the bound is
+    the 1 % one."""
     assert chi_square99(1) == pytest.approx(6.635, rel=0.02)
     assert chi_square99(10) == pytest.approx(23.209, rel=0.002)
 
@@ -147,7 +151,8 @@ def test_balance_by_chi_square():
 
 
 def test_rare_models_are_lumped_for_the_balance():
-    """Three models of 4 % each in the fleet, four expected of each, a dozen of each in the sample: together they are too many."""
+    """Three models of 4 % each in the fleet, four expected of each, a dozen of each in the sample: together
+    they are too many."""
     rare = [f"rare {n}" for n in range(3)]
     cells = {SampleCell("mini", "0"): 88, **{SampleCell(name, "0"): 4 for name in rare}}
 

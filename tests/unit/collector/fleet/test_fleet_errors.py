@@ -29,7 +29,8 @@ def census(*machines, **assumptions):
 
 
 def test_prior_errors_of_models_and_classes():
-    """1 within a hardware model, 0.5 between two of a class, 0 between classes; all priors of a model together."""
+    """1 within a hardware model, 0.5 between two of a class, 0 between classes; all priors of a model
+    together."""
     one = machine(A, (60, 0, 0), method=PRIOR, u=0.2)
     assert census(one, one) == pytest.approx(0.2)
     assert census(one, replace(one, stratum=B)) == pytest.approx(0.2)
@@ -49,7 +50,8 @@ def test_readings_are_common_to_their_class_and_method():
 
 
 def test_the_unobserved_are_as_wrong_as_what_stands_for_them():
-    """Ten of a hundred, all by one prior: no correction for a finite population, u stays 0.2; in thin and unseen strata too."""
+    """Ten of a hundred, all by one prior: no correction for a finite population, u stays 0.2; in thin and
+    unseen strata too."""
     machines = [machine(A, (60, 0, 0), method=PRIOR, u=0.2) for _ in range(10)]
     machines += [machine(B, (60, 0, 0), method=PRIOR, u=0.2)]
     never = Stratum("sff", "C")
@@ -59,7 +61,8 @@ def test_the_unobserved_are_as_wrong_as_what_stands_for_them():
 
 
 def test_what_stands_for_the_unobserved():
-    """A stratum of ten has its own machines' errors, a thinner one its class's: here half of the energy is modelled."""
+    """A stratum of ten has its own machines' errors, a thinner one its class's: here half of the energy is
+    modelled."""
     machines = [machine(A, (60, 0, 0), method=PRIOR, u=0.2) for _ in range(10)]
     machines += [machine(B, (60, 0, 0)) for _ in range(10)]
     never = Stratum("sff", "C")
@@ -90,7 +93,8 @@ def calibrated(stratum=A, hardware="x"):
 
 
 def test_a_calibration_is_its_model_s_own():
-    """√gᵀΣg ÷ E = 1 W of 34: linear over a model's machines, in quadrature between models; without the fit, as derived."""
+    """√gᵀΣg ÷ E = 1 W of 34: linear over a model's machines, in quadrature between models; without the fit,
+    as derived."""
     book = {("sff", name): CalibratedWall(FIT, "plug 1") for name in ("x", "y")}
     assert census(calibrated(), calibrated(), calibrations=book) == pytest.approx(1 / 34, rel=1e-6)
     two = census(calibrated(), calibrated(hardware="y"), calibrations=book)
@@ -101,7 +105,8 @@ def test_a_calibration_is_its_model_s_own():
 
 
 def test_a_meter_s_gain_is_common_to_all_its_fits():
-    """1 % of one meter: linear over models and classes; of two meters in quadrature; the floor and ceiling of the fit hold."""
+    """1 % of one meter: linear over models and classes; of two meters in quadrature; the floor and ceiling of
+    the fit hold."""
     sure = replace(FIT, base_variance=0, meter_u_ppm=10_000)
     laptops = calibrated(LAPTOP)
     keys = [("sff", "x"), ("laptop", "x")]

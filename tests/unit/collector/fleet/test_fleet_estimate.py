@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure: docs/methodology.md §13's worked answer, exact sums, thin strata, defaults, census, what may be said."""
+"""The fleet's figure: docs/methodology.md §13's worked answer, exact sums, thin strata, defaults, census,
+what may be said."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def spread(stratum: Stratum, n: int, mean: float, deviation: float) -> list[Samp
 
 
 def test_stratified_mean():
-    """docs/methodology.md §13: 1,124,000 kWh, SE 18,394.13, ± 36,051.8 with z (333 degrees), u 0.0163649, 1,088,520 to 1,160,636."""
+    """docs/methodology.md §13: 1,124,000 kWh, SE 18,394.13, ± 36,051.8 with z (333 degrees), u 0.0163649,
+    1,088,520 to 1,160,636."""
     told = ((4000, 200, 26, 9.5), (9000, 300, 88, 35), (120, 100, 1900, 700))
     strata = [Stratum(name, "all") for name in ("laptop", "sff", "server")]
     machines = [
@@ -58,8 +60,9 @@ def servers(stratum: Stratum, *energies: float) -> list[SampleMachine]:
 
 
 def test_the_interval_does_not_contradict_what_was_measured():
-    """Two of three servers measured, 3,221 kWh: the lower end was 218 kWh, the upper one 107,044. The known energy is wrong by its meters
-    alone, and a third server does not draw thirty times what two others do."""
+    """Two of three servers measured, 3,221 kWh: the lower end was 218 kWh, the upper one 107,044. The known
+    energy is wrong by its meters alone, and a third server does not draw thirty times what two others do.
+    """
     total = Fleet(servers(A, 912, 2309), [in_service(A, 3)]).total()
     low, high = (bound / KWH for bound in total.bounds_millijoules)
     assert kwh(total) == pytest.approx(4831.5)
@@ -78,7 +81,8 @@ def test_the_interval_does_not_contradict_what_was_measured():
     ],
 )
 def test_few_machines_lend_neither_certainty_nor_absurdity(machines, energies):
-    """Two servers that happen to be alike said nothing (4,643 to 5,028 of three), two unlike ones anything (727 to 89,139 of five)."""
+    """Two servers that happen to be alike said nothing (4,643 to 5,028 of three), two unlike ones anything
+    (727 to 89,139 of five)."""
     total = Fleet(servers(A, *energies), [in_service(A, machines)]).total()
     low, high = (bound / KWH for bound in total.bounds_millijoules)
     mean, missing = sum(energies) / len(energies), machines - len(energies)
@@ -87,7 +91,8 @@ def test_few_machines_lend_neither_certainty_nor_absurdity(machines, energies):
 
 
 def test_two_entities_that_differ_tell_no_third():
-    """Three servers of 1,000 kWh here, three of 2,000 there, of 20 each: a row's upper end was 1,192,195 kWh for a figure of 28,542."""
+    """Three servers of 1,000 kWh here, three of 2,000 there, of 20 each: a row's upper end was 1,192,195 kWh
+    for a figure of 28,542."""
     machines = servers(A, 1000, 1000, 1000) + servers(B, 2000, 2010, 2005)
     row = Fleet(machines, [in_service(A, 20), in_service(B, 20)]).of([A])
     low, high = (bound / KWH for bound in row.bounds_millijoules)
@@ -95,7 +100,8 @@ def test_two_entities_that_differ_tell_no_third():
 
 
 def test_what_is_missing_of_the_sample_is_not_demonstrated():
-    """The roll-out is at random; days off are lost. What was spent off then looks like all other time, and no interval can tell."""
+    """The roll-out is at random; days off are lost. What was spent off then looks like all other time, and no
+    interval can tell."""
 
     def told(lost: int, imputed: float = 0.0, machines: int = 40) -> Representativeness:
         days = tuple(time * (100 - lost) // 100 for time in YEAR)
@@ -157,7 +163,8 @@ def test_day_types_are_estimated_apart():
 
 
 def test_parts_and_coverage():
-    """Measured, modelled, imputed and extrapolated sum to the whole; coverage is of states and of energy, imputed time is none."""
+    """Measured, modelled, imputed and extrapolated sum to the whole; coverage is of states and of energy,
+    imputed time is none."""
     whole = sum(YEAR)
     machines = [machine(A, (30, 20, 10)) for _ in range(10)]
     machines += [
@@ -215,7 +222,8 @@ def test_a_decommissioned_machine_counts_for_its_days():
 
 
 def test_thin_strata_borrow():
-    """Below 60 the spread is the class's, below 10 the mean too; without a sample the class's mean; each widens the interval."""
+    """Below 60 the spread is the class's, below 10 the mean too; without a sample the class's mean; each
+    widens the interval."""
     chance = random.Random(3)
     thick = [machine(A, (chance.uniform(40, 60), 20, 10)) for _ in range(80)]
     thin = [machine(B, (chance.uniform(20, 30), 20, 10)) for _ in range(4)]
@@ -243,8 +251,10 @@ def test_variance_of_strata_that_share_their_spread():
 
 
 def test_variance_of_a_stratum_without_a_sample():
-    """50 machines at the mean of 50 that were seen elsewhere: the error of that mean, the machines themselves, and twice what two entities may
-    differ by (GSD² 1.5): one that told, one that is told. In the total the error of the mean is common to both strata."""
+    """50 machines at the mean of 50 that were seen elsewhere: the error of that mean, the machines
+    themselves, and twice what two entities may differ by (GSD² 1.5): one that told, one that is told. In the
+    total the error of the mean is common to both strata.
+    """
     machines = spread(A, 50, 60, 12)
     fleet = Fleet(machines, [in_service(A, 200), in_service(B, 50)])
     between = 2 * (50 * 60 * math.log(1.5) / 2) ** 2
@@ -256,7 +266,8 @@ def test_variance_of_a_stratum_without_a_sample():
 
 
 def test_variance_of_thin_strata_that_differ():
-    """Two of three strata are thin, all alike within and 1 : 2 : 3 between: what differs is the share of it that no stratum told itself."""
+    """Two of three strata are thin, all alike within and 1 : 2 : 3 between: what differs is the share of it
+    that no stratum told itself."""
     strata = [Stratum("sff", name) for name in "ABC"]
     machines = [
         machine(stratum, (level, 0, 0))
@@ -276,7 +287,8 @@ def test_variance_of_thin_strata_that_differ():
 
 
 def test_a_class_that_nobody_saw_takes_its_default():
-    """Class default at GSD² 2.0, u = ln(2)/2, common to the class: `class_default`, `approchée`. Without a default: not estimated, and said."""
+    """Class default at GSD² 2.0, u = ln(2)/2, common to the class: `class_default`, `approchée`. Without a
+    default: not estimated, and said."""
     switch = [Stratum("switch", name) for name in ("A", "B")]
     printer = Stratum("printer", "A")
     fleet = Fleet(
@@ -343,7 +355,8 @@ SIZES = (0, 1, 2, 1000, DAY, 10**12)
 
 @st.composite
 def fleets(draw):
-    """A few machines in a few strata, and a fleet that need not agree with them; most are of one kind, to reach thick strata."""
+    """A few machines in a few strata, and a fleet that need not agree with them; most are of one kind, to
+    reach thick strata."""
     machines = [
         _any_machine(draw(st.randoms(use_true_random=False)), draw(st.sampled_from(STRATA)))
         for _ in range(draw(st.integers(0, 12)))
@@ -387,7 +400,8 @@ def _any_machine(chance: random.Random, stratum: Stratum) -> SampleMachine:
 @given(fleets())
 @settings(max_examples=60, deadline=None)
 def test_parts_sum_to_the_whole(given_fleet):
-    """Any fleet: the four parts are the whole, the strata are the total, intervals hold the figure, nothing is negative or not a number."""
+    """Any fleet: the four parts are the whole, the strata are the total, intervals hold the figure, nothing
+    is negative or not a number."""
     fleet = Fleet(*given_fleet)
     total = fleet.total()
     rows = [fleet.of([stratum]) for stratum in fleet.strata]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fleet of sums instead of machines: the same figure; where kinds are told for the class alone, nearly the same interval."""
+"""A fleet of sums instead of machines: the same figure; where kinds are told for the class alone, nearly the
+same interval."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def test_what_is_left_without_some():
 
 
 def test_kinds_of_the_class_alone():
-    """The total's energy is the measured one's of thick strata; its interval is as wide within a third, on either side."""
+    """The total's energy is the measured one's of thick strata; its interval is as wide within a third, on
+    either side."""
     one = simulated(SHAPE, random.Random(4))
     apart = Fleet(one.machines, one.in_service).total()
     whole = Fleet(together(Sample.of(one.machines)), one.in_service).total()

@@ -87,8 +87,10 @@ def rank(rows: Sequence[Sequence[float]]) -> int:
 )
 @settings(max_examples=15)
 def test_no_few_machines_can_be_solved_for(sizes, dimensions):
-    """Any sum of what is told of measured machines, with any weights, rests on no machine or on k; so does any of what is extrapolated:
-    without the columns of fewer than k machines, the rank is what it was with them."""
+    """Any sum of what is told of measured machines, with any weights, rests on no machine or on k; so does
+    any of what is extrapolated: without the columns of fewer than k machines, the rank is what it was with
+    them.
+    """
     hosts: list[Host] = []
     measured: list[Host] = []
     for number, (seen, unseen) in enumerate(sizes):
@@ -117,7 +119,8 @@ def test_no_few_machines_can_be_solved_for(sizes, dimensions):
 
 @pytest.mark.parametrize("watts", [20, 77])
 def test_one_measured_machine_stands_for_nobody(watts):
-    """One PC of E1 is measured, in a zone without another: it is at the class default like the fifty of E2, whatever it draws."""
+    """One PC of E1 is measured, in a zone without another: it is at the class default like the fifty of E2,
+    whatever it draws."""
     hosts = [*machines(1, DeviceClass.SFF, 1, 1), *machines(2, DeviceClass.SFF, 101, 50)]
     made = told(hosts, hosts[:1], [watts], ("entity", "device_class"), 10)
     year = 365 * DAY * 30
@@ -130,8 +133,10 @@ def test_one_measured_machine_stands_for_nobody(watts):
 
 
 def test_a_rare_class_leaves_the_others_their_example():
-    """Forty of 100 desktops are measured, and three of 200 laptops: desktops elsewhere still draw as desktops, the laptops that nobody
-    measured are at the class default, and the three are told with the forty."""
+    """Forty of 100 desktops are measured, and three of 200 laptops: desktops elsewhere still draw as
+    desktops, the laptops that nobody measured are at the class default, and the three are told with the
+    forty.
+    """
     desktops, elsewhere = machines(1, DeviceClass.SFF, 1, 100), machines(2, DeviceClass.SFF, 201, 100)
     laptops = machines(1, DeviceClass.LAPTOP, 401, 200)
     measured = [*desktops[:40], *laptops[:3]]
@@ -179,7 +184,8 @@ def test_servers_stand_for_servers():
 
 
 def test_screens_of_few_give_no_time_to_others():
-    """Two of twelve PCs have a screen: how long it is on is theirs, of others' nothing is known, and the total lacks theirs."""
+    """Two of twelve PCs have a screen: how long it is on is theirs, of others' nothing is known, and the
+    total lacks theirs."""
     hosts = [*machines(1, DeviceClass.SFF, 1, 12), *machines(2, DeviceClass.SFF, 101, 12)]
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}

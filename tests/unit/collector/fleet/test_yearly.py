@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The rows of a period: whole, consistent between groupings, and silent about few machines. docs/methodology.md §6, docs/privacy.md §3."""
+"""The rows of a period: whole, consistent between groupings, and silent about few machines.
+docs/methodology.md §6, docs/privacy.md §3."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ def test_half_of_the_fleet_stands_for_all():
 
 
 def test_few_machines_merge():
-    """Entities of four and of six are shown as one of ten; of four and of five not even so: then the next one hides with them."""
+    """Entities of four and of six are shown as one of ten; of four and of five not even so: then the next one
+    hides with them."""
     for sizes, shown in (
         ((4, 6, 30), [("E3", False, 30), ("autres", True, 10)]),
         ((4, 5, 30), [("autres", True, 39)]),
@@ -99,8 +101,9 @@ def test_few_machines_merge():
 
 
 def test_a_zone_with_too_few_is_incomplete():
-    """Nine workstations in all: no row and no total shows what they measured, and the total says that it lacks it; servers beside them
-    stay."""
+    """Nine workstations in all: no row and no total shows what they measured, and the total says that it
+    lacks it; servers beside them stay.
+    """
     hosts = fleet(9)
     server = host(900, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST)
     made = asked(census(*hosts, server), [worked(one) for one in (*hosts, server)])
@@ -116,7 +119,8 @@ def test_a_zone_with_too_few_is_incomplete():
 
 
 def test_a_small_population_joins_the_others():
-    """Six classroom PCs beside fourteen workstations: one row of twenty, and nothing is missing from the total."""
+    """Six classroom PCs beside fourteen workstations: one row of twenty, and nothing is missing from the
+    total."""
     classrooms = [workstation(500 + number, "C1", population=Population.CLASSROOM) for number in range(6)]
     hosts = [*fleet(14), *classrooms]
     made = asked(census(*hosts), [worked(one) for one in hosts])
@@ -129,7 +133,8 @@ def test_a_small_population_joins_the_others():
 
 
 def test_one_metered_machine_is_not_told_apart():
-    """29 modelled and one metered: how much was measured would be that one machine's, in the row and in the total."""
+    """29 modelled and one metered: how much was measured would be that one machine's, in the row and in the
+    total."""
     hosts = fleet(30)
     machines = [worked(hosts[0], method=Method.METERED), *(worked(one) for one in hosts[1:])]
     made = asked(census(*hosts), machines)
@@ -139,7 +144,8 @@ def test_one_metered_machine_is_not_told_apart():
 
 
 def test_an_unmatched_machine_is_one_of_the_inventory():
-    """Three assets, none matched, and two machines of their class and place: three; a fourth machine is one more."""
+    """Three assets, none matched, and two machines of their class and place: three; a fourth machine is one
+    more."""
     assets = tuple(
         asset(number, device_class="sff", placements=(Placement(FIRST, "E1", "hq"),))
         for number in range(1, 4)
@@ -190,7 +196,8 @@ def test_virtual_machines_are_a_memo():
 
 
 def test_screens_are_rows_of_their_own():
-    """Screens of 20 measured machines are all there are; with 20 machines more that nobody measured, as much again."""
+    """Screens of 20 measured machines are all there are; with 20 machines more that nobody measured, as much
+    again."""
     hosts = fleet(40)
     seen = 100 * DAY
     machines = [
@@ -216,7 +223,8 @@ def test_screens_are_rows_of_their_own():
 
 
 def test_screens_of_a_place_where_nobody_was_measured():
-    """An entity without agents has screens as the others have, to the time of its PCs; its servers have none."""
+    """An entity without agents has screens as the others have, to the time of its PCs; its
+    servers have none."""
     hosts = fleet(20, 10)
     server = host(900, DeviceClass.SERVER, Population.SERVER, entity="E3", enrolled=FIRST)
     seen = 100 * DAY
@@ -231,7 +239,8 @@ def test_screens_of_a_place_where_nobody_was_measured():
 
 
 def test_states_of_a_row():
-    """What a change is told by: time and energy per state of the machines, class by class; screens have no states."""
+    """What a change is told by: time and energy per state of the machines, class by class; screens have no
+    states."""
     hosts = fleet(10)
     (row,) = asked(census(*hosts), [worked(one) for one in hosts], ()).rows
     assert set(row.states) == {"sff"}
@@ -286,7 +295,8 @@ def monitors(number: int, entity: str = "E1") -> tuple[Asset, ...]:
 
 
 def test_screens_of_the_inventory_are_in_standby_for_the_rest():
-    """Twelve screens of a non-leap year, each on for 1,760 h: 12 × (17.6 + 0.3 × 7) kWh; it is modelled, and known to GSD² 1.5."""
+    """Twelve screens of a non-leap year, each on for 1,760 h: 12 × (17.6 + 0.3 × 7) kWh; it is modelled, and
+    known to GSD² 1.5."""
     hosts = fleet(12)
     machines = screens_of(*hosts, lit_hours=1_760)
     (alone, _) = asked(census(*hosts), machines).rows
@@ -308,7 +318,8 @@ def test_screens_of_the_inventory_are_in_standby_for_the_rest():
 
 
 def test_screens_that_nobody_tells_of_are_at_the_class_default():
-    """No PC of the place tells how long its screens are on: nine of E7 draw what the class does; more than listed are in no standby."""
+    """No PC of the place tells how long its screens are on: nine of E7 draw what the class does; more than
+    listed are in no standby."""
     hosts = fleet(12)
     machines = screens_of(*hosts, lit_hours=1_760)
     defaults = Assumptions(class_microwatts={MONITOR: (5_000_000,) * 3})
@@ -327,7 +338,8 @@ def test_screens_that_nobody_tells_of_are_at_the_class_default():
 
 
 def test_standby_is_shared_by_the_time_that_screens_are_on():
-    """One place, workstations and classroom PCs, whose screens are on for two hours against one: two thirds against one."""
+    """One place, workstations and classroom PCs, whose screens are on for two hours against one: two thirds
+    against one."""
     hosts = [*fleet(12), *(workstation(500 + one, population=Population.CLASSROOM) for one in range(12))]
     machines = [*screens_of(*hosts[:12], lit_hours=1_000), *screens_of(*hosts[12:], lit_hours=500)]
     without, made = (asked(census(*hosts, assets=monitors(one)), machines).rows for one in (0, 24))
@@ -340,7 +352,8 @@ def test_standby_is_shared_by_the_time_that_screens_are_on():
 
 
 def test_how_long_unseen_screens_are_on_is_as_unsure_as_pcs_differ():
-    """20 of 40 PCs were seen, whose screens are on for 500 or 1,500 h: c² = 0.25 × 20/19, of which 1/20 and 1/20 of the other 20's energy."""
+    """20 of 40 PCs were seen, whose screens are on for 500 or 1,500 h: c² = 0.25 × 20/19, of which 1/20 and
+    1/20 of the other 20's energy."""
     hosts = fleet(40)
     half = [screens_of(one, lit_hours=500 + 1_000 * (number % 2))[0] for number, one in enumerate(hosts[:20])]
     (row, _) = asked(census(*hosts), half).rows
@@ -362,7 +375,8 @@ def test_the_inventory_says_how_many_screens_there_are():
 
 @pytest.mark.parametrize(("measured", "expected"), [(12, 0), (3, 23)])
 def test_a_place_whose_pcs_have_no_screens(measured, expected):
-    """Ten PCs or more that told of none have none, and so have those beside them; of three it may be chance, and all others stand for them."""
+    """Ten PCs or more that told of none have none, and so have those beside them; of three it may be chance,
+    and all others stand for them."""
     hosts = fleet(20, measured + 20)
     machines = [
         *screens_of(*hosts[:20], lit_hours=1_000),

@@ -51,7 +51,8 @@ def test_a_room_is_a_row_of_its_own():
 
 
 def test_what_is_not_known_is_absent():
-    """A loss and an overhead that nobody knows: no 0, and the total says that the overhead is not included."""
+    """A loss and an overhead that nobody knows: no 0, and the total says that the overhead is not
+    included."""
     unknown = replace(ROOM, ups_loss_millijoules=None, overhead_millijoules=None, overhead="not_included")
     stated = build_statement([with_rooms(servers(), [unknown], DIMENSIONS)], TERMS)
     for row in (stated.rows[-1], only(stated.totals)):
@@ -106,8 +107,10 @@ AMOUNT = st.integers(0, 10**6)
 def test_servers_take_what_their_meters_leave(
     amounts: list[tuple[int, int, int]], rooms: list[tuple[int, dict[Stratum, int]]]
 ):
-    """Whatever stands where: a room's servers and what is left of it are what its meters left, and the rest of a stratum's estimate is
-    that of its servers elsewhere; to the millijoule. Nothing is given up where the meter leaves enough."""
+    """Whatever stands where: a room's servers and what is left of it are what its meters left, and the rest
+    of a stratum's estimate is that of its servers elsewhere; to the millijoule. Nothing is given up where the
+    meter leaves enough.
+    """
     silent = {stratum: Silent(*amount, 0.0) for stratum, amount in zip(STRATA, amounts, strict=True)}
     before = [
         replace(ROOM, other_millijoules=left, servers=RoomServers(left, 0, 0, tuple(times.items())))
@@ -132,7 +135,8 @@ def test_servers_take_what_their_meters_leave(
 
 
 def test_a_server_outside_all_rooms_keeps_its_estimate():
-    """Half of the time without energy is in the room, and so is half of the estimate: 40 of 80 mJ, of which the meter leaves 10."""
+    """Half of the time without energy is in the room, and so is half of the estimate: 40 of 80 mJ, of which
+    the meter leaves 10."""
     silent = {STRATA[0]: Silent(200, 0, 80, 4.0)}
     room = replace(ROOM, other_millijoules=10, servers=RoomServers(30, 20, 3, ((STRATA[0], 100),)))
     (made,), kept = settle_rooms([room], silent)
@@ -144,7 +148,8 @@ def test_a_server_outside_all_rooms_keeps_its_estimate():
 
 
 def test_the_fleet_gives_way_to_the_meter():
-    """Estimates of strata and of all still sum up, and what a stratum gave up is as sure as what is left of it."""
+    """Estimates of strata and of all still sum up, and what a stratum gave up is as sure as what is left of
+    it."""
     hosts = [
         host(n, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST) for n in range(1, 13)
     ]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Polls of a fake ODRÉ and a fake Electricity Maps into a real store: what is asked, what fails, and that it stops nothing else."""
+"""Polls of a fake ODRÉ and a fake Electricity Maps into a real store: what is asked, what fails, and that it
+stops nothing else."""
 
 from __future__ import annotations
 
@@ -122,7 +123,8 @@ def polled(
 
 
 def test_a_first_poll(collector: Collector, device: FakeDevice):
-    """Each dataset once; what has no value is a gap, what lies ahead is left; each connector notes how it went."""
+    """Each dataset once; what has no value is a gap, what lies ahead is left; each connector notes how it
+    went."""
     done = polled(collector)
     assert {name: one.outcome for name, one in done.items()} == dict.fromkeys(CONNECTORS, "done")
     assert done["odre"].stored.new == 2 * 2 * 96
@@ -145,7 +147,8 @@ def test_a_first_poll(collector: Collector, device: FakeDevice):
 
 
 def test_the_next_poll_asks_for_one_page(collector: Collector, device: FakeDevice, grid: FakeGrid):
-    """The new hour and the last 20, at most 100 rows: one call a dataset. A value that was corrected replaces."""
+    """The new hour and the last 20, at most 100 rows: one call a dataset. A value that was corrected
+    replaces."""
     polled(collector)
     hour = NOON.replace(minute=0)
     grid.rows[PATHS[0]] = [row for row in grid.rows[PATHS[0]] if row[1]] + quarters(
@@ -160,7 +163,8 @@ def test_the_next_poll_asks_for_one_page(collector: Collector, device: FakeDevic
 
 
 def test_more_rows_than_a_page(collector: Collector, device: FakeDevice, grid: FakeGrid):
-    """A table with more rows than quarters: the second page is asked for; without end it is not understood."""
+    """A table with more rows than quarters: the second page is asked for; without end it is not
+    understood."""
     polled(collector)
     grid.rows[PATHS[0]] += grid.rows[PATHS[0]]
     device.asked.clear()
@@ -226,7 +230,8 @@ def test_the_months_calls_are_bounded(collector: Collector, device: FakeDevice):
 
 
 def test_electricity_maps_token(collector: Collector, token: Path, device: FakeDevice):
-    """From a file that its owner alone can read; it goes to nobody but Electricity Maps, and is in no error."""
+    """From a file that its owner alone can read; it goes to nobody but Electricity Maps, and is
+    in no error."""
     polled(collector)
     assert [TOKEN in str(one) for one in device.asked] == ["/v3/" in one.path for one in device.asked]
     token.chmod(0o640)
@@ -243,7 +248,8 @@ def test_electricity_maps_token(collector: Collector, token: Path, device: FakeD
 
 
 def test_when_it_is_due():
-    """Each time, the consolidated table once a day; after failures ever more rarely, up to a day, and never all at once."""
+    """Each time, the consolidated table once a day; after failures ever more rarely, up to a day, and never
+    all at once."""
     minute = 60_000
     fine, failing = PollState("odre", NOW, NOW, 0, "done"), PollState("odre", NOW, None, 2, "timeout")
     assert is_due(None, "odre", 60, NOW, 0)
@@ -258,7 +264,8 @@ def test_when_it_is_due():
 
 
 def test_windows(collector: Collector):
-    """Whole quarters; from the last value less 20 hours, else from so many days back; consolidated from the oldest real time."""
+    """Whole quarters; from the last value less 20 hours, else from so many days back; consolidated from the
+    oldest real time."""
     realtime, late = BY_DATASET[PATHS[1]], BY_DATASET[PATHS[2]]
     end = NOW - 7 * 60_000
     assert window(realtime, [], 30, NOW) == (end - 30 * DAY, end)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Answers and files of grids → values: what is taken, what is a gap, and what is not believed. Every trap of docs/indicative.md."""
+"""Answers and files of grids → values: what is taken, what is a gap, and what is not believed. Every trap of
+docs/indicative.md."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def short(values: tuple[GridIntensity, ...]) -> list[tuple[int, int, int]]:
 
 
 def test_real_time_quarters():
-    """Numbers and texts alike, in any order; null, 0 and blank are gaps, not values, and the neighbours do not stretch over them."""
+    """Numbers and texts alike, in any order; null, 0 and blank are gaps, not values, and the neighbours do
+    not stretch over them."""
     told = rows(("00:45", 14), ("00:00", 13), ("00:15", None), ("00:30", "13.5"), ("01:00", 0), ("01:15", ""))
     found = odre.read(REALTIME, told, LATER)
     assert short(found.values) == [(0, 15, 13_000), (30, 15, 13_500), (45, 15, 14_000)]
@@ -60,7 +62,8 @@ def test_real_time_quarters():
 
 
 def test_consolidated_half_hours():
-    """Rows of :15 and :45 without a value are its step, not gaps; one that is missing at :00 or :30 is a gap."""
+    """Rows of :15 and :45 without a value are its step, not gaps; one that is missing at :00 or
+    :30 is a gap."""
     told = rows(
         ("00:00", 20), ("00:15", None), ("00:30", 22), ("00:45", None), ("01:00", None), ("01:30", 24)
     )
@@ -208,7 +211,8 @@ def test_a_plain_table():
 
 
 def test_a_plain_table_holds_each_moment_once():
-    """Two rows of one time are refused, where the second would have taken the first one's hour; what lies ahead is left."""
+    """Two rows of one time are refused, where the second would have taken the first one's hour; what lies
+    ahead is left."""
     heading = b"start,minutes,gco2e_per_kwh\n"
     twice = heading + b"2026-03-02T00:15:00Z,15,100\n2026-03-02T00:00:00Z,60,500\n"
     with pytest.raises(UsageError, match="two rows are of 2026-03-02T00:15Z"):

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The collector's HTTP client over fake servers: what is refused before it is asked, and what no server can do to it."""
+"""The collector's HTTP client over fake servers: what is refused before it is asked, and what no server can
+do to it."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def test_a_body_without_end_is_left():
 
 
 def test_a_gzip_bomb_stays_packed():
-    """Nothing packed is asked for; what comes packed all the same is not unpacked: 200 MiB of zeros are no JSON."""
+    """Nothing packed is asked for; what comes packed all the same is not unpacked: 200 MiB of zeros are no
+    JSON."""
     bomb = gzip.compress(bytes(200 * 2**20), 1)
     with FakeDevice(lambda asked: reply(200, None, {"Content-Encoding": "gzip"}, bomb)) as device:
         assert outcome_at(device) == "not_understood"
@@ -100,7 +102,8 @@ def test_a_gzip_bomb_stays_packed():
     ],
 )
 def test_nonsense_is_one_line(handler: Handler, outcome: str):
-    """HTML, depth, NaN, errors, what is no HTTP, a token that is sent back, a head without end, a cut body."""
+    """HTML, depth, NaN, errors, what is no HTTP, a token that is sent back, a head without end, a
+    cut body."""
     with FakeDevice(handler) as device:
         assert outcome_at(device) == outcome
 
@@ -142,7 +145,8 @@ def test_no_redirect_is_followed():
     ],
 )
 def test_addresses_that_are_not_asked(url: str, proxy: str):
-    """Plain HTTP beyond this machine, users in addresses, proxies of another kind, what is no URL; no password is told."""
+    """Plain HTTP beyond this machine, users in addresses, proxies of another kind, what is no URL; no
+    password is told."""
     assert failure_of(lambda: HttpClient(url, Route(1, proxy))).outcome == "not_configured"
 
 

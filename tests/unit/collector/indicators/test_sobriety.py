@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I12: each worked example is the one of its docstring; I4's causes are disjoint; few machines show nothing."""
+"""I3 to I12: each worked example is the one of its docstring; I4's causes are disjoint; few machines show
+nothing."""
 
 from __future__ import annotations
 
@@ -136,7 +137,8 @@ def test_a_laptop_is_compared_with_sleep_and_windows_are_not_claimed():
 
 
 def test_screens_are_dark_after_their_timeout():
-    """10 W of screen over 100 h idle and 100 h active: half of it meanwhile, and none beyond a timeout that holds."""
+    """10 W of screen over 100 h idle and 100 h active: half of it meanwhile, and none beyond a timeout that
+    holds."""
     night = BandUse(
         on_active_milliseconds=100 * HOUR,
         on_idle_milliseconds=100 * HOUR,
@@ -172,7 +174,8 @@ def test_a_comatose_server_is_avoidable_and_one_that_cannot_be_judged_is_not_kno
 
 
 def test_servers_that_cannot_be_judged_are_in_no_share():
-    """100 of 120 kWh of the one that was judged; what the two others draw is neither avoidable nor not: the share is not 100 ÷ 360."""
+    """100 of 120 kWh of the one that was judged; what the two others draw is neither avoidable nor not: the
+    share is not 100 ÷ 360."""
     use = BandUse(on_idle_millijoules=100 * HOUR, derived_millijoules=120 * HOUR, on_idle_milliseconds=HOUR)
     bands, loads = {Band.NIGHT: use}, {30: load(30), 180: load()}
     group = of(
@@ -294,7 +297,8 @@ def test_a_server_that_was_not_seen_is_not_judged(more):
 
 
 def test_a_server_that_was_put_to_use_lately_is_not_comatose():
-    """Nothing for 172 days and busy for the last 8: 95.6 % of 180 days are quiet, and somebody needs it now. Nor is what it draws avoidable."""
+    """Nothing for 172 days and busy for the last 8: 95.6 % of 180 days are quiet, and somebody needs it now.
+    Nor is what it draws avoidable."""
     busy = (0,) * 11
     loads = {
         30: load(30, cpu_buckets=(22 * DAY, *busy, 8 * DAY)),

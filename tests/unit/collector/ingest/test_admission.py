@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Who is served and who is shed: backlog before live data, one push at a time of an agent, no agent without end."""
+"""Who is served and who is shed: backlog before live data, one push at a time of an agent, no agent without
+end."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def behind(admission: Admission) -> bool:
 
 
 def test_backlog_gets_half_of_the_places_and_live_data_the_rest():
-    """Eight places: the fifth backlog is told to come back while live data are taken; the ninth of all is not."""
+    """Eight places: the fifth backlog is told to come back while live data are taken; the ninth of all is
+    not."""
     admission = Admission(8)
     with ExitStack() as under_way:
         for number in range(4):
@@ -69,7 +71,8 @@ def test_live_data_may_take_all_places():
 
 
 def test_one_push_of_an_agent_at_a_time():
-    """docs/wire.md §2: a second one is told to come back, another agent is not; after the first it is taken."""
+    """docs/wire.md §2: a second one is told to come back, another agent is not; after the first
+    it is taken."""
     admission = Admission(8)
     with admission.push(caller(1), LIVE):
         assert refused(admission, 1) == "one_at_a_time"
@@ -88,7 +91,8 @@ def test_a_place_is_given_back_whatever_happens():
 
 
 def test_a_drain_of_30_days_is_never_too_many_calls_and_an_endless_loop_is():
-    """R8: 43,200 records of 256 a push and as many Hellos pass at once; a machine that calls without end is left its rate."""
+    """R8: 43,200 records of 256 a push and as many Hellos pass at once; a machine that calls without end is
+    left its rate."""
     now = [0.0]
     admission = Admission(8, lambda: now[0])
     calls(admission, 1, 2 * 43_200 // 256)
@@ -104,7 +108,8 @@ def test_a_drain_of_30_days_is_never_too_many_calls_and_an_endless_loop_is():
 
 
 def test_one_message_of_an_agent_and_method_is_read_at_a_time():
-    """Each holds a worker: one that begins messages without end holds one for each method, whatever becomes of them."""
+    """Each holds a worker: one that begins messages without end holds one for each method, whatever becomes
+    of them."""
     admission = Admission(8)
     with (
         admission.call(caller(1), "Push"),
@@ -120,7 +125,8 @@ def test_one_message_of_an_agent_and_method_is_read_at_a_time():
 
 
 def test_many_threads_never_pass_the_bound():
-    """32 threads of 32 machines over 5 places: at no moment more than 5 inside, and every place comes back."""
+    """32 threads of 32 machines over 5 places: at no moment more than 5 inside, and every place
+    comes back."""
     admission = Admission(5)
     inside, most, lock = [0], [0], threading.Lock()
 

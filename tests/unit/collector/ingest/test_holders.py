@@ -66,7 +66,8 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 def test_one_machine_is_never_refused(events):
-    """Whatever answers it loses and however often it goes back, in whatever order: it waits at most, and then is served."""
+    """Whatever answers it loses and however often it goes back, in whatever order: it waits at most, and then
+    is served."""
     world, nonce, snapshots = World(), b"", [b""]
     backup = world
     for event in events:
@@ -110,8 +111,9 @@ def test_lost_answers_wait_for_nobody():
 
 
 def test_an_abandoned_hello_that_comes_late_costs_nothing():
-    """A machine gave up a Hello and said another; the first one is answered after it, to nobody. What the machine has is as good
-    as long as nothing was stored."""
+    """A machine gave up a Hello and said another; the first one is answered after it, to nobody. What the
+    machine has is as good as long as nothing was stored.
+    """
     world = World()
     _, nonce = world.hello(b"")
     world.push()
@@ -123,7 +125,8 @@ def test_an_abandoned_hello_that_comes_late_costs_nothing():
 
 
 def test_a_machine_that_was_set_back_waits_once():
-    """Its first Hello waits, until nobody else was heard for the time; a reset at each start then waits no more."""
+    """Its first Hello waits, until nobody else was heard for the time; a reset at each start then waits no
+    more."""
     world = World()
     _, old = world.hello(b"")
     _, new = world.hello(old)
@@ -149,8 +152,10 @@ def turn(world: World, nonces: dict[str, bytes], who: str, kind: str) -> NonceVe
 @pytest.mark.parametrize("turns", [2, 3, 4, 5])
 @pytest.mark.parametrize("before", ["no contact", "a contact", "a delivery"])
 def test_records_of_two_holders_are_never_mixed(turns, before):
-    """Two machines with the same state, in every order of contacts that deliver, are empty or lose the answer: all records since
-    the copy are of one machine, and once both have called twice with their answers kept, the other is refused."""
+    """Two machines with the same state, in every order of contacts that deliver, are empty or lose the
+    answer: all records since the copy are of one machine, and once both have called twice with their answers
+    kept, the other is refused.
+    """
     for order in product(product("AB", ("delivers", "empty", "lost")), repeat=turns):
         world, start = World(), b""
         if before != "no contact":

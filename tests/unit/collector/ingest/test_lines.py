@@ -22,7 +22,8 @@ SERVICE = "test.Service"
 
 
 def test_a_line_is_full_when_as_many_wait_as_it_holds():
-    """One worker is held, two wait, the third would find no place; all are served in their order once it is free."""
+    """One worker is held, two wait, the third would find no place; all are served in their order once it is
+    free."""
     line, release, served = CallQueue(1, "test", most=2), threading.Event(), list[int]()
     futures = [line.submit(release.wait, PATIENCE_SECONDS)]
     until(lambda: not line._calls)
@@ -55,7 +56,8 @@ def test_a_line_is_pressed_while_more_wait_than_are_served():
 
 
 def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_held():
-    """A disk that does not answer holds every worker: the line says so all the same, and whoever was in time is served."""
+    """A disk that does not answer holds every worker: the line says so all the same, and whoever was in time
+    is served."""
     line, release, late = CallQueue(1, "test", longest_seconds=0.3), threading.Event(), list[bool]()
     held = line.submit(release.wait, PATIENCE_SECONDS)
     until(lambda: not line._calls)
@@ -75,7 +77,8 @@ def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_he
 
 
 def test_the_way_out_is_slow_but_for_those_that_are_too_many():
-    """Two leave when their time has come; the third, for whom there is no place, leaves at once, in the caller's thread."""
+    """Two leave when their time has come; the third, for whom there is no place, leaves at once, in the
+    caller's thread."""
 
     def at_once() -> list[int]:
         way, left = DelayedRejection(seconds=0.3, most=2), dict[int, float]()
@@ -99,7 +102,8 @@ def test_the_way_out_is_slow_but_for_those_that_are_too_many():
 
 @pytest.fixture
 def served() -> Any:
-    """A server of two methods, `Held` with one worker and `Other`, whose lines hold one call; and its channel."""
+    """A server of two methods, `Held` with one worker and `Other`, whose lines hold one call; and its
+    channel."""
 
     def away(context: Any) -> NoReturn:
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "come back later")
@@ -122,8 +126,9 @@ def served() -> Any:
 
 
 def test_no_method_waits_behind_another_and_a_full_line_sends_away(served):
-    """One call is served and one waits: a third is told to come back, while the other method answers at once. What grpcio calls
-    experimental, a pool for each behaviour, is thereby seen to work."""
+    """One call is served and one waits: a third is told to come back, while the other method answers at once.
+    What grpcio calls experimental, a pool for each behaviour, is thereby seen to work.
+    """
     methods, call = served
     release = threading.Event()
 
@@ -156,8 +161,9 @@ def test_no_method_waits_behind_another_and_a_full_line_sends_away(served):
 
 
 def test_a_message_that_does_not_come_holds_its_worker_for_as_long_as_it_may(served):
-    """The only worker waits for a message: it gives up in time, the call is cancelled, the next one is served. A call that ends
-    without a message says so."""
+    """The only worker waits for a message: it gives up in time, the call is cancelled, the next one is
+    served. A call that ends without a message says so.
+    """
     methods, call = served
     seen, longest = list[Exception](), iter((0.5, PATIENCE_SECONDS, PATIENCE_SECONDS))
 

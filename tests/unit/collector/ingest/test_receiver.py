@@ -77,8 +77,9 @@ def test_hello_records_facts_and_health(service):
 
 
 def test_an_older_instance_waits(service):
-    """The same nonce again is served while nothing was delivered (the answer was lost), on its connection alone; then it is told
-    when to ask again, and what it kept is not taken."""
+    """The same nonce again is served while nothing was delivered (the answer was lost), on its connection
+    alone; then it is told when to ask again, and what it kept is not taken.
+    """
     stub, stream = service.agent()
     other = service.another(stream)
     stub.Hello(hello(stream))
@@ -305,8 +306,10 @@ def test_a_full_queue_is_a_delay(service):
 
 
 def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
-    """The disk does not answer: pushes wait until there is room for no more; the next one is told to come back once it has stood
-    in line for a while, and a renewal is answered meanwhile. When the disk is back, every push that waited is stored."""
+    """The disk does not answer: pushes wait until there is room for no more; the next one is told to come
+    back once it has stood in line for a while, and a renewal is answered meanwhile. When the disk is back,
+    every push that waited is stored.
+    """
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())

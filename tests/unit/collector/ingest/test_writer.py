@@ -93,7 +93,8 @@ def test_what_waits_is_committed_together(bench):
 
 
 def test_a_commit_has_only_so_many_records_unless_one_push_has_more(bench, monkeypatch):
-    """With 100 at most, backlogs of 40, 60, 30 and 150 records take three commits: none fits beside the last two."""
+    """With 100 at most, backlogs of 40, 60, 30 and 150 records take three commits: none fits beside the last
+    two."""
     monkeypatch.setattr("veilleuse.collector.ingest.writer.GROUP_RECORDS", 100)
     streams = [Stream(enrol(bench.store.registry)) for _ in range(4)]
     pushes = [
@@ -164,7 +165,8 @@ def test_a_job_that_raises_is_undone_alone(bench):
 
 
 def test_after_a_rollback_by_the_database_nothing_of_the_group_is_durable(bench):
-    """SQLite gives up a whole transaction after an I/O error: what is told failed has not been done behind our back."""
+    """SQLite gives up a whole transaction after an I/O error: what is told failed has not been done behind
+    our back."""
     stream = Stream(enrol(bench.store.registry))
     push = stream.send(realistic(MONDAY_10H))
 
@@ -196,7 +198,8 @@ def test_a_job_that_only_reads_is_no_commit(bench):
 
 
 def test_what_was_stored_is_told_and_nothing_else(bench):
-    """`on_stored` wakes the derivation: after a push that stored records, not after a duplicate, a job or a refusal."""
+    """`on_stored` wakes the derivation: after a push that stored records, not after a duplicate, a job or a
+    refusal."""
     told: list[int] = []
     writer = Writer(
         bench.store, bench.health, queue_pushes=9, on_stored=lambda: told.append(bench.reader.record_count())
@@ -233,7 +236,8 @@ def test_a_full_disk_stops_records_not_revocations(bench):
 
 
 def test_damage_found_while_running_is_told_and_answered(bench):
-    """Pages overwritten under the running collector: the caller gets StoreDamaged, so does the composition root."""
+    """Pages overwritten under the running collector: the caller gets StoreDamaged, so does the composition
+    root."""
     streams = [Stream(enrol(bench.store.registry)) for _ in range(30)]
     bench.store.ingest.append([stream.send(realistic(MONDAY_10H)) for stream in streams])
     bench.store.data.checkpoint()

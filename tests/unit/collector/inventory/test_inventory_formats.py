@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every format of inventory gives the same neutral rows: GLPI's lists as CSV and JSON, FusionInventory's XML, plain CSV."""
+"""Every format of inventory gives the same neutral rows: GLPI's lists as CSV and JSON, FusionInventory's XML,
+plain CSV."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def test_the_same_list_as_json():
 
 
 def test_json_with_numbers_instead_of_names_is_refused():
-    """An entity is not called 12: the row says which option of GLPI was forgotten, and is not absent for it."""
+    """An entity is not called 12: the row says which option of GLPI was forgotten, and is not
+    absent for it."""
     reading = read(json.dumps([computer(5, entities_id=12)]))
     (refused,) = reading.refused
     assert (refused.column, refused.keys, "expand_dropdowns" in refused.remedy) == (
@@ -89,7 +91,8 @@ def test_json_with_numbers_instead_of_names_is_refused():
 
 
 def test_other_lists_of_glpi():
-    """Monitors, switches, printers, phones: classes that no agent knows; a type nobody knows is listed, not guessed."""
+    """Monitors, switches, printers, phones: classes that no agent knows; a type nobody knows is listed, not
+    guessed."""
     heading = "Nom;Entité;Type;Modèle;ID"
     for item, kind, expected in (
         ("monitor", "LCD", "monitor"),
@@ -195,7 +198,8 @@ def inventory_of_this_machine() -> bytes:
 
 
 def test_a_real_file_of_fusioninventory(inventory_of_this_machine):
-    """The real thing is read: this machine, by its name, plain, as gzip and as zlib; nothing of it but its hardware."""
+    """The real thing is read: this machine, by its name, plain, as gzip and as zlib; nothing of it but its
+    hardware."""
     for data in (
         inventory_of_this_machine,
         gzip.compress(inventory_of_this_machine),
@@ -255,7 +259,8 @@ def test_what_the_xml_tells():
 
 
 def test_plain_csv_of_each_kind():
-    """The templates' own columns give assets, entities, purchases with cents, retirements with proof, people with telework."""
+    """The templates' own columns give assets, entities, purchases with cents, retirements with proof, people
+    with telework."""
     assets = read(
         "key;device_class;entity;site;population;serial;displays;server_role\nK1;server;A > B;Bron;server;SN77;0;backup\n"
     )

@@ -81,7 +81,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_hostile_names(name):
-    """What is text stays text, to be guarded where it is written; hidden characters and endless cells are refused, in clear."""
+    """What is text stays text, to be guarded where it is written; hidden characters and endless cells are
+    refused, in clear."""
     cell, refusal = HOSTILE[name]
     quoted = cell.replace('"', '""')
     reading = read(f'ID;Nom;Entité;Numéro de série\n7;"{quoted}";A;SN1\n8;"PC8";A;SN2\n', form="glpi_csv")
@@ -134,7 +135,8 @@ def test_bounds():
 
 @given(st.text(max_size=300))
 def test_cells_never_break(text):
-    """Whatever is in a cell: a value, or a refusal with a remedy; a name that is taken is printable and short."""
+    """Whatever is in a cell: a value, or a refusal with a remedy; a name that is taken is printable and
+    short."""
     for parse in (name_of, entity_of, date_of, decimal_of):
         value, refusal = outcome(partial(parse, text), CellError)
         assert refusal is None or all(refusal.args)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an import makes of what is kept: found again, moved on the 1st, absent and never lost; and who is which machine."""
+"""What an import makes of what is kept: found again, moved on the 1st, absent and never lost; and who is
+which machine."""
 
 from __future__ import annotations
 
@@ -123,7 +124,8 @@ def test_the_second_import_changes_nothing():
 
 
 def test_a_move_takes_effect_on_the_1st_of_the_next_month():
-    """docs/methodology.md §5; the past stays where it was; a second move in the month replaces the first, back again cancels it."""
+    """docs/methodology.md §5; the past stays where it was; a second move in the month replaces the first,
+    back again cancels it."""
     before = kept(known(1, "1"))
     moved = planned(reading(row("1", entity="B")), before)
     places = moved.changed[0].placements
@@ -199,7 +201,8 @@ def test_an_incomplete_list_makes_nobody_absent():
 
 
 def test_found_again_by_inventory_number_or_serial():
-    """An export with IDs after one without them knows the same things, and keeps the lasting key from then on."""
+    """An export with IDs after one without them knows the same things, and keeps the lasting key from then
+    on."""
     by_number = known(1, "inventory_number:INV1", inventory_number="INV1")
     made = planned(reading(row("Computer:9", inventory_number="INV1", site="Lyon")), kept(by_number))
     assert [(one.asset_id, one.key) for one in made.changed] == [(1, "Computer:9")]
@@ -211,7 +214,8 @@ def test_found_again_by_inventory_number_or_serial():
 
 
 def test_rows_that_cannot_come_in():
-    """The same thing twice, and a new one without an entity: refused with where and what to do; the rest comes in."""
+    """The same thing twice, and a new one without an entity: refused with where and what to do; the rest
+    comes in."""
     made = planned(reading(row("1"), row("1"), row("2", entity="-"), row("3")), kept())
     assert [(one.where, one.what) for one in made.refused] == [
         ("line 1", "the same as line 1"),
@@ -221,7 +225,8 @@ def test_rows_that_cannot_come_in():
 
 
 def test_out_of_service_by_status():
-    """Without a day: from the import on, and that day stays; back in service takes it away; a day of its own wins."""
+    """Without a day: from the import on, and that day stays; back in service takes it away; a day of its own
+    wins."""
     before = kept(known(1, "1"))
     made = planned(reading(row("1", is_out=True)), before)
     assert (made.changed[0].out_of_service_on, made.out_without_day) == (DAY, 1)
@@ -234,7 +239,8 @@ def test_out_of_service_by_status():
 
 
 def test_entities_keep_what_was_said_of_them():
-    """A later file that says nothing of a context leaves it; what is said of the tree does not depend on the order."""
+    """A later file that says nothing of a context leaves it; what is said of the tree does not depend on the
+    order."""
     said = InventoryReading("glpi", entities=[EntityRow("l", "A > B", power_context=PowerContext.EPLE)])
     first = planned(said, kept(entities=()))
     assert change_of(first).entities == (
@@ -367,13 +373,15 @@ def test_what_is_doubtful_is_not_matched(assets, machines, doubts):
     ],
 )
 def test_what_is_no_contradiction(ours, theirs):
-    """The maker's name before the model, an unknown model or class, forms of desktop PCs that everybody calls differently, and
-    a day out of service that is still to come."""
+    """The maker's name before the model, an unknown model or class, forms of desktop PCs that everybody calls
+    differently, and a day out of service that is still to come.
+    """
     assert kinds([ours], [theirs]) == ({1: 11}, [])
 
 
 def test_an_operators_word_stands():
-    """Matched: whatever contradicts it, and the machine is taken; ignored: no link, no doubt; both for every later matching."""
+    """Matched: whatever contradicts it, and the machine is taken; ignored: no link, no doubt; both for every
+    later matching."""
     assets, machines = [asset(1, "S"), asset(2, "S")], [machine(11, "S", device_class="laptop")]
     told = Decision(1, HostId(11), MatchVerdict.MATCHED)
     assert kinds(assets, machines, told) == ({1: 11}, [("pseudonym_twice", 2)])
@@ -400,8 +408,10 @@ def test_doubts_name_who_it_is_about():
 
 
 def test_what_machines_were_that_left():
-    """Revoked ones, by the same pseudonyms: several of one asset, beside the one that it is now, and out of service or not. None where two
-    assets could be it, it differs from it, or an operator said no; and no doubt of any."""
+    """Revoked ones, by the same pseudonyms: several of one asset, beside the one that it is now, and out of
+    service or not. None where two assets could be it, it differs from it, or an operator said no; and no
+    doubt of any.
+    """
     left = replace(machine(21, "S1"), has_left=True)
     assets = [asset(1, "S1", "U1"), asset(2, "S2"), asset(3, "S2"), asset(4, "S4", out_of_service_on=DAY)]
     machines = [

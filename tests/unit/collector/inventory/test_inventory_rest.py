@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""GLPI's REST API, spoken with a fake of it: sessions, pages, their ends, faults, TLS, and no token in any message."""
+"""GLPI's REST API, spoken with a fake of it: sessions, pages, their ends, faults, TLS, and no token in any
+message."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def pulled(fake: FakeGlpi, items: tuple[str, ...] = ("computer",), **wire: Any) 
 
 
 def test_pages_the_tree_the_days_and_the_screens(glpi):
-    """Three pages of computers, entities decoded, days of service and monitors by their numbers; the session is ended."""
+    """Three pages of computers, entities decoded, days of service and monitors by their numbers; the session
+    is ended."""
     glpi.items["Infocom"] = [
         {"id": 1, "itemtype": "Computer", "items_id": 7, "use_date": "2021-09-01", "decommission_date": None},
         {"id": 2, "itemtype": "Monitor", "items_id": 7, "use_date": "1999-01-01", "decommission_date": None},
@@ -87,7 +89,8 @@ def test_people_are_not_read(glpi):
 @pytest.mark.parametrize("totals", [True, False])
 @pytest.mark.parametrize("number", [0, 1, PAGE, 2 * PAGE, 2 * PAGE + 1])
 def test_the_end_of_a_list(glpi, number, totals):
-    """A list that ends with a page, an empty one, and one whose total is not told: all of it, once, no page too many."""
+    """A list that ends with a page, an empty one, and one whose total is not told: all of it, once, no page
+    too many."""
     glpi.items["Computer"] = glpi.items["Computer"][:number]
     glpi.tells_totals = totals
     reading = pulled(glpi)
@@ -95,7 +98,8 @@ def test_the_end_of_a_list(glpi, number, totals):
 
 
 def test_a_range_beyond_the_end_is_the_end(glpi):
-    """One item goes after the first page was read: ERROR_RANGE_EXCEED_TOTAL; the list is read again and nothing is invented."""
+    """One item goes after the first page was read: ERROR_RANGE_EXCEED_TOTAL; the list is read again and
+    nothing is invented."""
     glpi.items["Computer"] = glpi.items["Computer"][: PAGE + 1]
     ask, calls = glpi.answer, []
 
@@ -132,7 +136,8 @@ def test_a_list_that_changes_is_read_again_then_refused(glpi):
 
 
 def test_an_ended_session_is_begun_again(glpi):
-    """GLPI ends sessions when it likes: the page is asked for once more with a new one, and nothing is missing."""
+    """GLPI ends sessions when it likes: the page is asked for once more with a new one, and nothing is
+    missing."""
     glpi.lives = 4
     assert len(pulled(glpi).assets) == 450
     assert glpi.session > 1
@@ -225,7 +230,8 @@ def test_deleted_ones_and_templates_are_none(glpi):
 
 
 def test_too_slow_and_too_large(glpi):
-    """A silent GLPI is left after the timeout, one that sends without end after 32 MiB; a whole pull has its end too."""
+    """A silent GLPI is left after the timeout, one that sends without end after 32 MiB; a whole pull has its
+    end too."""
     glpi.slow_seconds = 0.6
     with pytest.raises(GlpiError, match=r"within 0.2 s"):
         pulled(glpi, timeout_seconds=0.2)
@@ -246,7 +252,8 @@ def test_nobody_there():
 
 
 def test_tls_is_verified(tmp_path):
-    """A certificate of an authority nobody named is refused, and no token sent; with its ca_file the same GLPI is read."""
+    """A certificate of an authority nobody named is refused, and no token sent; with its ca_file the same
+    GLPI is read."""
     with fake_glpi(tmp_path) as fake:
         fake.items["Computer"] = [computer(1)]
         with pytest.raises(GlpiError, match=r"not trusted.*ca_file"):

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What inventories hold that looks right and is not: no machine is lost, doubled or retired by it, and no name is told unwritten."""
+"""What inventories hold that looks right and is not: no machine is lost, doubled or retired by it, and no
+name is told unwritten."""
 
 from __future__ import annotations
 
@@ -75,8 +76,9 @@ def xml(serial: str, tag: str) -> str:
 
 @pytest.mark.parametrize("tag", ["No Asset Tag", "No Asset Information", "Asset-1234567890", "COL-77"])
 def test_machines_of_one_asset_tag_are_several(tag):
-    """Firmware writes the same words into every machine, and VMware into every guest: the serial number tells them apart,
-    in one import and in two."""
+    """Firmware writes the same words into every machine, and VMware into every guest: the serial number tells
+    them apart, in one import and in two.
+    """
     first = planned(read(xml("SN1X", tag), words=InventoryMapping(default_entity="A")), kept())
     (one,) = first.added
     second = planned(read(xml("SN2X", tag), words=InventoryMapping(default_entity="A")), kept(one))
@@ -85,7 +87,8 @@ def test_machines_of_one_asset_tag_are_several(tag):
 
 
 def test_what_lists_write_for_nothing_is_no_number():
-    """`-` and `N/A` in the columns of numbers and names: each machine is known by its serial number, and none is another."""
+    """`-` and `N/A` in the columns of numbers and names: each machine is known by its serial number, and none
+    is another."""
     reading = read(f"{LIST};-;A;-;SN1X\n;N/A;A;-;SN2X\n;c;-;n/a;SN3X\n", form="glpi_csv")
     made = planned(reading, kept())
     assert [(one.name, one.inventory_number) for one in made.added] == [("", ""), ("", "")]
@@ -96,7 +99,8 @@ def test_what_lists_write_for_nothing_is_no_number():
     "text", ["12.05.2024", "1,2,3", "1.2.3", "1,23.456", "12 34", "1.234.5", "1 234.567,8"]
 )
 def test_what_is_no_number_is_none(text):
-    """A date in the column of amounts was 12 million euros: signs between thousands stand before three digits, all alike."""
+    """A date in the column of amounts was 12 million euros: signs between thousands stand before three
+    digits, all alike."""
     with pytest.raises(CellError, match="no number"):
         decimal_of(text)
 
@@ -223,7 +227,8 @@ def test_a_move_to_come_can_still_be_a_correction():
 def test_an_import_that_data_db_could_not_take_is_not_lost_under_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Two plans of one moment, and the disk full under the first: it is ended, and the second is overtaken."""
+    """Two plans of one moment, and the disk full under the first: it is ended, and the second is
+    overtaken."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=1)) as store:
         empty = store.inventory.snapshot()

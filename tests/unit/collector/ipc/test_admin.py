@@ -160,7 +160,8 @@ def test_connections_are_bounded(opened):
 
 
 def test_token_and_site(opened):
-    """A site nobody declared is made with the default timetable; the token's text is in the join file only."""
+    """A site nobody declared is made with the default timetable; the token's text is in the join
+    file only."""
     made = opened.operations.perform("token_create", ORDER | {"time_zone": "Indian/Reunion"})
     assert set(made["join"]) == {
         "version",
@@ -230,7 +231,8 @@ def test_nobody_can_connect_to_a_wildcard(tmp_path):
 
 @pytest.mark.parametrize("names", ["localhost", "*.org"])
 def test_nobody_would_believe_a_collector_of_another_name(tmp_path, names):
-    """The name agents are told must be in the certificate: else each of them would refuse it, one after the other."""
+    """The name agents are told must be in the certificate: else each of them would refuse it, one after the
+    other."""
     advertised = {"grpc.advertised_address": "collector.example.org:8641", "pki.server_names": names}
     settings = settings_in(tmp_path, **advertised)
     initialise(settings)
@@ -269,7 +271,8 @@ def test_every_operation_is_documented():
 
 
 def test_a_service_of_the_version_before_is_told_apart(tmp_path):
-    """After an update and before its restart: what the old one does not know is no usage error, and says what to do."""
+    """After an update and before its restart: what the old one does not know is no usage error, and says what
+    to do."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(tmp_path / SOCKET_FILE))
     listener.listen(1)

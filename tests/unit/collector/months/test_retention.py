@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/privacy.md §3 and docs/guarantees.md P7: nothing older than its limit remains, in any file, and no figure changes by it. A settable clock throughout."""
+"""docs/privacy.md §3 and docs/guarantees.md P7: nothing older than its limit remains, in any file, and no
+figure changes by it. A settable clock throughout."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def expire_daily(filled: Filled, first: date, end: date, kept: Kept | None = Non
 
 
 def test_days_of_a_pc_go_after_62_days_and_no_figure_changes(filled):
-    """Day by day through a quarter: 62 days of days and weeks remain, with their records; months and the year say what they said."""
+    """Day by day through a quarter: 62 days of days and weeks remain, with their records; months and the year
+    say what they said."""
     host_id = workstation(filled)
     workstation_days(
         filled, host_id, date(2025, 1, 6), date(2025, 5, 5), without=[date(2025, 2, 5)], night_on=True
@@ -112,7 +114,8 @@ def test_days_wait_for_their_month_to_be_kept(filled):
 
 @pytest.mark.parametrize("late", [date(2025, 3, 20), date(2025, 6, 1)])
 def test_what_comes_after_its_days_have_gone_is_added_once(filled, late):
-    """A day of January, when some of its days are gone and when all are: the month has it, what stood in for it goes, and no run of anything counts it twice."""
+    """A day of January, when some of its days are gone and when all are: the month has it, what stood in for
+    it goes, and no run of anything counts it twice."""
     host_id = workstation(filled)
     workstation_days(
         filled, host_id, date(2025, 1, 6), date(2025, 3, 3), without=[date(2025, 1, 15)], night_on=True
@@ -262,7 +265,8 @@ def test_whether_psys_is_trusted_does_not_change_when_its_periods_go(filled):
 
 @pytest.mark.promise("P7")
 def test_nothing_of_what_went_is_in_any_file(filled, tmp_path, figure):
-    """A canary in a point's name, in a record's bytes and a number in a sum: the file, the WAL and a new backup have none of it."""
+    """A canary in a point's name, in a record's bytes and a number in a sum: the file, the WAL and a new
+    backup have none of it."""
     host_id = workstation(filled)
     canary = 0x5EC2E7_CA4A21
     record = cell(State.ON_IDLE, 7 * HOUR, Band.NIGHT, energy_millijoules=canary)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/methodology.md §4 in rolling: what stands in for missing time, for how much of it, and what never does."""
+"""docs/methodology.md §4 in rolling: what stands in for missing time, for how much of it, and what never
+does."""
 
 from __future__ import annotations
 
@@ -171,7 +172,8 @@ def test_the_open_band_of_workstations_is_missing_by_the_week():
     more=st.integers(-(10**9), 3 * 10**9),
 )
 def test_what_comes_late_takes_the_place_of_what_stood_in(short, energy, long, more):
-    """Time that stands in, with time that nothing stands in for, gets shorter by what is known now, and never grows."""
+    """Time that stands in, with time that nothing stands in for, gets shorter by what is known now, and never
+    grows."""
     key = (DayType.OPEN, Band.NIGHT)
     after = rescale({key: (short, energy, long)}, {key: more}).get(key, (0, 0, 0))
     assert after[0] + after[2] == max(0, short + long - max(0, more))
@@ -182,7 +184,8 @@ def test_what_comes_late_takes_the_place_of_what_stood_in(short, energy, long, m
 
 @given(st.sets(st.integers(2, 29), max_size=20), st.sets(st.integers(2, 29), max_size=10))
 def test_known_and_missing_time_are_the_civil_days(silent, half):
-    """Of every day and band: known + standing in + not observed = what the calendar has, whatever is missing."""
+    """Of every day and band: known + standing in + not observed = what the calendar has, whatever
+    is missing."""
     rows = may_and(silent | half)
     for day in sorted(half - silent):
         rows += [

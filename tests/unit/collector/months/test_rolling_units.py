@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Conservation: whatever days and weeks a machine told of, its months have all of it, and none of it twice."""
+"""Conservation: whatever days and weeks a machine told of, its months have all of it, and none of
+it twice."""
 
 from __future__ import annotations
 
@@ -147,7 +148,8 @@ def counters(
 
 
 def test_counters_are_one_signal_for_as_long_as_a_counter_answered():
-    """psys or package, never both; scaled to the time that was modelled from it; none where another method answered."""
+    """psys or package, never both; scaled to the time that was modelled from it; none where another method
+    answered."""
     both = [(PACKAGE, 1_000, 3_600_000), (PSYS, 2_500, 3_600_000)]
     assert counters(both, Method.COUNTER_MODELLED, 3_600_000) == (2_500, 3_600_000)
     assert counters(both, Method.COUNTER_CALIBRATED, 1_800_000) == (1_250, 1_800_000)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Silence is told, by every outlet alike, and nobody cries wolf: 1,500 of 1,500 silent agents were good to `doctor` for 13 days."""
+"""Silence is told, by every outlet alike, and nobody cries wolf: 1,500 of 1,500 silent agents were good to
+`doctor` for 13 days."""
 
 from __future__ import annotations
 
@@ -138,7 +139,8 @@ def test_one_silent_server_is_told_and_half_of_them_fail(silent, heard, expected
 
 
 def test_a_server_is_silent_after_two_of_its_contact_intervals():
-    """30 minutes by itself, 2 h where one hour is set, also while it is a candidate; one that never called, from the next day on."""
+    """30 minutes by itself, 2 h where one hour is set, also while it is a candidate; one that never called,
+    from the next day on."""
     hosts = [machine(SERVER, TUESDAY - timedelta(minutes=minutes)) for minutes in (29, 31, 119, 121)]
     watch = Watch(TUESDAY)
     hourly = Configuration(None, None, HOUR)
@@ -151,7 +153,8 @@ def test_a_server_is_silent_after_two_of_its_contact_intervals():
 
 
 def test_a_collector_that_was_away_waits():
-    """Started after days: two contact intervals for servers, two whole open days for PCs; without a collector nothing is judged."""
+    """Started after days: two contact intervals for servers, two whole open days for PCs; without a collector
+    nothing is judged."""
     servers = [machine(SERVER, TUESDAY - timedelta(days=5))] * 3
     pcs = [machine(WORKSTATION, TUESDAY.date() - timedelta(days=5))] * 40
     for hours, expected in ((0.4, SilenceLevel.WAITING), (0.6, SilenceLevel.FAILED)):
@@ -186,7 +189,8 @@ def test_a_nightly_restart_is_no_absence():
 
 
 def nightly(contact: Callable[[datetime], datetime]) -> int | None:
-    """Day of September from which dead PCs are told, where nothing could be noted since the 1st; restarted each night at two."""
+    """Day of September from which dead PCs are told, where nothing could be noted since the 1st; restarted
+    each night at two."""
     watch = Watch(datetime(2026, 9, 15, 9, tzinfo=UTC), past=Past(date(2026, 9, 1), date(2026, 9, 1)))
     for day in range(18, 25):
         watch.since = datetime(2026, 9, day, 2, tzinfo=UTC)
@@ -201,7 +205,8 @@ def nightly(contact: Callable[[datetime], datetime]) -> int | None:
 
 
 def test_a_collector_that_anybody_called_the_day_before_was_not_away():
-    """A restart of seconds was an absence wherever yesterday's note was missing: told on 23 September in place of 18."""
+    """A restart of seconds was an absence wherever yesterday's note was missing: told on 23 September in
+    place of 18."""
     assert nightly(lambda start: start - timedelta(minutes=10)) == 18
     assert nightly(lambda start: start - timedelta(days=1)) == 18
     assert nightly(lambda start: start - timedelta(days=3)) == 23, "three days down"
@@ -261,7 +266,8 @@ def test_closed_days_do_not_count(day, contact, expected):
 
 
 def test_school_holidays_do_not_count_for_classrooms_where_a_zone_is_declared():
-    """Back on Tuesday 3 November; the last two school days before are 15 and 16 October. Workstations go on."""
+    """Back on Tuesday 3 November; the last two school days before are 15 and 16 October.
+    Workstations go on."""
     now = datetime(2026, 11, 3, 7, tzinfo=UTC)
     hosts = [machine(population, date(2026, 10, 16)) for population in (CLASSROOM, WORKSTATION)] * 40
     zone_a, none = (Watch(now, school_zone=zone) for zone in (SchoolZone.A, None))
@@ -293,7 +299,8 @@ def weeks(watch: Watch, shares: Iterable[float], machines: int = 1_000) -> list[
 
 
 def test_a_fall_against_the_usual_share_is_told_and_does_not_become_usual():
-    """Rooms of which 30 % are on come to be known as such; a network that is cut for a month stays told; all back is good."""
+    """Rooms of which 30 % are on come to be known as such; a network that is cut for a month stays told; all
+    back is good."""
     watch = Watch(datetime(2026, 8, 31, 9, tzinfo=UTC), since=datetime(2026, 6, 1, tzinfo=UTC))
     assert weeks(watch, [0.3] * 6) == ["warning"] * 4 + ["good"] * 2, (
         "half of all machines until four days are known"

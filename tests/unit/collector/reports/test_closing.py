@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A year that is closed: states, revisions, signature; its figures after the machines are gone. Through the commands, on a real data directory."""
+"""A year that is closed: states, revisions, signature; its figures after the machines are gone. Through the
+commands, on a real data directory."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
 def test_open_provisional_definitive(place, veilleuse):
-    """Each closing is a revision; twice the same is none; a revision says why; the report tells the state, and what was published first."""
+    """Each closing is a revision; twice the same is none; a revision says why; the report tells the state,
+    and what was published first."""
     assert report(veilleuse)["report"]["state"] == "open"
     dry = told(veilleuse, "close", str(YEAR), "--dry-run")
     assert (dry["written"], dry["revision"], dry["state"]) == (False, 1, "closed_provisional")
@@ -74,8 +76,10 @@ def test_open_provisional_definitive(place, veilleuse):
 
 
 def test_a_closed_year_outlives_its_machines(place, veilleuse, tmp_path):
-    """Every row of every machine expired, every machine forgotten: it verifies and reports, equal to the last digit; so does a backup of it,
-    put back elsewhere; so does the file alone, without any data directory, with the public key."""
+    """Every row of every machine expired, every machine forgotten: it verifies and reports, equal to the last
+    digit; so does a backup of it, put back elsewhere; so does the file alone, without any data directory,
+    with the public key.
+    """
     told(veilleuse, "close", str(YEAR), "--definitive")
     before, totals = report(veilleuse), verified(told(veilleuse, "verify", str(YEAR)))
     with Filled(place.data_dir) as filled:
@@ -127,7 +131,8 @@ def test_through_the_running_collector(place, veilleuse):
 
 
 def test_the_difference_is_told_by_cause(place, veilleuse):
-    """Late weeks, then machines that were there, then another factor: each moves its own cause, and the causes sum to the difference, exactly."""
+    """Late weeks, then machines that were there, then another factor: each moves its own cause, and the
+    causes sum to the difference, exactly."""
     first = told(veilleuse, "close", str(YEAR))
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
@@ -188,7 +193,8 @@ def _restate(total: str) -> None:
 
 
 def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleuse):
-    """After a definitive closing nothing but what was kept is asked: the factor moves the figure, late data do not any more."""
+    """After a definitive closing nothing but what was kept is asked: the factor moves the figure, late data
+    do not any more."""
     first = told(veilleuse, "close", str(YEAR), "--definitive")
     with open_collector(place) as collector:
         collector.retention.run(date(2032, 1, 1))
@@ -206,7 +212,8 @@ def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleu
 
 
 def test_a_definitive_year_takes_no_late_data(place, veilleuse):
-    """Whether the machines' rows are still there or not: else its figure would depend on when somebody looks."""
+    """Whether the machines' rows are still there or not: else its figure would depend on when
+    somebody looks."""
     told(veilleuse, "close", str(YEAR), "--definitive")
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
@@ -217,7 +224,8 @@ def test_a_definitive_year_takes_no_late_data(place, veilleuse):
 
 
 def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleuse):
-    """What was kept then is written otherwise today, and tells the same: no revision is made, its bytes are rested on."""
+    """What was kept then is written otherwise today, and tells the same: no revision is made, its bytes are
+    rested on."""
     with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, ClosingOrder(YEAR, True, "me", "", _now(), TODAY))
     kept = json.loads(made.file.statistics)
@@ -233,7 +241,8 @@ def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleus
 
 
 def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
-    """A later program does not compute it again: figures as frozen, and the signature holds; other groupings are refused."""
+    """A later program does not compute it again: figures as frozen, and the signature holds; other groupings
+    are refused."""
     told(veilleuse, "close", str(YEAR))
     shown = report(veilleuse)
     told_, file = stored(place)
@@ -252,7 +261,8 @@ def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
 
 
 def test_a_revision_by_another_method_is_shown_in_every_grouping(place, veilleuse):
-    """The first revision was made by an earlier program: what it published is told where it can be, and the present figures everywhere."""
+    """The first revision was made by an earlier program: what it published is told where it can be, and the
+    present figures everywhere."""
     with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, ClosingOrder(YEAR, False, "me", "", _now(), TODAY))
     put(place, {**made.report, "method_version": "0.1"}, made.file.statistics)
@@ -264,8 +274,9 @@ def test_a_revision_by_another_method_is_shown_in_every_grouping(place, veilleus
 
 
 def test_the_change_is_told_between_closed_years(place, veilleuse):
-    """Against an open year nothing is said, for it is another one once its machines are gone; against a closed one, by its kept sums, as
-    while both were open."""
+    """Against an open year nothing is said, for it is another one once its machines are gone; against a
+    closed one, by its kept sums, as while both were open.
+    """
     with Filled(place.data_dir) as filled:
         watch(filled, YEAR - 1)
         watch(filled, YEAR)
@@ -292,7 +303,8 @@ def test_the_change_is_told_between_closed_years(place, veilleuse):
 
 
 def test_definitive_is_refused_and_says_what_to_do(place, veilleuse, monkeypatch):
-    """A factor that stands in, coverage, what waits: each with its remedy; provisional is not refused, but says the same."""
+    """A factor that stands in, coverage, what waits: each with its remedy; provisional is not refused, but
+    says the same."""
     monkeypatch.setenv("VEILLEUSE__CLOSING__COVERAGE_MINIMUM_RATIO", "0.5")
     with Filled(place.data_dir) as filled:
         filled.add_site("berlin", zone="DE")
@@ -314,7 +326,8 @@ def test_definitive_is_refused_and_says_what_to_do(place, veilleuse, monkeypatch
 
 
 def test_unresolved_rows_of_the_inventory_refuse():
-    """Doubts; assets of no known class that were in service in the year, and no others; items of the bilan carbone that nobody entered."""
+    """Doubts; assets of no known class that were in service in the year, and no others; items of the bilan
+    carbone that nobody entered."""
 
     def asset(number: int, device_class: str, out: date | None = None) -> Asset:
         return Asset(number, device_class, (Placement(date(2020, 1, 1), "E", ""),), out_of_service_on=out)
@@ -364,7 +377,8 @@ def test_words_that_cannot_be(place, veilleuse):
 
 
 def test_a_closed_year_tells_no_less_than_itself(place, veilleuse, monkeypatch):
-    """Months, the present tree, a stricter k: refused with the reason. Among other years its kept sums serve."""
+    """Months, the present tree, a stricter k: refused with the reason. Among other years its kept
+    sums serve."""
     told(veilleuse, "close", str(YEAR), "--definitive")
     for words, said in (
         (("--group-by", "month"), "leave out 'month'"),
@@ -385,7 +399,8 @@ def test_a_closed_year_tells_no_less_than_itself(place, veilleuse, monkeypatch):
 
 
 def test_the_collector_looks_again(place):
-    """What is sent to it: damaged, of another clock, provisional though definitive, or overtaken, is refused."""
+    """What is sent to it: damaged, of another clock, provisional though definitive, or overtaken,
+    is refused."""
     with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, ClosingOrder(YEAR, True, "me", "", _now(), TODAY))
     with open_collector(place) as collector:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A year of which something is gone: months of PCs, readings of meters, the key. What is told then is what was kept."""
+"""A year of which something is gone: months of PCs, readings of meters, the key. What is told then is what
+was kept."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def test_a_year_whose_machines_are_gone_was_never_closed(place):
 
 
 def test_a_year_in_which_no_machine_told_anything(place):
-    """PCs and a server last heard of in the year before, and an inventory: nothing of the year is gone, it is closed with class defaults."""
+    """PCs and a server last heard of in the year before, and an inventory: nothing of the year is gone, it is
+    closed with class defaults."""
     before = date(YEAR - 1, 11, 5)
     placements = (Placement(date(YEAR - 1, 1, 1), "DSI", "lyon"),)
     assets = tuple(
@@ -74,8 +76,9 @@ def test_a_year_in_which_no_machine_told_anything(place):
 
 
 def test_rooms_outlive_the_readings_of_their_meters(place):
-    """Readings are kept for 13 months, and the year's own factor comes in spring: what the provisional closing kept of rooms serves then. A
-    year first closed so late says that they are not whole."""
+    """Readings are kept for 13 months, and the year's own factor comes in spring: what the provisional
+    closing kept of rooms serves then. A year first closed so late says that they are not whole.
+    """
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
         filled.store.metering.declare([DeclaredMeter("ups", server.site, "DC1", MeterBoundary.ROOM)], [], [])
@@ -108,7 +111,8 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
 
 
 def test_a_late_day_does_not_bring_a_year_back(place):
-    """A PC comes out of the cupboard with a week of January, 18 months later: the year is not made of it alone."""
+    """A PC comes out of the cupboard with a week of January, 18 months later: the year is not made of it
+    alone."""
     then = date(2026, 12, 1)
     order = ClosingOrder(YEAR, False, "me", "", 0, then)
     with Filled(place.data_dir) as filled:
@@ -127,7 +131,8 @@ def test_a_late_day_does_not_bring_a_year_back(place):
 
 
 def test_retention_of_the_service_knows_closed_years(place, veilleuse):
-    """Months of PCs of a year that is closed definitively go at the next run, those of one closed provisionally stay."""
+    """Months of PCs of a year that is closed definitively go at the next run, those of one closed
+    provisionally stay."""
     told(veilleuse, "close", str(YEAR))
     for definitive in (False, True):
         if definitive:
@@ -157,7 +162,8 @@ def test_closing_for_good_says_what_goes(place, veilleuse):
 
 
 def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, monkeypatch):
-    """A part of it, its months, the present tree: what cannot be compared with the closed year is told without the change."""
+    """A part of it, its months, the present tree: what cannot be compared with the closed year is told
+    without the change."""
     monkeypatch.setattr("veilleuse.collector.cli.report.today", lambda: date(YEAR + 2, 1, 1))  # it is over
     with Filled(place.data_dir) as filled:
         watch(filled, YEAR)
@@ -178,7 +184,8 @@ def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, 
 def test_the_change_from_a_year_whose_first_months_are_gone(
     tmp_path, measured_years, monkeypatch, veilleuse, closed
 ):
-    """Half a year of PCs is compared with nothing; where the year was closed in time, even provisionally, with what was kept of it then."""
+    """Half a year of PCs is compared with nothing; where the year was closed in time, even provisionally,
+    with what was kept of it then."""
     settings = settings_in(tmp_path)
     shutil.copytree(measured_years, settings.data_dir)
     for name, value in settings_environment(settings).items():
@@ -206,7 +213,8 @@ def test_the_change_from_a_year_whose_first_months_are_gone(
 
 
 def test_a_lost_key_is_not_replaced_in_silence(place, veilleuse, tmp_path):
-    """Years were signed with it: closing and exporting say that it is missing; a new one is made only when somebody asks for it."""
+    """Years were signed with it: closing and exporting say that it is missing; a new one is made only when
+    somebody asks for it."""
     first = told(veilleuse, "close", str(YEAR))
     (place.data_dir / "ca" / "closing.key").unlink()
     code, _, err = veilleuse("close", str(YEAR), "--definitive", "--why", "complete")

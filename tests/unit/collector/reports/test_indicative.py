@@ -84,7 +84,8 @@ def test_a_kilowatt_hour():
 
 
 def test_averaging_first_is_eight_per_cent_too_high():
-    """docs/methodology.md §9's sample-day difference, on an invented day: machines run by day, when this grid emits least."""
+    """docs/methodology.md §9's sample-day difference, on an invented day: machines run by day, when this grid
+    emits least."""
     grams = [*[62.0] * 7, *[50.0] * 11, *[62.0] * 6]
     kwh = [*[0.2] * 7, *[1.0] * 11, *[0.2] * 6]
     sums = Sums()
@@ -134,7 +135,8 @@ def test_two_series_are_never_one():
     st.integers(0, 30),
 )
 def test_parts_sum_to_the_whole(told: list[tuple[int, int, int]], cut: int):
-    """Energy with and without an intensity, and any two parts of a group, exactly; the mean lies between its values."""
+    """Energy with and without an intensity, and any two parts of a group, exactly; the mean lies between its
+    values."""
     whole, one, other = Sums(), Sums(), Sums()
     for number, (energy, milligrams, minutes) in enumerate(told):
         of = HourIntensity(milligrams * minutes, (0, minutes, 0))
@@ -186,7 +188,8 @@ def test_classrooms_keep_the_rule():
 
 
 def test_a_machine_of_no_group_is_left():
-    """One that the question leaves out (another entity's, a workstation): its hours are in no line, and do not hide the others."""
+    """One that the question leaves out (another entity's, a workstation): its hours are in no line, and do
+    not hide the others."""
     told = [*hours_of(10), *hours_of(1, 500)]
     found = ledger(told, all_in(key(Population.CLASSROOM, site="A")), 10)
     assert [(line.machines, int(line.sums.kwh)) for line in found.lines] == [(10, 10)]
@@ -194,7 +197,8 @@ def test_a_machine_of_no_group_is_left():
 
 
 def test_a_gap_is_a_figure_of_its_own():
-    """Ten machines, one of which alone ran while there was no intensity: the gap would be that machine's hour."""
+    """Ten machines, one of which alone ran while there was no intensity: the gap would be that machine's
+    hour."""
     told = [*hours_of(10), (HostId(0), HourIntensity(0, (0, 0, 0)), EnergySums(HOUR, KWH, 0))]
     found = ledger(told, all_in(key(Population.CLASSROOM, site="A")), 10)
     assert found.lines == ()
@@ -205,7 +209,8 @@ def test_a_gap_is_a_figure_of_its_own():
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Filled]:
-    """Two servers (100 W, one of them virtual), a college of 12 PCs, a workstation; intensities of the first day's 20 hours."""
+    """Two servers (100 W, one of them virtual), a college of 12 PCs, a workstation; intensities of the first
+    day's 20 hours."""
     with Filled(tmp_path / "data") as made:
         made.add_site("college")
         servers = [made.add_host(), made.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)]
@@ -247,7 +252,8 @@ def answered(place: Filled, **other: Any) -> tuple[Hourly, Document]:
 
 
 def test_a_ledger_of_two_days(place: Filled):
-    """26 hours of 0.1 kWh: 10 at 40 g, 10 at 80 g, 6 without. Servers, classrooms; the virtual machine is a memo line."""
+    """26 hours of 0.1 kWh: 10 at 40 g, 10 at 80 g, 6 without. Servers, classrooms; the virtual machine is a
+    memo line."""
     found, document = answered(place)
     rows = {
         (row["population"], row["level"]): row for row in (*document.tables["rows"], *document.tables["memo"])
@@ -315,7 +321,8 @@ def test_days_are_those_of_the_site(place: Filled):
 
 
 def test_every_format_says_what_it_is(place: Filled):
-    """The label, in words, in all; the same figures; each column known to the catalogue, in both languages."""
+    """The label, in words, in all; the same figures; each column known to the catalogue, in both
+    languages."""
     _, document = answered(place)
     assert LABEL == "indicatif, hors bilan"
     rows = [row for table in document.tables.values() for row in table]

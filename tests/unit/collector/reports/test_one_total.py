@@ -49,8 +49,10 @@ def stored(seed: int, machines: int, entities: int = 3, spare: int = 2) -> Store
 
 @pytest.mark.parametrize(("seed", "machines"), [(1, 7), (2, 14), (3, 40), (4, 90)])
 def test_open_and_closed_are_one_figure(seed, machines):
-    """Closed on the same day, a year has the open report's total, rows and intervals to the last bit, whatever the grouping; a report of
-    few machines used another estimator (70,441 kWh open, 69,891 closed)."""
+    """Closed on the same day, a year has the open report's total, rows and intervals to the last
+    bit, whatever the grouping; a report of few machines used another estimator (70,441 kWh open,
+    69,891 closed).
+    """
     sources = stored(seed, machines).sources()
     known = read_assumptions(sources, random_roll_out=False)
     kept = keep_year(sources, 2024, k=10, today=TODAY)
@@ -73,7 +75,8 @@ def test_open_and_closed_are_one_figure(seed, machines):
 
 
 def test_a_year_beside_its_months():
-    """By month, the year's own total stands below, and one line says what it differs by from the sum of the months."""
+    """By month, the year's own total stands below, and one line says what it differs by from the sum of the
+    months."""
     sources = stored(5, 150).sources()
     year = emissions_report_of(sources, YearQuery(FIRST, END, (), 10, TODAY))
     months = emissions_report_of(sources, YearQuery(FIRST, END, ("month",), 10, TODAY))
@@ -91,7 +94,8 @@ def test_a_year_beside_its_months():
 
 
 def test_the_difference_of_few_is_not_told():
-    """Months in which too few machines were there lack what these measured: their sum and the year's total differ by that."""
+    """Months in which too few machines were there lack what these measured: their sum and the year's total
+    differ by that."""
     sources = stored(6, 12).sources()
     months = emissions_report_of(sources, YearQuery(FIRST, END, ("month",), 10, TODAY)).statement
     assert any(row.incomplete for row in months.totals)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the sheet may not say: part of a year against a whole one, an age against a lifetime, certainty of what nobody saw."""
+"""What the sheet may not say: part of a year against a whole one, an age against a lifetime, certainty of
+what nobody saw."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def server_of_2025(place: CollectorSettings) -> None:
 def test_half_a_year_is_not_compared_with_a_whole_one(
     period: tuple[str, str], is_year: bool, veilleuse: Command, tmp_path: Path
 ):
-    """788 kWh in six months is neither 74 % less than 3,000 a year, nor is 2,500 a year reached by it. The value stays."""
+    """788 kWh in six months is neither 74 % less than 3,000 a year, nor is 2,500 a year reached by it. The
+    value stays."""
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", OBJECTIVES))[0] == 0
     found = sheet_rows(veilleuse, "--from", period[0], "--to", period[1])["server_kwh"]
     assert found["value"] == pytest.approx(1577 if is_year else 1577 * 181 / 365, rel=0.02)
@@ -78,7 +80,8 @@ def test_a_period_over_two_years_has_no_year(veilleuse: Command):
 
 
 def test_shares_that_are_all_alike_say_nothing_of_the_others():
-    """Ten machines of a thousand, none of them comatose: that none of the others is, is not known. All seen: it is."""
+    """Ten machines of a thousand, none of them comatose: that none of the others is, is not known. All seen:
+    it is."""
     none = [(0.0, 1.0)] * 10
     assert ratio_interval(none, 0.01) is None
     assert ratio_interval(none, 1.0) == (0.0, 0.0)
@@ -88,7 +91,8 @@ def test_shares_that_are_all_alike_say_nothing_of_the_others():
 INVENTORY = "key,device_class,entity,site,in_service_on\n" + "".join(
     f"pc-{n},laptop,DSI,Lyon,{2025 - n}-01-01\n" for n in range(12)
 )
-"""Twelve laptops that came one a year and are kept for twelve: the youngest is new, the median is six years old."""
+"""Twelve laptops that came one a year and are kept for twelve: the youngest is new, the median is six years
+old."""
 AGE = """objective;indicator;target_year;target_value
 2;I9;2027;{}
 """
@@ -102,8 +106,9 @@ def test_an_age_is_not_a_lifetime(
     target: str | None,
     reached: bool | None,
 ):
-    """A fleet kept for twelve years is six years old in the middle: the lifetime of 8 that is aimed at is not missed by that. A target
-    of one's own is of the median, and is compared."""
+    """A fleet kept for twelve years is six years old in the middle: the lifetime of 8 that is aimed at is not
+    missed by that. A target of one's own is of the median, and is compared.
+    """
     assert veilleuse("inventory", "import", written(tmp_path, "assets.csv", INVENTORY))[0] == 0
     if target:
         lines = AGE.format(target)
@@ -123,7 +128,8 @@ b,server,DSI,Lyon,server,hosted,2025-01-01
 def test_servers_are_one_figure_wherever_they_stand(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """One of ours and one that is hosted, 180 W each: one line of 3,154 kWh beside the one target, not two halves that both reach it."""
+    """One of ours and one that is hosted, 180 W each: one line of 3,154 kWh beside the one target, not two
+    halves that both reach it."""
     with Filled(place.data_dir) as filled:
         hosts = [
             filled.add_host(Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2025, 1, 1))
@@ -157,8 +163,10 @@ NEVER_MEASURED = "key,device_class,entity,site,population,in_service_on\n" + "".
 def test_a_value_of_volunteers_is_not_called_95_percent(
     fleet: Path, veilleuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random: bool
 ):
-    """Thirteen of 37 towers were measured, one of them off at night. What they say of the others is 95 % where they were drawn at random, else the sample's alone.
-    Energy is the sample's alone, with its sensitivity, either way: its server was seen for 28 of 184 days. What was measured (I4) has its 95 %."""
+    """Thirteen of 37 towers were measured, one of them off at night. What they say of the others is 95 %
+    where they were drawn at random, else the sample's alone. Energy is the sample's alone, with its
+    sensitivity, either way: its server was seen for 28 of 184 days. What was measured (I4) has its 95 %.
+    """
     with Filled(fleet) as filled:
         workstation_days(filled, workstation(filled, "lyon"), date(2025, 6, 30), date(2026, 1, 5))
         filled.derive()

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A server that stands in a metered room counts once: in its class, and not again in what its room has left over.
+"""A server that stands in a metered room counts once: in its class, and not again in what its room has left
+over.
 
 One UPS of 1,000 W over March: 744 kWh of IT, whatever agents and the inventory tell of the servers behind it.
 """
@@ -54,7 +55,8 @@ KWH = 3_600_000_000
 
 
 class Room:
-    """A data directory with one UPS, servers that tell of themselves by their BMC, and servers that the inventory alone knows."""
+    """A data directory with one UPS, servers that tell of themselves by their BMC, and servers that the
+    inventory alone knows."""
 
     def __init__(self, settings: CollectorSettings) -> None:
         self.settings = settings
@@ -185,7 +187,8 @@ def kwh(made: dict[str, Any]) -> dict[str, float]:
 
 
 def test_a_server_of_the_room_counts_once(room: Room, report: Report):
-    """BMCs of 300 and 200 W and a third server: 372 kWh measured, 186 estimated, and 186 are left of 744. It said 1,302 kWh of IT."""
+    """BMCs of 300 and 200 W and a third server: 372 kWh measured, 186 estimated, and 186 are left of 744. It
+    said 1,302 kWh of IT."""
     room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(1_000)
@@ -197,7 +200,8 @@ def test_a_server_of_the_room_counts_once(room: Room, report: Report):
 
 
 def test_a_room_of_measured_servers(room: Room, report: Report):
-    """Both by their BMC and nothing else: what is left is the half of the meter that neither has. It said 1,116 kWh."""
+    """Both by their BMC and nothing else: what is left is the half of the meter that neither has. It said
+    1,116 kWh."""
     room.server(300), room.server(200)
     room.meter(1_000)
     room.declare(*(stands(host) for host in room.servers))
@@ -205,7 +209,8 @@ def test_a_room_of_measured_servers(room: Room, report: Report):
 
 
 def test_what_nobody_measured_gives_way(room: Room, report: Report):
-    """Three more servers would be 558 kWh by the mean of the two: the meter leaves 372 for them, and none for the rest."""
+    """Three more servers would be 558 kWh by the mean of the two: the meter leaves 372 for them, and none for
+    the rest."""
     room.server(300), room.server(200)
     room.inventory(others=3)
     room.meter(1_000)
@@ -238,7 +243,8 @@ def test_a_room_with_a_pue(room: Room, report: Report):
 def test_servers_above_their_meter_are_an_error(
     room: Room, report: Report, capsys: pytest.CaptureFixture[str]
 ):
-    """372 kWh of BMCs behind a meter of 297.6: more than ± 10 % of what they told. The line names the room, and `meters show` exits 3."""
+    """372 kWh of BMCs behind a meter of 297.6: more than ± 10 % of what they told. The line names the room,
+    and `meters show` exits 3."""
     room.server(300), room.server(200)
     room.meter(400)
     room.declare(stands())
@@ -252,7 +258,8 @@ def test_servers_above_their_meter_are_an_error(
 
 
 def test_servers_a_little_above_their_meter(room: Room, report: Report):
-    """2 % above it is within what a BMC may be wrong: no error, a note that says why kwh_it is not the meter's."""
+    """2 % above it is within what a BMC may be wrong: no error, a note that says why kwh_it is not the
+    meter's."""
     room.server(300), room.server(200)
     room.meter(490)
     room.declare(stands())
@@ -262,7 +269,8 @@ def test_servers_a_little_above_their_meter(room: Room, report: Report):
 
 
 def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.CaptureFixture[str]):
-    """Nobody said which server is where: the report says which they are, and so do the doctor and an import."""
+    """Nobody said which server is where: the report says which they are, and so do the doctor and
+    an import."""
     first, second = room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(600)
@@ -284,7 +292,8 @@ def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.
 
 
 def test_a_declared_server_and_the_default_room(room: Room, report: Report):
-    """One server, and one of the inventory, in DC2 by declaration, the others in DC1, which is the site's default."""
+    """One server, and one of the inventory, in DC2 by declaration, the others in DC1, which is the site's
+    default."""
     room.server(300), room.server(200)
     room.inventory(others=2)
     room.meter(600)
@@ -309,7 +318,8 @@ def test_a_server_moves(room: Room, report: Report):
 
 
 def test_a_meter_that_was_read_for_half_of_the_month(room: Room, report: Report):
-    """From 17 March on: what the servers drew before is in no meter, and takes nothing of what it leaves later."""
+    """From 17 March on: what the servers drew before is in no meter, and takes nothing of what it leaves
+    later."""
     room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(1_000, first=date(2025, 3, 17))
@@ -329,8 +339,9 @@ def test_a_meter_that_covers_half_of_each_hour(room: Room, report: Report):
 
 
 def test_a_feed_that_was_not_read(room: Room, report: Report):
-    """Two feeds, one of them silent from 17 March on: nothing tells what the servers have of the other one, so these 360 h are in no
-    figure of the room, and the report says so."""
+    """Two feeds, one of them silent from 17 March on: nothing tells what the servers have of the other one,
+    so these 360 h are in no figure of the room, and the report says so.
+    """
     room.server(300), room.server(200)
     room.meter(500)
     room.meter(500, "ups-2", end=date(2025, 3, 17))
@@ -342,7 +353,8 @@ def test_a_feed_that_was_not_read(room: Room, report: Report):
 
 
 def test_months_sum_to_the_year(room: Room, report: Report):
-    """February and March in two rows each and in one: the meters' and the room's energy are the same, in millijoules."""
+    """February and March in two rows each and in one: the meters' and the room's energy are the same, in
+    millijoules."""
     since = date(2025, 2, 1)
     room.server(300, since), room.server(200, since)
     room.inventory(others=2)
@@ -357,7 +369,8 @@ def test_months_sum_to_the_year(room: Room, report: Report):
 
 
 def test_a_classroom_on_a_plug_is_in_no_rooms_figure(room: Room, report: Report):
-    """What one PC draws by its share of a plug is in no column of a room, which has no rule of ten machines."""
+    """What one PC draws by its share of a plug is in no column of a room, which has no rule of
+    ten machines."""
     room.server(300)
     room.meter(300)
     pc = room.filled.add_host(Population.CLASSROOM, DeviceClass.TOWER, site="dc", enrolled_on=SINCE)
@@ -371,7 +384,8 @@ def test_a_classroom_on_a_plug_is_in_no_rooms_figure(room: Room, report: Report)
 
 
 def test_a_closed_year_says_the_same(room: Room, report: Report):
-    """744 kWh of March in a year in which nobody measured anything else: the same figures open and closed, and none that changed."""
+    """744 kWh of March in a year in which nobody measured anything else: the same figures open and closed,
+    and none that changed."""
     year = (date(2025, 1, 1), date(2026, 1, 1))
     room.server(300), room.server(200)
     room.inventory(others=1)
@@ -397,7 +411,8 @@ def test_a_closed_year_says_the_same(room: Room, report: Report):
 
 
 def test_a_misspelt_room_is_named(room: Room, capsys: pytest.CaptureFixture[str]):
-    """Its servers were behind no meter and counted again in other_room, and nothing said so; a room that is meant to have none is no fault."""
+    """Its servers were behind no meter and counted again in other_room, and nothing said so; a room that is
+    meant to have none is no fault."""
     room.server(300)
     room.inventory(others=1)
     room.meter(300, room="Salle serveurs")
@@ -428,7 +443,8 @@ def test_a_misspelt_room_is_named(room: Room, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_a_room_of_another_number_is_not_misspelt(name: str, likely: str | None):
-    """Rooms are numbered: the neighbour's name is as near as a slip of the hand. A room of another site is not meant."""
+    """Rooms are numbered: the neighbour's name is as near as a slip of the hand. A room of another site is
+    not meant."""
     meters = tuple(
         DeclaredMeter(site, site, room, MeterBoundary.ROOM)
         for site, room in (("dc", "Salle serveurs 1"), ("annex", "Lab 3"), ("annex", "Labo"))

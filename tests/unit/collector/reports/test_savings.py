@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I14: the worked example, what is compared with what, and that the interval covers a saving that is known."""
+"""I14: the worked example, what is compared with what, and that the interval covers a saving that
+is known."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def test_the_worked_example():
 
 
 def test_the_indicator_is_of_a_comparison():
-    """A group that carries an action has its figure, another has none: no saving of 0 beside groups without an action."""
+    """A group that carries an action has its figure, another has none: no saving of 0 beside groups without
+    an action."""
     one = compared(TOUCHED, UNTOUCHED)
     (figure,) = load_sobriety("I14").figures(SobrietyGroup(SCOPE, comparison=one), Targets())
     assert figure == saving(one)
@@ -152,7 +154,8 @@ def test_day_types_are_compared_with_their_own():
 
 
 def test_renewals_virtual_machines_and_other_actions_stay_out():
-    """A machine that came since is apart; one at a site of another action is no witness; a virtual machine is nobody."""
+    """A machine that came since is apart; one at a site of another action is no witness; a virtual machine is
+    nobody."""
     months = Months()
     hosts = [host(n, place=f"s{n}") for n in range(5)]
     hosts += [host(10, place="s0"), host(11, DeviceClass.VIRTUAL_MACHINE, place="s0")]
@@ -168,7 +171,8 @@ def test_renewals_virtual_machines_and_other_actions_stay_out():
 
 
 def test_the_saving_of_one_new_machine_is_not_told():
-    """A site's one new PC: what it draws less than the others is one person's. Ten new ones are shown, and new servers are nobody's."""
+    """A site's one new PC: what it draws less than the others is one person's. Ten new ones are shown, and
+    new servers are nobody's."""
     for number, population, shown in (
         (1, Population.WORKSTATION, False),
         (10, Population.WORKSTATION, True),
@@ -208,9 +212,11 @@ def test_an_action_on_servers_alone_is_nobody_s():
 
 
 def test_the_interval_covers_a_known_saving():
-    """400 seeded fleets of 6 touched and 12 untouched sites, 15 % truly saved: the 95 % interval covers it in 93 to 98 of 100.
+    """400 seeded fleets of 6 touched and 12 untouched sites, 15 % truly saved: the 95 % interval covers it in
+    93 to 98 of 100.
 
-    Sites drift apart (log-scale 5 %), the season takes 20 % everywhere, machines differ and come unevenly to sites.
+    Sites drift apart (log-scale 5 %), the season takes 20 % everywhere, machines differ and come unevenly to
+    sites.
     """
     chance = random.Random(14)
     covered = claimed = 0
@@ -239,7 +245,8 @@ def test_what_saves_nothing_is_seldom_claimed():
 def _fleet(
     chance: random.Random, sites: tuple[int, int], saved: float
 ) -> tuple[tuple[SiteEnergy, ...], tuple[SiteEnergy, ...], float]:
-    """(touched, untouched, the true saving in kWh): what touched sites would have drawn without it, less what they drew."""
+    """(touched, untouched, the true saving in kWh): what touched sites would have drawn without it, less what
+    they drew."""
     arms: list[tuple[SiteEnergy, ...]] = []
     truth = 0.0
     for number, share in zip(sites, (saved, 0.0), strict=True):
@@ -264,8 +271,9 @@ def test_months_are_moved_over_new_year():
 
 
 def seasons(first_of_touched: int) -> tuple[Months, list[Host]]:
-    """Nothing was saved: 20 W everywhere from July to October, 30 W from November on. Touched sites are known from that month of 2025
-    on, untouched ones from July."""
+    """Nothing was saved: 20 W everywhere from July to October, 30 W from November on. Touched sites are known
+    from that month of 2025 on, untouched ones from July.
+    """
     months = Months()
     hosts = [host(n, place=f"s{n}") for n in range(6)]
     for n in range(6):
@@ -277,7 +285,8 @@ def seasons(first_of_touched: int) -> tuple[Months, list[Host]]:
 
 
 def test_a_season_that_one_arm_alone_has_seen_is_no_saving():
-    """Touched sites came in November: against the summer of the others, 29 % would seem saved, and be claimed. docs/methodology.md §12: the same weeks."""
+    """Touched sites came in November: against the summer of the others, 29 % would seem saved, and be
+    claimed. docs/methodology.md §12: the same weeks."""
     for first in (7, 11):
         (one,) = compare(*seasons(first))
         figure = saving(one)
@@ -294,7 +303,8 @@ def test_weeks_are_those_of_each_arm():
 
 
 def test_weeks_are_those_of_each_population():
-    """Months of PCs before the action are gone but one; servers', which are kept for longer, make no 8 weeks of it."""
+    """Months of PCs before the action are gone but one; servers', which are kept for longer, make no 8 weeks
+    of it."""
     months = Months()
     hosts = [host(n, place=f"s{n}") for n in range(4)]
     hosts += [host(n, DeviceClass.SERVER, Population.SERVER, place=f"s{n - 10}") for n in range(10, 14)]

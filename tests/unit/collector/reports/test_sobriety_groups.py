@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the sobriety indicators are made of, and what few machines stand behind: groups, settings, vectors, facts, headcounts."""
+"""What the sobriety indicators are made of, and what few machines stand behind: groups, settings, vectors,
+facts, headcounts."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ from veilleuse.wire.vocabulary import Band, Population
     ],
 )
 def test_fewer_than_k_on_the_smaller_side_show_nothing(good: int, bad: int, value: float | None):
-    """Nine that comply, or nine that do not: who they are could be told. None at all harms nobody: administrators set the plan."""
+    """Nine that comply, or nine that do not: who they are could be told. None at all harms nobody:
+    administrators set the plan."""
     plans = [(600, 600)] * good + [(0, 0)] * bad + [(None, None)] * (50 - good - bad)
     figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
     found = disclose_figure(figure, SCOPE, 10)
@@ -119,7 +121,8 @@ def test_a_vector_is_read_into_its_band():
 
 
 def test_settings_become_targets():
-    """Each by its own name; edges that no bucket has, and targets nobody can read, are refused at the start."""
+    """Each by its own name; edges that no bucket has, and targets nobody can read, are refused at
+    the start."""
     made = read_settings(
         None,
         {},
@@ -153,7 +156,8 @@ def test_power_plans_come_with_the_facts():
 
 
 def test_users_are_of_the_nearest_entity_that_declares_them():
-    """What stands below an entity counts for it, unless an entity between declares its own; a later headcount replaces."""
+    """What stands below an entity counts for it, unless an entity between declares its own; a later headcount
+    replaces."""
     counts = (
         Headcount("M", date(2025, 1, 1), 100),
         Headcount("M > A", date(2025, 1, 1), 10),
@@ -196,7 +200,8 @@ def reuse_of(
 
 
 def test_the_stock_of_all_is_of_no_entity():
-    """230 of 400 of the whole; by entity no stock is known: what left of no entity is not 0 or 20 of all the others' 400."""
+    """230 of 400 of the whole; by entity no stock is known: what left of no entity is not 0 or 20 of all the
+    others' 400."""
     stock = {"": 400}
     assert reuse_of(stock, left("A", 210), left("", 20)) == {"": 0.575}
     assert reuse_of(stock, left("A", 210), left("", 20), by_entity=True) == {"A": None, "": None}

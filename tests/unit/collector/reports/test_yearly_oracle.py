@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The report against docs/methodology.md's arithmetic by somebody else (yearly_oracle), over small fleets that Hypothesis makes up."""
+"""The report against docs/methodology.md's arithmetic by somebody else (yearly_oracle), over small fleets
+that Hypothesis makes up."""
 
 from __future__ import annotations
 
@@ -352,9 +353,10 @@ def test_the_report_is_the_method(
     st.integers(-60, 60),
 )
 def test_a_change_is_fleet_mix_hours_and_watts(drawn: list[Batch], at: int, length: int, days_left: int):
-    """Between two years: fleet is the old energy × growth in machine time, mix the time a class gained beyond that at its old power, and
-    all four are E1 − E0; a stretch that has not ended, or of which no machine told a year before, is compared with nothing; nor is one
-    that was hardly watched, and it says so."""
+    """Between two years: fleet is the old energy × growth in machine time, mix the time a class gained beyond
+    that at its old power, and all four are E1 − E0; a stretch that has not ended, or of which no machine told
+    a year before, is compared with nothing; nor is one that was hardly watched, and it says so.
+    """
     first, end = month(at), min(month(min(at + length, MONTHS)), date(month(at).year + 1, 1, 1))
     world = worlds_of(drawn, Strangers(0, 0, 0, 0, (0, 1)), end + timedelta(days=days_left))
     made = report(world, first, end).totals

@@ -61,7 +61,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_pushes_are_committed_between_the_steps(bench):
-    """Answers arrive while the copy is being made; what was committed before its end is in it, whole and consistent."""
+    """Answers arrive while the copy is being made; what was committed before its end is in it, whole and
+    consistent."""
     stream = Stream(enrol(bench.store.registry))
     bench.writer.start()
     before = bench.writer.append(stream.send(realistic(MONDAY_10H)))
@@ -70,7 +71,8 @@ def test_pushes_are_committed_between_the_steps(bench):
     between, steps = bench.writer.serve_waiting, iter(range(STEPS))
 
     def patient() -> bool:
-        """The first steps wait for a push: on a machine that stalls, all of the copy may be done before the next one comes."""
+        """The first steps wait for a push: on a machine that stalls, all of the copy may be done before the
+        next one comes."""
         if next(steps, STEPS) < 5:
             comes(lambda: bench.writer.waiting or bench.writer._stopping, 10)
         if not (bench.directory / "backup.work/identity.db").exists():  # data.db is the first
@@ -95,7 +97,8 @@ def test_pushes_are_committed_between_the_steps(bench):
 
 
 def test_nobody_waits_for_the_whole_copy(bench):
-    """A push that came with the copy is answered before it begins; small jobs and revocations pass another long job."""
+    """A push that came with the copy is answered before it begins; small jobs and revocations pass another
+    long job."""
     stream = Stream(enrol(bench.store.registry))
     steps: list[str] = []
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions and lines of the REEN sheet in the store: added, never changed; and loads of servers, added up by the database."""
+"""Actions and lines of the REEN sheet in the store: added, never changed; and loads of servers, added up by
+the database."""
 
 from __future__ import annotations
 
@@ -125,7 +126,8 @@ def _loaded(hours: int, *, busy: float, state: State = State.ON_ACTIVE) -> objec
     ("end", "hours"), [(date(2026, 11, 1), 721), (date(2026, 4, 1), 719), (date(2026, 9, 1), 720)]
 )
 def test_a_server_seen_all_the_time_was_seen_for_the_whole_of_its_days(tmp_path: Path, end: date, hours: int):
-    """In autumn it was observed for 1.00023 of 180 days of 24 hours, one of which has 25; in spring for less than 1."""
+    """In autumn it was observed for 1.00023 of 180 days of 24 hours, one of which has 25; in spring for less
+    than 1."""
     with Filled(tmp_path / "data") as filled:
         server = filled.add_host(Population.SERVER, DeviceClass.SERVER)
         stop = datetime(end.year, end.month, end.day, tzinfo=ZoneInfo("Europe/Paris")).timestamp()
@@ -138,7 +140,8 @@ def test_a_server_seen_all_the_time_was_seen_for_the_whole_of_its_days(tmp_path:
 
 
 def test_loads_are_of_the_last_days_of_servers(tmp_path: Path):
-    """Each window has what lies in it; time off is known and not on; workstations are not asked; nothing is 0 that was not."""
+    """Each window has what lies in it; time off is known and not on; workstations are not asked; nothing is 0
+    that was not."""
     with Filled(tmp_path / "data") as filled:
         one = filled.add_host(Population.SERVER, DeviceClass.SERVER)
         bare = filled.add_host(Population.SERVER, DeviceClass.SERVER)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A store whose files are taken away under load: nothing is acknowledged any more. Each file, each fault, in this process."""
+"""A store whose files are taken away under load: nothing is acknowledged any more. Each file, each fault, in
+this process."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def loaded(directory: Path) -> Iterator[Loaded]:
 
 
 def _begin_again(directory: Path, lost: Lost, saved: list[Path]) -> None:
-    """As the remedy says, where it was rescued or the index alone was written: what is left is a store that opens."""
+    """As the remedy says, where it was rescued or the index alone was written: what is left is a store that
+    opens."""
     limits = settings.Store(free_bytes_minimum=0)
     if saved:
         assert "'veilleuse serve' does not start before" in (find_undecided(directory) or ("",))[0]
@@ -101,8 +103,9 @@ def _begin_again(directory: Path, lost: Lost, saved: list[Path]) -> None:
 
 @pytest.mark.parametrize("lost", [one for one in LOST if one.left != "goes on"], ids=str)
 def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
-    """`rm data.db`: 2,778 pushes were acknowledged in the 75 s after it. Now none, and what was acknowledged before is in the file
-    that the error names."""
+    """`rm data.db`: 2,778 pushes were acknowledged in the 75 s after it. Now none, and what was acknowledged
+    before is in the file that the error names.
+    """
     directory = tmp_path / "data"
     with loaded(directory) as made:
         lost.apply(directory)
@@ -151,7 +154,8 @@ def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):
 
 
 def test_who_opens_the_database_for_writing_and_reads_disturbs_nobody(tmp_path):
-    """As the command `sqlite3` does; what it closes is a file that nobody changed, unless the collector has at that moment."""
+    """As the command `sqlite3` does; what it closes is a file that nobody changed, unless the collector has
+    at that moment."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -164,7 +168,8 @@ def test_who_opens_the_database_for_writing_and_reads_disturbs_nobody(tmp_path):
 
 
 def test_what_was_lost_stays_lost(tmp_path):
-    """A file that is cut grows again with the next checkpoint, and has a hole: no look after the first one may say that all is well."""
+    """A file that is cut grows again with the next checkpoint, and has a hole: no look after the first one
+    may say that all is well."""
     with loaded(tmp_path) as made:
         (tmp_path / "data.db").rename(tmp_path / "away")
         assert isinstance(made.push().exception(PATIENCE_SECONDS), StoreLost)
@@ -173,7 +178,8 @@ def test_what_was_lost_stays_lost(tmp_path):
 
 
 def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
-    """A process that ended without it would take the last copy with it: it stays, and says what is wanting."""
+    """A process that ended without it would take the last copy with it: it stays, and says what
+    is wanting."""
     settings = settings_in(tmp_path)
     initialise(settings, site="Lyon")
     with open_collector(settings) as collector:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the store adds up is what an independent count of its records gives, and that count sees a table that is wrong."""
+"""What the store adds up is what an independent count of its records gives, and that count sees a table that
+is wrong."""
 
 from __future__ import annotations
 

@@ -97,7 +97,8 @@ def store_agent(store: SqliteStore):
 
 @pytest.mark.parametrize("deleted", [False, True])
 def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
-    """One line with the pid; free again once released. The lock was on the file `lock` alone: without it two could write."""
+    """One line with the pid; free again once released. The lock was on the file `lock` alone: without it two
+    could write."""
     lock = DirectoryLock(tmp_path)
     if deleted:
         (tmp_path / "lock").unlink()
@@ -120,7 +121,8 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
 
 @pytest.mark.parametrize("writing", [True, False])
 def test_no_data_directory_is_one_clear_line(tmp_path, writing):
-    """Another directory than the collector's: the setting that names it, and what to do. It told to restore a backup."""
+    """Another directory than the collector's: the setting that names it, and what to do. It told to restore a
+    backup."""
     with pytest.raises(DataDirectoryError, match=r"is no data directory: point VEILLEUSE__DATA_DIR, .* init"):
         open_store(tmp_path, LIMITS) if writing else SqliteReader(tmp_path)
 
@@ -254,7 +256,8 @@ def back_to_16(connection: sqlite3.Connection) -> None:
 
 
 def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
-    """It may take minutes on a large file: whoever looks at the log meanwhile reads what is being done, and to how much."""
+    """It may take minutes on a large file: whoever looks at the log meanwhile reads what is being done, and
+    to how much."""
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
         back_to_16(connection)
@@ -270,7 +273,8 @@ def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
 
 
 def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
-    """An older schema may hold energies of method 0.1, and reports say 0.2: every period with a measurement waits, no gap does."""
+    """An older schema may hold energies of method 0.1, and reports say 0.2: every period with a measurement
+    waits, no gap does."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR), gap())])
@@ -396,7 +400,8 @@ while max(marks) < 600:
 
 
 def test_kill_9_loses_nothing_acknowledged_and_duplicates_nothing(tmp_path):
-    """R1, small: a process that appends is killed again and again; after each, marks ≥ the last ones it printed."""
+    """R1, small: a process that appends is killed again and again; after each, marks ≥ the last ones it
+    printed."""
     with closing(make(tmp_path)) as store:
         hosts = [enrol(store.registry) for _ in range(4)]
     chance = random.Random(11)

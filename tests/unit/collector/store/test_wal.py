@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What bounds the WAL beside readers: they leave it between two pages, and the writer makes a moment without any. R19."""
+"""What bounds the WAL beside readers: they leave it between two pages, and the writer makes a moment without
+any. R19."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ BLOCK = bytes(2**19)
 
 @contextmanager
 def always_read(path: Path) -> Iterator[None]:
-    """Three threads hold snapshots of 50 ms each, one after the other: there is never a moment without one."""
+    """Three threads hold snapshots of 50 ms each, one after the other: there is never a moment
+    without one."""
     stop = threading.Event()
 
     def read(phase: float) -> None:
@@ -62,7 +64,8 @@ def largest_wal(path: Path) -> int:
 
 
 def test_readers_that_never_end_do_not_let_the_wal_grow(tmp_path, monkeypatch):
-    """Beyond its bound the writer waits for the readers of that moment, and the WAL begins again; without that it would not."""
+    """Beyond its bound the writer waits for the readers of that moment, and the WAL begins again; without
+    that it would not."""
     monkeypatch.setattr(connection, "_WAL_EVERY_SECONDS", 0.05)
     assert largest_wal(tmp_path / "bounded.db") < 3 * WAL_BYTES
     monkeypatch.setattr(connection, "_WAL_EVERY_SECONDS", 1e9)

@@ -81,7 +81,8 @@ def test_a_push_of_empty_records_is_never_parsed():
 
 
 def test_a_long_record_that_is_sound_passes():
-    """32 cells of 64 energies: above the length from which records are looked at, and nothing is wrong with it."""
+    """32 cells of 64 energies: above the length from which records are looked at, and nothing is wrong with
+    it."""
     points = [
         pb.Point(kind=pb.POINT_KIND_RAPL, domain=f"p{i}", boundary=pb.BOUNDARY_COMPONENT, subject="machine")
         for i in range(64)

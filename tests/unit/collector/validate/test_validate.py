@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The validator: one test a rule, then mutated bytes against an oracle that shares no code with it. S7, S8, S12."""
+"""The validator: one test a rule, then mutated bytes against an oracle that shares no code with it. S7, S8,
+S12."""
 
 from __future__ import annotations
 
@@ -341,7 +342,8 @@ def test_the_period_becomes_the_key():
 
 
 def test_each_sum_arrives_under_its_own_name():
-    """Distinct values in every field of a cell: none is swapped with a neighbour, and the rest stay absent."""
+    """Distinct values in every field of a cell: none is swapped with a neighbour, and the rest
+    stay absent."""
     values: dict[str, Any] = {name: 100 - place for place, name in enumerate(CELL_SUMS)}
     values["cpu_bucket_milliseconds"] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22]
     values["memory_bucket_milliseconds"] = [1, 2, 3, 4, 5]
@@ -354,7 +356,8 @@ def test_each_sum_arrives_under_its_own_name():
 
 
 def test_what_few_cells_have_arrives_too():
-    """Displays by size, in whatever order they come; the part inside update windows by point; units by name."""
+    """Displays by size, in whatever order they come; the part inside update windows by point;
+    units by name."""
     (one,) = decoded(
         with_cell(
             energies=[(0, 90, 60_000), (1, 50, 60_000)],

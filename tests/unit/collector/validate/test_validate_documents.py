@@ -14,7 +14,8 @@ from veilleuse.wire.vocabulary import (
 
 
 def test_facts_keep_what_fits_and_lose_the_rest():
-    """A name with markup and a CPU count of 10^9 are dropped; the rest stands; unknown fields go, 0.1's `os_type` among them."""
+    """A name with markup and a CPU count of 10^9 are dropped; the rest stands; unknown fields go, 0.1's
+    `os_type` among them."""
     facts = pb.Facts(
         device_class=pb.DEVICE_CLASS_LAPTOP,
         vendor="Dell Inc.",

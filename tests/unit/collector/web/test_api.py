@@ -77,7 +77,8 @@ def test_json_and_csv_say_the_same(reading, token):
 
 
 def test_a_period_under_way_says_so(reading, token):
-    """In its head and rows, over each route: until yesterday the fleet's days, until now sums of machines; not once it is over."""
+    """In its head and rows, over each route: until yesterday the fleet's days, until now sums of machines;
+    not once it is over."""
     now = datetime.now(
         UTC
     ).date()  # /emissions of an administrator is the report of the command, which has no other clock
@@ -241,7 +242,8 @@ def test_only_reading(reading, token):
 
 
 def test_a_token_is_tried_ten_times_a_minute_and_a_good_one_always(data):
-    """After ten wrong ones from an address 429 with Retry-After; a good one from the same address is let in all the same."""
+    """After ten wrong ones from an address 429 with Retry-After; a good one from the same address is let in
+    all the same."""
     with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp, impatient=True) as reading:
         good = reading.account("in-a-hurry")
         statuses = [reading.get(EMISSIONS, new_token()).status_code for _ in range(12)]
@@ -315,7 +317,8 @@ def slow(reading: Reading) -> Iterator[threading.Event]:
 
 
 def test_one_question_at_a_time(reading):
-    """Of five at once of one account the first is answered, the others are told when to come back; another account is not."""
+    """Of five at once of one account the first is answered, the others are told when to come back; another
+    account is not."""
     one, other = reading.account("one-at-a-time"), reading.account("another")
     reading.desk._turns = Turns(line_seconds=0.2)
     with slow(reading) as going:
@@ -402,7 +405,8 @@ def test_sqlite_itself_is_interrupted(reading):
 
 
 def test_every_answer_is_in_the_journal(reading, data):
-    """Who, what, when, how many rows; asked again within the hour it is the same line; what was not understood is not in it."""
+    """Who, what, when, how many rows; asked again within the hour it is the same line; what was not
+    understood is not in it."""
     token = reading.account("noted")
     reading.get("/api/v1/energy?to=2027-01-01&from=2026-01-01&limit=3", token)
     reading.get(f"/api/v1/energy?{YEAR}&limit=3", token)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""/api/v1 at its edges: odd requests, questions without an answer, the administrator's report in time, which of two figures one is."""
+"""/api/v1 at its edges: odd requests, questions without an answer, the administrator's report in time, which
+of two figures one is."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def test_a_header_that_is_no_token_is_refused_as_one(reading, sent):
 
 @pytest.mark.parametrize("path", ["/healthz%09", "/healthz%3f", "/healthz%23", "/metrics/"])
 def test_the_gate_goes_by_the_routers_path(reading, admin, path):
-    """What the router does not know, or knows as another route, the gate does not take for an open one; nothing leads elsewhere."""
+    """What the router does not know, or knows as another route, the gate does not take for an open one;
+    nothing leads elsewhere."""
     assert reading.get(path).status_code == 401
     assert reading.get(path, host="x/healthz?").status_code == 401
     assert reading.get(path, admin).status_code == 404
@@ -125,7 +127,8 @@ def test_days_that_are_gone_are_a_question_without_answer(tmp_path):
 
 
 def test_what_has_no_answer_is_noted_too(reading, data):
-    """A page that is not there tells how many rows there are; a malformed question tells nothing, and is not noted."""
+    """A page that is not there tells how many rows there are; a malformed question tells nothing, and is not
+    noted."""
     token = reading.account("curious")
     assert reading.get(f"/api/v1/energy?{YEAR}&page=7", token).status_code == 422
     assert reading.get(f"/api/v1/energy?{YEAR}&limit=0", token).status_code == 400
@@ -172,7 +175,8 @@ def test_the_administrators_report_is_ended_in_time(reading, admin):
 
 
 def test_the_clock_is_looked_at_between_two_machines():
-    """Most of a report's time is not SQLite's: the second machine's months are not given when the time is over by then."""
+    """Most of a report's time is not SQLite's: the second machine's months are not given when the time is
+    over by then."""
     looks: list[int] = []
 
     def check_time() -> None:
@@ -200,7 +204,8 @@ def test_the_clock_is_looked_at_between_two_machines():
 
 
 def test_the_report_reads_on_connections_that_end_in_time(reading, admin, monkeypatch):
-    """What SQLite does for it is interrupted: its queries run on the bounded reader, and leave it open and in no transaction."""
+    """What SQLite does for it is interrupted: its queries run on the bounded reader, and leave it open and in
+    no transaction."""
     seen: list[float | None] = []
     asked = reading.reader.hosts
 
@@ -227,7 +232,8 @@ def test_a_transaction_left_open_is_ended(reading):
 
 
 def test_each_answer_says_what_it_is_of(reading, admin):
-    """Readers: observed, in the head and in each row, in CSV too. Administrators: the fleet's figure; ratios are of what was observed."""
+    """Readers: observed, in the head and in each row, in CSV too. Administrators: the fleet's figure; ratios
+    are of what was observed."""
     reader = reading.account("of-what")
     october = "from=2026-10-01&to=2026-11-01"
     for kind in ("emissions", "energy", "coverage"):
@@ -248,7 +254,8 @@ def test_each_answer_says_what_it_is_of(reading, admin):
 
 
 def test_a_readers_assumptions_are_true_of_sums(reading, admin):
-    """Nothing of imputing, extrapolating or the inventory, which the fleet's figure has; each of those texts is still one of the report's."""
+    """Nothing of imputing, extrapolating or the inventory, which the fleet's figure has; each of those texts
+    is still one of the report's."""
     for start in NOT_OF_SUMS:
         assert len([text for text in ASSUMPTIONS if text.startswith(start)]) == 1, start
     told = reading.get(f"/api/v1/emissions?{YEAR}", reading.account("assuming")).json()["assumptions"]
@@ -270,8 +277,9 @@ def test_the_head_of_an_administrators_answer_is_the_reports(reading, admin):
 
 
 def test_an_answer_claims_95_percent_of_sums_alone(reading, admin):
-    """The fleet's figure rests on machines that nobody drew: no name or note of it says 95, in either format; a reader's sum of what was
-    observed extrapolates nothing, and says it."""
+    """The fleet's figure rests on machines that nobody drew: no name or note of it says 95, in either format;
+    a reader's sum of what was observed extrapolates nothing, and says it.
+    """
     for route in ("emissions", "energy"):
         answer = reading.get(f"/api/v1/{route}?{YEAR}", admin).json()
         assert {row["representativeness"] for row in answer["totals"]} == {"not demonstrated"}

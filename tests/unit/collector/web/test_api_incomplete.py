@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Readers' answers say what they lack: rows that are a part of their entity, and in a CSV what is withheld. docs/api.md."""
+"""Readers' answers say what they lack: rows that are a part of their entity, and in a CSV what is withheld.
+docs/api.md."""
 
 from __future__ import annotations
 
@@ -35,8 +36,9 @@ def incomplete(months: Sequence[Month], dimensions: Sequence[str], entities: Seq
 
 
 def test_a_row_says_what_it_lacks():
-    """A has three laptops and a tower, B three laptops and two towers: the towers are in `autres`, and so a row `A` is of its laptops alone.
-    Nothing said so: A's figure read as that of the whole entity."""
+    """A has three laptops and a tower, B three laptops and two towers: the towers are in `autres`, and so a
+    row `A` is of its laptops alone. Nothing said so: A's figure read as that of the whole entity.
+    """
     laptops = [("A", "laptop")] * 3 + [("B", "laptop")] * 3
     months = of_places(*laptops, ("A", "tower"), ("B", "tower"), ("B", "tower"), *[("B > 1", "laptop")] * 3)
     assert incomplete(months, ("entity",)) == {"A/", "B/"}
@@ -59,7 +61,8 @@ def test_a_class_of_which_some_entities_are_in_autres_says_so():
 
 
 def test_an_answer_says_which_rows_are_incomplete(tmp_path):
-    """In JSON and CSV, of energy and of indicators, with a note that says what it means; screens are none of a row of coverage."""
+    """In JSON and CSV, of energy and of indicators, with a note that says what it means; screens are none of
+    a row of coverage."""
     moment = NOW.timestamp()
     with (
         Filled(tmp_path / "data", clock=lambda: moment) as data,
@@ -88,7 +91,8 @@ def test_an_answer_says_which_rows_are_incomplete(tmp_path):
 
 
 def test_a_csv_says_what_it_lacks(tmp_path):
-    """Its rows had no `withheld`: a sheet of October to December read as if nothing had been drawn in November."""
+    """Its rows had no `withheld`: a sheet of October to December read as if nothing had been drawn in
+    November."""
     moment = datetime(2026, 12, 2, 12, tzinfo=UTC).timestamp()
     with (
         Filled(tmp_path / "data", clock=lambda: moment) as data,

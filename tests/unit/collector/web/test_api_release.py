@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P5 and P6 over HTTP: whatever readers ask, whenever, and put together, no difference of two answers is of fewer than k machines."""
+"""P5 and P6 over HTTP: whatever readers ask, whenever, and put together, no difference of two answers is of
+fewer than k machines."""
 
 from __future__ import annotations
 
@@ -129,7 +130,7 @@ COUNTED: Counter[str] = Counter()
 
 
 def smallest(figures: Iterable[frozenset[Seen]]) -> int:
-    """Fewest machines that a month of any figure, or of one figure without another that is part of it, is of."""
+    """Fewest machines behind a month of any figure, or of one figure without a part of it."""
     known = list(figures)
     COUNTED["fleets"] += 1
     COUNTED["pairs"] += len(known) * (len(known) - 1)
@@ -207,7 +208,7 @@ class Later:
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[Later]:
-    """A fleet, and what it becomes between the looks: each is by a service that has just been restarted, months later or not."""
+    """A fleet, and what it becomes between the looks: each by a service that has just been restarted."""
     fleet, over = draw(fleets()), draw(st.integers(1, len(MONTHS)))
     found = [Later(fleet, over)]
     hosts = range(len(fleet.places))
@@ -271,7 +272,8 @@ def test_no_two_looks_leave_fewer_than_k_at_length(story):
 
 @pytest.mark.parametrize("what", ["late", "moved", "forgotten"])
 def test_the_check_finds_a_month_that_is_computed_anew(what):
-    """One of seven that tells late, moves or is forgotten is the difference of two looks, unless the first is kept."""
+    """One of seven that comes late, moves or is forgotten is the difference of two looks, unless
+    one is kept."""
     places = (("A", "laptop"),) * 7 + (("B", "laptop"),) * 4
     whole = Fleet(places, frozenset(Seen(host, month) for host in range(11) for month in range(3)))
     less = Fleet(places, whole.present - {Seen(0, 1)})
@@ -287,7 +289,8 @@ def test_the_check_finds_a_month_that_is_computed_anew(what):
 
 
 def test_the_check_finds_a_rule_applied_inside_an_entity():
-    """Three of A, two of `A > 1`: inside A they merge; over the fleet the two merge with two of B, and A is told apart: two are left."""
+    """Three of A, two of `A > 1`: inside A they merge; in the fleet the two merge with two of B: two are
+    left."""
     places = (("A", "laptop"),) * 3 + (("A > 1", "laptop"),) * 2 + (("B", "laptop"),) * 2
     everywhere = frozenset(Seen(host, month) for host in range(7) for month in range(3))
     fleet = Fleet(places, everywhere)
@@ -327,7 +330,7 @@ def grown(*others: tuple[str, str]) -> ReleasedSums:
 
 
 def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
-    """Its row begins in February, and January is in `autres`; beside two that can only be hidden with it, it is not shown at all."""
+    """Its row begins in February, January is in `autres`; beside two that need hiding it is not shown."""
     answer = grown(*(("B", "laptop"),) * 3, *(("B > 1", "laptop"),) * 3)
     (of_a,) = [group.key for group in answer.rows if group.key.entity == "A"]
     assert (of_a.period_from, of_a.period_to) == (date(2026, 2, 1), date(2026, 4, 1))
@@ -337,7 +340,8 @@ def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
 
 
 def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
-    """Shown in January and in March: two rows with dates of their own, none over February; the total is of all three months."""
+    """Shown in January and March: two rows with their dates, none over February; the total is of
+    all three."""
     places = (("A", "laptop"),) * 4 + (("B > 1", "laptop"),) * 2 + (("B > 2", "laptop"),) * 2
     everywhere = frozenset(Seen(host, month) for host in range(8) for month in range(3))
     fleet = Fleet(places, everywhere - {Seen(0, 1), Seen(1, 1)})
@@ -386,7 +390,8 @@ OCTOBER = "from=2026-10-01&to=2026-11-01"
 
 
 def test_a_month_is_released_some_days_after_its_end(tmp_path):
-    """October on 3 November, civil time of the reports: not yet; on the 4th: there. November never while it lasts."""
+    """October on 3 November, civil time of the reports: not yet; on the 4th: there. November never while it
+    lasts."""
     moment = [NOW.timestamp() - 3_600]
     with (
         Filled(tmp_path / "data", clock=lambda: moment[0]) as data,
@@ -417,8 +422,9 @@ def test_a_month_is_released_some_days_after_its_end(tmp_path):
 
 
 def test_a_released_month_stays_as_it_was(tmp_path):
-    """A machine whose October comes late is no difference between two looks, nor months later, nor after a restart; an admin sees it at
-    once, and an operator can have the month computed anew."""
+    """A machine whose October comes late is no difference between two looks, nor months later, nor after a
+    restart; an admin sees it at once, and an operator can have the month computed anew.
+    """
     from veilleuse.collector.model.accounts import Role
 
     moment = [NOW.timestamp()]
@@ -473,7 +479,8 @@ def test_who_may_see_all_gets_the_report(tmp_path):
 
 
 def test_a_machine_that_was_silent_all_month_is_no_row(tmp_path):
-    """Nobody heard of it: no row of it, nor of ten of an entity. Coverage is of the family whole, and told where no few were never heard of."""
+    """Nobody heard of it: no row of it, nor of ten of an entity. Coverage is of the family whole, and told
+    where no few were never heard of."""
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
         Reading(data, clock=NOW.timestamp) as reading,

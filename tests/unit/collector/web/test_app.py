@@ -58,8 +58,9 @@ def test_one_process_per_data_directory(tmp_path):
 
 
 def test_a_lost_part_is_never_made_anew_by_itself(tmp_path):
-    """An authority without database gets an empty one only when told so; a database without authority gets none. (An init
-    that was cut is carried on: test_cut.)"""
+    """An authority without database gets an empty one only when told so; a database without authority gets
+    none. (An init that was cut is carried on: test_cut.)
+    """
     settings = settings_in(tmp_path)
     first = initialise(settings)
     with pytest.raises(DataDirectoryError, match="--if-missing"):

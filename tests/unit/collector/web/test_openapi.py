@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The description is of what there is: routes, parameters, statuses, columns; and the page says the same in two languages."""
+"""The description is of what there is: routes, parameters, statuses, columns; and the page says the same in
+two languages."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def test_every_reference_leads_somewhere():
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind.value)
 def test_parameters(resource):
-    """Required ones are said to be, in the order of the table; each has a sentence and a schema with its default."""
+    """Required ones are said to be, in the order of the table; each has a sentence and a schema with its
+    default."""
     described = SPEC["paths"][resource.path]["get"]["parameters"]
     assert [one["name"] for one in described] == [one.name for one in resource.parameters]
     assert [one["required"] for one in described] == [one.required for one in resource.parameters]

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Released months of thousands of groups: kept through the socket in pieces, decoded within bounds, made to their end."""
+"""Released months of thousands of groups: kept through the socket in pieces, decoded within bounds, made to
+their end."""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ def data(tmp_path: Path) -> Iterator[Filled]:
 
 
 def test_a_month_of_many_groups_is_published(served):
-    """Of 2,000, several lines of the socket long: kept through the socket, and read of the store by another process as it was."""
+    """Of 2,000, several lines of the socket long: kept through the socket, and read of the store by another
+    process as it was."""
     first, end = last_month()
     month = large_month(2_000, first, end)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
@@ -118,8 +120,9 @@ def test_a_month_of_many_groups_is_published(served):
 
 
 def test_many_who_publish_at_once_answer_the_same(served):
-    """Four processes with a large month, each its own: one is kept, whole, and all answer it; what somebody reads meanwhile is nothing
-    or that one."""
+    """Four processes with a large month, each its own: one is kept, whole, and all answer it; what somebody
+    reads meanwhile is nothing or that one.
+    """
     first, end = last_month()
     month = large_month(600, first, end)
     mine = [replace(month, cells=month.cells[number:]) for number in range(4)]
@@ -165,7 +168,8 @@ def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
 
 
 def test_large_months_are_not_kept_in_memory(data, monkeypatch):
-    """Decoded ones within bounds; one that was taken back and made anew is not the one before, however it is kept."""
+    """Decoded ones within bounds; one that was taken back and made anew is not the one before, however it is
+    kept."""
     monkeypatch.setattr("veilleuse.collector.web.publications.DECODED_BYTES", 2 * len(GOLDEN))
     store = data.store.publications
     for day in (1, 2, 3):
@@ -186,7 +190,8 @@ def test_large_months_are_not_kept_in_memory(data, monkeypatch):
 
 
 def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeypatch):
-    """Whoever asks first is told that it takes too long; the month is kept all the same, and answered the next time."""
+    """Whoever asks first is told that it takes too long; the month is kept all the same, and answered the
+    next time."""
     dozen(data)
     with Reading(data, clock=NOW.timestamp) as reading:
         now = [0.0]

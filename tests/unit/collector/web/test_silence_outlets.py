@@ -92,7 +92,8 @@ def hello(collector: Collector, host: HostId, contact: int) -> None:
 
 
 def look_of_day(collector: Collector) -> None:
-    """As `serve` begins to run, having run on the days before; a second one on the same day finds what the first noted."""
+    """As `serve` begins to run, having run on the days before; a second one on the same day finds what the
+    first noted."""
     today = datetime.now(UTC).date()
     listening = collector.operations.context.process.listening_since()
     started = datetime.fromtimestamp(listening / 1000, UTC).date()
@@ -226,7 +227,8 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
 
 
 def test_a_collector_that_was_suspended_was_away(tmp_path):
-    """SIGSTOP, or a paused machine: for five days nobody could call, and everything failed within seconds of its end."""
+    """SIGSTOP, or a paused machine: for five days nobody could call, and everything failed within seconds of
+    its end."""
     settings, now = directory(tmp_path), [time.time() - 5 * 86_400]
     with running(settings, at(datetime.now(UTC)) - 40 * DAY, Health(lambda: now[0])) as collector:
         agents(collector, 5, {WORKSTATION: 30, SERVER: 2})
@@ -244,7 +246,8 @@ def test_a_collector_that_was_suspended_was_away(tmp_path):
 
 
 def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
-    """`doctor` and a new `top` counted anew: on the day the PCs were back they said good, the page and /metrics failed."""
+    """`doctor` and a new `top` counted anew: on the day the PCs were back they said good, the page and
+    /metrics failed."""
     settings = directory(tmp_path)
     with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
         agents(collector, 13, {WORKSTATION: 30})
@@ -261,7 +264,8 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
 
 
 def test_the_first_start_of_this_version_is_no_absence(tmp_path):
-    """Nothing is noted of PCs yet, but its sizes were on each of the days before: dead PCs were told three working days later."""
+    """Nothing is noted of PCs yet, but its sizes were on each of the days before: dead PCs were told three
+    working days later."""
     settings, today = directory(tmp_path), datetime.now(UTC).date()
     levels = []
     with running(settings, at(datetime.now(UTC))) as collector:
@@ -281,7 +285,8 @@ def test_the_first_start_of_this_version_is_no_absence(tmp_path):
 
 
 def test_watts_older_than_a_contact_and_a_record_are_not_now(tmp_path):
-    """They were `now` for 45 minutes; a server that sent its last 5 minutes 22 minutes ago is counted as missing."""
+    """They were `now` for 45 minutes; a server that sent its last 5 minutes 22 minutes ago is counted as
+    missing."""
     now = [TUESDAY.timestamp()]
     with Filled(tmp_path / "data", clock=lambda: now[0]) as data:
         for minutes in (20, 22):

@@ -206,7 +206,7 @@ def test_a_new_class_moves_no_counter(data, client):
 
 
 def test_workstations_have_no_live_series(data, client):
-    """12 workstations that called every day: their number alone, until a month of them is released; nothing per host, no clock, no watts."""
+    """12 workstations that called every day: their number, until a month is released; no clock, no watts."""
     day = reporting_day()
     for number in range(12):
         host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=f"E{number % 2}")
@@ -241,7 +241,7 @@ def test_nine_workstations_are_withheld(data, client):
 @pytest.mark.promise("P14")
 @pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
 def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
-    """P14: a PC says Hello and sends its record, another enrols: what /metrics says of their population does not move that day."""
+    """P14: a PC sends, another enrols: nothing of their population moves on /metrics that day."""
     hosts = [data.add_host(population, DeviceClass.LAPTOP) for _ in range(12)]
     http = client()
 
@@ -271,7 +271,7 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
 
 
 def test_hostile_names_add_no_series_beyond_the_bound(data, client):
-    """S11: 200 servers that each invent sources and a version: series stay below the bound printed at start."""
+    """S11: 200 servers that invent sources and versions: series stay below the bound printed at start."""
     for number in range(200):
         invented = [(f"source_{number}_{i}", 1, 0, None) for i in range(20)]
         data.add_host(sources=invented, agent_version=f"9.9.{number}")
@@ -304,7 +304,7 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_hostile_names_are_text(data, client, language):
-    """S16: an entity and a site that are markup: shown as text, no script, no inline style or handler anywhere."""
+    """S16: an entity and a site that are markup: shown as text; no script, inline style or handler."""
     data.add_site(HOSTILE)
     first, _ = last_month(reporting_day())
     for _ in range(12):
@@ -335,7 +335,7 @@ def midday(day: date) -> int:
 
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_page_is_accessible(data, client, language):
-    """lang, one h1, headings in order, skip link, every chart named and with a table, scopes on table heads."""
+    """lang, one h1, headings in order, skip link, every chart named and with a table, scopes on heads."""
     a_server_and_a_virtual_machine(data)
     response = client().get(f"/?lang={language}")
     html = response.text
@@ -428,7 +428,7 @@ def test_security_headers_everywhere(client, route):
 
 
 def test_clean_errors(client):
-    """404, 405 with Allow, 400 for a foreign name: short pages in the reader's language, plain text for scrapers."""
+    """404, 405 with Allow, 400 for a foreign name: short pages in the reader's language."""
     http = client()
     missing = http.get("/nothing?lang=en")
     assert missing.status_code == 404
@@ -464,7 +464,7 @@ def test_hosts_metrics_are_opt_in_and_by_agent_id(data, client):
 
 
 def test_the_scraper_chooses_the_format(data, client):
-    """OpenMetrics or the text format, the same samples; a version that cannot be compared is neither an error nor in the answer."""
+    """OpenMetrics or text, the same samples; a version that cannot be compared is no error."""
     a_server_and_a_virtual_machine(data)
     http, versions = client(), ("1.0.0", "1.0.0;escaping=allow-utf-8;q=0.6", "1.x", '9.0.0.x"')
     asked = ["*/*", *(f"application/openmetrics-text;version={one},text/plain;q=0.3" for one in versions)]
@@ -489,7 +489,7 @@ def test_durations_are_labelled_by_our_routes_only(client):
 
 
 def test_emissions_of_a_part_are_not_those_of_all(data, client):
-    """Two servers draw alike, the zone of one has no factor: the grams of the other are not both's, and the page says why."""
+    """Two alike servers, one zone without a factor: grams are of one only, and the page says why."""
     data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
     data.add_site("ailleurs", zone="ZZ")
     data.push(data.add_host(site="ailleurs"), minutes_of_server(20, 15, 180.0), METER)

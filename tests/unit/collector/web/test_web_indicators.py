@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I8 for the outlets: those of the reports, worked out apart, frozen where the k rule is, absent where nobody knows."""
+"""I3 to I8 for the outlets: those of the reports, worked out apart, frozen where the k rule is, absent where
+nobody knows."""
 
 from __future__ import annotations
 
@@ -118,7 +119,8 @@ def server(data: Filled, days: int = 60, busy_ratio: float = 0.02) -> None:
 
 
 def test_gauges_are_the_figures_of_the_report(data):
-    """The same month asked of the reports' own function: the same numbers, in base units, causes adding up to the whole."""
+    """The same month by the reports' own function: the same numbers, in base units; causes sum to
+    the whole."""
     month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     found = samples(made(data))
     settings = CollectorSettings(data_dir=data.directory)
@@ -144,7 +146,7 @@ def test_gauges_are_the_figures_of_the_report(data):
 
 
 def test_nine_are_not_shown(data):
-    """Nine that do not comply: no share of compliance. Nine machines in all: nothing whatsoever. Never a zero."""
+    """Nine that do not comply: no share. Nine machines in all: nothing whatsoever. Never a zero."""
     month_of_workstations(data, MONTH, [GOOD] * 21 + [NEVER] * 9)
     found = samples(made(data))
     assert "month_night_power_ratio{population=workstation,machines=physical}" in found
@@ -158,7 +160,8 @@ def test_nine_machines_are_nowhere(data):
 
 
 def test_a_cause_of_few_falls_into_one_sum(data):
-    """Idle at night: three of thirty machines. The other causes would tell theirs: one sum, and the whole stays whole."""
+    """Idle at night: three of thirty machines. The other causes would tell theirs: one sum, and the whole
+    stays whole."""
     month_of_workstations(data, MONTH, [GOOD] * 30, idle_nights=3)
     found = {name: value for name, value in samples(made(data)).items() if "avoidable" in name}
     assert list(found) == ["month_avoidable_energy_joules{population=workstation,cause=mixed}"]
@@ -173,7 +176,8 @@ def test_unknown_plans_and_an_empty_month_are_absent(data):
 
 
 def test_servers_by_verdict(data):
-    """Observed for 60 days, busy at 2 % on average: under-used by I7; not yet to be judged by I8 and I6, which is no zero."""
+    """Observed for 60 days, busy at 2 % on average: under-used by I7; not yet to be judged by I8 and I6,
+    which is no zero."""
     server(data)
     data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
     found = samples(made(data))
@@ -248,7 +252,8 @@ def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
 
 
 def test_frozen_by_the_month_for_people_daily_for_servers(data):
-    """A plan that changed and a late record move nothing until the next month is closed; servers follow the next day."""
+    """A plan that changed and a late record move nothing until the next month is closed; servers follow the
+    next day."""
     clock_ = Clock()
     hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     indicators = made(data, clock_)
@@ -274,7 +279,8 @@ def test_frozen_by_the_month_for_people_daily_for_servers(data):
 
 
 def test_a_month_stays_as_published_after_a_restart(data):
-    """To the last digit, beside a plan that has changed and a late record; another month is another one; taken back, it is made anew."""
+    """To the last digit, beside a plan that has changed and a late record; another month is another one;
+    taken back, it is made anew."""
     hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     first = made(data)
     before = first.machine_figures()
@@ -288,7 +294,8 @@ def test_a_month_stays_as_published_after_a_restart(data):
 
 
 def test_what_cannot_be_published_is_absent(data, caplog):
-    """The collector is away: servers alone, and a warning; once it is back, the month too. So with what cannot be read."""
+    """The collector is away: servers alone, and a warning; once it is back, the month too. So with what
+    cannot be read."""
     month_of_workstations(data, MONTH, [GOOD] * 12)
     server(data)
     data.derive()
@@ -337,7 +344,8 @@ def test_who_stands_behind_is_not_kept(data):
 
 
 def test_a_look_never_waits(data):
-    """The thread works them out; a look before that shows none, one after it shows them, and `stop` ends the thread."""
+    """The thread works them out; a look before that shows none, one after it shows them, and `stop` ends the
+    thread."""
     month_of_workstations(data, MONTH, [GOOD] * 12)
     data.derive()
     settings = CollectorSettings(data_dir=data.directory)
@@ -447,7 +455,8 @@ def page(data: Filled, language: str, settings: CollectorSettings | None = None)
     ],
 )
 def test_page_shows_each_with_threshold_and_definition(data, language, said):
-    """Values, what they rest on, thresholds, periods; each code leads to its definition, which is there once."""
+    """Values, what they rest on, thresholds, periods; each code leads to its definition, which is
+    there once."""
     month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     server(data)
     text = page(data, language)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The thread that works I3 to I8 out for the outlets outlives a defect; the page's commands ask for what its table shows."""
+"""The thread that works I3 to I8 out for the outlets outlives a defect; the page's commands ask for what its
+table shows."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Defective:
 
 
 def test_a_defect_does_not_end_the_thread(tmp_path, caplog):
-    """No figure while it lasts, one ERROR however often it is tried, and the figures again once it is gone."""
+    """No figure while it lasts, one ERROR however often it is tried, and the figures again once
+    it is gone."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
         month_of_workstations(data, MONTH, [GOOD] * 12)
         data.derive()
@@ -68,7 +70,8 @@ def test_a_defect_does_not_end_the_thread(tmp_path, caplog):
 
 
 def test_the_page_names_the_period_of_its_table():
-    """Any day of two years, the first three of a month too: whole months as in the table, servers' days up to yesterday."""
+    """Any day of two years, the first three of a month too: whole months as in the table, servers' days up to
+    yesterday."""
     for offset in range(730):
         today = date(2026, 1, 1) + timedelta(days=offset)
         servers, others = _due_computations(today)

@@ -59,7 +59,8 @@ sys.exit(__main__.main(sys.argv[1:]))
 
 
 def test_it_sleeps_when_nobody_asks_and_ends_when_told(tmp_path: Path):
-    """Uvicorn's own loop wakes ten times a second for ever; ours at its ticks only, and a signal does not wait for one."""
+    """Uvicorn's own loop wakes ten times a second for ever; ours at its ticks only, and a signal does not
+    wait for one."""
     assert TICK_SECONDS == 1.0
     with Filled(tmp_path / "data") as store:
         (port,) = free_ports(1)
@@ -83,7 +84,8 @@ def _times_it_sleeps_in(pid: int, seconds: float) -> int:
 
 
 def _times_it_slept(pid: int) -> int:
-    """Voluntary context switches of the main thread. Read here: tests of the agent turn psutil to folders of their own."""
+    """Voluntary context switches of the main thread. Read here: tests of the agent turn psutil to folders of
+    their own."""
     (line,) = re.findall(r"^voluntary_ctxt_switches:\s*(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.M)
     return int(line)
 

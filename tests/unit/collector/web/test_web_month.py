@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""/metrics of workstations and classroom PCs: rows of the released month, the API's own, and nothing that leaves one machine of it."""
+"""/metrics of workstations and classroom PCs: rows of the released month, the API's own, and nothing that
+leaves one machine of it."""
 
 from __future__ import annotations
 
@@ -149,8 +150,9 @@ def joules(data: Filled, host: HostId) -> float:
 
 
 def test_a_month_less_its_days_is_no_machine(data, service):
-    """Twelve PCs of before, and one enrolled on the second: the API's month held it and no gauge of a day did, so that the month less its days
-    was its joules. Now there is the API's month alone."""
+    """Twelve PCs of before, and one enrolled on the second: the API's month held it and no gauge of a day
+    did, so that the month less its days was its joules. Now there is the API's month alone.
+    """
     for _ in range(12):
         classroom(data)
     late = classroom(data, date(2026, 10, 2), 0.9)
@@ -199,8 +201,10 @@ def workstations(data: Filled, number: int, site: str = "lyon", hours: int = 2, 
 
 
 def test_joules_and_grams_of_a_row_are_of_one_zone(data, service):
-    """Twelve PCs on one grid and one on another, of groups too small to stand alone: `autres` held both, and its joules and grams were two
-    equations for two unknowns. A row is of one zone: its grams are its joules, by the factor of that zone."""
+    """Twelve PCs on one grid and one on another, of groups too small to stand alone: `autres` held both, and
+    its joules and grams were two equations for two unknowns. A row is of one zone: its grams are its joules,
+    by the factor of that zone.
+    """
     data.add_site("berlin", zone="DE")
     for entity in ("A", "B"):
         workstations(data, 6, entity=entity)
@@ -232,7 +236,8 @@ def figures(found: Samples) -> Samples:
 
 
 def test_a_month_stays(data, service):
-    """Late records, a new machine and a restart move no sample of PCs, nor does any day: until the next month is released."""
+    """Late records, a new machine and a restart move no sample of PCs, nor does any day: until the next month
+    is released."""
     hosts = month_of_workstations(data, MONTH, [GOOD] * 30)
     data.derive()
     before = figures(service.of_pcs(RELEASED_ON))
@@ -247,7 +252,8 @@ def test_a_month_stays(data, service):
 
 @pytest.mark.parametrize(("pcs", "live"), [(0, True), (3, False), (12, True)])
 def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
-    """A step of a counter is a call of somebody of three: what calls move stays as it was at the day's first look. Errors do not."""
+    """A step of a counter is a call of somebody of three: what calls move stays as it was at the day's first
+    look. Errors do not."""
     data.add_host()
     for _ in range(pcs):
         data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
@@ -292,7 +298,8 @@ def avoidable(found: Samples) -> dict[str, float]:
 
 
 def test_indicators_are_of_the_machines_that_the_month_shows(data, service):
-    """Three PCs on another grid are in no row: I4 held them, and less the idle energy of the rows it was theirs."""
+    """Three PCs on another grid are in no row: I4 held them, and less the idle energy of the rows it was
+    theirs."""
     data.add_site("berlin", zone="DE")
     workstations(data, 12)
     workstations(data, 3, site="berlin", hours=5)
@@ -328,7 +335,8 @@ def test_the_page_shows_the_month(data, service, language, caption, row):
     [("fr", "A (en partie : le reste est dans « autres »)"), ("en", "A (in part: the rest is in “autres”)")],
 )
 def test_the_page_says_which_entity_is_there_in_part(data, service, language, words_of_it):
-    """Twelve towers of A have a row, its two laptops are in `autres` with B's: A's row read as the whole of A."""
+    """Twelve towers of A have a row, its two laptops are in `autres` with B's: A's row read as the whole of
+    A."""
     workstations(data, 12, entity="A")
     workstations(data, 12, entity="C")
     for entity, number in (("A", 2), ("B", 9)):
@@ -357,7 +365,8 @@ def page_of(service: Service, language: str = "en") -> str:
     ],
 )
 def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, service, language, not_yet, few):
-    """24 PCs since 2 November: the page said that fewer than ten are not shown. It says which reason it is, and the day."""
+    """24 PCs since 2 November: the page said that fewer than ten are not shown. It says which reason it is,
+    and the day."""
     for _ in range(24):
         data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2026, 11, 2))
     service.look(date(2026, 11, 5))
@@ -367,7 +376,8 @@ def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, servi
 
 
 def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
-    """Nobody enrolled; then nine machines; then a month that was released under a smaller k, which is no lack of machines."""
+    """Nobody enrolled; then nine machines; then a month that was released under a smaller k, which is no lack
+    of machines."""
     service.look(RELEASED_ON)
     assert "No workstation or classroom computer is enrolled" in page_of(service)
     workstations(data, 9)
@@ -394,7 +404,8 @@ def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
     ],
 )  # fmt: skip
 def test_the_page_has_words_for_what_is_not_told_and_for_autres(data, service, language, coverage, merged):
-    """A machine never heard of: I13 was a dash that told nothing. Two entities of six: the chart's bar was "autres · autres"."""
+    """A machine never heard of: I13 was a dash that told nothing. Two entities of six: the chart's bar was
+    "autres · autres"."""
     for entity in ("A", "B"):
         workstations(data, 6, entity=entity)
     data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity="A")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I5 of PCs beside the released month: what both together would solve for fewer than k machines is not told."""
+"""I3 to I5 of PCs beside the released month: what both together would solve for fewer than k machines is not
+told."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def beside(
     withheld: frozenset[Detail] = frozenset(),
     days: float = 1,
 ) -> DisclosureContext:
-    """The month has these rows, and tells these × what their machines did; each machine is of its class in E."""
+    """The month has these rows, and tells these × what their machines did; each machine is of its
+    class in E."""
     uses = tuple(
         Group(row, replace(row_of(of_row, days), withheld=withheld))
         for row in rows
@@ -82,7 +84,8 @@ def row_of(machines: Sequence[IndicatorMachine], days: float) -> GroupSums:
 def idle(
     number: int, device_class: DeviceClass = DeviceClass.TOWER, window: int = 0, opened: int = 0
 ) -> IndicatorMachine:
-    """At 20 W for 100 h of nights; `opened`: and as many hours of open time, all beyond 30 minutes; active for 10 h."""
+    """At 20 W for 100 h of nights; `opened`: and as many hours of open time, all beyond 30 minutes; active
+    for 10 h."""
     night = BandUse(
         on_active_milliseconds=10 * HOUR,
         on_idle_milliseconds=100 * HOUR,
@@ -115,8 +118,10 @@ def told(machines: Sequence[IndicatorMachine], *rows: GroupKey, **how: Any) -> F
 
 
 def test_one_power_among_others_is_not_solved_for():
-    """Eleven towers and a laptop in one row, which tells its idle energy and time at night. Idle energy less closed_bands is 0.8 W × the
-    towers' time + 2 W × the laptop's: its 100 h. So the causes are told as one sum, and not at all where that is closed_bands alone."""
+    """Eleven towers and a laptop in one row, which tells its idle energy and time at night. Idle energy less
+    closed_bands is 0.8 W × the towers' time + 2 W × the laptop's: its 100 h. So the causes are told as one
+    sum, and not at all where that is closed_bands alone.
+    """
     few = [*(idle(n, opened=5) for n in range(11)), idle(11, LAPTOP, opened=5)]
     figure = the("I4", of(*few))
     idle_kwh, hours = 12 * 2.0, 12 * 100
@@ -140,7 +145,8 @@ def test_closed_bands_that_follow_from_the_rows_are_told():
 
 
 def test_a_row_that_tells_no_energies_is_not_divided():
-    """Eleven at a model's 20 W and one at a meter's: closed_bands less (20 - 0.8) W × the row's idle time was what the meter said above 20 W."""
+    """Eleven at a model's 20 W and one at a meter's: closed_bands less (20 - 0.8) W × the row's idle time was
+    what the meter said above 20 W."""
     machines = [idle(n) for n in range(12)]
     assert told(machines, TOWERS).value
     for detail in (Detail.ENERGIES, Detail.OUTSIDE, Detail.IDLE):
@@ -148,7 +154,8 @@ def test_a_row_that_tells_no_energies_is_not_divided():
 
 
 def test_silence_is_not_what_closed_bands_is_less_than_the_row():
-    """Known time in whole days is 5 % more than what is known: an exact closed_bands beside it told that, so that of the rest alone is told."""
+    """Known time in whole days is 5 % more than what is known: an exact closed_bands beside it told that, so
+    that of the rest alone is told."""
     assert told([idle(n) for n in range(12)], TOWERS, days=1.05).withheld
     many = told([idle(n, opened=5) for n in range(12)], TOWERS, days=1.05)
     assert many.value
@@ -156,7 +163,8 @@ def test_silence_is_not_what_closed_bands_is_less_than_the_row():
 
 
 def test_screens_of_few_are_not_the_sum_less_closed_bands():
-    """Two of twelve have a screen: causes fall together, and their sum less the row's closed_bands was those screens' energy."""
+    """Two of twelve have a screen: causes fall together, and their sum less the row's closed_bands was those
+    screens' energy."""
     lit = {"screens_milliseconds": 100 * HOUR, "screens_millijoules": 1_250 * HOUR}
     machines = [idle(n) for n in range(12)]
     for number in (0, 1):
@@ -169,13 +177,15 @@ def test_screens_of_few_are_not_the_sum_less_closed_bands():
     ("windows", "window", "kwh"), [(0, 0, 23.04), (1, 5, 23.04), (1, 500, None), (10, 5, 22.99)]
 )
 def test_an_update_window_of_one_machine_is_not_told(windows: int, window: int, kwh: float | None):
-    """It is what idle energy less closed_bands less the lower state's leaves: 5 Wh of it are left in, 500 are not."""
+    """It is what idle energy less closed_bands less the lower state's leaves: 5 Wh of it are left in, 500 are
+    not."""
     machines = [idle(n, window=window if n < windows else 0, opened=5) for n in range(12)]
     assert told(machines, TOWERS).details.get("closed_bands_kwh") == (kwh and pytest.approx(kwh))
 
 
 def test_avoidable_energy_has_a_coarse_interval_and_no_total_of_its_own():
-    """Its uncertainty to 0.05, its share of the month's energy; neither energy nor counts of another set of machines."""
+    """Its uncertainty to 0.05, its share of the month's energy; neither energy nor counts of another set of
+    machines."""
     machines = [idle(n) for n in range(12)]
     cells = [
         GroupSums(

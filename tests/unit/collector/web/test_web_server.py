@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a client may cost the web process by how it reads: real sockets, an application of one large answer."""
+"""What a client may cost the web process by how it reads: real sockets, an application of one
+large answer."""
 
 from __future__ import annotations
 
@@ -94,7 +95,8 @@ def test_a_slow_client_that_goes_on_taking_is_not_cut(address):
 
 
 def test_the_slowest_goes_where_there_are_too_many(address):
-    """Forty that read nothing, or send half a request, where twenty have room: whoever comes next is served."""
+    """Forty that read nothing, or send half a request, where twenty have room: whoever comes next
+    is served."""
     clients = []
     for number in range(40):
         clients.append(slow(address, REQUEST if number % 2 else REQUEST[:9]))

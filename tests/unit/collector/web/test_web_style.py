@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Contrast of the style sheet in light and dark, computed: text ≥ 4.5:1, drawings ≥ 3:1 (WCAG 2.1 AA, 1.4.3 and 1.4.11)."""
+"""Contrast of the style sheet in light and dark, computed: text ≥ 4.5:1, drawings ≥ 3:1 (WCAG 2.1 AA, 1.4.3
+and 1.4.11)."""
 
 from __future__ import annotations
 
