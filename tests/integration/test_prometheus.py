@@ -120,7 +120,7 @@ class Admin:
                 self.health.commit(0.003)
                 match asked.pop("op"):
                     case "publish_part":
-                        result = publications.part(self, **asked)  # type: ignore[arg-type]  # only publishing is used
+                        result = publications.receive_part(self, **asked)  # type: ignore[arg-type]  # only publishing is used
                     case "publish":
                         result = self.keep(**asked)
                     case _:

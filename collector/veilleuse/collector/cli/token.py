@@ -131,7 +131,7 @@ def revoke(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End a token at once, and revoke the machines that enrolled with it."""
+    """End a token at once. The machines that enrolled with it are revoked too."""
     done = run_operation(load_settings(config), "token_revoke", token_id=token_id, keep_hosts=keep_hosts)
     if as_json:
         print_json(done)

@@ -90,7 +90,10 @@ def test_a_year_that_began_late_is_whole(place):
 
 def test_no_day_that_is_past_is_named(place):
     """On the day they go, and of a year in which no PC told anything: 'veilleuse close 2025' was asked for before a day that was past."""
-    assert "months of PCs are removed from now on; 'veilleuse close 2025' now, or let" in said(place, JANUARY_GOES)[1]
+    assert (
+        "months of PCs are removed from now on; 'veilleuse close 2025' now, or let"
+        in said(place, JANUARY_GOES)[1]
+    )
     with Filled(place.data_dir) as filled, filled.store.transaction():
         connection = filled.store.data.connection
         december = date(YEAR - 1, 12, 1)
