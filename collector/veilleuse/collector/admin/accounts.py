@@ -49,10 +49,7 @@ def create(
     who: str = "",
     why: str = "",
 ) -> dict[str, Any]:
-    """Create an account and its token, which is returned only here.
-
-    `warnings`: entities without a machine yet.
-    """
+    """Create an account; only here its token is returned. `warnings`: entities without a machine yet."""
     # A name that is a number could be taken for the number of another account.
     if not NAME.fullmatch(name) or name.isdigit():
         raise UsageError(

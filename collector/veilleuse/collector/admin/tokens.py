@@ -38,10 +38,7 @@ def create(
     zone: str | None = None,
     time_zone: str | None = None,
 ) -> dict[str, Any]:
-    """Create a token and the content of its join file.
-
-    An unknown site is made, with the default timetable.
-    """
+    """Create a token and the content of its join file; an unknown site gets the default timetable."""
     org_entity, site = checked_name("entity", org_entity), checked_name("site", site)
     order = TokenOrder(
         org_entity, site, Population(population), uses, hours, tuple(networks), approve, admit_copies
