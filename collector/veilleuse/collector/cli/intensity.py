@@ -100,7 +100,7 @@ def import_file(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import a file that was downloaded elsewhere, with the rules of a poll. For places without Internet."""
+    """Import a file that was downloaded elsewhere. For places without Internet, with the rules of a poll."""
     settings = load_settings(config)
     plain = None
     if series is not None or zone is not None or kind:

@@ -46,7 +46,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "calendar": ("veilleuse.collector.cli.calendar", "import, show and export the calendar of a site"),
     "account": (
         "veilleuse.collector.cli.account",
-        "manage accounts that read figures over HTTP, and show what they read",
+        "manage accounts that read figures over HTTP",
     ),
     "journal": ("veilleuse.collector.cli.journal", "show who read what, and why: the access journals"),
     "published": (
@@ -63,7 +63,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "check-method": ("veilleuse.collector.cli.check_method", "compute the method's worked answers"),
     "intensity": (
         "veilleuse.collector.cli.intensity",
-        "fetch or import the grid's intensity, for the indicative ledger",
+        "fetch or import the grid's intensity over time",
     ),
     "derive": ("veilleuse.collector.cli.derive", "derive energy again with the present models"),
     "calibrate": (

@@ -158,7 +158,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the balance of a room over a period: its meters against its machines."""
+    """Show the balance of a room over a period. Its meters are compared with its machines."""
     settings = load_settings(config)
     since, until = parse_date("--from", first), parse_date("--to", end)
     if not since < until <= since + timedelta(days=_LONGEST_DAYS):

@@ -26,6 +26,14 @@ from veilleuse.wire.vocabulary import Population
 
 app = typer.Typer(**APP)
 
+AdmitCopiesOption = Annotated[
+    bool,
+    typer.Option(
+        "--admit-copies",
+        help="approve copies of its machines while the token is good; this also admits a thief of a key",
+    ),
+]
+
 
 @app.callback()
 def token() -> None:
@@ -36,9 +44,7 @@ def token() -> None:
 def create(
     entity: Annotated[str, typer.Option(help="organisational unit of the machines")],
     site: Annotated[str, typer.Option(help="site of the machines; made when it does not exist")],
-    population: Annotated[
-        Population, typer.Option(help="use of the machines; sets the finest time grain of their records")
-    ],
+    population: Annotated[Population, typer.Option(help="use of the machines; sets their finest time grain")],
     output: Annotated[Path, typer.Option("--output", "-o", help="join file to write, mode 0600")],
     config: ConfigOption = None,
     uses: Annotated[int, typer.Option(help="number of machines that may enrol with it")] = 1,
@@ -49,10 +55,7 @@ def create(
     approve: Annotated[
         bool, typer.Option("--approve", help="each machine waits for 'veilleuse hosts activate'")
     ] = False,
-    admit_copies: Annotated[
-        bool,
-        typer.Option("--admit-copies", help="approve clones of its machines; admits a thief of a key too"),
-    ] = False,
+    admit_copies: AdmitCopiesOption = False,
     zone: Annotated[
         str | None, typer.Option(help="grid zone of a new site (default: reporting.zone)")
     ] = None,
@@ -125,7 +128,7 @@ def revoke(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End a token at once, and revoke the machines that enrolled with it."""
+    """End a token at once. The machines that enrolled with it are revoked too."""
     done = run_operation(load_settings(config), "token_revoke", token_id=token_id, keep_hosts=keep_hosts)
     if as_json:
         print_json(done)

@@ -193,7 +193,7 @@ def test_a_site_is_made_when_asked(desk):
     assert (found["created"], found["imported"], found["from"]) == (True, True, None)
     assert desk.given_out("Saint-Denis").time_zone == "Indian/Reunion"
     with pytest.raises(
-        UsageError, match="is there already, with --time-zone Indian/Reunion: leave --time-zone out"
+        UsageError, match="exists already, with --time-zone Indian/Reunion: leave --time-zone out"
     ):
         desk.bring(site="Saint-Denis", create=True, time_zone="Europe/Paris")
     assert "Saint-Denis" in desk.office.register.path.read_text(encoding="utf-8")

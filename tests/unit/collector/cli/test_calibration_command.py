@@ -333,7 +333,7 @@ def test_wrong_words_are_told(stock, capsys, tmp_path):
     assert "is not a date" in complaint(capsys, "meters", "--from", "monday")
     assert "is not before" in complaint(capsys, "meters", "--from", "2026-03-02", "--to", "2026-03-02")
     assert "no machine has its counters" in complaint(capsys, "meters", *PERIOD, code=1)
-    assert "holds 'desk'" in complaint(capsys, "meters", *PERIOD, "--model", "Desk", code=1)
+    assert "contains 'desk'" in complaint(capsys, "meters", *PERIOD, "--model", "Desk", code=1)
     assert "no laptop" in complaint(capsys, "battery", code=1)
 
 
@@ -341,7 +341,7 @@ def test_another_model_is_not_touched(laboratory, capsys):
     """Only machines of the model are derived again; --model chooses."""
     with closing(open_store(laboratory.data_dir, laboratory.store)) as store:
         push(store, enrol(store, 20, model=("Acme", "Desk 8")), minutes(60, 9, metered=False), (PACKAGE,))
-    assert "holds 'desk 8'" in complaint(capsys, "meters", *PERIOD, "--model", "desk 8", code=1)
+    assert "contains 'desk 8'" in complaint(capsys, "meters", *PERIOD, "--model", "desk 8", code=1)
     (found,) = answer(capsys, "meters", *PERIOD, "--model", "DESK 7", "--apply")
     assert found["hosts"] == 4
     assert run(("derive",)) == 0

@@ -332,11 +332,11 @@ def test_contracts(place: CollectorSettings, veilleuse: Command):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (("--kwh", "0"), "above 0"),
-        (("--kwh", "-5"), "above 0"),
+        (("--kwh", "0"), "more than 0"),
+        (("--kwh", "-5"), "more than 0"),
         (("--kwh", "many"), "--kwh: 'many' is not a number"),
-        (("--factor", "12"), "from 0 to 3"),
-        (("--factor", "-0,1"), "from 0 to 3"),
+        (("--factor", "12"), "use 0 to 3"),
+        (("--factor", "-0,1"), "use 0 to 3"),
         (("--to", "2026-01-01"), "not after its first day"),
         (("--from", "1 January"), "not a date"),
         (("--source", " "), "a supplier and a source"),

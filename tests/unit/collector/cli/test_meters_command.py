@@ -301,12 +301,12 @@ to = 2026-12-31
         ("m.csv", f"meter\n{'x' * 200_000}\n", "line 2: field larger than field limit"),
         ("m.toml", "meter = 1", "must be tables"),
         ("m.toml", "[[meter]]\nwat = 1", "meter 1: unknown key 'wat'"),
-        ("m.toml", "[[meter", "no TOML"),
+        ("m.toml", "[[meter", "it is not TOML"),
         ("m.toml", "[[meters]]", "unknown table 'meters'"),
         (
             "m.csv",
             "room,site,host,share\nR,Lyon,ab,0.5\n",
-            "line 2: 'share' is of a meter, and the line names none",
+            "line 2: 'share' belongs to a meter, and the line names none",
         ),
     ],
 )

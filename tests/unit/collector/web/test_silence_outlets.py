@@ -161,7 +161,7 @@ def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
         "140 classroom PCs of",
     ]
     for finding in found.doctor:
-        assert all(word in finding.remedy for word in ("network", "DNS", "certificates", "door"))
+        assert all(word in finding.remedy for word in ("network", "DNS", "certificates", "ports"))
     assert re.search(r": [0-9a-f]{12}, [0-9a-f]{12}, [0-9a-f]{12} and 57 more$", found.doctor[0].text)
     french = re.sub("[\u202f\u00a0]", " ", found.page["fr"])
     for sentence in (
