@@ -116,7 +116,7 @@ def _book(function: Callable[[], book.FactorBook]) -> Callable[[], book.FactorBo
         (pedigree, "gsd2", _slightly, "pedigree, nothing known"),
         (quantiles, "quantile95", _slightly, "stratified mean, half-width"),
         (wall, "wall_energy", _wall, "wall model, laptop"),
-        (rounding, "rounded", _rounded, "rounded for people, upper end"),
+        (rounding, "round_interval", _rounded, "rounded for people, upper end"),
         (book, "factor_book", _book, "ADEME 2025"),
     ],
 )
