@@ -117,7 +117,7 @@ def _book(function: Callable[[], book.FactorBook]) -> Callable[[], book.FactorBo
         (quantiles, "quantile95", _slightly, "stratified mean, half-width"),
         (wall, "wall_energy", _wall, "wall model, laptop"),
         (rounding, "round_interval", _rounded, "rounded for people, upper end"),
-        (book, "factor_book", _book, "ADEME 2025"),
+        (worked_examples, "factor_book", _book, "ADEME 2025"),
     ],
 )
 def test_a_broken_function_is_found(monkeypatch, capsys, module, name, breaking, differing):
