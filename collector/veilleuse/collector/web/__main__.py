@@ -29,7 +29,7 @@ from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
-from veilleuse.collector.web.server import SEND_BUFFER_BYTES, HastyProtocol, QuietServer
+from veilleuse.collector.web.server import SEND_BUFFER_BYTES, DeadlineProtocol, OneTickServer
 from veilleuse.wire.process import finish
 
 log = logging.getLogger("veilleuse.collector.web")
@@ -94,7 +94,7 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
         listener = _listen(metrics_auth)
         host, port = listener.getsockname()[:2]
         log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
-        server = QuietServer(
+        server = OneTickServer(
             uvicorn.Config(
                 make_app(snapshots, settings, metrics_auth, product_version(), api_context, access_control),
                 log_config=None,
@@ -102,7 +102,7 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
                 server_header=False,
                 lifespan="off",
                 ws="none",
-                http=HastyProtocol,
+                http=DeadlineProtocol,
                 timeout_keep_alive=5,
                 timeout_graceful_shutdown=1,  # seconds; `serve` kills after 2 s
                 h11_max_incomplete_event_size=16 * 1024,

@@ -47,7 +47,7 @@ STATIC: Final = {"veilleuse.css": "text/css", "favicon.svg": "image/svg+xml"}
 
 
 @dataclass(slots=True)
-class Outlets:
+class HandlerContext:
     """Objects that the handlers share."""
 
     snapshots: SnapshotCache
@@ -71,7 +71,7 @@ def make_app(
     access_control: AccessControl | None = None,
 ) -> ASGIApp:
     """Build the application. Without `api_context` it has no /api; without `access_control`, no accounts."""
-    outlets = Outlets(
+    context = HandlerContext(
         snapshots,
         settings,
         version,
@@ -80,87 +80,87 @@ def make_app(
         MetricsWriter(snapshots, version, settings.reporting.k_anonymity),
     )
     routes = [
-        Route("/", _first(outlets)),
-        Route("/metrics", _metrics(outlets)),
-        Route("/healthz", _healthz(outlets)),
+        Route("/", _first(context)),
+        Route("/metrics", _metrics(context)),
+        Route("/healthz", _healthz(context)),
         Route("/static/{name}", _static),
     ]
     if settings.http.hosts_metrics:
-        routes.append(Route("/metrics/hosts", _hosts_metrics(outlets)))
+        routes.append(Route("/metrics/hosts", _hosts_metrics(context)))
     if api_context is not None:
-        routes += [Route("/api", _api(outlets)), *api_context.routes()]
+        routes += [Route("/api", _api(context)), *api_context.routes()]
     app = Starlette(
         routes=routes,
         exception_handlers={
-            HTTPException: _http_error(outlets),
-            CollectorError: _unreadable(outlets),
-            Exception: _failed(outlets),
+            HTTPException: _http_error(context),
+            CollectorError: _unreadable(context),
+            Exception: _failed(context),
         },
     )
     app.router.redirect_slashes = False  # behind a proxy a redirect would leave TLS, with the token
     return SecurityMiddleware(
-        app, metrics_auth, outlets.metrics.durations, _error_page(outlets), access_control
+        app, metrics_auth, context.metrics.durations, _error_page(context), access_control
     )
 
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def _first(outlets: Outlets) -> Handler:
+def _first(context: HandlerContext) -> Handler:
     async def first(request: Request) -> Response:
         """Answer the first page: the day's energy and states."""
-        snapshot = await outlets.take_snapshot()
+        snapshot = await context.take_snapshot()
         w = _words(request)
         return _html(
-            outlets,
+            context,
             "first.html",
             w,
             page=first_page(snapshot, w),
-            no_month=no_month(snapshot, w, outlets.settings.reporting.k_anonymity),
-            sobriety=indicator_part(snapshot.machine_figures, w, outlets.settings),
-            k=outlets.settings.reporting.k_anonymity,
-            zone=outlets.settings.reporting.time_zone,
+            no_month=no_month(snapshot, w, context.settings.reporting.k_anonymity),
+            sobriety=indicator_part(snapshot.machine_figures, w, context.settings),
+            k=context.settings.reporting.k_anonymity,
+            zone=context.settings.reporting.time_zone,
         )
 
     return first
 
 
-def _api(outlets: Outlets) -> Handler:
+def _api(context: HandlerContext) -> Handler:
     async def api(request: Request) -> Response:
         """Answer the page /api, which describes the API for people."""
         w = _words(request)
         return _html(
-            outlets, "api.html", w, page=api_page(w), here="/api", k=outlets.settings.reporting.k_anonymity
+            context, "api.html", w, page=api_page(w), here="/api", k=context.settings.reporting.k_anonymity
         )
 
     return api
 
 
-def _metrics(outlets: Outlets) -> Handler:
+def _metrics(context: HandlerContext) -> Handler:
     async def metrics(request: Request) -> Response:
         """Answer the catalogue's metrics, then those of this process."""
         accept, began = request.headers.get("accept", ""), time.perf_counter()
         loop = asyncio.get_running_loop()
-        text, content_type = await loop.run_in_executor(outlets.reading, outlets.metrics.write, accept, began)
+        text, content_type = await loop.run_in_executor(context.reading, context.metrics.write, accept, began)
         return Response(text, media_type=content_type, headers={"vary": "Accept"})
 
     return metrics
 
 
-def _hosts_metrics(outlets: Outlets) -> Handler:
+def _hosts_metrics(context: HandlerContext) -> Handler:
     async def hosts_metrics(_request: Request) -> Response:
         """Answer the metrics of single servers."""
-        snapshot = await outlets.take_snapshot()
+        snapshot = await context.take_snapshot()
         return Response(hosts_exposition(snapshot).text(c.PER_HOST), media_type=CONTENT_TYPE)
 
     return hosts_metrics
 
 
-def _healthz(outlets: Outlets) -> Handler:
+def _healthz(context: HandlerContext) -> Handler:
     async def healthz(_request: Request) -> Response:
         """Answer 200 when the store can be read."""
         try:
-            await outlets.take_snapshot()
+            await context.take_snapshot()
         except CollectorError as error:
             log.warning("store unreadable", extra={"reason": str(error)})
             return PlainTextResponse("unreadable\n", 503)
@@ -216,8 +216,8 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-def _html(outlets: Outlets, template: str, w: Words, code: int = 200, **values: object) -> Response:
-    body = outlets.templates.get_template(template).render(w=w, version=outlets.version, code=code, **values)
+def _html(context: HandlerContext, template: str, w: Words, code: int = 200, **values: object) -> Response:
+    body = context.templates.get_template(template).render(w=w, version=context.version, code=code, **values)
     headers = {
         "content-language": w("lang"),
         "vary": "Accept-Language",
@@ -226,7 +226,7 @@ def _html(outlets: Outlets, template: str, w: Words, code: int = 200, **values: 
     return HTMLResponse(body, code, headers)
 
 
-def _error_page(outlets: Outlets) -> ErrorPage:
+def _error_page(context: HandlerContext) -> ErrorPage:
     def page(request: Request, code: int) -> Response:
         w = _words(request)
         if request.url.path.startswith("/api/"):
@@ -234,13 +234,13 @@ def _error_page(outlets: Outlets) -> ErrorPage:
         key = next((key for key in (f"error.{code}", f"api.error_{code}") if w.has(key)), "error.400")
         if request.url.path.startswith("/metrics"):
             return PlainTextResponse(words("en")(key) + "\n", code)
-        return _html(outlets, "error.html", w, code, text=w(key))
+        return _html(context, "error.html", w, code, text=w(key))
 
     return page
 
 
-def _http_error(outlets: Outlets) -> Callable[[Request, Exception], Response]:
-    page = _error_page(outlets)
+def _http_error(context: HandlerContext) -> Callable[[Request, Exception], Response]:
+    page = _error_page(context)
 
     def handle(request: Request, error: Exception) -> Response:
         code = error.status_code if isinstance(error, HTTPException) else 500
@@ -252,8 +252,8 @@ def _http_error(outlets: Outlets) -> Callable[[Request, Exception], Response]:
     return handle
 
 
-def _unreadable(outlets: Outlets) -> Callable[[Request, Exception], Response]:
-    page = _error_page(outlets)
+def _unreadable(context: HandlerContext) -> Callable[[Request, Exception], Response]:
+    page = _error_page(context)
 
     def handle(request: Request, error: Exception) -> Response:
         log.error("store unreadable", extra={"reason": str(error)})
@@ -262,8 +262,8 @@ def _unreadable(outlets: Outlets) -> Callable[[Request, Exception], Response]:
     return handle
 
 
-def _failed(outlets: Outlets) -> Callable[[Request, Exception], Response]:
-    page = _error_page(outlets)
+def _failed(context: HandlerContext) -> Callable[[Request, Exception], Response]:
+    page = _error_page(context)
 
     def handle(request: Request, error: Exception) -> Response:
         log.error("request failed", exc_info=error, extra={"path": request.url.path})

@@ -32,7 +32,7 @@ Decoded figures take three times as much memory. Beyond this limit months are de
 
 
 @dataclass(frozen=True, slots=True)
-class Form(Generic[T]):
+class FigureFormat(Generic[T]):
     """Format of one kind of figures.
 
     A different content of the same kind is a different format; older formats are not shown.
@@ -54,7 +54,7 @@ class Form(Generic[T]):
 class PublicationCache(Generic[T]):
     """Published figures of one kind. Not thread-safe: one caller at a time."""
 
-    def __init__(self, form: Form[T], reader: PublicationReader, publish: Publish, k: int) -> None:
+    def __init__(self, form: FigureFormat[T], reader: PublicationReader, publish: Publish, k: int) -> None:
         """Take the current `k`, the fewest machines of a published group."""
         self._form = form
         self._reader = reader
@@ -79,12 +79,12 @@ class PublicationCache(Generic[T]):
             return nothing
         if self._find_summary(first, end) or self._reader.waits(first, end):
             return None
-        made = make()
-        if not self._form.is_empty(made):
-            return self._publish_figures(made, first, end)
-        self._empty = {key: kept for key, kept in self._empty.items() if kept[0] == today}
-        self._empty[first, end] = (today, made)
-        return made
+        figures = make()
+        if not self._form.is_empty(figures):
+            return self._publish_figures(figures, first, end)
+        self._empty = {key: cached for key, cached in self._empty.items() if cached[0] == today}
+        self._empty[first, end] = (today, figures)
+        return figures
 
     def _find_summary(self, first: date, end: date) -> PublicationSummary | None:
         return self._reader.summary(self._form.kind, first, end)

@@ -46,7 +46,7 @@ class Connections(dict[Any, None]):
         self.pop(one, None)
 
 
-class QuietServer(uvicorn.Server):
+class OneTickServer(uvicorn.Server):
     """uvicorn with one tick a second; a signal still stops it at once."""
 
     _signalled: asyncio.Event | None = None
@@ -75,7 +75,7 @@ class QuietServer(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._signalled.set)
 
 
-class HastyProtocol(H11Protocol):
+class DeadlineProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 with deadlines: for each request, each answer, and the client's reading."""
 
     _deadline: asyncio.TimerHandle | None = None
@@ -87,8 +87,8 @@ class HastyProtocol(H11Protocol):
         """Start the deadline of the first request. Beyond MOST_CONNECTIONS, cut the slowest connection."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
-            self._make_room()
-        self._within(REQUEST_SECONDS)
+            self._cut_slowest()
+        self._set_deadline(REQUEST_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Start the answer's deadline for a complete request, else the request's own deadline."""
@@ -96,11 +96,11 @@ class HastyProtocol(H11Protocol):
         cycle: Any = self.cycle  # None until the first request, in spite of uvicorn's annotation
         answering = cycle is not None and not cycle.response_complete
         if answering and not self._answering:
-            self._within(ANSWER_SECONDS)
+            self._set_deadline(ANSWER_SECONDS)
             if self._stall_check is None:
                 self._schedule_stall_check()
         elif not answering and self._deadline is None:
-            self._within(REQUEST_SECONDS)
+            self._set_deadline(REQUEST_SECONDS)
         self._answering = answering
 
     def resume_writing(self) -> None:
@@ -130,15 +130,15 @@ class HastyProtocol(H11Protocol):
         super().connection_lost(exc)
 
     @property
-    def in_our_hands(self) -> bool:
+    def waits_for_us(self) -> bool:
         """Return true while we produce the answer: the client waits for us, not we for the client."""
         cycle: Any = self.cycle
         return cycle is not None and not cycle.response_complete and not self.flow.write_paused
 
-    def _make_room(self) -> None:
+    def _cut_slowest(self) -> None:
         """Cut the slowest connection whose client we wait for; this connection when there is none."""
         others: Any = self.connections  # a Connections: QuietServer sets it
-        slowest = next((one for one in others if one is not self and not one.in_our_hands), self)
+        slowest = next((one for one in others if one is not self and not one.waits_for_us), self)
         self.connections.discard(slowest)  # at once, since the next new connection counts them too
         slowest.transport.abort()
 
@@ -156,7 +156,7 @@ class HastyProtocol(H11Protocol):
         elif unread or self._answering:
             self._schedule_stall_check()
 
-    def _within(self, seconds: float) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         self._cancel()
         self._deadline = self.loop.call_later(seconds, self.transport.abort)
 

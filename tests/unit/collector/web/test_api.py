@@ -320,7 +320,7 @@ def test_one_question_at_a_time(reading):
     """Of five at once of one account the first is answered, the others are told when to come back; another
     account is not."""
     one, other = reading.account("one-at-a-time"), reading.account("another")
-    reading.desk._turns = Turns(line_seconds=0.2)
+    reading.desk._turns = Turns(wait_seconds=0.2)
     with slow(reading) as going:
         asked = [(f"{EMISSIONS}&limit={n + 1}", one) for n in range(5)] + [(EMISSIONS, other)]
         answers = reading.all(asked, answered=lambda number: going.set() if number == 4 else None)
@@ -332,7 +332,7 @@ def test_one_question_at_a_time(reading):
 def test_panels_of_a_dashboard_come_one_after_the_other(reading):
     """Eight questions of one account at once that take no time are all answered."""
     token = reading.account("dashboard")
-    reading.desk._turns = Turns(line_seconds=PATIENCE_SECONDS)
+    reading.desk._turns = Turns(wait_seconds=PATIENCE_SECONDS)
     asked = [(f"/api/v1/energy?{YEAR}&limit={n + 1}", token) for n in range(8)]
     assert {answer.status_code for answer in reading.all(asked)} == {200}
 
@@ -340,7 +340,7 @@ def test_panels_of_a_dashboard_come_one_after_the_other(reading):
 def test_the_third_account_waits_for_two(reading):
     """Two questions are worked on at once; who comes then is told that the service is busy."""
     tokens = [reading.account(f"crowd-{n}") for n in range(3)]
-    reading.desk._turns = Turns(line_seconds=0.2)
+    reading.desk._turns = Turns(wait_seconds=0.2)
     with slow(reading) as going:
         answers = reading.all([(EMISSIONS, token) for token in tokens], answered=lambda _: going.set())
     assert sorted(answer.status_code for answer in answers) == [200, 200, 503]

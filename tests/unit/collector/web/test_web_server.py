@@ -17,7 +17,7 @@ import uvicorn
 
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.web import server
-from veilleuse.collector.web.server import SEND_BUFFER_BYTES, HastyProtocol, QuietServer
+from veilleuse.collector.web.server import SEND_BUFFER_BYTES, DeadlineProtocol, OneTickServer
 
 LARGE = bytes(4 * 1024 * 1024)
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -38,8 +38,8 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(large, log_config=None, lifespan="off", ws="none", http=HastyProtocol)
-    running = QuietServer(config)
+    config = uvicorn.Config(large, log_config=None, lifespan="off", ws="none", http=DeadlineProtocol)
+    running = OneTickServer(config)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     until(lambda: running.started, "it listens")

@@ -25,7 +25,7 @@ from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import caller_of
 from veilleuse.collector.web.api.answers import Figures
-from veilleuse.collector.web.api.limits import AT_ONCE, RETRY_SECONDS, Rate, Turns
+from veilleuse.collector.web.api.limits import MAXIMUM_CONCURRENT, RETRY_SECONDS, Rate, Turns
 from veilleuse.collector.web.api.openapi import description
 from veilleuse.collector.web.api.pagination import Page, page_of, with_withheld
 from veilleuse.collector.web.api.query import ApiQuery, parse_query
@@ -57,7 +57,7 @@ class ApiContext:
         self._note_access = note_access
         self._turns = Turns()
         self._rate = Rate(settings.http.api_requests_per_minute)
-        self._answer_threads: Executor = ThreadPoolExecutor(AT_ONCE, "figures")
+        self._answer_threads: Executor = ThreadPoolExecutor(MAXIMUM_CONCURRENT, "figures")
         self._journal_thread: Executor = ThreadPoolExecutor(1, "journal")
         self._cache: OrderedDict[tuple[Any, ...], tuple[float, Document]] = OrderedDict()
         self._description = json.dumps(description(version), ensure_ascii=False, indent=1).encode()

@@ -14,11 +14,11 @@ from typing import Final
 from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.web.problems import Problem
 
-AT_ONCE: Final = 2
+MAXIMUM_CONCURRENT: Final = 2
 """Queries answered at the same time, of all accounts: each has a thread and a connection."""
-LINE_SECONDS: Final = 2.0
+WAIT_SECONDS: Final = 2.0
 """Most seconds that a query waits for the one before it: the panels of a dashboard run one after another."""
-LINE_LENGTH: Final = 16
+MAXIMUM_WAITING: Final = 16
 """Most waiting queries of one account."""
 RETRY_SECONDS: Final = 5
 MINUTE_SECONDS: Final = 60.0
@@ -27,11 +27,11 @@ MINUTE_SECONDS: Final = 60.0
 class Turns:
     """Runs one query at a time per account, and AT_ONCE of all accounts."""
 
-    def __init__(self, line_seconds: float = LINE_SECONDS) -> None:
-        self._line_seconds = line_seconds
-        self._mine: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+    def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._wait_seconds = wait_seconds
+        self._by_account: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[int, int] = defaultdict(int)
-        self._all = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAXIMUM_CONCURRENT)
 
     @asynccontextmanager
     async def turn(self, account: Account) -> AsyncIterator[None]:
@@ -40,18 +40,18 @@ class Turns:
         Raises Problem: 429 while another query of the account runs, 503 while other accounts' queries run.
         """
         number = account.account_id
-        if self._waiting[number] >= LINE_LENGTH:
-            raise _mine()
+        if self._waiting[number] >= MAXIMUM_WAITING:
+            raise _busy_account()
         self._waiting[number] += 1
         try:
-            await asyncio.wait_for(self._mine[number].acquire(), self._line_seconds)
+            await asyncio.wait_for(self._by_account[number].acquire(), self._wait_seconds)
         except TimeoutError as error:
-            raise _mine() from error
+            raise _busy_account() from error
         finally:
             self._waiting[number] -= 1
         try:
             try:
-                await asyncio.wait_for(self._all.acquire(), self._line_seconds)
+                await asyncio.wait_for(self._slots.acquire(), self._wait_seconds)
             except TimeoutError as error:
                 raise Problem(
                     503,
@@ -63,12 +63,12 @@ class Turns:
             try:
                 yield
             finally:
-                self._all.release()
+                self._slots.release()
         finally:
-            self._mine[number].release()
+            self._by_account[number].release()
 
 
-def _mine() -> Problem:
+def _busy_account() -> Problem:
     return Problem(
         429,
         "too_many_requests",
@@ -85,15 +85,15 @@ class Rate:
         """Allow at most `most` requests a minute."""
         self._most = most
         self._now = monotonic_seconds
-        self._seen: defaultdict[int, deque[float]] = defaultdict(deque)
+        self._request_times: defaultdict[int, deque[float]] = defaultdict(deque)
 
     def count(self, account: Account) -> None:
         """Count one request. Raises Problem after too many; it tells how long to wait."""
-        seen, now = self._seen[account.account_id], self._now()
-        while seen and seen[0] <= now - MINUTE_SECONDS:
-            seen.popleft()
-        if len(seen) >= self._most:
-            wait_seconds = max(1, round(seen[0] + MINUTE_SECONDS - now))
+        times, now = self._request_times[account.account_id], self._now()
+        while times and times[0] <= now - MINUTE_SECONDS:
+            times.popleft()
+        if len(times) >= self._most:
+            wait_seconds = max(1, round(times[0] + MINUTE_SECONDS - now))
             raise Problem(
                 429,
                 "too_many_requests",
@@ -101,4 +101,4 @@ class Rate:
                 remedy=f"ask again in {wait_seconds} s, and more rarely: http.api_requests_per_minute",
                 retry_after_seconds=wait_seconds,
             )
-        seen.append(now)
+        times.append(now)

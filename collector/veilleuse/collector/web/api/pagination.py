@@ -11,7 +11,7 @@ from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.problems import Problem
 
-WHY: Final = ("reason", "released_on")
+REASON_COLUMNS: Final = ("reason", "released_on")
 """Columns of a CSV that only rows of level `withheld` have."""
 
 
@@ -48,9 +48,9 @@ def with_withheld(document: Document) -> Document:
     lacks = [{**row, "level": "withheld"} for row in document.tables.get("withheld", ())]
     if not lacks:
         return document
-    columns = [name for name in document.columns if name not in WHY]
+    columns = [name for name in document.columns if name not in REASON_COLUMNS]
     at = columns.index("level") + 1
-    columns[at:at] = WHY
+    columns[at:at] = REASON_COLUMNS
     tables = {**document.tables, "withheld": lacks}
     return replace(document, columns=tuple(columns), tables=tables, tabular=(*document.tabular, "withheld"))
 

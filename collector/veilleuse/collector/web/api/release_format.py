@@ -27,7 +27,7 @@ from veilleuse.collector.model.figures import (
     StateSums,
 )
 from veilleuse.collector.model.publications import PublicationKind
-from veilleuse.collector.web.publications import Form
+from veilleuse.collector.web.publications import FigureFormat
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -78,7 +78,9 @@ def decode_month(content: Mapping[str, Any], first: date, end: date) -> Month:
     return Month(Slice(first, end), cells, uses, whole, withheld, *hidden)
 
 
-FORM: Final = Form(PublicationKind.RELEASE, 2, encode_month, decode_month, lambda month: not month.cells)
+FORM: Final = FigureFormat(
+    PublicationKind.RELEASE, 2, encode_month, decode_month, lambda month: not month.cells
+)
 
 
 def _key(key: GroupKey) -> dict[str, Any]:

@@ -115,16 +115,16 @@ def _configuration(out: Exposition, rollout: Rollout, members: Iterable[Host]) -
 
 
 def _spool(out: Exposition, population: Population, members: Iterable[Host]) -> None:
-    said = [host.health for host in members if host.health is not None]
-    if not said:
+    healths = [host.health for host in members if host.health is not None]
+    if not healths:
         return
-    out.add(c.SPOOL_RECORDS, (population.value,), sum(one.spool_records for one in said))
-    out.add(c.SPOOL_BYTES, (population.value,), sum(one.spool_bytes for one in said))
-    kept = [one.quarantine_records for one in said if one.quarantine_records is not None]
+    out.add(c.SPOOL_RECORDS, (population.value,), sum(one.spool_records for one in healths))
+    out.add(c.SPOOL_BYTES, (population.value,), sum(one.spool_bytes for one in healths))
+    kept = [one.quarantine_records for one in healths if one.quarantine_records is not None]
     if kept:
         out.add(c.QUARANTINE, (population.value,), sum(kept))
     drops: Counter[str] = Counter()
-    for one in said:
+    for one in healths:
         for reason, records in one.drops:
             drops[reason.value] += records
     for reason_name, records in sorted(drops.items()):
@@ -175,7 +175,7 @@ def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
     Where fewer than k PCs are enrolled, values that each call changes come from the first snapshot of the
     day. Live values would reveal when one of few people's machines was on (docs/privacy.md).
     """
-    few = snapshot.pcs_are_few(k)
+    few = snapshot.has_few_pcs(k)
     seen, calls = (snapshot.day_start, snapshot.day_health) if few else (snapshot.fleet, snapshot.health)
     disk = snapshot.day_disk if few else snapshot.disk
     out.add(c.COLLECTOR_UP, (), int(snapshot.health is not None))

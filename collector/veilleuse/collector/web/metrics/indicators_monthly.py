@@ -48,7 +48,7 @@ from veilleuse.collector.web.metrics.released_month import (
     families_of,
     last_month,
 )
-from veilleuse.collector.web.publications import Form, PublicationCache, Publish
+from veilleuse.collector.web.publications import FigureFormat, PublicationCache, Publish
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
@@ -80,7 +80,7 @@ def _is_empty(figures: Sequence[MachineFigure]) -> bool:
     return all(one.group_figure.figure.value is None for one in figures)
 
 
-FORM: Final[Form[tuple[MachineFigure, ...]]] = Form(
+FORM: Final[FigureFormat[tuple[MachineFigure, ...]]] = FigureFormat(
     PublicationKind.INDICATORS, 2, encode_figures, decode_figures, _is_empty
 )
 
@@ -248,10 +248,10 @@ class MachineIndicators:
         began = time.monotonic()
         with self._open_store() as store:
             sources = sobriety_sources_of(store, self._settings.reporting)
-            made = tuple(_machine_figures_of(sources, computation, self._settings, month))
+            figures = tuple(_machine_figures_of(sources, computation, self._settings, month))
         facts = {"month": computation.month.isoformat(), "seconds": round(time.monotonic() - began, 3)}
         log.info("indicators of machines worked out", extra=facts)
-        return made
+        return figures
 
     def start(self) -> None:
         """Start the thread."""

@@ -71,13 +71,13 @@ class DisclosureContext:
 
 
 def disclose_figures(
-    found: Iterable[GroupFigure], machines: Iterable[IndicatorMachine], context: DisclosureContext
+    figures: Iterable[GroupFigure], machines: Iterable[IndicatorMachine], context: DisclosureContext
 ) -> tuple[GroupFigure, ...]:
     """Return I3 to I5 of these machines, limited to what may be disclosed."""
     chosen = tuple(machines)
     return tuple(
         one._replace(figure=_RULES[one.meta.indicator](one, chosen, context))
-        for one in found
+        for one in figures
         if one.meta.indicator in _RULES
     )
 
@@ -198,7 +198,7 @@ def closed_bands_of_rows(machines: Iterable[IndicatorMachine], context: Disclosu
             place = context.places[machine.host_id]
             row = place if place in rows else ReleasePlace(place.family, AUTRES, AUTRES)
             powers[row].add(lower_microwatts(machine))
-    found = 0
+    millijoules = 0
     for row, of_row in powers.items():
         if row not in rows or len(of_row) > 1:
             return None
@@ -209,8 +209,8 @@ def closed_bands_of_rows(machines: Iterable[IndicatorMachine], context: Disclosu
         )
         if power is None or time is None or energy is None:
             return None
-        found += energy - power * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE
-    return found
+        millijoules += energy - power * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE
+    return millijoules
 
 
 def compute_night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[GroupSums]) -> Figure:

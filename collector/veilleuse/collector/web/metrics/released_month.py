@@ -148,15 +148,17 @@ def _month_indicators(month: Month, families: Collection[MonthFamily]) -> Iterab
     Per population, physical and virtual machines separately.
     """
     for population, memo in sorted({(one.population, one.memo) for one in families}):
-        used, seen = (
+        use_groups, whole_groups = (
             [group for group in table if (group.key.population, group.key.memo) == (population, memo)]
             for table in (month.uses, month.whole)
         )
-        key = used[0].key
+        key = use_groups[0].key
         others = [one for one in OF_SUMS if one != COVERAGE]
-        found = indicators_of_sums(key, _total(group.sums for group in used), MONTH, month.part.first, others)
-        if seen:
-            whole = _total(group.sums for group in seen)
+        found = indicators_of_sums(
+            key, _total(group.sums for group in use_groups), MONTH, month.part.first, others
+        )
+        if whole_groups:
+            whole = _total(group.sums for group in whole_groups)
             covered = indicators_of_sums(key, whole, MONTH, month.part.first, (COVERAGE,))
             found = replace(found, parts={**found.parts, **covered.parts})
         yield found

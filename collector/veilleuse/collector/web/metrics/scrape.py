@@ -44,7 +44,7 @@ class SnapshotCollector:
         """Take a snapshot and return its metric families. Raises StoreDamaged, another DataDirectoryError."""
         snapshot = self._snapshots.take_snapshot()
         out = fleet_exposition(snapshot, self._version, self._k)
-        registry = snapshot.day_start if snapshot.pcs_are_few(self._k) else snapshot.fleet
+        registry = snapshot.day_start if snapshot.has_few_pcs(self._k) else snapshot.fleet
         out.add(c.SERIES_BOUND, (), series_bound(registry, snapshot.month))
         out.add(c.SERIES, (), out.series() + 1)
         if self.render_seconds is not None:

@@ -85,7 +85,7 @@ class Snapshot:
         """Return the current civil day."""
         return self.fleet.today.day
 
-    def pcs_are_few(self, k: int) -> bool:
+    def has_few_pcs(self, k: int) -> bool:
         """Return true when PCs are enrolled, and fewer than k.
 
         Values that each PC's call changes then come from the first snapshot of the day (docs/privacy.md).
