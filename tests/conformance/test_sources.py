@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from veilleuse.agent.model import EnergyCounter, PowerGauge
 from veilleuse.agent.ports import Source, SourceContext
 from veilleuse.agent.sources import BUILTIN
 from veilleuse.wire.limits import FACT_PATTERN
+from veilleuse.wire.vocabulary import SOURCES, SOURCES_OF_SYSTEM
+
+FILES = Path(__file__).parents[2] / "agent/veilleuse/agent/sources"
+PREFIXES = {"linux": "linux_", "win32": "windows_", "darwin": "macos_"}
+NOT_LISTED = {"rapl_snapshot"}
+"""A class with `open` and `read` that another source uses (linux_rapl), and no source by itself."""
 
 TREES = Path(__file__).parents[1] / "fixtures" / "sys"
 WHERE = {
@@ -34,6 +41,38 @@ def make(name: str, root: Path, virtualisation: str = "none", watts: float = 10.
         SourceContext(f"{root}/sys", f"{root}/proc", virtualisation, watts)
     )
     return made
+
+
+def classes(file: Path) -> dict[str, set[str]]:
+    """The classes of a file → their methods and class attributes with a type."""
+    return {
+        one.name: {part.name for part in one.body if isinstance(part, ast.FunctionDef)}
+        | {ast.unparse(part.target) for part in one.body if isinstance(part, ast.AnnAssign)}
+        for one in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(one, ast.ClassDef)
+    }
+
+
+def test_every_source_file_is_listed():
+    """A file that is missing from SOURCES_OF_SYSTEM or POLLED_SOURCES would never be loaded, without a word."""
+    prefixes = tuple(PREFIXES.values())
+    written = {
+        file.stem
+        for file in FILES.glob("*.py")
+        if file.name.startswith(prefixes) or any({"open", "read"} <= has for has in classes(file).values())
+    }
+    assert written - NOT_LISTED == SOURCES, "list it in proto/veilleuse/wire/vocabulary.py"
+    for system, prefix in PREFIXES.items():
+        assert {name for name in SOURCES if name.startswith(prefix)} == set(SOURCES_OF_SYSTEM[system])
+
+
+@pytest.mark.parametrize("name", ["fake", *(name for names in SOURCES_OF_SYSTEM.values() for name in names)])
+def test_a_source_of_energy_tells_doctor_its_kinds(name):
+    """Without KINDS, `doctor` cannot say which source is missing. Polled sources are reported by their
+    meters."""
+    file = FILES / f"{name}.py"
+    if "PointKind." in file.read_text(encoding="utf-8"):
+        assert "KINDS" in classes(file)[name.title().replace("_", "")]
 
 
 ELSEWHERE = {"polled"}

@@ -8,7 +8,7 @@ It is never chosen by default. Copy this file to write a new source: it has all 
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import ClassVar, Final
 
 from veilleuse.agent.errors import SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
@@ -25,6 +25,7 @@ class Fake:
     """`ports.Source`: a counter that advances by `fake_watts`, at the wall boundary."""
 
     name = "fake"
+    KINDS: ClassVar = (PointKind.FAKE,)
 
     def __init__(self, context: SourceContext) -> None:
         self._watts = context.fake_watts

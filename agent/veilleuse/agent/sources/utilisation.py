@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,17 +13,16 @@ import psutil
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import LoadCounters
+from veilleuse.agent.platforms import SYSTEM
 from veilleuse.agent.ports import SourceContext
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 _ERRORS = (OSError, psutil.Error, RuntimeError, NotImplementedError, ValueError, IndexError, AttributeError)
 # psutil lets its parser's errors through when a file of procfs has an unexpected format.
-_WHOLE_DISKS: Final = sys.platform in ("darwin", "win32")
+_WHOLE_DISKS: Final = SYSTEM in ("macos", "windows")
 """Systems where psutil lists only whole disks: storage drivers on macOS, PhysicalDrive on Windows."""
 _NO_CARD: Final = re.compile(
-    r"lo\d*|(gif|stf|utun|ipsec|awdl|llw|ap|anpi|bridge|vmenet|feth)\d+|Loopback .*"
-    if sys.platform in ("darwin", "win32")
-    else "lo"
+    r"lo\d*|(gif|stf|utun|ipsec|awdl|llw|ap|anpi|bridge|vmenet|feth)\d+|Loopback .*" if _WHOLE_DISKS else "lo"
 )
 """Interfaces without a cable or radio of their own. Where sysfs exists, it gives more detail."""
 
