@@ -54,7 +54,7 @@ def classes(file: Path) -> dict[str, set[str]]:
 
 
 def test_every_source_file_is_listed():
-    """A file that is missing from SOURCES_OF_SYSTEM or POLLED_SOURCES would never be loaded, without a word."""
+    """A file that is missing from SOURCES_OF_SYSTEM or POLLED_SOURCES would never be loaded, silently."""
     prefixes = tuple(PREFIXES.values())
     written = {
         file.stem

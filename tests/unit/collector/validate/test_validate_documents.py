@@ -4,6 +4,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.wire_codec import facts_from_wire, health_from_wire
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -51,3 +56,28 @@ def test_health_keeps_what_fits():
     assert kept.drops == ((GapReason.SPOOL_CAP, 3),)
     assert [(source.name, source.unavailable) for source in kept.sources] == [("linux_rapl", "no_permission")]
     assert (kept.resident_rss_bytes, kept.resident_cpu_milliseconds) == (18_000_000, None)
+
+
+def filled(message: Any) -> Any:
+    """Fill every field, at every depth, with a value that validation allows."""
+    for field in message.DESCRIPTOR.fields:
+        if field.message_type is not None:
+            filled(getattr(message, field.name).add())
+        else:  # 1 is the first real value of each enum
+            setattr(message, field.name, "word" if field.cpp_type == field.CPPTYPE_STRING else 1)
+    return message
+
+
+@pytest.mark.parametrize(("message", "clean"), [(pb.Facts, clean_facts), (pb.Health, clean_health)])
+def test_no_field_is_forgotten(message, clean):
+    """A field that is added to the wire and not to documents.py would be dropped without a word."""
+    whole = filled(message())
+    assert message.FromString(clean(whole)) == whole
+
+
+@pytest.mark.parametrize(("message", "decode"), [(pb.Facts, facts_from_wire), (pb.Health, health_from_wire)])
+def test_every_field_is_decoded(message, decode):
+    """A field that is kept and not decoded in wire_codec.py would never reach the model."""
+    decoded = decode(filled(message()).SerializeToString())
+    assert {one.name for one in fields(decoded)} == set(message.DESCRIPTOR.fields_by_name)
+    assert all(getattr(decoded, one.name) for one in fields(decoded))
