@@ -12,19 +12,29 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
-SYSTEM: Final = {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
+_SYSTEMS: Final = {"linux": "linux", "win32": "windows", "darwin": "macos"}
+"""sys.platform → the name of the system in our modules."""
+if sys.platform not in _SYSTEMS:
+    raise SystemExit(
+        f"veilleuse-agent does not run on {sys.platform}, only on {', '.join(_SYSTEMS.values())}: "
+        "to add a system, see 'run on another system' in CONTRIBUTING.md"
+    )
+SYSTEM: Final = _SYSTEMS[sys.platform]
 _MODULES: Final = {
-    "system": {"linux": "posix"}.get(SYSTEM, f"{SYSTEM}.system"),
-    "facts": f"host.{SYSTEM}",
-    "hardware": f"host.hardware_ids.{SYSTEM}",
+    "system": {
+        "linux": "platforms.posix",
+        "windows": "platforms.windows.system",
+        "macos": "platforms.macos.system",
+    },
+    "facts": {system: f"host.{system}" for system in _SYSTEMS.values()},
+    "hardware": {system: f"host.hardware_ids.{system}" for system in _SYSTEMS.values()},
 }
-"""macOS imports the shared parts of the Linux module."""
+"""Concern → system → module. macOS imports the shared parts of the Linux module."""
 
 
 def load_module(concern: str) -> Any:
     """Import the module of this system for `system`, `facts` or `hardware`."""
-    folder = "platforms." if concern == "system" else ""
-    return importlib.import_module(f"veilleuse.agent.{folder}{_MODULES[concern]}")
+    return importlib.import_module(f"veilleuse.agent.{_MODULES[concern][SYSTEM]}")
 
 
 here: Final = cast("System", load_module("system"))

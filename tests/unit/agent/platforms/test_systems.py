@@ -1,0 +1,35 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Each system of the table has all its modules; any other is refused by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from veilleuse.agent.platforms import _MODULES, _SYSTEMS
+from veilleuse.wire.vocabulary import SOURCES_OF_SYSTEM
+
+
+@pytest.mark.parametrize("system", _SYSTEMS.values())
+@pytest.mark.parametrize("concern", _MODULES)
+def test_every_system_has_its_modules(system, concern):
+    """A module that is missing would be found only by a machine of that system."""
+    assert find_spec(f"veilleuse.agent.{_MODULES[concern][system]}")
+
+
+def test_every_system_has_sources():
+    """A system without sources would measure nothing, silently."""
+    assert SOURCES_OF_SYSTEM.keys() == _SYSTEMS.keys()
+
+
+def test_an_unknown_system_is_refused():
+    """It would otherwise be read as Linux, and find nothing."""
+    program = "import sys; sys.platform = 'plan9'; import veilleuse.agent.platforms"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("veilleuse-agent does not run on plan9, only on linux, ")
+    assert "Traceback" not in done.stderr
