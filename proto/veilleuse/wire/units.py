@@ -1,11 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Exact conversions; only this file has conversion constants."""
+"""Exact conversions between units of energy, power, mass and time.
+
+A unit of one format alone, such as the inches of EDID and the centiseconds of SNMP, is converted beside its
+parser. Numbers of days and hours in a week or a year are with their reports.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
+NANOJOULES_PER_MICROJOULE: Final = 1_000
 MILLIJOULES_PER_JOULE: Final = 1_000
 MICROJOULES_PER_MILLIJOULE: Final = 1_000
 MICROJOULES_PER_JOULE: Final = MICROJOULES_PER_MILLIJOULE * MILLIJOULES_PER_JOULE
@@ -16,11 +21,17 @@ JOULES_PER_KWH: Final = 3_600_000
 MILLIJOULES_PER_KWH: Final = JOULES_PER_KWH * MILLIJOULES_PER_JOULE
 NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
 MICROSECONDS_PER_MILLISECOND: Final = 1_000
+HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND: Final = 10_000
+"""Windows counts its times in units of 100 ns."""
+SECONDS_PER_MINUTE: Final = 60
 MILLISECONDS_PER_SECOND: Final = 1_000
 MILLISECONDS_PER_MINUTE: Final = 60_000
 MILLISECONDS_PER_HOUR: Final = 3_600_000
 MILLISECONDS_PER_DAY: Final = 86_400_000
 MICROWATTS_PER_MILLIWATT: Final = 1_000
+MICROWATTS_PER_WATT: Final = 1_000_000
+MICROAMPERE_MICROVOLTS_PER_MILLIWATT: Final = 1_000_000_000
+MICROWATT_MILLISECONDS_PER_MILLIJOULE: Final = 1_000_000
 MILLIWATTS_PER_WATT: Final = 1_000
 WATTS_PER_KILOWATT: Final = 1_000
 MILLIJOULES_PER_UNIT: Final = {
@@ -33,6 +44,7 @@ MILLIJOULES_PER_UNIT: Final = {
     "MWh": 1_000 * MILLIJOULES_PER_KWH,
 }
 """Units of energy in input files; case matters: mJ is not MJ."""
+MILLIGRAMS_PER_GRAM: Final = 1_000
 GRAMS_PER_KILOGRAM: Final = 1_000
 KILOGRAMS_PER_TONNE: Final = 1_000
 MICROJOULES_PER_MICROWATT_HOUR: Final = 3_600

@@ -20,6 +20,7 @@ from veilleuse.agent.host.machine import Machine
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 from veilleuse.agent.platforms.macos.api import MacosCallError, MacosCallTable, number, text
 from veilleuse.wire.limits import fact_text
+from veilleuse.wire.units import SECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import DeviceClass
 
 if TYPE_CHECKING:
@@ -118,7 +119,6 @@ _DISPLAY: Final = "Display Sleep Timer"
 _SLEEP: Final = "System Sleep Timer"
 _LONGEST_MINUTES: Final = 7 * 1_440
 """Longest timeout, one week; a longer one counts as never, as on Windows."""
-_SECONDS_PER_MINUTE: Final = 60
 _LARGEST_BYTES: Final = 1 << 20
 
 
@@ -154,4 +154,4 @@ def _seconds(minutes: object) -> int | None:
     """
     if isinstance(minutes, bool) or not isinstance(minutes, int) or minutes < 0:
         return None
-    return minutes * _SECONDS_PER_MINUTE if minutes <= _LONGEST_MINUTES else NEVER
+    return minutes * SECONDS_PER_MINUTE if minutes <= _LONGEST_MINUTES else NEVER

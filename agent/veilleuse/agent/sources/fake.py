@@ -13,12 +13,12 @@ from typing import ClassVar, Final
 from veilleuse.agent.errors import SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
 from veilleuse.agent.ports import SourceContext
+from veilleuse.wire.units import NANOJOULES_PER_MICROJOULE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 RANGE_MICROJOULES: Final = 262_143_328_850
 """A common RAPL range, so that the fake counter wraps like a real one."""
 CEILING_WATTS: Final = 100_000.0
-_NANOJOULES_PER_MICROJOULE: Final = 1_000
 
 
 class Fake:
@@ -40,7 +40,7 @@ class Fake:
 
     def read(self) -> tuple[Reading, ...]:
         """Return the counter; 1 W for 1 ns is 1 nJ."""
-        energy = int(time.monotonic_ns() * self._watts) // _NANOJOULES_PER_MICROJOULE % RANGE_MICROJOULES
+        energy = int(time.monotonic_ns() * self._watts) // NANOJOULES_PER_MICROJOULE % RANGE_MICROJOULES
         return (EnergyCounter(self.open()[0], energy, RANGE_MICROJOULES, CEILING_WATTS),)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.files import entries, int_or_none, text_or_none
 from veilleuse.wire.limits import fact_text
-from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT
+from veilleuse.wire.units import MICROAMPERE_MICROVOLTS_PER_MILLIWATT, MICROWATTS_PER_MILLIWATT
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 BATTERY_CEILING_MILLIWATTS: Final = 500_000
@@ -25,7 +25,6 @@ BATTERY_CEILING_MILLIWATTS: Final = 500_000
 
 A larger value is a defect.
 """
-_MICROAMPERE_MICROVOLTS_PER_MILLIWATT: Final = 1_000_000_000
 _RESTING: Final = ("Full", "Not charging")
 """States without flow. A charge threshold on mains also gives `Not charging`."""
 _WORDS: Final = ("Charging", "Discharging", *_RESTING, "Unknown")
@@ -182,5 +181,5 @@ def _power_milliwatts(folder: str) -> int | None:
         current, voltage = int_or_none(f"{folder}/current_now"), int_or_none(f"{folder}/voltage_now")
         if current is None or voltage is None or voltage <= 0:
             return None
-        milliwatts = abs(current) * voltage // _MICROAMPERE_MICROVOLTS_PER_MILLIWATT
+        milliwatts = abs(current) * voltage // MICROAMPERE_MICROVOLTS_PER_MILLIWATT
     return milliwatts if milliwatts <= BATTERY_CEILING_MILLIWATTS else None

@@ -35,7 +35,6 @@ from veilleuse.collector.grid.poll import RemoteLedger, enabled_connectors
 from veilleuse.collector.grid.poll import poll as poll_all
 from veilleuse.collector.model.grid import (
     LABEL,
-    MILLIGRAMS_PER_GRAM,
     GridIntensity,
     IntensityImport,
     IntensityKind,
@@ -45,6 +44,7 @@ from veilleuse.collector.ports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import (
+    MILLIGRAMS_PER_GRAM,
     MILLISECONDS_PER_DAY,
     MILLISECONDS_PER_MINUTE,
     MILLISECONDS_PER_SECOND,

@@ -20,8 +20,7 @@ from veilleuse.collector.fleet.errors import STANDBY_U, ErrorModel, Errors, by_d
 from veilleuse.collector.fleet.pool import FEWEST, PRIOR_SPREAD, THIN, Pool, Spread
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days, SampleCell, sum_groups
 from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, StratumPart, merge_kinds
-
-MICROWATTS_PER_WATT = 1_000_000
+from veilleuse.wire.units import MICROWATTS_PER_WATT
 
 
 class VarianceTerms(NamedTuple):

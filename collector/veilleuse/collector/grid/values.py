@@ -14,11 +14,10 @@ from typing import Any, Final
 
 from veilleuse.collector.model.grid import (
     HIGHEST_MILLIGRAMS_PER_KWH,
-    MILLIGRAMS_PER_GRAM,
     MINUTES,
     GridIntensity,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_MINUTE
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FINEST: Final = min(MINUTES)

@@ -26,13 +26,12 @@ from veilleuse.collector.model.indicators import (
 )
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
-from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 CAUSES: Final = ("closed_bands", "open_idle", "screens", "comatose_servers")
 """Names of the causes in details."""
 OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
-MICROWATT_MILLISECONDS_PER_MILLIJOULE: Final = 1_000_000
 
 
 class Cause(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from veilleuse.collector.model.figures import GroupKey
 from veilleuse.wire.units import (
     GRAMS_PER_KILOGRAM,
+    MILLIGRAMS_PER_GRAM,
     MILLIJOULES_PER_KWH,
     MILLISECONDS_PER_HOUR,
     MILLISECONDS_PER_MINUTE,
@@ -25,7 +26,6 @@ from veilleuse.wire.vocabulary import Population
 
 LABEL: Final = "indicatif, hors bilan"
 """Label of every figure of this ledger, in every language: docs/methodology.md §9."""
-MILLIGRAMS_PER_GRAM: Final = 1_000
 HIGHEST_MILLIGRAMS_PER_KWH: Final = 3_000_000
 """3 kgCO2e/kWh: above lignite with losses; a higher value has a wrong unit."""
 MINUTES: Final = frozenset({5, 10, 15, 30, 60})

@@ -16,7 +16,6 @@ from veilleuse.collector.grid.ledger import HourlyQuery, indicative
 from veilleuse.collector.model.figures import AUTRES, GroupKey
 from veilleuse.collector.model.grid import (
     LABEL,
-    MILLIGRAMS_PER_GRAM,
     Hourly,
     IntensityKind,
     LedgerLine,
@@ -24,7 +23,7 @@ from veilleuse.collector.model.grid import (
     Sums,
 )
 from veilleuse.collector.ports import HourReader, Reader
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 INDICATIVE: Final = "indicative"

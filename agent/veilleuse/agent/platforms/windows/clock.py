@@ -14,9 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from veilleuse.agent.platforms.windows.calls import SUSPEND, FactCalls, PowerCalls
-from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
-
-_100NS_PER_MILLISECOND: Final = 10_000
+from veilleuse.wire.units import HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_MILLISECOND
 
 BOOT_KEY: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters"
 BOOT_VALUE: Final = "BootId"
@@ -35,8 +33,8 @@ def clocks(calls: PowerCalls) -> tuple[int, int, int]:
     biased, unbiased = calls.interrupt_times()
     return (
         time.time_ns() // NANOSECONDS_PER_MILLISECOND,
-        biased // _100NS_PER_MILLISECOND,
-        unbiased // _100NS_PER_MILLISECOND,
+        biased // HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND,
+        unbiased // HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND,
     )
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.agent.platforms.windows import clock
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, WindowsCallError, WindowsCallTable
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND, MILLISECONDS_PER_SECOND
 
 if TYPE_CHECKING:
     import subprocess
@@ -61,7 +61,6 @@ Locks are mandatory here, and the holder's number must stay readable.
 _RENAME_TRIES: Final = 25
 _RENAME_SECONDS: Final = 0.02
 """Wait between two attempts: readers hold the file open for a moment, a virus scanner for longer."""
-_100NS_PER_MILLISECOND: Final = 10_000
 
 
 @functools.cache
@@ -242,9 +241,9 @@ def usage() -> tuple[int, int]:
     milliseconds = 0
     if _job.cache_info().currsize and (job := _job()):
         with contextlib.suppress(WindowsCallError):
-            milliseconds = table().job_times(job) // _100NS_PER_MILLISECOND
+            milliseconds = table().job_times(job) // HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND
     own, resident = table().own_usage()
-    return own // _100NS_PER_MILLISECOND + milliseconds, resident
+    return own // HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND + milliseconds, resident
 
 
 # ------------------------------------------------------------------------------------------- files

@@ -16,7 +16,6 @@ from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuery, indicative
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
-    MILLIGRAMS_PER_GRAM,
     LedgerLine,
     PollState,
     SeriesState,
@@ -24,7 +23,7 @@ from veilleuse.collector.model.grid import (
 )
 from veilleuse.collector.ports import HourReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 KEEP_SECONDS: Final = 60.0

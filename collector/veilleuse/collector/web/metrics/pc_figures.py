@@ -17,7 +17,6 @@ from typing import Final
 
 from veilleuse.collector.disclosure import is_safe
 from veilleuse.collector.indicators.avoidable_energy import (
-    MICROWATT_MILLISECONDS_PER_MILLIJOULE,
     OUTSIDE,
     AvoidableEnergy,
     causes_of,
@@ -34,7 +33,7 @@ from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.reports.indicators import GroupFigure
 from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.released_month import MonthFamily, energy_of, family_of
-from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, State
 
 CLOSED_BANDS: Final = "closed_bands"
