@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
-from veilleuse.agent.host.components import memory_modules, modules_of_table, modules_of_udev
+from veilleuse.agent.host.components import Parts, memory_modules, modules_of_table, modules_of_udev
 from veilleuse.agent.host.facts import host_facts, own_facts, parts_here
 from veilleuse.agent.host.hardware_ids import Roots, asset_numbers, hardware_ids
-from veilleuse.agent.host.machine import detect
+from veilleuse.agent.host.machine import Machine, detect
+from veilleuse.agent.host.power_plan import PowerPlan
 from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import DeviceClass
 
 SERIALS = (
     "5CG1234XYZ",
@@ -121,6 +123,15 @@ def test_what_cannot_be_read_is_not_set(tmp_path):
     assert facts.device_class == pb.DEVICE_CLASS_UNKNOWN
     for name in ("vendor", "model", "cpu_model", "cpu_count", "memory_bytes", "hard_disks"):
         assert not facts.HasField(name), name
+
+
+def test_a_machine_that_says_all_sets_every_field():
+    """A field that is added to the wire and not to host/facts.py would never leave a machine."""
+    machine = Machine(DeviceClass.LAPTOP, "none", True, "vendor", "model", "processor", 1, 1, 1, 1)
+    facts = host_facts(machine, Parts(2, PowerPlan(60, 60)))
+    assert [field.name for field, _ in facts.ListFields()] == [
+        field.name for field in facts.DESCRIPTOR.fields
+    ]
 
 
 def test_hardware_ids_are_the_hardwares_own(tree):
