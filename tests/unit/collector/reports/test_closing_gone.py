@@ -157,7 +157,7 @@ def test_retention_of_the_service_knows_closed_years(place, veilleuse):
 def test_closing_for_good_says_what_goes(place, veilleuse):
     """Once: what needs the months of PCs is to be written before they go."""
     words = ("close", str(YEAR), "--definitive")
-    assert "months of PCs of 2025 go" in veilleuse(*words)[2]
+    assert "removes the months of PCs of 2025" in veilleuse(*words)[2]
     assert "months of PCs" not in veilleuse(*words)[2]
 
 
