@@ -27,8 +27,9 @@ from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import AppendOutcome
-from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store import create_store, open_store
 from veilleuse.collector.store.directory import find_undecided, name_remedy
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
