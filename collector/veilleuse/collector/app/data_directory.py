@@ -94,7 +94,7 @@ class Collector:
     store: CollectorStore
     """Used only in jobs of the writer, once the writer runs."""
     writer: Writer
-    office: IssuingContext
+    issuing: IssuingContext
     derive: DeriveWorker
     addresses: Addresses
     operations: Operations
@@ -174,7 +174,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         health, damaged, dirty = Health(), threading.Event(), threading.Event()
         writer = _start_writer(settings, store, health, damaged, dirty)
         cleanup.callback(writer.stop)
-        office = IssuingContext(authority, access_table, store.registry, writer, register)
+        issuing = IssuingContext(authority, access_table, store.registry, writer, register)
         known_factors = KnownFactors(store.factors.versions)
         derive = _derive_worker(settings, store, writer, dirty, known_factors)
         cleanup.callback(derive.stop)
@@ -184,7 +184,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         context = AdminContext(
             settings,
             ProcessFacts(product_version(), addresses, health),
-            office,
+            issuing,
             store,
             known_factors,
             configuring,
@@ -193,7 +193,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             Backups(data_dir, settings.store, store, writer),
             fleet_key,
         )
-        parts = (settings, store.kind.simulated, health, store, writer, office, derive, addresses)
+        parts = (settings, store.kind.simulated, health, store, writer, issuing, derive, addresses)
         kept = _retention(settings, store, writer)
         yield Collector(*parts, Operations(context), damaged, rolls=rolls, retention=kept)
 

@@ -94,7 +94,7 @@ def run_daily_tasks(
 def _note_size(collector: Collector, day: date) -> bool:
     """Note the size; False when it could not be written: the next check tries again."""
     try:
-        collector.office.commit(lambda: collector.store.note_size(day))
+        collector.issuing.commit(lambda: collector.store.note_size(day))
     except CollectorError as error:
         log.warning("size of the databases not noted", extra={"error": str(error)})
         return False
@@ -110,7 +110,7 @@ def note_presence(collector: Collector, day: date) -> bool:
                 past = Past(store.data.ran_since(day), day)
             listening = collector.operations.context.process.listening_since()
             judge = Judge(
-                collector.office.now_unix_milliseconds(),
+                collector.issuing.now_unix_milliseconds(),
                 listening,
                 past,
                 collector.settings.reporting.k_anonymity,
@@ -120,7 +120,7 @@ def note_presence(collector: Collector, day: date) -> bool:
             )
             hosts = store.data.contacts()
             text = judge.add_day(count_pcs(hosts, windows), day, heard_before(hosts, listening)).to_json()
-        collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
+        collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, text))
     except CollectorError as error:
         log.warning("presence of the machines not noted", extra={"error": str(error)})
         return False

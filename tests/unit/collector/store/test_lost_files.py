@@ -187,7 +187,7 @@ def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
         shutil.rmtree(settings.data_dir)
         settings.data_dir.touch()
         with pytest.raises(StoreLost):
-            collector.office.commit(lambda: None)
+            collector.issuing.commit(lambda: None)
         assert collector.damaged.is_set()
         assert not rescue(collector)
         assert "do not stop the collector" in caplog.records[-1].remedy
