@@ -1,19 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with accounts, their access journal and the inventory. ports.Accounts,
-ports.InventoryStore."""
+"""What every store must do with accounts and their access journal. ports.Accounts."""
 
 from __future__ import annotations
 
-from datetime import date
-
-import pytest
-
 from tests.conformance.backends import Backend
 from tests.support.pushes import HOUR, NOW
-from veilleuse.collector.errors import OvertakenImport
 from veilleuse.collector.model.accounts import Account, Role
-from veilleuse.collector.model.inventory import Entity, InventoryChange
 
 TOKEN = bytes(32)
 START = NOW - NOW % HOUR
@@ -54,16 +47,3 @@ def test_accesses_of_an_hour_share_a_line_until_they_expire(store: Backend):
     assert store.accounts.accesses(0, 2**60, account_id=made + 1, limit=10) == ()
     assert store.accounts.expire_accesses(START + HOUR, 10) == 1
     assert store.accounts.accesses(0, 2**60, account_id=None, limit=10) == found[:1]
-
-
-def test_an_import_of_the_inventory_is_written_once(store: Backend):
-    """A second import that began from the same snapshot is refused, and nothing of it is written."""
-    before = store.inventory.snapshot()
-    assert (before.generation, before.entities) == (0, ())
-    change = InventoryChange(1, date(2026, 3, 2), entities=(Entity("A", None),))
-    store.inventory.apply(change)
-    after = store.inventory.snapshot()
-    assert (after.generation, after.entities) == (1, (Entity("A", None),))
-    with pytest.raises(OvertakenImport):
-        store.inventory.apply(InventoryChange(1, date(2026, 3, 2), entities=(Entity("B", None),)))
-    assert store.inventory.snapshot() == after
