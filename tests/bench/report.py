@@ -48,7 +48,8 @@ from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import ReportingSettings, Store
-from veilleuse.collector.store import SqliteStore, create_store
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.month_vectors import DAY_TYPE_NUMBERS, Layouts, packed, packed_sparse
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR

@@ -13,7 +13,7 @@ from typing import Any, Final
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import CARRIED_COLUMNS, HISTORY_DAYS
-from veilleuse.collector.store import SqliteStore
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The stores that the conformance suite runs over: one line in BACKENDS for a new one."""
+"""The stores that the conformance suite runs over: one function and one line in BACKENDS for a new one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from tests.support.pushes import NOW
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Point
 from veilleuse.collector.ports import (
+    Accounts,
+    ActionStore,
     Calendars,
     Calibrations,
     Configurations,
@@ -22,14 +24,15 @@ from veilleuse.collector.ports import (
     HostEraser,
     IngestStore,
     Intensities,
+    InventoryStore,
     MeteringStore,
     MonthReader,
     MonthStore,
     Reader,
     Registry,
 )
-from veilleuse.collector.store import create_store
-from veilleuse.collector.store.sqlite.reader import SqliteReader
+from veilleuse.collector.ports.publications import ClosedYears, Publications
+from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.vocabulary import (
     Boundary,
     PointKind,
@@ -58,6 +61,11 @@ class Backend:
     rolls: MonthStore = field(kw_only=True)
     roll_reader: MonthReader = field(kw_only=True)
     intensities: Intensities = field(kw_only=True)
+    accounts: Accounts = field(kw_only=True)
+    inventory: InventoryStore = field(kw_only=True)
+    follows: ActionStore = field(kw_only=True)
+    closings: ClosedYears = field(kw_only=True)
+    publications: Publications = field(kw_only=True)
 
 
 def _sqlite(directory: Path) -> Iterator[Backend]:
@@ -80,6 +88,11 @@ def _sqlite(directory: Path) -> Iterator[Backend]:
             rolls=store.rolls,
             roll_reader=reader,
             intensities=store.intensities,
+            accounts=store.accounts,
+            inventory=store.inventory,
+            follows=store.follows,
+            closings=store.closings,
+            publications=store.publications,
         )
 
 

@@ -35,6 +35,7 @@ from tests.support.pushes import (
     site,
     week,
 )
+from veilleuse.collector import store as backend_choice
 from veilleuse.collector.model.records import AppendResult, Grain, HostId
 from veilleuse.collector.wire_codec import cells_from_wire
 from veilleuse.wire.chain import chain_start
@@ -43,6 +44,17 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Population,
 )
+
+_SHARED = {"__init__", "directory"}
+"""Modules of store/ that are no backend."""
+
+
+def test_every_backend_is_under_test():
+    """A module or folder of store/ that BACKENDS does not list would be in no test of this suite."""
+    root = Path(backend_choice.__file__).parent
+    found = {path.relative_to(root).parts[0].removesuffix(".py") for path in root.rglob("*.py")}
+    assert found - _SHARED == set(BACKENDS)
+
 
 # --- marks and chains
 

@@ -34,7 +34,7 @@ def test_a_copy_gets_an_identity_of_its_own_at_once(running):
     assert (first.placement.org_entity, first.placement.site) == ("DSI", "Lyon")
     clone.hello()
     machine.hello()
-    hosts = running.collector.office.commit(running.collector.store.registry.hosts)
+    hosts = running.collector.issuing.commit(running.collector.store.registry.hosts)
     assert [host.copy_of for host in hosts] == [None, hosts[0].host_id]
     assert running.collector.operations.perform("token_list", {})[0]["uses"] == 2
     assert running.collector.health.snapshot()["copies"] == {"fresh": 1, "again": 1}
@@ -138,7 +138,7 @@ def test_who_cannot_prove_to_be_a_copy(running):
         assert stub.Enrol(
             machine.copy_of(key), timeout=SECONDS
         ).agent_id  # others' failures do not hold it up
-    assert len(running.collector.office.commit(running.collector.store.registry.hosts)) == 3
+    assert len(running.collector.issuing.commit(running.collector.store.registry.hosts)) == 3
 
 
 def test_refusals_do_not_use_a_connection_up(running):
@@ -198,5 +198,5 @@ def test_a_forgotten_host_leaves_its_copies(running):
         "host_forget", {"host": machine.agent_id.hex(), "who": "ops", "why": "test"}
     )
     clone.hello()
-    (host,) = running.collector.office.commit(running.collector.store.registry.hosts)
+    (host,) = running.collector.issuing.commit(running.collector.store.registry.hosts)
     assert (host.copy_of, host.status) == (None, HostStatus.ACTIVE)

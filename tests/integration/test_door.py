@@ -129,7 +129,7 @@ def test_a_step_of_a_rotation_is_shown_at_once(running):
     address = Machine(running.token()).join["enrolment_address"]
     before = shown(address)
     assert shown(address) == before
-    running.collector.office.authority.change(renew_intermediate(None))
+    running.collector.issuing.authority.change(renew_intermediate(None))
     assert shown(address) != before
 
 

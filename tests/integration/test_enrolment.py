@@ -128,7 +128,7 @@ def test_expired_leaf_is_refused_on_a_live_connection(running, figure):
 
 def _hold_for_seconds(running: Served, machine: Machine, seconds: int) -> datetime:
     """A certificate of so many seconds; when it ends."""
-    authority, now = running.collector.office.authority, datetime.now(UTC)
+    authority, now = running.collector.issuing.authority, datetime.now(UTC)
     public, end = machine.key.public_key(), now + timedelta(seconds=seconds)
     leaf = authority.issue_between(public, AgentId(machine.agent_id), 2, now, end)
     machine.keep(
@@ -187,7 +187,7 @@ def test_renew_is_idempotent(running):
         same_key = pb.RenewRequest(certificate_request_der=machine.request())
         assert refused(stub.Renew, same_key, timeout=SECONDS)[1] == "key_reused"
     assert first == second
-    authority = running.collector.office.authority
+    authority = running.collector.issuing.authority
     assert authority.recognise(first.certificate.certificate_der).generation == 2
     machine.key = new_key
     machine.keep(first.certificate)
@@ -204,7 +204,7 @@ def test_identity_survives_a_restart(tmp_path):
     with served(settings) as running:
         machine.join["address"] = running.collector.addresses.telemetry
         assert machine.hello() is not None
-        now, authority = datetime.now(UTC), running.collector.office.authority
+        now, authority = datetime.now(UTC), running.collector.issuing.authority
         public = machine.key.public_key()
         newer = authority.issue_between(public, AgentId(machine.agent_id), 7, now, now + timedelta(hours=1))
         machine.keep(
@@ -221,7 +221,7 @@ def test_renew_expired(running):
     does not."""
     machine = Machine(running.token())
     machine.enrol()
-    now, authority = datetime.now(UTC), running.collector.office.authority
+    now, authority = datetime.now(UTC), running.collector.issuing.authority
 
     def hold(ended_days_ago: int) -> None:
         end = now - timedelta(days=ended_days_ago)

@@ -91,7 +91,7 @@ def test_the_older_holder_stays_refused_after_a_restart(tmp_path):
         health = running.collector.health.snapshot()
         assert health["identity_conflicts"] == {"generation": 2}
         assert health["calls_refused"] == {"identity_conflict": 2}
-        (host,) = running.collector.office.commit(running.collector.store.registry.hosts)
+        (host,) = running.collector.issuing.commit(running.collector.store.registry.hosts)
         assert (host.used_generation, host.conflicts) == (2, 3)
 
 
@@ -159,7 +159,7 @@ def test_two_machines_with_the_same_certificate(running):
     health = running.collector.health.snapshot()
     assert health["identity_conflicts"] == {"instance": 3}
     assert health["hellos"] == {"ok": 6}
-    (host,) = running.collector.office.commit(running.collector.store.registry.hosts)
+    (host,) = running.collector.issuing.commit(running.collector.store.registry.hosts)
     assert host.conflicts == 3
     assert clone.enrol_as_copy().HasField("certificate")
     clone.hello()
@@ -173,7 +173,7 @@ def test_a_machine_that_was_set_back_is_served(running, veilleuse):
     machine.hello()
     push(machine)
     assert refused(snapshot.hello) == OLDER
-    running.collector.office.commit(
+    running.collector.issuing.commit(
         lambda: running.collector.store.data.connection.execute(
             "UPDATE hosts SET last_contact_unix_milliseconds = last_contact_unix_milliseconds - 86400000"
         )
@@ -198,7 +198,7 @@ def test_a_refused_holder_that_hammers_fills_nothing(running, caplog):
     machine.hello()
     for _ in range(60):
         assert refused(clone.hello) == CONFLICT
-    (host,) = running.collector.office.commit(running.collector.store.registry.hosts)
+    (host,) = running.collector.issuing.commit(running.collector.store.registry.hosts)
     assert host.conflicts == 10
     assert running.collector.health.snapshot()["identity_conflicts"] == {"instance": 60}
     assert caplog.text.count("two machines use one identity") == 10
@@ -331,7 +331,7 @@ def test_a_call_under_way_while_its_machine_is_forgotten(running):
     since."""
     machine = enrolled(running)
     collector, registry = running.collector, running.collector.store.registry
-    caller = collector.office.commit(lambda: registry.host_by_agent_id(AgentId(machine.agent_id)))
+    caller = collector.issuing.commit(lambda: registry.host_by_agent_id(AgentId(machine.agent_id)))
     late = Stream(caller.host_id, epoch=b"\7" * EPOCH_BYTES)
     late.add(gap(records=1))
     arguments = {"host": machine.agent_id.hex(), "who": "ops", "why": "test"}

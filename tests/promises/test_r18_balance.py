@@ -27,7 +27,8 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.figures import BalanceRow
 from veilleuse.collector.model.records import AppendResult, Grain, HostId, ValidPush
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store import SqliteStore, create_store
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.web.metrics.samples import fleet_exposition

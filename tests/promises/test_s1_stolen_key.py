@@ -53,7 +53,7 @@ class Scene:
             ]
             return [host.status, *rows]
 
-        return self.running.collector.office.commit(job)
+        return self.running.collector.issuing.commit(job)
 
     def refused(self) -> int:
         """Calls refused so far, as counted."""
@@ -309,7 +309,7 @@ def test_a_stolen_key_gives_no_second_identity(tmp_path, figure, approve):
         given = sum(answer.HasField("certificate") for answer in answers)
         lines = [
             host
-            for host in running.collector.office.commit(running.collector.store.registry.hosts)
+            for host in running.collector.issuing.commit(running.collector.store.registry.hosts)
             if host.copy_of
         ]
         (token,) = perform("token_list", {})
@@ -357,7 +357,7 @@ def tells_of_b(scene: Scene, name: str, answer: Any) -> bool:
     if isinstance(answer, pb.HelloResponse | pb.PushResponse) and name.endswith(".epoch"):
         return bool(answer.mark == 2 or answer.chain == stream(EPOCH_B).chains[-1])
     if isinstance(answer, pb.RenewResponse | pb.RenewExpiredResponse):
-        authority = scene.running.collector.office.authority
+        authority = scene.running.collector.issuing.authority
         return authority.recognise(answer.certificate.certificate_der).agent_id != scene.a.agent_id
     return False
 

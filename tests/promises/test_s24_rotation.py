@@ -112,12 +112,12 @@ class World:
         self.random = random.Random(seed)
         self.now = self.began = datetime.now(UTC)
         self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
-        self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
-        self.context = replace(collector.operations.context, office=self.office)
+        self.issuing = replace(collector.issuing, authority=self.authority, now=lambda: self.now)
+        self.context = replace(collector.operations.context, issuing=self.issuing)
         self.operations = Operations(self.context)
         self.challenges = Challenges(lambda: self.now.timestamp())
-        self.renewal = Renewal(self.office, self.challenges, self._came_back, lambda: self.now.timestamp())
-        self.door = CertificateAuthoriser(self.authority, self.office.access_table, now=lambda: self.now)
+        self.renewal = Renewal(self.issuing, self.challenges, self._came_back, lambda: self.now.timestamp())
+        self.door = CertificateAuthoriser(self.authority, self.issuing.access_table, now=lambda: self.now)
         self.openssl = str(peer("openssl"))
         self.verdicts: dict[tuple[frozenset[bytes], bytes, int], bool] = {}
         self.renewed = self.came_back = self.refusals_to_retire = 0
@@ -128,7 +128,7 @@ class World:
         self.came_back += 1
 
     def _enrol(self, count: int, away: int) -> list[Agent]:
-        joining = Enroller(self.office, FailureLimiter(lambda: self.now.timestamp()))
+        joining = Enroller(self.issuing, FailureLimiter(lambda: self.now.timestamp()))
         made: list[Agent] = []
         for population, share in SHARES.items():
             number = count - len(made) if population is Population.WORKSTATION else round(count * share)

@@ -71,7 +71,7 @@ def race(join: dict[str, Any], clients: int) -> Counter[str]:
 def test_a_hundred_at_once_on_a_one_time_token(running, figure):
     """Exactly one gets in, whatever the order; one host, one use."""
     ended = race(running.token(), CLIENTS)
-    hosts = running.collector.office.commit(running.collector.store.registry.hosts)
+    hosts = running.collector.issuing.commit(running.collector.store.registry.hosts)
     figure(f"{ended['in']} of {CLIENTS} at once got in")
     assert ended["in"] == len(hosts) == 1
     assert set(ended) == {"in", "used_token", "rate_limited"} or set(ended) == {"in", "used_token"}
@@ -84,8 +84,8 @@ def test_a_group_token_has_its_quota(running, figure):
     token."""
     ended = race(running.token(uses=10, networks=["192.0.2.0/24", "127.0.0.0/8"]), 30)
     registry = running.collector.store.registry
-    hosts = running.collector.office.commit(lambda: registry.hosts_of_token(1))
-    ids = {host.agent_id for host in running.collector.office.commit(registry.hosts)}
+    hosts = running.collector.issuing.commit(lambda: registry.hosts_of_token(1))
+    ids = {host.agent_id for host in running.collector.issuing.commit(registry.hosts)}
     figure(f"{ended['in']} of 30 on a token for 10")
     assert (ended["in"], len(hosts), len(ids)) == (10, 10, 10)
 
@@ -107,7 +107,7 @@ def revoke(running: Served, join: dict[str, Any]) -> None:
 def delete(running: Served, join: dict[str, Any]) -> None:
     """Its row is gone, by whatever means."""
     connection = running.collector.store.data.connection
-    running.collector.office.commit(
+    running.collector.issuing.commit(
         lambda: connection.execute("DELETE FROM tokens WHERE token_id = ?", (join["token_id"],))
     )
 

@@ -42,7 +42,7 @@ def crowd(running: Served, machines: int) -> int:
         connection.execute("UPDATE totals SET value = (SELECT count(*) FROM records) WHERE name = 'records'")
         return int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
 
-    return running.collector.office.commit(copy)
+    return running.collector.issuing.commit(copy)
 
 
 def _two_months(running: Served) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tests.support import pushes
 from tests.support.pushes import clock
 from veilleuse.collector.model.records import AppendResult, HostId
-from veilleuse.collector.store import SqliteStore
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (

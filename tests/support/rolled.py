@@ -16,7 +16,7 @@ from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.settings import RetentionSettings as Kept
-from veilleuse.collector.store import SqliteStore
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 

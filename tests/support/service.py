@@ -24,7 +24,7 @@ from veilleuse.collector.ingest.receiver import TelemetryServicer
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.hosts import Caller, CertificateChain, Host, HostStatus
 from veilleuse.collector.settings import Grpc
-from veilleuse.collector.store import SqliteStore
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 from veilleuse.wire.vocabulary import Population
 

@@ -61,8 +61,8 @@ def create(
         raise UsageError("--entity is for readers: an admin sees the whole fleet")
     if not 0 < days <= MAX_DAYS:
         raise UsageError(f"--days must be more than 0 and at most {MAX_DAYS}, not {days:g}")
-    token, office = new_token(), context.office
-    now = office.now_unix_milliseconds()
+    token, issuing = new_token(), context.issuing
+    now = issuing.now_unix_milliseconds()
 
     named = [one.name for one in context.alone(context.store.inventory.snapshot).entities] if scope else []
 
@@ -85,31 +85,31 @@ def create(
         _note(context, who, f"account {made.account_id} '{name}' created", why)
         return made, _warnings(context, scope, named)
 
-    made, warnings = office.commit(job)
+    made, warnings = issuing.commit(job)
     log.info("account created", extra={"account_id": made.account_id, "account": name, "role": wanted.value})
     return {**_describe(made, now), "token": token, "warnings": warnings}
 
 
 def list_all(context: AdminContext) -> list[dict[str, Any]]:
     """List all accounts, ended ones too, oldest first, without their tokens."""
-    now = context.office.now_unix_milliseconds()
-    return [_describe(one, now) for one in context.office.commit(context.store.accounts.accounts)]
+    now = context.issuing.now_unix_milliseconds()
+    return [_describe(one, now) for one in context.issuing.commit(context.store.accounts.accounts)]
 
 
 def show(context: AdminContext, *, account: str) -> dict[str, Any]:
     """Return one account, by name or number."""
-    now = context.office.now_unix_milliseconds()
-    return _describe(context.office.commit(lambda: _find(context, account)), now)
+    now = context.issuing.now_unix_milliseconds()
+    return _describe(context.issuing.commit(lambda: _find(context, account)), now)
 
 
 def revoke(context: AdminContext, *, account: str, who: str = "", why: str = "") -> dict[str, Any]:
     """End an account: its next request is refused, also after the restore of an older backup."""
-    office = context.office
-    now = office.now_unix_milliseconds()
+    issuing = context.issuing
+    now = issuing.now_unix_milliseconds()
 
     def job(note: RegisterEntry) -> Account:
         found = _find(context, account)
-        day = office.now().date().isoformat()
+        day = issuing.now().date().isoformat()
         note(ACCOUNT_REVOKED, sha256=found.token_sha256.hex(), day=day)
         context.store.accounts.revoke_account(found.token_sha256, now)
         _note(context, who, f"account {found.account_id} '{found.name}' revoked", why)
@@ -117,7 +117,7 @@ def revoke(context: AdminContext, *, account: str, who: str = "", why: str = "")
         assert ended is not None
         return ended
 
-    ended = office.commit_with_register(job)
+    ended = issuing.commit_with_register(job)
     log.info("account revoked", extra={"account_id": ended.account_id, "account": ended.name})
     return _describe(ended, now)
 
@@ -141,7 +141,7 @@ def journal(
         found = context.store.accounts.accesses(since, until, account_id=account_id, limit=limit)
         return [{name: getattr(line, name) for name in line.__slots__} for line in found]
 
-    return context.office.commit(job)
+    return context.issuing.commit(job)
 
 
 def note_access(
@@ -151,7 +151,7 @@ def note_access(
 
     Raises AdminError for an ended account.
     """
-    office, now = context.office, context.office.now_unix_milliseconds()
+    issuing, now = context.issuing, context.issuing.now_unix_milliseconds()
 
     def job() -> None:
         found = context.store.accounts.account(account_id)
@@ -166,15 +166,15 @@ def note_access(
             rows=int(rows),
         )
 
-    office.commit(job)
+    issuing.commit(job)
     return {"noted": True}
 
 
 def note_use(context: AdminContext, *, account_id: int) -> dict[str, Any]:
     """Note, for the web process, that the account was used for a page or /metrics today."""
-    office = context.office
-    now = office.now_unix_milliseconds()
-    office.commit(lambda: context.store.accounts.note_use(account_id, now))
+    issuing = context.issuing
+    now = issuing.now_unix_milliseconds()
+    issuing.commit(lambda: context.store.accounts.note_use(account_id, now))
     return {"noted": True}
 
 
@@ -183,10 +183,10 @@ def expire(context: AdminContext) -> int:
 
     Raises errors of the store.
     """
-    office = context.office
-    before = office.now_unix_milliseconds() - JOURNAL_DAYS * MILLISECONDS_PER_DAY
+    issuing = context.issuing
+    before = issuing.now_unix_milliseconds() - JOURNAL_DAYS * MILLISECONDS_PER_DAY
     gone = 0
-    while done := office.commit(lambda: context.store.accounts.expire_accesses(before, _EXPIRED_AT_ONCE)):
+    while done := issuing.commit(lambda: context.store.accounts.expire_accesses(before, _EXPIRED_AT_ONCE)):
         gone += done
     if gone:
         log.info("access journal trimmed", extra={"lines": gone})
@@ -209,7 +209,7 @@ def _warnings(context: AdminContext, scope: Sequence[str], named: Collection[str
 
     `named`: entities of the inventory.
     """
-    registry = context.office.registry
+    registry = context.issuing.registry
     known = {host.org_entity for host in registry.hosts()} | {token.org_entity for token in registry.tokens()}
     known |= set(named)
     above = {
@@ -257,8 +257,8 @@ def _describe(account: Account, now: int) -> dict[str, Any]:
 
 def _note(context: AdminContext, who: str, what: str, why: str) -> None:
     """Write to the journal of identity.db, which has the other operations of administrators."""
-    context.office.registry.write_journal(
-        now_unix_milliseconds=context.office.now_unix_milliseconds(),
+    context.issuing.registry.write_journal(
+        now_unix_milliseconds=context.issuing.now_unix_milliseconds(),
         who=who[:128],
         what=what,
         why=why[:256],

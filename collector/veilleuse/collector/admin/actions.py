@@ -57,10 +57,10 @@ def import_lines(
         if replace:
             changes += [LineChange(key, None) for key in known if key not in brought]
         if changes and not dry_run:
-            context.store.follows.put(table, changes, *said, context.office.now_unix_milliseconds())
+            context.store.follows.put(table, changes, *said, context.issuing.now_unix_milliseconds())
         return changes, known
 
-    changes, known = context.office.commit(job)
+    changes, known = context.issuing.commit(job)
     if changes and not dry_run:
         log.info("lines imported", extra={"table": table.value, "changed": len(changes)})
     gone = [one.key for one in changes if one.cells is None]
@@ -79,7 +79,7 @@ def _import_actions(
     made = {key: action_of(line.cells) for key, line in brought.items()}
 
     def job() -> tuple[dict[str, Any], list[str], list[str]]:
-        sites = {site.site for site in context.office.registry.sites()}
+        sites = {site.site for site in context.issuing.registry.sites()}
         for action in made.values():
             if unknown := [site for site in action.sites if site not in sites]:
                 raise UsageError(
@@ -93,14 +93,14 @@ def _import_actions(
         }
         changed = [key for key, action in made.items() if known.get(key) != action]
         gone = [key for key in known if replace and key not in made]
-        now = context.office.now_unix_milliseconds()
+        now = context.issuing.now_unix_milliseconds()
         if not dry_run:
             context.store.follows.enter([made[key] for key in changed], who, why, now)
             for key in gone:
                 context.store.follows.withdraw(key, who, why, now)
         return known, changed, gone
 
-    known, changed, gone = context.office.commit(job)
+    known, changed, gone = context.issuing.commit(job)
     if (changed or gone) and not dry_run:
         log.info("actions entered", extra={"changed": len(changed), "withdrawn": len(gone)})
     return _answer(ACTIONS, brought, known, changed, gone, dry_run)
@@ -127,8 +127,8 @@ def _answer(
 
 def withdraw_action(context: AdminContext, *, action_id: str, who: str, why: str) -> dict[str, Any]:
     """Withdraw an action: it no longer counts. Raises AdminError."""
-    now = context.office.now_unix_milliseconds()
-    context.office.commit(
+    now = context.issuing.now_unix_milliseconds()
+    context.issuing.commit(
         lambda: context.store.follows.withdraw(action_id, _text(who, _WHO), _text(why, _WHY), now)
     )
     log.info("action withdrawn")

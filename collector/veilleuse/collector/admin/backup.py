@@ -31,7 +31,7 @@ def finish(context: AdminContext, *, made_unix_milliseconds: int | None) -> dict
     if made_unix_milliseconds is not None:
         try:
             note = str(int(made_unix_milliseconds))
-            context.office.commit(lambda: context.office.registry.put_meta(BACKUP_NOTE, note))
+            context.issuing.commit(lambda: context.issuing.registry.put_meta(BACKUP_NOTE, note))
         except CollectorError:
             context.backups.discard()
             raise

@@ -42,13 +42,13 @@ class RotationProgress:
 
 def show(context: AdminContext) -> dict[str, Any]:
     """Return phase, machines and every certificate: role, subject, sha256, key, begin and end in Unix ms."""
-    office = context.office
-    held, server = office.authority.keys, office.authority.server_identity()
+    issuing = context.issuing
+    held, server = issuing.authority.keys, issuing.authority.server_identity()
     leaf = x509.load_pem_x509_certificates(server.chain_pem)[0]
     rows = [*_roles(held), ("server", leaf)]
     return {
         "phase": held.phase.value,
-        "ca_sha256": office.authority.root_sha256,
+        "ca_sha256": issuing.authority.root_sha256,
         "cross_certificate": held.cross is not None,
         "root_key_files": [str(path) for path in root_key_files(context.settings.data_dir)],
         "began_unix_milliseconds": held.began_unix_milliseconds,
@@ -78,7 +78,7 @@ def import_intermediate(
     cross: bool = True,
 ) -> dict[str, Any]:
     """Import an organisation's own intermediate; a root other than the present one begins a rotation."""
-    now = context.office.authority.now
+    now = context.issuing.authority.now
     brought = read_external_ca(certificate_pem.encode(), key_pem.encode(), root_pem.encode(), now)
     try_handshake(brought, context.settings.pki.server_names, now)
     return _run_step(
@@ -91,7 +91,7 @@ def switch(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
 
     Raises AdminError without a cross certificate while machines do not have the new root.
     """
-    held = context.office.authority.keys
+    held = context.issuing.authority.keys
     if held.phase is Phase.OVERLAP and held.cross is None and not force:
         missing = measure_progress(context).hosts_without_new_root
         if missing:
@@ -107,7 +107,7 @@ def retire(context: AdminContext, *, force: bool = False) -> dict[str, Any]:
 
     Raises AdminError while machines would lose their access, for good or for a while.
     """
-    if context.office.authority.keys.phase is Phase.SWITCHED and not force:
+    if context.issuing.authority.keys.phase is Phase.SWITCHED and not force:
         found = measure_progress(context)
         if found.hosts_without_new_root or found.hosts_with_old_intermediate:
             raise AdminError(
@@ -130,18 +130,18 @@ def forget(context: AdminContext, *, sha256: str) -> dict[str, Any]:
 
 def measure_progress(context: AdminContext) -> RotationProgress:
     """Count the active machines that have the new certificates. A job of the writer reads the issued ones."""
-    office = context.office
-    held, now = office.authority.keys, unix_milliseconds(office.authority.now)
+    issuing = context.issuing
+    held, now = issuing.authority.keys, unix_milliseconds(issuing.authority.now)
     limit = now - round(EXPIRED_LIMIT.total_seconds()) * MILLISECONDS_PER_SECOND
     began, switched = held.began_unix_milliseconds, held.switched_unix_milliseconds
-    dates = office.commit(lambda: list(office.registry.certificate_dates()))
+    dates = issuing.commit(lambda: list(issuing.registry.certificate_dates()))
     hosts = without = behind = 0
     for agent_id, kept in groupby(dates, key=lambda each: each.agent_id):
         given = list(kept)
         if max(each.not_after_unix_milliseconds for each in given) < limit:
             continue
         hosts += 1
-        standing = office.access_table.get(agent_id)
+        standing = issuing.access_table.get(agent_id)
         shown = _newest_used(given, standing.used if standing is not None else 0)
         if began is not None and (shown is None or shown.issued_unix_milliseconds < began):
             without += 1
@@ -159,7 +159,7 @@ def _newest_used(given: list[CertificateDates], used: int) -> CertificateDates |
 
 
 def _run_step(context: AdminContext, word: str, step: Step) -> dict[str, Any]:
-    authority = context.office.authority
+    authority = context.issuing.authority
     authority.change(step)
     authority.server_identity()  # now, so that the operator gets the error of a full disk
     log.info("certificate authority changed", extra={"step": word, "phase": authority.keys.phase.value})

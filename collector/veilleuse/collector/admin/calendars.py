@@ -171,7 +171,7 @@ def renew(context: AdminContext, today: date) -> list[str]:
     again changes nothing. Raises errors of the store.
     """
     renewed = []
-    for site in context.office.commit(context.office.registry.sites):
+    for site in context.issuing.commit(context.issuing.registry.sites):
         known = _read_site(context, site.site)  # one job of the writer per site, so that pushes do not wait
         newest = known.versions[-1]
         if newest.declaration is None or newest.year >= calendar_year(today):
@@ -203,10 +203,10 @@ def _read_site(
     time_zone: str | None = None,
 ) -> _SiteCalendars:
     """Read a site, in a job of the writer. Raises UsageError for an unknown site without `create`."""
-    office = context.office
+    issuing = context.issuing
 
     def job() -> _SiteCalendars | None:
-        sites = {site.site: site for site in office.registry.sites()}
+        sites = {site.site: site for site in issuing.registry.sites()}
         if name not in sites:
             if create:
                 return None
@@ -220,15 +220,15 @@ def _read_site(
             site, calendars.versions(site), calendars.has_machines(name), calendars.school_periods()
         )
 
-    if (known := office.commit(job)) is not None:
+    if (known := issuing.commit(job)) is not None:
         return known
 
-    site = office.commit(
+    site = issuing.commit(
         lambda: new_site(context.settings, name, zone, time_zone, context.known_factors.choose)
     )
     first = CalendarVersion(BEFORE_ALL, Calendar.from_json(site.calendar_json))
     return _SiteCalendars(
-        site, (first,), False, office.commit(context.store.calendars.school_periods), is_new=True
+        site, (first,), False, issuing.commit(context.store.calendars.school_periods), is_new=True
     )
 
 
@@ -251,30 +251,30 @@ def _with_version(known: _SiteCalendars, made: CalendarVersion) -> tuple[Calenda
 def _store(
     context: AdminContext, known: _SiteCalendars, after: _SiteCalendars, who: str = "", why: str = ""
 ) -> None:
-    office, calendars = context.office, context.store.calendars
+    issuing, calendars = context.issuing, context.store.calendars
     site = replace(known.site, calendar_json=after.versions[-1].calendar.to_json())
 
     def job(note: RegisterEntry) -> None:
-        present = {one.site: one for one in office.registry.sites()}.get(site.site)
+        present = {one.site: one for one in issuing.registry.sites()}.get(site.site)
         if present is None and known.is_new:
             note(SITE, **site_facts(site))
         elif present != known.site or calendars.versions(known.site) != known.versions:
             raise AdminError(f"the calendar of site '{site.site}' was changed meanwhile: try again")
-        office.registry.put_site(site)
+        issuing.registry.put_site(site)
         calendars.put(site.site, after.versions)
         if who:
-            office.registry.write_journal(
-                now_unix_milliseconds=office.now_unix_milliseconds(),
+            issuing.registry.write_journal(
+                now_unix_milliseconds=issuing.now_unix_milliseconds(),
                 who=who[:128],
                 what=f"calendar of site {site.site} imported",
                 why=why[:256],
             )
 
-    office.commit_with_register(job)
+    issuing.commit_with_register(job)
 
 
 def _today(context: AdminContext, site: Site) -> date:
-    return context.office.now().astimezone(ZoneInfo(site.time_zone)).date()
+    return context.issuing.now().astimezone(ZoneInfo(site.time_zone)).date()
 
 
 # --- words
@@ -353,7 +353,7 @@ def import_school_holidays(
     The file replaces the periods of a zone in the span that it has; earlier imports outside it stay.
     """
     brought = read_school_holidays(text, name)
-    office, calendars = context.office, context.store.calendars
+    issuing, calendars = context.issuing, context.store.calendars
 
     def job() -> bool:
         stored = calendars.school_periods()
@@ -361,15 +361,15 @@ def import_school_holidays(
         if wanted == stored or dry_run:
             return wanted != stored
         calendars.replace_school_periods(wanted)
-        office.registry.write_journal(
-            now_unix_milliseconds=office.now_unix_milliseconds(),
+        issuing.registry.write_journal(
+            now_unix_milliseconds=issuing.now_unix_milliseconds(),
             who=who[:128],
             what=f"school holidays imported: {len(brought)} periods",
             why=why[:256],
         )
         return True
 
-    changed = office.commit(job)
+    changed = issuing.commit(job)
     imported = changed and not dry_run
     if imported:
         log.info("school holidays imported", extra={"periods": len(brought)})

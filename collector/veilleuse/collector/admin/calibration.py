@@ -38,12 +38,12 @@ def put(
         if before is not None and before.kept == kept:
             return before.calibration_id, True, before.marking
         _may_replace(before, kept, replace=replace)
-        now = context.office.now_unix_milliseconds()
+        now = context.issuing.now_unix_milliseconds()
         made = context.store.calibrations.put(kept, now)
         _journal(context, now, who, f"calibration {made} of {kept.hardware}: {kept.fit.quantity}", why)
         return made, False, True
 
-    calibration_id, already, marking = context.office.commit(job)
+    calibration_id, already, marking = context.issuing.commit(job)
     hosts, periods = _derive_again(context, calibration_id, kept.hardware, marking=marking)
     log.info(
         "calibration put into force",
@@ -58,13 +58,13 @@ def withdraw(context: AdminContext, *, calibration_id: int, who: str, why: str =
         raise UsageError("calibration_id is not a whole number")
 
     def job() -> Hardware:
-        now = context.office.now_unix_milliseconds()
+        now = context.issuing.now_unix_milliseconds()
         kept = context.store.calibrations.withdraw(calibration_id, now).kept
         what = f"calibration {calibration_id} of {kept.hardware} withdrawn: {kept.fit.quantity}"
         _journal(context, now, who, what, why)
         return kept.hardware
 
-    hardware = context.office.commit(job)
+    hardware = context.issuing.commit(job)
     hosts, periods = _derive_again(context, calibration_id, hardware, marking=True)
     log.info(
         "calibration withdrawn", extra={"calibration_id": calibration_id, "hosts": hosts, "periods": periods}
@@ -92,9 +92,9 @@ def _derive_again(
     calibration is still `marking`: the same command starts the marking again.
     """
     registry, calibrations, commit = (
-        context.office.registry,
+        context.issuing.registry,
         context.store.calibrations,
-        context.office.commit,
+        context.issuing.commit,
     )
     hosts = [host.host_id for host in commit(registry.hosts) if Hardware.of(host.facts) == hardware]
     periods = 0
@@ -107,4 +107,4 @@ def _derive_again(
 
 
 def _journal(context: AdminContext, now: int, who: str, what: str, why: str) -> None:
-    context.office.registry.write_journal(now_unix_milliseconds=now, who=who[:128], what=what, why=why[:256])
+    context.issuing.registry.write_journal(now_unix_milliseconds=now, who=who[:128], what=what, why=why[:256])

@@ -43,42 +43,42 @@ def put(context: AdminContext, *, upload: str, report_bytes: int) -> dict[str, A
     packed = PackedFile(sent[:report_bytes], sent[report_bytes:])
     try:
         file = packed.unpack()
-        told, report = read_report(file.report, sha256(file.statistics), sha256(file.content))
+        closed_year, report = read_report(file.report, sha256(file.statistics), sha256(file.content))
     except (NotAClosedYear, ValueError) as error:
         raise UsageError(f"not a closed year: {error}") from error
-    now = context.office.now_unix_milliseconds()
-    if told.state is YearState.CLOSED_DEFINITIVE and any(
+    now = context.issuing.now_unix_milliseconds()
+    if closed_year.state is YearState.CLOSED_DEFINITIVE and any(
         one["provisional"] for one in report["terms"]["factors"]
     ):
         raise AdminError("a factor is provisional: the year cannot be closed definitively")
-    if abs(now - told.closed_unix_milliseconds) > _MOST_MILLISECONDS_AGO:
+    if abs(now - closed_year.closed_unix_milliseconds) > _MOST_MILLISECONDS_AGO:
         raise AdminError("the clocks of the command and of the collector differ: set them, then close again")
     data_dir = context.settings.data_dir
-    if known_public_key(data_dir) is None and context.office.commit(context.store.closings.revisions):
+    if known_public_key(data_dir) is None and context.issuing.commit(context.store.closings.revisions):
         raise AdminError(missing_key(data_dir))
     key = signing_key(data_dir)
-    signature = sign(file.content, key, context.office.authority)
+    signature = sign(file.content, key, context.issuing.authority)
 
     def job() -> None:
-        _require_next(context, told.year, report["previous_sha256"], told.state)
-        context.store.closings.put(told, replace(packed, signature=signature))
+        _require_next(context, closed_year.year, report["previous_sha256"], closed_year.state)
+        context.store.closings.put(closed_year, replace(packed, signature=signature))
 
-    context.office.commit(job)
+    context.issuing.commit(job)
     log.info(
         "year closed",
-        extra={"year": told.year, "revision": told.revision, "state": told.state.value},
+        extra={"year": closed_year.year, "revision": closed_year.revision, "state": closed_year.state.value},
     )
     signed = ClosedFile(file.report, file.statistics, signature)
     try:
-        exported = str(export(data_dir / FOLDER, told, signed, public_hex(key.public_key())))
+        exported = str(export(data_dir / FOLDER, closed_year, signed, public_hex(key.public_key())))
     except CollectorError as error:  # the year is stored: `veilleuse close --export` can write it elsewhere
         log.warning("closed year not exported", extra={"reason": str(error)})
         exported = ""
     return {
-        "report_id": told.report_id,
-        "sha256": told.sha256,
+        "report_id": closed_year.report_id,
+        "sha256": closed_year.sha256,
         "public_key": public_hex(key.public_key()),
-        "root_sha256": context.office.authority.root_sha256,
+        "root_sha256": context.issuing.authority.root_sha256,
         "exported": exported,
     }
 
@@ -108,7 +108,7 @@ def keep(
         packed = PackedFile(sent[:facts_bytes], sent[facts_bytes:])
         if sha256(packed.unpack().statistics) != statistics_sha256:
             raise UsageError("the statistics of the year are not those that were announced")
-    context.office.commit(lambda: context.store.closings.keep(one, packed))
+    context.issuing.commit(lambda: context.store.closings.keep(one, packed))
     facts = {"year": one.year, "day": day, "months_may_go": one.months_may_go}
     if packed is None:
         log.warning("months of a year had gone before its statistics could be kept", extra=facts)
@@ -139,9 +139,9 @@ def _require_next(context: AdminContext, year: int, previous: str | None, state:
 def read_key(context: AdminContext) -> dict[str, Any]:
     """Return the public key of the signatures of closed years; makes the key pair when there is none."""
     made = signing_key(context.settings.data_dir)
-    until = context.office.authority.document_chain(made.public_key())[0].not_valid_after_utc
+    until = context.issuing.authority.document_chain(made.public_key())[0].not_valid_after_utc
     return {
         "public_key": public_hex(made.public_key()),
-        "root_sha256": context.office.authority.root_sha256,
+        "root_sha256": context.issuing.authority.root_sha256,
         "certified_until": datetime.fromtimestamp(until.timestamp(), UTC).date().isoformat(),
     }

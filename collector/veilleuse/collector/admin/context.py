@@ -47,7 +47,7 @@ class AdminContext:
 
     settings: CollectorSettings
     process: ProcessFacts
-    office: IssuingContext
+    issuing: IssuingContext
     """Jobs of the writer, the registry, the authority and the clock."""
     store: WriteStore
     """Use it only inside jobs of the writer.
@@ -70,4 +70,4 @@ class AdminContext:
 
         Raises errors of the job.
         """
-        return self.office.writer.submit(job, alone=True).result(ALONE_SECONDS)
+        return self.issuing.writer.submit(job, alone=True).result(ALONE_SECONDS)

@@ -73,13 +73,13 @@ def import_factors(
         found = changes(brought, _shipped_factors(), in_force(context.store.factors.versions()))
         wanted = [one.factor for one in found if one.kind != "same"]
         if wanted and not dry_run:
-            context.store.factors.put(wanted, imported, context.office.now_unix_milliseconds())
+            context.store.factors.put(wanted, imported, context.issuing.now_unix_milliseconds())
         return found
 
-    found = context.office.commit(job)
+    found = context.issuing.commit(job)
     changed = [one for one in found if one.kind != "same"]
     if changed and not dry_run:
-        context.office.commit(context.known_factors.forget)
+        context.issuing.commit(context.known_factors.forget)
         log.info("factors imported", extra={"factors": len(brought), "changed": len(changed)})
     return {
         "factors": len(brought),
@@ -107,15 +107,15 @@ def withdraw(context: AdminContext, *, factor_id: str, who: str, why: str) -> di
         context.store.factors.put(
             [factor],
             replace(origin, who=_line(who, _WHO), why=_line(why, _WHY)),
-            context.office.now_unix_milliseconds(),
+            context.issuing.now_unix_milliseconds(),
             restores=None if before is None else before.version,
         )
         return factor
 
-    factor = context.office.commit(job)
-    context.office.commit(context.known_factors.forget)
+    factor = context.issuing.commit(job)
+    context.issuing.commit(context.known_factors.forget)
     log.info("factor withdrawn", extra={"factor_id": factor_id})
-    in_force_now = context.office.commit(lambda: _factor_in_force(context, factor_id))
+    in_force_now = context.issuing.commit(lambda: _factor_in_force(context, factor_id))
     return {
         "factor_id": factor_id,
         "status": factor.status.value,
@@ -130,7 +130,7 @@ def add_contract(
     made = _contract(contract)
 
     def job() -> int:
-        sites = {site.site for site in context.office.registry.sites()}
+        sites = {site.site for site in context.issuing.registry.sites()}
         if made.site and made.site not in sites:
             raise UsageError(
                 f"no site '{made.site}': the contract would cover nothing; known sites: "
@@ -142,18 +142,18 @@ def add_contract(
         if same := [one for one in known if replace(one.contract, contract_id=0) == made]:
             raise AdminError(f"this contract was entered already, as {same[0].contract.contract_id}")
         return context.store.factors.enter(
-            made, _line(who, _WHO), _line(why, _WHY), context.office.now_unix_milliseconds()
+            made, _line(who, _WHO), _line(why, _WHY), context.issuing.now_unix_milliseconds()
         )
 
-    number = context.office.commit(job)
+    number = context.issuing.commit(job)
     log.info("contract entered", extra={"contract_id": number})
     return {"contract_id": number}
 
 
 def withdraw_contract(context: AdminContext, *, contract_id: int, who: str, why: str) -> dict[str, Any]:
     """Withdraw a contract: it no longer counts. Raises AdminError."""
-    now = context.office.now_unix_milliseconds()
-    context.office.commit(
+    now = context.issuing.now_unix_milliseconds()
+    context.issuing.commit(
         lambda: context.store.factors.withdraw_contract(contract_id, _line(who, _WHO), _line(why, _WHY), now)
     )
     return {"contract_id": contract_id}
@@ -182,7 +182,7 @@ def confirm_mapping(
         mapping = _enter_items(kept[-1] if kept else DEFAULT_MAPPING, eple, entered)
         confirmed = replace(
             mapping,
-            confirmed_unix_milliseconds=context.office.now_unix_milliseconds(),
+            confirmed_unix_milliseconds=context.issuing.now_unix_milliseconds(),
             confirmed_by=_line(who, _WHO),
             why=_line(why, _WHY),
         )
@@ -191,7 +191,7 @@ def confirm_mapping(
             return confirmed
         return kept[-1]
 
-    mapping = context.office.commit(job)
+    mapping = context.issuing.commit(job)
     log.info("mapping confirmed")
     return {"contexts": len(mapping.lines), "confirmed_by": mapping.confirmed_by}
 

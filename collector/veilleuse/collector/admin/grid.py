@@ -34,7 +34,7 @@ _SLICE: Final = 200
 
 def state(context: AdminContext) -> dict[str, Any]:
     """Return the range of each series, and the outcome of the last polls."""
-    states, polls = context.office.commit(
+    states, polls = context.issuing.commit(
         lambda: (context.store.intensities.states(), context.store.intensities.polls())
     )
     return {"series": [asdict(one) for one in states], "polls": [asdict(one) for one in polls]}
@@ -48,11 +48,11 @@ def put(context: AdminContext, *, values: Sequence[Sequence[Any]]) -> dict[str, 
     if len(values) > MAXIMUM_VALUES:
         raise UsageError(f"{len(values)} values: at most {MAXIMUM_VALUES} at once")
     brought = [_intensity(fields) for fields in values]
-    now = context.office.now_unix_milliseconds()
+    now = context.issuing.now_unix_milliseconds()
     stored = IntensityImport()
     for first in range(0, len(brought), _SLICE):
         part = brought[first : first + _SLICE]
-        stored += context.office.commit(partial(context.store.intensities.put, part, now))
+        stored += context.issuing.commit(partial(context.store.intensities.put, part, now))
     log.info("intensities kept", extra=asdict(stored))
     return asdict(stored)
 
@@ -66,9 +66,9 @@ def call(context: AdminContext, *, connector: str) -> dict[str, bool]:
     }
     if connector not in at_most:
         raise UsageError(f"unknown connector '{connector}'")
-    now = context.office.now()
+    now = context.issuing.now()
     month = now.year * 12 + now.month - 1
-    allowed = context.office.commit(
+    allowed = context.issuing.commit(
         lambda: context.store.intensities.count_call(connector, month, at_most[connector])
     )
     return {"allowed": allowed}
@@ -78,8 +78,8 @@ def note(context: AdminContext, *, connector: str, outcome: str) -> dict[str, st
     """Note the outcome of a poll."""
     if connector not in CONNECTORS or outcome not in OUTCOMES:
         raise UsageError(f"unknown connector '{connector}' or outcome '{outcome}'")
-    now = context.office.now_unix_milliseconds()
-    context.office.commit(lambda: context.store.intensities.note(connector, outcome, now))
+    now = context.issuing.now_unix_milliseconds()
+    context.issuing.commit(lambda: context.store.intensities.note(connector, outcome, now))
     return {"connector": connector, "outcome": outcome}
 
 

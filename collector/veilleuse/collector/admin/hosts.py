@@ -46,45 +46,45 @@ def change_status(context: AdminContext, *, host: str, status: str) -> dict[str,
     wanted = HostStatus(status)
 
     def job(note: RegisterEntry) -> Host:
-        found = one_host(context.office.registry.hosts(), host)
+        found = one_host(context.issuing.registry.hosts(), host)
         if found.status not in ALLOWED_FROM.get(wanted, set()):
             raise AdminError(f"host {found.agent_id.hex()} is {found.status}: it cannot become {wanted}")
         set_status(context, [found], wanted, note)
         return found
 
-    found = context.office.commit_with_register(job)
+    found = context.issuing.commit_with_register(job)
     log.info("host status set", extra={"agent_id": found.agent_id.hex(), "status": wanted.value})
     return {"agent_id": found.agent_id.hex(), "before": found.status.value, "status": wanted.value}
 
 
 def read_name(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
     """Return the name that a server sent, from identity.db. The journal notes `who` and `why`."""
-    registry = context.office.registry
+    registry = context.issuing.registry
 
     def job() -> dict[str, Any]:
-        found = one_host(context.office.registry.hosts(), host)
+        found = one_host(context.issuing.registry.hosts(), host)
         registry.write_journal(
-            now_unix_milliseconds=context.office.now_unix_milliseconds(),
+            now_unix_milliseconds=context.issuing.now_unix_milliseconds(),
             who=who[:128],
             what=f"name of {found.agent_id.hex()}",
             why=why[:256],
         )
         return {"agent_id": found.agent_id.hex(), "host_name": registry.names().get(found.agent_id)}
 
-    return context.office.commit(job)
+    return context.issuing.commit(job)
 
 
 def set_status(context: AdminContext, hosts: Sequence[Host], status: HostStatus, note: RegisterEntry) -> None:
     """Set the status of each host; the changes go to the register together. Part of a job."""
     kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
-    day = context.office.now().date().isoformat()
+    day = context.issuing.now().date().isoformat()
     changed = [host.agent_id.hex() for host in hosts if host.status is not status]
     note.add_all(kind, [{"agent_id": agent_id, "status": status.value, "day": day} for agent_id in changed])
     for host in hosts:
         if status is HostStatus.ACTIVE:  # an operator has checked the conflicts
-            context.office.registry.clear_conflicts(host.host_id)
-        context.office.registry.set_status(host.host_id, status)
-        context.office.access_table.set_status(host.agent_id, status)
+            context.issuing.registry.clear_conflicts(host.host_id)
+        context.issuing.registry.set_status(host.host_id, status)
+        context.issuing.access_table.set_status(host.agent_id, status)
 
 
 def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
@@ -96,12 +96,12 @@ def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str,
     """
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
-    office, forgetting = context.office, context.store.forgetting
-    found = office.commit_with_register(lambda note: _begin(context, host, who, why, note))
+    issuing, forgetting = context.issuing, context.store.forgetting
+    found = issuing.commit_with_register(lambda note: _begin(context, host, who, why, note))
     slices = 0
-    while office.commit(lambda: _step(forgetting, found)):
+    while issuing.commit(lambda: _step(forgetting, found)):
         slices += 1
-    context.alone(lambda: rewrite(office.register, office.registry))
+    context.alone(lambda: rewrite(issuing.register, issuing.registry))
     swept = _sweep(context)
     log.info("machine forgotten", extra={"population": found.population.value, "slices": slices})
     return {
@@ -118,12 +118,12 @@ def decide_copies(context: AdminContext, *, original: str, status: str) -> dict[
     Raises AdminError for the approval of copies of a machine that is not active: a thief of its key may be
     among them. Raises UsageError for another status.
     """
-    wanted, office = HostStatus(status), context.office
+    wanted, issuing = HostStatus(status), context.issuing
     if wanted not in (HostStatus.ACTIVE, HostStatus.REVOKED):
         raise UsageError(f"copies can become active or revoked, not {wanted}")
 
     def job(note: RegisterEntry) -> tuple[Host, list[Host]]:
-        known = office.registry.hosts()
+        known = issuing.registry.hosts()
         found = one_host(known, original)
         if wanted is HostStatus.ACTIVE and found.status is not HostStatus.ACTIVE:
             raise AdminError(
@@ -136,7 +136,7 @@ def decide_copies(context: AdminContext, *, original: str, status: str) -> dict[
         set_status(context, waiting, wanted, note)
         return found, waiting
 
-    found, waiting = office.commit_with_register(job)
+    found, waiting = issuing.commit_with_register(job)
     log.info("copies decided", extra={"status": wanted.value, "hosts": len(waiting)})
     return {
         "copy_of": found.agent_id.hex(),
@@ -158,14 +158,14 @@ def complete_forgetting(registry: Registry, forgetting: HostEraser) -> None:
 
 def read_identity(context: AdminContext, *, host: str, who: str, why: str) -> dict[str, Any]:
     """Return the data of a machine in identity.db, for its export. The journal notes `who` and `why`."""
-    office = context.office
-    registry = office.registry
+    issuing = context.issuing
+    registry = issuing.registry
 
     def job() -> dict[str, Any]:
         found = one_host(registry.hosts(), host)
         agent_id = found.agent_id.hex()
         registry.write_journal(
-            now_unix_milliseconds=office.now_unix_milliseconds(),
+            now_unix_milliseconds=issuing.now_unix_milliseconds(),
             who=who[:128],
             what=f"export of {agent_id}",
             why=why[:256],
@@ -179,7 +179,7 @@ def read_identity(context: AdminContext, *, host: str, who: str, why: str) -> di
             "journal": registry.journal_of(found.agent_id),
         }
 
-    return office.commit(job)
+    return issuing.commit(job)
 
 
 def _begin(context: AdminContext, host: str, who: str, why: str, note: RegisterEntry) -> Host:
@@ -187,15 +187,15 @@ def _begin(context: AdminContext, host: str, who: str, why: str, note: RegisterE
 
     After an interruption the next start of the collector continues.
     """
-    office = context.office
-    found = one_host(office.registry.hosts(), host)
-    sha256, today = agent_id_sha256(found.agent_id), office.now().date()
+    issuing = context.issuing
+    found = one_host(issuing.registry.hosts(), host)
+    sha256, today = agent_id_sha256(found.agent_id), issuing.now().date()
     note(FORGOTTEN, agent_id_sha256=sha256.hex(), day=today.isoformat())
-    office.registry.put_forgotten(sha256, today.toordinal())
-    office.registry.set_status(found.host_id, HostStatus.FORGOTTEN)
-    office.access_table.forget(found.agent_id)
-    office.registry.write_journal(
-        now_unix_milliseconds=office.now_unix_milliseconds(),
+    issuing.registry.put_forgotten(sha256, today.toordinal())
+    issuing.registry.set_status(found.host_id, HostStatus.FORGOTTEN)
+    issuing.access_table.forget(found.agent_id)
+    issuing.registry.write_journal(
+        now_unix_milliseconds=issuing.now_unix_milliseconds(),
         who=who[:128],
         what=f"forget {found.agent_id.hex()}",
         why=why[:256],
@@ -251,9 +251,9 @@ def read_journal(
         raise UsageError(f"--until {until} must be after --since {since}: it is the day after the last")
 
     def job() -> list[dict[str, Any]]:
-        registry = context.office.registry
+        registry = context.issuing.registry
         registry.write_journal(
-            now_unix_milliseconds=context.office.now_unix_milliseconds(),
+            now_unix_milliseconds=context.issuing.now_unix_milliseconds(),
             who=reader[:128],
             what=_journal_text(since, until, who, wanted),
             why=why[:256],
@@ -268,7 +268,7 @@ def read_journal(
             found += _api_lines(context, first, end, who, limit + 1)
         return sorted(found, key=lambda one: one["unix_milliseconds"], reverse=True)
 
-    found = context.office.commit(job)
+    found = context.issuing.commit(job)
     lines = [{"time": _iso_time(one["unix_milliseconds"], zone), **one} for one in found[:limit]]
     return {"lines": lines, "cut": len(found) > limit}
 
@@ -313,10 +313,10 @@ def note_query(context: AdminContext, *, sql: str, who: str, why: str) -> dict[s
     """Note in the access journal, before the query, that an operator reads names. Raises AdminError."""
     if not why.strip():
         raise AdminError("say why: it is kept in the access journal")
-    office = context.office
-    office.commit(
-        lambda: office.registry.write_journal(
-            now_unix_milliseconds=office.now_unix_milliseconds(),
+    issuing = context.issuing
+    issuing.commit(
+        lambda: issuing.registry.write_journal(
+            now_unix_milliseconds=issuing.now_unix_milliseconds(),
             who=who[:128],
             what=f"query with names: {' '.join(sql.split())}"[:512],
             why=why[:256],

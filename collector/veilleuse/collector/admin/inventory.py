@@ -168,7 +168,7 @@ def decide(
     """
     kept = context.alone(context.store.inventory.snapshot)
     found = one_asset(kept, asset)
-    machine = None if host is None else one_host(context.office.commit(context.office.registry.hosts), host)
+    machine = None if host is None else one_host(context.issuing.commit(context.issuing.registry.hosts), host)
     if verdict == "duplicate":
         changed = replace(found, is_duplicate=True)
         _apply(context, InventoryChange(kept.generation + 1, today(context), (changed,)), who, why)
@@ -264,7 +264,7 @@ def one_asset(kept: InventorySnapshot, text: str) -> AssetRecord:
 def today(context: AdminContext) -> date:
     """Return the civil day in the reporting zone."""
     zone = ZoneInfo(context.settings.reporting.time_zone)
-    now: datetime = context.office.now()
+    now: datetime = context.issuing.now()
     return now.astimezone(zone).date()
 
 
@@ -284,15 +284,15 @@ def _matching(context: AdminContext) -> tuple[InventorySnapshot, AssetMatches]:
 
 
 def _agent_ids(context: AdminContext) -> dict[int, str]:
-    hosts = context.office.commit(context.office.registry.hosts)
+    hosts = context.issuing.commit(context.issuing.registry.hosts)
     return {host.host_id: host.agent_id.hex() for host in hosts}
 
 
 def _journal(context: AdminContext, who: str, what: str, why: str) -> None:
-    office = context.office
-    office.commit(
-        lambda: office.registry.write_journal(
-            now_unix_milliseconds=office.now_unix_milliseconds(), who=who[:128], what=what, why=why[:256]
+    issuing = context.issuing
+    issuing.commit(
+        lambda: issuing.registry.write_journal(
+            now_unix_milliseconds=issuing.now_unix_milliseconds(), who=who[:128], what=what, why=why[:256]
         )
     )
 

@@ -34,7 +34,7 @@ def read_health(context: AdminContext) -> dict[str, Any]:
 
     `certificates`: name (root, intermediate, server) → end in Unix milliseconds.
     """
-    authority = context.office.authority
+    authority = context.issuing.authority
     ends = {
         "root": authority.root.not_valid_after_utc,
         "intermediate": authority.intermediate.not_valid_after_utc,
@@ -46,7 +46,7 @@ def read_health(context: AdminContext) -> dict[str, Any]:
 
 def derive_all(context: AdminContext) -> dict[str, Any]:
     """Derive all periods again, in the background, so that a corrected model also corrects the past."""
-    periods = context.office.commit(context.store.derive.mark_all_dirty)
+    periods = context.issuing.commit(context.store.derive.mark_all_dirty)
     context.derive.wake()
     return {"periods": periods}
 
@@ -54,14 +54,14 @@ def derive_all(context: AdminContext) -> dict[str, Any]:
 def keep_months(context: AdminContext) -> dict[str, Any]:
     """Store the complete months, in the background. `before`: day by which these months ended."""
     context.rolls.wake()
-    return {"before": ended_by(context.office.now().date()).isoformat()}
+    return {"before": ended_by(context.issuing.now().date()).isoformat()}
 
 
 def flush(context: AdminContext, *, wait_seconds: float = FLUSH_SECONDS) -> dict[str, Any]:
     """Derive until no period waits. Raises AdminError after `wait_seconds`."""
     end = time.monotonic() + wait_seconds
     periods = 0
-    while done := context.office.commit(context.derive.run_slice):
+    while done := context.issuing.commit(context.derive.run_slice):
         periods += done
         if time.monotonic() > end:
             raise AdminError(

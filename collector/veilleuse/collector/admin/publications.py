@@ -54,7 +54,7 @@ def publish(
         int(format),
         int(k_anonymity),
         method_version[:MAXIMUM_WORD],
-        context.office.now_unix_milliseconds(),
+        context.issuing.now_unix_milliseconds(),
         content_of(context.publishing.take(upload)),
     )
     least = context.settings.reporting.k_anonymity
@@ -62,9 +62,9 @@ def publish(
         raise UsageError(f"{one.name}: reporting.k_anonymity is {least}, and formats are numbered from 1")
     if not 0 < (one.end - one.first).days <= MAXIMUM_DAYS:
         raise UsageError(f"{one.name}: a period has from 1 to {MAXIMUM_DAYS} days")
-    if one.end > context.office.now().date() + timedelta(days=1):  # a day of margin for the reports' zone
+    if one.end > context.issuing.now().date() + timedelta(days=1):  # a day of margin for the reports' zone
         raise UsageError(f"{one.name}: the period is not over")
-    kept = context.office.commit(lambda: context.store.publications.put(one))
+    kept = context.issuing.commit(lambda: context.store.publications.put(one))
     if kept:
         log.info("period published", extra={"period": one.name, "bytes": len(one.content)})
     return {"kept": kept}
@@ -82,7 +82,7 @@ def list_all(context: AdminContext) -> list[dict[str, Any]]:
             "published_unix_milliseconds": one.published_unix_milliseconds,
             "bytes": one.content_bytes,
         }
-        for one in context.office.commit(context.store.publications.summaries)
+        for one in context.issuing.commit(context.store.publications.summaries)
     ]
 
 
@@ -91,21 +91,21 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
     if not why.strip():
         raise AdminError("give a reason: the access journal keeps it")
     since, until = date.fromisoformat(first), date.fromisoformat(end)
-    office = context.office
+    issuing = context.issuing
 
     def job() -> int:
         gone = context.store.publications.take_back(since, until)
         if not gone:
             raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")
-        office.registry.write_journal(
-            now_unix_milliseconds=office.now_unix_milliseconds(),
+        issuing.registry.write_journal(
+            now_unix_milliseconds=issuing.now_unix_milliseconds(),
             who=who[:128],
             what=f"published {since} to {until} taken back",
             why=why[:256],
         )
         return gone
 
-    gone = office.commit(job)
+    gone = issuing.commit(job)
     log.warning("published periods taken back", extra={"from": first, "to": end, "periods": gone})
     return {"periods": gone}
 
@@ -121,4 +121,4 @@ def expire(context: AdminContext, today: date) -> int:
     def job() -> int:
         return context.store.publications.expire(until, context.store.closings.definitive_years())
 
-    return context.office.commit(job)
+    return context.issuing.commit(job)

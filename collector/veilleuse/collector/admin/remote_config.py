@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 def show(context: AdminContext) -> list[dict[str, Any]]:
     """Return the active configuration, the candidate and the states of machines, for each population."""
-    registry, now = context.office.registry, context.office.now_unix_milliseconds()
-    hosts = context.office.commit(registry.hosts)
+    registry, now = context.issuing.registry, context.issuing.now_unix_milliseconds()
+    hosts = context.issuing.commit(registry.hosts)
     rollouts = [context.configuring.rollout(population) for population in Population]
     return [_facts(rollout, stage_of(rollout, hosts, now)) for rollout in rollouts]
 
@@ -103,13 +103,13 @@ def _change(
     force: bool = False,
 ) -> dict[str, Any]:
     """Run one step of a rollout, in one job of the writer."""
-    whose, office, configuring = Population(population), context.office, context.configuring
-    now = office.now_unix_milliseconds()
+    whose, issuing, configuring = Population(population), context.issuing, context.configuring
+    now = issuing.now_unix_milliseconds()
 
     def job() -> tuple[Rollout, Stage]:
-        hosts = office.registry.hosts()
+        hosts = issuing.registry.hosts()
         rollout = step(configuring.rollout(whose), hosts, now)
-        office.registry.write_journal(
+        issuing.registry.write_journal(
             now_unix_milliseconds=now,
             who=who[:128],
             what=f"configuration of {whose.value}: {what}{' (forced)' if force else ''}",
@@ -118,7 +118,7 @@ def _change(
         configuring.put(rollout)
         return rollout, stage_of(rollout, hosts, now)
 
-    rollout, stage = office.commit(job)
+    rollout, stage = issuing.commit(job)
     log.info(
         "configuration changed",
         extra={"population": whose.value, "what": what, "percent": rollout.percent, "forced": force},

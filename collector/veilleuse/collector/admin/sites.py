@@ -31,7 +31,7 @@ def put(
     site = checked_name("site", site)
 
     def job(note: RegisterEntry) -> Site:
-        known = {known.site: known for known in context.office.registry.sites()}.get(site)
+        known = {known.site: known for known in context.issuing.registry.sites()}.get(site)
         made = new_site(
             context.settings,
             site,
@@ -41,16 +41,16 @@ def put(
         )
         if known is not None and known.time_zone == made.time_zone:
             made = Site(site, made.zone, made.time_zone, known.calendar_json)
-        elif known is not None and any(host.site == site for host in context.office.registry.hosts()):
+        elif known is not None and any(host.site == site for host in context.issuing.registry.hosts()):
             raise UsageError(
                 f"site '{site}' has machines: its time zone must stay {known.time_zone}; declare another "
                 "site for new machines"
             )
         note(SITE, **site_facts(made))
-        context.office.registry.put_site(made)
+        context.issuing.registry.put_site(made)
         return made
 
-    made = context.office.commit_with_register(job)
+    made = context.issuing.commit_with_register(job)
     return {"site": made.site, "zone": made.zone, "time_zone": made.time_zone}
 
 
@@ -58,11 +58,11 @@ def ensure_site(
     context: AdminContext, site: str, zone: str | None, time_zone: str | None, note: RegisterEntry
 ) -> None:
     """Declare a site unless it is declared. Part of a job. Raises UsageError when it has other zones."""
-    known = {known.site: known for known in context.office.registry.sites()}.get(site)
+    known = {known.site: known for known in context.issuing.registry.sites()}.get(site)
     if known is None:
         made = new_site(context.settings, site, zone, time_zone, context.known_factors.choose)
         note(SITE, **site_facts(made))
-        context.office.registry.put_site(made)
+        context.issuing.registry.put_site(made)
     elif (zone or known.zone, time_zone or known.time_zone) != (known.zone, known.time_zone):
         raise UsageError(
             f"site '{site}' exists with zone {known.zone} and time zone {known.time_zone}: leave out --zone "

@@ -45,11 +45,11 @@ def create(
     )
     join = _join_file(context)
     token = new_token()
-    now = context.office.now_unix_milliseconds()
+    now = context.issuing.now_unix_milliseconds()
 
     def job(note: RegisterEntry) -> int:
         ensure_site(context, site, zone, time_zone, note)
-        token_id = context.office.registry.insert_token(
+        token_id = context.issuing.registry.insert_token(
             token_sha256=token_sha256(token),
             created_unix_milliseconds=now,
             expires_unix_milliseconds=order.expires_unix_milliseconds(now),
@@ -61,12 +61,12 @@ def create(
             approve=order.approve,
             admit_copies=order.admit_copies,
         )
-        made = context.office.registry.token_by_hash(token_sha256(token))
+        made = context.issuing.registry.token_by_hash(token_sha256(token))
         if made is not None:
             note(TOKEN, **token_facts(made))
         return token_id
 
-    token_id = context.office.commit_with_register(job)
+    token_id = context.issuing.commit_with_register(job)
     log.info("token created", extra={"token_id": token_id, "org_entity": org_entity, "site": site})
     return {
         "token_id": token_id,
@@ -77,7 +77,7 @@ def create(
 
 def list_all(context: AdminContext) -> list[dict[str, Any]]:
     """List all tokens, oldest first, without their text."""
-    registry, now = context.office.registry, context.office.now_unix_milliseconds()
+    registry, now = context.issuing.registry, context.issuing.now_unix_milliseconds()
     return [
         {
             "token_id": token.token_id,
@@ -94,13 +94,13 @@ def list_all(context: AdminContext) -> list[dict[str, Any]]:
             "created_unix_milliseconds": token.created_unix_milliseconds,
             "expires_unix_milliseconds": token.expires_unix_milliseconds,
         }
-        for token in context.office.commit(registry.tokens)
+        for token in context.issuing.commit(registry.tokens)
     ]
 
 
 def revoke(context: AdminContext, *, token_id: int, keep_hosts: bool = False) -> dict[str, Any]:
     """End a token at once and, unless `keep_hosts`, every machine that enrolled with it."""
-    registry = context.office.registry
+    registry = context.issuing.registry
 
     def job(note: RegisterEntry) -> list[Host]:
         if not registry.revoke_token(token_id):
@@ -115,14 +115,14 @@ def revoke(context: AdminContext, *, token_id: int, keep_hosts: bool = False) ->
         set_status(context, ended, HostStatus.REVOKED, note)
         return ended
 
-    ended = context.office.commit_with_register(job)
+    ended = context.issuing.commit_with_register(job)
     log.info("token revoked", extra={"token_id": token_id, "hosts": len(ended)})
     return {"token_id": token_id, "hosts_revoked": len(ended)}
 
 
 def _token_sha256(context: AdminContext, token_id: int) -> bytes:
     (sha256,) = [
-        token.token_sha256 for token in context.office.registry.tokens() if token.token_id == token_id
+        token.token_sha256 for token in context.issuing.registry.tokens() if token.token_id == token_id
     ]
     return sha256
 
@@ -134,7 +134,7 @@ def _join_file(context: AdminContext) -> dict[str, Any]:
         ("enrolment_address", context.process.addresses.enrolment),
     ):
         _require_usable(word, address, context.settings.pki.server_names)
-    authority = context.office.authority
+    authority = context.issuing.authority
     return {
         "version": JOIN_FILE_VERSION,
         "address": context.process.addresses.telemetry,

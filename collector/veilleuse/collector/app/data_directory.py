@@ -45,7 +45,7 @@ from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store import CollectorStore, create_store, open_store
 from veilleuse.collector.store.directory import (
     DATA_FILE,
     FLEET_KEY_FILE,
@@ -91,10 +91,10 @@ class Collector:
     simulated: bool
     """True for simulated data: fake sources are accepted, and every output says so."""
     health: Health
-    store: SqliteStore
+    store: CollectorStore
     """Used only in jobs of the writer, once the writer runs."""
     writer: Writer
-    office: IssuingContext
+    issuing: IssuingContext
     derive: DeriveWorker
     addresses: Addresses
     operations: Operations
@@ -174,7 +174,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         health, damaged, dirty = Health(), threading.Event(), threading.Event()
         writer = _start_writer(settings, store, health, damaged, dirty)
         cleanup.callback(writer.stop)
-        office = IssuingContext(authority, access_table, store.registry, writer, register)
+        issuing = IssuingContext(authority, access_table, store.registry, writer, register)
         known_factors = KnownFactors(store.factors.versions)
         derive = _derive_worker(settings, store, writer, dirty, known_factors)
         cleanup.callback(derive.stop)
@@ -184,7 +184,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         context = AdminContext(
             settings,
             ProcessFacts(product_version(), addresses, health),
-            office,
+            issuing,
             store,
             known_factors,
             configuring,
@@ -193,14 +193,14 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             Backups(data_dir, settings.store, store, writer),
             fleet_key,
         )
-        parts = (settings, store.kind.simulated, health, store, writer, office, derive, addresses)
+        parts = (settings, store.kind.simulated, health, store, writer, issuing, derive, addresses)
         kept = _retention(settings, store, writer)
         yield Collector(*parts, Operations(context), damaged, rolls=rolls, retention=kept)
 
 
 def _start_writer(
     settings: CollectorSettings,
-    store: SqliteStore,
+    store: CollectorStore,
     health: Health,
     damaged: threading.Event,
     dirty: threading.Event,
@@ -217,12 +217,12 @@ def _start_writer(
     return writer
 
 
-def _site_calendars(store: SqliteStore) -> SiteCalendars:
+def _site_calendars(store: CollectorStore) -> SiteCalendars:
     """On the writer's connection."""
     return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
 
-def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) -> Retention:
+def _retention(settings: CollectorSettings, store: CollectorStore, writer: Writer) -> Retention:
     return Retention(
         writer,
         store.rolls,
@@ -236,7 +236,7 @@ def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) 
 
 def _derive_worker(
     settings: CollectorSettings,
-    store: SqliteStore,
+    store: CollectorStore,
     writer: Writer,
     dirty: threading.Event,
     known_factors: KnownFactors,
@@ -355,7 +355,7 @@ def _create(
         certificate_authority.adopt(data_dir)
 
 
-def _register(settings: CollectorSettings, store: SqliteStore) -> Register:
+def _register(settings: CollectorSettings, store: CollectorStore) -> Register:
     """Open the register, after its newer events were applied and forgotten machines were removed again."""
     path = register_file(settings.data_dir, settings.pki.register_file)
     replay(path, store.registry, store.transaction)

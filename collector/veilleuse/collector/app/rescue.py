@@ -59,7 +59,7 @@ def describe_loss(collector: Collector, lost: StoreLost) -> StoreDamaged:
     line = str(lost)
     if others := [path.name for path in saved if path != lost.database]:
         line += f"; {' and '.join(others)} was lost too"
-    wanted = (data_dir / FOLDER, data_dir / FLEET_KEY_FILE, collector.office.register.path)
+    wanted = (data_dir / FOLDER, data_dir / FLEET_KEY_FILE, collector.issuing.register.path)
     if gone := [path.name for path in wanted if not path.exists()]:
         line += (
             f"; {', '.join(gone)} went too, and only a backup has it: first 'veilleuse restore FILE', then "

@@ -28,7 +28,7 @@ from veilleuse.collector.app.child import leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.reports.keep_years import years_due
+from veilleuse.collector.reports.due_years import years_due
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, count_pcs, heard_before, open_days
 from veilleuse.collector.store import open_reader
@@ -94,7 +94,7 @@ def run_daily_tasks(
 def _note_size(collector: Collector, day: date) -> bool:
     """Note the size; False when it could not be written: the next check tries again."""
     try:
-        collector.office.commit(lambda: collector.store.note_size(day))
+        collector.issuing.commit(lambda: collector.store.note_size(day))
     except CollectorError as error:
         log.warning("size of the databases not noted", extra={"error": str(error)})
         return False
@@ -110,7 +110,7 @@ def note_presence(collector: Collector, day: date) -> bool:
                 past = Past(store.data.ran_since(day), day)
             listening = collector.operations.context.process.listening_since()
             judge = Judge(
-                collector.office.now_unix_milliseconds(),
+                collector.issuing.now_unix_milliseconds(),
                 listening,
                 past,
                 collector.settings.reporting.k_anonymity,
@@ -120,7 +120,7 @@ def note_presence(collector: Collector, day: date) -> bool:
             )
             hosts = store.data.contacts()
             text = judge.add_day(count_pcs(hosts, windows), day, heard_before(hosts, listening)).to_json()
-        collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
+        collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, text))
     except CollectorError as error:
         log.warning("presence of the machines not noted", extra={"error": str(error)})
         return False

@@ -146,19 +146,19 @@ def run(settings: CollectorSettings) -> int:
 @contextmanager
 def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any]]:
     """Serve while the block runs; yield the addresses, with the assigned ports. Raises CollectorError."""
-    settings, office, health = collector.settings, collector.office, collector.health
+    settings, issuing, health = collector.settings, collector.issuing, collector.health
 
     def count_refusal(reason: str, number: int = 1) -> None:
         health.count(Count.CALLS_REFUSED, reason, number)
 
     challenges = Challenges()
-    renewal = Renewal(office, challenges, lambda: health.count(Count.RENEWALS, "expired"))
+    renewal = Renewal(issuing, challenges, lambda: health.count(Count.RENEWALS, "expired"))
     with ExitStack() as cleanup:
         if web:
             # plain HTTP off loopback without a token is refused here, not in the log of a child
             read_metrics_auth(settings.http)
             require_free(settings.http.address, "http.address")
-        certificate = ServerCertificate(office.authority)
+        certificate = ServerCertificate(issuing.authority)
         servicer = TelemetryServicer(
             committer=collector.writer,
             authoriser=_authoriser(collector),
@@ -197,11 +197,11 @@ def run_servers(collector: Collector, *, web: bool = True) -> Iterator[dict[str,
 
 def _authoriser(collector: Collector) -> CertificateAuthoriser:
     """Return the authoriser for every call of :8641."""
-    office, health = collector.office, collector.health
+    issuing, health = collector.issuing, collector.health
     return CertificateAuthoriser(
-        office.authority,
-        office.access_table,
-        now=office.now,
+        issuing.authority,
+        issuing.access_table,
+        now=issuing.now,
         on_collector_behind=lambda: health.count(Count.COLLECTOR_BEHIND, "certificate"),
         on_conflict=_conflicts(collector),
     )
@@ -211,12 +211,12 @@ def _enrolment(
     collector: Collector, renewal: Renewal, challenges: Challenges, count_refusal: Callable[[str], None]
 ) -> EnrolmentServicer:
     """Return the service of :8642."""
-    office, health, limiter = collector.office, collector.health, FailureLimiter()
+    issuing, health, limiter = collector.issuing, collector.health, FailureLimiter()
     joining = Enroller(
-        office, limiter, count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome)
+        issuing, limiter, count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome)
     )
     copying = CloneEnrolment(
-        office, limiter, challenges, count_refusal, lambda outcome: health.count(Count.COPIES, outcome)
+        issuing, limiter, challenges, count_refusal, lambda outcome: health.count(Count.COPIES, outcome)
     )
     return EnrolmentServicer(joining, copying, renewal, challenges, clean_facts, count_refusal)
 

@@ -109,7 +109,7 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
     if made.changed and not refused and not dry_run:
         if made.before is not None and not order.why:
             raise UsageError(
-                f"{order.year} is closed already ({made.before.told.report_id}): give the reason of a "
+                f"{order.year} is closed already ({made.before.closed_year.report_id}): give the reason of a "
                 "revision with --why"
             )
         written = _send(settings, made)
@@ -190,7 +190,7 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
             print(f"  {cause:<10} {float(energy):+,.3f} kWh {float(kilograms):+,.3f} kgCO2e")
     if not made.changed:
         assert made.before is not None
-        print(f"nothing differs from {made.before.told.report_id}: no revision is made")
+        print(f"nothing differs from {made.before.closed_year.report_id}: no revision is made")
     elif found["written"]:
         print(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
         print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")

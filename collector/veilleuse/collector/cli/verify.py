@@ -89,8 +89,8 @@ def _print(one: Verification) -> None:
         print(f"{one.name}: note: {note}")
     if one.closed is None or one.wrong:
         return
-    told = one.closed.told
-    print(f"{one.name}: verified: {told.report_id} {told.state}, sha256 {told.sha256}")
+    closed_year = one.closed.closed_year
+    print(f"{one.name}: verified: {closed_year.report_id} {closed_year.state}, sha256 {closed_year.sha256}")
     for total in one.closed.report["figures"]["totals"]:
         print(
             f"  {total['period_from'][:4]}: {total.get('kwh_total', '')} kWh, "

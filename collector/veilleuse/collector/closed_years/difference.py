@@ -68,7 +68,7 @@ def difference(before: ClosedRevision, kept: YearStatistics, terms: FrozenTerms)
         Fraction(0),
     ) - _published_kilograms(before)
     return {
-        "from_revision": before.told.revision,
+        "from_revision": before.closed_year.revision,
         "order": list(CAUSES),
         "kwh": {cause: _effect(kwh(1) * effect) for cause, effect in millijoules.items()},
         "kgco2e": {cause: _effect(effect) for cause, effect in kilograms.items()},

@@ -162,7 +162,7 @@ class NotAClosedYear(ValueError):
 class ClosedRevision:
     """Content of one revision."""
 
-    told: ClosedYear
+    closed_year: ClosedYear
     report: Mapping[str, Any]
     """Report as written: figures, who, when, why."""
     kept: YearStatistics
@@ -184,7 +184,7 @@ def read_report(report: bytes, statistics_sha256: str, file_sha256: str) -> tupl
             raise NotAClosedYear("its statistics are not those of its report")
         if canonical(document) != report:
             raise NotAClosedYear("it is not written as this program writes it")
-        told = ClosedYear(
+        closed_year = ClosedYear(
             int(document["year"]),
             int(document["revision"]),
             YearState(document["state"]),
@@ -192,9 +192,9 @@ def read_report(report: bytes, statistics_sha256: str, file_sha256: str) -> tupl
             statistics_sha256,
             file_sha256,
         )
-        if document["report_id"] != told.report_id or told.revision < 1:
+        if document["report_id"] != closed_year.report_id or closed_year.revision < 1:
             raise NotAClosedYear("it contradicts itself")
-        return told, document
+        return closed_year, document
     except NotAClosedYear:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -203,24 +203,26 @@ def read_report(report: bytes, statistics_sha256: str, file_sha256: str) -> tupl
 
 def read_closed(report: bytes, statistics: bytes, file_sha256: str) -> ClosedRevision:
     """Read a revision. Raises NotAClosedYear for another document, or a contradictory one."""
-    told, document = read_report(report, sha256(statistics), file_sha256)
+    closed_year, document = read_report(report, sha256(statistics), file_sha256)
     try:
         kept_document = json.loads(statistics)
         if canonical(kept_document) != statistics:
             raise NotAClosedYear("it is not written as this program writes it")
         kept = statistics_from_document(kept_document)
-        if (kept.first, kept.end) != (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
-            raise NotAClosedYear(f"its statistics are of {kept.first} to {kept.end}, not of {told.year}")
-        return ClosedRevision(told, document, kept, terms_from_document(document["terms"]))
+        if (kept.first, kept.end) != (date(closed_year.year, 1, 1), date(closed_year.year + 1, 1, 1)):
+            raise NotAClosedYear(
+                f"its statistics are of {kept.first} to {kept.end}, not of {closed_year.year}"
+            )
+        return ClosedRevision(closed_year, document, kept, terms_from_document(document["terms"]))
     except NotAClosedYear:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise NotAClosedYear(f"it cannot be read ({error})") from error
 
 
-def revision_of(told: ClosedYear, file: ClosedFile) -> ClosedRevision:
+def revision_of(closed_year: ClosedYear, file: ClosedFile) -> ClosedRevision:
     """Read the revision of a store row and its content. Raises NotAClosedYear where they do not match."""
     found = read_closed(file.report, file.statistics, sha256(file.content))
-    if found.told != told:
-        raise NotAClosedYear(f"what is stored as {told.report_id} is not that: it was changed")
+    if found.closed_year != closed_year:
+        raise NotAClosedYear(f"what is stored as {closed_year.report_id} is not that: it was changed")
     return found

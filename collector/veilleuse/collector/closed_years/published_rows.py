@@ -45,13 +45,13 @@ class ClosedFigures:
     periods: tuple[PeriodFigures, ...]
 
 
-def load_closed(reader: ClosedYearReader, told: ClosedYear) -> ClosedRevision:
+def load_closed(reader: ClosedYearReader, closed_year: ClosedYear) -> ClosedRevision:
     """Load a revision. Raises StoreDamaged for a contradictory one."""
     try:
-        return revision_of(told, reader.file(told))
+        return revision_of(closed_year, reader.file(closed_year))
     except NotAClosedYear as error:
         raise StoreDamaged(
-            f"closed year {told.report_id}: {error}; run 'veilleuse verify {told.year}', and restore a backup"
+            f"closed year {closed_year.report_id}: {error}; run 'veilleuse verify {closed_year.year}', and restore a backup"
         ) from error
 
 
@@ -59,16 +59,18 @@ def require_publishable(
     closed: ClosedRevision, *, k: int, current_tree: bool, dimensions: Iterable[str]
 ) -> None:
     """Check a query against a closed year. Raises UsageError for what its statistics no longer allow."""
-    told = closed.told
+    closed_year = closed.closed_year
     if current_tree:
-        raise UsageError(f"{told.year} is closed: machines stand where they stood then, leave out --tree now")
+        raise UsageError(
+            f"{closed_year.year} is closed: machines stand where they stood then, leave out --tree now"
+        )
     if k > closed.kept.k:
         raise UsageError(
-            f"{told.year} was closed with cells of {closed.kept.k} machines or more: "
+            f"{closed_year.year} was closed with cells of {closed.kept.k} machines or more: "
             f"reporting.k_anonymity {k} cannot be shown of it"
         )
     if "month" in dimensions:
-        raise UsageError(f"{told.year} is closed: what is kept of it is the year, leave out 'month'")
+        raise UsageError(f"{closed_year.year} is closed: what is kept of it is the year, leave out 'month'")
 
 
 def closed_figures(
@@ -105,7 +107,7 @@ def _year_before(
     """Return the year before under this year's assumptions,
     with its own factors, or the reason for its absence.
     """
-    revisions = reader.revisions(closed.told.year - 1)
+    revisions = reader.revisions(closed.closed_year.year - 1)
     if not revisions:
         return YearComparison({}, closed.terms.choose, NoComparison.OPEN.value)
     before = load_closed(reader, revisions[-1])
@@ -127,7 +129,7 @@ def _state(
 ) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
     if not _can_state(closed, dimensions, asked):
         raise UsageError(
-            f"{closed.told.report_id} is of method {closed.report['method_version']}, this program "
+            f"{closed.closed_year.report_id} is of method {closed.report['method_version']}, this program "
             f"computes {METHOD_VERSION}: "
             f"only what was frozen can be shown of it, --group-by {','.join(GROUPING)}"
         )
@@ -194,17 +196,17 @@ def _mark_rows(
     """
     told_then = () if published is None else (*published.rows, *published.totals, *published.memo)
     before = {_name(row): row.kgco2e_total for row in told_then}
-    told = closed.told
+    closed_year = closed.closed_year
 
     def mark(row: EmissionsRow) -> EmissionsRow:
         return replace(
             row,
-            report_id=told.report_id,
-            revision=told.revision,
-            state=told.state.value,
+            report_id=closed_year.report_id,
+            revision=closed_year.revision,
+            state=closed_year.state.value,
             as_published_kgco2e=before.get(_name(row)),
             method_version=closed.report["method_version"],
-            sha256=told.sha256,
+            sha256=closed_year.sha256,
         )
 
     return replace(

@@ -47,13 +47,15 @@ def signature_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sig")
 
 
-def export(folder: Path, told: ClosedYear, file: ClosedFile, public_key: str, *, give: bool = True) -> Path:
+def export(
+    folder: Path, closed_year: ClosedYear, file: ClosedFile, public_key: str, *, give: bool = True
+) -> Path:
     """Write a revision, each file completely or not at all, mode 0600: it has sums of few servers.
     Raises CollectorError.
 
     `give`: files written by root get the owner of the folder, as in the data directory.
     """
-    path = folder / f"{told.report_id}.json"
+    path = folder / f"{closed_year.report_id}.json"
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_own_folder(folder)
@@ -87,12 +89,12 @@ class Verification:
         found: dict[str, Any] = {"name": self.name, "verified": not self.wrong, "wrong": self.wrong}
         found["notes"] = self.notes
         if self.closed is not None and not self.wrong:
-            told = self.closed.told
+            closed_year = self.closed.closed_year
             found |= {
-                "year": told.year,
-                "revision": told.revision,
-                "state": told.state.value,
-                "sha256": told.sha256,
+                "year": closed_year.year,
+                "revision": closed_year.revision,
+                "state": closed_year.state.value,
+                "sha256": closed_year.sha256,
                 "totals": self.closed.report["figures"]["totals"],
             }
         if self.signed is not None:
@@ -109,12 +111,12 @@ def verify_file(path: Path, key: str | None) -> Verification:
     verdict = _verify(str(path), content, signature, key)
     if verdict.closed is None:
         return verdict
-    told = verdict.closed.told
+    closed_year = verdict.closed.closed_year
     if (match := FILE_NAME.fullmatch(path.name)) is None:
         verdict.notes.append("the file's name is not YEAR-rN.json: its year and revision are those it tells")
-    elif (int(match["year"]), int(match["revision"])) != (told.year, told.revision):
-        verdict.wrong.append(f"it is {told.report_id}, and lies under the name of another")
-    _look_beside(path.parent, verdict, told)
+    elif (int(match["year"]), int(match["revision"])) != (closed_year.year, closed_year.revision):
+        verdict.wrong.append(f"it is {closed_year.report_id}, and lies under the name of another")
+    _look_beside(path.parent, verdict, closed_year)
     return verdict
 
 
@@ -128,39 +130,39 @@ def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Ver
     key = known_public_key(data_dir)
     found: list[Verification] = []
     previous: str | None = None
-    for number, told in enumerate(revisions, 1):
-        verdict = _of_store(reader, told, key)
+    for number, closed_year in enumerate(revisions, 1):
+        verdict = _of_store(reader, closed_year, key)
         closed = verdict.closed
-        if told.revision != number:
+        if closed_year.revision != number:
             verdict.wrong.append(f"revision {number} is missing before it")
         if closed is not None and closed.report["previous_sha256"] != previous:
             verdict.wrong.append("it does not follow the revision before it")
-        previous = told.sha256
-        _compare_export(data_dir / FOLDER, verdict, told)
+        previous = closed_year.sha256
+        _compare_export(data_dir / FOLDER, verdict, closed_year)
         found.append(verdict)
     _later_export(data_dir / FOLDER, found[-1], revisions)
     return found
 
 
 def _statistics_note(reader: ClosedYearReader, year: int) -> str:
-    told = next((one for one in reader.kept_years() if one.year == year), None)
-    if told is None or told.statistics_sha256 is None:
+    kept_year = next((one for one in reader.kept_years() if one.year == year), None)
+    if kept_year is None or kept_year.statistics_sha256 is None:
         return ""
     return (
-        f", its statistics were kept on {told.kept_on} and are not signed: 'veilleuse close "
+        f", its statistics were kept on {kept_year.kept_on} and are not signed: 'veilleuse close "
         f"{year}' makes a report"
     )
 
 
-def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Verification:
+def _of_store(reader: ClosedYearReader, closed_year: ClosedYear, key: str | None) -> Verification:
     try:
-        file = reader.file(told)
+        file = reader.file(closed_year)
     except CollectorError as error:
-        return Verification(told.report_id, [str(error)])
-    verdict = _verify(told.report_id, file.content, file.signature, key)
+        return Verification(closed_year.report_id, [str(error)])
+    verdict = _verify(closed_year.report_id, file.content, file.signature, key)
     if verdict.closed is not None:
         try:
-            revision_of(told, file)
+            revision_of(closed_year, file)
         except NotAClosedYear as error:
             verdict.wrong.append(str(error))
     return verdict
@@ -173,7 +175,9 @@ def _verify(name: str, content: bytes, signature: bytes, key: str | None) -> Ver
         closed = read_closed(report, statistics, sha256(content))
         if ClosedFile(report, statistics, b"").content != content:
             raise NotAClosedYear("it is not written as this program writes it")
-        moment = datetime.fromtimestamp(closed.told.closed_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC)
+        moment = datetime.fromtimestamp(
+            closed.closed_year.closed_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC
+        )
         verdict.signed = check(content, signature, moment)
     except (NotAClosedYear, SignatureWrong, ValueError, OverflowError, OSError) as error:
         verdict.wrong.append(str(error))
@@ -208,23 +212,25 @@ def _recompute(verdict: Verification, closed: ClosedRevision) -> None:
         verdict.wrong.append("its figures are not those of its statistics")
 
 
-def _look_beside(folder: Path, verdict: Verification, told: ClosedYear) -> None:
+def _look_beside(folder: Path, verdict: Verification, closed_year: ClosedYear) -> None:
     """Check the previous revision and later ones in the same folder."""
     assert verdict.closed is not None
-    before = folder / f"{told.year}-r{told.revision - 1}.json"
+    before = folder / f"{closed_year.year}-r{closed_year.revision - 1}.json"
     if (
-        told.revision > 1
+        closed_year.revision > 1
         and before.is_file()
         and sha256(_read(before)) != verdict.closed.report["previous_sha256"]
     ):
         verdict.wrong.append(f"it does not follow {before.name}, which lies beside it")
-    later = [number for number in _exported_revisions(folder, told.year) if number > told.revision]
+    later = [
+        number for number in _exported_revisions(folder, closed_year.year) if number > closed_year.revision
+    ]
     if later:
         verdict.notes.append(f"it is superseded: revision {max(later)} lies beside it")
 
 
-def _compare_export(folder: Path, verdict: Verification, told: ClosedYear) -> None:
-    path = folder / f"{told.report_id}.json"
+def _compare_export(folder: Path, verdict: Verification, closed_year: ClosedYear) -> None:
+    path = folder / f"{closed_year.report_id}.json"
     try:
         content = read_owned(path, MOST_BYTES)
     except FileNotFoundError:
@@ -232,7 +238,7 @@ def _compare_export(folder: Path, verdict: Verification, told: ClosedYear) -> No
     except OSError as error:
         verdict.wrong.append(f"{path} cannot be read: {error.strerror or error}")
         return
-    if sha256(content) != told.sha256:
+    if sha256(content) != closed_year.sha256:
         verdict.wrong.append(f"{path} is not what is stored: it was changed")
 
 

@@ -98,10 +98,12 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
     basis = choose_basis(sources, settings, order.year, order.today, last)
     kept, facts, statistics = basis.kept, basis.facts, basis.statistics
     terms = _terms(sources, order.year, basis)
-    definitive = order.definitive or (last is not None and last.told.state is YearState.CLOSED_DEFINITIVE)
+    definitive = order.definitive or (
+        last is not None and last.closed_year.state is YearState.CLOSED_DEFINITIVE
+    )
     refused = tuple(_refusals(sources, settings, order.year, kept, terms, of_machines=basis.is_of_machines))
     state = YearState.CLOSED_DEFINITIVE if definitive else YearState.CLOSED_PROVISIONAL
-    revision = 1 if last is None else last.told.revision + 1
+    revision = 1 if last is None else last.closed_year.revision + 1
     closed_year = ClosedYear(order.year, revision, state, order.now_unix_milliseconds, sha256(statistics), "")
     report = {
         **_head(closed_year, order, last),
@@ -138,7 +140,7 @@ def _head(closed_year: ClosedYear, order: ClosingOrder, last: ClosedRevision | N
         "revision": closed_year.revision,
         "report_id": closed_year.report_id,
         "state": closed_year.state.value,
-        "previous_sha256": None if last is None else last.told.sha256,
+        "previous_sha256": None if last is None else last.closed_year.sha256,
         "who": order.who,
         "why": order.why,
         "closed_unix_milliseconds": closed_year.closed_unix_milliseconds,

@@ -50,8 +50,8 @@ from veilleuse.collector.reports.fleet_year import (
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources, is_cut
-from veilleuse.collector.reports.kept_years import statistics_of
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
+from veilleuse.collector.reports.year_statistics_file import statistics_of
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -226,7 +226,7 @@ def _closed_year_report(sources: Sources, query: YearQuery, *, compare: bool) ->
         current_tree=query.current_tree,
         dimensions=query.dimensions,
     )
-    statement, closed_year = found.statement, found.closed.told
+    statement, closed_year = found.statement, found.closed.closed_year
     head = {
         **_head(sources, query, found.closed.terms.data),
         "inventory_imported_on": found.closed.report["inventory_imported_on"],

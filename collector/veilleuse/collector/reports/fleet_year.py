@@ -35,13 +35,13 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
-from veilleuse.collector.reports.kept_years import (
+from veilleuse.collector.reports.rooms import ServersInRooms, compute_rooms
+from veilleuse.collector.reports.year_statistics_file import (
     find_sole_statistics,
     load_kept,
     read_kept_rooms,
     require_answerable,
 )
-from veilleuse.collector.reports.rooms import ServersInRooms, compute_rooms
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 

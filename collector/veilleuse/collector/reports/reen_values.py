@@ -51,8 +51,8 @@ from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, disclose_figure, figures_of
 from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
-from veilleuse.collector.reports.kept_years import find_sole_statistics
 from veilleuse.collector.reports.machines import machines_of
+from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State
 

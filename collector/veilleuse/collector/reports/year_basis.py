@@ -24,9 +24,9 @@ from veilleuse.collector.months.retention import month_limit
 from veilleuse.collector.reports.emissions import IN_NO_ROOM, UNDECLARED, read_undeclared
 from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions, reduce_whole_year
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.kept_years import load_kept
 from veilleuse.collector.reports.rooms import readings_gone_before
 from veilleuse.collector.reports.savings import add_months
+from veilleuse.collector.reports.year_statistics_file import load_kept
 from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 
@@ -82,7 +82,7 @@ def choose_basis(
     before: YearBasis | None
     if last is not None:
         before = _basis_of_revision(sources, last)
-        if last.told.state is YearState.CLOSED_DEFINITIVE:
+        if last.closed_year.state is YearState.CLOSED_DEFINITIVE:
             return before
     else:
         before = basis_of_kept(sources, settings, kept_year)
@@ -117,9 +117,9 @@ def basis_of_machines(
 
 def _basis_of_revision(sources: Sources, last: ClosedRevision) -> YearBasis:
     facts = {name: last.report[name] for name in _FACTS if name in last.report}
-    statistics = sources.closings.file(last.told).statistics  # as stored, whatever program wrote them
+    statistics = sources.closings.file(last.closed_year).statistics  # as stored, whatever program wrote them
     return YearBasis(
-        last.kept, statistics, facts, last.terms.assumptions, f"statistics of {last.told.report_id}"
+        last.kept, statistics, facts, last.terms.assumptions, f"statistics of {last.closed_year.report_id}"
     )
 
 

@@ -149,7 +149,7 @@ def _require_empty(collector: Collector) -> None:
             f"{where} is for real data, and is never both: set data_dir to a new directory, or "
             "make one with 'veilleuse init --simulated'"
         )
-    if collector.office.commit(collector.store.registry.hosts):
+    if collector.issuing.commit(collector.store.registry.hosts):
         raise DataDirectoryError(f"{where} holds a fleet already: set data_dir to a new directory")
 
 

@@ -159,11 +159,11 @@ def put_sites(context: AdminContext, timetables: dict[EntitySite, Timetable]) ->
         versions = timetables[place].versions
 
         def job(place: EntitySite = place, versions: Any = versions) -> None:
-            site: Site = context.office.registry.site(place.site)
-            context.office.registry.put_site(replace(site, calendar_json=versions[-1].calendar.to_json()))
+            site: Site = context.issuing.registry.site(place.site)
+            context.issuing.registry.put_site(replace(site, calendar_json=versions[-1].calendar.to_json()))
             context.store.calendars.put(place.site, versions)
 
-        context.office.commit(job)
+        context.issuing.commit(job)
 
 
 def agent_id_of(order: SimulationOrder, device: SimulatedDevice) -> AgentId:
@@ -176,7 +176,7 @@ def enrol(
     context: AdminContext, order: SimulationOrder, fleet: Sequence[SimulatedDevice]
 ) -> dict[int, HostId]:
     """Enrol every machine with an agent; return device number → host."""
-    registry = context.office.registry
+    registry = context.issuing.registry
 
     def job() -> dict[int, HostId]:
         tokens = {place: _token(registry, order, place) for place in PLACES}
@@ -186,7 +186,7 @@ def enrol(
             if device.agent_from is not None
         }
 
-    return context.office.commit(job)
+    return context.issuing.commit(job)
 
 
 def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int:
@@ -206,7 +206,7 @@ def _token(registry: Registry, order: SimulationOrder, place: EntitySite) -> int
 
 
 def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice, token_id: int) -> HostId:
-    registry, place = context.office.registry, device.place
+    registry, place = context.issuing.registry, device.place
     agent_id, facts = agent_id_of(order, device), _facts(device)
     health = pb.Health(agent_version=product_version(), spool_records=0, spool_bytes=20_480)
     host_id = registry.insert_host(

@@ -136,7 +136,7 @@ def test_a_new_machine_needs_no_init(tmp_path):
         assert restored.replaced is None
         with open_collector(fresh) as collector:
             assert collector.simulated is simulated
-            assert collector.office.authority.root_sha256
+            assert collector.issuing.authority.root_sha256
 
 
 def test_simulated_never_takes_the_place_of_real(tmp_path):
@@ -156,7 +156,7 @@ def test_another_collector_s_backup_takes_no_machine_s_place(tmp_path):
     other = make_backup(directory(tmp_path / "other"), tmp_path / "b")
     settings = directory(tmp_path / "mine")
     with open_collector(settings) as collector:
-        collector.office.commit(lambda: enrol(collector.store.registry, Population.SERVER, "Lyon"))
+        collector.issuing.commit(lambda: enrol(collector.store.registry, Population.SERVER, "Lyon"))
     before = content_of(settings.data_dir)
     with pytest.raises(BackupUnusable, match="of another collector"):
         put_back(settings, other)

@@ -64,7 +64,7 @@ def test_a_token_is_shown_once(opened):
     )
     life = made["expires_unix_milliseconds"] - made["created_unix_milliseconds"]
     assert life == 30 * 86_400_000
-    (stored,) = opened.office.commit(opened.store.accounts.accounts)
+    (stored,) = opened.issuing.commit(opened.store.accounts.accounts)
     assert stored.token_sha256 == token_sha256(token)
     for operation in ("account_list", "account_journal"):
         assert token not in json.dumps(perform(opened, operation))
@@ -115,8 +115,8 @@ def test_one_of_a_name_at_a_time(opened):
 
 def test_an_entity_nobody_is_of_is_a_warning(opened):
     """It may come; the nearest name is told. One above an entity with machines is known."""
-    opened.office.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))
-    (entity,) = {host.org_entity for host in opened.office.commit(opened.store.registry.hosts)}
+    opened.issuing.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))
+    (entity,) = {host.org_entity for host in opened.issuing.commit(opened.store.registry.hosts)}
     made = perform(opened, "account_create", name="a", entities=[entity])
     assert made["warnings"] == []
     made = perform(opened, "account_create", name="b", entities=[entity + "x"])
@@ -195,7 +195,7 @@ def test_lines_go_after_a_year(opened):
     """And not a day before; by the daily upkeep too."""
     account_id = perform(opened, "account_create", name="old", days=1_000)["account_id"]
     clock = [datetime.now(UTC)]
-    context = replace(opened.operations.context, office=replace(opened.office, now=lambda: clock[0]))
+    context = replace(opened.operations.context, issuing=replace(opened.issuing, now=lambda: clock[0]))
     Operations(context).perform(
         "account_access", {"account_id": account_id, "route": "/x", "query": "", "status": 200, "rows": 1}
     )
@@ -204,7 +204,7 @@ def test_lines_go_after_a_year(opened):
     clock[0] += timedelta(days=1, seconds=1)
     assert expire(context) == 1
     long_ago = round((clock[0] - timedelta(days=800)).timestamp() * 1000)
-    opened.office.commit(
+    opened.issuing.commit(
         lambda: opened.store.accounts.note_access(
             account_id, long_ago, route="/y", query="", status=200, rows=1
         )

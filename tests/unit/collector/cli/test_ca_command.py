@@ -42,19 +42,19 @@ from veilleuse.collector.settings import settings_environment
 HERE = ip_address("192.0.2.9")
 
 
-class Office:
+class Bench:
     """A collector without ports, on a clock of its own."""
 
     def __init__(self, collector: Collector) -> None:
         self.now = datetime.now(UTC)
         self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
-        self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
-        self.context = replace(collector.operations.context, office=self.office)
+        self.issuing = replace(collector.issuing, authority=self.authority, now=lambda: self.now)
+        self.context = replace(collector.operations.context, issuing=self.issuing)
         self.operations = Operations(self.context)
-        self.joining = Enroller(self.office, FailureLimiter())
-        self.renewal = Renewal(self.office, Challenges())
+        self.joining = Enroller(self.issuing, FailureLimiter())
+        self.renewal = Renewal(self.issuing, Challenges())
         self.held: dict[bytes, CertificateChain] = {}
-        self.door = CertificateAuthoriser(self.authority, self.office.access_table, now=lambda: self.now)
+        self.door = CertificateAuthoriser(self.authority, self.issuing.access_table, now=lambda: self.now)
 
     def enrol(self, population: str = "server") -> EnrolResult:
         """A machine."""
@@ -91,79 +91,79 @@ def _pem(chain: CertificateChain) -> bytes:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
+def bench(tmp_path: Path) -> Iterator[Bench]:
     """One for the test."""
     settings = settings_in(tmp_path)
     initialise(settings, site="Lyon")
     with open_collector(settings) as collector:
-        yield Office(collector)
+        yield Bench(collector)
 
 
-def test_who_does_not_have_the_new_root_yet(office):
+def test_who_does_not_have_the_new_root_yet(bench):
     """Only who has shown a certificate that came with both roots has it: a renewal whose answer was lost does
     not count."""
-    diligent, unlucky, absent = office.enrol(), office.enrol(), office.enrol("workstation")
-    assert office.census() == (3, 0, 0)
-    ca.rotate(office.context)
-    assert office.census() == (3, 3, 0)
-    office.renew(diligent)  # within the minute of answers under way: not counted yet
-    assert office.census() == (3, 3, 0)
-    office.now += timedelta(hours=1)
-    office.renew(absent, arrives=False)
-    office.renew(unlucky, arrives=False)
-    office.renew(diligent, arrives=False)
-    assert office.census() == (3, 3, 0)
-    newcomer = office.enrol()
-    assert office.census() == (4, 3, 0)
-    ca.switch(office.context)
-    assert office.census() == (4, 3, 1)
-    office.now += timedelta(hours=2)
-    office.renew(newcomer)
-    assert office.census() == (4, 3, 0)
-    office.operations.perform("host_status", {"host": unlucky.host.agent_id.hex(), "status": "suspended"})
-    assert office.census() == (3, 2, 0)
-    office.now += timedelta(
+    diligent, unlucky, absent = bench.enrol(), bench.enrol(), bench.enrol("workstation")
+    assert bench.census() == (3, 0, 0)
+    ca.rotate(bench.context)
+    assert bench.census() == (3, 3, 0)
+    bench.renew(diligent)  # within the minute of answers under way: not counted yet
+    assert bench.census() == (3, 3, 0)
+    bench.now += timedelta(hours=1)
+    bench.renew(absent, arrives=False)
+    bench.renew(unlucky, arrives=False)
+    bench.renew(diligent, arrives=False)
+    assert bench.census() == (3, 3, 0)
+    newcomer = bench.enrol()
+    assert bench.census() == (4, 3, 0)
+    ca.switch(bench.context)
+    assert bench.census() == (4, 3, 1)
+    bench.now += timedelta(hours=2)
+    bench.renew(newcomer)
+    assert bench.census() == (4, 3, 0)
+    bench.operations.perform("host_status", {"host": unlucky.host.agent_id.hex(), "status": "suspended"})
+    assert bench.census() == (3, 2, 0)
+    bench.now += timedelta(
         days=402
     )  # servers cannot come back any more; the workstation's week ended 395 days ago
-    assert office.census()[:2] == (1, 1)
+    assert bench.census()[:2] == (1, 1)
     with pytest.raises(
         AdminError, match=r"1 machine\(s\) do not have the new root yet and would have to enrol"
     ):
-        ca.retire(office.context)
-    office.now += timedelta(days=7)
-    assert office.census() == (0, 0, 0)
-    assert ca.retire(office.context)["phase"] == "steady"
+        ca.retire(bench.context)
+    bench.now += timedelta(days=7)
+    assert bench.census() == (0, 0, 0)
+    assert ca.retire(bench.context)["phase"] == "steady"
 
 
-def test_retire_waits_for_certificates_of_the_old_intermediate(office):
+def test_retire_waits_for_certificates_of_the_old_intermediate(bench):
     """Their holders have the new root, and would be refused until their certificate ends: they are waited
     for."""
-    ca.rotate(office.context)
-    office.now += timedelta(hours=1)
-    office.enrol()
-    ca.switch(office.context)
+    ca.rotate(bench.context)
+    bench.now += timedelta(hours=1)
+    bench.enrol()
+    ca.switch(bench.context)
     with pytest.raises(AdminError, match="and 1 would be refused until"):
-        ca.retire(office.context)
-    office.now += timedelta(hours=24)
-    assert ca.retire(office.context)["phase"] == "steady"
+        ca.retire(bench.context)
+    bench.now += timedelta(hours=24)
+    assert ca.retire(bench.context)["phase"] == "steady"
 
 
-def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(office):
+def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(bench):
     """The same request after the switch gets a certificate of the new intermediate, not the one of before."""
-    joined, request = office.enrol(), _request()
+    joined, request = bench.enrol(), _request()
     assert joined.chain is not None
-    caller = office.door.authorise(_pem(joined.chain))
-    ca.rotate(office.context)
-    first = office.renewal.renew(caller, request)
-    assert office.renewal.renew(caller, request) == first
-    ca.switch(office.context)
-    second = office.renewal.renew(caller, request)
-    assert not office.authority.is_current(first.certificate_der)
-    assert office.authority.is_current(second.certificate_der)
+    caller = bench.door.authorise(_pem(joined.chain))
+    ca.rotate(bench.context)
+    first = bench.renewal.renew(caller, request)
+    assert bench.renewal.renew(caller, request) == first
+    ca.switch(bench.context)
+    second = bench.renewal.renew(caller, request)
+    assert not bench.authority.is_current(first.certificate_der)
+    assert bench.authority.is_current(second.certificate_der)
     for _ in range(
         8
     ):  # all of one moment, as on a workstation all of one day: the newest is found, whatever its serial
-        assert office.renewal.renew(caller, request) == second
+        assert bench.renewal.renew(caller, request) == second
 
 
 @pytest.fixture

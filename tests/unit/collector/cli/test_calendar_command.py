@@ -56,11 +56,11 @@ class Desk:
         """`machine`: Lyon has one, whose calendar must not change in the middle of a month."""
         self.today = today
         self.store = collector.store
-        self.office = replace(collector.office, now=self.now)
-        self.context = replace(collector.operations.context, office=self.office)
+        self.issuing = replace(collector.issuing, now=self.now)
+        self.context = replace(collector.operations.context, issuing=self.issuing)
         self.operations = Operations(self.context)
         if machine:
-            self.office.commit(lambda: enrol(collector.store.registry, site_name="Lyon"))
+            self.issuing.commit(lambda: enrol(collector.store.registry, site_name="Lyon"))
 
     def now(self) -> datetime:
         """Noon, UTC."""
@@ -79,7 +79,7 @@ class Desk:
 
     def given_out(self, site: str = "Lyon") -> Calendar:
         """What a Hello is answered with."""
-        return Calendar.from_json(self.office.commit(lambda: self.store.registry.site(site)).calendar_json)
+        return Calendar.from_json(self.issuing.commit(lambda: self.store.registry.site(site)).calendar_json)
 
     def renew(self) -> list[str]:
         """What the upkeep of today does."""
@@ -91,7 +91,7 @@ class Desk:
         def rows() -> list[Any]:
             return self.store.identity.connection.execute("SELECT what FROM journal").fetchall()
 
-        return [str(row[0]) for row in self.office.commit(rows)]
+        return [str(row[0]) for row in self.issuing.commit(rows)]
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_site_is_made_when_asked(desk):
         UsageError, match="exists already, with --time-zone Indian/Reunion: leave --time-zone out"
     ):
         desk.bring(site="Saint-Denis", create=True, time_zone="Europe/Paris")
-    assert "Saint-Denis" in desk.office.register.path.read_text(encoding="utf-8")
+    assert "Saint-Denis" in desk.issuing.register.path.read_text(encoding="utf-8")
 
 
 def test_closures_alone(desk):
@@ -304,7 +304,7 @@ def test_two_imports_at_once(settings):
             quick.bring(LYON + BRIDGE)
             return quick.now()
 
-        slow.operations = Operations(replace(slow.context, office=replace(slow.office, now=meanwhile)))
+        slow.operations = Operations(replace(slow.context, issuing=replace(slow.issuing, now=meanwhile)))
         with pytest.raises(AdminError, match="was changed meanwhile: try again"):
             slow.bring()
         assert date(2027, 5, 7) in quick.given_out().closures

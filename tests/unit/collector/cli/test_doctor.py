@@ -81,7 +81,7 @@ def machine(settings: CollectorSettings, change: Any = None, **health: Any) -> H
                 change(registry, host_id)
             return host_id
 
-        return collector.office.commit(job)
+        return collector.issuing.commit(job)
 
 
 # --- the disk
@@ -461,7 +461,7 @@ def test_a_contact_in_the_future_is_a_clock_that_went_back(tmp_path):
             )
             wire = pb.Health(agent_version="0.2.0").SerializeToString()
             now = time.time_ns() // 1_000_000 + ahead_milliseconds
-            collector.office.commit(
+            collector.issuing.commit(
                 lambda: registry.record_hello(
                     host_id, facts_wire=None, health_wire=wire, now_unix_milliseconds=now
                 )

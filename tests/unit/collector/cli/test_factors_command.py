@@ -174,7 +174,7 @@ def test_through_the_running_collector(place: CollectorSettings, veilleuse: Comm
     with served(place) as collector:
         operations = collector.collector.operations
         context = operations.context
-        before = context.office.commit(lambda: context.known_factors.choose("FR", 2024))
+        before = context.issuing.commit(lambda: context.known_factors.choose("FR", 2024))
         assert before.factor.version == 0
         assert veilleuse("factors", "import", corsica_of_2025(tmp_path))[0] == 0
         made = operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
@@ -183,7 +183,7 @@ def test_through_the_running_collector(place: CollectorSettings, veilleuse: Comm
         calendar = {"text": '[open]\nmonday = ["08:00-18:00"]\n', "name": "corte.toml", "who": "root"}
         asked = {"site": "Corte", "zone": "FR-20R", "create": True, **calendar}
         assert operations.perform("calendar_import", asked)["created"]
-        chosen = context.office.commit(lambda: context.known_factors.choose("FR", 2024))
+        chosen = context.issuing.commit(lambda: context.known_factors.choose("FR", 2024))
         assert chosen.factor.version == 4
         assert told(veilleuse, "factors", "list", "--zone", "FR-20R")[0]["version"] == 5
 

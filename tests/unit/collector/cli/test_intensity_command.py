@@ -230,7 +230,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
     with open_collector(place) as collector:
         put = collector.store.intensities.put
         of = ("FR", "odre_consumption", "part-enr-intensite-ges-conso-tr", IntensityKind.CONSUMPTION)
-        collector.office.commit(
+        collector.issuing.commit(
             lambda: put([GridIntensity(*of, IntensityStatus.REALTIME, start, 60, 50_000)], now)
         )
         for connector, outcome in (

@@ -51,7 +51,7 @@ def midnight(day: int) -> int:
 
 def write(collector: Collector) -> None:
     """Lines of two operators about the turn of 10 to 11 January, and two of one account."""
-    collector.office.commit(lambda: _write(collector))
+    collector.issuing.commit(lambda: _write(collector))
 
 
 def _write(collector: Collector) -> None:

@@ -176,7 +176,7 @@ def test_one_statement_or_the_list_of_tables(data, capsys):
 def test_it_reads_while_the_directory_is_open(data, capsys):
     """Beside the writer, what it has committed is seen."""
     with open_collector(settings_in(data.parent)) as collector:
-        collector.office.commit(lambda: collector.store.registry.put_meta("seen", "yes"))
+        collector.issuing.commit(lambda: collector.store.registry.put_meta("seen", "yes"))
         assert run(["query", "SELECT value FROM meta WHERE key = 'seen'"]) == 0
     assert capsys.readouterr().out == "value\nyes\n"
 

@@ -56,8 +56,8 @@ def terms(total: str | None = None, assumptions: Assumptions | None = None) -> F
 
 def closed(kept: YearStatistics, with_terms: FrozenTerms) -> ClosedRevision:
     """As a first revision."""
-    told = ClosedYear(YEAR, 1, YearState.CLOSED_PROVISIONAL, 0, "", "")
-    return ClosedRevision(told, {"figures": frozen_documents(kept, with_terms)}, kept, with_terms)
+    closed_year = ClosedYear(YEAR, 1, YearState.CLOSED_PROVISIONAL, 0, "", "")
+    return ClosedRevision(closed_year, {"figures": frozen_documents(kept, with_terms)}, kept, with_terms)
 
 
 def effects(before: ClosedRevision, kept: YearStatistics, with_terms: FrozenTerms) -> dict[str, Fraction]:

@@ -32,7 +32,8 @@ from veilleuse.collector.model.records import Cell, DecodedRecord, Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod, RecordCells
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import Store
-from veilleuse.collector.store import SqliteStore, create_store
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.chain import chain_next, chain_start, record_hash
 from veilleuse.wire.ladder import Method

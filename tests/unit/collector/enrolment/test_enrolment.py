@@ -51,16 +51,16 @@ class Desk:
         self.now = datetime.now(UTC)
         self.collector = collector
         authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
-        self.office = replace(collector.office, authority=authority, now=lambda: self.now)
-        self.context = replace(collector.operations.context, office=self.office)
+        self.issuing = replace(collector.issuing, authority=authority, now=lambda: self.now)
+        self.context = replace(collector.operations.context, issuing=self.issuing)
         self.operations = Operations(self.context)
         self.refusals: list[str] = []
         self.joining = Enroller(
-            self.office, FailureLimiter(lambda: self.now.timestamp()), self.refusals.append
+            self.issuing, FailureLimiter(lambda: self.now.timestamp()), self.refusals.append
         )
         self.challenges = Challenges(lambda: self.now.timestamp())
         self.returned = 0
-        self.renewal = Renewal(self.office, self.challenges, self._count)
+        self.renewal = Renewal(self.issuing, self.challenges, self._count)
 
     def _count(self) -> None:
         self.returned += 1
@@ -83,7 +83,7 @@ class Desk:
     def caller(self, joined: EnrolResult) -> Caller:
         """Who holds the certificate just given."""
         assert joined.chain is not None
-        held = self.office.authority.recognise(joined.chain.certificate_der)
+        held = self.issuing.authority.recognise(joined.chain.certificate_der)
         return Caller(
             joined.host.host_id, held.agent_id, joined.host.population, held.serial, held.generation
         )
@@ -161,7 +161,7 @@ def test_a_pc_leaves_no_time_of_day(desk):
     desk.now += timedelta(hours=9)
     assert desk.join(token, key).chain == first.chain
     registry = desk.collector.store.registry
-    stored = desk.office.commit(lambda: registry.latest_certificate(first.host.host_id))
+    stored = desk.issuing.commit(lambda: registry.latest_certificate(first.host.host_id))
     assert stored.issued_unix_milliseconds % 86_400_000 == 0
     assert stored.not_after_unix_milliseconds % 86_400_000 == 0
     desk.now += timedelta(days=1)
@@ -178,7 +178,7 @@ def test_names_stay_apart(desk):
     asked = {"host": server.host.agent_id.hex(), "who": "ops", "why": "test"}
     assert desk.operations.perform("host_name", asked)["host_name"] == "canary-srv-01.lyon"
     store, data_dir = desk.collector.store, desk.collector.settings.data_dir
-    assert len(desk.office.commit(store.registry.names)) == 1
+    assert len(desk.issuing.commit(store.registry.names)) == 1
     store_files = b"".join(path.read_bytes() for path in data_dir.glob("data.db*"))
     assert b"canary" not in store_files
     assert b"\xaa" * 32 not in store_files
@@ -197,7 +197,7 @@ def test_approval_after_days(desk):
     desk.set(waiting, HostStatus.ACTIVE)
     given = desk.join(token, key)
     assert given.chain is not None
-    held = desk.office.authority.recognise(given.chain.certificate_der)
+    held = desk.issuing.authority.recognise(given.chain.certificate_der)
     assert held.not_after > desk.now
     assert desk.join(token, key).chain == given.chain
     desk.now += timedelta(hours=1)
@@ -218,7 +218,7 @@ def test_refused_enrolment_changes_nothing(desk):
     with pytest.raises(EnrolmentRefused):
         desk.joining.join(Application(token, b"rubbish", HERE))
     assert desk.operations.perform("token_list", {})[0]["uses"] == 0
-    assert desk.office.commit(desk.collector.store.registry.hosts) == ()
+    assert desk.issuing.commit(desk.collector.store.registry.hosts) == ()
     assert desk.join(token, new_key()).chain is not None
 
 
@@ -230,13 +230,13 @@ def test_renewal_counts_generations(desk):
     renewed = new_key()
     first = desk.renewal.renew(caller, csr(renewed))
     assert desk.renewal.renew(caller, csr(renewed)) == first
-    held = desk.office.authority.recognise(first.certificate_der)
+    held = desk.issuing.authority.recognise(first.certificate_der)
     assert (held.generation, held.agent_id) == (2, caller.agent_id)
     with pytest.raises(EnrolmentRefused, match="new key"):
         desk.renewal.renew(caller, csr(key))
     ahead = replace(caller, generation=9, serial="abc")
     third = desk.renewal.renew(ahead, csr(new_key()))
-    assert desk.office.authority.recognise(third.certificate_der).generation == 10
+    assert desk.issuing.authority.recognise(third.certificate_der).generation == 10
 
 
 def test_renewal_of_a_revoked_host_is_refused(desk):
@@ -254,7 +254,7 @@ def test_return_within_400_days_of_the_end(desk):
     joined = desk.join(desk.token(), key)
     desk.now += timedelta(days=1 + 399)
     chain = desk.come_back(joined, key, new)
-    assert desk.office.authority.recognise(chain.certificate_der).generation == 2
+    assert desk.issuing.authority.recognise(chain.certificate_der).generation == 2
     assert desk.come_back(joined, key, new) == chain
     assert desk.returned == 2
     late = desk.join(desk.token(), key)
@@ -269,7 +269,7 @@ def test_return_with_a_superseded_certificate(desk):
     keys = [new_key() for _ in range(4)]
     joined = desk.join(desk.token(), keys[0])
     caller = desk.caller(joined)
-    second = desk.office.authority.recognise(desk.renewal.renew(caller, csr(keys[1])).certificate_der)
+    second = desk.issuing.authority.recognise(desk.renewal.renew(caller, csr(keys[1])).certificate_der)
     desk.now += timedelta(days=2)
     assert desk.come_back(joined, keys[0], keys[1])
     desk.renewal.renew(replace(caller, serial=second.serial, generation=2), csr(keys[2]))
@@ -283,7 +283,7 @@ def test_return_with_a_certificate_whose_successor_was_used(desk):
     keys = [new_key() for _ in range(3)]
     joined = desk.join(desk.token(), keys[0])
     desk.renewal.renew(desk.caller(joined), csr(keys[1]))
-    desk.office.access_table.note_use(joined.host.agent_id, 2)
+    desk.issuing.access_table.note_use(joined.host.agent_id, 2)
     with pytest.raises(NotAuthorised) as refused:
         desk.come_back(joined, keys[0], keys[2])
     assert refused.value.reason == "superseded"
@@ -297,7 +297,7 @@ def test_whoever_renews_without_end_fills_no_disk(desk):
     for _ in range(30):
         desk.renewal.renew(caller, csr(new_key()))
     count = desk.collector.store.data.connection.execute("SELECT count(*), max(generation) FROM certificates")
-    assert desk.office.commit(count.fetchone) == (10, 31)
+    assert desk.issuing.commit(count.fetchone) == (10, 31)
 
 
 def test_whoever_comes_back_without_end_is_told_to_wait(desk):
@@ -329,8 +329,8 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
     memory too."""
     joined: list[EnrolResult] = []
     text = desk.token()
-    office = desk.office
-    registry = office.registry
+    issuing = desk.issuing
+    registry = issuing.registry
 
     def enrol_then_revoke(note) -> None:
         application = Application(text, csr(new_key()), HERE)
@@ -338,10 +338,10 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
             desk.joining._join(application, read_request(application.certificate_request_der), note)
         )
         registry.set_status(joined[0].host.host_id, HostStatus.REVOKED)
-        office.access_table.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
+        issuing.access_table.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
 
-    office.commit_with_register(enrol_then_revoke)
-    standing = office.access_table.get(joined[0].host.agent_id)
+    issuing.commit_with_register(enrol_then_revoke)
+    standing = issuing.access_table.get(joined[0].host.agent_id)
     assert standing is not None
     assert standing.status is HostStatus.REVOKED
 

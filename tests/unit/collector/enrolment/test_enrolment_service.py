@@ -35,13 +35,13 @@ def desk(folder: Path, trouble: Exception) -> Iterator[tuple[Any, Machine, list[
 
     counted: list[str] = []
     with served(settings_in(folder)) as running:
-        office = running.collector.office
+        issuing = running.collector.issuing
         challenges = Challenges()
         limiter = FailureLimiter()
         servicer = EnrolmentServicer(
-            Enroller(office, limiter),
-            CloneEnrolment(office, limiter, challenges),
-            Renewal(office, challenges),
+            Enroller(issuing, limiter),
+            CloneEnrolment(issuing, limiter, challenges),
+            Renewal(issuing, challenges),
             challenges,
             clean_facts,
             counted.append,

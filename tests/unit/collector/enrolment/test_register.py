@@ -76,7 +76,7 @@ class Desk:
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
         self.perform = collector.operations.perform
-        self.joining = Enroller(collector.office, FailureLimiter())
+        self.joining = Enroller(collector.issuing, FailureLimiter())
 
     def token(self, **more: Any) -> str:
         """Its text."""
@@ -94,7 +94,7 @@ class Desk:
     def standing(self, joined: EnrolResult) -> str:
         """What its next call is told; empty when it is served."""
         try:
-            check_access(self.collector.office.access_table.get(joined.host.agent_id))
+            check_access(self.collector.issuing.access_table.get(joined.host.agent_id))
         except NotAuthorised as error:
             return error.reason
         return ""
@@ -352,7 +352,7 @@ def test_a_forgetting_that_was_cut_is_ended_by_the_next_start(place):
     with place.opened() as desk:
         gone = desk.join(desk.token())
         registry = desk.collector.store.registry
-        desk.collector.office.commit(lambda: registry.set_status(gone.host.host_id, HostStatus.FORGOTTEN))
+        desk.collector.issuing.commit(lambda: registry.set_status(gone.host.host_id, HostStatus.FORGOTTEN))
     with place.opened() as desk:
         assert desk.hosts() == 0
 

@@ -21,8 +21,9 @@ from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, 
 from veilleuse.collector.ingest.writer import GROUP_PUSHES, Writer
 from veilleuse.collector.model.clones import Holders
 from veilleuse.collector.model.hosts import HostStatus
-from veilleuse.collector.store import SqliteStore, create_store
+from veilleuse.collector.store import create_store
 from veilleuse.collector.store.directory import Reserve
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 

@@ -134,7 +134,7 @@ def test_a_name_is_one_name_however_it_was_typed(opened):
     composed, apart = "Coll\u00e8ge", "Colle\u0300ge"
     opened.operations.perform("site_put", {"site": apart})
     opened.operations.perform("token_create", ORDER | {"site": composed, "org_entity": apart})
-    assert [site.site for site in opened.office.commit(opened.store.registry.sites)] == [composed]
+    assert [site.site for site in opened.issuing.commit(opened.store.registry.sites)] == [composed]
     assert [token["org_entity"] for token in opened.operations.perform("token_list", {})] == [composed]
 
 
@@ -172,7 +172,7 @@ def test_token_and_site(opened):
         "token",
         "fleet_key",
     }
-    site = opened.office.commit(lambda: opened.store.registry.site("Lyon"))
+    site = opened.issuing.commit(lambda: opened.store.registry.site("Lyon"))
     assert (site.zone, site.time_zone) == ("FR", "Indian/Reunion")
     assert '"time_zone":"Indian/Reunion"' in site.calendar_json
     listed = json.dumps(ask(opened.settings.data_dir, "token_list"))
@@ -198,7 +198,7 @@ def test_site_put_changes_zones(opened):
         "time_zone": "Europe/Paris",
     }
     opened.operations.perform("site_put", {"site": "Lyon", "time_zone": "Europe/Berlin"})
-    site = opened.office.commit(lambda: opened.store.registry.site("Lyon"))
+    site = opened.issuing.commit(lambda: opened.store.registry.site("Lyon"))
     assert site.zone == "DE"
     assert '"time_zone":"Europe/Berlin"' in site.calendar_json
 
@@ -206,7 +206,7 @@ def test_site_put_changes_zones(opened):
 def test_the_civil_day_of_a_site_with_machines_stays(opened):
     """Its records are filed by that day: moving it would take energy out of days that never had it."""
     opened.operations.perform("token_create", ORDER)
-    opened.office.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))
+    opened.issuing.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))
     with pytest.raises(UsageError, match=r"site 'Lyon' has machines: .* declare another site"):
         opened.operations.perform("site_put", {"site": "Lyon", "time_zone": "UTC"})
     assert opened.operations.perform("site_put", {"site": "Lyon", "zone": "DE"})["zone"] == "DE"
@@ -218,7 +218,7 @@ def test_zones_are_checked(opened):
         opened.operations.perform("site_put", {"site": "Atlantis", "zone": "ATLANTIS"})
     with pytest.raises(UsageError, match="time zone"):
         opened.operations.perform("site_put", {"site": "Atlantis", "time_zone": "Sea/Bottom"})
-    assert opened.office.commit(opened.store.registry.sites) == ()
+    assert opened.issuing.commit(opened.store.registry.sites) == ()
 
 
 def test_nobody_can_connect_to_a_wildcard(tmp_path):

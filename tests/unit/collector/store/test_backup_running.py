@@ -19,7 +19,8 @@ from veilleuse.collector.backup.copies import Backups
 from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import AdminError, StoreFailing
 from veilleuse.collector.ingest.writer import Writer
-from veilleuse.collector.store import SqliteStore, create_store
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.connection import STEP_PAGES, Database, copy_database, quick_check
 
 LIMITS = settings.Store(free_bytes_minimum=0)

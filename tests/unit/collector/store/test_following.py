@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions and lines of the REEN sheet in the store: added, never changed; and loads of servers, added up by
-the database."""
+"""Actions and lines of the REEN sheet in SQLite: protected and checked by the database; and loads of servers,
+added up by it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.support.filled import Filled, cell, civil, clock
-from veilleuse.collector.errors import AdminError, StoreDamaged
-from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange
+from veilleuse.collector.errors import StoreDamaged
+from veilleuse.collector.model.actions import Action, ActionTable, LineChange
 from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.store import SqliteStore, create_store
-from veilleuse.collector.store.sqlite.actions import SqliteFollowReader
+from veilleuse.collector.store import create_store
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -45,42 +45,6 @@ def store(place: Path) -> Iterator[SqliteStore]:
         create_store(place, Store(free_bytes_minimum=0), simulated=False, now_unix_milliseconds=1)
     ) as made:
         yield made
-
-
-def test_an_action_is_replaced_and_withdrawn_and_stays(store: SqliteStore, place: Path):
-    """Each version is listed with who ended it; only the last is in force."""
-    later = Action("a", ("s1",), date(2026, 2, 1), "Extinction à 19 h")
-    store.follows.enter([ACTION], "ada", "plan", 10)
-    store.follows.enter([later], "bob", "site s2 refused", 20)
-    with pytest.raises(AdminError, match="no action 'b' is in force"):
-        store.follows.withdraw("b", "bob", "", 25)
-    store.follows.withdraw("a", "eve", "given up", 30)
-    with pytest.raises(AdminError, match="no action 'a' is in force"):
-        store.follows.withdraw("a", "eve", "", 35)
-    with closing(SqliteFollowReader(place)) as reader:
-        first, second = reader.actions()
-    assert (first.action, first.withdrawn_unix_milliseconds, first.withdrawn_by) == (ACTION, 20, "bob")
-    assert (second.action, second.withdrawn_unix_milliseconds, second.withdrawn_why) == (
-        later,
-        30,
-        "given up",
-    )
-    store.follows.enter([ACTION], "ada", "again", 40)
-    assert [one.withdrawn_unix_milliseconds for one in store.follows.actions()] == [20, 30, None]
-
-
-def test_lines_in_force_are_the_newest_of_their_keys(store: SqliteStore, place: Path):
-    """A later line replaces, a NULL ends; tables do not see each other."""
-    store.follows.put(
-        OBJECTIVES, [LineChange("1", {"a": "x"}), LineChange("2", {"a": "y"})], "o.csv", "ada", "", 10
-    )
-    store.follows.put(
-        OBJECTIVES, [LineChange("1", {"a": "z"}), LineChange("2", None)], "o.csv", "ada", "", 20
-    )
-    store.follows.put(ITEMS, [LineChange("1", {"b": "é"})], "i.csv", "ada", "", 30)
-    with closing(SqliteFollowReader(place)) as reader:
-        assert reader.lines(OBJECTIVES) == (ActionLine("1", {"a": "z"}),)
-        assert reader.lines(ITEMS) == (ActionLine("1", {"b": "é"}),)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import AppendOutcome
-from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store import create_store, open_store
 from veilleuse.collector.store.directory import find_undecided, name_remedy
+from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
@@ -186,7 +187,7 @@ def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
         shutil.rmtree(settings.data_dir)
         settings.data_dir.touch()
         with pytest.raises(StoreLost):
-            collector.office.commit(lambda: None)
+            collector.issuing.commit(lambda: None)
         assert collector.damaged.is_set()
         assert not rescue(collector)
         assert "do not stop the collector" in caplog.records[-1].remedy

@@ -33,9 +33,9 @@ from tests.support.pushes import (
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
 from veilleuse.collector.model.records import Grain, ValidPush
-from veilleuse.collector.store import SqliteStore, create_store, open_store
+from veilleuse.collector.store import create_store, open_store
 from veilleuse.collector.store.directory import DirectoryLock, Reserve
-from veilleuse.collector.store.sqlite import inspect, migrations
+from veilleuse.collector.store.sqlite import SqliteStore, inspect, migrations
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.host_export import export_host
 from veilleuse.collector.store.sqlite.reader import SqliteReader

@@ -81,7 +81,7 @@ def agents(collector: Collector, silent_days: float, numbers: dict[Population, i
                 host = enrol(registry, population, "Lyon", enrolled_on=date(2020, 1, 1))
                 hello(collector, host, contact)
 
-    collector.office.commit(job)
+    collector.issuing.commit(job)
 
 
 def hello(collector: Collector, host: HostId, contact: int) -> None:
@@ -104,7 +104,7 @@ def look_of_day(collector: Collector) -> None:
 
     if read().told is None and started < today:
         ran = Past(started, today - timedelta(days=1)).to_json()
-        collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, ran))
+        collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, ran))
     assert note_presence(collector, today)
     assert read().told is not None
 
@@ -255,7 +255,7 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
         before = said(settings)
         now = at(datetime.now(UTC))
         for host in collector.store.registry.hosts():
-            collector.office.commit(partial(hello, collector, host.host_id, now))
+            collector.issuing.commit(partial(hello, collector, host.host_id, now))
         look_of_day(collector)
         assert said(settings) == before
     assert [finding.outcome for finding in before.doctor] == ["failed"]
@@ -271,9 +271,9 @@ def test_the_first_start_of_this_version_is_no_absence(tmp_path):
     with running(settings, at(datetime.now(UTC))) as collector:
         agents(collector, 13, {WORKSTATION: 30})
         for days in ((), range(1, 12)):
-            collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, "{}"))
+            collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, "{}"))
             for back in days:
-                collector.office.commit(
+                collector.issuing.commit(
                     partial(note_size, collector.store.data, today - timedelta(days=back))
                 )
             assert note_presence(collector, today)

@@ -28,19 +28,19 @@ def import_file(
     for a file that cannot be parsed.
     """
     rows = rows_of(text, name)
-    office, metering = context.office, context.store.metering
+    issuing, metering = context.issuing, context.store.metering
     places_servers = any(row.kind == "server" for row in rows)
     assets = context.alone(context.store.inventory.snapshot).assets if places_servers else ()
 
     def job() -> tuple[MeterFileResult, MeterDeclarations]:
         known = metering.declarations()
-        sites = frozenset(site.site for site in office.registry.sites())
-        checked = check_rows(rows, known, office.registry.hosts(), sites, assets)
+        sites = frozenset(site.site for site in issuing.registry.sites())
+        checked = check_rows(rows, known, issuing.registry.hosts(), sites, assets)
         changed = _changed(checked, known)
         if not checked.refused and not dry_run and (changed.meters or changed.pues or changed.servers):
             metering.declare(changed.meters, changed.shares, changed.pues, changed.servers)
-            office.registry.write_journal(
-                now_unix_milliseconds=office.now_unix_milliseconds(),
+            issuing.registry.write_journal(
+                now_unix_milliseconds=issuing.now_unix_milliseconds(),
                 who=who[:128],
                 what=(
                     f"meters declared: {len(changed.meters)}, PUEs: {len(changed.pues)}, servers in rooms: "
@@ -50,7 +50,7 @@ def import_file(
             )
         return checked, changed
 
-    checked, changed = office.commit(job)
+    checked, changed = issuing.commit(job)
     imported = not checked.refused and not dry_run
     if imported:
         context.derive.wake()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Embeds SQLite as store, with one writing connection: `open_store` for the writer, `SqliteReader` for all
+"""Embeds SQLite as store, with one writing connection: `open_store` for the writer, `open_reader` for all
 others.
 """
 
@@ -30,6 +30,8 @@ from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosings
 from veilleuse.collector.store.sqlite.connection import (
+    MINIMUM_SQLITE,
+    WAL_RESET_FIXED,
     Database,
     check_sqlite_version,
     copy_database,
@@ -42,6 +44,7 @@ from veilleuse.collector.store.sqlite.diagnostics import note_size
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.host_data import SqliteHostEraser
+from veilleuse.collector.store.sqlite.host_export import export_host
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory
 from veilleuse.collector.store.sqlite.meters import SqliteMeters
@@ -50,12 +53,23 @@ from veilleuse.collector.store.sqlite.months import SqliteRolls
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.collector.store.sqlite.periods import fill
 from veilleuse.collector.store.sqlite.publications import SqlitePublications
+from veilleuse.collector.store.sqlite.read_store import open_reader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
 from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
 from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 
-__all__ = ["SqliteReader", "SqliteStore", "check_database", "create_store", "open_store"]
+__all__ = [
+    "MINIMUM_SQLITE",
+    "WAL_RESET_FIXED",
+    "SqliteReader",
+    "SqliteStore",
+    "check_database",
+    "create_store",
+    "export_host",
+    "open_reader",
+    "open_store",
+]
 
 log = logging.getLogger(__name__)
 

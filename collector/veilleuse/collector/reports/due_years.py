@@ -3,7 +3,7 @@
 """Keeps the statistics of open years before retention deletes the data behind them. docs/closing.md.
 
 The running collector checks each day which years are due. A process of its own computes them
-(`python -m veilleuse.collector.closed_years`).
+(`python -m veilleuse.collector.app.year_keeper`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from veilleuse.collector.months.retention import month_limit, months_before
 from veilleuse.collector.ports.publications import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
 from veilleuse.collector.reports.inputs import Sources, sources_of
-from veilleuse.collector.reports.kept_years import build_kept_file
 from veilleuse.collector.reports.year_basis import basis_of_kept, basis_of_machines, has_deleted_months
+from veilleuse.collector.reports.year_statistics_file import build_kept_file
 from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
 

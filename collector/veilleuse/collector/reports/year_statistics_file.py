@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads an open year from the statistics that the collector kept by itself. docs/closing.md."""
+"""Builds and reads the file of the statistics that the collector keeps of an open year. docs/closing.md."""
 
 from __future__ import annotations
 
