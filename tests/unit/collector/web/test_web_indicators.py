@@ -45,7 +45,7 @@ from veilleuse.collector.web.metrics.indicators_monthly import (
 )
 from veilleuse.collector.web.metrics.series_bound import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
-from veilleuse.collector.web.pages.indicators import indicator_part
+from veilleuse.collector.web.pages.indicators import GLOSSARY, indicator_part
 from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -497,4 +497,4 @@ def test_page_before_the_first_computation(data):
     text = body(app, "/?lang=en")
     reader.close()
     assert "Nothing to show yet" in text
-    assert len(re.findall(r'<dt id="I\d+">', text)) == 9
+    assert len(re.findall(r'<dt id="I\d+">', text)) == len(GLOSSARY)
