@@ -23,6 +23,7 @@ import pypdf
 import pytest
 from openpyxl.utils import get_column_letter
 
+from tests.architecture.tree import ROOT
 from tests.support.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
 from tests.support.reported import attribution, everything
 from tests.unit.collector.cli.test_report import documents, servers
@@ -66,10 +67,13 @@ def plain_row(row: Row) -> dict[str, Any]:
 
 
 def test_every_format_has_a_media_type_and_gives_bytes(written):
-    """The tables of formats are whole: each module of formats/ is in them, and BINARY is what is no text."""
+    """The tables of formats are whole: each module of formats/ is in them and in docs/reports.md; BINARY
+    is what is no text."""
     modules = {module.name for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}.")}
     assert modules == {place.partition(":")[0] for place in FORMATS.values()}
     assert MEDIA_TYPES.keys() == FORMATS.keys() == written.keys()
+    page_of_docs = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page_of_docs, re.M)) == FORMATS.keys()
     assert all(isinstance(content, bytes) and content for content in written.values())
     assert {
         name for name in written if "\N{REPLACEMENT CHARACTER}" in written[name].decode(errors="replace")
