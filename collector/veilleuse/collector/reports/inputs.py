@@ -86,19 +86,19 @@ def sobriety_sources_of(store: ReadStore, reporting: ReportingSettings) -> Sobri
 def targets_of(settings: Indicators) -> Targets:
     """Convert the settings to the indicators' targets."""
     return Targets(
-        settings.display_off_minutes,
-        settings.sleep_minutes,
-        settings.comatose_cpu_percent,
-        settings.comatose_network_bytes_per_second,
-        settings.underused_mean_cpu_ratio,
-        settings.underused_cpu_percent,
-        settings.oversized_cpu_percent,
-        settings.oversized_memory_percent,
-        settings.oversized_core_ratio,
-        settings.server_observed_ratio,
-        settings.lifetime_years,
-        settings.reused_purchases,
-        settings.reused_retirements_ratio,
+        display_off_minutes=settings.display_off_minutes,
+        sleep_minutes=settings.sleep_minutes,
+        comatose_cpu_percent=settings.comatose_cpu_percent,
+        comatose_network_bytes_per_second=settings.comatose_network_bytes_per_second,
+        underused_mean_cpu_ratio=settings.underused_mean_cpu_ratio,
+        underused_cpu_percent=settings.underused_cpu_percent,
+        oversized_cpu_percent=settings.oversized_cpu_percent,
+        oversized_memory_percent=settings.oversized_memory_percent,
+        oversized_core_ratio=settings.oversized_core_ratio,
+        observed_ratio=settings.server_observed_ratio,
+        lifetime_years=settings.lifetime_years,
+        reused_purchases=settings.reused_purchases,
+        reused_retirements_ratio=settings.reused_retirements_ratio,
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
 from veilleuse.collector.account.observed_days import ObservedQuery, gather
 from veilleuse.collector.account.observed_statement import build_observed_statement
-from veilleuse.collector.documents.document import Document, renderer
+from veilleuse.collector.documents.document import BINARY, FORMATS, Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
@@ -317,7 +317,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
     )
 
 
-@pytest.mark.parametrize("name", ["csv", "json"])
+@pytest.mark.parametrize("name", sorted(FORMATS.keys() - BINARY))
 def test_the_reports_are_these(golden: Callable[[str, bytes | str], None], name: str):
     """Golden files: two servers, a virtual machine, a classroom of 11, real factors."""
     reader = servers()

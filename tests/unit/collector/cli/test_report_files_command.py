@@ -21,7 +21,7 @@ from veilleuse.collector.reports.emissions import today
 from veilleuse.collector.settings import read_settings
 
 PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
-BEGINNINGS = {"csv": b"", "xlsx": b"PK", "json": b"{", "html": b"<!doctype html>", "pdf": b"%PDF-1.7"}
+BEGINNINGS = {"xlsx": b"PK", "json": b"{", "html": b"<!doctype html>", "pdf": b"%PDF-1.7"}
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_each_format_is_written_to_a_file(form: str, directory: Path):
     """Of an empty collector too: the file is what its name says."""
     file = directory / f"report.{form}"
     assert run(["report", "emissions", *PERIOD, "--format", form, "-o", str(file)]) == 0
-    assert file.read_bytes().startswith(BEGINNINGS[form])
+    assert file.read_bytes().startswith(BEGINNINGS.get(form, b""))
 
 
 def test_the_language_is_asked_for(directory: Path):

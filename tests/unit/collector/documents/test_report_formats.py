@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import logging
+import pkgutil
 import re
 import sys
 import zipfile
@@ -22,12 +23,15 @@ import pypdf
 import pytest
 from openpyxl.utils import get_column_letter
 
+from tests.architecture.tree import ROOT
 from tests.support.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
 from tests.support.reported import attribution, everything
 from tests.unit.collector.cli.test_report import documents, servers
+from veilleuse.collector.documents import formats
 from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.columns import MACHINE, ValueKind, column
 from veilleuse.collector.documents.document import (
+    BINARY,
     FORMATS,
     LANGUAGES,
     MEDIA_TYPES,
@@ -63,9 +67,17 @@ def plain_row(row: Row) -> dict[str, Any]:
 
 
 def test_every_format_has_a_media_type_and_gives_bytes(written):
-    """The table of formats is whole."""
+    """The tables of formats are whole: each module of formats/ is in them and in docs/reports.md; BINARY
+    is what is no text."""
+    modules = {module.name for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}.")}
+    assert modules == {place.partition(":")[0] for place in FORMATS.values()}
     assert MEDIA_TYPES.keys() == FORMATS.keys() == written.keys()
+    page_of_docs = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page_of_docs, re.M)) == FORMATS.keys()
     assert all(isinstance(content, bytes) and content for content in written.values())
+    assert {
+        name for name in written if "\N{REPLACEMENT CHARACTER}" in written[name].decode(errors="replace")
+    } == BINARY
 
 
 def test_a_unit_is_in_the_figure_or_above_it():

@@ -7,9 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
+from veilleuse.collector import factors
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors import BUILTIN, load
 from veilleuse.collector.factors.book import FactorBook, choose, factor_book
@@ -160,6 +163,21 @@ def test_the_first_source_that_knows_a_zone_serves_it():
     book = FactorBook(sources)
     assert book.choose("FR", 2027).factor.factor_id == "ADEME-FR-2025-MOY"
     assert book.choose("XX", 2030).factor.factor_id == "Y"
+
+
+def test_each_provider_is_in_the_table():
+    """A provider without its line in BUILTIN would never be asked."""
+    modules = [
+        import_module(module.name) for module in iter_modules(factors.__path__, f"{factors.__name__}.")
+    ]
+    found = {
+        f"{made.__module__}:{made.__name__}"
+        for module in modules
+        for made in vars(module).values()
+        if isinstance(made, type) and made.__module__ == module.__name__
+        if hasattr(made, "name") and hasattr(made, "factors")
+    }
+    assert found == set(BUILTIN.values())
 
 
 @pytest.mark.parametrize("source", [load(name) for name in BUILTIN])

@@ -20,7 +20,9 @@ from tests.support.publishing import Publishing
 from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.documents.text import words
+from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.figures import Group
+from veilleuse.collector.model.indicators import PCS
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.store import open_reader
@@ -177,14 +179,12 @@ def test_a_month_less_its_days_is_no_machine(data, service):
         "hosts",
         "agents_silent",
         "silence_level",
-        "coverage_ratio",
-        "outside_opening_ratio",
-        "outside_opening_energy_joules",
-        "idle_while_on_ratio",
-        "idle_while_on_energy_joules",
-        "power_plan_compliance_ratio",
-        "month_avoidable_energy_joules",
-        "month_night_power_ratio",
+        *(
+            gauge.removeprefix("veilleuse_")
+            for line in TABLE.values()
+            if line.populations & PCS
+            for gauge in line.gauges
+        ),
     }
     periods = {dict(pairs).get("period", "month") for of in found.values() for pairs in of}
     assert periods == {"month"}

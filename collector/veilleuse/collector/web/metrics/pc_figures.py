@@ -75,9 +75,9 @@ def disclose_figures(
     """Return I3 to I5 of these machines, limited to what may be disclosed."""
     chosen = tuple(machines)
     return tuple(
-        one._replace(figure=_RULES[one.meta.indicator](one, chosen, context))
+        one._replace(figure=RULES[one.meta.indicator](one, chosen, context))
         for one in figures
-        if one.meta.indicator in _RULES
+        if one.meta.indicator in RULES
     )
 
 
@@ -107,9 +107,7 @@ def _of_kind(scope: Scope, groups: Iterable[Group]) -> list[GroupSums]:
     return [group.sums for group in groups if (group.key.population, group.key.memo) == kind]
 
 
-_RULES: Final[
-    Mapping[str, Callable[[GroupFigure, Sequence[IndicatorMachine], DisclosureContext], Figure]]
-] = {
+RULES: Final[Mapping[str, Callable[[GroupFigure, Sequence[IndicatorMachine], DisclosureContext], Figure]]] = {
     PowerPlanCompliance.meta.indicator: _disclose_plans,
     AvoidableEnergy.meta.indicator: _disclose_energy,
     NightRatio.meta.indicator: _disclose_nights,
