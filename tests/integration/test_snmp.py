@@ -167,7 +167,7 @@ def test_a_wrong_community_is_silence(opened):
         ("apc_rpdu2", {"outlet": 3}, "is -1: not measured"),
         ("apc_rpdu2", {"outlet": 25}, "noSuchInstance"),
         ("apc_ups", {"profile": "raritan_px"}, "noSuchInstance"),
-        ("failing", {"profile": "apc_rpdu2", "outlet": 3}, "no integer but OctetString"),
+        ("failing", {"profile": "apc_rpdu2", "outlet": 3}, "not an integer but OctetString"),
     ],
 )
 def test_what_the_device_does_not_have(opened, device, options, why):
