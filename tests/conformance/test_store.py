@@ -39,7 +39,6 @@ from veilleuse.collector import store as backend_choice
 from veilleuse.collector.model.records import AppendResult, Grain, HostId
 from veilleuse.collector.wire_codec import cells_from_wire
 from veilleuse.wire.chain import chain_start
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Population,
@@ -376,7 +375,7 @@ def test_any_sequence_of_pushes_gives_what_the_model_says(backend, actions, grou
     with tempfile.TemporaryDirectory() as directory:
         for store in BACKENDS[backend](Path(directory)):
             store.registry.put_site(site())
-            vars(store.ingest)["_today"] = lambda: MONDAY_10H // MILLISECONDS_PER_DAY  # nothing has expired
+            vars(store.ingest)["_today"] = lambda: MONDAY  # nothing has expired
             _compare_with_model(store, actions, groups)
 
 

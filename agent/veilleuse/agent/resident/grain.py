@@ -15,11 +15,15 @@ from veilleuse.agent.remote_config import choose_longer
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.limits import HOUR_MILLISECONDS
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+    UNIX_EPOCH_DAY,
+)
 from veilleuse.wire.vocabulary import Population
 
 SHORTEST_PERIOD_SECONDS: Final = 10
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _FIRST_DAY: Final = date(2024, 1, 1).toordinal()
 """First plausible day, as state.EARLIEST_UNIX_MILLISECONDS.
 
@@ -81,5 +85,5 @@ def _is_over(last_day: str, unix_milliseconds: int) -> bool:
     """Tell whether the day YYYY-MM-DD has ended in UTC, or may have; an empty day never ends."""
     if not last_day:
         return False
-    today = unix_milliseconds // MILLISECONDS_PER_DAY + _EPOCH_DAY
+    today = unix_milliseconds // MILLISECONDS_PER_DAY + UNIX_EPOCH_DAY
     return not _FIRST_DAY <= today <= date.fromisoformat(last_day).toordinal()

@@ -50,12 +50,16 @@ from veilleuse.collector.ports import ReferenceReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    NANOSECONDS_PER_MILLISECOND,
+    UNIX_EPOCH_DAY,
+)
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population
 
 DEFAULT_DAYS: Final = 28
 BATTERY: Final = "battery"
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _ACCURACY: Final = (0.1, 20.0)
 
 
@@ -241,7 +245,9 @@ def _hide_people(outcome: Outcome, people: set[str], settings: CollectorSettings
 
 
 def _clock_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -> Iterator[StoredRecord]:
-    start, end = ((day.toordinal() - _EPOCH_DAY) * MILLISECONDS_PER_DAY for day in (query.first, query.end))
+    start, end = (
+        (day.toordinal() - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY for day in (query.first, query.end)
+    )
     for record in reader.records(host.host_id, Grain.HOUR, start, end):
         yield StoredRecord(*record)
 
@@ -252,7 +258,7 @@ def _dated_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -
         for start, milliseconds, cells in reader.records(
             host.host_id, grain, query.first.toordinal(), query.end.toordinal()
         ):
-            noon = (start - _EPOCH_DAY) * MILLISECONDS_PER_DAY + MILLISECONDS_PER_DAY // 2
+            noon = (start - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY + MILLISECONDS_PER_DAY // 2
             yield StoredRecord(noon, milliseconds, cells)
 
 

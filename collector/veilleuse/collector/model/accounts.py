@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 from veilleuse.wire.vocabulary import Word
 
 TOKEN_BYTES: Final = 32
@@ -26,8 +26,6 @@ MAX_JOURNAL_LINES: Final = 10_000
 """Limit of one answer, for both journals."""
 JOURNAL_DAYS: Final = 365
 """CNIL's recommendation 2021-122: six months to a year."""
-_EPOCH: Final = 719_163
-"""date(1970, 1, 1).toordinal()"""
 ENTITY_SEPARATOR: Final = " > "
 """Separator of the parts of an entity's path: inventoried.Entity."""
 
@@ -119,9 +117,9 @@ def is_within(entity: str | None, entities: Collection[str]) -> bool:
 
 def day_number(unix_milliseconds: int) -> int:
     """Return the UTC day, as in date.toordinal()."""
-    return unix_milliseconds // MILLISECONDS_PER_DAY + _EPOCH
+    return unix_milliseconds // MILLISECONDS_PER_DAY + UNIX_EPOCH_DAY
 
 
 def first_moment(day: int) -> int:
     """Return the start of a UTC day, Unix milliseconds; `day` as in date.toordinal()."""
-    return (day - _EPOCH) * MILLISECONDS_PER_DAY
+    return (day - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY

@@ -36,7 +36,7 @@ from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.pseudonym import normalise_serial, pseudonym
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
@@ -234,11 +234,7 @@ def _host(context: AdminContext, order: SimulationOrder, device: SimulatedDevice
 
 def _unix_milliseconds(order: SimulationOrder, day: int) -> int:
     """Return midnight UTC of a day of the simulation, Unix milliseconds."""
-    return (order.first.toordinal() + day - _EPOCH_DAY) * MILLISECONDS_PER_DAY
-
-
-_EPOCH_DAY: Final = 719_163
-"""date(1970, 1, 1).toordinal()."""
+    return (order.first.toordinal() + day - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY
 
 
 def _facts(device: SimulatedDevice) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.validate.reasons import Reason
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, UNIX_EPOCH_DAY
 from veilleuse.wire.vocabulary import Population
 
 MINIMUM_PERIOD_MILLISECONDS: Final = 10_000
@@ -21,8 +21,6 @@ FUTURE_DAYS: Final = 2
 LONGEST_DAY_MILLISECONDS: Final = MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
 LONGEST_WEEK_MILLISECONDS: Final = 7 * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
 LONGEST_GAP_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
-
-_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
 
 def check_period(
@@ -43,7 +41,7 @@ def check_period(
     last = first + (6 if kind == "week" else 0)
     if last < EARLIEST.toordinal():
         raise RecordRefused(Reason.PERIOD_TOO_OLD)
-    if first - _EPOCH_ORDINAL > now_unix_milliseconds // MILLISECONDS_PER_DAY + FUTURE_DAYS:
+    if first - UNIX_EPOCH_DAY > now_unix_milliseconds // MILLISECONDS_PER_DAY + FUTURE_DAYS:
         raise RecordRefused(Reason.PERIOD_IN_FUTURE)
     return LONGEST_DAY_MILLISECONDS if kind == "date" else LONGEST_WEEK_MILLISECONDS
 

@@ -20,7 +20,7 @@ from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.wire_codec import number
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 from veilleuse.wire.vocabulary import Population
 
 _REVISIONS: Final = (
@@ -43,12 +43,11 @@ _METERS: Final = (
     " SELECT (SELECT min(meter) FROM meter_hours h WHERE h.meter > m.meter) FROM m WHERE m.meter IS NOT NULL)"
 )
 """Meters with a reading, and NULL: one key lookup for each meter, however many hours it has."""
-_EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 def _unix_milliseconds(day: date) -> int:
     """Return 00:00 UTC of a day, in Unix milliseconds."""
-    return (day.toordinal() - _EPOCH) * MILLISECONDS_PER_DAY
+    return (day.toordinal() - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY
 
 
 class SqliteClosings:
@@ -125,7 +124,7 @@ class SqliteClosings:
         )
         days = [month] if month is not None else []
         if hour is not None:
-            days.append(_EPOCH + hour // MILLISECONDS_PER_DAY)
+            days.append(UNIX_EPOCH_DAY + hour // MILLISECONDS_PER_DAY)
         return date.fromordinal(min(days)).year if days else None
 
     def has_months(self, first: date, end: date, populations: Collection[Population]) -> bool:

@@ -16,7 +16,7 @@ from veilleuse.collector.store.sqlite.batch import GAP_PERIOD, gap_bucket
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.wire_codec import gap_spans
 from veilleuse.wire.sums import apportion
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, UNIX_EPOCH_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 TIMES_OVER: Final = 4
@@ -131,12 +131,13 @@ class Elsewhere:
 def has_expired(record: DecodedRecord, today: int) -> bool:
     """Tell whether a missing record may have expired.
 
-    `today`: days since 1970. A gap may: its period gives no limit.
+    `today`: day number (date.toordinal) in UTC. A gap may: its period gives no limit.
     """
     if record.period is None:
         return True
     bucket = bucket_of(record.period)
-    day = bucket // MILLISECONDS_PER_DAY if record.period.grain is Grain.HOUR else bucket
+    clock = record.period.grain is Grain.HOUR
+    day = UNIX_EPOCH_DAY + bucket // MILLISECONDS_PER_DAY if clock else bucket
     return day < today - SURELY_KEPT_DAYS
 
 

@@ -24,7 +24,7 @@ from veilleuse.collector.ports.publications import PublicationSummary
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.read_connection import BesideReader
 from veilleuse.collector.wire_codec import number
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 
 _COLUMNS: Final = "kind, first_day, end_day, format, k_anonymity, method_version, published_unix_milliseconds"
 _OF: Final = "FROM published_periods WHERE kind = ? AND first_day = ? AND end_day = ?"
@@ -43,7 +43,6 @@ _WAITS: Final = (
     f" WHERE population NOT IN ({_EXEMPT}) AND (grain = ? AND start > ? AND start < ? OR grain = ? AND start >= ? AND start < ?"
     " OR grain = ? AND start > ? AND start < ?))"
 )
-_EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 class SqlitePublications:
@@ -132,7 +131,8 @@ class SqlitePublicationReader(BesideReader):
         """
         days = (first.toordinal(), end.toordinal())
         hours = [
-            (day - _EPOCH) * MILLISECONDS_PER_DAY for day in (first.toordinal() - 1, end.toordinal() + 1)
+            (day - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY
+            for day in (first.toordinal() - 1, end.toordinal() + 1)
         ]
         weeks = (first.toordinal() - 7, end.toordinal())
         row = self._row(_WAITS, Grain.HOUR, *hours, Grain.DAY, *days, Grain.WEEK, *weeks)
