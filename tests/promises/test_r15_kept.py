@@ -35,8 +35,8 @@ CHANGES: Final = "\n".join(
     file.read_text("utf-8") for file in sorted((RELEASES.parents[2] / "changelog.d").glob("*.md"))
 )
 SIDES: Final = {"agent": (agent, agent.AgentSettings), "collector": (collector, collector.CollectorSettings)}
-VOLATILE: Final = frozenset({"generated_unix_milliseconds", "generated"})
-"""Keys of a report that say when it was made."""
+VOLATILE: Final = frozenset({"generated_unix_milliseconds", "generated", "method_version"})
+"""Keys of a report that name its time and its method."""
 
 
 def steady(value: Any) -> Any:

@@ -31,7 +31,7 @@ from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, Contra
 from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
-METHOD_VERSION: Final = "0.5"
+METHOD_VERSION: Final = "0.6"
 """Version of derivation and accounting together; raised when a figure of the same data would change."""
 
 EFFECTS: Final = ("fleet", "mix", "hours", "watts")

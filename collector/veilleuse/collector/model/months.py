@@ -54,6 +54,8 @@ METHOD_COLUMNS: Final = tuple(
 """Derived wall energy; uncertainties are k = 1, added up linearly."""
 STATE_ENERGY_COLUMNS: Final = tuple(f"{state}_energy_millijoules" for state in State)
 """The same energy by state."""
+UNKNOWN_DERIVED: Final = "unknown_derived_milliseconds"
+"""Time of unknown state with an energy: only a meter covers such time. Nothing is imputed for it."""
 SCREEN_COLUMNS: Final = (
     *(f"display_{n}_milliseconds" for n in range(BUCKETS[DISPLAY_BUCKETS])),
     "screens_milliseconds",
@@ -85,6 +87,7 @@ COLUMNS: Final = (
     *COUNTER_COLUMNS,
     *METHOD_COLUMNS,
     *STATE_ENERGY_COLUMNS,
+    UNKNOWN_DERIVED,
     *SCREEN_COLUMNS,
     *IMPUTED_COLUMNS,
     *NIGHT_COLUMNS,

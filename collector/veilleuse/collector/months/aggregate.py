@@ -19,7 +19,14 @@ from typing import Final, TypeAlias
 from veilleuse.collector.calendars.periods import evening_of
 from veilleuse.collector.derive.counters import counter_signal, discharge, psys_is_trusted, round_quotient
 from veilleuse.collector.model.meters import PsysCheck
-from veilleuse.collector.model.months import COLUMNS, NIGHT_ON_MILLISECONDS, PLACE, DayType, HostPeriod
+from veilleuse.collector.model.months import (
+    COLUMNS,
+    NIGHT_ON_MILLISECONDS,
+    PLACE,
+    UNKNOWN_DERIVED,
+    DayType,
+    HostPeriod,
+)
 from veilleuse.collector.model.records import Cell, Grain, HostId
 from veilleuse.collector.months.site_days import SiteDays
 from veilleuse.collector.ports.months import CARRIED_COLUMNS, UnitPoint, Units, UnitSum
@@ -40,6 +47,7 @@ _CARRIED: Final = tuple(PLACE[name] for name in CARRIED_COLUMNS)
 _METHOD: Final = {method: PLACE[f"{method}_milliseconds"] for method in Method}
 """Place of milliseconds; energy and uncertainty follow."""
 _STATE_ENERGY: Final = {state: PLACE[f"{state}_energy_millijoules"] for state in State}
+_UNKNOWN_DERIVED: Final = PLACE[UNKNOWN_DERIVED]
 _COUNTERS: Final = PLACE["counters_energy_millijoules"]
 _COVERED: Final = PLACE["counters_covered_milliseconds"]
 _BATTERY: Final = PLACE["battery_out_energy_millijoules"]
@@ -164,6 +172,8 @@ def _add_energies(units: Units, into: _Vectors) -> None:
         vector[place + 1] += one.energy_millijoules
         vector[place + 2] += one.uncertainty_millijoules
         vector[_STATE_ENERGY[one.state]] += one.energy_millijoules
+        if one.state is State.UNKNOWN:
+            vector[_UNKNOWN_DERIVED] += one.milliseconds
     for one in units.screens:
         vector = into[one[:3]]
         vector[_SCREENS] += one.milliseconds

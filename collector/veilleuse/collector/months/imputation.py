@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Imputes missing time of one machine's month (pure). docs/methodology.md §4.
 
-Missing time is time of a band in the calendar without a report, or reported as `unknown`. Silence of up to 72
-h is imputed from the machine's own history over 8 weeks. It gets the mean power over all states, for the same
-band and day type. Longer silence stays unobserved. The machine's first and last day are excluded: they are
-not whole. Time on without energy (rule 1) gets the mean power of its time on. A state is never imputed.
+Missing time is time of a band in the calendar without a report, or reported as `unknown` and covered by no
+meter. Silence of up to 72 h is imputed from the machine's own history over 8 weeks. It gets the mean power
+over all states, for the same band and day type. Longer silence stays unobserved. The machine's first and last
+day are excluded: they are not whole. Time on without energy (rule 1) gets the mean power of its time on. A
+state is never imputed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import date
 from typing import Final, TypeAlias
 
 from veilleuse.collector.derive.counters import round_quotient
-from veilleuse.collector.model.months import COLUMNS, IMPUTED_COLUMNS, PLACE, HostPeriod
+from veilleuse.collector.model.months import COLUMNS, IMPUTED_COLUMNS, PLACE, UNKNOWN_DERIVED, HostPeriod
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.months.aggregate import Key, Months, add_rows, contributions
 from veilleuse.collector.months.site_days import SiteDays
@@ -78,7 +79,7 @@ def impute(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
 def rescale(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> dict[Key, Imputed]:
     """Reduce imputed values of a month with deleted days, in proportion to late data.
 
-    `more_known`: additional milliseconds of known state by key.
+    `more_known`: additional milliseconds by key, of known state or metered.
     """
     found: dict[Key, Imputed] = {}
     for key, (short, energy, long) in before.items():
@@ -265,11 +266,14 @@ def _end(month: date) -> int:
 
 
 _IMPUTED: Final = tuple(PLACE[name] for name in IMPUTED_COLUMNS)
-_KNOWN: Final = tuple(
-    PLACE[f"{state}_{supply}_milliseconds"]
-    for state in State
-    if state is not State.UNKNOWN
-    for supply in Supply
+_KNOWN: Final = (
+    *(
+        PLACE[f"{state}_{supply}_milliseconds"]
+        for state in State
+        if state is not State.UNKNOWN
+        for supply in Supply
+    ),
+    PLACE[UNKNOWN_DERIVED],
 )
 
 

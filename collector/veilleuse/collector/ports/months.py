@@ -94,7 +94,7 @@ class KnownBand(NamedTuple):
     start: int
     band: Band
     known_milliseconds: int
-    """Time of all states except `unknown`."""
+    """Time of known state, and time of unknown state with an energy."""
     derived_milliseconds: int
     """Part of it with an energy."""
     energy_millijoules: int

@@ -40,6 +40,7 @@ from veilleuse.collector.model.months import COLUMNS, DayType, HostPeriod
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.months.worker import ended_by
+from veilleuse.collector.store.sqlite.migrations import migrations
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -231,6 +232,28 @@ def test_a_machine_that_comes_back_after_a_silence_makes_its_last_month_longer(f
     assert lost[3] == 15 * 24 * HOUR - hour
     assert lost[4] == 30 * 24 * HOUR
     assert total(periods(filled, *YEAR))["imputed_milliseconds"] == 0
+
+
+def test_metered_time_of_unknown_state_is_not_imputed_as_well(filled):
+    """A meter measures a server while its state is unknown. Energy was imputed for this time as well."""
+    host_id = filled.add_host()
+    for day in days_of(date(2025, 5, 1), date(2025, 7, 5)):
+        unknown = range(8, 16) if day == date(2025, 6, 11) else ()
+        server_day(filled, host_id, day, hours=[h for h in range(24) if h not in unknown], point=METER)
+        midnight = day_start_unix_milliseconds(day, ZONE)
+        at = cell(State.UNKNOWN, HOUR, energy_millijoules=200 * HOUR)
+        filled.push(host_id, [(clock(midnight + hour * HOUR, HOUR), [at]) for hour in unknown], METER)
+    filled.derive()
+    fresh = total(months(filled, date(2025, 6, 1), date(2025, 7, 1)))
+    assert fresh["metered_energy_millijoules"] == 30 * 24 * HOUR * 200
+    assert fresh["unknown_derived_milliseconds"] == 8 * HOUR
+    assert fresh["imputed_milliseconds"] == fresh["imputed_energy_millijoules"] == 0
+    roll(filled, date(2025, 8, 1))
+    assert total(months(filled, date(2025, 6, 1), date(2025, 7, 1))) == fresh
+    # Months that method 0.5 computed are computed again.
+    (migration,) = (one for one in migrations("data") if one.number == 25)
+    filled.store.data.connection.executescript(migration.sql)
+    assert stale(filled) == [(date(2025, month, 1), host_id) for month in (5, 6, 7)]
 
 
 def test_day_types_follow_the_calendar_of_then(filled):

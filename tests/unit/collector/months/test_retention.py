@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.filled import RAPL, Filled, cell, civil
+from tests.support.filled import METER, RAPL, Filled, cell, civil
 from tests.support.rolled import (
     HOUR,
     ZONE,
@@ -113,7 +113,8 @@ def test_days_wait_for_their_month_to_be_kept(filled):
 
 
 @pytest.mark.parametrize("late", [date(2025, 3, 20), date(2025, 6, 1)])
-def test_what_comes_after_its_days_have_gone_is_added_once(filled, late):
+@pytest.mark.parametrize("state", [State.OFF, State.UNKNOWN])
+def test_what_comes_after_its_days_have_gone_is_added_once(filled, late, state):
     """A day of January, when some of its days are gone and when all are: the month has it, what stood in for
     it goes, and no run of anything counts it twice."""
     host_id = workstation(filled)
@@ -130,16 +131,21 @@ def test_what_comes_after_its_days_have_gone_is_added_once(filled, late):
         [
             (
                 civil(date(2025, 1, 15)),
-                [cell(State.OFF, 8 * HOUR, Band.NIGHT), cell(State.OFF, 2 * HOUR, Band.CLOSED)],
+                [
+                    cell(
+                        state, length * HOUR, band, energy_millijoules=length * HOUR
+                    )  # a meter: also of unknown state
+                    for length, band in ((8, Band.NIGHT), (2, Band.CLOSED))
+                ],
             )
         ],
-        RAPL,
+        METER,
     )
     filled.derive()
     now = before
     for _ in range(2):
         now = total(months(filled, date(2025, 1, 1), date(2025, 2, 1)))
-        assert now["off_ac_milliseconds"] - before["off_ac_milliseconds"] == 10 * HOUR
+        assert now[f"{state}_ac_milliseconds"] - before[f"{state}_ac_milliseconds"] == 10 * HOUR
         assert before["imputed_milliseconds"] - now["imputed_milliseconds"] == 10 * HOUR
         assert 0 < now["imputed_energy_millijoules"] < before["imputed_energy_millijoules"]
         assert now == total(months(filled, date(2025, 1, 1), date(2025, 2, 1)))
@@ -148,8 +154,8 @@ def test_what_comes_after_its_days_have_gone_is_added_once(filled, late):
     assert count(filled, "records") == count(filled, "sums") == count(filled, "gone_days") == 0
     assert total(months(filled, date(2025, 1, 1), date(2025, 2, 1))) == now
     assert (
-        total(periods(filled, *YEAR))["off_ac_milliseconds"]
-        == total(months(filled, *YEAR))["off_ac_milliseconds"]
+        total(periods(filled, *YEAR))[f"{state}_ac_milliseconds"]
+        == total(months(filled, *YEAR))[f"{state}_ac_milliseconds"]
     )
 
 

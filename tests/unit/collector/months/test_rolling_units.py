@@ -99,6 +99,8 @@ def test_months_have_all_that_their_days_and_weeks_have(parts):
         expected[f"{energy.method}_energy_millijoules"] += energy.energy_millijoules
         expected[f"{energy.method}_uncertainty_millijoules"] += energy.uncertainty_millijoules
         expected[f"{energy.state}_energy_millijoules"] += energy.energy_millijoules
+        if energy.state is State.UNKNOWN:
+            expected["unknown_derived_milliseconds"] += energy.milliseconds
         expected["screens_milliseconds"] += screen.milliseconds
         expected["screens_energy_millijoules"] += screen.energy_millijoules
         expected["screens_uncertainty_millijoules"] += screen.uncertainty_millijoules

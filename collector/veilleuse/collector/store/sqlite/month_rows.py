@@ -97,7 +97,8 @@ _KNOWN_ENERGY: Final = (
     _UNITS.format(
         table="derived",
         columns="start, band, sum(milliseconds), sum(energy_millijoules),"
-        f" sum(milliseconds) FILTER (WHERE {_ON}), sum(energy_millijoules) FILTER (WHERE {_ON})",
+        f" sum(milliseconds) FILTER (WHERE {_ON}), sum(energy_millijoules) FILTER (WHERE {_ON}),"
+        f" sum(milliseconds) FILTER (WHERE state = {number(State.UNKNOWN)})",
     )
     + " GROUP BY start, band"
 )
@@ -220,12 +221,12 @@ def _known_around(ask: Ask, host: Host, days: tuple[int, int], weeks: tuple[int,
     ):
         energies = {row[:2]: row[2:] for row in _of(ask, _KNOWN_ENERGY, host, grain, first, stop)}
         for start, band, known, on in _of(ask, _KNOWN, host, grain, first, stop):
-            derived, energy, on_derived, on_energy = energies.get((start, band), (0, 0, 0, 0))
+            derived, energy, on_derived, on_energy, unknown = energies.get((start, band), (0, 0, 0, 0, 0))
             yield KnownBand(
                 grain,
                 start,
                 BANDS[band],
-                known or 0,
+                (known or 0) + (unknown or 0),
                 derived,
                 energy,
                 on or 0,
@@ -248,6 +249,8 @@ def _known_of(own: Units) -> Iterator[KnownBand]:
             sums = found[energy[:3]]
             sums[1] += energy.milliseconds
             sums[2] += energy.energy_millijoules
+            if energy.state is State.UNKNOWN:
+                sums[0] += energy.milliseconds
             if energy.state in ON_STATES:
                 sums[4] += energy.milliseconds
                 sums[5] += energy.energy_millijoules

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Packs vectors into bytes: 69 SQLite columns cost three times the reading of one blob. docs/decisions/0031.
+"""Packs vectors into bytes: 70 SQLite columns cost three times the reading of one blob. docs/decisions/0031.
 
 A month holds the columns that are not 0, after one bit for each column. A year holds all columns, which reads
 fastest.
