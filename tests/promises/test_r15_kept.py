@@ -26,6 +26,7 @@ from veilleuse.agent import settings as agent
 from veilleuse.agent.commands.main import COMMANDS, WITHOUT_SETTINGS, main
 from veilleuse.collector import settings as collector
 from veilleuse.collector.cli.main import RETIRED, app, run
+from veilleuse.collector.cli.shared import EXIT_WARNINGS
 from veilleuse.collector.exposition.catalogue import BY_NAME
 from veilleuse.collector.store.sqlite.migrations import migrations
 from veilleuse.wire.settings_file import ConfigurationError, describe, load
@@ -63,8 +64,14 @@ def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, fi
     with closing(sqlite3.connect(stack.data / "data.db")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (migrations("data")[-1].number,)
     for line, before in said.items():
-        assert run(shlex.split(line)) == 0
-        assert steady(json.loads(capsys.readouterr().out)) == steady(before), line
+        code, now = run(shlex.split(line)), json.loads(capsys.readouterr().out)
+        if line.startswith("verify "):  # the year was closed by method 0.5: its signature holds
+            assert ["of method 0.5" in note for note in now[0].pop("notes")] == [True]
+            assert before[0].pop("notes") == []
+            assert code == EXIT_WARNINGS
+        else:
+            assert code == 0
+        assert steady(now) == steady(before), line
     with stack:
         assert stack.stop(stack.start_collector()) == 0
     figure(f"0.2.0: {len(said)} outputs from {sum(tables.values()):,} rows are the same")
