@@ -68,8 +68,7 @@ def test_sleep_is_what_one_clock_counts_and_the_other_does_not():
     ],
 )
 def test_the_boot_is_the_kernels_session(said, expected):
-    """One identifier a boot; what is none is not taken for one: the time between two starts is
-    then unknown."""
+    """Each boot has one UUID; any other text gives an empty id: the time between two starts is unknown."""
     assert boot_id("/nowhere", FakeMacos({"kern.bootsessionuuid": said})) == expected
 
 
@@ -160,8 +159,7 @@ def test_without_the_systems_word_there_is_the_signal(caplog):
 
 @pytest.mark.parametrize(("said", "expected"), [(1, True), (0, False), (None, False)])
 def test_whose_end_this_is(said, expected):
-    """The machine's when the kernel was told so, else only the service's: what follows is then unknown, not
-    off."""
+    """A stop is a shutdown only if the kernel says so; otherwise the following time is unknown, not off."""
     manager = Launchd(FakeMacos({} if said is None else {"kern.willshutdown": said}))
     manager.ready()
     manager.alive("ok")
