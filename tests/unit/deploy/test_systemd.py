@@ -116,8 +116,7 @@ def test_the_backup_runs_every_night_without_a_network(tmp_path):
 
 
 def test_the_sign_before_sleep_holds_nothing_up():
-    """Every kind of sleep wants the unit and waits for it at most 10 s; it runs as the agent's user without a
-    network."""
+    """Every kind of sleep wants the unit for at most 10 s; it is the agent's user and has no network."""
     told = settings("veilleuse-agent-sleep.service")
     assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse-agent before-sleep --timeout 3"]
     assert told["Before"] == told["WantedBy"] == ["sleep.target"]
@@ -147,8 +146,7 @@ def test_the_agent_weighs_little():
 
 
 def test_accounts_and_folders(tmp_path):
-    """On an empty system the accounts exist, state folders are 0700, and configuration files are 0640 of
-    root."""
+    """On an empty system the accounts exist, state folders are 0700, and configuration is root's, 0640."""
     if os.geteuid() != 0:
         pytest.skip("needs root: accounts and owners")
     for kind in ("sysusers.d", "tmpfiles.d"):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test that the dashboard has the panels of panels.py, metrics of the catalogue, and nothing that a browser
-could run."""
+"""Test that the dashboard has the panels of panels.py, known metrics, and nothing that a browser runs."""
 
 from __future__ import annotations
 
@@ -53,8 +52,7 @@ def test_round_trip(file):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_panels_of_the_file(file):
-    """Each panel has its own id, a title, a description, a unit, the variable data source, and no HTML
-    (S16)."""
+    """Each panel has its own id, a title, a description, a unit, the variable data source, no HTML (S16)."""
     raw = json.loads(file.read_text(encoding="utf-8"))
     panels: list[dict[str, Any]] = raw["panels"]
     identifiers = [panel["id"] for panel in panels]
@@ -114,8 +112,7 @@ def test_colours_judge_where_they_are_meant_to(file):
 
 
 def test_power_is_of_a_time_that_holds_several_calls():
-    """Servers call every 15 minutes: a window of four scrapes would show nothing, then four times the
-    power."""
+    """Servers call every 15 minutes: a window of four scrapes would show 0, then four times the power."""
     for panel in PANELS:
         for query in panel.queries:
             if (

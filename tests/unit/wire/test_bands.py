@@ -133,8 +133,7 @@ calendars = st.builds(
 
 @given(calendars, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_the_pieces_of_a_day_touch_and_cover_it(calendar, day):
-    """Pieces run from midnight to midnight without hole, overlap or needless cut; closures have no open
-    band."""
+    """Pieces run from midnight to midnight without hole, overlap or needless cut; closures are not open."""
     pieces = day_segments(calendar, day)
     zone = ZoneInfo(calendar.time_zone)
     assert pieces[0].start_unix_milliseconds == round(
@@ -260,8 +259,7 @@ def told(pieces):
 
 
 def test_windows_cut_a_day_whatever_is_open():
-    """Monday 17:00-19:30 is partly open; a closure changes the band, not the window; without windows it is
-    None."""
+    """Monday 17:00-19:30 is partly open; a closure changes the band, not the window; no windows give None."""
     calendar = DEFAULT_CALENDAR._replace(
         update_windows=(OpenSpan(1, 17 * 60, 19 * 60 + 30),), closures=(date(2026, 3, 9),)
     )
@@ -275,8 +273,7 @@ def test_windows_cut_a_day_whatever_is_open():
 
 @given(calendars, ANY_WINDOWS, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_windows_follow_the_wall_clock(calendar, windows, day):
-    """At its ends each piece is inside a window or not, by the site's clock; both passes of a repeated hour
-    are."""
+    """At its ends each piece is inside a window or not, by local time; both passes of a repeated hour are."""
     calendar = calendar._replace(update_windows=windows)
     zone = ZoneInfo(calendar.time_zone)
     for piece in day_segments(calendar, day):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test that a service's own file is never opened through a link, and that a named file is read up to a
-bound."""
+"""Test that a service's own file is never opened through a link, and a named file is read up to a bound."""
 
 from __future__ import annotations
 
@@ -107,8 +106,7 @@ def test_writing_over_a_link_replaces_the_link(own, canary):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root meets another user's folder")
 def test_root_follows_no_link_out_of_a_folder_of_the_service(tmp_path, canary):
-    """A link in the service's folder, such as `ca` to /etc, is refused; root's own link to a larger disk is
-    followed."""
+    """A link in the service's folder, such as `ca` to /etc, is refused; root's own link is followed."""
     service, elsewhere = tmp_path / "service", tmp_path / "elsewhere"
     service.mkdir()
     elsewhere.mkdir()

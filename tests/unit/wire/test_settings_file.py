@@ -28,7 +28,7 @@ class Outer(Section):
 def loaded(
     tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, **overrides: str
 ) -> Outer:
-    """From a file with this text."""
+    """Load the settings from a file with this text, the environment and flags."""
     file = tmp_path / "s.toml"
     file.write_text(text)
     flags = {key.replace("__", "."): value for key, value in overrides.items()}

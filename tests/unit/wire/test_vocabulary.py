@@ -83,8 +83,7 @@ def test_the_sums_of_a_cell_are_fields_of_the_contract():
 
 
 def test_the_ladder_is_in_order():
-    """The order is that of docs/methodology.md §1, best first; the methods that count as measured come
-    first."""
+    """The order is that of docs/methodology.md §1, best first; methods that count as measured come first."""
     assert [method.value for method in Method] == [
         "metered",
         "battery",

@@ -211,7 +211,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_doctor_says_what_is_measured_what_is_not_and_why(agent, capsys):
-    """Without sensors, utilisation is available; each energy source gives its reason; no output says 0 W or 0
+    """Without sensors, utilisation is available; each energy source has its reason; no output has 0 W or
     J."""
     assert main(words(agent, "doctor", "--json")) == 3
     said = json.loads(capsys.readouterr().out)
@@ -241,8 +241,7 @@ def test_doctor_says_what_is_measured_what_is_not_and_why(agent, capsys):
 
 
 def test_doctor_is_content_when_all_is_well(agent, collector, capsys):
-    """An enrolled, delivering agent with a live service gives code 0 and no warning; doctor says the CA is
-    not pinned."""
+    """An enrolled, delivering agent with a live service gives code 0; doctor says the CA is not pinned."""
     agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()
@@ -263,8 +262,8 @@ def test_doctor_is_content_when_all_is_well(agent, collector, capsys):
 
 
 def test_doctor_sees_a_clock_that_is_before_the_certificate(agent, collector, capsys):
-    """A certificate that begins three days ahead means a late clock: the warning says by how much and what to
-    do."""
+    """A certificate that begins three days ahead means a late clock: doctor gives its error and the
+    remedy."""
     agent.enrol(collector)
     file = agent.state / "id" / "certificate.pem"
     begin = time.time_ns() // 1_000_000 + 3 * 86_400_000
@@ -288,8 +287,7 @@ def test_show_tells_the_periods_that_can_be_set():
 
 
 def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):
-    """The one warning has no error number. The test uses a directory because root cannot read it as a file
-    either."""
+    """The one warning has no error number. A directory is used: root cannot read it as a file either."""
     agent.enrol(collector)
     key = agent.state / "id" / "key.pem"
     key.unlink()
@@ -404,8 +402,7 @@ def test_show_before_anything_happened(agent, capsys):
 
 
 def test_once_measures_this_machine(agent, capsys):
-    """`once` measures about a second of the real /proc; energy without a source is absent, with the
-    reasons."""
+    """`once` measures about a second of the real /proc; energy without a source is absent, with a reason."""
     assert main(words(agent, "once", "--seconds", "1", "--json")) == 0
     said = json.loads(capsys.readouterr().out)
     cells = [cell for one in said["records"] for cell in one["measurement"]["cells"]]
@@ -426,8 +423,7 @@ def test_once_with_the_fake_source_shows_its_watts(agent, capsys, tmp_path):
 
 
 def test_the_resident_process_imports_nothing_of_the_sender():
-    """The imports of `run` contain no grpc, protobuf, cryptography or ssl; those of `send` no
-    cryptography."""
+    """The imports of `run` contain no grpc, protobuf, cryptography, ssl; those of `send` no cryptography."""
     code = (
         "import sys, importlib; from veilleuse.agent.commands.main import parse;"
         "parse([sys.argv[1]]); importlib.import_module(sys.argv[2]); print(*sorted(sys.modules))"

@@ -82,8 +82,7 @@ def test_versions_that_are_too_far_apart(agent, doctor, collector, skew, warned)
 
 
 def test_how_the_configuration_stands(agent, doctor):
-    """Doctor gives each state: none, pulled, applied on trial, confirmed, failed, refused by the local
-    file."""
+    """Doctor gives each state: none, pulled, applied, confirmed, failed, refused by the local file."""
     remote = RemoteConfig("ab" * 32, Configuration(period_milliseconds=600_000))
 
     def stands(**control: str | None) -> tuple[str, dict[str, int]]:

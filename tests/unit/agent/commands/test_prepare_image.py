@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test `veilleuse-agent prepare-image`: it removes this machine's data and leaves what clones need.
-docs/wire.md §7."""
+"""Test `veilleuse-agent prepare-image`: it removes the machine's data and may leave a join file. docs/wire.md
+§7."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
 
 
 def test_everything_of_this_machine_goes(agent, collector, tmp_path, capsys):
-    """The command removes identity, proof, spool files and locks, keeps foreign files, and may be
-    repeated."""
+    """The command removes identity, spool files and locks, keeps foreign files, and may be repeated."""
     identity = agent.enrol(collector)
     agent.measure(record(0))
     for name in ("spool.db-journal", "spool.db.damaged-1", "spool.db.copied-2", "spool.db.new", "run.lock"):
@@ -58,8 +57,7 @@ def test_everything_of_this_machine_goes(agent, collector, tmp_path, capsys):
 
 
 def test_a_join_file_is_left_for_the_clones(agent, collector, tmp_path, capsys):
-    """The join file is 0600, has the state directory's owner and outlives a second call; a clone enrols with
-    it."""
+    """The join file is 0600, has the directory's owner and survives a second call; a clone enrols with it."""
     join = collector.join_file(tmp_path / "group")
     join.chmod(0o644)
     if os.geteuid() == 0:

@@ -79,8 +79,7 @@ class Bench:
 
 
 def test_what_is_published(tmp_path):
-    """The helper publishes the source's own points in millijoules, every 10 s, in a file that only its group
-    reads."""
+    """The helper publishes the source's points in millijoules, every 10 s, readable only by its group."""
     zone(tmp_path, "a", "package-0", 123_456_789)
     zone(tmp_path, "a:b", "dram", 999)
     clock = FakeClock()
@@ -102,9 +101,10 @@ def test_what_is_published(tmp_path):
     st.lists(st.tuples(st.integers(1, 300), st.integers(8_000, 12_000)), min_size=4, max_size=20),
 )
 def test_nothing_is_lost_or_counted_twice(tmp_path_factory, phase, steps):
-    """For any phase of the helper, jitter of ticks and counter overflow, both ways give the true energy.
+    """For any phase of the helper, jitter of ticks and wrap of the counter, no energy is lost or counted
+    twice.
 
-    The agent counts the energy between its first and its last published value, to the millijoule.
+    Through the helper, the agent counts the energy between its first and its last value.
     """
     bench = Bench(tmp_path_factory.mktemp("bench"))
     bench.tree.microjoules = LONG_RANGE - 5_000_000_000
@@ -179,8 +179,7 @@ def test_nothing_from_before_a_suspend(tmp_path):
 
 
 def test_the_counters_come_and_go(tmp_path):
-    """Missing counters give `no_device` and are tried at each step; removed ones give `failed` and keep their
-    points."""
+    """Missing counters give `no_device` and are tried at each step; removed ones give `failed`."""
     file = tmp_path / "readings.json"
     helper = RaplHelper(context(tmp_path), file, FakeClock().now)
     helper.step()

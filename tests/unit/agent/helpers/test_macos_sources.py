@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test powermetrics through its helper, and the battery through ioreg, with fake programs. No Mac is
-needed."""
+"""Test powermetrics through its helper, and the battery through ioreg, with fake programs, without a Mac."""
 
 from __future__ import annotations
 
@@ -205,8 +204,7 @@ def test_a_helper_that_was_started_again_gives_no_joules_for_it(tmp_path):
 
 @given(st.data())
 def test_two_lives_of_the_helper_never_make_a_difference(data):
-    """The difference between two runs of the helper is a reset, for any start times, energies and missed
-    samples."""
+    """The difference between two runs of the helper is a reset, whatever their times and energies."""
     began = data.draw(st.integers(0, 10**9))
     samples, missed = data.draw(st.integers(1, 1_000)), data.draw(st.integers(1, 15))
     last = began + samples * 10_000
@@ -276,8 +274,7 @@ def test_a_program_that_prints_is_published(tmp_path):
     ],
 )
 def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
-    """A refusal, unknown output and an early end give `failed` with the reason; a running program is
-    ended."""
+    """A refusal, unknown output and an early end give `failed` with the reason; the program is ended."""
     file = tmp_path / "readings.json"
     began = time.monotonic()
     PowermetricsHelper(file, program(tmp_path, body)).run_program()
@@ -288,8 +285,7 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
 
 
 def test_no_program_and_no_folder(tmp_path):
-    """A missing program is reported in the file; a file that cannot be written raises an error with the
-    remedy."""
+    """A missing program is reported in the file; an unwritable file raises an error with the remedy."""
     file = tmp_path / "readings.json"
     PowermetricsHelper(file, ["/nowhere/powermetrics"]).run_program()
     assert "cannot start /nowhere/powermetrics" in read_publication(str(file)).outcomes[0].reason

@@ -230,7 +230,6 @@ def test_what_looks_virtual_and_is_not(tmp_path, files, virtualisation):
 
 
 def test_a_captured_tree_is_never_mixed_with_this_machine(tmp_path):
-    """The root is the folder that contains sysfs, so a captured tree never mixes with this machine's /etc and
-    /run."""
+    """The root is the folder that contains sysfs: a captured tree never uses this machine's /etc and /run."""
     assert root_of("/sys") == ""
     assert root_of("/some/tree/sys") == "/some/tree"

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the power plan as a service can know it, against systemd and dconf: only settings that no user can
-change."""
+"""Test the power plan, which holds only settings that no user can change, against systemd and dconf."""
 
 from __future__ import annotations
 
@@ -113,8 +112,7 @@ def test_what_is_known(tmp_path, files, plan):
 
 
 def test_masked_sleep_is_never(tmp_path):
-    """With `systemctl mask sleep.target` the plan is never, whatever the desktops say, unless logind powers
-    off."""
+    """With `systemctl mask sleep.target` the plan is never, whatever desktops say; logind may power off."""
     write(tmp_path, gnome())
     unit = tmp_path / "etc/systemd/system/sleep.target"
     unit.parent.mkdir(parents=True)
@@ -126,8 +124,7 @@ def test_masked_sleep_is_never(tmp_path):
 
 
 def test_drop_ins_are_read_in_the_order_of_systemd(tmp_path):
-    """The order is that of `systemd-analyze cat-config`; the last assignment wins, and an empty one resets
-    it."""
+    """The order is that of `systemd-analyze cat-config`; the last assignment counts; an empty one resets."""
     write(
         tmp_path,
         {

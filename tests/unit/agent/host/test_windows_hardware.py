@@ -40,8 +40,7 @@ def machine(*, system_uuid: str = UUID, board: str = "BOARD-7", chassis: str = "
 
 
 def test_what_a_copy_does_not_share():
-    """The ids come from registry, firmware and system disk, without placeholders; the disk's handle is
-    closed."""
+    """The ids come from registry, firmware and system disk, without placeholders; the handle is closed."""
     windows = machine()
     assert windows_hardware.hardware_ids(Roots(), windows) == {
         "machine-id": "e08d2021-fbdd-6f89-4fde-550c98aff54d",

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test clocks, boot id, suspend events, power plan and machine facts of Windows over a fake table of
-calls."""
+"""Test clocks, boot id, suspend events, power plan and facts of Windows over a fake table of calls."""
 
 from __future__ import annotations
 
@@ -57,8 +56,7 @@ def test_boot_id(told, expected):
     ],
 )
 def test_power_plan(video, standby, hibernate, expected):
-    """The plan is in seconds on mains: 0 is never, the earlier of standby and hibernation counts, unreadable
-    is None."""
+    """Seconds on mains: 0 is never, the earlier of standby and hibernation counts, unreadable is None."""
     windows = FakeWindows()
     for key, value in (
         ((windows_facts.VIDEO, windows_facts.VIDEO_IDLE), video),
@@ -71,8 +69,7 @@ def test_power_plan(video, standby, hibernate, expected):
 
 
 def test_a_suspend_waits_for_the_sign_of_life():
-    """A suspend is announced and Windows waits until the sign of life is written; a resume is not
-    announced."""
+    """A suspend is announced and waits until the sign of life is written; a resume is not announced."""
     windows, announced = FakeWindows(), threading.Event()
     watch = SuspendWatch(announced.set, answer_seconds=PATIENCE_SECONDS)
     watch.start(windows)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test a copied state directory: how a copy is detected, what is set aside, how it gets its identity.
-docs/wire.md §7."""
+"""Test a copied state directory: its detection, what is set aside, its new identity. docs/wire.md §7."""
 
 from __future__ import annotations
 
@@ -130,8 +129,7 @@ def test_a_second_service_is_told_before_anything_is_touched(machine, collector,
 
 
 def test_a_copy_begins_in_a_spool_of_its_own(machine, collector, tmp_path):
-    """Identity and spool are set aside, the population is kept, and the copy delivers only its own
-    records."""
+    """Identity and spool are set aside, the population is kept, and the copy delivers only its records."""
     original = machine.enrol(collector)
     machine.measure(record(0), record(1))
     copy = cloned(machine, tmp_path / "copy")
@@ -249,8 +247,7 @@ def test_a_join_file_that_is_no_good_leaves_the_proof(machine, collector, tmp_pa
 
 
 def test_the_command_enrol_sets_aside_too(machine, collector, tmp_path):
-    """`enrol` on a copy whose service is stopped does not deliver the original's spool under the new
-    identity."""
+    """`enrol` on a copy with a stopped service does not deliver the original's spool."""
     machine.enrol(collector)
     machine.measure(record(0))
     copy = cloned(machine, tmp_path / "copy")
@@ -289,8 +286,7 @@ def contested(machine: Agent, collector: FakeCollector) -> bytes:
 
 
 def test_a_conflict_makes_an_identity_of_its_own(machine, collector):
-    """With equal hardware ids, undelivered records become gaps under the new identity; nothing is delivered
-    twice."""
+    """With equal hardware ids, undelivered records become gaps under the new identity; none is sent twice."""
     agent = machine
     old = contested(agent, collector)
     with closing(agent.connection()) as db:
@@ -317,8 +313,7 @@ def test_a_conflict_makes_an_identity_of_its_own(machine, collector):
 
 
 def test_two_that_fight_do_so_once_an_hour(machine, collector):
-    """A conflict within an hour of the last one is reported and waited out; a later one gives a new
-    identity."""
+    """A conflict within an hour of the last one is only reported; a later one gives a new identity."""
     contested(machine, collector)
     now = [EPOCH_START]
     clock = lambda: now[0]  # noqa: E731
@@ -456,6 +451,5 @@ print(lines)
 
 
 def test_beginning_again_killed_at_any_moment(tmp_path):
-    """After a kill at any line the next start finishes: a new spool, the old one complete, the gap once, the
-    proof kept."""
+    """After a kill at any line the next start finishes: a new spool, the old one complete, the gap once."""
     assert int(run_program(CUT, str(tmp_path))) > 40

@@ -304,8 +304,7 @@ def test_an_expired_certificate_is_renewed_with_its_own_key(agent, collector):
 
 
 def test_a_clock_that_is_behind_does_not_lock_us_out(agent, collector):
-    """The agent's late clock accepts an expired certificate, but TLS refuses it: the second contact renews
-    it."""
+    """The late clock accepts an expired certificate and TLS refuses it: the second contact renews it."""
     collector.leaf_age = timedelta(hours=25)
     identity = agent.enrol(collector)
     collector.leaf_age = timedelta(minutes=5)
@@ -386,7 +385,7 @@ def test_no_identity_and_a_damaged_one_are_told_apart(agent, collector):
 
 
 def test_pem_and_der_are_one():
-    """PEM written without cryptography is what cryptography reads and writes."""
+    """PEM made without the package cryptography equals its own and is read back."""
     root = TestAuthority().root
     assert pem_of(root.der) == root.pem
     assert ders_of(root.pem + b"text\n" + root.pem) == [root.der, root.der]

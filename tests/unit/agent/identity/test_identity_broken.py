@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test a cut, damaged or mixed identity: the agent repairs it or reports one clear line, and never mixes two
-machines."""
+"""Test a cut, damaged or mixed identity: it is repaired or reported, and never mixes two machines."""
 
 from __future__ import annotations
 
@@ -59,8 +58,7 @@ def agent(tmp_path: Path) -> Agent:
     ],
 )
 def test_a_damaged_file_is_one_line(agent, collector, name, content):
-    """A damaged file stops the contact: gRPC crashes on an empty key and takes empty roots for "any public
-    CA"."""
+    """A damaged file stops the contact: gRPC crashes on an empty key and trusts any CA with empty roots."""
     agent.enrol(collector)
     agent.measure(record(0))
     (agent.state / "id" / name).write_bytes(content)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test which certificates and CAs an agent accepts: docs/wire.md §6, docs/guarantees.md S24,
+"""Test which certificates and CAs agents accept: docs/wire.md §6, docs/guarantees.md S24,
 docs/decisions/0014."""
 
 from __future__ import annotations
@@ -121,8 +121,7 @@ def test_an_agents_own_certificate_signs_nothing():
 
 
 def test_a_pinned_ca_needs_no_other_word(agent, collector):
-    """A new root in `collector.ca_sha256` is trusted without a signature; an old root that is no longer sent
-    is dropped."""
+    """A new root in `collector.ca_sha256` is trusted without a signature; a root not sent is dropped."""
     agent.enrol(collector)
     old, (new, store) = collector.authority, (TestAuthority("new"), IdentityStore(agent.state))
 

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test clocks, boot, sleep, shutdown, hardware ids and power plan of macOS over a fake table. No Mac is
-needed."""
+"""Test clocks, boot, sleep, shutdown, hardware ids, power plan of macOS over a fake table, without a Mac."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ HAS_POWERED_ON = 0xE0000300
 
 
 def test_its_folders_are_those_of_macos():
-    """The folders are those of macOS; test_windows_system.py tests the names of the seam."""
+    """The folders are those of macOS; test_windows_system.py tests the members of the protocol."""
     assert str(system.CONFIGURATION).startswith("/Library/Application Support/Veilleuse/")
     assert not str(system.STATE).startswith("/Library"), "an identity is no thing to migrate"
 
@@ -46,8 +45,7 @@ def test_its_folders_are_those_of_macos():
 
 
 def test_sleep_is_what_one_clock_counts_and_the_other_does_not():
-    """After an hour asleep of two, one clock counts two hours and the other one; the difference is the
-    sleep."""
+    """After an hour asleep of two, one clock counts two hours and the other one: the difference is sleep."""
     moments = {4: 7_000_000_000_000, 8: 5_000_000_000_000}
     before = Instant(*clocks(moments.__getitem__))
     moments[4] += 7_200 * 10**9

@@ -73,8 +73,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def test_the_sign_is_written_before_the_machine_sleeps(service):
-    """`before-sleep` returns once the agent has written `suspend`, before its next tick; a second call
-    succeeds."""
+    """`before-sleep` returns once the agent has written `suspend`, before its next tick, also when
+    repeated."""
 
     def told() -> str:
         assert main(["before-sleep", "--config", str(service.config), "--timeout", "30"]) == 0
@@ -116,8 +116,7 @@ def test_without_a_service_there_is_nothing_to_write(tmp_path, capsys):
 
 
 def test_the_signal_kills_nobody(tmp_path):
-    """SIGURG is ignored by default, so it does not end a process without a handler, such as a starting
-    agent."""
+    """SIGURG is ignored by default: it does not end a process without a handler, such as a starting agent."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     (tmp_path / "state").mkdir()
     other = subprocess.Popen(["/bin/sleep", "20"])

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the layouts of Windows structures against documented sizes, and that arbitrary bytes give no false
-values."""
+"""Test Windows structures: layouts against documented sizes, and arbitrary bytes, which give no values."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ SOUP = st.binary(max_size=400)
 
 
 def test_documented_sizes():
-    """Sizes are those of a 64-bit process. Source: emi.h, pdh.h, guiddef.h, powrprof.h, poclass.h,
-    winbase.h."""
+    """Sizes of a 64-bit process. Source: emi.h, pdh.h, guiddef.h, powrprof.h, poclass.h, winbase.h."""
     assert ctypes.sizeof(api.Guid) == 16
     assert ctypes.sizeof(api.RawCounter) == 40
     assert ctypes.sizeof(api.RawCounterItem) == 48
@@ -44,8 +42,7 @@ def test_a_guid_is_laid_out_as_windows_does():
 
 
 def test_a_missing_function_is_a_failed_call(monkeypatch):
-    """A function that an older Windows lacks raises WindowsCallError, not AttributeError (seen under
-    Wine)."""
+    """A function that an older Windows lacks raises WindowsCallError (AttributeError was seen under Wine)."""
     monkeypatch.setattr(ctypes, "WinDLL", lambda name, use_last_error: object(), raising=False)
     calls = api.WindowsCalls()
     for ask in (
@@ -95,7 +92,7 @@ def test_a_name_of_an_odd_length_is_refused():
 
 
 def test_too_many_channels_are_refused():
-    """65,535 channels are more than any machine has."""
+    """65,535 channels raise ValueError: no machine has so many."""
     with pytest.raises(ValueError, match="65535 channels"):
         layout.emi_channels(2, bytes(64) + struct.pack("<HH", 1, 0xFFFF) + bytes(1_000))
 
@@ -196,8 +193,7 @@ MACHINE = smbios(
 
 
 def test_what_the_firmware_names():
-    """The texts hold makers, names and chassis type without its lock bit, but no serial number, tag or
-    UUID."""
+    """The texts hold makers, names and chassis type without its lock bit; no serial number, tag or UUID."""
     table = table_of_windows(MACHINE)
     assert dmi_texts(table) == {
         "bios_vendor": "Dell Inc.",

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the protocol System, and its Windows module over a fake table of calls. docs/windows.md lists tests
-under Wine."""
+"""Test the protocol System, and its Windows module over a fake table. Under Wine: docs/windows.md."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ def members() -> dict[str, list[str] | None]:
 
 @pytest.mark.parametrize("module", ["posix", "macos.system", "windows.system"])
 def test_every_system_has_all_of_the_seam(module):
-    """Each module has all members with the protocol's parameters, and loads on any system with its standard
-    library."""
+    """Each module has all members with the protocol's parameters, and loads on any system."""
     if sys.platform == "win32" and module != "windows.system":
         pytest.skip("fcntl is not there")
     one = importlib.import_module(f"veilleuse.agent.platforms.{module}")
@@ -122,8 +120,7 @@ def test_the_console_stops_the_agent(windows):
 
 
 def test_a_window_that_closes_waits_for_the_end(windows):
-    """The handler of a closing window returns once everything is written, or before the 5 s that Windows
-    allows."""
+    """The handler of a closing window returns once everything is written, or before Windows' limit of 5 s."""
     stopped = threading.Event()
     undo = windows_system.on_stop(stopped.set)
     thread = threading.Thread(target=windows.console[0], args=(CTRL_CLOSE,))
@@ -175,8 +172,7 @@ def test_whether_a_process_runs(windows):
 
 
 def test_a_parent_that_is_gone_is_seen(windows):
-    """A handle from the start shows the parent's end, even if its number is reused; a missing parent does not
-    live."""
+    """A handle from the start shows the parent's end, even if its number is reused."""
     windows.processes = {7}
     lives = windows_system.parent_watch(7)
     assert lives()
@@ -246,8 +242,7 @@ class Msvcrt:
 
 
 def test_a_lock_is_held_once(windows, monkeypatch, tmp_path):
-    """The lock is beyond the text, which stays readable; a second one raises BlockingIOError, a missing
-    folder not."""
+    """The lock is beyond the text, which stays readable; a second one raises BlockingIOError."""
     monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
     held = windows_system.lock(tmp_path / "run.lock")
     with os.fdopen(held, "r+b") as file:
@@ -283,8 +278,7 @@ def test_room_on_the_disk(windows, tmp_path):
 
 
 def test_a_file_that_is_read_just_now_is_replaced_a_moment_later(monkeypatch, tmp_path):
-    """The replacement is tried again while the file is open elsewhere; in the end it raises
-    PermissionError."""
+    """The replacement is tried again while the file is open elsewhere; then it raises PermissionError."""
     tries: list[int] = []
     real = os.replace
 
@@ -308,8 +302,7 @@ def test_a_file_that_is_read_just_now_is_replaced_a_moment_later(monkeypatch, tm
 
 
 def test_output_that_is_no_console_is_utf_8(windows, monkeypatch):
-    """A pipe or file would otherwise have the code page, and a µ would end the program; a missing stream is
-    ignored."""
+    """Output to a pipe would have the code page, and a µ would end the program; a missing one is ignored."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="cp437")
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", None)
@@ -379,8 +372,7 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
 
 
 def test_a_closed_spool_is_begun_anew(tmp_path):
-    """A damaged spool is closed before it is replaced, since Windows renames no open file; a failure is tried
-    again."""
+    """A damaged spool is closed before it is replaced, since Windows renames no open file."""
     spool = FileSpool(connect(tmp_path / FILE_NAME), tmp_path / FILE_NAME, Bounds(8 << 20, 0))
     spool.close()
     with pytest.raises(SpoolDamaged, match="a new one replaces it"):

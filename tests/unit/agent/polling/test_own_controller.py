@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test that this machine's management controller is one point, whether it was found or is in the meters
-file."""
+"""Test that this machine's management controller is one point, found or named in the meters file."""
 
 from __future__ import annotations
 

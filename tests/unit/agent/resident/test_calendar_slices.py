@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test that a collector that changes a workstation's calendar learns no time of day: docs/calendars.md,
+"""Test that a collector's change of calendar shows no time of day of a workstation: docs/calendars.md,
 decision 0028."""
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def calendars(draw: st.DrawFn, zone: str) -> Calendar:
 
 
 def told(zone: str, given: list[tuple[int, Calendar]]) -> list[Record]:
-    """Return the records of a workstation that is off for DAYS days and gets calendars at the start of
-    some."""
+    """Return the records of a workstation off for DAYS days that gets calendars at the start of some."""
     start = round(datetime.combine(MONDAY, datetime.min.time(), ZoneInfo(zone)).timestamp() * 1000)
     fold = Fold(Population.WORKSTATION, HOUR, SiteCalendar(given[0][1], "00" * 32))
     asked = {day: (number, calendar) for number, (day, calendar) in enumerate(given[1:], 1)}
@@ -102,7 +101,7 @@ def least(record: Record, zone: str) -> int:
 
 
 def test_a_workstation_takes_no_calendar_of_another_time_zone():
-    """The refusal hides the piece of a day between two zones' midnights.
+    """A calendar of another time zone is refused: it would show the piece of a day between two midnights.
 
     A first calendar may have any zone; machines that report hours may change it.
     """
@@ -116,8 +115,7 @@ def test_a_workstation_takes_no_calendar_of_another_time_zone():
 
 
 def test_a_calendar_that_was_given_in_time_is_used():
-    """On 3 December a workstation waits for Monday with the calendar of the 1st; a later calendar does not
-    replace it."""
+    """On 3 December a workstation waits for Monday with the calendar of the 1st; no later one replaces it."""
     zone = ZoneInfo("Europe/Paris")
     one, two, three = (SiteCalendar(DEFAULT_CALENDAR, f"{number:02}" * 32) for number in (1, 2, 3))
     fold = Fold(Population.WORKSTATION, HOUR, one)

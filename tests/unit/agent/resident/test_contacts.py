@@ -159,8 +159,7 @@ def test_a_sender_that_cannot_start(child_bench, tmp_path):
 
 @pytest.mark.parametrize("way", ["join.json", "original/certificate.pem"])
 def test_what_has_a_way_in_asks_within_a_minute(tmp_path, way):
-    """A machine with a join file or a copied identity starts a sender within a minute, and never a held
-    one."""
+    """A machine with a join file or a copied identity starts a sender within a minute, never a held one."""
     asked: list[int] = []
 
     def below(bound: int) -> int:

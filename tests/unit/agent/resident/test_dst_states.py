@@ -106,8 +106,7 @@ class Machine:
         self.resident._spool.close()
 
     def compare(self, told: Counter[State]) -> None:
-        """Check that off is exact and asleep is never too long; a power cut may lose a checkpoint and a
-        tick."""
+        """Check that off is exact and asleep not too long; a power cut may lose a checkpoint and a tick."""
         lost = self.truth[State.ASLEEP] - told[State.ASLEEP]
         assert 0 <= lost <= self.cuts * LARGEST_LOSS
         assert told[State.OFF] == self.truth[State.OFF]
@@ -244,8 +243,7 @@ def test_workstations_tell_whole_weeks(tmp_path_factory, change, life):
 @OFTEN
 @given(life=lives)
 def test_clock_populations_tell_whole_hours(tmp_path_factory, population, change, life):
-    """Each record is as long as its period, and they join without overlap: 23 or 25 h on the day of the
-    change."""
+    """Each record is as long as its period, without overlap: 23 or 25 h on the day of the change."""
     start = unix(change - timedelta(days=1))
     with Machine(tmp_path_factory.mktemp("state"), population, start) as machine:
         live(machine, life, unix(change + timedelta(days=1)) + 2 * HOUR)

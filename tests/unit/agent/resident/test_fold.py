@@ -112,8 +112,7 @@ ticks_strategy = st.lists(
     windows=st.sampled_from([(), WINDOWS]),
 )
 def test_parts_sum_to_the_whole(rows, start, grain, restart, windows):
-    """Over any ticks, update windows, clock changes, grains and a restart, records sum exactly to the
-    ticks."""
+    """Over any ticks, windows, clock changes, grains and a restart, records sum exactly to the ticks."""
     population, period = Population(grain[0]), grain[1]
     fold = Fold(
         population, period, SiteCalendar(DEFAULT_CALENDAR._replace(update_windows=windows), "ab" * 32)
@@ -208,8 +207,7 @@ def test_a_change_of_grain_keeps_the_calendar_that_waits():
 
 @pytest.mark.parametrize("days", [5, 400])
 def test_a_clock_set_far_back_after_a_change_of_grain(days):
-    """After a clock set far back, records of the former grain do not count: hours are filled to whole
-    ones."""
+    """After a clock set far back, records of the former grain do not count: hours are filled whole."""
     fold = Fold(Population.SERVER, 300_000)
     list(fold.add(on(NOON, 10_000)))
     fold.change_grain(Population.SERVER, HOUR)
@@ -362,8 +360,7 @@ def test_a_clock_that_is_set(jump):
 
 
 def test_calendars_wait():
-    """The first calendar starts tomorrow (workstations: next Monday), a later one on the 1st (its first
-    Monday)."""
+    """The first calendar starts tomorrow (workstations: Monday), a later one on the 1st (first Monday)."""
     one, two = SiteCalendar(DEFAULT_CALENDAR, "01" * 32), SiteCalendar(DEFAULT_CALENDAR, "02" * 32)
     server, workstation = Fold(Population.SERVER, HOUR), Fold(Population.WORKSTATION, HOUR)
     assert server.schedule(one, NOON) == date(2026, 11, 26)
@@ -375,8 +372,7 @@ def test_calendars_wait():
 
 @pytest.mark.parametrize("population", [Population.SERVER, Population.WORKSTATION])
 def test_a_calendar_slices_nothing(population):
-    """Over the change no period has two records, each day names one calendar, and a restart keeps the waiting
-    one."""
+    """Over the change no period has two records, each day has one calendar, and a restart changes nothing."""
     closed = Calendar("Europe/Paris", (OpenSpan(1, 9 * 60, 17 * 60),))
     fold = Fold(population, HOUR, SiteCalendar(DEFAULT_CALENDAR, "01" * 32))
     first = fold.schedule(SiteCalendar(closed, "02" * 32), NOON)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test displays, update windows, GPU time and units in records: kept exactly, absent if unknown, without a
-time of day."""
+"""Test displays, update windows and units in records: exact, absent if unknown, without a time of day."""
 
 from __future__ import annotations
 
@@ -86,8 +85,7 @@ def test_who_is_not_on_shows_nothing(state):
 
 
 def test_without_windows_nothing_is_said_of_them():
-    """Without declared windows the sum is absent; with them it is zero outside, and time and energy
-    inside."""
+    """Without declared windows the sum is absent; with them it is zero outside, time and energy inside."""
     (record,) = fold_all(Fold(Population.SERVER, HOUR), [on(NOON)])
     assert "update_window_milliseconds" not in record.cells[ON_KEY].sums
     window = site(OpenSpan(WEDNESDAY, 13 * 60, 14 * 60))
@@ -99,7 +97,7 @@ def test_without_windows_nothing_is_said_of_them():
 
 
 def in_window(unix_milliseconds: int, windows: tuple[OpenSpan, ...]) -> bool:
-    """Check by the site's local time."""
+    """Check whether the site's local time is inside a window."""
     local = datetime.fromtimestamp(unix_milliseconds / 1000, PARIS)
     minute = local.hour * 60 + local.minute
     return any(
@@ -124,8 +122,7 @@ def in_window(unix_milliseconds: int, windows: tuple[OpenSpan, ...]) -> bool:
     restart=st.booleans(),
 )
 def test_a_server_s_window_time_is_that_of_the_wall_clock(windows, start, length, restart):
-    """Over midnight, clock changes and restarts, the sum is the time inside the windows by the site's
-    clock."""
+    """Over midnight, clock changes and restarts, the sum is the time inside the windows by local time."""
     fold, calendar = Fold(Population.SERVER, 60_000, site(*windows)), site(*windows)
     records: list[Record] = []
     ticks = [on(start + n * length, length) for n in range(150)]
@@ -149,8 +146,7 @@ def test_a_server_s_window_time_is_that_of_the_wall_clock(windows, start, length
 @pytest.mark.promise("P3")
 @pytest.mark.parametrize("population", [Population.SERVER, Population.CLASSROOM])
 def test_a_window_never_cuts_a_period(population):
-    """P3: ten minutes of a window within an hour are absent from that hour's record; the hours beside it have
-    0."""
+    """P3: ten minutes of a window within an hour are absent from that hour's record; other hours have 0."""
     window = site(OpenSpan(WEDNESDAY, 13 * 60 + 20, 13 * 60 + 30))
     ticks = [on(NOON + n * 30_000, 30_000) for n in range(360)]
     records = fold_all(Fold(population, HOUR, window), ticks)

@@ -151,8 +151,7 @@ def test_records_come_period_by_period(life):
 
 @pytest.mark.parametrize("after_steps", [1, 5, 6, 7, 11, 12, 23])
 def test_a_kill_loses_at_most_a_checkpoint_and_doubles_nothing(life, after_steps):
-    """After a kill at any tick, no period has two records; the lost time is unknown and at most 60 s + one
-    tick."""
+    """After a kill at any tick, no period has two records; the loss is unknown, at most 60 s + one tick."""
     life.begin()
     life.steps(after_steps)
     life.kill()
@@ -329,8 +328,7 @@ def test_a_sender_does_not_outlive_the_spool_it_has_open(life):
 
 
 def test_enrolment_and_calendar_arrive_while_running(tmp_path):
-    """The agent measures as a workstation until its enrolment as a server changes the grain at a
-    checkpoint."""
+    """The agent measures as a workstation until its enrolment as a server changes the grain."""
     life = Life(tmp_path, population="", checkpoint_seconds=60)
     life.begin()
     life.steps(3)
@@ -441,8 +439,7 @@ def start(tmp_path: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def test_the_process(tmp_path, environment):
-    """The process reports READY and ends with 0 at SIGTERM after a last sign; a second one is refused in one
-    line."""
+    """The process reports READY and ends with 0 at SIGTERM after a last sign; a second one is refused."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_SECONDS)

@@ -84,8 +84,7 @@ def sign(clock: FakeClock, why: str) -> LastSign:
     ],
 )
 def test_over_a_boot(why, state):
-    """Before the boot the state follows the last sign: off, asleep or unknown; after it the state is
-    unknown."""
+    """Before the boot the state follows the last sign: off, asleep or unknown; after it it is unknown."""
     clock = FakeClock()
     last = sign(clock, why)
     clock.reboot(14 * HOUR, 20_000)
@@ -248,8 +247,7 @@ def test_a_jump_while_running_is_followed():
 
 @pytest.mark.parametrize(("years", "hours"), [(10, 24), (0.5, 1), (-0.5, 1)])
 def test_a_jump_far_off_is_believed_when_it_stays(years, hours):
-    """Boot-time dates the ticks at first; the new clock is trusted after an hour, after a day if it is
-    absurd."""
+    """Boot-time dates the ticks at first; the new clock is trusted after an hour, or a day if absurd."""
     clock = FakeClock()
     guard = ClockGuard(None, clock.now())
     assert pass_tick(guard, clock)[0]
@@ -346,8 +344,7 @@ def test_measured_time_that_begins_in_what_was_told_keeps_all_but_its_length():
 @pytest.mark.parametrize("ppm", [-50, -7, 30])
 @pytest.mark.parametrize("population", [Population.CLASSROOM, Population.WORKSTATION])
 def test_clocks_that_drift_apart_cut_no_record_in_two(ppm, population):
-    """Windows and macOS slew only the wall clock (50 ppm are 4 s a day): each period is one record of its
-    length."""
+    """Windows and macOS slew only the wall clock (50 ppm are 4 s a day): each period has one whole record."""
     clock, load, gauge = FakeClock(), FakeLoad(), GaugeSource(40_000)
     points = gauge.open()
     ticker = Ticker(

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test that polls become ticks with energies: energy is kept exactly, and failures, suspends and clocks do no
-harm."""
+"""Test that polls become ticks whose energy is exact, over failures, suspends and changed clocks."""
 
 from __future__ import annotations
 
@@ -104,8 +103,7 @@ def test_a_counter_that_fails_for_moments_loses_nothing(polls):
 
 
 def test_a_failing_source_stops_nobody():
-    """Ticks wait for the missing counter and keep the other source's energy; an exception counts as a
-    failure."""
+    """Ticks wait for the missing counter and keep the other source's energy; an exception is a failure."""
     counter, gauge = CounterSource(), GaugeSource()
     bench = Bench(counter, gauge)
     for broken in (False, True):
@@ -270,8 +268,7 @@ def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
 
 
 def test_a_counter_that_stood_still_does_not_tell_a_stretch_of_all_it_had_not_told():
-    """The jump after a standstill contains the gap's energy, which the collector imputes: one tick must not
-    have it too."""
+    """The jump after a standstill has the gap's energy, which the collector imputes: no tick may have it."""
     source = CounterSource()
     bench = Bench(source)
     stuck = [bench.step()[0] for _ in range(5)]
@@ -373,8 +370,7 @@ def test_the_same_millisecond_twice():
 
 
 def test_supply_and_idle_runs():
-    """The battery source gives the supply, over a sleep only if equal after it; work or sleep ends an idle
-    run."""
+    """The battery source gives the supply, over a sleep only if equal after it; work ends an idle run."""
     gauge = GaugeSource(supply=Supply.BATTERY)
     bench = Bench(gauge)
     runs = [bench.step(load=load)[0].idle_run_milliseconds for load in (0.0, 0.01, 0.5, 0.0)]
@@ -391,8 +387,7 @@ def test_supply_and_idle_runs():
 
 
 def test_load_is_a_difference():
-    """Load is a ratio and byte differences over the tick; a decreasing count or a new processor makes it
-    unknown."""
+    """Load is a ratio and byte differences over the tick; a decreased count makes it unknown."""
     bench = Bench()
     bench.load.use(0, (0.0, 0.0), (1_000, 500))
     (tick,) = bench.step(load=0.25)

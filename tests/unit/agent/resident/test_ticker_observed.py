@@ -33,7 +33,7 @@ class Telling:
         return self.readings
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Bench:
@@ -73,7 +73,7 @@ def test_displays_are_those_on_now():
 
 @pytest.mark.parametrize("counts", [(), (1, 2, 3), (0, 0, 0, 33), (0, -1, 0, 0)])
 def test_what_no_desk_has_is_not_counted(counts):
-    """The collector would refuse the whole record."""
+    """Such counts give None: the collector would refuse the whole record."""
     assert Bench(Telling(DisplaysReading(counts))).step()[0].displays_on is None
 
 
@@ -103,8 +103,7 @@ def test_units_are_not_followed_over_a_suspend():
 
 
 def test_processors_bound_what_a_new_unit_may_have_spent():
-    """A new unit with more time than two processors allow, with a margin, was there before and has no
-    difference."""
+    """A new unit with more time than the processors allow, with a margin, gets no difference."""
     services = Telling(UnitReading("unit:ssh", 0))
     bench = Bench(services)
     services.readings = (

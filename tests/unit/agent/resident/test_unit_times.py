@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test that cumulative CPU times of units become times between polls, with nothing lost and nothing
-invented."""
+"""Test that cumulative CPU times of units become times between polls, none lost and none invented."""
 
 from __future__ import annotations
 

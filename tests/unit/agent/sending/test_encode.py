@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the encoding of records: measured values arrive, unmeasured ones stay unset, and the bytes are
-reproducible."""
+"""Test the encoding of records: measured values arrive, unmeasured ones are unset, bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -202,8 +201,7 @@ def test_absent_is_not_zero():
 
 
 def test_a_row_of_0_1_is_sent_without_what_is_no_longer_told():
-    """A row of version 0.1 has sums that the contract no longer has: they are dropped, the others are
-    sent."""
+    """A row of version 0.1 has sums that the contract no longer has: only the others are sent."""
     cell = Cell(1_000, {}, {"cpu_busy_milliseconds": 5}, {})
     now = Record(DatePeriod(date(2026, 3, 2)), "", 1, {(Band.OPEN, State.ON_IDLE, Supply.AC): cell}, {})
     before = now.to_json().replace('{"cpu_busy', '{"disk_read_bytes":7,"agent_cpu_milliseconds":3,"cpu_busy')
@@ -233,8 +231,8 @@ def test_an_unknown_sum_is_refused():
 
 
 def test_a_refused_record_leaves_its_span():
-    """A refused record becomes a gap of its own period; a refused gap keeps its count and loses first dates,
-    then length."""
+    """A refused record becomes a gap of its period; a refused gap loses first dates, then length, never its
+    count."""
     encoder = WireEncoder()
     wire = encode_record(record(3))
     gap = pb.Record.FromString(encoder.refused(wire)).gap

@@ -28,8 +28,7 @@ def test_the_first_reconnect_is_spread_over_two_minutes_at_most():
 
 
 def test_then_it_doubles_from_five_seconds_to_fifteen_minutes():
-    """The wait doubles from 5 s, has a cap of 15 min before its jitter, and is never below the first
-    wait's."""
+    """The wait doubles from 5 s up to 15 min before its jitter, and is never below the first wait's."""
     exponential = [5_000, 10_000, 20_000, 640_000, 900_000, 900_000]
     for interval, first in ((5_000, 5_000), (30_000, 30_000), (900_000, 120_000)):
         waits = [longest(failures, interval) for failures in (2, 3, 4, 9, 10, 50)]

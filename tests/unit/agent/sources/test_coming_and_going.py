@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test devices, drivers and helpers that appear, vanish and return: found without a restart, with no invented
-energy."""
+"""Test devices, drivers and helpers that appear, vanish and return: no restart and no invented energy."""
 
 from __future__ import annotations
 

@@ -89,8 +89,7 @@ def test_on_is_connected_and_enabled_and_powered(drm):
 
 
 def test_a_dock_comes_and_goes(drm):
-    """Connectors of a dock appear with it, and its own connector is disconnected: each display counts
-    once."""
+    """Connectors of a dock appear with it, its own one is disconnected, and each display counts once."""
     drm.plug("card0-eDP-1", SMALL)
     drm.plug("card0-DP-1", status="disconnected", enabled="disabled", power="Off")
     made = source(drm)
@@ -126,8 +125,7 @@ def test_one_display_on_two_cards_is_one(drm):
 
 
 def test_nvidia_without_mode_setting_is_not_available(drm):
-    """NVIDIA's driver without mode setting hides its outputs: unavailable with a remedy. A card without
-    outputs does not."""
+    """NVIDIA's driver without mode setting hides its outputs: unavailable, unless the card has no outputs."""
     drm.plug("card0-HDMI-A-1", SMALL)
     device = drm.root / "bus/pci/devices/0000:01:00.0"
     device.mkdir(parents=True)
@@ -144,8 +142,7 @@ def test_nvidia_without_mode_setting_is_not_available(drm):
 
 
 def test_nvidia_that_may_drive_past_the_kernel_gives_no_reading(drm):
-    """A connected, disabled output may be on under NVIDIA's X driver: no reading. An enabled one is
-    counted."""
+    """A connected, disabled output may be on under NVIDIA's X driver: no reading. An enabled one counts."""
     drm.card("card0", "nvidia")
     drm.plug("card0-DP-1", LARGE, enabled="disabled", power="Off")
     made = source(drm)

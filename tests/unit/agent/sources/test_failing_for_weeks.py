@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test what stays broken for weeks, such as a removed meter, a foreign folder or a failing disk: it must cost
-little."""
+"""Test what stays broken for weeks, such as a removed meter or a foreign folder: it must cost little."""
 
 from __future__ import annotations
 
@@ -29,8 +28,7 @@ from veilleuse.wire.vocabulary import Population
 
 
 def test_a_device_that_stays_away_is_asked_ever_more_rarely():
-    """A removed plug is tried ever more rarely: each try costs up to 60 ms of CPU time, 4,000 times a day
-    otherwise."""
+    """A removed plug is tried ever more rarely, since 4,000 tries a day cost up to 60 ms of CPU time each."""
     source = ScriptedSource()
     source.opening = ReadFailed("no route")
     worker = Worker(job(source))
@@ -61,8 +59,7 @@ def _by_nut() -> None:
 
 @pytest.mark.parametrize("reach", [_by_http, _by_nut])
 def test_what_cannot_be_reached_leaves_nothing_behind(reach: Callable[[], None]) -> None:
-    """An error that refers to itself would keep its TLS context (0.7 MB) until the next garbage
-    collection."""
+    """An error that refers to itself would keep its TLS context (0.7 MB) until a garbage collection."""
     gc.collect()
     before = refusals()  # errors that other tests keep
     gc.disable()

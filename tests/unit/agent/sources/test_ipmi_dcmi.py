@@ -266,8 +266,7 @@ def test_without_a_tool(machine):
 
 
 def test_without_the_right(tool, machine, monkeypatch):
-    """The remedy names the device and the udev rule. os.access is replaced because the tests may run as
-    root."""
+    """The remedy names device and udev rule. The test replaces os.access, since root may run the tests."""
     asked = []
 
     def access(path: str, mode: int) -> bool:

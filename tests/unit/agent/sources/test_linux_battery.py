@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the peculiarities of /sys/class/power_supply: signs, units, words, two batteries, misleading
-chargers."""
+"""Test the peculiarities of /sys/class/power_supply: signs, units, words, two batteries, false chargers."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ def supply(tree: Path, name: str, **files: object) -> None:
 
 
 def battery(tree: Path, name: str = "BAT0", **files: object) -> None:
-    """Write the files of a battery that discharges at 9.32 W, unless `files` say otherwise; None = no such
-    file."""
+    """Write the files of a battery that discharges at 9.32 W, unless `files` differ; None = no file."""
     told = {
         "type": "Battery",
         "status": "Discharging",
@@ -56,8 +54,7 @@ def flows(out: int, into: int, name: str = "BAT0") -> dict[tuple[str, PointKind]
 @pytest.mark.parametrize("online", [0, 1])
 @pytest.mark.parametrize("power", [9_320_000, -9_320_000])
 def test_the_sign_says_nothing(tmp_path, online, power):
-    """qualcomm-battmgr gives a negative power in discharge, ACPI a positive one: only the status gives the
-    direction."""
+    """qualcomm-battmgr gives a negative power in discharge, ACPI a positive one: only the status counts."""
     supply(tmp_path, "AC", type="Mains", online=online)
     battery(tmp_path, power_now=power)
     assert read(tmp_path)[1] == flows(9_320, 0)
@@ -66,8 +63,7 @@ def test_the_sign_says_nothing(tmp_path, online, power):
 
 
 def test_discharging_on_mains(tmp_path):
-    """With a weak USB-C charger or a firmware's discharge cycle, the supply is AC and the discharge
-    counts."""
+    """With a weak USB-C charger or in a firmware's cycle, the supply is AC and the discharge counts."""
     supply(tmp_path, "AC", type="Mains", online=1)
     supply(tmp_path, "ucsi-source-psy-1", type="USB", online=1)
     battery(tmp_path)
@@ -161,8 +157,7 @@ def test_a_machine_does_not_run_on_nothing(tmp_path):
     ],
 )
 def test_size(tmp_path, files, milliwatts):
-    """Power is power_now, else current × present voltage; other quantities and impossible values give
-    none."""
+    """Power is power_now, else current × present voltage; other and impossible values give none."""
     battery(tmp_path, **files)
     assert read(tmp_path)[1] == ({} if milliwatts is None else flows(milliwatts, 0))
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the peculiarities of /sys/class/hwmon: averages and samples, sleeping cards, false values, changing
-numbers."""
+"""Test the peculiarities of /sys/class/hwmon: averages, samples, sleeping cards, false values,
+renumbering."""
 
 from __future__ import annotations
 

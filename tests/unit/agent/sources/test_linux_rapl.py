@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the peculiarities of the powercap tree: mirrors, twins, several psys, reloaded drivers, false
-values."""
+"""Test the peculiarities of the powercap tree: mirrors, twins, several psys, reloads, false values."""
 
 from __future__ import annotations
 
@@ -64,8 +63,7 @@ def mirrored(first: Path, *others: Path) -> None:
 
 
 def test_two_sockets_that_show_one_counter(tmp_path):
-    """`package-0` and `package-1` with one counter of 68 W count once (codecarbon 1274), though it advances
-    meanwhile."""
+    """`package-0` and `package-1` that share a counter of 68 W count once (codecarbon 1274)."""
     folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
     mirrored(*folders)
     with running({folders[0]: 68.0}, 5_000_000):

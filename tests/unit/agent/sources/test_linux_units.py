@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test CPU times of services and guests from control groups: no names of people, no decreasing sums, only on
-request."""
+"""Test CPU times of services and guests: no names of people, no decreasing sums, only on request."""
 
 from __future__ import annotations
 
@@ -379,8 +378,7 @@ def test_siphash():
 
 
 def test_only_so_many_are_followed(tmp_path, monkeypatch):
-    """Groups above the bound are not followed, files above theirs are opened at each read, and names are
-    forgotten."""
+    """Groups above the bound are not followed, files above theirs are reopened, and names are forgotten."""
     monkeypatch.setattr(linux_units, "MOST_GROUPS", 3)
     monkeypatch.setattr(linux_units, "KEPT_OPEN", 1)
     monkeypatch.setattr(linux_units, "MOST_NAMES", 2)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test what an administrator reads about a broken meter, in the log and in `doctor`: one line with its
-remedy."""
+"""Test the messages about a broken meter in the log and in `doctor`: one line with its remedy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test NVIDIA GPUs through NVIDIA's own binding over a fake call table (tests/support/fakes/nvml.py), without
-a GPU."""
+"""Test NVIDIA GPUs through NVIDIA's binding, without a GPU, over tests/support/fakes/nvml.py."""
 
 from __future__ import annotations
 
@@ -88,8 +87,7 @@ def test_a_counter_that_only_fails_now_does_not_become_a_gauge(gpus):
 
 
 def test_one_falls_off_the_bus(gpus):
-    """A lost GPU leaves the other's reading; without any GPU the read fails; a reset GPU is found at the next
-    open."""
+    """A lost GPU leaves the other's reading; without any the read fails; a reset one is found by `open`."""
     source = gpus.source()
     source.open()
     gpus.first.error = LOST

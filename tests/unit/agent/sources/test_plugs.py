@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test Shelly and Tasmota plugs (sources/shelly_plug.py, tasmota_plug.py) and their HTTP client on fake
-devices."""
+"""Test Shelly and Tasmota plugs (sources/shelly_plug.py, tasmota_plug.py) and their HTTP client on fakes."""
 
 from __future__ import annotations
 
@@ -202,8 +201,7 @@ def test_without_a_counter_the_power_serves():
 
 
 def test_counter_and_gauge_never_take_turns():
-    """A missing counter raises ReadFailed, also after reopening: power in between would count the time
-    twice."""
+    """A missing counter raises ReadFailed, also after reopening: power would count the time twice."""
     with FakeDevice(gen2()) as device:
         source = shelly(device)
         the_reading(source)

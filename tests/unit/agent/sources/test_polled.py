@@ -272,8 +272,7 @@ def test_a_counter_read_every_second_tick_covers_all(seam):
 
 
 def test_two_counters_out_of_step_lose_nothing(seam):
-    """Two counters read in turns lose nothing: ticks are held for at most 20 s, and late values find
-    theirs."""
+    """Two counters read in turns lose nothing: ticks are held for at most 20 s until late values come."""
     loop = ticker(seam)
     ticks: list[Tick] = []
     last: dict[Point, SnapshotReading] = {}
@@ -339,8 +338,7 @@ def test_a_source_that_always_has_other_points_fails(seam):
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans(), st.integers(0, 5)), max_size=40))
 def test_no_joule_is_invented(tmp_path_factory, turns):
-    """However late or rarely the polling process publishes, energy is at most the true one and never
-    negative."""
+    """However late or rarely a publication comes, energy is at most the true one and never negative."""
     seam = Seam(tmp_path_factory.mktemp("seam"))
     loop = ticker(seam)
     ticks: list[Tick] = []

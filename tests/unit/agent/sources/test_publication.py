@@ -80,8 +80,7 @@ def plain(**changes: object) -> dict[str, object]:
 
 
 def test_the_good_one_is_good(tmp_path):
-    """The unchanged publication is valid, as is an older writer's: no boot, no counts, a reading
-    `gpu_busy`."""
+    """The unchanged publication is valid, as is an older writer's without boot and counts."""
     path = tmp_path / "published.json"
     path.write_text(json.dumps(plain()))
     assert read_publication(str(path)).readings[0].reading == PowerGauge(PLUG, 40_000)

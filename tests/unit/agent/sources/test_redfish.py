@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test Redfish (sources/redfish*.py): which power is read, what is added up, sessions, TLS and broken
-services."""
+"""Test Redfish (sources/redfish*.py): which power is read and added up, sessions, TLS, broken services."""
 
 from __future__ import annotations
 
@@ -129,8 +128,7 @@ def test_two_chassis_side_by_side():
 )
 @pytest.mark.parametrize("value", [None, "344", -1, True, [], {"x": 1}])
 def test_null_and_lies_are_missing(service, path, keys, value):
-    """Null is missing, and so is a sum with a missing part; text, negatives and structures raise
-    ReadFailed."""
+    """Null is missing, and so is a sum with a missing part; text, negatives and others raise ReadFailed."""
     resources = exact(service)
     chosen = choose(resources.get, "", "", one_machine=True)
     place = resources[path]
@@ -160,8 +158,7 @@ def test_a_supply_that_does_not_tell():
 
 
 def test_links_that_lie():
-    """Circular containment, links elsewhere and invalid collections cause no loop and no request to another
-    host."""
+    """Circular containment, foreign links and invalid collections cause no loop and no foreign request."""
     resources = exact("enclosure")
     for node, other in (("Node1", "Node2"), ("Node2", "Node1")):
         links = resources[f"/redfish/v1/Chassis/{node}"]["Links"]

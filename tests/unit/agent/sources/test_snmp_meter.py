@@ -395,8 +395,7 @@ def test_an_impossible_counter_is_a_gap():
 
 
 def test_a_device_that_goes_and_comes_back(agent, opened_hurried):
-    """A silent device raises ReadFailed, which also names the community; later reads work without another
-    open."""
+    """A silent device raises ReadFailed, which also names the community; later reads work without `open`."""
     agent.refuse()
     with pytest.raises(ReadFailed, match="community"):
         opened_hurried.read()

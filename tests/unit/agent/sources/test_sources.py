@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test sources on trees of kernel files, also broken ones. tests/fixtures/sys/PROVENANCE.md gives their
-origin."""
+"""Test sources on trees of kernel files, also broken ones. Their origin: tests/fixtures/sys/PROVENANCE.md."""
 
 from __future__ import annotations
 
@@ -64,8 +63,7 @@ def as_nobody() -> Iterator[None]:
 
 
 def test_rapl_of_a_laptop():
-    """Package, dram and psys are offered, without core, uncore and mmio twin; only psys covers the
-    machine."""
+    """Package, dram and psys are offered, not core, uncore and mmio twin; only psys covers the machine."""
     source = LinuxRapl(context(TREES / "laptop"))
     points = source.open()
     assert {(p.domain, p.boundary) for p in points} == {
@@ -255,8 +253,7 @@ def test_nothing_to_say_about_supply(tree):
     ],
 )
 def test_bytes_are_counted_once(name, disk_bytes, network_bytes):
-    """Only whole disks and real interfaces count: partitions, volumes, bridges and tunnels repeat their
-    bytes."""
+    """Only whole disks and real interfaces count: partitions, bridges and tunnels repeat their bytes."""
     source = Utilisation(context(TREES / name))
     source.open()
     counters = source.read()

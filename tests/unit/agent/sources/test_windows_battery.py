@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test batteries over a fake table of Windows calls: power, direction, supply, changed batteries, false
-values."""
+"""Test batteries over a fake table of Windows calls: power, direction, supply, changes, false values."""
 
 from __future__ import annotations
 

@@ -104,8 +104,7 @@ def test_a_list_that_never_fits_is_given_up(windows):
 
 
 def test_a_control_code_and_its_failure(windows):
-    """The answer has the length that Windows gives, at most the size asked for; a failure has the system's
-    code."""
+    """The answer has Windows' length, at most the size asked for; a failure has the system's code."""
     handles: list[object] = []
 
     def control(
@@ -247,8 +246,7 @@ def test_crashes_console_and_processes(windows):
 
 
 def test_the_job_of_the_children(windows):
-    """The job ends its processes with its last handle, gives their CPU time, and reports a refused
-    process."""
+    """The job ends its processes with its last handle, gives their CPU time, and reports a refusal."""
     given: list[Any] = []
 
     def ask(job: int, kind: int, told: Any, size: int, _: object) -> int:
@@ -318,8 +316,7 @@ def test_each_system_has_its_own_sources():
 
 
 def test_a_source_of_another_system_is_not_available_here():
-    """A name of another system's source is unavailable, so that systems can share a file; an unknown name is
-    refused."""
+    """Another system's source is unavailable, so that systems share a file; an unknown name is refused."""
     elsewhere = [
         name
         for system, names in SOURCES_OF_SYSTEM.items()

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test Windows' energy meters over a fake table of calls: which channels count, exact energy, broken
-devices."""
+"""Test Windows' energy meters over a fake table of calls: channels that count, exact energy, failures."""
 
 from __future__ import annotations
 
@@ -209,8 +208,7 @@ def test_one_broken_device_does_not_hide_the_others():
 
 
 def test_performance_counters_where_devices_cannot_be_opened():
-    """Performance counters have English names, and instances in any case give the devices' points, without
-    `_Total`."""
+    """Performance counters have English names; instances give the devices' points, without `_Total`."""
     windows = FakeWindows.of("intel_laptop")
     windows.denied = set(windows.meters)
     windows.counters_fail = 0
@@ -391,8 +389,7 @@ class Bench:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(ACTIONS, min_size=1, max_size=25))
 def test_whatever_the_device_does_no_joule_is_invented(actions):
-    """For any behaviour, energy is between 0 and the ceiling; without false values it is at most the true
-    one."""
+    """For any behaviour, energy is between 0 and the ceiling; without false values at most the true one."""
     bench = Bench()
     bench.tick()
     for action, amount in actions:

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test both halves of a real spool, a failing collector, and backups of both: produced = stored +
-declared."""
+"""Test both halves of a real spool, a failing collector and backups of both: produced = stored + declared."""
 
 from __future__ import annotations
 
@@ -245,8 +244,7 @@ def run(examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
 
 @pytest.mark.promise("R18", "R12", "R13")
 def test_every_minute_is_stored_once_or_declared(figure):
-    """Each minute is stored once or declared, after any order of losses, refusals, damage, full disks and
-    restores."""
+    """Each minute is stored once or declared, after any losses, refusals, damage, full disks and restores."""
     run(40, (Phase.explicit, Phase.generate))
     figure("40 runs of up to 60 steps: 0 lost without a word, 0 twice")
 

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs. docs/wire.md
-§1."""
+"""Test the sender's half of the spool on real files: order, numbers, chain, ring, epochs. docs/wire.md §1."""
 
 from __future__ import annotations
 
@@ -207,8 +206,7 @@ def test_a_new_epoch_keeps_the_bytes_and_the_order(outbox):
 
 
 def test_a_delivered_gap_without_dates_is_not_sent_again(outbox):
-    """A delivered gap without dates is not sent again: a collector could not recognise it. An undelivered one
-    is."""
+    """A delivered gap without dates is not sent again: a collector could not recognise it."""
     undated = Gap(GapReason.CLOCK_UNKNOWN, ((None, 5_000),), 1).to_json()
     dated = Gap(GapReason.SPOOL_CAP, ((record(0).period, 60_000),), 1).to_json()
     for body in (undated, dated, undated):

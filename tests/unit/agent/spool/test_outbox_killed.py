@@ -111,7 +111,6 @@ print(lines, seen)
 )
 @pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_every_line(tmp_path, name, arguments, every, figure):
-    """The file is intact, with its numbers and chain, in the state before or after. `every` = 2: every second
-    line."""
+    """The file is intact, in the state before or after. `every` = 2 kills at every second line."""
     said = run_program(PROGRAM, str(tmp_path), name, arguments, str(every))
     figure(f"{name}: {int(said.split()[0]) // every} lines, each time as before or as after")

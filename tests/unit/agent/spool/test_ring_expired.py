@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test that records lost from the ring are declared in full: a gap counts as all its records. docs/wire.md
-§2."""
+"""Test that records lost from the ring are declared in full: a gap counts all of them. docs/wire.md §2."""
 
 from __future__ import annotations
 
@@ -138,8 +137,7 @@ def test_epochs_too_old_to_be_named_are_told_all_the_same(machine):
 
 
 def test_a_spool_in_place_of_a_damaged_one_knows_what_the_gaps_stood_for(machine, tmp_path):
-    """After damage of the spool, a restored collector gets a gap for each record that it had, and for the
-    damage."""
+    """After damage of the spool, a restored collector gets gaps for all that it had, and for the damage."""
     machine.lose(500)
     machine.deliver(8)
     machine.connection.execute("DROP TABLE quarantine")

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the sender against a collector on real gRPC and TLS: docs/wire.md §2, docs/guarantees.md R3, R4, R12,
-R13."""
+"""Test the sender on real gRPC and TLS: docs/wire.md §2, docs/guarantees.md R3, R4, R12, R13."""
 
 from __future__ import annotations
 
@@ -68,8 +67,7 @@ def test_a_reply_lost_after_the_commit_duplicates_nothing(agent, collector):
 
 
 def test_nothing_is_lost_while_the_collector_is_away(agent, collector):
-    """A contact with an absent collector keeps each record and sets one line, a failure and a time to
-    retry."""
+    """A contact with an absent collector keeps each record and sets one line and a time to retry."""
     address = agent.identity.place.address
     for server in collector._servers:
         server.stop(None).wait()
@@ -100,8 +98,7 @@ def test_a_collector_restored_from_a_backup_gets_the_ring_again(agent, collector
 
 
 def test_a_collector_older_than_the_ring_gets_a_gap_in_a_new_epoch(agent, collector):
-    """If mark + 1 is older than the ring, a new epoch begins with Gap{ring_expired}, then all kept
-    records."""
+    """If mark + 1 is older than the ring, a new epoch has Gap{ring_expired} first, then the kept records."""
     agent.ring = Ring(milliseconds=0, records=3)
     agent.measure(record(0), record(1))
     assert agent.send()
@@ -120,8 +117,7 @@ def test_a_collector_older_than_the_ring_gets_a_gap_in_a_new_epoch(agent, collec
 
 @pytest.mark.parametrize("mark", [7, 8])
 def test_the_edge_of_the_ring_is_not_a_gap(agent, collector, mark):
-    """If the collector went back to just before the oldest kept record, the same epoch goes on without a
-    gap."""
+    """If the collector lacks only records that are kept, the same epoch goes on without a gap."""
     agent.ring = Ring(milliseconds=0, records=3)
     agent.measure(*(record(index) for index in range(10)))
     assert agent.send()
@@ -149,8 +145,7 @@ def test_an_agent_rolled_back_to_a_snapshot_loses_nothing(agent, collector, tmp_
 
 
 def test_a_snapshot_with_records_on_their_way_is_told_by_its_chain(agent, collector, tmp_path):
-    """Equal numbers with another content have another chain, so a new epoch carries the unacknowledged
-    records."""
+    """Equal numbers with another content have another chain: a new epoch has the unacknowledged records."""
     agent.measure(record(0))
     assert agent.send()
     shutil.copytree(agent.state, tmp_path / "snapshot")
@@ -164,8 +159,7 @@ def test_a_snapshot_with_records_on_their_way_is_told_by_its_chain(agent, collec
 
 
 def test_a_refused_record_becomes_a_gap_at_its_own_number(agent, collector):
-    """The original is in quarantine, its span in a Gap{refused}, later records are stored, and health counts
-    it."""
+    """The original is in quarantine, its span in a Gap{refused}, and later records are stored."""
     collector.refuse = lambda one: "energy_out_of_range" if 1_003 in energies([one]) else ""
     agent.measure(*(record(index) for index in range(6)))
     assert agent.send()
@@ -309,8 +303,7 @@ def test_what_the_collector_asks_for_is_when_we_come_back(agent, collector):
 
 
 def test_a_restored_collector_gets_what_an_epoch_left_behind_had_delivered(agent, collector, tmp_path):
-    """After the agent, then the collector went back, the former epoch's ring is sent again, each record
-    once."""
+    """After agent and collector went back, the former epoch's ring is sent again, each record once."""
     agent.measure(record(0))
     assert agent.send()
     backup = collector.backup()

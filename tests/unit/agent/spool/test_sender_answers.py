@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test answers that a correct collector gives only in a race, or never: none loses a record or causes an
-endless loop."""
+"""Test answers that a collector gives only in a race, or never: none loses a record or loops for ever."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ AGENT = bytes(16)
 
 
 class Direct:
-    """Implements sender.Collector on a FakeCollector's streams without a network; `scripted` answers come
-    first."""
+    """Implements sender.Collector on a FakeCollector's streams without a network; `scripted` come first."""
 
     def __init__(self) -> None:
         self.collector = FakeCollector()

@@ -33,8 +33,7 @@ W, C, S = Population.WORKSTATION, Population.CLASSROOM, Population.SERVER
     ],
 )
 def test_the_more_private_population_counts_for_both_processes(tmp_path, said, enrolled, allowed):
-    """Neither the file nor the enrolment reduces the other's privacy; the sender's interval follows the
-    result."""
+    """Neither file nor enrolment reduces the other's privacy; the sender's interval follows the result."""
     settings = AgentSettings(paths=Paths(state=tmp_path), measure=Measure(population=said))
     assert allowed_population(settings, enrolled) is allowed
     path = tmp_path / FILE_NAME

@@ -150,8 +150,7 @@ def test_the_disk_reserve(tmp_path):
 
 
 def test_gaps_join_what_touches():
-    """Adjacent spans join, equal days add up, other gaps' spans are kept, and an invalid row counts without a
-    date."""
+    """Adjacent spans join, equal days add up, other gaps' spans stay; an invalid row has no date."""
     other = Gap(GapReason.SPOOL_CAP, ((None, 7),), 4).to_json()
     day = body(DatePeriod(date(2026, 11, 25)))
     gap = gap_over(GapReason.SPOOL_CAP, [minute(0), minute(1), minute(3), day, day, other, "nonsense"])
@@ -190,8 +189,7 @@ def test_damage_is_set_aside(tmp_path, change):
 
 
 def test_what_can_be_read_is_kept(tmp_path):
-    """From a spool with another schema or without a table, unnumbered rows and the enrolment's values are
-    kept."""
+    """A spool with another schema or a missing table keeps unnumbered rows and the enrolment's values."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(0), minute(1)], {ControlKey.POPULATION: "server", ControlKey.CALENDAR: "{}"})
