@@ -116,7 +116,7 @@ def test_the_backup_runs_every_night_without_a_network(tmp_path):
 
 
 def test_the_sign_before_sleep_holds_nothing_up():
-    """Every kind of sleep wants the unit for at most 10 s; it is the agent's user and has no network."""
+    """Every kind of sleep starts the unit first and waits for at most 10 s; the unit has no network."""
     told = settings("veilleuse-agent-sleep.service")
     assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse-agent before-sleep --timeout 3"]
     assert told["Before"] == told["WantedBy"] == ["sleep.target"]

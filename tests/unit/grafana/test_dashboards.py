@@ -124,7 +124,7 @@ def test_power_is_of_a_time_that_holds_several_calls():
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel.identifier))
 def test_totals_leave_virtual_machines_out(panel):
-    """Each panel of energy, power or emissions selects by virtual machine."""
+    """Each query of energy, power or emissions excludes or selects virtual machines."""
     for query in panel.queries:
         if names(query.expression) & {
             c.ENERGY.name,

@@ -167,7 +167,7 @@ def test_core_of_amd_stays_inside_its_package(tmp_path):
 
 
 def test_zones_are_numbered_in_hexadecimal(tmp_path):
-    """The kernel calls the 11th zone `intel-rapl:a`: the test finds that zones `a` to `f` are dropped."""
+    """The kernel calls the 11th zone `intel-rapl:a`: zones `a` to `f`, once dropped, are counted."""
     for number in range(20):
         zone(tmp_path, f"{number:x}", f"package-{number}", 5_000_000 * (number + 1))
         zone(tmp_path, f"{number:x}:b", "dram", 5_000_000 * (number + 1))
