@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Counter differences and the text a record is kept as."""
+"""Test counter differences and the stored text of a record."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from veilleuse.wire.vocabulary import Band, GapReason, State, Supply
 
 
 def counter(microjoules: int, range_microjoules: int | None = RANGE) -> EnergyCounter:
-    """A reading of the package."""
+    """Return a reading of the package."""
     return EnergyCounter(PACKAGE, microjoules, range_microjoules, 1_000.0)
 
 
 def test_the_four_outcomes():
-    """First without a past, delta forward, wrapped over the range, reset when neither is plausible."""
+    """The outcomes are First, Delta, CounterWrap, and Reset for anything implausible."""
     outcomes = [
         (difference(None, counter(5), 10_000), First, None),
         (difference(counter(5), counter(9), 10_000), Delta, 4),
@@ -43,7 +43,7 @@ def test_the_four_outcomes():
         (difference(counter(RANGE // 2), counter(0), 10_000), Reset, None),
         (difference(counter(RANGE - 5), counter(9), 300_000), Reset, None),  # long enough for a second wrap
         (difference(counter(9), counter(5, None), 10_000), Reset, None),
-        (difference(counter(0), counter(20_000_000_000), 10_000), Reset, None),  # 2 kW: it jumped
+        (difference(counter(0), counter(20_000_000_000), 10_000), Reset, None),  # 2 kW, above the ceiling
     ]
     for outcome, kind, energy in outcomes:
         assert type(outcome) is kind
@@ -56,7 +56,7 @@ def test_the_four_outcomes():
     milliseconds=st.integers(1, 60_000),
 )
 def test_a_wrap_is_exact(start, watts, milliseconds):
-    """Whatever the start, what was spent is what is found, also around the range."""
+    """The difference is exact from any start, also over a wrap."""
     spent = int(watts * milliseconds * 1_000)
     outcome = difference(counter(start), counter((start + spent) % RANGE), milliseconds)
     assert isinstance(outcome, Delta | CounterWrap)
@@ -70,14 +70,14 @@ def test_a_wrap_is_exact(start, watts, milliseconds):
     milliseconds=st.integers(0, 10**9),
 )
 def test_never_negative_never_invented(before, after, range_microjoules, milliseconds):
-    """No pair of values gives negative energy, or more than the ceiling allows."""
+    """No two values give negative energy, or more than the ceiling allows."""
     outcome = difference(counter(before, range_microjoules), counter(after, range_microjoules), milliseconds)
     if isinstance(outcome, Delta | CounterWrap):
         assert 0 <= outcome.energy_microjoules <= 1_000 * milliseconds * 1_000
 
 
 def test_a_record_survives_its_text():
-    """What is kept in the spool is what was put there, points, cells and gaps included."""
+    """Records and gaps are read back from their text unchanged."""
     cell = Cell(10_000)
     cell.add_energy(PACKAGE, 123_456, 9_000)
     cell.add_sum("cpu_busy_milliseconds", 500)
@@ -101,7 +101,7 @@ def test_a_record_survives_its_text():
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"gap":"no such"}', '{"period":["clock",1]}', "\x00"])
 def test_what_is_no_record_is_refused(text):
-    """Anything else is a ValueError, which the spool's readers expect."""
+    """Any other text raises ValueError."""
     with pytest.raises(ValueError, match=r"."):
         body_from_json(text)
 
@@ -115,13 +115,13 @@ def test_what_is_no_record_is_refused(text):
     ],
 )
 def test_a_gap_that_names_nothing_is_refused(text, words):
-    """A row cut short or of another program: an id that the collector would refuse, a period that is none."""
+    """A gap with an invalid id or period is refused."""
     with pytest.raises(ValueError, match=words):
         body_from_json(text)
 
 
 def test_cells_that_differ_read_differently():
-    """Equal by what they hold, and each part is seen in what is printed where two are not."""
+    """Cells are compared by their content, which `repr` shows."""
     one, other = Cell(10_000), Cell(10_000)
     assert one == other
     other.add_energy(PACKAGE, 123_456, 9_000)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The unit of the RAPL helper: the one that is root, and may therefore do least (docs/guarantees.md S21, S22,
-P11)."""
+"""Test the unit of the RAPL helper, root with the fewest rights (docs/guarantees.md S21, S22, P11)."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ UNIT = "veilleuse-rapl.service"
 
 @pytest.mark.promise("S21")
 def test_exposure_is_at_most_0_7(figure):
-    """systemd's own score; the threshold is ten times that. What remains is that it is root, 0.4."""
+    """systemd's exposure score is at most 0.7 (its threshold option takes tenths); root alone is 0.4."""
     done = subprocess.run(
         [
             peer("systemd-analyze"),
@@ -39,7 +38,7 @@ def test_exposure_is_at_most_0_7(figure):
 
 
 def test_systemd_understands_every_line(tmp_path):
-    """`systemd-analyze verify` has nothing to say, once the command exists."""
+    """`systemd-analyze verify` reports nothing if the command exists."""
     text = (SYSTEMD / UNIT).read_text(encoding="utf-8")
     (tmp_path / UNIT).write_text(re.sub(r"^ExecStart=\S+.*", "ExecStart=/bin/true", text, flags=re.MULTILINE))
     done = subprocess.run(
@@ -53,8 +52,7 @@ def test_systemd_understands_every_line(tmp_path):
 
 @pytest.mark.promise("P11")
 def test_root_with_nothing_of_roots():
-    """No capability, no network, no device, no setuid: the owner's right to read its files, and a folder to
-    write in."""
+    """The helper has no capability, network or device, and may write only its folder."""
     told = settings(UNIT)
     assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse-agent rapl-helper"]
     assert (told["User"], told["Group"]) == (["root"], ["veilleuse-rapl"])
@@ -74,8 +72,7 @@ def test_root_with_nothing_of_roots():
 
 @pytest.mark.promise("P11")
 def test_the_group_reads_what_the_agent_looks_for():
-    """The folder is the default of paths.rapl_helper, 0750, of the group that sysusers.d makes the agent a
-    member of."""
+    """The folder is the default of paths.rapl_helper, with 0750 and a group that contains the agent."""
     told = settings(UNIT)
     assert Paths().rapl_helper.parent.as_posix() == f"/run/{told['RuntimeDirectory'][0]}"
     assert told["RuntimeDirectoryMode"] == ["0750"]
@@ -84,8 +81,7 @@ def test_the_group_reads_what_the_agent_looks_for():
 
 
 def test_the_agent_finds_it_at_boot():
-    """Published before the agent looks; skipped where there is no counter; watched, without feeding the dog
-    too late."""
+    """The helper starts before the agent, only if there is a counter; its watchdog allows six intervals."""
     told = settings(UNIT)
     assert told["Before"] == ["veilleuse-agent.service"]
     assert told["Type"] == ["notify"]

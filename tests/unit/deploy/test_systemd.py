@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What deploy/systemd/ gives to systemd, udev and nobody else (docs/guarantees.md S20 to S22,
-deploy/systemd/README.md)."""
+"""Test the units and rules of deploy/systemd/ (docs/guarantees.md S20 to S22, deploy/systemd/README.md)."""
 
 from __future__ import annotations
 
@@ -25,12 +24,12 @@ UNITS = (
     "veilleuse-agent-sleep.service",
 )
 SERVICES = UNITS[:2]
-"""Those that stay."""
+"""The services that stay running."""
 RULE = SYSTEMD / "60-veilleuse-rapl.rules"
 
 
 def settings(unit: str) -> dict[str, list[str]]:
-    """Every `Name=value` of a unit, by name, in order."""
+    """Return each `Name=value` of a unit: name → values, in order."""
     found: dict[str, list[str]] = {}
     for line in (SYSTEMD / unit).read_text(encoding="utf-8").splitlines():
         if "=" in line and not line.startswith("#"):
@@ -42,7 +41,7 @@ def settings(unit: str) -> dict[str, list[str]]:
 @pytest.mark.promise("S21")
 @pytest.mark.parametrize("unit", UNITS)
 def test_exposure_is_at_most_1_1(unit, figure):
-    """S21: systemd's own score is 1.1 or less; the threshold is ten times that."""
+    """S21: systemd's exposure score is 1.1 or less; its threshold option takes tenths."""
     done = subprocess.run(
         [
             peer("systemd-analyze"),
@@ -61,14 +60,14 @@ def test_exposure_is_at_most_1_1(unit, figure):
 
 
 def exposure(unit: str, said: str) -> str:
-    """The line with systemd's score."""
+    """Return the unit's name and systemd's score."""
     found = re.search(r"exposure level for \S+: ([\d.]+)", said)
     return f"{unit} {found[1] if found else 'unknown'}"
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_understands_every_line(unit, tmp_path):
-    """`systemd-analyze verify` has nothing to say, once the command exists."""
+    """`systemd-analyze verify` reports nothing if the command exists."""
     text = (SYSTEMD / unit).read_text(encoding="utf-8")
     copy = tmp_path / unit
     copy.write_text(re.sub(r"^ExecStart=/opt/veilleuse/bin/\S+", "ExecStart=/bin/true", text, flags=re.M))
@@ -84,8 +83,7 @@ def test_systemd_understands_every_line(unit, tmp_path):
 
 @pytest.mark.parametrize("unit", SERVICES)
 def test_a_unit_starts_an_installed_command(unit):
-    """ExecStart is one of the two scripts of pyproject.toml, as a user of its own, restarted with growing
-    delay."""
+    """ExecStart is an installed command, run as its own user, and restarts have a growing delay."""
     told = settings(unit)
     command, word = {"veilleuse-agent.service": ("veilleuse-agent", "run")}.get(unit, ("veilleuse", "serve"))
     assert told["ExecStart"] == [f"/opt/veilleuse/bin/{command} {word}"]
@@ -97,8 +95,7 @@ def test_a_unit_starts_an_installed_command(unit):
 
 
 def test_the_backup_runs_every_night_without_a_network(tmp_path):
-    """The timer starts the service of its name; it may write where backups go, knows no network, and is never
-    in the way."""
+    """The nightly timer starts the service of its name, which may write backups and has no network."""
     told = settings("veilleuse-backup.service")
     assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse backup /var/backups/veilleuse --keep 14"]
     assert told["User"] == told["Group"] == ["veilleuse"]
@@ -114,13 +111,12 @@ def test_the_backup_runs_every_night_without_a_network(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "Unit" not in timer  # systemd.timer(5): then it is the service of the same name
+    assert "Unit" not in timer  # systemd.timer(5): the default is the service of the same name
     assert timer["Persistent"] == ["yes"]
 
 
 def test_the_sign_before_sleep_holds_nothing_up():
-    """Pulled in by every way of sleeping and done before it, wanted only, bounded, as the agent's user,
-    without a network."""
+    """Every kind of sleep starts the unit first and waits for at most 10 s; the unit has no network."""
     told = settings("veilleuse-agent-sleep.service")
     assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse-agent before-sleep --timeout 3"]
     assert told["Before"] == told["WantedBy"] == ["sleep.target"]
@@ -133,13 +129,12 @@ def test_the_sign_before_sleep_holds_nothing_up():
 
 
 def test_the_agent_ends_before_the_bus():
-    """At a shutdown it still has to ask systemd whose end this is: off, or unknown."""
+    """At a shutdown the agent still asks systemd whether the machine is going down."""
     assert settings("veilleuse-agent.service")["After"] == ["dbus.service"]
 
 
 def test_the_agent_weighs_little():
-    """Bounds of deploy/systemd/README.md: memory, processor, tasks, disk, a watchdog; no capability, no core
-    file."""
+    """The unit has the bounds of deploy/systemd/README.md, a watchdog, no capability and no core file."""
     told = settings("veilleuse-agent.service")
     assert told["MemoryMax"] == ["128M"]
     assert told["CPUQuota"] == ["5%"]
@@ -151,8 +146,7 @@ def test_the_agent_weighs_little():
 
 
 def test_accounts_and_folders(tmp_path):
-    """sysusers.d and tmpfiles.d make the accounts, state folders 0700 and configuration 0640, on an empty
-    system."""
+    """On an empty system the accounts exist, state folders are 0700, and configuration is root's, 0640."""
     if os.geteuid() != 0:
         pytest.skip("needs root: accounts and owners")
     for kind in ("sysusers.d", "tmpfiles.d"):
@@ -183,14 +177,14 @@ def test_accounts_and_folders(tmp_path):
 
 
 def test_udev_understands_the_rule():
-    """`udevadm verify` accepts it, style included."""
+    """`udevadm verify` accepts the rule, with its style."""
     done = subprocess.run([peer("udevadm"), "verify", RULE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.promise("S22")
 def test_nobody_else_reads_the_energy_counters(tmp_path, figure):
-    """S22: run on a tree where both files are world-readable, the rule's commands leave 0440 and no o+r."""
+    """S22: on a tree with world-readable files, the rule's commands leave 0440."""
     zone = tmp_path / "devices/virtual/powercap/intel-rapl/intel-rapl:0"
     zone.mkdir(parents=True)
     files = [zone / "energy_uj", zone / "max_energy_range_uj"]
@@ -213,7 +207,7 @@ def test_nobody_else_reads_the_energy_counters(tmp_path, figure):
 
 
 def test_no_file_here_opens_them_to_all():
-    """No mode with rights for others, in any file of the folder."""
+    """No mode in the rule or in tmpfiles.d gives others a right, except on the folder /etc/veilleuse."""
     for file in [RULE, *(SYSTEMD / "tmpfiles.d").iterdir()]:
         for line in file.read_text(encoding="utf-8").splitlines():
             if line.startswith("#"):
@@ -223,7 +217,7 @@ def test_no_file_here_opens_them_to_all():
 
 
 def test_purge_removes_what_the_units_make():
-    """S20: every folder that a unit or tmpfiles.d makes is named in the README's way out."""
+    """S20: the README's section on uninstalling names these folders, and the README names each file."""
     text = Path(SYSTEMD / "README.md").read_text(encoding="utf-8")
     way_out = text[text.index("## Uninstall") :]
     for path in (

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The dashboard says what panels.py says, with names of the catalogue, and nothing that could run in a
-browser."""
+"""Test that the dashboard has the panels of panels.py, known metrics, and nothing that a browser runs."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ PANELS = [panel for row in ROWS for panel in row.panels]
 
 
 def names(expression: str) -> set[str]:
-    """Metrics an expression reads."""
+    """Return the metrics that an expression reads."""
     return set(re.findall(r"\bveilleuse_\w+", expression))
 
 
 def base(name: str) -> str:
-    """Family of a series."""
+    """Return the metric family of a series."""
     family = re.sub("_(bucket|sum|count)$", "", name)
     return (
         family if BY_NAME.get(family, c.ENERGY).kind in (MetricType.SUMMARY, MetricType.HISTOGRAM) else name
@@ -39,13 +38,13 @@ def base(name: str) -> str:
 
 
 def test_committed_files_are_what_would_be_built():
-    """`make dashboards` changes nothing, and no other file lies there."""
+    """`make dashboards` would change nothing, and no other file is there."""
     assert {file.name: file.read_text(encoding="utf-8") for file in FILES} == dashboards()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_round_trip(file):
-    """Read by the SDK's own model and written again, it is the same."""
+    """Grafana's SDK reads the file and writes it unchanged."""
     raw = json.loads(file.read_text(encoding="utf-8"))
     again = json.loads(json.dumps(Dashboard.from_json(raw), cls=JSONEncoder))
     assert again == raw
@@ -53,8 +52,7 @@ def test_round_trip(file):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_panels_of_the_file(file):
-    """Ids are unique; each panel has a title, a description, a unit, the variable data source, and is no HTML
-    (S16)."""
+    """Each panel has its own id, a title, a description, a unit, the variable data source, no HTML (S16)."""
     raw = json.loads(file.read_text(encoding="utf-8"))
     panels: list[dict[str, Any]] = raw["panels"]
     identifiers = [panel["id"] for panel in panels]
@@ -73,7 +71,7 @@ def test_panels_of_the_file(file):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_panels_do_not_overlap(file):
-    """Each stands inside the 24 columns, on no other."""
+    """Each panel is within the 24 columns and covers no other."""
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]:
         at = panel["gridPos"]
@@ -86,7 +84,7 @@ def test_panels_do_not_overlap(file):
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel.identifier))
 def test_every_metric_exists(panel):
-    """A renamed metric breaks the build, not a screen in the field."""
+    """The test finds a metric that was renamed in the catalogue alone."""
     for query in panel.queries:
         assert names(query.expression)
         for name in names(query.expression):
@@ -95,8 +93,9 @@ def test_every_metric_exists(panel):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_colours_judge_where_they_are_meant_to(file):
-    """Grafana turns what has no thresholds red at 80: watts, machines, kWh. Each has its own, neutral but
-    where a panel says what is good; a share is of 100 %.
+    """Each panel has its own thresholds: without them Grafana shows 80 of any unit in red.
+
+    Only a panel with steps judges values. A share has the maximum 100 %.
     """
     panels = {panel["id"]: panel for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]}
     for panel in PANELS:
@@ -113,7 +112,7 @@ def test_colours_judge_where_they_are_meant_to(file):
 
 
 def test_power_is_of_a_time_that_holds_several_calls():
-    """Servers call every 15 minutes: a window of four scrapes would show nothing, then the fourfold."""
+    """Servers call every 15 minutes: a window of four scrapes would show 0, then four times the power."""
     for panel in PANELS:
         for query in panel.queries:
             if (
@@ -125,7 +124,7 @@ def test_power_is_of_a_time_that_holds_several_calls():
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel.identifier))
 def test_totals_leave_virtual_machines_out(panel):
-    """An energy, power or emission panel says which machines it is of."""
+    """Each query of energy, power or emissions excludes or selects virtual machines."""
     for query in panel.queries:
         if names(query.expression) & {
             c.ENERGY.name,
@@ -138,14 +137,13 @@ def test_totals_leave_virtual_machines_out(panel):
 
 
 def test_unknown_label_is_refused():
-    """A matcher on a label the metric does not have would select nothing, silently."""
+    """A matcher on a label that the metric lacks would select nothing, without an error."""
     with pytest.raises(ValueError, match="no label"):
         series(c.HOSTS, 'entity="DSI"')
 
 
 def test_rules_name_existing_metrics():
-    """Alerts and recordings read metrics of the catalogue; what they record is named
-    level:metric:operation."""
+    """Rules read metrics of the catalogue; recorded names are level:metric:operation."""
     text = (ROOT / "grafana/rules/veilleuse.yml").read_text(encoding="utf-8")
     expressions = re.findall(r"expr: (?:>-\n)?((?:.*\n)(?: {10,}(?:veilleuse|or ).*\n)*)", text)
     assert len(expressions) == text.count("expr:")
@@ -156,7 +154,7 @@ def test_rules_name_existing_metrics():
 
 
 def test_provisioning_points_where_the_readme_says():
-    """The folder in the provider file is the one the installation copies to."""
+    """The README's installation copies to the provider file's folder."""
     provider = (ROOT / "grafana/provisioning/dashboards/veilleuse.yml").read_text(encoding="utf-8")
     (path,) = re.findall(r"path: (\S+)", provider)
     assert path in Path(ROOT / "grafana/README.md").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The rules, judged by promtool: their syntax, and their own unit tests."""
+"""Test the rules with promtool: their syntax and their own unit tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RULES = ROOT / "grafana/rules"
     "words", [("check", "rules", "--lint-fatal", "veilleuse.yml"), ("test", "rules", "veilleuse_test.yml")]
 )
 def test_promtool(words):
-    """SUCCESS."""
+    """promtool ends with 0."""
     done = subprocess.run(
         [peer("promtool"), *words], cwd=RULES, capture_output=True, text=True, check=False, timeout=60
     )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""host:port: what is one, and what can be connected to."""
+"""Test which texts are host:port, and which of these can be connected to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from veilleuse.wire.address import check_reachable, is_host_name, split_address
     ],
 )
 def test_addresses(text, expected):
-    """Names, IPv4, and IPv6 in brackets."""
+    """Names, IPv4 and bracketed IPv6 addresses are split."""
     assert split_address(text) == expected
 
 
@@ -36,14 +36,14 @@ def test_addresses(text, expected):
     ],
 )  # fmt: skip
 def test_what_is_no_address(text):
-    """gRPC would take some of these for another port, another host, or a file."""
+    """Other texts are refused: gRPC would take some for another port, another host, or a file."""
     with pytest.raises(ValueError, match=r"must be|not an IPv6 address"):
         split_address(text)
 
 
 @pytest.mark.parametrize("text", ["a:0", "0.0.0.0:1", "[::]:1", "a"])
 def test_what_nobody_can_connect_to(text):
-    """Port 0 and the wildcards are to listen on."""
+    """Port 0 and wildcard addresses are only for listening."""
     with pytest.raises(ValueError, match="must be"):
         check_reachable(text)
     check_reachable("collector.example.org:8641")
@@ -51,7 +51,7 @@ def test_what_nobody_can_connect_to(text):
 
 @given(st.text(max_size=80))
 def test_nothing_but_a_value_error(text):
-    """Whatever a file says."""
+    """Any text gives an address or ValueError."""
     try:
         host, port = split_address(text)
     except ValueError:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Timetable → bands: docs/calendars.md, clock changes and closures included."""
+"""Test bands of calendars, with clock changes and closures: docs/calendars.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SATURDAY = date(2026, 3, 7)
 
 
 def hours(calendar: Calendar, day: date) -> dict[Band, float]:
-    """Band → hours of a civil day."""
+    """Return band → hours of a civil day."""
     total: dict[Band, float] = {}
     for piece in day_segments(calendar, day):
         length = (piece.end_unix_milliseconds - piece.start_unix_milliseconds) / HOUR
@@ -39,12 +39,12 @@ def hours(calendar: Calendar, day: date) -> dict[Band, float]:
 
 
 def milliseconds(*local: int) -> int:
-    """A local time of Paris, Unix ms."""
+    """Return a local time of Paris as Unix ms."""
     return round(datetime(*local, tzinfo=PARIS).timestamp() * 1000)  # type: ignore[misc, arg-type]  # year, month …
 
 
 def test_a_working_day_of_the_default_timetable():
-    """10 h open, 8 h night, 6 h closed."""
+    """A working day has 10 h open, 8 h night and 6 h closed."""
     assert hours(DEFAULT_CALENDAR, MONDAY) == {Band.NIGHT: 8, Band.CLOSED: 6, Band.OPEN: 10}
     assert [piece.band for piece in day_segments(DEFAULT_CALENDAR, MONDAY)] == [
         Band.NIGHT,
@@ -56,7 +56,7 @@ def test_a_working_day_of_the_default_timetable():
 
 
 def test_nothing_is_open_on_a_weekend_or_a_closure():
-    """16 h closed, 8 h night."""
+    """Weekends and closures have 16 h closed and 8 h night."""
     closed = Calendar("Europe/Paris", DEFAULT_CALENDAR.open_spans, (MONDAY,))
     for calendar, day in ((DEFAULT_CALENDAR, SATURDAY), (closed, MONDAY)):
         assert hours(calendar, day) == {Band.NIGHT: 8, Band.CLOSED: 16}
@@ -64,7 +64,7 @@ def test_nothing_is_open_on_a_weekend_or_a_closure():
 
 
 def test_a_short_closed_band_is_folded_into_the_night():
-    """Under 4 h of `closed` on a date, it would be a clock: it counts as night."""
+    """A day with under 4 h of `closed` would reveal a time of day, so they count as night."""
     long_day = Calendar("Europe/Paris", (OpenSpan(1, 7 * 60, 20 * 60),))
     assert hours(long_day, MONDAY) == {Band.OPEN: 13, Band.NIGHT: 11}
     just_enough = Calendar("Europe/Paris", (OpenSpan(1, 8 * 60, 20 * 60),))
@@ -72,8 +72,7 @@ def test_a_short_closed_band_is_folded_into_the_night():
 
 
 def test_an_open_night_is_open():
-    """A night shift is the site's timetable: `night` is only what is not open; what is left under 3 h is
-    `closed`."""
+    """An open night is `open`; a remainder of the night under 3 h is `closed`."""
     shift = Calendar("Europe/Paris", (OpenSpan(1, 0, 5 * 60),))
     assert hours(shift, MONDAY) == {Band.OPEN: 5, Band.CLOSED: 16, Band.NIGHT: 3}
     longer = Calendar("Europe/Paris", (OpenSpan(1, 0, 6 * 60),))
@@ -85,14 +84,14 @@ def test_an_open_night_is_open():
     [(date(2026, 3, 29), 82_800_000, 7), (date(2026, 10, 25), 90_000_000, 9), (MONDAY, 86_400_000, 8)],
 )
 def test_the_clock_change_falls_into_the_night(day, length, night):
-    """A civil day of Paris has 23, 24 or 25 hours; the hour that goes or comes is one of the night."""
+    """Civil days of Paris have 23, 24 or 25 hours; the missing or added hour is night."""
     pieces = day_segments(DEFAULT_CALENDAR, day)
     assert pieces[-1].end_unix_milliseconds - pieces[0].start_unix_milliseconds == length
     assert hours(DEFAULT_CALENDAR, day)[Band.NIGHT] == night
 
 
 def test_a_span_that_straddles_the_clock_change():
-    """Open 01:00-05:00 on the day the clocks go back is five hours, on the day they go forward three."""
+    """Open 01:00-05:00 is five hours when clocks go back, three when they go forward."""
     calendar = Calendar("Europe/Paris", (OpenSpan(7, 60, 300),))
     assert hours(calendar, date(2026, 10, 25))[Band.OPEN] == 5
     assert hours(calendar, date(2026, 3, 29))[Band.OPEN] == 3
@@ -122,7 +121,7 @@ timetables = spans.map(
         for span in many
     )
 )
-"""All that is not refused: what is left of a day is nothing, or 3 h at least."""
+"""Timetables that are not refused: each day's remainder is 0 or at least 3 h."""
 calendars = st.builds(
     Calendar,
     zones,
@@ -134,8 +133,7 @@ calendars = st.builds(
 
 @given(calendars, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_the_pieces_of_a_day_touch_and_cover_it(calendar, day):
-    """From local midnight to local midnight, no hole, no overlap, no cut without a reason; closures never
-    open."""
+    """Pieces run from midnight to midnight without hole, overlap or needless cut; closures are not open."""
     pieces = day_segments(calendar, day)
     zone = ZoneInfo(calendar.time_zone)
     assert pieces[0].start_unix_milliseconds == round(
@@ -154,7 +152,7 @@ def test_the_pieces_of_a_day_touch_and_cover_it(calendar, day):
 
 @given(calendars, st.integers(1_735_780_000_000, 1_830_300_000_000), st.integers(1, 400 * HOUR))
 def test_any_stretch_is_cut_without_loss(calendar, start, length):
-    """Σ pieces = stretch, each within one civil day, and cutting in two places gives the same bands."""
+    """The pieces sum to the stretch, each within a civil day, and cutting it first changes no band's sum."""
     pieces = list(segments(calendar, start, start + length))
     assert sum(piece.end_unix_milliseconds - piece.start_unix_milliseconds for piece in pieces) == length
     zone = ZoneInfo(calendar.time_zone)
@@ -174,7 +172,7 @@ def test_any_stretch_is_cut_without_loss(calendar, start, length):
 
 
 def test_a_stretch_over_the_edge_of_the_day():
-    """Monday 17:59:59 to 18:00:01 is one second open, one closed."""
+    """Monday 17:59:59 to 18:00:01 is one second open and one closed."""
     pieces = list(
         segments(DEFAULT_CALENDAR, milliseconds(2026, 3, 2, 17, 59, 59), milliseconds(2026, 3, 2, 18, 0, 1))
     )
@@ -187,7 +185,7 @@ def test_a_stretch_over_the_edge_of_the_day():
 
 @given(calendars)
 def test_a_calendar_survives_json(calendar):
-    """Canonical text: the same calendar always has the same hash."""
+    """The text is canonical, so that the same calendar always has the same hash."""
     assert Calendar.from_json(calendar.to_json()) == calendar
     assert Calendar.from_json(calendar.to_json()).to_json() == calendar.to_json()
 
@@ -207,14 +205,13 @@ def test_a_calendar_survives_json(calendar):
     ],
 )
 def test_a_timetable_that_cannot_be_used_is_refused(make, words):
-    """Which entry and why."""
+    """The message names the fault."""
     with pytest.raises(CalendarError, match=words):
         make()
 
 
 def test_the_default_calendar_is_named_for_ever():
-    """Its hash stands in every record made without a site's calendar: changing it is a new release of the
-    wire."""
+    """Each record without a site's calendar has this hash: changing it needs a new release of the wire."""
     import hashlib
 
     digest = hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).hexdigest()
@@ -223,8 +220,7 @@ def test_the_default_calendar_is_named_for_ever():
 
 
 def test_no_way_leads_to_a_calendar_that_was_not_checked():
-    """A copy is checked as the original was; it is hashed and compared by what is in it, and cannot be
-    changed."""
+    """Each way to copy a calendar checks it; calendars compare and hash by content and cannot be changed."""
     span = OpenSpan(1, 480, 900)
     calendar = Calendar("Europe/Paris", (span,))
     assert calendar == Calendar("Europe/Paris", (span,))
@@ -242,7 +238,7 @@ def test_no_way_leads_to_a_calendar_that_was_not_checked():
         calendar.anything = 1  # type: ignore[attr-defined]  # on purpose
 
 
-# --- update windows
+# update windows
 
 ANY_WINDOWS = st.lists(
     st.tuples(st.integers(1, 7), st.integers(0, 1_439)).flatmap(
@@ -255,7 +251,7 @@ ANY_WINDOWS = st.lists(
 
 
 def told(pieces):
-    """(band, in_window) → milliseconds."""
+    """Return (band, in_window) → milliseconds."""
     lengths: Counter[tuple[Band, bool | None]] = Counter()
     for piece in pieces:
         lengths[piece.band, piece.in_window] += piece.end_unix_milliseconds - piece.start_unix_milliseconds
@@ -263,8 +259,7 @@ def told(pieces):
 
 
 def test_windows_cut_a_day_whatever_is_open():
-    """Monday 17:00-19:30: an hour of it is open, the rest closed; a closure changes the band, not the window;
-    no window, no word."""
+    """Monday 17:00-19:30 is partly open; a closure changes the band, not the window; no windows give None."""
     calendar = DEFAULT_CALENDAR._replace(
         update_windows=(OpenSpan(1, 17 * 60, 19 * 60 + 30),), closures=(date(2026, 3, 9),)
     )
@@ -278,8 +273,7 @@ def test_windows_cut_a_day_whatever_is_open():
 
 @given(calendars, ANY_WINDOWS, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_windows_follow_the_wall_clock(calendar, windows, day):
-    """Minute by minute, what the site's clock shows is inside or not; both readings of an hour that comes
-    twice are."""
+    """At its ends each piece is inside a window or not, by local time; both passes of a repeated hour are."""
     calendar = calendar._replace(update_windows=windows)
     zone = ZoneInfo(calendar.time_zone)
     for piece in day_segments(calendar, day):
@@ -296,8 +290,9 @@ def test_windows_follow_the_wall_clock(calendar, windows, day):
 @pytest.mark.promise("P3")
 @given(calendars, ANY_WINDOWS, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_no_window_is_a_finer_clock(calendar, windows, day):
-    """P3: whatever windows a collector declares, a day tells of none in the open band, and of no part of
-    another band that is shorter than three hours, inside or outside; bands and lengths stay what they are.
+    """P3: the open band reports no window, and other bands no part under three hours, inside or outside.
+
+    Bands and lengths do not change.
     """
     pieces = day_segments(calendar._replace(update_windows=windows), day)
     coarse = coarse_windows(pieces)
@@ -314,7 +309,7 @@ def test_no_window_is_a_finer_clock(calendar, windows, day):
 
 
 def test_a_window_that_may_be_told_is():
-    """Three hours of the night, or the whole of it."""
+    """Three hours of the night, or the whole night, are reported."""
     three = DEFAULT_CALENDAR._replace(update_windows=(OpenSpan(1, 60, 240),))
     assert told(coarse_windows(day_segments(three, MONDAY)))[Band.NIGHT, True] == 3 * HOUR
     whole = DEFAULT_CALENDAR._replace(update_windows=(OpenSpan(1, 0, 360), OpenSpan(1, 1_320, 1_440)))

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a collector may set on an agent: bounded, told as text, and refused in words where it
-cannot be used."""
+"""Test the values that a collector may set on an agent: their bounds, their text, and clear refusals."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ WHOLE_HOURS = [n for n in range(10_000, 3_600_001) if 3_600_000 % n == 0]
     st.none() | st.integers(60_000, 86_400_000),
 )
 def test_what_is_in_bounds_survives_its_text(tick, period, contact):
-    """Whatever is set, and what is not set stays not set."""
+    """Values are read back from their text, and unset ones stay unset."""
     one = Configuration(tick, period, contact)
     assert one.check() is one
     assert Configuration.from_json(one.to_json()) == one
@@ -35,7 +34,7 @@ def test_what_is_in_bounds_survives_its_text(tick, period, contact):
     ],
 )
 def test_a_value_out_of_its_range_is_named(name, lowest, highest):
-    """Both ends may be used; one millisecond beyond may not, and the range is told (docs/wire.md §4)."""
+    """The ends of each range are valid; beyond them the message gives the range (docs/wire.md §4)."""
     for value in (lowest, highest):
         assert Configuration(**{name: value}).check()
     for value in (lowest - 1, highest + 1):
@@ -44,7 +43,7 @@ def test_a_value_out_of_its_range_is_named(name, lowest, highest):
 
 
 def test_a_period_divides_the_hour():
-    """7 minutes lie in its range, and would let periods of two hours overlap."""
+    """7 minutes are within the range, but periods of two hours would overlap."""
     with pytest.raises(
         ConfigurationOutOfBounds, match="period_milliseconds is 420000: use a divisor of 3600000"
     ):
@@ -52,7 +51,7 @@ def test_a_period_divides_the_hour():
 
 
 def test_a_key_of_a_later_release_is_left_out():
-    """An agent that goes back to an older program still reads what the newer one kept."""
+    """An older agent still reads the text that a newer one kept."""
     found = Configuration.from_json('{"later":"x","tick_milliseconds":20000}')
     assert found == Configuration(tick_milliseconds=20_000)
 
@@ -69,12 +68,12 @@ def test_a_key_of_a_later_release_is_left_out():
     ],
 )
 def test_a_text_that_is_none_is_refused(text):
-    """One kind of error, also for a value that only looks like a whole number."""
+    """Any other text raises the same kind of error, also one with a number that is not whole."""
     with pytest.raises(ConfigurationOutOfBounds, match=r"^not a configuration: "):
         Configuration.from_json(text)
 
 
 def test_a_text_out_of_bounds_is_refused():
-    """What is read is checked as what is set."""
+    """Values read from a text are checked against their bounds."""
     with pytest.raises(ConfigurationOutOfBounds, match="tick_milliseconds is 5"):
         Configuration.from_json('{"tick_milliseconds":5}')

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A service's own file is opened where it is, never where a link leads; a named one is read up to a bound."""
+"""Test that a service's own file is never opened through a link, and a named file is read up to a bound."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = b"nobody's business"
 
 @pytest.fixture
 def canary(tmp_path):
-    """What no attack may change or read."""
+    """Return a file that no attack may change or read."""
     path = tmp_path / "canary"
     path.write_bytes(SECRET)
     path.chmod(0o600)
@@ -27,20 +27,20 @@ def canary(tmp_path):
 
 @pytest.fixture
 def own(tmp_path):
-    """The service's directory."""
+    """Return a path in the service's directory."""
     folder = tmp_path / "own"
     folder.mkdir(mode=0o700)
     return folder / "file"
 
 
 def foreign(path: Path, _: Path) -> None:
-    """A file of another user."""
+    """Write a file of another user."""
     path.write_bytes(SECRET)
     os.chown(path, 12345, -1)
 
 
 def open_to_others(path: Path, _: Path) -> None:
-    """A file that a group may write."""
+    """Write a file that its group may write."""
     path.write_bytes(SECRET)
     path.chmod(0o620)
 
@@ -68,7 +68,7 @@ WORDS = {
 @pytest.mark.parametrize("flags", [os.O_RDONLY, WRITING])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_what_is_no_file_of_the_service_is_neither_read_nor_changed(own, canary, attack, flags):
-    """`lock` and `register.jsonl` were opened wherever a link led, and emptied there."""
+    """A link or foreign file is not opened: `lock` and `register.jsonl` were emptied wherever a link led."""
     if attack == "foreign" and os.geteuid() != 0:
         pytest.skip("only root gives files away")
     ATTACKS[attack](own, canary)
@@ -82,7 +82,7 @@ def test_what_is_no_file_of_the_service_is_neither_read_nor_changed(own, canary,
 
 
 def test_a_good_file_is_made_private_read_and_replaced(own):
-    """The everyday case, under the most careless umask."""
+    """Files are private under the umask 0, readable up to their bound, and replaceable."""
     before = os.umask(0)
     try:
         files.replace_owned(own, b"one")
@@ -97,7 +97,7 @@ def test_a_good_file_is_made_private_read_and_replaced(own):
 
 
 def test_writing_over_a_link_replaces_the_link(own, canary):
-    """What is renamed into place goes nowhere else; a draft laid out beforehand neither."""
+    """Neither a link at the name nor one at the temporary name decides what is overwritten."""
     own.symlink_to(canary)
     own.with_name("file.new").symlink_to(canary)
     files.replace_owned(own, b"new")
@@ -106,7 +106,7 @@ def test_writing_over_a_link_replaces_the_link(own, canary):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root meets another user's folder")
 def test_root_follows_no_link_out_of_a_folder_of_the_service(tmp_path, canary):
-    """`ca` as a link to /etc; a link that root laid itself, to a larger disk, is followed."""
+    """A link in the service's folder, such as `ca` to /etc, is refused; root's own link is followed."""
     service, elsewhere = tmp_path / "service", tmp_path / "elsewhere"
     service.mkdir()
     elsewhere.mkdir()
@@ -128,7 +128,7 @@ def test_root_follows_no_link_out_of_a_folder_of_the_service(tmp_path, canary):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_what_root_makes_belongs_to_the_service(tmp_path):
-    """A command of root that made `lock` or a key left the service unable to open it."""
+    """Files that root makes belong to the service: otherwise it could not open its `lock` or key."""
     service = tmp_path / "service"
     service.mkdir()
     os.chown(service, 12345, 12346)
@@ -139,14 +139,14 @@ def test_what_root_makes_belongs_to_the_service(tmp_path):
 
 
 def test_an_endless_device_is_read_up_to_the_bound():
-    """/dev/zero was read until memory was out."""
+    """/dev/zero is read up to the bound: it was read until memory ran out."""
     with pytest.raises(files.TooLong, match=r"it goes on after 70,000 bytes, the most that are read"):
         files.read_named(Path("/dev/zero"), 70_000)
     assert files.read_named(Path("/dev/null"), 1) == b""
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path):
-    """A sparse terabyte costs nothing to make."""
+    """A sparse file of a terabyte is refused by its size."""
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(1 << 40)
@@ -155,7 +155,7 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path):
 
 
 def test_a_pipe_nobody_writes_to_is_said(tmp_path, monkeypatch):
-    """Opening it hung without a word."""
+    """A pipe without a writer is refused after a wait: opening it hung."""
     monkeypatch.setattr(files, "PIPE_WAIT_SECONDS", 0.1)
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -171,8 +171,7 @@ def test_a_pipe_nobody_writes_to_is_said(tmp_path, monkeypatch):
 
 
 def test_a_pipe_of_the_shell_is_waited_for(monkeypatch):
-    """`<(command)`, /dev/stdin in a pipeline: its writer may take longer than any wait, and its
-    end ends it."""
+    """The pipe of `<(command)` or /dev/stdin is read to its end, however slow its writer."""
     monkeypatch.setattr(files, "PIPE_WAIT_SECONDS", 0.05)
     reading, writing = os.pipe()
 
@@ -190,6 +189,6 @@ def test_a_pipe_of_the_shell_is_waited_for(monkeypatch):
 
 
 def test_a_directory_is_no_file(tmp_path):
-    """In words, not as an error of a read."""
+    """The message says that it is a directory."""
     with pytest.raises(files.FileRefused, match="it is a directory, no regular file"):
         files.read_named(tmp_path, 10)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One recorded exchange per released wire version, decoded for ever and never rewritten.
+"""Test that the recorded exchange of each released wire version still decodes. The records are never
+rewritten.
 
-v1_push.binpb: a PushRequest of several records, v1_hello.binpb: a HelloRequest, as 0.1 sent them;
-v1_sums.json: what is in the push. Fields that are reserved since then are in the bytes, and are nobody's
-business any more.
+v1_push.binpb is a PushRequest and v1_hello.binpb a HelloRequest, as 0.1 sent them. v1_sums.json has the
+push's sums. Their bytes contain fields that are reserved since then.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BATTERY = Point(PointKind.BATTERY_OUT, "BAT0", Boundary.MACHINE_DC)
 
 
 def server() -> Record:
-    """Five minutes of a server, two states."""
+    """Return five minutes of a server in two states."""
     busy = Cell(
         milliseconds=200_000,
         energies={PACKAGE: (12_345_678, 200_000), DRAM: (1_234_567, 190_000), PLUG: (20_000_001, 200_000)},
@@ -70,7 +70,7 @@ def server() -> Record:
 
 
 def workstation_day() -> Record:
-    """The closed and night bands of a workstation's day, on the battery for a while."""
+    """Return the closed and night bands of a workstation's day, partly on battery."""
     cells = {
         (Band.CLOSED, State.ON_IDLE, Supply.BATTERY): Cell(600_000, {BATTERY: (4_200_000, 600_000)}),
         (Band.CLOSED, State.OFF, Supply.AC): Cell(20_400_000),
@@ -81,14 +81,14 @@ def workstation_day() -> Record:
 
 
 def workstation_week() -> Record:
-    """The open band of its week."""
+    """Return the open band of that day's week."""
     sums = {"idle_beyond_15_minutes_milliseconds": 900_000, "idle_beyond_30_minutes_milliseconds": 0}
     cells = {(Band.OPEN, State.ON_IDLE, Supply.AC): Cell(180_000_000, {}, sums)}
     return Record(WeekPeriod(2026, 10), "5a" * 32, 1, cells, {})
 
 
 def push() -> pb.PushRequest:
-    """The batch."""
+    """Return the recorded push."""
     lost = Gap(GapReason.SPOOL_CAP, ((DatePeriod(date(2026, 3, 1)), 86_400_000), (None, 5)), 2)
     wires = [encode_record(server()), encode_record(workstation_day()), encode_record(workstation_week())]
     return pb.PushRequest(
@@ -97,7 +97,7 @@ def push() -> pb.PushRequest:
 
 
 def hello() -> pb.HelloRequest:
-    """The opening, with facts and health."""
+    """Return the recorded Hello with facts and health."""
     return pb.HelloRequest(
         epoch=EPOCH,
         last_seq=4,
@@ -131,8 +131,7 @@ def hello() -> pb.HelloRequest:
 
 
 def known(message: Any) -> Any:
-    """The message without the fields that 0.1 sent and the contract has reserved since; any other unknown
-    field is an error."""
+    """Remove fields that 0.1 sent and the contract has reserved since; fail for any other unknown field."""
     proto = DescriptorProto()
     message.DESCRIPTOR.CopyToProto(proto)
     reserved = {number for span in proto.reserved_range for number in range(span.start, span.end)}
@@ -147,8 +146,7 @@ def known(message: Any) -> Any:
 
 
 def test_todays_encoder_still_writes_the_recorded_bytes():
-    """Byte for byte, but for what is reserved since: a record encoded by an older agent and now says the same
-    in the same order."""
+    """Apart from reserved fields, today's encoder writes the bytes that 0.1 did."""
     recorded = pb.PushRequest.FromString((GOLDEN / "v1_push.binpb").read_bytes())
     for was, now in zip(recorded.records, push().records, strict=True):
         assert known(pb.Record.FromString(was)).SerializeToString(deterministic=True) == now
@@ -157,8 +155,7 @@ def test_todays_encoder_still_writes_the_recorded_bytes():
 
 
 def test_every_recorded_batch_decodes():
-    """Any version ever recorded: no unknown field but the reserved ones, a chain that holds, the sums that
-    went in."""
+    """Each recorded push has no unknown field but reserved ones, a valid chain, and its recorded sums."""
     files = sorted(GOLDEN.glob("*_push.binpb"))
     assert files
     for file in files:
@@ -175,7 +172,7 @@ def test_every_recorded_batch_decodes():
 
 
 def test_every_recorded_hello_decodes():
-    """Facts and health as they were."""
+    """Each recorded Hello has its facts and health."""
     for file in sorted(GOLDEN.glob("*_hello.binpb")):
         request = known(pb.HelloRequest.FromString(file.read_bytes()))
         assert request.facts.model == "PowerEdge R640"
@@ -184,7 +181,7 @@ def test_every_recorded_hello_decodes():
 
 
 def sums(request: pb.PushRequest, chain: bytes) -> dict[str, int | str]:
-    """What a reader of the batch must find in it."""
+    """Return the sums of a push."""
     records = [pb.Record.FromString(wire) for wire in request.records]
     cells = [cell for one in records for cell in one.measurement.cells]
     return {

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Units, sums, limits, chain: exact integers, conserved, bounded."""
+"""Test units, sums, limits and the chain: integers are exact, conserved and bounded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_one_kilowatt_hour():
 
 @given(amounts, st.lists(st.integers(0, 2**40), min_size=1, max_size=20).filter(any))
 def test_the_parts_sum_to_the_whole(total, weights):
-    """Exactly, each within one unit of its share, nothing to a weight of zero."""
+    """Parts sum exactly to the whole, each within one unit of its share; a weight of zero gets nothing."""
     parts = apportion(total, weights)
     assert sum(parts) == total
     whole = sum(weights)
@@ -40,14 +40,14 @@ def test_the_parts_sum_to_the_whole(total, weights):
 
 @given(amounts, st.lists(st.integers(1, 10**6), min_size=2, max_size=20), st.data())
 def test_splitting_twice_is_splitting_once(total, weights, data):
-    """Cutting at one edge first moves no more than one unit across it."""
+    """A first cut at one edge moves at most one unit across it."""
     cut = data.draw(st.integers(1, len(weights) - 1))
     head = apportion(total, [sum(weights[:cut]), sum(weights[cut:])])[0]
     assert abs(head - sum(apportion(total, weights)[:cut])) <= 1
 
 
 def test_nothing_to_split_among_nobody():
-    """0 among zero weights is zeros; something is an error; so is a negative number."""
+    """0 among zero weights gives zeros; another total, and negative numbers, raise ValueError."""
     assert apportion(0, [0, 0]) == [0, 0]
     assert apportion(0, []) == []
     for total, weights in ((1, [0, 0]), (1, []), (-1, [1]), (1, [1, -1])):
@@ -57,8 +57,7 @@ def test_nothing_to_split_among_nobody():
 
 @given(st.binary(min_size=8, max_size=8), st.lists(st.binary(max_size=50), max_size=8))
 def test_the_chain_is_sha_256_all_the_way(epoch, records):
-    """chain_0 = SHA-256(epoch); chain_n = SHA-256(chain_{n-1} ‖ record); the row's hash is 8 bytes of its
-    own."""
+    """chain_0 = SHA-256(epoch); chain_n = SHA-256(chain_{n-1} ‖ record); a record's own hash has 8 bytes."""
     chain = chain_start(epoch)
     assert chain == hashlib.sha256(epoch).digest()
     for record in records:
@@ -80,7 +79,7 @@ def test_a_value_lies_in_its_bucket(value, edges):
 
 @given(st.text(max_size=200))
 def test_a_fact_is_harmless_or_nothing(text):
-    """Only letters, digits, space . _ - ; 1 to 64; cleaning twice changes nothing more."""
+    """A fact has 1 to 64 letters, digits, spaces or . _ - and cleaning it again changes nothing."""
     cleaned = limits.fact_text(text)
     if cleaned is not None:
         assert limits.FACT_PATTERN.fullmatch(cleaned)
@@ -100,14 +99,13 @@ def test_a_fact_is_harmless_or_nothing(text):
     ],
 )
 def test_facts_as_they_come(text, fact):
-    """Makers' names keep what is plain in them; markup, formulas and paths do not survive."""
+    """Makers' names stay readable; markup, formulas and paths do not survive."""
     assert limits.fact_text(text) == fact
 
 
 @given(st.dictionaries(st.sampled_from(["other", *"abcdefgh"]), st.integers(0, 9)), st.integers(1, 10))
 def test_merging_the_smallest_keeps_the_sum(values, most):
-    """Never more names than allowed, the sum as before; what keeps its name keeps its value, and none of it
-    is below what lost it."""
+    """At most `most` names remain with their sum; the largest keep name and value."""
     merged = merge_smallest(values, most, "other")
     assert len(merged) <= most
     assert sum(merged.values()) == sum(values.values())

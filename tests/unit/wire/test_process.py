@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How a process ends: one line for each error, and the exit code; the outermost call of both programs."""
+"""Test the end of a process, for both programs: one line for each error, and the exit code."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ FULL = Path("/dev/full")
 
 @pytest.fixture(autouse=True)
 def own_handler() -> Iterator[None]:
-    """Each test begins and ends with Python's own handler of SIGINT."""
+    """Set Python's own handler of SIGINT, and restore it after the test."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def interrupted() -> int:
-    """A process that meets Ctrl-C."""
+    """Raise SIGINT as Ctrl-C does."""
     signal.raise_signal(signal.SIGINT)
     return 0
 
 
 def raising(error: BaseException) -> Callable[[], int]:
-    """A process that meets an error."""
+    """Return a process body that raises an error."""
 
     def body() -> int:
         raise error
@@ -47,7 +47,7 @@ def raising(error: BaseException) -> Callable[[], int]:
 
 
 def test_a_process_that_does_its_work_says_nothing(capsys):
-    """Its own exit code, and what it printed."""
+    """`finish` keeps the exit code and the output."""
 
     def body() -> int:
         print("é")
@@ -75,13 +75,13 @@ def test_a_process_that_does_its_work_says_nothing(capsys):
     ],
 )
 def test_an_error_that_can_be_foreseen(capsys, error, code, line):
-    """One line, and no place in the program."""
+    """The error gives one line without a traceback."""
     assert finish("p", raising(error)) == code
     assert capsys.readouterr().err.rstrip("\n") == line
 
 
 def test_bytes_of_the_command_line_that_are_no_text(capsys):
-    """The word as it can be shown; wrong use."""
+    """The message shows the word with escapes, and the code is 2."""
     with pytest.raises(UnicodeEncodeError) as met:
         "caf\udce9".encode()
     assert finish("p", raising(met.value)) == 2
@@ -89,7 +89,7 @@ def test_bytes_of_the_command_line_that_are_no_text(capsys):
 
 
 def test_an_error_that_nobody_foresaw(capsys, monkeypatch):
-    """Kind, message and place of ours; the traceback in Python's development mode alone."""
+    """The line gives kind, message and place; the traceback appears only in Python's development mode."""
 
     def body() -> int:
         load(ConfigurationError, file=None, environment={}, prefix="P")  # type: ignore[type-var]
@@ -113,8 +113,7 @@ def test_an_error_that_nobody_foresaw(capsys, monkeypatch):
 
 
 def test_an_output_that_takes_nothing(monkeypatch, capsys):
-    """One line, not the interpreter's own traceback when it ends; a standard error that is gone changes
-    nothing."""
+    """A full output gives one line instead of a traceback at exit; a full standard error changes nothing."""
 
     def body() -> int:
         print("much")
@@ -133,7 +132,7 @@ def test_an_output_that_takes_nothing(monkeypatch, capsys):
 
 
 def test_closed_streams(tmp_path):
-    """What a command opens does not get the number of a standard stream that was closed."""
+    """A file that a command opens does not get a closed standard stream's number."""
     program = (
         "import os, sys; from veilleuse.wire.process import finish\n"
         f"sys.exit(finish('p', lambda: int(print('x') or os.open({str(tmp_path)!r}, os.O_RDONLY) < 3)))"
@@ -146,7 +145,7 @@ def test_closed_streams(tmp_path):
 
 
 def test_closed_and_replaced_streams_here(monkeypatch):
-    """The same, in this process; one that is no file is left as it is."""
+    """The same holds in this process; a stream that is no file stays."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert finish("p", lambda: 0) == 0
     monkeypatch.setattr(sys, "stdout", None)
@@ -157,7 +156,7 @@ def test_closed_and_replaced_streams_here(monkeypatch):
 
 
 def test_an_interrupt_before_and_after_ends_in_silence(monkeypatch):
-    """Python's own handler is set for the body alone: there a command puts its things in order."""
+    """Python's handler is set only for the body, in which a command can clean up."""
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     end_on_interrupt()
@@ -170,7 +169,7 @@ def test_an_interrupt_before_and_after_ends_in_silence(monkeypatch):
 
 
 def test_an_interrupt_that_is_ignored_stays_so():
-    """As for a command that a shell started in the background."""
+    """The signal stays ignored, as for a background command of a shell."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_on_interrupt()
     assert finish("p", interrupted) == 0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Settings: file < environment < flags, one spelling everywhere, refused with the nearest known key."""
+"""Test settings: file < environment < flags, equal names everywhere, refusals with the nearest known key."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from veilleuse.wire.settings_file import ConfigurationError, Section, describe, 
 
 
 class Inner(Section):
-    """A section."""
-
     count: int = setting(3, "How many.", minimum=1, maximum=9)
     ratio: float = setting(0.5, "A share.", minimum=0)
     word: str = setting("a", "One of two.", choices=("a", "b"))
@@ -23,8 +21,6 @@ class Inner(Section):
 
 
 class Outer(Section):
-    """All of it."""
-
     top: str = setting('quote " and \\', "A key without section.")
     inner: Inner = setting(Inner(), "")
 
@@ -32,7 +28,7 @@ class Outer(Section):
 def loaded(
     tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, **overrides: str
 ) -> Outer:
-    """From a file with this text."""
+    """Load the settings from a file with this text, the environment and flags."""
     file = tmp_path / "s.toml"
     file.write_text(text)
     flags = {key.replace("__", "."): value for key, value in overrides.items()}
@@ -40,7 +36,7 @@ def loaded(
 
 
 def test_a_bound_is_told_to_its_last_digit():
-    """8388608 bytes, not 8.38861e+06: what is told must be taken."""
+    """The message has 8388608, not 8.38861e+06, so that the value can be used."""
 
     class Bounded(Section):
         size: int = setting(8388608, "A size.", minimum=8388608)
@@ -51,7 +47,7 @@ def test_a_bound_is_told_to_its_last_digit():
 
 
 def test_a_check_of_its_own(tmp_path):
-    """Called with what is not the default; its reason stands behind key, place and value."""
+    """The check runs on each value but the default; its reason follows key, place and value."""
 
     def even(number: int) -> None:
         if number % 2:
@@ -67,7 +63,7 @@ def test_a_check_of_its_own(tmp_path):
 
 
 def test_the_order_is_file_environment_flags(tmp_path):
-    """The later wins; what nobody says keeps its default."""
+    """The later source wins, and an unset key keeps its default."""
     text = "[inner]\ncount = 4\nratio = 0.25\n"
     assert loaded(tmp_path, text).inner == Inner(count=4, ratio=0.25)
     environment = {"APP__INNER__COUNT": "5", "APP__INNER__RATIO": "1", "OTHER__X": "y"}
@@ -77,7 +73,7 @@ def test_the_order_is_file_environment_flags(tmp_path):
 
 
 def test_every_type_from_text_and_from_toml(tmp_path):
-    """Lists are comma separated in the environment, booleans are words."""
+    """In the environment, lists are separated by commas and booleans are words."""
     environment = {
         "APP__INNER__NAMES": "x, y,,z",
         "APP__INNER__FLAG": "true",
@@ -115,7 +111,7 @@ def test_every_type_from_text_and_from_toml(tmp_path):
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, text, words):
-    """What, where, and what it should be."""
+    """The message is one line with the file, the value and what it must be."""
     with pytest.raises(ConfigurationError, match=words) as caught:
         loaded(tmp_path, text)
     assert "\n" not in str(caught.value)
@@ -123,7 +119,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, text, words):
 
 
 def test_where_a_wrong_value_came_from(tmp_path):
-    """The variable's name, the command line, the missing or unreadable file."""
+    """The message names the variable, the command line or the file."""
     with pytest.raises(ConfigurationError, match="APP__INNER__CONT"):
         loaded(tmp_path, "", {"APP__INNER__CONT": "1"})
     with pytest.raises(ConfigurationError, match=r"APP__INNER__COUNT\)"):
@@ -140,12 +136,12 @@ def test_where_a_wrong_value_came_from(tmp_path):
 
 
 def test_a_section_with_every_key_commented_out(tmp_path):
-    """Is as good as none."""
+    """Such a section counts as absent."""
     assert loaded(tmp_path, "[inner]\n# count = 3\n") == Outer()
 
 
 def test_the_default_is_written_out_whole(tmp_path):
-    """Each key with its documentation, bounds and default; uncommented it is the defaults again."""
+    """The text has each key with its documentation, bounds and default; uncommented it gives the defaults."""
     text = render_default(Outer)
     for described in describe(Outer):
         for line in described.doc.splitlines():
@@ -167,11 +163,10 @@ def test_the_default_is_written_out_whole(tmp_path):
 
 
 def test_a_section_is_a_value():
-    """Equal by class and values, never changed, copied with `_replace`, readable, and made by known keywords
-    only."""
+    """Sections compare by class and values, cannot be changed, and take only known keywords."""
     inner = Inner(count=4)
     assert inner == Inner(count=4) == Inner()._replace(count=4) != Inner()
-    assert inner == Inner(count=4, ratio=0.5)  # a default that is said is the default
+    assert inner == Inner(count=4, ratio=0.5)  # an explicit default equals the default
     assert hash(inner) == hash(Inner(count=4, ratio=0.5))
     assert inner._replace(word="b") == Inner(count=4, word="b")
     assert Inner() != Outer()
@@ -205,8 +200,7 @@ def test_a_section_is_a_value():
     ids=["deep", "dotted", "digits", "huge", "huge-ratio", "null", "long", "long-key"],
 )
 def test_what_breaks_parsers(tmp_path, text, told):
-    """One short line, in time, for what Python's own parser ends in RecursionError, in ValueError or not at
-    all."""
+    """Inputs on which Python's parser fails or hangs give one short line."""
     with pytest.raises(ConfigurationError) as refused:
         loaded(tmp_path, text)
     assert told in str(refused.value)
@@ -214,6 +208,6 @@ def test_what_breaks_parsers(tmp_path, text, told):
 
 
 def test_dots_of_values_are_no_keys(tmp_path):
-    """A long list of addresses on one line is one."""
+    """Dots in values do not count as dots of keys."""
     addresses = [f"10.0.0.{number}" for number in range(100)]
     assert loaded(tmp_path, f"[inner]\nnames = {addresses}").inner.names == tuple(addresses)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The generated stubs say what telemetry.proto says: a forgotten `make proto` fails here."""
+"""Test that the generated stubs match telemetry.proto, which finds a forgotten `make proto`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3] / "proto"
 
 
 def test_the_stubs_are_of_this_file(tmp_path):
-    """Every message, field, enum and service, with its number and type."""
+    """Each message, field, enum and service has its number and type."""
     out = tmp_path / "wire.binpb"
     assert (
         protoc.main(["protoc", f"-I{ROOT}", f"--descriptor_set_out={out}", str(ROOT / pb.DESCRIPTOR.name)])
@@ -26,5 +26,5 @@ def test_the_stubs_are_of_this_file(tmp_path):
     pb.DESCRIPTOR.CopyToProto(stubs)
     for message in written.message_type:
         for field in message.field:
-            field.ClearField("json_name")  # protoc adds it to a set, and not to stubs
+            field.ClearField("json_name")  # protoc adds it to a set, but not to stubs
     assert stubs == written, "make proto"

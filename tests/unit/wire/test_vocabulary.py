@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The words and the contract's enums are one list; the model's names are the contract's fields."""
+"""Test that words equal the contract's enums, and that the model's names are fields of the contract."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ENUMS = {
 
 @pytest.mark.parametrize("name", ENUMS)
 def test_the_words_are_the_enums(name):
-    """Same members in the same order, but for UNSPECIFIED, which is number 0 and has no word."""
+    """Members and order are the same, without UNSPECIFIED, which is 0."""
     words: type[StrEnum] = ENUMS[name]
     values = pb.DESCRIPTOR.enum_types_by_name[name].values
     prefix = "".join(f"_{letter}" if letter.isupper() else letter for letter in name).lstrip("_").upper()
@@ -49,8 +49,7 @@ def test_the_words_are_the_enums(name):
 
 
 def test_words_of_two_lists_are_never_equal():
-    """State.UNKNOWN is not Supply.UNKNOWN: each has its own place in a dict, a set and a cache, and equals
-    its text."""
+    """State.UNKNOWN differs from Supply.UNKNOWN in dict, set and cache, and each equals its own text."""
     words = [word for kind in (*ENUMS.values(), Method) for word in kind]
     assert len(set(words)) == len(words)
     assert len(dict.fromkeys(reversed(words))) == len(words)
@@ -69,13 +68,13 @@ def test_words_of_two_lists_are_never_equal():
 
 
 def test_every_enum_refuses_its_zero():
-    """Number 0 is UNSPECIFIED everywhere: forgetting a field is never an answer."""
+    """Number 0 is UNSPECIFIED in each enum, so that a forgotten field is never a value."""
     for enum in pb.DESCRIPTOR.enum_types_by_name.values():
         assert enum.values_by_number[0].name.endswith("_UNSPECIFIED")
 
 
 def test_the_sums_of_a_cell_are_fields_of_the_contract():
-    """Each optional sum has presence, each bucket list is repeated: absent is told from zero."""
+    """Each optional sum has presence and each bucket list is repeated, so that absent differs from zero."""
     fields = pb.Cell.DESCRIPTOR.fields_by_name
     for name in CELL_SUMS:
         assert fields[name].has_presence, name
@@ -84,7 +83,7 @@ def test_the_sums_of_a_cell_are_fields_of_the_contract():
 
 
 def test_the_ladder_is_in_order():
-    """docs/methodology.md §1, best first; what counts as measured is its top."""
+    """The order is that of docs/methodology.md §1, best first; methods that count as measured come first."""
     assert [method.value for method in Method] == [
         "metered",
         "battery",
@@ -97,13 +96,13 @@ def test_the_ladder_is_in_order():
 
 
 def test_sizes_of_displays_are_the_enum():
-    """The place in the list is the number on the wire, less one."""
+    """A size's place in the list is its number on the wire minus one."""
     names_on_the_wire = [value.name for value in pb.DESCRIPTOR.enum_types_by_name["DisplaySize"].values][1:]
     assert names_on_the_wire == [f"DISPLAY_SIZE_{name.upper()}" for name in DISPLAY_SIZES]
 
 
 def test_opentelemetry_names_are_distinct():
-    """Attribute keys and metrics: lower case, dotted, none twice."""
+    """Attribute keys and metrics are lower case, dotted and unique."""
     values = [value for key, value in vars(names).items() if key.isupper()]
     assert len(set(values)) == len(values)
     assert all(value == value.lower() and "." in value for value in values)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent`: what each command prints, and the code it ends with. As a user runs it."""
+"""Test the commands of `veilleuse-agent` as a user runs them: what each prints, and its exit code."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from veilleuse.wire.version import VERSION
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Run a fake collector."""
     with FakeCollector() as running:
         yield running
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
-    """One that is not enrolled, with a configuration file beside it."""
+    """Return an agent that is not enrolled, with its configuration file `agent.toml`."""
     made = Agent(tmp_path / "state")
     (tmp_path / "agent.toml").write_text(
         f'[paths]\nstate = "{made.state}"\nsysfs = "{tmp_path / "empty"}"\n[measure]\nperiod_seconds = 10\n'
@@ -45,12 +45,12 @@ def agent(tmp_path: Path) -> Agent:
 
 
 def words(agent: Agent, command: str, *more: str) -> list[str]:
-    """A command line with the agent's configuration."""
+    """Return a command line that names the agent's configuration file."""
     return [command, "--config", str(agent.state.parent / "agent.toml"), *more]
 
 
 def test_the_version_says_what_matters(capsys):
-    """Program, protocol, Python, SQLite; the program's is pyproject.toml's."""
+    """`version` and `--version` print the version of pyproject.toml."""
     assert main(["version", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["version"] == VERSION
@@ -64,7 +64,7 @@ def test_the_version_says_what_matters(capsys):
 
 
 def test_the_default_configuration_is_whole_and_changes_nothing(capsys, tmp_path):
-    """Every key is there, commented; read back it gives the defaults; uncommented it does too."""
+    """`config` prints every key as a comment; the file gives the defaults, commented or not."""
     assert main(["config"]) == 0
     text = capsys.readouterr().out
     for described in describe(AgentSettings):
@@ -89,7 +89,7 @@ def test_the_default_configuration_is_whole_and_changes_nothing(capsys, tmp_path
     ],
 )
 def test_a_configuration_that_cannot_be_used_is_one_line_and_code_2(tmp_path, capsys, content, expected):
-    """What, where, and the nearest known key."""
+    """The message names the file, the fault and the nearest known key."""
     file = tmp_path / "agent.toml"
     file.write_text(content)
     assert main(["doctor", "--config", str(file)]) == 2
@@ -101,7 +101,7 @@ def test_a_configuration_that_cannot_be_used_is_one_line_and_code_2(tmp_path, ca
 
 
 def test_wrong_usage_is_code_2(capsys):
-    """An unknown command, no command, an unknown option."""
+    """An unknown command or option, no command and a bad value give one line that points to `--help`."""
     for line in (["dance"], [], ["version", "--loud"], ["once", "--seconds", "0"], ["enrol"]):
         assert main(line) == 2
         said = capsys.readouterr().err
@@ -111,7 +111,7 @@ def test_wrong_usage_is_code_2(capsys):
 
 
 def test_every_command_has_help(capsys):
-    """`--help` of each, and of the whole."""
+    """Every command prints its usage for `--help`."""
     for command in COMMANDS:
         with pytest.raises(SystemExit) as caught:
             main([command, "--help"])
@@ -120,7 +120,7 @@ def test_every_command_has_help(capsys):
 
 
 def test_enrolling_from_the_command_line(agent, collector, capsys, tmp_path):
-    """The identity as JSON; the join file goes, or stays with --keep."""
+    """`enrol --json` prints the identity; `--keep` leaves the join file in place."""
     join = collector.join_file(tmp_path / "join")
     assert main(words(agent, "enrol", str(join), "--json", "--keep")) == 0
     said = json.loads(capsys.readouterr().out)
@@ -130,7 +130,7 @@ def test_enrolling_from_the_command_line(agent, collector, capsys, tmp_path):
 
 
 def test_a_refused_token_is_one_line_and_code_1(agent, collector, capsys, tmp_path):
-    """No traceback, no secret."""
+    """The message has no traceback and does not show the token."""
     join = collector.join_file(tmp_path / "join", token="x" * 43)
     assert main(words(agent, "enrol", str(join))) == 1
     said = capsys.readouterr().err
@@ -140,7 +140,7 @@ def test_a_refused_token_is_one_line_and_code_1(agent, collector, capsys, tmp_pa
 
 
 def test_sending_before_enrolling_is_one_line_and_code_1(tmp_path, capsys):
-    """Even before anything exists; nothing is created."""
+    """`send` names the enrol command, even without a state directory, and creates nothing."""
     file = tmp_path / "agent.toml"
     file.write_text(f'[paths]\nstate = "{tmp_path / "nowhere"}"\n')
     assert main(["send", "--config", str(file)]) == 1
@@ -151,7 +151,7 @@ def test_sending_before_enrolling_is_one_line_and_code_1(tmp_path, capsys):
 
 
 def test_sending_from_the_command_line(agent, collector):
-    """A process of its own: everything delivered, code 0; another at the same time is refused with code 1."""
+    """The process `send` delivers everything and ends with 0; a second one at the same time ends with 1."""
     agent.enrol(collector)
     agent.measure(record(0), record(1))
     command = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send")]
@@ -167,8 +167,8 @@ def test_sending_from_the_command_line(agent, collector):
 
 
 def test_a_held_sender_pushes_as_records_come_and_stops_on_sigterm(agent, collector):
-    """Within a period or so, on one connection: one Hello for many pushes; code 0."""
-    collector.next_send_after_milliseconds = 600_000  # its own turn may come at any moment
+    """`send --hold` pushes new records over one connection, with one Hello, and ends with 0."""
+    collector.next_send_after_milliseconds = 600_000  # the sender's next turn may come at any moment
     agent.enrol(collector)
     command = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send", "--hold")]
     held = subprocess.Popen(command)
@@ -187,7 +187,7 @@ def test_a_held_sender_pushes_as_records_come_and_stops_on_sigterm(agent, collec
 
 
 def test_a_held_sender_ends_with_its_parent(agent, collector):
-    """A resident process that was killed leaves no sender behind."""
+    """A killed resident process leaves no sender behind."""
     agent.enrol(collector)
     child = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send", "--hold")]
     code = (
@@ -211,8 +211,8 @@ def _alive(pid: int) -> bool:
 
 
 def test_doctor_says_what_is_measured_what_is_not_and_why(agent, capsys):
-    """On a machine without sensors: utilisation works, energy does not, each source with its reason; never 0
-    W."""
+    """Without sensors, utilisation is available; each energy source has its reason; no output has 0 W or
+    J."""
     assert main(words(agent, "doctor", "--json")) == 3
     said = json.loads(capsys.readouterr().out)
     assert set(said) >= {"machine", "sources", "ladder", "identity", "spool", "warnings"}
@@ -241,7 +241,7 @@ def test_doctor_says_what_is_measured_what_is_not_and_why(agent, capsys):
 
 
 def test_doctor_is_content_when_all_is_well(agent, collector, capsys):
-    """Enrolled, delivering, the service alive: code 0, no warning; that the CA was not pinned is said."""
+    """An enrolled, delivering agent with a live service gives code 0; doctor says the CA is not pinned."""
     agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()
@@ -262,7 +262,8 @@ def test_doctor_is_content_when_all_is_well(agent, collector, capsys):
 
 
 def test_doctor_sees_a_clock_that_is_before_the_certificate(agent, collector, capsys):
-    """Three days behind: a certificate does not begin in the future. By how much, since when, what to do."""
+    """A certificate that begins three days ahead means a late clock: doctor gives its error and the
+    remedy."""
     agent.enrol(collector)
     file = agent.state / "id" / "certificate.pem"
     begin = time.time_ns() // 1_000_000 + 3 * 86_400_000
@@ -279,14 +280,14 @@ def test_doctor_sees_a_clock_that_is_before_the_certificate(agent, collector, ca
 
 
 def test_show_tells_the_periods_that_can_be_set():
-    """Of servers: what the settings' file and the collector allow."""
+    """`show` gives the range of periods of servers that the settings and the collector allow."""
     (period,) = [one for one in describe(AgentSettings) if one.dotted == "measure.period_seconds"]
     assert period.maximum == 3600
     assert "10 s to 1 h (5 min by default)" in GRAIN["server"]
 
 
 def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):
-    """And without the number of the error. A directory in its place is what root cannot read either."""
+    """The one warning has no error number. A directory is used: root cannot read it as a file either."""
     agent.enrol(collector)
     key = agent.state / "id" / "key.pem"
     key.unlink()
@@ -300,8 +301,7 @@ def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):
 
 @pytest.mark.parametrize("said", ["no_permission", "no_device", "damaged"])
 def test_doctor_as_root_says_what_the_service_may_not_read(agent, collector, capsys, tmp_path, said):
-    """Root reads every counter; that the service's account does not is what somebody has to do something
-    about."""
+    """Doctor as root warns if the service's account lacks the permission to read the counters."""
     agent.enrol(collector)
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)
@@ -327,7 +327,7 @@ def test_doctor_as_root_says_what_the_service_may_not_read(agent, collector, cap
 
 
 def test_doctor_sees_a_damaged_spool_and_leaves_it_alone(agent, collector, capsys):
-    """One warning with the path; not a byte changes."""
+    """The warning names the path; no byte of the file changes."""
     agent.enrol(collector)
     damage = os.urandom(8192)
     agent.path.write_bytes(damage)
@@ -338,8 +338,7 @@ def test_doctor_sees_a_damaged_spool_and_leaves_it_alone(agent, collector, capsy
 
 
 def test_doctor_reads_a_captured_machine(agent, capsys, tmp_path):
-    """RAPL in the tree given as paths.sysfs: its points are shown and counters are the place on
-    the ladder."""
+    """Doctor shows the RAPL point of the tree in paths.sysfs, and the ladder is at `counter_modelled`."""
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)
     for name, text in (
@@ -364,8 +363,7 @@ def test_doctor_reads_a_captured_machine(agent, capsys, tmp_path):
 
 
 def test_show_prints_in_clear_what_leaves(agent, collector, capsys):
-    """The record waiting, the one sent, the facts, what is never sent, the standing: all of the wire's
-    content."""
+    """`show` prints the waiting record, the sent one, the standing and the data that is never sent."""
     agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()
@@ -392,7 +390,7 @@ def test_show_prints_in_clear_what_leaves(agent, collector, capsys):
 
 
 def test_show_before_anything_happened(agent, capsys):
-    """Nobody, nothing, and no zero watts."""
+    """`show` says that nobody is enrolled and that no record exists."""
     assert main(words(agent, "show")) == 0
     text = capsys.readouterr().out
     assert "not enrolled" in text
@@ -404,7 +402,7 @@ def test_show_before_anything_happened(agent, capsys):
 
 
 def test_once_measures_this_machine(agent, capsys):
-    """Utilisation over a second of the real /proc; no energy where there is none, and the reasons."""
+    """`once` measures about a second of the real /proc; energy without a source is absent, with a reason."""
     assert main(words(agent, "once", "--seconds", "1", "--json")) == 0
     said = json.loads(capsys.readouterr().out)
     cells = [cell for one in said["records"] for cell in one["measurement"]["cells"]]
@@ -415,7 +413,7 @@ def test_once_measures_this_machine(agent, capsys):
 
 
 def test_once_with_the_fake_source_shows_its_watts(agent, capsys, tmp_path):
-    """42 W over about a second is about 42 J, under the label fake."""
+    """42 W over about a second give about 42 W on average, under the label `fake`."""
     config = tmp_path / "agent.toml"
     config.write_text(config.read_text() + 'sources = ["fake"]\nfake_watts = 42\n')
     assert main(words(agent, "once", "--seconds", "1")) == 0
@@ -425,7 +423,7 @@ def test_once_with_the_fake_source_shows_its_watts(agent, capsys, tmp_path):
 
 
 def test_the_resident_process_imports_nothing_of_the_sender():
-    """`run` leads to no grpc, protobuf, cryptography; `send` to no cryptography."""
+    """The imports of `run` contain no grpc, protobuf, cryptography, ssl; those of `send` no cryptography."""
     code = (
         "import sys, importlib; from veilleuse.agent.commands.main import parse;"
         "parse([sys.argv[1]]); importlib.import_module(sys.argv[2]); print(*sorted(sys.modules))"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`doctor` looking ahead, and `show --quarantine`."""
+"""Test the forecasts of `doctor`, and `show --quarantine`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Doctor = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
-    """A server with two records waiting and one refused."""
+    """Return an agent of a server with two waiting records and one refused record."""
     with FakeCollector() as collector:
         collector.refuse = lambda one: "energy_out_of_range" if 1_003 in energies([one]) else ""
         made = Agent(tmp_path / "state", **{"measure.population": "server"})
@@ -37,7 +37,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 @pytest.fixture
 def doctor(agent: Agent, capsys: pytest.CaptureFixture[str]) -> Doctor:
-    """Its JSON, under more settings."""
+    """Return a function that runs doctor under more settings and returns its JSON, with its text."""
 
     def ask(**more: str) -> dict[str, Any]:
         config = agent.state.parent / "agent.toml"
@@ -53,7 +53,7 @@ def doctor(agent: Agent, capsys: pytest.CaptureFixture[str]) -> Doctor:
 
 
 def test_the_room_that_is_left(doctor):
-    """Days offline = what the bound leaves / rows a day × bytes a row; a longer period makes it more."""
+    """Days offline = unsent bytes left / (rows per day × bytes per row); longer periods give more days."""
     room = doctor()["room"]
     left = 64 * 1024 * 1024 * 13 / 16 - room["unsent_bytes"]
     assert room["rows_per_day"] == 288
@@ -64,7 +64,7 @@ def test_the_room_that_is_left(doctor):
 
 
 def test_a_disk_at_its_reserve_is_a_warning(doctor):
-    """5 % of this disk, or what is set: more than is free."""
+    """Doctor warns if less disk is free than the reserve: the smaller of 5 % of the disk and the setting."""
     found = doctor(spool=f"disk_reserve_bytes = {2**62}")
     assert found["room"]["disk_reserve_bytes"] < found["room"]["disk_free_bytes"] or found["warnings"]
 
@@ -74,7 +74,7 @@ def test_a_disk_at_its_reserve_is_a_warning(doctor):
     [(VERSION, 0, False), ("0.1.0", 1, False), ("0.9.0", -7, True), ("2.0.0", None, True)],
 )
 def test_versions_that_are_too_far_apart(agent, doctor, collector, skew, warned):
-    """One minor release is fine, more is a warning."""
+    """A skew of one minor release gives no warning; a larger skew does."""
     agent.with_outbox(lambda outbox: outbox.set_control({ControlKey.COLLECTOR_VERSION: collector}))
     found = doctor()
     assert found["versions"] == {"agent": VERSION, "collector": collector, "skew": skew}
@@ -82,7 +82,7 @@ def test_versions_that_are_too_far_apart(agent, doctor, collector, skew, warned)
 
 
 def test_how_the_configuration_stands(agent, doctor):
-    """None, pulled, on trial, confirmed, failed, refused by the local file."""
+    """Doctor gives each state: none, pulled, applied, confirmed, failed, refused by the local file."""
     remote = RemoteConfig("ab" * 32, Configuration(period_milliseconds=600_000))
 
     def stands(**control: str | None) -> tuple[str, dict[str, int]]:
@@ -111,7 +111,7 @@ def test_how_the_configuration_stands(agent, doctor):
 
 
 def test_the_certificate_says_when_it_renews(doctor):
-    """Between two thirds and four fifths of its life."""
+    """Renewal begins between two thirds and four fifths of the certificate's life."""
     found = doctor()["identity"]
     renews, ends = (
         found["certificate_renews_unix_milliseconds"],
@@ -122,7 +122,7 @@ def test_the_certificate_says_when_it_renews(doctor):
 
 
 def test_the_quarantine_can_be_read(agent, doctor, capsys):
-    """What was refused, why, and in clear; doctor says where to look."""
+    """`show --quarantine` prints each refused record with its reason; doctor names that command."""
     assert any("show --quarantine" in one for one in doctor()["warnings"])
     config = str(agent.state.parent / "agent.toml")
     assert main(["show", "--quarantine", "--config", config]) == 0
@@ -137,7 +137,7 @@ def test_the_quarantine_can_be_read(agent, doctor, capsys):
 
 
 def test_an_empty_quarantine_says_so(tmp_path, capsys):
-    """Also where nothing was ever measured."""
+    """`show --quarantine` says that it is empty, even where no measurement exists."""
     config = tmp_path / "agent.toml"
     config.write_text(f'[paths]\nstate = "{tmp_path}"\n')
     assert main(["show", "--quarantine", "--config", str(config)]) == 0

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent prepare-image`: nothing of this machine is left, and what the clones need is there.
-docs/wire.md §7."""
+"""Test `veilleuse-agent prepare-image`: it removes the machine's data and may leave a join file. docs/wire.md
+§7."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Run a fake collector."""
     with FakeCollector() as running:
         yield running
 
 
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
-    """The machine the command works on."""
+    """Return the agent whose state the command prepares."""
     made = Agent(tmp_path / "state")
     monkeypatch.setenv("VEILLEUSE_AGENT__PATHS__STATE", str(made.state))
     return made
 
 
 def test_everything_of_this_machine_goes(agent, collector, tmp_path, capsys):
-    """Identity, proof, spool with its journal and all that was set aside, locks; what is not ours stays. May
-    be repeated."""
+    """The command removes identity, spool files and locks, keeps foreign files, and may be repeated."""
     identity = agent.enrol(collector)
     agent.measure(record(0))
     for name in ("spool.db-journal", "spool.db.damaged-1", "spool.db.copied-2", "spool.db.new", "run.lock"):
@@ -58,8 +57,7 @@ def test_everything_of_this_machine_goes(agent, collector, tmp_path, capsys):
 
 
 def test_a_join_file_is_left_for_the_clones(agent, collector, tmp_path, capsys):
-    """0600, the state directory's owner's; checked first; kept by a second call; a clone enrols with it by
-    itself."""
+    """The join file is 0600, has the directory's owner and survives a second call; a clone enrols with it."""
     join = collector.join_file(tmp_path / "group")
     join.chmod(0o644)
     if os.geteuid() == 0:
@@ -82,7 +80,7 @@ def test_a_join_file_is_left_for_the_clones(agent, collector, tmp_path, capsys):
 
 
 def test_what_is_no_join_file_stops_it_before_anything_is_removed(agent, collector, tmp_path, capsys):
-    """One line; the identity is still there."""
+    """The command refuses an invalid join file and leaves the identity."""
     agent.enrol(collector)
     (tmp_path / "spoilt").write_text("{}")
     assert main(["prepare-image", "--join", str(tmp_path / "spoilt")]) == 1
@@ -92,7 +90,7 @@ def test_what_is_no_join_file_stops_it_before_anything_is_removed(agent, collect
 
 @pytest.mark.parametrize("lock", [RUN_LOCK, SEND_LOCK])
 def test_a_service_that_runs_is_not_pulled_from_under(agent, collector, lock, capsys):
-    """Refused, with the command that stops it; nothing is removed."""
+    """The command refuses a running service, names the command that stops it, and removes nothing."""
     agent.enrol(collector)
     with ProcessLock(agent.state, lock, what="x"):
         assert main(["prepare-image"]) == 1

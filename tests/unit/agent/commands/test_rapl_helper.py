@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The RAPL helper: what it publishes, how the agent takes it, and the process itself without any
-capability."""
+"""Test the RAPL helper: its publication, its use by the agent, and its process without capabilities."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ TICK = 10_000
 
 
 class Bench:
-    """One counter, read by a ticker itself and by another through the helper, on one clock."""
+    """Polls one counter twice on one clock: by a direct ticker, and by a ticker through the helper."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
@@ -75,13 +74,12 @@ class Bench:
         return sum(energy.energy_millijoules for tick in self.ticks[name] for energy in tick.energies)
 
     def uncovered(self, name: str) -> int:
-        """Milliseconds without energy."""
+        """Return the milliseconds without energy."""
         return sum(tick.duration_milliseconds for tick in self.ticks[name] if not tick.energies)
 
 
 def test_what_is_published(tmp_path):
-    """The points of the source itself, numbered in hexadecimal, values to the millijoule, one every 10 s, for
-    the group alone."""
+    """The helper publishes the source's points in millijoules, every 10 s, readable only by its group."""
     zone(tmp_path, "a", "package-0", 123_456_789)
     zone(tmp_path, "a:b", "dram", 999)
     clock = FakeClock()
@@ -103,11 +101,10 @@ def test_what_is_published(tmp_path):
     st.lists(st.tuples(st.integers(1, 300), st.integers(8_000, 12_000)), min_size=4, max_size=20),
 )
 def test_nothing_is_lost_or_counted_twice(tmp_path_factory, phase, steps):
-    """Whatever the phase between the helper and the agent, ticks that jitter, a counter that goes round: the
-    same joules.
+    """For any phase of the helper, jitter of ticks and wrap of the counter, no energy is lost or counted
+    twice.
 
-    What the agent has counted is what was used between the first and the last value that it took, to the
-    millijoule.
+    Through the helper, the agent counts the energy between its first and its last value.
     """
     bench = Bench(tmp_path_factory.mktemp("bench"))
     bench.tree.microjoules = LONG_RANGE - 5_000_000_000
@@ -132,8 +129,7 @@ def test_nothing_is_lost_or_counted_twice(tmp_path_factory, phase, steps):
 
 
 def test_a_silent_helper_is_a_gap(tmp_path):
-    """30 s without a new value: failed, absent, never 0; when it speaks again the time between is not made
-    up."""
+    """After 30 s without a new value the reading fails; the energy of that time stays absent later."""
     bench = Bench(tmp_path)
     for _ in range(6):
         bench.pass_time(TICK, 50)
@@ -160,7 +156,7 @@ def test_a_silent_helper_is_a_gap(tmp_path):
 
 
 def test_nothing_from_before_a_suspend(tmp_path):
-    """A value made before the machine slept does not begin the stretch after it."""
+    """A value published before a suspend is not the start of the interval after it."""
     bench = Bench(tmp_path)
     for _ in range(4):
         bench.pass_time(TICK, 50)
@@ -183,8 +179,7 @@ def test_nothing_from_before_a_suspend(tmp_path):
 
 
 def test_the_counters_come_and_go(tmp_path):
-    """No driver yet: said with its reason, tried again at every step; gone: `failed`, with the points still
-    offered."""
+    """Missing counters give `no_device` and are tried at each step; removed ones give `failed`."""
     file = tmp_path / "readings.json"
     helper = RaplHelper(context(tmp_path), file, FakeClock().now)
     helper.step()
@@ -201,14 +196,14 @@ def test_the_counters_come_and_go(tmp_path):
 
 
 def closed(tree: Path) -> None:
-    """The counters as an ordinary user finds them: there, and not to be read."""
+    """Make the counters unreadable, as they are for an ordinary user."""
     for file in tree.glob("sys/class/powercap/*/energy_uj"):
         file.unlink()
         file.symlink_to("/proc/0/nobody-reads-this")
 
 
 def test_the_agent_takes_it_by_itself(tmp_path):
-    """Files that cannot be read, and a helper that speaks: the same points, no word of a permission."""
+    """Where counters are unreadable, the agent reads the helper's publication and offers the same points."""
     for name in ("root", "user"):
         shutil.copytree(TREES / "laptop", tmp_path / name)
     closed(tmp_path / "user")
@@ -224,14 +219,14 @@ def test_the_agent_takes_it_by_itself(tmp_path):
     assert source.open() == root.open()
     assert source.not_counted() == root.not_counted() != ()
     assert source.read() == (), "what was made before we began is of no use to us"
-    time.sleep(0.002)  # another millisecond
+    time.sleep(0.002)  # wait for another millisecond
     RaplHelper(context(tmp_path / "root"), file, instant_now).step()
     values = {
         one.point.domain: one.energy_microjoules for one in source.read() if isinstance(one, EnergyCounter)
     }
     assert values == {"dram-0": 22_000_000_000, "package-0": 184_467_440_000, "psys": 201_000_000_000}
     assert source.read() == (), "a value counts once"
-    # In a container powercap is hidden as a whole; in a virtual machine the file would be another machine's.
+    # A container hides the whole of powercap. In a virtual machine the file would describe another machine.
     shutil.rmtree(tmp_path / "user/sys/class/powercap")
     assert LinuxRapl(told._replace(virtualisation="container")).open() == source.open()
     with pytest.raises(SourceUnavailable, match="virtual machine"):
@@ -240,7 +235,7 @@ def test_the_agent_takes_it_by_itself(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 2}', "\x00\xff", '{"version":1,"points":5}'])
 def test_a_file_that_is_no_publication(tmp_path, text):
-    """Nonsense where the helper should write: no_permission, as if it were not there."""
+    """An invalid publication gives no_permission, like an absent one."""
     shutil.copytree(TREES / "laptop", tmp_path / "t")
     closed(tmp_path / "t")
     (tmp_path / "readings.json").write_text(text)
@@ -250,7 +245,7 @@ def test_a_file_that_is_no_publication(tmp_path, text):
 
 
 def test_a_helper_with_nothing_or_nothing_recent(tmp_path):
-    """It says why it has nothing; one that has not written for long is not believed."""
+    """The agent gives the helper's own reason; it refuses a publication older than 30 s."""
     shutil.copytree(TREES / "laptop", tmp_path / "t")
     file = tmp_path / "readings.json"
     RaplHelper(context(tmp_path / "nowhere"), file, FakeClock().now).step()
@@ -265,7 +260,7 @@ def test_a_helper_with_nothing_or_nothing_recent(tmp_path):
 
 
 def test_what_is_not_rapl_is_not_taken(tmp_path):
-    """A publication of something else under that name: none of its points is ours."""
+    """The agent refuses the points of another kind in the RAPL helper's file."""
     file = tmp_path / "readings.json"
     clock = FakeClock()
     zone(tmp_path, "0", "package-0", 5_000_000)
@@ -279,7 +274,7 @@ def test_what_is_not_rapl_is_not_taken(tmp_path):
 
 
 def environment(tree: Path, file: Path) -> dict[str, str]:
-    """Of a helper on that tree."""
+    """Return the environment of a helper that reads that tree."""
     return {
         **os.environ,
         "VEILLEUSE_AGENT__PATHS__SYSFS": str(tree / "sys"),
@@ -292,8 +287,10 @@ COMMAND = [sys.executable, "-P", "-m", "veilleuse.agent", "rapl-helper"]
 
 @pytest.mark.parametrize("confined", [False, True])
 def test_the_process(tmp_path, confined):
-    """READY once it has published, 0 at SIGTERM. Confined: root in a user namespace, no capability, files
-    0400 of root."""
+    """The process sends READY after its first publication and ends with 0 at SIGTERM.
+
+    The confined one is root in a user namespace: no capabilities, files 0400 of root.
+    """
     prefix: list[str] = []
     if confined:
         prefix = ["unshare", "--user", "--map-root-user", "setpriv", "--bounding-set=-all", "--inh-caps=-all"]
@@ -319,7 +316,7 @@ def test_the_process(tmp_path, confined):
 
 
 def test_nowhere_to_write(tmp_path):
-    """Its folder is made by its unit: without it one line says so, 1."""
+    """A missing folder gives one line that names the service unit, and code 1."""
     zone(tmp_path, "0", "package-0", 5_000_000)
     with pytest.raises(AgentError, match=r"cannot write .*veilleuse-rapl\.service"):
         RaplHelper(context(tmp_path), tmp_path / "no/readings.json", FakeClock().now).step()
@@ -329,8 +326,7 @@ def test_nowhere_to_write(tmp_path):
 
 
 def test_what_the_process_loads():
-    """A root process: no network, no TLS, no database, no child, no parser, of ours only what reading and
-    publishing need."""
+    """The helper runs as root, so it loads no network, TLS, database or parser, and few modules of ours."""
     program = """
 import sys, json
 before = set(sys.modules)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""macOS: powermetrics through its helper, the battery by ioreg, facts by sysctl. A fake program prints,
-nothing here is a Mac."""
+"""Test powermetrics through its helper, and the battery through ioreg, with fake programs, without a Mac."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ CONTEXT = SourceContext("/nowhere", "/nowhere", "none")
 
 
 def fixture(name: str) -> bytes:
-    """A file of tests/fixtures/macos."""
+    """Return a file of tests/fixtures/macos."""
     return (FIXTURES / f"{name}.plist").read_bytes()
 
 
@@ -67,15 +66,14 @@ def fixture(name: str) -> bytes:
     ],
 )
 def test_energy_of_one_sample(name, microjoules):
-    """Milliwatts over the sample's own time, joules, millijoules: each in its unit."""
+    """A sample may give milliwatts over its own duration, joules or millijoules: each is read in its unit."""
     (found,) = Stream().feed(fixture(name))
     assert found == pytest.approx(microjoules, abs=1)
 
 
 @given(st.data())
 def test_a_stream_in_pieces(data):
-    """However it is cut, with a NUL before each but the first, each list comes out once, as soon as its end
-    is there."""
+    """However the stream is cut, each property list (NUL before each but the first) comes out once."""
     whole = b"\0".join([fixture("powermetrics_apple_silicon")] * 3)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
     stream = Stream()
@@ -84,7 +82,7 @@ def test_a_stream_in_pieces(data):
 
 
 def test_a_stream_without_an_end_is_given_up():
-    """A megabyte without the end of a list is something else."""
+    """A stream of more than a megabyte without the end of a list raises ValueError."""
     with pytest.raises(ValueError, match="no end"):
         Stream().feed(b"x" * (LARGEST_SAMPLE_BYTES + 1))
 
@@ -93,7 +91,7 @@ def test_a_stream_without_an_end_is_given_up():
     "processor",
     [
         {},
-        {"combined_power": 0},  # a running package does not draw nothing
+        {"combined_power": 0},  # a running package draws more than 0 W
         {"combined_power": -1.0},
         {"combined_power": float("nan")},
         {"combined_power": float("inf")},
@@ -104,13 +102,13 @@ def test_a_stream_without_an_end_is_given_up():
     ],
 )
 def test_what_is_not_believable_is_absent(processor):
-    """No number, a negative, 0, or more than any package draws: no energy, never 0."""
+    """A missing, negative, zero or implausibly large power or energy gives None, never 0."""
     assert sample_microjoules({"elapsed_ns": 10**10, "processor": processor}) is None
 
 
 @pytest.mark.parametrize("elapsed", [None, 0, -1, "1", 31 * 10**9, 2**70])
 def test_a_sample_over_an_unknown_time_is_absent(elapsed):
-    """Longer than three intervals there was a sleep in it."""
+    """A duration above three intervals contains a sleep, so its sample is absent."""
     assert sample_microjoules({"elapsed_ns": elapsed, "processor": {"combined_power": 1_000}}) is None
 
 
@@ -118,7 +116,7 @@ def test_a_sample_over_an_unknown_time_is_absent(elapsed):
     st.one_of(st.binary(max_size=300), st.integers(0, 1_500).map(lambda n: fixture("powermetrics_intel")[n:]))
 )
 def test_soup(soup):
-    """Any bytes are samples without invented energy, or a ValueError."""
+    """Any bytes give ValueError or samples without energy."""
     try:
         found = Stream().feed(soup + b"</plist>")
     except ValueError:
@@ -127,7 +125,7 @@ def test_soup(soup):
 
 
 def test_no_entities():
-    """A property list that defines entities is refused, not expanded."""
+    """A property list that defines entities is refused and not expanded."""
     bomb = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><plist version="1.0"><string>&a;</string></plist>'
     with pytest.raises(ValueError, match="not a property list"):
         parse_plist(bomb)
@@ -137,14 +135,14 @@ def test_no_entities():
 
 
 def test_the_command_is_fixed():
-    """10 s and two samplers, neither of which names a process."""
+    """The command uses 10 s and two samplers, neither of which names a process."""
     assert COMMAND == (
         "/usr/bin/powermetrics", "--samplers", "cpu_power,gpu_power", "-i", "10000", "-f", "plist",
     )  # fmt: skip
 
 
 class Bench:
-    """Helper, source and ticker on one clock."""
+    """Holds helper, source and ticker on one clock."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
@@ -164,36 +162,34 @@ class Bench:
         self.ticker.tick()
 
     def sample(self, joules: float | None = None) -> None:
-        """One sample of the program, published; None = one without energy."""
+        """Publish one sample; None = a sample without energy."""
         made = None if joules is None else round(joules * 1e6)
         publish(self.file, self.accumulator.publication(made, self.clock.now()))
 
     def step(self, joules: float | None, *, tick: bool = True) -> None:
-        """Ten seconds, a sample, a poll."""
+        """Advance ten seconds, publish a sample and poll."""
         self.clock.advance(10_000)
         self.sample(joules)
         if tick:
             self.tick()
 
     def tick(self, *, last: bool = False) -> None:
-        """Poll."""
         for one in self.ticker.tick(last=last)[1]:
             self.millijoules += sum(energy.energy_millijoules for energy in one.energies)
 
 
 def test_every_joule_arrives_once(tmp_path):
-    """Samples become a counter; a sample without energy is a gap that the next one does not fill with
-    invented joules."""
+    """Each joule is counted once; a sample without energy stays a gap."""
     bench = Bench(tmp_path)
     for joules in (30.0, 40.5, 12.25, None, 20.0):
         bench.step(joules)
     bench.tick(last=True)
-    # The first value cannot be subtracted from anything.
+    # The first value has no earlier one to be subtracted from.
     assert bench.millijoules == 40_500 + 12_250 + 20_000
 
 
 def test_a_helper_that_was_started_again_gives_no_joules_for_it(tmp_path):
-    """Its new counter begins above the ceiling's reach of the old one: a reset, whatever both had counted."""
+    """A restarted helper's counter is a reset: the agent counts no energy between the two counters."""
     bench = Bench(tmp_path)
     for _ in range(3):
         bench.step(100.0)
@@ -208,8 +204,7 @@ def test_a_helper_that_was_started_again_gives_no_joules_for_it(tmp_path):
 
 @given(st.data())
 def test_two_lives_of_the_helper_never_make_a_difference(data):
-    """Whenever they began, whatever they counted below the ceiling, even if the first values are missed:
-    always a reset."""
+    """The difference between two runs of the helper is a reset, whatever their times and energies."""
     began = data.draw(st.integers(0, 10**9))
     samples, missed = data.draw(st.integers(1, 1_000)), data.draw(st.integers(1, 15))
     last = began + samples * 10_000
@@ -226,7 +221,7 @@ def test_two_lives_of_the_helper_never_make_a_difference(data):
 
 
 def program(folder: Path, body: str) -> list[str]:
-    """A fake powermetrics: a Python script."""
+    """Write a Python script that replaces powermetrics, and return its command."""
     script = folder / "powermetrics.py"
     script.write_text(body, encoding="utf-8")
     return [sys.executable, "-S", str(script)]
@@ -243,7 +238,7 @@ for number in range({count}):
 
 
 def test_a_program_that_prints_is_published(tmp_path):
-    """A real process and a real pipe: each sample replaces the file; the counter grows."""
+    """Each sample of a real process replaces the file, and the counter grows."""
     path = FIXTURES / "powermetrics_apple_silicon.plist"
     command = program(tmp_path, PRINTS.format(path=str(path), count=3, then="time.sleep(0)"))
     file = tmp_path / "readings.json"
@@ -279,7 +274,7 @@ def test_a_program_that_prints_is_published(tmp_path):
     ],
 )
 def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
-    """Not root, another output, an early end: no reading, one line; a process that goes on is ended."""
+    """A refusal, unknown output and an early end give `failed` with the reason; the program is ended."""
     file = tmp_path / "readings.json"
     began = time.monotonic()
     PowermetricsHelper(file, program(tmp_path, body)).run_program()
@@ -290,8 +285,7 @@ def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
 
 
 def test_no_program_and_no_folder(tmp_path):
-    """Where powermetrics is not (no Mac): said in the file; where the file cannot be written: an error with
-    the remedy."""
+    """A missing program is reported in the file; an unwritable file raises an error with the remedy."""
     file = tmp_path / "readings.json"
     PowermetricsHelper(file, ["/nowhere/powermetrics"]).run_program()
     assert "cannot start /nowhere/powermetrics" in read_publication(str(file)).outcomes[0].reason
@@ -300,7 +294,7 @@ def test_no_program_and_no_folder(tmp_path):
 
 
 def test_the_command_ends_on_sigterm(tmp_path):
-    """The real command, here without powermetrics: it says so in the file, and ends with 0."""
+    """The real command ends with 0, here without powermetrics."""
     file = tmp_path / "readings.json"
     environment = {**os.environ, "VEILLEUSE_AGENT__PATHS__RAPL_HELPER": str(file)}
     command = [sys.executable, "-P", "-m", "veilleuse.agent", "powermetrics-helper"]
@@ -315,8 +309,7 @@ def test_the_command_ends_on_sigterm(tmp_path):
 
 
 def test_no_helper(tmp_path):
-    """no_permission with the remedy, in a virtual machine its own word; nothing of a publication of RAPL is
-    taken."""
+    """A missing helper gives no_permission with a remedy; a virtual machine gives `virtual_machine`."""
     for context in (CONTEXT, CONTEXT._replace(helper=str(tmp_path / "none"))):
         with pytest.raises(SourceUnavailable) as caught:
             MacosPower(context).open()
@@ -327,7 +320,7 @@ def test_no_helper(tmp_path):
 
 
 def test_a_silent_helper_is_a_gap(tmp_path):
-    """Nothing recent: ReadFailed, never the last value again."""
+    """A publication that is too old raises ReadFailed and gives no value."""
     bench = Bench(tmp_path)
     bench.clock.advance(60_000)
     with pytest.raises(ReadFailed, match="nothing recent"):
@@ -338,7 +331,7 @@ def test_a_silent_helper_is_a_gap(tmp_path):
 
 
 def on(text: bytes) -> tuple[Supply | None, dict[str, int]]:
-    """(supply, kind → mW)."""
+    """Return (supply, kind → mW)."""
     source = MacosBattery(CONTEXT, FakeClock().now, lambda: text)
     source.open()
     supply, found = None, {}
@@ -351,14 +344,14 @@ def on(text: bytes) -> tuple[Supply | None, dict[str, int]]:
 
 
 def node(**keys: object) -> bytes:
-    """What ioreg prints of one battery."""
+    """Return the output of ioreg for one battery."""
     import plistlib
 
     return plistlib.dumps([{"BatteryInstalled": True, "Voltage": 12_000, **keys}])
 
 
 def test_discharging_and_charging():
-    """The wrapped current is -587 mA; milliamperes times millivolts; no serial number in sight."""
+    """Power = current (written as unsigned) × voltage; no serial number is kept."""
     assert on(fixture("ioreg_discharging")) == (Supply.BATTERY, {"battery_out": 7_098, "battery_in": 0})
     assert on(fixture("ioreg_charging")) == (Supply.AC, {"battery_out": 0, "battery_in": 30_232})
     assert "CANARY" not in repr(battery(fixture("ioreg_discharging")))
@@ -366,7 +359,7 @@ def test_discharging_and_charging():
 
 @pytest.mark.parametrize("written", [-587, 2**64 - 587, 2**32 - 587, 2**16 - 587])
 def test_a_current_that_has_gone_round(written):
-    """Signed numbers of 16, 32 and 64 bits, written as if they had no sign."""
+    """A negative current may be written as an unsigned number of 16, 32 or 64 bits."""
     told = battery(node(InstantAmperage=written, ExternalConnected=False))
     assert told is not None
     assert told.current_milliamperes == -587
@@ -388,13 +381,13 @@ def test_a_current_that_has_gone_round(written):
     ],
 )
 def test_direction_and_absence(keys, supply, flows):
-    """Off the mains whatever flows, flows out; what contradicts itself or cannot be is absent."""
+    """A battery without mains discharges; contradictory or impossible values are absent."""
     found = None if flows is None else {"battery_out": flows[0], "battery_in": flows[1]}
     assert on(node(**keys)) == (supply, found or {})
 
 
 def test_asked_once_a_minute():
-    """In between the last answer holds; a failed question gives nothing, not the old answer."""
+    """ioreg runs once a minute; between two runs the last answer holds, and a failed run gives no values."""
     clock, asked = FakeClock(), []
 
     def ask() -> bytes:
@@ -419,14 +412,14 @@ def test_asked_once_a_minute():
     "text", [b"", b"\n", b"nonsense", node(BatteryInstalled=False), b"<plist><array/></plist>"]
 )
 def test_no_battery(text):
-    """A Mac mini: no_device."""
+    """A Mac without a battery gives no_device."""
     with pytest.raises(SourceUnavailable) as caught:
         MacosBattery(CONTEXT, FakeClock().now, lambda: text).open()
     assert caught.value.word == "no_device"
 
 
 def test_no_ioreg_here():
-    """On any other system: no_device, and nothing is left running."""
+    """A system without ioreg gives SourceUnavailable."""
     if Path(IOREG[0]).exists():
         pytest.skip("this is a Mac")
     with pytest.raises(SourceUnavailable, match="cannot start"):
@@ -435,14 +428,14 @@ def test_no_ioreg_here():
 
 @given(st.one_of(st.binary(max_size=300), st.integers(0, 900).map(lambda n: fixture("ioreg_charging")[:n])))
 def test_soup_of_ioreg(soup):
-    """Any bytes are a battery, none, or ReadFailed."""
+    """Any bytes give a battery, None or ReadFailed."""
     with contextlib.suppress(ReadFailed):
         assert battery(soup) is None or soup
 
 
 @given(st.integers(), st.integers(), st.booleans(), st.booleans())
 def test_no_flow_is_invented(current, voltage, external, charging):
-    """Whatever the numbers: never negative, never both ways, never more than a battery can."""
+    """For any numbers the power is between 0 and 500 W, in one direction at most."""
     keys = {
         "InstantAmperage": current,
         "Voltage": voltage,
@@ -451,7 +444,7 @@ def test_no_flow_is_invented(current, voltage, external, charging):
     }
     try:
         _, found = on(node(**keys))
-    except OverflowError:  # plistlib writes no wider integer
+    except OverflowError:  # plistlib writes no integer wider than 64 bits
         return
     assert all(0 <= power <= 500_000 for power in found.values())
     assert min(found.values(), default=0) == 0

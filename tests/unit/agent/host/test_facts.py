@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Facts and hardware ids from captured trees: what leaves, what never does."""
+"""Test facts and hardware ids of captured trees: which values leave the machine, and which never do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SERIALS = (
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A desktop PC whose every serial number is planted."""
+    """Return the tree of a desktop PC with a known value in each serial number."""
     files = {
         "sys/class/dmi/id/sys_vendor": "Dell <b>Inc.</b>",
         "sys/class/dmi/id/product_name": "OptiPlex 3060",
@@ -79,20 +79,20 @@ def tree(tmp_path: Path) -> Path:
 
 
 def memory_device(mebibytes: int, form: int = 0x09, number: bytes = b"DIMM99CANARY") -> bytes:
-    """A structure of type 17 of SMBIOS 2.8, 40 bytes, and its two strings."""
+    """Return an SMBIOS 2.8 structure of type 17 (40 bytes) with its two strings."""
     head = bytes((17, 40, 0, 17)) + bytes((0, 16, 0xFE, 0xFF, 64, 0, 64, 0)) + mebibytes.to_bytes(2, "little")
     rest = bytes((form, 0, 1, 0, 0x1A, 0x80, 0)) + (2400).to_bytes(2, "little") + bytes((0, 2, 0, 0, 1))
     return (head + rest).ljust(40, b"\0") + b"DIMM A1\0" + number + b"\0\0"
 
 
 def facts_of(tree: Path) -> pb.Facts:
-    """Facts of the captured machine."""
+    """Return the facts of the captured machine."""
     machine = detect(str(tree / "sys"), str(tree / "proc"))
     return host_facts(machine, parts_here(machine, str(tree / "sys")))
 
 
 def test_the_facts_are_what_the_machine_says(tree):
-    """Class, model, processor, memory in bytes, disks by kind, no virtualisation."""
+    """Facts give class, model, processors, memory in bytes, disks by kind and virtualisation."""
     facts = facts_of(tree)
     assert facts.device_class == pb.DEVICE_CLASS_TOWER
     assert facts.model == "OptiPlex 3060"
@@ -106,7 +106,7 @@ def test_the_facts_are_what_the_machine_says(tree):
 
 @pytest.mark.promise("P2")
 def test_facts_hold_no_serial_and_no_markup(tree):
-    """P2, S16: no planted number in the bytes; every text in the fact alphabet."""
+    """P2, S16: the bytes contain no planted number, and every text is in the fact alphabet."""
     facts = facts_of(tree)
     content = facts.SerializeToString()
     canaries = (*SERIALS, "99canary", SERIAL_TEXT[:13], NAME_TEXT, str(0x43414E41), "CANA", "ANAC")
@@ -118,7 +118,7 @@ def test_facts_hold_no_serial_and_no_markup(tree):
 
 
 def test_what_cannot_be_read_is_not_set(tmp_path):
-    """An empty tree: no class, no model, no zero."""
+    """An empty tree gives no class and no model; no number is 0."""
     facts = host_facts(detect(str(tmp_path), str(tmp_path)))
     assert facts.device_class == pb.DEVICE_CLASS_UNKNOWN
     for name in ("vendor", "model", "cpu_model", "cpu_count", "memory_bytes", "hard_disks"):
@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_not_set(tmp_path):
 
 
 def test_a_machine_that_says_all_sets_every_field():
-    """A field that is added to the wire and not to host/facts.py would never leave a machine."""
+    """The test finds a field of the wire that host/facts.py does not fill."""
     machine = Machine(DeviceClass.LAPTOP, "none", True, "vendor", "model", "processor", 1, 1, 1, 1)
     facts = host_facts(machine, Parts(2, PowerPlan(60, 60)))
     assert [field.name for field, _ in facts.ListFields()] == [
@@ -135,7 +135,7 @@ def test_a_machine_that_says_all_sets_every_field():
 
 
 def test_hardware_ids_are_the_hardwares_own(tree):
-    """The permanent address of the first physical interface; not a bridge's."""
+    """The MAC address is the permanent one of the first physical interface, not a bridge's."""
     ids = hardware_ids(Roots(tree / "sys", tree / "machine-id"))
     assert ids["first-mac"] == SERIALS[4]
     assert ids["board-serial"] == "BOARD77SERIAL"
@@ -144,12 +144,12 @@ def test_hardware_ids_are_the_hardwares_own(tree):
 
 
 def test_hardware_ids_that_cannot_be_read_are_left_out(tmp_path):
-    """Nothing is compared with nothing."""
+    """An empty tree gives no hardware id."""
     assert hardware_ids(Roots(tmp_path, tmp_path / "none")) == {}
 
 
 def test_asset_numbers_are_normalised(tree, tmp_path):
-    """Serial and UUID, None when not readable."""
+    """Serial and UUID are normalised; each is None where it is unreadable."""
     assert asset_numbers(Roots(tree / "sys")) == ("5CG1234XYZ", "4c4c4544004235108052b4c04f4a4e32")
     assert asset_numbers(Roots(tmp_path / "none")) == (None, None)
 
@@ -165,20 +165,19 @@ TREES = Path(__file__).parents[3] / "fixtures" / "sys"
     [
         ("laptop", 1),  # 8 GB soldered, 8 GB in a slot
         ("tower", None),
-        ("server_amd_two_dies", 8),  # ECC counters
+        ("server_amd_two_dies", 8),  # from ECC counters
         ("virtual_machine", None),
     ],
 )
 def test_parts_of_the_captured_machines(tree, modules):
-    """Memory modules of each; a virtual machine has none of its own: not known, not 0."""
+    """A machine has its number of memory modules; for a virtual machine the number is unknown, not 0."""
     paths = Paths(sysfs=TREES / tree / "sys", procfs=TREES / tree / "proc")
     facts = own_facts(AgentSettings(paths=paths))
     assert (facts.memory_modules if facts.HasField("memory_modules") else None) == modules
 
 
 def test_memory_modules_as_systemd_tells_them(tmp_path):
-    """The table read by us, and the lines that systemd's own helper makes of it: the same number
-    of modules."""
+    """Our reading of the SMBIOS table and the lines of systemd's helper give the same number of modules."""
     helper = Path("/usr/lib/udev/dmi_memory_id")
     if not helper.exists():
         pytest.skip("needs dmi_memory_id: apt-get install udev")
@@ -206,7 +205,7 @@ def test_memory_modules_as_systemd_tells_them(tmp_path):
 
 
 def test_what_cannot_be_read_has_no_modules(tmp_path):
-    """Neither udev's database, nor the table, nor counters: not known. Ranks are not modules."""
+    """Without udev's database, table and counters the number is unknown. Ranks are not modules."""
     assert memory_modules(str(tmp_path), str(tmp_path)) is None
     for name in ("rank0", "rank1", "csrow0"):
         (tmp_path / "devices/system/edac/mc/mc0" / name).mkdir(parents=True)
@@ -221,12 +220,12 @@ def test_what_cannot_be_read_has_no_modules(tmp_path):
     )
 )
 def test_any_table_is_borne(table):
-    """Whatever the bytes are: a number of modules or None, in bounded time."""
+    """Any bytes give None or a number of modules up to their length."""
     found = modules_of_table(table)
     assert found is None or 1 <= found <= len(table)
 
 
 @given(st.text(max_size=300))
 def test_any_database_is_borne(text):
-    """Whatever the lines are: a number of modules or None."""
+    """Any text gives None or a number of modules."""
     assert modules_of_udev(text) in (None, *range(1, 300))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a machine says it is, from its own files."""
+"""Test the detection of a machine's form and parts from its own files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TREES = Path(__file__).parents[3] / "fixtures" / "sys"
 
 
 def machine(name: str):
-    """The machine of one tree."""
+    """Detect the machine of a captured tree."""
     return detect(f"{TREES}/{name}/sys", f"{TREES}/{name}/proc")
 
 
@@ -30,8 +30,7 @@ def machine(name: str):
     ],
 )
 def test_the_form(name, device_class, virtualisation, battery, disks):
-    """Class by chassis, virtual machines by what their hypervisor shows; partitions, volumes and sticks are
-    no disks."""
+    """The class comes from the chassis or the hypervisor; partitions, volumes and sticks are not disks."""
     found = machine(name)
     assert found.device_class is device_class
     assert found.virtualisation == virtualisation
@@ -40,7 +39,7 @@ def test_the_form(name, device_class, virtualisation, battery, disks):
 
 
 def test_facts_are_in_the_fact_alphabet():
-    """Texts carry nothing that could become markup or a formula; numbers are numbers."""
+    """Texts contain nothing that could become markup or a formula."""
     found = machine("laptop")
     assert (found.vendor, found.model) == ("LENOVO", "ThinkPad T14 Gen 2i")
     assert found.cpu_model == "11th Gen Intel_R_ Core_TM_ i5-1135G7 _ 2.40GHz"
@@ -49,20 +48,20 @@ def test_facts_are_in_the_fact_alphabet():
 
 
 def test_the_owner_knows_better():
-    """measure.device_class overrules what the hardware says."""
+    """measure.device_class overrides the class that the hardware gives."""
     tree = TREES / "virtual_machine"
     assert detect(f"{tree}/sys", f"{tree}/proc", device_class="server").device_class is DeviceClass.SERVER
 
 
 def test_nothing_readable_is_nothing_known(tmp_path):
-    """An empty tree gives unknowns, never zeros."""
+    """An empty tree gives unknown values, never zeros."""
     found = detect(f"{tmp_path}/sys", f"{tmp_path}/proc")
     assert (found.device_class, found.virtualisation) == (DeviceClass.UNKNOWN, "none")
     assert (found.cpu_count, found.memory_bytes, found.hard_disks, found.vendor) == (None, None, None, None)
 
 
 def planted(root: Path, **files: str) -> Path:
-    """DMI texts below a root; `sys/…` names are taken as they are."""
+    """Write DMI texts below a root; a name with a slash is a path below the root."""
     for name, text in files.items():
         path = root / (name if "/" in name else f"sys/class/dmi/id/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +70,7 @@ def planted(root: Path, **files: str) -> Path:
 
 
 def detected(root: Path):
-    """The machine below a root."""
+    """Detect the machine below a root."""
     return detect(f"{root}/sys", f"{root}/proc")
 
 
@@ -134,14 +133,13 @@ def detected(root: Path):
     ],
 )
 def test_names_and_what_stands_for_them(tmp_path, texts, vendor, model):
-    """Placeholders are not names; a board names a machine whose maker did not; Lenovo's name is in its
-    version."""
+    """A placeholder is no name; the board's names fill missing ones; Lenovo's model is in the version."""
     found = detected(planted(tmp_path, **texts))
     assert (found.vendor, found.model) == (vendor, model)
 
 
 def test_disks_that_are_elsewhere_do_not_count(tmp_path):
-    """Sticks, cards, USB disks, volumes of a storage network and hidden paths are not in this case."""
+    """Sticks, cards, USB disks, volumes of a storage network and hidden paths do not count."""
     places = {
         "sda": "pci0000:00/0000:00:17.0/ata1/host0/target0:0:0/0:0:0:0/block/sda",
         "sdb": "pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/block/sdb",
@@ -194,7 +192,7 @@ def test_disks_that_are_elsewhere_do_not_count(tmp_path):
     ],
 )
 def test_hypervisors(tmp_path, file, text, virtualisation):
-    """Each leaves its own trace; one that leaves only the processor's flag is unknown, not bare metal."""
+    """Each hypervisor has its own trace; the processor's flag alone gives `unknown`, not bare metal."""
     path = tmp_path / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -227,12 +225,11 @@ def test_hypervisors(tmp_path, file, text, virtualisation):
     ],
 )
 def test_what_looks_virtual_and_is_not(tmp_path, files, virtualisation):
-    """Xen's privileged domain and machines let whole are bare metal; a container in a virtual machine is a
-    container."""
+    """Xen's privileged domain and metal cloud machines are bare metal; a container in a VM is a container."""
     assert detected(planted(tmp_path, **files)).virtualisation == virtualisation
 
 
 def test_a_captured_tree_is_never_mixed_with_this_machine(tmp_path):
-    """Below the folder that sysfs is in, and nowhere else: /etc and /run are the tree's own."""
+    """The root is the folder that contains sysfs: a captured tree never uses this machine's /etc and /run."""
     assert root_of("/sys") == ""
     assert root_of("/some/tree/sys") == "/some/tree"

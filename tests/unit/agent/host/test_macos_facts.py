@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a Mac is, over a fake kernel: its form, its numbers, and nothing where nothing is said."""
+"""Test the facts of a Mac over a fake kernel: form, numbers, and absence of what the kernel does not give."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from veilleuse.wire.vocabulary import DeviceClass
     ],
 )
 def test_the_form_of_a_mac(model, battery_there, virtual, expected):
-    """By its identifier, since 2022 by its battery or a table."""
+    """The form comes from the identifier; for identifiers since 2022 from the battery or a table."""
     calls = FakeMacos({"hw.model": model, "kern.hv_vmm_present": int(virtual)})
     told = machine_of(calls, has_battery=battery_there)
     assert told.device_class is expected
 
 
 def test_facts_of_a_mac():
-    """What the kernel says, and nothing for what it does not."""
+    """Facts hold the kernel's values and None for missing ones."""
     told = machine_of(
         FakeMacos(
             {
@@ -61,7 +61,7 @@ def test_facts_of_a_mac():
 
 
 def test_nonsense_of_the_kernel_is_no_fact():
-    """Numbers of another width, negative ones, bytes that are no text."""
+    """Numbers of another width, negative numbers and invalid text are absent."""
     calls = FakeMacos({"hw.logicalcpu": -4})
     calls.values |= {
         "hw.memsize": b"\1\2\3",

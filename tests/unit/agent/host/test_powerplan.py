@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The power plan as a service can know it: what nobody may change, and nothing else. Beside the programs that
-own the files."""
+"""Test the power plan, which holds only settings that no user can change, against systemd and dconf."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ LOCKS = f"/{POWER}/sleep-inactive-ac-type\n/{POWER}/sleep-inactive-ac-timeout\n/
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
-    """Files below a root."""
+    """Write files below a root and return the root."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +32,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 def gnome(
     keys: str = KEYS, locks: str = LOCKS, profile: str = "user-db:user\nsystem-db:local\n"
 ) -> dict[str, str]:
-    """The files of a GNOME that an administrator has set up."""
+    """Return the files of a GNOME that an administrator has configured."""
     return {
         "etc/dconf/profile/user": profile,
         "etc/dconf/db/local": "compiled",
@@ -43,12 +42,12 @@ def gnome(
 
 
 def logind(text: str) -> dict[str, str]:
-    """logind.conf."""
+    """Return logind.conf."""
     return {"etc/systemd/logind.conf": f"[Login]\n{text}\n"}
 
 
 def kde(text: str, name: str = "powerdevilrc") -> dict[str, str]:
-    """The system's file of Plasma."""
+    """Return Plasma's system file."""
     return {f"etc/xdg/{name}": text}
 
 
@@ -69,7 +68,7 @@ def kde(text: str, name: str = "powerdevilrc") -> dict[str, str]:
         ({**gnome(), "etc/dconf/profile/user": "user-db:user\nsystem-db:other\n"}, (None, None)),
         (gnome(KEYS.replace("'suspend'", "'nothing'")), (600, 0)),
         (gnome(KEYS.replace("1200", "0").replace("uint32 600", "uint32 0")), (0, 0)),
-        (gnome(locks=f"/{POWER}/sleep-inactive-ac-timeout\n"), (None, None)),  # seconds of what?
+        (gnome(locks=f"/{POWER}/sleep-inactive-ac-timeout\n"), (None, None)),  # seconds until which action?
         ({**gnome(), **logind("IdleAction=suspend\nIdleActionSec=15min")}, (600, 900)),
         ({**gnome(KEYS.replace("'suspend'", "'nothing'")), **logind("IdleAction=suspend")}, (600, 1800)),
         (kde("[AC][SuspendAndShutdown]\nAutoSuspendAction=1\nAutoSuspendIdleTimeoutSec=900\n"), (None, None)),
@@ -95,7 +94,7 @@ def kde(text: str, name: str = "powerdevilrc") -> dict[str, str]:
         (
             {**gnome(), **kde("[AC][Display][$i]\nTurnOffDisplayIdleTimeoutSec=300\n")},
             (None, 1200),
-        ),  # which one runs?
+        ),  # which desktop runs?
         ({"etc/systemd/sleep.conf.d/no.conf": "[Sleep]\nAllowSuspend=no\nAllowHibernation=no\n"}, (None, 0)),
         ({"etc/systemd/sleep.conf": "[Sleep]\nAllowSuspend=no\n"}, (None, None)),
         (
@@ -108,12 +107,12 @@ def kde(text: str, name: str = "powerdevilrc") -> dict[str, str]:
     ],
 )
 def test_what_is_known(tmp_path, files, plan):
-    """Only what no user can change; 0 is never; the soonest of several; unknown is not set."""
+    """The plan holds only what no user can change; 0 is never; the earliest of several settings counts."""
     assert power_plan(write(tmp_path, files)) == plan
 
 
 def test_masked_sleep_is_never(tmp_path):
-    """`systemctl mask sleep.target`: never, whatever the desktops say; unless logind switches off."""
+    """With `systemctl mask sleep.target` the plan is never, whatever desktops say; logind may power off."""
     write(tmp_path, gnome())
     unit = tmp_path / "etc/systemd/system/sleep.target"
     unit.parent.mkdir(parents=True)
@@ -125,8 +124,7 @@ def test_masked_sleep_is_never(tmp_path):
 
 
 def test_drop_ins_are_read_in_the_order_of_systemd(tmp_path):
-    """`systemd-analyze cat-config` puts the same files in the same order; the last assignment wins, an empty
-    one takes it back."""
+    """The order is that of `systemd-analyze cat-config`; the last assignment counts; an empty one resets."""
     write(
         tmp_path,
         {
@@ -151,7 +149,7 @@ def test_drop_ins_are_read_in_the_order_of_systemd(tmp_path):
 
 
 def test_a_drop_in_that_is_hidden(tmp_path):
-    """A link to /dev/null takes the vendor's file of the same name out of force, as systemd has it."""
+    """A link to /dev/null disables the vendor's file of the same name, as in systemd."""
     write(tmp_path, {"usr/lib/systemd/logind.conf.d/50-vendor.conf": "[Login]\nIdleAction=suspend\n"})
     assert idle_action(tmp_path)[0] == "suspend"
     hidden = tmp_path / "etc/systemd/logind.conf.d/50-vendor.conf"
@@ -162,7 +160,7 @@ def test_a_drop_in_that_is_hidden(tmp_path):
 
 @pytest.mark.parametrize("text", ["90", "20min", "1h 30min", "2h30m", "1.5h", "1w", "90000ms", "infinity"])
 def test_spans_are_those_of_systemd(text):
-    """`systemd-analyze timespan` says the same number of microseconds."""
+    """`systemd-analyze timespan` gives the same duration."""
     said = subprocess.run(
         [peer("systemd-analyze"), "timespan", text], capture_output=True, text=True, check=True
     ).stdout
@@ -172,8 +170,7 @@ def test_spans_are_those_of_systemd(text):
 
 
 def test_locked_keys_are_those_of_dconf(tmp_path):
-    """dconf compiles the same folder, and reads the same values and locks: of two files the later
-    name wins."""
+    """dconf compiles the folder and reads the same values and locks; of two files the later name wins."""
     write(tmp_path, gnome())
     write(tmp_path, {"etc/dconf/db/local.d/10-later": f"[{POWER}]\nsleep-inactive-ac-timeout=900\n"})
     (tmp_path / "etc/dconf/db/local").unlink()
@@ -197,14 +194,14 @@ def test_locked_keys_are_those_of_dconf(tmp_path):
 
 @given(st.text(max_size=60))
 def test_any_span_is_borne(text):
-    """A number of seconds or None."""
+    """Any text gives None or a number of seconds."""
     seconds = span_seconds(text)
     assert seconds is None or 0 <= seconds < 2**32
 
 
 @given(content=st.binary(max_size=400))
 def test_any_file_is_borne(tmp_path_factory, content):
-    """Whatever stands in them, each file is read without an error."""
+    """Any bytes in these files are read without an error."""
     root = tmp_path_factory.mktemp("root")
     for name in ("etc/systemd/logind.conf", "etc/xdg/powerdevilrc", *gnome()):
         path = root / name
@@ -214,7 +211,7 @@ def test_any_file_is_borne(tmp_path_factory, content):
 
 
 def test_homes_are_never_read(tmp_path):
-    """What a user has set is that user's: the files of a home change nothing, and are not opened."""
+    """A file in a user's home does not change the plan."""
     home = write(
         tmp_path,
         {"home/someone/.config/powerdevilrc": "[$i]\n[AC][SuspendAndShutdown]\nAutoSuspendAction=0\n"},

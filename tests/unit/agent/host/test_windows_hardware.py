@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What tells one Windows machine from another, and the facts of the seam, on a fake table of calls."""
+"""Test hardware ids, asset numbers and parts of a Windows machine over a fake table of calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOLUME = "\\\\.\\C:"
 
 
 def machine(*, system_uuid: str = UUID, board: str = "BOARD-7", chassis: str = "5CG-1234-XYZ") -> FakeWindows:
-    """A PC."""
+    """Return a fake PC."""
     made = FakeWindows()
     made.keys = {
         windows_hardware.MACHINE_GUID: "E08D2021-FBDD-6F89-4FDE-550C98AFF54D",
@@ -40,8 +40,7 @@ def machine(*, system_uuid: str = UUID, board: str = "BOARD-7", chassis: str = "
 
 
 def test_what_a_copy_does_not_share():
-    """Of the registry, the firmware and the system's disk; placeholders are passed by; the handle is given
-    back."""
+    """The ids come from registry, firmware and system disk, without placeholders; the handle is closed."""
     windows = machine()
     assert windows_hardware.hardware_ids(Roots(), windows) == {
         "machine-id": "e08d2021-fbdd-6f89-4fde-550c98aff54d",
@@ -53,7 +52,7 @@ def test_what_a_copy_does_not_share():
 
 
 def test_what_cannot_be_read_is_left_out():
-    """No firmware table, no registry, no volume, a disk that is cut short: an id less, never an error."""
+    """A missing table, registry, volume or serial and a short answer give fewer ids, never an error."""
     windows = FakeWindows()
     assert windows_hardware.hardware_ids(Roots(), windows) == {}
     assert windows_hardware.asset_numbers(Roots(), windows) == (None, None)
@@ -65,30 +64,28 @@ def test_what_cannot_be_read_is_left_out():
 
 
 class CutShort(Disk):
-    """Answers with half of the head."""
+    """Answers with half of the header."""
 
     def answer(self, code: int, request: bytes) -> bytes:
-        """Cut."""
         return super().answer(code, request)[:16]
 
 
 class WithoutSerial(Disk):
-    """As many virtual disks are."""
+    """Has no serial offset, as many virtual disks."""
 
     def answer(self, code: int, request: bytes) -> bytes:
-        """No offset of a serial."""
         whole = super().answer(code, request)
         return whole[:24] + bytes(4) + whole[28:]
 
 
 def test_asset_numbers_are_normalised():
-    """Chassis serial and UUID, in the form the inventory's pseudonyms are made of."""
+    """Chassis serial and UUID are in the form from which the inventory's pseudonyms are made."""
     assert windows_hardware.asset_numbers(Roots(), machine()) == ("5CG1234XYZ", UUID.replace("-", ""))
 
 
 @pytest.mark.parametrize(("vendor", "modules"), [("LENOVO", 1), ("QEMU", None)])
 def test_parts_of_a_pc_and_of_a_virtual_machine(vendor, modules):
-    """Memory modules of real hardware only; the power plan of both."""
+    """Only real hardware has memory modules; both machines have a power plan."""
     windows = machine()
     windows.plan = {(windows_power.VIDEO, windows_power.VIDEO_IDLE): 600}
     windows.table = smbios(

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Clocks, boot, suspend events and power plan of Windows, on a fake table of calls; and what the
-machine is."""
+"""Test clocks, boot id, suspend events, power plan and facts of Windows over a fake table of calls."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ HOUR_100NS = 36_000_000_000
 
 
 def test_the_time_asleep_is_between_the_two_interrupt_times():
-    """Biased goes on, unbiased stands still: boottime and monotonic."""
+    """Sleep is the difference of the biased interrupt time (boottime) and the unbiased one (monotonic)."""
     windows = FakeWindows()
     windows.times = (2 * HOUR_100NS, 2 * HOUR_100NS)
     before = Instant(*clock.clocks(windows))
@@ -38,7 +37,7 @@ def test_the_time_asleep_is_between_the_two_interrupt_times():
 
 @pytest.mark.parametrize(("told", "expected"), [(417, "windows-417"), (None, ""), ("417", ""), (0, "")])
 def test_boot_id(told, expected):
-    """The number of the boot; what is not one is not known."""
+    """The boot id holds the boot's number; another type and 0 give an empty id."""
     windows = FakeWindows()
     if told is not None:
         windows.keys[clock.BOOT_KEY, clock.BOOT_VALUE] = told
@@ -57,8 +56,7 @@ def test_boot_id(told, expected):
     ],
 )
 def test_power_plan(video, standby, hibernate, expected):
-    """Seconds on mains, 0 is never; the sooner of standby and hibernation; what cannot be read is
-    not known."""
+    """Seconds on mains: 0 is never, the earlier of standby and hibernation counts, unreadable is None."""
     windows = FakeWindows()
     for key, value in (
         ((windows_facts.VIDEO, windows_facts.VIDEO_IDLE), video),
@@ -71,7 +69,7 @@ def test_power_plan(video, standby, hibernate, expected):
 
 
 def test_a_suspend_waits_for_the_sign_of_life():
-    """The event is passed on, and Windows held up until it is written; a resume is not passed on."""
+    """A suspend is announced and waits until the sign of life is written; a resume is not announced."""
     windows, announced = FakeWindows(), threading.Event()
     watch = SuspendWatch(announced.set, answer_seconds=PATIENCE_SECONDS)
     watch.start(windows)
@@ -90,7 +88,7 @@ def test_a_suspend_waits_for_the_sign_of_life():
 
 
 def test_a_suspend_is_not_held_up_for_long():
-    """A resident that hangs cannot keep the machine awake."""
+    """A hanging resident cannot keep the machine awake."""
     began = time.monotonic()
     SuspendWatch(lambda: None, answer_seconds=0.05).handle_event(SUSPEND)
     assert 0.04 < time.monotonic() - began < PATIENCE_SECONDS / 2
@@ -100,7 +98,7 @@ def test_a_suspend_is_not_held_up_for_long():
 
 
 def machine() -> FakeWindows:
-    """A PC with two disks of its own and a stick."""
+    """Return a fake PC with two internal disks and a USB stick."""
     windows = FakeWindows()
     windows.table = smbios(
         (0, struct.pack("<BBHB", 1, 2, 0, 3) + bytes(11), ("LENOVO", "M1", "03/02/2022")),
@@ -128,7 +126,7 @@ def machine() -> FakeWindows:
 
 
 def test_what_a_pc_is():
-    """Maker, name, form, processor, memory, disks inside it; no serial number anywhere."""
+    """Facts give maker, name, form, processor, memory and internal disks, and no serial number."""
     windows = machine()
     found = windows_facts.detect(windows)
     assert (found.vendor, found.model) == ("LENOVO", "ThinkCentre M70q")
@@ -143,7 +141,7 @@ def test_what_a_pc_is():
 
 
 def test_a_virtual_machine_has_no_disks_of_its_own():
-    """By the firmware's texts, as on Linux; a PC on which Hyper-V runs keeps its maker's."""
+    """The firmware's texts identify a virtual machine, which has no disks of its own."""
     windows = machine()
     windows.table = smbios(
         (1, struct.pack("<BBBB", 1, 2, 0, 0) + bytes(19), ("Microsoft Corporation", "Virtual Machine"))
@@ -154,7 +152,7 @@ def test_a_virtual_machine_has_no_disks_of_its_own():
 
 
 def test_nothing_can_be_read():
-    """Every call refused: facts all the same, with nothing in them that was not told."""
+    """When every call fails, the facts hold only what the settings give."""
     windows = FakeWindows()
     windows.status = b""
     found = windows_facts.detect(windows)

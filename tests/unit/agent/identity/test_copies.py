@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A copied state directory: what it notices, what it sets aside, how it comes to an identity of its own.
-docs/wire.md §7."""
+"""Test a copied state directory: its detection, what is set aside, its new identity. docs/wire.md §7."""
 
 from __future__ import annotations
 
@@ -31,26 +30,26 @@ COPY = {"product_uuid": "5d5d5d44-0042-3510-8052-b4c04f4a4e32", "board_serial": 
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Run a fake collector."""
     with FakeCollector() as running:
         yield running
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Agent:
-    """A machine with two ids of its own."""
+    """Return an agent on hardware with two ids."""
     return machine_in(tmp_path / "original", ORIGINAL)
 
 
 def machine_in(folder: Path, hardware: dict[str, str]) -> Agent:
-    """A state directory in that hardware."""
+    """Return an agent whose state directory is on that hardware."""
     folder.mkdir(exist_ok=True)
     become(folder, hardware)
     return Agent(folder / "state", **{"paths.sysfs": str(folder / "sys")})
 
 
 def become(folder: Path, hardware: dict[str, str]) -> None:
-    """The disk of `folder` is in that hardware now."""
+    """Move the disk of `folder` to that hardware."""
     dmi = folder / "sys/class/dmi/id"
     dmi.mkdir(parents=True, exist_ok=True)
     for name, value in hardware.items():
@@ -58,7 +57,7 @@ def become(folder: Path, hardware: dict[str, str]) -> None:
 
 
 def cloned(original: Agent, folder: Path, hardware: dict[str, str] | None = None) -> Agent:
-    """The same disk in other hardware, unless `hardware` says otherwise."""
+    """Copy the state directory to other hardware, unless `hardware` is given."""
     copy = machine_in(folder, COPY if hardware is None else hardware)
     shutil.rmtree(copy.state)
     shutil.copytree(original.state, copy.state)
@@ -66,23 +65,22 @@ def cloned(original: Agent, folder: Path, hardware: dict[str, str] | None = None
 
 
 def waiting(agent: Agent) -> list[str]:
-    """The rows without number."""
+    """Return the waiting rows, which have no number yet."""
     with closing(agent.connection()) as db:
         return [row[0] for row in db.execute("SELECT body FROM pending ORDER BY id")]
 
 
 def gaps(agent: Agent) -> list[Gap]:
-    """Those among them that are gaps."""
+    """Return the gaps among the waiting rows."""
     bodies = [body_from_json(body) for body in waiting(agent)]
     return [body for body in bodies if isinstance(body, Gap)]
 
 
-# --------------------------------------------------------------------------------------- noticing
+# -------------------------------------------------------------------------------------- detection
 
 
 def test_two_ids_that_changed_make_a_copy(tmp_path):
-    """One is a repair and is taken over; one that cannot be read any more is kept; nothing of them is in the
-    clear."""
+    """One changed id is a repair and is kept; two make a copy; the file holds no id in clear."""
     copies = CloneDetector(tmp_path)
     known = {"machine-id": "a", "smbios-uuid": "b", "board-serial": "c", "first-mac": "d"}
     copies.keep(known)
@@ -96,7 +94,7 @@ def test_two_ids_that_changed_make_a_copy(tmp_path):
 
 
 def test_a_machine_that_is_itself_goes_on(machine, collector):
-    """Nothing is set aside, the spool and the identity stay; the check may be repeated."""
+    """An unchanged machine keeps its identity and spool, also when the check is repeated."""
     identity = machine.enrol(collector)
     machine.measure(record(0))
     for _ in range(2):
@@ -107,7 +105,7 @@ def test_a_machine_that_is_itself_goes_on(machine, collector):
 
 
 def test_an_image_that_has_not_started_measures_and_says_so(machine, monkeypatch, tmp_path, caplog):
-    """An empty machine-id: `run` is not refused, enrolling is."""
+    """With an uninitialised machine-id the agent measures and logs that it is not enrolled."""
     (tmp_path / "machine-id").write_text("uninitialized\n")
     monkeypatch.setattr(reset, "MACHINE_ID", tmp_path / "machine-id")
     assert not reset.reset_if_clone(machine.settings)
@@ -116,7 +114,7 @@ def test_an_image_that_has_not_started_measures_and_says_so(machine, monkeypatch
 
 
 def test_a_second_service_is_told_before_anything_is_touched(machine, collector, tmp_path):
-    """R21: the lock is the service's own."""
+    """R21: a second service is refused before the copy's identity is set aside."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
     with (
@@ -127,12 +125,11 @@ def test_a_second_service_is_told_before_anything_is_touched(machine, collector,
     assert (copy.state / "id/certificate.pem").exists()
 
 
-# ------------------------------------------------------------------------------- beginning again
+# ------------------------------------------------------------------------- a copy's new identity
 
 
 def test_a_copy_begins_in_a_spool_of_its_own(machine, collector, tmp_path):
-    """Identity and spool are set aside at once; population is kept; nothing of the original's is ever in its
-    stream."""
+    """Identity and spool are set aside, the population is kept, and the copy delivers only its records."""
     original = machine.enrol(collector)
     machine.measure(record(0), record(1))
     copy = cloned(machine, tmp_path / "copy")
@@ -155,13 +152,13 @@ def test_a_copy_begins_in_a_spool_of_its_own(machine, collector, tmp_path):
 
 
 def key_of(collector: FakeCollector) -> bytes:
-    """The public key of the last copy's request, as the fake keeps it."""
+    """Return the public key of the only copy's request, as the fake collector keeps it."""
     [(_, key)] = list(collector.copies)
     return key
 
 
 def test_the_originals_key_goes_once_it_has_its_own(machine, collector, tmp_path):
-    """No secret of the other machine is left; the copy is never taken for one again."""
+    """The original's key is deleted once the copy has its own; the copy is not detected as a copy again."""
     secret = machine.enrol(collector).key_pem
     copy = cloned(machine, tmp_path / "copy")
     reset.reset_if_clone(copy.settings)
@@ -173,7 +170,7 @@ def test_the_originals_key_goes_once_it_has_its_own(machine, collector, tmp_path
 
 
 def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
-    """Each asks with a key of its own: a pending key is never shared by two machines."""
+    """Each copy asks with its own key: two machines never share a pending key."""
     machine.enrol(collector)
     collector.approve = True
     first = cloned(machine, tmp_path / "first")
@@ -181,7 +178,7 @@ def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
     assert not first.send()
     assert "waits for an operator's approval" in first.control()["standing"]
     due = int(first.control()["next_send"]) - 900_000
-    assert due > EPOCH_START  # not before the time the collector asked for
+    assert due > EPOCH_START  # not before the time that the collector asked for
     other = {"product_uuid": "6e6e6e44-0042-3510-8052-b4c04f4a4e32", "board_serial": "THIRD99"}
     second = cloned(first, tmp_path / "second", other)
     assert reset.reset_if_clone(second.settings)
@@ -192,8 +189,7 @@ def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
 
 
 def test_fifty_copies_of_one_that_was_never_enrolled(machine, tmp_path):
-    """What was measured on the template is the template's: its spool is set aside on other hardware all the
-    same."""
+    """The template's spool is set aside on other hardware, though the template was never enrolled."""
     reset.reset_if_clone(machine.settings)
     machine.measure(record(0))
     copy = cloned(machine, tmp_path / "copy")
@@ -203,7 +199,7 @@ def test_fifty_copies_of_one_that_was_never_enrolled(machine, tmp_path):
 
 
 def test_a_refused_copy_says_what_to_do_and_asks_rarely(machine, collector, tmp_path):
-    """Its original was revoked: four tries an hour at most, and the way out in the standing."""
+    """A copy of a revoked original waits 15 minutes between tries; its standing names the remedy."""
     collector.forbidden.add(machine.enrol(collector).agent_id)
     copy = cloned(machine, tmp_path / "copy")
     reset.reset_if_clone(copy.settings)
@@ -216,7 +212,7 @@ def test_a_refused_copy_says_what_to_do_and_asks_rarely(machine, collector, tmp_
 
 
 def test_a_lost_answer_gives_a_copy_one_identity(machine, collector, tmp_path):
-    """The same key asks again."""
+    """After a lost answer the copy asks with the same key and gets one identity."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
     reset.reset_if_clone(copy.settings)
@@ -227,7 +223,7 @@ def test_a_lost_answer_gives_a_copy_one_identity(machine, collector, tmp_path):
 
 
 def test_a_join_file_comes_before_the_proof(machine, collector, tmp_path):
-    """A token places the copy and needs no approval; the file is deleted."""
+    """A copy with a join file is enrolled with its token, without approval; the file is deleted."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
     reset.reset_if_clone(copy.settings)
@@ -240,7 +236,7 @@ def test_a_join_file_comes_before_the_proof(machine, collector, tmp_path):
 
 
 def test_a_join_file_that_is_no_good_leaves_the_proof(machine, collector, tmp_path, caplog):
-    """The token was used up by others: it comes in as a copy."""
+    """With a used token the agent enrols as a copy."""
     machine.enrol(collector)
     copy = cloned(machine, tmp_path / "copy")
     reset.reset_if_clone(copy.settings)
@@ -251,7 +247,7 @@ def test_a_join_file_that_is_no_good_leaves_the_proof(machine, collector, tmp_pa
 
 
 def test_the_command_enrol_sets_aside_too(machine, collector, tmp_path):
-    """By hand on a copy whose service is stopped: the spool is not delivered under the new identity."""
+    """`enrol` on a copy with a stopped service does not deliver the original's spool."""
     machine.enrol(collector)
     machine.measure(record(0))
     copy = cloned(machine, tmp_path / "copy")
@@ -264,7 +260,7 @@ def test_the_command_enrol_sets_aside_too(machine, collector, tmp_path):
 
 
 def test_hardware_that_moves_while_it_runs(machine, collector, tmp_path):
-    """The sender says so and sends nothing; what was measured since is declared, under the new identity."""
+    """The sender detects the new hardware, reports it and sends nothing until the identity is reset."""
     machine.enrol(collector)
     machine.measure(record(0))
     become(tmp_path / "original", COPY)
@@ -278,11 +274,11 @@ def test_hardware_that_moves_while_it_runs(machine, collector, tmp_path):
     assert machine.send()
 
 
-# ----------------------------------------------------------------------------- the same hardware ids
+# -------------------------------------------------------------------------------- equal hardware ids
 
 
 def contested(machine: Agent, collector: FakeCollector) -> bytes:
-    """Somebody else was served under this identity: the id of it."""
+    """Enrol, mark the instance as conflicting, and return the agent's id."""
     identity = machine.enrol(collector)
     assert machine.send()
     collector.conflicting.add(bytes.fromhex(machine.control()["instance_id"]))
@@ -290,8 +286,7 @@ def contested(machine: Agent, collector: FakeCollector) -> bytes:
 
 
 def test_a_conflict_makes_an_identity_of_its_own(machine, collector):
-    """Same hardware ids: nothing is delivered twice, nothing goes without a word, acknowledged records stay
-    where they are."""
+    """With equal hardware ids, undelivered records become gaps under the new identity; none is sent twice."""
     agent = machine
     old = contested(agent, collector)
     with closing(agent.connection()) as db:
@@ -318,7 +313,7 @@ def test_a_conflict_makes_an_identity_of_its_own(machine, collector):
 
 
 def test_two_that_fight_do_so_once_an_hour(machine, collector):
-    """A conflict within the hour after the last is told and waited out; then again an identity of its own."""
+    """A conflict within an hour of the last one is only reported; a later one gives a new identity."""
     contested(machine, collector)
     now = [EPOCH_START]
     clock = lambda: now[0]  # noqa: E731
@@ -339,7 +334,7 @@ def test_two_that_fight_do_so_once_an_hour(machine, collector):
 
 
 def test_a_damaged_spool_is_no_reason_to_go_on_with_it(machine, collector):
-    """What cannot be read is set aside with an undated gap."""
+    """An unreadable spool is set aside with an undated gap."""
     contested(machine, collector)
     CloneDetector(machine.state).mark(Mark(CONFLICT, EPOCH_START))
     machine.path.write_bytes(b"\xff" * 8192)
@@ -347,11 +342,11 @@ def test_a_damaged_spool_is_no_reason_to_go_on_with_it(machine, collector):
     assert [(gap.reason, gap.spans) for gap in gaps(machine)] == [(GapReason.SPOOL_DAMAGED, ())]
 
 
-# --------------------------------------------------------------------------------------- by itself
+# ----------------------------------------------------------------------------- automatic enrolment
 
 
 def test_a_join_file_in_the_state_directory_is_used_and_deleted(tmp_path, collector):
-    """The image's clone enrols at its first contact, and delivers in the same."""
+    """A clone with a join file enrols and delivers at its first contact."""
     agent = machine_in(tmp_path / "clone", ORIGINAL)
     agent.measure(record(0))
     join = collector.join_file(agent.state / "join.json")
@@ -361,7 +356,7 @@ def test_a_join_file_in_the_state_directory_is_used_and_deleted(tmp_path, collec
 
 
 def test_a_join_file_elsewhere(tmp_path, collector):
-    """`collector.join_file`."""
+    """The setting `collector.join_file` gives the file's path."""
     folder = tmp_path / "clone"
     folder.mkdir()
     agent = Agent(folder / "state", **{"collector.join_file": str(tmp_path / "elsewhere")})
@@ -372,8 +367,7 @@ def test_a_join_file_elsewhere(tmp_path, collector):
 
 
 def test_a_used_token_is_asked_for_rarely(tmp_path, collector):
-    """A whole room with one token that is used up: not at the pace of a collector that is away. The file
-    stays."""
+    """An agent with a used token waits at least 15 minutes before it asks again, and keeps the file."""
     Agent(tmp_path / "first").enrol(collector)
     agent = machine_in(tmp_path / "clone", ORIGINAL)
     collector.join_file(agent.state / "join.json")
@@ -383,7 +377,7 @@ def test_a_used_token_is_asked_for_rarely(tmp_path, collector):
     assert (agent.state / "join.json").exists()
 
 
-# ------------------------------------------------------------------------------ killed at any moment
+# ------------------------------------------------------------------------ process killed at any line
 
 CUT = r"""
 import os, signal, sys
@@ -457,6 +451,5 @@ print(lines)
 
 
 def test_beginning_again_killed_at_any_moment(tmp_path):
-    """The next start ends it: one spool of its own, the other whole beside it, the gap once, the
-    proof kept."""
+    """After a kill at any line the next start finishes: a new spool, the old one complete, the gap once."""
     assert int(run_program(CUT, str(tmp_path))) > 40

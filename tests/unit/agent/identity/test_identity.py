@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The identity on disk and how it comes there: docs/wire.md §6, §7 and §8, docs/guarantees.md S5, S20."""
+"""Test the identity on disk and how it is created: docs/wire.md §6, §7 and §8, docs/guarantees.md S5, S20."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Run a fake collector."""
     with FakeCollector() as running:
         yield running
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
-    """One that is not enrolled."""
+    """Return an agent that is not enrolled."""
     return Agent(tmp_path / "state")
 
 
 def test_enrolling_makes_an_identity_and_uses_up_the_join_file(agent, collector, tmp_path):
-    """Key, chain, roots and place are kept; the join file is deleted; the population reaches the resident
-    process."""
+    """Id, roots, validity and place are kept; the join file is deleted; the spool holds the population."""
     identity = agent.enrol(collector)
     assert not (tmp_path / "join").exists()
     assert identity.agent_id in collector.enrolments.values()
@@ -56,7 +55,7 @@ def test_enrolling_makes_an_identity_and_uses_up_the_join_file(agent, collector,
 
 
 def test_nobody_else_can_read_it(agent, collector):
-    """S20: the directory 0700, every file 0600, whatever the umask."""
+    """S20: the directory is 0700 and every file 0600, whatever the umask."""
     before = os.umask(0)
     try:
         agent.enrol(collector)
@@ -76,7 +75,7 @@ def test_nobody_else_can_read_it(agent, collector):
 
 
 def test_a_lost_reply_does_not_burn_the_token(agent, collector):
-    """S5: the second try asks with the same key and gets the same identity."""
+    """S5: the second try uses the same key and gets the same identity."""
     collector.lose_replies = 1
     with pytest.raises(CollectorAway):
         agent.enrol(collector)
@@ -89,7 +88,7 @@ def test_a_lost_reply_does_not_burn_the_token(agent, collector):
 
 
 def test_a_wrong_fingerprint_is_refused_before_anything_is_sent(tmp_path, collector):
-    """collector.ca_sha256 names another CA: one line, no key, no call, the join file stays."""
+    """A collector.ca_sha256 of another CA gives one error, no key and no call; the join file remains."""
     agent = Agent(tmp_path / "state", **{"collector.ca_sha256": "AA:" * 31 + "AA"})
     with pytest.raises(IdentityError, match="wrong fingerprint"):
         agent.enrol(collector)
@@ -99,7 +98,7 @@ def test_a_wrong_fingerprint_is_refused_before_anything_is_sent(tmp_path, collec
 
 
 def test_a_pinned_ca_is_remembered(tmp_path, collector):
-    """Upper case and colons, as openssl prints it."""
+    """The fingerprint may be in upper case with colons, as openssl prints it."""
     digest = collector.join_file(tmp_path / "probe").read_text().split('"ca_sha256": "')[1][:64].upper()
     pinned = ":".join(digest[position : position + 2] for position in range(0, 64, 2))
     agent = Agent(tmp_path / "state", **{"collector.ca_sha256": pinned})
@@ -107,7 +106,7 @@ def test_a_pinned_ca_is_remembered(tmp_path, collector):
 
 
 def test_an_impostor_is_refused(agent, collector, tmp_path):
-    """A collector of another CA at the same address never gets the token."""
+    """A collector of another CA at the same address never receives the token."""
     other = TestAuthority()
     from veilleuse.agent.sending.enrol import enrol
 
@@ -137,7 +136,7 @@ def test_an_impostor_is_refused(agent, collector, tmp_path):
     ],
 )
 def test_a_spoilt_join_file_is_told_in_one_line(agent, collector, tmp_path, changes, words):
-    """What is wrong and where; never the token."""
+    """The message is one line with the file and the fault, and never shows the token."""
     from veilleuse.agent.sending.enrol import enrol
 
     join = collector.join_file(tmp_path / "join", **changes)
@@ -150,7 +149,7 @@ def test_a_spoilt_join_file_is_told_in_one_line(agent, collector, tmp_path, chan
 
 @pytest.mark.parametrize("content", [b"[" * 60_000, b"[]", b"\xff\xfe", b"", b" " * 70_000])
 def test_what_is_no_join_file_at_all(agent, tmp_path, content):
-    """One line, whatever its depth or its length."""
+    """Any other content gives one error, whatever its depth or length."""
     from veilleuse.agent.sending.enrol import enrol
 
     (tmp_path / "join").write_bytes(content)
@@ -160,7 +159,7 @@ def test_what_is_no_join_file_at_all(agent, tmp_path, content):
 
 @pytest.mark.parametrize("name", ["folder", "pipe", "nothing"])
 def test_a_join_file_is_a_file(agent, tmp_path, name):
-    """A pipe would be waited for, for ever."""
+    """A pipe, a folder and a missing file are refused; reading a pipe would never end."""
     from veilleuse.agent.sending.enrol import enrol
 
     (tmp_path / "folder").mkdir()
@@ -170,7 +169,7 @@ def test_a_join_file_is_a_file(agent, tmp_path, name):
 
 
 def test_only_the_certificate_that_was_pinned_is_trusted(agent, collector, tmp_path):
-    """A second CA behind the first would make the fingerprint worthless: its collector is an impostor."""
+    """A second CA in the file is not trusted: it would make the fingerprint worthless."""
     from veilleuse.agent.sending.enrol import enrol
 
     behind = TestAuthority("another")
@@ -186,14 +185,14 @@ def test_only_the_certificate_that_was_pinned_is_trusted(agent, collector, tmp_p
 
 
 def test_a_used_token_is_told(tmp_path, collector):
-    """The collector's own words reach the operator."""
+    """The collector's own message reaches the operator."""
     Agent(tmp_path / "one").enrol(collector)
     with pytest.raises(IdentityError, match="token is unknown, used or expired"):
         Agent(tmp_path / "two").enrol(collector)
 
 
 def test_enrolling_again_is_another_machine_to_the_collector(agent, collector):
-    """A new stream: what was delivered under the old identity is not sent again, what was not is."""
+    """A second enrolment begins a new stream: it delivers only the records that the first did not."""
     first = agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()
@@ -206,7 +205,7 @@ def test_enrolling_again_is_another_machine_to_the_collector(agent, collector):
 
 
 def test_asset_numbers_leave_as_pseudonyms_only(tmp_path, collector):
-    """HMAC(fleet key, normalised serial); nothing when opted out; never the number itself."""
+    """Only HMAC(fleet key, normalised serial) leaves the machine, and nothing when opted out."""
     dmi = tmp_path / "sys/class/dmi/id"
     dmi.mkdir(parents=True)
     (dmi / "chassis_serial").write_text("abc-123 x\n")
@@ -230,7 +229,7 @@ def test_asset_numbers_leave_as_pseudonyms_only(tmp_path, collector):
 
 @pytest.mark.parametrize(("population", "sent"), [("server", True), ("workstation", False), ("", False)])
 def test_the_host_name_is_for_servers_that_allow_it(tmp_path, collector, population, sent):
-    """Only where the local file says both."""
+    """The host name is sent only if the local file names a server and allows it."""
     agent = Agent(tmp_path / "state", **{"privacy.send_host_name": "true", "measure.population": population})
     agent.enrol(collector)
     assert collector.requests[0].HasField("host_name") is sent
@@ -249,12 +248,12 @@ def test_the_host_name_is_for_servers_that_allow_it(tmp_path, collector, populat
     ],
 )
 def test_serials_are_compared_as_people_write_them(text, normal):
-    """Case, spaces and dashes do not count; a maker's placeholder is no serial."""
+    """Case, spaces and dashes are ignored; a maker's placeholder gives None."""
     assert normalise_serial(text) == normal
 
 
 def test_dummy_uuids_are_no_uuid():
-    """All equal, not hexadecimal, or known to be everywhere."""
+    """UUIDs of equal digits, invalid ones and common placeholders give None."""
     assert normalise_uuid("4C4C4544-0042-3510-8052-B4C04F4A4E32") == "4c4c4544004235108052b4c04f4a4e32"
     for dummy in (
         "03000200-0400-0500-0006-000700080009",
@@ -270,7 +269,7 @@ def test_dummy_uuids_are_no_uuid():
 
 
 def test_a_certificate_is_renewed_at_two_thirds_with_a_new_key(agent, collector):
-    """The contact that finds it due renews it; the next one uses the new key."""
+    """The first contact after that time renews the certificate; the next one uses it."""
     collector.leaf_age = timedelta(hours=20)
     old = agent.enrol(collector)
     collector.leaf_age = timedelta(minutes=5)
@@ -285,7 +284,7 @@ def test_a_certificate_is_renewed_at_two_thirds_with_a_new_key(agent, collector)
 
 
 def test_a_renewal_is_spread_by_the_agents_id(agent, collector):
-    """Between 2/3 of its life and a tenth of its life later, always at the same place for one agent."""
+    """Renewal falls between 2/3 of the certificate's life and a tenth of its life later."""
     identity = agent.enrol(collector)
     life = identity.not_after_unix_milliseconds - identity.not_before_unix_milliseconds
     share = (identity.renewal_due_unix_milliseconds() - identity.not_before_unix_milliseconds) / life
@@ -293,8 +292,7 @@ def test_a_renewal_is_spread_by_the_agents_id(agent, collector):
 
 
 def test_an_expired_certificate_is_renewed_with_its_own_key(agent, collector):
-    """Challenge, signature by the bound key, a new certificate, and the records go out in the
-    same contact."""
+    """An agent with an expired certificate renews it and delivers records in the same contact."""
     collector.leaf_age = timedelta(hours=25)
     old = agent.enrol(collector)
     collector.leaf_age = timedelta(minutes=5)
@@ -306,8 +304,7 @@ def test_an_expired_certificate_is_renewed_with_its_own_key(agent, collector):
 
 
 def test_a_clock_that_is_behind_does_not_lock_us_out(agent, collector):
-    """Our clock says the certificate is valid, TLS closes the connection: from the second time on it is
-    renewed all the same."""
+    """The late clock accepts an expired certificate and TLS refuses it: the second contact renews it."""
     collector.leaf_age = timedelta(hours=25)
     identity = agent.enrol(collector)
     collector.leaf_age = timedelta(minutes=5)
@@ -318,14 +315,14 @@ def test_a_clock_that_is_behind_does_not_lock_us_out(agent, collector):
 
 
 def test_a_crash_between_certificate_and_key_is_mended(agent, collector):
-    """The certificate names the key it belongs to: a pending key that is its own takes its place on load."""
+    """On load, a pending key that matches the certificate replaces the old key."""
     agent.enrol(collector)
     store = IdentityStore(agent.state)
     pending = keys.new_key_pem()
     store.keep_pending_key(pending)
     issued = collector.issued(keys.request_der(pending), agent.identity.agent_id)
     real = store._finish_renewal
-    store._finish_renewal = lambda: None  # type: ignore[method-assign]  # the power is cut here
+    store._finish_renewal = lambda: None  # type: ignore[method-assign]  # a power cut happens here
     store.keep_certificate(
         [issued.certificate_der, *issued.intermediates_der], list(issued.roots_der), (1, 2)
     )
@@ -335,7 +332,7 @@ def test_a_crash_between_certificate_and_key_is_mended(agent, collector):
 
 
 def test_a_key_the_collector_will_never_take_is_dropped(agent, collector):
-    """INVALID_ARGUMENT on a renewal: the next one is asked with another key."""
+    """If the collector refuses a key for renewal, the agent drops that key."""
     from typing import cast
 
     from veilleuse.agent.identity import certificates
@@ -352,18 +349,18 @@ def test_a_key_the_collector_will_never_take_is_dropped(agent, collector):
 
 
 def test_a_request_names_nobody():
-    """Empty subject, P-256, signed."""
+    """The request has an empty subject and a valid signature."""
     request = x509.load_der_x509_csr(keys.request_der(keys.new_key_pem()))
     assert list(request.subject) == []
     assert request.is_signature_valid
 
 
-# ---------------------------------------------------------------------------------------- copies
+# ------------------------------------------------------------------------------------ machine-id
 
 
 @pytest.mark.parametrize("text", ["", "\n", "uninitialized\n"])
 def test_an_image_that_never_started_has_no_identity(tmp_path, text):
-    """machine-id(5): empty or `uninitialized` until the first boot has ended."""
+    """machine-id(5): the file is empty or `uninitialized` until the end of the first boot."""
     file = tmp_path / "machine-id"
     file.write_text(text)
     with pytest.raises(IdentityError, match="first start"):
@@ -371,14 +368,14 @@ def test_an_image_that_never_started_has_no_identity(tmp_path, text):
 
 
 def test_a_machine_id_or_none_at_all_will_do(tmp_path):
-    """Not every system has one."""
+    """A missing machine-id is accepted, since not every system has one."""
     assert require_machine_id(tmp_path / "none") is None
     (tmp_path / "machine-id").write_text("e08d2021fbdd6f894fde550c98aff54d\n")
     assert require_machine_id(tmp_path / "machine-id") == "e08d2021fbdd6f894fde550c98aff54d"
 
 
 def test_no_identity_and_a_damaged_one_are_told_apart(agent, collector):
-    """NotEnrolled with the command; IdentityError with the directory."""
+    """A missing identity raises NotEnrolled with the command; a damaged one raises IdentityError."""
     with pytest.raises(NotEnrolled, match="veilleuse-agent enrol"):
         IdentityStore(agent.state).load()
     agent.enrol(collector)
@@ -388,7 +385,7 @@ def test_no_identity_and_a_damaged_one_are_told_apart(agent, collector):
 
 
 def test_pem_and_der_are_one():
-    """Written without cryptography, read by it."""
+    """PEM made without the package cryptography equals its own and is read back."""
     root = TestAuthority().root
     assert pem_of(root.der) == root.pem
     assert ders_of(root.pem + b"text\n" + root.pem) == [root.der, root.der]

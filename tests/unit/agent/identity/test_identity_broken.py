@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An identity that was cut, damaged or mixed: one clear line or mended by itself, never half of
-two machines."""
+"""Test a cut, damaged or mixed identity: it is repaired or reported, and never mixes two machines."""
 
 from __future__ import annotations
 
@@ -30,14 +29,14 @@ EMPTY_PEM = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Run a fake collector."""
     with FakeCollector() as running:
         yield running
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
-    """One that is not enrolled."""
+    """Return an agent that is not enrolled."""
     return Agent(tmp_path / "state")
 
 
@@ -59,7 +58,7 @@ def agent(tmp_path: Path) -> Agent:
     ],
 )
 def test_a_damaged_file_is_one_line(agent, collector, name, content):
-    """gRPC dies of an empty key, and takes empty roots for "any public CA": neither gets that far."""
+    """A damaged file stops the contact: gRPC crashes on an empty key and trusts any CA with empty roots."""
     agent.enrol(collector)
     agent.measure(record(0))
     (agent.state / "id" / name).write_bytes(content)
@@ -72,7 +71,7 @@ def test_a_damaged_file_is_one_line(agent, collector, name, content):
 
 
 def test_enrolling_again_mends_a_damaged_identity(agent, collector):
-    """Whatever was broken: the records that wait go out under the new one."""
+    """After damage of every file, a new enrolment delivers the waiting records."""
     agent.enrol(collector)
     agent.measure(record(0))
     for file in (agent.state / "id").iterdir():
@@ -84,7 +83,7 @@ def test_enrolling_again_mends_a_damaged_identity(agent, collector):
 
 
 def test_a_new_name_is_never_kept_beside_an_old_key(agent, collector):
-    """Cut between the two, a second enrolment leaves no identity: the same command, run again, ends it."""
+    """An enrolment cut between the new id and the new key leaves no identity."""
     first = agent.enrol(collector)
     store = IdentityStore(agent.state)
     store.keep_place(b"\x07" * 16, first.place)
@@ -93,8 +92,7 @@ def test_a_new_name_is_never_kept_beside_an_old_key(agent, collector):
 
 
 def test_a_spool_that_does_not_know_its_identity_is_mended_by_the_next_contact(agent, collector):
-    """An enrolment cut before its end, or a spool that was lost: population and stream are right after one
-    contact."""
+    """After a lost spool or a cut enrolment, one contact restores population and stream."""
     identity = agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()
@@ -110,7 +108,7 @@ def test_a_spool_that_does_not_know_its_identity_is_mended_by_the_next_contact(a
 
 
 def test_a_used_token_is_not_lost_to_a_spool_that_cannot_be_written(agent, collector, caplog):
-    """A full disk after the answer: enrolled all the same, and the first contact makes what is missing."""
+    """A full disk after the answer does not undo the enrolment; the first contact creates the spool."""
     (agent.state / "spool.db").mkdir()
     identity = agent.enrol(collector)
     assert "the first contact does the rest" in caplog.text
@@ -123,7 +121,7 @@ def test_a_used_token_is_not_lost_to_a_spool_that_cannot_be_written(agent, colle
 
 
 def test_a_join_file_that_stays_is_a_warning(agent, collector, tmp_path, monkeypatch, capsys):
-    """Enrolled all the same; exit code 3, and the line says which file to delete."""
+    """Enrolment succeeds with exit code 3, and a line names the file to delete."""
     join = collector.join_file(tmp_path / "join")
     monkeypatch.setenv("VEILLEUSE_AGENT__PATHS__STATE", str(agent.state))
     unlink = os.unlink
@@ -142,13 +140,13 @@ def test_a_join_file_that_stays_is_a_warning(agent, collector, tmp_path, monkeyp
 
 
 def test_a_state_directory_of_somebody_else_is_one_line(agent, collector, tmp_path):
-    """`veilleuse-agent` as the wrong user: no traceback, exit code 1."""
+    """`veilleuse-agent` as the wrong user gives no traceback and exit code 1, or 3 for doctor."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     agent.enrol(collector)
     for path in (agent.state, *agent.state.rglob("*")):
         os.chown(path, 65534, 65534)
-    # Root without the capability to pass over file modes; another user might not reach this very interpreter.
+    # Run as root without the capability to ignore file modes: another user might not reach this interpreter.
     unprivileged = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
     for command in ("send", "doctor", "show"):
         done = subprocess.run(
@@ -165,7 +163,7 @@ def test_a_state_directory_of_somebody_else_is_one_line(agent, collector, tmp_pa
 
 
 def test_what_root_sends_stays_the_agents(collector):
-    """`sudo veilleuse-agent send` on the day of a renewal: every file still belongs to the service's user."""
+    """After `send` as root with a renewal, every file still belongs to the service's user."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     nobody = 65534
@@ -186,7 +184,7 @@ def test_what_root_sends_stays_the_agents(collector):
 
 
 def test_secrets_are_not_shown():
-    """S19: what ends in a log or a traceback holds neither key nor token."""
+    """S19: the repr in a log or a traceback contains neither key nor token."""
     place = Placement("h:1", "h:2", "DSI", "Lyon", "server", False)
     identity = Identity(bytes(16), b"CANARY", b"", b"", 0, 0, place)
     join = JoinFile("h:1", "h:2", b"", "", "CANARY", b"CANARY", False)
@@ -194,7 +192,7 @@ def test_secrets_are_not_shown():
         assert "CANARY" not in repr(secret)
 
 
-# ------------------------------------------------------------------------------ killed at any moment
+# ------------------------------------------------------------------------ process killed at any line
 
 CUT = r"""
 import hashlib, signal, sys
@@ -316,5 +314,5 @@ for at, state in moments(folder / "renew", renew, enrolled):
 
 
 def test_enrolment_and_renewal_killed_at_any_moment(tmp_path):
-    """S5: the same command ends it; between the two, key and certificate always belong together."""
+    """S5: after a kill at any line, key and certificate match, and the same command finishes the work."""
     run_program(CUT, str(tmp_path))

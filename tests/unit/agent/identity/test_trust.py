@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which certificates and CAs an agent takes from its collector: docs/wire.md §6, docs/guarantees.md S24,
+"""Test which certificates and CAs agents accept: docs/wire.md §6, docs/guarantees.md S24,
 docs/decisions/0014."""
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Run a fake collector."""
     with FakeCollector() as running:
         yield running
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
-    """One that is not enrolled."""
+    """Return an agent that is not enrolled."""
     return Agent(tmp_path / "state")
 
 
 def test_a_certificate_for_another_key_is_refused():
-    """Nor one that hangs on no root we were given."""
+    """A certificate for another key, without a chain to a given root, or unreadable is refused."""
     authority, other = TestAuthority(), TestAuthority()
     mine, another = keys.new_key_pem(), keys.new_key_pem()
     leaf = authority.issue(
@@ -60,7 +60,7 @@ def test_a_certificate_for_another_key_is_refused():
 
 
 def rotation() -> tuple[TestAuthority, TestAuthority, bytes, bytes]:
-    """(old, new, the new root signed by the old one, the key and leaf's request of an agent)."""
+    """Return (old, new, the new root signed by the old one, an agent's key)."""
     old, new = TestAuthority("old"), TestAuthority("new")
     root = new.root.certificate
     cross = (
@@ -78,7 +78,7 @@ def rotation() -> tuple[TestAuthority, TestAuthority, bytes, bytes]:
 
 
 def leaf_of(authority: TestAuthority, key: bytes) -> bytes:
-    """An agent's certificate."""
+    """Return an agent's certificate."""
     root = authority.root.certificate
     return authority.issue(
         keys.request_der(key), bytes(16), root.not_valid_before_utc, root.not_valid_after_utc
@@ -86,8 +86,7 @@ def leaf_of(authority: TestAuthority, key: bytes) -> bytes:
 
 
 def test_a_new_ca_is_trusted_on_the_old_ones_word_only():
-    """A rotation with a cross-signed root, in any order; never an unknown CA beside the known one, whoever
-    sends it."""
+    """A new root needs the old root's signature, in any order of the chain; an unknown CA is refused."""
     old, new, cross, key = rotation()
     leaf, between = leaf_of(new, key), [new.intermediate.der]
     both = [new.root.der, old.root.der]
@@ -101,7 +100,7 @@ def test_a_new_ca_is_trusted_on_the_old_ones_word_only():
 
 
 def test_an_agents_own_certificate_signs_nothing():
-    """A leaf between a leaf and the authority is no chain, though its signature is right."""
+    """A chain through an agent's own certificate is refused, though its signature is valid."""
     authority = TestAuthority()
     holder, victim = keys.new_key_pem(), keys.new_key_pem()
     agents = x509.load_der_x509_certificate(leaf_of(authority, holder))
@@ -122,8 +121,7 @@ def test_an_agents_own_certificate_signs_nothing():
 
 
 def test_a_pinned_ca_needs_no_other_word(agent, collector):
-    """`collector.ca_sha256` names the next one too: it is trusted when it comes, and dropped when it comes no
-    more."""
+    """A new root in `collector.ca_sha256` is trusted without a signature; a root not sent is dropped."""
     agent.enrol(collector)
     old, (new, store) = collector.authority, (TestAuthority("new"), IdentityStore(agent.state))
 
@@ -156,8 +154,7 @@ def test_a_pinned_ca_needs_no_other_word(agent, collector):
 
 
 def test_both_roots_while_the_old_one_still_issues(agent, collector):
-    """The overlap: what the trusted CA issued brings the next root; it stays alone once the old one is sent
-    no more."""
+    """During a rotation the trusted CA issues the certificate, and the agent keeps the next root too."""
     agent.enrol(collector)
     new, store = TestAuthority("new"), IdentityStore(agent.state)
 

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (platforms/macos/api.py) over fake libraries: C functions of our own, called
-through the real ctypes."""
+"""Test the real table of calls (platforms/macos/api.py) through ctypes over fake libraries of C functions."""
 
 from __future__ import annotations
 
@@ -30,12 +29,12 @@ WILL_POWER_ON = 0xE0000320
 
 
 class Library:
-    """One dynamic library: its functions as attributes."""
+    """Holds the functions of a dynamic library as attributes."""
 
 
 @pytest.fixture
 def libraries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Library]:
-    """What ctypes loads by name."""
+    """Replace the libraries that ctypes loads by name."""
     found: dict[str, Library] = {SYSTEM: Library(), IOKIT: Library()}
 
     def load(name: str, *, use_errno: bool) -> Library:
@@ -49,14 +48,14 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Library]:
 
 
 def put(library: Library, name: str, prototype: Any, body: Callable[..., Any]) -> None:
-    """A C function."""
+    """Add a C function to a library."""
     setattr(library, name, prototype(body))
 
 
 def kernel(
     values: dict[bytes, bytes], *, grows: bool = False, code: int = 2
 ) -> tuple[Any, Callable[..., int]]:
-    """sysctlbyname as its manual has it; `grows`: each answer is longer than was asked for."""
+    """Return a fake sysctlbyname; `grows`: each value is longer than the size asked for."""
     asked = [0]
 
     def sysctlbyname(name: bytes, old: int | None, length: int, new: int | None, new_length: int) -> int:
@@ -81,7 +80,7 @@ def kernel(
 
 
 def test_values_of_the_kernel(libraries):
-    """Texts and numbers, as long as they are; a name that is not there."""
+    """Texts and numbers come with their own length; a missing name raises MacosCallError."""
     values = {
         b"hw.model": b"Mac14,2\0",
         b"hw.memsize": (2**34).to_bytes(8, "little"),
@@ -103,21 +102,21 @@ def test_values_of_the_kernel(libraries):
 
 @pytest.mark.parametrize("value", [b"", b"x" * 4_097])
 def test_an_absurd_size_is_not_asked_for(libraries, value):
-    """Nothing, and more than any name has."""
+    """An empty value and one above 4 KiB are refused."""
     put(libraries[SYSTEM], "sysctlbyname", *kernel({b"hw.model": value}))
     with pytest.raises(MacosCallError):
         MacosCalls().sysctl("hw.model")
 
 
 def test_a_value_that_always_grows(libraries):
-    """Given up after some tries."""
+    """The call raises MacosCallError after some tries."""
     put(libraries[SYSTEM], "sysctlbyname", *kernel({b"hw.model": b"Mac"}, grows=True))
     with pytest.raises(MacosCallError):
         MacosCalls().sysctl("hw.model")
 
 
 def test_the_hardware_has_a_uuid(libraries):
-    """Sixteen bytes, written as ioreg writes them; the call waits for a bounded time."""
+    """The 16 bytes are written as ioreg writes them; the call waits 5 s at most."""
     waits: list[tuple[int, int]] = []
 
     def gethostuuid(found: int, wait: int) -> int:
@@ -134,11 +133,10 @@ def test_the_hardware_has_a_uuid(libraries):
 
 
 class Domain:
-    """The root power domain: keeps who registered, sends messages, and notes what is answered and
-    given back."""
+    """Replaces the root power domain: sends messages and records answers and released objects."""
 
     def __init__(self, libraries: dict[str, Library], root: int = ROOT) -> None:
-        """`root`: what registering gives; 0 = it fails."""
+        """`root` is the result of the registration; 0 = it fails."""
         self.done: list[object] = []
         self._routine: Any = None
         self._root = root
@@ -187,13 +185,12 @@ class Domain:
         return 0
 
     def send(self, message: int, argument: int = ARGUMENT) -> None:
-        """As the system's thread calls."""
+        """Call the routine as the system's thread does."""
         self._routine(None, 0x1503, message, argument)
 
 
 def test_messages_of_the_power_domain(libraries):
-    """Each is told; those two are answered that want it, with their own argument, after they were told; all
-    is given back."""
+    """Each message is passed on; the two that need an answer get it afterwards; all objects are released."""
     domain, told = Domain(libraries), []
 
     def tell(message: int) -> None:
@@ -211,7 +208,7 @@ def test_messages_of_the_power_domain(libraries):
 
 
 def test_a_defect_of_ours_holds_no_machine_awake(libraries, monkeypatch):
-    """Whatever is raised while it is told, the sleep is allowed; Python says what it was."""
+    """An exception in the callback does not prevent the sleep; Python reports it."""
     said: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", said.append)
     domain = Domain(libraries)
@@ -226,7 +223,7 @@ def test_a_defect_of_ours_holds_no_machine_awake(libraries, monkeypatch):
 
 
 def test_what_is_not_there_is_said(libraries):
-    """No connection to the power domain; a library or a function that is missing."""
+    """A failed connection, a missing library and a missing function raise MacosCallError."""
     Domain(libraries, root=0)
     with pytest.raises(MacosCallError, match="no connection"):
         MacosCalls().on_power_event(lambda _: None)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""macOS beneath the running agent: clocks, boot, sleep, the machine's end, hardware, power plan. Over a fake
-table; no Mac here."""
+"""Test clocks, boot, sleep, shutdown, hardware ids, power plan of macOS over a fake table, without a Mac."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ HAS_POWERED_ON = 0xE0000300
 
 
 def test_its_folders_are_those_of_macos():
-    """That it has all of the seam: test_windows_system.py."""
+    """The folders are those of macOS; test_windows_system.py tests the members of the protocol."""
     assert str(system.CONFIGURATION).startswith("/Library/Application Support/Veilleuse/")
     assert not str(system.STATE).startswith("/Library"), "an identity is no thing to migrate"
 
@@ -46,8 +45,7 @@ def test_its_folders_are_those_of_macos():
 
 
 def test_sleep_is_what_one_clock_counts_and_the_other_does_not():
-    """An hour asleep in two hours: both clocks count alike, so that their distance is sleep and
-    nothing else."""
+    """After an hour asleep of two, one clock counts two hours and the other one: the difference is sleep."""
     moments = {4: 7_000_000_000_000, 8: 5_000_000_000_000}
     before = Instant(*clocks(moments.__getitem__))
     moments[4] += 7_200 * 10**9
@@ -68,13 +66,12 @@ def test_sleep_is_what_one_clock_counts_and_the_other_does_not():
     ],
 )
 def test_the_boot_is_the_kernels_session(said, expected):
-    """One identifier a boot; what is none is not taken for one: the time between two starts is
-    then unknown."""
+    """Each boot has one UUID; any other text gives an empty id: the time between two starts is unknown."""
     assert boot_id("/nowhere", FakeMacos({"kern.bootsessionuuid": said})) == expected
 
 
 def test_a_kernel_without_sessions():
-    """Every start counts as another boot."""
+    """Without that value the boot id is empty, and every start counts as another boot."""
     assert boot_id("/nowhere", FakeMacos()) == ""
 
 
@@ -84,12 +81,12 @@ def test_a_kernel_without_sessions():
 def watch(
     calls: FakeMacos, announce: Callable[[], None], held_seconds: float = PATIENCE_SECONDS
 ) -> PowerWatch:
-    """Registered with the table."""
+    """Register a watch with the table."""
     return PowerWatch(announce, calls, held_seconds)
 
 
 def test_a_sleep_waits_for_the_sign_of_life():
-    """Announced at once; the system's thread comes back when it is written, not before."""
+    """The sleep is announced at once; the system's thread returns only after the sign is written."""
     calls, announced = FakeMacos(), threading.Event()
     one = watch(calls, announced.set)
     assert calls.told is not None
@@ -109,7 +106,7 @@ def test_a_sleep_waits_for_the_sign_of_life():
 
 
 def test_a_sleep_waits_no_longer_than_it_may():
-    """A resident that does not write holds no machine awake; the next sleep waits for its own sign."""
+    """A resident that does not write cannot keep the machine awake; each sleep is announced."""
     calls, announced = FakeMacos(), []
     one = watch(calls, lambda: announced.append(1), held_seconds=0.01)
     assert calls.told is not None
@@ -121,7 +118,7 @@ def test_a_sleep_waits_no_longer_than_it_may():
 
 
 def test_a_sleep_while_the_agent_ends_waits_for_nothing():
-    """Its pipe is closed already."""
+    """The sleep does not wait if the agent's pipe is already closed."""
 
     def closed() -> None:
         raise OSError(9, "Bad file descriptor")
@@ -135,7 +132,7 @@ def test_a_sleep_while_the_agent_ends_waits_for_nothing():
 
 @pytest.mark.parametrize("message", [CAN_SLEEP, HAS_POWERED_ON, 0, 0xFFFFFFFF])
 def test_other_messages_announce_nothing(message):
-    """A question whether it may sleep is no sleep; waking is seen by the clocks."""
+    """The question whether the machine may sleep is no sleep; the clocks show the wake-up."""
     calls, announced = FakeMacos(), []
     one = watch(calls, lambda: announced.append(1))
     assert calls.told is not None
@@ -145,7 +142,7 @@ def test_other_messages_announce_nothing(message):
 
 
 def test_without_the_systems_word_there_is_the_signal(caplog):
-    """Said once; `before-sleep` still works, and closing gives the former handler back."""
+    """The failure is logged once; the signal still announces, and closing restores the former handler."""
     calls, announced = FakeMacos(), []
     calls.refuses_events = True
     before = signal.getsignal(signal.SIGURG)
@@ -160,8 +157,7 @@ def test_without_the_systems_word_there_is_the_signal(caplog):
 
 @pytest.mark.parametrize(("said", "expected"), [(1, True), (0, False), (None, False)])
 def test_whose_end_this_is(said, expected):
-    """The machine's when the kernel was told so, else only the service's: what follows is then unknown, not
-    off."""
+    """A stop is a shutdown only if the kernel says so; otherwise the following time is unknown, not off."""
     manager = Launchd(FakeMacos({} if said is None else {"kern.willshutdown": said}))
     manager.ready()
     manager.alive("ok")
@@ -173,14 +169,14 @@ def test_whose_end_this_is(said, expected):
 
 
 def test_what_it_costs():
-    """CPU time and resident memory of this very process."""
+    """CPU time and resident memory are those of this process."""
     spent, resident = usage()
     assert spent > 0
     assert 5_000_000 < resident < 10**10
 
 
 def test_a_folder_is_made_durable(tmp_path, monkeypatch):
-    """Through the drive's cache; where the file system cannot, as here, as far as fsync goes."""
+    """F_FULLFSYNC flushes the drive's cache; a file system without it gets fsync."""
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     sync_folder(tmp_path)
@@ -199,13 +195,12 @@ def test_a_folder_is_made_durable(tmp_path, monkeypatch):
 
 
 def registry(**values: object) -> bytes:
-    """What ioreg prints of the platform."""
+    """Return the output of ioreg for the platform."""
     return plistlib.dumps([{"IOObjectClass": "IOPlatformExpertDevice", **values}])
 
 
 def test_what_tells_a_mac_from_another():
-    """The UUID of its hardware and its serial, normalised as the inventory does; no address of a card, which
-    macOS changes."""
+    """The ids are hardware UUID and serial, normalised as in the inventory; macOS changes MAC addresses."""
     said = registry(IOPlatformUUID=HOST_UUID, IOPlatformSerialNumber="C02 XK0-AB12", model=b"Mac14,2\0")
     assert hardware_ids(None, lambda: said) == {
         "smbios-uuid": HOST_UUID.lower().replace("-", ""),
@@ -226,13 +221,13 @@ def test_what_tells_a_mac_from_another():
     ],
 )
 def test_nonsense_of_the_registry_is_no_hardware(said):
-    """Nothing known is nothing that could have changed."""
+    """Invalid output gives no id."""
     assert hardware_ids(None, lambda: said) == {}
     assert asset_numbers(None, lambda: said) == (None, None)
 
 
 def test_without_ioreg():
-    """It cannot be started, as here."""
+    """A missing or failing ioreg gives no id."""
     assert hardware_ids(None) == {}
 
     def refused() -> bytes:
@@ -245,13 +240,13 @@ def test_without_ioreg():
 
 
 def plan(folder: Path, name: str, told: Any, *, binary: bool = False) -> None:
-    """A file as pmset leaves it."""
+    """Write a file as pmset does."""
     fmt = plistlib.FMT_BINARY if binary else plistlib.FMT_XML
     (folder / f"com.apple.PowerManagement{name}.plist").write_bytes(plistlib.dumps(told, fmt=fmt))
 
 
 def mains(display: object, sleep: object) -> dict[str, object]:
-    """On mains, and something else on battery."""
+    """Return a plan for mains that differs from the one for battery."""
     return {
         "AC Power": {"Display Sleep Timer": display, "System Sleep Timer": sleep, "Wake On LAN": 1},
         "Battery Power": {"Display Sleep Timer": 99, "System Sleep Timer": 99},
@@ -260,7 +255,7 @@ def mains(display: object, sleep: object) -> dict[str, object]:
 
 
 def test_the_plan_on_mains(tmp_path):
-    """Of this hardware's file, in seconds; a display that goes off and a machine that never sleeps."""
+    """The plan is read from this hardware's file in seconds; 0 is never; the plain file is the fallback."""
     plan(tmp_path, "", mains(1, 1))
     plan(tmp_path, ".0BADC0DE-0000-4000-8000-000000000000", mains(2, 2))
     plan(tmp_path, f".{HOST_UUID}", mains(10, 0), binary=True)
@@ -281,14 +276,13 @@ def test_the_plan_on_mains(tmp_path):
     ],
 )
 def test_what_was_never_set_is_not_known(tmp_path, told, expected):
-    """Apple's defaults are its programs', and change: they are not told for the machine's own. Beyond a week
-    is never."""
+    """An unset value is None, since Apple's defaults change; a value beyond a week is never."""
     plan(tmp_path, "", told)
     assert power_plan(tmp_path, HOST_UUID) == expected
 
 
 def test_no_file_and_no_list(tmp_path):
-    """Neither is a plan; a file of the hardware that says nothing leaves the word to the plain one."""
+    """A missing file gives no plan; an unreadable file of the hardware leaves the plain one in force."""
     assert power_plan(tmp_path, HOST_UUID) == PowerPlan(None, None)
     (tmp_path / f"com.apple.PowerManagement.{HOST_UUID}.plist").write_bytes(b"bplist00\0nonsense")
     plan(tmp_path, "", mains(5, 15))
@@ -297,7 +291,7 @@ def test_no_file_and_no_list(tmp_path):
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"bplist00", b"<?xml version='1.0'?><plist><dict>"]))
 def test_any_bytes_are_a_plan_or_none(tmp_path_factory, noise, head):
-    """Whatever stands in the file, nothing is raised."""
+    """Any bytes are read without an error."""
     folder = tmp_path_factory.mktemp("plan")
     (folder / "com.apple.PowerManagement.plist").write_bytes(head + noise)
     power_plan(folder, "")
@@ -307,8 +301,7 @@ def test_any_bytes_are_a_plan_or_none(tmp_path_factory, noise, head):
 
 
 def test_the_load_of_a_mac():
-    """The whole of utilisation.py once more, as on macOS: every disk psutil lists; no loopback, tunnel,
-    bridge or neighbour radio."""
+    """Under macOS every disk counts, but no loopback, tunnel, bridge or neighbour radio."""
     program = """
 import psutil, sys
 sys.platform = "darwin"

@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Before a suspend and at a shutdown the agent says why it is silent from now on: real processes, real
-signals.
+"""Test with real processes and signals that the agent records a suspend and a shutdown before they happen.
 
-A suspend itself cannot be had here; its clocks are the fake ones of test_state.py and test_dst_states.py.
+No test suspends the machine; test_state.py and test_dst_states.py use fake clocks for that.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ fake_watts = 5.0
 
 
 class Service:
-    """A running agent that would write nothing for a minute."""
+    """Runs an agent whose tick is a minute."""
 
     def __init__(self, folder: Path) -> None:
         self.config, self.state = folder / "agent.toml", folder / "state"
@@ -54,7 +53,7 @@ class Service:
         until(lambda: self.why() == "tick", "the agent did not begin")
 
     def why(self) -> str:
-        """Of the sign of life."""
+        """Return the reason in the last sign of life."""
         try:
             with closing(sqlite3.connect(f"file:{self.state / FILE_NAME}?mode=ro", uri=True)) as db:
                 row = db.execute("SELECT value FROM control WHERE key = 'last_sign'").fetchone()
@@ -65,7 +64,7 @@ class Service:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """Ended at the end, whatever state it is in."""
+    """Run an agent and end it afterwards, even if it is stopped."""
     made = Service(tmp_path)
     yield made
     made.process.send_signal(signal.SIGCONT)
@@ -74,8 +73,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def test_the_sign_is_written_before_the_machine_sleeps(service):
-    """`before-sleep` comes back once the running agent has written `suspend`, long before its next tick;
-    twice does no harm."""
+    """`before-sleep` returns once the agent has written `suspend`, before its next tick, also when
+    repeated."""
 
     def told() -> str:
         assert main(["before-sleep", "--config", str(service.config), "--timeout", "30"]) == 0
@@ -87,7 +86,7 @@ def test_the_sign_is_written_before_the_machine_sleeps(service):
 
 
 def test_an_agent_that_does_not_answer_holds_nothing_up(service, capsys):
-    """Frozen: 1 and a line after the time given, and the machine sleeps all the same."""
+    """For a frozen agent the command gives up after its timeout, with code 1 and one line."""
     service.process.send_signal(signal.SIGSTOP)
 
     def given_up() -> None:
@@ -100,7 +99,7 @@ def test_an_agent_that_does_not_answer_holds_nothing_up(service, capsys):
 
 
 def test_without_a_service_there_is_nothing_to_write(tmp_path, capsys):
-    """No state directory, an empty lock, the lock of a process that is gone: 0, and nothing is made."""
+    """Without a state directory or a live process in the lock, the command gives 0 and creates nothing."""
     config = tmp_path / "agent.toml"
     config.write_text(CONFIG.format(state=tmp_path / "state"))
     command = ["before-sleep", "--config", str(config)]
@@ -117,8 +116,7 @@ def test_without_a_service_there_is_nothing_to_write(tmp_path, capsys):
 
 
 def test_the_signal_kills_nobody(tmp_path):
-    """A process that does not know it, as an agent that is just starting, goes on: SIGURG is ignored by
-    default."""
+    """SIGURG is ignored by default: it does not end a process without a handler, such as a starting agent."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     (tmp_path / "state").mkdir()
     other = subprocess.Popen(["/bin/sleep", "20"])
@@ -133,7 +131,7 @@ def test_the_signal_kills_nobody(tmp_path):
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "31", "nan", "x"])
 def test_the_wait_is_bounded(seconds, tmp_path):
-    """Anything but a time up to 30 s is wrong usage."""
+    """Anything but a time of up to 30 s gives code 2."""
     assert main(["before-sleep", "--timeout", seconds]) == 2
 
 
@@ -143,12 +141,11 @@ def test_the_wait_is_bounded(seconds, tmp_path):
         ("echo stopping; exit 1", True),
         ("echo running", False),
         ("echo degraded; exit 1", False),
-        ("exit 1", False),  # the bus is gone already
+        ("exit 1", False),  # the bus does not answer any more
     ],
 )
 def test_whose_end_it_is(tmp_path, monkeypatch, script, going_down):
-    """A fake systemctl at the system's edge: only `stopping` makes this stop the machine's own, all else
-    claims nothing."""
+    """With a fake systemctl, only the state `stopping` makes this stop a shutdown."""
     program = tmp_path / "systemctl"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Each system of the table has all its modules; any other is refused by name."""
+"""Test that each known system has all its modules, and that any other system is refused by name."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from veilleuse.wire.vocabulary import SOURCES_OF_SYSTEM
 @pytest.mark.parametrize("system", _SYSTEMS.values())
 @pytest.mark.parametrize("concern", _MODULES)
 def test_every_system_has_its_modules(system, concern):
-    """A module that is missing would be found only by a machine of that system."""
+    """The test finds a missing module, which otherwise only a machine of that system would find."""
     assert find_spec(f"veilleuse.agent.{_MODULES[concern][system]}")
 
 
 def test_every_system_has_sources():
-    """A system without sources would measure nothing, silently."""
+    """A system without sources would measure nothing, without an error."""
     assert SOURCES_OF_SYSTEM.keys() == _SYSTEMS.keys()
 
 
 def test_an_unknown_system_is_refused():
-    """It would otherwise be read as Linux, and find nothing."""
+    """An unknown system is refused; read as Linux it would give nothing."""
     program = "import sys; sys.platform = 'plan9'; import veilleuse.agent.platforms"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The bytes of Windows: layouts against the documented sizes, and byte soups that must not become values."""
+"""Test Windows structures: layouts against documented sizes, and arbitrary bytes, which give no values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOUP = st.binary(max_size=400)
 
 
 def test_documented_sizes():
-    """Source: emi.h, pdh.h, guiddef.h, powrprof.h, poclass.h, winbase.h, of a 64-bit process."""
+    """Sizes of a 64-bit process. Source: emi.h, pdh.h, guiddef.h, powrprof.h, poclass.h, winbase.h."""
     assert ctypes.sizeof(api.Guid) == 16
     assert ctypes.sizeof(api.RawCounter) == 40
     assert ctypes.sizeof(api.RawCounterItem) == 48
@@ -42,8 +42,7 @@ def test_a_guid_is_laid_out_as_windows_does():
 
 
 def test_a_missing_function_is_a_failed_call(monkeypatch):
-    """An older Windows lacks some: that is a CallFailed like any other, no AttributeError (seen
-    under Wine)."""
+    """A function that an older Windows lacks raises WindowsCallError (AttributeError was seen under Wine)."""
     monkeypatch.setattr(ctypes, "WinDLL", lambda name, use_last_error: object(), raising=False)
     calls = api.WindowsCalls()
     for ask in (
@@ -66,20 +65,20 @@ def test_a_missing_function_is_a_failed_call(monkeypatch):
 
 
 def test_channels_are_not_padded():
-    """After a name of 2 mod 4 bytes the next channel begins at once: emi.h, EMI_CHANNEL_V2_NEXT_CHANNEL."""
+    """After a name of 2 mod 4 bytes the next channel follows at once: emi.h, EMI_CHANNEL_V2_NEXT_CHANNEL."""
     names = ("SYS", "CPU_CLUSTER_0", "", "é")
     found = layout.emi_channels(2, Meter(*names).metadata())
     assert found == tuple(EnergyChannel(name, 0) for name in names)
 
 
 def test_the_first_version_has_one_channel():
-    """EMI_METADATA_V1: the name is that of the metered hardware."""
+    """EMI_METADATA_V1 describes one channel, named after the metered hardware."""
     assert layout.emi_channels(1, Meter("CPU", version=1).metadata()) == (EnergyChannel("CPU", 0),)
 
 
 @pytest.mark.parametrize("meter", [Meter("CPU_PKG", version=1), Meter("RAPL_Package0_PKG", "GPU")])
 def test_cut_off_anywhere_is_refused(meter):
-    """No prefix of a description is a description."""
+    """Each proper prefix of a description raises ValueError."""
     whole = meter.metadata()
     for length in range(len(whole)):
         with pytest.raises(ValueError, match=r"cut off|belong"):
@@ -87,19 +86,19 @@ def test_cut_off_anywhere_is_refused(meter):
 
 
 def test_a_name_of_an_odd_length_is_refused():
-    """UTF-16 has two bytes a unit: an odd size means another layout."""
+    """An odd size raises ValueError, since a UTF-16 unit has two bytes."""
     with pytest.raises(ValueError, match="cut off"):
         layout.emi_channels(2, bytes(64) + struct.pack("<HHiH", 1, 1, 0, 3) + b"abcdef")
 
 
 def test_too_many_channels_are_refused():
-    """A count of 65,535 is no machine's."""
+    """65,535 channels raise ValueError: no machine has so many."""
     with pytest.raises(ValueError, match="65535 channels"):
         layout.emi_channels(2, bytes(64) + struct.pack("<HH", 1, 0xFFFF) + bytes(1_000))
 
 
 def test_measurements_in_their_order():
-    """(energy, time) a channel; bytes behind them are not looked at, missing ones refuse all."""
+    """Each channel gives (energy, time); extra bytes are ignored, missing ones raise ValueError."""
     answer = struct.pack("<QQQQ", 1, 2, 2**64 - 1, 4) + b"more"
     assert layout.emi_measurements(answer, 2) == (EnergyValue(1, 2), EnergyValue(2**64 - 1, 4))
     with pytest.raises(ValueError, match="3 channels"):
@@ -108,7 +107,7 @@ def test_measurements_in_their_order():
 
 @given(SOUP, st.integers(0, 40))
 def test_soup_of_meters(soup, channels):
-    """Any bytes are channels and values ≥ 0, or a ValueError."""
+    """Any bytes give ValueError, or one value ≥ 0 per channel."""
     for parse in (
         layout.emi_version,
         layout.emi_metadata_size,
@@ -132,7 +131,7 @@ def test_soup_of_meters(soup, channels):
 
 @given(SOUP)
 def test_soup_of_batteries_and_disks(soup):
-    """Any bytes are a value or a ValueError."""
+    """Any bytes give a value or ValueError."""
     for parse in (
         layout.battery_tag,
         layout.battery_capabilities,
@@ -148,7 +147,7 @@ def test_soup_of_batteries_and_disks(soup):
 
 
 def test_rate_and_its_absence():
-    """BATTERY_STATUS: LONG Rate, negative while it discharges; 0x80000000 is no rate."""
+    """BATTERY_STATUS: LONG Rate is negative during discharge; 0x80000000 means no rate."""
     assert layout.battery_status(struct.pack("<LLLl", 2, 1, 1, -12_345)) == (2, -12_345)
     assert layout.battery_status(struct.pack("<LLLL", 2, 1, 1, 0x80000000)) == (2, None)
 
@@ -164,12 +163,12 @@ def test_rate_and_its_absence():
     ],
 )
 def test_power_status(line, flag, expected):
-    """SYSTEM_POWER_STATUS: 255 is unknown, bit 7 of the flag is no battery."""
+    """SYSTEM_POWER_STATUS: 255 is unknown; bit 7 of the flag means no battery."""
     assert layout.power_status(struct.pack("<BBBBLL", line, flag, 50, 0, 0, 0)) == expected
 
 
 def test_a_disk_is_read_as_far_as_its_bus():
-    """The serial number lies behind: the head holds none of it."""
+    """The part of a disk's answer that is read ends before its serial number."""
     answer = Disk(spins=False, bus=17).answer(0x2D1400, layout.property_request(0))
     head = answer[: layout.DISK_DESCRIPTOR_BYTES]
     assert Disk.SERIAL in answer
@@ -194,7 +193,7 @@ MACHINE = smbios(
 
 
 def test_what_the_firmware_names():
-    """Makers, names, chassis without its lock bit; no serial number, tag or UUID."""
+    """The texts hold makers, names and chassis type without its lock bit; no serial number, tag or UUID."""
     table = table_of_windows(MACHINE)
     assert dmi_texts(table) == {
         "bios_vendor": "Dell Inc.",
@@ -210,7 +209,7 @@ def test_what_the_firmware_names():
 
 @pytest.mark.parametrize("number", [3, 255])
 def test_a_number_of_no_text_is_no_text(number):
-    """Firmware that counts wrongly names nothing; what comes behind is read all the same."""
+    """A string number without a string gives no text; the other structures are still read."""
     raw = smbios(
         (1, bytes([number, 2, 0, 0]) + bytes(19), ("Maker", "Model")),
         (3, bytes([1, 3, 0, 0, 0]), ("Maker",)),
@@ -219,7 +218,7 @@ def test_a_number_of_no_text_is_no_text(number):
 
 
 def test_a_real_table_of_a_virtual_machine():
-    """tests/fixtures/windows/PROVENANCE.md: placeholders of serial numbers stay where they are."""
+    """A table of a virtual machine gives no placeholder as a text: tests/fixtures/windows/PROVENANCE.md."""
     from tests.support.fakes.windows import FIXTURES
 
     table = table_of_windows((FIXTURES / "smbios_wine.bin").read_bytes())
@@ -233,12 +232,12 @@ def test_a_real_table_of_a_virtual_machine():
     )
 )
 def test_soup_of_firmware(soup):
-    """Any bytes are texts, or nothing; it ends."""
+    """Any bytes give texts or nothing, and reading ends."""
     table = table_of_windows(soup)
     assert all(isinstance(text, str) for text in dmi_texts(table).values())
     list(structures(soup))
 
 
 def test_wide_text_of_the_fake():
-    """The fake writes what the parser reads."""
+    """The fake pads its UTF-16 text with zeros to the given size."""
     assert wide("a", 6) == b"a\0\0\0\0\0"

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seam between systems, and the Windows half of it on a fake table of calls. docs/windows.md says what
-ran under Wine."""
+"""Test the protocol System, and its Windows module over a fake table. Under Wine: docs/windows.md."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ CTRL_C, CTRL_CLOSE, CTRL_LOGOFF = 0, 2, 5
 
 
 def members() -> dict[str, list[str] | None]:
-    """Of the protocol System: name → parameters, None of what is no function."""
+    """Return the members of the protocol System: name → parameters, None if it is no function."""
     tree = ast.parse(Path(platforms.__file__).read_text(encoding="utf-8"))
     (found,) = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "System")
     wanted: dict[str, list[str] | None] = {}
@@ -58,8 +57,7 @@ def members() -> dict[str, list[str] | None]:
 
 @pytest.mark.parametrize("module", ["posix", "macos.system", "windows.system"])
 def test_every_system_has_all_of_the_seam(module):
-    """Each member, with the parameters of the protocol; each module loads on any system that has its standard
-    library."""
+    """Each module has all members with the protocol's parameters, and loads on any system."""
     if sys.platform == "win32" and module != "windows.system":
         pytest.skip("fcntl is not there")
     one = importlib.import_module(f"veilleuse.agent.platforms.{module}")
@@ -75,7 +73,7 @@ def test_every_system_has_all_of_the_seam(module):
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWindows]:
-    """A machine whose calls the module makes."""
+    """Make the module use a fake table of calls."""
     made = FakeWindows()
     monkeypatch.setattr(windows_system, "table", lambda: made)
     windows_system._job.cache_clear()
@@ -90,7 +88,7 @@ if sys.platform != "win32":
 
 @pytest.mark.parametrize("kind", SLEEPERS)
 def test_a_wake_ends_this_sleep_or_the_next(kind):
-    """From another thread, or before; once, and not the one after."""
+    """A wake ends the current or next sleep, once."""
     sleeper = kind()
     threading.Timer(0.05, sleeper.wake).start()
     began = time.monotonic()
@@ -109,8 +107,7 @@ def test_a_wake_ends_this_sleep_or_the_next(kind):
 
 
 def test_the_console_stops_the_agent(windows):
-    """Ctrl+C is handled, so that nothing else ends the process; a log-off is handled and stops nothing; then
-    nobody listens."""
+    """Ctrl+C stops the agent, a log-off does not, and `undo` removes the handler."""
     stopped: list[int] = []
     undo = windows_system.on_stop(lambda: stopped.append(1))
     (told,) = windows.console
@@ -123,8 +120,7 @@ def test_the_console_stops_the_agent(windows):
 
 
 def test_a_window_that_closes_waits_for_the_end(windows):
-    """Windows ends the process when the handler comes back: it does once everything is written, or before the
-    5 s are over."""
+    """The handler of a closing window returns once everything is written, or before Windows' limit of 5 s."""
     stopped = threading.Event()
     undo = windows_system.on_stop(stopped.set)
     thread = threading.Thread(target=windows.console[0], args=(CTRL_CLOSE,))
@@ -139,7 +135,7 @@ def test_a_window_that_closes_waits_for_the_end(windows):
 
 
 def test_where_a_suspend_is_not_announced_measuring_goes_on(windows, monkeypatch, caplog):
-    """One warning; the clocks find the sleep."""
+    """The agent logs one warning and goes on; the clocks show the sleep."""
 
     def refused(told: object) -> None:
         from veilleuse.agent.platforms.windows.calls import WindowsCallError
@@ -154,7 +150,7 @@ def test_where_a_suspend_is_not_announced_measuring_goes_on(windows, monkeypatch
 
 
 def test_a_watch_that_is_closed_holds_nothing_up(windows):
-    """Windows goes on calling: nobody is announced anything, and it is answered at once."""
+    """After `close` a suspend is not announced and not delayed."""
     announced: list[int] = []
     watch = windows_system.on_sleep_ahead(lambda: announced.append(1))
     watch.close()
@@ -166,7 +162,7 @@ def test_a_watch_that_is_closed_holds_nothing_up(windows):
 
 
 def test_whether_a_process_runs(windows):
-    """By a handle, which is given back; never by a signal; one of another account that refuses it runs."""
+    """A process runs if a handle opens (closed again) or access is denied; no signal is sent."""
     windows.processes = {7}
     assert windows_system.is_running(7)
     assert not windows_system.is_running(8)
@@ -176,8 +172,7 @@ def test_whether_a_process_runs(windows):
 
 
 def test_a_parent_that_is_gone_is_seen(windows):
-    """By a handle held from the start: its number may be another's by then. One that is gone already does not
-    live."""
+    """A handle from the start shows the parent's end, even if its number is reused."""
     windows.processes = {7}
     lives = windows_system.parent_watch(7)
     assert lives()
@@ -187,7 +182,7 @@ def test_a_parent_that_is_gone_is_seen(windows):
 
 
 class Child:
-    """A started process as far as the seam knows it."""
+    """Replaces a started process."""
 
     def __init__(self, *, console: bool = True) -> None:
         self._handle = 55
@@ -195,19 +190,17 @@ class Child:
         self._console = console
 
     def send_signal(self, number: int) -> None:
-        """Fails without a console in common."""
+        """Record the signal, or fail without a common console."""
         if not self._console:
             raise OSError(errno.EINVAL, "no console")
         self.done.append(number)
 
     def terminate(self) -> None:
-        """At once."""
         self.done.append("terminated")
 
 
 def test_children_are_in_one_job_and_counted(windows):
-    """One job for all; their time is added to ours, as getrusage does elsewhere. Without a job ours alone is
-    told."""
+    """All children are in one job, whose CPU time is added to ours; without a job only ours counts."""
     windows.usage = (20_000_000, 12_345_678)
     windows.job_time_100ns = 5_000_000
     assert windows_system.usage() == (2_000, 12_345_678)
@@ -224,7 +217,7 @@ def test_children_are_in_one_job_and_counted(windows):
 
 @pytest.mark.parametrize(("console", "done"), [(True, [1]), (False, ["terminated"])])
 def test_a_child_is_asked_to_end(windows, console, done):
-    """By Ctrl+Break, which its own group gets; without a console it is ended."""
+    """The child gets Ctrl+Break in its own group; without a console it is terminated."""
     child: Any = Child(console=console)
     windows_system.ask_to_end(child)
     assert child.done == done
@@ -232,7 +225,7 @@ def test_a_child_is_asked_to_end(windows, console, done):
 
 
 class Msvcrt:
-    """A fake msvcrt: one byte, locked once."""
+    """Replaces msvcrt: each byte can be locked once."""
 
     LK_NBLCK = 2
 
@@ -240,7 +233,7 @@ class Msvcrt:
         self.locked: set[int] = set()
 
     def locking(self, descriptor: int, _mode: int, count: int) -> None:
-        """At the descriptor's position."""
+        """Lock the byte at the descriptor's position."""
         place = os.lseek(descriptor, 0, os.SEEK_CUR)
         assert count == 1
         if place in self.locked:
@@ -249,8 +242,7 @@ class Msvcrt:
 
 
 def test_a_lock_is_held_once(windows, monkeypatch, tmp_path):
-    """Far behind what is written, which others go on reading; the second is told who has it; another error is
-    not that."""
+    """The lock is beyond the text, which stays readable; a second one raises BlockingIOError."""
     monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
     held = windows_system.lock(tmp_path / "run.lock")
     with os.fdopen(held, "r+b") as file:
@@ -264,8 +256,7 @@ def test_a_lock_is_held_once(windows, monkeypatch, tmp_path):
 
 
 def test_the_lock_of_this_very_system(tmp_path):
-    """The real one: who holds it is said, it is seen while it is held and after, and can be taken again when
-    it was let go."""
+    """The real lock names its holder and can be taken again after its release."""
     with ProcessLock(tmp_path, RUN_LOCK, what="one"):
         with pytest.raises(AlreadyRunning, match=f"process {os.getpid()} holds"):
             ProcessLock(tmp_path, RUN_LOCK, what="another")
@@ -278,7 +269,7 @@ def test_the_lock_of_this_very_system(tmp_path):
 
 
 def test_room_on_the_disk(windows, tmp_path):
-    """(All, free); a disk that does not say is an OSError, as everywhere."""
+    """The result is (total, free); a failed call raises OSError."""
     windows.room = (1_000, 300)
     assert windows_system.disk_room(tmp_path) == (1_000, 300)
     windows.room = None
@@ -287,7 +278,7 @@ def test_room_on_the_disk(windows, tmp_path):
 
 
 def test_a_file_that_is_read_just_now_is_replaced_a_moment_later(monkeypatch, tmp_path):
-    """Tried again while somebody has it open; given up after about half a second, with the system's error."""
+    """The replacement is tried again while the file is open elsewhere; then it raises PermissionError."""
     tries: list[int] = []
     real = os.replace
 
@@ -311,8 +302,7 @@ def test_a_file_that_is_read_just_now_is_replaced_a_moment_later(monkeypatch, tm
 
 
 def test_output_that_is_no_console_is_utf_8(windows, monkeypatch):
-    """A pipe or a file has the code page otherwise, and a µ would end the program; without a console there is
-    no stream at all."""
+    """Output to a pipe would have the code page, and a µ would end the program; a missing one is ignored."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="cp437")
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", None)
@@ -326,7 +316,7 @@ def test_output_that_is_no_console_is_utf_8(windows, monkeypatch):
 
 
 def sign(state: Path) -> LastSign | None:
-    """The last sign of life in the spool; None while there is none."""
+    """Return the last sign of life in the spool, or None."""
     try:
         with closing(sqlite3.connect(f"{(state / FILE_NAME).as_uri()}?mode=ro", uri=True)) as db:
             row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.LAST_SIGN,)).fetchone()
@@ -336,10 +326,9 @@ def sign(state: Path) -> LastSign | None:
 
 
 def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
-    """A suspend is held up until the sign of life says so, then let go; Ctrl+C ends it with `stop` and
-    Windows' boot id.
+    """A suspend waits until its sign of life is written; Ctrl+C writes `stop` with Windows' boot id.
 
-    The locks and the disk are this system's own: the rest of the process asks the Windows half.
+    Locks and disk are this system's own; all other calls use the Windows module.
     """
     windows.keys[windows_clock.BOOT_KEY, windows_clock.BOOT_VALUE] = 417
     windows.room = (10**12, 10**12)
@@ -359,7 +348,7 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
             lambda: windows.console and windows.told and sign(tmp_path / "state")
         )  # `begin` has written its first sign
         try:
-            for _ in range(5):  # a machine that stalls, stalls not each time
+            for _ in range(5):  # a busy machine may be slow once, but not five times
                 began = time.monotonic()
                 windows.told[0](SUSPEND)
                 seen.held_seconds = time.monotonic() - began
@@ -383,8 +372,7 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
 
 
 def test_a_closed_spool_is_begun_anew(tmp_path):
-    """It is closed before another takes its place, since Windows renames nothing that is open; when that
-    fails, it is tried again."""
+    """A damaged spool is closed before it is replaced, since Windows renames no open file."""
     spool = FileSpool(connect(tmp_path / FILE_NAME), tmp_path / FILE_NAME, Bounds(8 << 20, 0))
     spool.close()
     with pytest.raises(SpoolDamaged, match="a new one replaces it"):
@@ -392,8 +380,7 @@ def test_a_closed_spool_is_begun_anew(tmp_path):
 
 
 def test_interrupts_are_within_kernel_time(monkeypatch):
-    """Windows' five fields: `system` is all kernel time but the idle one, so that interrupts and deferred
-    calls are in it already."""
+    """On Windows `system` is all kernel time but idle time, so it contains `interrupt` and `dpc`."""
     times = SimpleNamespace(user=1.0, system=2.0, idle=5.0, interrupt=0.5, dpc=0.25)
     monkeypatch.setattr("psutil.cpu_times", lambda percpu: [times])
     counters = Utilisation(SourceContext("/nowhere", "/nowhere", "none")).read()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""This machine's management controller is one point, whether it was found or is named in the meters file."""
+"""Test that this machine's management controller is one point, found or named in the meters file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEEN = ["nvidia_nvml", "ipmi_dcmi"]
 
 
 def agent(folder: Path) -> AgentSettings:
-    """One whose meters file is in this folder."""
+    """Return the settings of an agent whose meters file is in this folder."""
     return AgentSettings(paths=Paths(state=folder, meters=folder / "meters.toml"))
 
 
@@ -44,14 +44,13 @@ def agent(folder: Path) -> AgentSettings:
     ],
 )
 def test_a_controller_in_the_meters_file_is_not_looked_for_again(tmp_path, entry, names):
-    """One controller, one point: the configured one, by whatever way it is asked; that of another machine's
-    changes nothing."""
+    """A configured controller of this machine is not polled twice; one of another machine changes nothing."""
     (tmp_path / "meters.toml").write_text(entry)
     assert [each.name for each in jobs_of(agent(tmp_path))] == names
 
 
 def test_one_controller_is_not_configured_twice(tmp_path):
-    """Two entries without an address would ask one device, and tell its power under two names."""
+    """Two entries without an address are refused: they would report one device's power under two names."""
     (tmp_path / "meters.toml").write_text(LOCAL + LOCAL.replace("node", "chassis"))
     with pytest.raises(ConfigurationError, match=r"meters.toml has 2 .*node, chassis"):
         jobs_of(agent(tmp_path))

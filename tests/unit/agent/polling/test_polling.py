@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The polling process from inside: a thread for each source, one publication, and the parent that looks after
-it."""
+"""Test the polling process (a thread for each source, one publication) and the poller that starts it."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ OTHER = Point(PointKind.PLUG, "printer", Boundary.WALL)
 
 @pytest.fixture
 def source() -> ScriptedSource:
-    """One that gives 40 W."""
+    """Return a source that gives 40 W."""
     return ScriptedSource()
 
 
@@ -48,7 +47,7 @@ def source() -> ScriptedSource:
 
 
 def test_a_turn_opens_and_reads(source):
-    """Points, one reading with the time before it was asked for, and ok; opened once for many turns."""
+    """A worker opens its source once; a reading has the time before its request."""
     clock = FakeClock(boottime=7_000)
     worker = Worker(job(source), now=clock.now)
     assert not worker.has_tried
@@ -62,7 +61,7 @@ def test_a_turn_opens_and_reads(source):
 
 
 def test_what_is_not_available_is_said_and_tried_later(source):
-    """With its word; a minute at first, five at most, because a driver may come and a right be given."""
+    """An unavailable source is tried again after 1 to 5 minutes: a driver or a permission may be added."""
     source.opening = SourceUnavailable("no_permission", "cannot read it", "chmod it")
     worker = Worker(job(source))
     waits = []
@@ -80,7 +79,7 @@ def test_what_is_not_available_is_said_and_tried_later(source):
 
 
 def test_a_device_that_is_away_at_first_is_asked_at_its_interval(source):
-    """A plug that was switched off is there again within seconds, not minutes."""
+    """A device that does not answer is tried at its interval of 10 s, not after minutes."""
     source.opening = ReadFailed("no route")
     worker = Worker(job(source))
     for _ in range(4):
@@ -98,7 +97,7 @@ def test_a_device_that_is_away_at_first_is_asked_at_its_interval(source):
     ],
 )
 def test_reads_that_fail_open_again_after_three(source, error, reason):
-    """Whatever it raises; the last value stays with its time, and is opened anew at the fourth."""
+    """After three failed reads the source is opened anew; the last value keeps its time."""
     worker = Worker(job(source))
     worker.attempt()
     source.reading = error
@@ -113,8 +112,7 @@ def test_reads_that_fail_open_again_after_three(source, error, reason):
 
 
 def test_a_point_that_stays_away_has_the_device_opened_again():
-    """One of two outlets, 30 reads long: what was reset meanwhile is found again; the point is offered all
-    along."""
+    """If one of two points is missing in 30 reads, the source is opened anew; both points stay offered."""
     source = ScriptedSource(POINT, OTHER)
     worker = Worker(job(source))
     for _ in range(INCOMPLETE_READS):
@@ -137,7 +135,7 @@ def test_a_point_that_stays_away_has_the_device_opened_again():
     ],
 )
 def test_what_cannot_be_published_costs_its_source_alone(source, nonsense):
-    """Negative, beyond counting, of a point never offered: not taken; beside it, a good one is."""
+    """An invalid reading is dropped; the valid ones beside it are published."""
     source.readings = (nonsense,)
     worker = Worker(job(source))
     worker.attempt()
@@ -148,7 +146,7 @@ def test_what_cannot_be_published_costs_its_source_alone(source, nonsense):
 
 
 def test_a_counter_is_read_every_20_seconds_at_least(source):
-    """However its meter is set: the ticker would not wait for the next value. A gauge keeps its minute."""
+    """A counter is read every 20 s at most, since the ticker waits no longer; a gauge keeps its minute."""
     worker = Worker(job(source, every_seconds=60))
     worker.attempt()
     assert worker.status().readings[0].every_milliseconds == 60_000
@@ -160,7 +158,7 @@ def test_a_counter_is_read_every_20_seconds_at_least(source):
 
 @pytest.mark.parametrize("every", [10, 20, 30, 60])
 def test_reads_end_before_the_ticks(source, every):
-    """4 s before whole multiples of the interval, whenever a read ends; never twice in a fifth of it."""
+    """Reads are due 4 s before multiples of the interval, and at least a fifth of it apart."""
     worker = Worker(job(source, every_seconds=every))
     worker.attempt()
     for tenth in range(10 * every):
@@ -173,7 +171,7 @@ def test_reads_end_before_the_ticks(source, every):
 
 
 def test_a_source_that_hangs_is_reported_while_it_hangs(source):
-    """After twice its timeout, with its last value's time unchanged; when it answers at last, all is well."""
+    """A reading that takes twice its timeout is reported as failed, until it answers."""
     worker = Worker(job(source, timeout_seconds=0.05))
     worker.attempt()
     source.gate.clear()
@@ -193,8 +191,10 @@ def test_a_source_that_hangs_is_reported_while_it_hangs(source):
 def polling(
     tmp_path: Path, *sources: ScriptedSource, timeout_seconds: float = 0.2
 ) -> tuple[PollingProcess, threading.Thread, list[int]]:
-    """A running one over these sources, and where its exit code will be; `timeout_seconds`: of those that
-    hang."""
+    """Run a polling process in a thread; return both and the list for its exit code.
+
+    `timeout_seconds` is that of the hanging sources.
+    """
     jobs = [
         job(
             each,
@@ -211,8 +211,7 @@ def polling(
 
 
 def test_one_that_hangs_and_one_that_fails_stop_nobody(tmp_path):
-    """Three sources: the third is published, the second's point with it, and what is wrong with the others is
-    said."""
+    """One hanging and one failing source are reported; the third source is published."""
     first, second, third = ScriptedSource(POINT), ScriptedSource(OTHER), ScriptedSource()
     third.points = (POINT._replace(domain="third"),)
     first.gate.clear()
@@ -231,8 +230,7 @@ def test_one_that_hangs_and_one_that_fails_stop_nobody(tmp_path):
 
 
 def test_nothing_is_published_before_each_had_its_turn(tmp_path):
-    """Points that are only late would look as if they had just been bought; one that hangs is not
-    waited for."""
+    """The publication waits for each source's first turn: a late point would look like a new one."""
     slow, quick = ScriptedSource(POINT), ScriptedSource(OTHER)
     slow.gate.clear()
     running, thread, _ = polling(tmp_path, slow, quick, timeout_seconds=30)
@@ -246,8 +244,7 @@ def test_nothing_is_published_before_each_had_its_turn(tmp_path):
 
 
 def test_it_ends_where_nothing_can_ever_be_read(tmp_path):
-    """A BMC without rights: no process stays for it, but what is missing has been published for `doctor` and
-    health."""
+    """If nothing can be read, the process ends after its publication for `doctor` and the health data."""
     source = ScriptedSource()
     source.opening = SourceUnavailable("no_permission", "cannot open it")
     _, thread, codes = polling(tmp_path, source)
@@ -257,14 +254,14 @@ def test_it_ends_where_nothing_can_ever_be_read(tmp_path):
 
 
 def test_no_sources_at_all(tmp_path):
-    """The meters file went meanwhile."""
+    """Without sources the process ends, as when the meters file was deleted meanwhile."""
     _, thread, codes = polling(tmp_path)
     thread.join(PATIENCE_SECONDS)
     assert codes == [EXIT_NOTHING]
 
 
 def test_a_disk_that_is_full_is_said_once(tmp_path, caplog):
-    """And published as soon as there is room."""
+    """A publication that cannot be written is logged once and succeeds later."""
     running = PollingProcess([job(ScriptedSource())], tmp_path / "nowhere" / PUBLISHED_FILE, SystemClock())
     for worker in running._workers:
         worker.attempt()
@@ -277,7 +274,7 @@ def test_a_disk_that_is_full_is_said_once(tmp_path, caplog):
 
 
 def test_the_same_point_twice_counts_once():
-    """Two meters of one name in two sources: the second is refused, with what to do."""
+    """A point that two sources offer is taken from the first; the second is refused with the reason."""
     seen = []
     for name in ("shelly_plug desk", "tasmota_plug desk"):
         worker = Worker(job(ScriptedSource(), name))
@@ -291,7 +288,7 @@ def test_the_same_point_twice_counts_once():
 
 
 def test_look_waits_for_nobody_for_ever(monkeypatch):
-    """`doctor` on a machine with a dead meter: twice its timeout, then it is told as failed."""
+    """`doctor` waits at most twice a meter's timeout and reports it as failed."""
     quick, slow = ScriptedSource(POINT), ScriptedSource(OTHER)
     slow.gate.clear()
     jobs = (
@@ -311,7 +308,7 @@ def test_look_waits_for_nobody_for_ever(monkeypatch):
 
 
 def agent(folder: Path, *sources: str) -> AgentSettings:
-    """An agent on a tree of its own."""
+    """Return the settings of an agent on its own tree."""
     paths = Paths(state=folder, sysfs=folder / "sys", procfs=folder / "proc", meters=folder / "meters.toml")
     return AgentSettings(paths=paths, measure=Measure(sources=sources))
 
@@ -339,8 +336,7 @@ PLUG = '[[meter]]\nname = "desk"\nsource = "shelly_plug"\naddress = "192.0.2.1:8
     ],
 )
 def test_what_is_polled(tmp_path, sources, there, wanted, names):
-    """A process is wanted where a file of meters or a device shows itself and measure.sources does not
-    exclude it."""
+    """A polling process is wanted if measure.sources allows a meters file or a device that exists."""
     (tmp_path / "dev").mkdir()
     for file in there:
         (tmp_path / file).write_text(PLUG if file == "meters.toml" else "")
@@ -353,10 +349,10 @@ def test_what_is_polled(tmp_path, sources, there, wanted, names):
 
 
 class Bench:
-    """A poller whose child is a little program."""
+    """Runs a poller whose child is a small program."""
 
     def __init__(self, folder: Path, code: str) -> None:
-        """`code` is run after the child has left its mark; what stands before a bar, before."""
+        """`code` runs after the child's mark; a part before a bar runs before it."""
         before, _, after = code.rpartition("|")
         self.clock = FakeClock()
         self.mark = folder / "mark"
@@ -372,7 +368,7 @@ class Bench:
         self.poller.step(self.clock.now())
 
     def finish(self) -> None:
-        """Until the child has been seen to end."""
+        """Step until the child has ended."""
 
         def ended() -> bool:
             self.step()
@@ -386,7 +382,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Its child's program is the parameter."""
+    """Run a bench whose child's program is the parameter."""
     made = Bench(tmp_path, request.param)
     yield made
     made.poller.stop()
@@ -397,8 +393,7 @@ WAITS = "sys.stdin.buffer.read()"
 
 @pytest.mark.parametrize("bench", [WAITS], indirect=True)
 def test_started_when_wanted_and_kept(bench):
-    """Not before there is something; looked for once a minute; one, with the configuration and
-    `--attached`."""
+    """The need is checked once a minute; one child runs, with the configuration and `--attached`."""
     bench.wanted = False
     bench.step()
     bench.wanted = True
@@ -414,7 +409,7 @@ def test_started_when_wanted_and_kept(bench):
 
 @pytest.mark.parametrize("bench", ["sys.exit(1)"], indirect=True)
 def test_restarted_with_back_off(bench):
-    """5 s, 10 s, 20 s … 15 min: a broken installation costs no processor time."""
+    """The waits are 5 s, 10 s, 20 s … 15 min, so that a broken installation costs no CPU time."""
     waits = []
     bench.step()
     for _ in range(10):
@@ -429,7 +424,7 @@ def test_restarted_with_back_off(bench):
 
 @pytest.mark.parametrize("bench", [f"sys.exit({EXIT_NOTHING})"], indirect=True)
 def test_nothing_to_poll_is_asked_again_after_an_hour(bench):
-    """A BMC without rights costs one start an hour, and no warning."""
+    """A BMC without permission costs one start an hour."""
     bench.step()
     bench.finish()
     bench.step(3_599_000)
@@ -440,7 +435,7 @@ def test_nothing_to_poll_is_asked_again_after_an_hour(bench):
 
 @pytest.mark.parametrize("bench", [WAITS], indirect=True)
 def test_stopped(bench):
-    """It is gone when `stop` returns, and may be stopped twice."""
+    """No child runs after `stop`, which may be called twice."""
     bench.step()
     until(bench.starts)
     bench.poller.stop()
@@ -450,7 +445,7 @@ def test_stopped(bench):
 
 @pytest.mark.parametrize("bench", [f"signal.signal(15, signal.SIG_IGN)|{WAITS}"], indirect=True)
 def test_the_pipe_alone_ends_it(bench):
-    """Deaf to SIGTERM, it sees its input end: as when its parent was killed."""
+    """A child that ignores SIGTERM ends when its input closes, as after its parent's death."""
     bench.step()
     until(bench.starts)
     child = bench.poller._child._process
@@ -460,7 +455,7 @@ def test_the_pipe_alone_ends_it(bench):
 
 
 def test_a_program_that_is_not_there(tmp_path):
-    """Said, and tried again later."""
+    """A missing program leaves no child and raises nothing."""
     poller = Poller(tmp_path, None, lambda: True, command=[str(tmp_path / "nothing")])
     clock = FakeClock()
     poller.step(clock.now())
@@ -468,8 +463,7 @@ def test_a_program_that_is_not_there(tmp_path):
 
 
 def test_health_tells_sources_not_meters(tmp_path):
-    """Successes and failures of all meters of a source together; unavailable only when all are; names of
-    meters stay here."""
+    """Health adds up all meters of a source, which is unavailable only if all are, and names no meter."""
     rows = health_rows(
         (
             Outcome("snmp_meter rack-a", "no_permission", "x", "y", 0, 3),
@@ -491,7 +485,7 @@ def test_health_tells_sources_not_meters(tmp_path):
 
 
 def test_seen_is_what_it_says():
-    """A Seen of a worker that was never turned: failed, with no reading."""
+    """The status of a worker without a read is failed, with no reading."""
     seen = Worker(job(ScriptedSource())).status()
     assert isinstance(seen, SourceStatus)
     assert seen.outcome == Outcome("scripted desk", "failed", "not read yet")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A collector that changes the calendar of a workstation learns no time of day from it: docs/calendars.md,
+"""Test that a collector's change of calendar shows no time of day of a workstation: docs/calendars.md,
 decision 0028."""
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from veilleuse.wire.vocabulary import Population, State, Supply
 
 ZONES = ("Europe/Paris", "America/Cayenne", "Pacific/Noumea", "America/St_Johns", "Australia/Lord_Howe")
 MONDAY = date(2026, 9, 21)
-"""Three months on from here have a change of the clock in some of the zones, and a turn of the
-year is near."""
+"""The DAYS from here contain a clock change in some of the zones, and the year's end."""
 DAYS = 98
 
 
 @st.composite
 def calendars(draw: st.DrawFn, zone: str) -> Calendar:
-    """Any that may be made: spans on any weekday, up to three of them, of any length."""
+    """Return any valid calendar: up to three spans of any length on any weekday."""
     spans: list[OpenSpan] = []
     for weekday in sorted(draw(st.sets(st.integers(1, 7)))):
         edges = sorted(draw(st.lists(st.integers(0, 1_440), max_size=6, unique=True)))
@@ -43,19 +42,18 @@ def calendars(draw: st.DrawFn, zone: str) -> Calendar:
         try:
             kept = Calendar(zone, (*kept, span)).open_spans
         except CalendarError:
-            continue  # this one may not be
+            continue  # this span is not allowed
     return Calendar(zone, kept, days)
 
 
 def told(zone: str, given: list[tuple[int, Calendar]]) -> list[Record]:
-    """What a workstation that was off all the time tells of DAYS days, being given calendars at the beginning
-    of some."""
+    """Return the records of a workstation off for DAYS days that gets calendars at the start of some."""
     start = round(datetime.combine(MONDAY, datetime.min.time(), ZoneInfo(zone)).timestamp() * 1000)
     fold = Fold(Population.WORKSTATION, HOUR, SiteCalendar(given[0][1], "00" * 32))
     asked = {day: (number, calendar) for number, (day, calendar) in enumerate(given[1:], 1)}
     records: list[Record] = []
     for day in range(DAYS + 1):
-        for waiting in range(max(0, day - 45), day + 1):  # the resident asks again until it is in use
+        for waiting in range(max(0, day - 45), day + 1):  # asks again until it is in use
             if waiting in asked:
                 number, calendar = asked[waiting]
                 if number > int(fold.site.sha256[:2]):
@@ -68,9 +66,9 @@ def told(zone: str, given: list[tuple[int, Calendar]]) -> list[Record]:
 @settings(max_examples=40)
 @given(st.data(), st.sampled_from(ZONES), st.lists(st.integers(0, 60), min_size=1, max_size=3, unique=True))
 def test_no_band_of_a_record_is_shorter_than_three_hours(data, zone, moments):
-    """Whatever calendars follow one another, every instant is in one record, and no band of a record is under
-    3 h (2 h where the clock goes forward): so no sum or difference of records tells of less. A day, and a
-    week with its days, names one calendar.
+    """For any calendars, each instant is in one record, and each band is ≥ 3 h (2 h at a clock change).
+
+    Sums and differences of records show no shorter time. A week and its days name one calendar.
     """
     given = [(moment, data.draw(calendars(zone))) for moment in (0, *sorted(moments))]
     records = told(zone, given)
@@ -89,7 +87,7 @@ def test_no_band_of_a_record_is_shorter_than_three_hours(data, zone, moments):
 
 
 def least(record: Record, zone: str) -> int:
-    """Three hours by the clock."""
+    """Return three hours in ms, less a forward clock change."""
     if isinstance(record.period, DatePeriod):
         first, days = record.period.day, 1
     else:
@@ -103,8 +101,9 @@ def least(record: Record, zone: str) -> int:
 
 
 def test_a_workstation_takes_no_calendar_of_another_time_zone():
-    """Between the midnights of two zones lies a piece of a day: it would be told apart. Its first calendar
-    may have any zone, and machines that tell hours anyway may change it.
+    """A calendar of another time zone is refused: it would show the piece of a day between two midnights.
+
+    A first calendar may have any zone; machines that report hours may change it.
     """
     paris, london = (
         SiteCalendar(DEFAULT_CALENDAR._replace(time_zone=z), z) for z in ("Europe/Paris", "Europe/London")
@@ -116,9 +115,7 @@ def test_a_workstation_takes_no_calendar_of_another_time_zone():
 
 
 def test_a_calendar_that_was_given_in_time_is_used():
-    """On 3 December, a Thursday, a workstation still waits for Monday with the calendar of the 1st: another
-    one that comes then waits behind it, and does not take its place.
-    """
+    """On 3 December a workstation waits for Monday with the calendar of the 1st; no later one replaces it."""
     zone = ZoneInfo("Europe/Paris")
     one, two, three = (SiteCalendar(DEFAULT_CALENDAR, f"{number:02}" * 32) for number in (1, 2, 3))
     fold = Fold(Population.WORKSTATION, HOUR, one)
@@ -134,7 +131,7 @@ def test_a_calendar_that_was_given_in_time_is_used():
 
 
 def test_a_calendar_that_is_taken_back():
-    """The collector goes back to the calendar in use before the other one's day: that day brings nothing."""
+    """If the collector returns to the calendar in use, the waiting one is dropped."""
     one, two = (SiteCalendar(DEFAULT_CALENDAR, f"{number:02}" * 32) for number in (1, 2))
     zone = ZoneInfo("Europe/Paris")
     november, december = (
@@ -151,7 +148,7 @@ def test_a_calendar_that_is_taken_back():
 
 
 def test_a_year_that_no_calendar_has():
-    """A closure of the year 4294967295 is refused like any other nonsense; it does not end the sender."""
+    """A closure in the year 4294967295 is refused and raises nothing."""
     message = pb.Calendar(time_zone="Europe/Paris", closures=[pb.LocalDate(year=2**32 - 1, month=1, day=1)])
     assert calendar_control(message) == {ControlKey.CALENDAR_STATE: "failed"}
 
@@ -164,7 +161,7 @@ def test_a_year_that_no_calendar_has():
     ],
 )
 def test_what_is_left_of_a_day_is_no_clock_either(spans, word):
-    """A day that is open but for some minutes would tell of these minutes."""
+    """A day with a short closed time would reveal those minutes, so it is refused."""
     with pytest.raises(CalendarError, match=word):
         Calendar("Europe/Paris", spans)
     assert Calendar("Europe/Paris", (OpenSpan(1, 0, 1_440),))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""When the sender is started: a real child process, a real spool, a clock that moves when told."""
+"""Test when the sender is started, with a real child process, a real spool and a settable clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from veilleuse.wire.vocabulary import Population
 
 
 class ChildBench:
-    """Contacts over a spool, with a child that leaves a mark."""
+    """Runs contacts over a spool, with a child that leaves a mark."""
 
     def __init__(self, state: Path, code: str = "") -> None:
         self.state = state
@@ -45,7 +45,7 @@ class ChildBench:
         self.contacts.step(self.clock.now(), self.clock.unix, self.spool, population, period)
 
     def finish(self) -> None:
-        """Until the child has ended."""
+        """Step until the child has ended."""
 
         def ended() -> bool:
             if self.contacts.running:
@@ -60,7 +60,7 @@ class ChildBench:
 
 @pytest.fixture
 def child_bench(tmp_path: Path) -> Iterator[Callable[..., ChildBench]]:
-    """Makes a bench, and ends what it began."""
+    """Return a function that makes a bench, and stop the benches afterwards."""
     made: list[ChildBench] = []
 
     def make(code: str = "") -> ChildBench:
@@ -74,7 +74,7 @@ def child_bench(tmp_path: Path) -> Iterator[Callable[..., ChildBench]]:
 
 
 def test_not_enrolled_nothing_is_started(child_bench, caplog):
-    """It is said once, and looked for again on every tick."""
+    """The missing enrolment is logged once and checked at every tick."""
     bench = child_bench()
     bench.step()
     bench.step()
@@ -87,8 +87,7 @@ def test_not_enrolled_nothing_is_started(child_bench, caplog):
 
 
 def test_contacts_keep_their_date(child_bench):
-    """Not before NEXT_SEND; a date long past is spread, so that a fleet that boots together does not call
-    together."""
+    """A contact waits for NEXT_SEND; a date long past is spread, so that a fleet does not call at once."""
     bench = child_bench()
     bench.enrol()
     due = bench.clock.unix + 100_000
@@ -109,7 +108,7 @@ def test_contacts_keep_their_date(child_bench):
 
 
 def test_a_date_from_another_clock_is_not_waited_for(child_bench):
-    """NEXT_SEND years ahead or unreadable: due now."""
+    """A NEXT_SEND years ahead or unreadable is due now."""
     bench = child_bench()
     bench.enrol()
     for text in (str(bench.clock.unix + 10**12), "nonsense"):
@@ -120,7 +119,7 @@ def test_a_date_from_another_clock_is_not_waited_for(child_bench):
 
 
 def test_a_sender_that_fails_is_not_restarted_at_once(child_bench):
-    """5, 10, 20 … s apart, at most 15 min."""
+    """The waits are 5, 10, 20 … s, at most 15 min."""
     bench = child_bench("sys.exit(1)")
     bench.enrol()
     moments = []
@@ -136,7 +135,7 @@ def test_a_sender_that_fails_is_not_restarted_at_once(child_bench):
 
 
 def test_short_periods_hold_the_sender(child_bench):
-    """Periods under a minute keep it running; stop ends it."""
+    """With periods under a minute the sender stays open until `stop`."""
     bench = child_bench("import time; time.sleep(60)")
     bench.enrol()
     bench.step(period=10_000)
@@ -150,7 +149,7 @@ def test_short_periods_hold_the_sender(child_bench):
 
 
 def test_a_sender_that_cannot_start(child_bench, tmp_path):
-    """A command that is not there is logged and tried again later: the loop goes on."""
+    """A missing command leaves no child and raises nothing."""
     bench = child_bench()
     bench.enrol()
     bench.contacts = Contacts(tmp_path, None, 0, command=[str(tmp_path / "missing")])
@@ -160,8 +159,7 @@ def test_a_sender_that_cannot_start(child_bench, tmp_path):
 
 @pytest.mark.parametrize("way", ["join.json", "original/certificate.pem"])
 def test_what_has_a_way_in_asks_within_a_minute(tmp_path, way):
-    """Not enrolled, but with a join file or as a copy: the sender is started, spread over a minute, never
-    held."""
+    """A machine with a join file or a copied identity starts a sender within a minute, never a held one."""
     asked: list[int] = []
 
     def below(bound: int) -> int:
@@ -193,7 +191,7 @@ def test_what_has_a_way_in_asks_within_a_minute(tmp_path, way):
 
 
 def test_a_copy_is_noticed_when_the_sender_has_ended(child_bench, tmp_path):
-    """The mark counts once no sender runs any more."""
+    """The mark of a copy counts once the sender has ended."""
     go = tmp_path / "go"
     bench = child_bench(f"import time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)")
     bench.enrol()

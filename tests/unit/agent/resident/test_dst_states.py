@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""States sum to the length of what they are told of, exactly: lives of a machine across both changes of the
-clock.
+"""Test that states sum exactly to the time they cover, over histories across both clock changes.
 
-The real resident process, spool and all, with a settable clock: steps, suspends, shutdowns, power cuts,
-restarts of the service.
+The resident and its spool are real. A settable clock makes steps, suspends, shutdowns, power cuts and
+restarts.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ EVENTS = (
 
 
 class Going(NoServiceManager):
-    """`ports.ServiceManager` of a machine that goes down when told."""
+    """Implements `ports.ServiceManager` for a machine that shuts down on demand."""
 
     down = False
 
@@ -62,7 +61,7 @@ class Going(NoServiceManager):
 
 
 class Machine:
-    """One state directory, its clock, and the truth of what was done to it."""
+    """Holds a state directory, its clock, and the true duration of each state."""
 
     def __init__(self, state: Path, population: str, start_unix: int) -> None:
         self.state = state
@@ -107,14 +106,13 @@ class Machine:
         self.resident._spool.close()
 
     def compare(self, told: Counter[State]) -> None:
-        """Off exactly; asleep too, but for what was slept since the last checkpoint before a power cut: never
-        more than was."""
+        """Check that off is exact and asleep not too long; a power cut may lose a checkpoint and a tick."""
         lost = self.truth[State.ASLEEP] - told[State.ASLEEP]
         assert 0 <= lost <= self.cuts * LARGEST_LOSS
         assert told[State.OFF] == self.truth[State.OFF]
 
     def happen(self, event: str, milliseconds: int) -> None:
-        """One event, and one step after it."""
+        """Do one event and one step after it."""
         match event:
             case "suspend":
                 self.announce()
@@ -158,12 +156,12 @@ class Machine:
 
 
 def unix(day: date) -> int:
-    """Midnight in Paris, Unix ms."""
+    """Return midnight in Paris, Unix ms."""
     return round(datetime(day.year, day.month, day.day, tzinfo=PARIS).timestamp() * 1000)
 
 
 def bands_of(record: Record) -> Counter[Band]:
-    """Milliseconds of each band, over all states."""
+    """Return the milliseconds of each band, over all states."""
     found: Counter[Band] = Counter()
     for (band, _, _), cell in record.cells.items():
         found[band] += cell.milliseconds
@@ -171,7 +169,7 @@ def bands_of(record: Record) -> Counter[Band]:
 
 
 def lengths(day: date, *bands: Band) -> Counter[Band]:
-    """What the calendar says a civil day has of these bands."""
+    """Return the milliseconds of these bands in a civil day, by the calendar."""
     found: Counter[Band] = Counter()
     for piece in day_segments(DEFAULT_CALENDAR, day):
         if piece.band in bands:
@@ -180,7 +178,7 @@ def lengths(day: date, *bands: Band) -> Counter[Band]:
 
 
 def states_of(records: list[Record]) -> Counter[State]:
-    """Milliseconds of each state."""
+    """Return the milliseconds of each state."""
     found: Counter[State] = Counter()
     for record in records:
         for (_, state, _), cell in record.cells.items():
@@ -199,7 +197,7 @@ OFTEN = settings(max_examples=8, deadline=None, suppress_health_check=[HealthChe
 
 
 def live(machine: Machine, life: list[tuple[str, int]], until: int) -> None:
-    """The events again and again, and hours of ticks at the end, until `until` (Unix ms) is behind."""
+    """Do the events, then ticks of an hour, until `until` (Unix ms)."""
     for event, milliseconds in life:
         if machine.clock.unix >= until:
             break
@@ -215,8 +213,7 @@ def live(machine: Machine, life: list[tuple[str, int]], until: int) -> None:
 @example(life=[("unannounced", 10_000), ("cut", 10_000)])
 @example(life=[("tick", HOUR), ("shutdown", 26 * HOUR), ("died_asleep", 26 * HOUR)] * 3)
 def test_workstations_tell_whole_weeks(tmp_path_factory, change, life):
-    """Days (closed, night) and weeks (open) have their calendar's length in each band; whole weeks sum to 168
-    h ∓ 1 h."""
+    """Days and weeks have the calendar's length in each band; whole weeks sum to 167 or 169 h."""
     monday = change - timedelta(days=6)
     with Machine(tmp_path_factory.mktemp("state"), "workstation", unix(monday)) as machine:
         live(machine, life, unix(monday + timedelta(days=7)) + HOUR)
@@ -246,8 +243,7 @@ def test_workstations_tell_whole_weeks(tmp_path_factory, change, life):
 @OFTEN
 @given(life=lives)
 def test_clock_populations_tell_whole_hours(tmp_path_factory, population, change, life):
-    """Each record is as long as its period; they touch, none lies over another: 23 or 25 hours on the day of
-    the change."""
+    """Each record is as long as its period, without overlap: 23 or 25 h on the day of the change."""
     start = unix(change - timedelta(days=1))
     with Machine(tmp_path_factory.mktemp("state"), population, start) as machine:
         live(machine, life, unix(change + timedelta(days=1)) + 2 * HOUR)
@@ -271,7 +267,7 @@ def test_clock_populations_tell_whole_hours(tmp_path_factory, population, change
 
 
 def supplied(machine: Machine, supply: str) -> None:
-    """Mains plugged in or pulled: a tree of its own, written anew."""
+    """Write the files of a power supply on mains or battery."""
     root = machine.state / "tree" / "class/power_supply"
     for name, file, text in (
         ("AC", "online", "1" if supply == "ac" else "0"),
@@ -283,8 +279,7 @@ def supplied(machine: Machine, supply: str) -> None:
 
 
 def test_time_on_battery_across_suspends(tmp_path):
-    """Asleep between the same supply twice has it, between two is unknown; what nobody saw is unknown on a
-    laptop."""
+    """A sleep between equal supplies has that supply; one between two, or unobserved, has supply unknown."""
     machine = Machine.__new__(Machine)
     machine.state, machine.clock, machine.manager = tmp_path, FakeClock(), Going()
     machine.truth = Counter()
@@ -311,7 +306,7 @@ def test_time_on_battery_across_suspends(tmp_path):
         for (_, state, supply_of), cell in record.cells.items():
             told[state, supply_of] += cell.milliseconds
     asleep_by_supply = {supply: told[State.ASLEEP, supply] // HOUR for supply in Supply}
-    # ac → ac, ac → battery, battery → battery, battery → ac, and the one that died asleep
+    # ac → ac, ac → battery, battery → battery, battery → ac, then the power cut during sleep
     assert asleep_by_supply == {Supply.AC: 1, Supply.BATTERY: 4, Supply.UNKNOWN: 2 + 8 + 16}
     on_battery = sum(told[state, Supply.BATTERY] for state in (State.ON_ACTIVE, State.ON_IDLE))
     assert on_battery == 4_000 + 11_000 + 4_000 + 11_000
@@ -319,7 +314,7 @@ def test_time_on_battery_across_suspends(tmp_path):
 
 
 def test_utc_is_not_the_civil_day():
-    """The days of the property tests really are 23 and 25 hours long."""
+    """The days of the property tests are 23 and 25 hours long."""
     for day, hours in ((SPRING, 23), (AUTUMN, 25)):
         assert unix(day + timedelta(days=1)) - unix(day) == hours * HOUR
         assert datetime.fromtimestamp(unix(day) / 1000, UTC).hour != 0

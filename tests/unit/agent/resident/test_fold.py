@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Ticks → records: nothing lost, nothing finer than allowed, periods exact."""
+"""Test that ticks become records of exact periods, with nothing lost and nothing finer than allowed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ WINDOWS = (OpenSpan(3, 11 * 60 + 7, 12 * 60 + 1), OpenSpan(4, 60, 300), OpenSpan
 
 
 def on(start: int, length: int, *, state: State = State.ON_IDLE, **fields: Any) -> Tick:
-    """An awake tick with a load."""
+    """Return an awake tick with a load."""
     fields.setdefault("load", LoadDelta(0.013, 0.9, 0.5, 3_004, 7_012))
     fields.setdefault("energies", (PointEnergy(PACKAGE, 12_345, length), PointEnergy(METER, 40_007, length)))
     return Tick(start, length, state, Supply.AC, **fields)
 
 
 def full(start: int, length: int, state: State, energy: int, moved: int, ratio: float) -> Tick:
-    """An awake tick that tells everything a tick can."""
+    """Return an awake tick with every value that a tick can have."""
     return on(
         start,
         length,
@@ -49,17 +49,17 @@ def full(start: int, length: int, state: State, energy: int, moved: int, ratio: 
 
 
 def silent(start: int, length: int, state: State = State.OFF) -> Tick:
-    """A stretch that nobody watched."""
+    """Return a tick of unobserved time."""
     return Tick(start, length, state, Supply.AC)
 
 
 def fold_all(fold: Fold, ticks: list[Tick]) -> list[Record]:
-    """Everything closed and everything still open."""
+    """Return all closed and open records."""
     return [record for tick in ticks for record in fold.add(tick)] + list(fold.flush())
 
 
 def totals(records: list[Record], *, but: tuple[State, ...] = ()) -> Counter[Any]:
-    """All sums over all cells; of what was ticked, not of what was filled up, when `but` names unknown."""
+    """Return all sums over all cells, except cells in the states of `but`."""
     sums: Counter[Any] = Counter()
     for record in records:
         for (_, state, _), cell in record.cells.items():
@@ -112,8 +112,7 @@ ticks_strategy = st.lists(
     windows=st.sampled_from([(), WINDOWS]),
 )
 def test_parts_sum_to_the_whole(rows, start, grain, restart, windows):
-    """Over any ticks, bands, update windows, summer-time nights and grains, and over a restart: Σ records = Σ
-    ticks, to the unit."""
+    """Over any ticks, windows, clock changes, grains and a restart, records sum exactly to the ticks."""
     population, period = Population(grain[0]), grain[1]
     fold = Fold(
         population, period, SiteCalendar(DEFAULT_CALENDAR._replace(update_windows=windows), "ab" * 32)
@@ -166,8 +165,7 @@ def test_parts_sum_to_the_whole(rows, start, grain, restart, windows):
     restart=st.booleans(),
 )
 def test_another_grain_neither_loses_nor_doubles_a_millisecond(stretches, start, restart):
-    """The grain changes at any moment, also over a restart: all records together tile one stretch of time,
-    once."""
+    """After any changes of grain and restarts, the records cover the time once, without overlap."""
     (_, (population, period)), begin = stretches[0], start
     fold = Fold(Population(population), period)
     records: list[Record] = []
@@ -185,7 +183,7 @@ def test_another_grain_neither_loses_nor_doubles_a_millisecond(stretches, start,
     assert found[State.ON_IDLE] == start - begin
     unknown_before = begin - (begin - begin % HOUR)
     if all(population == "server" for _, (population, _) in stretches):
-        assert found[State.UNKNOWN] <= unknown_before  # what came before the first tick, in its own period
+        assert found[State.UNKNOWN] <= unknown_before  # time before the first tick, in its own period
     clock = [r for r in records if isinstance(r.period, ClockPeriod)]
     for hour in {
         r.period.start_unix_milliseconds // HOUR for r in clock if isinstance(r.period, ClockPeriod)
@@ -199,7 +197,7 @@ def test_another_grain_neither_loses_nor_doubles_a_millisecond(stretches, start,
 
 
 def test_a_change_of_grain_keeps_the_calendar_that_waits():
-    """Its day does not move."""
+    """The day of a waiting calendar does not move."""
     fold = Fold(Population.SERVER, 300_000)
     list(fold.add(on(NOON, 10_000)))
     day = fold.schedule(SiteCalendar(DEFAULT_CALENDAR, "ab" * 32), NOON)
@@ -209,8 +207,7 @@ def test_a_change_of_grain_keeps_the_calendar_that_waits():
 
 @pytest.mark.parametrize("days", [5, 400])
 def test_a_clock_set_far_back_after_a_change_of_grain(days):
-    """What was told at the former grain was told of another timeline: hours that are ticked now are filled up
-    as whole ones."""
+    """After a clock set far back, records of the former grain do not count: hours are filled whole."""
     fold = Fold(Population.SERVER, 300_000)
     list(fold.add(on(NOON, 10_000)))
     fold.change_grain(Population.SERVER, HOUR)
@@ -223,7 +220,7 @@ def test_a_clock_set_far_back_after_a_change_of_grain(days):
 
 
 def check_shape(records: list[Record], population: Population, period: int) -> None:
-    """Every record is one that the collector takes."""
+    """Check that the collector accepts every record."""
     for record in records:
         assert len(record.cells) <= MAX_CELLS_PER_RECORD
         assert all(cell.milliseconds > 0 for cell in record.cells.values())
@@ -250,7 +247,7 @@ def check_shape(records: list[Record], population: Population, period: int) -> N
 
 @pytest.mark.parametrize(("start", "hours"), [(MONDAY, 24), (SPRING + 3 * HOUR, 23), (AUTUMN + 2 * HOUR, 25)])
 def test_a_civil_day_has_its_own_length(start, hours):
-    """A day is 23, 24 or 25 hours; day record + open band fill it exactly, what was not seen is unknown."""
+    """A day of 23, 24 or 25 h is filled exactly by day record and open band; unobserved time is unknown."""
     fold = Fold(Population.WORKSTATION, HOUR)
     records = fold_all(
         fold,
@@ -268,8 +265,7 @@ def test_a_civil_day_has_its_own_length(start, hours):
 
 
 def test_a_workstation_week():
-    """A whole week gives seven day records and one week record; together the week, to the millisecond; no
-    hour is told."""
+    """A whole week gives seven day records and a week record, which sum to the week and contain no hour."""
     fold = Fold(Population.WORKSTATION, HOUR)
     ticks = [on(MONDAY + number * 60_000, 60_000) for number in range(7 * 24 * 60)]
     records = [record for tick in [*ticks, on(MONDAY + 7 * DAY, 10_000)] for record in fold.add(tick)]
@@ -283,7 +279,7 @@ def test_a_workstation_week():
 
 
 def test_periods_of_a_server():
-    """Five minutes, aligned; the first is filled up from its start; a tick over an edge is shared exactly."""
+    """Periods are aligned; the first is filled from its start; a tick over an edge is divided exactly."""
     fold = Fold(Population.SERVER, 300_000)
     start = NOON + 123_000
     records = [record for number in range(60) for record in fold.add(on(start + number * 10_000, 10_000))]
@@ -297,7 +293,7 @@ def test_periods_of_a_server():
 
 
 def test_thirty_days_off_are_720_records():
-    """Long silence is one record per hour, whatever the period; the parts around it keep the period."""
+    """A long silence gives one record per hour; the records around it keep their period."""
     fold = Fold(Population.SERVER, 10_000)
     records = fold_all(
         fold, [on(NOON, 10_000), silent(NOON + 10_000, 30 * DAY), on(NOON + 10_000 + 30 * DAY, 10_000)]
@@ -322,8 +318,7 @@ def test_a_silence_over_a_band_edge_is_not_two_records_of_one_time():
 
 
 def test_idle_runs():
-    """Only what lies beyond the first 15, 30, 60 minutes of a run counts, also when an edge falls within a
-    tick."""
+    """Only time beyond the first 15, 30 or 60 minutes of a run counts, also within a tick."""
     fold = Fold(Population.SERVER, HOUR)
     ticks = [on(NOON + n * 50_000, 50_000, idle_run_milliseconds=(n + 1) * 50_000) for n in range(72)]
     sums = totals(fold_all(fold, ticks))
@@ -335,8 +330,7 @@ def test_idle_runs():
 
 
 def test_absent_is_not_zero():
-    """Without a load there is no processor sum at all; without memory no memory bucket; asleep carries time
-    only."""
+    """Without a load the cell has no sums or buckets; without memory no memory bucket; asleep only time."""
     fold = Fold(Population.SERVER, HOUR)
     (record,) = fold_all(
         fold,
@@ -354,7 +348,7 @@ def test_absent_is_not_zero():
 
 @pytest.mark.parametrize("jump", [-HOUR, -400_000, -7_000, HOUR, DAY, -DAY, 10 * 365 * DAY])
 def test_a_clock_that_is_set(jump):
-    """No tick is lost, no record is longer than its period, and coming back needs nobody's help."""
+    """Whatever the jump, no tick is lost and no record is longer than its period."""
     fold = Fold(Population.SERVER, 300_000)
     ticks = [on(NOON + n * 10_000, 10_000) for n in range(100)]
     ticks += [on(NOON + n * 10_000 + jump, 10_000) for n in range(100, 200)]
@@ -366,8 +360,7 @@ def test_a_clock_that_is_set(jump):
 
 
 def test_calendars_wait():
-    """The first one starts tomorrow (workstations: next Monday), a later one on the 1st (the first Monday
-    from it)."""
+    """The first calendar starts tomorrow (workstations: Monday), a later one on the 1st (first Monday)."""
     one, two = SiteCalendar(DEFAULT_CALENDAR, "01" * 32), SiteCalendar(DEFAULT_CALENDAR, "02" * 32)
     server, workstation = Fold(Population.SERVER, HOUR), Fold(Population.WORKSTATION, HOUR)
     assert server.schedule(one, NOON) == date(2026, 11, 26)
@@ -379,8 +372,7 @@ def test_calendars_wait():
 
 @pytest.mark.parametrize("population", [Population.SERVER, Population.WORKSTATION])
 def test_a_calendar_slices_nothing(population):
-    """Over the change every record names one calendar, no day or week has two records, and a restart forgets
-    nothing."""
+    """Over the change no period has two records, each day has one calendar, and a restart changes nothing."""
     closed = Calendar("Europe/Paris", (OpenSpan(1, 9 * 60, 17 * 60),))
     fold = Fold(population, HOUR, SiteCalendar(DEFAULT_CALENDAR, "01" * 32))
     first = fold.schedule(SiteCalendar(closed, "02" * 32), NOON)
@@ -398,7 +390,7 @@ def test_a_calendar_slices_nothing(population):
 
 
 def test_a_change_of_grain_closes_what_is_open():
-    """A restored fold of another population gives its open records back instead of growing them on."""
+    """A fold restored for another population returns its open records as finished."""
     fold = Fold(Population.SERVER, 300_000)
     assert list(fold.add(on(NOON, 10_000))) == []
     again, finished = Fold.from_json(fold.to_json(), Population.WORKSTATION, HOUR)
@@ -408,12 +400,12 @@ def test_a_change_of_grain_closes_what_is_open():
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"site":["",""],"next":null,"open":["x"]}'])
 def test_what_is_no_checkpoint_is_refused(text):
-    """A damaged checkpoint is a ValueError: the resident begins anew."""
+    """A damaged checkpoint raises ValueError."""
     with pytest.raises(ValueError, match=r"."):
         Fold.from_json(text, Population.SERVER, 300_000)
 
 
 def test_the_period_divides_an_hour():
-    """Anything else would let a record cross an hour."""
+    """Any other period would let a record cross an hour."""
     with pytest.raises(ValueError, match="divide"):
         Fold(Population.SERVER, 7_000)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Displays, update windows, GPU time and units on their way into records: conserved, never zero for unknown,
-never a clock."""
+"""Test displays, update windows and units in records: exact, absent if unknown, without a time of day."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ ON_KEY = (Band.OPEN, State.ON_ACTIVE, Supply.AC)
 
 
 def on(start: int, milliseconds: int = 10_000, **fields: Any) -> Tick:
-    """An active tick of 1 W at each of two points."""
+    """Return an active tick of 1 W at each of two points."""
     fields.setdefault(
         "energies",
         (PointEnergy(PACKAGE, milliseconds, milliseconds), PointEnergy(METER, milliseconds, milliseconds)),
@@ -40,23 +39,22 @@ def on(start: int, milliseconds: int = 10_000, **fields: Any) -> Tick:
 
 
 def site(*windows: OpenSpan) -> SiteCalendar:
-    """The default timetable with update windows."""
+    """Return the default calendar with update windows."""
     return SiteCalendar(DEFAULT_CALENDAR._replace(update_windows=windows), "ab" * 32)
 
 
 def fold_all(fold: Fold, ticks: list[Tick]) -> list[Record]:
-    """Everything closed and everything still open."""
+    """Return all closed and open records."""
     return [record for tick in ticks for record in fold.add(tick)] + list(fold.flush())
 
 
 def on_cells(records: list[Record]) -> list[Cell]:
-    """Cells of the time that was ticked."""
+    """Return the cells of active time."""
     return [cell for one in records for (_, state, _), cell in one.cells.items() if state is State.ON_ACTIVE]
 
 
 def test_displays_are_counted_in_time():
-    """Two screens for ten seconds are 20 s; none, counted, is a measured zero; a poll that could not count
-    adds nothing."""
+    """Two screens for ten seconds are 20 s; zero is a counted zero; a poll without a count adds nothing."""
     ticks = [
         on(NOON, displays_on=(0, 2, 1, 0)),
         on(NOON + 10_000),
@@ -79,7 +77,7 @@ def test_displays_are_counted_in_time():
 
 @pytest.mark.parametrize("state", [State.ASLEEP, State.OFF, State.UNKNOWN])
 def test_who_is_not_on_shows_nothing(state):
-    """The collector refuses load while not on: such cells carry time and energy only."""
+    """A cell that is not on carries only time and energy: the collector refuses load there."""
     tick = on(NOON, state=state, displays_on=(1, 1, 1, 1), units=(("unit:a", 5),))
     (record,) = fold_all(Fold(Population.SERVER, HOUR, site(OpenSpan(WEDNESDAY, 0, 1_440))), [tick])
     cell = record.cells[Band.OPEN, state, Supply.AC]
@@ -87,7 +85,7 @@ def test_who_is_not_on_shows_nothing(state):
 
 
 def test_without_windows_nothing_is_said_of_them():
-    """A calendar that declares none: absent. One that does: zero outside, time and energy inside."""
+    """Without declared windows the sum is absent; with them it is zero outside, time and energy inside."""
     (record,) = fold_all(Fold(Population.SERVER, HOUR), [on(NOON)])
     assert "update_window_milliseconds" not in record.cells[ON_KEY].sums
     window = site(OpenSpan(WEDNESDAY, 13 * 60, 14 * 60))
@@ -99,7 +97,7 @@ def test_without_windows_nothing_is_said_of_them():
 
 
 def in_window(unix_milliseconds: int, windows: tuple[OpenSpan, ...]) -> bool:
-    """By the clock on the wall."""
+    """Check whether the site's local time is inside a window."""
     local = datetime.fromtimestamp(unix_milliseconds / 1000, PARIS)
     minute = local.hour * 60 + local.minute
     return any(
@@ -124,8 +122,7 @@ def in_window(unix_milliseconds: int, windows: tuple[OpenSpan, ...]) -> bool:
     restart=st.booleans(),
 )
 def test_a_server_s_window_time_is_that_of_the_wall_clock(windows, start, length, restart):
-    """At a grain of a minute, over midnight, clock changes and restarts: Σ = the time that the site's clock
-    shows inside."""
+    """Over midnight, clock changes and restarts, the sum is the time inside the windows by local time."""
     fold, calendar = Fold(Population.SERVER, 60_000, site(*windows)), site(*windows)
     records: list[Record] = []
     ticks = [on(start + n * length, length) for n in range(150)]
@@ -149,8 +146,7 @@ def test_a_server_s_window_time_is_that_of_the_wall_clock(windows, start, length
 @pytest.mark.promise("P3")
 @pytest.mark.parametrize("population", [Population.SERVER, Population.CLASSROOM])
 def test_a_window_never_cuts_a_period(population):
-    """P3: a window of ten minutes in an hour that leaves the machine as one hour is not told; the hours
-    beside it are."""
+    """P3: ten minutes of a window within an hour are absent from that hour's record; other hours have 0."""
     window = site(OpenSpan(WEDNESDAY, 13 * 60 + 20, 13 * 60 + 30))
     ticks = [on(NOON + n * 30_000, 30_000) for n in range(360)]
     records = fold_all(Fold(population, HOUR, window), ticks)
@@ -161,8 +157,7 @@ def test_a_window_never_cuts_a_period(population):
 
 @pytest.mark.promise("P14")
 def test_equal_sums_at_other_hours_are_the_same_records(figure):
-    """P14: three hours on in the morning of one day, or in the afternoon of another, an hour on late or after
-    midnight: byte for byte alike."""
+    """P14: weeks with equal sums at other hours of other days give the same bytes."""
     monday = NOON - 60 * HOUR  # 00:00 in Paris, in winter; NOON is a Wednesday's
 
     def week(*busy: range) -> list[bytes]:
@@ -184,7 +179,7 @@ def test_equal_sums_at_other_hours_are_the_same_records(figure):
 
 @pytest.mark.promise("P3")
 def test_a_workstation_tells_no_window_of_its_open_band_and_no_short_one():
-    """P3: by day and week only what leaves no part of a band under three hours; else absent, not zero."""
+    """P3: a sum that would leave part of a band under three hours is absent, as is any of the open band."""
     tuesday = NOON - 24 * HOUR - 12 * HOUR  # 00:00 in Paris
     ticks = [on(tuesday + n * 60_000, 60_000) for n in range(48 * 60)]
 
@@ -213,7 +208,7 @@ def test_a_workstation_tells_no_window_of_its_open_band_and_no_short_one():
 
 
 def test_another_population_cuts_windows_anew():
-    """A server that becomes a workstation within the day keeps nothing of what a server may tell."""
+    """A server that becomes a workstation reports no window that only a server may report."""
     fold = Fold(Population.SERVER, 300_000, site(OpenSpan(WEDNESDAY, 12 * 60, 13 * 60)))
     list(fold.add(on(NOON)))
     (server,) = fold.change_grain(Population.WORKSTATION, HOUR)
@@ -224,14 +219,13 @@ def test_another_population_cuts_windows_anew():
 
 @pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
 def test_units_are_of_servers_only(population):
-    """A source that tells units elsewhere is not listened to."""
+    """Unit times outside a server are ignored."""
     (record,) = fold_all(Fold(population, HOUR), [on(NOON, units=(("unit:nginx", 5),))])
     assert record.cells[ON_KEY].units == {}
 
 
 def test_many_units_are_merged_when_they_are_sent():
-    """The largest keep their names, the rest is `unit:other`, nothing is lost; a cell that grows stays
-    bounded."""
+    """The largest units keep their names and the rest is `unit:other`; a growing cell stays bounded."""
     units = tuple((f"unit:s{n:03}", 1_000 + n) for n in range(UNITS_WHILE_GROWING))
     fold = Fold(Population.SERVER, HOUR)
     (record,) = fold_all(fold, [on(NOON, units=units)])
@@ -248,8 +242,7 @@ def test_many_units_are_merged_when_they_are_sent():
 
 
 def test_a_record_with_units_everywhere_fits():
-    """18 cells that are on, each with more units than it may name, the longest names: below
-    MAX_RECORD_BYTES."""
+    """18 active cells with more units than allowed and the longest names stay below MAX_RECORD_BYTES."""
     cells = {}
     for band in Band:
         for state in (State.ON_ACTIVE, State.ON_IDLE):
@@ -265,8 +258,7 @@ def test_a_record_with_units_everywhere_fits():
 
 
 def test_a_row_of_an_older_agent_and_a_row_for_one():
-    """A spool survives the upgrade: rows without the new parts are read; new parts stand beside what an older
-    program reads."""
+    """Rows of an older agent are read unchanged; new parts are added after the ones that it reads."""
     old = (
         '{"period":["date","2026-11-25"],"calendar":"","rule":1,"points":[["rapl","package-0","component","machine"]],'
         '"cells":[["night","on_idle","ac",10000,[[0,5,10000]],{"cpu_busy_milliseconds":3},{}]],"gaps":[],"rss":0}'

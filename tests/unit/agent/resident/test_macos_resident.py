@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The measuring process as on a Mac, in a process of its own: real resident, real spool, a fake kernel
-(tests/support/fakes/mac_agent.py)."""
+"""Test the resident as on a Mac, in its own process over a fake kernel (tests/support/fakes/mac_agent.py)."""
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Path]:
-    """It ran, was told of a sleep, slept an hour, was shut down: what it said, and its spool."""
-    # A machine that stalls holds a sleep up for longer, or polls less often; not each time.
+    """Run the resident over a sleep of an hour and a shutdown; return its output and its spool."""
+    # A busy machine may delay the sleep or poll less often, but not each time.
     return at_its_best(
         lambda: one_night(tmp_path_factory.mktemp("mac") / "state"),
         lambda found: int(found[0]["held"]) < 2_500 and utilisation(found[1])["successes"] > 2,
@@ -33,12 +32,12 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Pat
 
 
 def utilisation(spool: Path) -> dict[str, Any]:
-    """How this source fared."""
+    """Return the health of the source `utilisation`."""
     return next(one for one in control(spool, "sources")["sources"] if one["name"] == "utilisation")
 
 
 def one_night(state: Path) -> tuple[dict[str, str], Path]:
-    """Of one process."""
+    """Run one process and return its output and its spool."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.fakes.mac_agent", str(state)],
         cwd=ROOT,
@@ -54,13 +53,13 @@ def one_night(state: Path) -> tuple[dict[str, str], Path]:
 
 
 def control(spool: Path, key: str) -> Any:
-    """A value that the process left."""
+    """Return a control value of the spool."""
     with closing(sqlite3.connect(spool)) as db:
         return json.loads(db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()[0])
 
 
 def asleep_milliseconds(value: object) -> int:
-    """Of all cells in what is kept, however deep it stands."""
+    """Return the time asleep of all cells in a stored value, at any depth."""
     if isinstance(value, str) and value.startswith(("[", "{")):
         return asleep_milliseconds(json.loads(value))
     if isinstance(value, dict):
@@ -73,19 +72,19 @@ def asleep_milliseconds(value: object) -> int:
 
 
 def test_nothing_of_another_system_is_loaded(night):
-    """Chosen by the platform alone, to the last module."""
+    """The process loads no module of another system."""
     said, _ = night
     assert said["strange"] == ""
 
 
 def test_the_sign_of_life_is_written_before_the_sleep(night):
-    """The system's thread is held until the spool has it, far below the 3 s it may be."""
+    """The system's thread waits until the sign is written, well below the 3 s allowed."""
     said, _ = night
     assert int(said["held"]) < 2_500
 
 
 def test_the_hour_asleep_is_told_and_the_end_is_the_machines(night):
-    """From the two clocks; the kernel's boot session, and its word that the machine goes down."""
+    """The sleep comes from the two clocks; the end is a shutdown with the kernel's boot session."""
     _, spool = night
     sign = control(spool, "last_sign")
     assert (sign["why"], sign["boot"]) == ("shutdown", BOOT.lower())
@@ -97,7 +96,7 @@ def test_the_hour_asleep_is_told_and_the_end_is_the_machines(night):
 
 
 def test_what_is_not_there_is_said(night):
-    """No helper, no battery: each with its reason, and the load is measured."""
+    """Missing helper and battery are reported with their reason, and the load is measured."""
     _, spool = night
     sources = {one["name"]: one for one in control(spool, "sources")["sources"]}
     assert sources["utilisation"]["successes"] > 2

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The measuring process: the loop by hand with a settable clock, and the real process with real signals."""
+"""Test the resident: its loop with a settable clock, and the real process with real signals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TREES = ROOT / "tests" / "fixtures" / "sys"
 
 
 class Manager:
-    """`ports.ServiceManager` that remembers."""
+    """Implements `ports.ServiceManager` and records the calls."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -59,7 +59,7 @@ class Manager:
 
 
 class Life:
-    """One state directory through several lives of the process."""
+    """Holds a state directory over several runs of the resident."""
 
     def __init__(self, state: Path, **measure: object) -> None:
         self.state = state
@@ -92,7 +92,7 @@ class Life:
             self.resident.step()
 
     def kill(self) -> None:
-        """As kill -9: nothing is written any more."""
+        """Close the spool without another write, as after kill -9."""
         assert self.resident is not None
         self.resident._spool.close()
 
@@ -112,7 +112,7 @@ class Life:
             return str(db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()[0])
 
     def open_states(self) -> Counter[State]:
-        """Of the closed records and those in the checkpoint."""
+        """Return the milliseconds per state of closed records and the checkpoint."""
         records = [
             *self.records(),
             *map(Record.from_json, json.loads(self.control(ControlKey.OPEN_FOLD))["open"]),
@@ -121,7 +121,7 @@ class Life:
 
 
 def states(records: list[Record]) -> Counter[State]:
-    """Milliseconds per state over all cells."""
+    """Return the milliseconds per state over all cells."""
     found: Counter[State] = Counter()
     for record in records:
         for (_, state, _), cell in record.cells.items():
@@ -131,7 +131,7 @@ def states(records: list[Record]) -> Counter[State]:
 
 @pytest.fixture
 def life(tmp_path: Path) -> Iterator[Life]:
-    """A server of one-minute periods, on a fake source and the laptop's tree."""
+    """Return a server with one-minute periods, a fake source and the laptop's tree."""
     made = Life(tmp_path)
     yield made
     if made.resident is not None:
@@ -139,8 +139,7 @@ def life(tmp_path: Path) -> Iterator[Life]:
 
 
 def test_records_come_period_by_period(life):
-    """Every minute one row, filled to its length, in the spool as soon as the minute is over; the manager is
-    told."""
+    """Each minute gives one full record in the spool; the service manager gets ready, alive and stopping."""
     life.begin()
     life.steps(13)
     assert [r.period for r in life.records()] == [ClockPeriod(NOON + n * 60_000, 60_000) for n in range(2)]
@@ -152,8 +151,7 @@ def test_records_come_period_by_period(life):
 
 @pytest.mark.parametrize("after_steps", [1, 5, 6, 7, 11, 12, 23])
 def test_a_kill_loses_at_most_a_checkpoint_and_doubles_nothing(life, after_steps):
-    """kill -9 at any tick: what follows is one timeline without overlap; the loss is unknown, ≤ 60 s + one
-    tick."""
+    """After a kill at any tick, no period has two records; the loss is unknown, at most 60 s + one tick."""
     life.begin()
     life.steps(after_steps)
     life.kill()
@@ -170,7 +168,7 @@ def test_a_kill_loses_at_most_a_checkpoint_and_doubles_nothing(life, after_steps
 
 
 def test_a_stop_and_a_start(life):
-    """A service stop is unknown until the next start, to the millisecond; nothing else is."""
+    """The time between a service stop and the next start is unknown, to the millisecond."""
     life.begin()
     life.steps(7)
     life.end()
@@ -182,8 +180,7 @@ def test_a_stop_and_a_start(life):
 
 
 def test_a_clean_shutdown_is_off(life):
-    """The machine goes down, is off for a night, boots: off, then unknown until the agent starts; whole hours
-    are one row."""
+    """After a clean shutdown the time is off until the boot, then unknown until the agent starts."""
     life.manager.going_down = True
     life.begin()
     life.steps(6)
@@ -199,8 +196,7 @@ def test_a_clean_shutdown_is_off(life):
 
 
 def test_suspend(life):
-    """Ten hours asleep are asleep, not measured joules; the records that closed meanwhile are in the spool on
-    the next tick."""
+    """A sleep is asleep without energy; the records that it closes are in the spool at the next tick."""
     life.begin()
     life.steps(5)
     life.clock.advance(36_000_000, asleep=True)
@@ -215,8 +211,7 @@ def test_suspend(life):
 
 
 def test_a_clock_without_time_at_boot(life):
-    """1970 at boot, the network time a minute later: nothing is dated wrongly, nothing is lost, the night is
-    off."""
+    """With 1970 at boot and the right time a minute later, no record is dated wrongly or lost."""
     life.manager.going_down = True
     life.begin()
     life.steps(6)
@@ -239,7 +234,7 @@ def test_a_clock_without_time_at_boot(life):
 
 
 def test_a_clock_that_stays_unknown_is_a_declared_gap(life):
-    """Stopped before the time was known: the stretch is a gap clock_unknown, without a date."""
+    """A run that ends before the time is known gives an undated gap `clock_unknown`."""
     life.clock.set_wall(5_000)
     life.begin()
     life.steps(6)
@@ -249,8 +244,7 @@ def test_a_clock_that_stays_unknown_is_a_declared_gap(life):
 
 
 def test_a_clock_set_forward_by_two_hours_is_told_as_unknown(life):
-    """The periods of one day still add up: the hours that the clock skipped are unknown, with no joule in
-    them."""
+    """The skipped hours are unknown, without energy, so that the periods of the day still add up."""
     life.begin()
     life.steps(12)
     life.clock.set_wall(life.clock.now().unix_milliseconds + 7_200_000)
@@ -263,7 +257,7 @@ def test_a_clock_set_forward_by_two_hours_is_told_as_unknown(life):
 
 
 def test_a_busy_spool_loses_nothing(life, monkeypatch):
-    """The other process holds the spool for minutes: rows wait in memory, then all arrive, in order, once."""
+    """While the spool is locked, records wait in memory; then all arrive once, in order."""
     monkeypatch.setattr("veilleuse.agent.spool.database.BUSY_TIMEOUT_MILLISECONDS", 1)
     life.begin()
     assert life.resident is not None
@@ -280,8 +274,7 @@ def test_a_busy_spool_loses_nothing(life, monkeypatch):
 
 
 def test_memory_is_bounded_too(life, monkeypatch):
-    """A spool that cannot be written for days: the oldest rows in memory become one gap; produced = kept +
-    gap."""
+    """If the spool stays locked, the oldest rows in memory become one gap: produced = kept + gap."""
     monkeypatch.setattr("veilleuse.agent.resident.process.QUEUED_ROWS", 10)
     life.begin()
     assert life.resident is not None
@@ -299,8 +292,7 @@ def test_memory_is_bounded_too(life, monkeypatch):
 
 
 def test_damage_while_running(life):
-    """The file turns to nonsense under the running process: a new spool, a gap, and the open
-    record goes on."""
+    """A damaged spool is replaced by a new one with a gap, and the open record continues."""
     life.begin()
     life.steps(8)
     path = life.state / FILE_NAME
@@ -313,8 +305,7 @@ def test_damage_while_running(life):
 
 
 def test_a_sender_does_not_outlive_the_spool_it_has_open(life):
-    """Rows that are taken over into a new spool cannot be delivered from the old one as well: its sender is
-    ended first."""
+    """The sender of the damaged spool is ended first, so that no row is delivered twice."""
     mark, identity = life.state / "pid", life.state / IDENTITY_FILE
     identity.parent.mkdir()
     identity.write_text("enrolled")
@@ -337,8 +328,7 @@ def test_a_sender_does_not_outlive_the_spool_it_has_open(life):
 
 
 def test_enrolment_and_calendar_arrive_while_running(tmp_path):
-    """Unenrolled it measures as a workstation, the most private; enrolled as a server it changes grain at a
-    checkpoint."""
+    """The agent measures as a workstation until its enrolment as a server changes the grain."""
     life = Life(tmp_path, population="", checkpoint_seconds=60)
     life.begin()
     life.steps(3)
@@ -358,7 +348,7 @@ def test_enrolment_and_calendar_arrive_while_running(tmp_path):
 
 
 def test_the_local_file_is_a_ceiling(tmp_path):
-    """A workstation by its own file stays one, whatever the enrolment says, and tells no hour."""
+    """A workstation by its local file stays one, whatever its enrolment, and reports no hour."""
     life = Life(tmp_path, population="workstation")
     with closing(connect(tmp_path / FILE_NAME)) as db:
         db.execute("INSERT INTO control VALUES ('population', 'server')")
@@ -371,7 +361,7 @@ def test_the_local_file_is_a_ceiling(tmp_path):
 
 
 def test_health_is_left_for_the_sender(life):
-    """Sources with outcomes, own cost: what Hello and `doctor` tell."""
+    """The control table holds each source's outcomes and the agent's own memory use."""
     life.begin()
     life.steps(7)
     said = json.loads(life.control(ControlKey.SOURCES))
@@ -384,7 +374,7 @@ def test_health_is_left_for_the_sender(life):
     ("seconds", "fine"), [(10, True), (60, True), (7, False), (5, False), (3_600, True), (1_000, False)]
 )
 def test_the_period_setting(seconds, fine):
-    """A divisor of the hour from 10 s up, or a configuration error that says so; classrooms have hours."""
+    """The period divides an hour and is 10 s or more, else ConfigurationError; classrooms have hours."""
     settings = AgentSettings(measure=Measure(period_seconds=seconds))
     if fine:
         assert period_milliseconds(settings, Population.SERVER, 0) == seconds * 1000
@@ -395,8 +385,7 @@ def test_the_period_setting(seconds, fine):
 
 
 def test_a_reference_unit_is_fine_until_its_last_day():
-    """Ten seconds while it is calibrated, the population's five minutes from the next UTC day on; a minute is
-    not fine."""
+    """A period below a minute ends with the day fine_until (UTC), then it is five minutes; a minute stays."""
     last, after = (
         datetime(2026, 3, day, hour, tzinfo=UTC).timestamp() * 1000 for day, hour in ((6, 23), (7, 0))
     )
@@ -411,7 +400,7 @@ def test_a_reference_unit_is_fine_until_its_last_day():
 
 
 def test_once(life):
-    """Two polls: what was read, what is not here and why, one record; no file is written."""
+    """Two polls give the readings and one record, and write no file."""
     glance = measure_once(life.settings, 2.0, life.clock)
     assert [name for name, _ in glance.readings] == ["fake"]
     assert sum(cell.milliseconds for cell in glance.records[0].cells.values()) == 2_000
@@ -435,14 +424,14 @@ fake_watts = 5.0
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A configuration file, and an environment that finds the sources."""
+    """Write a configuration file and return an environment that finds the sources."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     path = os.pathsep.join(str(ROOT / root) for root in ("agent", "proto"))
     return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "default"}
 
 
 def start(tmp_path: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """The real process."""
+    """Start the real process."""
     command = [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(tmp_path / "agent.toml")]
     return subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -450,8 +439,7 @@ def start(tmp_path: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def test_the_process(tmp_path, environment):
-    """READY to the manager, SIGTERM → exit 0 with a last checkpoint; meanwhile a second copy is refused in
-    one line."""
+    """The process reports READY and ends with 0 at SIGTERM after a last sign; a second one is refused."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_SECONDS)
@@ -476,7 +464,7 @@ def test_the_process(tmp_path, environment):
 
 
 def test_a_state_directory_that_cannot_be(tmp_path, environment):
-    """A file in its way: one line, exit code 1."""
+    """A file in place of the directory gives one line and code 1."""
     (tmp_path / "state").write_text("a file")
     process = start(tmp_path, environment)
     _, said = process.communicate(timeout=PATIENCE_SECONDS)
@@ -486,7 +474,7 @@ def test_a_state_directory_that_cannot_be(tmp_path, environment):
 
 
 def test_notifier_outside_systemd():
-    """Without a socket nothing is sent; without systemd the machine is not said to go down."""
+    """Without a socket nothing is sent; without systemd no shutdown is reported."""
     notifier = SystemdNotifier({})
     notifier.ready()
     notifier.alive("fine")

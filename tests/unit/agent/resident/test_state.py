@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""States from the load and from the clocks."""
+"""Test states from the load and from the clocks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DAY = 24 * HOUR
 
 
 def load(cpu: float, moved: int | None = 0) -> LoadDelta:
-    """Two processors at one load, moving bytes twice."""
+    """Return the load of two equally busy processors, with the same bytes for disk and network."""
     return LoadDelta(cpu, cpu, 0.3, moved, moved)
 
 
@@ -51,18 +51,18 @@ def load(cpu: float, moved: int | None = 0) -> LoadDelta:
         (load(0.049), State.ON_IDLE),
         (load(0.05), State.ON_ACTIVE),
         (load(0.0, 499_999), State.ON_IDLE),
-        (load(0.0, 500_000), State.ON_ACTIVE),  # twice 500 kB in 10 s is 100 kB/s
+        (load(0.0, 500_000), State.ON_ACTIVE),  # disk and network: twice 500 kB in 10 s is 100 kB/s
         (load(0.0, None), State.ON_IDLE),
         (None, State.ON_ACTIVE),
     ],
 )
 def test_the_idle_rule(delta, state):
-    """Below 5 % and 100 kB/s is idle; a load that is not known is never called idle."""
+    """Below 5 % and 100 kB/s is idle; an unknown load is never idle."""
     assert state_of(delta, 10_000) is state
 
 
 def test_sleep_is_the_difference_of_two_clocks():
-    """What boot-time has more than monotonic time was slept; microseconds between two readings are not."""
+    """Sleep is boot-time minus monotonic time; a few milliseconds between two readings are not."""
     before = Instant(0, 1_000, 1_000)
     assert asleep_milliseconds(before, Instant(0, 11_000, 11_000)) == 0
     assert asleep_milliseconds(before, Instant(0, 11_005, 11_000)) == 0
@@ -70,7 +70,7 @@ def test_sleep_is_the_difference_of_two_clocks():
 
 
 def sign(clock: FakeClock, why: str) -> LastSign:
-    """A sign of life now."""
+    """Return a sign of life now."""
     return LastSign(clock.now(), clock.boot_id(), why)
 
 
@@ -84,8 +84,7 @@ def sign(clock: FakeClock, why: str) -> LastSign:
     ],
 )
 def test_over_a_boot(why, state):
-    """Until the boot: off after a clean shutdown, asleep when it went to sleep and died so, else unknown;
-    then unknown."""
+    """Before the boot the state follows the last sign: off, asleep or unknown; after it it is unknown."""
     clock = FakeClock()
     last = sign(clock, why)
     clock.reboot(14 * HOUR, 20_000)
@@ -96,8 +95,7 @@ def test_over_a_boot(why, state):
 
 
 def test_within_a_boot():
-    """The agent did not run: asleep is what the clocks tell, the rest is unknown, a set wall clock changes
-    nothing."""
+    """Within a boot the clocks give the sleep, the rest is unknown, and a set wall clock changes nothing."""
     clock = FakeClock()
     last = sign(clock, WHY_TICK)
     clock.advance(HOUR)
@@ -112,8 +110,7 @@ def test_within_a_boot():
 
 
 def test_within_a_boot_after_an_announced_suspend():
-    """Killed while it slept: first asleep, as announced, then awake and unknown. Hibernation keeps the boot
-    id: the same."""
+    """After an announced suspend the sleep comes first, then unknown. Hibernation keeps the boot id."""
     clock = FakeClock()
     last = sign(clock, WHY_SUSPEND)
     clock.advance(9 * HOUR, asleep=True)
@@ -126,8 +123,7 @@ def test_within_a_boot_after_an_announced_suspend():
 
 
 def test_a_shutdown_within_a_boot_is_not_off():
-    """`systemctl soft-reboot` starts everything again under the same kernel: the machine was on, doing nobody
-    knows what."""
+    """`systemctl soft-reboot` keeps the kernel running, so the state is unknown, not off."""
     clock = FakeClock()
     last = sign(clock, WHY_SHUTDOWN)
     clock.advance(30_000)
@@ -136,21 +132,20 @@ def test_a_shutdown_within_a_boot_is_not_off():
 
 
 class Watched:
-    """A sleep watch and its clock."""
+    """Holds a sleep watch and its clock."""
 
     def __init__(self) -> None:
         self.clock, self.watch = FakeClock(), SleepWatch()
 
     def look(self, milliseconds: int = 0, *, asleep: int = 0, announced: bool = False) -> tuple[bool, str]:
-        """(whether the sign has to be written now, its reason) so much later."""
+        """Return (sign is due now, its reason) after this time."""
         self.clock.advance(milliseconds)
         self.clock.advance(asleep, asleep=True)
         return self.watch.update(self.clock.now(), announced=announced), self.watch.why
 
 
 def test_a_suspend_is_announced_slept_and_over():
-    """Written at once when it is announced, kept while drivers get ready, taken back at once
-    after the sleep."""
+    """The sign is due at the announcement, keeps `suspend` until the sleep, and is due again after it."""
     watched = Watched()
     assert watched.look(10_000) == (False, WHY_TICK)
     assert watched.look(3_000, announced=True) == (True, WHY_SUSPEND)
@@ -160,8 +155,7 @@ def test_a_suspend_is_announced_slept_and_over():
 
 
 def test_a_suspend_that_does_not_come_about_is_taken_back():
-    """A driver refused: after a minute awake the sign says tick again, so that a later power cut is not
-    called sleep."""
+    """After a minute awake the sign is `tick` again, so that a later power cut is not counted as sleep."""
     watched = Watched()
     watched.look(announced=True)
     assert watched.look(SUSPEND_PATIENCE_MILLISECONDS - 1) == (False, WHY_SUSPEND)
@@ -169,7 +163,7 @@ def test_a_suspend_that_does_not_come_about_is_taken_back():
 
 
 def test_suspend_then_hibernate_may_announce_twice():
-    """Each announcement counts from itself."""
+    """Each announcement starts its own wait."""
     watched = Watched()
     watched.look(announced=True)
     assert watched.look(2_000, asleep=HOUR, announced=True) == (True, WHY_SUSPEND)
@@ -178,8 +172,7 @@ def test_suspend_then_hibernate_may_announce_twice():
 
 
 def test_nothing_is_made_up():
-    """No last sign, a sign from the future or from 1970 give nothing; years of silence are one
-    undated gap."""
+    """A missing, future or 1970 sign gives nothing; a silence of years is undated."""
     clock = FakeClock()
     assert reconstruct(None, clock.now(), "b", Supply.AC).ticks == ()
     late = LastSign(Instant(NOON + DAY, 5, 5), "other", WHY_SHUTDOWN)
@@ -191,7 +184,7 @@ def test_nothing_is_made_up():
 
 
 def test_a_sign_survives_its_text():
-    """And a text that is none is a ValueError."""
+    """A sign is read back from its JSON; invalid text raises ValueError."""
     last = sign(FakeClock(), WHY_SHUTDOWN)
     assert LastSign.from_json(last.to_json()) == last
     for text in ("", "{}", "[]", '{"unix":"x"}', "null"):
@@ -200,13 +193,13 @@ def test_a_sign_survives_its_text():
 
 
 def pass_tick(guard: ClockGuard, clock: FakeClock) -> tuple[tuple[Tick, ...], int]:
-    """Ten seconds later: one tick for the guard."""
+    """Advance ten seconds and pass one tick to the guard."""
     clock.advance(10_000)
     return guard.date(clock.now(), (Tick(clock.unix - 10_000, 10_000, State.ON_IDLE, Supply.AC),))
 
 
 def test_ticks_of_1970_are_dated_once_the_time_is_known():
-    """Held without date, then dated by boot-time: nothing is lost, nothing is dated wrongly."""
+    """Ticks are held without a date, then dated by boot-time; none is lost."""
     clock = FakeClock(unix=5_000)
     guard = ClockGuard(None, clock.now())
     for _ in range(3):
@@ -221,7 +214,7 @@ def test_ticks_of_1970_are_dated_once_the_time_is_known():
 
 
 def test_held_ticks_are_bounded():
-    """A clock that never comes right costs a declared gap, not memory."""
+    """An uncorrected clock costs lost time, not memory."""
     clock = FakeClock(unix=5_000)
     guard = ClockGuard(None, clock.now())
     lost = sum(pass_tick(guard, clock)[1] for _ in range(HELD_TICKS + 5))
@@ -230,7 +223,7 @@ def test_held_ticks_are_bounded():
 
 
 def test_a_clock_behind_the_last_sign_is_waited_for_but_not_for_ever():
-    """A dead clock battery is not believed at once; if nothing corrects it, the sign was wrong, and it is."""
+    """A clock before the last sign waits for a correction; after an hour it is trusted."""
     clock = FakeClock()
     guard = ClockGuard(NOON + 10 * 365 * DAY, clock.now())
     assert pass_tick(guard, clock)[0] == ()
@@ -239,8 +232,7 @@ def test_a_clock_behind_the_last_sign_is_waited_for_but_not_for_ever():
 
 
 def test_a_jump_while_running_is_followed():
-    """Times near by are followed at once, back or forth; through 1970 boot-time carries the dates on: nothing
-    waits."""
+    """Small jumps are followed at once; with the clock at 1970, boot-time gives the dates."""
     clock = FakeClock()
     guard = ClockGuard(None, clock.now())
     assert pass_tick(guard, clock)[0]
@@ -255,8 +247,7 @@ def test_a_jump_while_running_is_followed():
 
 @pytest.mark.parametrize(("years", "hours"), [(10, 24), (0.5, 1), (-0.5, 1)])
 def test_a_jump_far_off_is_believed_when_it_stays(years, hours):
-    """Boot-time dates what is measured meanwhile; the timeline follows after an hour, after a day when it is
-    absurd."""
+    """Boot-time dates the ticks at first; the new clock is trusted after an hour, or a day if absurd."""
     clock = FakeClock()
     guard = ClockGuard(None, clock.now())
     assert pass_tick(guard, clock)[0]
@@ -272,8 +263,7 @@ def test_a_jump_far_off_is_believed_when_it_stays(years, hours):
 
 
 def test_the_last_sign_of_this_boot_dates_a_start_under_a_wrong_clock():
-    """The service starts again while the clock is ten years ahead: boot-time and the last sign
-    know better."""
+    """The last sign's offset from boot-time dates a restart while the clock is ten years ahead."""
     clock = FakeClock()
     last = clock.now()
     offset = last.unix_milliseconds - last.boottime_milliseconds
@@ -287,8 +277,7 @@ def test_the_last_sign_of_this_boot_dates_a_start_under_a_wrong_clock():
 
 
 def test_a_clock_years_ahead_of_the_last_sign_is_waited_for():
-    """Another boot: two years off or two years ahead? An hour is waited for a correction, then it is
-    believed."""
+    """A clock two years after another boot's last sign waits an hour for a correction, then it is trusted."""
     clock = FakeClock()
     guard = ClockGuard(NOON - 2 * 365 * DAY, clock.now())
     assert pass_tick(guard, clock)[0] == ()
@@ -297,7 +286,7 @@ def test_a_clock_years_ahead_of_the_last_sign_is_waited_for():
 
 
 def test_a_clock_set_forward_leaves_no_hole():
-    """What lies between is unknown; a clock set back is not mended, and a leap of years is no record."""
+    """A skipped time is unknown; a clock set back changes nothing, and years are undated."""
     now = 1_772_445_600_000
     line = Timeline()
     first = Tick(now, 10_000, State.ON_IDLE, Supply.AC)
@@ -316,8 +305,7 @@ def test_a_clock_set_forward_leaves_no_hole():
 
 
 def test_a_silence_that_begins_in_what_was_told_loses_the_rounding():
-    """A millisecond or two at a restart, because two clocks were rounded: the period keeps its length. More
-    is a clock set back."""
+    """An overlap of a few ms from rounding is cut at the start; a longer one is a clock set back."""
     now = 1_750_000_000_000
     silence = Tick(now - 2, 1_500, State.UNKNOWN, Supply.AC)
     line = Timeline(now)
@@ -333,8 +321,7 @@ def test_a_silence_that_begins_in_what_was_told_loses_the_rounding():
 
 
 def test_measured_time_that_begins_in_what_was_told_keeps_all_but_its_length():
-    """The wall clock was slewed and boot-time was not: it says how long the tick was, what was measured in it
-    stays whole."""
+    """A measured tick that overlaps by a clock's slew is shortened; its energy stays whole."""
     now = 1_750_000_000_000
     active = Tick(
         now - 1_001,
@@ -357,8 +344,7 @@ def test_measured_time_that_begins_in_what_was_told_keeps_all_but_its_length():
 @pytest.mark.parametrize("ppm", [-50, -7, 30])
 @pytest.mark.parametrize("population", [Population.CLASSROOM, Population.WORKSTATION])
 def test_clocks_that_drift_apart_cut_no_record_in_two(ppm, population):
-    """Windows and macOS slew the wall clock alone: 50 ppm are 4 s a day. Each period is one record of its own
-    length."""
+    """Windows and macOS slew only the wall clock (50 ppm are 4 s a day): each period has one whole record."""
     clock, load, gauge = FakeClock(), FakeLoad(), GaugeSource(40_000)
     points = gauge.open()
     ticker = Ticker(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Polls → stretches of time with energies: conservation, isolation, suspends, clocks."""
+"""Test that polls become ticks whose energy is exact, over failures, suspends and changed clocks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TICK = 10_000
 
 
 class Bench:
-    """A ticker over fakes."""
+    """Runs a ticker over fakes."""
 
     def __init__(self, *sources: Source, supply: Supply = Supply.AC) -> None:
         self.clock = FakeClock()
@@ -52,15 +52,14 @@ class Bench:
 
 
 def millijoules(ticks: tuple[Tick, ...]) -> int:
-    """Over all points."""
+    """Return the energy over all points."""
     return sum(energy.energy_millijoules for tick in ticks for energy in tick.energies)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 9_999_999_999), min_size=1, max_size=40), st.integers(0, RANGE - 1))
 def test_millijoules_conserve_the_counter(advances, start):
-    """Whatever the counter does below its ceiling, wraps included, Σ mJ is its whole millijoules: nothing is
-    rounded away."""
+    """Below the counter's ceiling, wraps included, the ticks sum to its whole millijoules."""
     source = CounterSource()
     source.microjoules = start
     bench = Bench(source)
@@ -72,7 +71,7 @@ def test_millijoules_conserve_the_counter(advances, start):
 
 
 def test_a_gauge_is_integrated():
-    """Power times elapsed boot-time, whole millijoules carried on."""
+    """Energy is power × elapsed boot-time, and the remainder below a millijoule is carried on."""
     bench = Bench(GaugeSource(40_001))
     total = sum(millijoules(bench.step(9_999)) for _ in range(3))
     assert total == 40_001 * 3 * 9_999 // 1_000
@@ -83,8 +82,7 @@ def test_a_gauge_is_integrated():
     st.lists(st.tuples(st.integers(1, 9_999_999_999), st.booleans(), st.integers(5_000, 12_000)), max_size=40)
 )
 def test_a_counter_that_fails_for_moments_loses_nothing(polls):
-    """Whatever polls fail, fewer than four in a row: Σ mJ is the counter's, each stretch covered to its last
-    millisecond."""
+    """With at most two failed polls in a row, the ticks have the counter's whole energy and no gap."""
     source = CounterSource()
     bench = Bench(source)
     ticks: list[Tick] = []
@@ -105,8 +103,7 @@ def test_a_counter_that_fails_for_moments_loses_nothing(polls):
 
 
 def test_a_failing_source_stops_nobody():
-    """Stretches wait for the counter that is missing, and carry what the others measured; a defect is no
-    different."""
+    """Ticks wait for the missing counter and keep the other source's energy; an exception is a failure."""
     counter, gauge = CounterSource(), GaugeSource()
     bench = Bench(counter, gauge)
     for broken in (False, True):
@@ -126,7 +123,7 @@ def test_a_failing_source_stops_nobody():
 
 
 def test_a_source_that_stays_away_is_a_gap():
-    """After 40 s nothing is waited for any more: absent, not zero; the first value after it begins anew."""
+    """After 40 s ticks stop waiting and have a gap; the first value afterwards is a new start."""
     counter, gauge = CounterSource(), GaugeSource()
     bench = Bench(counter, gauge)
     value, counter.microjoules = counter.microjoules, None
@@ -139,7 +136,7 @@ def test_a_source_that_stays_away_is_a_gap():
 
 
 def test_nothing_waits_for_a_counter_that_may_have_gone_round():
-    """65 kJ at 2 kW are 32 s: after three ticks a larger value may hide a turn, so it closes no gap."""
+    """65 kJ at 2 kW are 32 s: after three ticks a larger value may hide a wrap, so it closes no gap."""
     source = CounterSource(ceiling_watts=2_000.0)
     source.range = 65_532_610_987
     bench = Bench(source)
@@ -152,14 +149,13 @@ def test_nothing_waits_for_a_counter_that_may_have_gone_round():
     source.microjoules = None
     assert bench.step() == ()
     source.microjoules = 2_000_000_000
-    ticks = bench.step(29_000)  # late
+    ticks = bench.step(29_000)  # too late
     assert [tick.energies for tick in ticks] == [(), ()]
     assert [len(tick.gaps) for tick in ticks] == [1, 1]
 
 
 def test_no_gap_is_closed_over_a_suspend_or_the_end():
-    """What waited comes out as it is: with its gap, before the sleep; at once when asked for the
-    last time."""
+    """Waiting ticks are released with their gap before a sleep and at the last poll."""
     source = CounterSource()
     bench = Bench(source)
     value, source.microjoules = source.microjoules, None
@@ -177,7 +173,7 @@ def test_no_gap_is_closed_over_a_suspend_or_the_end():
 
 
 def test_two_counters_that_take_turns_do_not_hold_time_back_for_ever():
-    """Never both at once: what is held is let go after 40 s, and no joule is counted twice."""
+    """If two counters never answer at once, ticks are released after 40 s and no joule counts twice."""
     one, other = CounterSource(), CounterSource(METER)
     bench = Bench(one, other)
     ticks: list[Tick] = []
@@ -196,8 +192,7 @@ def test_two_counters_that_take_turns_do_not_hold_time_back_for_ever():
 
 
 def test_a_late_poll_may_hide_a_turn():
-    """65 kJ at 2 kW are 32 s: between two polls further apart a larger value may hide a turn, so it is not
-    told either."""
+    """65 kJ at 2 kW are 32 s: after a longer time a larger value may hide a wrap, so it gives a gap."""
     source = CounterSource(ceiling_watts=2_000.0)
     source.range = 65_532_610_987
     bench = Bench(source)
@@ -209,7 +204,7 @@ def test_a_late_poll_may_hide_a_turn():
 
 
 class Turncoat:
-    """`ports.Source` of one point that gives what it is told to."""
+    """Implements `ports.Source` with one point and settable readings."""
 
     name = "turncoat"
 
@@ -227,8 +222,7 @@ class Turncoat:
 
 
 def test_a_gauge_between_two_values_of_a_counter_counts_once():
-    """A meter that loses its counter for a moment and shows its power: the counter's next value is a first
-    one."""
+    """After a power reading of the same meter, the counter's next value is a new start."""
     source = Turncoat()
     bench = Bench(source)
     told: list[Tick] = []
@@ -249,7 +243,7 @@ def test_a_gauge_between_two_values_of_a_counter_counts_once():
 
 
 def test_a_gauge_below_zero_is_a_gap():
-    """Nothing here gives energy back: a source that says so has a defect."""
+    """Negative power is a defect of the source and gives a gap."""
     source = Turncoat()
     source.readings = (PowerGauge(METER, -50_000),)
     bench = Bench(source)
@@ -258,8 +252,7 @@ def test_a_gauge_below_zero_is_a_gap():
 
 
 def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
-    """A package cannot stand still on a running machine, nor start again at 0: neither is 0 W, neither is
-    negative."""
+    """A running package draws energy, so a stuck or reset counter gives a gap, not 0 W."""
     source = CounterSource()
     bench = Bench(source)
     (stuck,) = bench.step()
@@ -275,8 +268,7 @@ def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
 
 
 def test_a_counter_that_stood_still_does_not_tell_a_stretch_of_all_it_had_not_told():
-    """Its jump is the energy of the gap too, which is closed by the collector: told of one stretch it would
-    count twice."""
+    """The jump after a standstill has the gap's energy, which the collector imputes: no tick may have it."""
     source = CounterSource()
     bench = Bench(source)
     stuck = [bench.step()[0] for _ in range(5)]
@@ -290,8 +282,7 @@ def test_a_counter_that_stood_still_does_not_tell_a_stretch_of_all_it_had_not_to
 
 
 def test_a_counter_that_lies_once_is_not_believed():
-    """Its first digits only, or 0, for one or two polls, near its beginning: what it seems to make up
-    afterwards is not energy."""
+    """After one or two false low values, the apparent increase back to the true value is not energy."""
     for lie, polls in ((0, 1), (500, 1), (500, 2)):
         source = CounterSource()
         bench = Bench(source)
@@ -307,7 +298,7 @@ def test_a_counter_that_lies_once_is_not_believed():
 
 
 def test_an_unreadable_range_does_not_wrap():
-    """Without a range a smaller value is a reset, never a guess."""
+    """Without a range, a smaller value is a reset."""
     source = CounterSource()
     bench = Bench(source)
     source.range, source.microjoules = None, 3
@@ -315,8 +306,7 @@ def test_an_unreadable_range_does_not_wrap():
 
 
 def test_suspend():
-    """Ten hours of sleep: booked asleep, no joule credited, counters begin again, the wake is seen on the
-    next tick."""
+    """Ten hours of sleep are one tick asleep without energy; the counter begins again after it."""
     counter, gauge = CounterSource(), GaugeSource(40_000)
     bench = Bench(counter, gauge)
     counter.spend(9_000_000_000)
@@ -330,7 +320,7 @@ def test_suspend():
 
 
 def test_a_long_silence_drops_the_counters():
-    """Not polled for minutes (stopped, overloaded): on, but no energy is interpolated."""
+    """After minutes without a poll the tick has a state and no energy."""
     counter, gauge = CounterSource(), GaugeSource()
     bench = Bench(counter, gauge)
     counter.spend(1_000_000)
@@ -342,8 +332,7 @@ def test_a_long_silence_drops_the_counters():
 
 @pytest.mark.parametrize("jump", [3_600_000, -3_600_000, 86_400_000, -86_400_000, 315_360_000_000, -NOON])
 def test_a_wall_clock_that_is_set_moves_dates_not_joules(jump):
-    """Durations are boot-time: positive and whole whatever the wall clock does; the timeline follows the
-    clock."""
+    """Durations follow boot-time, so energies stay whole; dates follow the wall clock."""
     source = CounterSource()
     bench = Bench(source)
     ticks: list[Tick] = []
@@ -360,7 +349,7 @@ def test_a_wall_clock_that_is_set_moves_dates_not_joules(jump):
 
 
 def test_small_drift_leaves_no_holes():
-    """A wall clock that is slewed by milliseconds does not tear the timeline."""
+    """A wall clock slewed by milliseconds leaves no hole between ticks."""
     bench = Bench()
     ticks: list[Tick] = []
     for _ in range(5):
@@ -371,7 +360,7 @@ def test_small_drift_leaves_no_holes():
 
 
 def test_the_same_millisecond_twice():
-    """A poll that finds no time passed gives nothing and loses nothing."""
+    """A poll without elapsed time gives no tick and loses no energy."""
     source = CounterSource()
     bench = Bench(source)
     source.spend(2_000_000)
@@ -381,8 +370,7 @@ def test_the_same_millisecond_twice():
 
 
 def test_supply_and_idle_runs():
-    """The battery's word is the supply, over a sleep only when it says the same after; an idle run ends with
-    work or sleep."""
+    """The battery source gives the supply, over a sleep only if equal after it; work ends an idle run."""
     gauge = GaugeSource(supply=Supply.BATTERY)
     bench = Bench(gauge)
     runs = [bench.step(load=load)[0].idle_run_milliseconds for load in (0.0, 0.01, 0.5, 0.0)]
@@ -399,8 +387,7 @@ def test_supply_and_idle_runs():
 
 
 def test_load_is_a_difference():
-    """Ratios over the tick, bytes as differences; a count that steps back is unknown; processors that come
-    are too."""
+    """Load is a ratio and byte differences over the tick; a decreased count makes it unknown."""
     bench = Bench()
     bench.load.use(0, (0.0, 0.0), (1_000, 500))
     (tick,) = bench.step(load=0.25)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What sources tell beside energy: displays, GPUs, units; unknown stays unknown, and a suspend or a failure
-invents nothing."""
+"""Test displays and units that sources report: unknown stays unknown; suspends and failures add nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ TICK = 10_000
 
 
 class Telling:
-    """`ports.Source` without points, that tells what it is given; None = cannot be read."""
+    """Implements `ports.Source` without points and with settable readings; None = the reading fails."""
 
     name = "linux_displays"
 
@@ -34,11 +33,11 @@ class Telling:
         return self.readings
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Bench:
-    """A ticker over fakes, after its first poll."""
+    """Runs a ticker over fakes, after its first poll."""
 
     def __init__(self, *sources: Source) -> None:
         self.clock, self.load = FakeClock(), FakeLoad()
@@ -60,7 +59,7 @@ class Bench:
 
 
 def test_displays_are_those_on_now():
-    """Any source may tell, the first that does is believed; none that could be read: not known."""
+    """The first source that reports displays counts; without a reading the number is unknown."""
     one, two = Telling(DisplaysReading((0, 1, 0, 0))), Telling(DisplaysReading((0, 0, 0, 2)))
     bench = Bench(CounterSource(), one, two)
     assert bench.step()[0].displays_on == (0, 1, 0, 0)
@@ -74,12 +73,12 @@ def test_displays_are_those_on_now():
 
 @pytest.mark.parametrize("counts", [(), (1, 2, 3), (0, 0, 0, 33), (0, -1, 0, 0)])
 def test_what_no_desk_has_is_not_counted(counts):
-    """The collector would refuse the whole record."""
+    """Such counts give None: the collector would refuse the whole record."""
     assert Bench(Telling(DisplaysReading(counts))).step()[0].displays_on is None
 
 
 def test_units_are_differences():
-    """From the second poll on; a poll that fails loses nothing; two sources are added."""
+    """Times are differences from the second poll on; a failed poll loses nothing; two sources are added."""
     services, guests = Telling(UnitReading("unit:nginx", 5_000)), Telling(UnitReading("guest:7", 70))
     bench = Bench(services, guests)
     services.readings = (UnitReading("unit:nginx", 5_010), UnitReading("unit:ssh", 3))
@@ -92,8 +91,7 @@ def test_units_are_differences():
 
 
 def test_units_are_not_followed_over_a_suspend():
-    """Counters are dropped, as those of energy are: nobody knows what they did. The sleep itself tells of
-    nothing."""
+    """After a suspend the counters begin again; the sleep itself has no units or displays."""
     services = Telling(UnitReading("unit:nginx", 5_000), DisplaysReading((1, 0, 0, 0)))
     bench = Bench(services)
     services.readings = (UnitReading("unit:nginx", 5_900),)
@@ -105,8 +103,7 @@ def test_units_are_not_followed_over_a_suspend():
 
 
 def test_processors_bound_what_a_new_unit_may_have_spent():
-    """Two processors of the load's: 20 s of them in 10 s, with slack; a unit that shows more was there
-    before."""
+    """A new unit with more time than the processors allow, with a margin, gets no difference."""
     services = Telling(UnitReading("unit:ssh", 0))
     bench = Bench(services)
     services.readings = (

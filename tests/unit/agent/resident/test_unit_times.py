@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Cumulative CPU times of units → what each spent between two polls: nothing lost while it lives, nothing
-invented ever."""
+"""Test that cumulative CPU times of units become times between polls, none lost and none invented."""
 
 from __future__ import annotations
 
@@ -17,14 +16,14 @@ CPUS = 4
 
 
 class Bench:
-    """Polls of ten seconds."""
+    """Polls every ten seconds."""
 
     def __init__(self) -> None:
         self.times = UnitTimes()
         self.now = 1_000_000
 
     def poll(self, milliseconds: int = TICK, **values: int) -> dict[str, int]:
-        """`nginx=5` is the unit unit:nginx with a cumulative value of 5 ms."""
+        """Poll; `nginx=5` is the unit unit:nginx with a cumulative value of 5 ms."""
         self.now += milliseconds
         readings = [UnitReading(f"unit:{name}", value) for name, value in values.items()]
         found = self.times.advance(readings, self.now, TICK, CPUS)
@@ -33,7 +32,7 @@ class Bench:
 
 
 def test_the_first_poll_is_a_beginning():
-    """What a unit spent before we looked is not of this time."""
+    """A unit's time before the first poll does not count."""
     bench = Bench()
     assert bench.poll(nginx=999) == {}
     assert bench.poll(nginx=1_049, ssh=30) == {"nginx": 50, "ssh": 30}
@@ -41,14 +40,14 @@ def test_the_first_poll_is_a_beginning():
 
 
 def test_a_unit_that_is_started_again_counts_from_its_start():
-    """A smaller value is a new life: its whole value was spent since."""
+    """A smaller value is a restart, so its whole value was spent since."""
     bench = Bench()
     bench.poll(nginx=5_000)
     assert bench.poll(nginx=20) == {"nginx": 20}
 
 
 def test_a_unit_that_was_missing_loses_nothing():
-    """Not listed for a poll, or none could be read at all: the next value closes the gap."""
+    """A unit that is missing in a poll gets its whole time at the next one."""
     bench = Bench()
     bench.poll(nginx=5_000, ssh=1)
     assert bench.poll(ssh=2) == {"ssh": 1}
@@ -56,8 +55,7 @@ def test_a_unit_that_was_missing_loses_nothing():
 
 
 def test_a_unit_that_cannot_have_spent_it_was_there_before():
-    """80 s of 4 processors in 10 s: seen for the first time, with a long life behind it. It
-    counts from here."""
+    """A new unit above 80 s (4 processors, 10 s, doubled) existed before and counts from here."""
     bench = Bench()
     bench.poll(ssh=1)
     assert bench.poll(ssh=2, database=10_000_000) == {"ssh": 1}
@@ -66,7 +64,7 @@ def test_a_unit_that_cannot_have_spent_it_was_there_before():
 
 
 def test_all_together_spend_no_more_than_there_is():
-    """Each on its own could, all cannot: the source lies."""
+    """If all together exceed the bound that each one respects, none counts."""
     bench = Bench()
     bench.poll(a=0, b=0)
     assert bench.poll(a=60_000, b=60_000) == {}
@@ -74,7 +72,7 @@ def test_all_together_spend_no_more_than_there_is():
 
 
 def test_an_old_value_is_nothing_to_subtract_from():
-    """After minutes without a poll nobody knows in which state the time was spent; `forget` says the same."""
+    """After minutes without a poll, or after `forget`, the state of that time is unknown: no difference."""
     bench = Bench()
     bench.poll(nginx=5)
     assert bench.poll(LONGEST_MILLISECONDS, nginx=6) == {"nginx": 1}
@@ -85,7 +83,7 @@ def test_an_old_value_is_nothing_to_subtract_from():
 
 
 def test_a_name_the_wire_does_not_take_counts_with_the_rest():
-    """A record with a strange name would be refused whole."""
+    """A record with an invalid name would be refused whole, so such units count as `unit:other`."""
     bench = Bench()
     strange = [UnitReading("unit:é", 1), UnitReading("session:3", 1), UnitReading("unit:" + "x" * 59, 1)]
     bench.times.advance(strange, bench.now, TICK, CPUS)
@@ -94,7 +92,7 @@ def test_a_name_the_wire_does_not_take_counts_with_the_rest():
 
 
 def test_units_that_come_and_go_do_not_fill_the_memory():
-    """Beyond a bound those that are gone are forgotten; those that are there go on."""
+    """Beyond a bound, vanished units are forgotten; present ones go on."""
     bench = Bench()
     bench.poll(nginx=0)
     for number in range(2 * MOST_REMEMBERED):
@@ -110,8 +108,7 @@ def test_units_that_come_and_go_do_not_fill_the_memory():
     )
 )
 def test_never_more_than_was_spent(polls):
-    """Units live, die, are unreadable for a while: what is told is never negative, never more
-    than the truth."""
+    """For any starts, restarts and absences of units, times are positive and at most the true ones."""
     bench = Bench()
     bench.poll(d=0)
     life: dict[str, int] = {}

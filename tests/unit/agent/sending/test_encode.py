@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Records onto the wire: what was measured arrives, what was not stays unset, the bytes are
-always the same."""
+"""Test the encoding of records: measured values arrive, unmeasured ones are unset, bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -85,7 +84,7 @@ gaps = st.builds(
 
 
 def decoded_period(period: pb.Period) -> Period:
-    """The model's period, from the wire's."""
+    """Return the model's period for the wire's."""
     match period.WhichOneof("kind"):
         case "clock":
             clock = period.clock
@@ -97,7 +96,7 @@ def decoded_period(period: pb.Period) -> Period:
 
 
 def decoded_cell(cell: pb.Cell, found: list[Point]) -> Cell:
-    """The model's cell, from the wire's; `found`: the record's points."""
+    """Return the model's cell for the wire's; `found`: the record's points."""
     return Cell(
         cell.milliseconds,
         {found[one.point_index]: (one.energy_millijoules, one.covered_milliseconds) for one in cell.energies},
@@ -113,7 +112,7 @@ def decoded_cell(cell: pb.Cell, found: list[Point]) -> Cell:
 
 
 def decoded(wire: bytes) -> Record:
-    """The model's record, from the wire: written apart from the encoder, field by field."""
+    """Return the model's record for the wire's bytes, field by field, without code of the encoder."""
     message = pb.Record.FromString(wire).measurement
 
     def word(enum, prefix, number):
@@ -154,8 +153,7 @@ DEFAULT_SHA256 = hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).hexdigest()
 
 @given(records)
 def test_a_record_survives_json_and_the_wire(one):
-    """JSON in the spool and protobuf on the wire both give the same record back; no joule, no millisecond
-    moves."""
+    """JSON in the spool and protobuf on the wire both give the same record back."""
     assert body_from_json(one.to_json()) == one
     wire = WireEncoder().encode(one.to_json())
     assert wire == encode_record(one)
@@ -164,7 +162,7 @@ def test_a_record_survives_json_and_the_wire(one):
 
 @given(gaps)
 def test_a_gap_survives_json_and_the_wire(gap):
-    """Likewise; a span without a time has no period."""
+    """JSON and protobuf both give the same gap back; a span without a time has no period."""
     assert body_from_json(gap.to_json()) == gap
     message = pb.Record.FromString(encode_gap(gap)).gap
     assert message.records == gap.records
@@ -178,7 +176,7 @@ def test_a_gap_survives_json_and_the_wire(gap):
 
 @given(records, st.randoms())
 def test_the_bytes_do_not_depend_on_the_order_of_growth(one, chance):
-    """The same sums grown in another order encode to the same bytes."""
+    """The same sums in another order encode to the same bytes."""
     keys = list(one.cells)
     chance.shuffle(keys)
     shuffled = Record(
@@ -192,7 +190,7 @@ def test_the_bytes_do_not_depend_on_the_order_of_growth(one, chance):
 
 
 def test_absent_is_not_zero():
-    """What was never measured is not on the wire; a measured zero is."""
+    """An unmeasured sum is not on the wire; a measured zero is."""
     cell = Cell(1_000, {}, {"any_core_busy_milliseconds": 0}, {})
     one = Record(DatePeriod(date(2026, 3, 2)), "", 1, {(Band.OPEN, State.ON_IDLE, Supply.AC): cell}, {})
     message = pb.Record.FromString(encode_record(one)).measurement.cells[0]
@@ -203,8 +201,7 @@ def test_absent_is_not_zero():
 
 
 def test_a_row_of_0_1_is_sent_without_what_is_no_longer_told():
-    """It waits in the spool over the upgrade with sums that the contract has not any more: the others are
-    delivered."""
+    """A row of version 0.1 has sums that the contract no longer has: only the others are sent."""
     cell = Cell(1_000, {}, {"cpu_busy_milliseconds": 5}, {})
     now = Record(DatePeriod(date(2026, 3, 2)), "", 1, {(Band.OPEN, State.ON_IDLE, Supply.AC): cell}, {})
     before = now.to_json().replace('{"cpu_busy', '{"disk_read_bytes":7,"agent_cpu_milliseconds":3,"cpu_busy')
@@ -212,7 +209,7 @@ def test_a_row_of_0_1_is_sent_without_what_is_no_longer_told():
 
 
 def test_the_built_in_calendar_is_named_by_its_hash():
-    """An empty calendar stands for SHA-256(DEFAULT_CALENDAR.to_json())."""
+    """An empty calendar is sent as SHA-256(DEFAULT_CALENDAR.to_json())."""
     assert pb.Record.FromString(encode_record(record(0))).measurement.calendar_sha256.hex() == DEFAULT_SHA256
 
 
@@ -221,21 +218,21 @@ def test_the_built_in_calendar_is_named_by_its_hash():
     ["", "null", "{}", "[]", '{"gap":"no_such_reason","spans":[],"records":1}', record(0).to_json()[:-1]],
 )
 def test_what_is_no_record_is_refused(body):
-    """ValueError, which the outbox turns into a gap."""
+    """Invalid text raises ValueError, which the outbox turns into a gap."""
     with pytest.raises(ValueError, match=r".*"):
         WireEncoder().encode(body)
 
 
 def test_an_unknown_sum_is_refused():
-    """A name the wire does not have never goes silently missing."""
+    """A sum that the wire does not have raises ValueError instead of being lost."""
     body = record(0).to_json().replace("cpu_busy_milliseconds", "cpu_busy_minutes")
     with pytest.raises(ValueError, match="not a record"):
         WireEncoder().encode(body)
 
 
 def test_a_refused_record_leaves_its_span():
-    """Gap{refused}: the record's own period and milliseconds; a refused gap keeps its count, loses its dates,
-    then its length."""
+    """A refused record becomes a gap of its period; a refused gap loses first dates, then length, never its
+    count."""
     encoder = WireEncoder()
     wire = encode_record(record(3))
     gap = pb.Record.FromString(encoder.refused(wire)).gap

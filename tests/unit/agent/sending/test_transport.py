@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a failed call is said to mean: the line an operator reads must name the real trouble."""
+"""Test the meaning given to a failed call: the operator's message must name the real cause."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY = timedelta(days=1)
 
 
 def trouble(address: str, roots_pem: bytes) -> AgentError:
-    """Of one call to an address."""
+    """Return the error of one call to an address."""
     with open_channel(address, None, roots_pem) as channel, pytest.raises(AgentError) as caught:
         EnrolmentCalls(channel, address, 5).challenge(pb.ChallengeRequest(agent_id=bytes(16)))
     return caught.value
@@ -37,7 +37,7 @@ def trouble(address: str, roots_pem: bytes) -> AgentError:
     ],
 )
 def test_a_certificate_of_another_time_or_name(server, words):
-    """A wrong clock and a wrong name are not another CA."""
+    """A wrong clock or name is not reported as another CA."""
     authority = TestAuthority()
     authority.server = authority.new_server(**server)
     with FakeCollector(authority) as collector:
@@ -48,13 +48,13 @@ def test_a_certificate_of_another_time_or_name(server, words):
 
 
 def test_another_authority():
-    """It may be the wrong collector."""
+    """A server of another CA is reported as such."""
     with FakeCollector() as collector:
         assert "another CA" in str(trouble(collector.enrolment_address, TestAuthority("other").root.pem))
 
 
 def test_the_port_of_the_pages_is_no_collector():
-    """8640 for 8642 is a slip of the finger."""
+    """A server without TLS, such as the pages' port 8640, gives a message that questions the port."""
 
     def answer() -> None:
         connection, _ = server.accept()
@@ -63,7 +63,7 @@ def test_the_port_of_the_pages_is_no_collector():
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(60)  # nobody comes: the test fails, and does not wait for ever
+        server.settimeout(60)  # without a caller the test fails and does not wait for ever
         thread = threading.Thread(target=answer)
         thread.start()
         found = trouble(f"127.0.0.1:{server.getsockname()[1]}", TestAuthority().root.pem)
@@ -73,14 +73,14 @@ def test_the_port_of_the_pages_is_no_collector():
 
 @pytest.mark.parametrize("address", ["nowhere.invalid:8642", "127.0.0.1:1", "[::1]:1"])
 def test_nobody_there(address):
-    """DNS, IPv4 and IPv6: the address stands in the line, once."""
+    """By DNS name, IPv4 or IPv6, the message holds the address."""
     found = trouble(address, TestAuthority().root.pem)
     assert isinstance(found, CollectorAway)
     assert f"the collector at {address} cannot be reached" in str(found)
 
 
 def test_roots_that_are_none():
-    """Not "cannot be reached": this machine's own files are the trouble."""
+    """Invalid roots of this machine are not reported as an unreachable collector."""
     with FakeCollector() as collector:
         found = trouble(collector.enrolment_address, b"garbage")
     assert isinstance(found, IdentityError)
@@ -92,7 +92,7 @@ def test_roots_that_are_none():
     [("1500", 1500), ("0", 0), ("9" * 15, LONGEST_WAIT_MILLISECONDS), ("9" * 5000, 0), ("x", 0)],
 )
 def test_a_wait_has_a_bound(asked, expected):
-    """However long a collector asks to wait, it is asked again within a day."""
+    """The collector's wait is limited to a day; an invalid one counts as 0."""
 
     class Refused(grpc.RpcError):
         def code(self) -> grpc.StatusCode:

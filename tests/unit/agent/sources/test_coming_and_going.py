@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Devices, drivers and helpers that come after the agent, go, and come back: found without a restart, nothing
-invented."""
+"""Test devices, drivers and helpers that appear, vanish and return: no restart and no invented energy."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ MINUTE = 60_000
 
 
 class Bench:
-    """A ticker over sources of a tree."""
+    """Runs a ticker over sources of a tree."""
 
     def __init__(self, *sources: LinuxBattery | LinuxHwmon | LinuxRapl) -> None:
         self.clock = FakeClock()
@@ -48,20 +47,20 @@ class Bench:
 
 
 def battery(tree: Path, name: str, **files: object) -> None:
-    """A battery that discharges at 9 W."""
+    """Write the files of a battery that discharges at 9 W."""
     told = {"type": "Battery", "status": "Discharging", "power_now": 9_000_000, **files}
     for file, text in told.items():
         put(tree, f"class/power_supply/{name}/{file}", text)
 
 
 def adapter(tree: Path, online: int, kind: str = "Mains", name: str = "AC") -> None:
-    """What feeds the machine."""
+    """Write the files of an adapter."""
     put(tree, f"class/power_supply/{name}/type", kind)
     put(tree, f"class/power_supply/{name}/online", online)
 
 
 def joules(ticks: tuple[Tick, ...]) -> dict[str, int]:
-    """Millijoules per domain of what flowed out."""
+    """Return the energy per domain in mJ, without the energy into batteries."""
     return {
         energy.point.domain: energy.energy_millijoules
         for tick in ticks
@@ -74,8 +73,7 @@ def joules(ticks: tuple[Tick, ...]) -> dict[str, int]:
 
 
 def test_a_second_battery_put_in_while_it_runs(tmp_path):
-    """The bay's battery takes over and is seen at the next tick; pulled out again it is missing, and no gap
-    of the first."""
+    """A second battery is read at the next tick; its removal is no gap of the first."""
     adapter(tmp_path, 0)
     battery(tmp_path, "BAT0")
     bench = Bench(LinuxBattery(context(tmp_path)))
@@ -92,7 +90,7 @@ def test_a_second_battery_put_in_while_it_runs(tmp_path):
 
 
 def test_a_machine_that_starts_without_its_battery(tmp_path):
-    """A laptop on mains, its battery beside it: put in and unplugged, it is on battery and measured."""
+    """A laptop that starts on mains without battery is measured on battery after the battery is inserted."""
     adapter(tmp_path, 1)
     bench = Bench(LinuxBattery(context(tmp_path)))
     (tick,) = bench.step()
@@ -104,7 +102,7 @@ def test_a_machine_that_starts_without_its_battery(tmp_path):
 
 
 def test_all_that_fed_it_goes_and_comes_back(tmp_path):
-    """The driver is unloaded: failed reads, a gap; loaded again: measured again, the same points."""
+    """An unloaded driver gives a gap; loaded again it gives the same points."""
     adapter(tmp_path, 0)
     battery(tmp_path, "BAT0")
     bench = Bench(LinuxBattery(context(tmp_path)))
@@ -119,8 +117,7 @@ def test_all_that_fed_it_goes_and_comes_back(tmp_path):
 
 @pytest.mark.parametrize("word", ["Full", "Not charging", "Unknown", "Discharging"])
 def test_off_the_mains_something_flows(tmp_path, word):
-    """Right after the plug was pulled the word is old and the flow 0: no battery gave a 0 that
-    was measured."""
+    """Just after unplugging, a flow of 0 W is an old value and gives no reading."""
     adapter(tmp_path, 0)
     battery(tmp_path, "BAT0", status=word, power_now=0)
     source = LinuxBattery(context(tmp_path))
@@ -132,8 +129,7 @@ def test_off_the_mains_something_flows(tmp_path, word):
 
 
 def test_a_desktop_with_usb_ports(tmp_path):
-    """USB-C ports that say `online` 0 are no adapter of a machine without battery: unavailable, not a failure
-    at each tick."""
+    """USB-C ports with `online` 0 are no adapter of a machine without battery: the source is unavailable."""
     adapter(tmp_path, 0, "USB", "ucsi-source-psy-USBC000:001")
     with pytest.raises(SourceUnavailable) as caught:
         LinuxBattery(context(tmp_path)).open()
@@ -144,7 +140,7 @@ def test_a_desktop_with_usb_ports(tmp_path):
 
 
 def chip(tree: Path, number: int, name: str, device: str, **files: object) -> Path:
-    """One hwmon chip on a device."""
+    """Write the files of a hwmon chip on a device."""
     folder = tree / "sys/class/hwmon" / f"hwmon{number}"
     place = tree / "sys/devices" / device
     place.mkdir(parents=True, exist_ok=True)
@@ -156,8 +152,7 @@ def chip(tree: Path, number: int, name: str, device: str, **files: object) -> Pa
 
 
 def test_a_card_that_comes_later(tmp_path):
-    """An external card is plugged in, at a lower address: it gets a name of its own, the first
-    one keeps its."""
+    """A card that appears at a lower address gets a new name; the first card keeps its name."""
     chip(tmp_path, 0, "amdgpu", "pci/0000:09:00.0", energy1_input=5_000_000)
     bench = Bench(LinuxHwmon(context(tmp_path)))
     bench.step()
@@ -171,7 +166,7 @@ def test_a_card_that_comes_later(tmp_path):
 
 
 def test_two_cards_change_their_numbers(tmp_path):
-    """Both drivers loaded again, in the other order: each counter goes on under its own name."""
+    """If drivers are loaded again in the other order, each counter keeps its name."""
     first = chip(tmp_path, 0, "i915", "pci/0000:03:00.0", energy1_input=1_000_000)
     other = chip(tmp_path, 1, "i915", "pci/0000:04:00.0", energy1_input=900_000_000)
     bench = Bench(LinuxHwmon(context(tmp_path)))
@@ -187,8 +182,7 @@ def test_two_cards_change_their_numbers(tmp_path):
 
 
 def test_psys_of_two_sockets_after_a_reload(tmp_path):
-    """Both zones are called psys: after the driver was loaded again the one that counts is found, not the
-    other one."""
+    """Both zones are called psys; after the driver is loaded again, the counting one is found."""
     zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "1", "psys", 9_000_000)
     zone(tmp_path, "2", "psys", 0)
@@ -203,8 +197,7 @@ def test_psys_of_two_sockets_after_a_reload(tmp_path):
 
 
 def test_a_zone_that_stays_at_zero_is_not_looked_for(tmp_path, monkeypatch):
-    """Some memory zones count nothing, for ever: no search through the whole tree at each tick for their
-    sake."""
+    """A memory zone that stays at 0 starts no search of the tree at each tick."""
     zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "0:0", "dram", 0)
     source = LinuxRapl(context(tmp_path))
@@ -218,8 +211,7 @@ def test_a_zone_that_stays_at_zero_is_not_looked_for(tmp_path, monkeypatch):
 
 
 def test_a_helper_that_began_again_with_other_zones(tmp_path):
-    """The helper offers one more zone but has read nothing yet: the agent asks again until it has, and goes
-    on."""
+    """If the helper offers a new zone without a value, the agent opens the source again until it succeeds."""
     published = tmp_path / "readings.json"
     tree = tmp_path / "seen by root"
     zone(tree, "0", "package-0", 1_000_000)
@@ -234,7 +226,7 @@ def test_a_helper_that_began_again_with_other_zones(tmp_path):
         source.read()
     with pytest.raises(SourceUnavailable):
         source.open()
-    with pytest.raises(PointsChanged):  # not a source that is dead for good
+    with pytest.raises(PointsChanged):  # the source is not given up
         source.read()
 
 
@@ -242,7 +234,7 @@ def test_a_helper_that_began_again_with_other_zones(tmp_path):
 
 
 class Settings:
-    """What `open_all` was asked."""
+    """Opens two sources of a tree and retries them."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
@@ -252,25 +244,25 @@ class Settings:
         self.ticker = Ticker(FakeClock(), (), None, default_supply=Supply.AC, tick_milliseconds=10_000)
 
     def look(self, boottime: int) -> list[str]:
-        """Look again; what has been opened by now."""
+        """Retry, and return the names of the sources opened so far."""
         self.opened = self.late.retry_unavailable(self.opened, self.ticker, boottime)
         return [polled.source.name for polled in self.ticker.polled]
 
 
 def test_a_driver_loaded_after_the_agent(tmp_path):
-    """At the next look, and with its points; what is still not there stays unavailable with its reason."""
+    """A retry opens the source with its points; another one stays unavailable."""
     bench = Settings(tmp_path)
     assert {one.name for one in bench.opened.unavailable} == {"linux_rapl", "linux_battery"}
     assert bench.look(MINUTE) == []
     zone(tmp_path, "0", "package-0", 1_000_000)
-    assert bench.look(2 * MINUTE) == []  # the wait has grown
+    assert bench.look(2 * MINUTE) == []  # the wait has doubled
     assert bench.look(4 * MINUTE) == ["linux_rapl"]
     assert [one.name for one in bench.opened.unavailable] == ["linux_battery"]
     assert [point.domain for point in bench.ticker.polled[0].points] == ["package-0"]
 
 
 def test_looking_for_what_is_not_there_costs_little(tmp_path, monkeypatch):
-    """Soon after the start often, then once an hour: some thirty times a day, not 288 or 1,440."""
+    """A missing source is tried some thirty times a day, not 288 or 1,440 times."""
     bench = Settings(tmp_path)
     tried: list[str] = []
 
@@ -285,7 +277,7 @@ def test_looking_for_what_is_not_there_costs_little(tmp_path, monkeypatch):
 
 
 def test_a_virtual_machine_is_not_asked_again(tmp_path, monkeypatch):
-    """What a virtual machine has not, it will not get."""
+    """A virtual machine does not get such hardware later, so its source is not tried again."""
     opened = open_all(("linux_rapl",), context(tmp_path, "kvm"))
     monkeypatch.setattr(LinuxRapl, "open", lambda self: pytest.fail("asked"))
     late = LateSources(lambda: context(tmp_path, "kvm"))
@@ -294,7 +286,7 @@ def test_a_virtual_machine_is_not_asked_again(tmp_path, monkeypatch):
 
 
 class Defective:
-    """`ports.Source` with a defect in `open`."""
+    """Implements `ports.Source` with a defect in `open`."""
 
     name = "linux_rapl"
 
@@ -312,7 +304,7 @@ class Defective:
 
 
 def test_a_source_whose_open_has_a_defect_stops_nobody(tmp_path, monkeypatch):
-    """Neither the start nor, later, the loop: it is unavailable, with the defect as its reason."""
+    """The source is unavailable with the defect as its reason, at the start and at a retry."""
     monkeypatch.setitem(table.BUILTIN, "linux_rapl", f"{__name__}:Defective")
     monkeypatch.setattr(table, "_load_class", lambda name, target: _load(name, target))
     adapter(tmp_path, 1)
@@ -336,7 +328,7 @@ def _load(name: str, target: str) -> object:
 
 
 def test_interfaces_that_went_are_forgotten(tmp_path, monkeypatch):
-    """A host of containers has other veth names by the minute: a year of them stays in nobody's memory."""
+    """A host of containers has new veth names every minute: old names do not stay in memory."""
     load = Utilisation(context(tmp_path))
     counter = psutil.net_io_counters(pernic=True, nowrap=False)["lo"]
     for number in range(1_000):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""External displays that are on, from trees of /sys/class/drm with the traps of each driver."""
+"""Test which external displays are on, with trees of /sys/class/drm that have each driver's peculiarities."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ SMALL, OFFICE, LARGE = (
 
 @pytest.fixture
 def drm(tmp_path: Path) -> Drm:
-    """An empty /sys/class/drm."""
+    """Return an empty /sys/class/drm."""
     return Drm(tmp_path)
 
 
 def source(drm: Drm, virtualisation: str = "none") -> LinuxDisplays:
-    """Opened on the tree."""
+    """Return an opened source on the tree."""
     made = LinuxDisplays(SourceContext(str(drm.root), "/nowhere", virtualisation))
     assert made.open() == ()
     return made
 
 
 def on(made: LinuxDisplays) -> tuple[int, ...]:
-    """Of one read."""
+    """Return the displays on in one read, by size."""
     (reading,) = made.read()
     assert isinstance(reading, DisplaysReading)
     return reading.on_by_size
@@ -49,13 +49,13 @@ def on(made: LinuxDisplays) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     ("tree", "counts"),
     [
-        ("laptop", (0, 1, 0, 0)),  # one behind a dock; its own panel is no monitor
-        ("tower", (0, 0, 1, 0)),  # of two, one sleeps
-        ("server_amd_two_dies", (0, 0, 0, 0)),  # a plug, and nothing in it: a true 0
+        ("laptop", (0, 1, 0, 0)),  # one behind a dock; the internal panel does not count
+        ("tower", (0, 0, 1, 0)),  # two, one of them in standby
+        ("server_amd_two_dies", (0, 0, 0, 0)),  # a connector without a display: a measured 0
     ],
 )
 def test_trees(tree, counts):
-    """What is on, on the captured machines."""
+    """The captured machines have these displays on."""
     made = LinuxDisplays(SourceContext(f"{TREES}/{tree}/sys", "", "none"))
     made.open()
     assert on(made) == counts
@@ -63,7 +63,7 @@ def test_trees(tree, counts):
 
 @pytest.mark.parametrize("word", ["none", "kvm"])
 def test_virtual_outputs_are_no_displays(drm, word):
-    """Virtual, Writeback and the firmware's own picture: not available, and not 0."""
+    """Virtual, Writeback and firmware outputs make the source unavailable, not 0."""
     for name in ("card0-Virtual-1", "card0-Writeback-1", "card0-Unknown-1"):
         drm.plug(name)
     with pytest.raises(SourceUnavailable) as raised:
@@ -72,7 +72,7 @@ def test_virtual_outputs_are_no_displays(drm, word):
 
 
 def test_on_is_connected_and_enabled_and_powered(drm):
-    """Each of the three alone is not enough; `unknown` is no evidence of a screen."""
+    """A display is on if connected, enabled and powered; `unknown` does not count as connected."""
     drm.plug("card0-HDMI-A-1", SMALL)
     made = source(drm)
     assert on(made) == (1, 0, 0, 0)
@@ -89,8 +89,7 @@ def test_on_is_connected_and_enabled_and_powered(drm):
 
 
 def test_a_dock_comes_and_goes(drm):
-    """Connectors of a dock appear with it; its own plug says disconnected while they are there: nothing
-    counts twice."""
+    """Connectors of a dock appear with it, its own one is disconnected, and each display counts once."""
     drm.plug("card0-eDP-1", SMALL)
     drm.plug("card0-DP-1", status="disconnected", enabled="disabled", power="Off")
     made = source(drm)
@@ -105,7 +104,7 @@ def test_a_dock_comes_and_goes(drm):
 
 
 def test_one_display_on_two_cards_is_one(drm):
-    """A switch between cards, or two cables: one. Two of a kind without number, or on one card: two."""
+    """One numbered display on two cards counts once; displays without number, or on one card, count each."""
     numbered, plain = make_edid((53, 30), None, serial=77), make_edid((53, 30), None, serial=0)
     drm.plug("card0-HDMI-A-1", numbered)
     drm.plug("card1-DP-1", numbered)
@@ -113,7 +112,7 @@ def test_one_display_on_two_cards_is_one(drm):
     assert on(made) == (0, 1, 0, 0)
     drm.plug("card1-DP-1", plain)
     drm.plug("card0-HDMI-A-1", plain)
-    for name in ("card0-HDMI-A-1", "card1-DP-1"):  # other displays come by way of unplugging
+    for name in ("card0-HDMI-A-1", "card1-DP-1"):  # a display is unplugged before another one takes its place
         drm.plug(name, plain, status="disconnected")
     on(made)
     for name in ("card0-HDMI-A-1", "card1-DP-1"):
@@ -126,8 +125,7 @@ def test_one_display_on_two_cards_is_one(drm):
 
 
 def test_nvidia_without_mode_setting_is_not_available(drm):
-    """Its driver hides the outputs: not available with the remedy, even beside another card; without outputs
-    it hides none."""
+    """NVIDIA's driver without mode setting hides its outputs: unavailable, unless the card has no outputs."""
     drm.plug("card0-HDMI-A-1", SMALL)
     device = drm.root / "bus/pci/devices/0000:01:00.0"
     device.mkdir(parents=True)
@@ -144,8 +142,7 @@ def test_nvidia_without_mode_setting_is_not_available(drm):
 
 
 def test_nvidia_that_may_drive_past_the_kernel_gives_no_reading(drm):
-    """Connected and disabled may be on under its own X driver: no reading, not 0; enabled is told
-    as it is."""
+    """A connected, disabled output may be on under NVIDIA's X driver: no reading. An enabled one counts."""
     drm.card("card0", "nvidia")
     drm.plug("card0-DP-1", LARGE, enabled="disabled", power="Off")
     made = source(drm)
@@ -158,7 +155,7 @@ def test_nvidia_that_may_drive_past_the_kernel_gives_no_reading(drm):
 
 
 def test_a_remote_console_is_no_display(drm):
-    """A management controller's VGA without EDID is its console; with one, somebody plugged a screen in."""
+    """A management controller's VGA output without EDID is no display; with EDID it is one."""
     drm.card("card0", "ast")
     drm.plug("card0-VGA-1")
     made = source(drm)
@@ -169,8 +166,7 @@ def test_a_remote_console_is_no_display(drm):
 
 
 def test_another_card_under_the_name_of_one_that_went(drm):
-    """An external card is pulled, a management controller's driver loaded: card1 is judged by
-    what it is now."""
+    """A new card under an old card's name is judged by its own driver."""
     drm.plug("card0-eDP-1", SMALL)
     drm.card("card1", "amdgpu")
     drm.plug("card1-VGA-1")
@@ -185,7 +181,7 @@ def test_another_card_under_the_name_of_one_that_went(drm):
 
 
 def test_what_cannot_be_read_is_no_zero(drm):
-    """Connected, but not whether it is on; nonsense; a driver that was unloaded: no reading, and not 0."""
+    """An unreadable or invalid state and an unloaded driver give ReadFailed, not 0."""
     folder = drm.plug("card0-DP-1", OFFICE)
     made = source(drm)
     for file, text in (("dpms", "?"), ("enabled", ""), ("status", "nonsense")):
@@ -202,7 +198,7 @@ def test_what_cannot_be_read_is_no_zero(drm):
 
 
 def test_few_files_a_tick(drm, monkeypatch):
-    """Six plugs, two displays: ten small files a tick, and the EDID only when something changed."""
+    """Six connectors with two displays need ten reads a tick, and the EDID only after a change."""
     drm.plug("card0-eDP-1", SMALL)
     for name in ("card0-HDMI-A-1", "card0-DP-1"):
         drm.plug(name, OFFICE)
@@ -234,8 +230,7 @@ def test_few_files_a_tick(drm, monkeypatch):
 
 
 def test_an_unseen_exchange_is_seen_within_the_hour(drm):
-    """Another display between two ticks, in the same state: told by the EDID, which is read again after 360
-    reads."""
+    """A display replaced between two ticks is noticed by its EDID, which is read again after 360 reads."""
     drm.plug("card0-DP-1", SMALL)
     made = source(drm)
     on(made)
@@ -248,7 +243,7 @@ def test_an_unseen_exchange_is_seen_within_the_hour(drm):
 
 @pytest.mark.promise("P2")
 def test_nothing_but_the_size_goes_on(drm):
-    """P2: neither the number nor the name of a display is in what the source gives or says."""
+    """P2: no reading or error holds the serial number or name of a display."""
     drm.card("card0", "nvidia")
     drm.plug("card0-DP-1", make_edid((53, 30), (527, 296), serial=0x5A5A1234))
     made = source(drm)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What stays broken for weeks: a meter that was taken away, a folder that is not ours, a disk that refuses.
-It must cost nothing."""
+"""Test what stays broken for weeks, such as a removed meter or a foreign folder: it must cost little."""
 
 from __future__ import annotations
 
@@ -29,8 +28,7 @@ from veilleuse.wire.vocabulary import Population
 
 
 def test_a_device_that_stays_away_is_asked_ever_more_rarely():
-    """A plug that was taken away for good: to open it costs up to 60 ms of processor time, 4,000 times a day
-    if nothing stops it."""
+    """A removed plug is tried ever more rarely, since 4,000 tries a day cost up to 60 ms of CPU time each."""
     source = ScriptedSource()
     source.opening = ReadFailed("no route")
     worker = Worker(job(source))
@@ -46,7 +44,7 @@ def test_a_device_that_stays_away_is_asked_ever_more_rarely():
 
 
 def refusals() -> int:
-    """How many errors of that kind are alive."""
+    """Return the number of such errors in memory."""
     return sum(isinstance(one, ConnectionRefusedError) for one in gc.get_objects())
 
 
@@ -61,10 +59,9 @@ def _by_nut() -> None:
 
 @pytest.mark.parametrize("reach", [_by_http, _by_nut])
 def test_what_cannot_be_reached_leaves_nothing_behind(reach: Callable[[], None]) -> None:
-    """An error that holds itself holds its device's TLS context too, 0.7 MB each, until the collector of
-    garbage comes by."""
+    """An error that refers to itself would keep its TLS context (0.7 MB) until a garbage collection."""
     gc.collect()
-    before = refusals()  # what other tests hold
+    before = refusals()  # errors that other tests keep
     gc.disable()
     try:
         for _ in range(3):
@@ -77,8 +74,7 @@ def test_what_cannot_be_reached_leaves_nothing_behind(reach: Callable[[], None])
 
 
 def test_a_folder_that_is_not_ours_does_not_end_the_measuring(tmp_path, monkeypatch):
-    """A join file in root's folder, an `id` that root copied back: not enrolled, and measured all
-    the same."""
+    """Files that may not be read count as no enrolment and no copy, and raise nothing."""
 
     def refused(path: object, *_: object, **__: object) -> os.stat_result:
         if str(path).endswith((".pem", ".json", "copied")):
@@ -95,7 +91,7 @@ def test_a_folder_that_is_not_ours_does_not_end_the_measuring(tmp_path, monkeypa
 
 
 class Stuck:
-    """A child in the kernel's hands: a file system that does not answer. No signal ends it."""
+    """Replaces a child blocked in the kernel, which no signal ends."""
 
     pid = 4_711
     stdin = None
@@ -107,7 +103,7 @@ class Stuck:
         return None
 
     def terminate(self) -> None:
-        """Not heard."""
+        """Ignore the signal."""
 
     kill = terminate
 
@@ -119,7 +115,7 @@ class Stuck:
 
 
 def test_a_sender_that_nothing_ends_does_not_hold_up_the_measuring(tmp_path, caplog):
-    """It is left to itself, and said; it holds its lock, so that no second one sends beside it."""
+    """The sender is left after 11 s at most, and logged; its lock still prevents a second sender."""
     contacts, child = Contacts(tmp_path, None, 0), Stuck()
     contacts._child._process = child  # type: ignore[assignment]  # what Popen would have given
     contacts.stop()
@@ -129,7 +125,7 @@ def test_a_sender_that_nothing_ends_does_not_hold_up_the_measuring(tmp_path, cap
 
 
 def test_a_disk_that_does_not_tell_its_room_keeps_the_rows_with_the_caller(tmp_path, monkeypatch):
-    """statvfs that fails is a disk error like any other: the resident keeps the row, it does not die."""
+    """A failing statvfs raises SpoolFull, so that the resident keeps the row."""
     row = '{"gap":"spool_cap","spans":[],"records":1}'
 
     def failing(folder: Path) -> tuple[int, int]:

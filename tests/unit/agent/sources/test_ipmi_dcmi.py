@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""IPMI DCMI (sources/ipmi_dcmi.py, sources/run_program.py) with fake tools that print what the real ones
-printed."""
+"""Test IPMI DCMI (sources/ipmi_dcmi.py, sources/run_program.py) with fake tools that print real outputs."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ TOOLS = ["ipmitool", "ipmi-dcmi"]
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine with a management controller, whose /dev and /usr/bin are folders of the test; no pause
-    between reads."""
+    """Return a machine with a controller, test folders for /dev and /usr/bin, and no pause between reads."""
     devices, tools = tmp_path / "dev", tmp_path / "bin"
     devices.mkdir()
     tools.mkdir()
@@ -38,19 +36,19 @@ def machine(tmp_path, monkeypatch):
 
 @pytest.fixture(params=TOOLS)
 def tool(request, machine):
-    """Either tool, alone."""
+    """Install one of the tools."""
     return FakeTool(machine / "bin", request.param)
 
 
 def here(machine: Path, virtualisation: str = "none") -> SourceContext:
-    """The machine itself, nothing configured."""
+    """Return the context of the machine itself, without configuration."""
     return SourceContext(f"{machine}/sys", f"{machine}/proc", virtualisation)
 
 
 def meter(
     machine: Path, timeout_seconds: float = PATIENT_SECONDS, address: str = "", **options: str | int | bool
 ) -> SourceContext:
-    """A configured one: another machine's, or this machine's with bounds of its own."""
+    """Return the context of a configured meter: another machine's, or this machine's with its own bounds."""
     spec = MeterSpec(
         "bmc-3", "ipmi_dcmi", address, "meter:bmc-3", Boundary.WALL, 30, timeout_seconds, 1000.0, "", options
     )
@@ -58,7 +56,7 @@ def meter(
 
 
 def test_this_machines_power(machine, tool):
-    """214 W at the wall, of this machine, whichever tool is there."""
+    """Either tool gives 214 W at the wall of this machine."""
     source = IpmiDcmi(here(machine))
     (point,) = source.open()
     assert point == Point(PointKind.BMC, "bmc", Boundary.WALL, "machine")
@@ -70,7 +68,7 @@ def test_this_machines_power(machine, tool):
 
 
 def test_the_arguments_are_fixed(tool, machine):
-    """The kernel's driver is named: left alone FreeIPMI would probe the ports of the board."""
+    """The arguments name the kernel's driver: otherwise FreeIPMI would probe the board's ports."""
     (machine / "dev" / "ipmi0").rename(machine / "dev" / "ipmi1")
     IpmiDcmi(here(machine)).open()
     device = machine / "dev" / "ipmi1"
@@ -92,8 +90,7 @@ def test_the_arguments_are_fixed(tool, machine):
     ],
 )
 def test_what_the_controller_does_not_know(machine, tool, output, reason):
-    """Not measuring, 0 W while it answers, not now, busy: a gap with its reason, whatever number stands
-    beside it."""
+    """Inactive, 0 W, not now and busy give ReadFailed with the reason, whatever number is printed."""
     source = IpmiDcmi(here(machine))
     source.open()
     tool.prints(output)
@@ -104,8 +101,7 @@ def test_what_the_controller_does_not_know(machine, tool, output, reason):
 
 
 def test_a_controller_without_dcmi(machine, tool):
-    """Completion code c1: not on this machine, said with what else there is; afterwards it is a
-    failed read."""
+    """Completion code c1 makes the source unavailable, with redfish as remedy; later it is a failed read."""
     source = IpmiDcmi(here(machine))
     source.open()
     tool.prints("invalid_command")
@@ -140,7 +136,7 @@ LIES = [
 @pytest.mark.parametrize("text", LIES)
 @pytest.mark.parametrize("does", ["say", "fail"])
 def test_a_lie_is_a_gap(machine, tool, text, does):
-    """One value, said to be measured, and a good end: anything else is ReadFailed."""
+    """Anything but one measured value and exit status 0 raises ReadFailed."""
     source = IpmiDcmi(here(machine))
     source.open()
     tool.says(text, does)
@@ -150,7 +146,7 @@ def test_a_lie_is_a_gap(machine, tool, text, does):
 
 
 def test_a_value_from_a_tool_that_failed_is_no_value(machine, tool):
-    """A good text with a bad end is not believed."""
+    """A valid text with a bad exit status raises ReadFailed."""
     source = IpmiDcmi(here(machine))
     source.open()
     script = tool.path.read_text()
@@ -161,7 +157,7 @@ def test_a_value_from_a_tool_that_failed_is_no_value(machine, tool):
 
 @pytest.mark.parametrize("does", ["hang", "child"])
 def test_a_tool_that_hangs_is_killed_with_its_children(machine, tool, does):
-    """In time, and nothing of it is left."""
+    """The tool and its children are killed in time, and the next read works."""
     source = IpmiDcmi(meter(machine, HURRIED_SECONDS))
     patiently(source.open)
     tool.says("", does)
@@ -177,7 +173,6 @@ def test_a_tool_that_hangs_is_killed_with_its_children(machine, tool, does):
 
 
 def _runs(pid: int) -> bool:
-    """Whether it is more than a name waiting to be forgotten by its parent."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -185,7 +180,7 @@ def _runs(pid: int) -> bool:
 
 
 def test_a_flood_is_cut(machine, tool):
-    """A tool that never stops printing costs 64 KiB and no more."""
+    """Output is cut at 64 KiB and raises ReadFailed."""
     source = IpmiDcmi(meter(machine, timeout_seconds=5))
     source.open()
     tool.says("", "flood")
@@ -194,7 +189,7 @@ def test_a_flood_is_cut(machine, tool):
 
 
 def test_at_most_every_thirty_seconds(machine, tool, monkeypatch):
-    """The controller is asked once; in between its word stands, a failure too."""
+    """The tool runs once in 30 s; its last answer or failure holds in between."""
     monkeypatch.setattr(IpmiDcmi, "PAUSE_SECONDS", 30.0)
     source = IpmiDcmi(here(machine))
     source.open()
@@ -210,20 +205,20 @@ def test_at_most_every_thirty_seconds(machine, tool, monkeypatch):
 
 
 def test_one_that_cannot_be_killed_is_not_joined_by_another(tmp_path, monkeypatch):
-    """A process in the kernel's hands outlives SIGKILL: no second one is started until it is gone."""
+    """A process that outlives SIGKILL prevents a second one until it has ended."""
     fake = FakeTool(tmp_path, "ipmitool")
     fake.says("", "hang")
     program = Program()
     with monkeypatch.context() as edge:
-        edge.setattr("os.killpg", lambda pid, number: None)  # what a process in state D makes of it
+        edge.setattr("os.killpg", lambda pid, number: None)  # effect of SIGKILL on a process in state D
         with pytest.raises(ReadFailed, match="within"):
             program.run([str(fake.path)], {}, 0.1)
     with pytest.raises(ReadFailed, match="no other one is started"):
         program.run([str(fake.path)], {}, 0.1)
-    until(fake.pids)  # a shell needs its time to begin
+    until(fake.pids)  # the shell takes a moment to start
     until(lambda: psutil.Process(fake.pids()[0]).children())
     for process in psutil.Process(fake.pids()[0]).children():
-        process.kill()  # the sleep; the script ends by itself
+        process.kill()  # the child `sleep`; the script then ends by itself
     fake.prints("activated")
     until(lambda: _ends_well(program, fake), "never started again")
     assert len(fake.pids()) == 2
@@ -237,7 +232,7 @@ def _ends_well(program: Program, fake: FakeTool) -> bool:
 
 
 def test_a_program_that_cannot_be_started(tmp_path):
-    """Not there, or no program: ReadFailed with the system's own word."""
+    """A missing path or a folder raises ReadFailed."""
     for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(ReadFailed, match="cannot start"):
             Program().run([str(path)], {}, 1)
@@ -247,7 +242,7 @@ def test_a_program_that_cannot_be_started(tmp_path):
 
 
 def test_without_a_device_nothing_is_started(tool, machine):
-    """No /dev/ipmi*: said without starting anything; on a virtual machine with the word for it."""
+    """Without /dev/ipmi* the source is unavailable and starts no tool."""
     (machine / "dev" / "ipmi0").unlink()
     for virtualisation, word in (
         ("none", "no_device"),
@@ -271,8 +266,7 @@ def test_without_a_tool(machine):
 
 
 def test_without_the_right(tool, machine, monkeypatch):
-    """The remedy names the group and the udev rule. Whoever runs the tests may be root: the question is put
-    for them."""
+    """The remedy names device and udev rule. The test replaces os.access, since root may run the tests."""
     asked = []
 
     def access(path: str, mode: int) -> bool:
@@ -293,7 +287,7 @@ def test_without_the_right(tool, machine, monkeypatch):
 
 
 def test_the_password_is_never_an_argument(machine, tmp_path):
-    """It goes by the environment, which other users cannot read; the name may be seen."""
+    """The password is in the environment, which other users cannot read."""
     tool = FakeTool(machine / "bin", "ipmitool")
     credentials = tmp_path / "credentials"
     credentials.write_text("reader:s3cret:colon\n")
@@ -315,7 +309,7 @@ def test_the_password_is_never_an_argument(machine, tmp_path):
     [("-Lroot", "USER"), ("a b", "USER"), ("192.0.2.7", "ROOT"), ("192.0.2.7", "-L")],
 )
 def test_configuration_that_cannot_be(machine, address, privilege):
-    """An address is no option, a privilege is one of three: refused before anything is started."""
+    """An address that looks like an option and an unknown privilege are refused before a tool starts."""
     tool = FakeTool(machine / "bin", "ipmitool")
     with pytest.raises(SourceUnavailable) as caught:
         IpmiDcmi(meter(machine, address=address, privilege=privilege)).open()
@@ -324,7 +318,7 @@ def test_configuration_that_cannot_be(machine, address, privilege):
 
 
 def test_freeipmi_is_not_used_over_the_network(machine):
-    """It takes a password as an argument or from a terminal only: ipmitool is asked for."""
+    """FreeIPMI takes passwords only as an argument or from a terminal, so ipmitool is required."""
     FakeTool(machine / "bin", "ipmi-dcmi")
     with pytest.raises(SourceUnavailable) as caught:
         IpmiDcmi(meter(machine, address="192.0.2.7")).open()
@@ -332,7 +326,7 @@ def test_freeipmi_is_not_used_over_the_network(machine):
 
 
 def test_the_meters_ceiling_holds(machine):
-    """214 W of a machine that draws 100 W at most is a lie."""
+    """214 W above a ceiling of 100 W raise ReadFailed."""
     FakeTool(machine / "bin", "ipmitool")
     context = meter(machine)
     assert context.meter is not None
@@ -342,13 +336,13 @@ def test_the_meters_ceiling_holds(machine):
 
 
 def test_reading_before_opening(machine):
-    """Not open is a failed read, not an accident."""
+    """A source that is not open raises ReadFailed."""
     with pytest.raises(ReadFailed):
         IpmiDcmi(here(machine)).read()
 
 
 def test_recorded_outputs_are_all_used():
-    """Each recorded text of one tool has its twin of the other."""
+    """Each recorded output of one tool has a counterpart of the other."""
     folder = Path(__file__).parents[3] / "fixtures" / "ipmi"
     names = {tool: {p.stem.removeprefix(f"{tool}_") for p in folder.glob(f"{tool}_*.txt")} for tool in TOOLS}
     assert names["ipmitool"] == names["ipmi-dcmi"] != set()

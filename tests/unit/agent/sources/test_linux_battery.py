@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The traps of /sys/class/power_supply: signs, units, words, two batteries, chargers that are not what they
-say."""
+"""Test the peculiarities of /sys/class/power_supply: signs, units, words, two batteries, false chargers."""
 
 from __future__ import annotations
 
@@ -20,13 +19,13 @@ OUT, IN = PointKind.BATTERY_OUT, PointKind.BATTERY_IN
 
 
 def supply(tree: Path, name: str, **files: object) -> None:
-    """One entry of the class."""
+    """Write the files of one supply."""
     for file, text in files.items():
         put(tree, f"class/power_supply/{name}/{file}", text)
 
 
 def battery(tree: Path, name: str = "BAT0", **files: object) -> None:
-    """A battery that discharges at 9.32 W, but for what is said otherwise; None = no such file."""
+    """Write the files of a battery that discharges at 9.32 W, unless `files` differ; None = no file."""
     told = {
         "type": "Battery",
         "status": "Discharging",
@@ -38,7 +37,7 @@ def battery(tree: Path, name: str = "BAT0", **files: object) -> None:
 
 
 def read(tree: Path) -> tuple[Supply, dict[tuple[str, PointKind], int]]:
-    """The supply, and mW per battery and direction."""
+    """Return the supply, and mW per battery and direction."""
     source = LinuxBattery(context(tree))
     source.open()
     readings = source.read()
@@ -48,15 +47,14 @@ def read(tree: Path) -> tuple[Supply, dict[tuple[str, PointKind], int]]:
 
 
 def flows(out: int, into: int, name: str = "BAT0") -> dict[tuple[str, PointKind], int]:
-    """Both points of one battery."""
+    """Return both points of one battery."""
     return {(name, OUT): out, (name, IN): into}
 
 
 @pytest.mark.parametrize("online", [0, 1])
 @pytest.mark.parametrize("power", [9_320_000, -9_320_000])
 def test_the_sign_says_nothing(tmp_path, online, power):
-    """qualcomm-battmgr gives a negative power while discharging, ACPI a positive one: the word alone has the
-    direction."""
+    """qualcomm-battmgr gives a negative power in discharge, ACPI a positive one: only the status counts."""
     supply(tmp_path, "AC", type="Mains", online=online)
     battery(tmp_path, power_now=power)
     assert read(tmp_path)[1] == flows(9_320, 0)
@@ -65,8 +63,7 @@ def test_the_sign_says_nothing(tmp_path, online, power):
 
 
 def test_discharging_on_mains(tmp_path):
-    """A weak USB-C charger, or a firmware that cycles the battery: the supply is AC, and what flows out
-    counts."""
+    """With a weak USB-C charger or in a firmware's cycle, the supply is AC and the discharge counts."""
     supply(tmp_path, "AC", type="Mains", online=1)
     supply(tmp_path, "ucsi-source-psy-1", type="USB", online=1)
     battery(tmp_path)
@@ -76,7 +73,7 @@ def test_discharging_on_mains(tmp_path):
 
 
 def test_a_usb_port_left_on(tmp_path):
-    """The mains adapter is off and the battery discharges: a port that still says `online` feeds nobody."""
+    """With mains off and a discharging battery, a USB port still `online` is no supply."""
     supply(tmp_path, "AC", type="Mains", online=0)
     supply(tmp_path, "ucsi-source-psy-1", type="USB", online=1)
     battery(tmp_path)
@@ -88,7 +85,7 @@ def test_a_usb_port_left_on(tmp_path):
 
 
 def test_only_usb(tmp_path):
-    """A machine without any other plug: its port is the mains, whatever voltage it has settled on."""
+    """On a machine with only a USB port, that port is the mains, at any voltage."""
     for online in (1, 2):
         supply(tmp_path, "CROS_USBPD_CHARGER0", type="USB", online=online)
         battery(tmp_path)
@@ -99,8 +96,7 @@ def test_only_usb(tmp_path):
 
 @pytest.mark.parametrize("word", ["Full", "Not charging"])
 def test_at_its_threshold(tmp_path, word):
-    """A charge threshold makes a battery rest on mains: 0 out and 0 in are measured, and a
-    trickle flows in."""
+    """A battery that rests at its charge threshold gives measured zeros, and a trickle counts as charging."""
     supply(tmp_path, "AC", type="Mains", online=1)
     battery(tmp_path, status=word, power_now=0, charge_control_end_threshold=80)
     assert read(tmp_path) == (Supply.AC, flows(0, 0))
@@ -109,7 +105,7 @@ def test_at_its_threshold(tmp_path, word):
 
 
 def test_unknown_on_mains_and_off(tmp_path):
-    """`Unknown` on mains has no direction: absent. Off the mains there is only one."""
+    """`Unknown` on mains has no direction, so the flow is absent; off mains it is a discharge."""
     supply(tmp_path, "AC", type="Mains", online=1)
     battery(tmp_path, status="Unknown")
     assert read(tmp_path) == (Supply.AC, {})
@@ -118,8 +114,7 @@ def test_unknown_on_mains_and_off(tmp_path):
 
 
 def test_one_of_two_rests(tmp_path):
-    """Two batteries in a row: what feeds the machine is the one that discharges, and the other gives a
-    measured 0."""
+    """Of two batteries the discharging one counts, and the resting one gives a measured 0."""
     supply(tmp_path, "AC", type="Mains", online=0)
     battery(tmp_path)
     battery(tmp_path, "BAT1", status="Not charging", power_now=0)
@@ -130,7 +125,7 @@ def test_one_of_two_rests(tmp_path):
 
 
 def test_a_machine_does_not_run_on_nothing(tmp_path):
-    """Just after the plug was pulled some firmware says 0 W: not read, not 0."""
+    """Just after unplugging, some firmware gives 0 W: absent, not 0."""
     supply(tmp_path, "AC", type="Mains", online=0)
     battery(tmp_path, power_now=0)
     assert read(tmp_path) == (Supply.BATTERY, {})
@@ -162,15 +157,14 @@ def test_a_machine_does_not_run_on_nothing(tmp_path):
     ],
 )
 def test_size(tmp_path, files, milliwatts):
-    """power_now, else current times the voltage of now: never a nominal one, never another quantity, nothing
-    impossible."""
+    """Power is power_now, else current × present voltage; other and impossible values give none."""
     battery(tmp_path, **files)
     assert read(tmp_path)[1] == ({} if milliwatts is None else flows(milliwatts, 0))
 
 
 @pytest.mark.parametrize("word", ["", "discharging", "garbage", "Discharging\x00"])
 def test_a_word_that_is_none(tmp_path, word):
-    """The kernel has five words: any other is no direction, and no supply."""
+    """A status outside the kernel's five words gives no direction and no supply."""
     supply(tmp_path, "AC", type="Mains", online=0)
     battery(tmp_path, status=word)
     source = LinuxBattery(context(tmp_path))
@@ -180,8 +174,7 @@ def test_a_word_that_is_none(tmp_path, word):
 
 
 def test_pulled_out_and_put_back(tmp_path):
-    """A bay that says `present` 0, or a folder that is gone: absent, not 0; it is the same point when it
-    comes back."""
+    """A removed battery is absent, not 0; the same points return with it."""
     supply(tmp_path, "AC", type="Mains", online=1)
     battery(tmp_path, status="Charging")
     source = LinuxBattery(context(tmp_path))
@@ -201,8 +194,7 @@ def test_pulled_out_and_put_back(tmp_path):
 
 
 def test_what_feeds_something_else(tmp_path):
-    """A mouse, a headset and the cradle that charges them (scope Device) are not the machine's; without more
-    there is nothing."""
+    """Supplies of mice, headsets and their cradles (scope Device) do not count."""
     battery(tmp_path, "hidpp_battery_0", scope="Device")
     supply(tmp_path, "cradle", type="Wireless", online=1, scope="Device")
     with pytest.raises(SourceUnavailable):
@@ -213,6 +205,6 @@ def test_what_feeds_something_else(tmp_path):
 
 
 def test_names_stay_in_the_alphabet(tmp_path):
-    """A driver's own name, with a colon: what cannot be sent is replaced."""
+    """Characters that the wire refuses are replaced."""
     battery(tmp_path, "axp20x-battery:0")
     assert [domain for domain, _ in read(tmp_path)[1]] == ["axp20x-battery_0"] * 2

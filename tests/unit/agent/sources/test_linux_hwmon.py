@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The traps of /sys/class/hwmon: roles, averages and samples, cards that sleep, chips that lie, numbers that
-change."""
+"""Test the peculiarities of /sys/class/hwmon: averages, samples, sleeping cards, false values,
+renumbering."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from veilleuse.agent.sources.linux_hwmon import GPU_CEILING_WATTS, MACHINE_CEILI
 
 
 def chip(tree: Path, number: int, name: str, device: str = "", **files: object) -> Path:
-    """One chip; with `device` as on a real machine: a folder of that device, and links to it. The device's
-    folder."""
+    """Write the files of a chip and return its device's folder.
+
+    With `device`, the chip is in that device's folder with links to it, as on a real machine.
+    """
     where = f"devices/{device}/hwmon/hwmon{number}" if device else f"class/hwmon/hwmon{number}"
     for file, text in {"name": name, **files}.items():
         put(tree, f"{where}/{file}", text)
@@ -32,14 +34,14 @@ def chip(tree: Path, number: int, name: str, device: str = "", **files: object) 
 
 
 def opened(tree: Path) -> LinuxHwmon:
-    """A source on the tree."""
+    """Return an opened source on the tree."""
     source = LinuxHwmon(context(tree))
     source.open()
     return source
 
 
 def values(source: LinuxHwmon) -> dict[str, int]:
-    """Domain → mW, or µJ."""
+    """Return domain → mW or µJ."""
     return {
         one.point.domain: one.power_milliwatts if isinstance(one, PowerGauge) else one.energy_microjoules
         for one in source.read()
@@ -62,10 +64,9 @@ RAPL = "mirror of the package that RAPL shows"
     ],
 )
 def test_chips_that_stay_out(tmp_path, name, why):
-    """Nobody can say what they see, or another source sees it better: not on the list, and `doctor` can say
-    why.
+    """Chips with an unknown load or a better source are not counted, and `doctor` gets the reason.
 
-    They were dropped without a word.
+    The test finds chips that are dropped without a reason.
     """
     device = f"power_supply/{name}" if name == "BAT0" else "pci/0"
     chip(tmp_path, 0, name, device, power1_input=60_000_000, power1_average=60_000_000, energy1_input=5)
@@ -76,7 +77,7 @@ def test_chips_that_stay_out(tmp_path, name, why):
 
 
 def test_chips_beside_one_that_counts(tmp_path):
-    """The one that is counted is not told again; of a chip without any power that is the reason."""
+    """A counted chip is not listed; each other one has its reason."""
     chip(tmp_path, 0, "amdgpu", "pci/0", power1_average=31_000_000)
     chip(tmp_path, 1, "amdgpu", "pci/1", power1_average=15_000_000, in1_input=900)
     chip(tmp_path, 2, "coretemp", "cpu/0", temp1_input=45_000)
@@ -89,7 +90,7 @@ def test_chips_beside_one_that_counts(tmp_path):
 
 
 def test_a_meter_on_a_battery(tmp_path):
-    """ACPI meters may sit on a battery, and say so: not the machine's wall."""
+    """An ACPI meter of a battery does not measure the machine's wall power."""
     chip(tmp_path, 0, "power_meter", power1_average=60_000_000, power1_is_battery=1)
     with pytest.raises(SourceUnavailable):
         opened(tmp_path)
@@ -98,8 +99,7 @@ def test_a_meter_on_a_battery(tmp_path):
 
 
 def test_average_before_sample(tmp_path):
-    """The chip's own average stands for its interval; where it cannot be read the sample serves, from then on
-    alone."""
+    """The chip's average is preferred; if it is unreadable at opening, only the sample is read."""
     chip(tmp_path, 0, "amdgpu", power1_average=31_000_000, power1_input=90_000_000)
     assert values(opened(tmp_path)) == {"amdgpu": 31_000}
     put(tmp_path, "class/hwmon/hwmon0/power1_average", "")
@@ -110,8 +110,7 @@ def test_average_before_sample(tmp_path):
 
 
 def test_a_counter_is_never_mixed_with_a_gauge(tmp_path):
-    """A counter that cannot be read for a moment is missing: the gauge beside it would tell the same time
-    twice."""
+    """If a counter cannot be read, the power beside it is not used: that would count the time twice."""
     chip(tmp_path, 0, "amdgpu", power1_average=31_000_000, energy1_input=7)
     source = opened(tmp_path)
     assert values(source) == {"amdgpu": 7}
@@ -121,7 +120,7 @@ def test_a_counter_is_never_mixed_with_a_gauge(tmp_path):
 
 
 def test_xe_card_else_package(tmp_path):
-    """The card's counter; where only the package has one, that."""
+    """The card's counter is preferred; the package's counter is the fallback."""
     chip(tmp_path, 0, "xe", "0000:03:00.0", energy1_input=70, energy2_input=50)
     chip(tmp_path, 1, "xe", "0000:04:00.0", energy2_input=51)
     assert values(opened(tmp_path)) == {"xe": 70, "xe-2": 51}
@@ -129,7 +128,7 @@ def test_xe_card_else_package(tmp_path):
 
 @pytest.mark.parametrize("status", ["suspended", "suspending", "resuming"])
 def test_a_sleeping_card_is_not_woken(tmp_path, status, monkeypatch):
-    """Neither to look what it has nor to read it: no file of it but its state is opened."""
+    """Neither opening nor reading opens a power file of a sleeping card."""
     chip(tmp_path, 0, "amdgpu", power1_average=31_000_000)
     put(tmp_path, "class/hwmon/hwmon0/device/power/runtime_status", status)
     touched: list[str] = []
@@ -150,7 +149,7 @@ def test_a_sleeping_card_is_not_woken(tmp_path, status, monkeypatch):
 
 
 def test_what_no_machine_draws_is_not_read(tmp_path):
-    """A gauge beyond its class, or below 0, is a defect's; at the limit it still counts."""
+    """Power above its class's ceiling, 0 or negative is dropped; the ceiling itself counts."""
     chip(tmp_path, 0, "power_meter", power1_average=int(MACHINE_CEILING_WATTS * 1e6))
     chip(tmp_path, 1, "amdgpu", power1_average=int(GPU_CEILING_WATTS * 1e6) + 1_000)
     source = opened(tmp_path)
@@ -162,7 +161,7 @@ def test_what_no_machine_draws_is_not_read(tmp_path):
 
 
 def test_a_driver_loaded_again_has_another_number(tmp_path):
-    """Two cards whose hwmon numbers change places: each point stays with its card."""
+    """If the hwmon numbers of two cards are exchanged, each point stays with its card."""
     first = chip(tmp_path, 3, "amdgpu", "0000:03:00.0", power1_average=31_000_000)
     second = chip(tmp_path, 4, "amdgpu", "0000:09:00.0", power1_average=80_000_000)
     source = opened(tmp_path)
@@ -170,7 +169,7 @@ def test_a_driver_loaded_again_has_another_number(tmp_path):
     shutil.rmtree(tmp_path / "sys/class/hwmon")
     with pytest.raises(ReadFailed):
         source.read()
-    for device in (first, second):  # aside, not removed: a real sysfs never gives an inode twice
+    for device in (first, second):  # moved, not removed: a real sysfs never reuses an inode
         device.rename(device.with_name(f"{device.name}-before"))
     chip(tmp_path, 3, "amdgpu", "0000:09:00.0", power1_average=81_000_000)
     assert values(source) == {"amdgpu-2": 81_000}

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The traps of the powercap tree: mirrors, twins, psys of several sockets, drivers that come back, values
-that lie."""
+"""Test the peculiarities of the powercap tree: mirrors, twins, several psys, reloads, false values."""
 
 from __future__ import annotations
 
@@ -22,13 +21,13 @@ from veilleuse.agent.sources.linux_rapl import LinuxRapl
 
 
 def opened(tree: Path) -> tuple[LinuxRapl, list[str]]:
-    """A source on the tree, and the domains it offers."""
+    """Return an opened source on the tree and its domains."""
     source = LinuxRapl(context(tree))
     return source, [point.domain for point in source.open()]
 
 
 def microjoules(source: LinuxRapl) -> dict[str, int]:
-    """Domain → counter."""
+    """Return domain → counter."""
     return {
         one.point.domain: one.energy_microjoules for one in source.read() if isinstance(one, EnergyCounter)
     }
@@ -36,7 +35,7 @@ def microjoules(source: LinuxRapl) -> dict[str, int]:
 
 @contextmanager
 def running(counters: dict[Path, float], start: int) -> Iterator[None]:
-    """The counters advance, each at its power in watts, all from the same value."""
+    """Advance the counters in a thread, each at its power in watts, from one start value."""
     began, over = time.monotonic(), threading.Event()
 
     def advance() -> None:
@@ -57,16 +56,14 @@ def running(counters: dict[Path, float], start: int) -> Iterator[None]:
 
 
 def mirrored(first: Path, *others: Path) -> None:
-    """One counter under several names, as the hardware has it: a link, so that no busy machine lets them
-    drift apart."""
+    """Make other zones links to the first one's counter, so that a busy machine cannot make them differ."""
     for folder in others:
         (folder / "energy_uj").unlink()
         (folder / "energy_uj").symlink_to(first / "energy_uj")
 
 
 def test_two_sockets_that_show_one_counter(tmp_path):
-    """codecarbon 1274 across `package-0` and `package-1`: 68 W shown twice are 68 W. It advances while it is
-    looked at."""
+    """`package-0` and `package-1` that share a counter of 68 W count once (codecarbon 1274)."""
     folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
     mirrored(*folders)
     with running({folders[0]: 68.0}, 5_000_000):
@@ -74,16 +71,14 @@ def test_two_sockets_that_show_one_counter(tmp_path):
 
 
 def test_two_sockets_that_only_look_alike(tmp_path):
-    """Soon after a boot two packages may stand at the same value: watched for a moment they drift apart, and
-    are two."""
+    """Two packages with equal values soon after a boot differ after a moment, so both count."""
     folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
     with running({folders[0]: 40.0, folders[1]: 44.0}, 5_000_000):
         assert opened(tmp_path)[1] == ["package-0", "package-1"]
 
 
 def test_what_is_no_mirror(tmp_path, monkeypatch):
-    """Equal values are no proof where both are 0, where the ranges differ, or between a package and its
-    memory."""
+    """Equal values are no mirror if both are 0, the ranges differ, or one is the package's memory."""
     monkeypatch.setattr(linux_rapl, "MIRROR_PAUSE_SECONDS", 0.0)
     for number, value, around in (("0", 0, LONG_RANGE), ("1", 0, LONG_RANGE), ("2", 0, SHORT_RANGE)):
         zone(tmp_path, number, f"package-{number}", value, around)
@@ -95,7 +90,7 @@ def test_what_is_no_mirror(tmp_path, monkeypatch):
 
 
 def test_mirrors_that_go_round_while_they_are_looked_at(tmp_path):
-    """The counter comes to its end within the watch: still one counter."""
+    """A counter that wraps during the comparison is still one counter."""
     folders = [
         zone(tmp_path, n, f"package-0-die-{n}", SHORT_RANGE - 20_000_000, SHORT_RANGE) for n in ("0", "1")
     ]
@@ -105,7 +100,7 @@ def test_mirrors_that_go_round_while_they_are_looked_at(tmp_path):
 
 
 def test_psys_of_several_sockets_is_one_point(tmp_path):
-    """A slave socket's psys stays at 0: the one that counts is the platform's, under whatever number."""
+    """A slave socket's psys stays at 0; the counting one is the platform's, whatever its number."""
     zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "1", "psys", 0)
     zone(tmp_path, "2", "psys-1", 9_000_000)
@@ -115,7 +110,7 @@ def test_psys_of_several_sockets_is_one_point(tmp_path):
 
 
 def test_the_twin_serves_where_the_other_cannot_be_read(tmp_path):
-    """A package whose first zone has no range is read by its mmio twin, and by that one alone."""
+    """If a package's first zone has no range, only its mmio twin is read."""
     zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "-mmio:0", "package-0", 2_000_000)
     put(tmp_path, "class/powercap/intel-rapl:0/max_energy_range_uj", 0)
@@ -128,14 +123,13 @@ def test_the_twin_serves_where_the_other_cannot_be_read(tmp_path):
 
 
 def test_zones_numbered_anew_after_the_driver_was_loaded_again(tmp_path):
-    """psys was 1 and is 0: each point goes on with its own counter. The number says nothing, the
-    name does."""
+    """After the zones are renumbered, each point continues with its own counter, found by name."""
     zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "0:0", "dram", 3_000_000)
     zone(tmp_path, "1", "psys", 9_000_000)
     source, _ = opened(tmp_path)
     before = microjoules(source)
-    # Aside, not removed: a real sysfs never gives an inode twice.
+    # Moved, not removed: a real sysfs never reuses an inode.
     (tmp_path / "sys/class/powercap").rename(tmp_path / "unloaded")
     with pytest.raises(ReadFailed):
         source.read()
@@ -146,8 +140,7 @@ def test_zones_numbered_anew_after_the_driver_was_loaded_again(tmp_path):
 
 
 def test_zones_that_change_places_unseen(tmp_path):
-    """Unloaded and loaded between two reads: the folder's number in the file system tells that it is another
-    one."""
+    """A driver reloaded between two reads is noticed by the folder's inode."""
     package, psys = zone(tmp_path, "0", "package-0", 1_000_000), zone(tmp_path, "1", "psys", 9_000_000)
     source, _ = opened(tmp_path)
     package.rename(tmp_path / "aside")
@@ -158,7 +151,7 @@ def test_zones_that_change_places_unseen(tmp_path):
 
 @pytest.mark.parametrize("value", [0, -1, LONG_RANGE + 1, "1_000", "18446744073709551615", "", "1e6", "0x10"])
 def test_a_value_that_cannot_be_is_not_read(tmp_path, value):
-    """0, below 0, beyond the range, or no number at all: missing, never 0 W."""
+    """0, negative, out of range and invalid values are absent, never 0 W."""
     folder = zone(tmp_path, "0", "package-0", 1_000_000)
     zone(tmp_path, "1", "psys", 9_000_000)
     source, _ = opened(tmp_path)
@@ -167,15 +160,14 @@ def test_a_value_that_cannot_be_is_not_read(tmp_path, value):
 
 
 def test_core_of_amd_stays_inside_its_package(tmp_path):
-    """AMD: package and core only; the core is a part."""
+    """AMD has only package and core, and the core is part of the package."""
     zone(tmp_path, "0", "package-0", 1_000_000, SHORT_RANGE)
     zone(tmp_path, "0:0", "core", 900_000, SHORT_RANGE)
     assert opened(tmp_path)[1] == ["package-0"]
 
 
 def test_zones_are_numbered_in_hexadecimal(tmp_path):
-    """The kernel calls the 11th zone `intel-rapl:a`: of 20 packages and their drams those from `a` to `f`
-    were dropped."""
+    """The kernel calls the 11th zone `intel-rapl:a`: zones `a` to `f`, once dropped, are counted."""
     for number in range(20):
         zone(tmp_path, f"{number:x}", f"package-{number}", 5_000_000 * (number + 1))
         zone(tmp_path, f"{number:x}:b", "dram", 5_000_000 * (number + 1))
@@ -188,7 +180,7 @@ def test_zones_are_numbered_in_hexadecimal(tmp_path):
 
 
 def test_every_zone_that_is_not_counted_has_its_reason(tmp_path):
-    """Nested, a mirror, a twin, a second psys, not readable, or unknown: `doctor` can say which, of each."""
+    """Each zone that does not count has its reason for `doctor`."""
     folders = [zone(tmp_path, n, f"package-0-die-{n}", 7_000_000) for n in ("0", "1")]
     mirrored(*folders)
     zone(tmp_path, "-mmio:0", "package-0-die-0", 7_000_000)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Control groups → CPU time of services and guests: names that are no person's, sums that never fall, nothing
-unless asked for."""
+"""Test CPU times of services and guests: no names of people, no decreasing sums, only on request."""
 
 from __future__ import annotations
 
@@ -31,34 +30,34 @@ from veilleuse.wire.limits import UNIT_PATTERN
 TREES = Path(__file__).parents[3] / "fixtures" / "cgroup"
 ALICE = r"alice\x2ddesktop"
 GUEST = r"machine-qemu\x2d{}\x2d" + f"{ALICE}.scope"
-"""libvirt's group of her desktop, started for the nth time."""
+"""libvirt's group of a guest with that name, at its nth start."""
 SALT = bytes(range(32))
 
 
 def group(tree: Path, path: str, microseconds: int) -> Path:
-    """A control group (v2) with so much CPU time; its folder."""
+    """Write a control group (v2) with this CPU time and return its folder."""
     return put(tree, f"fs/cgroup/{path}/cpu.stat", f"usage_usec {microseconds}\nuser_usec 0").parent
 
 
 def aside(folder: Path) -> None:
-    """It ends. Moved, not removed: a file system of a test gives an inode again, cgroupfs does not."""
+    """End a group. It is moved, not removed: a test's file system may reuse an inode, cgroupfs does not."""
     folder.rename(folder.parent / f"{folder.name}-{os.urandom(4).hex()}")
 
 
 def opened(tree: Path) -> LinuxUnits:
-    """A source on the tree, with a salt where there is one."""
+    """Return an opened source on the tree, which may contain a salt."""
     source = LinuxUnits(SourceContext(f"{tree}/sys", f"{tree}/proc", "none", salt=str(tree / "salt")))
     assert source.open() == ()
     return source
 
 
 def open_files() -> int:
-    """Of this process."""
+    """Return the number of open files of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def values(source: LinuxUnits) -> dict[str, int]:
-    """Name → CPU ms; one reading a name, each in the wire's alphabet."""
+    """Return name → CPU ms; each name must occur once and match the wire's alphabet."""
     readings = source.read()
     found = {one.name: one.cpu_milliseconds for one in readings if isinstance(one, UnitReading)}
     assert len(found) == len(readings)
@@ -86,7 +85,7 @@ def values(source: LinuxUnits) -> dict[str, int]:
     ],
 )
 def test_a_name_is_the_services_alone(folder, name):
-    """No instance, no number that changes each time, the wire's letters."""
+    """The name has no instance, no number that changes at each start, and only the wire's characters."""
     assert unit_name(folder) == f"unit:{name}"
     assert UNIT_PATTERN.fullmatch(unit_name(folder))
 
@@ -103,7 +102,7 @@ odd:x:١٢٣٤:1:Odd:/:/bin/sh
 
 
 def test_words_of_people():
-    """Logins and full names of accounts from 1000 on: not the system's, nobody's, nor what is no account."""
+    """The words are logins and full names of accounts from 1000 on, without `nobody` and invalid lines."""
     assert people_of(PASSWD) == {"alice", "marître", "dupont", "b.martin", "martin"}
     assert people_of("") == people_of(":x:1000:1::/:\n\0\0:::::") == frozenset()
 
@@ -136,7 +135,7 @@ def test_words_of_people():
     ],
 )
 def test_a_name_that_may_be_a_persons_is_not_told(folder):
-    """The part is `other`, or what is left of it: never the person, however the name hides it."""
+    """The name is `other` or what remains without the person, however the person is written."""
     told = unit_name(folder, people_of(PASSWD))
     assert told in ("unit:other", "unit:user")
     assert UNIT_PATTERN.fullmatch(told)
@@ -158,7 +157,7 @@ def test_a_name_that_may_be_a_persons_is_not_told(folder):
     ],
 )
 def test_numbers_of_somebody_go_and_the_service_stays(folder, name):
-    """Ids, addresses and account numbers; versions stay, and words that only contain one of a person."""
+    """Ids, addresses and account numbers are removed; versions and words that only contain a name stay."""
     assert unit_name(folder, people_of(PASSWD)) == f"unit:{name}"
 
 
@@ -167,7 +166,7 @@ def test_numbers_of_somebody_go_and_the_service_stays(folder, name):
     st.sampled_from(["alice", "dupont", "b.martin"]),
 )
 def test_no_account_is_ever_in_a_name(noise, person):
-    """Whatever stands around it, a login between signs that are no letters or digits never comes through."""
+    """A login between other characters than letters and digits never appears in a name."""
     people = people_of(PASSWD)
     for folder in (f"{noise}-{person}.service", f"{person}.{noise}.service", f"x-{person}-{noise}.service"):
         told = unit_name(folder, people)
@@ -176,7 +175,7 @@ def test_no_account_is_ever_in_a_name(noise, person):
 
 
 def test_people_of_this_machine_are_withheld(tmp_path):
-    """Accounts of the tree itself, also one that was made later; a list that vanishes is remembered."""
+    """Names of this machine's accounts are withheld, also of new ones and after the list has vanished."""
     passwd = tmp_path / "etc/passwd"
     passwd.parent.mkdir()
     passwd.write_text(PASSWD)
@@ -194,8 +193,7 @@ def test_people_of_this_machine_are_withheld(tmp_path):
 
 
 def test_containers_are_one_part(tmp_path):
-    """Docker, Podman, Kubernetes, LXC, nspawn, by either cgroup driver: their sum, no name; a user's own are
-    never read."""
+    """Containers of either cgroup driver are one sum without names; a user's own are never read."""
     group(tmp_path, "system.slice", 0)
     group(tmp_path, "system.slice/docker.service", 1_000)
     group(tmp_path, f"system.slice/docker-{'ab' * 32}.scope", 2_000)
@@ -219,8 +217,7 @@ def test_containers_are_one_part(tmp_path):
 
 
 def test_services_of_a_server(monkeypatch):
-    """Instances and slices added up, to the millisecond below; no mount, no slice, and nothing of the
-    sessions is even opened."""
+    """Instances are added up to whole ms; groups of sessions are never opened."""
     touched: list[str] = []
 
     def noting(true_call: Callable[..., Any]) -> Callable[..., Any]:
@@ -247,12 +244,12 @@ def test_services_of_a_server(monkeypatch):
 
 
 def test_the_legacy_hierarchy_counts_nanoseconds():
-    """cgroup v1, where CPU accounting is on."""
+    """cgroup v1 is read where CPU accounting is on."""
     assert values(opened(TREES / "server_legacy")) == {"unit:nginx": 40_000, "unit:ssh": 900}
 
 
 def test_the_hybrid_hierarchy(tmp_path):
-    """systemd keeps its tree below `unified` too."""
+    """systemd also keeps its tree below `unified`."""
     group(tmp_path, "unified/system.slice", 9)
     group(tmp_path, "unified/system.slice/nginx.service", 7_000)
     (tmp_path / "sys/fs/cgroup/systemd/system.slice").mkdir(parents=True)
@@ -260,7 +257,7 @@ def test_the_hybrid_hierarchy(tmp_path):
 
 
 def test_without_accounting_there_is_a_remedy(tmp_path):
-    """Legacy, and systemd was not told to count; without systemd there is none."""
+    """Legacy groups without CPU accounting have a remedy; a machine without systemd has none."""
     with pytest.raises(SourceUnavailable) as caught:
         opened(tmp_path)
     assert (caught.value.word, caught.value.remedy) == ("no_device", "")
@@ -271,7 +268,7 @@ def test_without_accounting_there_is_a_remedy(tmp_path):
 
 
 def test_instances_come_and_go_and_their_sum_never_falls(tmp_path):
-    """What an ended one had used stays in it; one that starts again under its old name begins at 0."""
+    """An ended instance's time stays in the sum; a restarted one begins at 0."""
     group(tmp_path, "system.slice", 0)
     one = group(tmp_path, "system.slice/job@1.service", 5_000)
     two = group(tmp_path, "system.slice/job@2.service", 3_000)
@@ -299,8 +296,7 @@ def test_instances_come_and_go_and_their_sum_never_falls(tmp_path):
     )
 )
 def test_what_is_told_is_what_was_used(tmp_path_factory, steps):
-    """Three instances of one service live and end: the sum of what the agent would tell is what they used
-    between its polls."""
+    """For any starts and ends of three instances, the agent reports exactly the time that they used."""
     tree = tmp_path_factory.mktemp("units")
     group(tree, "system.slice", 0)
     group(tree, "system.slice/quiet.service", 0)
@@ -324,7 +320,7 @@ def test_what_is_told_is_what_was_used(tmp_path_factory, steps):
 
 
 def test_a_read_that_fails_takes_nothing_away(tmp_path):
-    """A group that cannot be read for a moment stands where it stood; when none can, that is said."""
+    """An unreadable group keeps its last value; without any readable group the read fails."""
     group(tmp_path, "system.slice", 0)
     folder = group(tmp_path, "system.slice/nginx.service", 5_000_000)
     group(tmp_path, "system.slice/ssh.service", 1_000)
@@ -341,12 +337,11 @@ def test_a_read_that_fails_takes_nothing_away(tmp_path):
 
 
 def test_guests_have_a_pseudonym(tmp_path):
-    """Not its name, which may be a person's; the same after it was started again, and for no other guest or
-    salt."""
+    """A guest's pseudonym hides its name, survives a restart, and depends on guest and salt."""
     group(tmp_path, "system.slice", 0)
     group(tmp_path, "system.slice/libvirtd.service", 1_000)
     first = group(tmp_path, f"machine.slice/{GUEST.format(3)}", 70_000)
-    group(tmp_path, "machine.slice/web.scope", 9_000)  # no guest, and no container that is known
+    group(tmp_path, "machine.slice/web.scope", 9_000)  # neither a guest nor a known container
     source = opened(tmp_path)
     assert values(source) == {"unit:libvirtd": 1}, "no salt yet: with the rest of the system"
     (tmp_path / "salt").write_bytes(SALT)
@@ -366,7 +361,7 @@ def test_guests_have_a_pseudonym(tmp_path):
 
 
 def test_the_salt_is_the_one_beside_the_key(tmp_path):
-    """What the sender makes before its first Hello is what guests are named with: one file, two processes."""
+    """The sender's salt file is the one that names the guests."""
     state = tmp_path / "state"
     settings = read_settings(None, {}, {"paths.state": str(state)})
     CloneDetector(state).keep({"machine-id": "0123"})
@@ -374,7 +369,7 @@ def test_the_salt_is_the_one_beside_the_key(tmp_path):
 
 
 def test_siphash():
-    """The two vectors of its paper and its reference code: 15 bytes, and none."""
+    """SipHash gives the values of its paper and reference code for 15 bytes and for none."""
     key = bytes(range(16))
     assert siphash(key, bytes(range(15))) == 0xA129CA6149BE45E5
     assert siphash(key, b"") == 0x726FDB47DD0E0E31
@@ -383,8 +378,7 @@ def test_siphash():
 
 
 def test_only_so_many_are_followed(tmp_path, monkeypatch):
-    """Groups beyond the bound are in the rest of the system; files beyond theirs are opened each time; names
-    are forgotten."""
+    """Groups above the bound are not followed, files above theirs are reopened, and names are forgotten."""
     monkeypatch.setattr(linux_units, "MOST_GROUPS", 3)
     monkeypatch.setattr(linux_units, "KEPT_OPEN", 1)
     monkeypatch.setattr(linux_units, "MOST_NAMES", 2)
@@ -419,7 +413,7 @@ def test_only_so_many_are_followed(tmp_path, monkeypatch):
     ],
 )
 def test_nothing_unless_the_machines_own_file_asks(given_settings, there, refused):
-    """By `measure.units` alone, never by a name among the sources, never on a machine that people sit at."""
+    """Only `measure.units` enables the source, and never on a workstation or in a classroom."""
     tree = TREES / "server_unified"
     paths = {"paths.sysfs": f"{tree}/sys", "paths.procfs": f"{tree}/proc"}
     _, sources = open_sources(read_settings(None, {}, paths | given_settings))

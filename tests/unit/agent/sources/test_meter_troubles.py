@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an administrator reads when a meter does not work: in the log, in `doctor`, in one line with its
-remedy."""
+"""Test the messages about a broken meter in the log and in `doctor`: one line with its remedy."""
 
 from __future__ import annotations
 
@@ -58,13 +57,13 @@ STATUS_8 = Path(__file__).parents[3] / "fixtures" / "plugs" / "tasmota_status8.j
     ],
 )
 def test_the_network_s_errors_are_words_with_a_remedy(error, told):
-    """No `[Errno 111]`: what it means, and what to do."""
+    """The message explains the error and its remedy, without `[Errno 111]`."""
     assert told in explain_network_error(error)
     assert "Errno" not in explain_network_error(error)
 
 
 def opened(source: Source) -> Source:
-    """Some meters ask when they are opened, others when they are read."""
+    """Open a source and return it: some meters fail at `open`, others at `read`."""
     source.open()
     return source
 
@@ -72,7 +71,7 @@ def opened(source: Source) -> Source:
 @pytest.mark.parametrize("source", [NutUps, SnmpMeter, ShellyPlug, TasmotaPlug])
 @pytest.mark.parametrize("address", ["rack:http", "http://rack/", "rack:", "rack:99999"])
 def test_an_address_that_is_none_is_said_as_such(source, address):
-    """All kinds of meters say it alike, before anything is asked; asking again is of no use."""
+    """Each kind of meter reports an invalid address in the same way, as unavailable."""
     name = source.name
     with pytest.raises(SourceUnavailable, match=r"rack.* (is not an address|has no possible port)") as caught:
         source(context_of(name, address, profile="apc_ups")).open()
@@ -85,7 +84,7 @@ def test_an_address_that_is_none_is_said_as_such(source, address):
     [("", "needs credentials; set credentials_file"), ("a:b", "refuses the credentials; check")],
 )
 def test_wrong_credentials_and_none_are_told_apart(tmp_path, factory, secret, told):
-    """The remedies differ: write a file, or correct it."""
+    """Missing credentials and wrong ones have different remedies."""
     file = secret_file(tmp_path / "secret", secret) if secret else ""
     with FakeDevice(lambda asked: reply(401)) as device, pytest.raises(ReadFailed, match=told):
         opened(factory(context_of(factory.name, device.address, credentials_file=file))).read()
@@ -93,7 +92,7 @@ def test_wrong_credentials_and_none_are_told_apart(tmp_path, factory, secret, to
 
 @pytest.mark.parametrize("channel", [1, 5, -1])
 def test_a_channel_that_the_plug_has_not(channel):
-    """Which ones it has is told, not only that there was no reading."""
+    """The message names the channel that the plug has."""
     with FakeDevice(page(STATUS_8.read_bytes())) as device:
         one = TasmotaPlug(context_of("tasmota_plug", device.address, channel=channel))
         one.open()
@@ -102,7 +101,7 @@ def test_a_channel_that_the_plug_has_not(channel):
 
 
 def test_an_unknown_source_without_a_near_one():
-    """Then all are named."""
+    """An unknown source without a similar name gets the list of all sources."""
     with pytest.raises(ConfigurationError, match=r"unknown source 'wattmetre' .*it knows .*shelly_plug"):
         polled_factory("wattmetre")
 
@@ -112,8 +111,7 @@ def test_an_unknown_source_without_a_near_one():
 
 @pytest.mark.parametrize(("mode", "good"), [(0o644, True), (0o660, True), (0o646, False), (0o666, False)])
 def test_a_meters_file_that_everybody_may_write(tmp_path, mode, good):
-    """Whoever writes it has secrets sent to a machine of theirs: refused, with the remedy. Readable by all is
-    fine."""
+    """A meters file that everybody may write is refused: its author could send secrets to any machine."""
     file = tmp_path / "meters.toml"
     file.write_text(METER)
     file.chmod(mode)
@@ -127,7 +125,7 @@ def test_a_meters_file_that_everybody_may_write(tmp_path, mode, good):
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", bytes(range(256))])
 def test_a_meters_file_of_rubbish(tmp_path, content):
-    """One line that names the file; nothing of a codec."""
+    """The message is one line with the file's name, without the codec's."""
     file = tmp_path / "meters.toml"
     file.write_bytes(content)
     with pytest.raises(ConfigurationError, match=rf"{file} is not (text|TOML)") as caught:
@@ -139,7 +137,7 @@ def test_a_meters_file_of_rubbish(tmp_path, content):
 
 
 def test_a_meter_that_fails_is_logged_once_and_its_return_too(caplog):
-    """From its first turn on, also when it never worked: who reads the log need not know of `doctor`."""
+    """Failure and recovery of a meter are each logged once, so that the log is enough."""
     caplog.set_level(logging.INFO)
     source = ScriptedSource()
     source.opening = ReadFailed("no route")
@@ -161,7 +159,7 @@ def test_a_meter_that_fails_is_logged_once_and_its_return_too(caplog):
 
 
 def test_what_is_not_on_this_machine_is_no_warning(caplog):
-    """A PC without a GPU is no trouble; `doctor` and a look say it by themselves and log nothing."""
+    """Missing hardware is no warning; an attempt outside the polling thread logs nothing."""
     caplog.set_level(logging.INFO)
     source = ScriptedSource()
     source.opening = SourceUnavailable("no_device", "no driver is loaded")
@@ -179,7 +177,7 @@ def test_what_is_not_on_this_machine_is_no_warning(caplog):
 
 
 def test_a_source_is_made_once():
-    """However often it is opened: what it remembers of its device must not be forgotten with each turn."""
+    """A source is made once and opened often, so that it remembers its device."""
     made: list[ScriptedSource] = []
 
     def make() -> ScriptedSource:
@@ -195,8 +193,7 @@ def test_a_source_is_made_once():
 
 
 def test_the_polling_process_does_not_lock_an_account(tmp_path):
-    """Refused by a BMC: one login in five minutes, whatever the interval; a corrected file is
-    tried at once."""
+    """After a BMC's refusal there is no login for 5 minutes, unless the credentials file changes."""
     authority = TestAuthority()
     service = FakeService(saved("environment"))
     with FakeDevice(service, tls(tmp_path, authority, authority.server)) as device:
@@ -218,7 +215,7 @@ def test_the_polling_process_does_not_lock_an_account(tmp_path):
 
 
 def test_a_shared_meter_does_not_see_this_machine_whole():
-    """What several share is no rung of one of them: the collector knows who they are."""
+    """A shared meter gives one machine no step of the ladder: only the collector knows who shares it."""
     room = Point(PointKind.PLUG, "room", Boundary.WALL, "meter:room")
     assert _no_meter([room]).startswith("shared with others: room; the collector")
     assert _no_meter([]) == "no meter sees this machine at the wall"
@@ -230,7 +227,7 @@ def test_a_shared_meter_does_not_see_this_machine_whole():
 
 
 def test_doctor_says_the_same_reason_once():
-    """Five sources that nothing is configured for are one line, which names the file they would be in."""
+    """Five sources without configuration share one line, which names the meters file."""
     slow = PollResult((), tuple(POLLED_SOURCES), "", "/etc/veilleuse/meters.toml")
     lines = list(_source_lines(rows(slow)))
     (line,) = (line for line in lines if "snmp_meter" in line)
@@ -241,7 +238,7 @@ def test_doctor_says_the_same_reason_once():
 
 @pytest.mark.parametrize("available", [True, False])
 def test_doctor_says_what_it_does_not_count(available):
-    """Under its source, whether that offers anything or not; what has one reason is one line."""
+    """Points that do not count are listed under their source, one line per reason."""
     row = {"name": "linux_rapl", "available": available, "points": [], "reason": "none", "remedy": ""}
     told = [("intel-rapl:0:0 core", "nested in package-0"), ("intel-rapl:0:1 uncore", "nested in package-0")]
     told += [("dtpm:0 soc", "unknown")]
@@ -253,7 +250,7 @@ def test_doctor_says_what_it_does_not_count(available):
 
 
 def test_doctor_says_what_a_meter_reads_now():
-    """The first look at a new meter: is it the right outlet? And whether it is shared."""
+    """`doctor` shows the present power of a meter, to check the outlet, and whether it is shared."""
     point = {"kind": "pdu", "domain": "rack", "boundary": "wall", "subject": "meter:rack"}
     row = {"name": "snmp_meter rack", "available": True, "points": [point], "reason": "", "remedy": ""}
     row["readings"] = [{"domain": "rack", "power_milliwatts": 96_040}]

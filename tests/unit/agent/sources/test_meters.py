@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""meters.toml: what it may say, and what a person is told when it says something else."""
+"""Test meters.toml: its valid content, and the messages for invalid content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS: dict[str, dict[str, type]] = {
 
 
 def options(source: str) -> dict[str, type] | None:
-    """As a polling process would tell: None for a source whose library is missing."""
+    """Return a source's options as the polling process does; None = its library is missing."""
     if source == "without_library":
         return None
     if source not in OPTIONS:
@@ -32,7 +32,7 @@ def options(source: str) -> dict[str, type] | None:
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[[str], tuple[MeterSpec, ...]]:
-    """Reads a text as a meters file."""
+    """Return a function that reads a text as a meters file."""
 
     def reading(text: str) -> tuple[MeterSpec, ...]:
         file = tmp_path / "meters.toml"
@@ -46,15 +46,14 @@ PLAIN = '[[meter]]\nname = "ups-1"\nsource = "nut_ups"\naddress = "192.0.2.7:349
 
 
 def test_the_least_that_says_a_meter(read):
-    """Name, source and address: the machine's own, at the wall, every 20 s, below one socket's power."""
+    """Name, source and address suffice: the machine's own meter, at the wall, every 20 s, below 4 kW."""
     assert read(PLAIN) == (
         MeterSpec("ups-1", "nut_ups", "192.0.2.7:3493", "machine", Boundary.WALL, 20, 5.0, 4_000.0, "", {}),
     )
 
 
 def test_everything_said(read, tmp_path):
-    """A shared meter is `meter:<name>`, for the collector to share out; options go to the source
-    as they are."""
+    """A shared meter's subject is `meter:<name>`; options reach the source unchanged."""
     secret = tmp_path / "secret"
     secret.write_text("monitor:s3cret\n")
     secret.chmod(0o640)
@@ -83,12 +82,12 @@ def test_everything_said(read, tmp_path):
 
 
 def test_no_file_is_no_meters(tmp_path):
-    """Most machines have none."""
+    """A machine without the file has no meters."""
     assert read_meters(tmp_path / "nowhere.toml", options) == ()
 
 
 def test_an_empty_file_is_no_meters(read):
-    """Everything commented out."""
+    """A file of comments has no meters."""
     assert read("# [[meter]]\n") == ()
 
 
@@ -125,7 +124,7 @@ def test_an_empty_file_is_no_meters(read):
     ],
 )
 def test_what_is_wrong_is_said_with_its_place_and_remedy(read, text, said):
-    """File, table, key, and what to do: one line each."""
+    """The message is one line with file, table, key and remedy."""
     with pytest.raises(ConfigurationError, match=said) as caught:
         read(text)
     assert "meters.toml" in str(caught.value)
@@ -133,7 +132,7 @@ def test_what_is_wrong_is_said_with_its_place_and_remedy(read, text, said):
 
 
 def test_a_source_without_its_library_does_not_stop_the_others(read):
-    """Which keys it knows cannot be told: they pass, and the meter itself says what is missing."""
+    """Options of a source without its library are accepted unchecked, so that other meters work."""
     first, second = read("[[meter]]\nname = 'a'\nsource = 'without_library'\noid = 'x'\n" + PLAIN)
     assert first.options == {"oid": "x"}
     assert second.meter == "ups-1"
@@ -143,7 +142,7 @@ def test_a_source_without_its_library_does_not_stop_the_others(read):
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o601])
 def test_a_secret_that_everybody_can_read_is_refused(read, tmp_path, mode):
-    """In the file's check and again when the meter is opened; the secret itself is never said."""
+    """The secret is refused when the file is read and when the meter is opened, and is never shown."""
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
     secret.chmod(mode)
@@ -166,7 +165,7 @@ def test_a_secret_that_everybody_can_read_is_refused(read, tmp_path, mode):
     ],
 )
 def test_credentials(tmp_path, content, credentials):
-    """`name:secret`, or the secret alone; the first line counts, spaces belong to it."""
+    """The first line is `name:secret` or only a secret; spaces belong to it."""
     secret = tmp_path / "secret"
     secret.write_bytes(content.encode())
     secret.chmod(0o600)
@@ -175,7 +174,7 @@ def test_credentials(tmp_path, content, credentials):
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"name:", b"\xff\xfe"])
 def test_no_credentials(tmp_path, content):
-    """An empty one, or one that is no text: the reason and the remedy, never the content."""
+    """Empty or binary credentials give a remedy."""
     secret = tmp_path / "secret"
     secret.write_bytes(content)
     secret.chmod(0o600)
@@ -185,7 +184,7 @@ def test_no_credentials(tmp_path, content):
 
 
 def test_credentials_that_are_not_there(read, tmp_path):
-    """The file of meters stands: only this meter cannot be read, and says so."""
+    """Missing credentials do not invalidate the meters file; the meter itself is unavailable."""
     missing = tmp_path / "missing"
     assert read(PLAIN + f"credentials_file = '{missing}'\n")[0].credentials_file == str(missing)
     with pytest.raises(SourceUnavailable, match="No such file"):
@@ -194,14 +193,13 @@ def test_credentials_that_are_not_there(read, tmp_path):
 
 @pytest.mark.parametrize("source", sorted(POLLED_SOURCES))
 def test_every_source_tells_its_keys(source):
-    """OPTIONS of each polled source holds texts, whole numbers and truths only, none of which is a common
-    key."""
-    told = options_of(source) or {}  # None where its library is not installed
+    """Each polled source's options are texts, whole numbers or booleans, with no common key."""
+    told = options_of(source) or {}  # None if its library is not installed
     assert set(told.values()) <= {str, int, bool}
     assert not set(told) & {"name", "source", "address", "shared", "boundary", "every_seconds"}
 
 
 def test_an_unknown_source_has_a_nearest_one():
-    """As everywhere else."""
+    """The message gives the nearest known source."""
     with pytest.raises(ConfigurationError, match="unknown source 'shelly' in the meters file; the nearest"):
         options_of("shelly")

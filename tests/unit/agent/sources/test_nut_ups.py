@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""nut_ups against a fake upsd that lies, dribbles and falls silent. With the real one:
+"""Test nut_ups against a fake upsd with false, slow and missing answers. For a real one:
 tests/integration/test_nut.py."""
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ WATTS = {"ups.realpower": "187.5", "ups.status": "OL"}
 
 @pytest.fixture
 def upsd():
-    """One that tells 187.5 W."""
+    """Run a fake upsd that gives 187.5 W."""
     with fake_upsd(dict(WATTS)) as fake:
         yield fake
 
 
 def source(fake, **changes):
-    """The source, made for that server."""
+    """Return the source for that server."""
     return NutUps(context_of("nut_ups", fake.address, **changes))
 
 
 def watts(fake, **changes):
-    """What an opened source reads."""
+    """Return the power that an opened source reads, in W."""
     one = source(fake, **changes)
     (point,) = one.open()
     (reading,) = one.read()
@@ -69,8 +69,7 @@ def watts(fake, **changes):
     ],
 )
 def test_the_watts_come_from_the_best_variable(variables, options, expected):
-    """Real power before phases before a percentage of watts before one of volt-amperes; an outlet alone when
-    named."""
+    """The order is real power, phases, percentage of watts, then of volt-amperes; an outlet only if named."""
     with fake_upsd(variables) as fake:
         assert watts(fake, **options) == expected
 
@@ -89,7 +88,7 @@ def test_the_watts_come_from_the_best_variable(variables, options, expected):
     ],
 )
 def test_no_watts_is_said_with_the_remedy(variables, options, remedy):
-    """Volt-amperes are never taken for watts, nor two phases for three."""
+    """Volt-amperes are not taken for watts, nor two phases for three: unavailable with a remedy."""
     with fake_upsd(variables) as fake, pytest.raises(SourceUnavailable) as caught:
         source(fake, **options).open()
     assert caught.value.word == "no_device"
@@ -97,7 +96,7 @@ def test_no_watts_is_said_with_the_remedy(variables, options, remedy):
 
 
 def test_the_point_is_the_meters(upsd):
-    """Kind ups; name, boundary and subject as the meters file says; an ePDU is a pdu."""
+    """Name, boundary and subject come from the meters file; the kind is ups, or pdu for an ePDU."""
     one = source(upsd, subject="meter:rack-a", boundary=Boundary.MACHINE_DC)
     assert one.open() == (Point(PointKind.UPS, "rack-a", Boundary.MACHINE_DC, "meter:rack-a"),)
     upsd.variables |= {"device.type": "pdu"}
@@ -108,7 +107,7 @@ def test_the_point_is_the_meters(upsd):
 
 
 def test_the_only_ups_needs_no_name(upsd):
-    """Without the option `ups` the one that is there is read; with a wrong one the known names are told."""
+    """Without the option `ups` the only UPS is read; a wrong name gives the list of names."""
     assert watts(upsd) == 187.5
     with pytest.raises(SourceUnavailable, match=r"no UPS named tower \(it has: rack\)"):
         source(upsd, ups="tower").open()
@@ -126,7 +125,7 @@ def test_the_only_ups_needs_no_name(upsd):
     ],
 )
 def test_every_refusal_of_a_read_is_a_gap_with_a_remedy(upsd, word, remedy):
-    """ERR is never a value; the message says what to do."""
+    """Each ERR raises ReadFailed with its remedy, and the next read works."""
     one = source(upsd)
     one.open()
     upsd.says(f"ERR {word}\n".encode())()
@@ -138,7 +137,7 @@ def test_every_refusal_of_a_read_is_a_gap_with_a_remedy(upsd, word, remedy):
 
 @pytest.mark.parametrize("word", ["ACCESS-DENIED", "USERNAME-REQUIRED", "INVALID-PASSWORD"])
 def test_access_denied_is_no_permission(upsd, word):
-    """What only an administrator can change is unavailable; what may pass by itself is a failed read."""
+    """A lack of permission is unavailable; a passing error is a failed read."""
     upsd.answer = lambda _: [f"ERR {word}\n".encode()]
     with pytest.raises(SourceUnavailable) as caught:
         source(upsd).open()
@@ -149,7 +148,7 @@ def test_access_denied_is_no_permission(upsd, word):
 
 
 def test_a_driver_that_has_told_nothing_yet(upsd):
-    """upsd says WAIT for a driver it has just found: failed now, and no worse variable is chosen for good."""
+    """While upsd says WAIT for a new driver, opening fails, so that no worse variable is chosen for good."""
     upsd.variables = {"ups.status": "WAIT", "ups.load": "20", "ups.realpower.nominal": "800"}
     one = source(upsd)
     with pytest.raises(ReadFailed, match="no values yet"):
@@ -183,8 +182,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lying_server_gives_gaps(upsd, lie):
-    """What is no number between 0 and the ceiling, for what was asked, is a failed read: never 0, never
-    another error."""
+    """Anything but a number from 0 to the ceiling for the requested variable raises ReadFailed."""
     one = source(upsd)
     one.open()
     upsd.says(LIES[lie])()
@@ -194,7 +192,7 @@ def test_a_lying_server_gives_gaps(upsd, lie):
 
 @pytest.mark.parametrize("load", ["201", "65535", "-1", "nan"])
 def test_an_absurd_load_is_a_gap(load):
-    """A percentage beyond 200 is how drivers say `not known`."""
+    """Drivers write percentages beyond 200 for an unknown load: ReadFailed."""
     with fake_upsd({"ups.load": load, "ups.realpower.nominal": "100"}) as fake, pytest.raises(ReadFailed):
         watts(fake)
 
@@ -211,7 +209,7 @@ def test_an_absurd_load_is_a_gap(load):
     ids=["endless", "other rows", "no list", "another list", "cut short"],
 )
 def test_a_list_that_is_none_is_a_failure(upsd, answer):
-    """A bounded number of rows, of the kind that was asked, with an end."""
+    """A list without an end, with too many rows, or with rows of another kind raises ReadFailed."""
     upsd.answer = lambda _: answer
     with pytest.raises(ReadFailed):
         source(upsd, timeout_seconds=HURRIED_SECONDS).open()
@@ -219,7 +217,7 @@ def test_a_list_that_is_none_is_a_failure(upsd, answer):
 
 @pytest.mark.parametrize("how", ["hang", "dribble", "stop in the middle"])
 def test_a_slow_server_costs_no_more_than_the_timeout(upsd, how):
-    """The deadline is for the whole read, however the bytes arrive."""
+    """The timeout holds for the whole read, however the bytes arrive."""
     one = source(upsd, timeout_seconds=HURRIED_SECONDS)
     patiently(one.open)
 
@@ -246,7 +244,7 @@ def test_a_slow_server_costs_no_more_than_the_timeout(upsd, how):
 
 
 def test_a_server_that_goes_and_comes_back(upsd):
-    """Refused is a failed read that says where; back is a reading, without another open."""
+    """A refused connection raises ReadFailed with the address; later reads work without another open."""
     one = source(upsd)
     one.open()
     upsd.refuse()
@@ -258,13 +256,13 @@ def test_a_server_that_goes_and_comes_back(upsd):
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1:port", "127.0.0.1:99999", "nowhere.invalid:3493"])
 def test_an_address_that_is_none(address):
-    """Unavailable or failed, never another error."""
+    """An invalid address is unavailable or a failed read."""
     with pytest.raises((SourceUnavailable, ReadFailed)):
         NutUps(context_of("nut_ups", address)).open()
 
 
 def test_a_read_before_open_is_a_failure(upsd):
-    """And close may come at any time, twice."""
+    """A source that is not open raises ReadFailed; `close` may be called at any time and twice."""
     one = source(upsd)
     one.close()
     with pytest.raises(ReadFailed):
@@ -274,25 +272,24 @@ def test_a_read_before_open_is_a_failure(upsd):
     one.close()
 
 
-# --------------------------------------------------------------------------------------------- words and
-# secrets
+# ------------------------------------------------------------------------------------- words and secrets
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=40))
 def test_any_word_survives_quoting(word):
-    """What is quoted is one word on the other side, unchanged."""
+    """A quoted word is read back as one word, unchanged."""
     assert words_of(f"GET {quote_word(word)} x") == ["GET", word, "x"]
 
 
 @pytest.mark.parametrize("word", ["rack\nFSD rack", "a\x00", "a\rb"])
 def test_a_word_cannot_be_a_second_command(word):
-    """A line break in a name or a password never reaches the server: FSD would shut a room down."""
+    """A word with a line break is refused: it could hold the command FSD, which shuts machines down."""
     with pytest.raises(ValueError, match="control character"):
         quote_word(word)
 
 
 def test_credentials_are_said_when_they_are_given(upsd, tmp_path):
-    """USERNAME and PASSWORD, never LOGIN."""
+    """Credentials are sent as USERNAME and PASSWORD, without LOGIN."""
     path = secret_file(tmp_path / "secret", 'watcher:pass "word\\\n')
     assert watts(upsd, credentials_file=path) == 187.5
     assert upsd.heard[:2] == ["USERNAME watcher", 'PASSWORD "pass \\"word\\\\"']
@@ -300,7 +297,7 @@ def test_credentials_are_said_when_they_are_given(upsd, tmp_path):
 
 
 def test_a_password_does_not_cross_a_network_in_clear(tmp_path):
-    """Without TLS only to this very machine."""
+    """Without TLS, credentials are sent only to this machine."""
     path = secret_file(tmp_path / "secret", "watcher:pass")
     with pytest.raises(SourceUnavailable, match="in clear") as caught:
         NutUps(context_of("nut_ups", "192.0.2.1:3493", credentials_file=path)).open()
@@ -309,7 +306,7 @@ def test_a_password_does_not_cross_a_network_in_clear(tmp_path):
 
 
 def test_credentials_that_went_away_are_a_failed_read(upsd, tmp_path):
-    """A read raises ReadFailed and nothing else."""
+    """Deleted credentials raise ReadFailed at the next read."""
     path = secret_file(tmp_path / "secret", "watcher:pass")
     one = source(upsd, credentials_file=path)
     one.open()
@@ -318,13 +315,12 @@ def test_credentials_that_went_away_are_a_failed_read(upsd, tmp_path):
         one.read()
 
 
-# ----------------------------------------------------------------------------------------------------------
-# TLS
+# ------------------------------------------------------------------------------------------------------ TLS
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A self-signed one for 127.0.0.1, with its key: path of one PEM file."""
+    """Return the path of a PEM file with a self-signed certificate for 127.0.0.1 and its key."""
     folder = tmp_path_factory.mktemp("tls")
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=upsd -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(
@@ -339,14 +335,14 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture
 def secured(upsd, certificate):
-    """A fake upsd that speaks TLS."""
+    """Return a fake upsd with TLS."""
     upsd.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     upsd.tls.load_cert_chain(certificate)
     return upsd
 
 
 def test_tls_is_spoken_with_a_trusted_server(secured, certificate, tmp_path):
-    """STARTTLS first, then the rest, the password too."""
+    """STARTTLS comes first, before the credentials."""
     path = secret_file(tmp_path / "secret", "watcher:pass")
     options = {"tls": True, "tls_ca_file": str(certificate), "credentials_file": path}
     assert watts(secured, timeout_seconds=2.0, **options) == 187.5
@@ -354,7 +350,7 @@ def test_tls_is_spoken_with_a_trusted_server(secured, certificate, tmp_path):
 
 
 def test_a_server_that_is_not_trusted_hears_nothing(secured):
-    """Unavailable with the remedy; tls_verify = false is the one way around."""
+    """An untrusted server gets only STARTTLS: unavailable with a remedy, unless tls_verify = false."""
     with pytest.raises(SourceUnavailable, match="not trusted") as caught:
         source(secured, tls=True, timeout_seconds=2.0).open()
     assert caught.value.word == "no_permission"
@@ -363,7 +359,7 @@ def test_a_server_that_is_not_trusted_hears_nothing(secured):
 
 
 def test_a_server_without_tls_is_not_spoken_to_in_clear(upsd):
-    """tls = true is a condition, not a wish."""
+    """With tls = true, a server without TLS gets only STARTTLS."""
     with pytest.raises(SourceUnavailable, match="no TLS"):
         source(upsd, tls=True).open()
     upsd.answer = lambda _: [b"OK STARTTLS\nBEGIN LIST UPS\n"]
@@ -373,7 +369,7 @@ def test_a_server_without_tls_is_not_spoken_to_in_clear(upsd):
 
 
 def test_a_ca_file_that_is_none_is_said(upsd, tmp_path):
-    """Absent, or not PEM."""
+    """A missing CA file and one that is not PEM are unavailable."""
     (tmp_path / "text").write_text("not PEM")
     for name in ("absent", "text"):
         with pytest.raises(SourceUnavailable, match="cannot be read"):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""NVIDIA GPUs, through NVIDIA's own binding over a fake call table (tests/support/fakes/nvml.py). No real GPU
-was there."""
+"""Test NVIDIA GPUs through NVIDIA's binding, without a GPU, over tests/support/fakes/nvml.py."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ SECOND = Point(PointKind.GPU, "gpu-0000_81_00.0", Boundary.COMPONENT)
 
 
 class Bench:
-    """A machine with two GPUs, and the source on it."""
+    """Holds a machine with two GPUs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,7 +37,7 @@ class Bench:
         return NvidiaNvml(SourceContext(f"{self.folder}/sys", f"{self.folder}/proc", virtualisation))
 
     def procfs(self, address: str, status: str) -> None:
-        """The driver's file of a GPU, as its README shows it."""
+        """Write the driver's file of a GPU's power state in the format of its README."""
         folder = self.folder / "proc/driver/nvidia/gpus" / address
         folder.mkdir(parents=True)
         (folder / "power").write_text(
@@ -48,14 +47,14 @@ class Bench:
 
 @pytest.fixture
 def gpus(tmp_path: Path) -> Iterator[Bench]:
-    """Two GPUs, the library loaded."""
+    """Return a bench whose NVML library is loaded."""
     bench = Bench(tmp_path)
     with loaded(bench.table):
         yield bench
 
 
 def test_energy_is_counted_where_the_board_counts(gpus):
-    """mJ → µJ, no range, a ceiling of twice the board's limit."""
+    """The counter is in µJ, without a range, with a ceiling of twice the board's power limit."""
     source = gpus.source()
     assert source.open() == (FIRST, SECOND)
     assert source.read() == (
@@ -65,7 +64,7 @@ def test_energy_is_counted_where_the_board_counts(gpus):
 
 
 def test_power_where_there_is_no_counter(gpus):
-    """Older than Volta: a gauge in mW; above twice the limit it is no power."""
+    """A GPU older than Volta has only power in mW; above twice the limit there is no reading."""
     gpus.first.energy_millijoules = None
     source = gpus.source()
     source.open()
@@ -75,7 +74,7 @@ def test_power_where_there_is_no_counter(gpus):
 
 
 def test_a_counter_that_only_fails_now_does_not_become_a_gauge(gpus):
-    """Not supported is for ever, any other error is of the moment: the point stays a counter's."""
+    """Only "not supported" makes a point a gauge; after any other error it remains a counter."""
     gpus.first.error = pynvml.NVML_ERROR_TIMEOUT
     gpus.procfs(gpus.first.address, "Disabled by default")
     gpus.procfs(gpus.second.address, "Not supported")
@@ -88,8 +87,7 @@ def test_a_counter_that_only_fails_now_does_not_become_a_gauge(gpus):
 
 
 def test_one_falls_off_the_bus(gpus):
-    """The other is read on, under its own name; all lost is a failed read; back after a reset it is found
-    again."""
+    """A lost GPU leaves the other's reading; without any the read fails; a reset one is found by `open`."""
     source = gpus.source()
     source.open()
     gpus.first.error = LOST
@@ -104,7 +102,7 @@ def test_one_falls_off_the_bus(gpus):
 
 
 def test_a_gpu_keeps_its_name_when_numbers_move(gpus):
-    """Numbers of NVML move up when one is gone: a counter must not go on from another board's value."""
+    """NVML's indices move when a GPU is lost; the remaining GPU keeps its name."""
     source = gpus.source()
     source.open()
     source.close()
@@ -113,7 +111,7 @@ def test_a_gpu_keeps_its_name_when_numbers_move(gpus):
 
 
 def test_a_lost_gpu_that_the_driver_still_names_is_offered(gpus):
-    """Missing, not absent: its point is there and has no reading."""
+    """The point of a lost GPU is still offered and has no reading."""
     gpus.procfs(gpus.first.address, "Disabled by default")
     gpus.procfs(gpus.second.address, "Disabled by default")
     gpus.first.error = LOST
@@ -123,7 +121,7 @@ def test_a_lost_gpu_that_the_driver_still_names_is_offered(gpus):
 
 
 def test_a_container_is_shown_its_own_gpu_only(gpus):
-    """Procfs names all of the machine's, NVML finds one: only that one is offered."""
+    """In a container, procfs lists all GPUs and NVML finds one: only that one is offered."""
     for gpu in (gpus.first, gpus.second):
         gpus.procfs(gpu.address, "Not supported")
     del gpus.table.gpus[0]
@@ -131,8 +129,7 @@ def test_a_container_is_shown_its_own_gpu_only(gpus):
 
 
 def test_driver_reloaded_under_us(gpus):
-    """The session is gone: a failed read; the counter begins at 0 again after the next open, for the ticker
-    to see."""
+    """A reloaded driver ends the session: the read fails, and the counter begins at 0 after the next open."""
     source = gpus.source()
     source.open()
     gpus.table.sessions = 0
@@ -146,7 +143,7 @@ def test_driver_reloaded_under_us(gpus):
 
 @pytest.mark.parametrize("status", ["Enabled (fine-grained)", "Enabled (coarse-grained)"])
 def test_a_gpu_that_sleeps_is_not_woken(gpus, status):
-    """Laptops: nothing is loaded for a GPU that powers itself down; the other is read as ever."""
+    """NVML is not loaded for a GPU with runtime power-down; another GPU is still offered."""
     gpus.procfs(gpus.first.address, status)
     with pytest.raises(SourceUnavailable, match="would keep it awake") as caught:
         gpus.source().open()
@@ -157,7 +154,7 @@ def test_a_gpu_that_sleeps_is_not_woken(gpus, status):
 
 
 def test_vgpu(gpus):
-    """A virtual GPU tells no energy: it is its host's, and the source is not here."""
+    """A virtual GPU has no energy of its own: the source is unavailable and ends its session."""
     for gpu in (gpus.first, gpus.second):
         gpu.energy_millijoules = gpu.power_milliwatts = None
     with pytest.raises(SourceUnavailable, match="its host's") as caught:
@@ -177,7 +174,7 @@ def test_vgpu(gpus):
     ],
 )
 def test_why_it_does_not_start(gpus, code, word, remedy):
-    """Each of NVML's refusals with a word and what to do."""
+    """Each NVML error has its word and remedy."""
     gpus.table.init_error = code
     with pytest.raises(SourceUnavailable) as caught:
         gpus.source().open()
@@ -186,7 +183,7 @@ def test_why_it_does_not_start(gpus, code, word, remedy):
 
 
 def test_no_gpu_at_all(gpus):
-    """A driver without a board; the session is given back."""
+    """A driver without a GPU is unavailable, and the session is ended."""
     gpus.table.gpus.clear()
     with pytest.raises(SourceUnavailable, match="has no GPU"):
         gpus.source().open()
@@ -194,7 +191,7 @@ def test_no_gpu_at_all(gpus):
 
 
 def test_a_limit_that_is_not_told(gpus):
-    """The ceiling is then the largest module's; nonsense above ten years of it is no reading."""
+    """Without a power limit the ceiling is the largest module's; more than ten years of it is no reading."""
     gpus.first.limit_milliwatts = None
     source = gpus.source()
     source.open()
@@ -221,7 +218,7 @@ except SourceUnavailable as error:
     [(True, "missing_library install veilleuse[gpu]\n"), (False, "no_device \n")],
 )
 def test_without_the_binding(tmp_path, device, said):
-    """Said only where there is a driver: elsewhere nothing is even looked for."""
+    """The missing binding is reported only if a driver exists."""
     if device:
         (tmp_path / "dev").mkdir()
         (tmp_path / "dev/nvidiactl").touch()
@@ -232,6 +229,6 @@ def test_without_the_binding(tmp_path, device, said):
 
 
 def test_codes_are_nvidias(gpus):
-    """What the fake answers with is what the binding knows."""
+    """The fake's codes are those of the binding."""
     assert NOT_SUPPORTED == 3
     assert LOST == 15

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How often a device is asked (sources/readings.py)."""
+"""Test how often a device is asked (sources/readings.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METER = MeterSpec("desk-12", "shelly_plug", "192.0.2.1", "machine", Boundary.WAL
 
 
 def test_paced_keeps_its_last_word():
-    """Within the pause a reading stands, and so does a failure; afterwards it asks again."""
+    """Within the pause a reading or failure holds; after `forget` the device is asked again."""
     reading = PowerGauge(point_of(PointKind.PLUG, METER), 1)
     said: list[Any] = [ReadFailed("busy"), (reading,)]
     asked = []

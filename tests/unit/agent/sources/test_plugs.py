@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Shelly and Tasmota plugs (sources/shelly_plug.py, tasmota_plug.py) and the HTTP client under them, on fake
-devices."""
+"""Test Shelly and Tasmota plugs (sources/shelly_plug.py, tasmota_plug.py) and their HTTP client on fakes."""
 
 from __future__ import annotations
 
@@ -41,12 +40,12 @@ NAME, SECRET = "admin", "pa:ss wörd"
 
 
 def saved(name: str) -> Any:
-    """A recorded answer."""
+    """Return a recorded answer."""
     return json.loads((FIXTURES / f"{name}.json").read_text())
 
 
 def meter(source: str, address: str, credentials_file: str = "", **options: str | int | bool) -> MeterSpec:
-    """A plug of this machine."""
+    """Return the configuration of a plug of this machine."""
     return MeterSpec(
         "desk-12",
         source,
@@ -64,22 +63,22 @@ def meter(source: str, address: str, credentials_file: str = "", **options: str 
 def context_of_plug(
     source: str, device: FakeDevice, credentials_file: str = "", **options: str | int | bool
 ) -> SourceContext:
-    """What its source is made with."""
+    """Return the context of the plug's source."""
     return SourceContext("", "", "none", meter=meter(source, device.address, credentials_file, **options))
 
 
 def shelly(device: FakeDevice, credentials_file: str = "", **options: str | int | bool) -> ShellyPlug:
-    """The source of a device."""
+    """Return a Shelly source for a device."""
     return ShellyPlug(context_of_plug("shelly_plug", device, credentials_file, **options))
 
 
 def tasmota(device: FakeDevice, credentials_file: str = "", **options: str | int | bool) -> TasmotaPlug:
-    """The source of a device."""
+    """Return a Tasmota source for a device."""
     return TasmotaPlug(context_of_plug("tasmota_plug", device, credentials_file, **options))
 
 
 def table(documents: dict[str, Any]) -> Handler:
-    """Answers from a table of paths, 404 else."""
+    """Return a handler that answers from a table of paths, else with 404."""
 
     def handler(asked: Asked) -> bytes:
         found = documents.get(asked.path)
@@ -89,12 +88,12 @@ def table(documents: dict[str, Any]) -> Handler:
 
 
 def gen1(status: Any = None, known: Any = None) -> Handler:
-    """A plug of the first generation."""
+    """Return the handler of a first-generation plug."""
     return table({"/shelly": known or saved("gen1_shelly"), "/status": status or saved("gen1_status")})
 
 
 def gen2(status: Any = None) -> Handler:
-    """A plug of the second generation."""
+    """Return the handler of a second-generation plug."""
     return table(
         {
             "/shelly": saved("gen2_shelly"),
@@ -104,7 +103,7 @@ def gen2(status: Any = None) -> Handler:
 
 
 def the_reading(source: ShellyPlug | TasmotaPlug) -> Reading:
-    """What one open and one read give."""
+    """Open the source and return its only reading."""
     (point,) = source.open()
     (reading,) = source.read()
     assert isinstance(reading, (EnergyCounter, PowerGauge))
@@ -114,7 +113,7 @@ def the_reading(source: ShellyPlug | TasmotaPlug) -> Reading:
 
 @pytest.fixture
 def credentials_file(tmp_path):
-    """The file of name and secret; a secret may hold anything, a colon too."""
+    """Return a file with a name and a secret that contains a colon."""
     path = tmp_path / "credentials"
     path.write_text(f"{NAME}:{SECRET}\n")
     path.chmod(0o600)
@@ -125,7 +124,7 @@ def credentials_file(tmp_path):
 
 
 def test_gen1_counts_watt_minutes():
-    """123,456 W·min are 7,407.36 kJ; the counter never wraps, and the meter's ceiling goes with it."""
+    """123,456 W·min are 7,407.36 kJ; the counter has no range and the meter's ceiling."""
     with FakeDevice(gen1()) as device:
         reading = the_reading(shelly(device))
     assert reading == EnergyCounter(
@@ -134,7 +133,7 @@ def test_gen1_counts_watt_minutes():
 
 
 def test_gen2_counts_watt_hours():
-    """12,345.678 Wh exactly, to the microjoule: no binary fraction on the way."""
+    """12,345.678 Wh are read exactly, without a binary fraction."""
     with FakeDevice(gen2()) as device:
         reading = the_reading(shelly(device))
     assert isinstance(reading, EnergyCounter)
@@ -142,7 +141,7 @@ def test_gen2_counts_watt_hours():
 
 
 def test_tasmota_counts_kilowatt_hours():
-    """436.786 kWh exactly."""
+    """436.786 kWh are read exactly."""
     with FakeDevice(page(json.dumps(saved("tasmota_status8")).encode())) as device:
         reading = the_reading(tasmota(device))
         assert device.asked[0].path == "/cm?cmnd=Status%208"
@@ -153,8 +152,12 @@ def test_tasmota_counts_kilowatt_hours():
 @pytest.mark.parametrize(
     ("document", "options", "expected"),
     [
-        ("tasmota_three_channels", {}, EnergyCounter),  # the sum of all is Total
-        ("tasmota_three_channels", {"channel": 0}, 298_000),  # Total is not this channel's: its power
+        ("tasmota_three_channels", {}, EnergyCounter),  # Total is the sum of all channels
+        (
+            "tasmota_three_channels",
+            {"channel": 0},
+            298_000,
+        ),  # Total is not its own: its power is read
         ("tasmota_three_channels", {"channel": 1}, 7_000),
         ("tasmota_three_channels", {"channel": 2}, 0),
         ("tasmota_three_channels_split", {}, 436_785),
@@ -162,7 +165,7 @@ def test_tasmota_counts_kilowatt_hours():
     ],
 )
 def test_tasmota_channels(document, options, expected):
-    """A channel never gets the sum of all, and all together never one channel's."""
+    """The sum of all channels never counts as one channel's, nor the reverse."""
     with FakeDevice(page(json.dumps(saved(document)).encode())) as device:
         reading = the_reading(tasmota(device, **options))
     if isinstance(reading, PowerGauge):
@@ -189,7 +192,7 @@ def test_a_second_channel():
 
 
 def test_without_a_counter_the_power_serves():
-    """A plug that shows only its power is a gauge; an empty one draws 0 W, which is a figure."""
+    """A plug without a counter gives its power; 0 W of an empty plug is a value."""
     for watts, milliwatts in ((42.5, 42_500), (0.0, 0), (0.1234, 123)):
         with FakeDevice(gen2({"id": 0, "apower": watts})) as device:
             reading = the_reading(shelly(device))
@@ -198,8 +201,7 @@ def test_without_a_counter_the_power_serves():
 
 
 def test_counter_and_gauge_never_take_turns():
-    """A gauge between two counter values would count the same time twice: a lost counter is a gap, also after
-    reopening."""
+    """A missing counter raises ReadFailed, also after reopening: power would count the time twice."""
     with FakeDevice(gen2()) as device:
         source = shelly(device)
         the_reading(source)
@@ -214,8 +216,7 @@ def test_counter_and_gauge_never_take_turns():
 
 
 def test_a_coarse_counter_gives_way_to_the_gauge():
-    """EnergyRes 0 counts whole kWh: 3.6 MJ within 10 s look like 360 kW, so that each step would be taken for
-    a jump."""
+    """With EnergyRes 0, a step of 1 kWh in 10 s would be a jump of 360 kW, so power is read instead."""
     coarse = saved("tasmota_status8")
     coarse["StatusSNS"]["ENERGY"]["Total"] = 436
     with FakeDevice(page(json.dumps(coarse).encode())) as device:
@@ -231,7 +232,7 @@ def test_a_coarse_counter_gives_way_to_the_gauge():
 
 @given(st.decimals(min_value=0, max_value=10**6, places=3), st.decimals(0, 4000, places=2))
 def test_what_a_device_says_is_what_is_read(energy: Decimal, power: Decimal):
-    """Any counter is taken exactly, any power within the ceiling to the milliwatt; above it is a gap."""
+    """Any counter is read exactly and any power to the mW; power above the ceiling raises ReadFailed."""
     spec = meter("tasmota_plug", "")
     point = point_of(PointKind.PLUG, spec)
     counted = OneQuantity(point, spec).reading(energy, 3_600_000_000_000, None)
@@ -268,7 +269,7 @@ LIES = [
 @pytest.mark.parametrize("lie", LIES)
 @pytest.mark.parametrize("field", ["total", "apower"])
 def test_a_lie_is_a_gap(field, lie):
-    """Negative, text, no number, too large: never a reading, whether the counter says it or the power."""
+    """Negative values, text, non-numbers and too large numbers raise ReadFailed, as counter or power."""
     text = json.dumps({"id": 0, "aenergy": {"total": "LIE"}} if field == "total" else {"apower": "LIE"})
     status = text.replace('"LIE"', lie).encode()
     with FakeDevice(gen2()) as device:
@@ -280,7 +281,7 @@ def test_a_lie_is_a_gap(field, lie):
 
 
 def test_a_power_above_the_ceiling_is_a_gap():
-    """A plug of 16 A does not carry 1 GW."""
+    """A power above the plug's ceiling raises ReadFailed."""
     with FakeDevice(gen2({"apower": 1e9})) as device, pytest.raises(ReadFailed, match="ceiling of 3680 W"):
         the_reading(shelly(device))
 
@@ -318,8 +319,7 @@ NONSENSE = [
 @pytest.mark.parametrize("make", [ShellyPlug, TasmotaPlug])
 @pytest.mark.parametrize(("handler", "reason"), NONSENSE)
 def test_nonsense_is_a_gap_in_time(make, handler, reason):
-    """Whatever comes, or nothing: ReadFailed with a reason, within the timeout, and the next good answer is
-    read."""
+    """Any invalid or missing answer raises ReadFailed within the timeout, and the next valid one is read."""
     good = gen2() if make is ShellyPlug else page(json.dumps(saved("tasmota_status8")).encode())
     with FakeDevice(good) as device:
         context = context_of_plug(make.name, device)
@@ -337,7 +337,7 @@ def test_nonsense_is_a_gap_in_time(make, handler, reason):
 
 
 def test_fifty_megabytes_are_not_read():
-    """The bound is on what is received, not on what is kept: an endless body costs a megabyte."""
+    """The bound holds for received bytes: a body of 50 MB is cut early."""
     sent = []
 
     def flood(asked: Asked):
@@ -348,11 +348,11 @@ def test_fifty_megabytes_are_not_read():
 
     with FakeDevice(flood) as device, pytest.raises(ReadFailed, match="more than"):
         the_reading(tasmota(device))
-    assert sum(sent) < 20 * LARGEST_ANSWER_BYTES  # what the sockets hold, and no more
+    assert sum(sent) < 20 * LARGEST_ANSWER_BYTES  # no more than the sockets' buffers hold
 
 
 def test_a_device_that_goes_and_comes_back():
-    """Refused connections are gaps; nothing needs to be opened again."""
+    """A refused connection raises ReadFailed; later reads work without another open."""
     with FakeDevice(gen2()) as device:
         source = shelly(device)
         source.open()
@@ -368,7 +368,7 @@ def test_a_device_that_goes_and_comes_back():
 
 
 def test_a_redirection_inside_the_device_is_followed():
-    """Firmware sends `/cm?…` to `/cm/?…` and the like."""
+    """Firmware redirects `/cm?…` to `/cm/?…`, for example."""
     good = page(json.dumps(saved("tasmota_status8")).encode())
 
     def moved(asked: Asked) -> Any:
@@ -379,7 +379,7 @@ def test_a_redirection_inside_the_device_is_followed():
 
 
 def test_gen1_says_when_it_does_not_know():
-    """is_valid false, and a Shelly without a meter."""
+    """A value with is_valid false is a failed read; a Shelly without a meter is unavailable."""
     status = saved("gen1_status")
     status["meters"][0]["is_valid"] = False
     with FakeDevice(gen1(status)) as device, pytest.raises(ReadFailed, match="not valid"):
@@ -394,7 +394,7 @@ def test_gen1_says_when_it_does_not_know():
 
 
 def test_gen1_behind_a_password(credentials_file):
-    """Basic, which is all that the first generation has; the password is sent when it is asked for only."""
+    """The first generation has only Basic; the password is sent only when the plug asks for it."""
     with FakeDevice(gen1()) as device:
         plain = device.handler
         device.handler = lambda asked: (
@@ -407,7 +407,7 @@ def test_gen1_behind_a_password(credentials_file):
 
 
 def test_gen2_behind_a_password(credentials_file):
-    """Digest with SHA-256; the password itself never travels."""
+    """The second generation uses Digest with SHA-256; the password itself is never sent."""
     with FakeDevice(gen2()) as device:
         plain = device.handler
         guarded = behind_digest(plain, NAME, SECRET, "shellyplusplugs-e465b8000000")
@@ -424,7 +424,7 @@ def test_gen2_behind_a_password(credentials_file):
 
 
 def test_gen2_never_answers_a_weaker_question(credentials_file):
-    """A device that asks a second generation's reader for Basic is an impostor: it gets nothing."""
+    """A second-generation plug that asks for Basic is an impostor and gets no credentials."""
     with FakeDevice(gen2()) as device:
         plain = device.handler
         guarded = behind_basic(plain, NAME, SECRET)
@@ -435,8 +435,7 @@ def test_gen2_never_answers_a_weaker_question(credentials_file):
 
 
 def test_tasmota_behind_a_password(credentials_file):
-    """In a header: what stands in an address ends up in logs. A firmware that wants it there says WARNING: a
-    gap."""
+    """The password is in a header, not in the logged address; a firmware's WARNING raises ReadFailed."""
     good = page(json.dumps(saved("tasmota_status8")).encode())
     with FakeDevice(behind_basic(good, NAME, SECRET)) as device:
         assert isinstance(the_reading(tasmota(device, credentials_file)), EnergyCounter)
@@ -452,7 +451,7 @@ def test_tasmota_behind_a_password(credentials_file):
 @pytest.mark.parametrize("factory", [ShellyPlug, TasmotaPlug])
 @pytest.mark.parametrize("address", ["", "-oProxy", "host:99999", "a b", "http://plug/", "[::1", "x:0"])
 def test_what_cannot_be_an_address(factory, address):
-    """SourceUnavailable with a reason and a remedy; also when no meter is configured."""
+    """An invalid or missing address is unavailable with a remedy."""
     for context in (
         SourceContext("", "", "none", meter=meter("x", address)),
         SourceContext("", "", "none"),
@@ -464,7 +463,7 @@ def test_what_cannot_be_an_address(factory, address):
 
 
 def test_addresses():
-    """Names, v4 and v6, with and without a port."""
+    """Names, IPv4 and IPv6 addresses are split, with and without a port."""
     assert split_address("plug.lan", 80) == ("plug.lan", 80)
     assert split_address("192.0.2.1:8080", 80) == ("192.0.2.1", 8080)
     assert split_address("[2001:db8::1]:443", 80) == ("2001:db8::1", 443)
@@ -472,7 +471,7 @@ def test_addresses():
 
 
 def test_a_name_that_leads_nowhere():
-    """A name that cannot be resolved is a gap."""
+    """An unresolvable name raises ReadFailed."""
     with (
         Exchange(Endpoint("nowhere.invalid", 80), 0.5) as exchange,
         pytest.raises(ReadFailed, match="cannot be reached"),
@@ -481,6 +480,6 @@ def test_a_name_that_leads_nowhere():
 
 
 def test_no_component_of_that_name():
-    """A misspelt option is refused at open."""
+    """A misspelt component is refused at open."""
     with FakeDevice(gen2()) as device, pytest.raises(SourceUnavailable, match="component"):
         shelly(device, component="swich").open()

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The resident's side of polling: what it takes from a publication, and what the ticker makes of it. No joule
-invented."""
+"""Test the resident's side of polling: a publication becomes readings and ticks, without invented energy."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ OK = Outcome("nvidia_nvml", "ok")
 
 
 class Seam:
-    """A publication that a test writes, and the source that takes it, by one clock."""
+    """Holds a test's publication, the source that reads it, and their clock."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "published.json"
@@ -37,7 +36,7 @@ class Seam:
         self.source = self.another()
 
     def another(self, published: str | None = None) -> PolledSources:
-        """The source of another start."""
+        """Return the source of another start."""
         path = str(self.path) if published is None else published
         context = SourceContext("/nowhere/sys", str(self.procfs), "none", published=path)
         return PolledSources(context, now=self.clock.now)
@@ -51,7 +50,7 @@ class Seam:
         outcomes: tuple[Outcome, ...] = (OK,),
         boot_id: str = "",
     ) -> None:
-        """These readings, made `age` ms ago."""
+        """Publish these readings, made `age` ms ago."""
         made = self.clock.boottime - age
         publication = Publication(
             tuple(SnapshotReading(one, made, every) for one in readings), points, outcomes, boot_id
@@ -61,17 +60,17 @@ class Seam:
 
 @pytest.fixture
 def seam(tmp_path: Path) -> Seam:
-    """An empty folder, nothing published."""
+    """Return a seam without a publication."""
     return Seam(tmp_path)
 
 
 def counter(microjoules: int, point: Point = GPU) -> EnergyCounter:
-    """A GPU's, or another's."""
+    """Return a counter's reading, of a GPU by default."""
     return EnergyCounter(point, microjoules, None, 600.0)
 
 
 def test_nothing_to_poll_is_not_available(seam):
-    """The composition root names no file then; the machine says so with a remedy."""
+    """Without a publication's path, the source is unavailable with a remedy."""
     with pytest.raises(SourceUnavailable) as caught:
         seam.another(published="").open()
     assert caught.value.word == "no_device"
@@ -79,7 +78,7 @@ def test_nothing_to_poll_is_not_available(seam):
 
 
 def test_points_are_taken_as_they_come(seam):
-    """Meters that are configured and not read yet: open without a point; each new one has it opened again."""
+    """The source opens without points; a new point raises PointsChanged, so that it is opened again."""
     assert seam.source.open() == ()
     assert seam.source.read() == ()
     seam.publish(points=(GPU,))
@@ -94,7 +93,7 @@ def test_points_are_taken_as_they_come(seam):
 
 
 def test_a_point_that_has_gone_stays_offered(seam):
-    """A UPS that was unplugged is missing, which shows, not absent, which nobody would see."""
+    """The point of an unplugged UPS stays offered, so that its readings are visibly missing."""
     seam.publish(points=(GPU, BMC))
     seam.source.open()
     seam.publish(PowerGauge(BMC, 180_000), points=(BMC,))
@@ -103,8 +102,7 @@ def test_a_point_that_has_gone_stays_offered(seam):
 
 
 def test_a_counter_is_given_once(seam):
-    """The same value again would be a stretch of no joules; a new one counts, also if it is the
-    same number."""
+    """A counter's value is given once; a newer one is given even if it is equal."""
     seam.source.open()
     seam.clock.advance(10_000)
     seam.publish(counter(5))
@@ -118,7 +116,7 @@ def test_a_counter_is_given_once(seam):
 
 
 def test_a_gauge_holds_for_three_intervals(seam):
-    """A BMC is asked every 30 s: its word stands in between, and not for ever."""
+    """A BMC is asked every 30 s: its power holds for three intervals."""
     readings = (PowerGauge(BMC, 180_000),)
     seam.publish(*readings, age=0, every=30_000)
     seam.source.open()
@@ -130,7 +128,7 @@ def test_a_gauge_holds_for_three_intervals(seam):
 
 
 def test_what_fails_is_told_as_the_reason(seam):
-    """Not "nothing published" but which device, and why."""
+    """The error names each failing device and its reason."""
     failing = (
         OK,
         Outcome("redfish bmc-2", "failed", "no answer for 12 s"),
@@ -143,8 +141,7 @@ def test_what_fails_is_told_as_the_reason(seam):
 
 
 def test_devices_that_are_not_there_are_no_failure(seam):
-    """A BMC without rights to it, for good: nothing is offered, so nothing is missing; one that fails is
-    another matter."""
+    """A device without permission offers no point, so nothing is missing; a failing device is a failure."""
     seam.publish(points=(), outcomes=(Outcome("ipmi_dcmi", "no_permission", "x"),))
     assert seam.source.open() == ()
     seam.clock.advance(3_600_000)
@@ -155,7 +152,7 @@ def test_devices_that_are_not_there_are_no_failure(seam):
 
 
 def test_absent_for_long_is_a_failure(seam):
-    """For a minute the polling process may be starting; then it is said that it publishes nothing."""
+    """Without a file the source waits a minute for the polling process to start, then it fails."""
     assert seam.source.open() == ()
     seam.clock.advance(59_000)
     assert seam.source.read() == ()
@@ -165,7 +162,7 @@ def test_absent_for_long_is_a_failure(seam):
 
 
 def test_removed_while_it_is_read(seam):
-    """With points known there is no grace: what was measured is not any more."""
+    """A source with known points fails at once if the file is deleted."""
     seam.publish(PowerGauge(BMC, 1))
     seam.source.open()
     seam.path.unlink()
@@ -175,7 +172,7 @@ def test_removed_while_it_is_read(seam):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"version":2}', b"x" * 300_000])
 def test_a_damaged_file_is_a_failed_read(seam, content):
-    """With the file's name and what is wrong; mended, it is read again."""
+    """A damaged file raises ReadFailed with its name; a repaired one is read again."""
     seam.publish(PowerGauge(BMC, 1))
     seam.source.open()
     seam.path.write_bytes(content)
@@ -186,7 +183,7 @@ def test_a_damaged_file_is_a_failed_read(seam, content):
 
 
 def test_a_file_that_cannot_be_read(seam):
-    """A folder in its place: the system's words."""
+    """A folder in place of the file raises ReadFailed with the reason."""
     seam.path.mkdir()
     seam.source.open()
     seam.clock.advance(60_000)
@@ -195,7 +192,7 @@ def test_a_file_that_cannot_be_read(seam):
 
 
 def test_times_of_another_boot_are_not_compared(seam):
-    """A file left over from before a reboot may look young: its boot id tells."""
+    """A file from another boot is recognised by its boot id, since its times may look recent."""
     boot = seam.procfs / "sys/kernel/random"
     boot.mkdir(parents=True)
     (boot / "boot_id").write_text("b-2\n")
@@ -210,7 +207,7 @@ def test_times_of_another_boot_are_not_compared(seam):
 
 
 def test_a_reading_of_the_future_is_none(seam):
-    """Whoever wrote it, by whatever clock."""
+    """A reading with a future time raises ReadFailed."""
     seam.publish(PowerGauge(BMC, 1), age=-1)
     seam.source.open()
     with pytest.raises(ReadFailed):
@@ -218,7 +215,7 @@ def test_a_reading_of_the_future_is_none(seam):
 
 
 def test_nothing_from_before_a_suspend(seam):
-    """A value made before it, seen after it, would put the night's joules into the first minute."""
+    """A value from before a suspend is dropped: its energy would fall into the first minute after it."""
     seam.publish(PowerGauge(BMC, 180_000), every=30_000)
     seam.source.open()
     seam.source.read()
@@ -232,7 +229,7 @@ def test_nothing_from_before_a_suspend(seam):
 
 
 def test_a_counter_from_before_our_start_is_no_beginning(seam):
-    """What was used before we ran is not ours to count; a gauge tells the present and is."""
+    """A counter's value from before the start is dropped; a power from before it is taken."""
     seam.publish(counter(5), PowerGauge(BMC, 1), age=2_000)
     seam.source.open()
     assert seam.source.read() == (PowerGauge(BMC, 1),)
@@ -242,7 +239,7 @@ def test_a_counter_from_before_our_start_is_no_beginning(seam):
 
 
 def ticker(seam: Seam, *others: Source, tick_milliseconds: int = 10_000) -> Ticker:
-    """Over the source as the resident opens it."""
+    """Return a ticker over the source as the resident opens it."""
     sources: tuple[Source, ...] = (seam.source, *others)
     opened = [(one, one.open()) for one in sources]
     return Ticker(
@@ -255,14 +252,13 @@ def ticker(seam: Seam, *others: Source, tick_milliseconds: int = 10_000) -> Tick
 
 
 def joules(ticks: list[Tick], point: Point) -> tuple[int, int]:
-    """(mJ, covered ms)."""
+    """Return (mJ, covered ms) of a point."""
     found = [energy for tick in ticks for energy in tick.energies if energy.point == point]
     return sum(e.energy_millijoules for e in found), sum(e.covered_milliseconds for e in found)
 
 
 def test_a_counter_read_every_second_tick_covers_all(seam):
-    """20 s at ticks of 10 s: the ticker closes the stretch without a value; 50 W are 500 J a tick, and no gap
-    is left."""
+    """A counter read every 20 s covers all ticks of 10 s without a gap: 50 W are 500 J a tick."""
     loop = ticker(seam)
     ticks: list[Tick] = []
     for turn in range(1, 13):
@@ -276,8 +272,7 @@ def test_a_counter_read_every_second_tick_covers_all(seam):
 
 
 def test_two_counters_out_of_step_lose_nothing(seam):
-    """One is always waited for: what nobody waits for any more is settled all the same, and late values find
-    their stretch."""
+    """Two counters read in turns lose nothing: ticks are held for at most 20 s until late values come."""
     loop = ticker(seam)
     ticks: list[Tick] = []
     last: dict[Point, SnapshotReading] = {}
@@ -296,7 +291,7 @@ def test_two_counters_out_of_step_lose_nothing(seam):
 
 
 def test_points_that_come_later_are_polled(seam):
-    """Their energy is counted from then on; opening again is no failure."""
+    """New points are polled from then on, and opening again is no failure."""
     loop = ticker(seam)
     loop.tick()
     seam.publish(PowerGauge(BMC, 180_000), points=(BMC,))
@@ -308,7 +303,7 @@ def test_points_that_come_later_are_polled(seam):
 
 
 def test_a_source_that_is_added_is_polled(seam):
-    """A driver that was loaded after the start."""
+    """A source whose driver is loaded after the start is polled."""
     loop = ticker(seam)
     late = CounterSource()
     loop.tick()
@@ -322,7 +317,7 @@ def test_a_source_that_is_added_is_polled(seam):
 
 
 def test_a_source_that_always_has_other_points_fails(seam):
-    """One opening a tick, then it is a failure: no endless loop."""
+    """A source that always changes its points is opened once a tick, then it is a failure."""
 
     class Restless(CounterSource):
         opened = 0
@@ -343,12 +338,11 @@ def test_a_source_that_always_has_other_points_fails(seam):
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans(), st.integers(0, 5)), max_size=40))
 def test_no_joule_is_invented(tmp_path_factory, turns):
-    """However the polling process stutters, stops, publishes late or suspends: never more joules than were
-    used, none negative."""
+    """However late or rarely a publication comes, energy is at most the true one and never negative."""
     seam = Seam(tmp_path_factory.mktemp("seam"))
     loop = ticker(seam)
     ticks: list[Tick] = []
-    used = 0  # µJ, by a GPU of 20 W that never stops
+    used = 0  # µJ of a GPU that always draws 20 W
     for seconds_between, published, asleep, lag in turns:
         step = 1_000 + 1_000 * seconds_between
         seam.clock.advance(step, asleep=asleep)
@@ -365,7 +359,7 @@ def test_no_joule_is_invented(tmp_path_factory, turns):
 
 
 def test_the_file_is_parsed_once(seam, monkeypatch):
-    """A tick of a resident costs one look at the file's times, unless it is another file."""
+    """An unchanged file is not parsed again."""
     parsed = []
     loads = json.loads
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The file between two processes: what was written is what is read, or nothing is."""
+"""Test the publication file between two processes: what was written is read back, or nothing is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ READINGS = st.one_of(
 
 @given(st.lists(st.builds(SnapshotReading, READINGS, WHOLE, WHOLE), max_size=8), st.text(max_size=20))
 def test_what_is_written_is_what_is_read(tmp_path_factory, readings, reason):
-    """Every reading that can be published comes back as it was, with its point and its times."""
+    """Each publishable reading is read back with its point and times."""
     path = tmp_path_factory.mktemp("p") / "published.json"
     outcomes = (Outcome("snmp_meter rack-a", "failed", reason, "look", 3, 4), Outcome("nvidia_nvml", "ok"))
     publication = Publication(tuple(readings), (PLUG, RACK), outcomes, "boot-1")
@@ -46,7 +46,7 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, readings, reason):
 
 
 def test_the_file_is_the_agents_alone_and_replaced_whole(tmp_path):
-    """0600 by default, whatever the umask; another mode when asked; no other file is left beside it."""
+    """The file is 0600 by default, whatever the umask, and no temporary file remains."""
     path = tmp_path / "published.json"
     publish(path, Publication((), (), ()))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -58,7 +58,7 @@ def test_the_file_is_the_agents_alone_and_replaced_whole(tmp_path):
 
 
 def test_a_link_in_the_way_is_not_followed(tmp_path):
-    """Whoever put a link at the temporary name does not choose what is overwritten."""
+    """A link at the temporary name is not followed, so it cannot choose which file is overwritten."""
     victim = tmp_path / "victim"
     victim.write_text("as it was")
     (tmp_path / ".published.json.new").symlink_to(victim)
@@ -68,7 +68,7 @@ def test_a_link_in_the_way_is_not_followed(tmp_path):
 
 
 def plain(**changes: object) -> dict[str, object]:
-    """A good publication, with these parts changed."""
+    """Return a valid publication with these changes."""
     good: dict[str, object] = {
         "version": 1,
         "points": [["plug", "desk-3", "wall", "machine"]],
@@ -80,8 +80,7 @@ def plain(**changes: object) -> dict[str, object]:
 
 
 def test_the_good_one_is_good(tmp_path):
-    """What the wrong ones below differ from; also as an older writer leaves it: no boot, no counts, the load
-    of GPUs."""
+    """The unchanged publication is valid, as is an older writer's without boot and counts."""
     path = tmp_path / "published.json"
     path.write_text(json.dumps(plain()))
     assert read_publication(str(path)).readings[0].reading == PowerGauge(PLUG, 40_000)
@@ -130,8 +129,7 @@ def test_the_good_one_is_good(tmp_path):
     ],
 )
 def test_anything_else_is_a_value_error(tmp_path, text):
-    """Cut short, of another version, negative, beyond counting, not a number, too large: ValueError, and it
-    names the file."""
+    """A cut, oversized or otherwise invalid publication raises ValueError with the file's name."""
     path = tmp_path / "published.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"published\.json"):
@@ -140,7 +138,7 @@ def test_anything_else_is_a_value_error(tmp_path, text):
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_else(tmp_path_factory, content):
-    """Fuzz: a publication or ValueError."""
+    """Any short bytes raise ValueError with the file's name."""
     path = tmp_path_factory.mktemp("p") / "published.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"published\.json"):
@@ -160,11 +158,11 @@ def test_no_bytes_do_anything_else(tmp_path_factory, content):
     ],
 )
 def test_what_a_reader_would_refuse_is_known_before(reading):
-    """So that one source's nonsense does not make the whole file unreadable."""
+    """Such readings are not published, so that one source's defect does not invalidate the whole file."""
     assert not is_publishable(reading)
 
 
 def test_writing_where_nothing_can_be_written(tmp_path):
-    """An OSError, for the writer to say."""
+    """A missing folder raises OSError."""
     with pytest.raises(OSError, match="No such file"):
         publish(Path(tmp_path / "nowhere" / "published.json"), Publication((), (), ()))

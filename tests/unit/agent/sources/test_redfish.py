@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Redfish (sources/redfish*.py): where the power is, what is added up, sessions, TLS, and services that
-misbehave."""
+"""Test Redfish (sources/redfish*.py): which power is read and added up, sessions, TLS, broken services."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ ONE_U = "/redfish/v1/Chassis/1U"
 
 
 def exact(name: str) -> dict[str, Any]:
-    """A service as the client gives it: numbers with their decimals."""
+    """Return a recorded service with Decimal numbers, as the client gives them."""
     loaded: dict[str, Any] = json.loads(json.dumps(saved(name)), parse_float=Decimal)
     return loaded
 
@@ -41,7 +40,7 @@ def exact(name: str) -> dict[str, Any]:
 def watts(
     resources: dict[str, Any], wanted: str = "", controls: str = "", *, one_machine: bool = True
 ) -> Any:
-    """Power of what is chosen in a service."""
+    """Return the power of the chosen resources, in W."""
 
     def fetch(path: str) -> Any:
         return resources.get(path)
@@ -58,9 +57,9 @@ def watts(
     [
         ("power", "", "", 344),
         ("environment", "", "", 374.2),  # not the 400 W of the deprecated Power
-        ("whole_and_parts", "", "", 226),  # not 329: CPU and memory are in it
+        ("whole_and_parts", "", "", 226),  # not 329: it includes CPU and memory
         ("parts_by_relation", "", "", 226),
-        ("whole_and_parts", "", "1,2", 103),  # who asks for the parts gets the parts
+        ("whole_and_parts", "", "1,2", 103),  # the configured parts
         ("enclosure", "Node1", "", 396),
         ("enclosure", "Node1,Node2", "", 801),
         ("enclosure", "Enclosure", "", 812),
@@ -72,12 +71,12 @@ def watts(
     ],
 )
 def test_the_power_of_a_service(service, wanted, controls, expected):
-    """The whole once: parts, contained chassis and old figures are not added to it."""
+    """The whole counts once: parts, contained chassis and deprecated values are not added."""
     assert watts(exact(service), wanted, controls) == (None if expected is None else pytest.approx(expected))
 
 
 def test_parts_by_what_they_are():
-    """PhysicalContext alone tells CPU and memory from the whole."""
+    """PhysicalContext alone separates CPU and memory from the whole."""
     resources = exact("whole_and_parts")
     for entry in resources[f"{ONE}/Power"]["PowerControl"]:
         del entry["RelatedItem"]
@@ -85,7 +84,7 @@ def test_parts_by_what_they_are():
 
 
 def test_sleds_that_are_said_to_be_apart_are_added():
-    """Each PowerControl is about another system: the enclosure is their sum, as a shared meter."""
+    """If each PowerControl is about another system, a shared meter is their sum."""
     assert watts(exact("two_sleds"), one_machine=False) == pytest.approx(400.5)
 
 
@@ -101,7 +100,7 @@ def test_sleds_that_are_said_to_be_apart_are_added():
     ],
 )
 def test_what_is_not_said_is_not_guessed(service, wanted, reason):
-    """SourceUnavailable with the reason, and a remedy that names an option."""
+    """An ambiguous service is unavailable, with the reason and an option as remedy."""
     with pytest.raises(SourceUnavailable, match=reason) as caught:
         watts(exact(service), wanted)
     assert caught.value.word == "no_device"
@@ -109,7 +108,7 @@ def test_what_is_not_said_is_not_guessed(service, wanted, reason):
 
 
 def test_two_chassis_side_by_side():
-    """Two that both hold a system, neither in the other: a choice for people, with both names."""
+    """Two chassis with a system each, neither in the other, need a choice; the message names both."""
     resources = exact("flat")
     resources["/redfish/v1/Chassis/gpu0"]["Links"]["ComputerSystems"] = [
         {"@odata.id": "/redfish/v1/Systems/x"}
@@ -129,8 +128,7 @@ def test_two_chassis_side_by_side():
 )
 @pytest.mark.parametrize("value", [None, "344", -1, True, [], {"x": 1}])
 def test_null_and_lies_are_missing(service, path, keys, value):
-    """Null is missing, and a sum with a missing part is missing; text, negatives and structures
-    are refused."""
+    """Null is missing, and so is a sum with a missing part; text, negatives and others raise ReadFailed."""
     resources = exact(service)
     chosen = choose(resources.get, "", "", one_machine=True)
     place = resources[path]
@@ -145,15 +143,14 @@ def test_null_and_lies_are_missing(service, path, keys, value):
 
 
 def test_a_null_gauge_leads_to_the_other_resource():
-    """An EnvironmentMetrics that is there and empty (seen in early firmware) does not hide a Power that
-    tells."""
+    """An empty EnvironmentMetrics (seen in early firmware) does not hide a Power with a value."""
     resources = exact("environment")
     resources[f"{ONE_U}/EnvironmentMetrics"]["PowerWatts"]["Reading"] = None
     assert watts(resources) == 400
 
 
 def test_a_supply_that_does_not_tell():
-    """A sum over supplies of which one has no metrics would be too small: no power at all."""
+    """A supply without metrics makes the sum unavailable: it would be too small."""
     resources = exact("supplies")
     del resources[f"{ONE}/PowerSubsystem/PowerSupplies/Bay2"]["Metrics"]
     with pytest.raises(SourceUnavailable, match="shows power for no chassis"):
@@ -161,7 +158,7 @@ def test_a_supply_that_does_not_tell():
 
 
 def test_links_that_lie():
-    """Circles of containment, links elsewhere, collections of rubbish: no loop, no other host, an answer."""
+    """Circular containment, foreign links and invalid collections cause no loop and no foreign request."""
     resources = exact("enclosure")
     for node, other in (("Node1", "Node2"), ("Node2", "Node1")):
         links = resources[f"/redfish/v1/Chassis/{node}"]["Links"]
@@ -186,13 +183,13 @@ def test_links_that_lie():
 
 @pytest.fixture(scope="module")
 def authority() -> TestAuthority:
-    """Made once: keys cost time."""
+    """Return an authority, made once because keys take time."""
     return TestAuthority()
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pause between two questions."""
+    """Remove the pause between two requests."""
     monkeypatch.setattr(Redfish, "PAUSE_SECONDS", 0.0)
 
 
@@ -200,7 +197,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def serving(
     folder: Path, authority: TestAuthority, name: str = "environment", *, sessions: bool = True
 ) -> Iterator[tuple[FakeDevice, Service]]:
-    """A fake service over TLS."""
+    """Run a fake service over TLS."""
     service = Service(saved(name), sessions=sessions)
     with FakeDevice(service, tls(folder, authority, authority.server)) as device:
         yield device, service
@@ -209,7 +206,7 @@ def serving(
 def source_of(
     device: FakeDevice, folder: Path, seconds: float = PATIENT_SECONDS, **options: str | int | bool
 ) -> Redfish:
-    """The source, trusting the test's authority; `seconds`: how long it waits."""
+    """Return a source that trusts the test's authority; `seconds` is its timeout."""
     settings: dict[str, str | int | bool] = {"ca_file": str(folder / "root.pem"), **options}
     made = context(device, credentials_file(folder), settings)
     assert made.meter is not None
@@ -217,7 +214,7 @@ def source_of(
 
 
 def test_a_reading(tmp_path, authority, at_once):
-    """One point in the meter's name; one login, one resource a read; the session is given back."""
+    """A source has one point, one login and one request a read, and ends its session at `close`."""
     with serving(tmp_path, authority) as (device, service):
         source = source_of(device, tmp_path)
         (point,) = source.open()
@@ -234,7 +231,7 @@ def test_a_reading(tmp_path, authority, at_once):
 
 
 def test_at_most_every_thirty_seconds(tmp_path, authority):
-    """A controller is slow and has other work: in between the last reading stands."""
+    """Between two requests, 30 s apart, the last reading holds."""
     with serving(tmp_path, authority) as (device, _):
         source = source_of(device, tmp_path)
         source.open()
@@ -246,7 +243,7 @@ def test_at_most_every_thirty_seconds(tmp_path, authority):
 
 
 def test_a_session_that_runs_out(tmp_path, authority, at_once):
-    """401 with a token: logged in again once, within the same read."""
+    """A 401 with a token gives one new login within the same read."""
     with serving(tmp_path, authority) as (device, service):
         source = source_of(device, tmp_path)
         source.open()
@@ -257,7 +254,7 @@ def test_a_session_that_runs_out(tmp_path, authority, at_once):
 
 @pytest.mark.parametrize("options", [{"auth": "basic"}, {}])
 def test_without_sessions(tmp_path, authority, at_once, options):
-    """auth = basic makes none; a service that knows none gets Basic by itself."""
+    """auth = basic opens no session; neither does a service without sessions."""
     with serving(tmp_path, authority, sessions=False) as (device, service):
         source = source_of(device, tmp_path, **options)
         source.open()
@@ -267,7 +264,7 @@ def test_without_sessions(tmp_path, authority, at_once, options):
 
 
 def test_wrong_credentials_are_not_insisted_on(tmp_path, authority, at_once):
-    """One login in five minutes: a controller locks the account of who goes on."""
+    """There is one login in five minutes, since a controller locks the account after several."""
     with serving(tmp_path, authority) as (device, service):
         source = source_of(device, tmp_path)
         credentials_file(tmp_path, "wrong")
@@ -281,7 +278,7 @@ def test_wrong_credentials_are_not_insisted_on(tmp_path, authority, at_once):
     ("status", "after"), [(503, "7"), (429, "Wed, 21 Oct 2026 07:28:00 GMT"), (503, "9" * 30)]
 )
 def test_a_busy_service_is_left_in_peace(tmp_path, authority, at_once, status, after):
-    """Retry-After is heeded, within reason: no question until then."""
+    """Until Retry-After, or a bound, no request is made."""
     with serving(tmp_path, authority) as (device, _):
         source = source_of(device, tmp_path)
         source.open()
@@ -295,7 +292,7 @@ def test_a_busy_service_is_left_in_peace(tmp_path, authority, at_once, status, a
 
 
 def test_zero_watts_is_not_known(tmp_path, authority, at_once):
-    """A controller that answers draws power itself: 0 W is what firmware says for `not known`."""
+    """0 W from an answering controller means an unknown power: ReadFailed, as above the ceiling."""
     with serving(tmp_path, authority) as (device, service):
         source = source_of(device, tmp_path)
         source.open()
@@ -308,7 +305,7 @@ def test_zero_watts_is_not_known(tmp_path, authority, at_once):
 
 
 def test_gauge_and_energy_never_take_turns(tmp_path, authority, at_once):
-    """Where both are, the gauge; a moment without it is a gap, not the counter."""
+    """If both exist, power is read; without it the read fails, instead of a switch to the counter."""
     with serving(tmp_path, authority) as (device, service):
         service.resources[f"{ONE_U}/EnvironmentMetrics"]["EnergykWh"]["Reading"] = 325_675.123
         source = source_of(device, tmp_path)
@@ -320,7 +317,7 @@ def test_gauge_and_energy_never_take_turns(tmp_path, authority, at_once):
 
 
 def test_energy_alone(tmp_path, authority, at_once):
-    """A fine counter is taken; one in whole kWh is too coarse for 30 s and says so."""
+    """A fine counter is read; a counter of whole kWh is too coarse for 30 s."""
     with serving(tmp_path, authority, "energy_only") as (device, service):
         source = source_of(device, tmp_path)
         (point,) = source.open()
@@ -351,7 +348,7 @@ def test_energy_alone(tmp_path, authority, at_once):
     ],
 )
 def test_a_broken_service_is_a_gap_in_time(tmp_path, authority, at_once, handler, reason):
-    """ReadFailed with its reason within the timeout; the next good answer is read."""
+    """ReadFailed comes with its reason within the timeout; the next valid answer is read."""
     with serving(tmp_path, authority) as (device, service):
         source = source_of(device, tmp_path, HURRIED_SECONDS if "within" in reason else PATIENT_SECONDS)
         patiently(source.open)
@@ -367,8 +364,7 @@ def test_a_broken_service_is_a_gap_in_time(tmp_path, authority, at_once, handler
 
 
 def test_a_slow_service_is_looked_through_in_several_goes(tmp_path, authority, at_once):
-    """What was found before the time was over is not asked again: a slow controller is understood
-    in the end."""
+    """Resources found before the timeout are not requested again, so a slow controller is read in the end."""
     with serving(tmp_path, authority) as (device, service):
 
         def slow(asked: Any) -> Any:
@@ -389,8 +385,7 @@ def test_a_slow_service_is_looked_through_in_several_goes(tmp_path, authority, a
 
 @pytest.mark.parametrize("wrong", ["name", "expired", "authority", "plain"])
 def test_tls_is_verified(tmp_path, authority, wrong):
-    """Another name, an expired certificate, an authority that nobody told us of, no TLS: no
-    password is sent."""
+    """With another name, an expired certificate, an unknown authority or no TLS, no password is sent."""
     leaf = authority.server
     if wrong == "name":
         leaf = authority.new_server(name="other.example")
@@ -411,8 +406,7 @@ def test_tls_is_verified(tmp_path, authority, wrong):
 
 
 def test_configuration_that_cannot_be(tmp_path):
-    """No meter, no address, no such auth, no such file of authorities, no credentials: each its reason and
-    remedy."""
+    """Each invalid setting is unavailable with its word and a remedy."""
     good = credentials_file(tmp_path)
     for made, word in (
         (SourceContext("", "", "none"), "no_device"),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""snmp_meter against a fake agent that lies and garbles. With a real one, v3 too:
+"""Test snmp_meter against a fake agent with false and invalid answers. For a real one:
 tests/integration/test_snmp.py."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from veilleuse.agent.sources.snmp_profiles import PROFILES
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 WH = 3_600_000_000
-"""Microjoules."""
+"""Microjoules per Wh."""
 APC_OUTLET_POWER = "1.3.6.1.4.1.318.1.1.26.9.4.3.1.7"
 APC_OUTLET_ENERGY = "1.3.6.1.4.1.318.1.1.26.9.4.3.1.11"
 APC_DEVICE_POWER = "1.3.6.1.4.1.318.1.1.26.4.3.1.5"
@@ -40,7 +40,7 @@ GENERIC = "1.3.6.1.4.1.99999.1.1.0"
 
 
 def raritan(place, index, sensor, value, digits, unit):
-    """The three objects of one sensor: value, decimal digits, unit."""
+    """Return the three objects of a sensor: value, decimal digits, unit."""
     values, settings = {"inlet": ("5.2.3.1.4", "3.3.4.1"), "outlet": ("5.4.3.1.4", "3.5.4.1")}[place]
     return {
         f"{RARITAN}.{values}.{index}.{sensor}": ("Unsigned32", value),
@@ -50,7 +50,7 @@ def raritan(place, index, sensor, value, digits, unit):
 
 
 def reading(values, **options):
-    """What an opened source reads of an agent with these values."""
+    """Return the reading of an opened source from an agent with these values."""
     with fake_agent(values) as agent:
         source = SnmpMeter(context_of("snmp_meter", agent.address, **options))
         try:
@@ -91,8 +91,7 @@ def reading(values, **options):
     ],
 )  # fmt: skip
 def test_power_in_the_unit_of_the_mib(values, options, watts):
-    """What the MIB's unit makes of the value, to the milliwatt; lines and OIDs that belong
-    together add up."""
+    """Power follows the MIB's unit, to the mW; lines and OIDs that belong together add up."""
     one = reading(values, **options)
     assert isinstance(one, PowerGauge)
     assert one.power_milliwatts == round(watts * 1000)
@@ -117,7 +116,7 @@ def test_power_in_the_unit_of_the_mib(values, options, watts):
     ],
 )
 def test_energy_in_the_unit_of_the_mib(values, options, watt_hours):
-    """The same for counters, in microjoules."""
+    """Counters follow the MIB's unit, in µJ."""
     one = reading(values, **options)
     assert isinstance(one, EnergyCounter)
     assert one.energy_microjoules == int(watt_hours * WH)
@@ -125,7 +124,7 @@ def test_energy_in_the_unit_of_the_mib(values, options, watt_hours):
 
 
 def test_every_object_of_the_table_lies_in_its_makers_tree():
-    """OIDs are numbers, below the maker's or RFC 1628's arc, and no two places ask the same."""
+    """Each OID of the table is below its maker's or RFC 1628's arc and occurs once."""
     arcs = {
         "apc_rpdu2": "1.3.6.1.4.1.318.1.1.26.",
         "apc_ups": "1.3.6.1.4.1.318.1.1.1.",
@@ -168,14 +167,12 @@ APC = {"profile": "apc_rpdu2", "outlet": 7}
     ],
 )
 def test_a_counter_where_it_is_fine_enough(values, options, kind):
-    """1 Wh is read as a counter, 0.1 kWh only where it is all there is, or asked for: its step is an hour at
-    100 W."""
+    """1 Wh is read as a counter; 0.1 kWh, an hour at 100 W, only if requested or nothing else exists."""
     assert isinstance(reading(values, **options), kind)
 
 
 def test_a_step_of_a_coarse_counter_is_no_jump():
-    """0.1 kWh within 20 s, or within 10 s after a late read, is an advance; two steps at once are still a
-    jump."""
+    """One step of 0.1 kWh within 20 or 10 s is an advance; three steps within 10 s are a jump."""
     options = APC | {"quantity": "energy", "ceiling_watts": 1_000.0}
     before, after, jump = (
         reading({f"{APC_OUTLET_ENERGY}.7": count}, **options) for count in (1_234, 1_235, 1_237)
@@ -186,14 +183,13 @@ def test_a_step_of_a_coarse_counter_is_no_jump():
 
 
 def test_a_counter_that_goes_round_says_where():
-    """counter_range, in the counter's own unit, times its scale."""
+    """The range is counter_range in the counter's own unit, times its scale."""
     options = {"profile": "generic", "oid": GENERIC, "unit": "Wh", "scale": "10", "counter_range": 65_536}
     assert reading({GENERIC: ("Counter32", 5)}, **options).range_microjoules == 655_360 * WH
 
 
 def test_the_choice_stays(agent):
-    """What was read as a counter is not read as a gauge while the counter is missing: that time would count
-    twice."""
+    """While a counter is missing, power is not read instead: that time would count twice."""
     agent.values.update(FINE)
     source = made(agent, **EATON)
     source.open()
@@ -204,7 +200,7 @@ def test_the_choice_stays(agent):
 
 
 def test_the_point_is_the_meters():
-    """Kind by profile or option; name, boundary and subject as the meters file says."""
+    """The kind comes from profile or option; name, boundary and subject from the meters file."""
     one = reading(BOTH, subject="meter:rack-a", boundary=Boundary.MACHINE_DC, **APC)
     assert one.point == Point(PointKind.PDU, "rack-a", Boundary.MACHINE_DC, "meter:rack-a")
     assert reading({APC_UPS_POWER: 1}, profile="apc_ups").point.kind is PointKind.UPS
@@ -236,7 +232,7 @@ def test_the_point_is_the_meters():
     ],
 )
 def test_wrong_settings_are_unavailable_with_a_remedy(options, what):
-    """Nothing is asked; the message names the option and what it may be."""
+    """The message names the option and its valid values."""
     with pytest.raises(SourceUnavailable, match=what) as caught:
         SnmpMeter(context_of("snmp_meter", options.pop("address", "127.0.0.1:9"), **options)).open()
     assert caught.value.word == "no_device"
@@ -244,7 +240,7 @@ def test_wrong_settings_are_unavailable_with_a_remedy(options, what):
 
 
 def test_without_the_library_it_is_said(monkeypatch, agent):
-    """The extra is named."""
+    """The message names the extra that is missing."""
     monkeypatch.setitem(sys.modules, "pysnmp.entity.engine", None)
     with pytest.raises(SourceUnavailable) as caught:
         made(agent, **APC).open()
@@ -253,7 +249,7 @@ def test_without_the_library_it_is_said(monkeypatch, agent):
 
 
 def test_short_secrets_of_v3_are_refused(tmp_path, agent):
-    """RFC 3414 wants 8 characters; the algorithms are those that are named."""
+    """Secrets under 8 characters (RFC 3414) and unknown algorithms are refused."""
     for text, options in (
         ("watcher:short", {}),
         ("watcher:long enough", {"authentication": "md5"}),
@@ -269,7 +265,7 @@ def test_short_secrets_of_v3_are_refused(tmp_path, agent):
 
 @pytest.fixture(scope="module")
 def device():
-    """A fake agent, and a source that is open on its outlet: an engine of pysnmp takes 50 ms to make."""
+    """Run a fake agent with an open source, shared by the module: pysnmp's engine takes 50 ms to make."""
     with fake_agent(dict(BOTH)) as one:
         source = made(one, **APC)
         source.open()
@@ -279,7 +275,7 @@ def device():
 
 @pytest.fixture
 def agent(device):
-    """An APC outlet of 96 W, honest again."""
+    """Reset the fake agent to an APC outlet of 96 W."""
     one, _ = device
     one.values = dict(BOTH)
     one.listen()
@@ -288,7 +284,7 @@ def agent(device):
 
 @pytest.fixture
 def opened(agent, device):
-    """A source that reads it."""
+    """Return a source that reads the fake agent."""
     _, source = device
     assert source.read()[0].power_milliwatts == 96_000
     return source
@@ -296,7 +292,7 @@ def opened(agent, device):
 
 @pytest.fixture
 def opened_hurried(agent):
-    """One that waits less long for an answer."""
+    """Return a source with a short timeout."""
     source = made(agent, timeout_seconds=HURRIED_SECONDS, **APC)
     patiently(source.open)
     yield source
@@ -304,7 +300,7 @@ def opened_hurried(agent):
 
 
 def made(agent, **options):
-    """The source, made for that agent."""
+    """Return a source for that agent."""
     return SnmpMeter(context_of("snmp_meter", agent.address, **options))
 
 
@@ -324,7 +320,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_value_that_is_none_is_a_gap(agent, opened, lie):
-    """What is no integer between 0 and the ceiling is a failed read, never 0; afterwards it reads again."""
+    """Anything but an integer from 0 to the ceiling raises ReadFailed; later reads work."""
     agent.values[f"{APC_OUTLET_POWER}.7"] = LIES[lie]
     with pytest.raises(ReadFailed, match="rack-a"):
         opened.read()
@@ -333,7 +329,7 @@ def test_a_value_that_is_none_is_a_gap(agent, opened, lie):
 
 
 def garbles(agent):
-    """Ways of answering that are no answer."""
+    """Return ways to spoil an answer."""
     return {
         "hang": lambda _: None,
         "empty": lambda _: b"",
@@ -347,7 +343,7 @@ def garbles(agent):
 
 @pytest.mark.parametrize("how", sorted(garbles(None)))
 def test_an_answer_that_is_none_costs_the_timeout(agent, opened_hurried, how):
-    """A failed read within the time, nothing worse; afterwards it reads again."""
+    """An invalid answer raises ReadFailed within the timeout; later reads work."""
     agent.garble = garbles(agent)[how]
 
     def fails():
@@ -361,8 +357,7 @@ def test_an_answer_that_is_none_costs_the_timeout(agent, opened_hurried, how):
 
 @pytest.mark.parametrize("status", [1, 2, 5, 13, 6, 16])
 def test_an_error_status_is_a_gap(agent, opened, status):
-    """tooBig, noSuchName, genErr, resourceUnavailable; noAccess and authorizationError, which `open` calls no
-    permission."""
+    """Each error status raises ReadFailed; noAccess and authorizationError make `open` give no_permission."""
     agent.status = status
     with pytest.raises(ReadFailed, match="rack-a"):
         opened.read()
@@ -373,14 +368,14 @@ def test_an_error_status_is_a_gap(agent, opened, status):
 
 @pytest.mark.parametrize("other", [f"{APC_OUTLET_POWER}.8", ""])
 def test_an_answer_about_something_else_is_a_gap(agent, opened, other):
-    """Another outlet's power is not ours; nor is an answer without objects."""
+    """An answer about another outlet, or without objects, raises ReadFailed."""
     agent.rename = lambda _: other
     with pytest.raises(ReadFailed, match="other objects"):
         opened.read()
 
 
 def test_lines_units_and_digits_that_cannot_be():
-    """A UPS of 0 or 4 lines, a sensor in volt-amperes, 99 decimals: not read."""
+    """0 or 4 lines, volt-amperes, 99 decimals and a missing line are refused."""
     for lines in (0, 4, -1):
         with pytest.raises((ReadFailed, SourceUnavailable)):
             reading({UPS_OUTPUT_LINES: lines, f"{UPS_OUTPUT_POWER}.1": 5}, profile="ups_mib")
@@ -393,14 +388,14 @@ def test_lines_units_and_digits_that_cannot_be():
 
 
 def test_an_impossible_counter_is_a_gap():
-    """Beyond 63 bits of microjoules no meter has counted."""
+    """A counter above 63 bits of µJ raises ReadFailed."""
     options = {"profile": "generic", "oid": GENERIC, "unit": "MWh"}
     with pytest.raises(ReadFailed, match="larger than any meter"):
         reading({GENERIC: ("Counter64", 2**63)}, **options)
 
 
 def test_a_device_that_goes_and_comes_back(agent, opened_hurried):
-    """Gone is a failed read that tells of the community too; back is a reading, without another open."""
+    """A silent device raises ReadFailed, which also names the community; later reads work without `open`."""
     agent.refuse()
     with pytest.raises(ReadFailed, match="community"):
         opened_hurried.read()
@@ -410,13 +405,13 @@ def test_a_device_that_goes_and_comes_back(agent, opened_hurried):
 
 @pytest.mark.parametrize("address", ["", "nowhere.invalid:161", "127.0.0.1:0"])
 def test_an_address_without_a_device(address):
-    """Unavailable or failed, never another error."""
+    """An unusable address is unavailable or a failed read."""
     with pytest.raises((SourceUnavailable, ReadFailed)):
         SnmpMeter(context_of("snmp_meter", address, profile="apc_rpdu2", outlet=7)).open()
 
 
 def test_a_read_before_open_is_a_failure(agent):
-    """And close may come at any time, twice; open may come again."""
+    """A read without `open` raises ReadFailed; `open` and `close` may be repeated."""
     source = made(agent, **APC)
     source.close()
     with pytest.raises(ReadFailed):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sources against trees of kernel files, broken ones included. tests/fixtures/sys/PROVENANCE.md says whose
-they are."""
+"""Test sources on trees of kernel files, also broken ones. Their origin: tests/fixtures/sys/PROVENANCE.md."""
 
 from __future__ import annotations
 
@@ -28,20 +27,20 @@ TREES = Path(__file__).parents[3] / "fixtures" / "sys"
 
 
 def context(tree: Path, virtualisation: str = "none", fake_watts: float = 0.0) -> SourceContext:
-    """A tree as a source sees it."""
+    """Return the context of a tree."""
     return SourceContext(f"{tree}/sys", f"{tree}/proc", virtualisation, fake_watts)
 
 
 @pytest.fixture
 def tree(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A copy of the laptop's tree (or the named one), to be changed."""
+    """Return a copy of a captured tree, the laptop's by default."""
     name = getattr(request, "param", "laptop")
     shutil.copytree(TREES / name, tmp_path / name)
     return tmp_path / name
 
 
 def put(tree: Path, file: str, text: object) -> None:
-    """Write one kernel file."""
+    """Write a file of sysfs."""
     path = tree / "sys" / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{text}\n")
@@ -49,7 +48,7 @@ def put(tree: Path, file: str, text: object) -> None:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Rights are not checked for root."""
+    """Run as the user `nobody` if the tests run as root, for whom permissions are not checked."""
     if os.geteuid() != 0:
         yield
         return
@@ -64,7 +63,7 @@ def as_nobody() -> Iterator[None]:
 
 
 def test_rapl_of_a_laptop():
-    """Package, dram and psys by name; no core, no uncore, no mmio twin; psys alone sees the machine."""
+    """Package, dram and psys are offered, not core, uncore and mmio twin; only psys covers the machine."""
     source = LinuxRapl(context(TREES / "laptop"))
     points = source.open()
     assert {(p.domain, p.boundary) for p in points} == {
@@ -78,13 +77,13 @@ def test_rapl_of_a_laptop():
 
 
 def test_rapl_of_two_dies():
-    """Dies that show one counter are one point; dies that differ are two."""
+    """Dies that share a counter are one point, and dies that differ are two."""
     points = LinuxRapl(context(TREES / "server_amd_two_dies")).open()
     assert [p.domain for p in points] == ["package-0-die-0", "package-1-die-0", "package-1-die-1"]
 
 
 def test_rapl_nested_folders(tmp_path):
-    """Zones are found inside their parents too, not only flat in the class folder."""
+    """Zones are found within their parents, not only in the class folder."""
     base = tmp_path / "sys/class/powercap/intel-rapl/intel-rapl:0"
     for folder, name in ((base, "package-0"), (base / "intel-rapl:0:0", "dram")):
         folder.mkdir(parents=True)
@@ -95,7 +94,7 @@ def test_rapl_nested_folders(tmp_path):
 
 
 def test_rapl_only_by_mmio(tree):
-    """The mmio twin serves where it is alone."""
+    """The mmio twin is read if the package has no other zone."""
     for name in ("0", "0:0", "0:1", "0:2", "1"):
         shutil.rmtree(tree / f"sys/class/powercap/intel-rapl:{name}")
     assert [p.domain for p in LinuxRapl(context(tree)).open()] == ["package-0"]
@@ -103,11 +102,11 @@ def test_rapl_only_by_mmio(tree):
 
 @pytest.mark.parametrize("file", ["energy_uj", "max_energy_range_uj"])
 def test_rapl_without_permission(tree, file):
-    """Files that only root may read: unavailable, no_permission, with the remedy. Never 0."""
+    """Files that only root may read give no_permission with the remedy."""
     for path in tree.glob(f"sys/class/powercap/*/{file}"):
         path.chmod(0o400)
     for folder in [tree, *tree.parents]:
-        if folder.stat().st_mode & 0o777 == 0o700:  # pytest's, wherever they are
+        if folder.stat().st_mode & 0o777 == 0o700:  # pytest's own folders
             folder.chmod(0o755)
     with as_nobody(), pytest.raises(SourceUnavailable) as caught:
         LinuxRapl(context(tree)).open()
@@ -116,15 +115,14 @@ def test_rapl_without_permission(tree, file):
 
 
 def test_rapl_zone_without_range_is_dropped(tree):
-    """A counter whose range cannot be read is no counter: a wrap could not be told. Its twin has
-    none either."""
+    """A counter without a readable range does not count: a wrap could not be recognised."""
     shutil.rmtree(tree / "sys/class/powercap/intel-rapl-mmio:0")
     put(tree, "class/powercap/intel-rapl:0/max_energy_range_uj", "")
     assert "package-0" not in {p.domain for p in LinuxRapl(context(tree)).open()}
 
 
 def test_rapl_driver_unloaded(tree):
-    """A zone that goes is missing from the readings; when all go, the read has failed."""
+    """A lost zone is missing from the readings; without any zone the read fails."""
     source = LinuxRapl(context(tree))
     source.open()
     put(tree, "class/powercap/intel-rapl:0/energy_uj", "garbage")
@@ -136,7 +134,7 @@ def test_rapl_driver_unloaded(tree):
 
 @pytest.mark.parametrize("source", [LinuxRapl, LinuxHwmon])
 def test_a_virtual_machine_says_so(source):
-    """A virtual machine has no meter of its own: it says whose energy it is, and never 0 W."""
+    """A virtual machine's sources are unavailable instead of 0 W, even if its hypervisor is unknown."""
     with pytest.raises(SourceUnavailable) as caught:
         source(context(TREES / "virtual_machine", "kvm")).open()
     assert caught.value.word == "virtual_machine"
@@ -149,7 +147,7 @@ def test_a_virtual_machine_says_so(source):
 
 
 def test_hwmon_by_role():
-    """The ACPI meter is the wall; the package's own chip is not counted beside RAPL."""
+    """The ACPI meter covers the wall; the package's chip does not count beside RAPL."""
     source = LinuxHwmon(context(TREES / "server_amd_two_dies"))
     (point,) = source.open()
     assert (point.kind, point.domain, point.boundary) == (PointKind.HWMON, "power_meter", Boundary.WALL)
@@ -157,7 +155,7 @@ def test_hwmon_by_role():
 
 
 def test_hwmon_never_zero(tree):
-    """A meter of the whole machine that answers 0 has not answered."""
+    """A whole machine's meter with 0 W raises ReadFailed."""
     put(tree, "class/hwmon/hwmon7/name", "power_meter")
     put(tree, "class/hwmon/hwmon7/power1_average", 0)
     source = LinuxHwmon(context(tree))
@@ -167,8 +165,7 @@ def test_hwmon_never_zero(tree):
 
 
 def test_hwmon_gpus(tree):
-    """A discrete card is a component, its counter preferred; an integrated one is RAPL's; a sleeping card is
-    not woken."""
+    """Discrete cards are components; an integrated GPU is left to RAPL; a sleeping card is not read."""
     put(tree, "class/hwmon/hwmon3/name", "amdgpu")
     put(tree, "class/hwmon/hwmon3/power1_average", 31_000_000)
     put(tree, "class/hwmon/hwmon4/name", "amdgpu")
@@ -194,7 +191,7 @@ def test_hwmon_gpus(tree):
 
 
 def battery(tree: Path) -> tuple[Supply | None, dict[PointKind, int]]:
-    """(supply, mW per kind) of a tree."""
+    """Return (supply, mW per kind) of a tree."""
     source = LinuxBattery(context(tree))
     source.open()
     readings = source.read()
@@ -203,8 +200,7 @@ def battery(tree: Path) -> tuple[Supply | None, dict[PointKind, int]]:
 
 
 def test_on_battery():
-    """Discharging: what flows out is measured, what flows in is a measured 0; the mouse's battery is not the
-    machine's."""
+    """In discharge, the power out is measured and the power in is 0; the mouse's battery does not count."""
     source = LinuxBattery(context(TREES / "laptop"))
     assert [p.domain for p in source.open()] == ["BAT0", "BAT0"]
     assert battery(TREES / "laptop") == (
@@ -215,15 +211,14 @@ def test_on_battery():
 
 @pytest.mark.parametrize("sign", ["", "-"])
 def test_current_times_voltage(tree, sign):
-    """Drivers without power_now give current and voltage, with either sign: magnitude from abs, direction
-    from status."""
+    """Without power_now, power is |current| × voltage, and the status gives the direction."""
     (tree / "sys/class/power_supply/BAT0/power_now").unlink()
     put(tree, "class/power_supply/BAT0/current_now", f"{sign}800000")
     assert battery(tree)[1][PointKind.BATTERY_OUT] == 9_288
 
 
 def test_on_mains(tree):
-    """Charging flows in and is not consumption; full is at rest; what cannot be told is absent."""
+    """Charging is no consumption; a full battery gives zeros; `Unknown` gives no power."""
     put(tree, "class/power_supply/AC/online", 1)
     put(tree, "class/power_supply/BAT0/status", "Charging")
     assert battery(tree) == (Supply.AC, {PointKind.BATTERY_OUT: 0, PointKind.BATTERY_IN: 9_320})
@@ -235,7 +230,7 @@ def test_on_mains(tree):
 
 
 def test_nothing_to_say_about_supply(tree):
-    """Neither mains nor status: the read has failed, the supply is unknown, not battery."""
+    """Without any supply the read fails, and the source is unavailable."""
     source = LinuxBattery(context(tree))
     source.open()
     shutil.rmtree(tree / "sys/class/power_supply")
@@ -258,8 +253,7 @@ def test_nothing_to_say_about_supply(tree):
     ],
 )
 def test_bytes_are_counted_once(name, disk_bytes, network_bytes):
-    """Whole disks and real interfaces: partitions, volumes, bridges and tunnels would show the same bytes
-    again."""
+    """Only whole disks and real interfaces count: partitions, bridges and tunnels repeat their bytes."""
     source = Utilisation(context(TREES / name))
     source.open()
     counters = source.read()
@@ -270,7 +264,7 @@ def test_bytes_are_counted_once(name, disk_bytes, network_bytes):
 
 
 def test_what_cannot_be_read_is_none(tmp_path):
-    """Without disks and network there are none, not zero; without processor times there is no source."""
+    """Unreadable disks and network are None; without CPU times there is no source."""
     shutil.copytree(TREES / "laptop", tmp_path / "t")
     (tmp_path / "t/proc/diskstats").unlink()
     (tmp_path / "t/proc/net/dev").write_text("garbage")
@@ -290,7 +284,7 @@ def test_what_cannot_be_read_is_none(tmp_path):
 
 
 def test_the_default_set():
-    """All built-in sources but fake and units; each that is not here says why; utilisation always opens."""
+    """The defaults are all sources but fake and units; each missing one has its word."""
     sources = open_all((), context(TREES / "laptop"))
     here = [opened.source.name for opened in sources.opened]
     missing = {one.name: one.word for one in sources.unavailable}
@@ -302,7 +296,7 @@ def test_the_default_set():
 
 
 def test_chosen_sources():
-    """Only what is named; fake when it is named and has a power; an unknown name is a configuration error."""
+    """Only named sources open; the fake one needs a power; an unknown name raises ConfigurationError."""
     sources = open_all(("fake", "utilisation"), context(TREES / "laptop", fake_watts=12.0))
     assert [opened.points[0].kind for opened in sources.opened] == [PointKind.FAKE]
     assert open_all(("fake",), context(TREES / "laptop")).unavailable[0].name == "fake"
@@ -311,7 +305,7 @@ def test_chosen_sources():
 
 
 def test_the_fake_is_labelled():
-    """Its point is FAKE, whatever it pretends."""
+    """The fake source's point has the kind FAKE."""
     source = Fake(context(TREES / "laptop", fake_watts=12.5))
     (point,) = source.open()
     assert point.kind is PointKind.FAKE
@@ -322,7 +316,7 @@ def test_the_fake_is_labelled():
 
 
 def test_names_are_their_keys():
-    """A source is called what the table calls it."""
+    """Each class has the name of its key in the table."""
     for name, target in BUILTIN.items():
         module, _, attribute = target.partition(":")
         assert getattr(__import__(module, fromlist=[attribute]), attribute).name == name

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Batteries on a fake table of Windows calls: size, direction, what feeds the machine, batteries that are
-changed or lie."""
+"""Test batteries over a fake table of Windows calls: power, direction, supply, changes, false values."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ UNKNOWN_RATE = -0x80000000
 
 
 def laptop(battery: Battery, line: int) -> tuple[FakeWindows, WindowsBattery]:
-    """One battery, opened."""
+    """Return a fake laptop with one battery, and its opened source."""
     windows = FakeWindows()
     windows.batteries["b0"] = battery
     windows.on_mains(line)
@@ -33,7 +32,7 @@ def laptop(battery: Battery, line: int) -> tuple[FakeWindows, WindowsBattery]:
 
 
 def flows(source: WindowsBattery) -> tuple[Supply, dict[str, int]]:
-    """(supply, kind → mW) of one read."""
+    """Return (supply, kind → mW) of one read."""
     supply, found = Supply.UNKNOWN, {}
     for reading in source.read():
         if isinstance(reading, SupplyReading):
@@ -52,11 +51,11 @@ def flows(source: WindowsBattery) -> tuple[Supply, dict[str, int]]:
         (ON_LINE | CHARGING, 30_000, 1, 0, 30_000),
         (ON_LINE, 0, 1, 0, 0),
         (ON_LINE | DISCHARGING, -5_000, 1, 5_000, 0),  # a weak charger
-        (0, -3_000, 0, 3_000, 0),  # off the mains whatever flows, flows out
+        (0, -3_000, 0, 3_000, 0),  # without mains the flow is a discharge
     ],
 )
 def test_size_and_direction(flags, rate, line, out, into):
-    """The size is the absolute value; the direction is from the flags."""
+    """Power is the absolute rate, and the flags give its direction."""
     _, source = laptop(Battery(flags=flags, rate=rate), line)
     assert flows(source) == (
         Supply.AC if line else Supply.BATTERY,
@@ -69,8 +68,8 @@ def test_size_and_direction(flags, rate, line, out, into):
     [
         (DISCHARGING, UNKNOWN_RATE, 0),
         (ON_LINE | CHARGING, UNKNOWN_RATE, 1),
-        (DISCHARGING, 0, 0),  # a machine does not run on nothing
-        (0, 0, 0),  # nor just after the plug was pulled
+        (DISCHARGING, 0, 0),  # the machine draws power
+        (0, 0, 0),  # also just after unplugging
         (DISCHARGING, -500_001, 0),
         (DISCHARGING | CHARGING, -1_000, 0),
         (ON_LINE, -2_000, 1),  # a flow without a direction
@@ -78,7 +77,7 @@ def test_size_and_direction(flags, rate, line, out, into):
     ],
 )
 def test_what_is_not_told_is_absent(flags, rate, line):
-    """No gauge, never 0; the supply is told where it is known."""
+    """Such values give no power, never 0; the supply is given if it is known."""
     _, source = laptop(Battery(flags=flags, rate=rate), line)
     if line == 255:
         with pytest.raises(ReadFailed):
@@ -88,7 +87,7 @@ def test_what_is_not_told_is_absent(flags, rate, line):
 
 
 def test_one_of_two_rests():
-    """What feeds the machine is the one that discharges, and the other gives a measured 0."""
+    """The discharging battery supplies the machine, and the resting one gives a measured 0."""
     windows = FakeWindows()
     windows.batteries |= {"b0": Battery(flags=DISCHARGING, rate=-9_000), "b1": Battery(flags=0, rate=0)}
     windows.on_mains(0)
@@ -104,7 +103,7 @@ def test_one_of_two_rests():
 
 
 def test_a_battery_that_is_pulled_and_changed():
-    """Missing while its slot is empty; the new one has another tag, and the same point."""
+    """An empty slot gives no power; a new battery with another tag has the same point."""
     windows, source = laptop(Battery(flags=DISCHARGING, rate=-9_000), 0)
     assert flows(source)[1]["battery_out"] == 9_000
     windows.batteries["b0"].tag = 0
@@ -115,7 +114,7 @@ def test_a_battery_that_is_pulled_and_changed():
 
 
 def test_a_device_that_refuses_and_comes_back():
-    """A failed control code costs one reading; the handle is opened anew; none is left behind."""
+    """A failed control code costs one reading; the handle is reopened and finally closed."""
     windows, source = laptop(Battery(flags=DISCHARGING, rate=-9_000), 0)
     windows.batteries["b0"].refuses = ERROR_GEN_FAILURE
     assert flows(source)[1] == {}
@@ -136,7 +135,7 @@ def test_a_device_that_refuses_and_comes_back():
     ],
 )
 def test_no_battery_of_the_machine(battery, why):
-    """no_device: a PC without a battery is on mains, whatever else shows itself as one."""
+    """Another device's battery, and none, give no_device."""
     windows = FakeWindows()
     if battery is not None:
         windows.batteries["b0"] = battery
@@ -147,7 +146,7 @@ def test_no_battery_of_the_machine(battery, why):
 
 
 def test_an_empty_slot_at_the_start_is_none():
-    """A battery that was not there when the agent started is seen after the next start."""
+    """A battery absent at the start has no point."""
     windows = FakeWindows()
     windows.batteries = {"b0": Battery(), "b1": Battery(flags=DISCHARGING, rate=-4_000)}
     windows.batteries["b0"].tag = 0
@@ -159,7 +158,7 @@ def test_an_empty_slot_at_the_start_is_none():
 
 @pytest.mark.parametrize("virtualisation", ["hyperv", "kvm"])
 def test_a_virtual_machine_shows_its_hosts_battery(virtualisation):
-    """It is not counted twice."""
+    """The host's battery is not counted in its guest."""
     windows = FakeWindows()
     windows.batteries["b0"] = Battery()
     with pytest.raises(SourceUnavailable) as caught:
@@ -169,14 +168,14 @@ def test_a_virtual_machine_shows_its_hosts_battery(virtualisation):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this is Windows")
 def test_not_windows():
-    """On any other system it says so."""
+    """The source is unavailable on any other system."""
     with pytest.raises(SourceUnavailable, match="not Windows"):
         WindowsBattery(CONTEXT).open()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(-(2**31), 2**31 - 1), st.sampled_from([0, 1, 255]))
 def test_no_flow_is_invented(flags, rate, line):
-    """Whatever flags and rate are: never negative, never both ways, never beyond what a battery can."""
+    """For any flags and rates, power is the rate or 0, up to 500 W, and in one direction."""
     _, source = laptop(Battery(flags=flags, rate=rate), line)
     try:
         _, found = flows(source)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real table of calls (platforms/windows/api.py) over fake libraries that fill memory as Windows' do, and
-the tables of sources."""
+"""Test the real table of calls (platforms/windows/api.py) over fake libraries, and the tables of sources."""
 
 from __future__ import annotations
 
@@ -25,12 +24,12 @@ METER = "{45BD8344-7ED6-49cf-A440-C276C933B053}"
 
 
 class Library:
-    """One DLL: its functions as attributes."""
+    """Holds the functions of a DLL as attributes."""
 
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Callable[..., Any]]]:
-    """Library → function → what it does; the loader of ctypes finds them there."""
+    """Replace the libraries that ctypes loads: library → function → body."""
     libraries: dict[str, dict[str, Callable[..., Any]]] = {}
 
     def load(name: str, use_last_error: bool) -> Library:
@@ -48,20 +47,19 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Callable[...
 
 
 def put(reference: Any, value: int, answer: int = 0) -> int:
-    """Write through what byref made, and answer."""
+    """Write the value through byref's reference and return the answer."""
     reference._obj.value = value
     return answer
 
 
 def note(kept: list[Any], value: object) -> int:
-    """Keep, and answer 0."""
+    """Append the value and return 0."""
     kept.append(value)
     return 0
 
 
 def test_a_list_of_devices_that_grows_while_it_is_asked_for(windows):
-    """Too small a buffer: asked again; the paths are those between the nulls; the GUID is in its own order of
-    bytes."""
+    """A buffer that is too small is tried again; paths end with nulls; the GUID has Windows' byte order."""
     paths = "one\0another\0\0"
     asked: list[bytes] = []
 
@@ -95,7 +93,7 @@ def test_no_device_is_an_empty_list(windows):
 
 
 def test_a_list_that_never_fits_is_given_up(windows):
-    """Bounded: a CallFailed with the manager's code."""
+    """A list that never fits raises WindowsCallError with its code, after some tries."""
     windows["cfgmgr32"] = {
         "CM_Get_Device_Interface_List_SizeW": lambda length, *_: put(length, 1),
         "CM_Get_Device_Interface_ListW": lambda *_: 0x1A,
@@ -106,8 +104,7 @@ def test_a_list_that_never_fits_is_given_up(windows):
 
 
 def test_a_control_code_and_its_failure(windows):
-    """The answer is as long as Windows says, never longer than was asked for; a failure has the system's
-    code."""
+    """The answer has Windows' length, at most the size asked for; a failure has the system's code."""
     handles: list[object] = []
 
     def control(
@@ -139,8 +136,7 @@ def test_a_control_code_and_its_failure(windows):
 
 
 def test_performance_counters(windows):
-    """Names are followed by their pointers; instances whose data are not valid are left out; the query is
-    closed once."""
+    """Instances with invalid data are left out; the query is closed once."""
     names = [ctypes.create_unicode_buffer(name) for name in ("rapl_package0_pkg", "_Total")]
     rows = (RawCounterItem * 2)()
     for row, name, status, value in zip(
@@ -179,7 +175,7 @@ def test_performance_counters(windows):
 
 
 def test_the_power_plan_gives_its_scheme_back(windows):
-    """Also when the value cannot be read."""
+    """The scheme is freed, also if the value cannot be read."""
     freed: list[object] = []
     values = {"00": 0}
     windows["powrprof"] = {
@@ -198,7 +194,7 @@ def test_the_power_plan_gives_its_scheme_back(windows):
 
 
 def test_clocks_status_firmware_and_events(windows):
-    """The rest of the table, each through its pointers."""
+    """Clocks, power status, firmware table and power events are read through their pointers."""
     kept: list[Any] = []
     table = b"\0\3\3\0\2\0\0\0ab"
 
@@ -227,8 +223,7 @@ def test_clocks_status_firmware_and_events(windows):
 
 
 def test_crashes_console_and_processes(windows):
-    """Each through its pointers: no dialogue; events are passed on until they are not wanted; a process lives
-    or not."""
+    """Crashes show no dialogue; console events are passed on until `forget`; a process lives or not."""
     kept: list[Any] = []
     given: list[Any] = []
     windows["kernel32"] = {
@@ -251,8 +246,7 @@ def test_crashes_console_and_processes(windows):
 
 
 def test_the_job_of_the_children(windows):
-    """It ends its processes with its last handle; their times are told; a process that is not taken is a
-    failure."""
+    """The job ends its processes with its last handle, gives their CPU time, and reports a refusal."""
     given: list[Any] = []
 
     def ask(job: int, kind: int, told: Any, size: int, _: object) -> int:
@@ -277,7 +271,7 @@ def test_the_job_of_the_children(windows):
 
 
 def test_own_usage_and_the_disk(windows):
-    """Kernel and user time together, the working set; all and what is free for this account."""
+    """CPU time is kernel plus user time; disk room is the total and the free space for this account."""
 
     def times(_own: int, _created: object, _ended: object, kernel: Any, user: Any) -> int:
         ctypes.memmove(kernel, struct.pack("<Q", 5), 8)
@@ -309,8 +303,7 @@ def test_own_usage_and_the_disk(windows):
 
 
 def test_each_system_has_its_own_sources():
-    """Nothing of another system is built in; each class exists, under its own name; the names are unique over
-    all."""
+    """Only this system's sources are built in; each class exists; names are unique over all systems."""
     import importlib
 
     names = [name for names in SOURCES_OF_SYSTEM.values() for name in names]
@@ -323,13 +316,13 @@ def test_each_system_has_its_own_sources():
 
 
 def test_a_source_of_another_system_is_not_available_here():
-    """One configuration may serve several systems; a name that no system knows is still refused."""
+    """Another system's source is unavailable, so that systems share a file; an unknown name is refused."""
     elsewhere = [
         name
         for system, names in SOURCES_OF_SYSTEM.items()
         if system != sys.platform
         for name in names
-        if name != UNITS  # chosen by another setting
+        if name != UNITS  # another setting chooses it
     ]
     found = open_all(elsewhere, CONTEXT)
     assert {(one.name, one.word) for one in found.unavailable} >= {(name, "no_device") for name in elsewhere}
@@ -340,7 +333,7 @@ def test_a_source_of_another_system_is_not_available_here():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows' own modules are imported there")
 def test_nothing_of_another_system_is_imported():
-    """Opening all sources on this system loads no module of Windows or macOS."""
+    """Opening all sources loads no module of Windows or macOS."""
     look = (
         "import sys; from veilleuse.agent.sources import open_all; from veilleuse.agent.ports import SourceContext\n"
         "open_all((), SourceContext('/sys', '/proc', 'none'))\n"

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Windows' energy meters on a fake table of calls: what counts, exact joules, and devices that lie, go or
-refuse."""
+"""Test Windows' energy meters over a fake table of calls: channels that count, exact energy, failures."""
 
 from __future__ import annotations
 
@@ -34,12 +33,12 @@ from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 
 def joules(source: WindowsEmi) -> dict[str, float]:
-    """Domain → joules of one read."""
+    """Return domain → joules of one read."""
     return {one.point.domain: one.energy_microjoules / 1e6 for one in counters(source)}
 
 
 def counters(source: WindowsEmi) -> list[EnergyCounter]:
-    """One read; nothing but counters ≥ 0, each point once."""
+    """Return the counters of one read, and check that each is ≥ 0 and has its own point."""
     found = [reading for reading in source.read() if isinstance(reading, EnergyCounter)]
     assert len({one.point for one in found}) == len(found)
     assert all(one.energy_microjoules >= 0 and one.range_microjoules is None for one in found)
@@ -47,7 +46,7 @@ def counters(source: WindowsEmi) -> list[EnergyCounter]:
 
 
 def refused(windows: FakeWindows, virtualisation: str = "none") -> SourceUnavailable:
-    """Why it is not available; with every handle given back."""
+    """Return why the source is unavailable, and check that each handle is closed."""
     with pytest.raises(SourceUnavailable) as caught:
         WindowsEmi(CONTEXT._replace(virtualisation=virtualisation), windows, pause=lambda _: None).open()
     assert not windows.handles
@@ -78,8 +77,7 @@ def refused(windows: FakeWindows, virtualisation: str = "none") -> SourceUnavail
     ],
 )
 def test_a_package_alone_or_clusters_and_the_machine(machine, domains):
-    """A package anywhere silences cores, graphics and memory everywhere; without one the clusters and the
-    whole count."""
+    """A package anywhere excludes cores, graphics and memory; without one, clusters and the machine count."""
     with opened(FakeWindows.of(machine)) as source:
         read = counters(source)
     assert {one.point.domain: one.point.boundary for one in read} == domains
@@ -87,7 +85,7 @@ def test_a_package_alone_or_clusters_and_the_machine(machine, domains):
 
 
 def test_sixteen_devices_do_not_make_the_package_heavier():
-    """codecarbon 1263: 154 W of package and fifteen cores of 7.3 W are 154 W, not 265."""
+    """A package of 154 W and fifteen cores of 7.3 W are 154 W, not 265 (codecarbon 1263)."""
     windows = FakeWindows.of("amd_sixteen_cores")
     with opened(windows) as source:
         before = joules(source)
@@ -100,13 +98,13 @@ def test_sixteen_devices_do_not_make_the_package_heavier():
 
 
 def test_one_counter_shown_once_per_die_counts_once():
-    """Two devices of one name that agree at every look are one package."""
+    """Two devices with one name and equal values are one package."""
     with opened(FakeWindows.of("two_dies")) as source:
         assert list(joules(source)) == ["RAPL_PACKAGE0_PKG"]
 
 
 def test_two_sockets_that_differ_are_two_points():
-    """Names may be the same: the points are not, and each still ends in PKG."""
+    """Two devices with one name and different values are two points, whose names end in PKG."""
     windows = FakeWindows.of("two_dies")
     next(iter(windows.meters.values())).spend(10_000)
     with opened(windows) as source:
@@ -114,7 +112,7 @@ def test_two_sockets_that_differ_are_two_points():
 
 
 def test_two_sockets_that_drift_apart_while_they_are_looked_at():
-    """Equal at first, as just after a start, but no mirror: one has advanced by the next look."""
+    """Devices with equal values at first are two points if one advances meanwhile."""
     windows = FakeWindows.of("two_dies")
     first = next(iter(windows.meters.values()))
     source = WindowsEmi(CONTEXT, windows, pause=lambda _: first.spend(2))
@@ -127,7 +125,7 @@ def test_two_sockets_that_drift_apart_while_they_are_looked_at():
 
 @given(st.lists(st.integers(0, 10**15), min_size=1, max_size=20), st.integers(0, 2**63))
 def test_picowatt_hours_are_converted_without_drift(steps, start):
-    """1 pWh is 3.6 nJ exactly: over any number of reads the sum is the true one, less than 1 µJ off."""
+    """1 pWh is 3.6 nJ: the sum over any reads is less than 1 µJ off."""
     total, previous, value = 0, microjoules_from_picowatt_hours(start), start
     for step in steps:
         value += step
@@ -138,7 +136,7 @@ def test_picowatt_hours_are_converted_without_drift(steps, start):
 
 
 def test_the_largest_value_fits():
-    """2^64 - 1 pWh is 66 GJ: below 2^63 µJ."""
+    """2^64 - 1 pWh is 66 GJ, below 2^63 µJ."""
     assert microjoules_from_picowatt_hours(2**64 - 1) < 2**63
 
 
@@ -146,7 +144,7 @@ def test_the_largest_value_fits():
 
 
 def test_nothing_there():
-    """No device and no counter: no_device, with the codes of both ways, in one line."""
+    """Without device and counter the source gives no_device with the reasons of both."""
     why = refused(FakeWindows())
     assert why.word == "no_device"
     assert "no energy meter device" in why.reason
@@ -156,19 +154,19 @@ def test_nothing_there():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this is Windows")
 def test_not_windows():
-    """On any other system it says so, and nothing is called."""
+    """The source is unavailable on any other system, without a call."""
     with pytest.raises(SourceUnavailable) as caught:
         WindowsEmi(CONTEXT).open()
     assert (caught.value.word, caught.value.reason) == ("no_device", "this is not Windows")
 
 
 def test_virtual_machine():
-    """A hypervisor may show meters of its own: they are not this machine's."""
+    """A hypervisor's meters are not this machine's."""
     assert refused(FakeWindows.of("intel_laptop"), "hyperv").word == "virtual_machine"
 
 
 def test_access_denied():
-    """There is something, and this user may not read it: no_permission."""
+    """A device that this user may not read gives no_permission."""
     windows = FakeWindows.of("intel_laptop")
     windows.denied = set(windows.meters)
     assert refused(windows).word == "no_permission"
@@ -179,7 +177,7 @@ def test_access_denied():
     [
         lambda meter: setattr(meter, "version", 3),
         lambda meter: setattr(meter, "version", 0),
-        lambda meter: setattr(meter, "refuses", ERROR_NOT_SUPPORTED),  # an i7-13700KF answers this
+        lambda meter: setattr(meter, "refuses", ERROR_NOT_SUPPORTED),  # the answer of an i7-13700KF
         lambda meter: setattr(meter, "unit", 1),
         lambda meter: (meter.names.clear(), meter.picowatt_hours.clear()),
         lambda meter: setattr(meter, "names", ["WIFI", "_Total"]),
@@ -191,7 +189,7 @@ def test_access_denied():
     ],
 )
 def test_a_device_that_is_not_understood_is_not_there(break_it):
-    """Another version, unit or length, no channels, only unknown ones: no_device, never a guess."""
+    """Another version, unit or length, and missing or unknown channels give no_device."""
     windows = FakeWindows.of("intel_laptop")
     for meter in windows.meters.values():
         break_it(meter)
@@ -199,19 +197,18 @@ def test_a_device_that_is_not_understood_is_not_there(break_it):
 
 
 def test_one_broken_device_does_not_hide_the_others():
-    """The package's device is read, whatever becomes of a core's."""
+    """A broken device of a core does not prevent reading the package's."""
     windows = FakeWindows.of("amd_sixteen_cores")
     list(windows.meters.values())[3].version = 9
     with opened(windows) as source:
         assert list(joules(source)) == ["RAPL_PACKAGE0_PKG"]
 
 
-# ------------------------------------------------------------------------------- the second way
+# ------------------------------------------------------------------------- performance counters
 
 
 def test_performance_counters_where_devices_cannot_be_opened():
-    """In English on every Windows; instance names in any case give the same points as the devices; `_Total`
-    is none."""
+    """Performance counters have English names; instances give the devices' points, without `_Total`."""
     windows = FakeWindows.of("intel_laptop")
     windows.denied = set(windows.meters)
     windows.counters_fail = 0
@@ -231,7 +228,7 @@ def test_performance_counters_where_devices_cannot_be_opened():
 
 
 def test_a_counter_that_opens_without_an_instance_is_not_there():
-    """Every Windows 11 has the counter set; only some machines have meters in it."""
+    """Every Windows 11 has the counter set, but only some machines have meters in it."""
     windows = FakeWindows()
     windows.counters_fail = 0
     windows.counters = {"_Total": 0}
@@ -242,7 +239,7 @@ def test_a_counter_that_opens_without_an_instance_is_not_there():
 
 
 def test_a_value_counts_once():
-    """The same time of measurement again is an old value; a package that stands still has not been read."""
+    """A repeated measurement is dropped, and so is a package's unchanged counter."""
     windows = FakeWindows.of("intel_laptop")
     (meter,) = windows.meters.values()
     with opened(windows) as source:
@@ -257,8 +254,7 @@ def test_a_value_counts_once():
 
 
 def test_a_cluster_may_rest():
-    """A cluster of cores that is switched off, a plug that is pulled: their counters are read all the same;
-    not the machine's."""
+    """Unchanged counters of a cluster or a plug are read; the machine's is not."""
     windows = FakeWindows.of("snapdragon")
     (meter,) = windows.meters.values()
     with opened(windows) as source:
@@ -273,7 +269,7 @@ def test_a_cluster_may_rest():
 
 
 def test_removed_and_back():
-    """A device that is gone fails; back again under its path it counts on, with a handle of its own."""
+    """A removed device raises ReadFailed; after its return it is read with a new handle."""
     windows = FakeWindows.of("intel_laptop")
     kept = dict(windows.meters)
     with opened(windows) as source:
@@ -289,7 +285,7 @@ def test_removed_and_back():
 
 @pytest.mark.parametrize("cut", [0, 1, 15, 16, 63])
 def test_a_short_measurement_is_a_gap(cut):
-    """Fewer bytes than channels: nothing of it is believed."""
+    """A measurement with fewer bytes than its channels need raises ReadFailed."""
     windows = FakeWindows.of("intel_laptop")
     with opened(windows) as source:
         next(iter(windows.meters.values())).cut[GET_MEASUREMENT] = cut
@@ -298,8 +294,7 @@ def test_a_short_measurement_is_a_gap(cut):
 
 
 def test_other_channels_under_the_same_path():
-    """After a driver was updated the indices may mean something else: it is opened anew, and says what it
-    offers then."""
+    """If a driver update changes the channels of a path, the device is opened anew."""
     windows = FakeWindows.of("intel_laptop")
     (path,) = windows.meters
     with opened(windows) as source:
@@ -314,8 +309,7 @@ def test_other_channels_under_the_same_path():
 
 
 def test_other_devices_altogether():
-    """A driver that was installed anew has other paths; while none is there it fails, and tries to open
-    again."""
+    """Devices at new paths raise PointsChanged until they can be opened."""
     windows = FakeWindows.of("intel_laptop")
     with opened(windows) as source:
         windows.meters.clear()
@@ -334,7 +328,7 @@ def test_other_devices_altogether():
         assert len(counters(source)) == 1
 
 
-# ---------------------------------------------------------------------------- no joule is invented
+# ------------------------------------------------------------------------------ no invented energy
 
 ACTIONS = st.one_of(
     st.tuples(st.just("spend"), st.floats(0, 900)),
@@ -344,7 +338,7 @@ ACTIONS = st.one_of(
 
 
 class Bench:
-    """One laptop's meter, which may lie, read by a ticker."""
+    """Runs a ticker over a laptop's meter that may give false values."""
 
     def __init__(self) -> None:
         self.windows = FakeWindows.of("intel_laptop")
@@ -362,7 +356,7 @@ class Bench:
         self.spent, self.told, self.lied = 0.0, 0, False
 
     def act(self, action: str, amount: float) -> None:
-        """What becomes of the device within one tick of 10 s."""
+        """Change the device for the next tick of 10 s."""
         meter = self.meter
         if action == "spend":
             meter.spend(amount * 10)
@@ -385,7 +379,7 @@ class Bench:
         meter.time_100ns += action != "freeze"
 
     def tick(self, *, last: bool = False) -> None:
-        """One poll: nothing negative, nothing above the ceiling."""
+        """Poll, and check that energy is between 0 and the ceiling."""
         for tick in self.ticker.tick(last=last)[1]:
             for energy in tick.energies:
                 assert 0 <= energy.energy_millijoules <= 1_000 * tick.duration_milliseconds + 1
@@ -395,8 +389,7 @@ class Bench:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(ACTIONS, min_size=1, max_size=25))
 def test_whatever_the_device_does_no_joule_is_invented(actions):
-    """Through the ticker: never negative, never above the ceiling, and while it tells the truth never more
-    than was spent."""
+    """For any behaviour, energy is between 0 and the ceiling; without false values at most the true one."""
     bench = Bench()
     bench.tick()
     for action, amount in actions:
@@ -409,7 +402,7 @@ def test_whatever_the_device_does_no_joule_is_invented(actions):
 
 
 def test_the_bench_tells_what_was_spent():
-    """While the device works every joule arrives, over a removal of two ticks too."""
+    """A working device loses no energy, even if it is removed for two ticks."""
     bench = Bench()
     bench.tick()
     for action in ("spend", "spend", "remove", "spend", "return", "spend"):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Resident and sender on one real spool, a collector that fails in every way, backups on both sides: produced
-= stored + declared."""
+"""Test both halves of a real spool, a failing collector and backups of both: produced = stored + declared."""
 
 from __future__ import annotations
 
@@ -31,9 +30,9 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason
 
 BOUNDS = Bounds(max_bytes=160 * 1024, disk_reserve_bytes=500_000_000)
-"""Some 250 rows."""
+"""This bound holds some 250 rows."""
 QUEUED_ROWS = 90
-"""As resident.QUEUED_ROWS."""
+"""Bound of the rows in memory. The resident's own bound has the same name."""
 RING = Ring(milliseconds=60 * MINUTE, records=6, max_bytes=24 * 1024, quarantine_bytes=4 * 1024)
 PAGES_WITHOUT_BOUND = 1 << 30
 FAULTS = st.lists(st.sampled_from(Fault), max_size=6)
@@ -46,7 +45,7 @@ MACHINE = hypothesis_settings(
 
 
 class Delivery(RuleBasedStateMachine):
-    """Everything but the network's bytes is real. `quiet` is what every run ends with."""
+    """Everything but the network is real; each run ends with `quiet`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,12 +55,12 @@ class Delivery(RuleBasedStateMachine):
         self.collector.meanwhile = lambda: self.append(2)
         self.now = EPOCH_START + 86_400_000
         self.made = 0
-        """Minutes measured so far, on whatever timeline."""
+        """Number of minutes measured so far, in any state of the machine."""
         self.undated = 0
         self.timeline: set[int] = set()
-        """Minutes that this machine has measured, as it remembers it."""
+        """Minutes that this machine has measured, as far as it remembers."""
         self.queue: list[str] = []
-        """What could not be written yet, as in the resident's memory."""
+        """Rows that could not be written yet, as in the resident's memory."""
         self.backups: list[tuple[bytes, set[int], list[str]]] = []
         self.went_back = self.restored = False
         self.disk_free = True
@@ -90,7 +89,7 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(count=st.one_of(st.integers(1, 6), st.integers(20, 90)))
     def append(self, count: int) -> None:
-        """The resident writes what it measured; what it cannot write it keeps."""
+        """Write new minutes as the resident does; rows that cannot be written wait."""
         minutes = range(self.made, self.made + count)
         self.made += count
         self.timeline |= set(minutes)
@@ -98,7 +97,7 @@ class Delivery(RuleBasedStateMachine):
 
     @rule()
     def append_undated(self) -> None:
-        """A stretch nobody can date."""
+        """Write a gap without a date."""
         self.undated += 1
         self.write([gap_row(Gap(GapReason.CLOCK_UNKNOWN, ((None, 10_000 + self.undated),), 1))])
 
@@ -115,7 +114,7 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(faults=FAULTS, minutes=st.integers(0, 90))
     def contact(self, faults: list[Fault], minutes: int = 1) -> None:
-        """The sender is started; whatever stops it, the next one goes on."""
+        """Run a sender, which any fault may stop."""
         self.now += minutes * MINUTE
         self.collector.faults = iter(faults)
         with suppress(AgentError):
@@ -123,49 +122,48 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(ahead=st.integers(0, 5))
     def refuse(self, ahead: int) -> None:
-        """The collector will never take that minute."""
+        """Make the collector refuse that minute for ever."""
         self.collector.refused.add(self.made + ahead)
 
     @rule(ahead=st.integers(0, 5))
     def poison(self, ahead: int) -> None:
-        """Nor any request with that one in it."""
+        """Make the collector refuse any request with that minute."""
         self.collector.poison.add(self.made + ahead)
 
     @rule(on=st.booleans())
     def refuse_dated_gaps(self, on: bool) -> None:
-        """A collector for which a period is full."""
+        """Make the collector refuse dated gaps, as if a period were full."""
         self.collector.refuses_dated_gaps = on
 
     @rule(which=st.lists(st.floats(0, 1), min_size=1, max_size=3))
     def damage(self, which: list[float]) -> None:
-        """Bytes of numbered rows change on the disk, and SQLite does not notice."""
+        """Change bytes of numbered rows on the disk, which SQLite does not notice."""
         db = self.connections[0]
         numbered = db.execute("SELECT seq, wire FROM outbox ORDER BY seq").fetchall()
-        # A damaged gap is told again, undated: a loss could hide behind so many records. test_ring_expired.py
-        # has it.
+        # A damaged gap is sent again without a date, and could hide a loss. test_ring_expired.py tests that.
         rows = [row for row in numbered if not is_gap(row[1])]
         for place in which if rows and self.disk_free else ():
             seq, wire = rows[round(place * (len(rows) - 1))]
             changed = wire[:20] + bytes([wire[20] ^ 1]) + wire[21:] if len(wire) > 20 else wire
             db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (changed, seq))
-            self.went_back = True  # of what was stored already there may now be a gap too
+            self.went_back = True  # a stored record may now also be in a gap
 
     @rule(free=st.booleans())
     def disk(self, free: bool) -> None:
-        """Full: no file grows. Else there is room."""
+        """Fill the disk, so that no file grows, or free it."""
         self.disk_free = free
         for connection in self.connections:
             connection.execute(f"PRAGMA max_page_count = {PAGES_WITHOUT_BOUND if free else 1}")
 
     @rule()
     def back_up(self) -> None:
-        """A snapshot of the machine."""
+        """Take a snapshot of the machine."""
         self.backups.append((self.path.read_bytes(), set(self.timeline), list(self.queue)))
 
     @precondition(lambda self: self.backups)
     @rule(which=st.floats(0, 1))
     def roll_back(self, which: float) -> None:
-        """The machine is that snapshot again, and a new sender and a new resident start."""
+        """Return the machine to a snapshot, and start a new sender and resident."""
         content, timeline, queue = self.backups[round(which * (len(self.backups) - 1))]
         self.close()
         self.path.write_bytes(content)
@@ -175,7 +173,7 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(which=st.floats(0, 1))
     def restore(self, which: float) -> None:
-        """The collector is restored from a backup."""
+        """Restore the collector from a backup."""
         back = round(which * (len(self.collector.states) - 1))
         if back < len(self.collector.states) - 1:
             self.collector.restore(back)
@@ -184,7 +182,7 @@ class Delivery(RuleBasedStateMachine):
     # -------------------------------------------------------------------------------- what must hold
 
     def quiet(self) -> None:
-        """Nothing fails any more: all that waits goes out, and every minute is accounted for."""
+        """Let everything succeed: all that waits is delivered, and each minute is accounted for."""
         self.disk(free=True)
         for _ in range(60):
             self.write(())
@@ -223,7 +221,7 @@ class Delivery(RuleBasedStateMachine):
             self.check_exactly(stored, undated_records - len(missing))
 
     def check_exactly(self, stored: Counter[int], left: int) -> None:
-        """Nobody went back: not a gap too many either."""
+        """Check that no gap is superfluous either, where nothing was rolled back or restored."""
         undated = [gap for gap in self.collector.gaps() if gap.reason == pb.GAP_REASON_CLOCK_UNKNOWN]
         lost = self.undated - len(undated)
         assert left == lost, (
@@ -238,7 +236,7 @@ class Delivery(RuleBasedStateMachine):
 
 
 def run(examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
-    """So many runs of up to 60 steps; raises what one of them found."""
+    """Do so many runs of up to 60 steps; raise what a run finds."""
     run_state_machine_as_test(
         Delivery, settings=hypothesis_settings(MACHINE, max_examples=examples, phases=phases)
     )
@@ -246,7 +244,7 @@ def run(examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
 
 @pytest.mark.promise("R18", "R12", "R13")
 def test_every_minute_is_stored_once_or_declared(figure):
-    """Whatever is lost, refused, damaged, full, rolled back or restored, in any order."""
+    """Each minute is stored once or declared, after any losses, refusals, damage, full disks and restores."""
     run(40, (Phase.explicit, Phase.generate))
     figure("40 runs of up to 60 steps: 0 lost without a word, 0 twice")
 
@@ -254,16 +252,16 @@ def test_every_minute_is_stored_once_or_declared(figure):
 @pytest.mark.long
 @pytest.mark.promise("R18", "R12", "R13")
 def test_every_minute_is_stored_once_or_declared_at_length(figure):
-    """The same, more often."""
+    """The same holds over 100 times as many runs."""
     run(4_000, (Phase.explicit, Phase.generate))
     figure("4,000 runs of up to 60 steps: 0 lost without a word, 0 twice")
 
 
-# ------------------------------------------------------------------------- what it must be able to find
+# ---------------------------------------------------------------------------- defects that it must find
 
 
 def numbers_and_loses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row behind those that were numbered goes with them."""
+    """Delete the next row after each numbering."""
     sound = Outbox.number_pending
 
     def lossy(self: Outbox, limit: int) -> int:
@@ -276,22 +274,22 @@ def numbers_and_loses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new_epoch_without_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new epoch brings only what nobody acknowledged."""
+    """Start a new epoch with unacknowledged rows alone."""
     monkeypatch.setattr(Outbox, "new_epoch", lambda self, lost_after=None, former=None: self.new_stream())
 
 
 def forgets_former_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What left the ring in an epoch before is not asked for."""
+    """Do not ask for records of former epochs that have left the ring."""
     monkeypatch.setattr(Sender, "_lacks_former", lambda self: False)
 
 
 def believes_damaged_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records are sent without a look at their chain."""
+    """Send records without a check of their chain."""
     monkeypatch.setattr(session, "_find_damaged", lambda chain, run: None)
 
 
 def drops_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gap that says one record fewer than it stands for."""
+    """Declare a gap with one record too few."""
     sound = database.gap_over
 
     def one_fewer(reason: GapReason, bodies: Iterable[str]) -> Gap:
@@ -302,7 +300,7 @@ def drops_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def numbers_and_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows are numbered again when the collector has refused one."""
+    """Number a row again after the collector has refused it."""
     sound = Outbox.replace_with_gap
 
     def twice(self: Outbox, seq: int, reason: str, *, damaged: bool = False) -> None:
@@ -314,7 +312,7 @@ def numbers_and_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gap_json(wire: bytes) -> str:
-    """A gap of a row, as the resident would write it."""
+    """Return a gap as the resident would write it."""
     return Gap(GapReason.REFUSED, ((None, len(wire)),), 1).to_json()
 
 
@@ -322,19 +320,19 @@ def gap_json(wire: bytes) -> str:
     "mutant", [numbers_and_loses, believes_damaged_bytes, drops_without_a_gap, numbers_and_keeps]
 )
 def test_it_can_fail(mutant, monkeypatch):
-    """Each of these defects is found."""
+    """The test finds each of these defects."""
     found(mutant, monkeypatch)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mutant", [new_epoch_without_the_ring, forgets_former_epochs])
 def test_it_can_fail_at_length(mutant, monkeypatch):
-    """These too, which need more than one misfortune."""
+    """The longer test finds these defects, which need several faults."""
     found(mutant, monkeypatch)
 
 
 def found(mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine fails, in one way or several."""
+    """Check that the runs fail with this defect."""
     mutant(monkeypatch)
     with pytest.raises((AssertionError, ExceptionGroup)):
         run(1_500, (Phase.generate,))

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs.
-docs/wire.md §1."""
+"""Test the sender's half of the spool on real files: order, numbers, chain, ring, epochs. docs/wire.md §1."""
 
 from __future__ import annotations
 
@@ -36,26 +35,26 @@ HOUR = 3_600_000
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    """An empty one, with a ring of an hour and 3 records."""
+    """Return an empty outbox with a ring of an hour and 3 records."""
     path = tmp_path / "spool.db"
     with closing(connect(path)) as connection:
         yield Outbox(connection, path, WireEncoder(), Ring(milliseconds=HOUR, records=3))
 
 
 def measure(outbox: Outbox, *indices: int) -> None:
-    """What the resident process appends."""
+    """Append rows as the resident does."""
     rows = [(record(index).to_json(),) for index in indices]
     outbox._connection.executemany("INSERT INTO pending (body) VALUES (?)", rows)
 
 
 def fill(outbox: Outbox, first: int, last: int) -> None:
-    """Records first … last, numbered."""
+    """Append and number the records first … last."""
     measure(outbox, *range(first, last + 1))
     outbox.number_pending(10_000)
 
 
 def chain_holds(outbox: Outbox) -> bool:
-    """Numbers are contiguous and each chain value follows from the one before."""
+    """Check that numbers are contiguous and that each chain value follows from the one before."""
     rows = outbox._connection.execute("SELECT seq, wire, chain FROM outbox ORDER BY seq").fetchall()
     chain = chain_start(outbox.epoch()) if rows and rows[0][0] == 1 else None
     for position, (seq, wire, value) in enumerate(rows):
@@ -66,7 +65,7 @@ def chain_holds(outbox: Outbox) -> bool:
 
 
 def test_numbers_begin_at_one_and_the_chain_at_the_epoch(outbox):
-    """seq 1, 2, 3; chain_n = SHA-256(chain_{n-1} ‖ bytes), chain_0 = SHA-256(epoch)."""
+    """The numbers are 1, 2, 3; chain_n = SHA-256(chain_{n-1} ‖ bytes), chain_0 = SHA-256(epoch)."""
     measure(outbox, 0, 1, 2)
     assert outbox.number_pending(256) == 3
     run = outbox.unacknowledged(0, 256, MAX_PUSH_BYTES)
@@ -79,7 +78,7 @@ def test_numbers_begin_at_one_and_the_chain_at_the_epoch(outbox):
 
 
 def test_rows_are_numbered_only_while_few_wait(outbox):
-    """With `limit` unacknowledged nothing more is numbered: the spool's bound can still drop the rest."""
+    """At most `limit` rows are numbered and unacknowledged, so that the spool's bound can drop the rest."""
     measure(outbox, *range(10))
     assert outbox.number_pending(4) == 4
     assert outbox.number_pending(4) == 0
@@ -90,7 +89,7 @@ def test_rows_are_numbered_only_while_few_wait(outbox):
 
 
 def test_a_run_is_bounded_in_rows_and_bytes(outbox):
-    """At most `limit` rows, at most `max_bytes`, at least one record."""
+    """A run has at most `limit` rows and `max_bytes` bytes, but at least one record."""
     fill(outbox, 0, 9)
     size = len(outbox.unacknowledged(0, 1, 1)[0].wire)
     assert len(outbox.unacknowledged(0, 4, MAX_PUSH_BYTES)) == 4
@@ -100,7 +99,7 @@ def test_a_run_is_bounded_in_rows_and_bytes(outbox):
 
 
 def test_the_ring_keeps_by_age_and_by_number(outbox):
-    """Younger than the ring's hours, and the last few whatever their age; the last row always."""
+    """The ring keeps records younger than its hours, the last few of any age, and the last row."""
     fill(outbox, 0, 9)
     outbox.acknowledge(10, NOW)
     assert outbox.oldest_seq() == 1
@@ -114,7 +113,7 @@ def test_the_ring_keeps_by_age_and_by_number(outbox):
 
 
 def test_numbers_go_on_when_nothing_is_kept(tmp_path):
-    """A ring of nothing still remembers the last number: none is ever given twice."""
+    """An empty ring still remembers the last number, so that none is given twice."""
     path = tmp_path / "spool.db"
     with closing(connect(path)) as connection:
         outbox = Outbox(connection, path, WireEncoder(), Ring(milliseconds=0, records=0))
@@ -126,7 +125,7 @@ def test_numbers_go_on_when_nothing_is_kept(tmp_path):
 
 
 def test_the_ring_is_bounded_in_bytes(tmp_path):
-    """Whatever its age, what is acknowledged never fills the spool."""
+    """Acknowledged records never fill the spool, whatever their age."""
     path = tmp_path / "spool.db"
     with closing(connect(path)) as connection:
         outbox = Outbox(connection, path, WireEncoder(), Ring(milliseconds=HOUR, records=3, max_bytes=20_000))
@@ -139,7 +138,7 @@ def test_the_ring_is_bounded_in_bytes(tmp_path):
 
 
 def test_going_back_within_the_ring(outbox):
-    """rewind un-acknowledges; further back than the ring it refuses and changes nothing."""
+    """`rewind` un-acknowledges records; beyond the ring it refuses and changes nothing."""
     fill(outbox, 0, 9)
     outbox.acknowledge(10, NOW)
     assert outbox.rewind(4)
@@ -154,7 +153,7 @@ def test_going_back_within_the_ring(outbox):
 
 
 def test_a_gap_takes_the_number_of_what_was_refused(outbox):
-    """The rest is chained again, the original and the reason are in quarantine, the drop is counted."""
+    """The rest is chained again, the original and the reason are in quarantine, and the drop is counted."""
     fill(outbox, 0, 4)
     original = outbox.unacknowledged(1, 1, MAX_PUSH_BYTES)[0].wire
     outbox.replace_with_gap(2, "bad")
@@ -168,7 +167,7 @@ def test_a_gap_takes_the_number_of_what_was_refused(outbox):
 
 
 def test_the_quarantine_is_bounded(outbox):
-    """The oldest go."""
+    """The oldest rows are deleted."""
     fill(outbox, 0, QUARANTINE_ROWS + 9)
     for seq in range(1, QUARANTINE_ROWS + 11):
         outbox.replace_with_gap(seq, "bad")
@@ -177,7 +176,7 @@ def test_the_quarantine_is_bounded(outbox):
 
 
 def test_the_quarantine_is_bounded_in_bytes(tmp_path):
-    """However large the refused records are."""
+    """The bound holds however large the refused records are."""
     path = tmp_path / "spool.db"
     with closing(connect(path)) as connection:
         outbox = Outbox(connection, path, WireEncoder(), Ring(quarantine_bytes=5_000))
@@ -193,8 +192,7 @@ def test_the_quarantine_is_bounded_in_bytes(tmp_path):
 
 
 def test_a_new_epoch_keeps_the_bytes_and_the_order(outbox):
-    """Everything that is kept, ring included, from 1, under another epoch, not encoded again: the collector
-    knows what it has."""
+    """All kept records, with the ring, get numbers from 1 under the new epoch, with the same bytes."""
     fill(outbox, 0, 4)
     outbox.acknowledge(2, NOW)
     before, epoch = [one.wire for one in outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)], outbox.epoch()
@@ -208,8 +206,7 @@ def test_a_new_epoch_keeps_the_bytes_and_the_order(outbox):
 
 
 def test_a_delivered_gap_without_dates_is_not_sent_again(outbox):
-    """Two of them are the same bytes: no collector could tell that it has this one already. An undelivered
-    one goes on."""
+    """A delivered gap without dates is not sent again: a collector could not recognise it."""
     undated = Gap(GapReason.CLOCK_UNKNOWN, ((None, 5_000),), 1).to_json()
     dated = Gap(GapReason.SPOOL_CAP, ((record(0).period, 60_000),), 1).to_json()
     for body in (undated, dated, undated):
@@ -222,7 +219,7 @@ def test_a_delivered_gap_without_dates_is_not_sent_again(outbox):
 
 
 def test_another_identity_is_not_sent_what_the_former_one_delivered(outbox):
-    """The ring stays behind, what nobody acknowledged goes on."""
+    """A new stream has the unacknowledged records alone, without the ring."""
     fill(outbox, 0, 4)
     outbox.acknowledge(2, NOW)
     wires = [one.wire for one in outbox.unacknowledged(2, 10, MAX_PUSH_BYTES)]
@@ -231,8 +228,7 @@ def test_another_identity_is_not_sent_what_the_former_one_delivered(outbox):
 
 
 def test_a_gap_for_what_left_the_ring_says_when_it_was(outbox):
-    """Gap{ring_expired} first, over the minutes that were trimmed and the collector lacks; then all that is
-    kept."""
+    """The new epoch begins with Gap{ring_expired} over the lost minutes, then all kept records."""
     fill(outbox, 0, 9)
     outbox.acknowledge(10, NOW)
     outbox.acknowledge(10, NOW + 2 * HOUR)
@@ -250,8 +246,7 @@ def test_a_gap_for_what_left_the_ring_says_when_it_was(outbox):
 
 
 def test_a_sender_whose_spool_was_replaced_ends(outbox, tmp_path):
-    """A sender that outlived its resident writes nothing more once another file stands in the place of its
-    own."""
+    """A sender writes nothing once its spool file has been replaced."""
     measure(outbox, 0)
     (tmp_path / "spool.db").rename(tmp_path / "spool.db.damaged-1")
     with closing(connect(tmp_path / "spool.db")), pytest.raises(SpoolDamaged, match="was replaced"):
@@ -259,7 +254,7 @@ def test_a_sender_whose_spool_was_replaced_ends(outbox, tmp_path):
 
 
 def test_control_values_are_exchanged_when_they_stand_as_told(outbox):
-    """All of them, or none."""
+    """All values are exchanged, or none."""
     outbox.set_control({"a": "1"})
     assert not outbox.exchange({"a": "1", "b": "2"}, {"a": None})
     assert outbox.exchange({"a": "1", "b": None}, {"a": None, "b": "3"})
@@ -267,7 +262,7 @@ def test_control_values_are_exchanged_when_they_stand_as_told(outbox):
 
 
 def test_an_unreadable_row_becomes_a_gap(outbox):
-    """Damage to one row costs that row: declared, kept aside, the queue goes on."""
+    """An unreadable row becomes a gap, is counted, and does not stop the queue."""
     measure(outbox, 0)
     outbox._connection.execute("INSERT INTO pending (body) VALUES ('{\"period\":')")
     measure(outbox, 1)
@@ -278,7 +273,7 @@ def test_an_unreadable_row_becomes_a_gap(outbox):
 
 
 def test_two_processes_take_turns(outbox, tmp_path):
-    """While the other one writes, SpoolBusy: nothing is half done."""
+    """While another process writes, numbering raises SpoolBusy and changes nothing."""
     measure(outbox, 0)
     outbox._connection.execute("PRAGMA busy_timeout = 50")
     with closing(connect(tmp_path / "spool.db")) as other:
@@ -290,7 +285,7 @@ def test_two_processes_take_turns(outbox, tmp_path):
 
 
 def test_killed_at_any_moment_no_number_is_used_twice(tmp_path):
-    """R3, the sender's side: kill -9 during numbering and acknowledging; every row once, the chain whole."""
+    """R3: after kills during numbering and acknowledging, each row is there once and the chain holds."""
     path = tmp_path / "spool.db"
     with closing(connect(path)) as db:
         rows = [(record(index).to_json(),) for index in range(3_000)]
@@ -322,7 +317,7 @@ def test_killed_at_any_moment_no_number_is_used_twice(tmp_path):
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """Whatever happens, in whatever order: produced = waiting + numbered, in order, and the chain holds."""
+    """In any order of events, produced = acknowledged + waiting, in order, and the chain holds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -343,7 +338,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
     def waiting(self) -> list[int]:
-        """Indices of the numbered, unacknowledged records."""
+        """Return the indices of the numbered, unacknowledged records."""
         run = self.outbox.unacknowledged(self.outbox.acknowledged_seq(), 10_000, 1 << 30)
         starts = [
             pb.Record.FromString(one.wire).measurement.period.clock.start_unix_milliseconds for one in run
@@ -378,7 +373,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def another_epoch(self) -> None:
         ring = self.outbox.acknowledged_seq() - self.outbox.oldest_seq() + 1
         self.outbox.new_epoch()
-        if ring > 0:  # told again: the collector knows it has them
+        if ring > 0:  # sent again: the collector recognises them
             del self.acknowledged[-ring:]
         assert self.outbox.epoch() not in self.epochs
         self.epochs.add(self.outbox.epoch())

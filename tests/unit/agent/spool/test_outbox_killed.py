@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R3: the sender killed at every line of each change that it makes to the spool. As before, or as after;
-never between."""
+"""Test R3: a sender killed at any line of a change to the spool leaves the state before or after it."""
 
 from __future__ import annotations
 
@@ -112,7 +111,6 @@ print(lines, seen)
 )
 @pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_every_line(tmp_path, name, arguments, every, figure):
-    """The file is whole, numbers and chain too, and it is what it was, or what it was to become. `every`:
-    second line, or each."""
+    """The file is intact, in the state before or after. `every` = 2 kills at every second line."""
     said = run_program(PROGRAM, str(tmp_path), name, arguments, str(every))
     figure(f"{name}: {int(said.split()[0]) // every} lines, each time as before or as after")

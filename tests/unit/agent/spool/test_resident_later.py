@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What comes to the measuring process after its start: calendars that cannot be used or are taken back,
-drivers."""
+"""Test what reaches the resident after its start: unusable calendars, withdrawn calendars, new drivers."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from veilleuse.wire.bands import DEFAULT_CALENDAR
 
 
 def test_a_calendar_that_cannot_be_used_is_said_once(tmp_path, caplog):
-    """Not at every checkpoint for years; and one that is taken back before its day is not waited for."""
+    """An unusable calendar is logged once; one withdrawn before its day is no longer pending."""
     life = Life(tmp_path, checkpoint_seconds=60)
     life.begin()
 
@@ -42,8 +41,7 @@ def test_a_calendar_that_cannot_be_used_is_said_once(tmp_path, caplog):
 
 
 def test_a_driver_that_is_loaded_after_the_start(tmp_path):
-    """The counters of the processor come with their module, seconds after the service: measured without a
-    restart."""
+    """RAPL counters that appear seconds after the start are measured without a restart."""
     life = Life(tmp_path / "state", sources=("linux_rapl",), checkpoint_seconds=60)
     paths = Paths(state=life.state, sysfs=tmp_path / "sys", procfs=TREES / "tower" / "proc")
     life.settings = AgentSettings(paths=paths, measure=life.settings.measure)

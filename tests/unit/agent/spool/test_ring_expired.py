@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What left the ring and a restored collector lacks is told in full: a gap is one number, and stands for all
-its records. docs/wire.md §2."""
+"""Test that records lost from the ring are declared in full: a gap counts all of them. docs/wire.md §2."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ RING = Ring(milliseconds=60 * MINUTE, records=6)
 
 
 class Machine:
-    """A spool, its two halves, and a collector."""
+    """Holds a spool, its two halves, and a collector."""
 
     def __init__(self) -> None:
         self.collector = ModelCollector()
@@ -38,43 +37,43 @@ class Machine:
         self.made = 0
 
     def connect(self, connection: sqlite3.Connection, path: Path) -> None:
-        """Both halves on that spool."""
+        """Open both halves on that spool."""
         connection.execute("PRAGMA synchronous = OFF")
         self.connection = connection
         self.spool = FileSpool(connection, path, BOUNDS)
         self.outbox = Outbox(connection, path, WireEncoder(), RING)
 
     def measure(self, count: int) -> None:
-        """So many minutes."""
+        """Append this many minutes."""
         self.spool.append([record(self.made + one).to_json() for one in range(count)], {})
         self.made += count
 
     def lose(self, count: int) -> None:
-        """So many minutes for which the spool had no room."""
+        """Append a gap of this many minutes for which the spool had no room."""
         self.spool.append([gap_row(Gap(GapReason.SPOOL_CAP, (), count))], {})
         self.made += count
 
     def contact(self, *faults: Fault) -> None:
-        """An hour later: what the ring holds may leave it at the next acknowledgement."""
+        """Run a sender an hour later, so that records may leave the ring at the next acknowledgement."""
         self.now += 60 * MINUTE
         self.collector.faults = iter(faults)
         Sender(self.outbox, self.collector, pb.Facts(model="PC"), lambda: self.now).contact()
 
     def deliver(self, count: int) -> None:
-        """So many minutes, acknowledged; all but the last few leave the ring."""
+        """Deliver this many minutes; all but the last few leave the ring."""
         self.measure(count)
         self.contact()
         self.outbox.acknowledge(self.outbox.last_seq(), self.now + 60 * MINUTE)
 
     def accounted(self) -> int:
-        """Minutes stored and records declared: as many as were made."""
+        """Return the number of stored minutes and declared records."""
         assert self.spool.count_pending() == 0
         return self.collector.measurements().total() + sum(gap.records for gap in self.collector.gaps())
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """One that has measured nothing."""
+    """Return a machine without measurements."""
     path, made = tmp_path / "spool.db", Machine()
     with closing(connect(path)) as connection:
         made.connect(connection, path)
@@ -82,15 +81,14 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_a_gap_of_a_former_epoch_still_stands_for_all_its_records(machine):
-    """Gap{ring_expired} over two minutes is delivered, leaves the ring, its epoch is left: two again, not
-    one, are told later."""
+    """A Gap{ring_expired} of two records that leaves the ring and its epoch counts as two later."""
     machine.deliver(8)
     machine.collector.restore(0)
     machine.contact()  # another epoch, whose first record is a gap over 0 and 1
     machine.deliver(2)
     machine.contact(Fault.NONE, Fault.CONFLICT)
     machine.measure(1)
-    machine.contact(Fault.NONE, Fault.CONFLICT)  # another one, without that gap
+    machine.contact(Fault.NONE, Fault.CONFLICT)  # another epoch, without that gap
     assert machine.accounted() == machine.made == 11
     machine.collector.restore(0)
     machine.contact()
@@ -98,7 +96,7 @@ def test_a_gap_of_a_former_epoch_still_stands_for_all_its_records(machine):
 
 
 def test_a_gap_that_the_resident_took_from_the_ring_still_stands_for_all_its_records(machine):
-    """The resident makes room without reading what goes."""
+    """The resident deletes the gap from the ring without reading it, and its records are still counted."""
     machine.lose(500)
     machine.measure(RING_FLOOR + 4)
     machine.contact()
@@ -112,7 +110,7 @@ def test_a_gap_that_the_resident_took_from_the_ring_still_stands_for_all_its_rec
 
 @pytest.mark.parametrize("acknowledged", [False, True])
 def test_a_gap_whose_bytes_were_damaged_still_stands_for_all_its_records(machine, acknowledged):
-    """What was numbered there is known without its bytes, before it is delivered and in a new epoch."""
+    """The gap's records are counted without its bytes, before its delivery and in a new epoch."""
     machine.lose(500)
     machine.measure(2)
     machine.outbox.number_pending(10)
@@ -127,8 +125,7 @@ def test_a_gap_whose_bytes_were_damaged_still_stands_for_all_its_records(machine
 
 
 def test_epochs_too_old_to_be_named_are_told_all_the_same(machine):
-    """More epochs are left than are remembered: nothing of what was delivered in the first ones goes without
-    a word."""
+    """Records of the first epochs are declared, though there were more epochs than the agent remembers."""
     for _ in range(FORMER_EPOCHS + 3):
         machine.deliver(8)
         machine.outbox.new_epoch()
@@ -140,8 +137,7 @@ def test_epochs_too_old_to_be_named_are_told_all_the_same(machine):
 
 
 def test_a_spool_in_place_of_a_damaged_one_knows_what_the_gaps_stood_for(machine, tmp_path):
-    """The ring went with the damaged spool: a collector restored later is told of all that it had, and of the
-    damage."""
+    """After damage of the spool, a restored collector gets gaps for all that it had, and for the damage."""
     machine.lose(500)
     machine.deliver(8)
     machine.connection.execute("DROP TABLE quarantine")
@@ -154,7 +150,7 @@ def test_a_spool_in_place_of_a_damaged_one_knows_what_the_gaps_stood_for(machine
 
 
 def test_gaps_numbered_by_an_agent_of_0_1_are_counted_once_it_is_0_2(machine):
-    """It kept no count of them; those that are still there are counted then."""
+    """Version 0.1 kept no count of gaps; gaps that are still there are counted after the upgrade."""
     machine.lose(500)
     machine.outbox.number_pending(10)
     machine.outbox.set_control({ControlKey.GAPS: None})
@@ -166,7 +162,7 @@ def test_gaps_numbered_by_an_agent_of_0_1_are_counted_once_it_is_0_2(machine):
 
 
 def test_what_gaps_stand_for_is_bounded_and_never_too_little(machine):
-    """The oldest ones are told with the next: between them one more than there was, nowhere one fewer."""
+    """Beyond the bound the oldest counts are merged: a range may count too many records, never too few."""
     epoch, last = machine.outbox.epoch(), GAPS_KEPT + 50
     store_gap_counts(machine.connection, dict.fromkeys(range(1, last + 1), 3))
     assert records_between(machine.connection, epoch, 1, last) == 3 * last
@@ -179,7 +175,7 @@ def test_what_gaps_stand_for_is_bounded_and_never_too_little(machine):
     "value", ['{"00": {"1": 9e999}}', "{", "[]", '{"zz": {}}', '{"00": 3}', '{"00": {"a": 1}}']
 )
 def test_a_damaged_count_stops_nothing(machine, value):
-    """Every number stands for one record again, and what comes is counted."""
+    """With a damaged count each number is one record, and new gaps are counted."""
     machine.outbox.set_control({ControlKey.GAPS: value.replace("00", machine.outbox.epoch().hex())})
     machine.lose(500)
     machine.deliver(8)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sender against a collector on real gRPC ports with real TLS: docs/wire.md §2, docs/guarantees.md R3,
-R4, R12, R13."""
+"""Test the sender on real gRPC and TLS: docs/wire.md §2, docs/guarantees.md R3, R4, R12, R13."""
 
 from __future__ import annotations
 
@@ -23,26 +22,26 @@ from veilleuse.wire.vocabulary import GapReason
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Run a fake collector."""
     with FakeCollector() as running:
         yield running
 
 
 @pytest.fixture
 def agent(tmp_path: Path, collector: FakeCollector) -> Agent:
-    """One that is enrolled."""
+    """Return an enrolled agent."""
     enrolled = Agent(tmp_path / "state")
     enrolled.enrol(collector)
     return enrolled
 
 
 def stored(agent: Agent, collector: FakeCollector) -> list[int]:
-    """Millijoules of the agent's measurements on the collector."""
+    """Return the millijoules of the agent's measurements on the collector."""
     return energies(collector.stored(agent.identity.agent_id))
 
 
 def test_everything_measured_is_stored_once_and_in_order(agent, collector):
-    """600 records go out in runs of at most 256 and arrive as they were made: mJ sent = mJ stored."""
+    """600 records are sent in runs of at most 256 and arrive once, in order."""
     agent.measure(*(record(index) for index in range(600)))
     assert agent.send()
     assert stored(agent, collector) == [1_000 + index for index in range(600)]
@@ -53,7 +52,7 @@ def test_everything_measured_is_stored_once_and_in_order(agent, collector):
 
 
 def test_a_reply_lost_after_the_commit_duplicates_nothing(agent, collector):
-    """R4: the run whose answer was lost is found stored by the next Hello, and not sent again."""
+    """R4: the next Hello shows that the run with the lost answer is stored, and it is not sent again."""
     agent.measure(*(record(index) for index in range(5)))
     collector.lose_replies = 1
     assert not agent.send()
@@ -68,7 +67,7 @@ def test_a_reply_lost_after_the_commit_duplicates_nothing(agent, collector):
 
 
 def test_nothing_is_lost_while_the_collector_is_away(agent, collector):
-    """A contact that finds nobody leaves every record, one clear line, a failure and a time to come back."""
+    """A contact with an absent collector keeps each record and sets one line and a time to retry."""
     address = agent.identity.place.address
     for server in collector._servers:
         server.stop(None).wait()
@@ -83,7 +82,7 @@ def test_nothing_is_lost_while_the_collector_is_away(agent, collector):
 
 
 def test_a_collector_restored_from_a_backup_gets_the_ring_again(agent, collector):
-    """R12: the collector stands before what it had acknowledged; 0 lost, 0 duplicated."""
+    """R12: a restored collector gets the records after its mark again, each once."""
     agent.measure(*(record(index) for index in range(10)))
     assert agent.send()
     backup = collector.backup()
@@ -99,8 +98,7 @@ def test_a_collector_restored_from_a_backup_gets_the_ring_again(agent, collector
 
 
 def test_a_collector_older_than_the_ring_gets_a_gap_in_a_new_epoch(agent, collector):
-    """Mark + 1 is older than everything kept: a new epoch begins with Gap{ring_expired}, then all that is
-    kept."""
+    """If mark + 1 is older than the ring, a new epoch has Gap{ring_expired} first, then the kept records."""
     agent.ring = Ring(milliseconds=0, records=3)
     agent.measure(record(0), record(1))
     assert agent.send()
@@ -119,8 +117,7 @@ def test_a_collector_older_than_the_ring_gets_a_gap_in_a_new_epoch(agent, collec
 
 @pytest.mark.parametrize("mark", [7, 8])
 def test_the_edge_of_the_ring_is_not_a_gap(agent, collector, mark):
-    """The collector went back to just before the oldest record kept: re-sent in the same epoch, nothing
-    declared lost."""
+    """If the collector lacks only records that are kept, the same epoch goes on without a gap."""
     agent.ring = Ring(milliseconds=0, records=3)
     agent.measure(*(record(index) for index in range(10)))
     assert agent.send()
@@ -133,8 +130,7 @@ def test_the_edge_of_the_ring_is_not_a_gap(agent, collector, mark):
 
 
 def test_an_agent_rolled_back_to_a_snapshot_loses_nothing(agent, collector, tmp_path):
-    """R13: the spool goes back in time; what it makes from then on arrives under a new epoch, nothing is
-    dropped."""
+    """R13: records of a rolled-back agent arrive under a new epoch, and none is lost."""
     agent.measure(record(0))
     assert agent.send()
     shutil.copytree(agent.state, tmp_path / "snapshot")
@@ -149,8 +145,7 @@ def test_an_agent_rolled_back_to_a_snapshot_loses_nothing(agent, collector, tmp_
 
 
 def test_a_snapshot_with_records_on_their_way_is_told_by_its_chain(agent, collector, tmp_path):
-    """The same numbers with other content: the chain differs, a new epoch carries what was never acknowledged
-    here."""
+    """Equal numbers with another content have another chain: a new epoch has the unacknowledged records."""
     agent.measure(record(0))
     assert agent.send()
     shutil.copytree(agent.state, tmp_path / "snapshot")
@@ -164,8 +159,7 @@ def test_a_snapshot_with_records_on_their_way_is_told_by_its_chain(agent, collec
 
 
 def test_a_refused_record_becomes_a_gap_at_its_own_number(agent, collector):
-    """The original is in quarantine, its span in a Gap{refused}, what follows is stored, and it
-    is counted."""
+    """The original is in quarantine, its span in a Gap{refused}, and later records are stored."""
     collector.refuse = lambda one: "energy_out_of_range" if 1_003 in energies([one]) else ""
     agent.measure(*(record(index) for index in range(6)))
     assert agent.send()
@@ -184,7 +178,7 @@ def test_a_refused_record_becomes_a_gap_at_its_own_number(agent, collector):
 
 
 def test_even_a_refused_gap_blocks_nothing(agent, collector):
-    """A gap whose span is refused loses its span and goes through."""
+    """A gap whose span is refused is sent without the span."""
     collector.refuse = lambda one: "span" if one.gap.spans or 1_001 in energies([one]) else ""
     agent.measure(record(0), record(1), record(2))
     assert agent.send()
@@ -192,7 +186,7 @@ def test_even_a_refused_gap_blocks_nothing(agent, collector):
 
 
 def test_a_collector_that_refuses_everything_is_left_in_peace(agent, collector):
-    """The contact ends with one line; the records are still there, as gaps and in quarantine."""
+    """The contact ends with one line in the standing."""
     collector.refuse = lambda one: "no"
     agent.measure(record(0))
     assert not agent.send()
@@ -200,7 +194,7 @@ def test_a_collector_that_refuses_everything_is_left_in_peace(agent, collector):
 
 
 def test_a_run_refused_without_a_name_is_narrowed_to_the_record(agent, collector):
-    """INVALID_ARGUMENT names no record: the run is halved until one remains, and that one becomes a gap."""
+    """INVALID_ARGUMENT names no record: the run is halved down to the bad record, which becomes a gap."""
     collector.invalid = lambda one: 1_011 in energies([one])
     agent.measure(*(record(index) for index in range(20)))
     assert agent.send()
@@ -208,7 +202,7 @@ def test_a_run_refused_without_a_name_is_narrowed_to_the_record(agent, collector
 
 
 def test_a_conflict_starts_another_epoch(agent, collector):
-    """Somebody else pushed under our epoch: Hello tells, what is ours goes under a new one."""
+    """If another sender used the epoch, Hello shows it, and this agent's records go under a new epoch."""
     agent.measure(record(0), record(1))
     assert agent.send()
     (stream,) = collector.streams.values()
@@ -220,7 +214,7 @@ def test_a_conflict_starts_another_epoch(agent, collector):
 
 
 def test_a_busy_collector_is_obeyed(agent, collector):
-    """RESOURCE_EXHAUSTED with a delay: the agent comes back no sooner."""
+    """RESOURCE_EXHAUSTED with a delay sets the earliest next contact."""
     collector.abort = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", 90_000)
     now = int(agent.identity.not_before_unix_milliseconds + 1_000_000)
     assert not agent.send(clock=lambda: now)
@@ -228,7 +222,7 @@ def test_a_busy_collector_is_obeyed(agent, collector):
 
 
 def test_a_revoked_machine_says_so(agent, collector):
-    """PERMISSION_DENIED is told in the standing, in one line, and nothing is thrown away."""
+    """PERMISSION_DENIED gives one line in the standing and keeps every record."""
     collector.forbidden.add(agent.identity.agent_id)
     agent.measure(record(0))
     assert not agent.send()
@@ -240,7 +234,7 @@ def test_a_revoked_machine_says_so(agent, collector):
 
 
 def test_facts_travel_when_they_change(agent, collector):
-    """Once, and not again while they stay the same."""
+    """Facts are sent once while they stay the same."""
     assert agent.send()
     assert agent.send()
     hellos = [one for one in collector.requests if isinstance(one, pb.HelloRequest)]
@@ -251,8 +245,7 @@ def test_facts_travel_when_they_change(agent, collector):
 
 
 def test_facts_travel_again_to_a_collector_that_went_back(agent, collector):
-    """Put back to a backup of before, it knows nothing of the machine but its name: told before anything is
-    sent again, and once."""
+    """A collector restored to a backup without the machine's facts gets them again, once."""
     agent.measure(record(0))
     assert agent.send()
     collector.streams.clear()
@@ -265,7 +258,7 @@ def test_facts_travel_again_to_a_collector_that_went_back(agent, collector):
 
 
 def test_a_calendar_is_kept_and_confirmed(agent, collector):
-    """Pulled in full once, named by its hash afterwards, confirmed after a delivered batch."""
+    """A calendar is pulled in full once, then named by its hash, and confirmed after a delivered batch."""
     spans = [pb.OpenSpan(iso_weekday=day, start_minute=420, end_minute=1_200) for day in range(1, 7)]
     collector.calendar = pb.Calendar(
         time_zone="Europe/Paris", open_spans=spans, closures=[pb.LocalDate(year=2026, month=12, day=25)]
@@ -282,7 +275,7 @@ def test_a_calendar_is_kept_and_confirmed(agent, collector):
 
 
 def test_a_calendar_that_cannot_be_used_leaves_the_old_one(agent, collector):
-    """An open span under three hours is refused, and the agent says FAILED from then on."""
+    """A calendar with an open span under three hours is refused and reported as FAILED."""
     collector.calendar = pb.Calendar(
         time_zone="Europe/Paris", open_spans=[pb.OpenSpan(iso_weekday=1, start_minute=0, end_minute=10)]
     )
@@ -292,7 +285,7 @@ def test_a_calendar_that_cannot_be_used_leaves_the_old_one(agent, collector):
 
 
 def test_gaps_made_by_the_spool_are_counted(agent, collector):
-    """A Gap{spool_cap} is a record like another; Hello's health tells how many records it stands for."""
+    """A Gap{spool_cap} is sent like a record; Hello's health gives its number of records."""
     agent.measure(Gap(GapReason.SPOOL_CAP, ((record(0).period, 60_000),), 12), record(1))
     assert agent.send()
     assert agent.send()
@@ -302,7 +295,7 @@ def test_gaps_made_by_the_spool_are_counted(agent, collector):
 
 
 def test_what_the_collector_asks_for_is_when_we_come_back(agent, collector):
-    """next_send_after with up to a tenth on top."""
+    """The next contact is after next_send_after, with up to a tenth more."""
     collector.next_send_after_milliseconds = 60_000
     now = agent.identity.not_before_unix_milliseconds + 1_000_000
     assert agent.send(clock=lambda: now)
@@ -310,8 +303,7 @@ def test_what_the_collector_asks_for_is_when_we_come_back(agent, collector):
 
 
 def test_a_restored_collector_gets_what_an_epoch_left_behind_had_delivered(agent, collector, tmp_path):
-    """The agent goes back, then the collector: the ring of the former epoch comes again, nothing is lost or
-    doubled."""
+    """After agent and collector went back, the former epoch's ring is sent again, each record once."""
     agent.measure(record(0))
     assert agent.send()
     backup = collector.backup()
@@ -331,8 +323,7 @@ def test_a_restored_collector_gets_what_an_epoch_left_behind_had_delivered(agent
 
 
 def test_a_record_damaged_in_the_spool_is_never_sent(agent, collector):
-    """Its bytes are not what its chain says: a gap at its number, what follows arrives, the bytes are in
-    quarantine."""
+    """Bytes that do not match their chain become a gap, go to quarantine, and later records arrive."""
     agent.measure(*(record(index) for index in range(5)))
     agent.with_outbox(lambda outbox: outbox.number_pending(10))
     good = agent.rows()[2][1]

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Answers a well-behaved collector gives only in a race, or never: none of them loses a record or loops for
-ever."""
+"""Test answers that a collector gives only in a race, or never: none loses a record or loops for ever."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ AGENT = bytes(16)
 
 
 class Direct:
-    """sender.Collector on a FakeCollector's streams, without a network; `scripted` answers come first."""
+    """Implements sender.Collector on a FakeCollector's streams without a network; `scripted` come first."""
 
     def __init__(self) -> None:
         self.collector = FakeCollector()
@@ -55,13 +54,13 @@ class Direct:
 
 @pytest.fixture
 def direct() -> Direct:
-    """A collector that holds nothing."""
+    """Return a collector without records."""
     return Direct()
 
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    """Five records, not numbered."""
+    """Return an outbox with five unnumbered records."""
     path = tmp_path / "spool.db"
     with closing(connect(path)) as connection:
         rows = [(record(index).to_json(),) for index in range(5)]
@@ -71,37 +70,37 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 
 @pytest.fixture
 def sender(outbox: Outbox, direct: Direct) -> Sender:
-    """Between the two."""
+    """Return a sender from the outbox to the collector."""
     return Sender(outbox, direct, pb.Facts(model="PC"), lambda: 1)
 
 
 def answer(outcome: int, mark: int, chain: bytes = b"") -> Callable[[pb.PushRequest], pb.PushResponse]:
-    """A scripted answer."""
+    """Return a scripted answer."""
     return lambda request: pb.PushResponse(outcome=outcome, mark=mark, chain=chain)  # type: ignore[arg-type]  # a number
 
 
 def test_a_contact_as_it_should_be(sender, direct):
-    """Five records, one Hello."""
+    """Five records are stored after one Hello."""
     assert sender.contact().records == 5
     assert direct.stored() == [1_000 + index for index in range(5)]
     assert len(direct.hellos) == 1
 
 
 def test_an_empty_chain_at_mark_zero_is_taken_for_the_epochs(sender, direct):
-    """A collector that has nothing of this epoch may leave the chain out."""
+    """A collector without records of this epoch may leave the chain out."""
     direct.no_chain_at_zero = True
     assert sender.contact().records == 5
 
 
 def test_expected_earlier_sends_from_the_mark(sender, direct, outbox):
-    """The collector stands before our run: from mark + 1, in the same contact."""
+    """The sender goes on from the collector's mark + 1 in the same contact."""
     direct.scripted = [answer(pb.PUSH_OUTCOME_EXPECTED_EARLIER, 0, chain_start(outbox.epoch()))]
     assert sender.contact().records == 5
     assert direct.stored() == [1_000 + index for index in range(5)]
 
 
 def test_a_conflict_that_hello_does_not_see_starts_another_epoch(sender, direct, outbox):
-    """The same mark and chain as ours, yet CONFLICT: going round in circles is avoided by a new epoch."""
+    """CONFLICT with the agent's own mark and chain gives a new epoch, not an endless loop."""
     epoch = outbox.epoch()
     direct.scripted = [answer(pb.PUSH_OUTCOME_CONFLICT, 0, chain_start(epoch))]
     assert sender.contact().records == 5
@@ -110,14 +109,14 @@ def test_a_conflict_that_hello_does_not_see_starts_another_epoch(sender, direct,
 
 
 def test_stored_under_another_chain_is_not_believed(sender, direct, outbox):
-    """An acknowledgement of other bytes than ours acknowledges nothing: they go under a new epoch."""
+    """An acknowledgement with another chain counts for nothing: the records go under a new epoch."""
     direct.scripted = [answer(pb.PUSH_OUTCOME_STORED, 5, bytes(32))]
     assert sender.contact().records == 5
     assert direct.stored() == [1_000 + index for index in range(5)]
 
 
 def test_stored_in_part_goes_on_from_there(sender: Sender, direct: Direct) -> None:
-    """A mark inside the run acknowledges up to it; the rest follows."""
+    """A mark within the run acknowledges a part of it, and the rest follows."""
 
     def half(request: pb.PushRequest) -> pb.PushResponse:
         part = pb.PushRequest(
@@ -135,7 +134,7 @@ def test_stored_in_part_goes_on_from_there(sender: Sender, direct: Direct) -> No
 
 @pytest.mark.parametrize("outcome", [pb.PUSH_OUTCOME_UNSPECIFIED, 99])
 def test_an_unknown_outcome_ends_the_contact(sender, direct, outcome, outbox):
-    """Nothing is acknowledged, nothing lost."""
+    """An unknown outcome acknowledges nothing and loses nothing."""
     direct.scripted = [answer(outcome, 0)]
     with pytest.raises(CollectorAway, match="does not know"):
         sender.contact()
@@ -143,7 +142,7 @@ def test_an_unknown_outcome_ends_the_contact(sender, direct, outcome, outbox):
 
 
 def test_a_collector_that_never_agrees_is_left_in_peace(sender, direct, outbox):
-    """EXPECTED_EARLIER for ever: the contact ends by itself, the records stay."""
+    """Endless EXPECTED_EARLIER ends the contact and keeps the records."""
     direct.scripted = [answer(pb.PUSH_OUTCOME_EXPECTED_EARLIER, 0, chain_start(outbox.epoch()))] * 10_000
     with pytest.raises(CollectorAway, match="cannot agree on the stream"):
         sender.contact()
@@ -151,7 +150,7 @@ def test_a_collector_that_never_agrees_is_left_in_peace(sender, direct, outbox):
 
 
 def test_a_hello_that_is_refused_names_the_versions(sender, direct, monkeypatch):
-    """Nothing of a Hello can be dropped."""
+    """A refused Hello is not retried with less: the error suggests different versions."""
 
     def refused(request: pb.HelloRequest) -> pb.HelloResponse:
         raise RequestRefused("cannot accept")
@@ -162,7 +161,7 @@ def test_a_hello_that_is_refused_names_the_versions(sender, direct, monkeypatch)
 
 
 def test_health_tells_how_the_sources_do(sender, direct, outbox):
-    """As the resident process left it in the control table."""
+    """Hello's health has the values that the resident left in the control table."""
     sources = [
         {"name": "utilisation", "successes": 9, "failures": 1, "unavailable": None},
         {"name": "linux_rapl", "successes": 0, "failures": 0, "unavailable": "virtual_machine"},
@@ -181,8 +180,7 @@ def test_health_tells_how_the_sources_do(sender, direct, outbox):
 
 
 def test_a_record_refused_just_after_the_ring_is_replaced_all_the_same(direct, tmp_path):
-    """The row before it left the ring: without its chain there is no chaining again, so a new epoch carries
-    it."""
+    """Without the chain of the row before, which has left the ring, a new epoch carries the gap."""
     path = tmp_path / "ring.db"
     with closing(connect(path)) as connection:
         outbox = Outbox(connection, path, WireEncoder(), Ring(milliseconds=0, records=2))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What both processes of the agent take from the settings in the same way."""
+"""Test what both processes of the agent derive from the settings."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ W, C, S = Population.WORKSTATION, Population.CLASSROOM, Population.SERVER
     ],
 )
 def test_the_more_private_population_counts_for_both_processes(tmp_path, said, enrolled, allowed):
-    """Neither the file nor the enrolment can make a machine less private than the other says; the sender
-    keeps its rhythm."""
+    """Neither file nor enrolment reduces the other's privacy; the sender's interval follows the result."""
     settings = AgentSettings(paths=Paths(state=tmp_path), measure=Measure(population=said))
     assert allowed_population(settings, enrolled) is allowed
     path = tmp_path / FILE_NAME

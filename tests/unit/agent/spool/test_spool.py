@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The buffer on disk: order, bound, reserve, damage. Real SQLite, real files."""
+"""Test the resident's half of the spool on real SQLite files: order, bound, reserve, damage."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ MINUTE = 60_000
 
 
 def body(period: Period, milliseconds: int = MINUTE, *, padding: int = 0) -> str:
-    """A spool row over one period."""
+    """Return a spool row over one period."""
     cells = {(Band.OPEN, State.ON_IDLE, Supply.AC): Cell(milliseconds)}
     return Record(period, "c" * padding, 1, cells, {}).to_json()
 
 
 def minute(number: int, *, padding: int = 0) -> str:
-    """The row of one minute."""
+    """Return the row of one minute."""
     return body(ClockPeriod(NOON + number * MINUTE, MINUTE), padding=padding)
 
 
 def rows(path: Path) -> list[str]:
-    """What waits for its number."""
+    """Return the rows without a number."""
     with closing(sqlite3.connect(path)) as db:
         return [str(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
 
 
 def opened(path: Path, bounds: Bounds = BOUNDS) -> FileSpool:
-    """The resident's spool."""
+    """Open the resident's spool."""
     return open_spool(path, bounds, NOON)
 
 
 def test_a_disk_that_fills_while_the_spool_is_made_is_no_damage(tmp_path):
-    """SQLite has rolled back by itself: the line is about the room, not about the rollback."""
+    """SQLite rolls back by itself: the error is about the room, not about the rollback."""
     path = tmp_path / "spool.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA max_page_count = 2")
@@ -72,7 +72,7 @@ def test_a_disk_that_fills_while_the_spool_is_made_is_no_damage(tmp_path):
 
 
 def test_rows_and_control_in_one_transaction(tmp_path):
-    """In order, kept over a restart; control values set, replaced and deleted; the file is for its owner."""
+    """Rows and control values survive a restart in order; only the owner can read the file."""
     path = tmp_path / "spool.db"
     old = os.umask(0o077)
     try:
@@ -92,7 +92,7 @@ def test_rows_and_control_in_one_transaction(tmp_path):
 
 
 def test_busy_keeps_the_row_with_the_caller(tmp_path):
-    """The other process writes: SpoolBusy, and afterwards the same rows go in once."""
+    """While another process writes, `append` raises SpoolBusy; later the same rows are written once."""
     path = tmp_path / "spool.db"
     with closing(FileSpool(connect(path, busy_timeout_milliseconds=20), path, BOUNDS)) as spool:
         with closing(connect(path)) as other:
@@ -107,7 +107,7 @@ def test_busy_keeps_the_row_with_the_caller(tmp_path):
 @settings(max_examples=8, deadline=None)
 @given(batches=st.lists(st.integers(1, 60), min_size=5, max_size=30), padding=st.integers(0, 6_000))
 def test_order_and_bound(tmp_path_factory, batches, padding):
-    """However rows come, the file stays below its bound, order is kept, and rows + gaps = what was given."""
+    """For any rows the file stays below its bound, and records + gaps = rows, in order."""
     path = tmp_path_factory.mktemp("spool") / "spool.db"
     bounds = Bounds(MIB, 0)
     number = 0
@@ -130,7 +130,7 @@ def test_order_and_bound(tmp_path_factory, batches, padding):
 
 
 def test_the_disk_reserve(tmp_path):
-    """A disk down to its reserve: the file does not grow, the oldest rows make room for the newest."""
+    """On a disk at its reserve the file does not grow, and the oldest rows are dropped for the newest."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(n, padding=2_000) for n in range(200)], {})
@@ -150,8 +150,7 @@ def test_the_disk_reserve(tmp_path):
 
 
 def test_gaps_join_what_touches():
-    """Touching clock spans join, equal days add up, other gaps' spans are taken over, nonsense counts without
-    a date."""
+    """Adjacent spans join, equal days add up, other gaps' spans stay; an invalid row has no date."""
     other = Gap(GapReason.SPOOL_CAP, ((None, 7),), 4).to_json()
     day = body(DatePeriod(date(2026, 11, 25)))
     gap = gap_over(GapReason.SPOOL_CAP, [minute(0), minute(1), minute(3), day, day, other, "nonsense"])
@@ -165,15 +164,14 @@ def test_gaps_join_what_touches():
 
 
 def damaged_copy(path: Path, change: bytes | None) -> None:
-    """Other content, or half of it."""
+    """Replace the content, or keep half of it."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] if change is None else change)
 
 
 @pytest.mark.parametrize("change", [b"not a database at all, but long enough to be taken for one", b"", None])
 def test_damage_is_set_aside(tmp_path, change):
-    """Nonsense, nothing, or half of it: a new spool with another epoch begins, a gap says so, the old file is
-    kept."""
+    """A damaged file is kept, and a new spool with another epoch has a gap for it."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(n, padding=200) for n in range(100)], {ControlKey.POPULATION: "server"})
@@ -191,7 +189,7 @@ def test_damage_is_set_aside(tmp_path, change):
 
 
 def test_what_can_be_read_is_kept(tmp_path):
-    """A schema of another version, or one table gone: unnumbered rows and the enrolment's words survive."""
+    """A spool with another schema or a missing table keeps unnumbered rows and the enrolment's values."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(0), minute(1)], {ControlKey.POPULATION: "server", ControlKey.CALENDAR: "{}"})
@@ -210,8 +208,7 @@ def test_what_can_be_read_is_kept(tmp_path):
 
 
 def test_numbered_rows_of_a_damaged_spool_go_on_and_are_checked(tmp_path):
-    """What nobody acknowledged is sent again as the bytes it was; a row whose bytes are not its chain's is a
-    gap."""
+    """Unacknowledged rows keep their bytes; a row that does not match its chain becomes a gap."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(n) for n in range(4)], {})
@@ -236,7 +233,7 @@ def test_numbered_rows_of_a_damaged_spool_go_on_and_are_checked(tmp_path):
 
 
 def test_the_gap_says_when_the_missing_rows_were(tmp_path):
-    """Records touch: what lies between two that can be read is when those between them were."""
+    """The gap covers the time between the readable rows, since records join without a hole."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(n) for n in range(9)], {})
@@ -256,7 +253,7 @@ def test_the_gap_says_when_the_missing_rows_were(tmp_path):
 
 @pytest.mark.parametrize("step", ["link", "replace"])
 def test_a_start_cut_while_it_mends_loses_nothing(tmp_path, step):
-    """Killed before the new spool stands in the old one's place: the next start does it all again."""
+    """A start killed before the new spool replaces the old one is repeated by the next start."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(0), minute(1)], {ControlKey.POPULATION: "server"})
@@ -277,7 +274,7 @@ def _cut(*_: object, **__: object) -> None:
 
 
 def test_what_was_set_aside_goes_first_then_the_ring_then_records(tmp_path):
-    """Nothing that was not delivered is dropped while there is anything else to drop."""
+    """The old copy is deleted first, then the ring, and undelivered records only after them."""
     path, bounds = tmp_path / "spool.db", Bounds(MIB, 0)
     aside = tmp_path / "spool.db.damaged-1"
     aside.write_bytes(bytes(300_000))
@@ -313,7 +310,7 @@ def test_what_was_set_aside_goes_first_then_the_ring_then_records(tmp_path):
 
 
 def test_a_lower_bound_gives_the_disk_back(tmp_path):
-    """spool.max_bytes was set lower: the next start drops the oldest and the file shrinks."""
+    """With a lower spool.max_bytes the next start drops the oldest rows and shrinks the file."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
         spool.append([minute(n, padding=4_000) for n in range(1_000)], {})
@@ -327,15 +324,14 @@ def test_a_lower_bound_gives_the_disk_back(tmp_path):
 
 
 def test_an_unusable_directory_is_one_clear_line(tmp_path):
-    """No directory: an error with exit code 1 that says what to do, not a traceback."""
+    """A missing directory gives an error that says what to do."""
     with pytest.raises(SpoolError, match="check that its directory exists") as caught:
         opened(tmp_path / "missing" / "spool.db")
     assert not isinstance(caught.value, SpoolDamaged)
 
 
 def test_random_damage_always_starts(tmp_path):
-    """R14 in small: whatever byte flips or cuts hit the file, the spool opens, takes a row and
-    gives it back."""
+    """R14: after any changed bytes or cuts, the spool opens, takes a row and returns it."""
     chance = random.Random(20261125)
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
