@@ -139,8 +139,7 @@ def test_one_metered_machine_is_not_told_apart():
 
 
 def test_an_unmatched_machine_is_one_of_the_inventory():
-    """Three unmatched assets and two machines of their class and place count as three, four machines as
-    four."""
+    """Three unmatched assets and two machines of their class and place count as three, four as four."""
     assets = tuple(
         asset(number, device_class="sff", placements=(Placement(FIRST, "E1", "hq"),))
         for number in range(1, 4)
