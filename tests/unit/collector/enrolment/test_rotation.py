@@ -34,7 +34,6 @@ NOW = datetime(2026, 3, 10, 14, 35, 7, tzinfo=UTC)
 
 
 class Clock:
-
     def __init__(self, now: datetime = NOW) -> None:
         self.now = now
 

@@ -34,8 +34,8 @@ def test_the_interval_holds_the_truth(name):
 
 
 def test_independent_fleets():
-    """Of 60 independently made fleets, 85 % of totals and rows or more are covered, which chance misses once
-    in a thousand. No lower bound is below what was measured."""
+    """85 % of totals and rows of 60 independently made fleets are covered, which chance misses once in a
+    thousand. No lower bound is below what was measured."""
     found = measure(replace(AT_RANDOM["2 to 24 entities"], entities=(1, 6)), 60, seed=3)
     assert fmean(found.held) >= 0.85
     assert fmean(held for _, size in ROW_SIZES for held in found.sizes[size]) >= 0.85

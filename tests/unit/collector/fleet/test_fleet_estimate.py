@@ -258,7 +258,7 @@ def test_variance_of_a_stratum_without_a_sample():
 
 
 def test_variance_of_thin_strata_that_differ():
-    """Of three strata that differ 1 : 2 : 3 in level only, two are thin. The variance between strata counts
+    """Two of three strata, which differ 1 : 2 : 3 in level only, are thin. The variance between strata counts
     for the share of energy that a stratum did not measure itself."""
     strata = [Stratum("sff", name) for name in "ABC"]
     machines = [

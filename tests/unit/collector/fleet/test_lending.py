@@ -27,6 +27,7 @@ CLASSES = (DeviceClass.SFF, DeviceClass.LAPTOP, DeviceClass.TOWER)
 
 
 def machines(entity: int, device_class: DeviceClass, first: int, number: int) -> list[Host]:
+    """Return `number` workstations of an entity, from the id `first` on."""
     return [
         replace(one, facts=replace(one.facts, device_class=device_class))
         for one in (workstation(first + more, f"E{entity}") for more in range(number))

@@ -100,7 +100,7 @@ def test_few_machines_merge():
 
 
 def test_a_zone_with_too_few_is_incomplete():
-    """Nine workstations in all are in no measured row and no total, which is incomplete; servers stay."""
+    """Nine workstations in all are in no measured figure, and the total is incomplete; servers stay."""
     hosts = fleet(9)
     server = host(900, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST)
     made = asked(census(*hosts, server), [worked(one) for one in (*hosts, server)])

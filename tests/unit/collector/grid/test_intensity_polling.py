@@ -300,7 +300,7 @@ def test_the_process_that_polls(place: CollectorSettings, device: FakeDevice):
 
 
 def test_the_thread_that_starts_it(tmp_path: Path):
-    """The program is started again after it ends or hangs, and is killed when the thread stops."""
+    """A program that hangs is ended and started again, and it is ended when the schedule stops."""
     log = tmp_path / "log"
     text = f"import time; open({str(log)!r}, 'a').write('x'); time.sleep(60)"
     made = PollSchedule(

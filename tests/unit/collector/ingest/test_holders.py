@@ -181,7 +181,7 @@ def test_a_holder_that_delivers_without_hello_is_heard():
 
 @given(st.lists(st.sampled_from("ABC"), min_size=3, max_size=60), st.floats(0, 0.4), st.randoms())
 def test_of_three_holders_one_is_served(order, loss, chance):
-    """Of copies of different ages that lose up to 40 % of the answers, only one delivers."""
+    """Only one of several copies delivers, when they lose up to 40 % of the answers."""
     world, nonces = World(), {"C": b""}
     _, nonces["B"] = world.hello(b"")
     world.push("before")

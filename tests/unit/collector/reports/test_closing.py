@@ -110,7 +110,7 @@ def test_a_closed_year_outlives_its_machines(place, veilleuse, tmp_path):
     file = str(elsewhere / "2025-r1.json")
     assert verified(told(veilleuse, "verify", file, "--key", key)) == totals
     assert verified(told(veilleuse, "verify", file, "--key", str(elsewhere / "key.pem"))) == totals
-    assert verified(told(veilleuse, "verify", file, code=3)) == totals  # without a key nobody says whose signature it is
+    assert verified(told(veilleuse, "verify", file, code=3)) == totals  # nobody says whose key it is
     assert told(veilleuse, "verify", file, "--key", "5" * 64, code=1)[0]["verified"] is False
 
 

@@ -248,7 +248,7 @@ def answered(place: Filled, **other: Any) -> tuple[Hourly, Document]:
 
 
 def test_a_ledger_of_two_days(place: Filled):
-    """Of 26 hours of 0.1 kWh, 10 are at 40 g, 10 at 80 g, 6 without; the virtual machine is a memo."""
+    """26 hours of 0.1 kWh are 10 at 40 g, 10 at 80 g and 6 without; the virtual machine is a memo."""
     found, document = answered(place)
     rows = {
         (row["population"], row["level"]): row for row in (*document.tables["rows"], *document.tables["memo"])

@@ -139,7 +139,7 @@ def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
 
 
 def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):
-    """A reader may close the WAL as a writing program does, and the lock is on the folder."""
+    """Neither readers that close the WAL nor a removed `lock` file disturb the store."""
     with loaded(tmp_path) as made:
         for _ in range(20):
             with closing(SqliteReader(tmp_path)) as reader:
@@ -152,7 +152,7 @@ def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):
 
 
 def test_who_opens_the_database_for_writing_and_reads_disturbs_nobody(tmp_path):
-    """Another program, such as `sqlite3`, may open the database for writing and only read."""
+    """A program such as `sqlite3` that opens the database for writing and only reads disturbs nobody."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())

@@ -88,7 +88,7 @@ def directory(tmp_path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 4_096])
 def test_pages_give_every_row_once_in_order(directory, monkeypatch, rows):
-    """Pages of any size give every row, though one host has more rows in an hour than a page."""
+    """Pages of any size give every row once, in order, also where a host's hour exceeds a page."""
     monkeypatch.setattr(reader, "PAGE_ROWS", rows)
     until = MONDAY_10H + 7 * HOUR
     with closing(SqliteReader(directory)) as paged, closing(sqlite3.connect(directory / "data.db")) as raw:

@@ -315,7 +315,7 @@ def slow(reading: Reading) -> Iterator[threading.Event]:
 
 
 def test_one_question_at_a_time(reading):
-    """Of five questions of one account at once one is answered, the others get 429; other accounts do not."""
+    """One of five questions of an account at once is answered, the others get 429; another account's is."""
     one, other = reading.account("one-at-a-time"), reading.account("another")
     reading.desk._turns = Turns(wait_seconds=0.2)
     with slow(reading) as going:

@@ -54,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 
 @pytest.fixture
 def reading(data: Filled) -> Iterator[Reading]:
-    """Run the application over it, with the door's token set."""
+    """Run the application over it, with the gateway's token set."""
     with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp, hosts_metrics=True) as made:
         yield made
 

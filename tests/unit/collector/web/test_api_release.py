@@ -229,7 +229,7 @@ def stories(draw: st.DrawFn) -> list[Later]:
 
 
 def looks(story: Sequence[Later], kept: Kept | None) -> set[frozenset[Seen]]:
-    """Return all answers of all looks; without `kept`, each service computes anew."""
+    """Return all answers of all looks; without `kept`, each service computes them again."""
     found: set[frozenset[Seen]] = set()
     for later in story:
         made = release(later.fleet)[: later.over]

@@ -58,7 +58,7 @@ def test_one_process_per_data_directory(tmp_path):
 
 
 def test_a_lost_part_is_never_made_anew_by_itself(tmp_path):
-    """A missing database is made empty only with --new-data; a missing authority is never made anew.
+    """A missing database is made empty only with --new-data; a missing authority is never made again.
     (test_cut covers an interrupted init.)"""
     settings = settings_in(tmp_path)
     first = initialise(settings)

@@ -165,7 +165,7 @@ def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
 
 
 def test_large_months_are_not_kept_in_memory(data, monkeypatch):
-    """Decoded months are bounded; one that was withdrawn and published again is read anew."""
+    """Decoded months are bounded; one that was withdrawn and published again is read again."""
     monkeypatch.setattr("veilleuse.collector.web.publications.DECODED_BYTES", 2 * len(GOLDEN))
     store = data.store.publications
     for day in (1, 2, 3):

@@ -76,7 +76,7 @@ def data(tmp_path) -> Iterator[Filled]:
 
 @pytest.fixture
 def client(data) -> Iterator[Client]:
-    """Return a maker of clients over the store, with the door's `token` and `host`."""
+    """Return a maker of clients over the store, with the server's `token` and `host`."""
     opened = []
 
     def make(

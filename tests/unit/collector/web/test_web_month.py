@@ -247,7 +247,7 @@ def test_a_month_stays(data, service):
 
 @pytest.mark.parametrize(("pcs", "live"), [(0, True), (3, False), (12, True)])
 def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
-    """With three PCs a counter's step is somebody's call: it steps by the day; errors do not wait."""
+    """With three PCs, counters of calls move at a day's first look only; errors move at once."""
     data.add_host()
     for _ in range(pcs):
         data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
