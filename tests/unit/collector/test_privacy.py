@@ -68,8 +68,7 @@ def test_nothing_is_lost_or_counted_twice(cells, k):
 
 @pytest.mark.promise("P5")
 def test_no_difference_of_sums_isolates_few_machines(figure):
-    """No difference of two sums of published cells is a sum of fewer than k machines (all pairs are
-    tried)."""
+    """No difference of two sums of published cells is a sum of fewer than k machines, over all pairs."""
     _differences_of_a_level()
     figure(f"{COUNTED['pairs']:,} pairs of sums of {COUNTED['levels']} levels: 0 differences of fewer than k")
     assert COUNTED["pairs"] > COUNTED["levels"] > 50

@@ -175,7 +175,7 @@ def test_an_archived_factor_still_serves_its_year():
 
 @pytest.mark.parametrize("factor", [*AdemeFactors().factors(), CORSICA])
 def test_a_factor_goes_to_the_collector_and_back(factor: Factor):
-    """A factor survives its form as JSON, to the digit."""
+    """A factor is the same after encoding as JSON and decoding, to the digit."""
     assert factor_from_document(factor_document(factor)) == factor
 
 

@@ -33,7 +33,7 @@ def new(stratum: Stratum = A) -> SampleMachine:
 
 
 def test_age_bands():
-    """Age bands have edges at 3, 5 and 8 years; unknown ages and refurbished machines have their own."""
+    """The age bands have edges at 3, 5 and 8 years; unknown and refurbished are bands too."""
     assert [age_band(age, None) for age in (0, 2.9, 3, 5, 8, 20)] == ["0", "0", "1", "2", "3", "3"]
     assert age_band(None, False) == "unknown"
     assert age_band(2, True) == "refurbished"

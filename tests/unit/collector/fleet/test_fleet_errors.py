@@ -103,7 +103,8 @@ def test_a_calibration_is_its_model_s_own():
 
 
 def test_a_meter_s_gain_is_common_to_all_its_fits():
-    """A meter's 1 % adds linearly over models and classes, two meters in quadrature, within its bounds."""
+    """A meter's 1 % adds linearly over models and classes, two meters in quadrature, within the fit's
+    bounds."""
     sure = replace(FIT, base_variance=0, meter_u_ppm=10_000)
     laptops = calibrated(LAPTOP)
     keys = [("sff", "x"), ("laptop", "x")]

@@ -167,7 +167,7 @@ def test_hidden_machines_of_enough_others_stand_for_all():
 
 
 def test_servers_stand_for_servers():
-    """The rule excludes servers: one measured server of two extrapolates to the other."""
+    """The rule excludes servers: one measured server of two is extrapolated to the other."""
     servers = [
         replace(one, population=Population.SERVER, facts=replace(one.facts, device_class=DeviceClass.SERVER))
         for one in (workstation(1), workstation(2))

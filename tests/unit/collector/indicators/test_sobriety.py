@@ -136,8 +136,8 @@ def test_a_laptop_is_compared_with_sleep_and_windows_are_not_claimed():
 
 
 def test_screens_are_dark_after_their_timeout():
-    """A screen of 10 W, on for 100 h idle and 100 h active, counts for the idle half. With a timeout that
-    holds it counts nothing."""
+    """A screen of 10 W, on for 100 h idle and 100 h active, counts for the idle half, and for nothing with an
+    effective timeout."""
     night = BandUse(
         on_active_milliseconds=100 * HOUR,
         on_idle_milliseconds=100 * HOUR,

@@ -43,8 +43,7 @@ def behind(admission: Admission) -> bool:
 
 
 def test_backlog_gets_half_of_the_places_and_live_data_the_rest():
-    """The fifth backlog of eight places is refused, live data fill the others, and a ninth push is
-    refused."""
+    """The fifth backlog of eight places is refused, live data fill the others, a ninth push is refused."""
     admission = Admission(8)
     with ExitStack() as under_way:
         for number in range(4):

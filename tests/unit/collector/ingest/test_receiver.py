@@ -77,8 +77,8 @@ def test_hello_records_facts_and_health(service):
 
 
 def test_an_older_instance_waits(service):
-    """A repeated nonce is served while nothing was delivered, since the answer may be lost. After a delivery,
-    the older connection must say Hello again, and its Hello has to wait."""
+    """A repeated nonce is served on its latest connection, since the answer may be lost; the older one must
+    say Hello again. After a delivery, the older one's Hello has to wait."""
     stub, stream = service.agent()
     other = service.another(stream)
     stub.Hello(hello(stream))

@@ -114,7 +114,7 @@ def test_health_is_json(opened):
     ],
 )
 def test_bad_requests_are_usage_errors(opened, request_bytes, error):
-    """Each gets one line and exit code 2; the socket continues."""
+    """A bad request gets one line and exit code 2; the socket continues."""
     answer = json.loads(raw(opened.settings.data_dir, request_bytes).splitlines()[0])
     assert (answer["ok"], answer["exit_code"]) == (False, 2)
     assert error in answer["error"]

@@ -264,7 +264,7 @@ def test_whether_psys_is_trusted_does_not_change_when_its_periods_go(filled):
 
 @pytest.mark.promise("P7")
 def test_nothing_of_what_went_is_in_any_file(filled, tmp_path, figure):
-    """Canaries in a record's bytes and in a sum are in neither the file, the WAL nor a new backup."""
+    """Marked bytes of a record and of a sum are in neither the file, the WAL nor a new backup."""
     host_id = workstation(filled)
     canary = 0x5EC2E7_CA4A21
     record = cell(State.ON_IDLE, 7 * HOUR, Band.NIGHT, energy_millijoules=canary)

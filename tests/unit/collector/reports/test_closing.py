@@ -128,7 +128,7 @@ def test_through_the_running_collector(place, veilleuse):
 
 
 def test_the_difference_is_told_by_cause(place, veilleuse):
-    """Late data, added machines and another factor each move their own cause, which sum to the difference."""
+    """Late data, added machines and another factor each move one cause; causes sum to the difference."""
     first = told(veilleuse, "close", str(YEAR))
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
@@ -234,7 +234,7 @@ def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleus
 
 
 def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
-    """A later program does not compute it again: figures are as written, other groupings refused."""
+    """A later program shows the year's figures as written, and refuses other groupings."""
     told(veilleuse, "close", str(YEAR))
     shown = report(veilleuse)
     told_, file = stored(place)
@@ -294,8 +294,8 @@ def test_the_change_is_told_between_closed_years(place, veilleuse):
 
 
 def test_definitive_is_refused_and_says_what_to_do(place, veilleuse, monkeypatch):
-    """A provisional factor, low coverage and pending work each refuse it, with a remedy; a provisional
-    closing reports the same points."""
+    """A provisional factor, low coverage and pending work refuse a definitive closing, each with a remedy; a
+    provisional closing reports them."""
     monkeypatch.setenv("VEILLEUSE__CLOSING__COVERAGE_MINIMUM_RATIO", "0.5")
     with Filled(place.data_dir) as filled:
         filled.add_site("berlin", zone="DE")

@@ -76,7 +76,7 @@ def rows(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
 
 @pytest.mark.promise("P14")
 def test_the_rows_of_workstations_do_not_tell_when_they_called(tmp_path, figure):
-    """Ids of records were one sequence with dated records, so that its neighbours dated a workstation's call.
+    """Record ids were one sequence, so that dated records beside a workstation's showed the hour of its call.
     Ids of streams, points and marks did the same."""
     early, late = fleet(tmp_path / "early", (0, 1, 1)), fleet(tmp_path / "late", (11, 7, 3))
     assert len(early["records"]) == SERVER_RECORDS + 6

@@ -204,7 +204,7 @@ def test_an_emptied_file_is_damage_not_a_new_store(tmp_path):
 
 
 def test_a_newer_schema_is_refused(tmp_path):
-    """Writers and readers refuse it with both numbers."""
+    """Writers and readers refuse a newer schema, with both numbers."""
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
         connection.execute("PRAGMA user_version = 99")

@@ -301,7 +301,7 @@ def test_an_unreadable_store_lets_nobody_in(tmp_path):
 
 @contextmanager
 def slow(reading: Reading) -> Iterator[threading.Event]:
-    """Run with questions that take until the event is set."""
+    """Make questions wait until the event is set."""
     going = threading.Event()
     made = reading.figures.document
 
@@ -315,7 +315,7 @@ def slow(reading: Reading) -> Iterator[threading.Event]:
 
 
 def test_one_question_at_a_time(reading):
-    """One of five questions of an account at once is answered, the others get 429; another account's is."""
+    """Five questions of one account at once get one answer and four 429; another account gets its own."""
     one, other = reading.account("one-at-a-time"), reading.account("another")
     reading.desk._turns = Turns(wait_seconds=0.2)
     with slow(reading) as going:

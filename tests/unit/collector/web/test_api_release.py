@@ -416,8 +416,8 @@ def test_a_month_is_released_some_days_after_its_end(tmp_path):
 
 
 def test_a_released_month_stays_as_it_was(tmp_path):
-    """A late October changes no answer of readers, months later or after a restart. An administrator sees it
-    at once, and an operator can have the month computed again."""
+    """Late records of October change no answer of readers, months later or after a restart. An administrator
+    sees them at once, and an operator can have the month computed again."""
     from veilleuse.collector.model.accounts import Role
 
     moment = [NOW.timestamp()]

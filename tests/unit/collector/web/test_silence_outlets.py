@@ -262,7 +262,8 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
 
 
 def test_the_first_start_of_this_version_is_no_absence(tmp_path):
-    """Sizes noted on earlier days prove that it ran; dead PCs were once reported three working days late."""
+    """Sizes noted on earlier days prove that the collector ran: dead PCs were reported 3 working days
+    late."""
     settings, today = directory(tmp_path), datetime.now(UTC).date()
     levels = []
     with running(settings, at(datetime.now(UTC))) as collector:

@@ -41,7 +41,7 @@ def test_loopback_needs_none(address):
     "address", ["", "8640", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999", ":8640", "h:-1", "h:٣"]
 )
 def test_bad_addresses(address):
-    """The settings refuse it in one line that says what it must be."""
+    """The settings refuse a bad address in one line that says what it must be."""
     with pytest.raises(ConfigurationError, match=r"http\.address.*must be"):
         read_settings(None, {}, {"http.address": address})
 

@@ -27,7 +27,7 @@ OF_THE_MACHINE = {c.STORE_BYTES.name, c.STORE_FREE.name, c.STORE_RESERVE.name}
 
 
 def test_small_fleet(tmp_path, golden):
-    """Two servers, a virtual machine and 24 PCs of a released month give the golden file; promtool agrees."""
+    """Two servers, a virtual machine and PCs of a released month give the golden file; promtool agrees."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as store:
         fill(store)
         month_of_workstations(store, date(2026, 10, 1), [(600, 1200)] * 12 + [(600, 0)] * 12, 12)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tests of I3 to I5 of PCs beside the released month: both together solve for no fewer than k machines."""
+"""Tests of I3 to I5 of PCs beside the released month: both together disclose no fewer than k machines."""
 
 from __future__ import annotations
 
