@@ -21,7 +21,7 @@ from veilleuse.collector.store import create_store
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """Of an initialised data directory with the site hq, for the commands too."""
+    """Return the settings of an initialised data directory with the site hq, named in the environment too."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
     made = read_settings(None)
@@ -31,13 +31,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettin
 
 @pytest.fixture(scope="module")
 def authority() -> TestAuthority:
-    """One for all: keys take time."""
+    """Return one authority for all tests of a module: making keys is slow."""
     return TestAuthority()
 
 
 @pytest.fixture
 def service(tmp_path: Path, authority: TestAuthority, request: pytest.FixtureRequest) -> Iterator[Service]:
-    """A running service over an empty store with one site. Its parameter, if any: options of gRPC."""
+    """Run the service over an empty store with one site. The parameter of the fixture gives gRPC options."""
     limits = Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -52,12 +52,12 @@ def service(tmp_path: Path, authority: TestAuthority, request: pytest.FixtureReq
         made.writer.stop()
 
 
-# --- the tests of closing; other modules have their own by these names
+# Fixtures of the tests of closing; other modules define their own fixtures by these names.
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with some weeks of a year, to be copied."""
+    """Return a data directory with some weeks of one year; tests copy it."""
     settings = settings_in(tmp_path_factory.mktemp("year"))
     filled_year(settings)
     return settings.data_dir
@@ -65,7 +65,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def measured_years(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with a week of every month of two years, to be copied."""
+    """Return a data directory with a week of every month of two years; tests copy it."""
     settings = settings_in(tmp_path_factory.mktemp("years"))
     two_years(settings)
     return settings.data_dir
@@ -73,11 +73,11 @@ def measured_years(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A copy of it; no coverage is asked for."""
+    """Return a copy of `template`, with no required coverage."""
     return copied(tmp_path, template, monkeypatch)
 
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command."""
+    """Return a runner of the `veilleuse` command."""
     return command(capsys)

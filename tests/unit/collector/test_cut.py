@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`init` killed at any moment leaves nothing that needs a hand: the same command carries it on."""
+"""Tests that `init`, killed at any moment, needs no repair: the same command completes the directory."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ print(lines, carried_on)
 
 @pytest.mark.parametrize("moments", [14, pytest.param(60, marks=pytest.mark.long)])
 def test_init_killed_at_any_moment_is_carried_on(tmp_path, moments):
-    """Moments over all lines of ours, most cut twice more: then a token can be made, and nothing was
-    repaired."""
+    """`init` killed at moments spread over our lines, most of them twice more, still leads to a collector
+    that makes a token."""
     lines, carried_on = map(int, run_program(PROGRAM, str(tmp_path), str(moments)).split()[-2:])
     assert lines > 100
     assert carried_on > moments / 2

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""When cycles of objects are looked for, in the whole process."""
+"""Tests of when the whole process collects cyclic garbage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from veilleuse.collector.gc_pause import OBJECTS_BETWEEN, settle, without_garbag
 
 
 def test_garbage_is_collected_again_once_figures_are_made():
-    """Whatever became of them; and not where it was not before."""
+    """Collection is enabled again after an exception, and stays disabled where it was disabled before."""
     was: list[bool] = []
 
     def made() -> None:
@@ -34,7 +34,7 @@ def test_garbage_is_collected_again_once_figures_are_made():
 
 
 def test_a_service_that_has_settled_looks_through_what_came_since():
-    """What it began with is out of the way; a cycle of later is found as before."""
+    """Objects that exist at the start are frozen; a later cycle is still collected."""
     before = gc.get_threshold()
     try:
         settle()

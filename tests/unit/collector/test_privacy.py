@@ -18,7 +18,7 @@ K = 10
 
 
 def disjoint(sizes: list[int], value: int = 1) -> list[DisclosureCell[str]]:
-    """Cells of that many machines each, no machine in two."""
+    """Return cells of the given numbers of machines; no machine is in two cells."""
     cells, first = [], 0
     for number, size in enumerate(sizes):
         hosts = {HostId(first + i): value for i in range(size)}
@@ -33,12 +33,12 @@ FLEETS = st.lists(
 
 
 COUNTED: Counter[str] = Counter()
-"""What the properties have looked at."""
+"""Counts of what the properties examined."""
 
 
 @pytest.mark.promise("P4")
 def test_every_published_cell_is_safe(figure):
-    """At least k contributing machines, none above 85 %, with machines shared between cells or not."""
+    """Each cell has k contributing machines or more, none above 85 %, also when cells share machines."""
     _cells_of_a_fleet()
     figure(
         f"{COUNTED['cells']:,} cells of {COUNTED['fleets']} fleets published: 0 of fewer than k or above 85 %"
@@ -57,7 +57,7 @@ def _cells_of_a_fleet(cells, k):
 
 @given(FLEETS, st.integers(2, 12))
 def test_nothing_is_lost_or_counted_twice(cells, k):
-    """Published figures and `autres` sum to the whole, unless the level is withheld altogether."""
+    """Published figures and `autres` sum to the whole, unless the level is withheld."""
     level = publish(cells, k)
     whole = sum(sum(cell.contributions.values()) for cell in cells)
     shown = sum(sum(cell.contributions.values()) for cell in level.kept)
@@ -68,8 +68,7 @@ def test_nothing_is_lost_or_counted_twice(cells, k):
 
 @pytest.mark.promise("P5")
 def test_no_difference_of_sums_isolates_few_machines(figure):
-    """Brute force: every difference of two sums of published cells that is one of our machines' sums has ≥ k
-    of them."""
+    """No difference of two sums of published cells is a sum of fewer than k machines, over all pairs."""
     _differences_of_a_level()
     figure(f"{COUNTED['pairs']:,} pairs of sums of {COUNTED['levels']} levels: 0 differences of fewer than k")
     assert COUNTED["pairs"] > COUNTED["levels"] > 50
@@ -90,7 +89,7 @@ def _differences_of_a_level(sizes, k):
 
 
 def test_small_groups_merge_with_the_smallest_sibling():
-    """3 machines join the group of 11, not the one of 50."""
+    """A group of 3 machines merges with the group of 11, not with the group of 50."""
     level = publish(disjoint([3, 50, 11]), K)
     assert [cell.key for cell in level.kept] == ["g1"]
     assert set(level.merged_keys) == {"g0", "g2"}
@@ -99,13 +98,13 @@ def test_small_groups_merge_with_the_smallest_sibling():
 
 
 def test_small_groups_together_are_enough():
-    """6 + 5 machines make `autres` without touching the others."""
+    """Groups of 6 and 5 machines make `autres`; the third group stays as it is."""
     level = publish(disjoint([6, 5, 30]), K)
     assert [cell.key for cell in level.kept] == ["g2"]
 
 
 def test_a_level_that_cannot_reach_k_is_withheld():
-    """9 machines in all: nothing."""
+    """With 9 machines in all, nothing is published."""
     level = publish(disjoint([4, 5]), K)
     assert level.kept == ()
     assert level.others is None
@@ -114,7 +113,7 @@ def test_a_level_that_cannot_reach_k_is_withheld():
 
 @pytest.mark.promise("P4")
 def test_a_machine_that_dominates_hides_its_cell(figure):
-    """Twelve machines, one of them 90 % of the energy: merged, or withheld when alone."""
+    """A cell of twelve machines is withheld when one machine has 90 % of its energy."""
     cells = disjoint([12])
     hosts = dict(cells[0].contributions)
     hosts[HostId(0)] = 99
@@ -123,6 +122,6 @@ def test_a_machine_that_dominates_hides_its_cell(figure):
 
 
 def test_machines_that_contributed_nothing_do_not_count():
-    """Ten names of which one is zero are nine machines."""
+    """Ten machines, one of which contributed zero, count as nine."""
     hosts = {HostId(i): int(i > 0) for i in range(10)}
     assert not is_safe(hosts, K)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which machine gets which configuration when, and what may be set at all."""
+"""Tests of which machine gets which configuration when, and which values may be set."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SERVERS = Rollout(Population.SERVER)
 def host(
     number: int, *, version: str = "0.2.0", days: float = 0, status: HostStatus = HostStatus.ACTIVE
 ) -> Host:
-    """A server, in contact that many days ago."""
+    """Return a server whose last contact was `days` days ago."""
     return Host(
         host_id=HostId(number),
         agent_id=AgentId(random.Random(number).randbytes(16)),
@@ -67,25 +67,25 @@ def host(
 
 
 def saying(one: Host, configuration: Configuration, state: AppliedState) -> Host:
-    """It has named a configuration."""
+    """Return the machine after it reported a configuration in a state."""
     return replace(one, configuration=AppliedConfiguration(sha256_of(configuration), state))
 
 
 def obeying(
     rollout: Rollout, hosts: Sequence[Host], state: AppliedState = AppliedState.CONFIRMED
 ) -> list[Host]:
-    """Each names what it should run."""
+    """Return the machines, each reporting the configuration that it should run."""
     return [saying(one, rollout.wanted(one.agent_id), state) for one in hosts]
 
 
 def reached(rollout: Rollout, hosts: Sequence[Host]) -> set[HostId]:
-    """Those with the candidate."""
+    """Return the ids of the machines that get the candidate."""
     return {one.host_id for one in hosts if rollout.reaches(one.agent_id)}
 
 
 @pytest.mark.parametrize(("hosts", "first", "second"), [(1, 1, 1), (7, 1, 1), (100, 1, 10), (1_000, 10, 100)])
 def test_the_stages_reach_one_ten_and_a_hundred_percent(hosts, first, second):
-    """At least one machine; each stage holds the one before; all in the end, those to come included."""
+    """A stage reaches one machine or more and contains the one before; 100 % includes later machines."""
     fleet = [host(number) for number in range(hosts)]
     rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     assert (rollout.percent, len(reached(rollout, fleet))) == (1, first)
@@ -97,7 +97,7 @@ def test_the_stages_reach_one_ten_and_a_hundred_percent(hosts, first, second):
 
 
 def test_another_candidate_is_tried_out_on_other_machines():
-    """The draw depends on the candidate: it is not always the same machine that goes first."""
+    """The draw depends on the candidate, so that the first machine is not always the same."""
     fleet = [host(number) for number in range(100)]
     first = [
         start_candidate(SERVERS, Configuration(tick_milliseconds=value), fleet, NOW)
@@ -107,7 +107,7 @@ def test_another_candidate_is_tried_out_on_other_machines():
 
 
 def test_only_machines_that_can_answer_are_counted():
-    """Silent for a week, suspended, or of 0.1: the first stage falls on one that speaks."""
+    """The first stage skips machines that are silent for a week, suspended or of version 0.1."""
     mute = [
         *(host(number, days=8) for number in range(50)),
         *(host(number, version="0.1.0") for number in range(50, 100)),
@@ -121,7 +121,7 @@ def test_only_machines_that_can_answer_are_counted():
 
 
 def test_with_nobody_to_answer_a_share_of_those_to_come_is_reached():
-    """An empty fleet: one in a hundred, and the next stage waits for a confirmation."""
+    """In an empty fleet, one later machine in a hundred is reached; the next stage needs a confirmation."""
     rollout = start_candidate(SERVERS, COARSE, [], NOW)
     assert 60 < len(reached(rollout, [host(number) for number in range(10_000)])) < 150
     with pytest.raises(AdminError, match="no machine of this stage was in contact within a week"):
@@ -129,7 +129,7 @@ def test_with_nobody_to_answer_a_share_of_those_to_come_is_reached():
 
 
 def test_a_failure_stops_the_rollout():
-    """One FAILED is enough, whatever the others say; --force goes on."""
+    """One FAILED machine blocks the next stage, whatever the others report; --force overrides it."""
     fleet = [host(number) for number in range(1_000)]
     rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     said = obeying(rollout, fleet)
@@ -141,8 +141,8 @@ def test_a_failure_stops_the_rollout():
 
 
 def test_too_few_confirmations_stop_the_rollout():
-    """Nine in ten of those in contact within a week; applied is not confirmed; the silent are not
-    waited for."""
+    """The next stage needs the confirmation of nine in ten machines in contact within a week. APPLIED is no
+    confirmation, and silent machines are not counted."""
     fleet = [host(number) for number in range(1_000)]
     rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     stage = [one for one in fleet if rollout.reaches(one.agent_id)]
@@ -157,8 +157,8 @@ def test_too_few_confirmations_stop_the_rollout():
 
 
 def test_the_steps_have_an_order():
-    """No second candidate, no stage left out or gone back to, no acceptance before 100 %: each refusal says
-    what to do."""
+    """A second candidate, a skipped or repeated stage and an acceptance before 100 % are refused; each
+    refusal says what to do."""
     fleet = [host(0)]
     rollout = start_candidate(SERVERS, COARSE, fleet, NOW)
     fleet = obeying(rollout, fleet)
@@ -183,7 +183,7 @@ def test_the_steps_have_an_order():
 
 
 def test_a_withdrawn_candidate_leaves_what_was_active():
-    """Its machines want the active one again; so do all of them."""
+    """Machines that had the candidate want the active configuration again."""
     before = Rollout(Population.SERVER, RARE)
     rollout = start_candidate(before, COARSE, [host(0)], NOW)
     assert rollout.wanted(host(0).agent_id) == COARSE
@@ -191,7 +191,7 @@ def test_a_withdrawn_candidate_leaves_what_was_active():
 
 
 def test_states_are_counted_apart():
-    """Machines with the candidate, and those with the active one; what was never set is told as such."""
+    """Machines with the candidate and those with the active one are counted apart; without any: OWN_FILE."""
     fleet = [host(number) for number in range(3)]
     assert stage_of(SERVERS, fleet, NOW).others == {HostState.OWN_FILE: 3}
     rollout = start_candidate(Rollout(Population.SERVER, RARE), COARSE, fleet, NOW)
@@ -202,7 +202,7 @@ def test_states_are_counted_apart():
 
 
 def test_the_ceilings_are_the_agents_own_defaults():
-    """Contact, tick and period, as the agent has them by itself: docs/privacy.md §1."""
+    """The ceilings of contact, tick and period are the agent's defaults (docs/privacy.md §1)."""
     for population, ceiling in CEILINGS.items():
         assert ceiling.contact_milliseconds == CONTACT_SECONDS[population] * 1_000
         assert ceiling.tick_milliseconds == AgentSettings().measure.tick_seconds * 1_000
@@ -234,7 +234,7 @@ def test_the_ceilings_are_the_agents_own_defaults():
     ],
 )
 def test_nothing_finer_than_a_population_s_own(population, configuration, words):
-    """Refused with the value, the bound and why."""
+    """The refusal of a finer value names the value, the bound and the reason."""
     with pytest.raises(UsageError, match=words):
         check_for(population, configuration)
 
@@ -249,8 +249,8 @@ _NUMBERS = (
 @pytest.mark.promise("S18")
 @given(population=st.sampled_from(Population), values=st.tuples(_NUMBERS, _NUMBERS, _NUMBERS))
 def test_whatever_is_asked_only_coarser_gets_through(population, values):
-    """S18, the collector's half, over any three numbers: accepted means within the wire's bounds and the
-    ceiling."""
+    """Any three accepted numbers lie within the bounds of the wire and the ceiling (S18, the collector's
+    half)."""
     asked = Configuration(*values)
     try:
         got = check_for(population, asked)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The shipped tables and their refusal."""
+"""Tests of the shipped tables and of the refusal of bad ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _write(folder: Path, csv: str | None, schema: str | None) -> Path:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in DATA.glob("*.csv")))
 def test_every_shipped_table_loads_with_its_origin(name: str):
-    """Each CSV we ship has rows, a licence and an attribution, and is named in SOURCES.md."""
+    """Each shipped CSV has rows, a licence and an attribution, and is named in SOURCES.md."""
     table = load_table(name)
     assert table.rows
     assert table.licence
@@ -43,7 +43,7 @@ def test_every_shipped_table_loads_with_its_origin(name: str):
 
 
 def test_a_table_is_read_as_written(tmp_path: Path):
-    """Values stay text; empty means absent."""
+    """Values stay text; an empty cell means absent."""
     table = read_table(_write(tmp_path, "a,b\n1.50,\n", SCHEMA), "t")
     assert table.rows == ({"a": "1.50", "b": ""},)
     assert (table.source, table.year, table.licence, table.attribution) == ("S", 2026, "L", "A")
@@ -51,7 +51,7 @@ def test_a_table_is_read_as_written(tmp_path: Path):
 
 @pytest.mark.parametrize("key", ["title", "source", "year", "licence", "attribution"])
 def test_a_table_without_its_origin_is_refused(tmp_path: Path, key: str):
-    """Each missing word is named."""
+    """The refusal names the missing key."""
     schema = "\n".join(line for line in SCHEMA.splitlines() if not line.startswith(key))
     with pytest.raises(ConfigurationError, match=f"lacks {key}"):
         read_table(_write(tmp_path, "a,b\n", schema), "t")
@@ -74,6 +74,6 @@ def test_a_table_without_its_origin_is_refused(tmp_path: Path, key: str):
 def test_a_table_that_cannot_be_trusted_is_refused(
     tmp_path: Path, csv: str | None, schema: str | None, why: str
 ):
-    """One clear line, naming table and defect."""
+    """The refusal is one line that names the table and the defect."""
     with pytest.raises(ConfigurationError, match=why):
         read_table(_write(tmp_path, csv, schema), "t")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every call: certificate, dates, status, from memory."""
+"""Tests of the authorisation of each call: certificate, dates and status, read from memory."""
 
 from __future__ import annotations
 
@@ -39,11 +39,10 @@ class Door:
         self.behind += 1
 
     def pem(self, generation: int = 2, agent: AgentId = AGENT) -> bytes:
-        """A certificate."""
         return self.authority.issue(KEY, agent, Population.SERVER, generation).certificate_der
 
     def reason(self, certificate: bytes | None) -> str:
-        """Why it is refused; empty when it is not."""
+        """Return the reason of the refusal; empty when the call is authorised."""
         try:
             self.authoriser.authorise(certificate)
         except NotAuthorised as error:
@@ -53,12 +52,12 @@ class Door:
 
 @pytest.fixture
 def door(tmp_path) -> Door:
-    """With an active host."""
+    """Return an authoriser with an active host."""
     return Door(tmp_path)
 
 
 def test_caller(door):
-    """An active host's certificate gives its row, population, serial and generation."""
+    """An active host's certificate gives its row, agent id, population, generation and serial."""
     certificate = door.pem()
     caller = door.authoriser.authorise(certificate)
     assert (caller.host_id, caller.agent_id, caller.population, caller.generation) == (
@@ -71,7 +70,7 @@ def test_caller(door):
 
 
 def test_dates_are_checked_on_every_call(door):
-    """A remembered certificate still ends."""
+    """A certificate that was accepted before is refused outside its dates."""
     certificate = door.pem()
     assert door.reason(certificate) == ""
     door.now = NOW + timedelta(hours=24)
@@ -81,7 +80,7 @@ def test_dates_are_checked_on_every_call(door):
 
 
 def test_who_is_nobody(door):
-    """No certificate, rubbish, and an agent nobody enrolled."""
+    """A call without certificate, with rubbish, or of an agent that was never enrolled is refused."""
     assert door.reason(None) == "no_certificate"
     assert door.reason(b"") == "no_certificate"
     assert door.reason(b"rubbish") == "not_an_agent"
@@ -90,7 +89,7 @@ def test_who_is_nobody(door):
 
 @pytest.mark.parametrize("status", [status for status in HostStatus if status is not HostStatus.ACTIVE])
 def test_status_holds_at_once(door, status):
-    """Whatever is not active is refused with its own word, at the next call."""
+    """A status other than active refuses the next call, with its own reason."""
     certificate = door.pem()
     assert door.reason(certificate) == ""
     door.standings.set_status(AGENT, status)
@@ -100,7 +99,7 @@ def test_status_holds_at_once(door, status):
 
 
 def test_certificate_newer_than_the_registry(door):
-    """A restored collector suspends nobody: accepted, counted once, remembered."""
+    """A certificate newer than the registry (a restored collector) is accepted and counted once."""
     newer = door.pem(generation=5)
     assert door.reason(newer) == ""
     assert door.reason(newer) == ""
@@ -111,7 +110,7 @@ def test_certificate_newer_than_the_registry(door):
 
 
 def test_two_holders_of_one_identity_are_never_served_both(door):
-    """Once a newer certificate was used, an older one is refused as a conflict, and the newer one goes on."""
+    """Once the newer certificate was used, the older one is refused as a conflict."""
     older, newer = door.pem(generation=2), door.pem(generation=3)
     assert door.reason(older) == ""
     door.standings.raise_generation(AGENT, 3)  # issued; its answer may be lost
@@ -123,7 +122,7 @@ def test_two_holders_of_one_identity_are_never_served_both(door):
 
 
 def test_enrolment_never_undoes_a_status(door):
-    """A host suspended while its enrolment was being answered stays suspended."""
+    """A host that is suspended while its enrolment is answered stays suspended."""
     host = Host(
         HostId(9),
         AgentId(b"\x09" * 16),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Joining and renewal against a real store, on a settable clock."""
+"""Tests of enrolment and renewal against a real store, on a settable clock."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ HERE = ip_address("192.0.2.9")
 
 
 def csr(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A request for the key."""
+    """Return a certificate request of the key, DER."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
-    """P-256."""
+    """Return a new P-256 key."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 class Desk:
-    """The enrolment of one collector, on a clock of its own."""
+    """The enrolment of one collector, on its own clock."""
 
     def __init__(self, collector: Collector) -> None:
         self.now = datetime.now(UTC)
@@ -66,22 +66,21 @@ class Desk:
         self.returned += 1
 
     def token(self, **more) -> str:
-        """Its text."""
         order = {"org_entity": "DSI", "site": "Lyon", "population": "server", **more}
         return str(self.operations.perform("token_create", order)["join"]["token"])
 
     def join(self, token: str, key: ec.EllipticCurvePrivateKey, **more) -> EnrolResult:
-        """From HERE."""
+        """Enrol from the address HERE."""
         return self.joining.join(Application(token, csr(key), HERE, **more))
 
     def refusal(self, token: str, key: ec.EllipticCurvePrivateKey) -> str:
-        """Why it is refused."""
+        """Return the reason of the refusal."""
         with pytest.raises(EnrolmentRefused) as refused:
             self.join(token, key)
         return refused.value.reason
 
     def caller(self, joined: EnrolResult) -> Caller:
-        """Who holds the certificate just given."""
+        """Return the caller that holds the certificate just issued."""
         assert joined.chain is not None
         held = self.issuing.authority.recognise(joined.chain.certificate_der)
         return Caller(
@@ -95,7 +94,7 @@ class Desk:
         new: ec.EllipticCurvePrivateKey,
         certificate_der: bytes = b"",
     ) -> CertificateChain:
-        """RenewExpired with everything right."""
+        """Make a RenewExpired call in which everything is right."""
         assert joined.chain is not None
         nonce, request = self.challenges.issue(joined.host.agent_id), csr(new)
         message = renew_expired_message(nonce, request)
@@ -108,14 +107,14 @@ class Desk:
         )
 
     def set(self, joined: EnrolResult, status: HostStatus) -> None:
-        """As an administrator does."""
+        """Set the status, as an administrator does."""
         arguments = {"host": joined.host.agent_id.hex(), "status": status.value}
         self.operations.perform("host_status", arguments)
 
 
 @contextmanager
 def desk_in(folder: Path) -> Iterator[Desk]:
-    """A new collector, without ports."""
+    """Open a new collector, without ports."""
     settings = settings_in(folder)
     initialise(settings, site="Lyon")
     with open_collector(settings) as collector:
@@ -124,13 +123,13 @@ def desk_in(folder: Path) -> Iterator[Desk]:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    """One for the test."""
+    """Return an enrolment in a new folder."""
     with desk_in(tmp_path) as made:
         yield made
 
 
 def test_one_time_token_with_lost_reply(desk):
-    """The same key gets the same certificate for 10 minutes, then the token is used up; another key never
+    """The same key gets the same certificate for 10 minutes; then the token is used up. Another key never
     gets it."""
     token, key = desk.token(), new_key()
     first = desk.join(token, key)
@@ -145,15 +144,15 @@ def test_one_time_token_with_lost_reply(desk):
 
 
 def test_token_s_life(desk):
-    """24 hours unless said otherwise."""
+    """A token lives 24 hours by default."""
     token = desk.token()
     desk.now += timedelta(hours=24, seconds=1)
     assert desk.refusal(token, new_key()) == "expired_token"
 
 
 def test_a_pc_leaves_no_time_of_day(desk):
-    """Nothing stored of a workstation's enrolment is finer than the day, and its reply may be repeated that
-    day."""
+    """Times stored of a workstation's enrolment are whole days, and its reply can be repeated until the day
+    ends."""
     token, key = desk.token(population="workstation"), new_key()
     desk.now = desk.now.replace(hour=0, minute=30) + timedelta(days=1)
     token = desk.token(population="workstation")
@@ -169,8 +168,8 @@ def test_a_pc_leaves_no_time_of_day(desk):
 
 
 def test_names_stay_apart(desk):
-    """A server's name and the pseudonyms go to identity.db alone; a PC's name nowhere; a malformed name is
-    dropped."""
+    """A server's name goes to identity.db alone. A PC's name and a malformed name are not stored, and data.db
+    holds no pseudonym."""
     marks = {"chassis_pseudonym": b"\xaa" * 32, "smbios_pseudonym": b"short"}
     server = desk.join(desk.token(), new_key(), host_name="canary-srv-01.lyon", **marks)
     desk.join(desk.token(population="classroom"), new_key(), host_name="canary-pc-02")
@@ -187,7 +186,7 @@ def test_names_stay_apart(desk):
 
 
 def test_approval_after_days(desk):
-    """An approved machine gets its first certificate days later, even after the token's end; once only."""
+    """An approved machine gets one first certificate, days later, even after the token's end."""
     token, key = desk.token(approve=True), new_key()
     waiting = desk.join(token, key)
     assert waiting.chain is None
@@ -206,14 +205,14 @@ def test_approval_after_days(desk):
 
 @pytest.mark.parametrize("status", [HostStatus.SUSPENDED, HostStatus.REVOKED])
 def test_no_second_reply_after_a_revocation(desk, status):
-    """Idempotence does not give a certificate to a machine that may not have one."""
+    """A repeated enrolment gives no certificate to a suspended or revoked machine."""
     token, key = desk.token(), new_key()
     desk.set(desk.join(token, key), status)
     assert desk.refusal(token, key) == status.value
 
 
 def test_refused_enrolment_changes_nothing(desk):
-    """Neither a use nor a host is counted when the request is bad or the certificate cannot be made."""
+    """A bad request counts no use of the token and creates no host."""
     token = desk.token()
     with pytest.raises(EnrolmentRefused):
         desk.joining.join(Application(token, b"rubbish", HERE))
@@ -223,7 +222,7 @@ def test_refused_enrolment_changes_nothing(desk):
 
 
 def test_renewal_counts_generations(desk):
-    """Each renewal is one generation more, for a new key; asked twice it gives the same."""
+    """Each renewal of a new key increments the generation; a repeated request gets the same certificate."""
     key = new_key()
     joined = desk.join(desk.token(), key)
     caller = desk.caller(joined)
@@ -240,7 +239,7 @@ def test_renewal_counts_generations(desk):
 
 
 def test_renewal_of_a_revoked_host_is_refused(desk):
-    """Even when the call was authorised just before."""
+    """The refusal holds even when the call was authorised just before."""
     joined = desk.join(desk.token(), new_key())
     desk.set(joined, HostStatus.REVOKED)
     with pytest.raises(NotAuthorised):
@@ -248,8 +247,8 @@ def test_renewal_of_a_revoked_host_is_refused(desk):
 
 
 def test_return_within_400_days_of_the_end(desk):
-    """399 days after its end a certificate still gives a new one to the holder of its key; 401 days after it
-    does not."""
+    """Until 400 days after its end a certificate gives a new one to the holder of its key (399: yes; 401:
+    no)."""
     key, new = new_key(), new_key()
     joined = desk.join(desk.token(), key)
     desk.now += timedelta(days=1 + 399)
@@ -265,7 +264,7 @@ def test_return_within_400_days_of_the_end(desk):
 
 
 def test_return_with_a_superseded_certificate(desk):
-    """The one before the last is good, since a reply may be lost; an older one is not."""
+    """The certificate before the last is accepted, because a reply may be lost; an older one is not."""
     keys = [new_key() for _ in range(4)]
     joined = desk.join(desk.token(), keys[0])
     caller = desk.caller(joined)
@@ -279,7 +278,7 @@ def test_return_with_a_superseded_certificate(desk):
 
 
 def test_return_with_a_certificate_whose_successor_was_used(desk):
-    """Its answer was not lost then: whoever shows the older one is a copy, or a thief."""
+    """An older certificate is refused once its successor was used: its holder is a copy or a thief."""
     keys = [new_key() for _ in range(3)]
     joined = desk.join(desk.token(), keys[0])
     desk.renewal.renew(desk.caller(joined), csr(keys[1]))
@@ -290,8 +289,8 @@ def test_return_with_a_certificate_whose_successor_was_used(desk):
 
 
 def test_whoever_renews_without_end_fills_no_disk(desk):
-    """A stolen key, or a machine whose clock is mad: the certificates kept of a host are few, generations go
-    on."""
+    """Endless renewals (a stolen key, a wrong clock) keep ten certificates of a host, while generations
+    increase."""
     joined = desk.join(desk.token(), new_key())
     caller = desk.caller(joined)
     for _ in range(30):
@@ -301,8 +300,8 @@ def test_whoever_renews_without_end_fills_no_disk(desk):
 
 
 def test_whoever_comes_back_without_end_is_told_to_wait(desk):
-    """A stolen key at the open port: ten certificates at once, then one a minute; nobody else is kept from
-    anything by it."""
+    """A host gets a limited number of certificates at once by RenewExpired, then is rate limited; other hosts
+    are not."""
     key, other = new_key(), new_key()
     joined, second = desk.join(desk.token(), key), desk.join(desk.token(), other)
     for _ in range(RETURNS_AT_ONCE):
@@ -316,7 +315,7 @@ def test_whoever_comes_back_without_end_is_told_to_wait(desk):
 
 
 def test_a_pem_where_der_belongs_is_no_crash(desk):
-    """The holder of a certificate may send anything in its place."""
+    """A certificate in PEM instead of DER is accepted too."""
     key = new_key()
     joined = desk.join(desk.token(), key)
     assert joined.chain is not None
@@ -325,8 +324,7 @@ def test_a_pem_where_der_belongs_is_no_crash(desk):
 
 
 def test_a_revocation_right_after_an_enrolment_holds(desk):
-    """Both in one group of the writer, before the enrolment's answer: the machine is revoked in
-    memory too."""
+    """A machine revoked in the writer's group of its enrolment is revoked in memory too."""
     joined: list[EnrolResult] = []
     text = desk.token()
     issuing = desk.issuing
@@ -347,8 +345,7 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
 
 
 def test_return_of_somebody_else(desk):
-    """Another machine's certificate, a foreign signature, a nonce of another agent, used or old:
-    all refused."""
+    """A foreign signature and another machine's certificate are refused."""
     key, thief = new_key(), new_key()
     joined, other = desk.join(desk.token(), key), desk.join(desk.token(), thief)
     assert other.chain is not None
@@ -362,7 +359,7 @@ def test_return_of_somebody_else(desk):
 
 
 def test_nonces(desk):
-    """Good for one minute, one use and one agent; a flood of challenges costs no memory."""
+    """A nonce is valid for one minute, one use and one agent; unused challenges take no memory."""
     challenges, agent, other = desk.challenges, b"\1" * 16, b"\2" * 16
     nonce = challenges.issue(agent)
     assert len(nonce) == 32
@@ -386,6 +383,6 @@ def test_nonces(desk):
 
 
 def test_population_of_the_token_decides(desk):
-    """What the machine says of itself changes nothing."""
+    """The population comes from the token."""
     joined = desk.join(desk.token(population="classroom"), new_key())
     assert joined.host.population is Population.CLASSROOM

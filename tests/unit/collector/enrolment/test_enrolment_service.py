@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The edge of :8642: what its callers are told when something goes wrong inside."""
+"""Tests of the answers of :8642 when something fails inside."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 
 @contextmanager
 def desk(folder: Path, trouble: Exception) -> Iterator[tuple[Any, Machine, list[str]]]:
-    """A stub of the service on a plain loopback port, which meets `trouble` where it cleans facts; refusals
-    counted."""
+    """Return a stub of the service, a machine and the counted refusals; cleaning of facts raises
+    `trouble`."""
 
     def clean_facts(facts: pb.Facts) -> bytes:
         raise trouble
@@ -63,7 +63,7 @@ def desk(folder: Path, trouble: Exception) -> Iterator[tuple[Any, Machine, list[
     ],
 )
 def test_trouble_inside_is_not_told_to_strangers(tmp_path, trouble, code, reason):
-    """A status, one word, when to come back; the rest is for the log."""
+    """The caller gets a status, one word and a retry time, and no detail of the failure."""
     with desk(tmp_path, trouble) as (stub, machine, _):
         request = pb.EnrolRequest(
             token=machine.join["token"], certificate_request_der=machine.request(), facts=pb.Facts()
@@ -77,7 +77,7 @@ def test_trouble_inside_is_not_told_to_strangers(tmp_path, trouble, code, reason
 
 
 def test_a_renewal_that_is_refused_is_counted(tmp_path):
-    """By its reason: who tries keys is seen."""
+    """The refusal is counted by its reason, so that attempts with wrong keys are visible."""
     with desk(tmp_path, ValueError()) as (stub, machine, counted):
         with pytest.raises(grpc.RpcError) as caught:
             stub.RenewExpired(

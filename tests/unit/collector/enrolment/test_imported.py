@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An organisation's own intermediate: what is taken, what is refused, and in which words."""
+"""Tests of an organisation's own intermediate: what is accepted, what is refused, and in which words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER = Organisation()
 
 
 def read(organisation: Organisation, **instead: bytes) -> ExternalCa:
-    """As init and `ca import` do."""
+    """Read the organisation's files, as `init` and `ca import` do; `instead` replaces files."""
     files = {
         "certificate_pem": organisation.chain_pem,
         "key_pem": organisation.key_pem,
@@ -39,8 +39,8 @@ def read(organisation: Organisation, **instead: bytes) -> ExternalCa:
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA 3072"])
 @pytest.mark.parametrize("between", [0, 2])
 def test_what_is_taken(kind, between):
-    """The three kinds of key, directly under the root or deeper; the root at the end of the file does no
-    harm."""
+    """The three kinds of key are accepted, directly under the root or deeper; the root may end the chain
+    file."""
     organisation = Organisation(kind, between=between)
     assert len(read(organisation).chain) == 1 + between
     with_root = organisation.chain_pem + organisation.root_pem
@@ -48,7 +48,7 @@ def test_what_is_taken(kind, between):
 
 
 def test_an_intermediate_without_extended_usage_is_taken():
-    """It is then for every usage."""
+    """A certificate without extended key usage is valid for every usage."""
     assert read(Organisation(form=Form(usages=())))
 
 
@@ -76,7 +76,7 @@ def test_an_intermediate_without_extended_usage_is_taken():
     ],
 )
 def test_what_is_refused(organisation, words):
-    """One clear line that names the certificate, what is wrong with it, and what to ask for."""
+    """The refusal is one line that names the certificate, its defect and what to ask for."""
     with pytest.raises(UsageError, match=words):
         read(organisation)
 
@@ -106,13 +106,13 @@ GOOD = Organisation("P-256", between=1)
     ],
 )
 def test_files_that_do_not_belong_together(instead, words):
-    """Which file, and which one to give."""
+    """The refusal names the file and which one to give."""
     with pytest.raises(UsageError, match=words):
         read(GOOD, **instead)
 
 
 def test_name_constraints_are_tried_out():
-    """Constraints that allow the collector's names are no trouble; others are found by a trial handshake."""
+    """A trial handshake refuses only constraints that exclude the collector's names."""
     names = x509.NameConstraints(permitted_subtrees=[x509.DNSName("ville.example")], excluded_subtrees=None)
     organisation = Organisation(form=Form(constraints=names))
     with pytest.raises(
@@ -132,8 +132,8 @@ def test_name_constraints_are_tried_out():
 
 
 def test_init_with_an_organisation_s_own(tmp_path, monkeypatch, capsys):
-    """`veilleuse init --ca-…` makes no root key; part of the three options, or a bad one, makes nothing at
-    all."""
+    """`veilleuse init --ca-…` makes no root key; with some of the three options, or a bad file, it creates
+    nothing."""
     settings = settings_in(tmp_path)
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The register outside the backups: what it brings back, and what it never does. docs/wire.md §6, decision
-0013."""
+"""Tests of the register outside the backups: what it restores, and what it must never do. docs/wire.md §6,
+decision 0013."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DATABASES = ("data.db", "identity.db")
 
 
 class Place:
-    """A data directory that can be copied and put back by hand while it is stopped (docs/operations.md)."""
+    """A data directory that can be copied and restored by hand while it is stopped (docs/operations.md)."""
 
     def __init__(self, folder: Path, **overrides: str) -> None:
         self.settings: CollectorSettings = settings_in(folder, **overrides)
@@ -43,12 +43,12 @@ class Place:
 
     @property
     def register(self) -> Path:
-        """The file."""
+        """The file of the register."""
         return Path(self.settings.pki.register_file or self.settings.data_dir / "register.jsonl")
 
     @contextmanager
     def opened(self) -> Iterator[Desk]:
-        """The collector."""
+        """Open the collector."""
         with open_collector(self.settings) as collector:
             yield Desk(collector)
 
@@ -59,14 +59,14 @@ class Place:
             shutil.copy(self.settings.data_dir / name, self.copy / name)
 
     def restore(self) -> None:
-        """Put them back."""
+        """Put the copied databases back."""
         for name in DATABASES:
             for left in self.settings.data_dir.glob(f"{name}-*"):
                 left.unlink()
             shutil.copy(self.copy / name, self.settings.data_dir / name)
 
     def lines(self) -> list[dict[str, Any]]:
-        """What is in the register."""
+        """The lines of the register."""
         return [json.loads(line) for line in self.register.read_text().splitlines()]
 
 
@@ -79,20 +79,19 @@ class Desk:
         self.joining = Enroller(collector.issuing, FailureLimiter())
 
     def token(self, **more: Any) -> str:
-        """Its text."""
         order = {"org_entity": "DSI", "site": "Lyon", "population": "server", "uses": 5, **more}
         return str(self.perform("token_create", order)["join"]["token"])
 
     def join(self, token: str, key: ec.EllipticCurvePrivateKey | None = None) -> EnrolResult:
-        """A machine."""
+        """Enrol a machine."""
         return self.joining.join(Application(token, csr(key or new_key()), None))
 
     def set(self, joined: EnrolResult, status: str) -> None:
-        """As an administrator does."""
+        """Set the status, as an administrator does."""
         self.perform("host_status", {"host": joined.host.agent_id.hex(), "status": status})
 
     def standing(self, joined: EnrolResult) -> str:
-        """What its next call is told; empty when it is served."""
+        """Return the reason that its next call gets; empty when it is served."""
         try:
             check_access(self.collector.issuing.access_table.get(joined.host.agent_id))
         except NotAuthorised as error:
@@ -100,22 +99,21 @@ class Desk:
         return ""
 
     def uses(self) -> list[int]:
-        """Of each token."""
+        """Return the uses of each token."""
         return [token["uses"] for token in self.perform("token_list", {})]
 
     def hosts(self) -> int:
-        """How many."""
         return len(self.collector.store.registry.hosts())
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """One for the test."""
+    """Return a new data directory."""
     return Place(tmp_path)
 
 
 def test_what_came_after_a_backup_is_known_again(place):
-    """Tokens, sites, machines with their placement, approvals; earlier uses of a token are not given back."""
+    """Tokens and their uses, sites, machines with their placement and approvals return after a restore."""
     with place.opened() as desk:
         before = desk.token()
         first = desk.join(before)
@@ -147,7 +145,8 @@ def test_what_came_after_a_backup_is_known_again(place):
 
 
 def test_who_was_put_out_stays_out(place):
-    """Revoked and suspended after the backup, alone or with their token: refused after the restore too."""
+    """Machines revoked or suspended after the backup, also with their token, stay refused after the
+    restore."""
     with place.opened() as desk:
         token = desk.token()
         revoked, suspended, kept, forgiven = (desk.join(token) for _ in range(4))
@@ -167,13 +166,13 @@ def test_who_was_put_out_stays_out(place):
 
 
 def test_an_older_line_never_undoes_what_the_registry_knows(place):
-    """An activation in the register does not undo a later suspension of the registry, written or not."""
+    """An activation in the register undoes no later suspension of the registry, written or not."""
     with place.opened() as desk:
         host = desk.join(desk.token())
         desk.set(host, "suspended")
         desk.set(host, "active")
         place.register.unlink()
-        place.register.mkdir()  # it cannot be written: a suspension holds all the same
+        place.register.mkdir()  # the register cannot be written: a suspension holds all the same
         desk.set(host, "suspended")
         with pytest.raises(StoreFailing, match=r"pki\.register_file"):
             desk.token()
@@ -184,7 +183,7 @@ def test_an_older_line_never_undoes_what_the_registry_knows(place):
 
 
 def test_an_undone_job_lets_nobody_in(place):
-    """Its lines are there, its commit is not: no host, no token after a restart; a revocation holds."""
+    """Lines without a commit create no host and no token after a restart; a revocation among them holds."""
     with place.opened() as desk:
         host = desk.join(desk.token())
     ghost = "ab" * 16
@@ -220,7 +219,7 @@ def test_an_undone_job_lets_nobody_in(place):
     ],
 )
 def test_whatever_is_in_the_file_it_starts(place, rubbish, caplog):
-    """Torn lines, no text, another directory's lines, nonsense: a warning; good lines still count."""
+    """Torn lines, binary data, foreign lines and nonsense give a warning; good lines still count."""
     with place.opened() as desk:
         host = desk.join(desk.token())
     place.backup()
@@ -239,7 +238,7 @@ def test_whatever_is_in_the_file_it_starts(place, rubbish, caplog):
     "kind", ["host", "token", "site", "forgotten", "excluded", "admitted", "token_revoked"]
 )
 def test_lines_of_ours_without_sense_are_left_out(place, kind):
-    """Facts of the wrong type, or missing: counted, and the collector starts."""
+    """Lines with missing facts or facts of a wrong type do not prevent the start."""
     with place.opened() as desk:
         desk.join(desk.token())
     of = place.lines()[-1]["of"]
@@ -256,7 +255,7 @@ def test_lines_of_ours_without_sense_are_left_out(place, kind):
 
 
 def test_a_missing_register_is_said_and_written_again(place, caplog):
-    """Never a refusal to start; the new one has what the registry knows: the next restore is safe."""
+    """A missing register gives a warning and is written again from the registry, for the next restore."""
     with place.opened() as desk:
         host = desk.join(desk.token())
     place.backup()
@@ -273,7 +272,7 @@ def test_a_missing_register_is_said_and_written_again(place, caplog):
 
 @pytest.mark.promise("P14")
 def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place, figure):
-    """0600; of a workstation the day alone; a thousand suspensions and activations are written together at a
+    """The file has mode 0600, holds days only for a workstation, and shrinks to one line per machine at a
     start."""
     with place.opened() as desk:
         host = desk.join(desk.token(population="workstation"))
@@ -297,7 +296,7 @@ def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place, figure):
 
 
 def test_it_may_lie_on_another_disk(tmp_path):
-    """pki.register_file; two data directories in one file do not read each other's lines."""
+    """With pki.register_file, two data directories in one file do not read each other's lines."""
     shared = {"pki.register_file": str(tmp_path / "elsewhere.jsonl")}
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -319,8 +318,8 @@ def test_it_may_lie_on_another_disk(tmp_path):
 
 
 def test_a_forgotten_machine_stays_forgotten(place):
-    """After a restore of a backup in which it was: its rows are deleted again, and its id is nowhere but as a
-    hash."""
+    """After a restore of a backup that holds the machine, its rows are deleted again and no file contains its
+    id."""
     with place.opened() as desk:
         token = desk.token()
         gone, stays = desk.join(token), desk.join(token)
@@ -348,7 +347,7 @@ def test_a_forgotten_machine_stays_forgotten(place):
 
 
 def test_a_forgetting_that_was_cut_is_ended_by_the_next_start(place):
-    """Marked, and nothing deleted yet: nothing is left after the start."""
+    """A machine marked as forgotten, with nothing deleted yet, is gone after the next start."""
     with place.opened() as desk:
         gone = desk.join(desk.token())
         registry = desk.collector.store.registry
@@ -358,8 +357,7 @@ def test_a_forgetting_that_was_cut_is_ended_by_the_next_start(place):
 
 
 def test_a_register_that_root_made_is_the_service_s(place):
-    """`veilleuse token create` by root, or a restore: the file belongs to whoever the data directory belongs
-    to."""
+    """A register that root creates belongs to the owner of the data directory."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     os.chown(place.settings.data_dir, 65534, 65534)
@@ -368,14 +366,12 @@ def test_a_register_that_root_made_is_the_service_s(place):
     assert place.register.stat().st_uid == 65534
 
 
-# --- a register that is not the one this registry wrote to last
+# A register that is not the one this registry wrote to last.
 
 
 def test_a_register_that_is_put_back_late_is_heard(place):
-    """A restore that began without it, a disk mounted afterwards: all of it counts, though the numbers went
-    on elsewhere. Who was put out is out, who was let in is in, what was decided meanwhile stays, and the next
-    restore knows both.
-    """
+    """A register that is put back after a restore counts in full, although other lines were written
+    meanwhile. Decisions made meanwhile hold, and the next restore keeps both."""
     with place.opened() as desk:
         token = desk.token(uses=9)
         revoked, suspended, forgiven, waits = (desk.join(token) for _ in range(4))
@@ -406,8 +402,7 @@ def test_a_register_that_is_put_back_late_is_heard(place):
 
 
 def test_an_older_copy_of_the_register_is_completed(place):
-    """Put back from a backup of that disk, or a disk that lost what it had promised: what the registry knows
-    is written anew."""
+    """Lines that an older copy of the register lacks are written again from the registry."""
     with place.opened() as desk:
         host = desk.join(desk.token())
     place.backup()
@@ -423,7 +418,7 @@ def test_an_older_copy_of_the_register_is_completed(place):
 
 
 def test_what_could_not_be_noted_is_noted_at_the_next_start(place):
-    """A revocation holds while the file cannot be written, and survives a restore once it can."""
+    """A revocation holds while the file cannot be written, and survives a restore once it can be."""
     with place.opened() as desk:
         host, other = (desk.join(desk.token()) for _ in range(2))
     place.backup()
@@ -443,8 +438,8 @@ def test_what_could_not_be_noted_is_noted_at_the_next_start(place):
 
 
 def test_a_register_that_cannot_be_read_is_not_written_to(place):
-    """Else the lines nobody saw would count as seen: nobody is let in until it can be read, and then all of
-    it counts."""
+    """An unread register refuses enrolments, since appending would mark its lines as read. Once it can be
+    read, all lines count."""
     with place.opened() as desk:
         token = desk.token(uses=9)
         host = desk.join(token)
@@ -466,7 +461,7 @@ def test_a_register_that_cannot_be_read_is_not_written_to(place):
 
 
 def test_a_link_is_followed_out_of_the_setting_alone(place, tmp_path):
-    """Root appended to, and emptied, whatever `register.jsonl` in the service's directory was a link to."""
+    """A link at `register.jsonl` is not followed (root once wrote to its target); one in the setting is."""
     elsewhere = tmp_path / "other-disk" / "register.jsonl"
     elsewhere.parent.mkdir()
     place.register.symlink_to(elsewhere)
@@ -477,7 +472,7 @@ def test_a_link_is_followed_out_of_the_setting_alone(place, tmp_path):
 
 
 def test_a_line_that_puts_out_lets_nobody_in(place):
-    """What is believed without a commit can only be to somebody's disadvantage."""
+    """A line that is believed without a commit can only exclude a machine."""
     with place.opened() as desk:
         host = desk.join(desk.token())
         desk.set(host, "suspended")

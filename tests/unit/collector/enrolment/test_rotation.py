@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The steps of a rotation of the authority: what they leave on disk, what is trusted and recognised, on a
-settable clock."""
+"""Tests of a rotation of the authority: files, trust and recognition after each step, on a settable clock."""
 
 from __future__ import annotations
 
@@ -35,8 +34,6 @@ NOW = datetime(2026, 3, 10, 14, 35, 7, tzinfo=UTC)
 
 
 class Clock:
-    """Settable."""
-
     def __init__(self, now: datetime = NOW) -> None:
         self.now = now
 
@@ -46,31 +43,31 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """At NOW."""
+    """Return a clock at NOW."""
     return Clock()
 
 
 @pytest.fixture
 def authority(tmp_path: Path, clock: Clock) -> Authority:
-    """A new one."""
+    """Return a new authority."""
     create(tmp_path, NOW)
     return Authority(tmp_path, Pki(), clock)
 
 
 def leaf(authority: Authority) -> bytes:
-    """A new certificate of an agent, DER."""
+    """Return a new certificate of an agent, DER."""
     return authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).certificate_der
 
 
 def brought(organisation: Organisation, now: datetime | None = None):
-    """As `ca import` reads it."""
+    """Read the organisation's files, as `ca import` does."""
     now = now or datetime.now(UTC)
     return read_external_ca(organisation.chain_pem, organisation.key_pem, organisation.root_pem, now)
 
 
 def test_a_rotation_step_by_step(authority, tmp_path, clock):
-    """Bundles, issuer, server's chain and phase after each step, and the same again for who opens the folder
-    afresh."""
+    """Phase, roots, server's chain and issuer are right after each step, also for a process that opens the
+    folder afresh."""
     first = authority.root
 
     def see() -> tuple[Phase, int, int, bool]:
@@ -95,8 +92,8 @@ def test_a_rotation_step_by_step(authority, tmp_path, clock):
 
 
 def test_the_cross_certificate_is_a_self_issued_step(authority):
-    """Both roots have one name, so that the old root's path length of 1 holds for the longer chain too (RFC
-    5280 §4.2.1.9)."""
+    """Both roots have one name, so that the old root's path length of 1 holds for the longer chain (RFC 5280
+    §4.2.1.9)."""
     old = authority.root
     held = authority.change(ca_rotation.rotate(None))
     assert held.cross is not None
@@ -109,8 +106,7 @@ def test_the_cross_certificate_is_a_self_issued_step(authority):
 
 @pytest.mark.parametrize("trusting", ["old", "new", "both"])
 def test_openssl_in_its_strict_mode_follows_the_chain_from_either_root(authority, tmp_path, trusting, clock):
-    """A verifier that is stricter than gRPC's: the server's chain hangs on the old root, on the new one, and
-    on both."""
+    """A stricter verifier than gRPC's accepts the server's chain with the old root, the new one, and both."""
     openssl = str(peer("openssl"))
     old = authority.root
     authority.change(ca_rotation.rotate(None))
@@ -140,8 +136,8 @@ def test_openssl_in_its_strict_mode_follows_the_chain_from_either_root(authority
 
 
 def test_leaves_of_earlier_intermediates_stay_recognised(authority, clock):
-    """Through a new intermediate and a whole rotation, until no such leaf could be renewed any more; unless
-    forgotten."""
+    """Leaves are recognised through a new intermediate and a rotation, until they are too old to be
+    renewed."""
     first = leaf(authority)
     authority.change(ca_rotation.renew_intermediate(None))
     second = leaf(authority)
@@ -151,7 +147,7 @@ def test_leaves_of_earlier_intermediates_stay_recognised(authority, clock):
     for certificate in (first, second, leaf(authority)):
         assert authority.recognise(certificate).agent_id == AGENT
     clock.now += PREVIOUS_KEPT + timedelta(days=1)
-    later = authority.change(ca_rotation.renew_intermediate(None))  # any change looks at the clock
+    later = authority.change(ca_rotation.renew_intermediate(None))  # any change drops what is too old
     assert len(later.previous) == 1
     with pytest.raises(NotAuthorised) as refused:
         authority.recognise(first)
@@ -159,7 +155,7 @@ def test_leaves_of_earlier_intermediates_stay_recognised(authority, clock):
 
 
 def test_a_stolen_intermediate_can_be_forgotten(authority):
-    """From then on its certificates are not ours, whatever was recognised before."""
+    """Certificates of a forgotten intermediate are refused, even those recognised before."""
     stolen = authority.intermediate
     certificate = leaf(authority)
     authority.change(ca_rotation.renew_intermediate(None))
@@ -174,7 +170,8 @@ def test_a_stolen_intermediate_can_be_forgotten(authority):
 
 
 def test_a_certificate_goes_out_with_the_intermediate_that_signed_it(authority):
-    """Handed out again after the switch, an earlier one still hangs on a root that is sent along."""
+    """An earlier certificate, sent again after the switch, comes with its own intermediates and their
+    roots."""
     certificate = leaf(authority)
     authority.change(ca_rotation.rotate(None))
     before = authority.bundle(certificate)
@@ -187,8 +184,8 @@ def test_a_certificate_goes_out_with_the_intermediate_that_signed_it(authority):
 
 
 def test_a_backup_of_before_the_switch_still_serves_those_of_after_it(authority, tmp_path, clock):
-    """Restored in the overlap, the authority recognises what the next intermediate had issued, and its root
-    is trusted."""
+    """Restored from a backup of the overlap, the authority recognises certificates of the next intermediate
+    and trusts its root."""
     authority.change(ca_rotation.rotate(None))
     backup = {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir()}
     authority.change(ca_rotation.switch)
@@ -205,7 +202,7 @@ def test_a_backup_of_before_the_switch_still_serves_those_of_after_it(authority,
 
 
 def test_steps_in_the_wrong_order_say_what_comes_next(authority):
-    """One clear line each, and nothing changes."""
+    """Each refusal is one line that names the next step."""
     early: tuple[ca_rotation.Step, ...] = (ca_rotation.switch, ca_rotation.retire, ca_rotation.cancel)
     for step in early:
         with pytest.raises(AdminError, match="veilleuse ca rotate"):
@@ -223,7 +220,7 @@ def test_steps_in_the_wrong_order_say_what_comes_next(authority):
 
 
 def test_a_rotation_given_up_leaves_nothing(authority, tmp_path):
-    """As if it had never begun; another can begin."""
+    """After a cancelled rotation the files are as before, and another rotation can begin."""
     before = {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir()}
     authority.change(ca_rotation.rotate(None))
     authority.change(ca_rotation.cancel)
@@ -232,8 +229,8 @@ def test_a_rotation_given_up_leaves_nothing(authority, tmp_path):
 
 
 def test_the_root_key_off_line(authority, tmp_path):
-    """Asked for when it is needed; another key, rubbish and an encrypted one are refused in one
-    clear line."""
+    """A root key kept off line is requested when needed; a foreign, unreadable, encrypted or unsupported key
+    is refused."""
     path = tmp_path / "ca/root.key"
     key = path.read_bytes()
     path.unlink()
@@ -255,8 +252,7 @@ def test_the_root_key_off_line(authority, tmp_path):
 
 
 def test_a_second_rotation_follows_the_first(authority):
-    """Three roots in a row: each time old and new are trusted together, and leaves of all intermediates
-    recognised."""
+    """After three rotations in a row, leaves of all intermediates are recognised."""
     certificates = [leaf(authority)]
     for _ in range(3):
         for step in (ca_rotation.rotate(None), ca_rotation.switch, ca_rotation.retire):
@@ -266,7 +262,7 @@ def test_a_second_rotation_follows_the_first(authority):
 
 
 def test_an_imported_intermediate_under_the_present_root_issues_at_once(tmp_path):
-    """Its server's chain and leaves carry all levels; the same one twice is refused."""
+    """The chain of a leaf has all levels; importing the same intermediate again is refused."""
     organisation, clock = Organisation("P-384", between=2), Clock(datetime.now(UTC))
     create(tmp_path, clock.now, brought(organisation))
     authority = Authority(tmp_path, Pki(), clock)
@@ -283,7 +279,7 @@ def test_an_imported_intermediate_under_the_present_root_issues_at_once(tmp_path
 
 
 def test_leaves_end_with_the_first_of_their_chain(tmp_path):
-    """An organisation's upper authority may end before its intermediate: no leaf outlives any of them."""
+    """No leaf outlives an upper authority that ends before its intermediate."""
     organisation, clock = Organisation(between=1), Clock(datetime.now(UTC))
     create(tmp_path, clock.now, brought(organisation))
     authority = Authority(tmp_path, Pki(), clock)
@@ -360,14 +356,14 @@ print(killed)
 
 @pytest.mark.parametrize("stride", [20, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_any_line_of_any_step_it_is_made_or_not_made(tmp_path, stride):
-    """`kill -9` at lines all over five steps, then again while it opens: it opens, as before or as after, and
-    goes on."""
+    """Killed at lines all over five steps, and again while it opens, the authority opens in the state before
+    or after the step."""
     assert int(run_program(STEPS, str(tmp_path), str(stride))) > 600 / stride
 
 
 def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, monkeypatch):
-    """ENOSPC at each write: one clear line; what had been decided is finished at the next start, the rest is
-    as before."""
+    """ENOSPC at a write gives one clear line: nothing was changed, or the decided step is finished at the
+    next start."""
     real, room = replace_owned, 0
 
     def writing(path: Path, content: bytes) -> None:
@@ -384,7 +380,7 @@ def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, m
     room = 2
     with pytest.raises(DataDirectoryError, match="finished at the next start"):
         authority.change(ca_rotation.rotate(None))
-    assert authority.keys.phase is Phase.STEADY  # this process goes on with what it had
+    assert authority.keys.phase is Phase.STEADY  # this process keeps its keys
     room = 100
     assert Authority(tmp_path, Pki(), Clock()).keys.phase is Phase.OVERLAP
 
@@ -403,7 +399,7 @@ def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, m
     ],
 )
 def test_a_damaged_file_is_one_clear_line(authority, tmp_path, name, content):
-    """Which file, and what to do."""
+    """The refusal names the file and what to do."""
     authority.change(ca_rotation.rotate(None))
     (tmp_path / "ca" / name).write_bytes(content)
     with pytest.raises(DataDirectoryError, match=f"{name} \\(damaged\\): restore"):
@@ -411,7 +407,7 @@ def test_a_damaged_file_is_one_clear_line(authority, tmp_path, name, content):
 
 
 def test_a_rotation_counts_from_a_minute_later(authority, tmp_path):
-    """A certificate on its way in the moment of the step may still carry the bundle of before."""
+    """A certificate issued at the moment of the step may still carry the earlier bundle."""
     held = authority.change(ca_rotation.rotate(None))
     assert held.began_unix_milliseconds == round((NOW + timedelta(minutes=1)).timestamp() * 1000)
     assert json.loads((tmp_path / "ca/rotation.json").read_text()) == {

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tokens: what makes one good, and how many wrong tries an address has."""
+"""Tests of tokens: what makes one valid, and how many failures an address may have."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HERE = ip_address("192.0.2.9")
 
 
 def reason(*arguments, **more) -> str:
-    """Why check_token refuses; empty when it does not."""
+    """Return the reason why check_token refuses; empty when it accepts."""
     try:
         check_token(*arguments, **more)
     except EnrolmentRefused as error:
@@ -42,7 +42,7 @@ def reason(*arguments, **more) -> str:
 
 
 def test_tokens_are_long_and_differ():
-    """256 bits as 43 URL-safe characters; the stored hash tells nothing."""
+    """A token has 43 URL-safe characters (256 bits), and its stored hash 32 bytes."""
     tokens = {new_token() for _ in range(100)}
     assert len(tokens) == 100
     assert {len(token) for token in tokens} == {43}
@@ -67,7 +67,7 @@ def test_check(token, now, expected):
 
 
 def test_a_bound_key_outlives_the_token_but_not_its_revocation():
-    """A machine that comes back with its key needs no use left; a deleted token stops at once."""
+    """A machine that returns with its key needs no use left; a revoked token stops at once."""
     ended = replace(TOKEN, uses=1)
     assert reason(ended, HERE, 5000, known_key=True) == ""
     assert reason(replace(ended, revoked=True), HERE, 5000, known_key=True) == "revoked_token"
@@ -87,26 +87,26 @@ def test_a_bound_key_outlives_the_token_but_not_its_revocation():
     ],
 )
 def test_peer_address(peer, expected):
-    """gRPC's way of writing addresses, mapped IPv4 as IPv4."""
+    """Addresses are read in gRPC's notation; a mapped IPv4 address is read as IPv4."""
     found = peer_address(peer)
     assert (None if found is None else str(found)) == expected
 
 
 @given(st.text(max_size=60))
 def test_peer_address_never_raises(peer):
-    """Whatever gRPC says."""
+    """No text raises."""
     peer_address(peer)
 
 
 def test_no_network_means_any_and_unknown_addresses_are_in_none():
-    """An address that cannot be read is outside every network, inside no restriction."""
+    """An unknown address passes where no network is required, and is in no network."""
     assert in_networks(None, ())
     assert not in_networks(None, ("0.0.0.0/0",))
     assert not in_networks(ip_address("::1"), ("0.0.0.0/0",))
 
 
 def test_ten_failures_a_minute():
-    """The eleventh try waits, until the oldest failure is a minute old; other addresses are not concerned."""
+    """The eleventh try waits until the oldest failure is a minute old; other addresses are not limited."""
     clock = [0.0]
     limiter = FailureLimiter(lambda: clock[0])
     for second in range(10):
@@ -122,7 +122,7 @@ def test_ten_failures_a_minute():
 
 
 def test_ipv6_is_counted_per_site():
-    """A /64 is one address: its holder has 2^64 of them."""
+    """A /64 counts as one address, because its holder has 2^64 of them."""
     limiter = FailureLimiter(lambda: 0.0)
     for last in range(10):
         limiter.count_failure(ip_address(f"2001:db8::{last:x}"))
@@ -132,7 +132,7 @@ def test_ipv6_is_counted_per_site():
 
 
 def test_memory_is_bounded():
-    """However many addresses fail."""
+    """The number of remembered addresses is bounded."""
     limiter = FailureLimiter(lambda: 0.0)
     for number in range(MAX_ADDRESSES + 50):
         limiter.count_failure(ip_address(number + 1))
@@ -156,7 +156,7 @@ def test_memory_is_bounded():
     ],
 )
 def test_orders_out_of_range_are_wrong_usage(changes):
-    """Each in one line that says what is allowed."""
+    """An order out of range is refused."""
     good: dict[str, Any] = {"org_entity": "DSI", "site": "Lyon", "population": Population.SERVER}
     TokenOrder(**good)
     with pytest.raises(UsageError):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every metric once, in base units, with labels of our own registry only."""
+"""Tests that each metric is listed once, in base units, with labels of our own registry only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESERVED = {"le", "quantile", "job", "instance"}
 
 
 def test_every_constant_is_in_the_catalogue_once():
-    """A metric defined and not listed would never be rendered."""
+    """A metric that is defined but not listed would never be written."""
     defined = [value for value in vars(catalogue).values() if isinstance(value, Metric)]
     assert sorted(m.name for m in defined) == sorted(m.name for m in CATALOGUE)
     assert len(BY_NAME) == len(CATALOGUE)
@@ -25,7 +25,7 @@ def test_every_constant_is_in_the_catalogue_once():
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
 def test_metric_is_well_named(metric):
-    """Prefix, snake case, _total on counters only, a sentence as help, documented labels."""
+    """A metric has a prefix, snake case, _total on counters only, a sentence as help, documented labels."""
     assert re.fullmatch(r"veilleuse_[a-z0-9]+(_[a-z0-9]+)*", metric.name)
     assert (metric.kind is MetricType.COUNTER) == metric.name.endswith("_total")
     assert metric.help.endswith(".")
@@ -36,20 +36,20 @@ def test_metric_is_well_named(metric):
 
 
 def test_only_two_metrics_know_single_hosts():
-    """Per-host series are for servers, on a route of their own."""
+    """Per-host series are for servers, on a separate route."""
     assert {m.name for m in CATALOGUE if "host" in m.labels} == {m.name for m in catalogue.PER_HOST}
 
 
 def test_gauges_of_the_table_of_indicators():
-    """Each gauge of the table is in the catalogue, and its help begins with the indicator's id; no other one
-    says it is an indicator's."""
+    """The help of a gauge in the table of indicators begins with the indicator's id; no other gauge's help
+    does."""
     table = {gauge: identifier for identifier, line in TABLE.items() for gauge in line.gauges}
     said = {m.name: m.help.partition(":")[0] for m in CATALOGUE if re.match(r"I\d+: ", m.help)}
     assert table == said
 
 
 def test_document_names_everything():
-    """docs/metrics.md has every metric and every label, and no label nobody uses."""
+    """docs/metrics.md has every metric, and every documented label is used."""
     text = markdown()
     for metric in CATALOGUE:
         assert f"### `{metric.name}`" in text

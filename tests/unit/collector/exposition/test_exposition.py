@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Both formats of /metrics and the template of single hosts: parsed back by the Prometheus client, whatever
-the labels hold."""
+"""Tests of both formats of /metrics and of the template of single hosts: the Prometheus client parses them,
+whatever the labels hold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Parse = Callable[[str], Iterable[Family]]
 
 
 def by_template(out: Exposition) -> bytes:
-    """As /metrics/hosts."""
+    """Write the exposition as /metrics/hosts does."""
     return out.text(c.CATALOGUE).encode()
 
 
@@ -55,7 +55,7 @@ def test_labels_and_values_read_back(write: Write, parse: Parse, entity: str, si
 )
 @given(st.text(max_size=30))
 def test_hostile_label_stays_on_its_line(write: Write, lines: int, text: str):
-    """No label value can start a line of its own, lone surrogates included."""
+    """No label value can start a new line, lone surrogates included."""
     out = Exposition()
     out.add(c.SILENT, (text,), 1)
     found = write(out).split(b"\n")
@@ -66,7 +66,7 @@ def test_hostile_label_stays_on_its_line(write: Write, lines: int, text: str):
 @pytest.mark.parametrize("write", [generate_latest, generate_openmetrics, by_template])
 @given(st.integers(0, 2**53))
 def test_integers_are_exact(write: Write, value: int):
-    """Counts are exact as far as a sample of Prometheus can hold them."""
+    """Counts are exact up to 2^53, the limit of a Prometheus sample."""
     out = Exposition()
     out.add(c.GAP_RECORDS, ("server", "full"), value)
     (sample,) = [line for line in write(out).splitlines() if not line.startswith(b"#")]
@@ -74,7 +74,7 @@ def test_integers_are_exact(write: Write, value: int):
 
 
 def test_order_help_and_type_once():
-    """Families in the catalogue's order, each with its head once; a histogram cumulated, with
+    """Families come in the catalogue's order, each with one head; histogram buckets are cumulative, with
     count and sum."""
     out = Exposition()
     out.add_histogram(c.COMMIT, {0.1: 1, math.inf: 1, 0.05: 2}, 0.25)
@@ -103,11 +103,11 @@ def test_order_help_and_type_once():
 
 
 def test_absent_metric_is_not_written():
-    """No sample, no family: absent is not zero."""
+    """A metric without sample gives no family."""
     assert generate_latest(Exposition()) == by_template(Exposition()) == b""
 
 
 def test_wrong_number_of_labels_is_refused():
-    """A forgotten label would shift all others."""
+    """A missing label would shift all others."""
     with pytest.raises(ValueError, match="labels"):
         Exposition().add(c.POWER, ("DSI",), 1)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""ADEME's Base Carbone as its portal exports it, and every way it can be broken.
+"""Tests of ADEME's Base Carbone as its portal exports it, and of damaged files.
 tests/fixtures/base_carbone/PROVENANCE.md."""
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LICENCE = "Licence Ouverte"
 
 
 def read(raw: bytes = RAW, *leave_out: str) -> FactorFile:
-    """With a licence."""
+    """Read the file with a licence."""
     return read_base_carbone(raw, LICENCE, leave_out)
 
 
 def edited(*changes: tuple[str, str]) -> bytes:
-    """The file with texts replaced, each of which has to be there."""
+    """Return the file with texts replaced; each text must be present."""
     text = RAW.decode("latin-1")
     for old, new in changes:
         assert old in text, old
@@ -39,20 +39,20 @@ def edited(*changes: tuple[str, str]) -> bytes:
 
 
 def row_of(number: str, kind: str = "Elément") -> str:
-    """The first row of an element, with its line end."""
+    """Return the first row of an element, with its line end."""
     text = RAW.decode("latin-1")
     start = text.index(f"{kind};{number};")
     return text[start : text.index("\r\n", start) + 2]
 
 
 def why(raw: bytes) -> str:
-    """The one reason for which the file is refused."""
+    """Return the one reason for which a row is refused."""
     (refused,) = read(raw).refused
     return f"{refused.where}: {refused.why}"
 
 
 def test_what_is_ours_is_taken_and_nothing_else():
-    """Consumption mixes of France, by zone and year; by use, at production, other countries, other units are
+    """Consumption mixes of France are taken, by zone and year; other energies, uses, countries and units are
     counted."""
     found = read()
     assert [one.factor_id for one in found.factors] == [
@@ -76,7 +76,7 @@ def test_what_is_ours_is_taken_and_nothing_else():
 
 
 def test_the_element_that_was_read_at_the_source():
-    """42513: 0.0520 = 0.0338 + 0.0135 + 0.00474 − 0.00004, ± 10 %, as docs/methodology.md §8 has it;
+    """Element 42513 is 0.0520 = 0.0338 + 0.0135 + 0.00474 − 0.00004, ± 10 % (docs/methodology.md §8);
     `4,74E-3` is 0.00474."""
     one = next(one for one in read().factors if one.element_id == "42513")
     assert one.total_kgco2e_per_kwh == Decimal("0.0520")
@@ -92,8 +92,8 @@ def test_the_element_that_was_read_at_the_source():
 
 
 def test_series_shares_and_inherited_uncertainty():
-    """2024 is a mean of four years; a total alone takes the shares of 2022 on the mainland and nowhere else;
-    blank = 10 %."""
+    """2024 is a four-year mean; a total alone takes the shares of 2022 on the mainland only; a blank
+    uncertainty is 10 %."""
     found = {one.factor_id: one for one in read().factors}
     assert found["ADEME-FR-2023-MOY"].series == "annual"
     smoothed = found["ADEME-FR-2024-MOY"]
@@ -106,7 +106,7 @@ def test_series_shares_and_inherited_uncertainty():
 
 
 def test_the_valid_one_counts_where_an_archived_one_stands_beside():
-    """2021: 0.0569 (valid), not 0.0571 (archived)."""
+    """For 2021 the valid 0.0569 is taken; the archived 0.0571 only where it is alone."""
     one = next(one for one in read().factors if one.factor_id == "ADEME-FR-2021-MOY")
     assert (one.total_kgco2e_per_kwh, one.status) == (Decimal("0.0569"), FactorStatus.VALID)
     alone = read(edited((row_of("990022"), "")))
@@ -115,7 +115,7 @@ def test_the_valid_one_counts_where_an_archived_one_stands_beside():
 
 
 def test_utf8_and_commas_are_understood_and_said():
-    """Exported again by something: the same factors, and a note; a byte order mark is nothing."""
+    """A file exported again as UTF-8, with or without byte order mark, gives the same factors and a note."""
     text = RAW.decode("latin-1")
     for again in (text.encode(), text.encode("utf-8-sig")):
         found = read(again)
@@ -133,13 +133,13 @@ def test_utf8_and_commas_are_understood_and_said():
     ],
 )
 def test_mojibake_is_called_by_its_name(broken: bytes):
-    """Opened as something else and saved: no guessing, download it again."""
+    """A file opened in a wrong encoding and saved is refused; nothing is guessed."""
     with pytest.raises(UsageError, match="mojibake"):
         read(broken)
 
 
 def test_mojibake_in_one_row():
-    """The header is whole, a row of ours is not: that row is refused."""
+    """Where the header is whole and a row is not, that row is refused."""
     text = RAW.decode("latin-1").replace(row_of("990023"), row_of("990023").replace("é", "Ã©"))
     assert "accents are broken" in why(text.replace("ElÃ©ment", "Elément").encode())
 
@@ -156,19 +156,19 @@ def test_mojibake_in_one_row():
     ],
 )
 def test_a_file_that_is_none_of_ademes(raw: bytes, reason: str):
-    """One line, nothing taken."""
+    """The file is refused in one line."""
     with pytest.raises(UsageError, match=reason):
         read(raw)
 
 
 def test_without_a_licence_nothing_is_loaded():
-    """A factor without origin is no factor."""
+    """A factor without licence is refused."""
     with pytest.raises(UsageError, match="licence"):
         read_base_carbone(RAW, "  ")
 
 
 def cut_before(text: str) -> Callable[[], bytes]:
-    """The file ends there."""
+    """Return a function that gives the file up to that text."""
     return lambda: RAW[: RAW.decode("latin-1").index(text)]
 
 
@@ -216,7 +216,7 @@ def cut_before(text: str) -> Callable[[], bytes]:
 def test_a_row_of_ours_that_is_broken_is_refused_with_its_reason(
     raw: Callable[[], bytes], reason: str | None
 ):
-    """Line, element and why."""
+    """The refusal names the line and the reason."""
     found = read(raw())
     assert found.refused
     assert all(one.where.startswith("line ") for one in found.refused)
@@ -225,14 +225,14 @@ def test_a_row_of_ours_that_is_broken_is_refused_with_its_reason(
 
 
 def test_a_number_given_twice_is_refused_both_times():
-    """Not the first, not the last: neither."""
+    """Neither of two rows with the same number is taken."""
     found = read(edited((row_of("990023"), row_of("990023") * 2)))
     assert [one.why for one in found.refused] == ["element 990023 is in the file 2 times"] * 2
     assert "ADEME-FR-2023-MOY" not in {one.factor_id for one in found.factors}
 
 
 def test_two_valid_elements_of_one_year_are_for_the_user_to_choose():
-    """Named, and left out by their number."""
+    """Both elements are named, and one can be left out by its number."""
     doubled = edited((row_of("990023"), row_of("990023") + row_of("990023").replace("990023", "990024", 1)))
     doubled = doubled.replace(b';990024;"\xe9l\xe9ment d\xe9', b';990029;"\xe9l\xe9ment d\xe9')
     (refused,) = read(doubled).refused
@@ -250,7 +250,7 @@ def test_what_is_broken_can_be_left_out():
 
 
 def test_damage_elsewhere_is_not_ours():
-    """A cut row of photocopiers, a cell with line feeds and semicolons: counted."""
+    """A damaged row of another subject is counted, not refused."""
     row = row_of("990061")
     found = read(edited((row, row.replace(";0,227", ""))))
     assert not found.refused
@@ -258,7 +258,7 @@ def test_damage_elsewhere_is_not_ours():
 
 
 def test_ten_thousand_other_elements_take_no_time():
-    """Some 11,000 rows of other subjects: under a second, and the same factors."""
+    """A file with 11,000 rows of other subjects is read within two seconds and gives the same factors."""
     other = row_of("990062").replace("kgCO2e/kWh", "kgCO2e/tonne")
     raw = RAW + (other * 11_000).encode("latin-1")
     found = in_time(2, lambda: read(raw))
@@ -279,7 +279,7 @@ def test_ten_thousand_other_elements_take_no_time():
     ],
 )
 def test_numbers_as_french_files_write_them(text: str, value: str):
-    """Exactly."""
+    """Numbers in French notation are read exactly."""
     assert french_decimal(text) == Decimal(value)
 
 
@@ -287,15 +287,15 @@ def test_numbers_as_french_files_write_them(text: str, value: str):
     "text", ["", "1,2,3", "1.234,5", "0x10", "NaN", "inf", "1e999", "12 34", "１２", "1_000"]
 )
 def test_what_is_no_number(text: str):
-    """Nothing is guessed."""
+    """Text that is not clearly a number raises ValueError."""
     with pytest.raises(ValueError, match=r"not a number|out of range"):
         french_decimal(text)
 
 
 @pytest.mark.parametrize("column", [2, 5, 60])
 def test_a_quote_that_is_not_closed_loses_no_row_in_silence(column: int):
-    """In a row of another subject: the rows behind it are in one of its cells, whether the number of cells
-    tells it or not."""
+    """An unclosed quote in a row of another subject swallows the rows after it, and is reported wherever it
+    stands."""
     lines = RAW.decode("latin-1").split("\n")
     (gas,) = (line for line in lines if line.startswith("Elément;990061;"))
     cells = gas.replace('"', "").split(";")
@@ -307,7 +307,7 @@ def test_a_quote_that_is_not_closed_loses_no_row_in_silence(column: int):
 
 
 def test_places_are_whole_words():
-    """Corsica in a category path; no island inside another word."""
+    """Corsica is found in a category path, and no island is found inside another word."""
     assert zones_named("Electricité > Mix réseau électrique > Corse > Moyen") == {"FR-20R"}
     assert zones_named("Outre-mer (Île de La Réunion)") == {"RE"}
     assert zones_named("Saint-Pierre-et-Miquelon") == {"PM"}

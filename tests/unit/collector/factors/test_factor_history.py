@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Versions of factors: what is in force, what was known on a day, what an import changes; and that rows never
-change."""
+"""Tests of factor versions: which one is in force, which was known on a day, what an import changes, and that
+rows never change."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ CORSICA = replace(
 
 
 def at(day: str) -> int:
-    """Noon of a day, UTC, in milliseconds."""
+    """Return noon of a day, UTC, in milliseconds."""
     return round(datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def versions(*came: tuple[str, Factor]) -> tuple[FactorVersion, ...]:
-    """Numbered in the order they came."""
+    """Return versions numbered in the given order."""
     found: list[FactorVersion] = []
     for number, (day, factor) in enumerate(came, 1):
         before = [one.version for one in found if one.factor.factor_id == factor.factor_id]
@@ -60,7 +60,7 @@ def versions(*came: tuple[str, Factor]) -> tuple[FactorVersion, ...]:
 
 
 def restated(total: str, **more: object) -> Factor:
-    """Mainland 2022 with another total."""
+    """Return the factor of the mainland of 2022 with another total."""
     return replace(FR_2022, total_kgco2e_per_kwh=Decimal(total), **more)  # type: ignore[arg-type]
 
 
@@ -68,7 +68,7 @@ LOG = versions(("2026-06-01", restated("0.0521")), ("2026-09-01", restated("0.05
 
 
 def test_the_newest_version_rules_and_the_shipped_one_before():
-    """0.0520 as shipped, 0.0521 from June, 0.0530 from September; other years stay as shipped."""
+    """The total is 0.0520 as shipped, then 0.0521, then 0.0530; other years stay as shipped."""
     book = book_of(LOG)
     assert book.choose("FR", 2022).factor.total_kgco2e_per_kwh == Decimal("0.0530")
     assert book.choose("FR", 2022).factor.version == 2
@@ -87,13 +87,13 @@ def test_the_newest_version_rules_and_the_shipped_one_before():
     ],
 )
 def test_as_known_on_a_day(day: str, total: str):
-    """At its end, UTC: a report made again with that day applies what was in force then."""
+    """A report made again as of a day applies the factor in force at that day's end, UTC."""
     book = book_of(LOG, date.fromisoformat(day))
     assert book.choose("FR", 2022).factor.total_kgco2e_per_kwh == Decimal(total)
 
 
 def test_a_shipped_value_is_not_known_before_it_was_published():
-    """18 May 2026: until then 2025 takes 2024's, provisional; one whose day is not known always was."""
+    """Before 18 May 2026, 2025 takes 2024's value, provisional; undated values were always known."""
     before, then = book_of((), date(2026, 5, 17)), book_of((), date(2026, 5, 18))
     assert before.choose("FR", 2025).provisional
     assert before.choose("FR", 2025).factor.factor_id == "ADEME-FR-2024-MOY"
@@ -103,7 +103,7 @@ def test_a_shipped_value_is_not_known_before_it_was_published():
 
 
 def test_a_withdrawn_version_rules_no_more():
-    """The shipped value rules again; with none shipped, there is no factor."""
+    """The shipped value is in force again; where none is shipped, there is no factor."""
     book = book_of(versions(("2026-06-01", restated("0.9", status=FactorStatus.WITHDRAWN))))
     assert book.choose("FR", 2022).factor == FR_2022
     gone = versions(("2026-06-01", CORSICA), ("2026-06-02", replace(CORSICA, status=FactorStatus.WITHDRAWN)))
@@ -117,14 +117,14 @@ def test_a_withdrawn_version_rules_no_more():
     "zone", ["FR-20R", "Corse", "corsica", "FR-COR", "fr-20r", "Mayotte", "YT", "Saint-Barthélemy"]
 )
 def test_islands_never_get_the_mainlands_factor(zone: str):
-    """Not shipped: an error that says what to import; no year, no spelling falls back on FR."""
+    """A zone that is not shipped raises an error that says what to import, and never falls back on FR."""
     for year in (2022, 2026):
         with pytest.raises(UnknownZone, match="never applied there"):
             factor_book().choose(zone, year)
 
 
 def test_an_imported_island_serves_itself_alone():
-    """Corsica by any of its names; the mainland keeps its own."""
+    """Corsica is found by any of its names; the mainland keeps its own factor."""
     book = book_of(versions(("2026-06-01", CORSICA)))
     for name in ("FR-20R", "Corse", "FR-COR"):
         chosen = book.choose(name, 2024)
@@ -135,7 +135,7 @@ def test_an_imported_island_serves_itself_alone():
 
 
 def test_the_log_tells_every_value_and_its_time():
-    """Shipped until June, then until September, then now; each with its version."""
+    """The log gives each value with its version and the time it was in force."""
     rows = history(SHIPPED.values(), LOG)["ADEME-FR-2022-MOY"]
     assert [
         (str(row.factor.total_kgco2e_per_kwh), row.from_unix_milliseconds, row.until_unix_milliseconds)
@@ -149,12 +149,12 @@ def test_the_log_tells_every_value_and_its_time():
 
 
 def kinds(brought: Sequence[Factor], log: Sequence[FactorVersion] = ()) -> list[str]:
-    """What an import would do."""
+    """Return the kind of change of each factor that an import would bring."""
     return [one.kind for one in changes(brought, SHIPPED, in_force(log))]
 
 
 def test_what_an_import_changes():
-    """New, confirmed as shipped, restated, same again; archived only where it is in force."""
+    """A factor is new, confirmed, restated or the same; archiving changes only a version in force."""
     imported = versions(("2026-06-01", FR_2022), ("2026-06-01", CORSICA))
     archived = replace(FR_2022, status=FactorStatus.ARCHIVED)
     assert kinds([FR_2022, CORSICA, restated("0.06")]) == ["confirmed", "new", "restated"]
@@ -167,7 +167,7 @@ def test_what_an_import_changes():
 
 
 def test_an_archived_factor_still_serves_its_year():
-    """It was right for that year; the flag is said, the value stays."""
+    """An archived factor keeps its value and shows its status."""
     book = book_of(versions(("2026-06-01", replace(FR_2022, status=FactorStatus.ARCHIVED))))
     chosen = book.choose("FR", 2022)
     assert (chosen.factor.status, chosen.provisional) == (FactorStatus.ARCHIVED, False)
@@ -175,7 +175,7 @@ def test_an_archived_factor_still_serves_its_year():
 
 @pytest.mark.parametrize("factor", [*AdemeFactors().factors(), CORSICA])
 def test_a_factor_goes_to_the_collector_and_back(factor: Factor):
-    """As JSON, to the digit."""
+    """A factor is the same after encoding as JSON and decoding, to the digit."""
     assert factor_from_document(factor_document(factor)) == factor
 
 
@@ -199,19 +199,18 @@ def test_a_factor_goes_to_the_collector_and_back(factor: Factor):
     ],
 )
 def test_what_can_be_no_factor_is_refused_at_the_door(change: dict[str, object]):
-    """The collector looks for itself, whatever the command sent."""
+    """The collector checks a factor whatever the command sent."""
     with pytest.raises(UsageError):
         factor_from_document({**factor_document(FR_2022), **change})
 
 
 def test_a_source_without_licence_does_not_load():
-    """Whichever source it is: one clear error, no book."""
+    """A source of any name without licence raises one clear error."""
 
     class Bare:
         name = "bare"
 
         def factors(self) -> tuple[Factor, ...]:
-            """One, of nobody."""
             return (replace(FR_2022, licence="", source=" "),)
 
     with pytest.raises(ConfigurationError, match="no licence and no source"):
@@ -219,7 +218,7 @@ def test_a_source_without_licence_does_not_load():
 
 
 def test_rows_can_be_neither_changed_nor_deleted(tmp_path: Path):
-    """By anybody, in SQL: the database itself refuses."""
+    """The database itself refuses SQL that changes or deletes rows."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.factors.put([FR_2022], FILE, NOW)
@@ -231,5 +230,5 @@ def test_rows_can_be_neither_changed_nor_deleted(tmp_path: Path):
         ):
             with pytest.raises(sqlite3.IntegrityError, match="never"):
                 store.data.connection.execute(statement)
-        kept = store.factors.versions()[0].factor  # the day it was read is that of its import, in the log
+        kept = store.factors.versions()[0].factor  # the day of reading is the import's, in the log
         assert (replace(kept, version=0), kept.sourced) == (replace(FR_2022, accessed=""), True)

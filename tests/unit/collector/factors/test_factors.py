@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which factor a zone and a year get."""
+"""Tests of which factor a zone and a year get."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from veilleuse.collector.ports import Factor, FactorSource
     ],
 )
 def test_france_year_by_year(year: int, value: str, series: str):
-    """ADEME's own value of each year, not provisional: docs/methodology.md §8."""
+    """Each year has ADEME's own value, not provisional (docs/methodology.md §8)."""
     chosen = choose("FR", year)
     assert chosen.factor.total_kgco2e_per_kwh == Decimal(value)
     assert chosen.factor.series == series
@@ -40,7 +40,7 @@ def test_france_year_by_year(year: int, value: str, series: str):
 
 
 def test_a_year_not_published_yet_takes_the_last_one():
-    """2026 → 2025's, flagged provisional."""
+    """2026 takes the factor of 2025, flagged provisional."""
     chosen = choose("FR", 2026)
     assert (chosen.factor.factor_id, chosen.year, chosen.provisional) == ("ADEME-FR-2025-MOY", 2026, True)
     assert chosen.factor.published == "2026-05-18"
@@ -53,7 +53,7 @@ def test_before_the_first_year_there_is_none():
 
 
 def test_a_blank_uncertainty_inherits_ten_percent_flagged():
-    """Only 2022 publishes its own."""
+    """Only 2022 publishes its own uncertainty."""
     assert not choose("FR", 2022).factor.uncertainty_inherited
     inherited = choose("FR", 2023).factor
     assert inherited.uncertainty_percent == 10
@@ -61,19 +61,19 @@ def test_a_blank_uncertainty_inherits_ten_percent_flagged():
 
 
 def test_the_production_mix_of_rte_is_never_a_factor():
-    """21.7 g would be 2.4 times too little: it is in no list."""
+    """The production mix of 21.7 g is in no list: it would be 2.4 times too little."""
     assert not [one for one in factor_book().factors() if "RTE" in one.factor_id]
     assert Decimal("0.0217") not in {one.total_kgco2e_per_kwh for one in AdemeFactors().factors()}
 
 
 @pytest.mark.parametrize("zone", ["DE", "de", "DEU", "deu", "Germany", " germany "])
 def test_a_zone_by_any_of_its_names(zone: str):
-    """ISO 3166 alpha-2, alpha-3 or the English name."""
+    """A zone is found by ISO 3166 alpha-2, alpha-3 or English name."""
     assert choose(zone, 2023).factor.factor_id == "OWID-DEU-2023"
 
 
 def test_france_is_ademes_alone():
-    """FR, FRA and France give ADEME; the other provider's value can be asked for by name only."""
+    """FR, FRA and France give ADEME's factor; the other provider's value is found by its name only."""
     book = factor_book()
     for zone in ("FR", "FRA", "France"):
         assert book.choose(zone, 2023).factor.factor_id == "ADEME-FR-2023-MOY"
@@ -84,7 +84,7 @@ def test_france_is_ademes_alone():
 
 
 def test_elsewhere_the_last_year_before():
-    """2025 → 2024, flagged."""
+    """2025 takes the factor of 2024, flagged provisional."""
     chosen = choose("BE", 2025)
     assert (chosen.factor.valid_from.year, chosen.provisional) == (2024, True)
 
@@ -102,16 +102,15 @@ def test_elsewhere_the_last_year_before():
     ],
 )
 def test_an_unknown_zone_is_an_error_that_helps(zone: str, near: str):
-    """A misspelt name gives the country that is meant, by code and name; the world mean is never applied, nor
-    is it near a country."""
+    """A misspelt name gives the nearest country by code and name; the world mean is never applied, nor near a
+    country."""
     with pytest.raises(UnknownZone, match=near):
         choose(zone, 2024)
 
 
 @pytest.mark.parametrize(("zone", "last"), [("DE", 2024), ("FR", 2025), ("AR", 2024)])
 def test_a_factor_stands_in_for_two_years_at_most(zone: str, last: int):
-    """A table that ends in 2024 serves 2025 and 2026, provisional; of 2027 it knows nothing, and said 2024's
-    value for ever."""
+    """A factor serves two later years, provisional; before, 2024's value served every later year."""
     for year in (last + 1, last + 2):
         chosen = choose(zone, year)
         assert (chosen.factor.valid_to.year, chosen.provisional) == (last, True)
@@ -122,8 +121,8 @@ def test_a_factor_stands_in_for_two_years_at_most(zone: str, last: int):
 
 
 def test_a_shipped_factor_says_of_which_edition_it_is_and_when_it_was_read():
-    """Without them nobody finds the value again: what is known of neither is flagged, and nothing
-    is made up."""
+    """Without edition and day of reading nobody finds the value again; a factor that lacks them is
+    flagged."""
     owid = factor_book().named("OWID-DEU-2024")
     assert (owid.published, owid.accessed, owid.sourced) == ("2025-05", "2026-11-28", True)
     assert owid.source.endswith("(carbon-intensity-electricity, edition of 2025-05, read on 2026-11-28)")
@@ -133,7 +132,7 @@ def test_a_shipped_factor_says_of_which_edition_it_is_and_when_it_was_read():
 
 
 def test_an_unknown_name_is_a_usage_error_that_helps():
-    """With the nearest names, else where to look."""
+    """The error names the nearest names, or else the command that lists them."""
     with pytest.raises(UsageError, match="did you mean ADEME-FR-202"):
         factor_book().named("ADEME-FR-2029-MOY")
     with pytest.raises(UsageError, match="factors list"):
@@ -141,7 +140,7 @@ def test_an_unknown_name_is_a_usage_error_that_helps():
 
 
 def test_no_country_is_free_of_emissions():
-    """Zero grams is a hole in the source's table, not a fact: such rows are not shipped."""
+    """Zero grams is a missing value in the source's table: such rows are not shipped."""
     assert all(one.total_kgco2e_per_kwh > 0 for one in OwidFactors().factors())
 
 
@@ -151,14 +150,13 @@ class FakeFactors:
     name = "fake"
 
     def factors(self) -> Iterable[Factor]:
-        """One."""
         day = date(2030, 1, 1)
         yield Factor("X", "FR", day, day, "s", Decimal(9), (), Decimal(1), False, "s", "", "l")
         yield Factor("Y", "XX", day, day, "s", Decimal(9), (), Decimal(1), False, "s", "", "l")
 
 
 def test_the_first_source_that_knows_a_zone_serves_it():
-    """A second source adds zones, and never takes one over."""
+    """A second source adds zones, and never replaces a known one."""
     sources: list[FactorSource] = [AdemeFactors(), FakeFactors()]
     book = FactorBook(sources)
     assert book.choose("FR", 2027).factor.factor_id == "ADEME-FR-2025-MOY"
@@ -166,7 +164,7 @@ def test_the_first_source_that_knows_a_zone_serves_it():
 
 
 def test_each_provider_is_in_the_table():
-    """A provider without its line in BUILTIN would never be asked."""
+    """A provider without its line in BUILTIN would never be used."""
     modules = [
         import_module(module.name) for module in iter_modules(factors.__path__, f"{factors.__name__}.")
     ]
@@ -182,7 +180,7 @@ def test_each_provider_is_in_the_table():
 
 @pytest.mark.parametrize("source", [load(name) for name in BUILTIN])
 def test_every_factor_says_where_it_comes_from(source: FactorSource):
-    """Source, licence, uncertainty, a validity of one civil year."""
+    """Each factor has a source, a licence, an uncertainty and a validity of one civil year."""
     assert source.name in BUILTIN
     for factor in source.factors():
         assert factor.source

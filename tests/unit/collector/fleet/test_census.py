@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet: what was in service, where, and for how long. docs/methodology.md §5 and §6."""
+"""Tests of the census: which machines were in service, where and how long. docs/methodology.md §5 and §6."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
 def days(standing) -> dict[str, float]:
-    """Its machine-days."""
+    """Return machine-days by day type."""
     return {str(kind): time / DAY for kind, time in standing.milliseconds.items()}
 
 
 def test_without_inventory_the_fleet_is_what_enrolled():
-    """A workstation that enrolled on New Year's Day: 261 weekdays and 104 days of weekends of 2025."""
+    """A workstation that enrolled on New Year's Day has 261 weekdays and 104 weekend days in 2025."""
     (one,) = census(workstation(1))
     assert days(one) == {"open": 261, "closed": 104}
     assert (one.entity, one.zone, one.device_class, one.inventoried) == ("E1", "FR", "sff", False)
@@ -32,13 +32,13 @@ def test_without_inventory_the_fleet_is_what_enrolled():
 
 
 def test_a_college_hangs_on_its_own_contract():
-    """A classroom PC that no inventory tells about is of context eple."""
+    """A classroom PC outside the inventory has the power context eple."""
     (one,) = census(host(1, population=Population.CLASSROOM, enrolled=FIRST))
     assert one.power_context is PowerContext.EPLE
 
 
 def test_what_is_no_device():
-    """Virtual machines, machines that wait for approval, and those of other times are not in the fleet."""
+    """Virtual machines, pending machines and machines of other times are not in the fleet."""
     gone = host(
         4, enrolled=date(2024, 1, 1), status=HostStatus.REVOKED, last_contact=stamp(date(2024, 12, 30))
     )
@@ -54,26 +54,26 @@ def test_what_is_no_device():
 
 
 def stamp(day: date) -> int:
-    """Noon."""
+    """Return noon of the day, UTC, in milliseconds."""
     return round(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
 
 
 def test_a_machine_that_left():
-    """One revoked counts to the day of its last contact."""
+    """A revoked machine counts until the day of its last contact."""
     left = host(1, enrolled=FIRST, status=HostStatus.REVOKED, last_contact=stamp(date(2025, 1, 3)))
     (one,) = census(left)
     assert days(one) == {"open": 3}
 
 
 def test_nothing_has_happened_yet():
-    """From today on no day counts."""
+    """Days from today on do not count."""
     (one,) = census(workstation(1), today=date(2025, 1, 3))
     assert days(one) == {"open": 2}
     assert not census(workstation(1), today=FIRST)
 
 
 def test_an_asset_is_in_service_between_its_dates():
-    """Bought on 1 March, retired on 1 April: March, and an age of a month at its end."""
+    """An asset in service from 1 March to 1 April counts for March, and its age is one month at the end."""
     (one,) = census(
         assets=(asset(1, in_service_on=date(2025, 3, 1), out_of_service_on=date(2025, 4, 1), vendor="Dell"),)
     )
@@ -84,7 +84,7 @@ def test_an_asset_is_in_service_between_its_dates():
 
 
 def test_machines_of_one_place_have_their_own_dates():
-    """Each from and until its own days, though all of them stand at one site."""
+    """Machines at one site count from and until their own dates."""
     until = [date(2025, month, 1) for month in (2, 3, 4)]
     one, two, three = census(
         assets=tuple(asset(number, out_of_service_on=end) for number, end in enumerate(until, 1))
@@ -93,9 +93,8 @@ def test_machines_of_one_place_have_their_own_dates():
 
 
 def test_a_matched_asset_is_one_machine():
-    """The asset and its agent's machine are one; where the inventory does not say when it came, it was there
-    before its agent, as it is without one: else a roll-out would make the fleet smaller.
-    """
+    """An asset and its agent's machine count once. Without a date of purchase the asset was there before its
+    agent; else a roll-out would make the fleet smaller."""
     late, there = host(7, enrolled=date(2025, 12, 1)), (Placement(FIRST, "E2", ""),)
     (one,) = census(late, assets=(asset(1, host_id=HostId(7), placements=there),))
     assert (one.entity, one.site, one.host_id) == ("E2", "hq", HostId(7))
@@ -104,9 +103,8 @@ def test_a_matched_asset_is_one_machine():
 
 
 def test_an_asset_was_other_machines_before():
-    """Revoked, and enrolled again: one device. Revoked alone: the device is there all the same, nobody's
-    machine any more, and may yet be found again in one that enrolled.
-    """
+    """A machine that is revoked and enrolled again stays one device. Revoked alone, the device stays in the
+    fleet and may be matched with a later machine."""
     old = host(6, enrolled=FIRST, status=HostStatus.REVOKED, last_contact=stamp(date(2025, 5, 1)))
     new = host(7, place="annexe", enrolled=date(2025, 6, 1))
     nowhere = (Placement(FIRST, "E2", ""),)
@@ -119,8 +117,7 @@ def test_an_asset_was_other_machines_before():
 
 
 def test_an_asset_of_an_unknown_machine_and_place():
-    """A host that was forgotten leaves its asset; one at a site that nobody declared takes the
-    default zone."""
+    """A forgotten host leaves its asset in the fleet; an undeclared site takes the default zone."""
     (one,) = census(
         assets=(
             asset(
@@ -134,7 +131,7 @@ def test_an_asset_of_an_unknown_machine_and_place():
 
 
 def test_moves():
-    """An asset that moved on 1 July stood in two places; pro forma it was always where it is now."""
+    """An asset that moved on 1 July counts at both places; pro forma it counts at its present place."""
     moved = asset(
         1,
         placements=(
@@ -151,7 +148,7 @@ def test_moves():
 
 
 def test_days_have_their_own_lengths():
-    """The last Sunday of March of Lyon has 23 hours, that of October 25."""
+    """In Lyon the last Sunday of March has 23 hours, that of October 25."""
     sites = {"hq": "Europe/Paris"}
     march, october = (
         DayTypes(
@@ -171,7 +168,7 @@ def test_days_have_their_own_lengths():
 
 
 def test_sites_are_looked_up_once():
-    """However many machines a site has, each of its days is asked for once per population."""
+    """Each day of a site is looked up once per population, however many machines the site has."""
     asked: list[date] = []
 
     def kind(_site: str, _population: object, day: date) -> DayType:

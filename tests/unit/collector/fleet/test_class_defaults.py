@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Class defaults and equivalents: each figure from where it says, and no more of them than may be shown."""
+"""Tests of class defaults and equivalents: each figure agrees with its source; few equivalents are shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DESKTOP = (0.15, 0.45, 0.10, 0.30)
 
 @pytest.mark.parametrize("name", ["laptop", "mini_pc", "sff", "tower", "all_in_one", "thin_client"])
 def test_a_pc_that_nobody_measured(name: str):
-    """docs/methodology.md §2's state powers at the TEC duty, to the milliwatt."""
+    """The default is the mean of docs/methodology.md §2's state powers at the TEC duty, to the milliwatt."""
     powers = STATE_POWERS[DeviceClass(name)]
     states = (
         powers.off_microwatts,
@@ -44,13 +44,13 @@ def test_a_pc_that_nobody_measured(name: str):
     [("monitor", 40.9), ("wifi_access_point", 70), ("ip_phone", 40), ("printer", (19.2 * 71) ** 0.5)],
 )
 def test_published_figures(name: str, kwh: float):
-    """A year at the mean power is the year's energy that was read."""
+    """A year at the mean power gives the published energy of a year."""
     for microwatts in class_defaults()[name].microwatts:
         assert microwatts / 1e6 * HOURS / 1000 == pytest.approx(kwh, abs=0.02)
 
 
 def test_every_inventory_class_has_one_or_says_that_it_has_none():
-    """All but `other`; servers and unknown PCs too; each with its origin, GSD² 2.0, and its day types."""
+    """Each class but `other` has a default with its origin, GSD² 2.0 and day types."""
     found = class_defaults()
     assert {one.value for one in InventoryClass} - set(found) == {"other"}
     assert {one.value for one in DeviceClass} - set(found) == {"virtual_machine"}
@@ -64,14 +64,14 @@ def test_every_inventory_class_has_one_or_says_that_it_has_none():
 
 
 def test_a_projector_rests_when_there_is_no_school():
-    """310 W for two hours of an open day; next to nothing else."""
+    """A projector draws 310 W for two hours of an open day, and 0.5 W otherwise."""
     projector = dict(zip(DAY_TYPES, class_defaults()["projector"].microwatts, strict=True))
     assert projector[DayType.OPEN] * 24 == pytest.approx((310 * 2 + 0.5 * 22) * 1e6, rel=1e-4)
     assert projector[DayType.CLOSED] == projector[DayType.SCHOOL_HOLIDAY] == 500_000
 
 
 def test_the_fleet_takes_them():
-    """200 access points over a year of 365 days, nobody measured: 14,000 kWh at class default."""
+    """200 access points, none measured, draw 14,000 kWh a year at the class default."""
     year = 200 * 365 * 86_400_000
     fleet = Fleet(
         [],
@@ -88,7 +88,7 @@ def test_the_fleet_takes_them():
 
 
 def test_at_most_three_with_source_and_date():
-    """One tonne: some 7,000 km by car, 227 return trips by train, 5 laptops made."""
+    """One tonne equals some 7,000 km by car, 227 return trips by train or 5 laptops made."""
     found = equivalences(Fraction(1000))
     assert [(one.slug, one.shown) for one in found] == [
         ("voiturethermique", "7000"),
@@ -106,7 +106,7 @@ def test_at_most_three_with_source_and_date():
 
 
 def test_small_figures_have_few():
-    """Below one unit it says nothing; of nothing there are none."""
+    """An equivalent below one unit is not shown."""
     assert [one.slug for one in equivalences(5)] == ["voiturethermique", "tgv-paris-marseille"]
     assert equivalences(0) == ()
     assert equivalences(0.1) == ()
@@ -114,7 +114,7 @@ def test_small_figures_have_few():
 
 @pytest.mark.parametrize("slugs", [("a",), ("tgv", "tgv"), ("tgv", "ter", "metro", "email"), ("francais",)])
 def test_what_cannot_be_asked(slugs: tuple[str, ...]):
-    """An unknown one, one twice, four, and the one that is a percentage."""
+    """An unknown equivalent, one given twice, four of them, and a percentage are refused."""
     with pytest.raises(UsageError):
         equivalences(1000, slugs)
     with pytest.raises(ValueError, match="≥ 0"):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines that are always on: told apart, their share pooled and drawn, and what a small sample without any
-may hide."""
+"""Tests of machines that are always on: their share is pooled and drawn; a small sample may miss some."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from veilleuse.collector.fleet.strata import ALWAYS_ON, ORDINARY, parts
 
 
 def some(stratum: Stratum, n: int, always: int, seed: int = 1) -> list[SampleMachine]:
-    """n machines of about 60 kWh, and as many of about 350 as are always on."""
+    """Return n machines of about 60 kWh, `always` of which are always on and draw about 350 kWh."""
     chance = random.Random(seed)
     return [
         machine(stratum, (chance.uniform(20, 40), 20, 10))
@@ -29,7 +28,7 @@ def some(stratum: Stratum, n: int, always: int, seed: int = 1) -> list[SampleMac
 
 
 def pool(machines: list[SampleMachine], mixed: bool = True) -> Pool:
-    """Of one class, each stratum ten times as large as its sample."""
+    """Return the pool of one class, each stratum ten times as large as its sample."""
     strata = sorted({one.stratum for one in machines})
     there = [in_service(one, 10 * sum(m.stratum == one for m in machines)) for one in strata]
     made = list(parts(machines, there).values())
@@ -39,8 +38,7 @@ def pool(machines: list[SampleMachine], mixed: bool = True) -> Pool:
 
 
 def test_the_share_is_the_class_s():
-    """A thin stratum without any takes the class's share: 3 of 60 machines, not 0 of 20; its own ordinary
-    machines, the class's others."""
+    """A stratum of 20 without always-on machines takes the class's share of them, 3 of 60."""
     machines = some(A, 40, 3) + some(B, 20, 0, seed=2)
     fleet = Fleet(machines, [in_service(A, 400), in_service(B, 200)])
     own = sum(sum(one.energy_millijoules) for one in machines[40:]) / 20
@@ -50,7 +48,7 @@ def test_the_share_is_the_class_s():
 
 
 def test_a_thick_stratum_stands_for_itself():
-    """Sixty machines and more: their own mean, always on or not; a skew one reaches further up than down."""
+    """A stratum of sixty or more uses its own mean of all machines; a skewed one has a wider upper side."""
     machines = some(A, 80, 4)
     total = Fleet(machines, [in_service(A, 800)]).total()
     assert kwh(total) == pytest.approx(10 * sum(sum(one.energy_millijoules) for one in machines) / 3.6e9)
@@ -59,7 +57,7 @@ def test_a_thick_stratum_stands_for_itself():
 
 
 def test_draws_are_the_same_every_time():
-    """Seeded by the class: 2,000 draws of p ~ Beta(n₁ + ½, n₀ + ½), whose mean is (n₁ + ½) ÷ (n + 1)."""
+    """The class seeds 2,000 draws of p ~ Beta(n₁ + ½, n₀ + ½), whose mean is (n₁ + ½) ÷ (n + 1)."""
     one, other = (pool(some(A, 40, 4)) for _ in range(2))
     assert one.draws is not None
     assert one.draws == other.draws
@@ -71,8 +69,7 @@ def test_draws_are_the_same_every_time():
 
 
 def test_a_small_sample_without_any_may_hide_some():
-    """Twenty machines, none always on: the interval reaches up for those that nobody saw, as strong as others
-    while on. Fifty: no more."""
+    """Twenty machines without an always-on one give a wider upper side, for unseen ones; fifty do not."""
     small = Fleet(some(A, 20, 0), [in_service(A, 200)]).total()
     assert small.high_log > small.low_log
     large = Fleet(some(A, 50, 0), [in_service(A, 500)]).total()
@@ -92,7 +89,7 @@ def test_a_small_sample_without_any_may_hide_some():
 
 
 def test_two_classes_are_drawn_apart():
-    """The draws of two classes add up: a total's interval is narrower than the sum of its rows'."""
+    """The draws of two classes are independent: a total's interval is narrower than the sum of its rows'."""
     laptop = Stratum("laptop", "A")
     machines = some(A, 30, 3) + some(laptop, 30, 3)
     fleet = Fleet(machines, [in_service(A, 300), in_service(laptop, 300)])
@@ -102,9 +99,9 @@ def test_two_classes_are_drawn_apart():
 
 
 def test_spread_of_a_class_that_few_tell():
-    """Few machines of a kind: its own, and the relative spread of all, counted as two machines more; one in
-    each stratum: between strata, made up to ten degrees by the prior; one alone: the prior.
-    """
+    """Few machines of a kind take their own variance, pooled with the class's relative variance as two more
+    machines. One machine per stratum takes the variance between strata, completed to ten degrees of freedom
+    by the prior; one machine alone, the prior."""
     few = pool(some(A, 30, 2))
     relative = few.spreads[ORDINARY].variance / few.mean(ORDINARY) ** 2
     assert few.spreads[ALWAYS_ON].degrees_of_freedom == 28
@@ -131,8 +128,7 @@ def test_spread_of_a_class_that_few_tell():
 
 
 def test_variance_between_strata():
-    """Paule and Mandel: without errors the plain variance; below them zero; between, the value that explains
-    the rest."""
+    """Paule and Mandel: the plain variance without errors, zero below the errors, else the excess."""
     plain = between([1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
     assert plain.variance == pytest.approx(1.0)
     assert plain.degrees_of_freedom == pytest.approx(2.0)
@@ -147,7 +143,7 @@ def test_variance_between_strata():
 
 
 def test_a_share_that_differs_is_told_less_sure():
-    """Three strata with 0, 5 and 10 of 20 always on: wider than three with 5 each."""
+    """Strata with 0, 5 and 10 always-on machines of 20 give a wider interval than three with 5 each."""
     strata = [Stratum("sff", name) for name in "ABC"]
     there = [in_service(one, 200) for one in strata]
     unlike = [one for place, name in enumerate(strata) for one in some(name, 20, 5 * place, seed=place)]
@@ -157,7 +153,7 @@ def test_a_share_that_differs_is_told_less_sure():
 
 
 def alike(stratum: Stratum, n: int, always: int) -> list[SampleMachine]:
-    """n machines of 60 kWh exactly, `always` of them of 360."""
+    """Return n machines of 60 kWh exactly, but `always` of them of 360 kWh."""
     return [
         machine(stratum, (360, 0, 0), on_share=0.99) if place < always else machine(stratum, (60, 0, 0))
         for place in range(n)
@@ -165,9 +161,8 @@ def alike(stratum: Stratum, n: int, always: int) -> list[SampleMachine]:
 
 
 def test_variance_of_the_share():
-    """Nothing differs but who is always on: 20 of 40 machines unobserved, 300 kWh apart: the drawn share's
-    variance for all of them, and p(1 − p) for each.
-    """
+    """Machines differ only by being always on. The variance is that of the drawn share for all 20 unobserved
+    machines, plus p(1 − p) for each."""
     machines = alike(A, 20, 4)
     total = Fleet(machines, [in_service(A, 40)]).total()
     draws = pool(machines).draws
@@ -178,8 +173,8 @@ def test_variance_of_the_share():
 
 
 def test_a_share_that_two_strata_rest_on():
-    """A thick stratum's own share is most of the class's, which a thin one takes: their errors go together,
-    2·cov, cov = 720·80·Δ²·p(1 − p)/100."""
+    """Errors of a thick and a thin stratum are correlated through the class's share: 2·cov, cov =
+    720·80·Δ²·p(1 − p)/100."""
     machines = alike(A, 80, 8) + alike(B, 20, 2)
     fleet = Fleet(machines, [in_service(A, 800), in_service(B, 100)])
     apart = fleet.of([A]).sampling_variance + fleet.of([B]).sampling_variance

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Post-stratification on model × age, and what may be said of a sample: representativeness."""
+"""Tests of post-stratification on model × age, and of representativeness."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ OLD, NEW = SampleCell("tower", "2"), SampleCell("mini", "0")
 
 
 def old(stratum: Stratum = A) -> SampleMachine:
-    """120 kWh a year."""
+    """Return an old machine of 120 kWh a year."""
     return machine(stratum, (60, 40, 20), hardware="tower", age_years=6)
 
 
 def new(stratum: Stratum = A) -> SampleMachine:
-    """30 kWh a year."""
+    """Return a new machine of 30 kWh a year."""
     return machine(stratum, (15, 10, 5), hardware="mini", age_years=1)
 
 
 def test_age_bands():
-    """Edges at 3, 5 and 8 years; unknown; a refurbished machine has a band of its own."""
+    """The age bands have edges at 3, 5 and 8 years; unknown and refurbished are bands too."""
     assert [age_band(age, None) for age in (0, 2.9, 3, 5, 8, 20)] == ["0", "0", "1", "2", "3", "3"]
     assert age_band(None, False) == "unknown"
     assert age_band(2, True) == "refurbished"
 
 
 def test_the_old_ones_came_first():
-    """40 old machines of 50 and 10 new ones of 150 were observed: the figure is the inventory's mix, and
+    """With 40 old machines of 50 and 10 new ones of 150 observed, the figure follows the inventory's mix;
     representativeness is not demonstrated."""
     machines = [old() for _ in range(40)] + [new() for _ in range(10)]
     there = [in_service(A, 200, {OLD: 50, NEW: 150})]
@@ -53,7 +53,7 @@ def test_the_old_ones_came_first():
 
 
 def test_a_random_roll_out_is_held_against_the_inventory():
-    """Said to be random: demonstrated where model × age agree, else not, and post-stratified all the same."""
+    """A random roll-out is demonstrated only where model × age agree with the inventory."""
     machines = [old() for _ in range(13)] + [new() for _ in range(37)]
     assert (
         Fleet(machines, [in_service(A, 200, {OLD: 50, NEW: 150})], RANDOM).total().representativeness
@@ -68,8 +68,7 @@ def test_a_random_roll_out_is_held_against_the_inventory():
 
 
 def test_a_thin_stratum_takes_its_own_mix():
-    """Without a sample: the class's cells, in the stratum's composition; where that is not known, the class's
-    mean."""
+    """Without a sample, a stratum takes the class's cells in its own mix, or else the class's mean."""
     machines = [old() for _ in range(20)] + [new() for _ in range(20)]
     new_ones, unknown = Stratum("sff", "C"), Stratum("sff", "D")
     there = [
@@ -83,7 +82,7 @@ def test_a_thin_stratum_takes_its_own_mix():
 
 
 def test_an_entity_s_own_level_is_kept():
-    """Both models draw a half more here: post-stratification sets the mix, not the level."""
+    """Where both models draw half as much again, post-stratification sets the mix and keeps that level."""
     chance = [machine(B, (22.5, 15, 7.5), hardware="mini", age_years=1) for _ in range(8)]
     chance += [machine(B, (90, 60, 30), hardware="tower", age_years=6) for _ in range(12)]
     machines = [old() for _ in range(200)] + [new() for _ in range(200)] + chance
@@ -92,8 +91,7 @@ def test_an_entity_s_own_level_is_kept():
 
 
 def test_few_are_merged():
-    """Cells of fewer than ten: into their model, then their age, then the rest; what was never seen is of the
-    rest."""
+    """Cells of fewer than ten merge into their model, then their age, then the rest; so do unseen cells."""
     machines = [old() for _ in range(12)]
     machines += [
         machine(A, (30, 20, 10), hardware="mini", age_years=age) for age in (1, 1, 4, 4, 6, 6, 9, 9, 4, 4)
@@ -116,7 +114,7 @@ def test_few_are_merged():
 
 
 def test_a_model_that_draws_nothing():
-    """No scale can be told of it: 1, and the figure is a number."""
+    """A model without energy has the scale 1, and the figure is a number."""
     machines = [machine(A, (0, 0, 0), hardware="tower", age_years=6) for _ in range(12)]
     machines += [new() for _ in range(12)]
     total = Fleet(machines, [in_service(A, 100, {OLD: 50, NEW: 50})]).total()
@@ -124,8 +122,7 @@ def test_a_model_that_draws_nothing():
 
 
 def test_balance_by_chi_square():
-    """Rare cells are lumped; a stratum whose composition is not known says nothing; the bound is
-    the 1 % one."""
+    """The bound is the 1 % one of χ²; rare cells are lumped, and unknown compositions are left out."""
     assert chi_square99(1) == pytest.approx(6.635, rel=0.02)
     assert chi_square99(10) == pytest.approx(23.209, rel=0.002)
 
@@ -151,8 +148,7 @@ def test_balance_by_chi_square():
 
 
 def test_rare_models_are_lumped_for_the_balance():
-    """Three models of 4 % each in the fleet, four expected of each, a dozen of each in the sample: together
-    they are too many."""
+    """Three models of 4 % each are lumped: a dozen of each in the sample is too many together."""
     rare = [f"rare {n}" for n in range(3)]
     cells = {SampleCell("mini", "0"): 88, **{SampleCell(name, "0"): 4 for name in rare}}
 
@@ -168,7 +164,7 @@ def test_rare_models_are_lumped_for_the_balance():
 
 
 def test_random_says_nothing_of_an_entity_without_a_sample():
-    """A row of a stratum where no agent is: not demonstrated, and so the total that holds it."""
+    """A stratum without an agent is not demonstrated, nor is the total that contains it."""
     fleet = Fleet([new() for _ in range(30)], [in_service(A, 300), in_service(B, 10)], RANDOM)
     assert fleet.of([A]).representativeness is Representativeness.DEMONSTRATED
     assert fleet.of([B]).representativeness is Representativeness.NOT_DEMONSTRATED
@@ -185,7 +181,7 @@ def test_random_says_nothing_of_an_entity_without_a_sample():
     ],
 )
 def test_a_machine_that_cannot_be(changed, said):
-    """Energy by day type is energy by method and imputed; three day types; nothing negative."""
+    """Energy by day type equals energy by method plus imputed; there are three day types, none negative."""
     good: dict[str, Any] = {
         "energy_millijoules": (3, 0, 0),
         "accounted_milliseconds": (1, 1, 1),
@@ -197,7 +193,7 @@ def test_a_machine_that_cannot_be(changed, said):
 
 
 def test_a_fleet_that_cannot_be():
-    """Three day types, nothing negative, no stratum twice."""
+    """A fleet needs three day types, no negative count and no stratum twice."""
     with pytest.raises(ValueError, match="one value for each"):
         InService(A, 1, (1, 2))
     with pytest.raises(ValueError, match="negative"):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The 95 % interval holds the truth about 95 times in 100: few small fleets here, a thousand of each shape in
-the long test."""
+"""The 95 % interval contains the truth about 95 times in 100: few fleets, a thousand in the long test."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ QUICK = {
 
 @pytest.mark.parametrize("name", QUICK)
 def test_the_interval_holds_the_truth(name):
-    """200 fleets: 90 to 99 % held, which chance leaves once in a thousand; what was not random is not
-    demonstrated."""
+    """90 to 99 % of 200 fleets are covered (999 times in 1,000); a biased one is not demonstrated."""
     found = coverage(QUICK[name], 200, seed=11)
     assert 0.90 <= found.held <= 0.99
     assert abs(found.bias) < 0.03
@@ -36,9 +34,8 @@ def test_the_interval_holds_the_truth(name):
 
 
 def test_independent_fleets():
-    """60 fleets of another make: 85 % of totals and of rows held or more, which chance leaves once in a
-    thousand; no lower end below what was measured.
-    """
+    """85 % of totals and rows of 60 independently made fleets are covered, which chance misses once in a
+    thousand. No lower bound is below what was measured."""
     found = measure(replace(AT_RANDOM["2 to 24 entities"], entities=(1, 6)), 60, seed=3)
     assert fmean(found.held) >= 0.85
     assert fmean(held for _, size in ROW_SIZES for held in found.sizes[size]) >= 0.85
@@ -47,8 +44,7 @@ def test_independent_fleets():
 
 
 def test_lost_days_off_are_told():
-    """Half of the days off lost: the interval does not hold, so no total is told as demonstrated; none lost:
-    all of them are."""
+    """With half of the days off lost, no total is reported as demonstrated; with none lost, all are."""
     lost, whole = (
         measure(replace(LOST[f"{share} of the days off lost"], entities=(3, 3)), 5, seed=3)
         for share in ("50%", "0%")
@@ -60,14 +56,14 @@ def test_lost_days_off_are_told():
 @pytest.mark.long
 @pytest.mark.parametrize("name", AT_RANDOM)
 def test_a_thousand_independent_fleets(name):
-    """93 to 97 % of totals, 90 % of every size of fleet and row, 1.25 times the oracle's half-width."""
+    """93 to 97 % of totals and 90 % of every size are covered, within 1.25 oracle half-widths."""
     assert measure(AT_RANDOM[name], 1000, seed=5).outside() == []
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", LOST)
 def test_what_is_demonstrated_holds(name):
-    """However many days off are lost: 93 % of the totals that are told as demonstrated."""
+    """However many days off are lost, 93 % of the totals reported as demonstrated are covered."""
     told = measure(LOST[name], 200, seed=5).demonstrated
     assert not told or fmean(told) >= BAND[0]
 
@@ -75,8 +71,7 @@ def test_what_is_demonstrated_holds(name):
 @pytest.mark.long
 @pytest.mark.parametrize("name", FLEETS)
 def test_a_thousand_fleets(name):
-    """93 to 97 % of 1,000 fleets of every shape of the bench; a roll-out that was not random is never told as
-    demonstrated."""
+    """93 to 97 % of 1,000 fleets of every shape are covered; a biased roll-out is never demonstrated."""
     found = coverage(FLEETS[name], 1000, seed=5)
     assert BAND[0] <= found.held <= BAND[1]
     assert FLEETS[name].random_roll_out or found.not_demonstrated == 1000

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Errors that no sample lessens: what is common to a model, to a class, to a meter."""
+"""Tests of errors that no sample size reduces: those common to a model, a class or a meter."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from veilleuse.wire.ladder import Method
 PRIOR = Method.COUNTER_MODELLED
 LAPTOP = Stratum("laptop", "A")
 FIT = Fit("wall:package", 10_000_000, 1_200_000, 10**12, 0, 0, 1_000_000, 0, 0, 1_000_000)
-"""10 W ± 1 W and 1.2 W a watt: at 20 W of counters 34 W ± 1 W."""
+"""10 W ± 1 W plus 1.2 W per watt: at 20 W of counters 34 W ± 1 W."""
 
 
 def census(*machines, **assumptions):
-    """u_model of these machines as a census."""
+    """Return u_model of these machines as a census."""
     strata = {one.stratum for one in machines}
     there = [in_service(stratum, sum(one.stratum == stratum for one in machines)) for stratum in strata]
     return Fleet(machines, there, Assumptions(**assumptions)).total().u_model
 
 
 def test_prior_errors_of_models_and_classes():
-    """1 within a hardware model, 0.5 between two of a class, 0 between classes; all priors of a model
-    together."""
+    """Prior errors correlate by 1 within a hardware model, 0.5 within a class, 0 between classes, and fully
+    between the priors of one model."""
     one = machine(A, (60, 0, 0), method=PRIOR, u=0.2)
     assert census(one, one) == pytest.approx(0.2)
     assert census(one, replace(one, stratum=B)) == pytest.approx(0.2)
@@ -40,7 +40,7 @@ def test_prior_errors_of_models_and_classes():
 
 
 def test_readings_are_common_to_their_class_and_method():
-    """Plugs of a class: linear, whatever the model. Beside batteries, and between classes: in quadrature."""
+    """Errors of meters add linearly within a class and method, in quadrature between classes and methods."""
     one = machine(A, (60, 0, 0), u=0.01)
     assert census(one, replace(one, hardware="other")) == pytest.approx(0.01)
     assert census(one, replace(one, stratum=LAPTOP)) == pytest.approx(0.01 / math.sqrt(2))
@@ -50,8 +50,8 @@ def test_readings_are_common_to_their_class_and_method():
 
 
 def test_the_unobserved_are_as_wrong_as_what_stands_for_them():
-    """Ten of a hundred, all by one prior: no correction for a finite population, u stays 0.2; in thin and
-    unseen strata too."""
+    """An extrapolation from ten of a hundred keeps u = 0.2, without correction for a finite population; thin
+    and unseen strata too."""
     machines = [machine(A, (60, 0, 0), method=PRIOR, u=0.2) for _ in range(10)]
     machines += [machine(B, (60, 0, 0), method=PRIOR, u=0.2)]
     never = Stratum("sff", "C")
@@ -61,8 +61,7 @@ def test_the_unobserved_are_as_wrong_as_what_stands_for_them():
 
 
 def test_what_stands_for_the_unobserved():
-    """A stratum of ten has its own machines' errors, a thinner one its class's: here half of the energy is
-    modelled."""
+    """A stratum of ten takes its own machines' errors; one without machines takes the class's."""
     machines = [machine(A, (60, 0, 0), method=PRIOR, u=0.2) for _ in range(10)]
     machines += [machine(B, (60, 0, 0)) for _ in range(10)]
     never = Stratum("sff", "C")
@@ -71,7 +70,7 @@ def test_what_stands_for_the_unobserved():
 
 
 def test_imputed_energy_is_as_wrong_as_its_machine():
-    """Half imputed: still 0.2. Imputed alone, of nothing known: a class default's."""
+    """Half-imputed energy keeps u = 0.2; energy imputed without any method has the u of a class default."""
     half = machine(A, (60, 0, 0), method=PRIOR, u=0.2, imputed=30 * 3_600_000_000)
     assert census(half) == pytest.approx(0.2)
     whole = replace(machine(A, (60, 0, 0)), methods={}, imputed_millijoules=60 * 3_600_000_000)
@@ -80,7 +79,7 @@ def test_imputed_energy_is_as_wrong_as_its_machine():
 
 
 def calibrated(stratum=A, hardware="x"):
-    """100 h at 20 W of counters: 34 W at the wall."""
+    """Return a machine with 100 h at 20 W of counters, 34 W at the wall."""
     hours, millijoules = 100 * 3_600_000, 100 * 3_600_000 * 20
     return machine(
         stratum,
@@ -93,8 +92,7 @@ def calibrated(stratum=A, hardware="x"):
 
 
 def test_a_calibration_is_its_model_s_own():
-    """√gᵀΣg ÷ E = 1 W of 34: linear over a model's machines, in quadrature between models; without the fit,
-    as derived."""
+    """√gᵀΣg ÷ E = 1 W of 34 adds linearly within a model, in quadrature between; without fit, as derived."""
     book = {("sff", name): CalibratedWall(FIT, "plug 1") for name in ("x", "y")}
     assert census(calibrated(), calibrated(), calibrations=book) == pytest.approx(1 / 34, rel=1e-6)
     two = census(calibrated(), calibrated(hardware="y"), calibrations=book)
@@ -105,8 +103,8 @@ def test_a_calibration_is_its_model_s_own():
 
 
 def test_a_meter_s_gain_is_common_to_all_its_fits():
-    """1 % of one meter: linear over models and classes; of two meters in quadrature; the floor and ceiling of
-    the fit hold."""
+    """A meter's 1 % adds linearly over models and classes, two meters in quadrature, within the fit's
+    bounds."""
     sure = replace(FIT, base_variance=0, meter_u_ppm=10_000)
     laptops = calibrated(LAPTOP)
     keys = [("sff", "x"), ("laptop", "x")]

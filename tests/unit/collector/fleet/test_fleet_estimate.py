@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure: docs/methodology.md §13's worked answer, exact sums, thin strata, defaults, census,
-what may be said."""
+"""Tests of the fleet's figure: docs/methodology.md §13's worked answer, exact sums, thin strata, defaults,
+census and representativeness."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from veilleuse.wire.ladder import Method
 
 
 def spread(stratum: Stratum, n: int, mean: float, deviation: float) -> list[SampleMachine]:
-    """n machines of exactly this mean and sample standard deviation, kWh a year: half above, half below."""
+    """Return n machines of exactly this mean and sample deviation, kWh a year: half above, half below."""
     away = deviation * math.sqrt((n - 1) / n)
     return [machine(stratum, ((mean + sign * away), 0, 0)) for sign in (1, -1) for _ in range(n // 2)]
 
@@ -55,14 +55,13 @@ def test_stratified_mean():
 
 
 def servers(stratum: Stratum, *energies: float) -> list[SampleMachine]:
-    """Metered within 2 %, one for each energy."""
+    """Return servers metered within 2 %, one for each energy."""
     return [machine(stratum, (energy, 0, 0), on_share=1.0, u=0.02) for energy in energies]
 
 
 def test_the_interval_does_not_contradict_what_was_measured():
-    """Two of three servers measured, 3,221 kWh: the lower end was 218 kWh, the upper one 107,044. The known
-    energy is wrong by its meters alone, and a third server does not draw thirty times what two others do.
-    """
+    """With two of three servers measured (3,221 kWh), the interval was 218 to 107,044 kWh. The known energy
+    is uncertain by its meters alone, and the third server draws a similar amount."""
     total = Fleet(servers(A, 912, 2309), [in_service(A, 3)]).total()
     low, high = (bound / KWH for bound in total.bounds_millijoules)
     assert kwh(total) == pytest.approx(4831.5)
@@ -81,8 +80,7 @@ def test_the_interval_does_not_contradict_what_was_measured():
     ],
 )
 def test_few_machines_lend_neither_certainty_nor_absurdity(machines, energies):
-    """Two servers that happen to be alike said nothing (4,643 to 5,028 of three), two unlike ones anything
-    (727 to 89,139 of five)."""
+    """Two like servers gave 4,643 to 5,028 kWh for three, two unlike ones 727 to 89,139 for five."""
     total = Fleet(servers(A, *energies), [in_service(A, machines)]).total()
     low, high = (bound / KWH for bound in total.bounds_millijoules)
     mean, missing = sum(energies) / len(energies), machines - len(energies)
@@ -91,8 +89,7 @@ def test_few_machines_lend_neither_certainty_nor_absurdity(machines, energies):
 
 
 def test_two_entities_that_differ_tell_no_third():
-    """Three servers of 1,000 kWh here, three of 2,000 there, of 20 each: a row's upper end was 1,192,195 kWh
-    for a figure of 28,542."""
+    """Three servers of 1,000 kWh and three of 2,000 gave a row of 28,542 kWh a bound of 1,192,195."""
     machines = servers(A, 1000, 1000, 1000) + servers(B, 2000, 2010, 2005)
     row = Fleet(machines, [in_service(A, 20), in_service(B, 20)]).of([A])
     low, high = (bound / KWH for bound in row.bounds_millijoules)
@@ -100,8 +97,7 @@ def test_two_entities_that_differ_tell_no_third():
 
 
 def test_what_is_missing_of_the_sample_is_not_demonstrated():
-    """The roll-out is at random; days off are lost. What was spent off then looks like all other time, and no
-    interval can tell."""
+    """Lost or imputed days prevent `demonstrated`: lost days off look like any other lost time."""
 
     def told(lost: int, imputed: float = 0.0, machines: int = 40) -> Representativeness:
         days = tuple(time * (100 - lost) // 100 for time in YEAR)
@@ -131,7 +127,6 @@ def test_what_is_missing_of_the_sample_is_not_demonstrated():
 
 
 def _partly_imputed(one: SampleMachine, share: float) -> SampleMachine:
-    """The same machine, with a share of its time and energy imputed."""
     energy, time = sum(one.energy_millijoules), sum(one.accounted_milliseconds)
     derived = EnergySums(round(time * (1 - share)), round(energy * (1 - share)), 0)
     return replace(
@@ -142,7 +137,7 @@ def _partly_imputed(one: SampleMachine, share: float) -> SampleMachine:
 
 
 def test_a_sample_that_saw_half_of_the_year_is_not_demonstrated():
-    """Agents since July: what nobody saw of the machines' time in service is no random part of it."""
+    """A sample since July is not demonstrated: the unobserved half of the year is no random part."""
     half = tuple(time // 2 for time in YEAR)
     fleet = Fleet(
         [machine(A, (15, 10, 5), half) for _ in range(40)],
@@ -153,7 +148,7 @@ def test_a_sample_that_saw_half_of_the_year_is_not_demonstrated():
 
 
 def test_day_types_are_estimated_apart():
-    """Ê = Σ M·R̂ by day type: a machine seen in school alone says nothing of the holidays."""
+    """Ê = Σ M·R̂ by day type: a machine seen on school days alone gives no figure of the holidays."""
     machines = [
         *(machine(A, (1.0, 0, 0), (DAY, 0, 0)) for _ in range(12)),
         *(machine(A, (0, 0.5, 0.1), (0, DAY, DAY)) for _ in range(12)),
@@ -163,8 +158,7 @@ def test_day_types_are_estimated_apart():
 
 
 def test_parts_and_coverage():
-    """Measured, modelled, imputed and extrapolated sum to the whole; coverage is of states and of energy,
-    imputed time is none."""
+    """Measured, modelled, imputed and extrapolated sum to the whole; imputed time is no coverage."""
     whole = sum(YEAR)
     machines = [machine(A, (30, 20, 10)) for _ in range(10)]
     machines += [
@@ -191,7 +185,7 @@ def test_parts_and_coverage():
 
 
 def test_a_census_has_no_sampling_error_but_its_models_have():
-    """All in-service time observed: zero sampling variance, no correction of the model's error, `census`."""
+    """A census has zero sampling variance; the model's error is not corrected."""
     machines = [machine(A, (20 + n, 10, 5), method=Method.LOAD_MODELLED, u=0.2) for n in range(8)]
     total = Fleet(machines, [in_service(A, 8)]).total()
     assert total.sampling_variance == 0
@@ -205,7 +199,7 @@ def test_a_census_has_no_sampling_error_but_its_models_have():
 
 
 def test_a_machine_that_was_measured_was_there():
-    """More was observed than the inventory has: the fleet is what was observed, and nothing is taken away."""
+    """Where more was observed than the inventory lists, the fleet is what was observed."""
     one = Fleet([machine(A, (30, 20, 10))], [InService(A, 0, (1, 0, 0))]).of([A])
     assert (one.energy_millijoules, one.fleet_milliseconds, one.machines_fleet) == (60 * KWH, sum(YEAR), 1)
     assert one.representativeness is Representativeness.CENSUS
@@ -214,7 +208,7 @@ def test_a_machine_that_was_measured_was_there():
 
 
 def test_a_decommissioned_machine_counts_for_its_days():
-    """Its in-service days are in M, its observed days in m: two half machines are one."""
+    """M counts in-service days, m observed days: two machines of half a year count as one."""
     half = tuple(time // 2 for time in YEAR)
     machines = [machine(A, (10, 6, 2), half) for _ in range(20)]
     total = Fleet(machines, [InService(A, 40, tuple(40 * time for time in half))]).total()
@@ -222,8 +216,7 @@ def test_a_decommissioned_machine_counts_for_its_days():
 
 
 def test_thin_strata_borrow():
-    """Below 60 the spread is the class's, below 10 the mean too; without a sample the class's mean; each
-    widens the interval."""
+    """Below 60 machines the spread is the class's, below 10 the mean too; the interval widens."""
     chance = random.Random(3)
     thick = [machine(A, (chance.uniform(40, 60), 20, 10)) for _ in range(80)]
     thin = [machine(B, (chance.uniform(20, 30), 20, 10)) for _ in range(4)]
@@ -241,7 +234,7 @@ def test_thin_strata_borrow():
 
 
 def test_variance_of_strata_that_share_their_spread():
-    """10 to 59 machines: N²·(1 − f)·s²/n each, with s² over both, of 48 degrees of freedom."""
+    """From 10 to 59 machines the variance is N²·(1 − f)·s²/n each, with s² pooled, 48 degrees of freedom."""
     machines = spread(A, 20, 60, 10) + spread(B, 30, 40, 20)
     total = Fleet(machines, [in_service(A, 100), in_service(B, 200)]).total()
     shared = (19 * 10**2 + 29 * 20**2) / 48
@@ -251,10 +244,9 @@ def test_variance_of_strata_that_share_their_spread():
 
 
 def test_variance_of_a_stratum_without_a_sample():
-    """50 machines at the mean of 50 that were seen elsewhere: the error of that mean, the machines
-    themselves, and twice what two entities may differ by (GSD² 1.5): one that told, one that is told. In the
-    total the error of the mean is common to both strata.
-    """
+    """A stratum without a sample takes the class's mean. Its variance has the error of that mean, the
+    machines' own spread, and twice the variance between entities (GSD² 1.5). In the total the error of the
+    mean is common to both strata."""
     machines = spread(A, 50, 60, 12)
     fleet = Fleet(machines, [in_service(A, 200), in_service(B, 50)])
     between = 2 * (50 * 60 * math.log(1.5) / 2) ** 2
@@ -266,8 +258,8 @@ def test_variance_of_a_stratum_without_a_sample():
 
 
 def test_variance_of_thin_strata_that_differ():
-    """Two of three strata are thin, all alike within and 1 : 2 : 3 between: what differs is the share of it
-    that no stratum told itself."""
+    """Two of three strata, which differ 1 : 2 : 3 in level only, are thin. The variance between strata counts
+    for the share of energy that a stratum did not measure itself."""
     strata = [Stratum("sff", name) for name in "ABC"]
     machines = [
         machine(stratum, (level, 0, 0))
@@ -276,8 +268,8 @@ def test_variance_of_thin_strata_that_differ():
     ]
     fleet = Fleet(machines, [in_service(one, 60) for one in strata])
     typical = (45 * 20 + 4 * 40 + 4 * 60) / 53
-    variance = 20**2  # of 20, 40, 60, which have no error
-    told = 56 * typical  # unobserved machines of a thin stratum, at the class's mean
+    variance = 20**2  # of 20, 40 and 60, which have no error
+    told = 56 * typical  # energy of the unobserved machines of a thin stratum, at the class's mean
     shares = (45 / 53, 4 / 53, 4 / 53)
     alone = told**2 * sum(share**2 for share in shares) - 2 * told * told * 4 / 53 + told**2
     assert fleet.of([strata[1]]).sampling_variance / KWH**2 == pytest.approx(
@@ -287,8 +279,8 @@ def test_variance_of_thin_strata_that_differ():
 
 
 def test_a_class_that_nobody_saw_takes_its_default():
-    """Class default at GSD² 2.0, u = ln(2)/2, common to the class: `class_default`, `approchée`. Without a
-    default: not estimated, and said."""
+    """A class without a sample takes its default at GSD² 2.0, u = ln(2)/2, common to the class. Without a
+    default the class is reported as not estimated."""
     switch = [Stratum("switch", name) for name in ("A", "B")]
     printer = Stratum("printer", "A")
     fleet = Fleet(
@@ -314,7 +306,7 @@ def test_a_class_that_nobody_saw_takes_its_default():
 
 
 def test_a_day_type_that_a_class_never_saw():
-    """Its default; without one, what the class draws on the days it was seen, as unsure as a default."""
+    """An unseen day type takes the class default, or else the power on seen days, with a default's error."""
     machines = [machine(A, (14.3, 0, 0), (143 * DAY, 0, 0)) for _ in range(12)]
     there = [in_service(A, 100)]
     seen = 100 * 14.3
@@ -327,7 +319,7 @@ def test_a_day_type_that_a_class_never_saw():
 
 
 def test_a_stratum_borrows_the_day_types_it_lacks():
-    """A stratum with machines enough, that saw no closed day, takes its class's closed days."""
+    """A stratum of enough machines without a closed day takes its class's closed days."""
     for n in (20, 70):
         mine = [machine(A, (14.3, 11.7, 0), (143 * DAY, 117 * DAY, 0)) for _ in range(n)]
         theirs = [machine(B, (28.6, 23.4, 2.1)) for _ in range(30)]
@@ -337,7 +329,7 @@ def test_a_stratum_borrows_the_day_types_it_lacks():
 
 
 def test_rows_sum_to_the_total_exactly():
-    """Strata of thirds of a millijoule: largest remainders, and every union of rows is their sum."""
+    """Thirds of a millijoule are rounded by largest remainders, and every union of rows is their sum."""
     strata = [Stratum("sff", str(number)) for number in range(7)]
     machines = [
         SampleMachine(one, "", (1, 0, 0), (3, 0, 0), {Method.METERED: EnergySums(3, 1, 0)}) for one in strata
@@ -355,8 +347,8 @@ SIZES = (0, 1, 2, 1000, DAY, 10**12)
 
 @st.composite
 def fleets(draw):
-    """A few machines in a few strata, and a fleet that need not agree with them; most are of one kind, to
-    reach thick strata."""
+    """Draw a few machines in a few strata, and a fleet that need not agree with them. Most are of one kind,
+    to reach thick strata."""
     machines = [
         _any_machine(draw(st.randoms(use_true_random=False)), draw(st.sampled_from(STRATA)))
         for _ in range(draw(st.integers(0, 12)))
@@ -400,8 +392,7 @@ def _any_machine(chance: random.Random, stratum: Stratum) -> SampleMachine:
 @given(fleets())
 @settings(max_examples=60, deadline=None)
 def test_parts_sum_to_the_whole(given_fleet):
-    """Any fleet: the four parts are the whole, the strata are the total, intervals hold the figure, nothing
-    is negative or not a number."""
+    """The four parts are the whole, the strata are the total, and intervals contain the figure."""
     fleet = Fleet(*given_fleet)
     total = fleet.total()
     rows = [fleet.of([stratum]) for stratum in fleet.strata]
@@ -428,7 +419,7 @@ def test_parts_sum_to_the_whole(given_fleet):
 @given(fleets(), st.randoms(use_true_random=False))
 @settings(max_examples=25, deadline=None)
 def test_the_order_of_machines_does_not_matter(given_fleet, chance):
-    """To the last bit: the same figure, the same interval, of total and strata."""
+    """Figure and interval of total and strata are the same in any order, to the last bit."""
     machines, there, assumptions = given_fleet
     fleet = Fleet(machines, there, assumptions)
     mixed, moved = list(machines), list(there)
@@ -443,7 +434,7 @@ def test_the_order_of_machines_does_not_matter(given_fleet, chance):
 @given(fleets(), st.integers(0, 5), st.integers(0, DAY))
 @settings(max_examples=25, deadline=None)
 def test_a_machine_without_energy_changes_coverage_alone(given_fleet, where, known):
-    """One whose state was known and whose energy was not is in no mean and no spread."""
+    """A machine with known states and no energy enters no mean and no spread."""
     machines, there, assumptions = given_fleet
     silent = SampleMachine(
         there[where].stratum, "x", (0, 0, 0), (0, 0, 0), {}, observed_milliseconds=known, age_years=30.0

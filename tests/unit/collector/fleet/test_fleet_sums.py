@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fleet of sums instead of machines: the same figure; where kinds are told for the class alone, nearly the
-same interval."""
+"""Tests of a fleet given as sums: the figure is that of its machines. Where kinds are known by class only,
+the interval is nearly that of the machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHAPE = Shape(((100, 5), (300, 20), (400, 40), (600, 80)), always_on=0.15)
 
 
 def test_sums_are_machines():
-    """To the last bit, in any split: the figure needs n, Σx and Σxxᵀ alone."""
+    """Any split gives the same figure to the last bit: it needs n, Σx and Σxxᵀ alone."""
     one = simulated(SHAPE, random.Random(3))
     halves = [Sample.of(one.machines[::2]), Sample.of(one.machines[1::2])]
     joined = Sample()
@@ -29,7 +29,7 @@ def test_sums_are_machines():
 
 
 def test_what_is_left_without_some():
-    """n, sums and products less those of some machines; squares to the last whole number."""
+    """Subtracting machines leaves n, sums, products and squares of the others, exactly."""
     machines = [machine(A, (20 + n, 10, 5)) for n in range(5)]
     alike = [Alike() for _ in range(2)]
     for place, one in enumerate(machines):
@@ -45,8 +45,8 @@ def test_what_is_left_without_some():
 
 
 def test_kinds_of_the_class_alone():
-    """The total's energy is the measured one's of thick strata; its interval is as wide within a third, on
-    either side."""
+    """With kinds known for the class alone, a total's energy stays within 10 % and its interval within a
+    third, on either side."""
     one = simulated(SHAPE, random.Random(4))
     apart = Fleet(one.machines, one.in_service).total()
     whole = Fleet(together(Sample.of(one.machines)), one.in_service).total()
@@ -57,7 +57,7 @@ def test_kinds_of_the_class_alone():
 
 
 def test_a_sample_that_draws_nothing():
-    """Kinds told for the class alone, all of zero energy: zero, and no interval."""
+    """A sample of zero energy with kinds known for the class alone gives zero, and no interval."""
     machines = [machine(A, (0, 0, 0), on_share=0.95 if n < 3 else 0.2) for n in range(12)]
     total = Fleet(together(Sample.of(machines)), [in_service(A, 100)]).total()
     assert total.energy_millijoules == 0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What stands for machines that nobody measured shows no machine. docs/guarantees.md P4, P5."""
+"""Tests that figures of unmeasured machines disclose no measured machine. docs/guarantees.md P4, P5."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASSES = (DeviceClass.SFF, DeviceClass.LAPTOP, DeviceClass.TOWER)
 
 
 def machines(entity: int, device_class: DeviceClass, first: int, number: int) -> list[Host]:
-    """Workstations."""
+    """Return `number` workstations of an entity, from the id `first` on."""
     return [
         replace(one, facts=replace(one.facts, device_class=device_class))
         for one in (workstation(first + more, f"E{entity}") for more in range(number))
@@ -37,7 +37,7 @@ def machines(entity: int, device_class: DeviceClass, first: int, number: int) ->
 def told(
     hosts: Sequence[Host], measured: Sequence[Host], watts: Sequence[int], dimensions: tuple[str, ...], k: int
 ) -> PeriodFigures:
-    """Figures of 2025."""
+    """Return the figures of 2025."""
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}
     return figures(
@@ -55,7 +55,7 @@ def told(
 
 
 def outputs(made: PeriodFigures) -> tuple[list[float], list[float]]:
-    """What a report tells of measured machines, and of others, W over the year."""
+    """Return the reported power of measured machines, and that of extrapolated ones, W over the year."""
     rows = [row.estimate for row in (*made.rows, *([made.total] if made.total else []))]
     year = 365 * DAY
     more = [row.extrapolated_millijoules / year for row in rows]
@@ -63,7 +63,7 @@ def outputs(made: PeriodFigures) -> tuple[list[float], list[float]]:
 
 
 def rank(rows: Sequence[Sequence[float]]) -> int:
-    """Of a matrix, by elimination with pivots; entries of some 10 are told from rounding."""
+    """Return the rank of a matrix, by elimination with pivots; values below 1e-4 count as rounding."""
     left = [list(row) for row in rows]
     found = 0
     for column in range(len(left[0]) if left else 0):
@@ -87,10 +87,8 @@ def rank(rows: Sequence[Sequence[float]]) -> int:
 )
 @settings(max_examples=15)
 def test_no_few_machines_can_be_solved_for(sizes, dimensions):
-    """Any sum of what is told of measured machines, with any weights, rests on no machine or on k; so does
-    any of what is extrapolated: without the columns of fewer than k machines, the rank is what it was with
-    them.
-    """
+    """Any weighted sum of reported figures depends on no machine or on k of them; so does any sum of
+    extrapolated ones. Without the columns of fewer than k machines, the rank stays the same."""
     hosts: list[Host] = []
     measured: list[Host] = []
     for number, (seen, unseen) in enumerate(sizes):
@@ -119,8 +117,7 @@ def test_no_few_machines_can_be_solved_for(sizes, dimensions):
 
 @pytest.mark.parametrize("watts", [20, 77])
 def test_one_measured_machine_stands_for_nobody(watts):
-    """One PC of E1 is measured, in a zone without another: it is at the class default like the fifty of E2,
-    whatever it draws."""
+    """The one measured PC of E1 is at the class default, like the fifty of E2, whatever it draws."""
     hosts = [*machines(1, DeviceClass.SFF, 1, 1), *machines(2, DeviceClass.SFF, 101, 50)]
     made = told(hosts, hosts[:1], [watts], ("entity", "device_class"), 10)
     year = 365 * DAY * 30
@@ -133,10 +130,8 @@ def test_one_measured_machine_stands_for_nobody(watts):
 
 
 def test_a_rare_class_leaves_the_others_their_example():
-    """Forty of 100 desktops are measured, and three of 200 laptops: desktops elsewhere still draw as
-    desktops, the laptops that nobody measured are at the class default, and the three are told with the
-    forty.
-    """
+    """Forty of 100 desktops and three of 200 laptops are measured. Other desktops are extrapolated from the
+    desktops, the other laptops are at the class default, and the three count with the forty."""
     desktops, elsewhere = machines(1, DeviceClass.SFF, 1, 100), machines(2, DeviceClass.SFF, 201, 100)
     laptops = machines(1, DeviceClass.LAPTOP, 401, 200)
     measured = [*desktops[:40], *laptops[:3]]
@@ -159,7 +154,7 @@ def test_a_rare_class_leaves_the_others_their_example():
 
 
 def test_hidden_machines_of_enough_others_stand_for_all():
-    """Thirty entities of one measured laptop each: all are in `autres`, and their mean may be told."""
+    """Thirty entities of one measured laptop each are in `autres`; their mean is extrapolated."""
     hosts = [one for entity in range(30) for one in machines(entity, DeviceClass.LAPTOP, 100 * entity + 1, 2)]
     made = told(hosts, hosts[::2], [50] * 30, ("entity", "device_class"), 10)
     assert made.total is not None
@@ -172,7 +167,7 @@ def test_hidden_machines_of_enough_others_stand_for_all():
 
 
 def test_servers_stand_for_servers():
-    """The rule is not for them: one of two that was measured stands for the other."""
+    """The rule excludes servers: one measured server of two is extrapolated to the other."""
     servers = [
         replace(one, population=Population.SERVER, facts=replace(one.facts, device_class=DeviceClass.SERVER))
         for one in (workstation(1), workstation(2))
@@ -184,8 +179,7 @@ def test_servers_stand_for_servers():
 
 
 def test_screens_of_few_give_no_time_to_others():
-    """Two of twelve PCs have a screen: how long it is on is theirs, of others' nothing is known, and the
-    total lacks theirs."""
+    """Where two of twelve PCs have a screen, no screens are reported, and the total is incomplete."""
     hosts = [*machines(1, DeviceClass.SFF, 1, 12), *machines(2, DeviceClass.SFF, 101, 12)]
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}

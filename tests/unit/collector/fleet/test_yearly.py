@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The rows of a period: whole, consistent between groupings, and silent about few machines.
+"""Tests of the rows of a period: complete, consistent between groupings, and without small groups.
 docs/methodology.md §6, docs/privacy.md §3."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def asked(
     k: int = 10,
     assumptions: Assumptions | None = None,
 ) -> PeriodFigures:
-    """Figures of 2025."""
+    """Return the figures of 2025."""
     by_host = {one.host_id: one for one in standings}
     placed = [(one, by_host[one.host_id]) for one in machines]
     return figures(
@@ -50,7 +50,7 @@ def asked(
 
 
 def fleet(*sizes: int) -> list[Host]:
-    """So many workstations in E1, E2, …"""
+    """Return the given numbers of workstations, in E1, E2, …"""
     return [
         workstation(100 * entity + number, f"E{entity + 1}")
         for entity, size in enumerate(sizes)
@@ -59,7 +59,7 @@ def fleet(*sizes: int) -> list[Host]:
 
 
 def test_rows_sum_to_the_total_in_every_grouping():
-    """Whatever the grouping, there is one total, and its rows sum to it in millijoules."""
+    """Every grouping has the same total, and its rows sum to it in millijoules."""
     hosts = fleet(20, 30)
     standings = census(*hosts)
     machines = [worked(one, watts=40 + number) for number, one in enumerate(hosts[::2])]
@@ -75,7 +75,7 @@ def test_rows_sum_to_the_total_in_every_grouping():
 
 
 def test_half_of_the_fleet_stands_for_all():
-    """25 of 50 like machines measured on their open days: the other 25 draw as much, and are told apart."""
+    """With 25 of 50 like machines measured, the other 25 are extrapolated in a separate part."""
     hosts = fleet(50)
     made = asked(census(*hosts), [worked(one) for one in hosts[:25]])
     (row,) = made.rows
@@ -87,8 +87,7 @@ def test_half_of_the_fleet_stands_for_all():
 
 
 def test_few_machines_merge():
-    """Entities of four and of six are shown as one of ten; of four and of five not even so: then the next one
-    hides with them."""
+    """Entities of four and six merge into a row of ten; four and five also merge with the next one."""
     for sizes, shown in (
         ((4, 6, 30), [("E3", False, 30), ("autres", True, 10)]),
         ((4, 5, 30), [("autres", True, 39)]),
@@ -101,9 +100,7 @@ def test_few_machines_merge():
 
 
 def test_a_zone_with_too_few_is_incomplete():
-    """Nine workstations in all: no row and no total shows what they measured, and the total says that it
-    lacks it; servers beside them stay.
-    """
+    """Nine workstations in all are in no measured figure, and the total is incomplete; servers stay."""
     hosts = fleet(9)
     server = host(900, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST)
     made = asked(census(*hosts, server), [worked(one) for one in (*hosts, server)])
@@ -119,8 +116,7 @@ def test_a_zone_with_too_few_is_incomplete():
 
 
 def test_a_small_population_joins_the_others():
-    """Six classroom PCs beside fourteen workstations: one row of twenty, and nothing is missing from the
-    total."""
+    """Six classroom PCs and fourteen workstations make one row of twenty, and the total is complete."""
     classrooms = [workstation(500 + number, "C1", population=Population.CLASSROOM) for number in range(6)]
     hosts = [*fleet(14), *classrooms]
     made = asked(census(*hosts), [worked(one) for one in hosts])
@@ -133,8 +129,7 @@ def test_a_small_population_joins_the_others():
 
 
 def test_one_metered_machine_is_not_told_apart():
-    """29 modelled and one metered: how much was measured would be that one machine's, in the row and in the
-    total."""
+    """With 29 modelled machines and one metered, energy by method is hidden: it would be one machine's."""
     hosts = fleet(30)
     machines = [worked(hosts[0], method=Method.METERED), *(worked(one) for one in hosts[1:])]
     made = asked(census(*hosts), machines)
@@ -144,8 +139,7 @@ def test_one_metered_machine_is_not_told_apart():
 
 
 def test_an_unmatched_machine_is_one_of_the_inventory():
-    """Three assets, none matched, and two machines of their class and place: three; a fourth machine is one
-    more."""
+    """Three unmatched assets and two machines of their class and place count as three, four as four."""
     assets = tuple(
         asset(number, device_class="sff", placements=(Placement(FIRST, "E1", "hq"),))
         for number in range(1, 4)
@@ -159,7 +153,7 @@ def test_an_unmatched_machine_is_one_of_the_inventory():
 
 
 def test_coverage_is_never_above_one():
-    """A machine that told of more days than the inventory gives it was there on them."""
+    """A machine that reported more days than the inventory gives it was in service on them."""
     (one,) = fleet(1)
     matched = asset(
         1,
@@ -174,7 +168,7 @@ def test_coverage_is_never_above_one():
 
 
 def test_virtual_machines_are_a_memo():
-    """A virtual machine is in no total; its row says what it drew."""
+    """A virtual machine is in no total, and has a memo row."""
     physical = host(1, DeviceClass.SERVER, Population.SERVER, enrolled=FIRST)
     guest = host(2, DeviceClass.VIRTUAL_MACHINE, Population.SERVER, enrolled=FIRST)
     (standing,) = census(physical, guest)
@@ -196,8 +190,7 @@ def test_virtual_machines_are_a_memo():
 
 
 def test_screens_are_rows_of_their_own():
-    """Screens of 20 measured machines are all there are; with 20 machines more that nobody measured, as much
-    again."""
+    """Screens of 20 measured machines are all screens; with 20 unmeasured machines more, they double."""
     hosts = fleet(40)
     seen = 100 * DAY
     machines = [
@@ -223,8 +216,7 @@ def test_screens_are_rows_of_their_own():
 
 
 def test_screens_of_a_place_where_nobody_was_measured():
-    """An entity without agents has screens as the others have, to the time of its PCs; its
-    servers have none."""
+    """PCs of an entity without agents have screens as the others have; its servers have none."""
     hosts = fleet(20, 10)
     server = host(900, DeviceClass.SERVER, Population.SERVER, entity="E3", enrolled=FIRST)
     seen = 100 * DAY
@@ -239,8 +231,7 @@ def test_screens_of_a_place_where_nobody_was_measured():
 
 
 def test_states_of_a_row():
-    """What a change is told by: time and energy per state of the machines, class by class; screens have no
-    states."""
+    """A row holds time and energy by state and class; screens have no states."""
     hosts = fleet(10)
     (row,) = asked(census(*hosts), [worked(one) for one in hosts], ()).rows
     assert set(row.states) == {"sff"}
@@ -249,13 +240,13 @@ def test_states_of_a_row():
 
 
 def test_nobody_was_there():
-    """No fleet, no machine: no row and no total."""
+    """Without fleet and machines there is no row and no total."""
     made = asked([], [])
     assert (made.rows, made.memo, made.total, made.withheld) == ((), (), None, ())
 
 
 def test_a_machine_is_its_periods_together():
-    """Bands of a day type are added up; months too; it is apportioned when any of it is."""
+    """Bands of a day type and months are added; a machine is apportioned when any of its rows is."""
     rows = [
         HostPeriod(HostId(1), FIRST, DayType.OPEN, band, vector(nights_on=1), apportioned=band is Band.OPEN)
         for band in (Band.OPEN, Band.NIGHT)
@@ -269,14 +260,14 @@ def test_a_machine_is_its_periods_together():
 
 
 def test_a_place_is_its_stratum():
-    """Written into a stratum and read back, whatever an entity is called."""
+    """A place is written into a stratum and read back, whatever its entity is called."""
     for population in (None, Population.CLASSROOM):
         place = Place("A > B é", "", "FR", population, PowerContext.HOME)
         assert Place.of(place.stratum("tower")) == place
 
 
 def screens_of(*hosts: Host, lit_hours: int) -> list[ObservedMachine]:
-    """Machines whose one screen is on for so many hours of the year, at 10 W."""
+    """Return machines whose one screen is on for `lit_hours` of the year, at 10 W."""
     time = lit_hours * 3_600_000
     return [
         worked(
@@ -290,13 +281,12 @@ def screens_of(*hosts: Host, lit_hours: int) -> list[ObservedMachine]:
 
 
 def monitors(number: int, entity: str = "E1") -> tuple[Asset, ...]:
-    """So many of the inventory."""
+    """Return that many monitors of the inventory."""
     return tuple(asset(1_000 + one, entity, device_class=MONITOR, population=None) for one in range(number))
 
 
 def test_screens_of_the_inventory_are_in_standby_for_the_rest():
-    """Twelve screens of a non-leap year, each on for 1,760 h: 12 × (17.6 + 0.3 × 7) kWh; it is modelled, and
-    known to GSD² 1.5."""
+    """Twelve screens, on for 1,760 h each, draw 12 × (17.6 + 0.3 × 7) kWh; standby is modelled, GSD² 1.5."""
     hosts = fleet(12)
     machines = screens_of(*hosts, lit_hours=1_760)
     (alone, _) = asked(census(*hosts), machines).rows
@@ -311,15 +301,15 @@ def test_screens_of_the_inventory_are_in_standby_for_the_rest():
     assert told.coverage_energy == alone.estimate.coverage_energy == 1
     assert made.total is not None
     assert made.total.estimate.energy_millijoules == sum(one.estimate.energy_millijoules for one in made.rows)
-    # Screens have no model: their priors are wrong together.
+    # Screens have no model: the errors of their priors add linearly.
     lit = alone.estimate.u_model * alone.estimate.energy_millijoules
     standby = 12 * 2_100 * watt_hour * math.log(1.5) / 2
     assert told.u_model * told.energy_millijoules == pytest.approx(lit + standby)
 
 
 def test_screens_that_nobody_tells_of_are_at_the_class_default():
-    """No PC of the place tells how long its screens are on: nine of E7 draw what the class does; more than
-    listed are in no standby."""
+    """Nine screens of E7, where no PC reports any, are at the class default. Where the inventory lists fewer
+    screens than there are, standby is zero."""
     hosts = fleet(12)
     machines = screens_of(*hosts, lit_hours=1_760)
     defaults = Assumptions(class_microwatts={MONITOR: (5_000_000,) * 3})
@@ -338,8 +328,7 @@ def test_screens_that_nobody_tells_of_are_at_the_class_default():
 
 
 def test_standby_is_shared_by_the_time_that_screens_are_on():
-    """One place, workstations and classroom PCs, whose screens are on for two hours against one: two thirds
-    against one."""
+    """Standby is shared by time on: two to one between workstations and classroom PCs of one place."""
     hosts = [*fleet(12), *(workstation(500 + one, population=Population.CLASSROOM) for one in range(12))]
     machines = [*screens_of(*hosts[:12], lit_hours=1_000), *screens_of(*hosts[12:], lit_hours=500)]
     without, made = (asked(census(*hosts, assets=monitors(one)), machines).rows for one in (0, 24))
@@ -352,8 +341,8 @@ def test_standby_is_shared_by_the_time_that_screens_are_on():
 
 
 def test_how_long_unseen_screens_are_on_is_as_unsure_as_pcs_differ():
-    """20 of 40 PCs were seen, whose screens are on for 500 or 1,500 h: c² = 0.25 × 20/19, of which 1/20 and
-    1/20 of the other 20's energy."""
+    """20 of 40 PCs have screens that are on for 500 or 1,500 h. The relative variance is c² = 0.25 × 20/19,
+    times 1/20 + 1/20 for the other half."""
     hosts = fleet(40)
     half = [screens_of(one, lit_hours=500 + 1_000 * (number % 2))[0] for number, one in enumerate(hosts[:20])]
     (row, _) = asked(census(*hosts), half).rows
@@ -366,7 +355,7 @@ def test_how_long_unseen_screens_are_on_is_as_unsure_as_pcs_differ():
 
 
 def test_the_inventory_says_how_many_screens_there_are():
-    """Fifteen listed, on twelve PCs that were seen."""
+    """Fifteen screens listed for twelve measured PCs count as fifteen."""
     hosts = fleet(12)
     made = asked(census(*hosts, assets=monitors(15)), screens_of(*hosts, lit_hours=1_000))
     (row, _) = made.rows
@@ -375,8 +364,8 @@ def test_the_inventory_says_how_many_screens_there_are():
 
 @pytest.mark.parametrize(("measured", "expected"), [(12, 0), (3, 23)])
 def test_a_place_whose_pcs_have_no_screens(measured, expected):
-    """Ten PCs or more that told of none have none, and so have those beside them; of three it may be chance,
-    and all others stand for them."""
+    """Where ten or more measured PCs have no screen, the PCs beside them have none; with three, the other
+    places are extrapolated."""
     hosts = fleet(20, measured + 20)
     machines = [
         *screens_of(*hosts[:20], lit_hours=1_000),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Server rooms in the yearly figure: docs/methodology.md §3 and §10."""
+"""Tests of server rooms in the yearly figure: docs/methodology.md §3 and §10."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ DIMENSIONS = ("site", "device_class")
 
 
 def servers() -> PeriodFigures:
-    """Twenty servers."""
+    """Return the figures of twenty servers."""
     return period(
         [host(n, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST) for n in range(1, 21)]
     )
 
 
 def test_a_room_is_a_row_of_its_own():
-    """What no machine accounts for, the loss and the overhead; each in its column, together in the total."""
+    """Unaccounted energy, loss and overhead of a room have their own columns, and all are in the total."""
     stated = build_statement([with_rooms(servers(), [ROOM], DIMENSIONS)], TERMS)
     machines, room = list[Any](stated.rows)
     assert (room.device_class, room.site, room.n) == ("other_room", "hq", 0)
@@ -51,8 +51,7 @@ def test_a_room_is_a_row_of_its_own():
 
 
 def test_what_is_not_known_is_absent():
-    """A loss and an overhead that nobody knows: no 0, and the total says that the overhead is not
-    included."""
+    """An unknown loss and an unknown overhead are absent, not 0; the total says `not_included`."""
     unknown = replace(ROOM, ups_loss_millijoules=None, overhead_millijoules=None, overhead="not_included")
     stated = build_statement([with_rooms(servers(), [unknown], DIMENSIONS)], TERMS)
     for row in (stated.rows[-1], only(stated.totals)):
@@ -66,7 +65,7 @@ def test_what_is_not_known_is_absent():
 
 
 def test_overhead_by_pue_is_modelled():
-    """GSD² 1.1 is the PUE's: its uncertainty is in the row's, and the PUE is told."""
+    """A row with an overhead by PUE shows the PUE and contains its uncertainty (GSD² 1.1)."""
     pue = replace(
         ROOM, ups_loss_millijoules=0, overhead="pue", overhead_u_millijoules=8 * KWH, pue_ppm=1_550_000
     )
@@ -77,7 +76,7 @@ def test_overhead_by_pue_is_modelled():
 
 
 def test_a_room_without_machines():
-    """A room whose machines have no agent is the whole figure; two zones give a total without one."""
+    """A room without agents is the whole figure; rooms in two zones give a total without a zone."""
     stated = build_statement([with_rooms(period([]), [ROOM], DIMENSIONS)], TERMS)
     total = only(stated.totals)
     assert (total.kwh_total, total.kwh_it, total.zone, total.n) == (55, 30, "FR", 0)
@@ -86,7 +85,7 @@ def test_a_room_without_machines():
 
 
 def test_no_room_changes_nothing():
-    """Without rooms, and with one that counted nothing."""
+    """No room changes nothing, and a room that counted nothing adds 0."""
     made = period(fleet())
     assert with_rooms(made, [], DIMENSIONS) is made
     idle = replace(
@@ -107,10 +106,8 @@ AMOUNT = st.integers(0, 10**6)
 def test_servers_take_what_their_meters_leave(
     amounts: list[tuple[int, int, int]], rooms: list[tuple[int, dict[Stratum, int]]]
 ):
-    """Whatever stands where: a room's servers and what is left of it are what its meters left, and the rest
-    of a stratum's estimate is that of its servers elsewhere; to the millijoule. Nothing is given up where the
-    meter leaves enough.
-    """
+    """A room's servers and its remainder sum to what its meters left, to the millijoule. The rest of a
+    stratum's estimate belongs to servers elsewhere. Nothing is reduced where the meter leaves enough."""
     silent = {stratum: Silent(*amount, 0.0) for stratum, amount in zip(STRATA, amounts, strict=True)}
     before = [
         replace(ROOM, other_millijoules=left, servers=RoomServers(left, 0, 0, tuple(times.items())))
@@ -135,8 +132,7 @@ def test_servers_take_what_their_meters_leave(
 
 
 def test_a_server_outside_all_rooms_keeps_its_estimate():
-    """Half of the time without energy is in the room, and so is half of the estimate: 40 of 80 mJ, of which
-    the meter leaves 10."""
+    """Half of the time without energy is in the room, so that 40 of 80 mJ are; the meter leaves 10."""
     silent = {STRATA[0]: Silent(200, 0, 80, 4.0)}
     room = replace(ROOM, other_millijoules=10, servers=RoomServers(30, 20, 3, ((STRATA[0], 100),)))
     (made,), kept = settle_rooms([room], silent)
@@ -148,8 +144,7 @@ def test_a_server_outside_all_rooms_keeps_its_estimate():
 
 
 def test_the_fleet_gives_way_to_the_meter():
-    """Estimates of strata and of all still sum up, and what a stratum gave up is as sure as what is left of
-    it."""
+    """Where the meter reduces a stratum's estimate, estimates still sum up and the sampling error falls."""
     hosts = [
         host(n, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST) for n in range(1, 13)
     ]

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Polls of a fake ODRÉ and a fake Electricity Maps into a real store: what is asked, what fails, and that it
-stops nothing else."""
+"""Tests of polls of a fake ODRÉ and a fake Electricity Maps into a real store: requests and failures."""
 
 from __future__ import annotations
 
@@ -37,14 +36,14 @@ PATHS = ("part-enr-intensite-ges-conso-tr", "eco2mix-national-tr", "eco2mix-nati
 
 
 def quarters(since: datetime, until: datetime, value: Any, minutes: int = 15) -> list[tuple[str, Any]]:
-    """Rows as published."""
+    """Return rows as published."""
     number = (until - since) // timedelta(minutes=minutes)
     return [((since + timedelta(minutes=minutes * n)).isoformat(), value) for n in range(number)]
 
 
 @pytest.fixture
 def grid() -> FakeGrid:
-    """Two days of both real-time tables up to 11:45, and rows ahead without values."""
+    """Return two days of both real-time tables up to noon, and rows ahead without values."""
     made = FakeGrid()
     since = NOON.replace(minute=0) - timedelta(days=2)
     for name, value in ((PATHS[0], 50), (PATHS[1], "20")):
@@ -64,14 +63,14 @@ def grid() -> FakeGrid:
 
 @pytest.fixture
 def device(grid: FakeGrid) -> Iterator[FakeDevice]:
-    """Both, on a port of this machine."""
+    """Serve both on a port of this machine."""
     with FakeDevice(grid) as made:
         yield made
 
 
 @pytest.fixture
 def token(tmp_path: Path) -> Path:
-    """A file with the token."""
+    """Return a file with the token."""
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\n")
     path.chmod(0o600)
@@ -80,7 +79,7 @@ def token(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, device: FakeDevice, token: Path) -> CollectorSettings:
-    """A data directory, and both connectors on."""
+    """Return the settings of a data directory with both connectors on."""
     url = f"http://{device.address}"
     settings = settings_in(
         tmp_path,
@@ -98,13 +97,13 @@ def place(tmp_path: Path, device: FakeDevice, token: Path) -> CollectorSettings:
 
 @pytest.fixture
 def collector(place: CollectorSettings) -> Iterator[Collector]:
-    """It, open."""
+    """Open the collector."""
     with open_collector(place) as made:
         yield made
 
 
 def ledger(collector: Collector) -> RemoteLedger:
-    """Over the operations, through JSON as over the socket."""
+    """Return a ledger over the operations, through JSON as over the socket."""
 
     def ask(operation: str, **arguments: Any) -> Any:
         said = json.loads(json.dumps(arguments))
@@ -116,15 +115,15 @@ def ledger(collector: Collector) -> RemoteLedger:
 def polled(
     collector: Collector, now: int = NOW, settings: IntensitySettings | None = None, *connectors: str
 ) -> dict[str, PollResult]:
-    """One poll, by connector."""
+    """Poll once, and return the results by connector."""
     of = settings or collector.settings.intensity
     found = poll(of, ledger(collector), connectors or CONNECTORS, lambda: now)
     return {one.connector: one for one in found}
 
 
 def test_a_first_poll(collector: Collector, device: FakeDevice):
-    """Each dataset once; what has no value is a gap, what lies ahead is left; each connector notes how it
-    went."""
+    """Each dataset is requested once; rows without a value are gaps, rows ahead are left out, and each
+    connector notes its outcome."""
     done = polled(collector)
     assert {name: one.outcome for name, one in done.items()} == dict.fromkeys(CONNECTORS, "done")
     assert done["odre"].stored.new == 2 * 2 * 96
@@ -147,8 +146,7 @@ def test_a_first_poll(collector: Collector, device: FakeDevice):
 
 
 def test_the_next_poll_asks_for_one_page(collector: Collector, device: FakeDevice, grid: FakeGrid):
-    """The new hour and the last 20, at most 100 rows: one call a dataset. A value that was corrected
-    replaces."""
+    """The new hour and the last 20 need one call of at most 100 rows a dataset; a correction replaces."""
     polled(collector)
     hour = NOON.replace(minute=0)
     grid.rows[PATHS[0]] = [row for row in grid.rows[PATHS[0]] if row[1]] + quarters(
@@ -163,8 +161,7 @@ def test_the_next_poll_asks_for_one_page(collector: Collector, device: FakeDevic
 
 
 def test_more_rows_than_a_page(collector: Collector, device: FakeDevice, grid: FakeGrid):
-    """A table with more rows than quarters: the second page is asked for; without end it is not
-    understood."""
+    """A table of more than 100 rows needs a second page; one without end is not understood."""
     polled(collector)
     grid.rows[PATHS[0]] += grid.rows[PATHS[0]]
     device.asked.clear()
@@ -176,7 +173,7 @@ def test_more_rows_than_a_page(collector: Collector, device: FakeDevice, grid: F
 
 
 def test_consolidated_comes_later(collector: Collector, grid: FakeGrid):
-    """It replaces real time from where that began; combustion alone: the other series never is."""
+    """Consolidated values replace real-time ones of their window, in the combustion series alone."""
     polled(collector)
     since = NOON.replace(minute=0) - timedelta(days=2)
     grid.rows[PATHS[2]] = quarters(since, since + timedelta(hours=12), 30, 30)
@@ -204,7 +201,7 @@ def test_consolidated_comes_later(collector: Collector, grid: FakeGrid):
     ],
 )
 def test_a_failing_dataset_stops_no_other(collector: Collector, grid: FakeGrid, answer: bytes, outcome: str):
-    """The other table of the same connector, and the other connectors, are kept all the same."""
+    """The other table of the same connector and the other connectors are kept."""
     grid.failing[PATHS[1]] = answer
     done = polled(collector)
     assert done["odre"].outcome == outcome
@@ -216,7 +213,7 @@ def test_a_failing_dataset_stops_no_other(collector: Collector, grid: FakeGrid, 
 
 
 def test_the_months_calls_are_bounded(collector: Collector, device: FakeDevice):
-    """At the bound nothing is asked any more, and it is said; the bound of a connector is its own."""
+    """At the bound a connector makes no more calls and says so; each connector has its own bound."""
     settings = collector.settings.intensity
     months = datetime.now(UTC)
     for _ in range(99):
@@ -230,8 +227,7 @@ def test_the_months_calls_are_bounded(collector: Collector, device: FakeDevice):
 
 
 def test_electricity_maps_token(collector: Collector, token: Path, device: FakeDevice):
-    """From a file that its owner alone can read; it goes to nobody but Electricity Maps, and is
-    in no error."""
+    """The token's file must be its owner's alone; only Electricity Maps gets it, and no error holds it."""
     polled(collector)
     assert [TOKEN in str(one) for one in device.asked] == ["/v3/" in one.path for one in device.asked]
     token.chmod(0o640)
@@ -248,8 +244,7 @@ def test_electricity_maps_token(collector: Collector, token: Path, device: FakeD
 
 
 def test_when_it_is_due():
-    """Each time, the consolidated table once a day; after failures ever more rarely, up to a day, and never
-    all at once."""
+    """The consolidated table is due once a day; after failures the delay grows up to a day, at random."""
     minute = 60_000
     fine, failing = PollState("odre", NOW, NOW, 0, "done"), PollState("odre", NOW, None, 2, "timeout")
     assert is_due(None, "odre", 60, NOW, 0)
@@ -264,8 +259,8 @@ def test_when_it_is_due():
 
 
 def test_windows(collector: Collector):
-    """Whole quarters; from the last value less 20 hours, else from so many days back; consolidated from the
-    oldest real time."""
+    """Windows are whole quarters, from the last value less 20 hours, else from `days` back; consolidated ones
+    from the oldest real time."""
     realtime, late = BY_DATASET[PATHS[1]], BY_DATASET[PATHS[2]]
     end = NOW - 7 * 60_000
     assert window(realtime, [], 30, NOW) == (end - 30 * DAY, end)
@@ -276,13 +271,13 @@ def test_windows(collector: Collector):
 
 
 def test_off_by_default(tmp_path: Path):
-    """Nothing is asked of anybody unless somebody wants it."""
+    """No connector is enabled by default."""
     assert not settings_in(tmp_path).intensity.polled
     assert enabled_connectors(IntensitySettings()) == ()
 
 
 def test_the_process_that_polls(place: CollectorSettings, device: FakeDevice):
-    """As the running collector starts it: over the socket; a second one at once finds only real time due."""
+    """The process polls over the socket; a second poll at once finds only real time due."""
     command = [sys.executable, "-m", "veilleuse.collector.grid"]
     with served(place) as one:
         for _ in range(2):
@@ -305,7 +300,7 @@ def test_the_process_that_polls(place: CollectorSettings, device: FakeDevice):
 
 
 def test_the_thread_that_starts_it(tmp_path: Path):
-    """Now and then, whatever the process does; ended when it hangs, and with us."""
+    """A program that hangs is ended and started again, and it is ended when the schedule stops."""
     log = tmp_path / "log"
     text = f"import time; open({str(log)!r}, 'a').write('x'); time.sleep(60)"
     made = PollSchedule(

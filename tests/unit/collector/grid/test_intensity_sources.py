@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Answers and files of grids → values: what is taken, what is a gap, and what is not believed. Every trap of
-docs/indicative.md."""
+"""Tests of answers and files of grids: values, gaps and refused rows. Every trap of docs/indicative.md."""
 
 from __future__ import annotations
 
@@ -28,17 +27,17 @@ LATER = round(datetime(2026, 3, 3, tzinfo=UTC).timestamp() * 1000)
 
 
 def at(clock: str) -> int:
-    """Unix ms of a time of the day, UTC."""
+    """Return Unix ms of a time of the day, UTC."""
     return round(datetime.fromisoformat(f"{DAY}T{clock}:00+00:00").timestamp() * 1000)
 
 
 def rows(*told: tuple[str, Any]) -> list[dict[str, Any]]:
-    """Of éCO2mix."""
+    """Return rows of éCO2mix."""
     return [{"date_heure": f"{DAY}T{clock}:00+00:00", "taux_co2": value} for clock, value in told]
 
 
 def short(values: tuple[GridIntensity, ...]) -> list[tuple[int, int, int]]:
-    """(minutes from 00:00, length, mg)."""
+    """Return (minutes from 00:00, length in minutes, mg) of each value."""
     return [
         ((one.start_unix_milliseconds - at("00:00")) // 60_000, one.minutes, one.milligrams_per_kwh)
         for one in values
@@ -46,8 +45,7 @@ def short(values: tuple[GridIntensity, ...]) -> list[tuple[int, int, int]]:
 
 
 def test_real_time_quarters():
-    """Numbers and texts alike, in any order; null, 0 and blank are gaps, not values, and the neighbours do
-    not stretch over them."""
+    """Numbers and texts are read in any order; null, 0 and blank are gaps that no neighbour fills."""
     told = rows(("00:45", 14), ("00:00", 13), ("00:15", None), ("00:30", "13.5"), ("01:00", 0), ("01:15", ""))
     found = odre.read(REALTIME, told, LATER)
     assert short(found.values) == [(0, 15, 13_000), (30, 15, 13_500), (45, 15, 14_000)]
@@ -62,8 +60,7 @@ def test_real_time_quarters():
 
 
 def test_consolidated_half_hours():
-    """Rows of :15 and :45 without a value are its step, not gaps; one that is missing at :00 or
-    :30 is a gap."""
+    """Rows of :15 and :45 without a value come from the half-hour step; at :00 or :30 they are gaps."""
     told = rows(
         ("00:00", 20), ("00:15", None), ("00:30", 22), ("00:45", None), ("01:00", None), ("01:30", 24)
     )
@@ -75,7 +72,7 @@ def test_consolidated_half_hours():
 
 
 def test_what_is_ahead_or_not_whole_is_left():
-    """The running quarter, and the forecasts behind it."""
+    """The running quarter and the forecasts after it are left out."""
     found = odre.read(REALTIME, rows(("10:00", 30), ("10:15", 31), ("10:30", 32)), at("10:29"))
     assert short(found.values) == [(600, 15, 30_000)]
     assert found.left["future"] == 2
@@ -84,7 +81,7 @@ def test_what_is_ahead_or_not_whole_is_left():
 
 
 def test_an_instant_that_comes_twice():
-    """When the clocks change: once if both say the same, also in another time zone; a gap if they do not."""
+    """An instant that comes twice counts once if both values agree, else it is a gap (change of clocks)."""
     told = rows(("00:00", 13), ("00:00", 13), ("00:15", 14), ("00:15", 15), ("00:30", 16), ("00:45", None))
     told.append({"date_heure": f"{DAY}T01:30:00+01:00", "taux_co2": "16"})
     found = odre.read(REALTIME, told, LATER)
@@ -94,7 +91,7 @@ def test_an_instant_that_comes_twice():
 
 @pytest.mark.parametrize("value", [-1, "x", True, 1e9, "nan", [], {"a": 1}, "1e99"])
 def test_a_value_that_is_none_is_counted(value: object):
-    """It is no gap that was published, and never a value."""
+    """A published value that is no valid number is counted as unreadable, not as a gap."""
     found = odre.read(REALTIME, rows(("00:00", 13), ("00:15", value)), LATER)
     assert short(found.values) == [(0, 15, 13_000)]
     assert found.left["unreadable"] == 1
@@ -104,19 +101,19 @@ def test_a_value_that_is_none_is_counted(value: object):
     "told", [[{"date_heure": f"{DAY}T00:00:00+00:00"}], [3], [{"taux_co2": 3, "date_heure": DAY}]]
 )
 def test_another_table_is_not_believed(told: list[Any]):
-    """No row with both fields and an instant with its zone."""
+    """An answer without a row that has both fields and an instant with its zone is refused."""
     with pytest.raises(Unreadable):
         odre.read(REALTIME, told, LATER)
 
 
 def test_instants_off_the_grid_are_not_believed():
-    """Seven minutes past: whose step that is, nobody knows."""
+    """Instants off the grid, such as seven minutes past, are refused: their step is unknown."""
     with pytest.raises(Unreadable, match="5 minutes"):
         odre.read(REALTIME, rows(("00:00", 13), ("00:07", 14)), LATER)
 
 
 def test_a_field_named_utc_is_utc():
-    """Without an offset too; an offset that is there rules."""
+    """A field named UTC without offset is UTC; an offset overrides the name."""
     told = [
         {"date_heure_utc": f"{DAY}T00:00:00", "intensite_emissions_conso": 50.25},
         {"date_heure_utc": f"{DAY}T01:15:00+01:00", "intensite_emissions_conso": 51},
@@ -130,13 +127,13 @@ def test_a_field_named_utc_is_utc():
     "answer", [None, 3, {}, {"results": 3, "total_count": 1}, {"results": []}, {"error_code": "QuotaError"}]
 )
 def test_pages_that_are_none(answer: object):
-    """What is no page of Explore v2.1 is refused, with its own code where it tells one."""
+    """An answer that is no page of Explore v2.1 is refused."""
     with pytest.raises(Unreadable):
         odre.page_of(answer)
 
 
 def test_how_odre_is_asked():
-    """Dataset, fields and half-open UTC window; at most 100 rows a page."""
+    """The request has dataset, fields and half-open UTC window, with at most 100 rows a page."""
     path = odre.records_path(CONSUMPTION, at("00:00"), at("01:00"), 100)
     assert path.startswith("/api/explore/v2.1/catalog/datasets/part-enr-intensite-ges-conso-tr/records?")
     for text in (
@@ -150,13 +147,13 @@ def test_how_odre_is_asked():
 
 
 def history() -> dict[str, Any]:
-    """The fixture."""
+    """Return the fixture."""
     document: dict[str, Any] = json.loads((FIXTURES / "electricity_maps.json").read_text())
     return document
 
 
 def test_electricity_maps():
-    """Hourly; 0 is missing; what is estimated says so."""
+    """Values are hourly; 0 is missing, and estimated values are marked."""
     found = electricity_maps.read("FR", history(), LATER)
     assert [(one.minutes, one.milligrams_per_kwh, one.status.value) for one in found.values] == [
         (60, 61_000, "realtime"),
@@ -176,13 +173,13 @@ def test_electricity_maps():
     ],
 )
 def test_electricity_maps_of_another_kind(change: dict[str, Any]):
-    """Another zone, no rows, rows that do not say whether they are estimates."""
+    """Another zone, no rows, and rows without their estimate flag are refused."""
     with pytest.raises(Unreadable):
         electricity_maps.read("FR", {**history(), **change}, LATER)
 
 
 def test_files():
-    """A file that holds both stages is parted; each row by its nature. JSON is told by its fields."""
+    """A file of both stages is split by each row's nature; JSON is recognised by its fields."""
     found = read_file((FIXTURES / "eco2mix_export.csv").read_bytes(), LATER)
     assert {one.values[0].dataset: len(one.values) for one in found} == {
         "eco2mix-national-cons-def": 2,
@@ -201,7 +198,7 @@ PLAIN = Plain("FR-COR", "edf_corse", "edf_corse", IntensityKind.CONSUMPTION, Int
 
 
 def test_a_plain_table():
-    """Of any grid, with a decimal comma too; all of it or nothing."""
+    """A table of any grid is read, with decimal commas too; one bad row refuses the file."""
     raw = b"start;minutes;gco2e_per_kwh\n2026-03-02T00:00:00+00:00;60;580,5\n2026-03-02T01:00:00+00:00;60;\n"
     (found,) = read_file(raw, LATER, plain=PLAIN)
     assert short(found.values) == [(0, 60, 580_500)]
@@ -211,8 +208,7 @@ def test_a_plain_table():
 
 
 def test_a_plain_table_holds_each_moment_once():
-    """Two rows of one time are refused, where the second would have taken the first one's hour; what lies
-    ahead is left."""
+    """Rows of overlapping time are refused (the second once replaced the first); rows ahead are left out."""
     heading = b"start,minutes,gco2e_per_kwh\n"
     twice = heading + b"2026-03-02T00:15:00Z,15,100\n2026-03-02T00:00:00Z,60,500\n"
     with pytest.raises(UsageError, match="two rows are of 2026-03-02T00:15Z"):
@@ -223,7 +219,7 @@ def test_a_plain_table_holds_each_moment_once():
 
 @pytest.mark.parametrize("value", ["1e999999", "1e9999999999", -1e308, "3000.001"])
 def test_a_number_beyond_all_numbers_is_a_value_that_is_none(value: object):
-    """It once ended the whole poll, that nobody wrote down."""
+    """A number out of range is unreadable; it once ended the whole poll unrecorded."""
     assert odre.read(REALTIME, rows(("00:00", value), ("00:15", 13)), LATER).left == Counter(unreadable=1)
 
 
@@ -239,6 +235,6 @@ def test_a_number_beyond_all_numbers_is_a_value_that_is_none(value: object):
     ],
 )
 def test_files_that_are_none(raw: bytes, words: str):
-    """One line that says what to do."""
+    """The refusal is one line that says what to do."""
     with pytest.raises(UsageError, match=words):
         read_file(raw, LATER)

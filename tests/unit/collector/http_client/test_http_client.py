@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The collector's HTTP client over fake servers: what is refused before it is asked, and what no server can
-do to it."""
+"""Tests of the HTTP client over fake servers: what is refused before a request, what no server can do."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ TOKEN = "t0ken-of-a-test"
 
 
 def failure_of(ask: Callable[[], Any]) -> FetchError:
-    """The error that a call ends with: one line, without the token."""
+    """Return the error that a call ends with: one line, without the token."""
     with pytest.raises(FetchError) as failed:
         ask()
     text = str(failed.value)
@@ -40,13 +39,13 @@ def failure_of(ask: Callable[[], Any]) -> FetchError:
 
 
 def outcome_at(device: FakeDevice, seconds: float = 5.0) -> str:
-    """How a GET with a token ends at a device."""
+    """Return the outcome of a GET with a token at a device."""
     ask = partial(get_json, f"http://{device.address}", "/x", Route(seconds), {"auth-token": TOKEN})
     return failure_of(ask).outcome
 
 
 def letters(asked: Asked) -> Iterator[bytes]:
-    """A body that comes letter by letter: no single wait is long."""
+    """Answer with a body that comes letter by letter, each within a short wait."""
     yield b"HTTP/1.1 200 Said\r\n\r\n"
     for _ in range(200):
         threading.Event().wait(0.05)
@@ -55,13 +54,13 @@ def letters(asked: Asked) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("handler", [dripping, letters, lambda asked: None])
 def test_the_total_is_for_all_of_it(handler: Handler):
-    """A head or a body that drips, or nothing at all: over at the total, although no single wait is long."""
+    """A slow head, a slow body and no answer all end at the total, although no single wait is long."""
     with FakeDevice(handler) as device:
         assert in_time(2, partial(outcome_at, device, 0.3)) == "timeout"
 
 
 def test_silence_ends_before_the_total():
-    """With both bounds the silence is told."""
+    """With both bounds, the error names the silence."""
     with FakeDevice(lambda asked: None) as device:
         client = HttpClient(f"http://{device.address}", Route(30, silence_seconds=0.2))
         error = in_time(2, partial(failure_of, partial(client.get, "/")))
@@ -69,14 +68,13 @@ def test_silence_ends_before_the_total():
 
 
 def test_a_body_without_end_is_left():
-    """At the bound in bytes."""
+    """A body without end is cut at the bound in bytes."""
     with FakeDevice(endless) as device:
         assert outcome_at(device) == "too_long"
 
 
 def test_a_gzip_bomb_stays_packed():
-    """Nothing packed is asked for; what comes packed all the same is not unpacked: 200 MiB of zeros are no
-    JSON."""
+    """No compression is requested, and a compressed answer is not unpacked: 200 MiB of zeros are no JSON."""
     bomb = gzip.compress(bytes(200 * 2**20), 1)
     with FakeDevice(lambda asked: reply(200, None, {"Content-Encoding": "gzip"}, bomb)) as device:
         assert outcome_at(device) == "not_understood"
@@ -102,19 +100,18 @@ def test_a_gzip_bomb_stays_packed():
     ],
 )
 def test_nonsense_is_one_line(handler: Handler, outcome: str):
-    """HTML, depth, NaN, errors, what is no HTTP, a token that is sent back, a head without end, a
-    cut body."""
+    """HTML, deep nesting, NaN, errors, non-HTTP, an echoed token, a cut body: each gives one line."""
     with FakeDevice(handler) as device:
         assert outcome_at(device) == outcome
 
 
 def redirect(place: str) -> Handler:
-    """Sends everybody elsewhere."""
+    """Return a handler that redirects every request."""
     return lambda asked: reply(302, {}, {"Location": place})
 
 
 def test_no_redirect_is_followed():
-    """To another server, nor to the same one: a token would go along."""
+    """No redirect is followed, to another server or the same one: it would carry the token."""
     with FakeDevice(page(b"{}")) as elsewhere:
         for place in (f"http://{elsewhere.address}/", "/y"):
             with FakeDevice(redirect(place)) as device:
@@ -145,25 +142,24 @@ def test_no_redirect_is_followed():
     ],
 )
 def test_addresses_that_are_not_asked(url: str, proxy: str):
-    """Plain HTTP beyond this machine, users in addresses, proxies of another kind, what is no URL; no
-    password is told."""
+    """Plain HTTP beyond this machine, users in addresses, other proxies and non-URLs are refused."""
     assert failure_of(lambda: HttpClient(url, Route(1, proxy))).outcome == "not_configured"
 
 
 def test_addresses_that_are_asked():
-    """TLS anywhere, plain on this machine."""
+    """TLS is allowed anywhere, plain HTTP on this machine."""
     for good in ("https://example.org/api", "http://127.0.0.1:5000", "http://[::1]:5000", "http://localhost"):
         assert check_address(good, "it").hostname
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/é", f"https://{'a' * 70}.example.org", "https://a..b"])
 def test_a_name_that_nobody_can_be_asked_for(url: str):
-    """Unreachable, at once: not a thread's traceback and a timeout."""
+    """An impossible name is unreachable at once, without a traceback or timeout."""
     assert failure_of(lambda: get_json(url, "/", Route(5))).outcome == "unreachable"
 
 
 def tls(signed: Any, authority: TestAuthority, folder: Path) -> ssl.SSLContext:
-    """A server's side."""
+    """Return the TLS context of a server."""
     chain = folder / "chain.pem"
     chain.write_bytes(signed.pem + authority.intermediate.pem + signed.key_pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -172,7 +168,7 @@ def tls(signed: Any, authority: TestAuthority, folder: Path) -> ssl.SSLContext:
 
 
 class Proxy:
-    """A fake forward proxy: knows CONNECT, and remembers what it was asked for."""
+    """A fake forward proxy: it handles CONNECT and keeps the request."""
 
     def __init__(self, target: int) -> None:
         self.asked: list[str] = []
@@ -183,7 +179,6 @@ class Proxy:
         self._thread.start()
 
     def join(self) -> None:
-        """Until what went through it has ended."""
         self._thread.join(10)
 
     def _serve(self) -> None:
@@ -207,14 +202,14 @@ class Proxy:
 
 @pytest.fixture
 def ca(tmp_path: Path, authority: TestAuthority) -> str:
-    """The file of the authority."""
+    """Return the file of the authority."""
     path = tmp_path / "ca.pem"
     path.write_bytes(authority.root.pem + authority.intermediate.pem)
     return str(path)
 
 
 def test_tls_is_checked(tmp_path: Path, authority: TestAuthority, ca: str):
-    """Of the authority given: taken; of a stranger, or for another name: refused before anything is said."""
+    """A server of the given authority is trusted; others are refused before any request."""
     stranger = TestAuthority("stranger")
     signed = authority.new_server(name="other.example")
     for server in (tls(stranger.server, stranger, tmp_path), tls(signed, authority, tmp_path)):
@@ -229,7 +224,7 @@ def test_tls_is_checked(tmp_path: Path, authority: TestAuthority, ca: str):
 
 
 def test_through_a_proxy(tmp_path: Path, authority: TestAuthority, ca: str):
-    """It sees a name and a port; no path, no token."""
+    """The proxy sees a name and a port, but no path and no token."""
     with FakeDevice(page(b"{}"), tls(authority.server, authority, tmp_path)) as device:
         proxy = Proxy(device.port)
         route = Route(5, proxy.url, ca)
@@ -242,7 +237,7 @@ def test_through_a_proxy(tmp_path: Path, authority: TestAuthority, ca: str):
 
 
 def test_a_proxy_that_refuses():
-    """Its words are told; plain http, to this machine, goes past it."""
+    """A proxy's status is in the error; plain HTTP to this machine bypasses the proxy."""
     with FakeDevice(lambda asked: reply(407)) as proxy, FakeDevice(page(b"{}")) as device:
         route = Route(5, f"http://{proxy.address}")
         error = failure_of(lambda: get_json("https://localhost:9", "/", route))
@@ -251,7 +246,7 @@ def test_a_proxy_that_refuses():
 
 
 def test_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Neither a proxy nor passwords of it: settings alone say where a token goes."""
+    """Proxies and passwords of the environment are ignored: settings alone decide where a token goes."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     netrc = tmp_path / "netrc"
@@ -264,7 +259,7 @@ def test_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_requests_are_not_logged(caplog: pytest.LogCaptureFixture):
-    """httpx logs each address, its engine each step: neither is in our log, at any level."""
+    """Neither httpx nor its engine logs a request, at any level."""
     caplog.set_level(logging.DEBUG)
     with FakeDevice(page(b"{}")) as device:
         get_json(f"http://{device.address}", "/x", Route(5), {"auth-token": TOKEN})
@@ -272,7 +267,7 @@ def test_requests_are_not_logged(caplog: pytest.LogCaptureFixture):
 
 
 def test_who_asks_nobody_does_not_load_it():
-    """httpx takes a third of a second: neither `veilleuse inventory --help` nor the service loads it."""
+    """`veilleuse inventory --help` and the service do not import httpx, which takes a third of a second."""
     program = """
 import sys
 from veilleuse.collector.cli.main import run

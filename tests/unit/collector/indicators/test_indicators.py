@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I1, I2, I13: each worked example is the one of its docstring."""
+"""Tests of I1, I2 and I13: each worked example is the one of the indicator's docstring."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SFF = DeviceClass.SFF
 
 
 def key(population: Population = Population.WORKSTATION) -> GroupKey:
-    """A group."""
+    """Return the key of a group."""
     return GroupKey(date(2026, 3, 2), date(2026, 3, 3), "FR", population, memo=False)
 
 
 def figure(name: str, sums: GroupSums, population: Population = Population.WORKSTATION) -> IndicatorFigure:
-    """The figure of an indicator."""
+    """Return the figure of an indicator."""
     found = indicators.load(name).figure(key(population), sums)
     assert found is not None
     return found
 
 
 def states(**hours: float) -> dict[tuple[Band, State], StateSums]:
-    """`night_on_idle=2` → {(NIGHT, ON_IDLE): 2 h}."""
+    """Return sums by band and state: `night_on_idle=2` → {(NIGHT, ON_IDLE): 2 h}."""
     found = {}
     for name, value in hours.items():
         band, _, state = name.partition("_")
@@ -47,7 +47,7 @@ def states(**hours: float) -> dict[tuple[Band, State], StateSums]:
 
 
 def test_on_outside_opening_hours():
-    """(2 + 1) ÷ (8 + 6), with the kWh drawn meanwhile and the nights."""
+    """I1 is (2 + 1) ÷ (8 + 6), with the kWh drawn in that time and the nights."""
     sums = GroupSums(
         1,
         24 * HOUR,
@@ -74,19 +74,19 @@ def test_on_outside_opening_hours():
 
 
 def test_servers_are_excluded_from_out_of_hours():
-    """They are meant to be on at night."""
+    """Servers are meant to be on at night."""
     sums = GroupSums(1, HOUR, states(night_on_idle=8))
     assert indicators.load("I1").figure(key(Population.SERVER), sums) is None
 
 
 def test_nothing_known_of_the_night_is_absent():
-    """No denominator: no value, never 0 %."""
+    """Without a denominator there is no value, never 0 %."""
     found = figure("I1", GroupSums(1, HOUR, states(open_on_idle=1)))
     assert (found.value, found.details) == (None, {})
 
 
 def test_idle_while_on():
-    """3 ÷ 8; beyond 15 minutes 1 ÷ 8, beyond 60 minutes 0.5 ÷ 8, beyond 30 never measured."""
+    """I2 is 3 ÷ 8; beyond 15 minutes 1 ÷ 8, beyond 60 minutes 0.5 ÷ 8; beyond 30 was not measured."""
     sums = GroupSums(
         1,
         24 * HOUR,
@@ -114,7 +114,7 @@ def test_never_on_is_absent():
 
 
 def test_coverage():
-    """Two machines, one day each enrolled: states 24 ÷ 48, energy 12 ÷ 48."""
+    """Two machines enrolled for one day each have a coverage of 24 ÷ 48 for states and 12 ÷ 48 for energy."""
     sums = GroupSums(
         1,
         48 * HOUR,
@@ -127,14 +127,14 @@ def test_coverage():
 
 
 def test_coverage_of_nothing_enrolled_is_absent():
-    """No enrolled time: no ratio."""
+    """Without enrolled time there is no ratio."""
     found = figure("I13", GroupSums(0, 0))
     assert (found.value, found.details) == (None, {"derived_milliseconds": 0})
 
 
 @pytest.mark.parametrize("name", indicators.made_of(indicators.IndicatorInput.SUMS))
 def test_an_indicator_says_what_it_is(name: str):
-    """Id, formula, period, unit, threshold, direction, owner and a worked example stand in the docstring."""
+    """The docstring has id, formula, period, unit, threshold, direction, owner and a worked example."""
     indicator = indicators.load(name)
     text = type(indicator).__doc__ or ""
     assert indicator.meta.indicator == name

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I12: each worked example is the one of its docstring; I4's causes are disjoint; few machines show
-nothing."""
+"""Tests of I3 to I12: each worked example is the docstring's, and I4's causes are disjoint."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ SCOPE = Scope(date(2026, 1, 1), date(2027, 1, 1))
 
 
 def machine(number: int = 1, device_class: DeviceClass = DeviceClass.TOWER, **more: Any) -> IndicatorMachine:
-    """A tower of 0.8 W off and 2 W asleep."""
+    """Return a tower of 0.8 W off and 2 W asleep."""
     values: dict[str, Any] = {
         "population": Population.WORKSTATION,
         "off_microwatts": 800_000,
@@ -53,23 +52,23 @@ def machine(number: int = 1, device_class: DeviceClass = DeviceClass.TOWER, **mo
 
 
 def server(number: int = 1, **more: Any) -> IndicatorMachine:
-    """A server."""
+    """Return a server."""
     return machine(number, DeviceClass.SERVER, population=Population.SERVER, **more)
 
 
 def the(identifier: str, group: SobrietyGroup, targets: Targets = TARGETS) -> Figure:
-    """Its only figure."""
+    """Return the only figure of an indicator."""
     (figure,) = load_sobriety(identifier).figures(group, targets)
     return figure
 
 
 def of(*machines: IndicatorMachine) -> SobrietyGroup:
-    """A group of machines."""
+    """Return a group of machines."""
     return SobrietyGroup(SCOPE, machines)
 
 
 def load(days: int = 180, **more: Any) -> Load:
-    """On all the time, always below 1 % CPU, 20 % memory and 1 kB/s."""
+    """Return the load of a server that is always on, below 1 % CPU, 20 % memory and 1 kB/s."""
     time = days * DAY
     values: dict[str, Any] = {
         "window_milliseconds": time,
@@ -86,7 +85,7 @@ def load(days: int = 180, **more: Any) -> Load:
 
 
 def below(percent: int, share: float, days: int) -> tuple[int, ...]:
-    """CPU buckets with that share of the time just below an edge, the rest in the highest."""
+    """Return CPU buckets with that share of the time just below an edge, the rest in the highest."""
     buckets = [0] * 13
     buckets[CPU_BUCKET_EDGES_PERCENT.index(percent)] = round(share * days * DAY)
     buckets[-1] = days * DAY - sum(buckets)
@@ -94,7 +93,7 @@ def below(percent: int, share: float, days: int) -> tuple[int, ...]:
 
 
 def test_power_plans():
-    """1 of 4: never is no wait, and who is not known is in neither."""
+    """I3 is 1 of 4: a timeout of 0 means never, and unknown plans are excluded."""
     plans = [(600, 1800), (900, 0), (0, 1800), (300, None), (1200, None), (None, None)]
     figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
     assert (figure.value, figure.numerator, figure.denominator) == (0.25, 1, 4)
@@ -103,7 +102,7 @@ def test_power_plans():
 
 
 def test_avoidable_energy():
-    """1.92 kWh at night and 0.18 kWh in open hours."""
+    """I4 is 1.92 kWh at night plus 0.18 kWh in open hours."""
     night = BandUse(
         on_idle_milliseconds=100 * HOUR,
         on_idle_millijoules=20 * 100 * HOUR,
@@ -125,7 +124,7 @@ def test_avoidable_energy():
 
 
 def test_a_laptop_is_compared_with_sleep_and_windows_are_not_claimed():
-    """(20 - 2) W × 100 h, less 0.5 kWh drawn in update windows."""
+    """A laptop saves (20 - 2) W × 100 h, less the 0.5 kWh drawn in update windows."""
     night = BandUse(
         on_idle_milliseconds=100 * HOUR,
         on_idle_millijoules=20 * 100 * HOUR,
@@ -137,8 +136,8 @@ def test_a_laptop_is_compared_with_sleep_and_windows_are_not_claimed():
 
 
 def test_screens_are_dark_after_their_timeout():
-    """10 W of screen over 100 h idle and 100 h active: half of it meanwhile, and none beyond a timeout that
-    holds."""
+    """A screen of 10 W, on for 100 h idle and 100 h active, counts for the idle half, and for nothing with an
+    effective timeout."""
     night = BandUse(
         on_active_milliseconds=100 * HOUR,
         on_idle_milliseconds=100 * HOUR,
@@ -155,7 +154,7 @@ def test_screens_are_dark_after_their_timeout():
 
 
 def test_avoidable_energy_of_what_nobody_measured_is_not_known():
-    """Nights on-idle, and no energy known of them: not 0 kWh, and no share of nothing."""
+    """Idle nights of unknown energy give no value and no share, not 0 kWh."""
     night = BandUse(on_idle_milliseconds=100 * HOUR, known_milliseconds=100 * HOUR)
     figure = the("I4", of(machine(bands={Band.NIGHT: night})))
     assert (figure.value, figure.interval) == (None, None)
@@ -163,7 +162,7 @@ def test_avoidable_energy_of_what_nobody_measured_is_not_known():
 
 
 def test_a_comatose_server_is_avoidable_and_one_that_cannot_be_judged_is_not_known():
-    """All it drew while on; nothing of a server in service: a zero that was measured."""
+    """A comatose server's whole energy is avoidable, one in service has 0, and one not judged no figure."""
     use = BandUse(on_idle_millijoules=100 * HOUR, derived_millijoules=120 * HOUR, on_idle_milliseconds=HOUR)
     loads = {30: load(30), 180: load()}
     figure = the("I4", of(server(bands={Band.NIGHT: use}, loads=loads)))
@@ -174,8 +173,7 @@ def test_a_comatose_server_is_avoidable_and_one_that_cannot_be_judged_is_not_kno
 
 
 def test_servers_that_cannot_be_judged_are_in_no_share():
-    """100 of 120 kWh of the one that was judged; what the two others draw is neither avoidable nor not: the
-    share is not 100 ÷ 360."""
+    """The share is 100 of 120 kWh of the judged server; the two others are not in the denominator."""
     use = BandUse(on_idle_millijoules=100 * HOUR, derived_millijoules=120 * HOUR, on_idle_milliseconds=HOUR)
     bands, loads = {Band.NIGHT: use}, {30: load(30), 180: load()}
     group = of(
@@ -197,7 +195,7 @@ milliseconds = some.integers(0, 40 * DAY)
 
 @some.composite
 def uses(draw: Any) -> BandUse:
-    """What a band can be: idle runs are of idle time, energies sum, windows are inside."""
+    """Draw a possible band: idle runs lie within idle time, energies sum, windows lie within the energy."""
     idle, active = draw(milliseconds), draw(milliseconds)
     idle_energy, active_energy, rest = (draw(some.integers(0, 10**11)) for _ in range(3))
     beyond = sorted((draw(some.integers(0, idle)) for _ in range(3)), reverse=True)
@@ -227,7 +225,7 @@ def uses(draw: Any) -> BandUse:
     some.sampled_from([None, 0, 300, 1200, 7200]),
 )
 def test_causes_are_disjoint_and_within_the_energy(bands, device_class, minutes, timeout):
-    """No millisecond is claimed twice, none that was not idle, and no joule that was not drawn."""
+    """No millisecond is claimed twice, none that was not idle, and no energy that was not drawn."""
     one = machine(device_class=device_class, bands=bands, power_plan=PowerPlan(timeout, None))
     causes = causes_of(one, Targets(sleep_minutes=minutes))
     for band in Band:
@@ -255,7 +253,7 @@ def test_causes_are_disjoint_and_within_the_energy(bands, device_class, minutes,
 
 
 def test_the_night_against_the_day():
-    """10 W ÷ 40 W."""
+    """I5 is 10 W ÷ 40 W."""
     day = BandUse(derived_milliseconds=50 * HOUR, derived_millijoules=50 * HOUR * 40)
     night = BandUse(derived_milliseconds=68 * HOUR, derived_millijoules=68 * HOUR * 10)
     closed = BandUse(derived_milliseconds=50 * HOUR, derived_millijoules=50 * HOUR * 10)
@@ -265,7 +263,7 @@ def test_the_night_against_the_day():
 
 
 def test_comatose_servers():
-    """1 of 3, a suspect, one excluded by its role."""
+    """I6 is 1 of 3, with one suspect, one server excluded by its role and one not judged."""
     asleep = {30: load(30), 180: load()}
     lately = {30: load(30), 180: load(cpu_buckets=below(90, 0.5, 180))}
     busy = {30: load(30, cpu_buckets=below(90, 1, 30)), 180: load(cpu_buckets=below(90, 1, 180))}
@@ -292,13 +290,12 @@ def test_comatose_servers():
     ids=["seldom observed", "CPU not measured", "network never measured", "never on"],
 )
 def test_a_server_that_was_not_seen_is_not_judged(more):
-    """Absent is never zero: less than 90 % is no verdict, neither good nor bad."""
+    """A server with less than 90 % of its time measured has no verdict: absent is never zero."""
     assert verdict(server(loads={180: load(**more)}), TARGETS) is ServerVerdict.NOT_JUDGED
 
 
 def test_a_server_that_was_put_to_use_lately_is_not_comatose():
-    """Nothing for 172 days and busy for the last 8: 95.6 % of 180 days are quiet, and somebody needs it now.
-    Nor is what it draws avoidable."""
+    """A server that was quiet for 172 days and busy for 8 is in service, although 95.6 % are quiet."""
     busy = (0,) * 11
     loads = {
         30: load(30, cpu_buckets=(22 * DAY, *busy, 8 * DAY)),
@@ -309,14 +306,14 @@ def test_a_server_that_was_put_to_use_lately_is_not_comatose():
 
 
 def test_traffic_keeps_a_server_in_service():
-    """6 % of the time above 1 kB/s: somebody calls it."""
+    """A server above 1 kB/s for 6 % of the time is in service."""
     time = 180 * DAY
     loads = {180: load(network_buckets=(time * 94 // 100, time * 6 // 100, 0, 0))}
     assert verdict(server(loads=loads), TARGETS) is ServerVerdict.IN_SERVICE
 
 
 def test_underused_servers():
-    """1 of 3: mean 4 % and 97 % below; 94 % below; mean 12 %."""
+    """I7 is 1 of 3: mean 4 % and 97 % below the edge; 94 % below; mean 12 %."""
     time = 30 * DAY
     one = load(30, cpu_buckets=below(30, 0.97, 30), cpu_busy_milliseconds=time * 4 // 100)
     two = load(30, cpu_buckets=below(30, 0.94, 30), cpu_busy_milliseconds=time * 4 // 100)
@@ -326,7 +323,7 @@ def test_underused_servers():
 
 
 def test_oversized_servers():
-    """2 of 3: exactly 1 % of a busy core still is; memory never measured is not judged."""
+    """I8 is 2 of 3: exactly 1 % of a busy core is allowed; a server without memory readings is not judged."""
     time = 90 * DAY
     buckets = {
         "cpu_buckets": below(20, 0.96, 90),
@@ -343,7 +340,7 @@ def test_oversized_servers():
 
 
 def test_a_busy_core_is_a_share_of_what_was_measured():
-    """0.95 of 90 % measured is more than 1 % of it: what was not measured is not taken to be at rest."""
+    """0.95 of 90 % measured is more than 1 % of it: unmeasured time does not count as idle."""
     time = 90 * DAY
     part = load(
         90,
@@ -355,7 +352,7 @@ def test_a_busy_core_is_a_share_of_what_was_measured():
 
 
 def test_p95_is_read_from_the_edges():
-    """95 % exactly is below; an edge that no bucket has is an error, not a guess."""
+    """Exactly 95 % is below the edge; an edge that no bucket has raises ValueError."""
     assert server_loads.is_p95_below((0, 95, 5, 0, 0), MEMORY_BUCKET_EDGES_PERCENT, 40)
     assert not server_loads.is_p95_below((0, 94, 6, 0, 0), MEMORY_BUCKET_EDGES_PERCENT, 40)
     assert server_loads.p95_edge((0, 94, 6, 0, 0), MEMORY_BUCKET_EDGES_PERCENT) == 60
@@ -367,12 +364,12 @@ def test_p95_is_read_from_the_edges():
 def device(
     number: int, device_class: str = "laptop", age: float | None = None, **more: Any
 ) -> IndicatorDevice:
-    """An asset of a workstation."""
+    """Return an asset of a workstation."""
     return IndicatorDevice(number, "E1", "hq", Population.WORKSTATION, device_class, age, **more)
 
 
 def test_ages():
-    """Median 5.25; the one of unknown age is counted apart."""
+    """The median age is 5.25 years; the device of unknown age is counted apart."""
     group = SobrietyGroup(
         SCOPE, devices=tuple(device(n, age=age) for n, age in enumerate((2, 4, 6.5, 9, None)))
     )
@@ -389,7 +386,7 @@ def test_ages():
 
 
 def test_purchases():
-    """40 % of the euros, 57 % of the units; a threshold only once it is entered, and from its year on."""
+    """I10 is 40 % of the euros and 57 % of the units; a threshold applies from its year on."""
     bought = (
         Purchase(2026, "laptops", Decimal("60000.00"), reused=True, units=200),
         Purchase(2026, "laptops", Decimal(90000), reused=False, units=150),
@@ -410,14 +407,14 @@ def test_purchases():
 def retired(
     units: int, destination: str, *, committed: bool = False, age: float | None = 6, secret: bool = False
 ) -> Retirement:
-    """What left."""
+    """Return a retirement of laptops."""
     return Retirement(
         date(2026, 5, 1), "laptop", units, destination, committed, age_years=age, security_restricted=secret
     )
 
 
 def test_retirements():
-    """230 ÷ 400 of the stock; 230 ÷ 340 of what left."""
+    """I11 is 230 ÷ 400 of the stock, and 230 ÷ 340 of the departures."""
     left = (
         retired(230, "reuse", committed=True),
         retired(20, "reuse"),
@@ -433,7 +430,7 @@ def test_retirements():
 
 
 def test_a_stock_of_which_nothing_left():
-    """400 retired and kept: the legal figure is a true 0, and there are no departures to have a share of."""
+    """With 400 retired devices and no departure, I11 is 0 and the share of departures is absent."""
     figure = the("I11", SobrietyGroup(SCOPE, disposal=Disposal(2026, 400, ())))
     assert (figure.value, figure.numerator, figure.denominator) == (0, 0, 400)
     assert figure.details == {"age_not_known": 0}
@@ -444,7 +441,7 @@ def test_a_stock_of_which_nothing_left():
 
 
 def test_equipment_per_user():
-    """1.5 devices, 0.9 screens, 6 hours."""
+    """I12 is 1.5 devices and 0.9 screens per user, and 6 hours of screen a day."""
     devices = [device(n) for n in range(120)] + [device(200 + n, "tower") for n in range(30)]
     devices += [IndicatorDevice(400 + n, "E1", "hq", None, "monitor", None) for n in range(90)]
     use = {Band.OPEN: BandUse(screens_milliseconds=60 * HOUR)}
@@ -456,21 +453,21 @@ def test_equipment_per_user():
 
 
 def test_an_entity_whose_equipment_nobody_listed_is_not_known():
-    """Ten users and no PC in the inventory: not 0 devices each, nor 0 screens."""
+    """Ten users without a listed PC give no figure: not 0 devices or 0 screens each."""
     figure = the("I12", SobrietyGroup(SCOPE, users=10))
     assert (figure.value, figure.numerator) == (None, 0)
     assert figure.details == {"users": 10}
 
 
 def test_screens_that_hang_on_pcs_stand_in_for_a_list_of_monitors():
-    """Only where the inventory lists none."""
+    """Screens connected to PCs count where the inventory lists no monitors."""
     figure = the("I12", SobrietyGroup(SCOPE, devices=(device(1, displays=2), device(2)), users=1))
     assert figure.details["screens_per_user"] == 2.0
 
 
 @pytest.mark.parametrize("name", [one for one in TABLE if TABLE[one].made_of is not IndicatorInput.SUMS])
 def test_an_indicator_says_what_it_is(name):
-    """Id, formula, period, unit, threshold, direction, owner and a worked example stand in the docstring."""
+    """The docstring has id, formula, period, unit, threshold, direction, owner and a worked example."""
     indicator = load_sobriety(name)
     text = type(indicator).__doc__ or ""
     assert indicator.meta.indicator == name

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Who is served and who is shed: backlog before live data, one push at a time of an agent, no agent without
-end."""
+"""Tests of admission: live data before backlog, one push of an agent at a time, a bounded rate of calls."""
 
 from __future__ import annotations
 
@@ -20,32 +19,31 @@ LIVE, BACKLOG = BACKLOG_BYTES, BACKLOG_BYTES + 1
 
 
 def caller(number: int) -> Caller:
-    """A machine."""
+    """Return a machine's caller."""
     return Caller(HostId(number), AgentId(number.to_bytes(16, "big")), Population.SERVER, "", 1)
 
 
 def refused(admission: Admission, number: int, size: int = LIVE) -> str:
-    """The reason."""
+    """Return the reason of the refusal."""
     with pytest.raises(QueueFull) as caught, admission.push(caller(number), size):
         pass
     return caught.value.reason
 
 
 def calls(admission: Admission, number: int, times: int) -> None:
-    """One after the other."""
+    """Make calls one after the other."""
     for _ in range(times):
         with admission.call(caller(number), "Push"):
             pass
 
 
 def behind(admission: Admission) -> bool:
-    """A property changes without its object being assigned to, which mypy does not think of."""
+    """Return whether the admission is behind; as a function, mypy does not narrow it."""
     return admission.is_behind
 
 
 def test_backlog_gets_half_of_the_places_and_live_data_the_rest():
-    """Eight places: the fifth backlog is told to come back while live data are taken; the ninth of all is
-    not."""
+    """The fifth backlog of eight places is refused, live data fill the others, a ninth push is refused."""
     admission = Admission(8)
     with ExitStack() as under_way:
         for number in range(4):
@@ -62,7 +60,7 @@ def test_backlog_gets_half_of_the_places_and_live_data_the_rest():
 
 
 def test_live_data_may_take_all_places():
-    """There is no place that only backlog may have."""
+    """No place is reserved for backlog."""
     admission = Admission(3)
     with ExitStack() as under_way:
         for number in range(3):
@@ -71,8 +69,7 @@ def test_live_data_may_take_all_places():
 
 
 def test_one_push_of_an_agent_at_a_time():
-    """docs/wire.md §2: a second one is told to come back, another agent is not; after the first
-    it is taken."""
+    """A second push of an agent is refused until the first ends; another agent's is not (docs/wire.md §2)."""
     admission = Admission(8)
     with admission.push(caller(1), LIVE):
         assert refused(admission, 1) == "one_at_a_time"
@@ -83,7 +80,7 @@ def test_one_push_of_an_agent_at_a_time():
 
 
 def test_a_place_is_given_back_whatever_happens():
-    """Also when the push ends with an error."""
+    """A push that ends with an error frees its place."""
     admission = Admission(1)
     for _ in range(3):
         with pytest.raises(ValueError, match="trouble"), admission.push(caller(1), BACKLOG):
@@ -91,8 +88,7 @@ def test_a_place_is_given_back_whatever_happens():
 
 
 def test_a_drain_of_30_days_is_never_too_many_calls_and_an_endless_loop_is():
-    """R8: 43,200 records of 256 a push and as many Hellos pass at once; a machine that calls without end is
-    left its rate."""
+    """R8: 43,200 records in pushes of 256, with as many Hellos, pass at once; endless calls do not."""
     now = [0.0]
     admission = Admission(8, lambda: now[0])
     calls(admission, 1, 2 * 43_200 // 256)
@@ -108,8 +104,7 @@ def test_a_drain_of_30_days_is_never_too_many_calls_and_an_endless_loop_is():
 
 
 def test_one_message_of_an_agent_and_method_is_read_at_a_time():
-    """Each holds a worker: one that begins messages without end holds one for each method, whatever becomes
-    of them."""
+    """Each call holds a worker, so that an agent may have one call per method, and an error frees it."""
     admission = Admission(8)
     with (
         admission.call(caller(1), "Push"),
@@ -125,8 +120,7 @@ def test_one_message_of_an_agent_and_method_is_read_at_a_time():
 
 
 def test_many_threads_never_pass_the_bound():
-    """32 threads of 32 machines over 5 places: at no moment more than 5 inside, and every place
-    comes back."""
+    """With 32 threads over 5 places, no more than 5 are inside at any moment, and all places are freed."""
     admission = Admission(5)
     inside, most, lock = [0], [0], threading.Lock()
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How many machines speak under one identity: docs/wire.md, docs/decisions/0017."""
+"""Tests of machines that share one identity: docs/wire.md, docs/decisions/0017."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class World:
     records: int = 0
     silent: bool = False
     stored: list[str] = field(default_factory=list)
-    """Who delivered, in order."""
+    """Machines whose records were stored, in order."""
 
     def hello(self, shown: bytes) -> tuple[NonceVerdict, bytes]:
-        """What it tells, and the nonce of the answer."""
+        """Return the verdict and the nonce of the answer."""
         made = random.randbytes(8)
         meeting, self.holders = judge_nonce(self.holders, shown, made, self.records, silent=self.silent)
         if meeting not in REFUSED:
@@ -44,7 +44,7 @@ class World:
         return meeting, self.holders.current
 
     def push(self, who: str = "") -> None:
-        """Records of it are stored."""
+        """Store records of a machine."""
         self.records += 1
         self.stored.append(who)
 
@@ -53,7 +53,7 @@ EVENTS = st.lists(
     st.one_of(
         st.just(("contact",)),
         st.just(("empty",)),  # a contact with nothing to deliver
-        st.just(("lost",)),  # the answer, or the machine crashed before it kept it
+        st.just(("lost",)),  # the answer, or the machine crashed before it kept the answer
         st.just(("snapshot",)),
         st.tuples(st.just("back"), st.integers(0, 5)),
         st.just(("wiped",)),  # its spool was damaged: a new one, without nonce
@@ -66,8 +66,7 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 def test_one_machine_is_never_refused(events):
-    """Whatever answers it loses and however often it goes back, in whatever order: it waits at most, and then
-    is served."""
+    """One machine that loses any answers and is set back at any time waits at most, and is then served."""
     world, nonce, snapshots = World(), b"", [b""]
     backup = world
     for event in events:
@@ -87,7 +86,7 @@ def test_one_machine_is_never_refused(events):
             case ("snapshot",):
                 snapshots.append(nonce)
             case ("back", int(number)):
-                del snapshots[max(1, len(snapshots) - number) :]  # what was done since is thrown away
+                del snapshots[max(1, len(snapshots) - number) :]  # what was done since is discarded
                 nonce = snapshots[-1]
             case ("wiped",):
                 nonce, snapshots = b"", [b""]
@@ -111,9 +110,8 @@ def test_lost_answers_wait_for_nobody():
 
 
 def test_an_abandoned_hello_that_comes_late_costs_nothing():
-    """A machine gave up a Hello and said another; the first one is answered after it, to nobody. What the
-    machine has is as good as long as nothing was stored.
-    """
+    """A Hello that the machine abandoned may be answered after a later one. The nonce that the machine has
+    stays valid as long as nothing was stored."""
     world = World()
     _, nonce = world.hello(b"")
     world.push()
@@ -125,8 +123,7 @@ def test_an_abandoned_hello_that_comes_late_costs_nothing():
 
 
 def test_a_machine_that_was_set_back_waits_once():
-    """Its first Hello waits, until nobody else was heard for the time; a reset at each start then waits no
-    more."""
+    """The first Hello of a machine that was set back waits until no other holder calls; later ones do not."""
     world = World()
     _, old = world.hello(b"")
     _, new = world.hello(old)
@@ -136,11 +133,11 @@ def test_a_machine_that_was_set_back_waits_once():
     assert world.hello(old)[0] is NonceVerdict.STALE
     world.push()
     assert world.hello(old)[0] is NonceVerdict.STALE
-    assert world.hello(new)[0] is NonceVerdict.WAITS  # and whoever still has the newer state waits
+    assert world.hello(new)[0] is NonceVerdict.WAITS  # a holder of the newer state waits now
 
 
 def turn(world: World, nonces: dict[str, bytes], who: str, kind: str) -> NonceVerdict:
-    """One contact of a machine: it delivers, has nothing to deliver, or loses the answer."""
+    """Make one contact of a machine: it delivers, has nothing to deliver, or loses the answer."""
     meeting, following = world.hello(nonces[who])
     if meeting not in REFUSED and kind != "lost":
         nonces[who] = following
@@ -152,10 +149,8 @@ def turn(world: World, nonces: dict[str, bytes], who: str, kind: str) -> NonceVe
 @pytest.mark.parametrize("turns", [2, 3, 4, 5])
 @pytest.mark.parametrize("before", ["no contact", "a contact", "a delivery"])
 def test_records_of_two_holders_are_never_mixed(turns, before):
-    """Two machines with the same state, in every order of contacts that deliver, are empty or lose the
-    answer: all records since the copy are of one machine, and once both have called twice with their answers
-    kept, the other is refused.
-    """
+    """Two machines with the same state call in every order, and deliver, are empty or lose the answer. All
+    records since the copy are of one machine; after two answered calls each, the other one is refused."""
     for order in product(product("AB", ("delivers", "empty", "lost")), repeat=turns):
         world, start = World(), b""
         if before != "no contact":
@@ -173,7 +168,7 @@ def test_records_of_two_holders_are_never_mixed(turns, before):
 
 
 def test_a_holder_that_delivers_without_hello_is_heard():
-    """A sender that holds its connection says Hello once: what it delivers shows that who waits is a copy."""
+    """A sender that keeps its connection says Hello once; its next delivery exposes the waiting copy."""
     world = World()
     _, start = world.hello(b"")
     world.hello(start)
@@ -186,7 +181,7 @@ def test_a_holder_that_delivers_without_hello_is_heard():
 
 @given(st.lists(st.sampled_from("ABC"), min_size=3, max_size=60), st.floats(0, 0.4), st.randoms())
 def test_of_three_holders_one_is_served(order, loss, chance):
-    """Copies of different ages, losing up to 40 % of the answers, in any order: one alone delivers."""
+    """Only one of several copies delivers, when they lose up to 40 % of the answers."""
     world, nonces = World(), {"C": b""}
     _, nonces["B"] = world.hello(b"")
     world.push("before")
@@ -198,7 +193,7 @@ def test_of_three_holders_one_is_served(order, loss, chance):
 
 
 def test_a_number_nobody_gave_is_no_number():
-    """Random nonces of 0.1, and forged numbers, do not stop the numbering."""
+    """Random nonces of version 0.1 and forged numbers do not stop the numbering."""
     world = World()
     for shown in (b"\7" * 16, b"\0\0\0" + b"\xff" * 13, bytes(16)):
         assert len(world.hello(shown)[1]) in (0, 16)
@@ -207,14 +202,14 @@ def test_a_number_nobody_gave_is_no_number():
 
 
 def test_nonces_are_packed():
-    """An empty one among them."""
+    """Packed nonces are unpacked unchanged, an empty one too."""
     nonces = (b"\1" * 16, b"", b"\2" * 16)
     assert unpack_nonces(pack_nonces(nonces)) == nonces
     assert unpack_nonces(pack_nonces(())) == ()
 
 
 def test_buckets_are_bounded_and_refill():
-    """So many at once, then one each while; each id has its own."""
+    """A bucket allows a number of calls at once, then one per interval; each id has its own bucket."""
     now = 0.0
     buckets = Buckets(3, 10.0, lambda: now)
     assert [buckets.take(b"a") for _ in range(5)] == [True, True, True, False, False]

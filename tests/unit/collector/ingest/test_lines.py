@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where calls wait: in bounded lines of their own, for a bounded time; who is sent away is sent slowly."""
+"""Tests of call queues: bounded in number and time; refused calls are answered slowly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ SERVICE = "test.Service"
 
 
 def test_a_line_is_full_when_as_many_wait_as_it_holds():
-    """One worker is held, two wait, the third would find no place; all are served in their order once it is
-    free."""
+    """With one worker busy and two calls waiting the queue is full; both are then served in order."""
     line, release, served = CallQueue(1, "test", most=2), threading.Event(), list[int]()
     futures = [line.submit(release.wait, PATIENCE_SECONDS)]
     until(lambda: not line._calls)
@@ -40,7 +39,7 @@ def test_a_line_is_full_when_as_many_wait_as_it_holds():
 
 
 def test_a_line_is_pressed_while_more_wait_than_are_served():
-    """Two workers are held: two more calls are the ordinary hum, a third is not."""
+    """With two workers busy, two more calls are no overload, a third is."""
     line, release = CallQueue(2, "test"), threading.Event()
     futures = [line.submit(release.wait, PATIENCE_SECONDS) for _ in range(2)]
     until(lambda: not line._calls)
@@ -56,8 +55,7 @@ def test_a_line_is_pressed_while_more_wait_than_are_served():
 
 
 def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_held():
-    """A disk that does not answer holds every worker: the line says so all the same, and whoever was in time
-    is served."""
+    """A disk that does not answer holds every worker: late calls are still answered as too late."""
     line, release, late = CallQueue(1, "test", longest_seconds=0.3), threading.Event(), list[bool]()
     held = line.submit(release.wait, PATIENCE_SECONDS)
     until(lambda: not line._calls)
@@ -68,7 +66,7 @@ def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_he
     assert not held.done()
     release.set()
 
-    def in_good_time() -> bool:  # a machine that stalls may be late itself, not each time
+    def in_good_time() -> bool:  # a machine that stalls may be late itself, but not each time
         line.submit(lambda: late.append(line.too_late)).result(PATIENCE_SECONDS)
         return not late[-1]
 
@@ -77,8 +75,7 @@ def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_he
 
 
 def test_the_way_out_is_slow_but_for_those_that_are_too_many():
-    """Two leave when their time has come; the third, for whom there is no place, leaves at once, in the
-    caller's thread."""
+    """Two rejected calls leave after the delay; a third, beyond the bound, leaves at once in its thread."""
 
     def at_once() -> list[int]:
         way, left = DelayedRejection(seconds=0.3, most=2), dict[int, float]()
@@ -102,8 +99,7 @@ def test_the_way_out_is_slow_but_for_those_that_are_too_many():
 
 @pytest.fixture
 def served() -> Any:
-    """A server of two methods, `Held` with one worker and `Other`, whose lines hold one call; and its
-    channel."""
+    """Run a server whose methods have queues of one call, and return the methods and a caller."""
 
     def away(context: Any) -> NoReturn:
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "come back later")
@@ -126,9 +122,8 @@ def served() -> Any:
 
 
 def test_no_method_waits_behind_another_and_a_full_line_sends_away(served):
-    """One call is served and one waits: a third is told to come back, while the other method answers at once.
-    What grpcio calls experimental, a pool for each behaviour, is thereby seen to work.
-    """
+    """One call is served and one waits; a third is refused, while another method answers at once. The test
+    also shows that grpcio's experimental pool per behaviour works."""
     methods, call = served
     release = threading.Event()
 
@@ -161,9 +156,8 @@ def test_no_method_waits_behind_another_and_a_full_line_sends_away(served):
 
 
 def test_a_message_that_does_not_come_holds_its_worker_for_as_long_as_it_may(served):
-    """The only worker waits for a message: it gives up in time, the call is cancelled, the next one is
-    served. A call that ends without a message says so.
-    """
+    """The only worker stops waiting for a message in time, the call is cancelled and the next one served. A
+    call that ends without a message is refused."""
     methods, call = served
     seen, longest = list[Exception](), iter((0.5, PATIENCE_SECONDS, PATIENCE_SECONDS))
 

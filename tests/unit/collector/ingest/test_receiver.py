@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The service of :8641 on a real loopback server with mutual TLS, a real writer and a real store."""
+"""Tests of the service of :8641 on a real loopback server with mutual TLS, a real writer and a real store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from veilleuse.wire.vocabulary import Population
 
 
 def test_hello_says_where_both_stand_and_gives_the_calendar_once(service):
-    """Mark and chain of the epoch, a new nonce each time, the site's calendar only when its hash differs."""
+    """Hello gives the epoch's mark and chain, a new nonce, and the calendar when its hash differs."""
     stub, stream = service.agent()
     first = stub.Hello(hello(stream))
     assert (first.mark, first.chain, first.protocol) == (0, chain_start(stream.epoch), 1)
@@ -66,7 +66,7 @@ def test_hello_says_where_both_stand_and_gives_the_calendar_once(service):
 
 
 def test_hello_records_facts_and_health(service):
-    """Cleaned, and the date only for a workstation."""
+    """Facts are cleaned, and a workstation's contact is stored as a day."""
     stub, stream = service.agent(Population.WORKSTATION)
     facts = pb.Facts(device_class=pb.DEVICE_CLASS_LAPTOP, vendor="Dell <Inc>", model="Latitude 5440")
     stub.Hello(hello(stream, facts=facts, health=pb.Health(agent_version="0.1.0", spool_records=9)))
@@ -77,9 +77,8 @@ def test_hello_records_facts_and_health(service):
 
 
 def test_an_older_instance_waits(service):
-    """The same nonce again is served while nothing was delivered (the answer was lost), on its connection
-    alone; then it is told when to ask again, and what it kept is not taken.
-    """
+    """A repeated nonce is served on its latest connection, since the answer may be lost; the older one must
+    say Hello again. After a delivery, the older one's Hello has to wait."""
     stub, stream = service.agent()
     other = service.another(stream)
     stub.Hello(hello(stream))
@@ -115,7 +114,7 @@ def test_an_older_instance_waits(service):
     ],
 )
 def test_a_malformed_hello_is_refused_with_its_reason(service, fields, code, reason):
-    """Status, one word, one line; counted."""
+    """The refusal has a status and one word, and is counted."""
     stub, stream = service.agent()
     assert refusal(stub.Hello, hello(stream, **fields))[:2] == (code, reason)
     assert service.health.snapshot()["calls_refused"] == {reason: 1}
@@ -125,7 +124,7 @@ def test_a_malformed_hello_is_refused_with_its_reason(service, fields, code, rea
 
 
 def test_a_push_is_answered_when_it_is_durable(service):
-    """STORED with the mark and the chain; another connection sees the record."""
+    """The answer STORED has mark and chain, and another connection sees the record."""
     stub, stream = service.agent()
     with closing(SqliteReader(service.directory)) as reader:
         for number in range(1, 4):
@@ -148,7 +147,7 @@ def test_an_early_or_a_forked_push_is_told_where_we_stand(service):
 
 
 def test_refused_records_are_named_and_a_gap_in_their_place_is_taken(service):
-    """Nothing of the push is stored; with the gap at its own number the stream goes on."""
+    """A push with a refused record stores nothing; with a gap at its number the stream continues."""
     stub, stream = service.agent()
     good, bad = realistic(MONDAY_10H), measurement(clock(0))
     stream.add(good, bad)
@@ -165,7 +164,7 @@ def test_refused_records_are_named_and_a_gap_in_their_place_is_taken(service):
 
 
 def test_a_period_filled_too_often_is_refused_by_the_store(service):
-    """Only the store can tell; the answer and the counters are those of any refusal."""
+    """A refusal by the store is answered and counted like any other."""
     stub, stream = service.agent()
     records = [
         measurement(clock(duration=HOUR), [cell(HOUR)], calendar_sha256=i.to_bytes(32)) for i in range(5)
@@ -181,7 +180,7 @@ def test_a_period_filled_too_often_is_refused_by_the_store(service):
 
 
 def test_the_ceiling_is_that_of_the_machine_s_own_class(service):
-    """400 W pass on a tower, not on a laptop, as the last Hello told."""
+    """400 W are accepted from a tower but not from a laptop, by the class of the last Hello."""
     stub, stream = service.agent(Population.WORKSTATION)
     point = pb.Point(kind=pb.POINT_KIND_PLUG, domain="plug", boundary=pb.BOUNDARY_WALL, subject="machine")
     record = measurement(week(2026, 10), [cell(energies=[(0, 400 * 60_000, 60_000)])], [point])
@@ -193,7 +192,7 @@ def test_the_ceiling_is_that_of_the_machine_s_own_class(service):
 
 
 def test_after_a_restart_the_class_is_asked_for_once(service):
-    """A Push without a Hello before it on this process."""
+    """A Push without an earlier Hello in this process reads the machine's class from the store."""
     stub, stream = service.agent()
     service.servicer._device_classes.clear()
     assert stub.Push(stream_request(stream)).mark == 1
@@ -201,7 +200,7 @@ def test_after_a_restart_the_class_is_asked_for_once(service):
 
 
 def test_bytes_that_are_no_message_are_refused(service):
-    """Not parsed before the caller is known; then INVALID_ARGUMENT."""
+    """Bytes that are no message give INVALID_ARGUMENT."""
     service.agent()
     channel = service.channels[0]
     raw = channel.unary_unary("/veilleuse.wire.v1.TelemetryService/Push", request_serializer=None)
@@ -209,7 +208,7 @@ def test_bytes_that_are_no_message_are_refused(service):
 
 
 def test_a_bomb_is_bounded_by_the_decompressed_size(service):
-    """S8: gzip of zeros: RESOURCE_EXHAUSTED by gRPC itself, and the service answers the next call."""
+    """S8: gRPC itself refuses gzip of zeros with RESOURCE_EXHAUSTED, and the next call is answered."""
     stub, stream = service.agent()
     request = pb.PushRequest(
         epoch=stream.epoch, first_seq=1, chain_before=bytes(32), records=[bytes(8 * 2**20)]
@@ -223,7 +222,7 @@ def test_a_bomb_is_bounded_by_the_decompressed_size(service):
 
 
 def is_stored(stub: Any, request: pb.PushRequest) -> bool:
-    """False while another Push of this machine still counts as being read."""
+    """Return False while another Push of this machine still counts as being read."""
     try:
         return bool(stub.Push(request).mark == 1)
     except grpc.RpcError as error:
@@ -236,7 +235,7 @@ def is_stored(stub: Any, request: pb.PushRequest) -> bool:
 
 
 def test_every_call_is_authorised(service):
-    """S2: suspended between two calls of one live connection; then active again."""
+    """S2: a suspension between two calls of one connection refuses the next, until it is lifted."""
     stub, stream = service.agent()
     stub.Hello(hello(stream))
     request = stream_request(stream)
@@ -255,7 +254,7 @@ def test_every_call_is_authorised(service):
 
 
 def test_an_unknown_agent_is_refused_before_its_message_is_read(service):
-    """Even when the message is noise."""
+    """A stranger gets `unknown_agent` even when the message is noise."""
     stub = service.stranger()
     assert refusal(stub.Push, pb.PushRequest())[:2] == (grpc.StatusCode.PERMISSION_DENIED, "unknown_agent")
     raw = service.channels[-1].unary_unary(
@@ -265,7 +264,7 @@ def test_an_unknown_agent_is_refused_before_its_message_is_read(service):
 
 
 def test_renewal_goes_to_the_enrolment(service):
-    """Its chain comes back; its refusal is a status."""
+    """The enrolment's chain is returned, and its refusal is a status."""
     stub, _ = service.agent()
     answer = stub.Renew(pb.RenewRequest(certificate_request_der=b"request"))
     assert answer.certificate.certificate_der == b"request"
@@ -280,7 +279,7 @@ def test_renewal_goes_to_the_enrolment(service):
 
 
 def test_a_full_store_is_a_delay(service):
-    """R6: UNAVAILABLE with a delay; Hello still works; the same push is taken when there is space."""
+    """R6: a push gets UNAVAILABLE with a delay while Hello works; it is accepted when there is space."""
     stub, stream = service.agent()
     request = stream_request(stream)
     service.store.ingest._reserve = Reserve(service.directory, 2**62, 1.0)
@@ -293,7 +292,7 @@ def test_a_full_store_is_a_delay(service):
 
 
 def test_a_full_queue_is_a_delay(service):
-    """RESOURCE_EXHAUSTED with a delay of its own for each agent."""
+    """The refusal is RESOURCE_EXHAUSTED with a delay."""
     stub, stream = service.agent()
     request = stream_request(stream)
     stub.Hello(hello(stream))
@@ -306,10 +305,8 @@ def test_a_full_queue_is_a_delay(service):
 
 
 def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
-    """The disk does not answer: pushes wait until there is room for no more; the next one is told to come
-    back once it has stood in line for a while, and a renewal is answered meanwhile. When the disk is back,
-    every push that waited is stored.
-    """
+    """While the disk does not answer, pushes wait until the queue is full. The next one is refused after a
+    while, and a renewal is answered meanwhile. When the disk answers again, every waiting push is stored."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -326,7 +323,7 @@ def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
         until(lambda: service.writer.waiting == 7)
         stub, stream = agents[7]
         meanwhile = False
-        for _ in range(3):  # a machine that stalls, stalls not each time
+        for _ in range(3):  # a machine that stalls does not stall each time
             began = time.monotonic()
             in_line = stub.Push.future(stream_request(stream), timeout=ANSWER_SECONDS)
             assert stub.Renew(pb.RenewRequest(certificate_request_der=b"request"), timeout=ANSWER_SECONDS)
@@ -346,7 +343,7 @@ def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
 
 
 def test_a_call_whose_time_is_over_stores_nothing(service):
-    """The writer is busy past the client's deadline: the push is dropped, the next one is taken."""
+    """A push whose client's deadline passed is dropped while the writer is busy; the next one is accepted."""
     stub, stream = service.agent()
     stub.Hello(hello(stream))
     request = stream_request(stream)
@@ -359,7 +356,7 @@ def test_a_call_whose_time_is_over_stores_nothing(service):
 
 
 def test_what_nobody_foresaw_is_internal_and_logged(service, caplog, monkeypatch):
-    """The boundary: one line to the agent, the whole to the log, the service goes on."""
+    """An unforeseen error gives one line to the agent and a traceback in the log; the service continues."""
     stub, stream = service.agent()
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
         patch.setattr(service.store.ingest, "append", lambda pushes: 1 / 0)
@@ -372,7 +369,7 @@ def test_what_nobody_foresaw_is_internal_and_logged(service, caplog, monkeypatch
 
 
 def test_a_disk_that_answers_with_errors_is_a_delay(service, monkeypatch):
-    """R5: UNAVAILABLE, counted; nothing is lost."""
+    """R5: the refusal is UNAVAILABLE and counted, and the same push is stored later."""
     stub, stream = service.agent()
 
     def failing(pushes: Any) -> Any:
@@ -390,7 +387,7 @@ def test_a_disk_that_answers_with_errors_is_a_delay(service, monkeypatch):
 
 @pytest.mark.promise("P14")
 def test_no_log_line_tells_which_workstation_called(service, caplog, figure):
-    """P14: a whole exchange, a refusal and a conflict of a workstation leave no id and no name in the log."""
+    """P14: a whole exchange, a refusal and a conflict of a workstation leave no id in the log."""
     stub, stream = service.agent(Population.WORKSTATION)
     with caplog.at_level(logging.DEBUG, "veilleuse"):
         stub.Hello(hello(stream))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The writing thread: group commit, jobs, bounds, deadlines, a clean stop. On a real store."""
+"""Tests of the writing thread on a real store: group commit, jobs, bounds, deadlines and a clean stop."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """An empty store with one site."""
+    """Return a bench over an empty store with one site."""
     store = create_store(
         tmp_path, settings.Store(free_bytes_minimum=0), simulated=False, now_unix_milliseconds=NOW
     )
@@ -77,7 +77,7 @@ def test_an_answer_comes_after_the_commit(bench):
 
 
 def test_what_waits_is_committed_together(bench):
-    """100 pushes queued while the writer was busy: two commits, of 64 and the rest."""
+    """100 pushes queued while the writer was busy take two commits, of 64 and 36."""
     streams = [Stream(enrol(bench.store.registry)) for _ in range(100)]
     bench.writer.start()
     release = bench.hold()
@@ -94,8 +94,7 @@ def test_what_waits_is_committed_together(bench):
 
 
 def test_a_commit_has_only_so_many_records_unless_one_push_has_more(bench, monkeypatch):
-    """With 100 at most, backlogs of 40, 60, 30 and 150 records take three commits: none fits beside the last
-    two."""
+    """With at most 100 records a commit, backlogs of 40, 60, 30 and 150 take three commits."""
     monkeypatch.setattr("veilleuse.collector.ingest.writer.GROUP_RECORDS", 100)
     streams = [Stream(enrol(bench.store.registry)) for _ in range(4)]
     pushes = [
@@ -111,7 +110,7 @@ def test_a_commit_has_only_so_many_records_unless_one_push_has_more(bench, monke
 
 
 def test_the_queue_is_bounded(bench):
-    """One more than it may hold is told at once to come back."""
+    """One push more than the queue may hold is refused at once."""
     stream = Stream(enrol(bench.store.registry))
     push = stream.send(realistic(MONDAY_10H))
     bench.writer.start()
@@ -124,7 +123,7 @@ def test_the_queue_is_bounded(bench):
 
 
 def test_a_push_nobody_waits_for_any_more_is_dropped(bench):
-    """Its deadline passed before the commit: cancelled, not stored."""
+    """A push whose deadline passed before the commit is cancelled, not stored."""
     stream = Stream(enrol(bench.store.registry))
     bench.writer.start()
     release = bench.hold()
@@ -143,7 +142,7 @@ def test_a_push_nobody_waits_for_any_more_is_dropped(bench):
 
 
 def test_a_job_that_raises_is_undone_alone(bench):
-    """Its neighbours in the same commit stand; the caller gets its exception."""
+    """The caller gets the exception; the other jobs and pushes of the commit are durable."""
     host, stream = enrol(bench.store.registry), Stream(enrol(bench.store.registry))
     bench.writer.start()
     release = bench.hold()
@@ -166,8 +165,7 @@ def test_a_job_that_raises_is_undone_alone(bench):
 
 
 def test_after_a_rollback_by_the_database_nothing_of_the_group_is_durable(bench):
-    """SQLite gives up a whole transaction after an I/O error: what is told failed has not been done behind
-    our back."""
+    """SQLite rolls back a whole transaction after an I/O error: all its work fails and none is durable."""
     stream = Stream(enrol(bench.store.registry))
     push = stream.send(realistic(MONDAY_10H))
 
@@ -190,7 +188,7 @@ def test_after_a_rollback_by_the_database_nothing_of_the_group_is_durable(bench)
 
 
 def test_a_job_that_only_reads_is_no_commit(bench):
-    """`commit_seconds` is of what was written to the disk."""
+    """`commit_seconds` counts what was written to the disk."""
     bench.writer.start()
     assert bench.writer.submit(bench.store.registry.hosts).result(PATIENCE_SECONDS) == ()
     assert bench.health.snapshot()["commits"] == 0
@@ -199,8 +197,7 @@ def test_a_job_that_only_reads_is_no_commit(bench):
 
 
 def test_what_was_stored_is_told_and_nothing_else(bench):
-    """`on_stored` wakes the derivation: after a push that stored records, not after a duplicate, a job or a
-    refusal."""
+    """`on_stored` is called after a push that stored records, not after a duplicate, job or refusal."""
     told: list[int] = []
     writer = Writer(
         bench.store, bench.health, queue_pushes=9, on_stored=lambda: told.append(bench.reader.record_count())
@@ -218,7 +215,7 @@ def test_what_was_stored_is_told_and_nothing_else(bench):
 
 
 def test_a_full_disk_stops_records_not_revocations(bench):
-    """R6: the pushes of a group are refused, the job beside them is durable; then records are taken again."""
+    """R6: a full disk refuses pushes, while the job in their group is durable; later pushes are accepted."""
     stream = Stream(enrol(bench.store.registry))
     push = stream.send(realistic(MONDAY_10H))
     bench.store.ingest._reserve = Reserve(bench.directory, 2**62, 1.0)
@@ -237,8 +234,7 @@ def test_a_full_disk_stops_records_not_revocations(bench):
 
 
 def test_damage_found_while_running_is_told_and_answered(bench):
-    """Pages overwritten under the running collector: the caller gets StoreDamaged, so does the composition
-    root."""
+    """Pages overwritten while the collector runs raise an error for the caller, and `on_damage` is called."""
     streams = [Stream(enrol(bench.store.registry)) for _ in range(30)]
     bench.store.ingest.append([stream.send(realistic(MONDAY_10H)) for stream in streams])
     bench.store.data.checkpoint()
@@ -257,7 +253,7 @@ def test_damage_found_while_running_is_told_and_answered(bench):
 
 
 def test_stop_writes_what_waits_and_takes_nothing_new(bench):
-    """Queued before the stop: stored. After it: told to come back."""
+    """Pushes and jobs queued before the stop are stored; later ones are refused."""
     streams = [Stream(enrol(bench.store.registry)) for _ in range(70)]
     futures = [bench.writer.append(stream.send(realistic(MONDAY_10H))) for stream in streams]
     job = bench.writer.submit(lambda: 41 + 1)
@@ -273,7 +269,7 @@ def test_stop_writes_what_waits_and_takes_nothing_new(bench):
 
 
 def test_many_threads_at_once(bench):
-    """16 agents in 16 threads, each one in flight: all stored, in far fewer commits than pushes."""
+    """16 agents in 16 threads store all pushes, in fewer commits than pushes."""
     streams = [Stream(enrol(bench.store.registry)) for _ in range(16)]
     bench.writer.start()
 

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every format of inventory gives the same neutral rows: GLPI's lists as CSV and JSON, FusionInventory's XML,
-plain CSV."""
+"""Tests that every format gives the same rows: GLPI's CSV and JSON, FusionInventory's XML, plain CSV."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ EXPECTED = {
 
 
 def csv_text(heading: str, separator: str, cells: tuple[str, ...] = CELLS) -> str:
-    """A list of one row, as GLPI ends it: with a separator behind the last cell."""
+    """Return a list of one row in GLPI's form: with a separator after the last cell."""
     line = separator.join(f'"{cell}"' for cell in cells)
     return f"{heading}{separator}\r\n{line}{separator}\r\n"
 
@@ -59,7 +58,7 @@ def csv_text(heading: str, separator: str, cells: tuple[str, ...] = CELLS) -> st
 @pytest.mark.parametrize("heading", [FRENCH, ENGLISH], ids=["French", "English"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16"])
 def test_a_list_of_glpi_as_csv(heading, encoding):
-    """French and English, `;` and `,`, whatever the encoding: the same row; nobody's name is in it."""
+    """French and English, `;` and `,`, and every encoding give the same row, without a user's name."""
     text = csv_text(heading, ";" if heading is FRENCH else ",")
     reading = read(text.encode(encoding))
     (row,) = reading.assets
@@ -70,7 +69,7 @@ def test_a_list_of_glpi_as_csv(heading, encoding):
 
 
 def test_the_same_list_as_json():
-    """As the API gives it, as an object with `data`, by item type, and with the headings as keys."""
+    """JSON is read in the API's form, as an object with `data`, by item type, or with headings as keys."""
     thing = computer(1, use_date="2021-09-01 00:00:00")
     by_heading = dict(zip(ENGLISH.split(","), CELLS, strict=True))
     for document in ([thing], {"data": [thing]}, {"Computer": [thing]}, [by_heading]):
@@ -79,8 +78,7 @@ def test_the_same_list_as_json():
 
 
 def test_json_with_numbers_instead_of_names_is_refused():
-    """An entity is not called 12: the row says which option of GLPI was forgotten, and is not
-    absent for it."""
+    """The refusal names the missing option of GLPI, and the refused row does not count as absent."""
     reading = read(json.dumps([computer(5, entities_id=12)]))
     (refused,) = reading.refused
     assert (refused.column, refused.keys, "expand_dropdowns" in refused.remedy) == (
@@ -91,8 +89,7 @@ def test_json_with_numbers_instead_of_names_is_refused():
 
 
 def test_other_lists_of_glpi():
-    """Monitors, switches, printers, phones: classes that no agent knows; a type nobody knows is listed, not
-    guessed."""
+    """Monitors, switches, printers and phones get their classes; an unknown type is listed, not guessed."""
     heading = "Nom;Entité;Type;Modèle;ID"
     for item, kind, expected in (
         ("monitor", "LCD", "monitor"),
@@ -144,7 +141,7 @@ population = "classroom"
 
 
 def test_a_mapping_says_what_words_mean():
-    """Its own columns, types by pattern, statuses, places, entities; a later [[entity]] wins."""
+    """A mapping sets columns, types by pattern, statuses, places and entities; a later [[entity]] wins."""
     words = read_mapping(MAPPING, "m.toml", ["Lyon", "Bron"])
     reading = read(
         "ID;Type;Modèle;Statut;Lieu;Entité;Mise en prod;Reconditionné\n"
@@ -184,22 +181,21 @@ def test_a_mapping_says_what_words_mean():
     ],
 )
 def test_a_mapping_that_says_nothing_is_refused(text, why):
-    """With the nearest word it could be."""
+    """The refusal names the nearest known word."""
     with pytest.raises(UsageError, match=why):
         read_mapping(text, "m.toml")
 
 
 @pytest.fixture(scope="module")
 def inventory_of_this_machine() -> bytes:
-    """What Debian's fusioninventory-agent writes of the machine the test runs on, with a tag."""
+    """Return the file that Debian's fusioninventory-agent writes of this machine, with a tag."""
     leave_out = "software,process,environment,user,package,storage,network,drive,firewall"
     command = [str(peer("fusioninventory-inventory")), "--tag=COL-012", f"--no-category={leave_out}"]
     return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
 
 
 def test_a_real_file_of_fusioninventory(inventory_of_this_machine):
-    """The real thing is read: this machine, by its name, plain, as gzip and as zlib; nothing of it but its
-    hardware."""
+    """The real file is read, plain, as gzip and as zlib, and nothing but hardware and names is kept."""
     for data in (
         inventory_of_this_machine,
         gzip.compress(inventory_of_this_machine),
@@ -219,7 +215,7 @@ def test_a_real_file_of_fusioninventory(inventory_of_this_machine):
 
 
 def laptop(**more: str) -> str:
-    """A laptop with a screen of its own and one on the desk, as the agent of GLPI writes it."""
+    """Return the XML of a laptop with its own and one external screen, as GLPI's agent writes it."""
     hardware = {
         "NAME": "pc-12",
         "UUID": "4C4C4544-0042-3510-8051-B4C04F4A5A31",
@@ -238,7 +234,7 @@ def laptop(**more: str) -> str:
 
 
 def test_what_the_xml_tells():
-    """Serial, UUID, form, external screens, the entity of its tag; users and software are not read."""
+    """Serial, class, external screens and the entity of the tag are read; users and software are not."""
     words = read_mapping('[tags]\n"COL-012" = "Métropole > Collèges"', "m.toml")
     reading = read(laptop(), words=words)
     (row,) = reading.assets
@@ -259,8 +255,7 @@ def test_what_the_xml_tells():
 
 
 def test_plain_csv_of_each_kind():
-    """The templates' own columns give assets, entities, purchases with cents, retirements with proof, people
-    with telework."""
+    """The columns of the templates give assets, entities, purchases, retirements and headcounts."""
     assets = read(
         "key;device_class;entity;site;population;serial;displays;server_role\nK1;server;A > B;Bron;server;SN77;0;backup\n"
     )
@@ -282,7 +277,7 @@ def test_plain_csv_of_each_kind():
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_template_is_a_file_without_rows(kind):
-    """What the template writes is read back as an empty file of its kind."""
+    """A template is read as an empty file of its kind."""
     reading = read(template(kind))
     assert (reading.rows, reading.refused) == (0, [])
 
@@ -327,7 +322,7 @@ def test_a_template_is_a_file_without_rows(kind):
     ],
 )
 def test_a_refused_row_says_which_cell_and_what_to_do(text, column, what):
-    """Line, column, what, and a remedy; the rest of the file is read."""
+    """The refusal has line, column, defect and remedy."""
     reading = read(text)
     (refused,) = reading.refused
     assert (refused.where, refused.column) == ("parc, line 2", column)
@@ -341,5 +336,5 @@ def test_a_refused_row_says_which_cell_and_what_to_do(text, column, what):
      ("1.234.567", "1234567"), ("0,500", "0.500"), ("12", "12"), ("1'234.5", "1234.5")],
 )  # fmt: skip
 def test_numbers_as_people_write_them(text, value):
-    """Points, commas, spaces, apostrophes: one meaning, or a refusal."""
+    """Points, commas, spaces and apostrophes have one meaning, or the number is refused."""
     assert decimal_of(text) == Decimal(value)

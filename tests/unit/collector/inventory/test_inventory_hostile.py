@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Files of strangers: nothing executes, opens, fetches or grows, and every error is one clear line."""
+"""Tests of hostile files: nothing is executed, opened, fetched or expanded; each error is one line."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ LAUGHS = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha">' + "".join(
     ],
 )
 def test_hostile_xml(data, why):
-    """Refused in one line, at once, with nothing opened, fetched or grown."""
+    """Hostile XML is refused with its reason."""
     with pytest.raises(UsageError, match=why):
         read(data, form="fusioninventory")
 
@@ -81,8 +81,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_hostile_names(name):
-    """What is text stays text, to be guarded where it is written; hidden characters and endless cells are
-    refused, in clear."""
+    """Text stays text, since writers guard it; hidden characters and overlong cells are refused."""
     cell, refusal = HOSTILE[name]
     quoted = cell.replace('"', '""')
     reading = read(f'ID;Nom;Entité;Numéro de série\n7;"{quoted}";A;SN1\n8;"PC8";A;SN2\n', form="glpi_csv")
@@ -97,7 +96,7 @@ def test_hostile_names(name):
 
 
 def test_a_hostile_heading_never_reaches_the_terminal():
-    """Nor the kept row."""
+    """Unprintable characters of a heading are in neither the report nor the kept row."""
     reading = read("ID;\x1b]0;own\x07Nom;Entité;Num\u202ero\n1;x;A;y\n", form="glpi_csv")
     assert all(text.isprintable() for found in reading.unknown.values() for text in found)
     assert all(key.isprintable() for row in reading.assets for key in row.raw)
@@ -120,13 +119,13 @@ def test_a_hostile_heading_never_reaches_the_terminal():
     ],
 )
 def test_files_that_are_none(data, why):
-    """One line that says what to do; never a traceback."""
+    """The refusal is one line that says what to do."""
     with pytest.raises(UsageError, match=why):
         read(data)
 
 
 def test_bounds():
-    """A file beyond 64 MiB and one of 200,001 rows are refused before they are taken apart or sent."""
+    """Files above 64 MiB or 200,000 rows are refused."""
     with pytest.raises(UsageError, match="at most"):
         read(b" " * (64 * 1024 * 1024 + 1), form="csv")
     with pytest.raises(UsageError, match="more than 200000 rows"):
@@ -135,8 +134,7 @@ def test_bounds():
 
 @given(st.text(max_size=300))
 def test_cells_never_break(text):
-    """Whatever is in a cell: a value, or a refusal with a remedy; a name that is taken is printable and
-    short."""
+    """Any cell gives a value or a refusal with a remedy; an accepted name is printable and short."""
     for parse in (name_of, entity_of, date_of, decimal_of):
         value, refusal = outcome(partial(parse, text), CellError)
         assert refusal is None or all(refusal.args)
@@ -147,13 +145,13 @@ def test_cells_never_break(text):
 
 @given(st.binary(max_size=400), st.sampled_from(["glpi_csv", "glpi_json", "fusioninventory", "csv"]))
 def test_files_never_break(data, form):
-    """Whatever is in a file: a reading, or one line."""
+    """Any file gives a reading or a refusal of one line."""
     _, refusal = outcome(lambda: read(data, form=form), UsageError)
     assert refusal is None or len(str(refusal).splitlines()) == 1
 
 
 def outcome(work: Callable[[], Any], refusal: type[Exception]) -> tuple[Any, Exception | None]:
-    """What it gave, or how it was refused; anything else is a failure."""
+    """Return the result of the work or its refusal; any other exception is a failure."""
     try:
         return work(), None
     except refusal as error:
@@ -161,7 +159,7 @@ def outcome(work: Callable[[], Any], refusal: type[Exception]) -> tuple[Any, Exc
 
 
 def test_nothing_named_like_a_path_is_opened():
-    """S15: a cell or a file's name that looks like a path stays text."""
+    """S15: a cell or a file name that looks like a path stays text."""
     opened: list[str] = []
     watching = [True]
     sys.addaudithook(

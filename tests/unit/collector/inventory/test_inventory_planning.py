@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an import makes of what is kept: found again, moved on the 1st, absent and never lost; and who is
-which machine."""
+"""Tests of an import onto a kept inventory: matching, moves on the 1st, and absent assets that stay."""
 
 from __future__ import annotations
 
@@ -46,12 +45,12 @@ NEXT = date(2026, 4, 1)
 
 
 def mark(text: str) -> bytes:
-    """A pseudonym that a reader can read."""
+    """Return a readable pseudonym."""
     return text.encode().ljust(32, b"_")
 
 
 def row(key: str, item: str = "computer", **values: Value) -> AssetRow:
-    """One with an entity, unless told otherwise."""
+    """Return a row, in the entity A by default."""
     told: dict[str, Value] = {"entity": "A", **values}
     return AssetRow(f"line {key}", item, key, {name: value for name, value in told.items() if value != "-"})
 
@@ -59,7 +58,7 @@ def row(key: str, item: str = "computer", **values: Value) -> AssetRow:
 def reading(
     *rows: AssetRow, complete: Sequence[str] = ("computer",), refused: Sequence[Refusal] = ()
 ) -> InventoryReading:
-    """Of one inventory."""
+    """Return a reading of one inventory."""
     return InventoryReading(
         "glpi",
         rows=len(rows),
@@ -73,24 +72,24 @@ def reading(
 def kept(
     *assets: AssetRecord, entities: tuple[Entity, ...] = (Entity("A", None),), **more: tuple
 ) -> InventorySnapshot:
-    """What is there already."""
+    """Return a snapshot with these assets."""
     parts = {"purchases": (), "retirements": (), "headcounts": (), **more}
     return InventorySnapshot(4, assets, entities, next_asset_id=len(assets) + 1, **parts)
 
 
 def known(asset_id: int, key: str, item: str = "computer", **more: Any) -> AssetRecord:
-    """One that was imported on 1 January."""
+    """Return an asset that was imported on 1 January."""
     place = (Placement(date(2026, 1, 1), "A", "Lyon"),)
     return AssetRecord(asset_id, "glpi", item, key, **{"raw": "{}", "placements": place, **more})
 
 
 def planned(read: InventoryReading, before: InventorySnapshot, day: date = DAY, **options: bool) -> Plan:
-    """On a day."""
+    """Return the plan of an import on `day`."""
     return plan(read, before, day, mark, **options)
 
 
 def after(made: Plan, before: InventorySnapshot) -> InventorySnapshot:
-    """What is kept once the plan was carried out."""
+    """Return the snapshot after the plan was carried out."""
     change = made.change
     if change is None:
         return before
@@ -108,13 +107,13 @@ def after(made: Plan, before: InventorySnapshot) -> InventorySnapshot:
 
 
 def change_of(made: Plan) -> InventoryChange:
-    """What it writes; it does."""
+    """Return the change of a plan that has one."""
     assert made.change is not None
     return made.change
 
 
 def test_the_second_import_changes_nothing():
-    """Idempotent: all unchanged, nothing to write."""
+    """A repeated import has nothing to write."""
     read = reading(row("1", serial="SN1", model="M"), row("2", entity="A > B > C", displays=2))
     first = planned(read, kept())
     assert (len(first.added), len(first.changed)) == (2, 0)
@@ -124,8 +123,8 @@ def test_the_second_import_changes_nothing():
 
 
 def test_a_move_takes_effect_on_the_1st_of_the_next_month():
-    """docs/methodology.md §5; the past stays where it was; a second move in the month replaces the first,
-    back again cancels it."""
+    """A second move in the month replaces the first, and a move back cancels it; the past stays.
+    docs/methodology.md §5."""
     before = kept(known(1, "1"))
     moved = planned(reading(row("1", entity="B")), before)
     places = moved.changed[0].placements
@@ -144,12 +143,12 @@ def test_a_move_takes_effect_on_the_1st_of_the_next_month():
     [("2026-01-31", "2026-02-01"), ("2026-12-01", "2027-01-01"), ("2024-02-29", "2024-03-01")],
 )
 def test_the_next_month(day, first):
-    """Across the year, in February, and on the 1st itself: the next one."""
+    """The next month of any day, the 1st included, is the following one, across the year too."""
     assert next_month(date.fromisoformat(day)) == date.fromisoformat(first)
 
 
 def test_a_site_that_was_not_said_before_is_no_move():
-    """It is filled in for the past; another site is a move; with --correct it never was elsewhere."""
+    """A first site is filled in for the past, another site is a move, and --correct replaces the past."""
     unsaid = known(1, "1", placements=(Placement(date(2026, 1, 1), "A", ""),))
     filled = planned(reading(row("1", site="Lyon")), kept(unsaid))
     assert filled.changed[0].placements == (Placement(date(2026, 1, 1), "A", "Lyon"),)
@@ -162,14 +161,14 @@ def test_a_site_that_was_not_said_before_is_no_move():
 
 
 def test_what_a_file_has_no_column_for_stays():
-    """A list without dates does not erase them; a blank cell does."""
+    """A list without a column erases nothing; a blank cell does."""
     before = kept(known(1, "1", in_service_on=date(2020, 1, 1), model="M", population=None))
     made = planned(reading(row("1", model="")), before)
     assert (made.changed[0].in_service_on, made.changed[0].model) == (date(2020, 1, 1), "")
 
 
 def test_absent_ones_are_listed_and_stay():
-    """Never deleted: counted, dated, still in service; and whole again when they are back."""
+    """Absent assets are counted and dated, and stay in service; they return when listed again."""
     before = kept(known(1, "1"), known(2, "2"), known(3, "m", "monitor"))
     made = planned(reading(row("1", site="Lyon")), before)
     assert [one.key for one in made.absent] == ["2"]
@@ -186,7 +185,7 @@ def test_absent_ones_are_listed_and_stay():
 
 
 def test_absent_ones_retire_only_where_asked_and_nothing_was_refused():
-    """--retire-absent; a refused row may be one of them, and what it may be is not absent."""
+    """With --retire-absent nothing retires when a row was refused; a refused row's asset is not absent."""
     before = kept(known(1, "1"), known(2, "2"), known(3, "3", inventory_number="INV3"))
     made = planned(reading(row("1", site="Lyon")), before, retire_absent=True)
     assert {one.key: one.out_of_service_on for one in made.retired} == {"2": DAY, "3": DAY}
@@ -201,8 +200,7 @@ def test_an_incomplete_list_makes_nobody_absent():
 
 
 def test_found_again_by_inventory_number_or_serial():
-    """An export with IDs after one without them knows the same things, and keeps the lasting key from then
-    on."""
+    """Rows with and without IDs are matched to the same asset, and the permanent key is kept."""
     by_number = known(1, "inventory_number:INV1", inventory_number="INV1")
     made = planned(reading(row("Computer:9", inventory_number="INV1", site="Lyon")), kept(by_number))
     assert [(one.asset_id, one.key) for one in made.changed] == [(1, "Computer:9")]
@@ -214,8 +212,7 @@ def test_found_again_by_inventory_number_or_serial():
 
 
 def test_rows_that_cannot_come_in():
-    """The same thing twice, and a new one without an entity: refused with where and what to do; the rest
-    comes in."""
+    """A row given twice and a new row without an entity are refused; the others are added."""
     made = planned(reading(row("1"), row("1"), row("2", entity="-"), row("3")), kept())
     assert [(one.where, one.what) for one in made.refused] == [
         ("line 1", "the same as line 1"),
@@ -225,7 +222,7 @@ def test_rows_that_cannot_come_in():
 
 
 def test_out_of_service_by_status():
-    """Without a day: from the import on, and that day stays; back in service takes it away; a day of its own
+    """A status without a day ends service at the import, and a later one resumes it; a day in the file
     wins."""
     before = kept(known(1, "1"))
     made = planned(reading(row("1", is_out=True)), before)
@@ -239,8 +236,7 @@ def test_out_of_service_by_status():
 
 
 def test_entities_keep_what_was_said_of_them():
-    """A later file that says nothing of a context leaves it; what is said of the tree does not depend on the
-    order."""
+    """A later file without a context keeps the known one."""
     said = InventoryReading("glpi", entities=[EntityRow("l", "A > B", power_context=PowerContext.EPLE)])
     first = planned(said, kept(entities=()))
     assert change_of(first).entities == (
@@ -256,7 +252,7 @@ def test_entities_keep_what_was_said_of_them():
 
 
 def test_purchases_of_a_year_are_those_of_the_file():
-    """The years that it names are replaced, and told; other years and other inventories stay."""
+    """Purchases of the named years are replaced; other years and other inventories stay."""
     pc, old = Purchase(2025, "PC", Decimal("10.50"), True), Purchase(2024, "PC", Decimal(1), False)
     other = StoredPurchase("plain", pc)
     before = kept(purchases=(StoredPurchase("glpi", pc), StoredPurchase("glpi", old), other))
@@ -272,7 +268,7 @@ def test_purchases_of_a_year_are_those_of_the_file():
 
 
 def test_a_retirement_takes_its_asset_out_of_service():
-    """By inventory number or serial; one that is nobody's is refused."""
+    """An asset is found by inventory number or serial; a retirement of no asset is refused."""
     before = kept(
         known(1, "1", inventory_number="INV1", device_class="tower"),
         known(2, "2", chassis_pseudonym=mark("SN2X")),
@@ -289,13 +285,13 @@ def test_a_retirement_takes_its_asset_out_of_service():
     assert planned(InventoryReading("glpi", retirements=rows), after(made, before)).change is None
 
 
-# --- who is which machine
+# matching
 
 
 def machine(
     number: int, chassis: str = "", smbios: str = "", device_class: str = "tower", model: str = ""
 ) -> Candidate:
-    """An enrolled one."""
+    """Return an enrolled machine."""
     return Candidate(
         HostId(number),
         mark(chassis) if chassis else b"",
@@ -308,7 +304,7 @@ def machine(
 def asset(
     number: int, chassis: str = "", smbios: str = "", device_class: str = "tower", **more: Any
 ) -> AssetRecord:
-    """One that an agent could run on."""
+    """Return an asset that an agent could run on."""
     return known(
         number, str(number), chassis_pseudonym=mark(chassis) if chassis else b"",
         smbios_pseudonym=mark(smbios) if smbios else b"", device_class=device_class, **more,
@@ -318,13 +314,13 @@ def asset(
 def kinds(
     assets: Sequence[AssetRecord], machines: Sequence[Candidate], *decisions: Decision
 ) -> tuple[dict[int, int], list[tuple[str, int]]]:
-    """(links, (doubt, asset))."""
+    """Return (links, (doubt, asset))."""
     found = match(assets, machines, decisions, DAY)
     return dict(found.links), [(doubt.kind.value, doubt.asset_id) for doubt in found.doubts]
 
 
 def test_one_to_one_is_a_match():
-    """By serial, by UUID, by both; nothing in common is nobody."""
+    """Machines match by serial, by UUID or by both."""
     assets = [asset(1, "S1"), asset(2, "", "U2"), asset(3, "S3", "U3"), asset(4, "S4")]
     machines = [
         machine(11, "S1"),
@@ -358,7 +354,7 @@ def test_one_to_one_is_a_match():
     ],
 )
 def test_what_is_doubtful_is_not_matched(assets, machines, doubts):
-    """Each kind, and no link."""
+    """Each kind of doubt gives no link."""
     assert kinds(assets, machines) == ({}, doubts)
 
 
@@ -373,15 +369,13 @@ def test_what_is_doubtful_is_not_matched(assets, machines, doubts):
     ],
 )
 def test_what_is_no_contradiction(ours, theirs):
-    """The maker's name before the model, an unknown model or class, forms of desktop PCs that everybody calls
-    differently, and a day out of service that is still to come.
-    """
+    """A maker's name before the model, an unknown model or class, similar classes of desktop PCs and a future
+    day out of service are no contradiction."""
     assert kinds([ours], [theirs]) == ({1: 11}, [])
 
 
 def test_an_operators_word_stands():
-    """Matched: whatever contradicts it, and the machine is taken; ignored: no link, no doubt; both for every
-    later matching."""
+    """MATCHED links in spite of contradictions; IGNORED gives no link and no doubt."""
     assets, machines = [asset(1, "S"), asset(2, "S")], [machine(11, "S", device_class="laptop")]
     told = Decision(1, HostId(11), MatchVerdict.MATCHED)
     assert kinds(assets, machines, told) == ({1: 11}, [("pseudonym_twice", 2)])
@@ -397,21 +391,19 @@ def test_an_operators_word_stands():
 
 
 def test_a_duplicate_is_nobody():
-    """It counts no more, and makes no doubt."""
+    """A duplicate is not matched and gives no doubt."""
     assert kinds([asset(1, "S"), asset(2, "S", is_duplicate=True)], [machine(11, "S")]) == ({1: 11}, [])
 
 
 def test_doubts_name_who_it_is_about():
-    """The machine, and the other asset."""
+    """A doubt names the machine and the other asset."""
     found = match([asset(1, "S"), asset(2, "S")], [machine(11, "S")], [], DAY)
     assert found.doubts[0] == Doubt(DoubtKind.SEVERAL_ASSETS, 1, HostId(11), 2)
 
 
 def test_what_machines_were_that_left():
-    """Revoked ones, by the same pseudonyms: several of one asset, beside the one that it is now, and out of
-    service or not. None where two assets could be it, it differs from it, or an operator said no; and no
-    doubt of any.
-    """
+    """Revoked machines become earlier machines of an asset by the same pseudonyms, beside its present one.
+    Two possible assets, a contradiction or an operator's refusal prevent it without a doubt."""
     left = replace(machine(21, "S1"), has_left=True)
     assets = [asset(1, "S1", "U1"), asset(2, "S2"), asset(3, "S2"), asset(4, "S4", out_of_service_on=DAY)]
     machines = [

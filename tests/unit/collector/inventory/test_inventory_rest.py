@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""GLPI's REST API, spoken with a fake of it: sessions, pages, their ends, faults, TLS, and no token in any
-message."""
+"""Tests of GLPI's REST API with a fake of it: sessions, pages, faults, TLS, and no token in a message."""
 
 from __future__ import annotations
 
@@ -32,14 +31,14 @@ WORDS = InventoryMapping(sites=frozenset({"Lyon"}))
 
 @pytest.fixture
 def glpi() -> Iterator[FakeGlpi]:
-    """One with 450 computers."""
+    """Run a fake with 450 computers."""
     with fake_glpi() as fake:
         fake.items["Computer"] = [computer(number) for number in range(1, 451)]
         yield fake
 
 
 def pulled(fake: FakeGlpi, items: tuple[str, ...] = ("computer",), **wire: Any) -> InventoryReading:
-    """Everything of it."""
+    """Return the reading of everything."""
     waits: list[float] = wire.pop("waits", [])
     who = Credentials(
         fake.url,
@@ -54,8 +53,7 @@ def pulled(fake: FakeGlpi, items: tuple[str, ...] = ("computer",), **wire: Any) 
 
 
 def test_pages_the_tree_the_days_and_the_screens(glpi):
-    """Three pages of computers, entities decoded, days of service and monitors by their numbers; the session
-    is ended."""
+    """Pages, entities, days of service and monitors are read, and the session is ended."""
     glpi.items["Infocom"] = [
         {"id": 1, "itemtype": "Computer", "items_id": 7, "use_date": "2021-09-01", "decommission_date": None},
         {"id": 2, "itemtype": "Monitor", "items_id": 7, "use_date": "1999-01-01", "decommission_date": None},
@@ -80,7 +78,7 @@ def test_pages_the_tree_the_days_and_the_screens(glpi):
 
 
 def test_people_are_not_read(glpi):
-    """Users, contacts and comments stay in GLPI."""
+    """Users and contacts are not read."""
     reading = pulled(glpi)
     assert "dupont" not in repr(reading)
     assert "Martin" not in repr(reading)
@@ -89,8 +87,7 @@ def test_people_are_not_read(glpi):
 @pytest.mark.parametrize("totals", [True, False])
 @pytest.mark.parametrize("number", [0, 1, PAGE, 2 * PAGE, 2 * PAGE + 1])
 def test_the_end_of_a_list(glpi, number, totals):
-    """A list that ends with a page, an empty one, and one whose total is not told: all of it, once, no page
-    too many."""
+    """Lists of any length are read completely, with or without a total."""
     glpi.items["Computer"] = glpi.items["Computer"][:number]
     glpi.tells_totals = totals
     reading = pulled(glpi)
@@ -98,8 +95,7 @@ def test_the_end_of_a_list(glpi, number, totals):
 
 
 def test_a_range_beyond_the_end_is_the_end(glpi):
-    """One item goes after the first page was read: ERROR_RANGE_EXCEED_TOTAL; the list is read again and
-    nothing is invented."""
+    """An item that disappears after the first page gives ERROR_RANGE_EXCEED_TOTAL; the list is read again."""
     glpi.items["Computer"] = glpi.items["Computer"][: PAGE + 1]
     ask, calls = glpi.answer, []
 
@@ -116,7 +112,7 @@ def test_a_range_beyond_the_end_is_the_end(glpi):
 
 
 def test_a_list_that_changes_is_read_again_then_refused(glpi):
-    """An item twice, another one missing: read once more; when that goes on, nothing is imported."""
+    """A list with an item twice is read once more; when that repeats, nothing is imported."""
     twice = glpi.items["Computer"][:PAGE] + glpi.items["Computer"][PAGE - 1 :]
     good, calls = glpi.items["Computer"], []
     ask = glpi.answer
@@ -136,22 +132,21 @@ def test_a_list_that_changes_is_read_again_then_refused(glpi):
 
 
 def test_an_ended_session_is_begun_again(glpi):
-    """GLPI ends sessions when it likes: the page is asked for once more with a new one, and nothing is
-    missing."""
+    """A page of an ended session is requested again in a new session, and nothing is missing."""
     glpi.lives = 4
     assert len(pulled(glpi).assets) == 450
     assert glpi.session > 1
 
 
 def test_a_session_that_never_lasts_is_told(glpi):
-    """Three times, then an error in clear."""
+    """After three ended sessions the import fails."""
     glpi.faults = [("Computer", 401, {}, b'["ERROR_SESSION_TOKEN_INVALID","x"]')] * 3
     with pytest.raises(GlpiError, match="ended the session"):
         pulled(glpi)
 
 
 def test_busy_and_broken_are_waited_for(glpi):
-    """429 waits as long as GLPI asks, 5xx ever longer; then all is read."""
+    """429 waits as long as GLPI asks, 5xx increasingly longer; then all is read."""
     waits: list[float] = []
     glpi.faults = [
         ("Computer", 429, {"Retry-After": "7"}, b""),
@@ -183,7 +178,7 @@ def test_busy_and_broken_are_waited_for(glpi):
     ],
 )
 def test_what_goes_wrong_is_told(glpi, faults, why):
-    """In one line that says what to do, without a token; nothing is imported, no redirect is followed."""
+    """The error says what to do, without a token."""
     glpi.faults = list(faults)
     with pytest.raises(GlpiError, match=why) as failed:
         pulled(glpi)
@@ -192,7 +187,7 @@ def test_what_goes_wrong_is_told(glpi, faults, why):
 
 
 def test_what_a_profile_may_not_read_is_left_out_and_told(glpi):
-    """Days and screens are worth having; without the right to them the computers still come."""
+    """Without the right to days and screens the computers are still read."""
     glpi.faults = [("Infocom", 403, {}, b'["ERROR_RIGHT_MISSING","x"]')]
     del glpi.items["Computer_Item"]
     reading = pulled(glpi)
@@ -202,7 +197,7 @@ def test_what_a_profile_may_not_read_is_left_out_and_told(glpi):
 
 
 def test_screens_of_glpi_11(glpi):
-    """Computer_Item is gone there; its successor's words are others."""
+    """GLPI 11 has a successor of Computer_Item with other field names."""
     del glpi.items["Computer_Item"]
     glpi.items["Glpi\\Asset\\Asset_PeripheralAsset"] = [
         {
@@ -224,14 +219,13 @@ def test_screens_of_glpi_11(glpi):
 
 
 def test_deleted_ones_and_templates_are_none(glpi):
-    """GLPI lists both."""
+    """GLPI lists deleted items and templates too."""
     glpi.items["Computer"] = [computer(1), computer(2, is_deleted=1), computer(3, is_template=1)]
     assert [row.key for row in pulled(glpi).assets] == ["Computer:1"]
 
 
 def test_too_slow_and_too_large(glpi):
-    """A silent GLPI is left after the timeout, one that sends without end after 32 MiB; a whole pull has its
-    end too."""
+    """A silent GLPI times out, an answer above 32 MiB is refused, and a whole pull is bounded in time."""
     glpi.slow_seconds = 0.6
     with pytest.raises(GlpiError, match=r"within 0.2 s"):
         pulled(glpi, timeout_seconds=0.2)
@@ -244,7 +238,7 @@ def test_too_slow_and_too_large(glpi):
 
 
 def test_nobody_there():
-    """A port where nobody listens is one line."""
+    """A port without listener is one line."""
     with fake_glpi() as fake:
         url = fake.url
     with pytest.raises(GlpiError, match="GLPI: cannot reach"), Glpi(Wire(Credentials(url, "x")), "x"):
@@ -252,8 +246,7 @@ def test_nobody_there():
 
 
 def test_tls_is_verified(tmp_path):
-    """A certificate of an authority nobody named is refused, and no token sent; with its ca_file the same
-    GLPI is read."""
+    """A certificate of an unknown authority is refused before any request; with its ca_file GLPI is read."""
     with fake_glpi(tmp_path) as fake:
         fake.items["Computer"] = [computer(1)]
         with pytest.raises(GlpiError, match=r"not trusted.*ca_file"):
@@ -276,14 +269,14 @@ def test_tls_is_verified(tmp_path):
     ],
 )
 def test_urls_that_would_give_the_tokens_away(url):
-    """Plain http off this machine, and what is no address."""
+    """Plain HTTP beyond this machine and invalid addresses are refused."""
     with pytest.raises(UsageError):
         Wire(Credentials(url, "x"))
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., Path]:
-    """A file of credentials with this text and mode."""
+    """Return a function that writes a file of credentials with a text and a mode."""
 
     def write(text: str, mode: int = 0o600) -> Path:
         file = tmp_path / "glpi.toml"
@@ -298,7 +291,7 @@ GOOD = f'url = "https://glpi/apirest.php"\nuser_token = "{USER_TOKEN}"\napp_toke
 
 
 def test_credentials_of_their_owner_alone(written):
-    """Read at 0600; refused when others may read them; never shown."""
+    """Credentials are read at 0600, refused when others may read them, and never shown."""
     read = read_credentials(written(GOOD))
     assert (read.user_token, read.app_token) == (USER_TOKEN, APP_TOKEN)
     assert USER_TOKEN not in repr(read)
@@ -318,13 +311,13 @@ def test_credentials_of_their_owner_alone(written):
     ],
 )
 def test_credentials_that_are_none(written, text, why):
-    """One line; a token with a line break cannot become a header."""
+    """The refusal is one line; a token with a line break cannot become a header."""
     with pytest.raises(UsageError, match=why):
         read_credentials(written(text))
 
 
 def test_credentials_that_cannot_be_opened(tmp_path):
-    """A missing file, a folder, a pipe: no hanging, one line."""
+    """A missing file, a folder and a pipe are refused without hanging."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     for path in (tmp_path / "none", tmp_path, pipe):

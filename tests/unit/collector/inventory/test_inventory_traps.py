@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What inventories hold that looks right and is not: no machine is lost, doubled or retired by it, and no
-name is told unwritten."""
+"""Tests of misleading content of inventories: no machine is lost, doubled or retired by it."""
 
 from __future__ import annotations
 
@@ -35,50 +34,49 @@ LIST = "ID;Nom;Entité;Numéro d'inventaire;Numéro de série\n"
 
 
 def mark(text: str) -> bytes:
-    """A pseudonym that a reader can read."""
+    """Return a readable pseudonym."""
     return text.encode().ljust(32, b"_")
 
 
 def kept(*assets: AssetRecord, **more: Any) -> InventorySnapshot:
-    """What is there already."""
+    """Return a snapshot with these assets."""
     parts = {"entities": (), "purchases": (), "retirements": (), "headcounts": (), **more}
     return InventorySnapshot(4, assets, next_asset_id=len(assets) + 1, **parts)
 
 
 def known(asset_id: int, key: str, item: str = "computer", **more: Any) -> AssetRecord:
-    """One that was imported on 1 January."""
+    """Return an asset that was imported on 1 January."""
     place = (Placement(date(2026, 1, 1), "A", "Lyon"),)
     return AssetRecord(asset_id, "glpi", item, key, **{"raw": "{}", "placements": place, **more})
 
 
 def listed(*rows: AssetRow, refused: tuple[Refusal, ...] = ()) -> InventoryReading:
-    """A whole list of computers."""
+    """Return a complete list of computers and monitors."""
     made = InventoryReading("glpi", len(rows), list(rows), refused=list(refused), refused_count=len(refused))
     made.complete = {"computer", "monitor"}
     return made
 
 
 def row(key: str, **values: Value) -> AssetRow:
-    """In the entity where it stood."""
+    """Return a row at the known asset's place."""
     return AssetRow(f"line {key}", "computer", key, {"entity": "A", "site": "Lyon", **values})
 
 
 def planned(reading: InventoryReading, before: InventorySnapshot, **options: bool) -> Plan:
-    """On DAY."""
+    """Return the plan of an import on DAY."""
     return plan(reading, before, DAY, mark, **options)
 
 
 def xml(serial: str, tag: str) -> str:
-    """One machine as an agent writes it."""
+    """Return the XML of one machine, as an agent writes it."""
     bios = f"<SSN>{serial}</SSN><ASSETTAG>{tag}</ASSETTAG><SMODEL>M</SMODEL>"
     return f"<REQUEST><CONTENT><BIOS>{bios}</BIOS><HARDWARE><NAME>pc</NAME></HARDWARE></CONTENT></REQUEST>"
 
 
 @pytest.mark.parametrize("tag", ["No Asset Tag", "No Asset Information", "Asset-1234567890", "COL-77"])
 def test_machines_of_one_asset_tag_are_several(tag):
-    """Firmware writes the same words into every machine, and VMware into every guest: the serial number tells
-    them apart, in one import and in two.
-    """
+    """Firmware writes the same tag into every machine, VMware into every guest; the serial number
+    distinguishes them, in one import and in two."""
     first = planned(read(xml("SN1X", tag), words=InventoryMapping(default_entity="A")), kept())
     (one,) = first.added
     second = planned(read(xml("SN2X", tag), words=InventoryMapping(default_entity="A")), kept(one))
@@ -87,8 +85,7 @@ def test_machines_of_one_asset_tag_are_several(tag):
 
 
 def test_what_lists_write_for_nothing_is_no_number():
-    """`-` and `N/A` in the columns of numbers and names: each machine is known by its serial number, and none
-    is another."""
+    """`-` and `N/A` count as blank in columns of numbers and names, so that serial numbers identify."""
     reading = read(f"{LIST};-;A;-;SN1X\n;N/A;A;-;SN2X\n;c;-;n/a;SN3X\n", form="glpi_csv")
     made = planned(reading, kept())
     assert [(one.name, one.inventory_number) for one in made.added] == [("", ""), ("", "")]
@@ -99,8 +96,7 @@ def test_what_lists_write_for_nothing_is_no_number():
     "text", ["12.05.2024", "1,2,3", "1.2.3", "1,23.456", "12 34", "1.234.5", "1 234.567,8"]
 )
 def test_what_is_no_number_is_none(text):
-    """A date in the column of amounts was 12 million euros: signs between thousands stand before three
-    digits, all alike."""
+    """Thousands need groups of three digits and one separator: a date once became an amount of 12 million."""
     with pytest.raises(CellError, match="no number"):
         decimal_of(text)
 
@@ -117,13 +113,13 @@ def test_what_is_no_number_is_none(text):
     ],
 )
 def test_rows_that_would_count_wrongly(text, column, what):
-    """Nothing that was retired was one thing; of two headcounts of a day one would have been lost."""
+    """0 retired units once counted as one; of two headcounts of one day one was lost."""
     (refused,) = read(text).refused
     assert (refused.column, what in refused.what) == (column, True)
 
 
 def test_an_export_of_several_inventories_doubles_nothing():
-    """Each of its rows says whose it is: those of another inventory are left, and told."""
+    """Rows of another inventory are left out and counted."""
     text = "source;key;device_class;entity\nglpi;Computer:1;tower;A\nplain;K1;switch;A\n"
     reading = read(text, source="glpi")
     assert ([one.key for one in reading.assets], reading.unknown) == (
@@ -134,7 +130,7 @@ def test_an_export_of_several_inventories_doubles_nothing():
 
 
 def test_a_site_that_a_rule_invents_is_none():
-    """As in the other places of a mapping: an unknown site is listed; what is no text is refused."""
+    """An unknown site of a rule is listed, and a value that is no text is refused."""
     words = read_mapping('[[site]]\nlocation = "Lyon*"\nsite = "Lion"\n', "m.toml", WORDS.sites)
     reading = read("ID;Nom;Entité;Lieu\n1;a;A;Lyon > 12\n", words=words, form="glpi_csv")
     assert (reading.assets[0].values["site"], reading.unknown["site"]) == ("", {"Lion": 1})
@@ -145,7 +141,7 @@ def test_a_site_that_a_rule_invents_is_none():
 
 
 def test_utf_8_with_a_broken_character_is_not_read_as_another_encoding():
-    """It would be another name for every entity with an accent, and a move of all that is in it."""
+    """Another encoding would rename every entity with an accent, and move all that is in it."""
     whole = f"{LIST}1;a;Métropole;;SN1X\n2;b;Collège;;SN2X\n".encode()
     assert len(read(whole, form="glpi_csv").assets) == 2
     with pytest.raises(UsageError, match=r"line 3: a broken character of UTF-8"):
@@ -155,7 +151,7 @@ def test_utf_8_with_a_broken_character_is_not_read_as_another_encoding():
 
 
 def test_rows_are_counted_while_they_are_read(monkeypatch: pytest.MonkeyPatch):
-    """64 MiB of `x` lines would be 4 GB in memory before anybody counted them."""
+    """64 MiB of `x` lines would take 4 GB of memory if they were counted afterwards."""
     monkeypatch.setattr("veilleuse.collector.inventory.csv_table.MAXIMUM_ROWS", 10)
     with pytest.raises(UsageError, match="parc: more than 10 rows"):
         read("key;device_class\n" + "K;tower\n" * 11)
@@ -163,13 +159,13 @@ def test_rows_are_counted_while_they_are_read(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_template_that_a_spreadsheet_saved():
-    """It puts quotes around a comment with a separator in it."""
+    """A spreadsheet puts quotes around a comment with a separator in it."""
     reading = read('"# key: yours; for life"\n# more;;\nkey;device_class;entity\nK;tower;A\n')
     assert reading.assets[0].where == "parc, line 4"
 
 
 def test_a_list_that_names_nothing_retires_nothing():
-    """Who lost the right to read monitors gets an empty list of them."""
+    """A user who lost the right to read monitors gets an empty list of them."""
     before = kept(known(1, "1"), known(2, "2"), known(3, "m", "monitor"))
     made = planned(listed(row("1")), before, retire_absent=True)
     assert ([one.key for one in made.absent], [one.key for one in made.retired]) == (["2", "m"], ["2"])
@@ -178,7 +174,7 @@ def test_a_list_that_names_nothing_retires_nothing():
 
 
 def test_a_machine_that_is_listed_again_is_in_service_again():
-    """Where --retire-absent alone had taken it out; a retirement of its own stays."""
+    """A listed asset that --retire-absent retired is in service again; an explicit retirement stays."""
     gone = known(1, "1", absent_since=date(2026, 2, 1), out_of_service_on=date(2026, 2, 1))
     assert planned(listed(row("1")), kept(gone)).changed[0].out_of_service_on is None
     slip = RetirementRow("line 1", Retirement(date(2026, 2, 1), "tower", 1, "reuse", True), "1")
@@ -189,7 +185,7 @@ def test_a_machine_that_is_listed_again_is_in_service_again():
 
 
 def test_a_retirement_that_is_corrected_moves_the_end_of_service():
-    """The day of the first slip was its only reason; a day that the inventory gave itself stays."""
+    """A corrected slip moves the day that it set; a day that the inventory gave stays."""
     slip = Retirement(date(2026, 2, 1), "tower", 1, "reuse", True, asset_id=1)
     mended = [RetirementRow("line 1", replace(slip, day=date(2026, 1, 20), asset_id=None), "1")]
     for out, then in ((slip.day, date(2026, 1, 20)), (date(2026, 1, 5), date(2026, 1, 5))):
@@ -200,7 +196,7 @@ def test_a_retirement_that_is_corrected_moves_the_end_of_service():
 
 
 def test_a_day_to_come_is_no_end_of_service():
-    """The end of a lease: until then what no list names is absent."""
+    """Until the end of a lease, an unlisted asset is absent."""
     leased = known(1, "1", out_of_service_on=DAY + timedelta(days=1))
     assert [one.key for one in planned(listed(), kept(leased)).absent] == ["1"]
     over = replace(leased, out_of_service_on=DAY)
@@ -208,14 +204,14 @@ def test_a_day_to_come_is_no_end_of_service():
 
 
 def test_a_refused_row_is_no_absent_asset():
-    """Known by its serial number alone."""
+    """A refused row that is known by its serial number alone does not make its asset absent."""
     asset = known(1, f"pseudonym:{mark('SN1X').hex()}", chassis_pseudonym=mark("SN1X"))
     refused = Refusal("line 2", "name", "x", "y", ("SN1X",))
     assert planned(listed(refused=(refused,)), kept(asset)).absent == []
 
 
 def test_a_move_to_come_can_still_be_a_correction():
-    """--correct after an import without it; what took effect is left as it is."""
+    """--correct applies to a future move; a move that took effect stays."""
     to_come = (Placement(date(2026, 1, 1), "A", "Lyon"), Placement(date(2026, 4, 1), "B", "Lyon"))
     made = planned(listed(row("1", entity="B")), kept(known(1, "1", placements=to_come)), correct=True)
     assert made.changed[0].placements == (Placement(date(2026, 1, 1), "B", "Lyon"),)
@@ -227,8 +223,7 @@ def test_a_move_to_come_can_still_be_a_correction():
 def test_an_import_that_data_db_could_not_take_is_not_lost_under_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Two plans of one moment, and the disk full under the first: it is ended, and the second is
-    overtaken."""
+    """When the disk is full under the first of two plans, it is completed and the second is refused."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=1)) as store:
         empty = store.inventory.snapshot()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The administration socket and its operations."""
+"""Tests of the administration socket and its operations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ORDER = {"org_entity": "DSI", "site": "Lyon", "population": "server"}
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Collector]:
-    """A collector with its socket, without ports."""
+    """Open a collector with its socket, without ports."""
     settings = settings_in(tmp_path)
     initialise(settings)
     with open_collector(settings) as collector:
@@ -41,7 +41,7 @@ def opened(tmp_path: Path) -> Iterator[Collector]:
 
 
 def raw(data_dir: Path, request: bytes) -> bytes:
-    """What the socket answers to these bytes."""
+    """Return the socket's answer to these bytes."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(5)
         with socket_path(data_dir, SOCKET_FILE) as path:
@@ -55,7 +55,7 @@ def raw(data_dir: Path, request: bytes) -> bytes:
 
 
 def test_socket_is_private_and_goes_away(tmp_path):
-    """0600 while it listens; nothing is left afterwards, and asking then says what to start."""
+    """The socket has mode 0600 and is removed afterwards; a call then says what to start."""
     settings = settings_in(tmp_path)
     initialise(settings)
     with open_collector(settings) as collector:
@@ -67,7 +67,7 @@ def test_socket_is_private_and_goes_away(tmp_path):
         assert not path.exists()
         with pytest.raises(CollectorNotRunning, match="veilleuse serve"):
             ask(settings.data_dir, "ping")
-        path.touch()  # a dead process's
+        path.touch()  # left by a dead process
         AdminServer(settings.data_dir, collector.operations).close()
 
 
@@ -83,7 +83,7 @@ def test_a_long_path_is_no_obstacle(tmp_path):
 
 
 def test_health_is_json(opened):
-    """Counters, the ends of the certificates, and who answers."""
+    """Health holds counters, the ends of the certificates and the process id."""
     health = ask(opened.settings.data_dir, "health")
     assert set(health["certificates"]) == {"root", "intermediate", "server"}
     assert health["queue_pushes"] == 0
@@ -114,7 +114,7 @@ def test_health_is_json(opened):
     ],
 )
 def test_bad_requests_are_usage_errors(opened, request_bytes, error):
-    """Each gets one line and exit code 2; the socket goes on."""
+    """A bad request gets one line and exit code 2; the socket continues."""
     answer = json.loads(raw(opened.settings.data_dir, request_bytes).splitlines()[0])
     assert (answer["ok"], answer["exit_code"]) == (False, 2)
     assert error in answer["error"]
@@ -122,7 +122,7 @@ def test_bad_requests_are_usage_errors(opened, request_bytes, error):
 
 
 def test_what_nobody_foresaw_is_one_line(opened, caplog):
-    """The traceback is for the log."""
+    """The traceback is only in the log."""
     answer = json.loads(raw(opened.settings.data_dir, b'{"op": "site_put", "site": "x", "zone": 7}\n'))
     assert (answer["ok"], answer["exit_code"]) == (False, 1)
     assert "its log says why" in answer["error"]
@@ -130,7 +130,7 @@ def test_what_nobody_foresaw_is_one_line(opened, caplog):
 
 
 def test_a_name_is_one_name_however_it_was_typed(opened):
-    """S16: an é of one character, and one of two."""
+    """S16: an é of one character and an é of two give one name."""
     composed, apart = "Coll\u00e8ge", "Colle\u0300ge"
     opened.operations.perform("site_put", {"site": apart})
     opened.operations.perform("token_create", ORDER | {"site": composed, "org_entity": apart})
@@ -139,13 +139,13 @@ def test_a_name_is_one_name_however_it_was_typed(opened):
 
 
 def test_several_requests_on_one_connection(opened):
-    """A line each, answered in order."""
+    """Each line gets an answer, in order."""
     answers = raw(opened.settings.data_dir, b'{"op": "ping"}\n{"op": "flush"}\n').splitlines()
     assert [json.loads(answer)["ok"] for answer in answers] == [True, True]
 
 
 def test_connections_are_bounded(opened):
-    """More than 32 at once are closed; those that were there are served."""
+    """Connections above 32 are closed; earlier ones are served."""
     data_dir = opened.settings.data_dir
     with socket_path(data_dir, SOCKET_FILE) as path:
         held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CONNECTIONS)]
@@ -160,8 +160,7 @@ def test_connections_are_bounded(opened):
 
 
 def test_token_and_site(opened):
-    """A site nobody declared is made with the default timetable; the token's text is in the join
-    file only."""
+    """An undeclared site is made with the default timetable; the token's text is in the join file only."""
     made = opened.operations.perform("token_create", ORDER | {"time_zone": "Indian/Reunion"})
     assert set(made["join"]) == {
         "version",
@@ -182,7 +181,7 @@ def test_token_and_site(opened):
 
 
 def test_a_site_is_not_changed_by_a_token(opened):
-    """The same zones or none: fine. Others: wrong usage."""
+    """A token with the site's zones, or none, is accepted; other zones are refused."""
     opened.operations.perform("token_create", ORDER)
     opened.operations.perform("token_create", ORDER | {"zone": "FR"})
     with pytest.raises(UsageError, match="exists with zone FR"):
@@ -190,7 +189,7 @@ def test_a_site_is_not_changed_by_a_token(opened):
 
 
 def test_site_put_changes_zones(opened):
-    """Its timetable follows a new time zone; what is not given stays."""
+    """The timetable follows a new time zone; zones that are not given stay."""
     opened.operations.perform("site_put", {"site": "Lyon"})
     assert opened.operations.perform("site_put", {"site": "Lyon", "zone": "DE"}) == {
         "site": "Lyon",
@@ -204,7 +203,7 @@ def test_site_put_changes_zones(opened):
 
 
 def test_the_civil_day_of_a_site_with_machines_stays(opened):
-    """Its records are filed by that day: moving it would take energy out of days that never had it."""
+    """Records are filed by that day: another time zone would move energy to other days."""
     opened.operations.perform("token_create", ORDER)
     opened.issuing.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))
     with pytest.raises(UsageError, match=r"site 'Lyon' has machines: .* declare another site"):
@@ -213,7 +212,7 @@ def test_the_civil_day_of_a_site_with_machines_stays(opened):
 
 
 def test_zones_are_checked(opened):
-    """A site without factors or without a civil day is refused before records come."""
+    """A site without factors or without a valid time zone is refused before records come."""
     with pytest.raises(UnknownZone):
         opened.operations.perform("site_put", {"site": "Atlantis", "zone": "ATLANTIS"})
     with pytest.raises(UsageError, match="time zone"):
@@ -222,7 +221,7 @@ def test_zones_are_checked(opened):
 
 
 def test_nobody_can_connect_to_a_wildcard(tmp_path):
-    """Agents are never told 0.0.0.0: the line says which setting to set."""
+    """Agents never get 0.0.0.0: the error names the setting."""
     settings = settings_in(tmp_path, **{"grpc.address": "0.0.0.0:8641"})
     initialise(settings)
     with open_collector(settings) as collector, pytest.raises(UsageError, match=r"grpc\.advertised_address"):
@@ -231,8 +230,7 @@ def test_nobody_can_connect_to_a_wildcard(tmp_path):
 
 @pytest.mark.parametrize("names", ["localhost", "*.org"])
 def test_nobody_would_believe_a_collector_of_another_name(tmp_path, names):
-    """The name agents are told must be in the certificate: else each of them would refuse it, one after the
-    other."""
+    """The advertised name must be in the certificate, or else every agent would refuse the collector."""
     advertised = {"grpc.advertised_address": "collector.example.org:8641", "pki.server_names": names}
     settings = settings_in(tmp_path, **advertised)
     initialise(settings)
@@ -242,7 +240,7 @@ def test_nobody_would_believe_a_collector_of_another_name(tmp_path, names):
 
 @pytest.mark.parametrize("names", ["Collector.example.org, 127.0.0.1", "*.example.org, 127.0.0.1"])
 def test_the_names_of_the_certificate_are_matched_as_tls_does(tmp_path, names):
-    """Whatever the case; a wildcard stands for one label."""
+    """Case is ignored, and a wildcard matches one label."""
     advertised = {"grpc.advertised_address": "collector.example.org:8641", "pki.server_names": names}
     settings = settings_in(tmp_path, **advertised)
     initialise(settings)
@@ -252,7 +250,7 @@ def test_the_names_of_the_certificate_are_matched_as_tls_does(tmp_path, names):
 
 
 def test_what_does_not_exist(opened):
-    """One clear line each."""
+    """The error is one line."""
     with pytest.raises(AdminError, match="no token 7"):
         opened.operations.perform("token_revoke", {"token_id": 7})
     with pytest.raises(AdminError, match="no host 'ab'"):
@@ -260,23 +258,22 @@ def test_what_does_not_exist(opened):
 
 
 def test_derivation_can_be_asked_for(opened):
-    """Nothing is dirty in a new directory; asking is harmless."""
+    """A derivation in a new directory derives nothing."""
     assert ask(opened.settings.data_dir, "derive_all") == {"periods": 0}
     assert ask(opened.settings.data_dir, "flush") == {"periods": 0}
 
 
 def test_every_operation_is_documented():
-    """One sentence each."""
+    """Every operation has a docstring."""
     assert all(method.__doc__ for method in OPERATIONS.values())
 
 
 def test_a_service_of_the_version_before_is_told_apart(tmp_path):
-    """After an update and before its restart: what the old one does not know is no usage error, and says what
-    to do."""
+    """Before the restart after an update, an operation unknown to the service says what to do."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(tmp_path / SOCKET_FILE))
     listener.listen(1)
-    listener.settimeout(60)  # nobody asks: the test fails, and does not wait for ever
+    listener.settimeout(60)  # without a call the test fails, instead of waiting for ever
 
     def answer() -> None:
         connection, _ = listener.accept()

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/privacy.md §3 and docs/guarantees.md P7: nothing older than its limit remains, in any file, and no
-figure changes by it. A settable clock throughout."""
+"""Tests of retention (docs/privacy.md §3, docs/guarantees.md P7) on a settable clock: no file holds data
+beyond its limit, and no figure changes."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ PER_UNIT = ("sums", "point_sums", "unit_sums", "derived", "derived_screens")
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Iterator[Filled]:
-    """An empty store with the site `lyon`."""
+    """Return an empty store with the site `lyon`."""
     with Filled(tmp_path / "data") as made:
         yield made
 
 
 def oldest(filled: Filled, host_id: HostId, table: str = "sums", grain: Grain = Grain.DAY) -> int | None:
-    """First key of a machine's rows."""
+    """Return the first key of a machine's rows."""
     sql = f"SELECT min(start) FROM {table} WHERE host_id = ? AND grain = ?"
     found: int | None = filled.store.data.connection.execute(sql, (host_id, grain)).fetchone()[0]
     return found
 
 
 def count(filled: Filled, table: str) -> int:
-    """Rows."""
+    """Return the number of rows."""
     return int(filled.store.data.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 def expire_daily(filled: Filled, first: date, end: date, kept: Kept | None = None) -> None:
-    """As a collector that runs: every day what may be kept is kept, then what is too old goes."""
+    """Roll up and expire on each day, as a running collector does."""
     work = retention(filled, kept)
     for day in days_of(first, end):
         roll(filled, day)
@@ -65,8 +65,7 @@ def expire_daily(filled: Filled, first: date, end: date, kept: Kept | None = Non
 
 
 def test_days_of_a_pc_go_after_62_days_and_no_figure_changes(filled):
-    """Day by day through a quarter: 62 days of days and weeks remain, with their records; months and the year
-    say what they said."""
+    """Each day, 62 days of days and weeks remain with their records, and figures stay equal."""
     host_id = workstation(filled)
     workstation_days(
         filled, host_id, date(2025, 1, 6), date(2025, 5, 5), without=[date(2025, 2, 5)], night_on=True
@@ -90,7 +89,7 @@ def test_days_of_a_pc_go_after_62_days_and_no_figure_changes(filled):
     assert date.fromordinal(day) == date(2025, 5, 19) - timedelta(days=62)
     with closing(filled.reader()) as reader:
         assert reader.record_count() == count(filled, "records")
-    # A month all of whose days are gone is there once.
+    # A month whose days are all removed has one row.
     assert {
         date.fromordinal(row[0]).month
         for row in filled.store.data.connection.execute("SELECT month FROM gone_days")
@@ -98,7 +97,7 @@ def test_days_of_a_pc_go_after_62_days_and_no_figure_changes(filled):
 
 
 def test_days_wait_for_their_month_to_be_kept(filled):
-    """Never before: a stale month keeps its days, records and hours, and says so."""
+    """A month that is not yet rolled up keeps its days and records, and is counted as blocked."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 1, 6), date(2025, 2, 3))
     filled.derive()
@@ -115,8 +114,8 @@ def test_days_wait_for_their_month_to_be_kept(filled):
 @pytest.mark.parametrize("late", [date(2025, 3, 20), date(2025, 6, 1)])
 @pytest.mark.parametrize("state", [State.OFF, State.UNKNOWN])
 def test_what_comes_after_its_days_have_gone_is_added_once(filled, late, state):
-    """A day of January, when some of its days are gone and when all are: the month has it, what stood in for
-    it goes, and no run of anything counts it twice."""
+    """A late day of January is added to its month once and replaces imputed time, whether some or all days of
+    the month are removed."""
     host_id = workstation(filled)
     workstation_days(
         filled, host_id, date(2025, 1, 6), date(2025, 3, 3), without=[date(2025, 1, 15)], night_on=True
@@ -160,7 +159,7 @@ def test_what_comes_after_its_days_have_gone_is_added_once(filled, late, state):
 
 
 def test_months_go_18_months_after_their_end_and_leave_their_year(filled):
-    """A PC's: January 2025 on 1 August 2026. What the year's row has is what months are left."""
+    """A PC's January 2025 is removed on 1 August 2026; the year's row is the sum of the months left."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 1, 6), date(2025, 3, 31))
     filled.derive()
@@ -174,7 +173,7 @@ def test_months_go_18_months_after_their_end_and_leave_their_year(filled):
 
 
 def test_months_of_a_year_that_is_closed_definitively_go_at_once(filled):
-    """Of PCs: the statistics that the closing keeps name no machine. A server's stay."""
+    """Months of PCs are removed, since the statistics of the closing remain; a server's months stay."""
     host_id, server = workstation(filled), filled.add_host()
     workstation_days(filled, host_id, date(2024, 12, 2), date(2025, 2, 3))
     server_day(filled, server, date(2024, 12, 2))
@@ -187,7 +186,7 @@ def test_months_of_a_year_that_is_closed_definitively_go_at_once(filled):
 
 
 def test_a_servers_hours_go_after_13_months_and_its_days_after_3_years(filled):
-    """Records with their hours first; days, their months and years at 36 months."""
+    """Records and hours are removed after 13 months; days, months and years after 36 months."""
     server = filled.add_host()
     for day in (date(2025, 1, 15), date(2025, 3, 15)):
         server_day(filled, server, day)
@@ -218,7 +217,7 @@ def test_a_servers_hours_go_after_13_months_and_its_days_after_3_years(filled):
 
 
 def test_evenings_of_classrooms_are_counted_once_while_their_hours_go(filled):
-    """A night's hours go in two steps; the night stays one."""
+    """The hours of one night are removed in two steps, and the night stays one."""
     host_id = filled.add_host(Population.CLASSROOM, DeviceClass.TOWER)
     for day in days_of(date(2025, 1, 30), date(2025, 2, 4)):
         server_day(filled, host_id, day, hours=[*range(7), *range(20, 24)])
@@ -228,7 +227,7 @@ def test_evenings_of_classrooms_are_counted_once_while_their_hours_go(filled):
         total(months(filled, date(2025, 1, 1), date(2025, 2, 1)))["nights_on"],
         total(periods(filled, *YEAR))["nights_on"],
     )
-    assert nights == (2, 4)  # the morning before the first day has no evening that was seen
+    assert nights == (2, 4)  # the morning before the first day has no evening that was observed
     for today in days_of(date(2025, 4, 1), date(2025, 4, 9)):
         retention(filled).run(today)
         assert total(periods(filled, *YEAR))["nights_on"] == nights[1]
@@ -239,7 +238,7 @@ def test_evenings_of_classrooms_are_counted_once_while_their_hours_go(filled):
 
 
 def test_the_balance_has_no_hole_where_rows_went(filled):
-    """R18 accounts for what is there: the days before are not lost, they are no more."""
+    """R18 balances the remaining rows; removed days are not reported as unexplained."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 1, 6), date(2025, 5, 5))
     filled.derive()
@@ -253,7 +252,7 @@ def test_the_balance_has_no_hole_where_rows_went(filled):
 
 
 def test_whether_psys_is_trusted_does_not_change_when_its_periods_go(filled):
-    """Old periods are added up under none."""
+    """Checks of removed periods are added up under the key (0, 0)."""
     server = filled.add_host()
     for n, day in enumerate((date(2025, 1, 15), date(2025, 1, 16))):
         start = day_start_unix_milliseconds(day, ZONE)
@@ -271,8 +270,7 @@ def test_whether_psys_is_trusted_does_not_change_when_its_periods_go(filled):
 
 @pytest.mark.promise("P7")
 def test_nothing_of_what_went_is_in_any_file(filled, tmp_path, figure):
-    """A canary in a point's name, in a record's bytes and a number in a sum: the file, the WAL and a new
-    backup have none of it."""
+    """Marked bytes of a record and of a sum are in neither the file, the WAL nor a new backup."""
     host_id = workstation(filled)
     canary = 0x5EC2E7_CA4A21
     record = cell(State.ON_IDLE, 7 * HOUR, Band.NIGHT, energy_millijoules=canary)
@@ -303,7 +301,7 @@ def test_nothing_of_what_went_is_in_any_file(filled, tmp_path, figure):
 
 
 def test_limits_are_of_whole_civil_days_and_months():
-    """62 days, 13, 18 and 36 months; the last of a month where there is no such day."""
+    """Limits are 62 days, 13, 18 and 36 months; a missing day of a month becomes its last day."""
     today = date(2026, 3, 31)
     pc = limits(Kept(), Population.WORKSTATION, ZONE, today)
     assert date.fromordinal(pc.days) == date.fromordinal(pc.records) == date(2026, 1, 28)
@@ -318,7 +316,7 @@ def test_limits_are_of_whole_civil_days_and_months():
 
 
 def test_settings_cannot_keep_longer_than_is_promised():
-    """docs/privacy.md §3 is a ceiling."""
+    """The limits of docs/privacy.md §3 are a maximum."""
     for name, value in (
         ("pc_daily_days", 63),
         ("pc_monthly_months", 19),

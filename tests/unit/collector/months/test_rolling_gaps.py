@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/methodology.md §4 in rolling: what stands in for missing time, for how much of it, and what never
-does."""
+"""Tests of imputation in rolling up months (docs/methodology.md §4): values, limits and exclusions."""
 
 from __future__ import annotations
 
@@ -29,25 +28,25 @@ CLOSED_BANDS = {Band.NIGHT: 8 * HOUR, Band.CLOSED: 16 * HOUR}
 
 
 def days(population: Population = Population.SERVER) -> SiteDays:
-    """Of the default timetable."""
+    """Return the days of a site with the default timetable."""
     return SiteDays((CalendarVersion(BEFORE_ALL, DEFAULT_CALENDAR),), (), population)
 
 
 def known(day: date, band: Band, milliseconds: int, milliwatts: int = 1_000, on: bool = True) -> KnownBand:
-    """A band of a day, all of it with an energy; 1 mW over 1 ms is a thousandth of a mJ."""
+    """Return a band of a day that is known throughout; 1 mW over 1 ms is a thousandth of a mJ."""
     energy = milliseconds * milliwatts // 1_000
     ons = (milliseconds, milliseconds, energy) if on else (0, 0, 0)
     return KnownBand(Grain.DAY, day.toordinal(), band, milliseconds, milliseconds, energy, *ons)
 
 
 def whole(day: date, milliwatts: int = 1_000) -> list[KnownBand]:
-    """A day of which everything is known."""
+    """Return the bands of a day that is known throughout."""
     bands = BANDS if day.isoweekday() <= 5 else CLOSED_BANDS
     return [known(day, band, length, milliwatts) for band, length in bands.items()]
 
 
 def source(rows: Sequence[KnownBand], first: date | None = None, last: date | None = None) -> MonthSource:
-    """Of a machine seen from long before until long after."""
+    """Return the source of a machine seen from long before until long after."""
     return MonthSource(
         HostId(1),
         MONTH,
@@ -60,30 +59,30 @@ def source(rows: Sequence[KnownBand], first: date | None = None, last: date | No
 
 
 def may_and(silent: set[int]) -> list[KnownBand]:
-    """All of May and June but these days of June; 4 days of July."""
+    """Return all of May, June without the given days, and 4 days of July."""
     every = [date(2025, 5, 1) + timedelta(days=n) for n in range(65)]
     return [row for day in every if not (day.month == 6 and day.day in silent) for row in whole(day)]
 
 
 def test_nothing_missing_nothing_imputed():
-    """Every band of every day is known."""
+    """A month with every band of every day known has no imputed time."""
     assert impute(source(may_and(set())), days()) == {}
 
 
 def test_three_silent_days_are_split_by_the_machines_history():
-    """72 h of Tuesday to Thursday: the mean power of the same band on days of the same type."""
+    """72 h of Tuesday to Thursday take the mean power of the same band on days of the same type."""
     found = impute(source(may_and({10, 11, 12})), days())
     assert found == {(DayType.OPEN, band): (3 * length, 3 * length, 0) for band, length in BANDS.items()}
 
 
 def test_four_silent_days_are_not_observed():
-    """96 h: nothing stands in for any of it."""
+    """Nothing of 96 h is imputed."""
     found = impute(source(may_and({10, 11, 12, 13})), days())
     assert found == {(DayType.OPEN, band): (0, 0, 4 * length) for band, length in BANDS.items()}
 
 
 def test_what_is_missing_beside_silent_days_belongs_to_the_same_silence():
-    """Three silent days and an hour of the day before: it may have been 73 h."""
+    """Three silent days and an hour of the day before may be 73 h, so that nothing is imputed."""
     rows = may_and({9, 10, 11, 12})
     rows += [
         known(date(2025, 6, 9), band, length - (HOUR if band is Band.NIGHT else 0))
@@ -94,7 +93,7 @@ def test_what_is_missing_beside_silent_days_belongs_to_the_same_silence():
 
 
 def test_a_silence_across_the_months_end_is_one():
-    """28 June to 1 July: 96 h, of which three days are June's."""
+    """28 June to 1 July is one silence of 96 h, of which three days are June's."""
     rows = [row for row in may_and({28, 29, 30}) if row.start != date(2025, 7, 1).toordinal()]
     assert sum(value[2] for value in impute(source(rows), days()).values()) == 3 * 24 * HOUR
     only_june = impute(source(may_and({28, 29, 30})), days())
@@ -102,7 +101,7 @@ def test_a_silence_across_the_months_end_is_one():
 
 
 def test_the_mean_is_over_all_states_and_of_8_weeks_alone():
-    """Half of May's nights on at 3 W, half off at 1 W: 2 W. What was before 6 May does not count."""
+    """Nights of May at 3 W and 1 W give a mean of 2 W; power before 6 May does not count."""
     rows = [row for row in may_and({10}) if row.band is not Band.NIGHT]
     for number in range(65):
         day = date(2025, 5, 1) + timedelta(days=number)
@@ -115,7 +114,7 @@ def test_the_mean_is_over_all_states_and_of_8_weeks_alone():
 
 
 def test_time_on_without_an_energy_gets_the_mean_of_its_time_on():
-    """Rule 1: its state is known, so only its energy is imputed."""
+    """Rule 1: the state is known, so that only the energy is imputed."""
     rows = may_and({10})
     day = date(2025, 6, 10)
     for band, length in BANDS.items():
@@ -126,7 +125,7 @@ def test_time_on_without_an_energy_gets_the_mean_of_its_time_on():
 
 
 def test_a_machine_without_history_is_not_observed():
-    """Nothing is invented for a band and day type that it never told of."""
+    """A band and day type without history is not imputed."""
     rows = [row for row in may_and({10}) if row.band is not Band.OPEN]
     found = impute(source(rows), days())
     assert found[DayType.OPEN, Band.OPEN][:2] == (0, 0)
@@ -134,23 +133,23 @@ def test_a_machine_without_history_is_not_observed():
 
 
 def test_the_first_and_the_last_day_bound_what_is_missing():
-    """Before the one and after the other there was no machine."""
+    """Time before the first day and after the last is not missing; without days, all is."""
     rows = [
         row for row in may_and(set()) if date(2025, 6, 9) <= date.fromordinal(row.start) <= date(2025, 6, 20)
     ]
     assert impute(source(rows, date(2025, 6, 9), date(2025, 6, 20)), days()) == {}
-    assert impute(source((), None, None), days())  # in between, all of it is
+    assert impute(source((), None, None), days())  # in between, all of it is missing
 
 
 def test_bands_that_a_machine_shifted_are_not_missing_time():
-    """Its calendar was of before: 10 h of `closed` in the place of `open`. The day is whole."""
+    """With another calendar, 10 h of `closed` replace `open`, and the day is complete."""
     rows = may_and({10})
     rows += [known(date(2025, 6, 10), Band.NIGHT, 8 * HOUR), known(date(2025, 6, 10), Band.CLOSED, 16 * HOUR)]
     assert impute(source(rows), days()) == {}
 
 
 def test_the_open_band_of_workstations_is_missing_by_the_week():
-    """A week of 50 open hours of which 40 are told: a day that is silent takes them, if there is one."""
+    """In a week with 40 of 50 open hours reported, the silent day takes the missing ten."""
     rows: list[KnownBand] = []
     for number in range(65):
         day = date(2025, 5, 1) + timedelta(days=number)
@@ -172,8 +171,7 @@ def test_the_open_band_of_workstations_is_missing_by_the_week():
     more=st.integers(-(10**9), 3 * 10**9),
 )
 def test_what_comes_late_takes_the_place_of_what_stood_in(short, energy, long, more):
-    """Time that stands in, with time that nothing stands in for, gets shorter by what is known now, and never
-    grows."""
+    """Imputed and unobserved time shrink by the time that is known now, and never grow."""
     key = (DayType.OPEN, Band.NIGHT)
     after = rescale({key: (short, energy, long)}, {key: more}).get(key, (0, 0, 0))
     assert after[0] + after[2] == max(0, short + long - max(0, more))
@@ -184,8 +182,7 @@ def test_what_comes_late_takes_the_place_of_what_stood_in(short, energy, long, m
 
 @given(st.sets(st.integers(2, 29), max_size=20), st.sets(st.integers(2, 29), max_size=10))
 def test_known_and_missing_time_are_the_civil_days(silent, half):
-    """Of every day and band: known + standing in + not observed = what the calendar has, whatever
-    is missing."""
+    """For each day, known + imputed + unobserved time is the calendar's, whatever is missing."""
     rows = may_and(silent | half)
     for day in sorted(half - silent):
         rows += [

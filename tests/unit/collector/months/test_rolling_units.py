@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Conservation: whatever days and weeks a machine told of, its months have all of it, and none of
-it twice."""
+"""Tests of conservation: a machine's months have all that its days and weeks have, and nothing twice."""
 
 from __future__ import annotations
 
@@ -45,13 +44,13 @@ CELL = st.tuples(st.sampled_from(Band), st.sampled_from(State), st.sampled_from(
 def cell_sum(
     unit: Unit, cell: CellKey, milliseconds: int, carried: tuple[int, ...] = NOTHING_CARRIED
 ) -> UnitSum:
-    """Of one cell of a day or week."""
+    """Return the sum of one cell of a day or week."""
     (grain, start), (band, state, supply) = unit, cell
     return UnitSum(grain, start, band, state, supply, milliseconds, 0, carried)
 
 
 def cell_energy(unit: Unit, cell: CellKey, method: Method, values: tuple[int, int, int]) -> UnitEnergy:
-    """Likewise."""
+    """Return the energy of one cell of a day or week."""
     (grain, start), (band, state, supply) = unit, cell
     return UnitEnergy(grain, start, band, state, supply, method, *values)
 
@@ -61,7 +60,7 @@ THREE = st.tuples(AMOUNT, AMOUNT, AMOUNT)
 
 @st.composite
 def unit_lists(draw: st.DrawFn) -> list[Units]:
-    """Each with one cell of one day or week."""
+    """Draw units of one cell of one day or week each."""
     found = []
     size = len(CARRIED_COLUMNS)
     for unit, cell in draw(st.lists(st.tuples(UNIT, CELL), max_size=8, unique=True)):
@@ -73,7 +72,7 @@ def unit_lists(draw: st.DrawFn) -> list[Units]:
 
 
 def together(parts: list[Units]) -> Units:
-    """As one."""
+    """Return all parts as one."""
     return Units(
         tuple(row for part in parts for row in part.sums),
         tuple(row for part in parts for row in part.points),
@@ -83,13 +82,13 @@ def together(parts: list[Units]) -> Units:
 
 
 def rolled(units: Units) -> Months:
-    """Of a workstation."""
+    """Return the months of a workstation."""
     return contributions(units, DAYS, ZONE, NO_CHECK)
 
 
 @given(unit_lists())
 def test_months_have_all_that_their_days_and_weeks_have(parts):
-    """Each column, summed over months, day types and bands, is the sum of what was told."""
+    """Each column, summed over months, day types and bands, is the sum of what was reported."""
     expected: Counter[str] = Counter()
     for part in parts:
         (one,), (energy,), (screen,) = part.sums, part.energies, part.screens
@@ -113,7 +112,7 @@ def test_months_have_all_that_their_days_and_weeks_have(parts):
 
 
 def test_days_taken_out_and_days_that_stay_are_the_month():
-    """Any units alone, added up, are the same as all at once: what retention relies on."""
+    """Units rolled up one by one add up to those rolled up together; retention relies on it."""
     lists = st.lists(st.tuples(UNIT, CELL, AMOUNT), max_size=12, unique_by=lambda one: one[0])
 
     @given(lists)
@@ -134,7 +133,7 @@ def test_days_taken_out_and_days_that_stay_are_the_month():
 def counters(
     points: list[tuple[Point, int, int]], method: Method, counted: int, psys: PsysCheck = NO_CHECK
 ) -> tuple[int, int]:
-    """(mJ, ms) of an hour of Monday on, of which a method answered for so long."""
+    """Return (mJ, ms) of counters over one hour of a Monday, of which `method` covers `counted` ms."""
     unit, cell = (Grain.DAY, FIRST), (Band.OPEN, State.ON_ACTIVE, Supply.AC)
     units = Units(
         (cell_sum(unit, cell, 3_600_000),),
@@ -150,8 +149,7 @@ def counters(
 
 
 def test_counters_are_one_signal_for_as_long_as_a_counter_answered():
-    """psys or package, never both; scaled to the time that was modelled from it; none where another method
-    answered."""
+    """psys or package counts, never both, scaled to the time modelled from it; other methods have none."""
     both = [(PACKAGE, 1_000, 3_600_000), (PSYS, 2_500, 3_600_000)]
     assert counters(both, Method.COUNTER_MODELLED, 3_600_000) == (2_500, 3_600_000)
     assert counters(both, Method.COUNTER_CALIBRATED, 1_800_000) == (1_250, 1_800_000)
@@ -162,7 +160,7 @@ def test_counters_are_one_signal_for_as_long_as_a_counter_answered():
 
 
 def test_a_night_is_on_for_longer_than_four_hours_of_its_own_band():
-    """By the cells of that date together; what is on in another band, or off, is no night."""
+    """A night counts when the cells of its date in the night band are on for more than four hours."""
     four = 4 * 3_600_000
     active, idle, off = (
         (Band.NIGHT, state, Supply.AC) for state in (State.ON_ACTIVE, State.ON_IDLE, State.OFF)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Silence is told, by every outlet alike, and nobody cries wolf: 1,500 of 1,500 silent agents were good to
-`doctor` for 13 days."""
+"""Tests of silent machines: `doctor` once called 1,500 of 1,500 silent agents good for 13 days."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ SERVER, WORKSTATION, CLASSROOM = Population.SERVER, Population.WORKSTATION, Popu
 
 
 def at(moment: datetime | date) -> int:
-    """Unix milliseconds; midnight UTC of a date."""
+    """Return Unix milliseconds; midnight UTC for a date."""
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     return round(moment.timestamp() * 1000)
@@ -54,7 +53,7 @@ def at(moment: datetime | date) -> int:
 def machine(
     population: Population, contact: datetime | date | None, enrolled: date = date(2026, 1, 5)
 ) -> Host:
-    """An active machine of Lyon, last heard of then."""
+    """Return an active machine of Lyon with that last contact."""
     return Host(
         HostId(1),
         AgentId(os.urandom(16)),
@@ -70,7 +69,7 @@ def machine(
 
 @dataclass
 class Watch:
-    """A collector that has run since `since`, and the fleet that it saw; Lyon closes on Armistice Day."""
+    """A collector that has run since `since`, and its fleet; Lyon is closed on Armistice Day."""
 
     now: datetime
     since: datetime | None = datetime(2026, 9, 1, tzinfo=UTC)
@@ -82,7 +81,7 @@ class Watch:
         return Judge(at(self.now), None if self.since is None else at(self.since), self.past, K)
 
     def windows(self):
-        """The open days before now."""
+        """Return the open days before now."""
         calendar = DEFAULT_CALENDAR._replace(closures=(ARMISTICE,))
         declared = Declaration(calendar.open_spans, school_zone=self.school_zone)
         version = CalendarVersion(BEFORE_ALL, calendar, declared)
@@ -91,28 +90,28 @@ class Watch:
         return open_days([site], SiteCalendars(lambda _: (version,), lambda: (holidays,)), self.now.date())
 
     def pcs(self, hosts: Iterable[Host], population: Population = WORKSTATION) -> Condition | None:
-        """What is told of them."""
+        """Return the condition of PCs of a population."""
         return self.judge.pc_condition(population, count_pcs(hosts, self.windows()).get(population))
 
     def servers(self, hosts: Iterable[Host], rollout: Rollout | None = None) -> Condition | None:
-        """What is told of them."""
+        """Return the condition of servers."""
         return self.judge.server_condition(hosts, rollout or Rollout(SERVER))
 
     def note(self, hosts: Iterable[Host]) -> None:
-        """What `serve` does once a day."""
+        """Note the day, as `serve` does once a day."""
         hosts = tuple(hosts)
         heard = None if self.since is None else heard_before(hosts, at(self.since))
         self.past = self.judge.add_day(count_pcs(hosts, self.windows()), self.now.date(), heard)
 
 
 def fleet(silent: int, heard: int, now: datetime, population: Population = WORKSTATION) -> list[Host]:
-    """So many PCs, the silent ones since 13 days ago, the others heard of on the day before."""
+    """Return PCs: silent ones since 13 days ago, heard ones of the day before."""
     away, near = now.date() - timedelta(days=13), now.date() - timedelta(days=1)
     return [machine(population, away)] * silent + [machine(population, near)] * heard
 
 
 def told(condition: Condition | None) -> tuple[str, int, int] | None:
-    """(level, silent, machines)."""
+    """Return (level, silent, machines)."""
     return None if condition is None else (condition.level.value, condition.silent, condition.machines)
 
 
@@ -132,15 +131,15 @@ def told(condition: Condition | None) -> tuple[str, int, int] | None:
     ],
 )
 def test_one_silent_server_is_told_and_half_of_them_fail(silent, heard, expected):
-    """Before, one of a hundred was nowhere to be read."""
+    """One silent server of a hundred was once reported nowhere."""
     hosts = [machine(SERVER, TUESDAY - timedelta(days=13))] * silent
     hosts += [machine(SERVER, TUESDAY - timedelta(minutes=20))] * heard
     assert told(Watch(TUESDAY).servers(hosts)) == expected
 
 
 def test_a_server_is_silent_after_two_of_its_contact_intervals():
-    """30 minutes by itself, 2 h where one hour is set, also while it is a candidate; one that never called,
-    from the next day on."""
+    """A server is silent after 30 minutes by default, after 2 h where one hour is set or a candidate. Without
+    any contact it is silent from the next day on."""
     hosts = [machine(SERVER, TUESDAY - timedelta(minutes=minutes)) for minutes in (29, 31, 119, 121)]
     watch = Watch(TUESDAY)
     hourly = Configuration(None, None, HOUR)
@@ -153,8 +152,8 @@ def test_a_server_is_silent_after_two_of_its_contact_intervals():
 
 
 def test_a_collector_that_was_away_waits():
-    """Started after days: two contact intervals for servers, two whole open days for PCs; without a collector
-    nothing is judged."""
+    """After an absence of days the collector waits two contact intervals for servers, two open days for PCs;
+    without a start it judges nothing."""
     servers = [machine(SERVER, TUESDAY - timedelta(days=5))] * 3
     pcs = [machine(WORKSTATION, TUESDAY.date() - timedelta(days=5))] * 40
     for hours, expected in ((0.4, SilenceLevel.WAITING), (0.6, SilenceLevel.FAILED)):
@@ -178,7 +177,7 @@ def test_a_collector_that_was_away_waits():
 
 
 def test_a_nightly_restart_is_no_absence():
-    """`serve` notes each day it runs on: a start of today with yesterday noted goes on."""
+    """`serve` notes each day: a start today with a note of yesterday continues."""
     watch = Watch(TUESDAY, since=TUESDAY, past=Past(date(2026, 11, 2), TUESDAY.date() - timedelta(days=1)))
     assert told(watch.pcs(fleet(40, 0, TUESDAY))) == ("failed", 40, 40)
     watch.note(fleet(40, 0, TUESDAY))
@@ -189,8 +188,8 @@ def test_a_nightly_restart_is_no_absence():
 
 
 def nightly(contact: Callable[[datetime], datetime]) -> int | None:
-    """Day of September from which dead PCs are told, where nothing could be noted since the 1st; restarted
-    each night at two."""
+    """Return the day of September from which dead PCs are reported, with a restart each night and no notes
+    since the 1st; None if never."""
     watch = Watch(datetime(2026, 9, 15, 9, tzinfo=UTC), past=Past(date(2026, 9, 1), date(2026, 9, 1)))
     for day in range(18, 25):
         watch.since = datetime(2026, 9, day, 2, tzinfo=UTC)
@@ -205,8 +204,8 @@ def nightly(contact: Callable[[datetime], datetime]) -> int | None:
 
 
 def test_a_collector_that_anybody_called_the_day_before_was_not_away():
-    """A restart of seconds was an absence wherever yesterday's note was missing: told on 23 September in
-    place of 18."""
+    """A contact of the day before proves that the collector ran. A restart without yesterday's note delayed
+    the report from 18 to 23 September."""
     assert nightly(lambda start: start - timedelta(minutes=10)) == 18
     assert nightly(lambda start: start - timedelta(days=1)) == 18
     assert nightly(lambda start: start - timedelta(days=3)) == 23, "three days down"
@@ -229,13 +228,13 @@ def test_a_collector_that_anybody_called_the_day_before_was_not_away():
     ],
 )
 def test_counts_of_pcs_are_floored_and_nothing_is_told_of_few(silent, heard, expected):
-    """Nine PCs say nothing; one that is heard of among 1,500, or silent among ten, cannot be told apart."""
+    """Nine PCs are not reported; one PC heard among 1,500, or silent among ten, cannot be singled out."""
     assert told(Watch(TUESDAY).pcs(fleet(silent, heard, TUESDAY))) == expected
     assert told(Watch(TUESDAY).pcs(fleet(silent, heard, TUESDAY, CLASSROOM), CLASSROOM)) == expected
 
 
 def test_what_is_told_is_a_function_of_the_floored_count():
-    """The level does not tell either whether 10 or 19 are silent."""
+    """The level does not reveal whether 10 or 19 are silent."""
     for machines in (19, 25, 60):
         for multiple in range(0, machines, K):
             levels = {
@@ -258,7 +257,7 @@ def test_what_is_told_is_a_function_of_the_floored_count():
     ],
 )
 def test_closed_days_do_not_count(day, contact, expected):
-    """A Monday morning, a bank holiday: nobody is silent for days on which nobody comes."""
+    """No PC is silent for a weekend or a bank holiday."""
     now = datetime(day.year, day.month, day.day, 7, tzinfo=UTC)
     condition = Watch(now).pcs([machine(WORKSTATION, contact)] * 40)
     assert condition is not None
@@ -266,8 +265,7 @@ def test_closed_days_do_not_count(day, contact, expected):
 
 
 def test_school_holidays_do_not_count_for_classrooms_where_a_zone_is_declared():
-    """Back on Tuesday 3 November; the last two school days before are 15 and 16 October.
-    Workstations go on."""
+    """On 3 November, after the holidays, classrooms are judged by 15 and 16 October; workstations are not."""
     now = datetime(2026, 11, 3, 7, tzinfo=UTC)
     hosts = [machine(population, date(2026, 10, 16)) for population in (CLASSROOM, WORKSTATION)] * 40
     zone_a, none = (Watch(now, school_zone=zone) for zone in (SchoolZone.A, None))
@@ -277,7 +275,7 @@ def test_school_holidays_do_not_count_for_classrooms_where_a_zone_is_declared():
 
 
 def test_a_new_fleet_is_not_silent():
-    """On its first day there is nothing to judge by; two open days later it is judged."""
+    """A new fleet is not judged on its first days, and is after two whole open days."""
     enrolled = date(2026, 11, 20)  # a Friday
     hosts = [machine(WORKSTATION, None, enrolled)] * 40
     days = {day: told(Watch(datetime(2026, 11, day, 9, tzinfo=UTC)).pcs(hosts)) for day in range(20, 26)}
@@ -285,7 +283,7 @@ def test_a_new_fleet_is_not_silent():
 
 
 def weeks(watch: Watch, shares: Iterable[float], machines: int = 1_000) -> list[str]:
-    """Level of each working day with such a share of the PCs heard of, noted as `serve` does."""
+    """Return the level of each working day with these shares of PCs heard, noted as `serve` does."""
     levels = []
     for share in shares:
         watch.now += timedelta(days=3 if watch.now.weekday() == 4 else 1)
@@ -299,8 +297,7 @@ def weeks(watch: Watch, shares: Iterable[float], machines: int = 1_000) -> list[
 
 
 def test_a_fall_against_the_usual_share_is_told_and_does_not_become_usual():
-    """Rooms of which 30 % are on come to be known as such; a network that is cut for a month stays told; all
-    back is good."""
+    """Rooms with 30 % of PCs on become usual; a cut of a month stays reported until the PCs are back."""
     watch = Watch(datetime(2026, 8, 31, 9, tzinfo=UTC), since=datetime(2026, 6, 1, tzinfo=UTC))
     assert weeks(watch, [0.3] * 6) == ["warning"] * 4 + ["good"] * 2, (
         "half of all machines until four days are known"
@@ -314,7 +311,7 @@ def test_a_fall_against_the_usual_share_is_told_and_does_not_become_usual():
 
 
 def test_leave_and_a_slow_august_are_no_alarm():
-    """From 85 % to 40 % over four weeks; a cut of two thirds in the middle of it is one."""
+    """A fall from 85 % to 40 % over four weeks is good; a sudden fall to a third is a warning."""
     watch = Watch(datetime(2026, 7, 6, 9, tzinfo=UTC), since=datetime(2026, 6, 1, tzinfo=UTC))
     assert weeks(watch, [0.85] * 5 + [0.7] * 5 + [0.55] * 5 + [0.4] * 5) == ["good"] * 20
     assert weeks(watch, [0.13]) == ["warning"]

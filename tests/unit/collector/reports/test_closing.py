@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A year that is closed: states, revisions, signature; its figures after the machines are gone. Through the
-commands, on a real data directory."""
+"""Tests of closed years through the commands: states, revisions, signature, and lasting figures."""
 
 from __future__ import annotations
 
@@ -39,12 +38,12 @@ from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-# --- the way of a year
+# states of a year
 
 
 def test_open_provisional_definitive(place, veilleuse):
-    """Each closing is a revision; twice the same is none; a revision says why; the report tells the state,
-    and what was published first."""
+    """Each closing is a revision with a reason, a repeated one is none, and the report shows the state and
+    the first published figure."""
     assert report(veilleuse)["report"]["state"] == "open"
     dry = told(veilleuse, "close", str(YEAR), "--dry-run")
     assert (dry["written"], dry["revision"], dry["state"]) == (False, 1, "closed_provisional")
@@ -56,7 +55,7 @@ def test_open_provisional_definitive(place, veilleuse):
     assert veilleuse("close", str(YEAR), "--definitive")[0] == 2
     last = told(veilleuse, "close", str(YEAR), "--definitive", "--why", "the year is complete")
     assert (last["revision"], last["state"]) == (2, "closed_definitive")
-    assert told(veilleuse, "close", str(YEAR))["changed"] is False  # definitive it stays
+    assert told(veilleuse, "close", str(YEAR))["changed"] is False  # it stays definitive
     listed = told(veilleuse, "close", "--list")
     assert [(one["report_id"], one["state"]) for one in listed] == [
         ("2025-r1", "closed_provisional"),
@@ -71,15 +70,13 @@ def test_open_provisional_definitive(place, veilleuse):
     for name in ("kwh_total", "kwh_lo_sample", "kgco2e_hi_sensitivity"):
         assert f"{shown['totals'][0][name]:.12g}" == last["totals"][0][name]
     assert not [name for name in last["totals"][0] if name.endswith("95")]
-    for language in LANGUAGES:  # of a closed report, and of an open one, which says less
+    for language in LANGUAGES:  # of a closed report, and of an open one, which has fewer words
         assert shown["report"].keys() <= report_words.words(language).texts["head"].keys()
 
 
 def test_a_closed_year_outlives_its_machines(place, veilleuse, tmp_path):
-    """Every row of every machine expired, every machine forgotten: it verifies and reports, equal to the last
-    digit; so does a backup of it, put back elsewhere; so does the file alone, without any data directory,
-    with the public key.
-    """
+    """With every row expired and every machine forgotten, a closed year verifies and reports equal figures.
+    So do a restored backup and, with the public key, the exported file alone."""
     told(veilleuse, "close", str(YEAR), "--definitive")
     before, totals = report(veilleuse), verified(told(veilleuse, "verify", str(YEAR)))
     with Filled(place.data_dir) as filled:
@@ -87,7 +84,7 @@ def test_a_closed_year_outlives_its_machines(place, veilleuse, tmp_path):
         for host in filled.store.registry.hosts():
             with filled.store.transaction():
                 filled.store.registry.set_status(host.host_id, HostStatus.FORGOTTEN)
-    with open_collector(place) as collector:  # ends what was to be forgotten
+    with open_collector(place) as collector:  # completes the forgetting
         connection = collector.store.data.connection
         for table in ("records", "sums", "derived", "host_months", "host_years", "gone_days", "hosts"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
@@ -113,7 +110,7 @@ def test_a_closed_year_outlives_its_machines(place, veilleuse, tmp_path):
     file = str(elsewhere / "2025-r1.json")
     assert verified(told(veilleuse, "verify", file, "--key", key)) == totals
     assert verified(told(veilleuse, "verify", file, "--key", str(elsewhere / "key.pem"))) == totals
-    assert verified(told(veilleuse, "verify", file, code=3)) == totals  # whose key it is, nobody has said
+    assert verified(told(veilleuse, "verify", file, code=3)) == totals  # nobody says whose key it is
     assert told(veilleuse, "verify", file, "--key", "5" * 64, code=1)[0]["verified"] is False
 
 
@@ -131,8 +128,7 @@ def test_through_the_running_collector(place, veilleuse):
 
 
 def test_the_difference_is_told_by_cause(place, veilleuse):
-    """Late weeks, then machines that were there, then another factor: each moves its own cause, and the
-    causes sum to the difference, exactly."""
+    """Late data, added machines and another factor each move one cause; causes sum to the difference."""
     first = told(veilleuse, "close", str(YEAR))
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
@@ -158,7 +154,7 @@ def test_the_difference_is_told_by_cause(place, veilleuse):
 
 
 def _moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
-    """Causes that are not 0; their sums are the difference, exactly."""
+    """Return the causes that are not 0; check that they sum to the difference exactly."""
     difference = after["difference"]
     old, new = before["totals"][0], after["totals"][0]
     effects = {
@@ -175,7 +171,7 @@ def _moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 
 def _restate(total: str) -> None:
-    """ADEME publishes another value for the year."""
+    """Import another value of ADEME for the year."""
     import os
 
     settings = settings_in(Path(os.environ["VEILLEUSE__DATA_DIR"]).parent)
@@ -193,8 +189,7 @@ def _restate(total: str) -> None:
 
 
 def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleuse):
-    """After a definitive closing nothing but what was kept is asked: the factor moves the figure, late data
-    do not any more."""
+    """After a definitive closing only the kept statistics count: a factor changes the figure."""
     first = told(veilleuse, "close", str(YEAR), "--definitive")
     with open_collector(place) as collector:
         collector.retention.run(date(2032, 1, 1))
@@ -212,8 +207,7 @@ def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleu
 
 
 def test_a_definitive_year_takes_no_late_data(place, veilleuse):
-    """Whether the machines' rows are still there or not: else its figure would depend on when
-    somebody looks."""
+    """Late data change nothing, even while machines' rows remain: else a figure would depend on its day."""
     told(veilleuse, "close", str(YEAR), "--definitive")
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
@@ -224,8 +218,7 @@ def test_a_definitive_year_takes_no_late_data(place, veilleuse):
 
 
 def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleuse):
-    """What was kept then is written otherwise today, and tells the same: no revision is made, its bytes are
-    rested on."""
+    """Kept statistics in another form with equal content make no revision, and stay byte for byte."""
     with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, ClosingOrder(YEAR, True, "me", "", _now(), TODAY))
     kept = json.loads(made.file.statistics)
@@ -241,8 +234,7 @@ def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleus
 
 
 def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
-    """A later program does not compute it again: figures as frozen, and the signature holds; other groupings
-    are refused."""
+    """A later program shows the year's figures as written, and refuses other groupings."""
     told(veilleuse, "close", str(YEAR))
     shown = report(veilleuse)
     told_, file = stored(place)
@@ -261,8 +253,8 @@ def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
 
 
 def test_a_revision_by_another_method_is_shown_in_every_grouping(place, veilleuse):
-    """The first revision was made by an earlier program: what it published is told where it can be, and the
-    present figures everywhere."""
+    """The first revision is of an earlier method: its published figure is shown where it can be, the present
+    figures in every grouping."""
     with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, ClosingOrder(YEAR, False, "me", "", _now(), TODAY))
     put(place, {**made.report, "method_version": "0.1"}, made.file.statistics)
@@ -274,9 +266,8 @@ def test_a_revision_by_another_method_is_shown_in_every_grouping(place, veilleus
 
 
 def test_the_change_is_told_between_closed_years(place, veilleuse):
-    """Against an open year nothing is said, for it is another one once its machines are gone; against a
-    closed one, by its kept sums, as while both were open.
-    """
+    """There is no change against an open year, since it differs once its machines are gone. Against a closed
+    year the kept sums give the same change as while both were open."""
     with Filled(place.data_dir) as filled:
         watch(filled, YEAR - 1)
         watch(filled, YEAR)
@@ -303,8 +294,8 @@ def test_the_change_is_told_between_closed_years(place, veilleuse):
 
 
 def test_definitive_is_refused_and_says_what_to_do(place, veilleuse, monkeypatch):
-    """A factor that stands in, coverage, what waits: each with its remedy; provisional is not refused, but
-    says the same."""
+    """A provisional factor, low coverage and pending work refuse a definitive closing, each with a remedy; a
+    provisional closing reports them."""
     monkeypatch.setenv("VEILLEUSE__CLOSING__COVERAGE_MINIMUM_RATIO", "0.5")
     with Filled(place.data_dir) as filled:
         filled.add_site("berlin", zone="DE")
@@ -326,8 +317,7 @@ def test_definitive_is_refused_and_says_what_to_do(place, veilleuse, monkeypatch
 
 
 def test_unresolved_rows_of_the_inventory_refuse():
-    """Doubts; assets of no known class that were in service in the year, and no others; items of the bilan
-    carbone that nobody entered."""
+    """Doubts and assets of unknown class in service in the year refuse the closing; other assets do not."""
 
     def asset(number: int, device_class: str, out: date | None = None) -> Asset:
         return Asset(number, device_class, (Placement(date(2020, 1, 1), "E", ""),), out_of_service_on=out)
@@ -341,7 +331,7 @@ def test_unresolved_rows_of_the_inventory_refuse():
 
 
 def test_the_item_of_a_college_is_asked_for(place, veilleuse):
-    """A machine on a college's own contract: definitive is refused until somebody has said what that is."""
+    """A machine on a college's own contract refuses a definitive closing until the item is entered."""
     with Filled(place.data_dir) as filled:
         for _ in range(10):
             pc = filled.add_host(
@@ -360,7 +350,7 @@ def test_the_item_of_a_college_is_asked_for(place, veilleuse):
     ],
 )
 def test_a_year_that_is_not_over(place, today, said):
-    """December is kept three days after it has ended."""
+    """December is kept until three days after its end."""
     order = ClosingOrder(YEAR, False, "me", "", 0, today)
     with opened(place.data_dir, place.reporting) as sources, pytest.raises(UsageError, match=said):
         propose(sources, place, order)
@@ -369,7 +359,7 @@ def test_a_year_that_is_not_over(place, today, said):
 
 
 def test_words_that_cannot_be(place, veilleuse):
-    """No year, a year that never was, two lines of reason: usage."""
+    """A missing year, an impossible year and a reason of two lines are usage errors."""
     for words in (("close",), ("close", "1999"), ("close", str(YEAR), "--why", "a\nb"), ("verify", "2019")):
         assert veilleuse(*words)[0] == 2
     assert veilleuse("verify", str(YEAR), "--key", "1" * 64)[0] == 2
@@ -377,8 +367,7 @@ def test_words_that_cannot_be(place, veilleuse):
 
 
 def test_a_closed_year_tells_no_less_than_itself(place, veilleuse, monkeypatch):
-    """Months, the present tree, a stricter k: refused with the reason. Among other years its kept
-    sums serve."""
+    """Months, the present tree, a part and a stricter k are refused; longer periods use the kept sums."""
     told(veilleuse, "close", str(YEAR), "--definitive")
     for words, said in (
         (("--group-by", "month"), "leave out 'month'"),
@@ -399,8 +388,7 @@ def test_a_closed_year_tells_no_less_than_itself(place, veilleuse, monkeypatch):
 
 
 def test_the_collector_looks_again(place):
-    """What is sent to it: damaged, of another clock, provisional though definitive, or overtaken,
-    is refused."""
+    """The collector refuses files that are damaged, of another clock, overtaken or wrongly definitive."""
     with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, ClosingOrder(YEAR, True, "me", "", _now(), TODAY))
     with open_collector(place) as collector:

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A year of which something is gone: months of PCs, readings of meters, the key. What is told then is what
-was kept."""
+"""Tests of a year that lacks months of PCs, readings of meters or the key: kept statistics serve."""
 
 from __future__ import annotations
 
@@ -30,12 +29,12 @@ from veilleuse.wire.vocabulary import PointKind, Population
 
 
 def test_a_year_whose_machines_are_gone_was_never_closed(place):
-    """Nothing can be made of what is not there; of one closed provisionally, what was kept then serves."""
+    """A year never closed cannot be closed afterwards; one closed provisionally uses its kept statistics."""
     order = ClosingOrder(YEAR, False, "me", "", 0, TODAY)
     with opened(place.data_dir, place.reporting) as sources:
         before = propose(sources, place, order)
     with Filled(place.data_dir) as filled:
-        retention(filled).run(date(2028, 1, 1))  # of a program that keeps no year by itself
+        retention(filled).run(date(2028, 1, 1))  # by a program that keeps no year by itself
     with (
         opened(place.data_dir, place.reporting) as sources,
         pytest.raises(UsageError, match="was never closed meanwhile"),
@@ -49,8 +48,7 @@ def test_a_year_whose_machines_are_gone_was_never_closed(place):
 
 
 def test_a_year_in_which_no_machine_told_anything(place):
-    """PCs and a server last heard of in the year before, and an inventory: nothing of the year is gone, it is
-    closed with class defaults."""
+    """A year without reports, with machines last heard the year before, is closed with class defaults."""
     before = date(YEAR - 1, 11, 5)
     placements = (Placement(date(YEAR - 1, 1, 1), "DSI", "lyon"),)
     assets = tuple(
@@ -76,9 +74,8 @@ def test_a_year_in_which_no_machine_told_anything(place):
 
 
 def test_rooms_outlive_the_readings_of_their_meters(place):
-    """Readings are kept for 13 months, and the year's own factor comes in spring: what the provisional
-    closing kept of rooms serves then. A year first closed so late says that they are not whole.
-    """
+    """Readings are kept for 13 months and the year's factor comes in spring: rooms of the provisional closing
+    are kept. A first closing so late notes that readings are missing."""
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
         filled.store.metering.declare([DeclaredMeter("ups", server.site, "DC1", MeterBoundary.ROOM)], [], [])
@@ -111,8 +108,7 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
 
 
 def test_a_late_day_does_not_bring_a_year_back(place):
-    """A PC comes out of the cupboard with a week of January, 18 months later: the year is not made of it
-    alone."""
+    """A PC that reports a week of January 18 months late does not make the year out of that week alone."""
     then = date(2026, 12, 1)
     order = ClosingOrder(YEAR, False, "me", "", 0, then)
     with Filled(place.data_dir) as filled:
@@ -131,8 +127,7 @@ def test_a_late_day_does_not_bring_a_year_back(place):
 
 
 def test_retention_of_the_service_knows_closed_years(place, veilleuse):
-    """Months of PCs of a year that is closed definitively go at the next run, those of one closed
-    provisionally stay."""
+    """Months of PCs are removed at the next run after a definitive closing, not after a provisional one."""
     told(veilleuse, "close", str(YEAR))
     for definitive in (False, True):
         if definitive:
@@ -155,15 +150,14 @@ def test_retention_of_the_service_knows_closed_years(place, veilleuse):
 
 
 def test_closing_for_good_says_what_goes(place, veilleuse):
-    """Once: what needs the months of PCs is to be written before they go."""
+    """The message appears once, so that what needs the months can be written before."""
     words = ("close", str(YEAR), "--definitive")
     assert "removes the months of PCs of 2025" in veilleuse(*words)[2]
     assert "months of PCs" not in veilleuse(*words)[2]
 
 
 def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, monkeypatch):
-    """A part of it, its months, the present tree: what cannot be compared with the closed year is told
-    without the change."""
+    """A part, its months and the present tree are reported without a change from the closed year."""
     monkeypatch.setattr("veilleuse.collector.cli.report.today", lambda: date(YEAR + 2, 1, 1))  # it is over
     with Filled(place.data_dir) as filled:
         watch(filled, YEAR)
@@ -184,8 +178,7 @@ def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, 
 def test_the_change_from_a_year_whose_first_months_are_gone(
     tmp_path, measured_years, monkeypatch, veilleuse, closed
 ):
-    """Half a year of PCs is compared with nothing; where the year was closed in time, even provisionally,
-    with what was kept of it then."""
+    """Where half a year of PCs is gone, there is no change, unless the year was closed in time."""
     settings = settings_in(tmp_path)
     shutil.copytree(measured_years, settings.data_dir)
     for name, value in settings_environment(settings).items():
@@ -213,8 +206,7 @@ def test_the_change_from_a_year_whose_first_months_are_gone(
 
 
 def test_a_lost_key_is_not_replaced_in_silence(place, veilleuse, tmp_path):
-    """Years were signed with it: closing and exporting say that it is missing; a new one is made only when
-    somebody asks for it."""
+    """Closing and exporting report a missing key, and a new one is made only on request."""
     first = told(veilleuse, "close", str(YEAR))
     (place.data_dir / "ca" / "closing.key").unlink()
     code, _, err = veilleuse("close", str(YEAR), "--definitive", "--why", "complete")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The indicative ledger: weighted by energy, with its gaps, its rule of disclosure, and its label."""
+"""Tests of the indicative ledger: weighting by energy, gaps, disclosure rule and label."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NOW = START + 30 * 24 * HOUR
 
 
 def value(minute: int, grams: float, minutes: int = 15, **other: Any) -> GridIntensity:
-    """Of the consumption series, so many minutes after START."""
+    """Return a value of the consumption series, `minute` minutes after START."""
     made = GridIntensity(
         "FR",
         "odre_consumption",
@@ -60,12 +60,12 @@ def value(minute: int, grams: float, minutes: int = 15, **other: Any) -> GridInt
 
 
 def key(population: Population = Population.SERVER, **other: Any) -> GroupKey:
-    """A group of the day."""
+    """Return the key of a group of the day."""
     return GroupKey(date(2026, 3, 2), date(2026, 3, 3), "FR", population, False, **other)
 
 
 def hour(grams: float, minutes: int = 60) -> HourIntensity:
-    """So many minutes of it known, real time."""
+    """Return the intensity of an hour with so many minutes known, in real time."""
     return HourIntensity(round(grams * 1000) * minutes, (0, minutes, 0))
 
 
@@ -73,7 +73,7 @@ def hour(grams: float, minutes: int = 60) -> HourIntensity:
 
 
 def test_a_kilowatt_hour():
-    """1 kWh in an hour of 20, 20, 40 and 40 g: 30 g."""
+    """1 kWh in an hour of 20, 20, 40 and 40 g emits 30 g."""
     hours = by_hour([value(0, 20), value(15, 20), value(30, 40), value(45, 40)])
     (of,) = hours.values()
     sums = Sums()
@@ -84,8 +84,8 @@ def test_a_kilowatt_hour():
 
 
 def test_averaging_first_is_eight_per_cent_too_high():
-    """docs/methodology.md §9's sample-day difference, on an invented day: machines run by day, when this grid
-    emits least."""
+    """On an invented day with machines on while the grid emits least, averaging first differs as in
+    docs/methodology.md §9."""
     grams = [*[62.0] * 7, *[50.0] * 11, *[62.0] * 6]
     kwh = [*[0.2] * 7, *[1.0] * 11, *[0.2] * 6]
     sums = Sums()
@@ -100,7 +100,7 @@ def test_averaging_first_is_eight_per_cent_too_high():
 
 
 def test_an_hour_without_intensity_is_a_gap_with_its_energy():
-    """Two hours of 1 kWh, the second without a value, a third half known: never filled, by nothing."""
+    """An hour without a value, and the unknown half of another, stay gaps with their energy."""
     sums = Sums()
     sums.add(KWH, hour(50))
     sums.add(KWH, HourIntensity(0, (0, 0, 0)))
@@ -117,7 +117,7 @@ def test_an_hour_without_intensity_is_a_gap_with_its_energy():
 
 
 def test_two_series_are_never_one():
-    """Neither two series, nor two zones; nor values that overlap."""
+    """Two series, two zones and overlapping values are refused."""
     with pytest.raises(ValueError, match="one series"):
         by_hour([value(0, 20), value(15, 20, series="eco2mix_combustion")])
     with pytest.raises(ValueError, match="one series"):
@@ -135,8 +135,7 @@ def test_two_series_are_never_one():
     st.integers(0, 30),
 )
 def test_parts_sum_to_the_whole(told: list[tuple[int, int, int]], cut: int):
-    """Energy with and without an intensity, and any two parts of a group, exactly; the mean lies between its
-    values."""
+    """Parts of a group, and energy with and without intensity, sum exactly; the mean lies in between."""
     whole, one, other = Sums(), Sums(), Sums()
     for number, (energy, milligrams, minutes) in enumerate(told):
         of = HourIntensity(milligrams * minutes, (0, minutes, 0))
@@ -152,14 +151,14 @@ def test_parts_sum_to_the_whole(told: list[tuple[int, int, int]], cut: int):
 
 
 def all_in(place: GroupKey, machines: int = 10) -> dict[HostId, GroupKey]:
-    """So many machines in one group."""
+    """Return so many machines in one group."""
     return {HostId(number): place for number in range(machines)}
 
 
 def hours_of(
     machines: int, first: int = 0, energy: int = KWH
 ) -> Iterator[tuple[HostId, HourIntensity, EnergySums]]:
-    """One hour of each."""
+    """Yield one hour of each machine."""
     for number in range(machines):
         yield HostId(first + number), hour(50), EnergySums(HOUR, energy, 0)
 
@@ -188,8 +187,7 @@ def test_classrooms_keep_the_rule():
 
 
 def test_a_machine_of_no_group_is_left():
-    """One that the question leaves out (another entity's, a workstation): its hours are in no line, and do
-    not hide the others."""
+    """The hours of a machine outside the question are in no line, and do not hide the others."""
     told = [*hours_of(10), *hours_of(1, 500)]
     found = ledger(told, all_in(key(Population.CLASSROOM, site="A")), 10)
     assert [(line.machines, int(line.sums.kwh)) for line in found.lines] == [(10, 10)]
@@ -197,8 +195,7 @@ def test_a_machine_of_no_group_is_left():
 
 
 def test_a_gap_is_a_figure_of_its_own():
-    """Ten machines, one of which alone ran while there was no intensity: the gap would be that machine's
-    hour."""
+    """Where one of ten machines alone ran without intensity, the gap would be that machine's hour."""
     told = [*hours_of(10), (HostId(0), HourIntensity(0, (0, 0, 0)), EnergySums(HOUR, KWH, 0))]
     found = ledger(told, all_in(key(Population.CLASSROOM, site="A")), 10)
     assert found.lines == ()
@@ -209,8 +206,7 @@ def test_a_gap_is_a_figure_of_its_own():
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Filled]:
-    """Two servers (100 W, one of them virtual), a college of 12 PCs, a workstation; intensities of the first
-    day's 20 hours."""
+    """Return a store with two servers (one virtual), 12 PCs of a college, and intensities of 20 hours."""
     with Filled(tmp_path / "data") as made:
         made.add_site("college")
         servers = [made.add_host(), made.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)]
@@ -228,12 +224,12 @@ def place(tmp_path: Path) -> Iterator[Filled]:
 
 
 def hour_of(number: int) -> tuple[Any, list[Any]]:
-    """0.1 kWh."""
+    """Return a record of an hour with 0.1 kWh."""
     return clock(START + number * HOUR, HOUR), [cell(State.ON_ACTIVE, HOUR, energy_millijoules=KWH // 10)]
 
 
 def question(**other: Any) -> HourlyQuery:
-    """The first two days of March in UTC's neighbourhood; rows by entity."""
+    """Return a question about two days of March, with rows by entity."""
     asked: dict[str, Any] = {
         "first": date(2026, 3, 2),
         "end": date(2026, 3, 4),
@@ -246,14 +242,13 @@ def question(**other: Any) -> HourlyQuery:
 
 
 def answered(place: Filled, **other: Any) -> tuple[Hourly, Document]:
-    """Ledger and document."""
+    """Return ledger and document."""
     with closing(place.reader()) as reader:
         return indicative_report_of(reader, question(**other))
 
 
 def test_a_ledger_of_two_days(place: Filled):
-    """26 hours of 0.1 kWh: 10 at 40 g, 10 at 80 g, 6 without. Servers, classrooms; the virtual machine is a
-    memo line."""
+    """26 hours of 0.1 kWh are 10 at 40 g, 10 at 80 g and 6 without; the virtual machine is a memo."""
     found, document = answered(place)
     rows = {
         (row["population"], row["level"]): row for row in (*document.tables["rows"], *document.tables["memo"])
@@ -274,7 +269,7 @@ def test_a_ledger_of_two_days(place: Filled):
 
 
 def test_workstations_are_never_in_it(place: Filled):
-    """They send no hours; should one have some, it is left all the same."""
+    """Workstations send no hours; hours that one has all the same are left out."""
     host = place.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="Somebody")
     with place.store.data.transaction() as connection:
         connection.execute(
@@ -288,7 +283,7 @@ def test_workstations_are_never_in_it(place: Filled):
 
 
 def test_consolidated_changes_it(place: Filled):
-    """A day later the same question has another answer, and says which share is final."""
+    """Consolidated values change the figure a day later, and the mix shows their share."""
     realtime = answered(place, series="eco2mix_combustion")[1].tables["totals"][0]
     assert "kgco2e_indicative" not in realtime
     assert realtime["coverage_intensity"] == 0
@@ -310,7 +305,7 @@ def test_consolidated_changes_it(place: Filled):
 
 
 def test_days_are_those_of_the_site(place: Filled):
-    """The first civil day in Lyon ends at 23:00 UTC; the two days are the whole."""
+    """The first civil day in Lyon ends at 23:00 UTC; the two days sum to the whole."""
     parts = [
         answered(place, first=date(2026, 3, day), end=date(2026, 3, day + 1))[0].ledger.total()
         for day in (2, 3)
@@ -321,8 +316,7 @@ def test_days_are_those_of_the_site(place: Filled):
 
 
 def test_every_format_says_what_it_is(place: Filled):
-    """The label, in words, in all; the same figures; each column known to the catalogue, in both
-    languages."""
+    """Every format has the label and the same figures; the catalogue has each column in both languages."""
     _, document = answered(place)
     assert LABEL == "indicatif, hors bilan"
     rows = [row for table in document.tables.values() for row in table]
@@ -345,7 +339,7 @@ def _fields(document: Document) -> dict[str, Any]:
 
 
 def test_a_small_college_is_withheld(tmp_path: Path):
-    """Nine machines: no row, no total, but it is said."""
+    """Nine machines have no row and no total, and are listed as withheld."""
     with Filled(tmp_path / "data") as made:
         for _ in range(9):
             host = made.add_host(Population.CLASSROOM, DeviceClass.SFF)
@@ -362,19 +356,19 @@ def test_a_small_college_is_withheld(tmp_path: Path):
     [{"dimensions": ("month",)}, {"end": date(2026, 3, 2)}, {"first": date(1026, 3, 2)}],
 )
 def test_questions_that_are_none(asked: dict[str, Any]):
-    """Refused in one line."""
+    """An invalid question raises UsageError."""
     with pytest.raises(UsageError):
         question(**asked)
 
 
 def test_one_entity_and_what_is_below(place: Filled):
-    """Of a reader who may see some entities only."""
+    """A reader of some entities gets their rows only."""
     _, document = answered(place, entities=frozenset({"DSI"}))
     assert {row["entity"] for row in document.tables["rows"]} == {"DSI"}
 
 
 def test_one_population_is_what_it_is_of_both(place: Filled):
-    """The store's two ways to the same hours agree."""
+    """The store's two queries for the same hours agree."""
     whole = [line for line in answered(place)[0].ledger.lines if line.key.population is Population.SERVER]
     alone = answered(place, populations=frozenset({Population.SERVER}))[0].ledger.lines
     assert list(alone) == whole

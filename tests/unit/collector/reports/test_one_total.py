@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One year, one total: open, closed, in any grouping, and beside its months."""
+"""Tests that a year has one total: open, closed, in any grouping, and beside its months."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASSES = (DeviceClass.TOWER, DeviceClass.LAPTOP, DeviceClass.SFF)
 
 
 def stored(seed: int, machines: int, entities: int = 3, spare: int = 2) -> StoredYear:
-    """A fleet whose agents come in any month, some entities and classes with a few of them."""
+    """Return a fleet whose agents start in different months; some entities and classes have few of them."""
     chance = random.Random(seed)
     hosts: list[Host] = []
     assets: list[Asset] = []
@@ -49,10 +49,8 @@ def stored(seed: int, machines: int, entities: int = 3, spare: int = 2) -> Store
 
 @pytest.mark.parametrize(("seed", "machines"), [(1, 7), (2, 14), (3, 40), (4, 90)])
 def test_open_and_closed_are_one_figure(seed, machines):
-    """Closed on the same day, a year has the open report's total, rows and intervals to the last
-    bit, whatever the grouping; a report of few machines used another estimator (70,441 kWh open,
-    69,891 closed).
-    """
+    """A year closed on the same day has the open report's total, rows and intervals to the last bit, in every
+    grouping. Reports of few machines once used another estimator."""
     sources = stored(seed, machines).sources()
     known = read_assumptions(sources, random_roll_out=False)
     kept = keep_year(sources, 2024, k=10, today=TODAY)
@@ -75,8 +73,7 @@ def test_open_and_closed_are_one_figure(seed, machines):
 
 
 def test_a_year_beside_its_months():
-    """By month, the year's own total stands below, and one line says what it differs by from the sum of the
-    months."""
+    """By month, the year's total follows, and one line has its difference from the sum of the months."""
     sources = stored(5, 150).sources()
     year = emissions_report_of(sources, YearQuery(FIRST, END, (), 10, TODAY))
     months = emissions_report_of(sources, YearQuery(FIRST, END, ("month",), 10, TODAY))
@@ -94,8 +91,7 @@ def test_a_year_beside_its_months():
 
 
 def test_the_difference_of_few_is_not_told():
-    """Months in which too few machines were there lack what these measured: their sum and the year's total
-    differ by that."""
+    """Months with too few machines lack their energy, and the difference would disclose it."""
     sources = stored(6, 12).sources()
     months = emissions_report_of(sources, YearQuery(FIRST, END, ("month",), 10, TODAY)).statement
     assert any(row.incomplete for row in months.totals)
@@ -103,7 +99,7 @@ def test_the_difference_of_few_is_not_told():
 
 
 def test_part_of_a_year_has_no_year_beside_it():
-    """Eleven months are no year."""
+    """Eleven months have no year."""
     sources = stored(5, 20).sources()
     question = YearQuery(FIRST, date(2024, 12, 1), ("month",), 10, TODAY)
     assert emissions_report_of(sources, question).statement.year == ()

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the sheet may not say: part of a year against a whole one, an age against a lifetime, certainty of
-what nobody saw."""
+"""Tests of what the sheet must not claim: half a year as a year, ages as lifetimes, unobserved machines."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ OBJECTIVES = """objective;indicator;baseline_year;baseline_value;target_year;tar
 
 @pytest.fixture
 def server_of_2025(place: CollectorSettings) -> None:
-    """A server at 180 W at the wall, all of 2025: 1,577 kWh."""
+    """Add a server at 180 W at the wall, all of 2025: 1,577 kWh."""
     with Filled(place.data_dir) as filled:
         server = filled.add_host(
             Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2025, 1, 1)
@@ -56,8 +55,7 @@ def server_of_2025(place: CollectorSettings) -> None:
 def test_half_a_year_is_not_compared_with_a_whole_one(
     period: tuple[str, str], is_year: bool, veilleuse: Command, tmp_path: Path
 ):
-    """788 kWh in six months is neither 74 % less than 3,000 a year, nor is 2,500 a year reached by it. The
-    value stays."""
+    """788 kWh of six months are shown, and compared with neither 3,000 nor 2,500 kWh a year."""
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", OBJECTIVES))[0] == 0
     found = sheet_rows(veilleuse, "--from", period[0], "--to", period[1])["server_kwh"]
     assert found["value"] == pytest.approx(1577 if is_year else 1577 * 181 / 365, rel=0.02)
@@ -70,7 +68,7 @@ def test_half_a_year_is_not_compared_with_a_whole_one(
 
 @pytest.mark.usefixtures("server_of_2025")
 def test_a_period_over_two_years_has_no_year(veilleuse: Command):
-    """From March 2025 to April 2026 is of no civil year; all of 2025 is."""
+    """March 2025 to April 2026 is no civil year; 2025 is."""
     rows = sheet_rows(veilleuse, "--from", "2025-03-01", "--to", "2026-05-01")
     assert "current_year" not in rows["server_kwh"]
     assert (
@@ -80,8 +78,7 @@ def test_a_period_over_two_years_has_no_year(veilleuse: Command):
 
 
 def test_shares_that_are_all_alike_say_nothing_of_the_others():
-    """Ten machines of a thousand, none of them comatose: that none of the others is, is not known. All seen:
-    it is."""
+    """Ten equal shares in a thousand machines give no interval for the others; all observed gives one."""
     none = [(0.0, 1.0)] * 10
     assert ratio_interval(none, 0.01) is None
     assert ratio_interval(none, 1.0) == (0.0, 0.0)
@@ -91,8 +88,7 @@ def test_shares_that_are_all_alike_say_nothing_of_the_others():
 INVENTORY = "key,device_class,entity,site,in_service_on\n" + "".join(
     f"pc-{n},laptop,DSI,Lyon,{2025 - n}-01-01\n" for n in range(12)
 )
-"""Twelve laptops that came one a year and are kept for twelve: the youngest is new, the median is six years
-old."""
+"""Twelve laptops, one bought each year: the median age is 6.5 years."""
 AGE = """objective;indicator;target_year;target_value
 2;I9;2027;{}
 """
@@ -106,9 +102,8 @@ def test_an_age_is_not_a_lifetime(
     target: str | None,
     reached: bool | None,
 ):
-    """A fleet kept for twelve years is six years old in the middle: the lifetime of 8 that is aimed at is not
-    missed by that. A target of one's own is of the median, and is compared.
-    """
+    """A fleet kept for twelve years has a median age of 6.5, which does not miss a lifetime of 8 years. A
+    target of the organisation is about the median, and is compared."""
     assert veilleuse("inventory", "import", written(tmp_path, "assets.csv", INVENTORY))[0] == 0
     if target:
         lines = AGE.format(target)
@@ -128,8 +123,7 @@ b,server,DSI,Lyon,server,hosted,2025-01-01
 def test_servers_are_one_figure_wherever_they_stand(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """One of ours and one that is hosted, 180 W each: one line of 3,154 kWh beside the one target, not two
-    halves that both reach it."""
+    """Two servers of 180 W, one of them hosted, are one line of 3,154 kWh beside the one target."""
     with Filled(place.data_dir) as filled:
         hosts = [
             filled.add_host(Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2025, 1, 1))
@@ -163,10 +157,8 @@ NEVER_MEASURED = "key,device_class,entity,site,population,in_service_on\n" + "".
 def test_a_value_of_volunteers_is_not_called_95_percent(
     fleet: Path, veilleuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random: bool
 ):
-    """Thirteen of 37 towers were measured, one of them off at night. What they say of the others is 95 %
-    where they were drawn at random, else the sample's alone. Energy is the sample's alone, with its
-    sensitivity, either way: its server was seen for 28 of 184 days. What was measured (I4) has its 95 %.
-    """
+    """Thirteen of 37 towers were measured. I1 has a 95 % interval after a random roll-out, else the sample's.
+    Energy has the sample's and its sensitivity: its server was seen on 28 of 184 days. I4 has 95 %."""
     with Filled(fleet) as filled:
         workstation_days(filled, workstation(filled, "lyon"), date(2025, 6, 30), date(2026, 1, 5))
         filled.derive()

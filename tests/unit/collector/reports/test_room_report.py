@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A server that stands in a metered room counts once: in its class, and not again in what its room has left
-over.
+"""Tests that a server in a metered room counts once: in its class, and not again in the remainder of its
+room.
 
-One UPS of 1,000 W over March: 744 kWh of IT, whatever agents and the inventory tell of the servers behind it.
+One UPS of 1,000 W over March is 744 kWh of IT, whatever agents and inventory report of the servers behind it.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ KWH = 3_600_000_000
 
 
 class Room:
-    """A data directory with one UPS, servers that tell of themselves by their BMC, and servers that the
-    inventory alone knows."""
+    """A data directory with one UPS, servers read by their BMC, and servers of the inventory alone."""
 
     def __init__(self, settings: CollectorSettings) -> None:
         self.settings = settings
@@ -69,7 +68,7 @@ class Room:
         self.meters: list[DeclaredMeter] = []
 
     def server(self, watts: int, first: date = FIRST, end: date = END) -> HostId:
-        """One whose BMC is read every hour."""
+        """Add a server whose BMC is read every hour."""
         host_id = self.filled.add_host(site="dc", enrolled_on=SINCE)
         start = self.at(first)
         self.filled.push(
@@ -87,7 +86,7 @@ class Room:
         return host_id
 
     def inventory(self, others: int) -> None:
-        """All servers so far, and as many more that no agent runs on."""
+        """Add all servers so far to the inventory, and `others` without an agent."""
         number = len(self.servers) + others
         assets = tuple(
             AssetRecord(
@@ -116,7 +115,7 @@ class Room:
         end: date = END,
         covered: int = HOUR,
     ) -> None:
-        """Read every hour, for `covered` milliseconds of it, by the first server's agent."""
+        """Add a meter that the first server's agent reads for `covered` milliseconds of each hour."""
         self.meters.append(DeclaredMeter(name, "dc", room, MeterBoundary.UPS_OUTPUT))
         start = self.at(first)
         reading = MeterReading(name, PointKind.UPS, watts * covered, covered)
@@ -129,7 +128,7 @@ class Room:
     def declare(
         self, *servers: RoomServer, shares: Sequence[MeterShare] = (), pues: Sequence[Pue] = ()
     ) -> None:
-        """The meters so far; the hours are derived."""
+        """Declare the meters so far, and derive the hours."""
         self.filled.store.metering.declare(self.meters, shares, pues, servers)
         self.filled.derive()
         roll(self.filled, TODAY)
@@ -137,20 +136,20 @@ class Room:
 
     @staticmethod
     def at(day: date) -> int:
-        """Its first millisecond, UTC."""
+        """Return the day's first millisecond, UTC."""
         return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
 
 
 def stands(
     host: HostId | None = None, asset: int | None = None, room: str = "DC1", first: date = SINCE
 ) -> RoomServer:
-    """In a room by declaration; neither of a host nor of an asset: all others."""
+    """Return a declaration of a room's server; without host and asset, of all other servers."""
     return RoomServer(room, "dc", host, asset, first, FOR_EVER)
 
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
-    """Its settings are the environment's."""
+    """Return a room whose settings are in the environment."""
     settings = settings_in(tmp_path, **{"closing.coverage_minimum_ratio": "0"})
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
@@ -162,7 +161,7 @@ Report = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def report(capsys: pytest.CaptureFixture[str]) -> Report:
-    """`veilleuse report emissions` of March, or of what is asked, as JSON; `errors`: what it said beside."""
+    """Return a function that runs `veilleuse report emissions`: its JSON, and its messages as `errors`."""
 
     def make(first: date = FIRST, end: date = END, by: str = "site,device_class") -> dict[str, Any]:
         words = ["report", "emissions", "--from", f"{first}", "--to", f"{end}", "--group-by", by, "--format"]
@@ -176,7 +175,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> Report:
 
 
 def kwh(made: dict[str, Any]) -> dict[str, float]:
-    """kWh of each class, of IT, and of what the meters saw."""
+    """Return kWh of each class, of IT and of the meters."""
     (total,) = made["totals"]
     found: dict[str, float] = {"it": total["kwh_it"], "top_down": total["top_down_kwh"]}
     for row in made["rows"]:
@@ -187,8 +186,7 @@ def kwh(made: dict[str, Any]) -> dict[str, float]:
 
 
 def test_a_server_of_the_room_counts_once(room: Room, report: Report):
-    """BMCs of 300 and 200 W and a third server: 372 kWh measured, 186 estimated, and 186 are left of 744. It
-    said 1,302 kWh of IT."""
+    """372 kWh are measured, a third server is estimated at 186, and 186 of 744 remain. IT was 1,302 kWh."""
     room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(1_000)
@@ -200,8 +198,7 @@ def test_a_server_of_the_room_counts_once(room: Room, report: Report):
 
 
 def test_a_room_of_measured_servers(room: Room, report: Report):
-    """Both by their BMC and nothing else: what is left is the half of the meter that neither has. It said
-    1,116 kWh."""
+    """Two servers read by their BMC leave the other half of the meter's energy. The total was 1,116 kWh."""
     room.server(300), room.server(200)
     room.meter(1_000)
     room.declare(*(stands(host) for host in room.servers))
@@ -209,8 +206,7 @@ def test_a_room_of_measured_servers(room: Room, report: Report):
 
 
 def test_what_nobody_measured_gives_way(room: Room, report: Report):
-    """Three more servers would be 558 kWh by the mean of the two: the meter leaves 372 for them, and none for
-    the rest."""
+    """Three unmeasured servers take the 372 kWh that the meter leaves, not the 558 of their estimate."""
     room.server(300), room.server(200)
     room.inventory(others=3)
     room.meter(1_000)
@@ -223,7 +219,7 @@ def test_what_nobody_measured_gives_way(room: Room, report: Report):
 
 
 def test_a_room_with_a_pue(room: Room, report: Report):
-    """IT at the UPS's output, nothing lost, and half as much again of cooling: 1,116 kWh in all."""
+    """With IT at the UPS's output, no loss and 50 % more for cooling, the total is 1,116 kWh."""
     room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(1_000)
@@ -243,8 +239,8 @@ def test_a_room_with_a_pue(room: Room, report: Report):
 def test_servers_above_their_meter_are_an_error(
     room: Room, report: Report, capsys: pytest.CaptureFixture[str]
 ):
-    """372 kWh of BMCs behind a meter of 297.6: more than ± 10 % of what they told. The line names the room,
-    and `meters show` exits 3."""
+    """BMCs of 372 kWh exceed their meter of 297.6 kWh by more than ± 10 %. The error names the room, and
+    `meters show` exits 3."""
     room.server(300), room.server(200)
     room.meter(400)
     room.declare(stands())
@@ -258,8 +254,7 @@ def test_servers_above_their_meter_are_an_error(
 
 
 def test_servers_a_little_above_their_meter(room: Room, report: Report):
-    """2 % above it is within what a BMC may be wrong: no error, a note that says why kwh_it is not the
-    meter's."""
+    """2 % above the meter lies within the BMCs' error, and gives a warning instead of an error."""
     room.server(300), room.server(200)
     room.meter(490)
     room.declare(stands())
@@ -269,8 +264,7 @@ def test_servers_a_little_above_their_meter(room: Room, report: Report):
 
 
 def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.CaptureFixture[str]):
-    """Nobody said which server is where: the report says which they are, and so do the doctor and
-    an import."""
+    """Servers declared in no room are named by the report, the doctor and an import."""
     first, second = room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(600)
@@ -292,8 +286,7 @@ def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.
 
 
 def test_a_declared_server_and_the_default_room(room: Room, report: Report):
-    """One server, and one of the inventory, in DC2 by declaration, the others in DC1, which is the site's
-    default."""
+    """A server and an asset are in DC2 by declaration, the others in DC1, the site's default."""
     room.server(300), room.server(200)
     room.inventory(others=2)
     room.meter(600)
@@ -305,7 +298,7 @@ def test_a_declared_server_and_the_default_room(room: Room, report: Report):
 
 
 def test_a_server_moves(room: Room, report: Report):
-    """To DC2 on 17 March: half of its energy is in either room, and both are whole."""
+    """A server that moves on 17 March has half of its energy in either room, and both rooms are complete."""
     room.server(300)
     room.meter(300)
     room.meter(300, "ups-2", "DC2")
@@ -318,8 +311,7 @@ def test_a_server_moves(room: Room, report: Report):
 
 
 def test_a_meter_that_was_read_for_half_of_the_month(room: Room, report: Report):
-    """From 17 March on: what the servers drew before is in no meter, and takes nothing of what it leaves
-    later."""
+    """Energy of servers before the meter's first reading on 17 March takes nothing from later readings."""
     room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(1_000, first=date(2025, 3, 17))
@@ -330,7 +322,7 @@ def test_a_meter_that_was_read_for_half_of_the_month(room: Room, report: Report)
 
 
 def test_a_meter_that_covers_half_of_each_hour(room: Room, report: Report):
-    """It has half of what the servers drew, and half is taken out of it: 372 − 186 − 93 are left."""
+    """A meter that covers half of each hour has half of the servers' energy: 372 − 186 − 93 remain."""
     room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(1_000, covered=HOUR // 2)
@@ -339,9 +331,8 @@ def test_a_meter_that_covers_half_of_each_hour(room: Room, report: Report):
 
 
 def test_a_feed_that_was_not_read(room: Room, report: Report):
-    """Two feeds, one of them silent from 17 March on: nothing tells what the servers have of the other one,
-    so these 360 h are in no figure of the room, and the report says so.
-    """
+    """While one of two feeds is silent, the servers' share of the other one is unknown. These 360 h are in no
+    figure of the room, and the report says so."""
     room.server(300), room.server(200)
     room.meter(500)
     room.meter(500, "ups-2", end=date(2025, 3, 17))
@@ -353,8 +344,7 @@ def test_a_feed_that_was_not_read(room: Room, report: Report):
 
 
 def test_months_sum_to_the_year(room: Room, report: Report):
-    """February and March in two rows each and in one: the meters' and the room's energy are the same, in
-    millijoules."""
+    """February and March have the same energy of meters and room in months and as a whole, in millijoules."""
     since = date(2025, 2, 1)
     room.server(300, since), room.server(200, since)
     room.inventory(others=2)
@@ -369,8 +359,7 @@ def test_months_sum_to_the_year(room: Room, report: Report):
 
 
 def test_a_classroom_on_a_plug_is_in_no_rooms_figure(room: Room, report: Report):
-    """What one PC draws by its share of a plug is in no column of a room, which has no rule of
-    ten machines."""
+    """A PC's share of a plug is in no column of a room, since rooms have no rule of ten machines."""
     room.server(300)
     room.meter(300)
     pc = room.filled.add_host(Population.CLASSROOM, DeviceClass.TOWER, site="dc", enrolled_on=SINCE)
@@ -384,8 +373,7 @@ def test_a_classroom_on_a_plug_is_in_no_rooms_figure(room: Room, report: Report)
 
 
 def test_a_closed_year_says_the_same(room: Room, report: Report):
-    """744 kWh of March in a year in which nobody measured anything else: the same figures open and closed,
-    and none that changed."""
+    """A year with March alone has the same figures open and closed; closing again changes nothing."""
     year = (date(2025, 1, 1), date(2026, 1, 1))
     room.server(300), room.server(200)
     room.inventory(others=1)
@@ -411,8 +399,7 @@ def test_a_closed_year_says_the_same(room: Room, report: Report):
 
 
 def test_a_misspelt_room_is_named(room: Room, capsys: pytest.CaptureFixture[str]):
-    """Its servers were behind no meter and counted again in other_room, and nothing said so; a room that is
-    meant to have none is no fault."""
+    """A misspelt room without a meter is named: its servers counted twice. An intended one is not."""
     room.server(300)
     room.inventory(others=1)
     room.meter(300, room="Salle serveurs")
@@ -443,8 +430,7 @@ def test_a_misspelt_room_is_named(room: Room, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_a_room_of_another_number_is_not_misspelt(name: str, likely: str | None):
-    """Rooms are numbered: the neighbour's name is as near as a slip of the hand. A room of another site is
-    not meant."""
+    """A room with another number is no misspelling, and a room of another site is not suggested."""
     meters = tuple(
         DeclaredMeter(site, site, room, MeterBoundary.ROOM)
         for site, room in (("dc", "Salle serveurs 1"), ("annex", "Lab 3"), ("annex", "Labo"))

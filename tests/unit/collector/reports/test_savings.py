@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I14: the worked example, what is compared with what, and that the interval covers a saving that
-is known."""
+"""Tests of I14: the worked example, the compared months, and an interval that covers a known saving."""
 
 from __future__ import annotations
 
@@ -34,12 +33,12 @@ ACTION = Action("extinction", ("s0", "s1"), date(2026, 1, 1), "Extinction à 20 
 
 
 def site(name: str, frozen: float, actual: float) -> SiteEnergy:
-    """In kWh."""
+    """Return a site's energy, given in kWh."""
     return SiteEnergy(name, round(frozen * KWH), round(actual * KWH))
 
 
 def compared(touched: tuple[SiteEnergy, ...], untouched: tuple[SiteEnergy, ...]) -> Comparison:
-    """Of 20 weeks on each side."""
+    """Return a comparison of 20 weeks on each side."""
     many = dict.fromkeys(range(100), 1)
     return Comparison("a", "what", touched, untouched, 20.0, 20.0, 100.0, 0.0, many, many)
 
@@ -49,7 +48,7 @@ UNTOUCHED = (site("c", 100, 97), site("d", 300, 295))
 
 
 def test_the_worked_example():
-    """54 kWh; with two sites on each side the interval is wide, and nothing is claimed."""
+    """The saving is 54 kWh; with two sites on each side the interval is wide, and nothing is claimed."""
     figure = saving(compared(TOUCHED, UNTOUCHED))
     assert figure.value == pytest.approx(54)
     first, second = arm(TOUCHED), arm(UNTOUCHED)
@@ -68,8 +67,7 @@ def test_the_worked_example():
 
 
 def test_the_indicator_is_of_a_comparison():
-    """A group that carries an action has its figure, another has none: no saving of 0 beside groups without
-    an action."""
+    """A group with an action has its figure; a group without one has none, not 0."""
     one = compared(TOUCHED, UNTOUCHED)
     (figure,) = load_sobriety("I14").figures(SobrietyGroup(SCOPE, comparison=one), Targets())
     assert figure == saving(one)
@@ -77,7 +75,7 @@ def test_the_indicator_is_of_a_comparison():
 
 
 def test_what_would_have_happened_anyway_is_no_saving():
-    """All sites draw a fifth less: nothing was saved by the action."""
+    """Where all sites draw a fifth less, the action saved nothing."""
     fewer = tuple(site(name, 100, 80) for name in "cdef")
     figure = saving(compared(tuple(site(name, 100, 80) for name in "abgh"), fewer))
     assert figure.value == pytest.approx(0)
@@ -86,20 +84,20 @@ def test_what_would_have_happened_anyway_is_no_saving():
 
 @pytest.mark.parametrize("more", [{"weeks_before": 7.9}, {"weeks_after": 7.9}, {"untouched": ()}])
 def test_too_little_is_no_figure(more):
-    """Less than 8 weeks on a side, or nobody to compare with: no value, and no claim."""
+    """With less than 8 weeks on a side, or nothing to compare with, there is no value and no claim."""
     figure = saving(replace(compared(TOUCHED, UNTOUCHED), **more))
     assert (figure.value, figure.interval, figure.details["claimed"]) == (None, None, "no")
 
 
 def test_one_site_alone_has_no_interval():
-    """Nobody knows how much sites differ: a value, and never a claim."""
+    """With one site the spread between sites is unknown: a value without interval or claim."""
     figure = saving(compared((site("a", 100, 10),), UNTOUCHED))
     assert figure.value == pytest.approx(88)
     assert (figure.interval, figure.details["claimed"]) == (None, "no")
 
 
 def test_windows_are_whole_months():
-    """The month of an action is on neither side, unless it begins it; a year at most."""
+    """The month of an action is on neither side, unless the action begins it; a side has a year at most."""
     assert find_windows(replace(ACTION, from_day=date(2026, 1, 15)), date(2026, 6, 1)) == Windows(
         date(2025, 1, 1), date(2026, 1, 1), date(2026, 2, 1), date(2026, 6, 1)
     )
@@ -111,12 +109,12 @@ def test_windows_are_whole_months():
 
 @dataclass
 class Months:
-    """ports.PeriodReader over a list."""
+    """A ports.PeriodReader over a list."""
 
     rows: list[HostPeriod] = field(default_factory=list)
 
     def add(self, host_id: int, month: date, kind: DayType, days: float, watts: float) -> None:
-        """So many machine-days at a mean power."""
+        """Add machine-days at a mean power."""
         time = round(days * DAY)
         energy = round(watts * time)
         values = vector(load_modelled_milliseconds=time, load_modelled_energy_millijoules=energy)
@@ -130,7 +128,7 @@ class Months:
 
 
 def compare(months: Months, hosts: list[Host], *actions: Action) -> list[Comparison]:
-    """Up to the middle of the year."""
+    """Return the comparisons up to the middle of the year."""
     return [one for _, _, one in compare_actions(months, hosts, actions or (ACTION,), date(2026, 7, 1))]
 
 
@@ -154,8 +152,7 @@ def test_day_types_are_compared_with_their_own():
 
 
 def test_renewals_virtual_machines_and_other_actions_stay_out():
-    """A machine that came since is apart; one at a site of another action is no witness; a virtual machine is
-    nobody."""
+    """New machines count apart; sites of other actions and virtual machines are excluded."""
     months = Months()
     hosts = [host(n, place=f"s{n}") for n in range(5)]
     hosts += [host(10, place="s0"), host(11, DeviceClass.VIRTUAL_MACHINE, place="s0")]
@@ -171,8 +168,7 @@ def test_renewals_virtual_machines_and_other_actions_stay_out():
 
 
 def test_the_saving_of_one_new_machine_is_not_told():
-    """A site's one new PC: what it draws less than the others is one person's. Ten new ones are shown, and
-    new servers are nobody's."""
+    """One new PC at a site is not shown, since its energy is one person's; ten PCs and a server are."""
     for number, population, shown in (
         (1, Population.WORKSTATION, False),
         (10, Population.WORKSTATION, True),
@@ -195,7 +191,7 @@ def test_the_saving_of_one_new_machine_is_not_told():
 
 
 def test_an_action_on_servers_alone_is_nobody_s():
-    """Four servers, of which nobody's habits can be read: shown. Three PCs among them: not."""
+    """An action on four servers is shown; with three PCs among them it is withheld."""
     for population, shown in ((Population.SERVER, True), (Population.WORKSTATION, False)):
         months = Months()
         hosts = [
@@ -212,11 +208,11 @@ def test_an_action_on_servers_alone_is_nobody_s():
 
 
 def test_the_interval_covers_a_known_saving():
-    """400 seeded fleets of 6 touched and 12 untouched sites, 15 % truly saved: the 95 % interval covers it in
-    93 to 98 of 100.
+    """The 95 % interval covers a true saving of 15 % in 93 to 98 of 100 seeded fleets, with 6 touched and 12
+    untouched sites.
 
-    Sites drift apart (log-scale 5 %), the season takes 20 % everywhere, machines differ and come unevenly to
-    sites.
+    Sites drift apart (log-scale 5 %), the season takes 20 % everywhere, and machines are unevenly
+    distributed.
     """
     chance = random.Random(14)
     covered = claimed = 0
@@ -232,7 +228,7 @@ def test_the_interval_covers_a_known_saving():
 
 
 def test_what_saves_nothing_is_seldom_claimed():
-    """The same without any saving: a claim is wrong in some 2.5 of 100."""
+    """Without any saving, at most 4.5 % of the fleets claim one."""
     chance = random.Random(41)
     trials = 400
     wrong = 0
@@ -245,8 +241,7 @@ def test_what_saves_nothing_is_seldom_claimed():
 def _fleet(
     chance: random.Random, sites: tuple[int, int], saved: float
 ) -> tuple[tuple[SiteEnergy, ...], tuple[SiteEnergy, ...], float]:
-    """(touched, untouched, the true saving in kWh): what touched sites would have drawn without it, less what
-    they drew."""
+    """Return (touched, untouched, the true saving in kWh)."""
     arms: list[tuple[SiteEnergy, ...]] = []
     truth = 0.0
     for number, share in zip(sites, (saved, 0.0), strict=True):
@@ -264,16 +259,15 @@ def _fleet(
 
 
 def test_months_are_moved_over_new_year():
-    """Backwards too."""
+    """Months cross the new year, backwards too."""
     assert add_months(date(2026, 1, 1), -1) == date(2025, 12, 1)
     assert add_months(date(2026, 12, 1), 1) == date(2027, 1, 1)
     assert add_months(date(2026, 3, 1), -12) == date(2025, 3, 1)
 
 
 def seasons(first_of_touched: int) -> tuple[Months, list[Host]]:
-    """Nothing was saved: 20 W everywhere from July to October, 30 W from November on. Touched sites are known
-    from that month of 2025 on, untouched ones from July.
-    """
+    """Return months without saving: 20 W until October, 30 W from November on. Touched sites are known from
+    `first_of_touched` of 2025, untouched ones from July."""
     months = Months()
     hosts = [host(n, place=f"s{n}") for n in range(6)]
     for n in range(6):
@@ -285,8 +279,8 @@ def seasons(first_of_touched: int) -> tuple[Months, list[Host]]:
 
 
 def test_a_season_that_one_arm_alone_has_seen_is_no_saving():
-    """Touched sites came in November: against the summer of the others, 29 % would seem saved, and be
-    claimed. docs/methodology.md §12: the same weeks."""
+    """Touched sites known since November would seem to save 29 % against the others' summer.
+    docs/methodology.md §12 compares the same weeks."""
     for first in (7, 11):
         (one,) = compare(*seasons(first))
         figure = saving(one)
@@ -296,15 +290,14 @@ def test_a_season_that_one_arm_alone_has_seen_is_no_saving():
 
 
 def test_weeks_are_those_of_each_arm():
-    """A single month of the touched sites before: no figure, however long the others were seen."""
+    """One month of the touched sites before the action gives no figure, whatever the others have."""
     (one,) = compare(*seasons(12))
     assert one.weeks_before == pytest.approx(31 / 7)
     assert saving(one).value is None
 
 
 def test_weeks_are_those_of_each_population():
-    """Months of PCs before the action are gone but one; servers', which are kept for longer, make no 8 weeks
-    of it."""
+    """Where all months of PCs but one are gone, longer months of servers do not make 8 weeks."""
     months = Months()
     hosts = [host(n, place=f"s{n}") for n in range(4)]
     hosts += [host(n, DeviceClass.SERVER, Population.SERVER, place=f"s{n - 10}") for n in range(10, 14)]

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the sobriety indicators are made of, and what few machines stand behind: groups, settings, vectors,
-facts, headcounts."""
+"""Tests of the groups behind sobriety indicators, and of what few machines must not show."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ from veilleuse.wire.vocabulary import Band, Population
     ],
 )
 def test_fewer_than_k_on_the_smaller_side_show_nothing(good: int, bad: int, value: float | None):
-    """Nine that comply, or nine that do not: who they are could be told. None at all harms nobody:
+    """Nine machines that comply, or nine that do not, are withheld; none at all is shown, since
     administrators set the plan."""
     plans = [(600, 600)] * good + [(0, 0)] * bad + [(None, None)] * (50 - good - bad)
     figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
@@ -50,7 +49,7 @@ def test_fewer_than_k_on_the_smaller_side_show_nothing(good: int, bad: int, valu
 
 
 def test_causes_fall_together():
-    """One cause of three machines: the sum less the others would tell it."""
+    """A cause of three machines hides all causes, since the sum less the others would show it."""
     idle = BandUse(on_idle_milliseconds=HOUR, on_idle_millijoules=20 * HOUR, derived_millijoules=20 * HOUR)
     beyond = idle._replace(beyond_30_minutes_milliseconds=HOUR)
     machines = [machine(n, bands={Band.NIGHT: idle}) for n in range(20)]
@@ -67,7 +66,7 @@ SCOPE_DAYS = (SCOPE.period_from, SCOPE.period_to)
 
 
 def test_small_groups_merge_and_a_small_population_is_withheld():
-    """Three of E1 join the ten of E2; three classroom PCs alone are nowhere; servers are shown."""
+    """Three of E1 join the ten of E2, three classroom PCs alone are withheld, and servers are shown."""
     use = {Band.NIGHT: BandUse(derived_millijoules=HOUR)}
 
     def group(entity: str, population: Population, count: int, first: int) -> tuple[Scope, SobrietyGroup]:
@@ -90,7 +89,7 @@ def test_small_groups_merge_and_a_small_population_is_withheld():
 
 
 def test_a_vector_is_read_into_its_band():
-    """Imputed time and energy stay out; supplies and methods are added up."""
+    """Imputed time and energy are excluded; supplies and methods are added up."""
     use = use_of(
         vector(
             on_idle_ac_milliseconds=5,
@@ -121,8 +120,7 @@ def test_a_vector_is_read_into_its_band():
 
 
 def test_settings_become_targets():
-    """Each by its own name; edges that no bucket has, and targets nobody can read, are refused at
-    the start."""
+    """Each setting becomes a target; impossible edges and unreadable targets are refused."""
     made = read_settings(
         None,
         {},
@@ -149,15 +147,14 @@ def test_settings_become_targets():
 
 
 def test_power_plans_come_with_the_facts():
-    """0 is never; what the agent did not tell is not known."""
+    """0 means never; a setting that the agent did not report is unknown."""
     told = pb.Facts(device_class=pb.DEVICE_CLASS_SFF, sleep_ac_seconds=0)
     facts = facts_from_wire(told.SerializeToString())
     assert (facts.display_off_ac_seconds, facts.sleep_ac_seconds) == (None, 0)
 
 
 def test_users_are_of_the_nearest_entity_that_declares_them():
-    """What stands below an entity counts for it, unless an entity between declares its own; a later headcount
-    replaces."""
+    """A device counts for its nearest entity with a headcount; a later headcount replaces."""
     counts = (
         Headcount("M", date(2025, 1, 1), 100),
         Headcount("M > A", date(2025, 1, 1), 10),
@@ -179,14 +176,14 @@ def test_users_are_of_the_nearest_entity_that_declares_them():
 
 
 def left(entity: str, units: int) -> Retirement:
-    """Towards reuse, with a commitment, six years old."""
+    """Return a retirement for committed reuse at six years."""
     return Retirement(date(2026, 5, 1), "laptop", units, "reuse", True, entity=entity, age_years=6.0)
 
 
 def reuse_of(
     stock: dict[str, int], *retirements: Retirement, by_entity: bool = False
 ) -> dict[str, float | None]:
-    """Entity → I11, of those that have it; `stock`: entity → units on 1 January, blank = of all."""
+    """Return I11 by entity, where it has a figure; `stock` is units on 1 January by entity, blank for all."""
     lines = tuple(
         ActionLine("k", ({"entity": name} if name else {}) | {"year": "2026", "units": str(units)})
         for name, units in stock.items()
@@ -200,8 +197,7 @@ def reuse_of(
 
 
 def test_the_stock_of_all_is_of_no_entity():
-    """230 of 400 of the whole; by entity no stock is known: what left of no entity is not 0 or 20 of all the
-    others' 400."""
+    """230 of 400 is the whole's figure; by entity no stock is known, so that no entity has a figure."""
     stock = {"": 400}
     assert reuse_of(stock, left("A", 210), left("", 20)) == {"": 0.575}
     assert reuse_of(stock, left("A", 210), left("", 20), by_entity=True) == {"A": None, "": None}
@@ -209,7 +205,7 @@ def test_the_stock_of_all_is_of_no_entity():
 
 
 def test_the_stock_of_some_is_not_that_of_all():
-    """A says 100, B nothing: A's 60 and B's 60 are not 120 of 100. With B's, or below A, they add up."""
+    """A's stock gives no figure for departures of A and B together; stocks of both add up."""
     assert reuse_of({"A": 100}, left("A", 60), left("B", 60)) == {"": None}
     assert reuse_of({"A": 100}, left("A", 60), left("B", 60), by_entity=True) == {"A": 0.6, "B": None}
     assert reuse_of({"A": 100, "B": 140}, left("A", 60), left("B", 60)) == {"": 0.5}

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The report against docs/methodology.md's arithmetic by somebody else (yearly_oracle), over small fleets
-that Hypothesis makes up."""
+"""Tests of the report against an independent computation of docs/methodology.md, over random fleets."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ GROUPING = ("entity", "device_class")
 
 
 def month(number: int) -> date:
-    """The 1st of so many months after START; of a later year too."""
+    """Return the 1st of the month `number` months after START, in later years too."""
     at = START.month - 1 + number
     return date(START.year + at // 12, at % 12 + 1, 1)
 
@@ -73,15 +72,15 @@ class Batch:
     count: int
     matched: int
     measured: int
-    """Of those matched."""
+    """Machines that reported, of the matched ones."""
     stays: tuple[tuple[int, int], ...]
-    """(month, place), the first from ever on."""
+    """(month, place) of each stay."""
     service: tuple[int | None, int | None]
     """Days after START: in service, out of service."""
     told: tuple[int, int]
-    """Months of which machines told: first, end."""
+    """Months with reports: first, end."""
     quarters: int
-    """Of each day that they told of."""
+    """Quarters of each day that were reported."""
     watts: int
     metered: bool
     context: PowerContext
@@ -89,7 +88,7 @@ class Batch:
 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
-    """Any of them; seldom one large enough for a mean of its own."""
+    """Draw a batch, seldom one large enough for a mean of its own."""
     device_class = draw(st.sampled_from(["tower", "tower", "server", "printer", "other", "monitor"]))
     count = draw(st.sampled_from([1, 1, 2, 5, 9, 10, 60, 61]))
     has_agent = device_class in ("tower", "server")
@@ -118,7 +117,7 @@ def batches(draw: st.DrawFn) -> Batch:
 
 @dataclass(frozen=True)
 class Strangers:
-    """Machines that no asset is matched with: of a class of their own, with so many assets beside them."""
+    """Machines without a matched asset, of their own class, with `assets` unmatched assets beside them."""
 
     count: int
     assets: int
@@ -126,12 +125,12 @@ class Strangers:
     enrolled: int
     told: tuple[int, int]
     left: int | None = None
-    """Days after START of their last contact; None: they are still here."""
+    """Days after START of their last contact; None: they are still in service."""
 
 
 @st.composite
 def strangers(draw: st.DrawFn) -> Strangers:
-    """A few."""
+    """Draw a few machines."""
     first = draw(st.integers(0, MONTHS - 1))
     return Strangers(
         draw(st.integers(0, 4)),
@@ -144,13 +143,13 @@ def strangers(draw: st.DrawFn) -> Strangers:
 
 
 def gone(one: Host, day: date) -> Host:
-    """Revoked; last heard of at noon of that day, UTC."""
+    """Return the host revoked, with its last contact at noon of that day, UTC."""
     noon = round(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
     return replace(one, status=HostStatus.REVOKED, last_contact_unix_milliseconds=noon)
 
 
 def population_of(device_class: str) -> Population | None:
-    """Of an asset."""
+    """Return the population of an asset's class."""
     return {
         "tower": Population.WORKSTATION,
         "mini_pc": Population.WORKSTATION,
@@ -159,7 +158,7 @@ def population_of(device_class: str) -> Population | None:
 
 
 def worlds_of(drawn: list[Batch], others: Strangers, today: date) -> oracle.World:
-    """What was drawn, as it is fed."""
+    """Return the world of what was drawn."""
     assets: list[Asset] = []
     hosts: dict[HostId, Host] = {}
     rows: list[HostPeriod] = []
@@ -202,7 +201,7 @@ def _asset(number: int, batch: Batch, host_id: HostId | None) -> Asset:
         host_id=host_id,
         in_service_on=begun,
         out_of_service_on=gone,
-        refurbished=True,  # one age band: nothing to post-stratify by
+        refurbished=True,  # one age band, so that nothing is post-stratified
     )
 
 
@@ -223,7 +222,7 @@ def _months(one: Host, batch: Batch, watts: int) -> list[HostPeriod]:
 
 
 def _told(one: Host, told: tuple[int, int], quarters: int, watts: int, *, metered: bool) -> list[HostPeriod]:
-    """Months of a machine that is on for half of what it told of."""
+    """Return the months of a machine that is on for half of its reported time."""
     method = "metered" if metered else "load_modelled"
     rows = []
     for number in range(*told):
@@ -246,7 +245,7 @@ def _told(one: Host, told: tuple[int, int], quarters: int, watts: int, *, metere
 def report(
     world: oracle.World, first: date, end: date, grouping: tuple[str, ...] = GROUPING
 ) -> EmissionsStatement:
-    """As `veilleuse report emissions` has it, with k = 1."""
+    """Return the statement of `veilleuse report emissions` with k = 1."""
     stored = StoredYear(
         tuple(SITES.values()), tuple(world.hosts.values()), world.assets, world.months, HOLIDAYS, SCHOOL
     )
@@ -255,19 +254,19 @@ def report(
 
 
 def key(row: EmissionsRow) -> tuple[str, ...]:
-    """As the oracle's rows are called."""
+    """Return the row's key in the oracle."""
     return tuple(
         one or "" for one in (row.entity, row.device_class, row.population, row.power_context, row.zone)
     )
 
 
 def near(one: float | int, other: Fraction) -> bool:
-    """To the millijoule that each stratum is rounded to, and what floating point loses."""
+    """Return whether two energies agree to the rounding of strata and of floating point."""
     return abs(Fraction(one) - other) <= 20 + abs(other) / 10**9
 
 
 def check(row: EmissionsRow, sums: oracle.Sums) -> None:
-    """Machines, time and energy of a row or a total."""
+    """Check machines, time and energy of a row or a total."""
     assert (row.n, row.n_fleet) == (len(sums.hosts), sums.devices)
     assert row.machine_days_fleet == pytest.approx(sum(sums.fleet.values()) / 86_400_000, rel=1e-12)
     assert row.machine_days_observed == pytest.approx(sums.known_milliseconds / 86_400_000, rel=1e-12)
@@ -287,7 +286,7 @@ def check(row: EmissionsRow, sums: oracle.Sums) -> None:
 
 
 def check_emissions(row: EmissionsRow, energies: dict[str, int], year: int) -> None:
-    """Each zone's energy × its factor, and the components where all have them."""
+    """Check each zone's energy × its factor, and the components where all factors have them."""
     factors = {zone: oracle.factor(zone, year) for zone in energies}
     total = sum(Fraction(energy, oracle.KWH) * factors[zone].total for zone, energy in energies.items())
     assert row.kgco2e_total == pytest.approx(float(total), rel=1e-12)
@@ -315,7 +314,7 @@ def check_emissions(row: EmissionsRow, energies: dict[str, int], year: int) -> N
 def test_the_report_is_the_method(
     drawn: list[Batch], others: Strangers, at: int, length: int, days_left: int
 ):
-    """Rows, totals, factors: N, M, n, m, energy and kgCO2e of each year of the period."""
+    """Rows and totals of each year of the period agree in N, M, n, m, energy and kgCO2e."""
     first, end = month(at), month(min(at + length, MONTHS))
     world = worlds_of(drawn, others, end + timedelta(days=days_left))
     made = report(world, first, end)
@@ -353,10 +352,8 @@ def test_the_report_is_the_method(
     st.integers(-60, 60),
 )
 def test_a_change_is_fleet_mix_hours_and_watts(drawn: list[Batch], at: int, length: int, days_left: int):
-    """Between two years: fleet is the old energy × growth in machine time, mix the time a class gained beyond
-    that at its old power, and all four are E1 − E0; a stretch that has not ended, or of which no machine told
-    a year before, is compared with nothing; nor is one that was hardly watched, and it says so.
-    """
+    """Fleet is the old energy × growth of machine time, mix the time a class gained beyond it at its old
+    power. All four sum to E1 − E0. An unfinished, hardly observed or unreported period has no change."""
     first, end = month(at), min(month(min(at + length, MONTHS)), date(month(at).year + 1, 1, 1))
     world = worlds_of(drawn, Strangers(0, 0, 0, 0, (0, 1)), end + timedelta(days=days_left))
     made = report(world, first, end).totals
@@ -391,7 +388,7 @@ def test_a_change_is_fleet_mix_hours_and_watts(drawn: list[Batch], at: int, leng
 
 
 def _classes(world: oracle.World, first: date, end: date) -> dict[str, tuple[int, Fraction]]:
-    """Class → (machine time, energy as the report rounds it), of those with machine time."""
+    """Return class → (machine time, energy as the report rounds it), where there is machine time."""
     strata = oracle.strata(world, first, end)
     found: dict[str, tuple[int, Fraction]] = {}
     for stratum, sums in strata.items():

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A copy of a store at work: pushes are committed between its steps, are in it, and a stop ends it."""
+"""Tests of a copy of a store in use: it contains pushes committed between its steps, and a stop ends it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Bench:
         (directory / "ca/root.pem").write_text("root")
 
     def records(self, name: str = "data.db") -> int:
-        """Rows in the store, or in a copy of it."""
+        """Return the number of records in the store, or in a copy of it."""
         path = self.directory / name
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
             return int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
@@ -48,7 +48,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """Filled with bytes that nobody looks at, so that a copy takes many steps."""
+    """Return a store filled with unused bytes, so that a copy takes many steps."""
     with closing(create_store(tmp_path, LIMITS, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
         with store.data.transaction() as connection:
@@ -62,8 +62,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_pushes_are_committed_between_the_steps(bench):
-    """Answers arrive while the copy is being made; what was committed before its end is in it, whole and
-    consistent."""
+    """Pushes are answered while the copy is made; those committed before its end are in it."""
     stream = Stream(enrol(bench.store.registry))
     bench.writer.start()
     before = bench.writer.append(stream.send(realistic(MONDAY_10H)))
@@ -72,8 +71,7 @@ def test_pushes_are_committed_between_the_steps(bench):
     between, steps = bench.writer.serve_waiting, iter(range(STEPS))
 
     def patient() -> bool:
-        """The first steps wait for a push: on a machine that stalls, all of the copy may be done before the
-        next one comes."""
+        """Let the first steps wait for a push: else a stalled machine may end the copy before one."""
         if next(steps, STEPS) < 5:
             comes(lambda: bench.writer.waiting or bench.writer._stopping, 10)
         if not (bench.directory / "backup.work/identity.db").exists():  # data.db is the first
@@ -98,8 +96,7 @@ def test_pushes_are_committed_between_the_steps(bench):
 
 
 def test_nobody_waits_for_the_whole_copy(bench):
-    """A push that came with the copy is answered before it begins; small jobs and revocations pass another
-    long job."""
+    """A push sent with the copy is answered before it begins; small jobs pass another long job."""
     stream = Stream(enrol(bench.store.registry))
     steps: list[str] = []
 
@@ -127,7 +124,7 @@ def test_nobody_waits_for_the_whole_copy(bench):
 
 
 def test_a_stop_gives_the_copy_up(bench):
-    """The collector stops at once, and nothing of the copy is left."""
+    """The collector stops at once, and nothing of the copy remains."""
     steps = [0]
 
     class Slow(Writer):
@@ -157,7 +154,7 @@ def test_a_stop_gives_the_copy_up(bench):
 
 
 def test_a_copy_that_fails_says_where(bench):
-    """One line with both files; the store is as good as before."""
+    """The error is one line with both files, and the store still works."""
     stream = Stream(enrol(bench.store.registry))
     with pytest.raises(StoreFailing, match=r"cannot copy .*data\.db to .*c\.db"):
         copy_database(

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions and lines of the REEN sheet in SQLite: protected and checked by the database; and loads of servers,
-added up by it."""
+"""Tests of actions and lines of the REEN sheet in SQLite, and of the sums of servers' loads."""
 
 from __future__ import annotations
 
@@ -32,13 +31,13 @@ OBJECTIVES, ITEMS = ActionTable.OBJECTIVES, ActionTable.OTHER_ITEMS
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Of the data directory."""
+    """Return the path of the data directory."""
     return tmp_path / "data"
 
 
 @pytest.fixture
 def store(place: Path) -> Iterator[SqliteStore]:
-    """An empty one."""
+    """Return an empty store."""
     from veilleuse.collector.settings import Store
 
     with closing(
@@ -59,7 +58,7 @@ def store(place: Path) -> Iterator[SqliteStore]:
     ],
 )
 def test_the_database_itself_refuses_changes(store: SqliteStore, sql: str):
-    """Whatever program tries."""
+    """The database refuses changes of actions and lines by any program."""
     store.follows.enter([ACTION], "ada", "", 10)
     store.follows.put(ITEMS, [LineChange("1", {"b": "c"})], "i.csv", "ada", "", 30)
     with pytest.raises(sqlite3.IntegrityError, match="never"), store.data.transaction() as connection:
@@ -67,7 +66,7 @@ def test_the_database_itself_refuses_changes(store: SqliteStore, sql: str):
 
 
 def test_a_damaged_line_is_told(store: SqliteStore):
-    """Never read as nothing."""
+    """A damaged line raises StoreDamaged; it is never read as empty."""
     with store.data.transaction() as connection:
         connection.execute("INSERT INTO follow_imports VALUES (1, 1, '', '', '')")
         connection.execute("INSERT INTO follow_lines VALUES (1, 1, 'objectives', 'k', '[')")
@@ -76,7 +75,7 @@ def test_a_damaged_line_is_told(store: SqliteStore):
 
 
 def _loaded(hours: int, *, busy: float, state: State = State.ON_ACTIVE) -> object:
-    """A cell of so many hours with buckets."""
+    """Return a cell of so many hours with buckets."""
     time = hours * HOUR
     made = cell(state, time, busy_ratio=busy)
     made.cpu_bucket_milliseconds.extend([time, *(0,) * 12])
@@ -90,8 +89,7 @@ def _loaded(hours: int, *, busy: float, state: State = State.ON_ACTIVE) -> objec
     ("end", "hours"), [(date(2026, 11, 1), 721), (date(2026, 4, 1), 719), (date(2026, 9, 1), 720)]
 )
 def test_a_server_seen_all_the_time_was_seen_for_the_whole_of_its_days(tmp_path: Path, end: date, hours: int):
-    """In autumn it was observed for 1.00023 of 180 days of 24 hours, one of which has 25; in spring for less
-    than 1."""
+    """Windows count real hours: 180 days of 24 hours gave 1.00023 in autumn, and less than 1 in spring."""
     with Filled(tmp_path / "data") as filled:
         server = filled.add_host(Population.SERVER, DeviceClass.SERVER)
         stop = datetime(end.year, end.month, end.day, tzinfo=ZoneInfo("Europe/Paris")).timestamp()
@@ -104,8 +102,8 @@ def test_a_server_seen_all_the_time_was_seen_for_the_whole_of_its_days(tmp_path:
 
 
 def test_loads_are_of_the_last_days_of_servers(tmp_path: Path):
-    """Each window has what lies in it; time off is known and not on; workstations are not asked; nothing is 0
-    that was not."""
+    """Each window has its own records of servers; time off is known but not on, and missing buckets are not
+    0."""
     with Filled(tmp_path / "data") as filled:
         one = filled.add_host(Population.SERVER, DeviceClass.SERVER)
         bare = filled.add_host(Population.SERVER, DeviceClass.SERVER)

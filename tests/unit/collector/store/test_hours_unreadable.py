@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Two fleets with equal sums, whose workstations called at other hours, leave equal rows
-(docs/privacy.md)."""
+"""Tests that fleets with equal sums and other hours of calls leave equal rows (docs/privacy.md)."""
 
 from __future__ import annotations
 
@@ -38,8 +37,8 @@ _DAYS: Final = (date(2026, 3, 2), date(2026, 3, 3))
 
 
 def fleet(directory: Path, hours: Sequence[int]) -> dict[str, list[tuple[object, ...]]]:
-    """A server's record an hour; the workstations call after the n-th of it, each with its own kind of point.
-    Every row there is then."""
+    """Return all rows after a server's record an hour; each workstation calls once, after its hour's
+    record."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(directory, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -70,16 +69,15 @@ def fleet(directory: Path, hours: Sequence[int]) -> dict[str, list[tuple[object,
 
 
 def rows(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Of every table, sorted."""
+    """Return the sorted rows of every table."""
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     return {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for name in names}
 
 
 @pytest.mark.promise("P14")
 def test_the_rows_of_workstations_do_not_tell_when_they_called(tmp_path, figure):
-    """Record ids were one sequence with dated records: the two neighbours of a workstation's bracketed the
-    hour it called at; stream, point and mark numbers did the same.
-    """
+    """Record ids were one sequence, so that dated records beside a workstation's showed the hour of its call.
+    Ids of streams, points and marks did the same."""
     early, late = fleet(tmp_path / "early", (0, 1, 1)), fleet(tmp_path / "late", (11, 7, 3))
     assert len(early["records"]) == SERVER_RECORDS + 6
     different = {name: found for name, found in early.items() if found != late[name]}
@@ -92,9 +90,8 @@ def test_the_rows_of_workstations_do_not_tell_when_they_called(tmp_path, figure)
 
 @pytest.mark.parametrize("first", [Population.SERVER, Population.WORKSTATION])
 def test_numbers_of_before_are_taken_back(tmp_path, first):
-    """The migration gives workstations' streams and records numbers of their own, in the order each had sent
-    them, and keeps the turn of every other mark.
-    """
+    """The migration renumbers streams and records of workstations in order, and keeps the turn of other
+    marks."""
     with closing(sqlite3.connect(tmp_path / "old.db", isolation_level=None)) as old:
         for migration in migrations("data")[:22]:
             old.executescript(migration.sql)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A store whose files are taken away under load: nothing is acknowledged any more. Each file, each fault, in
-this process."""
+"""Tests of a store whose files are removed under load, for each file and fault: nothing is acknowledged."""
 
 from __future__ import annotations
 
@@ -33,11 +32,11 @@ from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
-"""Pushes sent once the fault is there."""
+"""Pushes sent after the fault."""
 
 
 class Loaded:
-    """A store and a writer that are fed without a pause, until it refuses."""
+    """A store and a writer that are fed without a pause, until the store refuses."""
 
     def __init__(self, store: SqliteStore) -> None:
         self.store = store
@@ -51,7 +50,7 @@ class Loaded:
         self.feeder = threading.Thread(target=self._feed)
 
     def push(self, stream: Stream | None = None) -> Future[AppendOutcome]:
-        """One record more of a stream; without one, of the test's own."""
+        """Push one more record of a stream, by default of the test's own."""
         stream = stream or self.own
         stream.add(realistic(MONDAY_10H + len(stream.wires) * 300_000 % (600 * HOUR)))
         return self.writer.append(stream.push(len(stream.wires)))
@@ -66,7 +65,7 @@ class Loaded:
 
 @contextmanager
 def loaded(directory: Path) -> Iterator[Loaded]:
-    """Under load."""
+    """Run a store under load."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(directory, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -83,8 +82,7 @@ def loaded(directory: Path) -> Iterator[Loaded]:
 
 
 def _begin_again(directory: Path, lost: Lost, saved: list[Path]) -> None:
-    """As the remedy says, where it was rescued or the index alone was written: what is left is a store that
-    opens."""
+    """Follow the remedy after a rescue or a damaged index; the result is a store that opens."""
     limits = settings.Store(free_bytes_minimum=0)
     if saved:
         assert "'veilleuse serve' does not start before" in (find_undecided(directory) or ("",))[0]
@@ -104,9 +102,8 @@ def _begin_again(directory: Path, lost: Lost, saved: list[Path]) -> None:
 
 @pytest.mark.parametrize("lost", [one for one in LOST if one.left != "goes on"], ids=str)
 def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
-    """`rm data.db`: 2,778 pushes were acknowledged in the 75 s after it. Now none, and what was acknowledged
-    before is in the file that the error names.
-    """
+    """After `rm data.db`, 2,778 pushes were acknowledged in 75 s. Now none is, and those acknowledged before
+    are in the file that the error names."""
     directory = tmp_path / "data"
     with loaded(directory) as made:
         lost.apply(directory)
@@ -142,7 +139,7 @@ def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
 
 
 def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):
-    """A reader closes the WAL as a program that has written in it does; the lock is on the folder."""
+    """Neither readers that close the WAL nor a removed `lock` file disturb the store."""
     with loaded(tmp_path) as made:
         for _ in range(20):
             with closing(SqliteReader(tmp_path)) as reader:
@@ -155,8 +152,7 @@ def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):
 
 
 def test_who_opens_the_database_for_writing_and_reads_disturbs_nobody(tmp_path):
-    """As the command `sqlite3` does; what it closes is a file that nobody changed, unless the collector has
-    at that moment."""
+    """A program such as `sqlite3` that opens the database for writing and only reads disturbs nobody."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -169,8 +165,7 @@ def test_who_opens_the_database_for_writing_and_reads_disturbs_nobody(tmp_path):
 
 
 def test_what_was_lost_stays_lost(tmp_path):
-    """A file that is cut grows again with the next checkpoint, and has a hole: no look after the first one
-    may say that all is well."""
+    """A lost file stays lost, since a truncated file grows at the next checkpoint with a hole in it."""
     with loaded(tmp_path) as made:
         (tmp_path / "data.db").rename(tmp_path / "away")
         assert isinstance(made.push().exception(PATIENCE_SECONDS), StoreLost)
@@ -179,8 +174,7 @@ def test_what_was_lost_stays_lost(tmp_path):
 
 
 def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
-    """A process that ended without it would take the last copy with it: it stays, and says what
-    is wanting."""
+    """A rescue that has no place is retried: a process that ended without it would lose the last copy."""
     settings = settings_in(tmp_path)
     initialise(settings, site="Lyon")
     with open_collector(settings) as collector:
@@ -198,14 +192,14 @@ def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
 
 
 def test_an_empty_database_is_damaged_and_not_old(tmp_path):
-    """`hosts list` said 'schema 0 of an earlier version: restart'."""
+    """`hosts list` once called an empty database 'schema 0 of an earlier version'."""
     (tmp_path / "data.db").touch(mode=0o600)
     with pytest.raises(StoreDamaged, match="it is empty"), closing(SqliteReader(tmp_path)) as reader:
         reader.record_count()
 
 
 def test_doctor_says_that_a_rescue_waits_for_a_decision(tmp_path):
-    """A restart went on with the older file, and acknowledged into it."""
+    """A restart once continued with the older file, and acknowledged records into it."""
     settings = settings_in(tmp_path)
     initialise(settings, site="Lyon")
     rescue = settings.data_dir / "data.db.rescued-20260101T000000Z"

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the store adds up is what an independent count of its records gives, and that count sees a table that
-is wrong."""
+"""Tests that the store's sums equal an independent count of its records, which detects a wrong table."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
 def any_cell(chance: random.Random, state: Any) -> pb.Cell:
-    """One that tells, or does not tell, of displays, windows, cores and units."""
+    """Return a cell with or without displays, update windows, cores and units."""
     told: dict[str, Any] = {}
     if chance.random() < 0.5:
         sizes: list[Any] = list(range(1, 1 + chance.randrange(5)))
@@ -52,7 +51,7 @@ def any_cell(chance: random.Random, state: Any) -> pb.Cell:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two hosts, sixty records each in groups of any size, more unit names than a host may have."""
+    """Return a store with two hosts, records in groups, and more unit names than a host may have."""
     chance = random.Random(5)
     directory = tmp_path_factory.mktemp("data") / "data"
     limits = settings.Store(free_bytes_minimum=0)
@@ -71,7 +70,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def differences(path: Path, change: str = "") -> set[str]:
-    """Tables that are not what they should be, after a change that is taken back."""
+    """Return the tables that differ from the count, after a change that is rolled back."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("BEGIN")
         if change:
@@ -82,7 +81,7 @@ def differences(path: Path, change: str = "") -> set[str]:
 
 
 def test_the_sums_are_those_of_the_records(filled):
-    """Every row, displays, update windows and units included; one host has units beyond its bound."""
+    """Every row agrees, displays, update windows and units included; one host exceeds its bound of units."""
     assert differences(filled) == set()
     with closing(sqlite3.connect(filled)) as database:
         (most,) = database.execute(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The SQLite files themselves: rights, lock, damage, versions, migrations, free space, kill -9."""
+"""Tests of the SQLite files: rights, lock, damage, versions, migrations, free space, kill -9."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ ROOT = Path(__file__).parents[4]
 
 
 def make(directory: Path, *, simulated: bool = False) -> SqliteStore:
-    """A store with a site."""
+    """Return a store with a site."""
     store = create_store(directory, LIMITS, simulated=simulated, now_unix_milliseconds=NOW)
     store.registry.put_site(site())
     return store
 
 
 def test_files_are_for_their_owner_alone(tmp_path):
-    """Directory 0700, every file in it 0600, the WAL included, even under a lax umask."""
+    """The directory is 0700 and every file in it 0600, the WAL included, under a permissive umask too."""
     directory = tmp_path / "data"
     before = os.umask(0)
     try:
@@ -67,7 +67,7 @@ def test_files_are_for_their_owner_alone(tmp_path):
 
 
 def test_the_settings_of_the_connection_are_those_promised(tmp_path):
-    """WAL and synchronous=FULL (2): an acknowledged commit survives a power cut."""
+    """WAL and synchronous=FULL (2) let an acknowledged commit survive a power cut."""
     with closing(make(tmp_path)) as store:
         ask = store.data.connection.execute
         assert ask("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -79,7 +79,7 @@ def test_the_settings_of_the_connection_are_those_promised(tmp_path):
 
 @pytest.mark.promise("P8")
 def test_names_are_not_in_data_db(tmp_path, figure):
-    """P8: data.db alone holds no name."""
+    """P8: a name is in the files of identity.db alone."""
     with closing(make(tmp_path)) as store:
         store.registry.put_name(store_agent(store), "srv-secret-name")
         files = sorted(path for path in tmp_path.iterdir() if b"srv-secret-name" in path.read_bytes())
@@ -89,7 +89,7 @@ def test_names_are_not_in_data_db(tmp_path, figure):
 
 
 def store_agent(store: SqliteStore):
-    """The agent id of a new host."""
+    """Return the agent id of a new host."""
     host = store.registry.host(enrol(store.registry))
     assert host is not None
     return host.agent_id
@@ -97,8 +97,7 @@ def store_agent(store: SqliteStore):
 
 @pytest.mark.parametrize("deleted", [False, True])
 def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
-    """One line with the pid; free again once released. The lock was on the file `lock` alone: without it two
-    could write."""
+    """A second process gets one line with the pid, even without the file `lock`: both could write then."""
     lock = DirectoryLock(tmp_path)
     if deleted:
         (tmp_path / "lock").unlink()
@@ -121,15 +120,14 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
 
 @pytest.mark.parametrize("writing", [True, False])
 def test_no_data_directory_is_one_clear_line(tmp_path, writing):
-    """Another directory than the collector's: the setting that names it, and what to do. It told to restore a
-    backup."""
+    """A foreign directory gives the setting that names it and `init`; the message once advised a restore."""
     with pytest.raises(DataDirectoryError, match=r"is no data directory: point VEILLEUSE__DATA_DIR, .* init"):
         open_store(tmp_path, LIMITS) if writing else SqliteReader(tmp_path)
 
 
 @pytest.mark.parametrize("writing", [True, False])
 def test_a_data_directory_that_lost_its_database(tmp_path, writing):
-    """The right directory, without data.db: a backup is what helps, and `init` is not told."""
+    """A directory without data.db needs a backup, and the error does not name `init`."""
     make(tmp_path).close()
     (tmp_path / "data.db").unlink()
     with pytest.raises(DataDirectoryError, match=r"has lost data\.db: restore a backup") as caught:
@@ -138,7 +136,7 @@ def test_a_data_directory_that_lost_its_database(tmp_path, writing):
 
 
 def test_an_unwritable_directory_is_one_clear_line(tmp_path):
-    """A file stands where the directory should be."""
+    """A file in the directory's place is refused."""
     (tmp_path / "file").write_text("")
     with pytest.raises(DataDirectoryError, match="cannot use the data directory"):
         make(tmp_path / "file" / "data")
@@ -157,7 +155,7 @@ def test_real_and_simulated_data_are_never_mixed(tmp_path):
 
 @pytest.mark.parametrize("name", ["data.db", "identity.db"])
 def test_a_damaged_file_is_one_clear_line_with_the_repair(tmp_path, name):
-    """Garbage, a cut file, or pages overwritten: StoreDamaged, at opening, for writers."""
+    """Garbage, a truncated file and overwritten pages raise StoreDamaged when a writer opens the store."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         store.ingest.append([stream.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(50)))])
@@ -176,7 +174,7 @@ def test_a_damaged_file_is_one_clear_line_with_the_repair(tmp_path, name):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_damage_never_escapes_as_something_else(tmp_path, seed):
-    """R14: byte flips anywhere: it opens, or it is StoreDamaged or another clear line."""
+    """R14: a file with random bytes changed opens, or raises DataDirectoryError with one line."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         store.ingest.append([stream.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(20)))])
@@ -197,7 +195,7 @@ def test_random_damage_never_escapes_as_something_else(tmp_path, seed):
 
 
 def test_an_emptied_file_is_damage_not_a_new_store(tmp_path):
-    """data.db cut to nothing: every agent would be a stranger. One line, and the file is left as it is."""
+    """An emptied data.db is refused and left as it is: a new store would know no agent."""
     make(tmp_path).close()
     (tmp_path / "data.db").write_bytes(b"")
     with pytest.raises(StoreDamaged, match=r"it is empty.*from a backup"):
@@ -206,7 +204,7 @@ def test_an_emptied_file_is_damage_not_a_new_store(tmp_path):
 
 
 def test_a_newer_schema_is_refused(tmp_path):
-    """By writers and readers alike, with the two numbers."""
+    """Writers and readers refuse a newer schema, with both numbers."""
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -216,7 +214,7 @@ def test_a_newer_schema_is_refused(tmp_path):
 
 
 def test_a_migration_that_fails_half_way_leaves_nothing_and_starts_again(tmp_path, monkeypatch):
-    """Its statements and its number are one transaction."""
+    """The statements of a migration and its number are one transaction."""
     sound = migrations.migrations("data")
     broken = migrations.Migration(
         1, "data_0001", sound[0].sql.replace("CREATE TABLE ledger", "CREATE TABEL ledger")
@@ -233,7 +231,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing_and_starts_again(tmp_pat
 
 
 def back_to_16(connection: sqlite3.Connection) -> None:
-    """As schema 16 had it: without what later migrations add."""
+    """Return the database to schema 16, without what later migrations add."""
     connection.execute("DROP TABLE published_periods")
     connection.execute("DROP TABLE kept_years")
     connection.execute("DROP TABLE room_servers")
@@ -256,8 +254,7 @@ def back_to_16(connection: sqlite3.Connection) -> None:
 
 
 def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
-    """It may take minutes on a large file: whoever looks at the log meanwhile reads what is being done, and
-    to how much."""
+    """A migration may take minutes on a large file: the log names it and the file's size before it begins."""
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
         back_to_16(connection)
@@ -273,8 +270,7 @@ def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
 
 
 def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
-    """An older schema may hold energies of method 0.1, and reports say 0.2: every period with a measurement
-    waits, no gap does."""
+    """After a migration from method 0.1 every period with a measurement is derived again, but no gap."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR), gap())])
@@ -288,7 +284,7 @@ def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
 
 
 def test_below_the_reserve_records_are_refused_and_the_registry_still_writes(tmp_path):
-    """R6: StoreFull with nothing stored; revocation works; it goes on as soon as there is space."""
+    """R6: below the reserve, records raise StoreFull and revocation works; with space, records are stored."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         push = stream.send(realistic(MONDAY_10H))
@@ -302,7 +298,7 @@ def test_below_the_reserve_records_are_refused_and_the_registry_still_writes(tmp
 
 
 def test_a_full_disk_inside_the_database_is_store_full(tmp_path):
-    """SQLITE_FULL, provoked by a page limit: nothing of the group is stored, then it goes on."""
+    """SQLITE_FULL, by a page limit, stores nothing of the group; with space, the group is stored."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         (pages,) = store.data.connection.execute("PRAGMA page_count").fetchone()
@@ -315,7 +311,7 @@ def test_a_full_disk_inside_the_database_is_store_full(tmp_path):
 
 
 def test_readers_see_only_what_is_committed_and_never_wait(tmp_path):
-    """A reader in the middle of the writer's transaction reads the state before it."""
+    """A reader during the writer's transaction reads the state before it."""
     with closing(make(tmp_path)) as store, closing(SqliteReader(tmp_path)) as reader:
         stream = Stream(enrol(store.registry))
         with store.transaction():
@@ -325,7 +321,7 @@ def test_readers_see_only_what_is_committed_and_never_wait(tmp_path):
 
 
 def test_what_is_remembered_is_forgotten_with_a_rollback(tmp_path):
-    """A transaction around append that fails takes the marks in memory back too."""
+    """A failed transaction around append also restores the marks in memory."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         push = stream.send(realistic(MONDAY_10H))
@@ -336,7 +332,7 @@ def test_what_is_remembered_is_forgotten_with_a_rollback(tmp_path):
 
 
 def test_units_are_found_anew_after_a_rollback_and_a_restart(tmp_path):
-    """A name whose row was rolled back is written again; a host's names are those of its rows."""
+    """A unit whose row was rolled back is written again; a restart reads a host's units from its rows."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         units = [pb.UnitTime(name="unit:nginx", cpu_milliseconds=5)]
@@ -360,7 +356,7 @@ def _append_and_fail(store: SqliteStore, push: ValidPush) -> None:
 
 
 def test_the_administration_lists_tables_and_exports_a_host(tmp_path):
-    """Counts per table, and everything of one host as plain rows."""
+    """The counts are by table, and the export has every row of one host."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         other = Stream(enrol(store.registry))
@@ -400,8 +396,7 @@ while max(marks) < 600:
 
 
 def test_kill_9_loses_nothing_acknowledged_and_duplicates_nothing(tmp_path):
-    """R1, small: a process that appends is killed again and again; after each, marks ≥ the last ones it
-    printed."""
+    """R1, small: after each kill of a process that appends, marks are at least the last ones it printed."""
     with closing(make(tmp_path)) as store:
         hosts = [enrol(store.registry) for _ in range(4)]
     chance = random.Random(11)
@@ -421,7 +416,7 @@ def test_kill_9_loses_nothing_acknowledged_and_duplicates_nothing(tmp_path):
 
 
 def energy_of_a_record() -> int:
-    """mJ of one `realistic` record, over its cells and points."""
+    """Return the energy of one `realistic` record, over its cells and points, mJ."""
     cells = realistic(MONDAY_10H).measurement.cells
     return sum(energy.energy_millijoules for cell in cells for energy in cell.energies)
 
@@ -442,7 +437,7 @@ def _run_and_kill(directory: Path, seconds: float, acknowledged: dict) -> None:
     child.wait()
     child.stdout.close()
     signal.setitimer(signal.ITIMER_REAL, 0)
-    for line in said.decode().split("\n")[:-1]:  # a cut last line was not yet an answer
+    for line in said.decode().split("\n")[:-1]:  # a truncated last line was no answer yet
         for pair in line.split():
             host, mark = map(int, pair.split(":"))
             acknowledged[host] = max(acknowledged[host], mark)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Vectors as bytes: nothing is lost, and a version with other columns reads those of before."""
+"""Tests of vectors as bytes: nothing is lost, and a version with other columns reads earlier rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHOLE = st.integers(-(2**63), 2**63 - 1)
 
 @contextmanager
 def layouts() -> Iterator[Layouts]:
-    """In an empty table."""
+    """Open layouts in an empty table."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(
             "CREATE TABLE layouts (layout INTEGER PRIMARY KEY, columns TEXT NOT NULL UNIQUE) STRICT"
@@ -30,7 +30,7 @@ def layouts() -> Iterator[Layouts]:
 
 @given(st.lists(st.just(0) | WHOLE, min_size=len(COLUMNS), max_size=len(COLUMNS)))
 def test_a_vector_comes_back_as_it_went(values):
-    """Dense and sparse, of any values."""
+    """Any values are read back as written, dense and sparse."""
     with layouts() as known:
         layout = known.present()
         assert known.unpack(layout, sparse=False)(packed(values)) == tuple(values)
@@ -39,7 +39,7 @@ def test_a_vector_comes_back_as_it_went(values):
 
 
 def test_rows_of_other_columns_are_read_by_name():
-    """A column that came since is 0, one that went is dropped, the order does not matter."""
+    """A new column is 0, a removed one is dropped, and the order does not matter."""
     old = ("gone_millijoules", COLUMNS[5], COLUMNS[2])
     expected = [0] * len(COLUMNS)
     expected[5], expected[2] = 11, 12
@@ -51,5 +51,5 @@ def test_rows_of_other_columns_are_read_by_name():
 
 
 def test_columns_have_one_place_each():
-    """A name twice would be a sum of two things."""
+    """A name given twice would sum two things."""
     assert len(PLACE) == len(COLUMNS)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What bounds the WAL beside readers: they leave it between two pages, and the writer makes a moment without
-any. R19."""
+"""Tests of the bound of the WAL beside readers: they release it between two pages, and the writer waits for a
+moment without readers. R19."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ BLOCK = bytes(2**19)
 
 @contextmanager
 def always_read(path: Path) -> Iterator[None]:
-    """Three threads hold snapshots of 50 ms each, one after the other: there is never a moment
-    without one."""
+    """Run three threads that hold overlapping snapshots of 50 ms, so that one is always held."""
     stop = threading.Event()
 
     def read(phase: float) -> None:
@@ -51,7 +50,7 @@ def always_read(path: Path) -> Iterator[None]:
 
 
 def largest_wal(path: Path) -> int:
-    """Bytes, while 96 MiB are written in commits of half a MiB beside readers that never end."""
+    """Return the WAL's largest size in bytes, while 96 MiB are written beside permanent readers."""
     largest = 0
     with closing(Database(path, writing=True)) as database:
         database.connection.execute("CREATE TABLE t (b BLOB)")
@@ -64,8 +63,7 @@ def largest_wal(path: Path) -> int:
 
 
 def test_readers_that_never_end_do_not_let_the_wal_grow(tmp_path, monkeypatch):
-    """Beyond its bound the writer waits for the readers of that moment, and the WAL begins again; without
-    that it would not."""
+    """Beyond its bound the writer waits for the present readers and the WAL restarts; otherwise it grows."""
     monkeypatch.setattr(connection, "_WAL_EVERY_SECONDS", 0.05)
     assert largest_wal(tmp_path / "bounded.db") < 3 * WAL_BYTES
     monkeypatch.setattr(connection, "_WAL_EVERY_SECONDS", 1e9)
@@ -74,7 +72,7 @@ def test_readers_that_never_end_do_not_let_the_wal_grow(tmp_path, monkeypatch):
 
 @pytest.fixture
 def directory(tmp_path) -> Iterator[Path]:
-    """Of a store with some sums of three hosts."""
+    """Return the directory of a store with some sums of three hosts."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -90,7 +88,7 @@ def directory(tmp_path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 4_096])
 def test_pages_give_every_row_once_in_order(directory, monkeypatch, rows):
-    """Whatever the size of a page, though one host has more in one hour than it holds."""
+    """Pages of any size give every row once, in order, also where a host's hour exceeds a page."""
     monkeypatch.setattr(reader, "PAGE_ROWS", rows)
     until = MONDAY_10H + 7 * HOUR
     with closing(SqliteReader(directory)) as paged, closing(sqlite3.connect(directory / "data.db")) as raw:
@@ -105,7 +103,7 @@ def test_pages_give_every_row_once_in_order(directory, monkeypatch, rows):
 
 
 def test_a_slow_reader_holds_no_snapshot_between_two_rows(directory, monkeypatch):
-    """With a stream half read, the WAL can be emptied; with a snapshot held, it can not."""
+    """With a stream half read, the WAL can be emptied: no snapshot is held."""
     monkeypatch.setattr(reader, "PAGE_ROWS", 4)
     with closing(SqliteReader(directory)) as slow, closing(sqlite3.connect(directory / "data.db")) as writer:
         rows = slow.sums(Grain.HOUR, MONDAY_10H, MONDAY_10H + 7 * HOUR)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Counting sub-messages in the bytes: what a parser would find, without the objects."""
+"""Tests of counting sub-messages in bytes: the count is a parser's, without its objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EMPTY_CELL = b"\x2a\x00"
 
 
 def test_the_count_is_the_parser_s():
-    """Of records and of cells, at the bound and one beyond it."""
+    """Records and cells are counted as a parser would, at the bound and one beyond it."""
     request = pb.PushRequest(epoch=bytes(8), first_seq=2**40, chain_before=bytes(32), records=[b"abc"] * 300)
     wire = request.SerializeToString()
     assert find_crowded_field(wire, {4: 300}) is None
@@ -39,7 +39,7 @@ def test_the_count_is_the_parser_s():
 
 
 def test_nonsense_ends_the_count_and_nothing_else():
-    """Whatever the bytes: no exception, and an end."""
+    """Any bytes end the count without an exception."""
     chance = random.Random(4)
     sound = realistic(MONDAY_10H).SerializeToString()
     for _ in range(5_000):
@@ -62,7 +62,7 @@ def test_nonsense_ends_the_count_and_nothing_else():
     ],
 )
 def test_a_record_of_empty_sub_messages_costs_little(record: bytes, reason: Reason):
-    """S8: 64 KiB of them are refused in little time, and nothing is made of them."""
+    """S8: 64 KiB of empty sub-messages are refused within little time and memory."""
     assert len(record) <= 64 * 1024
     tracemalloc.start()
     began = time.process_time()
@@ -74,15 +74,14 @@ def test_a_record_of_empty_sub_messages_costs_little(record: bytes, reason: Reas
 
 
 def test_a_push_of_empty_records_is_never_parsed():
-    """524,288 of them: refused by their number."""
+    """A push of 524,288 empty records is refused by their number."""
     with pytest.raises(MalformedRequest) as caught:
         parse_push(b"\x22\x00" * 524_288)
     assert caught.value.reason == "record_count"
 
 
 def test_a_long_record_that_is_sound_passes():
-    """32 cells of 64 energies: above the length from which records are looked at, and nothing is wrong with
-    it."""
+    """A valid record of 18 cells with 64 energies, long enough to be counted, is accepted."""
     points = [
         pb.Point(kind=pb.POINT_KIND_RAPL, domain=f"p{i}", boundary=pb.BOUNDARY_COMPONENT, subject="machine")
         for i in range(64)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The validator: one test a rule, then mutated bytes against an oracle that shares no code with it. S7, S8,
-S12."""
+"""Tests of the validator: one case a rule of the contract. S7, S8, S12."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ from veilleuse.wire.vocabulary import (
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_what_the_contract_allows_is_accepted(name):
-    """Each record comes through whole."""
+    """Each record is decoded completely."""
     record, machine = ACCEPTED[name]
     result = decoded(record, machine)
     wire = record.SerializeToString()
@@ -296,24 +295,24 @@ REFUSED: dict[str, tuple[Any, MachineLimits, Reason]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_contract_forbids_is_refused_with_its_reason(name):
-    """Each with one word."""
+    """The refusal has one word."""
     record, machine, reason = REFUSED[name]
     assert refused(record, machine) == reason
 
 
 ONLY_THE_STORE = {Reason.PERIOD_FULL, Reason.TOO_MANY_POINTS_OF_HOST, Reason.NOT_STORABLE}
-"""Held by tests/conformance."""
+"""tests/conformance covers these reasons."""
 
 
 def test_every_reason_is_met_and_documented():
-    """No rule without a test, none without its line in docs/wire.md."""
+    """Every reason has a case here and a line in docs/wire.md."""
     assert {reason for _, _, reason in REFUSED.values()} == set(Reason) - ONLY_THE_STORE
     text = (Path(__file__).parents[4] / "docs" / "wire.md").read_text(encoding="utf-8")
     assert [reason for reason in Reason if f"`{reason}`" not in text] == []
 
 
 def test_the_words_are_those_of_the_contract():
-    """The number of each word is that of the enum value of its name."""
+    """Each word has the number of the enum value of its name."""
     for words in (Band, State, Supply, PointKind, Boundary, GapReason, Population, DeviceClass):
         enum = pb.DESCRIPTOR.enum_types_by_name[words.__name__]
         prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", words.__name__).upper() + "_"
@@ -324,7 +323,7 @@ def test_the_words_are_those_of_the_contract():
 
 
 def test_a_newer_agent_s_unknown_fields_are_tolerated():
-    """Field 200 of a Record, and of a Measurement, say nothing to us and are kept in the bytes."""
+    """Field 200 of a Record and of a Measurement is ignored, and kept in the bytes."""
     extra = b"\xc2\x0c\x03abc"  # field 200, length-delimited
     wire = realistic(MONDAY_10H).SerializeToString() + extra
     assert decoded(wire).wire == wire
@@ -333,7 +332,7 @@ def test_a_newer_agent_s_unknown_fields_are_tolerated():
 
 
 def test_the_period_becomes_the_key():
-    """Clock: its own start and length; dates and weeks: day numbers, and the sum of the cells."""
+    """A clock period has its start and length; dates and weeks have day numbers and their cells' sum."""
     assert decoded(realistic(MONDAY_10H)).period == RecordPeriod(Grain.HOUR, MONDAY_10H, 300_000)
     of_day = decoded(measurement(DATE, [NIGHT]), WORKSTATION).period
     assert of_day == RecordPeriod(Grain.DAY, date(2026, 3, 4).toordinal(), 60_000)
@@ -342,8 +341,7 @@ def test_the_period_becomes_the_key():
 
 
 def test_each_sum_arrives_under_its_own_name():
-    """Distinct values in every field of a cell: none is swapped with a neighbour, and the rest
-    stay absent."""
+    """With distinct values in every field of a cell, none is swapped, and the others stay absent."""
     values: dict[str, Any] = {name: 100 - place for place, name in enumerate(CELL_SUMS)}
     values["cpu_bucket_milliseconds"] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22]
     values["memory_bucket_milliseconds"] = [1, 2, 3, 4, 5]
@@ -356,8 +354,7 @@ def test_each_sum_arrives_under_its_own_name():
 
 
 def test_what_few_cells_have_arrives_too():
-    """Displays by size, in whatever order they come; the part inside update windows by point;
-    units by name."""
+    """Displays by size, energy inside update windows by point, and units by name are decoded."""
     (one,) = decoded(
         with_cell(
             energies=[(0, 90, 60_000), (1, 50, 60_000)],
@@ -383,7 +380,7 @@ def test_what_few_cells_have_arrives_too():
 
 
 def test_the_chain_is_recomputed_from_chain_before():
-    """Each record carries the chain up to itself."""
+    """Each record has the chain up to itself."""
     wires = [realistic(MONDAY_10H).SerializeToString(), gap().SerializeToString()]
     request = pb.PushRequest(epoch=b"12345678", first_seq=5, chain_before=bytes(32), records=wires)
     push = check_push(request, HostId(3), SERVER, NOW)
@@ -393,7 +390,7 @@ def test_the_chain_is_recomputed_from_chain_before():
 
 
 def test_all_refusals_of_a_push_are_told_at_once():
-    """(seq, reason) of each bad record; the good ones are not stored either."""
+    """The answer has (seq, reason) of each bad record, and no good one is stored."""
     wires = [realistic(MONDAY_10H).SerializeToString(), b"", measurement(clock(0)).SerializeToString()]
     request = pb.PushRequest(epoch=b"12345678", first_seq=5, chain_before=bytes(32), records=wires)
     assert check_push(request, HostId(3), SERVER, NOW) == (
@@ -415,7 +412,7 @@ def test_all_refusals_of_a_push_are_told_at_once():
     ],
 )
 def test_a_request_that_is_no_push_is_malformed(change, reason):
-    """Never stored, never retried as it is."""
+    """A malformed request is never stored, nor retried as it is."""
     fields = {"epoch": b"12345678", "first_seq": 1, "chain_before": bytes(32), "records": [b"x"], **change}
     with pytest.raises(MalformedRequest) as caught:
         check_push(pb.PushRequest(**fields), HostId(1), SERVER, NOW)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Facts and health of a Hello: kept where they fit, dropped field by field where not. S16."""
+"""Tests of facts and health of a Hello: valid fields are kept, others dropped one by one. S16."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from veilleuse.wire.vocabulary import (
 
 
 def test_facts_keep_what_fits_and_lose_the_rest():
-    """A name with markup and a CPU count of 10^9 are dropped; the rest stands; unknown fields go, 0.1's
-    `os_type` among them."""
+    """A name with markup, a CPU count of 10^9 and unknown fields (0.1's `os_type` too) are dropped."""
     facts = pb.Facts(
         device_class=pb.DEVICE_CLASS_LAPTOP,
         vendor="Dell Inc.",
@@ -40,7 +39,7 @@ def test_facts_keep_what_fits_and_lose_the_rest():
 
 
 def test_health_keeps_what_fits():
-    """Sources with odd names go; numbers are bounded."""
+    """Sources with invalid names are dropped, and numbers are bounded."""
     health = pb.Health(
         agent_version="0.1.0",
         spool_records=2**64 - 1,

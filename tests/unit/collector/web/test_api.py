@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""/api/v1 as a program meets it: formats, pages, tags, problems, bounds, tokens, journal."""
+"""Tests of /api/v1 as a program uses it: formats, pages, tags, problems, bounds, tokens, journal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EMISSIONS = f"/api/v1/emissions?{YEAR}"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    """Six servers of as many entities."""
+    """Return a store with six servers of as many entities."""
     with Filled(tmp_path_factory.mktemp("api") / "data", clock=NOW.timestamp) as filled:
         start = round(NOW.timestamp() * 1000) - 30 * HOUR
         start -= start % HOUR
@@ -47,19 +47,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 
 @pytest.fixture
 def reading(data: Filled) -> Iterator[Reading]:
-    """The application over it, on loopback."""
+    """Run the application over it, on loopback."""
     with Reading(data, clock=NOW.timestamp) as made:
         yield made
 
 
 @pytest.fixture
 def token(reading: Reading, request: pytest.FixtureRequest) -> str:
-    """An admin's of its own."""
+    """Return the token of an administrator's own account."""
     return reading.account(f"of-{abs(hash(request.node.name))}", Role.ADMIN)
 
 
 def test_json_and_csv_say_the_same(reading, token):
-    """Number by number; JSON unless CSV is asked for, by header or by name."""
+    """JSON and CSV have the same numbers; CSV is requested by header or by name."""
     plain = reading.get(EMISSIONS, token)
     assert plain.headers["content-type"] == "application/json"
     answer = plain.json()
@@ -77,8 +77,7 @@ def test_json_and_csv_say_the_same(reading, token):
 
 
 def test_a_period_under_way_says_so(reading, token):
-    """In its head and rows, over each route: until yesterday the fleet's days, until now sums of machines;
-    not once it is over."""
+    """Head and rows say until when: yesterday for the fleet, today for sums of machines; past ones do not."""
     now = datetime.now(
         UTC
     ).date()  # /emissions of an administrator is the report of the command, which has no other clock
@@ -99,12 +98,12 @@ def test_a_period_under_way_says_so(reading, token):
 
 
 def links(header: str) -> dict[str, str]:
-    """Relation → where to."""
+    """Return address by relation."""
     return {word: url for url, word in re.findall(r'<([^>]+)>; rel="(\w+)"', header)}
 
 
 def test_pages_together_are_the_answer(reading, token):
-    """Following `next` gives each row once, in the order of the whole; each page says which it is."""
+    """Following `next` gives each row once and in order, and each page has its number."""
     whole = reading.get(EMISSIONS, token).json()
     url, found, pages = f"{EMISSIONS}&limit=2", [], 0
     while url:
@@ -126,7 +125,7 @@ def test_pages_together_are_the_answer(reading, token):
 
 
 def test_the_kinds_are_cuts_of_one_statement(reading, token):
-    """/energy and /coverage have the numbers of /emissions, and nothing of a factor."""
+    """/energy and /coverage have the numbers of /emissions, and no factor."""
     emissions = reading.get(EMISSIONS, token).json()["rows"]
     for kind, absent in (("energy", "kgco2e_total"), ("coverage", "kwh_total")):
         rows = reading.get(f"/api/v1/{kind}?{YEAR}", token).json()["rows"]
@@ -140,7 +139,7 @@ def test_the_kinds_are_cuts_of_one_statement(reading, token):
 
 
 def test_figures_are_kept_by_nobody_factors_until_they_change(reading, token):
-    """no-store on figures; factors and the description answer 304 to who has them."""
+    """Figures are no-store; factors and the description answer 304 to a known tag."""
     assert reading.get(EMISSIONS, token).headers["cache-control"] == "private, no-store"
     for url in ("/api/v1/factors?zone=fr", "/api/v1/openapi.json"):
         first = reading.get(url, token)
@@ -152,7 +151,7 @@ def test_figures_are_kept_by_nobody_factors_until_they_change(reading, token):
 
 
 def test_factors(reading, token):
-    """By zone and year, with source and licence; an unknown zone is an error that names the nearest."""
+    """Factors are found by zone and year, with source and licence; an unknown zone is a 422."""
     found = reading.get("/api/v1/factors?zone=FR&year=2022", token).json()["rows"]
     (one,) = [row for row in found if row["official"]]
     assert (one["factor_id"], one["factor_kgco2e_per_kwh"]) == ("ADEME-FR-2022-MOY", 0.052)
@@ -190,7 +189,7 @@ def test_factors(reading, token):
     ],
 )
 def test_what_is_wrong_is_said(reading, token, query, status, where, what):
-    """RFC 9457: what, where, what to do; nothing of the inside."""
+    """A problem (RFC 9457) says what is wrong, where, and what to do."""
     answer = reading.get(f"/api/v1/energy?{query}", token)
     problem = answer.json()
     assert (answer.status_code, problem["status"]) == (status, status)
@@ -217,7 +216,7 @@ def test_what_is_wrong_is_said(reading, token, query, status, where, what):
     ],
 )
 def test_negotiation(reading, token, accept, expected):
-    """By quality, then by order; 406 with both names otherwise."""
+    """The format is chosen by quality, then by order; 406 names both formats."""
     answer = reading.get(EMISSIONS, token, accept=accept)
     if expected is None:
         assert answer.status_code == 406
@@ -227,7 +226,7 @@ def test_negotiation(reading, token, accept, expected):
 
 
 def test_only_reading(reading, token):
-    """POST, PUT, DELETE: 405 with Allow; HEAD has the headers of GET and no body."""
+    """POST, PUT, DELETE and PATCH get 405 with Allow; HEAD has the headers of GET and no body."""
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         answer = reading.get(EMISSIONS, token, method)
         assert answer.status_code == 405
@@ -242,8 +241,7 @@ def test_only_reading(reading, token):
 
 
 def test_a_token_is_tried_ten_times_a_minute_and_a_good_one_always(data):
-    """After ten wrong ones from an address 429 with Retry-After; a good one from the same address is let in
-    all the same."""
+    """After ten wrong tokens an address gets 429 with Retry-After; a good token from it is still accepted."""
     with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp, impatient=True) as reading:
         good = reading.account("in-a-hurry")
         statuses = [reading.get(EMISSIONS, new_token()).status_code for _ in range(12)]
@@ -252,7 +250,7 @@ def test_a_token_is_tried_ten_times_a_minute_and_a_good_one_always(data):
         assert (refused.headers["retry-after"], refused.json()["type"]) == ("60", "/api#too_many_tries")
         assert reading.get("/", "x").status_code == 429
         assert reading.get(EMISSIONS, good).status_code == 200
-        assert reading.get(EMISSIONS).status_code == 401  # nothing was tried
+        assert reading.get(EMISSIONS).status_code == 401  # no token was tried
 
 
 def test_only_the_hash_is_stored(reading, data):
@@ -268,7 +266,7 @@ def test_only_the_hash_is_stored(reading, data):
 
 
 def test_the_browser_s_way(reading, data):
-    """Basic with the token as its password; the day of its use is kept, of a page too."""
+    """Basic takes the token as its password; the day of its use is stored, for pages too."""
     import base64
 
     with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp) as closed:
@@ -286,7 +284,7 @@ def test_the_browser_s_way(reading, data):
 
 
 def test_an_unreadable_store_lets_nobody_in(tmp_path):
-    """Accounts cannot be looked up: 503, to who has a good token too."""
+    """Where accounts cannot be read, a good token gets 503 too."""
     with (
         Filled(tmp_path / "data", clock=NOW.timestamp) as data,
         Reading(data, clock=NOW.timestamp) as reading,
@@ -303,7 +301,7 @@ def test_an_unreadable_store_lets_nobody_in(tmp_path):
 
 @contextmanager
 def slow(reading: Reading) -> Iterator[threading.Event]:
-    """Questions that take until the event is set."""
+    """Make questions wait until the event is set."""
     going = threading.Event()
     made = reading.figures.document
 
@@ -317,8 +315,7 @@ def slow(reading: Reading) -> Iterator[threading.Event]:
 
 
 def test_one_question_at_a_time(reading):
-    """Of five at once of one account the first is answered, the others are told when to come back; another
-    account is not."""
+    """Five questions of one account at once get one answer and four 429; another account gets its own."""
     one, other = reading.account("one-at-a-time"), reading.account("another")
     reading.desk._turns = Turns(wait_seconds=0.2)
     with slow(reading) as going:
@@ -330,7 +327,7 @@ def test_one_question_at_a_time(reading):
 
 
 def test_panels_of_a_dashboard_come_one_after_the_other(reading):
-    """Eight questions of one account at once that take no time are all answered."""
+    """Eight quick questions of one account at once are all answered."""
     token = reading.account("dashboard")
     reading.desk._turns = Turns(wait_seconds=PATIENCE_SECONDS)
     asked = [(f"/api/v1/energy?{YEAR}&limit={n + 1}", token) for n in range(8)]
@@ -338,7 +335,7 @@ def test_panels_of_a_dashboard_come_one_after_the_other(reading):
 
 
 def test_the_third_account_waits_for_two(reading):
-    """Two questions are worked on at once; who comes then is told that the service is busy."""
+    """Two questions run at once; a third account gets 503 with a retry time."""
     tokens = [reading.account(f"crowd-{n}") for n in range(3)]
     reading.desk._turns = Turns(wait_seconds=0.2)
     with slow(reading) as going:
@@ -349,7 +346,7 @@ def test_the_third_account_waits_for_two(reading):
 
 
 def test_so_many_requests_a_minute(data):
-    """The next one is told how long to wait; others have their own number."""
+    """The next request gets its waiting time; each account has its own count."""
     with Reading(data, clock=NOW.timestamp, api_requests_per_minute=3) as reading:
         one, other = reading.account("three-a-minute"), reading.account("fresh")
         statuses = [reading.get(f"{EMISSIONS}&page=0", one).status_code for _ in range(4)]
@@ -360,7 +357,7 @@ def test_so_many_requests_a_minute(data):
 
 
 def test_the_rate_forgets(reading):
-    """A minute later there is room again; until then it says how long."""
+    """After a minute there is room again; before, the error has the remaining time."""
     now = [0.0]
     rate = Rate(2, lambda: now[0])
     account = reading.data.store.accounts.accounts()[0]
@@ -375,7 +372,7 @@ def test_the_rate_forgets(reading):
 
 
 def test_a_question_that_takes_too_long_is_ended(data):
-    """In the middle of a query: 503, with what to do; the next one is answered."""
+    """A query that takes too long gets 503 with a retry time, and the next one is answered."""
     with Reading(data, clock=NOW.timestamp) as reading:
         token = reading.account("patient")
         ticks = iter(range(0, 10_000_000, 100))
@@ -398,15 +395,15 @@ def test_sqlite_itself_is_interrupted(reading):
             reading.reader._rows(endless)
 
     in_time(5, interrupted)
-    assert reading.reader.dirty_count() == 0  # and the connection is as good as before
+    assert reading.reader.dirty_count() == 0  # the connection still works
 
 
 # --- the journal
 
 
 def test_every_answer_is_in_the_journal(reading, data):
-    """Who, what, when, how many rows; asked again within the hour it is the same line; what was not
-    understood is not in it."""
+    """An answer is noted with account, question, time and rows; a repeat within the hour increments its line;
+    a malformed question is not noted."""
     token = reading.account("noted")
     reading.get("/api/v1/energy?to=2027-01-01&from=2026-01-01&limit=3", token)
     reading.get(f"/api/v1/energy?{YEAR}&limit=3", token)
@@ -425,7 +422,7 @@ def test_every_answer_is_in_the_journal(reading, data):
 
 
 def test_nothing_is_answered_unnoted(reading):
-    """The journal cannot be written: 503 without a figure."""
+    """Without a journal the answer is 503, without a figure."""
     token = reading.account("unnoted")
 
     def fails(*_: object) -> None:
@@ -441,7 +438,7 @@ def test_nothing_is_answered_unnoted(reading):
 
 
 def test_the_page_and_the_description(reading):
-    """Both for who is let in; in both languages the page names every route, parameter and problem."""
+    """Both are served, and the page names every route and problem in both languages."""
     description = json.loads(reading.get("/api/v1/openapi.json").text)
     for language in ("fr", "en"):
         page = reading.get(f"/api?lang={language}").text

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""/api/v1 at its edges: odd requests, questions without an answer, the administrator's report in time, which
-of two figures one is."""
+"""Tests of /api/v1 at its limits: odd requests, questions without answer, time, basis of figures."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ YEAR = "from=2026-01-01&to=2027-01-01"
 
 
 def fill(data: Filled) -> None:
-    """A server since yesterday, and twelve workstations with an October."""
+    """Add a server since yesterday, and twelve workstations with an October."""
     start = round(NOW.timestamp() * 1000) - 30 * HOUR
     start -= start % HOUR
     server = data.add_host(entity="A")
@@ -47,7 +46,7 @@ def fill(data: Filled) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    """A store to read."""
+    """Return a store to read."""
     with Filled(tmp_path_factory.mktemp("edges") / "data", clock=NOW.timestamp) as filled:
         fill(filled)
         yield filled
@@ -55,14 +54,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 
 @pytest.fixture
 def reading(data: Filled) -> Iterator[Reading]:
-    """The application over it, with the door's token set."""
+    """Run the application over it, with the gateway's token set."""
     with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp, hosts_metrics=True) as made:
         yield made
 
 
 @pytest.fixture
 def admin(reading: Reading, request: pytest.FixtureRequest) -> str:
-    """An administrator's token, of an account of its own."""
+    """Return an administrator's token, of a separate account."""
     return reading.account(f"admin-{abs(hash(request.node.name))}", Role.ADMIN)
 
 
@@ -71,7 +70,7 @@ def admin(reading: Reading, request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("sent", [b"Basic \xe9", b"Basic =", b"Basic /w==", b"Bearer \xff", b"Basic"])
 def test_a_header_that_is_no_token_is_refused_as_one(reading, sent):
-    """Neither base64 nor ASCII nor UTF-8: 401 as for any wrong token, no failure of the service."""
+    """A header that is no base64, ASCII or UTF-8 gets 401, as any wrong token does."""
     answer = reading.get("/api/v1/factors", authorization=sent)
     assert answer.status_code == 401
     assert answer.headers["x-frame-options"] == "DENY"
@@ -79,8 +78,7 @@ def test_a_header_that_is_no_token_is_refused_as_one(reading, sent):
 
 @pytest.mark.parametrize("path", ["/healthz%09", "/healthz%3f", "/healthz%23", "/metrics/"])
 def test_the_gate_goes_by_the_routers_path(reading, admin, path):
-    """What the router does not know, or knows as another route, the gate does not take for an open one;
-    nothing leads elsewhere."""
+    """A path that the router does not know is not open, and leads nowhere else."""
     assert reading.get(path).status_code == 401
     assert reading.get(path, host="x/healthz?").status_code == 401
     assert reading.get(path, admin).status_code == 404
@@ -88,7 +86,7 @@ def test_the_gate_goes_by_the_routers_path(reading, admin, path):
 
 @pytest.mark.parametrize("host", ["x/healthz?", "x/healthz#", "x\\healthz", "healthz"])
 def test_a_host_header_opens_no_route(reading, host):
-    """The guard is the path's, whatever a URL made of both would say."""
+    """The gate decides by the path, whatever a URL made of host and path would be."""
     for path in ("/metrics", "/metrics/hosts", "/", f"/api/v1/emissions?{YEAR}"):
         assert reading.get(path, host=host).status_code == 401
 
@@ -101,12 +99,12 @@ def test_a_host_header_opens_no_route(reading, host):
     ["from=2024-02-29&to=2024-03-31", "from=2024-02-01&to=2024-02-29", "from=2024-02-29&to=2024-03-01"],
 )
 def test_a_year_before_29_february_is_found(reading, admin, period):
-    """The comparison with the year before has no such day; it is no failure."""
+    """The comparison with the year before has no 29 February, and the report is answered."""
     assert reading.get(f"/api/v1/emissions?{period}", admin).status_code == 200
 
 
 def test_days_that_are_gone_are_a_question_without_answer(tmp_path):
-    """422 in the words of the query, no failing store; a whole month is answered."""
+    """A part of a month without days gets 422 with the reason; a whole month is answered."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
         for _ in range(12):
             host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
@@ -127,8 +125,7 @@ def test_days_that_are_gone_are_a_question_without_answer(tmp_path):
 
 
 def test_what_has_no_answer_is_noted_too(reading, data):
-    """A page that is not there tells how many rows there are; a malformed question tells nothing, and is not
-    noted."""
+    """A page that does not exist is noted, as it shows the number of rows; a malformed question is not."""
     token = reading.account("curious")
     assert reading.get(f"/api/v1/energy?{YEAR}&page=7", token).status_code == 422
     assert reading.get(f"/api/v1/energy?{YEAR}&limit=0", token).status_code == 400
@@ -139,7 +136,7 @@ def test_what_has_no_answer_is_noted_too(reading, data):
 
 
 def test_what_is_kept_is_bounded(reading, monkeypatch):
-    """By number, by rows and by age: the newest stays, however long."""
+    """Kept answers are bounded in number, rows and age; the newest stays, however large."""
     row = {"n": 1}
 
     def of(number: int) -> Document:
@@ -158,11 +155,11 @@ def test_what_is_kept_is_bounded(reading, monkeypatch):
     assert list(reading.desk._cache) == [("new",)]
 
 
-# --- the administrator's report, in time
+# the administrator's report, bounded in time
 
 
 def test_the_administrators_report_is_ended_in_time(reading, admin):
-    """503 with what to do once the clock says so, wherever the time went; the next question is answered."""
+    """A report beyond its time gets 503 with a remedy, and the next question is answered."""
     ticks = iter(range(0, 100_000_000, 25))
     reading.reader._now = lambda: float(next(ticks))  # a clock on which every look takes 25 s
     for kind in ("emissions", "energy", "coverage", "indicators"):
@@ -175,8 +172,7 @@ def test_the_administrators_report_is_ended_in_time(reading, admin):
 
 
 def test_the_clock_is_looked_at_between_two_machines():
-    """Most of a report's time is not SQLite's: the second machine's months are not given when the time is
-    over by then."""
+    """Time is checked at each machine's row: once it is over, no further row is given."""
     looks: list[int] = []
 
     def check_time() -> None:
@@ -204,8 +200,7 @@ def test_the_clock_is_looked_at_between_two_machines():
 
 
 def test_the_report_reads_on_connections_that_end_in_time(reading, admin, monkeypatch):
-    """What SQLite does for it is interrupted: its queries run on the bounded reader, and leave it open and in
-    no transaction."""
+    """The report's queries run on the bounded reader, and leave it usable."""
     seen: list[float | None] = []
     asked = reading.reader.hosts
 
@@ -221,19 +216,18 @@ def test_the_report_reads_on_connections_that_end_in_time(reading, admin, monkey
 
 
 def test_a_transaction_left_open_is_ended(reading):
-    """Whatever was interrupted, the connection pins no state of the store afterwards."""
+    """A transaction left open is ended, so that the connection holds no snapshot."""
     with reading.reader.within(30):
         reading.reader._database().connection.execute("BEGIN")
         reading.reader.hosts()
     assert not reading.reader._database().connection.in_transaction
 
 
-# --- which of two figures
+# the basis of figures
 
 
 def test_each_answer_says_what_it_is_of(reading, admin):
-    """Readers: observed, in the head and in each row, in CSV too. Administrators: the fleet's figure; ratios
-    are of what was observed."""
+    """Readers get `observed` in head and rows, in CSV too; administrators get the fleet's figure."""
     reader = reading.account("of-what")
     october = "from=2026-10-01&to=2026-11-01"
     for kind in ("emissions", "energy", "coverage"):
@@ -242,7 +236,7 @@ def test_each_answer_says_what_it_is_of(reading, admin):
         tables = [*answer["rows"], *answer["totals"]]
         assert tables
         assert {row["basis"] for row in tables} == {"observed"}
-        # Of PCs, coverage is of all of a population: rows by entity and class have none.
+        # Coverage of PCs is for a whole population: rows by entity and class have none.
         assert all("coverage_energy" in row for row in answer["totals"])
         fleet = reading.get(f"/api/v1/{kind}?{october}", admin).json()
         assert fleet["report"]["figures"] == "fleet"
@@ -254,8 +248,8 @@ def test_each_answer_says_what_it_is_of(reading, admin):
 
 
 def test_a_readers_assumptions_are_true_of_sums(reading, admin):
-    """Nothing of imputing, extrapolating or the inventory, which the fleet's figure has; each of those texts
-    is still one of the report's."""
+    """A reader's assumptions have nothing of imputation, extrapolation or inventory; each excluded text is
+    still one of the report's."""
     for start in NOT_OF_SUMS:
         assert len([text for text in ASSUMPTIONS if text.startswith(start)]) == 1, start
     told = reading.get(f"/api/v1/emissions?{YEAR}", reading.account("assuming")).json()["assumptions"]
@@ -267,19 +261,18 @@ def test_a_readers_assumptions_are_true_of_sums(reading, admin):
 
 
 def test_the_head_of_an_administrators_answer_is_the_reports(reading, admin):
-    """What it was made with, as the report says it: no balance over years, no method but its own."""
+    """An administrator's head has the report's state and no balance over years."""
     head = reading.get(f"/api/v1/emissions?{YEAR}", admin).json()["report"]
     assert head["state"] == "open"
-    assert "unexplained_milliseconds" not in head  # the days of a year are not all there
+    assert "unexplained_milliseconds" not in head  # the days of a year are not all stored
     month = reading.get("/api/v1/emissions?from=2026-11-01&to=2026-12-01", admin).json()["report"]
     assert month["unexplained_milliseconds"] >= 0
     assert month["role"] == "admin"
 
 
 def test_an_answer_claims_95_percent_of_sums_alone(reading, admin):
-    """The fleet's figure rests on machines that nobody drew: no name or note of it says 95, in either format;
-    a reader's sum of what was observed extrapolates nothing, and says it.
-    """
+    """No name or note of the fleet's figure says 95, since the sample was not drawn at random. A reader's sum
+    of observed energy has its 95 %."""
     for route in ("emissions", "energy"):
         answer = reading.get(f"/api/v1/{route}?{YEAR}", admin).json()
         assert {row["representativeness"] for row in answer["totals"]} == {"not demonstrated"}

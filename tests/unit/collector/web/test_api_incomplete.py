@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Readers' answers say what they lack: rows that are a part of their entity, and in a CSV what is withheld.
-docs/api.md."""
+"""Tests that readers' answers mark incomplete rows, and withheld ones in CSV. docs/api.md."""
 
 from __future__ import annotations
 
@@ -19,13 +18,13 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 
 def of_places(*places: tuple[str, str], months: int = 1) -> list[Month]:
-    """The release of one machine in each place."""
+    """Return the release of one machine in each place."""
     seen = frozenset(Seen(host, month) for host in range(len(places)) for month in range(months))
     return release(Fleet(places, seen))[:months]
 
 
 def incomplete(months: Sequence[Month], dimensions: Sequence[str], entities: Sequence[str] = ()) -> set[str]:
-    """Names of the rows that say that they lack something; `total` of the whole."""
+    """Return the names of incomplete rows; `total` for the whole."""
     answer = sum_cells(months, months[0].part.first, months[-1].part.end, dimensions, entities)
     named = {
         f"{group.key.entity or ''}/{group.key.device_class or ''}"
@@ -36,9 +35,8 @@ def incomplete(months: Sequence[Month], dimensions: Sequence[str], entities: Seq
 
 
 def test_a_row_says_what_it_lacks():
-    """A has three laptops and a tower, B three laptops and two towers: the towers are in `autres`, and so a
-    row `A` is of its laptops alone. Nothing said so: A's figure read as that of the whole entity.
-    """
+    """A and B have three laptops each and few towers, which are in `autres`. Row `A` is of its laptops alone;
+    it once read as the whole entity."""
     laptops = [("A", "laptop")] * 3 + [("B", "laptop")] * 3
     months = of_places(*laptops, ("A", "tower"), ("B", "tower"), ("B", "tower"), *[("B > 1", "laptop")] * 3)
     assert incomplete(months, ("entity",)) == {"A/", "B/"}
@@ -55,14 +53,13 @@ def test_a_row_says_what_it_lacks():
 
 
 def test_a_class_of_which_some_entities_are_in_autres_says_so():
-    """A's three towers have a row, B's tower has none."""
+    """A's three towers have a row, B's tower has none: the class is incomplete."""
     places = [("A", "tower")] * 3 + [("B", "tower"), ("B > 1", "laptop"), ("B > 2", "laptop")]
     assert incomplete(of_places(*places), ("device_class",)) == {"/tower"}
 
 
 def test_an_answer_says_which_rows_are_incomplete(tmp_path):
-    """In JSON and CSV, of energy and of indicators, with a note that says what it means; screens are none of
-    a row of coverage."""
+    """JSON and CSV mark incomplete rows of each kind, with a note that explains the mark."""
     moment = NOW.timestamp()
     with (
         Filled(tmp_path / "data", clock=lambda: moment) as data,
@@ -91,8 +88,7 @@ def test_an_answer_says_which_rows_are_incomplete(tmp_path):
 
 
 def test_a_csv_says_what_it_lacks(tmp_path):
-    """Its rows had no `withheld`: a sheet of October to December read as if nothing had been drawn in
-    November."""
+    """CSV has `withheld` rows: October to December once read as if November had no energy."""
     moment = datetime(2026, 12, 2, 12, tzinfo=UTC).timestamp()
     with (
         Filled(tmp_path / "data", clock=lambda: moment) as data,

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P5 and P6 over HTTP: whatever readers ask, whenever, and put together, no difference of two answers is of
-fewer than k machines."""
+"""Tests of P5 and P6 over HTTP: differences of answers, over readers and time, have k machines or more."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ GROUPINGS = [
     for words in itertools.combinations(("entity", "device_class", "month"), size)
 ]
 UNIT = 1 << 60
-"""Milliseconds of each machine in each month, and a bit of its own: a sum tells whose it is of."""
+"""Milliseconds of each machine in each month; an extra bit identifies the machine in a sum."""
 
 
 class Seen(NamedTuple):
@@ -56,7 +55,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Fleet:
-    """Where each machine stands, and the months in which it was measured."""
+    """The place of each machine, and the months in which it was measured."""
 
     places: tuple[tuple[str, str], ...]
     present: frozenset[Seen]
@@ -64,7 +63,7 @@ class Fleet:
 
 @st.composite
 def fleets(draw: st.DrawFn) -> Fleet:
-    """Up to 14 machines, so that most groups are too small."""
+    """Draw up to 14 machines, so that most groups are too small."""
     places = draw(
         st.lists(st.tuples(st.sampled_from(ENTITIES), st.sampled_from(CLASSES)), min_size=3, max_size=14)
     )
@@ -74,12 +73,12 @@ def fleets(draw: st.DrawFn) -> Fleet:
 
 
 def key_of(place: tuple[str, str], part: Slice) -> GroupKey:
-    """The cell of the partition that a machine is in."""
+    """Return the partition's cell of a machine."""
     return GroupKey(part.first, part.end, "FR", Population.WORKSTATION, False, place[0], None, place[1])
 
 
 def tallies(fleet: Fleet, month: int, entities: Sequence[str] = ()) -> dict[GroupKey, Tally]:
-    """Of one month; only of these entities when given."""
+    """Return the tallies of one month, of these entities only when given."""
     found: dict[GroupKey, Tally] = {}
     for host, place in enumerate(fleet.places):
         if Seen(host, month) in fleet.present and is_within(place[0], entities):
@@ -91,7 +90,7 @@ def tallies(fleet: Fleet, month: int, entities: Sequence[str] = ()) -> dict[Grou
 
 
 def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
-    """As Releases makes it; with `entities`, as a naive one would: safe inside them alone."""
+    """Return the release of Releases; with `entities`, an unsafe one that is checked inside them alone."""
     found = [build_release_tables(tallies(fleet, number, entities), K) for number in range(len(MONTHS))]
     return [
         Month(part, one.cells, one.uses, one.whole, one.withheld, one.hidden_cells, one.hidden_uses)
@@ -100,7 +99,7 @@ def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
 
 
 def decoded(groups: Iterable[Group]) -> frozenset[Seen]:
-    """Which machines, in which months, a figure is of."""
+    """Return the machines and months that a figure contains."""
     total = sum(sums.milliseconds for group in groups for sums in group.sums.states.values())
     bits = total % UNIT
     return frozenset(
@@ -109,7 +108,7 @@ def decoded(groups: Iterable[Group]) -> frozenset[Seen]:
 
 
 def answers(months: Sequence[Month], entities: Sequence[str]) -> set[frozenset[Seen]]:
-    """Every row and total that a reader can get by any question."""
+    """Return every row and total that a reader can get by any question."""
     found: set[frozenset[Seen]] = set()
     for first, last in itertools.combinations_with_replacement(MONTHS, 2):
         for dimensions in GROUPINGS:
@@ -126,11 +125,11 @@ def answers(months: Sequence[Month], entities: Sequence[str]) -> set[frozenset[S
 
 
 COUNTED: Counter[str] = Counter()
-"""What the properties have looked at."""
+"""Counts of what the properties examined."""
 
 
 def smallest(figures: Iterable[frozenset[Seen]]) -> int:
-    """Fewest machines behind a month of any figure, or of one figure without a part of it."""
+    """Return the fewest machines in a month of any figure, or of one figure without a part of it."""
     known = list(figures)
     COUNTED["fleets"] += 1
     COUNTED["pairs"] += len(known) * (len(known) - 1)
@@ -142,7 +141,7 @@ def smallest(figures: Iterable[frozenset[Seen]]) -> int:
 
 
 def counted(before: Counter[str]) -> str:
-    """What was looked at since."""
+    """Return what was examined since."""
     since = COUNTED - before
     assert since["pairs"] > since["fleets"]
     return f"{since['pairs']:,} pairs of answers about {since['fleets']} fleets of up to 14"
@@ -150,7 +149,7 @@ def counted(before: Counter[str]) -> str:
 
 @pytest.mark.promise("P5")
 def test_no_two_answers_leave_fewer_than_k(figure):
-    """All periods × all groupings × all readers, each pair: in every month at least k machines, or none."""
+    """Each pair of answers, over periods, groupings and readers, differs by k machines or none a month."""
     before = COUNTED.copy()
     _answers_about_a_fleet()
     figure(
@@ -169,13 +168,13 @@ def _answers_about_a_fleet(fleet):
 @settings(max_examples=400)
 @given(fleets())
 def test_no_two_answers_leave_fewer_than_k_at_length(fleet):
-    """The same, of more fleets."""
+    """The same property holds for more fleets."""
     months = release(fleet)
     assert smallest(set().union(*(answers(months, scope) for scope in SCOPES))) >= K
 
 
 class Kept:
-    """The store of what was published, in memory."""
+    """The store of publications, in memory."""
 
     def __init__(self) -> None:
         self.all: dict[tuple[PublicationKind, date, date], Publication] = {}
@@ -194,13 +193,12 @@ class Kept:
         return False
 
     def put(self, one: Publication) -> None:
-        """The first stays."""
         self.all.setdefault((one.kind, one.first, one.end), one)
 
 
 @dataclass(frozen=True)
 class Later:
-    """What has become of a fleet, of which so many months are over: machines told late, moved, forgotten."""
+    """A fleet after changes (late records, moves, departures), with `over` ended months."""
 
     fleet: Fleet
     over: int
@@ -208,7 +206,7 @@ class Later:
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[Later]:
-    """A fleet, and what it becomes between the looks: each by a service that has just been restarted."""
+    """Draw a fleet and its changes between looks, each look by a restarted service."""
     fleet, over = draw(fleets()), draw(st.integers(1, len(MONTHS)))
     found = [Later(fleet, over)]
     hosts = range(len(fleet.places))
@@ -231,7 +229,7 @@ def stories(draw: st.DrawFn) -> list[Later]:
 
 
 def looks(story: Sequence[Later], kept: Kept | None) -> set[frozenset[Seen]]:
-    """All answers of all looks. `kept` None: nothing is kept, as if each service computed anew."""
+    """Return all answers of all looks; without `kept`, each service computes them again."""
     found: set[frozenset[Seen]] = set()
     for later in story:
         made = release(later.fleet)[: later.over]
@@ -248,7 +246,7 @@ def looks(story: Sequence[Later], kept: Kept | None) -> set[frozenset[Seen]]:
 
 @pytest.mark.promise("P6")
 def test_no_two_looks_leave_fewer_than_k(figure):
-    """The same over restarts and new months, while machines come late, move and are forgotten."""
+    """The property holds over restarts and new months, with late records, moves and departures."""
     before = COUNTED.copy()
     _looks_of_a_story()
     figure(
@@ -266,14 +264,13 @@ def _looks_of_a_story(story):
 @settings(max_examples=300)
 @given(stories())
 def test_no_two_looks_leave_fewer_than_k_at_length(story):
-    """The same, of more stories."""
+    """The same property holds for more stories."""
     assert smallest(looks(story, Kept())) >= K
 
 
 @pytest.mark.parametrize("what", ["late", "moved", "forgotten"])
 def test_the_check_finds_a_month_that_is_computed_anew(what):
-    """One of seven that comes late, moves or is forgotten is the difference of two looks, unless
-    one is kept."""
+    """A machine that is late, moves or is forgotten is a difference, unless publications are kept."""
     places = (("A", "laptop"),) * 7 + (("B", "laptop"),) * 4
     whole = Fleet(places, frozenset(Seen(host, month) for host in range(11) for month in range(3)))
     less = Fleet(places, whole.present - {Seen(0, 1)})
@@ -289,8 +286,7 @@ def test_the_check_finds_a_month_that_is_computed_anew(what):
 
 
 def test_the_check_finds_a_rule_applied_inside_an_entity():
-    """Three of A, two of `A > 1`: inside A they merge; in the fleet the two merge with two of B: two are
-    left."""
+    """Inside A, three and two machines merge; in the fleet the two merge with B's: two remain."""
     places = (("A", "laptop"),) * 3 + (("A > 1", "laptop"),) * 2 + (("B", "laptop"),) * 2
     everywhere = frozenset(Seen(host, month) for host in range(7) for month in range(3))
     fleet = Fleet(places, everywhere)
@@ -301,7 +297,7 @@ def test_the_check_finds_a_rule_applied_inside_an_entity():
 
 
 def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
-    """Nothing of `autres`, nothing of others; totals are of what it sees."""
+    """A reader of an entity gets its whole cells, and totals of them; nothing of `autres` or of others."""
     places = (
         (("A", "laptop"),) * 4
         + (("A > 1", "laptop"),) * 3
@@ -316,7 +312,7 @@ def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
 
 
 def grown(*others: tuple[str, str]) -> ReleasedSums:
-    """The year's answer of four laptops of A, two of them from February on, beside others."""
+    """Return the year's answer for four laptops of A, two of them from February on, beside others."""
     fleet = Fleet(
         (("A", "laptop"),) * 4 + others,
         frozenset(
@@ -330,7 +326,7 @@ def grown(*others: tuple[str, str]) -> ReleasedSums:
 
 
 def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
-    """Its row begins in February, January is in `autres`; beside two that need hiding it is not shown."""
+    """A's row begins in February, January is in `autres`; beside a group of two it is not shown."""
     answer = grown(*(("B", "laptop"),) * 3, *(("B > 1", "laptop"),) * 3)
     (of_a,) = [group.key for group in answer.rows if group.key.entity == "A"]
     assert (of_a.period_from, of_a.period_to) == (date(2026, 2, 1), date(2026, 4, 1))
@@ -340,8 +336,7 @@ def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
 
 
 def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
-    """Shown in January and March: two rows with their dates, none over February; the total is of
-    all three."""
+    """A is shown in January and March, in two dated rows; the total covers all three months."""
     places = (("A", "laptop"),) * 4 + (("B > 1", "laptop"),) * 2 + (("B > 2", "laptop"),) * 2
     everywhere = frozenset(Seen(host, month) for host in range(8) for month in range(3))
     fleet = Fleet(places, everywhere - {Seen(0, 1), Seen(1, 1)})
@@ -363,7 +358,7 @@ def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
     ],
 )
 def test_what_a_month_is(first, end, whole):
-    """From a first to the next."""
+    """A month is from a first to the next."""
     assert is_month(Slice(first, end)) is whole
 
 
@@ -371,7 +366,7 @@ NOW = datetime(2026, 11, 3, 23, 30, tzinfo=UTC)
 
 
 def a_dozen(data: Filled, late: bool = False) -> list[HostId]:
-    """Twelve workstations with a month behind them; of the last one nothing came yet when `late`."""
+    """Add twelve workstations with a past month, the last of them without records when `late`."""
     hosts = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="A") for _ in range(12)]
     for host in hosts[: 11 if late else 12]:
         days = [date(2026, 10, 1) + timedelta(days=n) for n in range(5)]
@@ -381,7 +376,7 @@ def a_dozen(data: Filled, late: bool = False) -> list[HostId]:
 
 
 def rows(reading: Reading, token: str, query: str) -> list[dict[str, object]]:
-    """Of /coverage."""
+    """Return rows of /coverage."""
     found: list[dict[str, object]] = reading.get(f"/api/v1/coverage?{query}", token).json()["rows"]
     return found
 
@@ -390,8 +385,7 @@ OCTOBER = "from=2026-10-01&to=2026-11-01"
 
 
 def test_a_month_is_released_some_days_after_its_end(tmp_path):
-    """October on 3 November, civil time of the reports: not yet; on the 4th: there. November never while it
-    lasts."""
+    """October is released on 4 November in the reports' time zone, not on the 3rd; November is not."""
     moment = [NOW.timestamp() - 3_600]
     with (
         Filled(tmp_path / "data", clock=lambda: moment[0]) as data,
@@ -402,7 +396,7 @@ def test_a_month_is_released_some_days_after_its_end(tmp_path):
         answer = reading.get(f"/api/v1/coverage?{OCTOBER}", token).json()
         assert (answer["rows"], answer["withheld"][0]["reason"]) == ([], "period")
         moment[0] += 100
-        assert rows(reading, token, "from=2026-10-01&to=2026-11-02") == []  # kept for a minute, still
+        assert rows(reading, token, "from=2026-10-01&to=2026-11-02") == []  # still cached for a minute
         moment[0] = NOW.timestamp()
         answer = reading.get("/api/v1/coverage?from=2026-10-01&to=2026-11-03", token).json()
         assert [row["n"] for row in answer["rows"]] == [12]
@@ -422,9 +416,8 @@ def test_a_month_is_released_some_days_after_its_end(tmp_path):
 
 
 def test_a_released_month_stays_as_it_was(tmp_path):
-    """A machine whose October comes late is no difference between two looks, nor months later, nor after a
-    restart; an admin sees it at once, and an operator can have the month computed anew.
-    """
+    """Late records of October change no answer of readers, months later or after a restart. An administrator
+    sees them at once, and an operator can have the month computed again."""
     from veilleuse.collector.model.accounts import Role
 
     moment = [NOW.timestamp()]
@@ -454,7 +447,7 @@ def test_a_released_month_stays_as_it_was(tmp_path):
 
 
 def test_who_may_see_all_gets_the_report(tmp_path):
-    """An admin's rows are those of `veilleuse report emissions`, number by number."""
+    """An administrator's rows are those of `veilleuse report emissions`, number by number."""
     from tests.support.sources import opened
     from veilleuse.collector.model.accounts import Role
     from veilleuse.collector.reports.emissions import emissions_report_of, today
@@ -479,8 +472,8 @@ def test_who_may_see_all_gets_the_report(tmp_path):
 
 
 def test_a_machine_that_was_silent_all_month_is_no_row(tmp_path):
-    """Nobody heard of it: no row of it, nor of ten of an entity. Coverage is of the family whole, and told
-    where no few were never heard of."""
+    """A machine that was silent all month is in no row. Coverage covers its whole family, and is absent where
+    few were silent."""
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
         Reading(data, clock=NOW.timestamp) as reading,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The service: ports, the web child, logs, the word to the service manager."""
+"""Tests of the service: ports, the web child, logs and the messages to the service manager."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from veilleuse.collector.web.app import choose_language
 
 @pytest.mark.parametrize("name", ["grpc.address", "grpc.enrolment_address"])
 def test_a_port_in_use_is_one_clear_line(tmp_path, capfd, name):
-    """It names the address and the setting; gRPC adds none of its own; nothing stays open."""
+    """The error names the address and the setting, gRPC logs nothing of it, and no port stays open."""
     with socket.create_server(("127.0.0.1", free_port())) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         settings = settings_in(tmp_path, **{name: address})
@@ -47,7 +47,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path, capfd, name):
 
 
 def test_one_process_per_data_directory(tmp_path):
-    """A second one says who holds it (R21)."""
+    """A second process gets the pid of the first (R21)."""
     settings = settings_in(tmp_path)
     with (
         served(settings),
@@ -58,9 +58,8 @@ def test_one_process_per_data_directory(tmp_path):
 
 
 def test_a_lost_part_is_never_made_anew_by_itself(tmp_path):
-    """An authority without database gets an empty one only when told so; a database without authority gets
-    none. (An init that was cut is carried on: test_cut.)
-    """
+    """A missing database is made empty only with --new-data; a missing authority is never made again.
+    (test_cut covers an interrupted init.)"""
     settings = settings_in(tmp_path)
     first = initialise(settings)
     with pytest.raises(DataDirectoryError, match="--if-missing"):
@@ -77,7 +76,7 @@ def test_a_lost_part_is_never_made_anew_by_itself(tmp_path):
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
-    """`data_dir = "/tmp"` must not close /tmp to everybody: the line names what is there."""
+    """`data_dir = "/tmp"` must not close /tmp to everybody: the error names the other files."""
     settings = settings_in(tmp_path)
     settings.data_dir.mkdir()
     settings.data_dir.chmod(0o755)
@@ -106,13 +105,13 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
     ],
 )
 def test_addresses_and_names_are_checked_as_they_are_read(tmp_path, setting, value):
-    """gRPC would listen on port 443, or on a file; the certificate would fit nobody."""
+    """Otherwise gRPC would listen on port 443 or on a file, or the certificate would fit no name."""
     with pytest.raises(ConfigurationError, match=f"'{setting}'"):
         settings_in(tmp_path, **{setting: value})
 
 
 def test_tokens_name_the_ports_that_were_got(tmp_path):
-    """With port 0 the join file has the real one."""
+    """With port 0 the join file has the real port."""
     with served(settings_in(tmp_path)) as running:
         join = running.token()
         assert join["address"] == running.collector.addresses.telemetry
@@ -120,7 +119,7 @@ def test_tokens_name_the_ports_that_were_got(tmp_path):
 
 
 def test_settings_survive_the_environment(tmp_path):
-    """What a child reads is what we have, every kind of value."""
+    """A child reads the same settings, with every kind of value."""
     settings = settings_in(
         tmp_path, **{"pki.server_names": "a.example,192.0.2.1", "http.hosts_metrics": "true"}
     )
@@ -128,7 +127,7 @@ def test_settings_survive_the_environment(tmp_path):
 
 
 def test_child_is_restarted_and_ended(monkeypatch, tmp_path):
-    """It comes back when it dies, with a growing delay; it is gone after stop."""
+    """A child that dies is started again after a delay, and stop ends it."""
     monkeypatch.setattr(child_module, "BACKOFF_SECONDS", (0.05, 0.1))
     counter = tmp_path / "starts"
     program = f"import time; open({str(counter)!r}, 'a').write('x'); time.sleep(60)"
@@ -146,7 +145,7 @@ def test_child_is_restarted_and_ended(monkeypatch, tmp_path):
 
 
 def test_child_that_cannot_start_is_tried_again(monkeypatch, caplog):
-    """A missing program is a log line, not a crash."""
+    """A missing program gives a log line, and is tried again."""
     monkeypatch.setattr(child_module, "BACKOFF_SECONDS", (0.02,))
     child = Child("test", ["/nowhere/program"], {})
     child.start()
@@ -155,7 +154,7 @@ def test_child_that_cannot_start_is_tried_again(monkeypatch, caplog):
 
 
 def test_log_lines():
-    """Event first, then its facts as JSON, one line; the same line once in 20 s."""
+    """A line has the event, then its facts as JSON; an equal line is dropped for a while."""
     record = logging.makeLogRecord(
         {"msg": "agent enrolled", "levelname": "INFO", "levelno": 20, "site": "Lyon", "uses": 2}
     )
@@ -166,7 +165,7 @@ def test_log_lines():
 
 
 def test_service_manager_is_told(monkeypatch, tmp_path):
-    """READY=1 as one datagram; silence when nobody listens or nobody asked."""
+    """READY=1 is one datagram; nothing happens without a listener or a socket name."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
@@ -195,14 +194,14 @@ def test_server_certificate_changes_under_a_running_server(tmp_path, monkeypatch
         now[0] += timedelta(days=70)
         (tmp_path / "ca").rename(
             tmp_path / "gone"
-        )  # a disk in trouble: the handshake goes on with what there is
+        )  # a faulty disk: the handshake uses the certificate in memory
         assert shown(listener.address) == second
     finally:
         listener.server.stop(0).wait()
 
 
 def shown(address: str) -> bytes:
-    """The certificate a server shows, DER."""
+    """Return the certificate that a server shows, DER."""
     host, _, port = address.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -212,14 +211,14 @@ def shown(address: str) -> bytes:
 
 
 def test_free_ports_are_free_and_nobody_gets_them_by_chance():
-    """The tests' own helper: each once, none that the kernel gives to who asks for any."""
+    """The tests' helper gives each port once, and none that the kernel gives to others."""
     ports = free_ports(50)
     assert len(set(ports)) == 50
     for port in ports:
         with socket.create_server(("127.0.0.1", port)):
             assert port not in free_ports(3)
     given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-    if given == ["32768", "60999"]:  # as Linux begins
+    if given == ["32768", "60999"]:  # Linux's default
         assert max(ports) < 32_768
 
 
@@ -237,5 +236,5 @@ def test_free_ports_are_free_and_nobody_gets_them_by_chance():
     ],
 )
 def test_language(asked, accept, expected):
-    """What is asked, else what the browser prefers, else French."""
+    """The language is the requested one, else the browser's preference, else French."""
     assert choose_language(asked, accept) == expected

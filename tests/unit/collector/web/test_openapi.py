@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The description is of what there is: routes, parameters, statuses, columns; and the page says the same in
-two languages."""
+"""Tests that the description and the page, in both languages, match routes, parameters and columns."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ SPEC = description("0.1.0")
 
 
 def references(node: Any) -> Iterator[str]:
-    """Every $ref below a node."""
+    """Yield every $ref below a node."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "$ref":
@@ -43,7 +42,7 @@ def references(node: Any) -> Iterator[str]:
 
 
 def resolved(reference: str) -> Any:
-    """What a reference leads to."""
+    """Return the target of a reference."""
     node: Any = SPEC
     for part in reference.removeprefix("#/").split("/"):
         node = node[part]
@@ -51,14 +50,14 @@ def resolved(reference: str) -> Any:
 
 
 def test_paths_are_the_routes(tmp_path):
-    """Each route of the application below /api/v1, and no other."""
+    """The description has each route of the application below /api/v1, and no other."""
     with Filled(tmp_path / "data") as data, Reading(data) as reading:
         routes = reading.routes
     assert {path for path in routes if path.startswith(PREFIX)} == set(SPEC["paths"])
 
 
 def test_every_reference_leads_somewhere():
-    """And every schema is used."""
+    """Every reference resolves, and every schema is used."""
     found = set(references(SPEC))
     assert found
     assert all(resolved(reference) for reference in found)
@@ -69,8 +68,7 @@ def test_every_reference_leads_somewhere():
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind.value)
 def test_parameters(resource):
-    """Required ones are said to be, in the order of the table; each has a sentence and a schema with its
-    default."""
+    """Parameters are in the table's order, marked as required where they are, with a sentence each."""
     described = SPEC["paths"][resource.path]["get"]["parameters"]
     assert [one["name"] for one in described] == [one.name for one in resource.parameters]
     assert [one["required"] for one in described] == [one.required for one in resource.parameters]
@@ -78,7 +76,7 @@ def test_parameters(resource):
 
 
 def test_columns_are_those_of_the_statement():
-    """What is cut out for a kind exists; a column that the statement gets is described by itself."""
+    """Columns cut out for a kind exist, and every column of the statement is described."""
     known = {field.name for field in dataclasses.fields(EmissionsRow)} | {UNDER_WAY_UNTIL}
     assert set(ENERGY_COLUMNS) <= known
     assert set(COVERAGE_COLUMNS) <= known
@@ -92,7 +90,7 @@ def test_columns_are_those_of_the_statement():
 
 
 def test_problems_have_their_titles():
-    """Of every status that is described, and of any other."""
+    """Every described status, and any other, has a title and a remedy."""
     for status in (400, 401, 403, 404, 405, 429, 500, 503, 599):
         problem = problem_of_status(status)
         assert problem.kind in TITLES
@@ -101,7 +99,7 @@ def test_problems_have_their_titles():
 
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_the_page_has_its_words(language):
-    """Every route, parameter, problem and role."""
+    """The page has words for every route, parameter, problem and role."""
     w = words(language)
     for kind in ResourceKind:
         assert w(f"api.routes.{kind.value}")

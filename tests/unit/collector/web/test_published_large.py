@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Released months of thousands of groups: kept through the socket in pieces, decoded within bounds, made to
-their end."""
+"""Tests of released months of thousands of groups: sent in pieces, decoded within bounds, completed."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ LONG = (
 
 
 def large_month(groups: int, first: date, end: date) -> Month:
-    """Of so many, whose sums are all different: nothing makes it small."""
+    """Return a month of so many groups with distinct sums, so that it does not compress."""
     drawn = random.Random(1)
 
     def sums() -> GroupSums:
@@ -87,7 +86,7 @@ def large_month(groups: int, first: date, end: date) -> Month:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[CollectorSettings]:
-    """Of a collector that answers on its socket."""
+    """Run a collector that answers on its socket, and return its settings."""
     settings = settings_in(tmp_path)
     initialise(settings, site="Lyon")
     with (
@@ -99,14 +98,13 @@ def served(tmp_path: Path) -> Iterator[CollectorSettings]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Filled]:
-    """Of NOW."""
+    """Return a store as of NOW."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
         yield filled
 
 
 def test_a_month_of_many_groups_is_published(served):
-    """Of 2,000, several lines of the socket long: kept through the socket, and read of the store by another
-    process as it was."""
+    """A month of 2,000 groups, longer than a line of the socket, is kept and read unchanged."""
     first, end = last_month()
     month = large_month(2_000, first, end)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
@@ -120,9 +118,8 @@ def test_a_month_of_many_groups_is_published(served):
 
 
 def test_many_who_publish_at_once_answer_the_same(served):
-    """Four processes with a large month, each its own: one is kept, whole, and all answer it; what somebody
-    reads meanwhile is nothing or that one.
-    """
+    """Four processes publish a large month each: one is kept, whole, and all answer with it. A reader
+    meanwhile gets none or that one."""
     first, end = last_month()
     month = large_month(600, first, end)
     mine = [replace(month, cells=month.cells[number:]) for number in range(4)]
@@ -157,7 +154,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
 
 
 def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
-    """One line says how large it is, and how large it may be."""
+    """The error has the permitted size, and nothing is kept."""
     first, end = last_month()
     monkeypatch.setattr("veilleuse.collector.web.api.wiring.MAXIMUM_BYTES", 9_999)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
@@ -168,8 +165,7 @@ def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
 
 
 def test_large_months_are_not_kept_in_memory(data, monkeypatch):
-    """Decoded ones within bounds; one that was taken back and made anew is not the one before, however it is
-    kept."""
+    """Decoded months are bounded; one that was withdrawn and published again is read again."""
     monkeypatch.setattr("veilleuse.collector.web.publications.DECODED_BYTES", 2 * len(GOLDEN))
     store = data.store.publications
     for day in (1, 2, 3):
@@ -190,8 +186,7 @@ def test_large_months_are_not_kept_in_memory(data, monkeypatch):
 
 
 def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeypatch):
-    """Whoever asks first is told that it takes too long; the month is kept all the same, and answered the
-    next time."""
+    """The first question gets `too_slow`; the month is kept all the same, and answered the next time."""
     dozen(data)
     with Reading(data, clock=NOW.timestamp) as reading:
         now = [0.0]

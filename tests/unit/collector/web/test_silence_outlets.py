@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What `doctor`, the page, `top` and /metrics say of silence: all the same."""
+"""Tests that `doctor`, the page, `top` and /metrics report silence alike."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SERVER, WORKSTATION, CLASSROOM = Population.SERVER, Population.WORKSTATION, Popu
 
 
 def at(moment: datetime) -> int:
-    """Unix milliseconds."""
+    """Return Unix milliseconds."""
     return round(moment.timestamp() * 1000)
 
 
@@ -57,7 +57,7 @@ def at(moment: datetime) -> int:
 def running(
     settings: CollectorSettings, started_unix_milliseconds: int, health: Health | None = None
 ) -> Iterator[Collector]:
-    """A collector that answers on its socket as one that started then."""
+    """Run a collector that answers on its socket as one that started at that time."""
     with open_collector(settings) as opened:
         context = opened.operations.context
         process = replace(
@@ -71,7 +71,7 @@ def running(
 
 
 def agents(collector: Collector, silent_days: float, numbers: dict[Population, int]) -> None:
-    """So many more machines, last heard of so many days ago."""
+    """Add so many machines, last heard of `silent_days` ago."""
     contact = at(datetime.now(UTC)) - round(silent_days * DAY)
 
     def job() -> None:
@@ -85,15 +85,14 @@ def agents(collector: Collector, silent_days: float, numbers: dict[Population, i
 
 
 def hello(collector: Collector, host: HostId, contact: int) -> None:
-    """A contact; a job of the writer."""
+    """Record a contact, in a job of the writer."""
     collector.store.registry.record_hello(
         host, facts_wire=None, health_wire=None, now_unix_milliseconds=contact
     )
 
 
 def look_of_day(collector: Collector) -> None:
-    """As `serve` begins to run, having run on the days before; a second one on the same day finds what the
-    first noted."""
+    """Note the day as `serve` does at its start, having run before; a second look finds the first note."""
     today = datetime.now(UTC).date()
     listening = collector.operations.context.process.listening_since()
     started = datetime.fromtimestamp(listening / 1000, UTC).date()
@@ -111,7 +110,7 @@ def look_of_day(collector: Collector) -> None:
 
 @dataclass
 class Said:
-    """What each outlet says of silence."""
+    """Reports of silence by outlet."""
 
     doctor: list[Finding]
     page: dict[str, str]
@@ -120,7 +119,7 @@ class Said:
 
 
 def said(settings: CollectorSettings) -> Said:
-    """By all outlets, now."""
+    """Return the present reports of all outlets."""
     with closing(SqliteReader(settings.data_dir)) as reader:
         outlook = SnapshotCache(reader, settings)
         app = make_app(outlook, settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
@@ -148,7 +147,7 @@ def said(settings: CollectorSettings) -> Said:
 
 
 def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
-    """The outside attack read 'good' in `doctor`, nothing on the page, and 0 alerts for 1,440 PCs."""
+    """An attack once read 'good' in `doctor`, nothing on the page, and 0 alerts for 1,440 PCs."""
     settings = directory(tmp_path)
     with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
         agents(collector, 13, {WORKSTATION: 1_300, CLASSROOM: 140, SERVER: 60})
@@ -187,7 +186,7 @@ def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
 
 
 def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
-    """No line of alarm anywhere; nine classroom PCs are in no count."""
+    """No outlet has an alarm, and nine classroom PCs are in no count."""
     settings = directory(tmp_path)
     with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
         agents(collector, 0, {WORKSTATION: 30, SERVER: 2})
@@ -203,7 +202,7 @@ def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
 
 
 def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_says_why(tmp_path):
-    """Its first hours after 13 days: a warning of `doctor` alone; what it notes of the day is kept."""
+    """In the first hours after 13 days only `doctor` warns, and the noted day is kept."""
     settings = directory(tmp_path)
     with running(settings, at(datetime.now(UTC))) as collector:
         agents(collector, 13, {WORKSTATION: 30, SERVER: 2})
@@ -227,8 +226,7 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
 
 
 def test_a_collector_that_was_suspended_was_away(tmp_path):
-    """SIGSTOP, or a paused machine: for five days nobody could call, and everything failed within seconds of
-    its end."""
+    """After SIGSTOP or a pause of five days the collector waits; all checks once failed within seconds."""
     settings, now = directory(tmp_path), [time.time() - 5 * 86_400]
     with running(settings, at(datetime.now(UTC)) - 40 * DAY, Health(lambda: now[0])) as collector:
         agents(collector, 5, {WORKSTATION: 30, SERVER: 2})
@@ -246,8 +244,8 @@ def test_a_collector_that_was_suspended_was_away(tmp_path):
 
 
 def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
-    """`doctor` and a new `top` counted anew: on the day the PCs were back they said good, the page and
-    /metrics failed."""
+    """All outlets say the same all day: when the PCs returned, `doctor` and a new `top` once said good, the
+    page and /metrics failed."""
     settings = directory(tmp_path)
     with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
         agents(collector, 13, {WORKSTATION: 30})
@@ -264,8 +262,8 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
 
 
 def test_the_first_start_of_this_version_is_no_absence(tmp_path):
-    """Nothing is noted of PCs yet, but its sizes were on each of the days before: dead PCs were told three
-    working days later."""
+    """Sizes noted on earlier days prove that the collector ran: dead PCs were reported 3 working days
+    late."""
     settings, today = directory(tmp_path), datetime.now(UTC).date()
     levels = []
     with running(settings, at(datetime.now(UTC))) as collector:
@@ -285,8 +283,7 @@ def test_the_first_start_of_this_version_is_no_absence(tmp_path):
 
 
 def test_watts_older_than_a_contact_and_a_record_are_not_now(tmp_path):
-    """They were `now` for 45 minutes; a server that sent its last 5 minutes 22 minutes ago is counted as
-    missing."""
+    """A server whose last record ended 22 minutes ago is missing; power once counted for 45 minutes."""
     now = [TUESDAY.timestamp()]
     with Filled(tmp_path / "data", clock=lambda: now[0]) as data:
         for minutes in (20, 22):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The application as a client sees it: routes, roles, headers, hostile names, honest figures."""
+"""Tests of the application as a client sees it: routes, roles, headers, hostile names, figures."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ HOSTILE = "<script>alert(1)</script>\"'&\\ =cmd|é"
 
 
 class Site:
-    """Asks the application itself, without a socket."""
+    """A client of the application, without a socket."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     def get(self, url: str, headers: dict[str, str] | None = None, method: str = "GET") -> httpx.Response:
-        """The answer, whatever its status."""
+        """Return the answer, whatever its status."""
         return asyncio.run(self._ask(method, url, headers or {}))
 
     async def _ask(self, method: str, url: str, headers: dict[str, str]) -> httpx.Response:
@@ -69,14 +69,14 @@ Parse = Callable[[str], Iterable[Metric]]
 
 @pytest.fixture
 def data(tmp_path) -> Iterator[Filled]:
-    """An empty store."""
+    """Return an empty store."""
     with Filled(tmp_path / "data") as filled:
         yield filled
 
 
 @pytest.fixture
 def client(data) -> Iterator[Client]:
-    """Makes a client over the store; `token` and `host` as the door has them."""
+    """Return a maker of clients over the store, with the server's `token` and `host`."""
     opened = []
 
     def make(
@@ -97,7 +97,7 @@ def client(data) -> Iterator[Client]:
 
 
 def a_server_and_a_virtual_machine(data: Filled) -> None:
-    """Two hours of a metered server, and of a virtual machine known by its load."""
+    """Add 15 minutes of a metered server, and of a virtual machine known by its load."""
     server = data.add_host(entity="DSI")
     data.push(server, minutes_of_server(20, 15, 180.0), METER)
     virtual = data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
@@ -115,7 +115,7 @@ def a_server_and_a_virtual_machine(data: Filled) -> None:
 def samples(
     text: str, parse: Parse = text_string_to_metric_families
 ) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """(name, labels) → value; fails on a series that is there twice."""
+    """Return (name, labels) → value; fail on a series given twice."""
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for family in parse(text):
         for sample in family.samples:
@@ -126,7 +126,7 @@ def samples(
 
 
 def of(text: str, name: str, **labels: str) -> list[float]:
-    """Values of the series that have these labels."""
+    """Return the values of the series that have these labels."""
     return [
         value
         for (found, pairs), value in samples(text).items()
@@ -135,7 +135,7 @@ def of(text: str, name: str, **labels: str) -> list[float]:
 
 
 def test_metrics_of_two_servers(data, client):
-    """Joules and grams exactly those of the records; watts the last record's; virtual machines told apart."""
+    """Joules and grams are those of the records, watts the last record's; virtual machines are separate."""
     a_server_and_a_virtual_machine(data)
     text = client().get("/metrics").text
     assert of(text, "veilleuse_energy_joules_total", device_class="server") == [180.0 * 900]
@@ -153,7 +153,7 @@ def test_metrics_of_two_servers(data, client):
 
 
 def test_not_known_is_absent_never_zero(data, client):
-    """A virtual machine that was off, and one never heard of: no watts, no joules, no emissions."""
+    """A virtual machine that was off, and one never heard of, have no watts, joules or emissions."""
     off = data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE, contact=False)
     start = start_of_minute(10)
     data.push(off, [(clock(start, 60_000), [cell(State.OFF, 60_000, Band.OPEN, Supply.UNKNOWN)])])
@@ -170,7 +170,7 @@ def test_not_known_is_absent_never_zero(data, client):
 
 
 def test_counters_never_go_down(data, client):
-    """Neither while records come in, nor after everything was derived again."""
+    """Counters do not fall while records come in, nor after everything is derived again."""
     server = data.add_host()
     data.push(server, minutes_of_server(30, 5, 100.0), METER)
     data.derive()
@@ -186,7 +186,7 @@ def test_counters_never_go_down(data, client):
 
 
 def test_a_new_class_moves_no_counter(data, client):
-    """A machine that is told to be another one: what was counted under its old class stays there."""
+    """When a machine changes its class, counters of the old class stay."""
     server = data.add_host()
     data.push(server, minutes_of_server(20, 5, 100.0), METER)
     data.derive()
@@ -206,7 +206,7 @@ def test_a_new_class_moves_no_counter(data, client):
 
 
 def test_workstations_have_no_live_series(data, client):
-    """12 workstations that called every day: their number, until a month is released; no clock, no watts."""
+    """12 workstations show their number and silence until a month is released; no clock, no watts."""
     day = reporting_day()
     for number in range(12):
         host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=f"E{number % 2}")
@@ -229,7 +229,7 @@ def test_workstations_have_no_live_series(data, client):
 
 
 def test_nine_workstations_are_withheld(data, client):
-    """Nothing of them but their number in the registry."""
+    """Nine workstations show their number in the registry only."""
     for _ in range(9):
         data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="Rare")
     text = client().get("/metrics").text
@@ -241,7 +241,7 @@ def test_nine_workstations_are_withheld(data, client):
 @pytest.mark.promise("P14")
 @pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
 def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
-    """P14: a PC sends, another enrols: nothing of their population moves on /metrics that day."""
+    """P14: a PC's push and another's enrolment change no line of their population on /metrics that day."""
     hosts = [data.add_host(population, DeviceClass.LAPTOP) for _ in range(12)]
     http = client()
 
@@ -254,7 +254,7 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
     before: list[str] = []
     moved: set[str] = set()
     health = pb.Health(agent_version="0.1.0", spool_records=900, spool_bytes=1 << 20).SerializeToString()
-    for host in hosts[:2]:  # once more where midnight came between: a new day has a first look of its own
+    for host in hosts[:2]:  # repeated where midnight came between: a new day has a new first look
         today, before = reporting_day(), of_population()
         assert before
         data.push(host, [(civil(day), [cell(State.ASLEEP, 1_000, Band.NIGHT)])], sensor_gaps=gap)
@@ -262,7 +262,7 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
         data.store.registry.record_hello(host, facts_wire=None, health_wire=health, now_unix_milliseconds=now)
         data.add_host(population, DeviceClass.LAPTOP)
         data.derive()
-        time.sleep(1.1)  # the look that is kept
+        time.sleep(1.1)  # the cached look
         moved = set(of_population()) ^ set(before)
         if reporting_day() == today:
             break
@@ -271,7 +271,7 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
 
 
 def test_hostile_names_add_no_series_beyond_the_bound(data, client):
-    """S11: 200 servers that invent sources and versions: series stay below the bound printed at start."""
+    """S11: 200 servers with invented sources and versions stay within the bound of series."""
     for number in range(200):
         invented = [(f"source_{number}_{i}", 1, 0, None) for i in range(20)]
         data.add_host(sources=invented, agent_version=f"9.9.{number}")
@@ -289,7 +289,7 @@ def test_hostile_names_add_no_series_beyond_the_bound(data, client):
 
 
 class Tags(HTMLParser):
-    """Counts elements and keeps headings."""
+    """Elements and attributes of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -304,7 +304,7 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_hostile_names_are_text(data, client, language):
-    """S16: an entity and a site that are markup: shown as text; no script, inline style or handler."""
+    """S16: an entity and a site with markup are shown as text, without script, inline style or handler."""
     data.add_site(HOSTILE)
     first, _ = last_month(reporting_day())
     for _ in range(12):
@@ -329,13 +329,13 @@ def test_hostile_names_are_text(data, client, language):
 
 
 def midday(day: date) -> int:
-    """Unix milliseconds of 12:00 UTC."""
+    """Return Unix milliseconds of 12:00 UTC."""
     return round(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_page_is_accessible(data, client, language):
-    """lang, one h1, headings in order, skip link, every chart named and with a table, scopes on heads."""
+    """A page has lang, one h1, a skip link, named charts with tables, and scopes on table heads."""
     a_server_and_a_virtual_machine(data)
     response = client().get(f"/?lang={language}")
     html = response.text
@@ -356,7 +356,7 @@ def test_page_is_accessible(data, client, language):
 
 
 def test_page_says_what_is_modelled(data, client):
-    """The virtual machine is an estimate outside the total, the factor is provisional, in plain French."""
+    """The virtual machine is an estimate outside the total; the factor is provisional, in plain French."""
     a_server_and_a_virtual_machine(data)
     html = client().get("/", headers={"accept-language": "fr-FR"}).text
     assert "estimé, hors total" in html
@@ -367,14 +367,14 @@ def test_page_says_what_is_modelled(data, client):
 
 
 def test_empty_fleet_says_what_to_do(client):
-    """A fresh directory: how to begin, no invented figure."""
+    """An empty fleet shows how to begin, and no chart."""
     html = client().get("/?lang=en").text
     assert "No machine is enrolled yet" in html
     assert '<svg class="chart"' not in html
 
 
 def test_simulated_data_says_so(tmp_path):
-    """Every output of a simulated directory does."""
+    """Page and metrics of a simulated directory say so."""
     with Filled(tmp_path / "s", simulated=True) as data:
         settings = CollectorSettings(data_dir=data.directory)
         reader = data.reader()
@@ -386,13 +386,13 @@ def test_simulated_data_says_so(tmp_path):
 
 
 ROUTES = {"/": 200, "/metrics": 200, "/metrics/hosts": 200, "/static/veilleuse.css": 200}
-"""Every route that a reader with the token may read. /healthz says ok or not to anyone."""
+"""Every route that needs the token. /healthz answers anyone."""
 
 
 @pytest.mark.parametrize("route", [*ROUTES, "/healthz", "/nothing"])
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", f"Bearer {TOKEN}"])
 def test_matrix_of_roles(client, route, authorization):
-    """S13: without the token, nothing but /healthz."""
+    """S13: without the token, only /healthz is served."""
     http = client(TOKEN, "192.0.2.1", hosts_metrics=True)
     headers = {"authorization": authorization} if authorization else {}
     response = http.get(route, headers=headers)
@@ -407,7 +407,7 @@ def test_matrix_of_roles(client, route, authorization):
 
 
 def test_the_matrix_knows_every_route(client):
-    """A new route without a row here fails."""
+    """A new route without a row in ROUTES fails."""
     app = client(hosts_metrics=True).app
     known = {route.replace("veilleuse.css", "{name}") for route in ROUTES} | {"/healthz"}
     assert app._routes == known
@@ -417,7 +417,7 @@ def test_the_matrix_knows_every_route(client):
     "route", ["/", "/metrics", "/nothing", "/static/veilleuse.css", "/static/..%2Fapp.py"]
 )
 def test_security_headers_everywhere(client, route):
-    """Strict policy on pages and errors alike; no server name; nothing of the disk through /static."""
+    """Pages and errors have a strict policy, and /static serves no other file."""
     response = client().get(route)
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -428,7 +428,7 @@ def test_security_headers_everywhere(client, route):
 
 
 def test_clean_errors(client):
-    """404, 405 with Allow, 400 for a foreign name: short pages in the reader's language."""
+    """404, 405 with Allow and 400 for a foreign host are short pages."""
     http = client()
     missing = http.get("/nothing?lang=en")
     assert missing.status_code == 404
@@ -440,13 +440,13 @@ def test_clean_errors(client):
 
 
 def test_unreadable_store_is_503(data, client):
-    """The database is overwritten: 503 in plain words without a trace, and /healthz says so."""
+    """An overwritten database gives 503 in plain words, on /healthz too."""
     http = client()
     assert http.get("/healthz").status_code == 200
     data.add_host()
-    data.store.data.checkpoint()  # the reader has to go back to the file
+    data.store.data.checkpoint()  # the reader must read the file again
     (data.directory / "data.db").write_bytes(b"not a database" * 20_000)
-    time.sleep(1.1)  # the look that is kept
+    time.sleep(1.1)  # the cached look
     response = http.get("/?lang=en")
     assert response.status_code == 503
     assert "cannot be read" in response.text
@@ -455,7 +455,7 @@ def test_unreadable_store_is_503(data, client):
 
 
 def test_hosts_metrics_are_opt_in_and_by_agent_id(data, client):
-    """404 by default; servers as `veilleuse hosts` names them when set, not by their row."""
+    """The route is 404 by default; when enabled, hosts have the id of `veilleuse hosts`, not their row."""
     a_server_and_a_virtual_machine(data)
     assert client().get("/metrics/hosts").status_code == 404
     text = client(hosts_metrics=True).get("/metrics/hosts").text
@@ -464,7 +464,7 @@ def test_hosts_metrics_are_opt_in_and_by_agent_id(data, client):
 
 
 def test_the_scraper_chooses_the_format(data, client):
-    """OpenMetrics or text, the same samples; a version that cannot be compared is no error."""
+    """OpenMetrics and text have the same samples; a version that cannot be compared gives text."""
     a_server_and_a_virtual_machine(data)
     http, versions = client(), ("1.0.0", "1.0.0;escaping=allow-utf-8;q=0.6", "1.x", '9.0.0.x"')
     asked = ["*/*", *(f"application/openmetrics-text;version={one},text/plain;q=0.3" for one in versions)]
@@ -480,7 +480,7 @@ def test_the_scraper_chooses_the_format(data, client):
 
 
 def test_durations_are_labelled_by_our_routes_only(client):
-    """A thousand made-up paths make one series."""
+    """Made-up paths make one series."""
     http = client()
     for number in range(20):
         http.get(f"/made/up/{number}")
@@ -489,7 +489,7 @@ def test_durations_are_labelled_by_our_routes_only(client):
 
 
 def test_emissions_of_a_part_are_not_those_of_all(data, client):
-    """Two alike servers, one zone without a factor: grams are of one only, and the page says why."""
+    """With one of two zones without a factor, the tile has no value, and the page says why."""
     data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
     data.add_site("ailleurs", zone="ZZ")
     data.push(data.add_host(site="ailleurs"), minutes_of_server(20, 15, 180.0), METER)

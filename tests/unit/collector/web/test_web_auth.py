@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Nobody reads from the network without the token; nothing of the token leaks into errors."""
+"""Tests that the network needs the token, and that errors do not contain it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 @pytest.fixture
 def token_file(tmp_path):
-    """A token as an administrator writes it, with a newline."""
+    """Return a token's file as an administrator writes it, with a newline."""
     file = tmp_path / "token"
     file.write_text(TOKEN + "\n")
     return file
@@ -25,7 +25,7 @@ def token_file(tmp_path):
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8640", "[::]:8640", "192.0.2.1:8640", "collector.example:80"])
 def test_off_loopback_needs_a_token(address, token_file):
-    """Refused without, accepted with."""
+    """Without a token the address is refused, with one it is accepted."""
     with pytest.raises(ConfigurationError, match="metrics_token_file"):
         read_metrics_auth(Http(address=address))
     assert read_metrics_auth(Http(address=address, metrics_token_file=str(token_file))).token == TOKEN
@@ -41,14 +41,14 @@ def test_loopback_needs_none(address):
     "address", ["", "8640", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999", ":8640", "h:-1", "h:٣"]
 )
 def test_bad_addresses(address):
-    """One line that says what it must be, when the settings are read."""
+    """The settings refuse a bad address in one line that says what it must be."""
     with pytest.raises(ConfigurationError, match=r"http\.address.*must be"):
         read_settings(None, {}, {"http.address": address})
 
 
 @pytest.mark.parametrize("content", ["", "s3cr3t", "two words of enough length", "x" * 20 + "\u00e9"])
 def test_bad_tokens(tmp_path_factory, content):
-    """Too short to be a secret, or not one token; the line does not repeat it."""
+    """A token that is too short, or not one word, is refused without being repeated."""
     file = tmp_path_factory.mktemp("bad") / "file"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
@@ -57,13 +57,13 @@ def test_bad_tokens(tmp_path_factory, content):
 
 
 def test_missing_token_file(tmp_path):
-    """Named in the error."""
+    """The error names the file."""
     with pytest.raises(ConfigurationError, match="nowhere"):
         read_metrics_auth(Http(metrics_token_file=str(tmp_path / "nowhere")))
 
 
 def basic(password: str) -> str:
-    """As browsers send it."""
+    """Return a header as browsers send it."""
     return "Basic " + base64.b64encode(f"any:{password}".encode()).decode()
 
 
@@ -85,7 +85,7 @@ def basic(password: str) -> str:
     ],
 )
 def test_admission(header, admitted):
-    """Bearer or Basic with the very token."""
+    """Bearer or Basic with the exact token is admitted."""
     assert MetricsAuth("192.0.2.1", 80, TOKEN).admits(header) is admitted
 
 

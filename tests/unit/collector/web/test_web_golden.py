@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The exposition of one small fleet at one fixed moment, byte for byte; refreshed by `make golden` only."""
+"""Test of the exposition of one small fleet at a fixed moment, byte for byte; `make golden` refreshes it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ OF_THE_MACHINE = {c.STORE_BYTES.name, c.STORE_FREE.name, c.STORE_RESERVE.name}
 
 
 def test_small_fleet(tmp_path, golden):
-    """Two servers, a virtual machine, 24 workstations of a month that is released, 23 of which the number
-    alone shows; promtool agrees."""
+    """Two servers, a virtual machine and PCs of a released month give the golden file; promtool agrees."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as store:
         fill(store)
         month_of_workstations(store, date(2026, 10, 1), [(600, 1200)] * 12 + [(600, 0)] * 12, 12)
@@ -54,7 +53,7 @@ def test_small_fleet(tmp_path, golden):
 
 
 def fill(store: Filled) -> None:
-    """Since yesterday for servers, for three weeks for workstations."""
+    """Add a day of servers, and three weeks of workstations."""
     hour = 3_600_000
     now = round(NOW.timestamp() * 1000)
     metered = [

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I8 for the outlets: those of the reports, worked out apart, frozen where the k rule is, absent where
-nobody knows."""
+"""Tests of I3 to I8 on /metrics and the page: the reports' figures, frozen by month, or absent."""
 
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ JOULES_PER_KWH = 3_600_000
 
 
 class Clock:
-    """Set by the test; Unix seconds."""
+    """A settable clock, Unix seconds."""
 
     def __init__(self) -> None:
         self.now = NOW.timestamp()
@@ -69,13 +68,13 @@ class Clock:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Filled]:
-    """An empty directory, as of NOW."""
+    """Return an empty directory, as of NOW."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as store:
         yield store
 
 
 def made(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
-    """Worked out once."""
+    """Return indicators that were computed once."""
     data.derive()
     indicators = begun(data, clock_)
     indicators.refresh()
@@ -83,7 +82,7 @@ def made(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
 
 
 def begun(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
-    """By a service that has just begun."""
+    """Return indicators of a service that has just started."""
     settings, published = CollectorSettings(data_dir=data.directory), Publishing(data, NOW.timestamp)
     return MachineIndicators(
         settings,
@@ -95,7 +94,7 @@ def begun(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
 
 
 def samples(indicators: MachineIndicators) -> dict[str, float]:
-    """`name{label=value,…}` without the prefix → value."""
+    """Return `name{label=value,…}` without the prefix → value."""
     out = Exposition()
     add_machine_figures(out, indicators.machine_figures())
     return {
@@ -106,7 +105,7 @@ def samples(indicators: MachineIndicators) -> dict[str, float]:
 
 
 def server(data: Filled, days: int = 60, busy_ratio: float = 0.02) -> None:
-    """One that was on all the time until yesterday."""
+    """Add a server that was on all the time until yesterday."""
     host = data.add_host()
     on = cell(State.ON_IDLE, HOUR, busy_ratio=busy_ratio, energy_millijoules=100 * HOUR)
     on.cpu_bucket_milliseconds.extend(
@@ -120,8 +119,7 @@ def server(data: Filled, days: int = 60, busy_ratio: float = 0.02) -> None:
 
 
 def test_gauges_are_the_figures_of_the_report(data):
-    """The same month by the reports' own function: the same numbers, in base units; causes sum to
-    the whole."""
+    """Gauges equal the report's figures of the month, in base units, and causes sum to the whole."""
     month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     found = samples(made(data))
     settings = CollectorSettings(data_dir=data.directory)
@@ -147,7 +145,7 @@ def test_gauges_are_the_figures_of_the_report(data):
 
 
 def test_nine_are_not_shown(data):
-    """Nine that do not comply: no share. Nine machines in all: nothing whatsoever. Never a zero."""
+    """Nine machines that do not comply hide the share, and no zero is shown."""
     month_of_workstations(data, MONTH, [GOOD] * 21 + [NEVER] * 9)
     found = samples(made(data))
     assert "month_night_power_ratio{population=workstation,machines=physical}" in found
@@ -155,14 +153,13 @@ def test_nine_are_not_shown(data):
 
 
 def test_nine_machines_are_nowhere(data):
-    """A population smaller than k has no sample of any of these."""
+    """A population smaller than k has no sample."""
     month_of_workstations(data, MONTH, [GOOD] * 9)
     assert samples(made(data)) == {}
 
 
 def test_a_cause_of_few_falls_into_one_sum(data):
-    """Idle at night: three of thirty machines. The other causes would tell theirs: one sum, and the whole
-    stays whole."""
+    """Where three of thirty machines idle at night, the causes are one sum, which is the whole."""
     month_of_workstations(data, MONTH, [GOOD] * 30, idle_nights=3)
     found = {name: value for name, value in samples(made(data)).items() if "avoidable" in name}
     assert list(found) == ["month_avoidable_energy_joules{population=workstation,cause=mixed}"]
@@ -170,15 +167,15 @@ def test_a_cause_of_few_falls_into_one_sum(data):
 
 
 def test_unknown_plans_and_an_empty_month_are_absent(data):
-    """Machines that told no plan and sent nothing in the month: no sample, not 0."""
+    """Machines without plan and records have no sample, not 0."""
     for _ in range(12):
         data.add_host(Population.WORKSTATION, DeviceClass.TOWER)
     assert samples(made(data)) == {}
 
 
 def test_servers_by_verdict(data):
-    """Observed for 60 days, busy at 2 % on average: under-used by I7; not yet to be judged by I8 and I6,
-    which is no zero."""
+    """A server observed for 60 days at 2 % is under-used (I7), and not judged by I6 and I8, which is no
+    zero."""
     server(data)
     data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
     found = samples(made(data))
@@ -198,7 +195,7 @@ def test_servers_by_verdict(data):
 
 
 def test_verdicts_add_up_to_the_servers():
-    """One comatose, one suspect, one busy, one excluded, one never measured: five, each once."""
+    """Five servers have five verdicts: comatose, suspect, in service, excluded and not judged."""
     quiet, busy = (0, 0), (6, 3)
 
     def loads(last_30: tuple[int, int], last_180: tuple[int, int]) -> dict[int, Load]:
@@ -216,7 +213,7 @@ def test_verdicts_add_up_to_the_servers():
 
 
 def load(days: int, cpu_bucket: int, network_bucket: int) -> Load:
-    """On all the time, in one bucket of each list."""
+    """Return a load that is on all the time, in one bucket of each list."""
     time_on = days * 24 * HOUR
 
     def only(place: int, size: int) -> tuple[int, ...]:
@@ -233,7 +230,7 @@ def load(days: int, cpu_bucket: int, network_bucket: int) -> Load:
 
 
 def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
-    """A share of the energy of those that were judged, and how many were not."""
+    """The line has a share of the energy of judged servers, and the number of the others."""
     use = BandUse(on_idle_millijoules=HOUR, derived_millijoules=2 * HOUR, on_idle_milliseconds=HOUR)
     bands = {Band.NIGHT: use}
     judged = a_server(1, bands=bands, loads={30: load(30, 0, 0), 180: load(180, 0, 0)})
@@ -253,8 +250,7 @@ def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
 
 
 def test_frozen_by_the_month_for_people_daily_for_servers(data):
-    """A plan that changed and a late record move nothing until the next month is closed; servers follow the
-    next day."""
+    """A late record changes nothing until the next month is closed; servers follow the next day."""
     clock_ = Clock()
     hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     indicators = made(data, clock_)
@@ -280,8 +276,7 @@ def test_frozen_by_the_month_for_people_daily_for_servers(data):
 
 
 def test_a_month_stays_as_published_after_a_restart(data):
-    """To the last digit, beside a plan that has changed and a late record; another month is another one;
-    taken back, it is made anew."""
+    """After a restart and a late record the month is equal to the last digit; withdrawn, it is made again."""
     hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     first = made(data)
     before = first.machine_figures()
@@ -289,14 +284,13 @@ def test_a_month_stays_as_published_after_a_restart(data):
     data.push(hosts[0], [(civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])])
     assert made(data).machine_figures() == before
     assert data.store.publications.take_back(MONTH, END) == 2
-    first.refresh()  # the service that runs follows too
+    first.refresh()  # the running service follows too
     assert first.machine_figures() != before
     assert made(data).machine_figures() == first.machine_figures()
 
 
 def test_what_cannot_be_published_is_absent(data, caplog):
-    """The collector is away: servers alone, and a warning; once it is back, the month too. So with what
-    cannot be read."""
+    """Without the collector, or with an unreadable publication, servers alone are shown, with a warning."""
     month_of_workstations(data, MONTH, [GOOD] * 12)
     server(data)
     data.derive()
@@ -318,7 +312,7 @@ def test_what_cannot_be_published_is_absent(data, caplog):
 
 
 def test_figures_are_read_as_they_were_written():
-    """Decimals to the last digit, as format 2 writes them, for ever."""
+    """Decimals are written in format 2 to the last digit, and read back unchanged."""
     scope = Scope(MONTH, END, population=Population.WORKSTATION)
     figure = Figure(
         0.1 + 0.2, 30, 18, 30.0, "machines", {"a_kwh": 1 / 3, "n": 2, "word": "x"}, (0.1, 0.7), 0.9
@@ -345,8 +339,7 @@ def test_who_stands_behind_is_not_kept(data):
 
 
 def test_a_look_never_waits(data):
-    """The thread works them out; a look before that shows none, one after it shows them, and `stop` ends the
-    thread."""
+    """The thread computes the figures: a look before shows none, one after shows them; `stop` ends it."""
     month_of_workstations(data, MONTH, [GOOD] * 12)
     data.derive()
     settings = CollectorSettings(data_dir=data.directory)
@@ -369,7 +362,7 @@ def test_a_look_never_waits(data):
 
 
 def test_what_cannot_be_read_is_absent(data, caplog):
-    """A store that is gone: no figure any more, one warning; it is tried again."""
+    """Without the store there is no figure and one warning; later it is tried again."""
     month_of_workstations(data, MONTH, [GOOD] * 12)
     clock_ = Clock()
     indicators = made(data, clock_)
@@ -391,7 +384,7 @@ def test_what_cannot_be_read_is_absent(data, caplog):
 
 
 class Parsed(HTMLParser):
-    """Anchors and where they lead."""
+    """Anchors and their targets."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -409,7 +402,7 @@ class Parsed(HTMLParser):
 
 
 def page(data: Filled, language: str, settings: CollectorSettings | None = None) -> str:
-    """The first page, worked out."""
+    """Return the first page with computed indicators."""
     indicators = made(data)
     settings = settings or CollectorSettings(data_dir=data.directory)
     reader = data.reader()
@@ -455,8 +448,7 @@ def page(data: Filled, language: str, settings: CollectorSettings | None = None)
     ],
 )
 def test_page_shows_each_with_threshold_and_definition(data, language, said):
-    """Values, what they rest on, thresholds, periods; each code leads to its definition, which is
-    there once."""
+    """The page has values, bases, thresholds and periods; each code links to its one definition."""
     month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     server(data)
     text = page(data, language)
@@ -471,7 +463,7 @@ def test_page_shows_each_with_threshold_and_definition(data, language, said):
 
 
 def test_page_says_what_is_withheld(data):
-    """Nine of one side: the page says why there is no value, and the value stands nowhere."""
+    """With nine machines on one side the page gives the reason and no value."""
     month_of_workstations(data, MONTH, [GOOD] * 21 + [NEVER] * 9)
     text = page(data, "en")
     assert "not shown: fewer than 10 machines" in text
@@ -488,7 +480,7 @@ def test_thresholds_are_those_of_the_settings(data):
 
 
 def test_page_before_the_first_computation(data):
-    """It says that they are on their way; the glossary is there all the same."""
+    """The page says that there is nothing yet, and has the glossary."""
     settings = CollectorSettings(data_dir=data.directory)
     reader = data.reader()
     app = make_app(

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The thread that works I3 to I8 out for the outlets outlives a defect; the page's commands ask for what its
-table shows."""
+"""Tests that the thread of I3 to I8 survives a defect, and that the page's commands fit its table."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ from veilleuse.collector.web.pages.indicators import indicator_part
 
 
 class Defective:
-    """A store of publications with a defect that nobody foresaw, until it is mended."""
+    """A store of publications that raises until it is repaired."""
 
     def __init__(self, sound: Publishing) -> None:
         self.sound, self.broken, self.asked = sound, True, 0
@@ -43,8 +42,7 @@ class Defective:
 
 
 def test_a_defect_does_not_end_the_thread(tmp_path, caplog):
-    """No figure while it lasts, one ERROR however often it is tried, and the figures again once
-    it is gone."""
+    """A defect gives no figure and one ERROR, however often it is tried; afterwards the figures return."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
         month_of_workstations(data, MONTH, [GOOD] * 12)
         data.derive()
@@ -70,8 +68,7 @@ def test_a_defect_does_not_end_the_thread(tmp_path, caplog):
 
 
 def test_the_page_names_the_period_of_its_table():
-    """Any day of two years, the first three of a month too: whole months as in the table, servers' days up to
-    yesterday."""
+    """On any day of two years the command has the table's whole months, and servers' days up to yesterday."""
     for offset in range(730):
         today = date(2026, 1, 1) + timedelta(days=offset)
         servers, others = _due_computations(today)

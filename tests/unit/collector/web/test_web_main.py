@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.web`: with what it cannot use, with nothing to do, and at its end."""
+"""Tests of `python -m veilleuse.collector.web`: refusals, an idle process, and its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from veilleuse.collector.web.server import TICK_SECONDS
 
 @pytest.fixture(autouse=True)
 def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of whoever runs the tests does not count."""
+    """Remove the settings of the environment in which the tests run."""
     import os
 
     for name in [name for name in os.environ if name.startswith("VEILLEUSE")]:
@@ -42,7 +42,7 @@ def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_refusals(words, code, said, capsys):
-    """What, where and what to do, in one line."""
+    """The refusal is one line."""
     assert main(words) == code
     line = capsys.readouterr().err
     assert said in line
@@ -59,8 +59,7 @@ sys.exit(__main__.main(sys.argv[1:]))
 
 
 def test_it_sleeps_when_nobody_asks_and_ends_when_told(tmp_path: Path):
-    """Uvicorn's own loop wakes ten times a second for ever; ours at its ticks only, and a signal does not
-    wait for one."""
+    """Uvicorn's loop wakes ten times a second; ours at its ticks only, and a signal does not wait for one."""
     assert TICK_SECONDS == 1.0
     with Filled(tmp_path / "data") as store:
         (port,) = free_ports(1)
@@ -68,7 +67,7 @@ def test_it_sleeps_when_nobody_asks_and_ends_when_told(tmp_path: Path):
         web = subprocess.Popen([sys.executable, "-c", SLOW_TICKS, *settings])
         try:
             _until_it_answers(f"http://127.0.0.1:{port}/healthz")
-            # Once in some tries: after what it is still doing of its start.
+            # In one of some tries, after what the process still does of its start.
             assert any(_times_it_sleeps_in(web.pid, 2) < 10 for _ in range(5))
             web.send_signal(signal.SIGTERM)
             assert web.wait(PATIENCE_SECONDS / 2) == 0, "it waited for a tick"
@@ -84,8 +83,8 @@ def _times_it_sleeps_in(pid: int, seconds: float) -> int:
 
 
 def _times_it_slept(pid: int) -> int:
-    """Voluntary context switches of the main thread. Read here: tests of the agent turn psutil to folders of
-    their own."""
+    """Return voluntary context switches of the main thread, without psutil: tests of the agent redirect
+    it."""
     (line,) = re.findall(r"^voluntary_ctxt_switches:\s*(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.M)
     return int(line)
 

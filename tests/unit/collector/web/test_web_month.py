@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""/metrics of workstations and classroom PCs: rows of the released month, the API's own, and nothing that
-leaves one machine of it."""
+"""Tests of /metrics of PCs: rows of the released month, equal to the API's, which reveal no machine."""
 
 from __future__ import annotations
 
@@ -46,7 +45,7 @@ Samples = dict[str, dict[frozenset[tuple[str, str]], float]]
 
 
 def noon(day: date) -> float:
-    """Unix seconds of 12:00 UTC."""
+    """Return Unix seconds of 12:00 UTC."""
     return datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
 
 
@@ -62,7 +61,7 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        """As after a restart: nothing is in memory."""
+        """Start as after a restart, with nothing in memory."""
         published = self.published
         self.indicators = MachineIndicators(
             self.settings,
@@ -76,14 +75,14 @@ class Service:
         self.outlook = SnapshotCache(self.reader, self.settings, lambda: self.now, figures, month, older)
 
     def look(self, day: date) -> Snapshot:
-        """At noon of a day."""
+        """Take a snapshot at noon of a day."""
         self.now = noon(day)
         self.indicators.refresh()
         self.outlook._last = None
         return self.outlook.take_snapshot()
 
     def of_pcs(self, day: date) -> Samples:
-        """Samples of workstations and classroom PCs."""
+        """Return samples of workstations and classroom PCs."""
         kinds = ("workstation", "classroom")
         return {
             name: mine
@@ -96,7 +95,7 @@ class Service:
         }
 
     def cells(self) -> tuple[Group, ...]:
-        """What the API answers from."""
+        """Return the cells that the API answers from."""
         with closing(SqliteBoundedReader(self.data.directory)) as reader:
             published = self.published
             releases = Releases(reader, self.settings, published, published.publish, lambda: self.now)
@@ -107,7 +106,7 @@ class Service:
 
 
 def samples(look: Snapshot) -> Samples:
-    """Of /metrics."""
+    """Return the samples of /metrics."""
     found: Samples = {}
     for family in fleet_exposition(look, "0", K).collect():
         for sample in family.samples:
@@ -118,21 +117,21 @@ def samples(look: Snapshot) -> Samples:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Filled]:
-    """An empty directory, as of the day October is released."""
+    """Return an empty directory, as of the day October is released."""
     with Filled(tmp_path / "data", clock=lambda: noon(RELEASED_ON)) as store:
         yield store
 
 
 @pytest.fixture
 def service(data: Filled) -> Iterator[Service]:
-    """Over it."""
+    """Return a service over it."""
     made = Service(data)
     yield made
     made.reader.close()
 
 
 def classroom(data: Filled, enrolled_on: date = date(2020, 1, 1), busy: float = 0.2) -> HostId:
-    """A PC of a room, on for an hour of each day of the month since it was enrolled."""
+    """Add a PC of a room, on for an hour of each day of the month since it was enrolled."""
     host = data.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges", enrolled_on=enrolled_on)
     first = max(MONTH, enrolled_on)
     starts = [round(noon(first) + 86_400 * n) * 1000 for n in range((END - first).days)]
@@ -145,16 +144,15 @@ def classroom(data: Filled, enrolled_on: date = date(2020, 1, 1), busy: float = 
 
 
 def joules(data: Filled, host: HostId) -> float:
-    """Of one machine over the month."""
+    """Return the energy of one machine over the month, joules."""
     with closing(data.reader()) as reader:
         rows = reader.derived(Grain.DAY, MONTH.toordinal(), END.toordinal())
         return sum(row.cell.energy_millijoules for row in rows if row.host_id == host) / 1000
 
 
 def test_a_month_less_its_days_is_no_machine(data, service):
-    """Twelve PCs of before, and one enrolled on the second: the API's month held it and no gauge of a day
-    did, so that the month less its days was its joules. Now there is the API's month alone.
-    """
+    """A PC enrolled on the second was in the API's month and in no gauge of a day: the difference was its
+    energy. Now /metrics has the month alone."""
     for _ in range(12):
         classroom(data)
     late = classroom(data, date(2026, 10, 2), 0.9)
@@ -191,7 +189,7 @@ def test_a_month_less_its_days_is_no_machine(data, service):
 
 
 def workstations(data: Filled, number: int, site: str = "lyon", hours: int = 2, entity: str = "DSI") -> None:
-    """Idle for so many hours of each closed day's night, and active in one week."""
+    """Add workstations that idle for `hours` of each day's night, and are active in one week."""
     for _ in range(number):
         host = data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity=entity, site=site)
         idle = cell(State.ON_IDLE, hours * HOUR, Band.NIGHT)
@@ -201,10 +199,8 @@ def workstations(data: Filled, number: int, site: str = "lyon", hours: int = 2, 
 
 
 def test_joules_and_grams_of_a_row_are_of_one_zone(data, service):
-    """Twelve PCs on one grid and one on another, of groups too small to stand alone: `autres` held both, and
-    its joules and grams were two equations for two unknowns. A row is of one zone: its grams are its joules,
-    by the factor of that zone.
-    """
+    """`autres` held PCs of two zones, so that joules and grams were two equations for two unknowns. A row is
+    of one zone: its grams are its joules × the zone's factor."""
     data.add_site("berlin", zone="DE")
     for entity in ("A", "B"):
         workstations(data, 6, entity=entity)
@@ -231,13 +227,12 @@ def test_joules_and_grams_of_a_row_are_of_one_zone(data, service):
 
 
 def figures(found: Samples) -> Samples:
-    """Without who is silent on the day."""
+    """Return the samples without those of silence."""
     return {name: of for name, of in found.items() if name not in ("agents_silent", "silence_level")}
 
 
 def test_a_month_stays(data, service):
-    """Late records, a new machine and a restart move no sample of PCs, nor does any day: until the next month
-    is released."""
+    """Late records, a restart and new days change no sample of PCs until the next month is released."""
     hosts = month_of_workstations(data, MONTH, [GOOD] * 30)
     data.derive()
     before = figures(service.of_pcs(RELEASED_ON))
@@ -252,8 +247,7 @@ def test_a_month_stays(data, service):
 
 @pytest.mark.parametrize(("pcs", "live"), [(0, True), (3, False), (12, True)])
 def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
-    """A step of a counter is a call of somebody of three: what calls move stays as it was at the day's first
-    look. Errors do not."""
+    """With three PCs, counters of calls move at a day's first look only; errors move at once."""
     data.add_host()
     for _ in range(pcs):
         data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
@@ -273,7 +267,7 @@ def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
 
 @pytest.mark.parametrize(("pcs", "live"), [(3, False), (12, True)])
 def test_the_bound_of_the_series_steps_by_the_day_where_pcs_are_few(data, service, pcs, live):
-    """It is of the registry's entities: live, it told when one of three was enrolled."""
+    """The bound counts the registry's entities; live, it would reveal an enrolment."""
 
     def bound() -> str:
         service.outlook._last = None
@@ -293,13 +287,12 @@ def test_the_bound_of_the_series_steps_by_the_day_where_pcs_are_few(data, servic
 
 
 def avoidable(found: Samples) -> dict[str, float]:
-    """Cause → joules."""
+    """Return joules by cause."""
     return {dict(pairs)["cause"]: value for pairs, value in found["month_avoidable_energy_joules"].items()}
 
 
 def test_indicators_are_of_the_machines_that_the_month_shows(data, service):
-    """Three PCs on another grid are in no row: I4 held them, and less the idle energy of the rows it was
-    theirs."""
+    """Three PCs of another zone are in no row. I4 once included them, so that it less the rows was theirs."""
     data.add_site("berlin", zone="DE")
     workstations(data, 12)
     workstations(data, 3, site="berlin", hours=5)
@@ -318,7 +311,7 @@ def test_indicators_are_of_the_machines_that_the_month_shows(data, service):
     ],
 )
 def test_the_page_shows_the_month(data, service, language, caption, row):
-    """Its rows under its name, the very figures of /metrics; nothing of a day, a week or a site."""
+    """The page has the month's rows with the figures of /metrics, and no site."""
     month_of_workstations(data, MONTH, [GOOD] * 30)
     data.derive()
     (joules_of_row,) = service.of_pcs(RELEASED_ON)["month_energy_joules"].values()
@@ -335,8 +328,7 @@ def test_the_page_shows_the_month(data, service, language, caption, row):
     [("fr", "A (en partie : le reste est dans « autres »)"), ("en", "A (in part: the rest is in “autres”)")],
 )
 def test_the_page_says_which_entity_is_there_in_part(data, service, language, words_of_it):
-    """Twelve towers of A have a row, its two laptops are in `autres` with B's: A's row read as the whole of
-    A."""
+    """A's twelve towers have a row, its two laptops are in `autres`: A's row once read as the whole of A."""
     workstations(data, 12, entity="A")
     workstations(data, 12, entity="C")
     for entity, number in (("A", 2), ("B", 9)):
@@ -352,7 +344,7 @@ def test_the_page_says_which_entity_is_there_in_part(data, service, language, wo
 
 
 def page_of(service: Service, language: str = "en") -> str:
-    """The first page, as of the last look."""
+    """Return the first page, as of the last look."""
     app = make_app(service.outlook, service.settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
     return body(app, f"/?lang={language}").replace("\u00a0", " ").replace("&#39;", "'")
 
@@ -365,8 +357,7 @@ def page_of(service: Service, language: str = "en") -> str:
     ],
 )
 def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, service, language, not_yet, few):
-    """24 PCs since 2 November: the page said that fewer than ten are not shown. It says which reason it is,
-    and the day."""
+    """For 24 PCs since 2 November the page gives the first figures' day; it once said fewer than ten."""
     for _ in range(24):
         data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2026, 11, 2))
     service.look(date(2026, 11, 5))
@@ -376,8 +367,7 @@ def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, servi
 
 
 def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
-    """Nobody enrolled; then nine machines; then a month that was released under a smaller k, which is no lack
-    of machines."""
+    """The page gives three reasons: nobody enrolled, nine machines, a release under a smaller k."""
     service.look(RELEASED_ON)
     assert "No workstation or classroom computer is enrolled" in page_of(service)
     workstations(data, 9)
@@ -404,8 +394,7 @@ def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
     ],
 )  # fmt: skip
 def test_the_page_has_words_for_what_is_not_told_and_for_autres(data, service, language, coverage, merged):
-    """A machine never heard of: I13 was a dash that told nothing. Two entities of six: the chart's bar was
-    "autres · autres"."""
+    """An unknown I13 was a bare dash, and a bar of two merged entities was "autres · autres"."""
     for entity in ("A", "B"):
         workstations(data, 6, entity=entity)
     data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity="A")
@@ -418,7 +407,7 @@ def test_the_page_has_words_for_what_is_not_told_and_for_autres(data, service, l
 
 
 def test_top_reads_the_month_and_publishes_none(data, service):
-    """One line a population once it is published; before that how many machines there are."""
+    """`top` has one line a population once its month is published; before that, the number of machines."""
     month_of_workstations(data, MONTH, [GOOD] * 30)
     data.derive()
     with closing(SqlitePublicationReader(data.directory)) as reader:

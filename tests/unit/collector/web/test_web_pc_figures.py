@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I5 of PCs beside the released month: what both together would solve for fewer than k machines is not
-told."""
+"""Tests of I3 to I5 of PCs beside the released month: both together disclose no fewer than k machines."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ LAPTOP = DeviceClass.LAPTOP
 
 
 def key(entity: str, device_class: str, *, autres: bool = False) -> GroupKey:
-    """Of a row of the month."""
+    """Return the key of a row of the month."""
     return GroupKey(PART.first, PART.end, *FAMILY, entity, None, device_class, autres)
 
 
@@ -57,8 +56,7 @@ def beside(
     withheld: frozenset[Detail] = frozenset(),
     days: float = 1,
 ) -> DisclosureContext:
-    """The month has these rows, and tells these × what their machines did; each machine is of its
-    class in E."""
+    """Return a month whose rows show `days` × what their machines did; each machine is of its class in E."""
     uses = tuple(
         Group(row, replace(row_of(of_row, days), withheld=withheld))
         for row in rows
@@ -69,7 +67,7 @@ def beside(
 
 
 def row_of(machines: Sequence[IndicatorMachine], days: float) -> GroupSums:
-    """Their time and energy idle by band."""
+    """Return their idle time and energy by band."""
     states: dict[tuple[Band, State], StateSums] = {}
     energies: dict[EnergyKey, EnergySums] = {}
     for band in (Band.OPEN, Band.NIGHT):
@@ -84,8 +82,8 @@ def row_of(machines: Sequence[IndicatorMachine], days: float) -> GroupSums:
 def idle(
     number: int, device_class: DeviceClass = DeviceClass.TOWER, window: int = 0, opened: int = 0
 ) -> IndicatorMachine:
-    """At 20 W for 100 h of nights; `opened`: and as many hours of open time, all beyond 30 minutes; active
-    for 10 h."""
+    """Return a machine that idles at 20 W for 100 h of nights and is active for 10 h. `opened` is hours idle
+    in open time, beyond 30 minutes."""
     night = BandUse(
         on_active_milliseconds=10 * HOUR,
         on_idle_milliseconds=100 * HOUR,
@@ -110,7 +108,7 @@ TOWERS, LAPTOPS = key("E", "tower"), key("E", "laptop")
 
 
 def told(machines: Sequence[IndicatorMachine], *rows: GroupKey, **how: Any) -> Figure:
-    """I4 of them."""
+    """Return I4 of the machines, as shown."""
     figure = disclose_figure(
         the("I4", of(*machines)), Scope(PART.first, PART.end, population=FAMILY.population), K
     )
@@ -118,10 +116,9 @@ def told(machines: Sequence[IndicatorMachine], *rows: GroupKey, **how: Any) -> F
 
 
 def test_one_power_among_others_is_not_solved_for():
-    """Eleven towers and a laptop in one row, which tells its idle energy and time at night. Idle energy less
-    closed_bands is 0.8 W × the towers' time + 2 W × the laptop's: its 100 h. So the causes are told as one
-    sum, and not at all where that is closed_bands alone.
-    """
+    """Eleven towers and a laptop are in one row with idle energy and time at night. Idle energy less
+    closed_bands would give the laptop's 100 h. The causes are shown as one sum, or withheld where
+    closed_bands is alone."""
     few = [*(idle(n, opened=5) for n in range(11)), idle(11, LAPTOP, opened=5)]
     figure = the("I4", of(*few))
     idle_kwh, hours = 12 * 2.0, 12 * 100
@@ -135,7 +132,7 @@ def test_one_power_among_others_is_not_solved_for():
 
 
 def test_closed_bands_that_follow_from_the_rows_are_told():
-    """Of ten laptops and ten towers in a row each; one row of both has two powers."""
+    """Ten laptops and ten towers in two rows show closed_bands; one row of both has two powers."""
     many = [*(idle(n) for n in range(10)), *(idle(n, LAPTOP) for n in range(10, 20))]
     exact = the("I4", of(*many))
     shown = told(many, TOWERS, LAPTOPS)
@@ -145,8 +142,7 @@ def test_closed_bands_that_follow_from_the_rows_are_told():
 
 
 def test_a_row_that_tells_no_energies_is_not_divided():
-    """Eleven at a model's 20 W and one at a meter's: closed_bands less (20 - 0.8) W × the row's idle time was
-    what the meter said above 20 W."""
+    """Where the row hides an energy, closed_bands would give the metered machine's, and is withheld."""
     machines = [idle(n) for n in range(12)]
     assert told(machines, TOWERS).value
     for detail in (Detail.ENERGIES, Detail.OUTSIDE, Detail.IDLE):
@@ -154,8 +150,7 @@ def test_a_row_that_tells_no_energies_is_not_divided():
 
 
 def test_silence_is_not_what_closed_bands_is_less_than_the_row():
-    """Known time in whole days is 5 % more than what is known: an exact closed_bands beside it told that, so
-    that of the rest alone is told."""
+    """Known time in whole days is 5 % too much: an exact closed_bands beside it would reveal the silence."""
     assert told([idle(n) for n in range(12)], TOWERS, days=1.05).withheld
     many = told([idle(n, opened=5) for n in range(12)], TOWERS, days=1.05)
     assert many.value
@@ -163,8 +158,7 @@ def test_silence_is_not_what_closed_bands_is_less_than_the_row():
 
 
 def test_screens_of_few_are_not_the_sum_less_closed_bands():
-    """Two of twelve have a screen: causes fall together, and their sum less the row's closed_bands was those
-    screens' energy."""
+    """Where two of twelve have a screen, the causes less closed_bands would be their screens' energy."""
     lit = {"screens_milliseconds": 100 * HOUR, "screens_millijoules": 1_250 * HOUR}
     machines = [idle(n) for n in range(12)]
     for number in (0, 1):
@@ -177,15 +171,13 @@ def test_screens_of_few_are_not_the_sum_less_closed_bands():
     ("windows", "window", "kwh"), [(0, 0, 23.04), (1, 5, 23.04), (1, 500, None), (10, 5, 22.99)]
 )
 def test_an_update_window_of_one_machine_is_not_told(windows: int, window: int, kwh: float | None):
-    """It is what idle energy less closed_bands less the lower state's leaves: 5 Wh of it are left in, 500 are
-    not."""
+    """A window of 5 Wh of one machine is not subtracted; one of 500 Wh hides the figure."""
     machines = [idle(n, window=window if n < windows else 0, opened=5) for n in range(12)]
     assert told(machines, TOWERS).details.get("closed_bands_kwh") == (kwh and pytest.approx(kwh))
 
 
 def test_avoidable_energy_has_a_coarse_interval_and_no_total_of_its_own():
-    """Its uncertainty to 0.05, its share of the month's energy; neither energy nor counts of another set of
-    machines."""
+    """The uncertainty is rounded to 0.05, the share is the month's, and no other totals are shown."""
     machines = [idle(n) for n in range(12)]
     cells = [
         GroupSums(
@@ -203,7 +195,7 @@ def test_avoidable_energy_has_a_coarse_interval_and_no_total_of_its_own():
 
 @pytest.mark.parametrize(("unknown", "counts"), [(0, True), (3, False), (10, True)])
 def test_few_unknown_plans_are_not_counted(unknown, counts):
-    """22 told their plan, 3 did not: the share to the percent, and no number that 25 less it is 3 of."""
+    """With 3 of 25 plans unknown, the share is rounded to a percent and no counts are shown."""
     plans = [(600, 1800)] * 12 + [(0, 0)] * 10 + [(None, None)] * unknown
     machines = [machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans)]
     figure = limit_compliance(the("I3", of(*machines)), K)
@@ -214,7 +206,7 @@ def test_few_unknown_plans_are_not_counted(unknown, counts):
 
 
 def test_night_ratio_is_of_the_rows():
-    """10 W outside by 40 W inside; nothing where hours are not told apart, or some time has no energy."""
+    """The ratio is 10 W outside by 40 W inside, withheld where hours are hidden or energy is missing."""
     states = {(Band.OPEN, State.OFF): StateSums(50 * HOUR), (Band.CLOSED, State.OFF): StateSums(118 * HOUR)}
     energies: dict[EnergyKey, EnergySums] = {
         (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(0, 2_000 * HOUR),

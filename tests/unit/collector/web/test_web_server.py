@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a client may cost the web process by how it reads: real sockets, an application of one
-large answer."""
+"""Tests of what slow clients may cost the web process, on real sockets with one large answer."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 async def large(scope: Any, receive: Any, send: Any) -> None:
-    """4 MiB, whatever is asked."""
+    """Answer 4 MiB to any request."""
     headers = [(b"content-length", str(len(LARGE)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": LARGE})
@@ -32,7 +31,7 @@ async def large(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    """Of a server that is less patient than the product's, and has room for fewer."""
+    """Run a server with a shorter patience and fewer connections than the product's."""
     monkeypatch.setattr(server, "STALL_SECONDS", 0.5)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -49,7 +48,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
 
 
 def slow(address: tuple[str, int], sent: bytes = REQUEST) -> socket.socket:
-    """A client that asked and reads nothing."""
+    """Connect a client that sends a request and reads nothing."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     made.connect(address)
@@ -58,13 +57,13 @@ def slow(address: tuple[str, int], sent: bytes = REQUEST) -> socket.socket:
 
 
 def held(address: tuple[str, int]) -> int:
-    """Connections that the server has open."""
+    """Return the number of connections that the server has open."""
     connections = psutil.Process().net_connections("tcp")
     return sum(one.laddr == address and one.status == "ESTABLISHED" for one in connections)
 
 
 def read(address: tuple[str, int]) -> int:
-    """How much a client gets that reads."""
+    """Return the number of bytes that a reading client gets."""
     connection = http.client.HTTPConnection(*address, timeout=PATIENCE_SECONDS)
     try:
         connection.request("GET", "/")
@@ -74,7 +73,7 @@ def read(address: tuple[str, int]) -> int:
 
 
 def test_a_client_that_takes_nothing_is_cut(address):
-    """uvicorn kept the connection and the answer as long as the client did."""
+    """uvicorn kept connection and answer as long as the client did."""
     clients = [slow(address) for _ in range(10)]
     until(lambda: held(address) == 10, "ten answers wait")
     until(lambda: held(address) == 0, "all are cut")
@@ -83,7 +82,7 @@ def test_a_client_that_takes_nothing_is_cut(address):
 
 
 def test_a_slow_client_that_goes_on_taking_is_not_cut(address):
-    """Some KiB in each look are enough."""
+    """Some KiB in each interval are enough."""
     with slow(address) as client:
         taken = 0
         for _ in range(40):
@@ -95,8 +94,7 @@ def test_a_slow_client_that_goes_on_taking_is_not_cut(address):
 
 
 def test_the_slowest_goes_where_there_are_too_many(address):
-    """Forty that read nothing, or send half a request, where twenty have room: whoever comes next
-    is served."""
+    """With forty clients that read nothing or send half a request, a new client is served."""
     clients = []
     for number in range(40):
         clients.append(slow(address, REQUEST if number % 2 else REQUEST[:9]))
@@ -108,7 +106,7 @@ def test_the_slowest_goes_where_there_are_too_many(address):
 
 
 def test_one_request_at_a_time(address):
-    """A client that sends a hundred at once gets one answer: they would be made before those of others."""
+    """A client that sends a hundred requests at once gets one answer: others must not wait for it."""
     with slow(address, REQUEST * 100) as client:
         answer = b"".join(iter(lambda: client.recv(1 << 20), b""))
     assert answer.count(b"HTTP/1.1 200") == 1

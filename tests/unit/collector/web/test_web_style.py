@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Contrast of the style sheet in light and dark, computed: text ≥ 4.5:1, drawings ≥ 3:1 (WCAG 2.1 AA, 1.4.3
-and 1.4.11)."""
+"""Tests of contrast in light and dark: text ≥ 4.5:1, drawings ≥ 3:1 (WCAG 2.1 AA, 1.4.3 and 1.4.11)."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ TEXTS = [
 
 
 def palettes() -> dict[str, dict[str, str]]:
-    """Scheme → name → #rrggbb."""
+    """Return scheme → name → #rrggbb."""
     blocks = re.findall(r":root\s*{([^}]*)}", CSS)
     light, dark = (dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})", block)) for block in blocks)
     assert light.keys() == dark.keys()
@@ -31,21 +30,21 @@ def palettes() -> dict[str, dict[str, str]]:
 
 
 def luminance(colour: str) -> float:
-    """WCAG's relative luminance."""
+    """Return WCAG's relative luminance."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def contrast(one: str, other: str) -> float:
-    """1 to 21."""
+    """Return the contrast, 1 to 21."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast(scheme):
-    """In both colour schemes."""
+    """Text and drawings have enough contrast in both colour schemes."""
     palette = palettes()[scheme]
     for text, ground in TEXTS:
         assert contrast(palette[text], palette[ground]) >= 4.5, (text, ground)
@@ -54,7 +53,7 @@ def test_contrast(scheme):
 
 
 def test_scheme_motion_and_reflow():
-    """Follows the system's scheme, keeps focus visible, nothing animated, no fixed width above 320 px."""
+    """The style follows the system's scheme, shows focus, and has no animation or external address."""
     assert "prefers-color-scheme: dark" in CSS
     assert "focus-visible" in CSS
     assert "animation" not in CSS
