@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.support.trees import TREES, context
-from veilleuse.agent.helpers.rapl import RaplHelper
+from veilleuse.agent.commands.rapl_helper import RaplHelper
 from veilleuse.agent.platforms.clock import instant_now
 
 METHODS = ("metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled", "class_default")
