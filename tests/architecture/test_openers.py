@@ -81,7 +81,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     f"{A}identity/store.py": {"mkdir": OWN_FOLDER},
     f"{A}host/machine.py": {"open": KERNEL},
     f"{A}host/macos.py": {"open": KERNEL},
-    f"{A}platforms/macos/system.py": {"os.open": "a folder, for F_FULLFSYNC"},
+    f"{A}platforms/macos.py": {"os.open": "a folder, for F_FULLFSYNC"},
     f"{A}host/components.py": {"open": KERNEL},
     f"{A}platforms/posix.py": {"open": KERNEL, "os.open": KERNEL},
     f"{A}host/power_plan.py": {"open": KERNEL},

@@ -24,7 +24,7 @@ _MODULES: Final = {
     "system": {
         "linux": "platforms.posix",
         "windows": "platforms.windows.system",
-        "macos": "platforms.macos.system",
+        "macos": "platforms.macos",
     },
     "facts": {system: f"host.{system}" for system in _SYSTEMS.values()},
     "hardware": {system: f"host.hardware_ids.{system}" for system in _SYSTEMS.values()},
