@@ -16,8 +16,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.host import windows as windows_facts
 from veilleuse.agent.host.power_plan import PowerPlan
 from veilleuse.agent.model import Instant, asleep_milliseconds
-from veilleuse.agent.platforms.windows import clock
-from veilleuse.agent.platforms.windows.clock import SuspendWatch
+from veilleuse.agent.platforms.windows import system
 from veilleuse.wire.vocabulary import DeviceClass
 
 SUSPEND, RESUME = 4, 7
@@ -28,9 +27,9 @@ def test_the_time_asleep_is_between_the_two_interrupt_times():
     """Biased goes on, unbiased stands still: boottime and monotonic."""
     windows = FakeWindows()
     windows.times = (2 * HOUR_100NS, 2 * HOUR_100NS)
-    before = Instant(*clock.clocks(windows))
+    before = Instant(*system.clocks(windows))
     windows.times = (5 * HOUR_100NS, 3 * HOUR_100NS)
-    after = Instant(*clock.clocks(windows))
+    after = Instant(*system.clocks(windows))
     assert before.boottime_milliseconds == 7_200_000
     assert asleep_milliseconds(before, after) == 7_200_000
     assert abs(before.unix_milliseconds - time.time() * 1000) < 5_000
@@ -41,8 +40,8 @@ def test_boot_id(told, expected):
     """The number of the boot; what is not one is not known."""
     windows = FakeWindows()
     if told is not None:
-        windows.keys[clock.BOOT_KEY, clock.BOOT_VALUE] = told
-    assert clock.boot_id(windows) == expected
+        windows.keys[system.BOOT_KEY, system.BOOT_VALUE] = told
+    assert system.boot_id("/nowhere", windows) == expected
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_power_plan(video, standby, hibernate, expected):
 def test_a_suspend_waits_for_the_sign_of_life():
     """The event is passed on, and Windows held up until it is written; a resume is not passed on."""
     windows, announced = FakeWindows(), threading.Event()
-    watch = SuspendWatch(announced.set, answer_seconds=PATIENCE_SECONDS)
+    watch = system.SuspendWatch(announced.set, answer_seconds=PATIENCE_SECONDS)
     watch.start(windows)
     (told,) = windows.told
     thread = threading.Thread(target=told, args=(SUSPEND,))
@@ -92,7 +91,7 @@ def test_a_suspend_waits_for_the_sign_of_life():
 def test_a_suspend_is_not_held_up_for_long():
     """A resident that hangs cannot keep the machine awake."""
     began = time.monotonic()
-    SuspendWatch(lambda: None, answer_seconds=0.05).handle_event(SUSPEND)
+    system.SuspendWatch(lambda: None, answer_seconds=0.05).handle_event(SUSPEND)
     assert 0.04 < time.monotonic() - began < PATIENCE_SECONDS / 2
 
 

@@ -30,7 +30,6 @@ from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
 from veilleuse.agent.platforms import clock
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, lock_holder
-from veilleuse.agent.platforms.windows import clock as windows_clock
 from veilleuse.agent.platforms.windows import system as windows_system
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, SUSPEND
 from veilleuse.agent.ports import ControlKey, SourceContext
@@ -341,7 +340,7 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
 
     The locks and the disk are this system's own: the rest of the process asks the Windows half.
     """
-    windows.keys[windows_clock.BOOT_KEY, windows_clock.BOOT_VALUE] = 417
+    windows.keys[windows_system.BOOT_KEY, windows_system.BOOT_VALUE] = 417
     windows.room = (10**12, 10**12)
     ticks = lambda: (time.monotonic_ns() // 100,) * 2  # noqa: E731
     monkeypatch.setattr(windows, "interrupt_times", ticks)
