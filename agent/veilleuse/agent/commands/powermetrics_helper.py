@@ -26,7 +26,7 @@ from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.model import EnergyCounter, Instant, Point
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources.snapshot import Outcome, Publication, SnapshotReading, publish
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point
-from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms import SystemClock
 from veilleuse.agent.ports import ServiceManager, SourceContext
 from veilleuse.agent.service.systemd import SystemdNotifier
 from veilleuse.agent.settings import AgentSettings

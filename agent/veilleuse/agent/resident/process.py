@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import AgentError, SpoolDamaged, SpoolError
 from veilleuse.agent.model import Gap, Instant, Tick
-from veilleuse.agent.platforms import here
-from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms import SystemClock, here
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.ports import Clock, ControlKey, ServiceManager
 from veilleuse.agent.remote_config import ConfigStatus, read_status

@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Instant, Point, Reading
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.polled import PolledSources
 from veilleuse.agent.sources.snapshot import read_publication

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.polled import PolledSources
 from veilleuse.agent.sources.snapshot import read_publication

@@ -26,7 +26,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.commands.rapl_helper import EVERY_MILLISECONDS, RaplHelper
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Tick
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import Source
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
@@ -355,6 +355,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert not loaded & set(heavy)
     ours = {name.removeprefix("veilleuse.agent.") for name in loaded if name.startswith("veilleuse.agent.")}
     assert ours <= {
-        "commands", "commands.main", "commands.rapl_helper", "errors", "model", "platforms", "platforms.clock",
+        "commands", "commands.main", "commands.rapl_helper", "errors", "model", "platforms",
         "platforms.posix", "ports", "service", "service.systemd", "settings", "sources", "sources.files", "sources.linux_rapl", "sources.snapshot",
     }  # fmt: skip

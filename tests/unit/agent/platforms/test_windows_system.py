@@ -28,7 +28,6 @@ from tests.support.fakes.windows import JOB, FakeWindows
 from tests.support.waiting import PATIENCE_SECONDS, comes, in_time
 from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
-from veilleuse.agent.platforms import clock
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, lock_holder
 from veilleuse.agent.platforms.windows import system as windows_system
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, SUSPEND
@@ -344,7 +343,7 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
     windows.room = (10**12, 10**12)
     ticks = lambda: (time.monotonic_ns() // 100,) * 2  # noqa: E731
     monkeypatch.setattr(windows, "interrupt_times", ticks)
-    for module in (clock, process):
+    for module in (platforms, process):
         monkeypatch.setattr(module, "here", windows_system)
     settings = AgentSettings(
         paths=Paths(state=tmp_path / "state", meters=tmp_path / "none"),

@@ -17,7 +17,7 @@ from veilleuse.agent import sources as table
 from veilleuse.agent.commands.rapl_helper import RaplHelper
 from veilleuse.agent.errors import PointsChanged, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading, SupplyReading, Tick
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.resident.open_sources import LateSources
 from veilleuse.agent.resident.ticker import Ticker
