@@ -94,7 +94,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     f"{A}spool/database.py": {"sqlite3.connect": CHECKED, "unlink": ENTRY},
     f"{A}host/virtualization.py": {"open": KERNEL},
     f"{A}platforms/windows/system.py": {"os.open": WINDOWS, "os.replace": WINDOWS},
-    f"{A}identity/image.py": {"shutil.rmtree": NO_LINKS, "unlink": AS_OWNER},
+    f"{A}commands/prepare_image.py": {"shutil.rmtree": NO_LINKS, "unlink": AS_OWNER},
     f"{C}app/gateway/server.py": {"unlink": ENTRY},
     f"{C}backup/copies.py": {"shutil.rmtree": NO_LINKS},
     f"{C}backup/destination.py": {"os.open": NEW, "rename": NAMED, "unlink": NAMED},
