@@ -25,8 +25,7 @@ from tests.support.trees import context, put, zone
 from veilleuse.agent.commands import powermetrics_helper, rapl_helper
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import Instant
-from veilleuse.agent.remote_config import read_status
-from veilleuse.agent.resident.grain import grain_of
+from veilleuse.agent.remote_config import grain_of, read_status
 from veilleuse.agent.resident.process import NoServiceManager
 from veilleuse.agent.sending.remote_config import configuration_control
 from veilleuse.agent.settings import read_settings
