@@ -28,7 +28,7 @@ from tests.support.machines import Served
 from tests.support.records import spool_of
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.model import UnitReading
-from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms import SystemClock
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.resident.open_sources import source_context

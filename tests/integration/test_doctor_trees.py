@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from tests.support.trees import TREES, context
-from veilleuse.agent.helpers.rapl import RaplHelper
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.commands.rapl_helper import RaplHelper
+from veilleuse.agent.platforms import instant_now
 
 METHODS = ("metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled", "class_default")
 WARNINGS = 3

@@ -22,11 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.trees import context, put, zone
+from veilleuse.agent.commands import powermetrics_helper, rapl_helper
 from veilleuse.agent.errors import ConfigurationError
-from veilleuse.agent.helpers import powermetrics, rapl
 from veilleuse.agent.model import Instant
-from veilleuse.agent.remote_config import read_status
-from veilleuse.agent.resident.grain import grain_of
+from veilleuse.agent.remote_config import grain_of, read_status
 from veilleuse.agent.resident.process import NoServiceManager
 from veilleuse.agent.sending.remote_config import configuration_control
 from veilleuse.agent.settings import read_settings
@@ -113,10 +112,10 @@ def test_the_helper_reads_and_serves_every_ten_seconds(tmp_path, figure, monkeyp
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(select, "select", waited)
     try:
-        assert rapl.run(context(tmp_path), file, NoServiceManager()) == 0
+        assert rapl_helper.run_helper(context(tmp_path), file, NoServiceManager()) == 0
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert waits == [FINEST / 1000] * PUBLISHED
-    assert {one.every_milliseconds for one in told} == {FINEST} == {powermetrics.INTERVAL_MILLISECONDS}
+    assert {one.every_milliseconds for one in told} == {FINEST} == {powermetrics_helper.INTERVAL_MILLISECONDS}
     figure(f"the helper: {len(told)} readings served, {waits[0]:g} s between two, its shortest")

@@ -23,8 +23,7 @@ from tests.support.fakes.collector import FakeCollector
 from tests.support.fakes.measuring import FakeClock
 from veilleuse.agent.model import ClockPeriod, Instant, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import MOST_RESTARTS, read_status
-from veilleuse.agent.resident.grain import grain_of, period_milliseconds
+from veilleuse.agent.remote_config import MOST_RESTARTS, grain_of, read_status
 from veilleuse.agent.resident.process import NoServiceManager, Resident
 from veilleuse.agent.resident.sender_child import Contacts
 from veilleuse.agent.sending.encode import WireEncoder
@@ -376,7 +375,7 @@ def _any_message(message: bytes, own: AgentSettings) -> None:
     BYTES_SEEN["tried"] += standing.trial is not None
     population = Population(own.measure.population)
     grain = grain_of(own, population, standing.in_use.configuration, 0)
-    period = period_milliseconds(own, population, 0)
+    period = own.measure.period_milliseconds(population, 0)
     assert period <= grain.period_milliseconds <= 3_600_000
     assert grain.tick_milliseconds >= min(own.measure.tick_seconds * 1000, period)
     assert grain.contact_seconds >= (own.collector.contact_seconds or CONTACT_SECONDS[population])

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Configuration from the collector, on trial until a contact confirms it. Pure.
+"""Configuration from the collector, on trial until a contact confirms it, and the resulting intervals. Pure.
 
-Sources: docs/wire.md §4. The sender leaves a candidate in the control table. The
-resident puts it on trial. A sender that saw the trial confirms it after a good contact. Without confirmation
-in time, the resident goes back to the last confirmed one.
+Sources: docs/wire.md §4. The sender leaves a candidate in the control table. The resident puts it on trial. A
+sender that saw the trial confirms it after a good contact. Without confirmation in time, the resident goes
+back to the last confirmed one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Final, NamedTuple, TypeVar
 
 from veilleuse.agent.model import Instant
 from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings
 from veilleuse.wire.configuration import TRIAL_MILLISECONDS, Configuration
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import Population
 
 T = TypeVar("T")
 
@@ -150,6 +153,32 @@ def is_on_trial(control: Callable[[str], str | None]) -> bool:
         control(key) is not None
         for key in (ControlKey.CONFIGURATION_CANDIDATE, ControlKey.CONFIGURATION_TRIAL)
     )
+
+
+class Grain(NamedTuple):
+    """Intervals of measuring and sending, after the collector's configuration has made them longer."""
+
+    tick_milliseconds: int
+    period_milliseconds: int
+    contact_seconds: int
+
+
+def grain_of(
+    settings: AgentSettings, population: Population, remote: Configuration, unix_milliseconds: int
+) -> Grain:
+    """Return the grain to use now. Raises ConfigurationError.
+
+    The collector's configuration can only make an interval longer than the local file and the population set.
+    """
+    period = settings.measure.period_milliseconds(population, unix_milliseconds)
+    if population is Population.SERVER:
+        period = choose_longer(period, remote.period_milliseconds)
+    tick = choose_longer(
+        round(settings.measure.tick_seconds * MILLISECONDS_PER_SECOND), remote.tick_milliseconds
+    )
+    contact = (settings.collector.contact_seconds or CONTACT_SECONDS[population]) * MILLISECONDS_PER_SECOND
+    rarer = choose_longer(contact, remote.contact_milliseconds)
+    return Grain(min(tick, period), period, rarer // MILLISECONDS_PER_SECOND)
 
 
 def choose_longer(own: int, remote: int | None) -> int:

@@ -13,9 +13,17 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
+from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms import here
 from veilleuse.wire.address import check_reachable
+from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.settings_file import Section, load, setting
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+    UNIX_EPOCH_DAY,
+)
 from veilleuse.wire.vocabulary import Population
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
@@ -29,6 +37,13 @@ JOIN_FILE: Final = "join.json"
 """File name inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
 """Source: docs/privacy.md §1."""
+_PERIOD_SECONDS: Final = {Population.WORKSTATION: 3_600, Population.CLASSROOM: 3_600, Population.SERVER: 300}
+_SHORTEST_PERIOD_SECONDS: Final = 10
+_FIRST_DAY: Final = date(2024, 1, 1).toordinal()
+"""First plausible day, as state.EARLIEST_UNIX_MILLISECONDS.
+
+Before it the clock is not set yet, and it is not known whether a day is over.
+"""
 _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
 """Ordered from the most private."""
 
@@ -145,6 +160,22 @@ class Measure(Section):
         maximum=3600,
     )
 
+    def period_milliseconds(self, population: Population, unix_milliseconds: int) -> int:
+        """Return the length of a record at that time, in ms.
+
+        Raises ConfigurationError when the setting does not divide an hour, or is under 10 s.
+        """
+        seconds = self.period_seconds or _PERIOD_SECONDS[population]
+        if seconds < _SHORTEST_PERIOD_SECONDS or HOUR_MILLISECONDS % (seconds * MILLISECONDS_PER_SECOND):
+            raise ConfigurationError(
+                f"'measure.period_seconds' is {seconds}: use a divisor of 3600 from {_SHORTEST_PERIOD_SECONDS} up,"
+                " e.g. 60 or 300"
+            )
+        fine = seconds * MILLISECONDS_PER_SECOND < MILLISECONDS_PER_MINUTE
+        if population is not Population.SERVER or (fine and _is_over(self.fine_until, unix_milliseconds)):
+            seconds = _PERIOD_SECONDS[population]  # a classroom's finest grain is one hour
+        return seconds * MILLISECONDS_PER_SECOND
+
 
 class Spool(Section):
     """Spool: the buffer on disk."""
@@ -235,3 +266,11 @@ def allowed_population(settings: AgentSettings, enrolled: str | None) -> Populat
 def join_file_path(settings: AgentSettings) -> Path:
     """Return the path where an agent without identity looks for a join file."""
     return Path(settings.collector.join_file or settings.paths.state / JOIN_FILE)
+
+
+def _is_over(last_day: str, unix_milliseconds: int) -> bool:
+    """Tell whether the day YYYY-MM-DD has ended in UTC, or may have; an empty day never ends."""
+    if not last_day:
+        return False
+    today = unix_milliseconds // MILLISECONDS_PER_DAY + UNIX_EPOCH_DAY
+    return not _FIRST_DAY <= today <= date.fromisoformat(last_day).toordinal()

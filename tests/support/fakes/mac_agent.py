@@ -61,7 +61,7 @@ def main(state: Path) -> int:
 def replace_kernel(kernel: FakeMacos) -> list[int]:
     """Ours for the table of calls and the clocks; the nanoseconds asleep, which are 0 until somebody changes
     them."""
-    from veilleuse.agent.platforms.macos import system
+    from veilleuse.agent.platforms import macos
 
     asleep = [0]
     true_time = time.time_ns
@@ -70,8 +70,8 @@ def replace_kernel(kernel: FakeMacos) -> list[int]:
         return time.monotonic_ns() + (asleep[0] if clock == WITH_SLEEP else 0)
 
     time.time_ns = lambda: true_time() + asleep[0]
-    system.real_calls = lambda: kernel
-    system.clocks.__defaults__ = (read,)
+    macos.real_calls = lambda: kernel
+    macos.clocks.__defaults__ = (read,)
     return asleep
 
 

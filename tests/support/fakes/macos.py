@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from veilleuse.agent.platforms.macos.api import MacosCallError
+from veilleuse.agent.platforms.macos import MacosCallError
 
 HOST_UUID = "564D7A1B-0C2D-4E3F-8A9B-CDEF01234567"
 

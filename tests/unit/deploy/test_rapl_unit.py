@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.peers import peer
 from tests.unit.deploy.test_systemd import SYSTEMD, exposure, settings
-from veilleuse.agent.helpers.rapl import EVERY_MILLISECONDS
+from veilleuse.agent.commands.rapl_helper import EVERY_MILLISECONDS
 from veilleuse.agent.settings import Paths
 
 UNIT = "veilleuse-rapl.service"

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.agent.errors import SpoolError
-from veilleuse.agent.platforms import here
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import here, instant_now
 from veilleuse.agent.platforms.locks import RUN_LOCK, lock_holder
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident.state import WHY_SUSPEND, LastSign

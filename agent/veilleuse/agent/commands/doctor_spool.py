@@ -12,8 +12,7 @@ from typing import Any, Final
 from veilleuse.agent.commands.state_view import SpoolView
 from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.remote_config import NONE, RemoteConfig, Trial, parse_or_none, read_in_use
-from veilleuse.agent.resident.grain import grain_of
+from veilleuse.agent.remote_config import NONE, RemoteConfig, Trial, grain_of, parse_or_none, read_in_use
 from veilleuse.agent.settings import AgentSettings, allowed_population
 from veilleuse.agent.spool.database import DISK_SHARE, Bounds
 from veilleuse.wire.configuration import Configuration

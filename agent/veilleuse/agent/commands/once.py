@@ -13,7 +13,7 @@ from veilleuse.agent.commands.plain_text import plain, record_lines
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.host.machine import Machine
 from veilleuse.agent.model import Reading, Record, Tick
-from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms import SystemClock
 from veilleuse.agent.ports import Clock
 from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.resident.open_sources import make_ticker, open_sources

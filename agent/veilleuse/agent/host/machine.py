@@ -1,17 +1,20 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Detects the machine's form, processor, memory and disks. Never a serial number or a name.
+"""Detects the machine's form, virtualisation, processor, memory and disks. Never a serial number or a name.
 
-Sources: kernel Documentation/ABI/testing/sysfs-firmware-dmi; SMBIOS 3.7, types 1 to 3; proc(5).
+It uses only what an account without rights can read. Sources: kernel
+Documentation/ABI/testing/sysfs-firmware-dmi; SMBIOS 3.7, types 1 to 3; proc(5); container interface of
+systemd (/run/systemd/container); kernel Documentation/ABI/stable/sysfs-hypervisor-xen and
+include/xen/interface/features.h; cpuinfo's `hypervisor` flag (CPUID leaf 1, ECX bit 31); DMI texts as
+hypervisors set them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, cast
 
-from veilleuse.agent.host.virtualization import virtualisation
 from veilleuse.agent.platforms import load_module
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
@@ -92,7 +95,7 @@ def detect(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
     """
     root = root_of(sysfs)
     cpu = _cpu_facts(_text(f"{procfs}/cpuinfo"))
-    kind = virtualisation(sysfs, procfs, root, cpu.flags)
+    kind = _virtualisation(sysfs, procfs, root, cpu.flags)
     battery = _has_battery(sysfs)
     hard, solid = _disks(sysfs, kind)
     dmi = f"{sysfs}/class/dmi/id"
@@ -201,8 +204,7 @@ def class_of(chassis_type: str, kind: str, has_battery: bool) -> DeviceClass:
 def _has_battery(sysfs: str) -> bool:
     root = f"{sysfs}/class/power_supply"
     return any(
-        _text(f"{root}/{name}/type").strip() == "Battery"
-        and _text(f"{root}/{name}/scope").strip() != "Device"
+        _text(f"{root}/{name}/type") == "Battery" and _text(f"{root}/{name}/scope") != "Device"
         for name in _names(root)
     )
 
@@ -212,7 +214,7 @@ def _disks(sysfs: str, kind: str) -> tuple[int | None, int | None]:
     if kind != "none":
         return None, None
     rotational = [
-        _text(f"{sysfs}/block/{name}/queue/rotational").strip()
+        _text(f"{sysfs}/block/{name}/queue/rotational")
         for name in _names(f"{sysfs}/block")
         if _is_built_in(f"{sysfs}/block/{name}")
     ]
@@ -223,9 +225,9 @@ def _is_built_in(disk: str) -> bool:
     """Tell if a disk is inside the case: no stick, no card, no USB disk, no volume of a storage network."""
     if not os.path.exists(f"{disk}/device"):
         return False
-    if _text(f"{disk}/removable").strip() == "1" or _text(f"{disk}/hidden").strip() == "1":
+    if _text(f"{disk}/removable") == "1" or _text(f"{disk}/hidden") == "1":
         return False  # hidden: one of several paths to an NVMe disk
-    if _text(f"{disk}/device/type").strip() == "SD":
+    if _text(f"{disk}/device/type") == "SD":
         return False
     place = os.path.realpath(disk)
     return not any(word in place for word in _ELSEWHERE)
@@ -239,11 +241,114 @@ def _memory_bytes(meminfo: str) -> int | None:
     return None
 
 
+# ---------------------------------------------------------------------------------- virtualisation
+
+_BY_DMI: Final = (
+    ("vmware", "vmware"),
+    ("qemu", "kvm"),
+    ("kvm", "kvm"),
+    ("amazon ec2", "kvm"),
+    ("google compute engine", "kvm"),
+    ("openstack", "kvm"),
+    ("rhev", "kvm"),
+    ("ovirt", "kvm"),
+    ("nutanix ahv", "kvm"),
+    ("bochs", "kvm"),
+    ("virtual machine", "hyperv"),
+    ("xen", "xen"),
+    ("hvm domu", "xen"),
+    ("virtualbox", "unknown"),
+    ("parallels", "unknown"),
+    ("apple virtualization", "unknown"),
+    ("bhyve", "unknown"),
+)
+_RENTED_WHOLE: Final = frozenset({"amazon ec2", "google compute engine"})
+"""Clouds that also rent whole machines under the same name: there the processor's flag decides."""
+_BY_CLOCK: Final = (("kvm-clock", "kvm"), ("hyperv_clocksource", "hyperv"), ("xen", "xen"))
+_CONTAINER_WORDS: Final = ("docker", "libpod", "kubepods", "/lxc", "containerd", "machine.slice/machine-")
+_CONTAINER_FILES: Final = (
+    "run/systemd/container",
+    "run/host/container-manager",
+    "run/.containerenv",
+    ".dockerenv",
+)
+"""Files written by systemd in a container, by a manager of the interface, by Podman, by Docker.
+
+They are needed because /proc/1 may be hidden from us.
+"""
+_XEN_DOM0_BIT: Final = 1 << 11
+"""Bit of XENFEAT_dom0."""
+
+
+def _virtualisation(sysfs: str, procfs: str, root: str, cpu_flags: str) -> str:
+    """Return none, kvm, vmware, hyperv, xen, container or unknown. When nested, name the innermost one.
+
+    `cpu_flags` is the line of cpuinfo; empty where processors have none (Arm).
+    """
+    hypervisor = "hypervisor" in cpu_flags.split()
+    if _in_container(procfs, root):
+        return "container"
+    release = _text(f"{procfs}/sys/kernel/osrelease")
+    if "microsoft" in release.lower():  # WSL 2 is a Hyper-V virtual machine, WSL 1 is not
+        return "hyperv" if "wsl2" in release.lower() else "container"
+    if _is_xen_dom0(sysfs, procfs):
+        return "none"  # Xen's privileged domain drives the hardware
+    if _text(f"{sysfs}/hypervisor/type") == "xen":
+        return "xen"
+    if name := _by_dmi(f"{sysfs}/class/dmi/id", whole=bool(cpu_flags) and not hypervisor):
+        return name
+    clocks = _text(f"{sysfs}/devices/system/clocksource/clocksource0/available_clocksource")
+    for word, name in _BY_CLOCK:
+        if word in clocks:
+            return name
+    return "unknown" if hypervisor else "none"
+
+
+def _in_container(procfs: str, root: str) -> bool:
+    if any(os.path.exists(f"{root}/{name}") for name in _CONTAINER_FILES):
+        return True
+    if "container=" in _text(f"{procfs}/1/environ").replace("\0", "\n"):
+        return True
+    if any(word in _text(f"{procfs}/1/cgroup") for word in _CONTAINER_WORDS):
+        return True
+    return os.path.isdir(f"{procfs}/vz") and not os.path.isdir(f"{procfs}/bc")  # OpenVZ
+
+
+def _is_xen_dom0(sysfs: str, procfs: str) -> bool:
+    if "control_d" in _text(f"{procfs}/xen/capabilities"):
+        return True
+    try:
+        return bool(int(_text(f"{sysfs}/hypervisor/properties/features"), 16) & _XEN_DOM0_BIT)
+    except ValueError:
+        return False
+
+
+def _by_dmi(folder: str, *, whole: bool) -> str:
+    names = ("sys_vendor", "product_name", "bios_vendor")
+    return hypervisor_of([_text(f"{folder}/{name}") for name in names], whole=whole)
+
+
+def hypervisor_of(texts: Iterable[str], *, whole: bool) -> str:
+    """Return the hypervisor named by the DMI texts of maker, product and firmware; empty = none.
+
+    `whole`: the processor reports no hypervisor.
+    """
+    texts_lower = " ".join(texts).lower()
+    for word, name in _BY_DMI:
+        if word in texts_lower and (name != "hyperv" or "microsoft" in texts_lower):
+            rented = word in _RENTED_WHOLE and (whole or ".metal" in texts_lower or "-metal" in texts_lower)
+            return "none" if rented else name
+    return ""
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
 def _text(path: str) -> str:
-    """Return the file's text; empty when it cannot be read."""
+    """Return the file's text without outer spaces; empty when it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read(_LARGEST_BYTES).decode("utf-8", "replace")
+            return file.read(_LARGEST_BYTES).decode("utf-8", "replace").strip()
     except OSError:
         return ""
 

@@ -18,7 +18,13 @@ from xml.parsers.expat import ExpatError
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.host.machine import Machine
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
-from veilleuse.agent.platforms.macos.api import MacosCallError, MacosCallTable, number, text
+from veilleuse.agent.platforms.macos import (
+    MacosCallError,
+    MacosCallTable,
+    real_calls,
+    sysctl_number,
+    sysctl_text,
+)
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.units import SECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import DeviceClass
@@ -48,8 +54,6 @@ Mac Studio (its power is that of a small desktop), Mac mini, iMac, Mac Pro. Sour
 
 def detect_here(_sysfs: str, _procfs: str, *, device_class: str = "") -> Machine:
     """Implement `machine.detect_here`; the two folders are not used."""
-    from veilleuse.agent.platforms.macos.system import real_calls
-
     return machine_of(real_calls(), has_battery=_has_battery(), device_class=device_class)
 
 
@@ -60,7 +64,6 @@ def parts_here(machine: Machine, _sysfs: str) -> Parts:
     displays.
     """
     from veilleuse.agent.host.components import Parts
-    from veilleuse.agent.platforms.macos.system import real_calls
 
     try:
         host = real_calls().host_uuid()
@@ -71,8 +74,8 @@ def parts_here(machine: Machine, _sysfs: str) -> Parts:
 
 def machine_of(calls: MacosCallTable, *, has_battery: bool, device_class: str = "") -> Machine:
     """Build the facts from the kernel's values; a value that is missing is not known."""
-    model = text(calls, "hw.model")
-    virtual = number(calls, "kern.hv_vmm_present") == 1
+    model = sysctl_text(calls, "hw.model")
+    virtual = sysctl_number(calls, "kern.hv_vmm_present") == 1
     found = _class_of(model, virtual=virtual, has_battery=has_battery)
     return Machine(
         device_class=DeviceClass(device_class) if device_class else found,
@@ -80,7 +83,7 @@ def machine_of(calls: MacosCallTable, *, has_battery: bool, device_class: str = 
         has_battery=has_battery,
         vendor="Apple" if model else None,
         model=fact_text(model),
-        cpu_model=fact_text(text(calls, "machdep.cpu.brand_string")),
+        cpu_model=fact_text(sysctl_text(calls, "machdep.cpu.brand_string")),
         cpu_count=_count(calls, "hw.logicalcpu"),
         memory_bytes=_count(calls, "hw.memsize"),
         hard_disks=None,
@@ -109,7 +112,7 @@ def _class_of(model: str, *, virtual: bool, has_battery: bool) -> DeviceClass:
 
 
 def _count(calls: MacosCallTable, name: str) -> int | None:
-    found = number(calls, name)
+    found = sysctl_number(calls, name)
     return found if found is not None and found > 0 else None
 
 

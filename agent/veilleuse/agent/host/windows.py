@@ -14,10 +14,9 @@ from contextlib import suppress
 from typing import Final
 
 from veilleuse.agent.host.components import Parts, modules_of_table
-from veilleuse.agent.host.machine import Machine, class_of, vendor_and_model
+from veilleuse.agent.host.machine import Machine, class_of, hypervisor_of, vendor_and_model
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 from veilleuse.agent.host.smbios import dmi_texts, table_of_windows
-from veilleuse.agent.host.virtualization import by_texts
 from veilleuse.agent.platforms.windows.calls import PowerCalls, WindowsCallError, WindowsCallTable
 from veilleuse.agent.platforms.windows.structures import (
     DISK_DESCRIPTOR_BYTES,
@@ -97,7 +96,7 @@ def detect(calls: WindowsCallTable, *, device_class: str = "") -> Machine:
     """Read the facts. `device_class` is the setting that overrides detection; empty = detect."""
     texts = dmi_texts(firmware_table(calls))
     maker_texts = (texts.get(name, "") for name in ("sys_vendor", "product_name", "bios_vendor"))
-    kind = by_texts(maker_texts, whole=False) or "none"
+    kind = hypervisor_of(maker_texts, whole=False) or "none"
     battery = _has_battery(calls)
     vendor, model = vendor_and_model(lambda name: texts.get(name, ""))
     hard, solid = _disks(calls) if kind == "none" else (None, None)

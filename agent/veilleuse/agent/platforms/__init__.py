@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Parts that differ by operating system. `sys.platform` is read only here, and in sources/ to choose sources.
 
-`here` is the interface of the processes to their system. Host facts and hardware ids have their own modules
-in `host/`, chosen by `load_module`. Modules of other systems are never imported.
+`here` is the interface of the processes to their system, `SystemClock` its clock. Host facts and hardware ids
+have their own modules in `host/`, chosen by `load_module`. Modules of other systems are never imported.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Final, cast
+
+from veilleuse.agent.model import Instant
 
 _SYSTEMS: Final = {"linux": "linux", "win32": "windows", "darwin": "macos"}
 """sys.platform → the name of the system in our modules."""
@@ -24,7 +26,7 @@ _MODULES: Final = {
     "system": {
         "linux": "platforms.posix",
         "windows": "platforms.windows.system",
-        "macos": "platforms.macos.system",
+        "macos": "platforms.macos",
     },
     "facts": {system: f"host.{system}" for system in _SYSTEMS.values()},
     "hardware": {system: f"host.hardware_ids.{system}" for system in _SYSTEMS.values()},
@@ -38,6 +40,29 @@ def load_module(concern: str) -> Any:
 
 
 here: Final = cast("System", load_module("system"))
+
+
+def instant_now() -> Instant:
+    """Read all three clocks within microseconds of each other."""
+    return Instant(*here.clocks())
+
+
+class SystemClock:
+    """Implements `ports.Clock`: the real clocks, and a sleep that a signal can end."""
+
+    def __init__(self, procfs: str = "/proc") -> None:
+        self._procfs = procfs
+        sleeper = here.sleeper()
+        self.sleep, self.wake, self.close = sleeper.sleep, sleeper.wake, sleeper.close
+        """Methods of `Sleeper`, bound directly: no method of ours delays the end of the wait."""
+
+    def now(self) -> Instant:
+        """Read all three clocks within microseconds of each other."""
+        return instant_now()
+
+    def boot_id(self) -> str:
+        """See `System.boot_id`."""
+        return here.boot_id(self._procfs)
 
 
 if TYPE_CHECKING:  # a protocol in the running process would only cost memory

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Implements `platforms.System` on Linux; macOS imports the shared parts (platforms/macos/system.py).
+"""Implements `platforms.System` on Linux; macOS imports the shared parts (platforms/macos.py).
 
 Sources: clock_gettime(2), proc(5), flock(2), getrusage(2), proc_pid_statm(5), statvfs(3), seteuid(2),
 setrlimit(2), signal(7).

@@ -19,8 +19,7 @@ from typing import Final
 
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.host.machine import detect_here
-from veilleuse.agent.platforms import here
-from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms import SystemClock, here
 from veilleuse.agent.platforms.locks import POLL_LOCK, ProcessLock
 from veilleuse.agent.polling.worker import OWN_TIMEOUT_SECONDS, Job, SourceStatus, Worker
 from veilleuse.agent.ports import MeterSpec, Source, SourceContext

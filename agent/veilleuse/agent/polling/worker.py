@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, PowerGauge
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import Source
 from veilleuse.agent.sources.snapshot import Outcome, SnapshotReading, is_publishable
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND

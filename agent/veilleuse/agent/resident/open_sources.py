@@ -89,7 +89,7 @@ FIRST_WAIT_MILLISECONDS: Final = 2 * MILLISECONDS_PER_MINUTE
 LONGEST_WAIT_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
 """Longest wait before a retry, about thirty a day: asking Windows for its energy meters costs tens of ms."""
 _ALWAYS_RETRIED: Final = "polled"
-"""Source retried at every call: it opens nothing, it only checks file names (poller.something_to_poll)."""
+"""Source retried at every call: it opens nothing, it only checks file names (`something_to_poll`)."""
 _RETRIED: Final = frozenset({"no_device", "no_permission"})
 """Reasons worth a retry. A virtual machine stays one, and a missing library needs a restart."""
 

@@ -16,13 +16,11 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import AgentError, SpoolDamaged, SpoolError
 from veilleuse.agent.model import Gap, Instant, Tick
-from veilleuse.agent.platforms import here
-from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms import SystemClock, here
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.ports import Clock, ControlKey, ServiceManager
-from veilleuse.agent.remote_config import ConfigStatus, read_status
+from veilleuse.agent.remote_config import ConfigStatus, grain_of, read_status
 from veilleuse.agent.resident.fold import Fold, SiteCalendar
-from veilleuse.agent.resident.grain import grain_of
 from veilleuse.agent.resident.open_sources import (
     LateSources,
     default_supply,

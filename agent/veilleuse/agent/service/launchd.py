@@ -9,14 +9,14 @@ docs/macos.md.
 
 from __future__ import annotations
 
-from veilleuse.agent.platforms.macos.api import MacosCallTable, number
+from veilleuse.agent.platforms.macos import MacosCallTable, real_calls, sysctl_number
 
 
 class Launchd:
     """Implements `ports.ServiceManager` for launchd."""
 
     def __init__(self, calls: MacosCallTable | None = None) -> None:
-        self._calls = calls
+        self._calls = calls or real_calls()
 
     def ready(self) -> None:
         """Do nothing: launchd has no notification."""
@@ -32,8 +32,4 @@ class Launchd:
 
         False when unknown.
         """
-        if self._calls is None:
-            from veilleuse.agent.platforms.macos.system import real_calls
-
-            self._calls = real_calls()
-        return number(self._calls, "kern.willshutdown") == 1
+        return sysctl_number(self._calls, "kern.willshutdown") == 1

@@ -8,7 +8,7 @@ Offered: each package and its dram (parts), and psys (the platform, where the ma
 offered: core and uncore, which lie inside the package; the mmio twin of a package already found; a die or a
 package that mirrors another's counter.
 
-Reads the files when this user may, else what the privileged helper publishes (helpers/rapl.py).
+Reads the files when this user may, else what the privileged helper publishes (commands/rapl_helper.py).
 """
 
 from __future__ import annotations

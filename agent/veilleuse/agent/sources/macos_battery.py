@@ -16,7 +16,7 @@ from xml.parsers.expat import ExpatError
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Instant, Point, PowerGauge, Reading, SupplyReading
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.run_program import Program
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Reads the processor's energy on macOS, published by the helper that may run `powermetrics`.
 
-The helper is helpers/powermetrics.py. Each value counts once; a new one comes every 10 s. Between two values
-the ticker waits for the next one and shares it by time.
+The helper is commands/powermetrics_helper.py. Each value counts once; a new one comes every 10 s. Between two
+values the ticker waits for the next one and shares it by time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Instant, Point, Reading
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.polled import PolledSources
 from veilleuse.agent.sources.snapshot import read_publication

@@ -15,7 +15,7 @@ from typing import Final
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading, asleep_milliseconds
-from veilleuse.agent.platforms.clock import instant_now, read_boot_id
+from veilleuse.agent.platforms import here, instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.snapshot import Publication, SnapshotReading, read_publication
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -59,7 +59,7 @@ class PolledSources:
             )
         if not self._began:
             self._began = max(1, self._now().boottime_milliseconds)
-            self._boot_id = read_boot_id(self._procfs)
+            self._boot_id = here.boot_id(self._procfs)
         try:
             known = self._read_file().points
         except ReadFailed:

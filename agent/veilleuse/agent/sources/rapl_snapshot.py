@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads the RAPL counters that the privileged helper publishes (helpers/rapl.py), with the points of
+"""Reads the RAPL counters that the privileged helper publishes (commands/rapl_helper.py), with the points of
 `linux_rapl`.
 
 Each value counts once; a new one comes every 10 s. Between two values the ticker waits for the next one and
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.polled import PolledSources
 from veilleuse.agent.sources.snapshot import read_publication

@@ -22,10 +22,10 @@ from tests.support.fakes.measuring import FakeClock
 from tests.support.fakes.metered import RaplTree
 from tests.support.trees import LONG_RANGE, TREES, context, zone
 from tests.support.waiting import PATIENCE_SECONDS
+from veilleuse.agent.commands.rapl_helper import EVERY_MILLISECONDS, RaplHelper
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
-from veilleuse.agent.helpers.rapl import EVERY_MILLISECONDS, RaplHelper
 from veilleuse.agent.model import EnergyCounter, Tick
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import Source
 from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
@@ -332,7 +332,6 @@ import sys, json
 before = set(sys.modules)
 from veilleuse.agent.commands.main import parse
 parse(["rapl-helper"])
-import veilleuse.agent.helpers.rapl, veilleuse.agent.service.systemd
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
@@ -352,6 +351,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert not loaded & set(heavy)
     ours = {name.removeprefix("veilleuse.agent.") for name in loaded if name.startswith("veilleuse.agent.")}
     assert ours <= {
-        "commands", "commands.main", "commands.rapl_helper", "errors", "helpers", "helpers.rapl", "model", "platforms", "platforms.clock",
+        "commands", "commands.main", "commands.rapl_helper", "errors", "model", "platforms",
         "platforms.posix", "ports", "service", "service.systemd", "settings", "sources", "sources.files", "sources.linux_rapl", "sources.snapshot",
     }  # fmt: skip

@@ -15,8 +15,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.host import windows as windows_facts
 from veilleuse.agent.host.power_plan import PowerPlan
 from veilleuse.agent.model import Instant, asleep_milliseconds
-from veilleuse.agent.platforms.windows import clock
-from veilleuse.agent.platforms.windows.clock import SuspendWatch
+from veilleuse.agent.platforms.windows import system
 from veilleuse.wire.vocabulary import DeviceClass
 
 SUSPEND, RESUME = 4, 7
@@ -27,9 +26,9 @@ def test_the_time_asleep_is_between_the_two_interrupt_times():
     """Sleep is the difference of the biased interrupt time (boottime) and the unbiased one (monotonic)."""
     windows = FakeWindows()
     windows.times = (2 * HOUR_100NS, 2 * HOUR_100NS)
-    before = Instant(*clock.clocks(windows))
+    before = Instant(*system.clocks(windows))
     windows.times = (5 * HOUR_100NS, 3 * HOUR_100NS)
-    after = Instant(*clock.clocks(windows))
+    after = Instant(*system.clocks(windows))
     assert before.boottime_milliseconds == 7_200_000
     assert asleep_milliseconds(before, after) == 7_200_000
     assert abs(before.unix_milliseconds - time.time() * 1000) < 5_000
@@ -40,8 +39,8 @@ def test_boot_id(told, expected):
     """The boot id holds the boot's number; another type and 0 give an empty id."""
     windows = FakeWindows()
     if told is not None:
-        windows.keys[clock.BOOT_KEY, clock.BOOT_VALUE] = told
-    assert clock.boot_id(windows) == expected
+        windows.keys[system.BOOT_KEY, system.BOOT_VALUE] = told
+    assert system.boot_id("/nowhere", windows) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_power_plan(video, standby, hibernate, expected):
 def test_a_suspend_waits_for_the_sign_of_life():
     """A suspend is announced and waits until the sign of life is written; a resume is not announced."""
     windows, announced = FakeWindows(), threading.Event()
-    watch = SuspendWatch(announced.set, answer_seconds=PATIENCE_SECONDS)
+    watch = system.SuspendWatch(announced.set, answer_seconds=PATIENCE_SECONDS)
     watch.start(windows)
     (told,) = windows.told
     thread = threading.Thread(target=told, args=(SUSPEND,))
@@ -90,7 +89,7 @@ def test_a_suspend_waits_for_the_sign_of_life():
 def test_a_suspend_is_not_held_up_for_long():
     """A hanging resident cannot keep the machine awake."""
     began = time.monotonic()
-    SuspendWatch(lambda: None, answer_seconds=0.05).handle_event(SUSPEND)
+    system.SuspendWatch(lambda: None, answer_seconds=0.05).handle_event(SUSPEND)
     assert 0.04 < time.monotonic() - began < PATIENCE_SECONDS / 2
 
 

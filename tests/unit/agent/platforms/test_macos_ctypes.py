@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the real table of calls (platforms/macos/api.py) through ctypes over fake libraries of C functions."""
+"""Test the real table of calls (platforms/macos.py) through ctypes over fake libraries of C functions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from veilleuse.agent.platforms.macos.api import (
+from veilleuse.agent.platforms.macos import (
     CAN_SLEEP,
     IOKIT,
-    SYSTEM,
+    LIBSYSTEM,
     WILL_SLEEP,
     MacosCallError,
     MacosCalls,
-    number,
-    text,
+    sysctl_number,
+    sysctl_text,
 )
 
 QUEUE, PORT, ROOT, NOTIFIER = 0x7100, 0x7200, 0x1307, 0x2B03
@@ -35,7 +35,7 @@ class Library:
 @pytest.fixture
 def libraries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Library]:
     """Replace the libraries that ctypes loads by name."""
-    found: dict[str, Library] = {SYSTEM: Library(), IOKIT: Library()}
+    found: dict[str, Library] = {LIBSYSTEM: Library(), IOKIT: Library()}
 
     def load(name: str, *, use_errno: bool) -> Library:
         assert use_errno
@@ -86,12 +86,16 @@ def test_values_of_the_kernel(libraries):
         b"hw.memsize": (2**34).to_bytes(8, "little"),
         b"kern.willshutdown": b"\1\0\0\0",
     }
-    put(libraries[SYSTEM], "sysctlbyname", *kernel(values))
+    put(libraries[LIBSYSTEM], "sysctlbyname", *kernel(values))
     calls = MacosCalls()
     assert calls.sysctl("hw.model") == b"Mac14,2\0"
-    assert text(calls, "hw.model") == "Mac14,2"
-    assert (number(calls, "hw.memsize"), number(calls, "kern.willshutdown")) == (2**34, 1)
-    assert (text(calls, "hw.none"), number(calls, "hw.none"), number(calls, "hw.model")) == (
+    assert sysctl_text(calls, "hw.model") == "Mac14,2"
+    assert (sysctl_number(calls, "hw.memsize"), sysctl_number(calls, "kern.willshutdown")) == (2**34, 1)
+    assert (
+        sysctl_text(calls, "hw.none"),
+        sysctl_number(calls, "hw.none"),
+        sysctl_number(calls, "hw.model"),
+    ) == (
         "",
         None,
         int.from_bytes(b"Mac14,2\0", "little"),
@@ -103,14 +107,14 @@ def test_values_of_the_kernel(libraries):
 @pytest.mark.parametrize("value", [b"", b"x" * 4_097])
 def test_an_absurd_size_is_not_asked_for(libraries, value):
     """An empty value and one above 4 KiB are refused."""
-    put(libraries[SYSTEM], "sysctlbyname", *kernel({b"hw.model": value}))
+    put(libraries[LIBSYSTEM], "sysctlbyname", *kernel({b"hw.model": value}))
     with pytest.raises(MacosCallError):
         MacosCalls().sysctl("hw.model")
 
 
 def test_a_value_that_always_grows(libraries):
     """The call raises MacosCallError after some tries."""
-    put(libraries[SYSTEM], "sysctlbyname", *kernel({b"hw.model": b"Mac"}, grows=True))
+    put(libraries[LIBSYSTEM], "sysctlbyname", *kernel({b"hw.model": b"Mac"}, grows=True))
     with pytest.raises(MacosCallError):
         MacosCalls().sysctl("hw.model")
 
@@ -124,10 +128,10 @@ def test_the_hardware_has_a_uuid(libraries):
         ctypes.memmove(found, bytes.fromhex("564d7a1b0c2d4e3f8a9bcdef01234567"), 16)
         return 0
 
-    put(libraries[SYSTEM], "gethostuuid", CFUNCTYPE(c_int, c_void_p, c_void_p), gethostuuid)
+    put(libraries[LIBSYSTEM], "gethostuuid", CFUNCTYPE(c_int, c_void_p, c_void_p), gethostuuid)
     assert MacosCalls().host_uuid() == "564D7A1B-0C2D-4E3F-8A9B-CDEF01234567"
     assert waits == [(5, 0)]
-    put(libraries[SYSTEM], "gethostuuid", CFUNCTYPE(c_int, c_void_p, c_void_p), lambda _found, _wait: -1)
+    put(libraries[LIBSYSTEM], "gethostuuid", CFUNCTYPE(c_int, c_void_p, c_void_p), lambda _found, _wait: -1)
     with pytest.raises(MacosCallError):
         MacosCalls().host_uuid()
 
@@ -141,7 +145,7 @@ class Domain:
         self._routine: Any = None
         self._root = root
         interest = CFUNCTYPE(None, c_void_p, c_uint32, c_uint32, c_void_p)
-        iokit, system = libraries[IOKIT], libraries[SYSTEM]
+        iokit, system = libraries[IOKIT], libraries[LIBSYSTEM]
 
         def register(pointer: int | None, port: int, routine: int, notifier: int) -> int:
             assert pointer is None

@@ -26,9 +26,16 @@ from veilleuse.agent.host.hardware_ids.macos import asset_numbers, hardware_ids
 from veilleuse.agent.host.macos import power_plan
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 from veilleuse.agent.model import Instant, asleep_milliseconds
-from veilleuse.agent.platforms.macos import system
-from veilleuse.agent.platforms.macos.api import CAN_SLEEP, WILL_SLEEP
-from veilleuse.agent.platforms.macos.system import PowerWatch, boot_id, clocks, sync_folder, usage
+from veilleuse.agent.platforms import macos
+from veilleuse.agent.platforms.macos import (
+    CAN_SLEEP,
+    WILL_SLEEP,
+    PowerWatch,
+    boot_id,
+    clocks,
+    sync_folder,
+    usage,
+)
 from veilleuse.agent.service.launchd import Launchd
 
 BOOT = "A1B2C3D4-0001-4002-8003-0123456789AB"
@@ -37,8 +44,8 @@ HAS_POWERED_ON = 0xE0000300
 
 def test_its_folders_are_those_of_macos():
     """The folders are those of macOS; test_windows_system.py tests the members of the protocol."""
-    assert str(system.CONFIGURATION).startswith("/Library/Application Support/Veilleuse/")
-    assert not str(system.STATE).startswith("/Library"), "an identity is no thing to migrate"
+    assert str(macos.CONFIGURATION).startswith("/Library/Application Support/Veilleuse/")
+    assert not str(macos.STATE).startswith("/Library"), "an identity is no thing to migrate"
 
 
 # ------------------------------------------------------------------------------------------ clocks
@@ -183,7 +190,7 @@ def test_a_folder_is_made_durable(tmp_path, monkeypatch):
     assert len(synced) == 1
     asked: list[int] = []
     monkeypatch.setattr(
-        "veilleuse.agent.platforms.macos.system.fcntl.fcntl", lambda _handle, what: asked.append(what)
+        "veilleuse.agent.platforms.macos.fcntl.fcntl", lambda _handle, what: asked.append(what)
     )
     sync_folder(tmp_path)
     assert (asked, len(synced)) == ([51], 1)

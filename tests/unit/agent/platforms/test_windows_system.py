@@ -27,9 +27,7 @@ from tests.support.fakes.windows import JOB, FakeWindows
 from tests.support.waiting import PATIENCE_SECONDS, comes, in_time
 from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
-from veilleuse.agent.platforms import clock
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, lock_holder
-from veilleuse.agent.platforms.windows import clock as windows_clock
 from veilleuse.agent.platforms.windows import system as windows_system
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, SUSPEND
 from veilleuse.agent.ports import ControlKey, SourceContext
@@ -55,7 +53,7 @@ def members() -> dict[str, list[str] | None]:
     return wanted
 
 
-@pytest.mark.parametrize("module", ["posix", "macos.system", "windows.system"])
+@pytest.mark.parametrize("module", ["posix", "macos", "windows.system"])
 def test_every_system_has_all_of_the_seam(module):
     """Each module has all members with the protocol's parameters, and loads on any system."""
     if sys.platform == "win32" and module != "windows.system":
@@ -330,11 +328,11 @@ def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
 
     Locks and disk are this system's own; all other calls use the Windows module.
     """
-    windows.keys[windows_clock.BOOT_KEY, windows_clock.BOOT_VALUE] = 417
+    windows.keys[windows_system.BOOT_KEY, windows_system.BOOT_VALUE] = 417
     windows.room = (10**12, 10**12)
     ticks = lambda: (time.monotonic_ns() // 100,) * 2  # noqa: E731
     monkeypatch.setattr(windows, "interrupt_times", ticks)
-    for module in (clock, process):
+    for module in (platforms, process):
         monkeypatch.setattr(module, "here", windows_system)
     settings = AgentSettings(
         paths=Paths(state=tmp_path / "state", meters=tmp_path / "none"),

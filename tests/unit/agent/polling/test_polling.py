@@ -18,7 +18,7 @@ from tests.support.fakes.polled import POINT, ScriptedSource, job
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
-from veilleuse.agent.platforms.clock import SystemClock
+from veilleuse.agent.platforms import SystemClock
 from veilleuse.agent.polling.process import PollingProcess, compose, jobs_of, poll_once
 from veilleuse.agent.polling.worker import INCOMPLETE_READS, READS_BEFORE_OPENING, SourceStatus, Worker
 from veilleuse.agent.resident.poller_child import Poller, health_rows, something_to_poll

@@ -25,7 +25,6 @@ from veilleuse.agent.commands.once import measure_once
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.resident.grain import period_milliseconds
 from veilleuse.agent.resident.process import Resident
 from veilleuse.agent.resident.sender_child import IDENTITY_FILE, Contacts
 from veilleuse.agent.service.systemd import SystemdNotifier
@@ -377,11 +376,11 @@ def test_the_period_setting(seconds, fine):
     """The period divides an hour and is 10 s or more, else ConfigurationError; classrooms have hours."""
     settings = AgentSettings(measure=Measure(period_seconds=seconds))
     if fine:
-        assert period_milliseconds(settings, Population.SERVER, 0) == seconds * 1000
-        assert period_milliseconds(settings, Population.CLASSROOM, 0) == 3_600_000
+        assert settings.measure.period_milliseconds(Population.SERVER, 0) == seconds * 1000
+        assert settings.measure.period_milliseconds(Population.CLASSROOM, 0) == 3_600_000
     else:
         with pytest.raises(ConfigurationError, match=r"measure\.period_seconds"):
-            period_milliseconds(settings, Population.SERVER, 0)
+            settings.measure.period_milliseconds(Population.SERVER, 0)
 
 
 def test_a_reference_unit_is_fine_until_its_last_day():
@@ -390,11 +389,11 @@ def test_a_reference_unit_is_fine_until_its_last_day():
         datetime(2026, 3, day, hour, tzinfo=UTC).timestamp() * 1000 for day, hour in ((6, 23), (7, 0))
     )
     fine = AgentSettings(measure=Measure(period_seconds=10, fine_until="2026-03-06"))
-    assert period_milliseconds(fine, Population.SERVER, round(last)) == 10_000
-    assert period_milliseconds(fine, Population.SERVER, round(after)) == 300_000
-    assert period_milliseconds(fine, Population.SERVER, 0) == 300_000, "without a clock it may be over"
+    assert fine.measure.period_milliseconds(Population.SERVER, round(last)) == 10_000
+    assert fine.measure.period_milliseconds(Population.SERVER, round(after)) == 300_000
+    assert fine.measure.period_milliseconds(Population.SERVER, 0) == 300_000, "without a clock it may be over"
     minutes = AgentSettings(measure=Measure(period_seconds=60, fine_until="2026-03-06"))
-    assert period_milliseconds(minutes, Population.SERVER, round(after)) == 60_000
+    assert minutes.measure.period_milliseconds(Population.SERVER, round(after)) == 60_000
     with pytest.raises(ConfigurationError, match=r"measure\.fine_until"):
         read_settings(None, {"VEILLEUSE_AGENT__MEASURE__FINE_UNTIL": "tomorrow"})
 

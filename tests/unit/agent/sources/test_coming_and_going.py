@@ -13,10 +13,10 @@ import pytest
 from tests.support.fakes.measuring import FakeClock
 from tests.support.trees import context, put, zone
 from veilleuse.agent import sources as table
+from veilleuse.agent.commands.rapl_helper import RaplHelper
 from veilleuse.agent.errors import PointsChanged, SourceUnavailable
-from veilleuse.agent.helpers.rapl import RaplHelper
 from veilleuse.agent.model import EnergyCounter, Point, Reading, SupplyReading, Tick
-from veilleuse.agent.platforms.clock import instant_now
+from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.resident.open_sources import LateSources
 from veilleuse.agent.resident.ticker import Ticker

@@ -23,8 +23,7 @@ from veilleuse.agent.resident.open_sources import open_sources, source_context
 from veilleuse.agent.resident.unit_times import UnitTimes
 from veilleuse.agent.settings import read_settings
 from veilleuse.agent.sources import linux_units
-from veilleuse.agent.sources.linux_units import LinuxUnits
-from veilleuse.agent.sources.unit_names import people_of, pseudonym, siphash, unit_name
+from veilleuse.agent.sources.linux_units import LinuxUnits, people_of, pseudonym, siphash, unit_name
 from veilleuse.wire.limits import UNIT_PATTERN
 
 TREES = Path(__file__).parents[3] / "fixtures" / "cgroup"

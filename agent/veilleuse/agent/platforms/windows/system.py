@@ -3,8 +3,9 @@
 """Implements `platforms.System` on Windows 10, Server 2016 and later.
 
 docs/windows.md says what was run, and where. Sources: Windows documentation, SetConsoleCtrlHandler,
-HandlerRoutine, Job Objects, LockFile, SetErrorMode; Python, msvcrt, subprocess, os.mkdir (mode 0700 gives
-access to SYSTEM, Administrators and the owner, since 3.12.4).
+HandlerRoutine, Interrupt Time, Job Objects, LockFile, PowerRegisterSuspendResumeNotification, SetErrorMode;
+Python, msvcrt, subprocess, os.mkdir (mode 0700 gives access to SYSTEM, Administrators and the owner, since
+3.12.4).
 """
 
 from __future__ import annotations
@@ -21,9 +22,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.agent.platforms.windows import clock
-from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, WindowsCallError, WindowsCallTable
-from veilleuse.wire.units import HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND, MILLISECONDS_PER_SECOND
+from veilleuse.agent.platforms.windows.calls import (
+    ERROR_ACCESS_DENIED,
+    SUSPEND,
+    FactCalls,
+    PowerCalls,
+    WindowsCallError,
+    WindowsCallTable,
+)
+from veilleuse.wire.units import (
+    HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND,
+    MILLISECONDS_PER_SECOND,
+    NANOSECONDS_PER_MILLISECOND,
+)
 
 if TYPE_CHECKING:
     import subprocess
@@ -53,6 +64,10 @@ _FORCED: Final = (CTRL_CLOSE, CTRL_SHUTDOWN)
 Source: HandlerRoutine.
 """
 FORCED_SECONDS: Final = 4.5
+BOOT_KEY: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters"
+BOOT_VALUE: Final = "BootId"
+ANSWER_SECONDS: Final = 1.5
+"""Longest delay of a suspend for the sign of life. Windows continues after about 2 s in any case."""
 _LOCKED_BYTE: Final = 1 << 20
 """Position of the locked byte, behind all data.
 
@@ -84,14 +99,31 @@ def prepare_process() -> None:
 # ------------------------------------------------------------------------------------------ clocks
 
 
-def clocks() -> tuple[int, int, int]:
-    """See `System.clocks`: interrupt time, biased and unbiased."""
-    return clock.clocks(table())
+def clocks(calls: PowerCalls | None = None) -> tuple[int, int, int]:
+    """See `System.clocks`. Raises WindowsCallError.
+
+    Interrupt time continues during sleep; unbiased interrupt time stops. On Linux these are boot time and
+    monotonic time. GetTickCount64 and Python's monotonic clock are unsuitable: neither documents which of the
+    two it is.
+    """
+    biased, unbiased = (calls or table()).interrupt_times()
+    return (
+        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        biased // HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND,
+        unbiased // HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND,
+    )
 
 
-def boot_id(procfs: str) -> str:
-    """See `System.boot_id`. `procfs` is used on Linux only."""
-    return clock.boot_id(table())
+def boot_id(procfs: str, calls: FactCalls | None = None) -> str:
+    """See `System.boot_id`: the number of this boot from the Windows prefetcher.
+
+    `procfs` is used on Linux only. Windows has no boot id. Unix time minus time since
+    boot is unsuitable: it moves with each correction of the clock. A boot wrongly taken for another one would
+    turn sleep into `unknown`. After a fast start (hibernated kernel session), the number may be new while
+    interrupt time continues. The time between is then `unknown`, which claims nothing.
+    """
+    number = (calls or table()).registry(BOOT_KEY, BOOT_VALUE)
+    return f"windows-{number}" if isinstance(number, int) and number > 0 else ""
 
 
 class EventSleeper:
@@ -146,9 +178,43 @@ def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
     return undo
 
 
-def on_sleep_ahead(announce: Callable[[], None]) -> clock.SuspendWatch:
+class SuspendWatch:
+    """Implements `platforms.SleepWatch`: delays the suspend until the sign of life is written."""
+
+    def __init__(self, announce: Callable[[], None], answer_seconds: float = ANSWER_SECONDS) -> None:
+        """`announce` is called in a thread of the system."""
+        self._announce = announce
+        self._answer_seconds = answer_seconds
+        self._written = threading.Event()
+        self._closed = False
+
+    def start(self, calls: PowerCalls) -> None:
+        """Start the watch.
+
+        Raises WindowsCallError; sleep is then found from the clocks, unless the machine dies asleep.
+        """
+        calls.on_power_event(self.handle_event)
+
+    def handle_event(self, event: int) -> None:
+        """Handle one power event. Only a suspend matters; the clocks show the rest."""
+        if event == SUSPEND and not self._closed:
+            self._written.clear()
+            self._announce()
+            self._written.wait(self._answer_seconds)
+
+    def confirm_written(self) -> None:
+        """See `SleepWatch.confirm_written`."""
+        self._written.set()
+
+    def close(self) -> None:
+        """Ignore further events, which Windows sends for the life of the process."""
+        self._closed = True
+        self._written.set()
+
+
+def on_sleep_ahead(announce: Callable[[], None]) -> SuspendWatch:
     """See `System.on_sleep_ahead`. Without events, sleep is found from the clocks."""
-    watch = clock.SuspendWatch(announce)
+    watch = SuspendWatch(announce)
     try:
         watch.start(table())
     except WindowsCallError as error:

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.fakes.measuring import FakeClock
 from tests.support.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
-from veilleuse.agent.helpers.powermetrics import (
+from veilleuse.agent.commands.powermetrics_helper import (
     COMMAND,
     LARGEST_SAMPLE_BYTES,
     PACKAGE,
@@ -29,6 +28,7 @@ from veilleuse.agent.helpers.powermetrics import (
     parse_plist,
     sample_microjoules,
 )
+from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import (
     EnergyCounter,
     Instant,
