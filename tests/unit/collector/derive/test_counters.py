@@ -289,8 +289,8 @@ def test_a_calibration_serves_the_very_sum_it_was_fitted_on():
 
 
 def test_calibrated_standby_is_still_modelled():
-    """Calibrated watts off and asleep are load_modelled (docs/methodology.md §1); a laptop's are multiplied by
-    the plugged share."""
+    """Calibrated watts off and asleep are load_modelled (docs/methodology.md §1); a laptop's are multiplied
+    by the plugged share."""
     off = Fit("off", 700_000, 0, 0, 0, 0, 1_000_000, 10_000, 10_000, 400_000)
     calibration = Calibration(Hardware("dell", "x", DeviceClass.SFF), {"off": off})
     found = only(wall_energy(cell(state=State.OFF), machine(DeviceClass.SFF), calibration=calibration))
