@@ -66,10 +66,12 @@ def period(
 
 
 def fleet(number: int = 20, entity: str = "E1", place: str = "hq") -> list[Host]:
+    """Return workstations of one entity."""
     return [workstation(n, entity, place=place) for n in range(1, number + 1)]
 
 
 def only(made: Sequence[Any]) -> Any:
+    """Return the one item."""
     (row,) = made
     return row
 
@@ -260,6 +262,7 @@ def test_a_change_is_told_by_its_causes():
 
 
 def test_a_zone_with_too_few_is_named():
+    """The withheld zone is named, and its row has no measured energy."""
     made = build_statement([period(fleet(5))], TERMS)
     assert [(row.n, row.n_fleet, row.kwh_measured or 0) for row in made.rows] == [(0, 5, 0)]
     assert [(one["zone"], one["level"]) for one in made.withheld] == [("FR", "row")]

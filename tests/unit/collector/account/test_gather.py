@@ -349,7 +349,7 @@ def test_a_machine_that_draws_almost_all_is_not_shown_in_a_crowd():
 
 
 def test_energy_of_few_machines_is_not_shown_as_that_of_many():
-    """Of twelve observed machines three have energy, so the row's kWh would be theirs."""
+    """When three of twelve observed machines have energy, the row's kWh would be theirs."""
     few = tally(*range(12), energies={0: 5, 1: 5, 2: 5})
     assert shown({key("a"): few, key("b"): tally(*range(20, 40))}) == {AUTRES: 32}
     assert shown({key("a"): few}) == {}

@@ -152,6 +152,7 @@ def reader() -> MemoryReader:
 
 
 def question() -> ObservedQuery:
+    """Return a query of that day."""
     return ObservedQuery(DAY, date(2026, 3, 3), ("device_class",), 10, 2**41)
 
 

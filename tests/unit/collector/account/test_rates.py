@@ -33,6 +33,7 @@ USED = {OFF: 520, ON_IDLE: 80, ON_ACTIVE: 120}
 
 
 def key(entity: str, device_class: DeviceClass = LAPTOP) -> GroupKey:
+    """Return the key of one entity's machines of a class."""
     return GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, entity, None, device_class.value)
 
 
@@ -40,6 +41,7 @@ class Fleet:
     """Builds groups of machines; each machine has its own watts while active."""
 
     def __init__(self) -> None:
+        """Begin without groups."""
         self.groups: dict[GroupKey, Tally] = {}
         self._next = 0
 

@@ -147,6 +147,7 @@ def fewest(found: ReleaseTables) -> int:
 
 
 def subsets(items: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield all subsets."""
     return itertools.chain.from_iterable(
         itertools.combinations(items, size) for size in range(len(items) + 1)
     )
@@ -262,6 +263,7 @@ def of(hosts: Iterable[int], on: Mapping[int, int], *, enrolled: int = 744, ener
 
 
 def key(entity: str, zone: str = "FR") -> GroupKey:
+    """Return the key of one entity's towers."""
     return GroupKey(FIRST, END, zone, Population.WORKSTATION, False, entity, None, "tower")
 
 

@@ -35,6 +35,7 @@ STATES = (pb.STATE_ON_ACTIVE, pb.STATE_ON_IDLE, pb.STATE_OFF, pb.STATE_ASLEEP, p
 
 @contextmanager
 def a_store() -> Iterator[Filled]:
+    """Open an empty store."""
     with TemporaryDirectory() as name, Filled(Path(name), clock=lambda: NOW / 1000) as filled:
         yield filled
 

@@ -109,6 +109,7 @@ def measure_year(settings: CollectorSettings, year: int) -> None:
 
 
 def a_workstation(filled: Filled) -> HostId:
+    """Return one of the workstations."""
     hosts = filled.store.registry.hosts()
     return next(host.host_id for host in hosts if host.population is Population.WORKSTATION)
 
@@ -295,7 +296,7 @@ def test_a_collector_that_was_off_keeps_before_it_takes(place, veilleuse):
 
 
 def test_the_process_that_keeps_says_why_it_cannot(place):
-    """When nobody answers on the socket, the year's reason says so, and nothing is deleted."""
+    """When nobody answers on the socket, that is the year's reason, and nothing is deleted."""
     with open_collector(place) as collector:
         assert run_day(collector, MONTHS_GO, threading.Event(), keep_apart) is False
         assert "no collector runs" in collector.health.years_not_kept[YEAR]

@@ -35,10 +35,10 @@ def sealed(content: bytes, key: bytes = KEY) -> bytes:
         sealing.write(content[start : start + 300_001])
     sealing.close()
     return below.getvalue()
-    """Return the whole content, read in odd pieces."""
+
 
 def opened(text: bytes, key: bytes = KEY) -> bytes:
-    """Everything in it, read in odd pieces."""
+    """Return the whole content, read in odd pieces."""
     file = UnsealingFile(io.BytesIO(text), key)
     return b"".join(iter(lambda: file.read(77_777), b""))
 

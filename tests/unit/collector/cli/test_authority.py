@@ -56,6 +56,7 @@ def authority(tmp_path: Path, clock: Clock) -> Authority:
 
 
 def leaf(der: bytes) -> x509.Certificate:
+    """Parse a certificate."""
     return x509.load_der_x509_certificate(der)
 
 

@@ -403,7 +403,7 @@ def test_few_peoples_laptops_calibrate_nothing(settings, capsys):
 
 
 def test_laptops_of_the_laboratory_may_be_few(settings, capsys):
-    """Laptops enrolled as servers are nobody's; battery hours replace a meter's fit only with --replace."""
+    """No person uses laptops enrolled as servers; battery hours replace a meter's fit only with --replace."""
     laptops(settings, 3, Population.SERVER)
     (found,) = answer(capsys, "battery", *PERIOD, "--apply")
     assert found["refused"] is None

@@ -28,7 +28,7 @@ from veilleuse.collector.factors.book import choose
         ("3.6", "MJ", Fraction(1)),
         ("3600000000", "mJ", Fraction(1)),
         ("1e3", "Wh", Fraction(1)),
-        ("12,5", "MWh", Fraction(12500)),  # was refused
+        ("12,5", "MWh", Fraction(12500)),  # the decimal comma was refused once
         ("0,125", "MWh", Fraction(125)),
         ("1250,500", "kWh", Fraction(2501, 2)),
         ("1 250,5", "kWh", Fraction(2501, 2)),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`-o FILE` writes a whole file or nothing, and no binary goes to a terminal."""
+"""`-o FILE` writes a whole file or nothing, and no binary to a terminal."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def data(tmp_path: Path) -> Iterator[Filled]:
 
 
 def test_the_first_stays(data):
-    """A second publication of a period is not stored, and rows cannot be changed; other periods are separate."""
+    """A second publication of a period is not stored, rows cannot change, and other periods are separate."""
     store = data.store.publications
     assert store.put(publication())
     assert not store.put(publication('{"groups":[]}'))

@@ -226,8 +226,8 @@ def test_what_is_yet_to_come_is_not_simulated(tmp_path):
 
 
 def test_the_command_writes_the_truth_beside(monkeypatch, capsys, tmp_path):
-    """The truth goes into a new file, named after the directory; an existing file is refused before any
-    work."""
+    """The command writes the truth to a new file named after the directory. An existing file is refused
+    before any work."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     words = ["simulate", "--hosts", "10", "--from", "2026-02-01", "--days", "7", "--seed", "2", "--json"]
     assert run(words) == 0

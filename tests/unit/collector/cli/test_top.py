@@ -110,7 +110,7 @@ def test_plain_lines(data):
 
     with closing(SqliteReader(data)) as reader:
         server = f" host {reader.hosts()[0].agent_id.hex()[:12]} "
-    # On a machine that stalls the first look takes all of the second.
+    # On a machine that stalls, the first look takes the whole second.
     done = at_its_best(looks, lambda found: found.stdout.count(server) >= 2)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("page http://") == 1

@@ -82,6 +82,7 @@ def effects(before: ClosedRevision, kept: YearStatistics, with_terms: FrozenTerm
 
 
 def test_nothing_differs():
+    """All effects are 0 for equal statistics and terms."""
     kept = keep(*fleet({"E1": 12, "E2": 12}))
     assert set(effects(closed(kept, terms()), kept, terms()).values()) == {0}
 
@@ -96,6 +97,7 @@ def test_more_machines_in_service_are_perimeter_alone():
 
 
 def test_other_data_are_late_data_alone():
+    """Other measurements of the same fleet change nothing but late data."""
     before, after = (keep(*fleet({"E1": 12, "E2": 12}, seed=seed)) for seed in (1, 2))
     found = effects(closed(before, terms()), after, terms())
     assert found["late_data"] != 0

@@ -130,7 +130,7 @@ def test_what_nobody_can_be_given_is_shown(machine, changes, why):
 
 
 def test_cpu_time_told_in_an_hour_off_moves_no_energy():
-    """A unit's CPU time in an hour that was off counts; the energy of that hour is nobody's."""
+    """A unit's CPU time in an hour that was off counts; the energy of that hour is no unit's."""
     off = HostHour(0, {(State.OFF, METERED): watts(3)}, units={"unit:cron": 5_000})
     found = attribution([off, hour({(ACTIVE, METERED): watts(150)}, {"unit:cron": 60_000})], SERVER)
     assert found.not_on_millijoules == 3 * HOUR

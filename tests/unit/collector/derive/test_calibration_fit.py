@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""From samples to a model's line: algebra, few units, refusals. `make bench-calibration` tests coverage."""
+"""Samples give a model's line: algebra, few units, refusals. `make bench-calibration` tests coverage."""
 
 from __future__ import annotations
 

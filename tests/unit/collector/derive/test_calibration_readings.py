@@ -28,6 +28,7 @@ HEAD = "unit,time,watts\n"
 
 
 def parse(text: str | bytes, zone: ZoneInfo | None = None) -> dict[str, list[Reading]]:
+    """Return the readings of a file by unit."""
     content = text.encode() if isinstance(text, str) else text
     return parse_readings(content, zone=zone, now_unix_milliseconds=NOW)
 

@@ -141,6 +141,7 @@ def test_a_whole_hour_gets_the_whole_meter(rows: list[tuple[State, int]]):
 
 
 def record(*energies: tuple[Point, int, int], milliseconds: int = HOUR) -> RecordCells:
+    """Return a record of one cell."""
     return RecordCells(1, True, (cell(*energies, milliseconds=milliseconds),))
 
 
@@ -166,7 +167,7 @@ def test_readings_of_shared_meters():
 
 
 def test_an_hour_that_was_told_twice_is_one_hour_of_the_meter():
-    """A poller restored from a snapshot reports the hour twice: its mean power counts, without extra energy."""
+    """A poller restored from a snapshot reports the hour twice: the mean power counts, not the sum."""
     a = Point(PointKind.PDU, "rack-1", Boundary.WALL, "meter:rack-1")
     (found,) = readings([record((a, 900_000, HOUR)), record((a, 600_000, HOUR // 2))])
     assert found == MeterReading("rack-1", PointKind.PDU, 1_000_000, HOUR)

@@ -25,6 +25,7 @@ HOUR = 3_600_000
 def point(
     kind: PointKind, domain: str = "x", boundary: Boundary = Boundary.COMPONENT, subject: str = "machine"
 ):
+    """Return a measurement point."""
     return Point(kind, domain, boundary, subject)
 
 
@@ -50,10 +51,12 @@ def cell(
 
 
 def machine(device_class: DeviceClass, **facts: int) -> MachineFacts:
+    """Return the facts of a machine."""
     return MachineFacts(device_class, **facts)  # type: ignore[arg-type]
 
 
 def only(parts: tuple[WallEnergy, ...]) -> WallEnergy:
+    """Return the only part."""
     assert len(parts) == 1, parts
     return parts[0]
 

@@ -403,7 +403,7 @@ def test_squares_of_a_legend_have_the_colours_of_its_drawing():
 
 
 def is_cell(element: Any) -> bool:
-    """Tell whether it is a data cell with attributes."""
+    """Return True for a data cell with attributes."""
     return element.get("/S") == "/TD" and "/A" in element
 
 
