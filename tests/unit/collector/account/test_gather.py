@@ -132,7 +132,7 @@ def test_enrolled_time():
 
 
 def test_groups_by_what_was_asked():
-    """Entity and site divide on request, population and zone always; virtual machines are a memo."""
+    """Entity and site divide rows on request, population and zone always; virtual machines are a memo."""
     hosts = [
         host(1, DeviceClass.SERVER, SERVER, entity="A"),
         host(2, DeviceClass.VIRTUAL_MACHINE, SERVER, entity="A"),

@@ -346,7 +346,7 @@ def test_an_empty_zone_knows_nothing():
     ],
 )
 def test_which_windows_workstations_tell(window, closed_day, band, parts, told):
-    """Workstations report a window that has three hours inside and outside the band, or all of it.
+    """Workstations report a window that leaves three hours of its band inside and outside, or covers it.
     They never report one in the open band (bands.coarse_windows)."""
     calendar = DEFAULT_CALENDAR._replace(update_windows=window)
     (found,) = [one for one in windows_of(calendar) if one.band == band and one.closed_day is closed_day]

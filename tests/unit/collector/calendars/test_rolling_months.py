@@ -333,7 +333,7 @@ def test_counters_are_what_the_wall_model_multiplied(filled):
 
 
 def test_energy_in_update_windows_and_screens(filled):
-    """A cell's wall energy divides by its time in update windows; screens have their own columns."""
+    """A cell's wall energy is divided by its time in update windows; screens have their own columns."""
     host_id = filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP)
     start = day_start_unix_milliseconds(date(2025, 3, 3), ZONE) + 9 * HOUR
     on = cell(State.ON_ACTIVE, HOUR)

@@ -277,7 +277,7 @@ def test_nothing_moves_a_published_month(data, figure):
 
 
 def test_no_machine_is_in_what_is_kept(data):
-    """Stored groups have sums, without id, model or site, and under 1,000 characters each."""
+    """Stored groups have sums, without id, model or site, in under 1,000 characters a group."""
     hosts = dozen(data)
     answers(data)
     (one,) = (one for one in [_kept(data)] if one is not None)
