@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Readers' months out of what is kept once their days are gone: the same figures, never a part of them.
-Decisions 0031 and 0035."""
+"""Readers get a month's whole figures from kept months once its days are deleted. Decisions 0031 and 0035."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ KINDS = ("emissions", "energy", "coverage", "indicators")
 
 
 def day_of_work(day: date, number: int) -> list[Any]:
-    """Idle for a part of the night, at work for a part of the day, off for the rest; of each machine another
-    one."""
+    """Return one machine's day: idle for part of the night, active and asleep by day, off for the rest."""
     night, work = (2 + number % 5) * HOUR, 6 * HOUR
     return [
         cell(State.ON_IDLE, night, Band.NIGHT, energy_millijoules=(15 + number) * night),
@@ -37,7 +35,7 @@ def day_of_work(day: date, number: int) -> list[Any]:
 
 @pytest.fixture
 def data(tmp_path) -> Iterator[Filled]:
-    """Twelve workstations and eleven classroom PCs with a May and a June, by days; each month kept."""
+    """Open a store with the days of May and June of 12 workstations and 11 classroom PCs; months are kept."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
         for population, entity, many in (
             (Population.WORKSTATION, "A", 12),
@@ -53,7 +51,7 @@ def data(tmp_path) -> Iterator[Filled]:
 
 
 def answers(data: Filled, query: str, role: Role = Role.READER, *names: str) -> dict[str, Any]:
-    """Tables of each kind, by a service that has just begun, where nothing was published before."""
+    """Return the tables of each kind from a newly started service, without earlier publications."""
     data.store.publications.take_back(date(2026, 1, 1), date(2027, 1, 1))
     with Reading(data, clock=NOW.timestamp) as reading:
         token = reading.account(f"of-{len(data.store.accounts.accounts())}", role, *names)
@@ -65,7 +63,7 @@ def answers(data: Filled, query: str, role: Role = Role.READER, *names: str) -> 
 
 
 def test_a_month_says_the_same_when_its_days_are_gone(data):
-    """Number by number, for readers and for an administrator's indicators."""
+    """Every number is equal, for readers and in an administrator's indicators."""
     before = answers(data, MAY)
     assert {row["n"] for row in before["emissions"]["rows"]} == {11, 12}
     assert all(row["kwh_total"] > 10 for row in before["emissions"]["rows"])
@@ -76,7 +74,7 @@ def test_a_month_says_the_same_when_its_days_are_gone(data):
 
 
 def test_a_month_that_is_being_taken_apart_is_whole(data):
-    """Half of its days are gone: nothing is shown of the other half alone."""
+    """With half of its days deleted, the month is not replaced by the other half."""
     before = answers(data, MAY)
     retention(data).run(date(2026, 7, 16))  # until 15 May
     assert (
@@ -87,8 +85,7 @@ def test_a_month_that_is_being_taken_apart_is_whole(data):
 
 
 def test_days_alone_say_what_months_say(data):
-    """What was asked of days before is what months answer: energy by method, time by state and
-    band, nights."""
+    """Days and months give equal energy by method, time by state and band, and nights."""
     from veilleuse.collector.account.observed_days import ObservedQuery, gather
     from veilleuse.collector.account.observed_months import gather_periods
     from veilleuse.collector.months.reader import Periods
@@ -131,7 +128,7 @@ def test_days_alone_say_what_months_say(data):
 
 
 def test_months_that_are_gone_are_withheld(data):
-    """After 18 months, or once the year is closed definitively: no row that says nothing, but the reason."""
+    """After 18 months there is no row without a figure, but the reason."""
     late = datetime(2028, 1, 5, tzinfo=UTC)
     with Reading(data, clock=late.timestamp) as reading:
         answer = reading.get(f"/api/v1/energy?{MAY}", reading.account("late")).json()

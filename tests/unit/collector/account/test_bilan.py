@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What energy is for the bilan carbone: docs/methodology.md §8's mapping, the home share, what a change of
-factor is."""
+"""The bilan carbone: the mapping of docs/methodology.md §8, the home share, and changes of factor."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ JANUARY, NEXT = date(2026, 1, 1), date(2027, 1, 1)
 
 
 def test_ademe_2022_by_item():
-    """10,000 kWh on an own site: 338 kg in 2.1, 182.4 kg in 4.1, residual −0.4 beside them; 520 in all
+    """10,000 kWh on an own site are 338 kg in 2.1, and 182.4 kg with a residual of −0.4 in 4.1: 520 in all
     (docs/methodology.md §13)."""
     found = bilan_lines(PowerContext.OWN_SITE, ADEME_2022, DEFAULT_MAPPING)
     assert [(one.part, one.item.beges_item, one.item.ghg_category, one.kgco2e) for one in found] == [
@@ -55,22 +54,22 @@ def test_ademe_2022_by_item():
     ],
 )
 def test_other_contexts_are_one_line(context: PowerContext, item: str, category: str):
-    """All of it, outside BEGES énergie, inside the bilan numérique; a college's item is not known until it is
-    entered."""
+    """One line has all emissions, outside BEGES énergie and inside the bilan numérique.
+    A college's item is unknown until it is entered."""
     (one,) = bilan_lines(context, ADEME_2022, DEFAULT_MAPPING)
     assert (one.item, one.kgco2e) == (BilanItem(item, category), Fraction(520))
     assert (one.in_beges_energie, one.in_bilan_numerique) == (False, True)
 
 
 def test_every_context_has_its_line():
-    """In the enumeration's order; the default is nobody's confirmation."""
+    """Lines have the enumeration's order; the default mapping is not confirmed."""
     assert [line.context for line in DEFAULT_MAPPING.lines] == list(PowerContext)
     assert not DEFAULT_MAPPING.confirmed
     assert contexts_without_item(DEFAULT_MAPPING) == (PowerContext.EPLE,)
 
 
 def test_a_college_is_an_own_site_where_the_contract_is_the_authoritys():
-    """Split as there, and in both; with its own contract scope 3, as entered."""
+    """Its emissions are split and in both ledgers; with its own contract they are scope 3, as entered."""
     own = with_eple(DEFAULT_MAPPING, True)
     assert [one.item.beges_item for one in bilan_lines(PowerContext.EPLE, ADEME_2022, own)] == [
         "2.1",
@@ -88,7 +87,7 @@ def test_a_college_is_an_own_site_where_the_contract_is_the_authoritys():
 
 
 def test_without_components_nothing_is_split():
-    """OWID's Germany: all of it where combustion goes, never ADEME's shares."""
+    """OWID's Germany is all in the item of combustion, without ADEME's shares."""
     (one,) = bilan_lines(
         PowerContext.OWN_SITE, emissions(Fraction(10), choose("DE", 2023).factor), DEFAULT_MAPPING
     )
@@ -97,20 +96,20 @@ def test_without_components_nothing_is_split():
 
 @given(st.integers(0, 10**12), st.sampled_from([2021, 2022, 2024, 2026]), st.sampled_from(list(PowerContext)))
 def test_the_lines_sum_to_the_total(kwh: int, year: int, context: PowerContext):
-    """Exactly, whatever the year and the context."""
+    """The sum is exact for any year and context."""
     billed = emissions(Fraction(kwh), choose("FR", year).factor)
     found = bilan_lines(context, billed, with_eple(DEFAULT_MAPPING, True))
     assert sum((one.kgco2e for one in found), Fraction(0)) == billed.total_kgco2e
 
 
 def telework(entity: str, day: date, days: str | None) -> Headcount:
-    """Declared from a day on."""
+    """Declare telework days a week from a day on."""
     return Headcount(entity, day, 10, None if days is None else Decimal(days))
 
 
 def test_the_home_share_is_what_was_declared():
-    """Two days of five: 0.4. Nearest entity above; weighted by days where it changed; nobody's where nobody
-    declared."""
+    """Two days of five are 0.4. The nearest entity above counts, weighted by days where it changed.
+    Without a declaration there is no share."""
     whole = [telework("M", date(2025, 1, 1), "2")]
     assert home_share(whole, "M > DSI > Réseau", JANUARY, NEXT) == Fraction(2, 5)
     own = [*whole, telework("M > DSI", date(2025, 1, 1), "0")]
@@ -120,7 +119,7 @@ def test_the_home_share_is_what_was_declared():
     replaced = [telework("M", date(2024, 1, 1), "5"), *whole, telework("M", NEXT, "5")]
     assert home_share(replaced, "M", JANUARY, NEXT) == Fraction(
         2, 5
-    )  # what was said before and what comes after is not of it
+    )  # earlier and later declarations do not apply
     assert home_share(whole, "N", JANUARY, NEXT) is None
     assert home_share([telework("M", date(2025, 1, 1), None)], "M", JANUARY, NEXT) is None
     assert home_share([telework("M", date(2026, 2, 1), "2")], "M", JANUARY, NEXT) is None
@@ -129,14 +128,14 @@ def test_the_home_share_is_what_was_declared():
 
 @given(st.integers(0, 10**15), st.integers(0, 50))
 def test_home_and_site_sum_to_the_energy(energy: int, tenths: int):
-    """In integers."""
+    """The sum is exact in integers."""
     own, home = split_home(energy, Fraction(tenths, 50))
     assert own + home == energy
     assert min(own, home) >= 0
 
 
 def test_a_home_share_is_between_none_and_all():
-    """Anything else is a mistake upstream."""
+    """Another share is an error in the caller."""
     with pytest.raises(ValueError, match="home share"):
         split_home(10, Fraction(6, 5))
 
@@ -154,5 +153,5 @@ def test_a_home_share_is_between_none_and_all():
     ],
 )
 def test_across_2023_2024_it_is_the_method_too(zone: str, before: int, after: int, note: str | None):
-    """Two series: docs/methodology.md §8. A provisional year stands on the last value: nothing changed."""
+    """docs/methodology.md §8 has two series. A provisional year uses the last value, so nothing changed."""
     assert factor_change(choose(zone, before), choose(zone, after)) == note

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy of a period × factors → docs/methodology.md §10's columns."""
+"""Energy of a period × factors gives the columns of docs/methodology.md §10."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def period(
     year: int = 2025,
     rooms: Collection[RoomFigure] = (),
 ) -> PeriodFigures:
-    """All of them in the fleet, the first `measured` in the sample."""
+    """Return the figures of a period: all hosts are in the fleet, the first `measured` in the sample."""
     standings = census(*hosts)
     sample = hosts[:measured]
     by_host = {one.host_id: one for one in standings}
@@ -66,19 +66,18 @@ def period(
 
 
 def fleet(number: int = 20, entity: str = "E1", place: str = "hq") -> list[Host]:
-    """Workstations."""
+    """Return workstations of one entity."""
     return [workstation(n, entity, place=place) for n in range(1, number + 1)]
 
 
 def only(made: Sequence[Any]) -> Any:
-    """The one row."""
+    """Return the one item."""
     (row,) = made
     return row
 
 
 def test_a_row_names_everything():
-    """Energy, its parts, its factor with source and date, emissions and their split, intervals, coverage,
-    item, method version."""
+    """A row has energy and emissions, their parts, factor, intervals, coverage, item and method version."""
     made = build_statement([period(fleet())], TERMS)
     row = only(made.rows)
     energy = row.energy_millijoules
@@ -104,7 +103,7 @@ def test_a_row_names_everything():
 
 
 def test_parts_sum_to_the_total_in_millijoules():
-    """Measured + modelled + imputed + extrapolated; shares of the mix are of the whole and sum to 1."""
+    """Measured + modelled + imputed + extrapolated is the total, and the shares of the mix sum to 1."""
     row = only(build_statement([period(fleet(), measured=12, imputed=5_000_000)], TERMS).rows)
     parts = (
         row.measured_millijoules,
@@ -121,7 +120,7 @@ def test_parts_sum_to_the_total_in_millijoules():
 
 
 def test_much_imputed_is_labelled():
-    """Above 20 % imputed the figure says that it is estimated."""
+    """A figure with more than 20 % imputed energy is marked as estimated."""
     seldom = [worked(one, days=10) for one in fleet()]
     heavy = sum(sum(values) for one in seldom for values in one.by_day_type.values())
     row = only(build_statement([period(fleet(), imputed=heavy)], TERMS).rows)
@@ -130,8 +129,7 @@ def test_much_imputed_is_labelled():
 
 
 def test_few_metered_machines_hide_the_parts():
-    """Where one machine stands behind the measured part, the row keeps its total and says nothing
-    of parts."""
+    """Where one machine gives the measured part, the row has its total and no parts."""
     hosts = fleet(30)
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}
@@ -148,7 +146,7 @@ def test_few_metered_machines_hide_the_parts():
 
 
 def test_a_fleet_that_nobody_measured():
-    """Ten PCs, none measured, no default: no energy, never 0, and a coverage of 0."""
+    """Ten PCs without measurement and default have no energy, never 0, and a coverage of 0."""
     made = build_statement([period(fleet(10), measured=0)], TERMS)
     for row in (only(made.rows), only(made.totals)):
         assert (row.energy_millijoules, row.kwh_total, row.kgco2e_total) == (None, None, None)
@@ -156,7 +154,7 @@ def test_a_fleet_that_nobody_measured():
 
 
 def test_the_factor_comes_in_once_on_a_total_over_zones():
-    """A site in Belgium beside Lyon: rows have their own factors, the total has none but their sum."""
+    """With a site in Belgium beside Lyon, rows have their own factors and the total their sum."""
     standings = [
         replace(one, zone="BE" if one.entity == "E2" else "FR")
         for one in census(*fleet(20), *(workstation(100 + n, "E2") for n in range(20)))
@@ -170,14 +168,13 @@ def test_the_factor_comes_in_once_on_a_total_over_zones():
     assert {row.zone for row in rows} == {"FR", "BE"}
     assert (total.zone, total.factor_id) == (None, None)
     assert total.kgco2e_total == pytest.approx(sum(row.kgco2e_total for row in rows))
-    assert total.kgco2e_combustion is None  # Belgium's has no components
+    assert total.kgco2e_combustion is None  # Belgium's factor has no components
     assert 0 < total.u_factor < max(row.u_factor for row in rows)
     assert [told["zone"] for told in made.factors] == ["BE", "FR"]
 
 
 def test_a_measured_zero_over_zones_is_a_zero():
-    """Two zones, meters that counted nothing: 0 kg, known without an error, and still no factor
-    of its own."""
+    """Meters that counted nothing in two zones give 0 kg without uncertainty, and no factor."""
     standings = [
         replace(one, zone="BE" if one.entity == "E2" else "FR")
         for one in census(*fleet(20), *(workstation(100 + n, "E2") for n in range(20)))
@@ -190,7 +187,7 @@ def test_a_measured_zero_over_zones_is_a_zero():
 
 
 def test_a_site_without_a_zone_is_an_error():
-    """The world mean is never applied."""
+    """The world mean is never used instead."""
     standings = [replace(one, zone="") for one in census(*fleet())]
     machines = [(worked(workstation(one.host_id or 0)), one) for one in standings]
     made = figures(FIRST, END, (), standings, machines, assumptions=Assumptions(), k_anonymity=10)
@@ -199,7 +196,7 @@ def test_a_site_without_a_zone_is_an_error():
 
 
 def test_virtual_machines_are_in_no_ledger():
-    """A memo row has energy and emissions, and is in neither bilan."""
+    """A memo row has energy and emissions, and is in neither ledger."""
     physical = host(1, DeviceClass.SERVER, Population.SERVER, enrolled=FIRST)
     guest = host(2, DeviceClass.VIRTUAL_MACHINE, Population.SERVER, enrolled=FIRST)
     (standing,) = census(physical)
@@ -224,8 +221,7 @@ def test_virtual_machines_are_in_no_ledger():
 
 
 def test_a_contract_gives_the_market_line():
-    """A contract of half the energy at 0: half of the location's emissions remain on the row, and on the
-    total."""
+    """A contract of half the energy at 0 leaves half of the location's emissions on the row and the total."""
     made = period(fleet())
     assert made.total is not None
     kwh = Fraction(made.total.estimate.energy_millijoules, MILLIJOULES_PER_KWH)
@@ -253,7 +249,7 @@ def test_a_contract_gives_the_market_line():
 
 
 def test_a_change_is_told_by_its_causes():
-    """Twice the watts of the year before: all of the change is watts; the factor's own fall stands apart."""
+    """When watts double from one year to the next, all change is watts; the factor's fall is separate."""
     before, after = period(fleet(), watts=25, year=2024), period(fleet())
     stated = build_statement([after], replace(TERMS, before={0: before}))
     for row in (only(stated.rows), only(stated.totals)):
@@ -266,7 +262,7 @@ def test_a_change_is_told_by_its_causes():
 
 
 def test_a_zone_with_too_few_is_named():
-    """What is withheld is said, with its period; its machines are there, but nothing that they measured."""
+    """The withheld zone is named, and its row has no measured energy."""
     made = build_statement([period(fleet(5))], TERMS)
     assert [(row.n, row.n_fleet, row.kwh_measured or 0) for row in made.rows] == [(0, 5, 0)]
     assert [(one["zone"], one["level"]) for one in made.withheld] == [("FR", "row")]

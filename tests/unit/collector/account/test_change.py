@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A change is told between years that were watched, with a margin that holds the truth: docs/methodology.md,
-section 10."""
+"""A change between two observed years is published with a margin that contains the true change:
+docs/methodology.md, section 10."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCREENS = 12.5
 
 
 def made(hosts: list[Host], days: float, *, watts: int = 50, year: int = 2025) -> PeriodFigures:
-    """Machines that told of so many days, five of seven of them open; twenty more that nobody measured."""
+    """Return figures of machines observed for so many days, five of seven open, and of twenty unmeasured."""
     standings = census(*hosts, assets=tuple(asset(100 + n, device_class="sff") for n in range(20)))
     by_host = {one.host_id: one for one in standings if one.host_id}
     machines = []
@@ -60,15 +60,14 @@ def made(hosts: list[Host], days: float, *, watts: int = 50, year: int = 2025) -
 
 
 def compared(before: PeriodFigures, after: PeriodFigures) -> EmissionsRow:
-    """The total of the later year."""
+    """Return the total of the later year."""
     found: EmissionsRow = only(build_statement([after], replace(TERMS, before={0: before})).totals)
     return found
 
 
 def test_two_days_are_no_year_to_compare_with():
-    """An ISO week that spills two days into the year before made an "hours effect" of a third of the fleet's
-    energy. The year covers 365 days, the one before 2: it is published with them, and what it changed by is
-    not told, in words.
+    """An ISO week with two days in the year before made an "hours effect" of a third of the fleet's energy.
+    The days observed, 365 and 2, are published, and the reason in words instead of the change.
     """
     year, spill = made(fleet(), 365), made(fleet(), 2.8, watts=20, year=2024)
     row = compared(spill, year)
@@ -92,14 +91,14 @@ def test_two_days_are_no_year_to_compare_with():
     ],
 )
 def test_a_year_is_compared_with_one_that_was_watched(before, reason):
-    """From thirty days on, of ten machines; and never with class defaults."""
+    """Two years are compared from thirty observed days and ten machines on, never with class defaults."""
     row = compared(before(), made(fleet(), 200))
     assert row.not_compared == reason
     assert (row.change_kwh is None) is (reason is not None)
 
 
 def test_a_type_of_day_that_nobody_saw():
-    """Closed days that were not observed the year before are no change of hours."""
+    """Closed days without observation in the year before are no change of hours."""
     year = made(fleet(), 200)
     total = year.total
     assert total is not None
@@ -115,8 +114,7 @@ def test_a_type_of_day_that_nobody_saw():
 
 
 def test_what_is_there_in_one_year_alone():
-    """A class that was measured in one of the years alone, and a total that lacks what a zone measured: no
-    change is told."""
+    """A class measured in one year only, or a total that lacks a withheld zone, has no change."""
     year, before = made(fleet(), 200), made(fleet(), 200, year=2024)
     assert compared(before, year).not_compared is None
     total = before.total
@@ -128,8 +126,8 @@ def test_what_is_there_in_one_year_alone():
 
 
 def test_a_room_read_for_half_a_year_is_half_a_year():
-    """Meters from July on read half as much as over a whole year: nobody used less before. It covers 184
-    days, is no census, and the change is not told; of two years that were read alike it is.
+    """Meters read from July on count half as much as over a year, but nobody used less. The year covers 184
+    days, is no census, and has no change. Two years read alike do.
     """
     room = RoomFigure("DC1", "hq", "FR", 10**12, 10**12, None, None, "not_included", 0)
     days = {"whole": (365, 0), "half": (184, 181)}
@@ -152,7 +150,7 @@ def test_a_room_read_for_half_a_year_is_half_a_year():
 
 
 def test_screens_follow_pcs_of_several_classes():
-    """Twelve PCs of two classes of six are one cell, and their screens are watched for as long."""
+    """Twelve PCs of two classes of six form one cell; their screens are observed for as many days."""
     hosts = [
         replace(one, facts=replace(one.facts, device_class=DeviceClass.LAPTOP if at % 2 else DeviceClass.SFF))
         for at, one in enumerate(fleet(12))
@@ -169,7 +167,7 @@ def test_screens_follow_pcs_of_several_classes():
 
 
 def test_what_people_read_of_an_effect():
-    """The effect with its margin, to the margin's digits, also where the margin is the larger."""
+    """The effect is shown with its margin, to the margin's digits."""
     row = compared(made(fleet(), 200, watts=51, year=2024), made(fleet(), 200))
     assert row.change_kwh is not None
     assert row.change_margin_kwh is not None
@@ -181,8 +179,7 @@ def test_what_people_read_of_an_effect():
 
 
 def test_the_same_machines_in_both_years_err_together():
-    """A fleet whose every machine draws 2 % more: the sample's own spread, tens of times as large, leaves the
-    change alone."""
+    """When every machine draws 2 % more, the margin of the change is far below the sample's own spread."""
     before, after = made(fleet(), 200, watts=50, year=2024), made(fleet(), 200, watts=51)
     row = compared(before, after)
     assert before.total is not None
@@ -193,8 +190,8 @@ def test_the_same_machines_in_both_years_err_together():
 
 
 def test_screens_that_are_off_are_no_watts_of_screens():
-    """The same screens, on for half as long: their standby is a state of their own. Nothing is told by watts
-    in state, and the parts are the difference to the millijoule.
+    """Screens on for twice as long change hours alone: their standby is a state of its own.
+    The effects sum to the difference to the millijoule.
     """
     years = []
     for on in (4, 8):
@@ -224,8 +221,7 @@ def test_screens_that_are_off_are_no_watts_of_screens():
 
 
 def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
-    """What is written of a year has no group of fewer than k machines: the effects are those of open years,
-    and the margins wider."""
+    """A closed year is stored without groups of fewer than k machines: effects are equal, margins wider."""
     hosts = fleet()
     standings = census(*hosts, assets=tuple(asset(100 + n, device_class="sff") for n in range(60)))
     by_host = {one.host_id: one for one in standings if one.host_id}
@@ -258,15 +254,15 @@ def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
 
 @pytest.mark.parametrize("fleets", [100, pytest.param(200, marks=pytest.mark.long)])
 def test_the_margin_holds_the_truth(fleets):
-    """93 to 97 % of the fleets with two thirds of the machines in common, but for what chance leaves; the
-    hours and the watts too."""
+    """The margin contains the true change, hours and watts in 93 to 97 % of fleets, with room for chance.
+    Two thirds of the machines are in both years."""
     held = change_coverage(CHANGES["two thirds in common"], fleets, seed=3)
     for name in ("hours", "watts", "change"):
         assert BAND[0] - 0.01 <= held[name] <= BAND[1] + 0.015, name
 
 
 def test_the_margin_counts_what_both_years_have_in_common():
-    """With the same machines it is less than half of that of others in the second year."""
+    """With the same machines in both years the margin is less than half of that with other machines."""
     margins = [
         changed(Shape(((150, 30, both, 30 - both),) * 2), random.Random(5))[0].margins[-1] for both in (30, 0)
     ]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A change is told by fleet, mix, hours and watts, exactly: docs/methodology.md §10."""
+"""A change divides exactly into fleet, mix, hours and watts: docs/methodology.md §10."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ DAY = 24 * HOUR
 
 
 def year(machines: int, on_hours: int, watts: int, off_watts: int = 0) -> ClassYear:
-    """So many machine-days of so many hours on."""
+    """Return the energy of so many machine-days, each with so many hours on."""
     on, off = on_hours * HOUR, (24 - on_hours) * HOUR
     states = {State.ON_IDLE: (on, on * watts), State.OFF: (off, off * off_watts)}
     return ClassYear(machines * DAY, machines * (on * watts + off * off_watts), states)
 
 
 def kwh_of(*years: ClassYear) -> Fraction:
-    """Their energy together."""
+    """Return the energy of the years together, in kWh."""
     return Fraction(sum(one.energy_millijoules for one in years), MILLIJOULES_PER_KWH)
 
 
 def test_each_cause_alone():
-    """Twice as many machines are fleet; fewer hours are hours; fewer watts are watts; nothing leaks into
-    another cause."""
+    """More machines are fleet, fewer hours are hours, fewer watts are watts, and other causes are 0."""
     before = {"tower": year(10, 10, 50)}
     for after, cause in (
         (year(20, 10, 50), "fleet_kwh"),
@@ -51,7 +50,7 @@ def test_each_cause_alone():
 
 
 def test_mix_alone():
-    """As many machines, half of them laptops now: 10 × 0.5 kWh a day become 5 × 0.5 + 5 × 0.1."""
+    """Laptops replace three of five towers: 3 × (0.1 − 0.5) kWh a day."""
     before = {"tower": year(5, 10, 50), "laptop": year(5, 10, 10)}
     after = {"tower": year(2, 10, 50), "laptop": year(8, 10, 10)}
     effects = decompose(before, after)
@@ -60,7 +59,7 @@ def test_mix_alone():
 
 
 def test_what_is_not_known_is_no_state():
-    """The same machines, of half whose time the state was not known the year before: nothing changed."""
+    """Unknown time for half of the year before is no change."""
     now = year(10, 10, 50, 2)
     unknown = sum(time for time, _ in now.states.values())
     before = replace(now, states={**now.states, State.UNKNOWN: (unknown, 0)})
@@ -70,7 +69,7 @@ def test_what_is_not_known_is_no_state():
 
 
 def test_a_class_that_comes_or_goes():
-    """Towers replaced by laptops one for one: all of it is mix, both ways."""
+    """Towers replaced by laptops one for one are mix alone, and so is the reverse."""
     tower, laptop = {"tower": year(5, 10, 50)}, {"laptop": year(5, 10, 10)}
     for before, after in ((tower, laptop), (laptop, tower)):
         effects = decompose(before, after)
@@ -79,8 +78,7 @@ def test_a_class_that_comes_or_goes():
 
 
 def test_watts_of_a_state_that_is_new():
-    """Machines that now sleep at 2 W: what the sleep draws is told by hours, there were no watts of it
-    before."""
+    """Machines that now sleep at 2 W change hours: there were no watts of sleep before."""
     awake = ClassYear(DAY, DAY * 10, {State.ON_IDLE: (DAY, DAY * 10)})
     half = DAY // 2
     asleep = ClassYear(
@@ -93,7 +91,7 @@ def test_watts_of_a_state_that_is_new():
 
 
 def test_nothing_to_compare():
-    """A year without machines is compared with nothing; one without states is compared as a whole."""
+    """A year without machines is not compared; one without states is compared as a whole."""
     some = {"sff": year(1, 10, 50)}
     assert decompose({}, some) is None
     assert decompose(some, {"sff": ClassYear(0, 0)}) is None
@@ -103,7 +101,7 @@ def test_nothing_to_compare():
 
 
 def test_the_factor_stands_apart():
-    """2024 → 2025 at the same 1,000 kWh: −5.8 kg that no sobriety brought."""
+    """From 2024 to 2025 the same 1,000 kWh emit 5.8 kg less, without any sobriety."""
     assert factor_effect_kgco2e(Decimal("0.0519"), Decimal("0.0461"), Fraction(1_000)) == Fraction("-5.8")
 
 
@@ -121,7 +119,7 @@ classes = st.dictionaries(
 
 @given(classes, classes)
 def test_effects_sum_to_the_change(before, after):
-    """Exactly, whatever the classes, states and sums."""
+    """The sum is exact for any classes, states and sums."""
     effects = decompose(before, after)
     had = [
         sum(one.energy_millijoules for one in of.values() if one.fleet_milliseconds) for of in (before, after)

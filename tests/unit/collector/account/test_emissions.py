@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy × factor: docs/methodology.md §13's worked answers, exactly."""
+"""Energy × factor gives the worked answers of docs/methodology.md §13 exactly."""
 
 from __future__ import annotations
 
@@ -31,29 +31,28 @@ OWID_FR_2023 = factor_book().named("OWID-FRA-2023")
 
 
 def test_energy_from_power():
-    """65 W for 900 s = 0.01625 kWh."""
+    """65 W for 900 s are 0.01625 kWh."""
     assert kwh(round(millijoules_from_watts(65, 900_000))) == Fraction("0.01625")
 
 
 def test_owid_table():
-    """10 kWh, OWID FR 2023 = 55.275 g: 0.55275 kg."""
+    """10 kWh at OWID FR 2023, 55.275 g, are 0.55275 kg."""
     assert kgco2e(Fraction(10), OWID_FR_2023.total_kgco2e_per_kwh) == Fraction("0.55275")
 
 
 def test_plain_product():
-    """10 kWh × 56.039 g = 0.56039 kg (CodeCarbon 3.3.2)."""
+    """10 kWh × 56.039 g are 0.56039 kg (CodeCarbon 3.3.2)."""
     assert kgco2e(Fraction(10), Decimal("0.056039")) == Fraction("0.56039")
 
 
 def test_ademe_2021():
-    """12,500 kWh = 711.25 kg."""
+    """12,500 kWh are 711.25 kg."""
     factor = choose("FR", 2021).factor
     assert emissions(Fraction(12_500), factor).total_kgco2e == Fraction("711.25")
 
 
 def test_ademe_2022_parts():
-    """10,000 kWh: 520 kg; 338 combustion, 182.4 upstream + losses, residual −0.4; the published
-    total rules."""
+    """10,000 kWh are 520 kg as published: 338 combustion, 182.4 upstream + losses, residual −0.4."""
     found = emissions(Fraction(10_000), ADEME_2022)
     assert found.total_kgco2e == 520
     assert found.combustion_kgco2e == 338
@@ -65,7 +64,7 @@ def test_ademe_2022_parts():
 
 
 def test_shares_of_2022_where_only_the_total_is_known():
-    """1,000 kWh in 2024: 51.9 kg, 65.0 / 25.9 / 9.1 %, no residual, flagged."""
+    """1,000 kWh in 2024 are 51.9 kg at 65.0 / 25.9 / 9.1 %, without residual, and marked."""
     found = emissions(Fraction(1000), ADEME_2024)
     assert found.combustion_kgco2e == Fraction("51.9") * Fraction("0.65")
     assert found.upstream_kgco2e == Fraction("51.9") * Fraction("0.259")
@@ -75,15 +74,14 @@ def test_shares_of_2022_where_only_the_total_is_known():
 
 
 def test_other_factors_have_no_split():
-    """Nothing is known of the components of OWID's factors, of France neither: absent, never ADEME's, never
-    zero."""
+    """OWID's factors have no components, even for France: they are absent, never ADEME's or zero."""
     assert emissions(Fraction(10), OWID_FR_2023).losses_kgco2e is None
     found = emissions(Fraction(10), choose("DE", 2023).factor)
     assert found == Emissions(found.total_kgco2e)
 
 
 def test_sums_keep_components_only_where_all_have_them():
-    """FR + FR has components, FR + DE has a total."""
+    """FR + FR has components; FR + DE has only a total."""
     france = emissions(Fraction(10_000), ADEME_2022)
     later = emissions(Fraction(10_000), ADEME_2024)
     both = sum_emissions([france, later])
@@ -98,7 +96,7 @@ def test_sums_keep_components_only_where_all_have_them():
 
 @given(st.integers(0, 10**18), st.integers(0, 10**18))
 def test_grams_add_up(one: int, other: int):
-    """Emissions of a sum are the sum of emissions, exactly, at any size."""
+    """Emissions of a sum are the exact sum of emissions, at any size."""
     factor = ADEME_2022.total_kgco2e_per_kwh
     together = grams_from_millijoules(one + other, factor)
     assert together == grams_from_millijoules(one, factor) + grams_from_millijoules(other, factor)
@@ -106,15 +104,15 @@ def test_grams_add_up(one: int, other: int):
 
 
 def test_the_factors_uncertainty():
-    """A published ± 10 % is ln(1.1)/2; while provisional 0.108 is added in quadrature, not halved."""
+    """A published ± 10 % is ln(1.1)/2; while provisional, 0.108 is added in quadrature, not halved."""
     assert factor_u(choose("FR", 2022)) == pytest.approx(math.log(1.1) / 2)
     assert factor_u(choose("FR", 2026)) == pytest.approx(math.hypot(math.log(1.1) / 2, 0.108))
 
 
 def test_the_interval_is_multiplicative():
-    """value·exp(∓1.959964·u); docs/methodology.md §13's u = 0.0163649 gives 1,088,520 to 1,160,636 around
-    1,124,000."""
+    """The interval is value·exp(∓1.959964·u): u = 0.0163649 of docs/methodology.md §13 gives 1,088,520 to
+    1,160,636 around 1,124,000."""
     low, high = interval(1_124_000, 0.0163649)
-    # docs/methodology.md §13 prints six digits of u: the ends agree to a few kWh.
+    # docs/methodology.md §13 prints six digits of u, so the ends agree to a few kWh.
     assert low == pytest.approx(1_088_520, abs=25)
     assert high == pytest.approx(1_160_636, abs=25)

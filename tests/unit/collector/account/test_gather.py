@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Stored sums → groups: days, shared weeks, enrolment, nights, and groups too small to be shown."""
+"""Groups from stored sums: days, shared weeks, enrolment, nights, and groups too small to be published."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SERVER = Population.SERVER
 
 
 def ask(reader: MemoryReader, first: date, end: date, *dimensions: str, k: int = 10) -> tuple[Group, ...]:
-    """The groups of a period."""
+    """Return the groups of a period."""
     return gather(reader, ObservedQuery(first, end, dimensions, k, LATE)).groups
 
 
 def test_a_day_is_inside_or_outside():
-    """[from, to): the last day is not part of it."""
+    """The period is [from, to): its end is not part of it."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     for day in (1, 2, 3):
         reader.energy(1, date(2026, 3, day), Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 10**day)
@@ -49,7 +49,7 @@ def test_a_day_is_inside_or_outside():
 
 @given(st.integers(0, 10**15), st.integers(0, 6), st.integers(1, 7))
 def test_a_shared_week_loses_nothing(energy: int, first: int, length: int):
-    """Any cut of a week into two periods sums to the week's integers, exactly."""
+    """Any cut of a week into two periods sums to the week's integers exactly."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     reader.energy(
         1, MONDAY, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, 5 * HOUR, energy, 7, grain=Grain.WEEK
@@ -64,7 +64,7 @@ def test_a_shared_week_loses_nothing(energy: int, first: int, length: int):
 
 
 def test_a_week_is_shared_by_the_calendars_open_time():
-    """Monday to Wednesday of a week with Thursday and Friday closed get a third each; flagged apportioned."""
+    """With Thursday and Friday closed, Monday to Wednesday have a third each, marked as apportioned."""
     calendar = DEFAULT_CALENDAR._replace(closures=(date(2026, 3, 5), date(2026, 3, 6)))
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)], [site(calendar=calendar)])
     reader.state(1, MONDAY, Band.OPEN, State.ON_IDLE, 9 * HOUR, grain=Grain.WEEK)
@@ -76,7 +76,7 @@ def test_a_week_is_shared_by_the_calendars_open_time():
 
 
 def test_a_week_without_open_time_goes_to_its_weekdays():
-    """A calendar changed to closed after the fact leaves the energy somewhere."""
+    """Energy under a calendar that was closed afterwards is not lost."""
     closed = DEFAULT_CALENDAR._replace(open_spans=())
     shares = WeekShares((CalendarVersion(BEFORE_ALL, closed),))
     monday = MONDAY.toordinal()
@@ -86,11 +86,8 @@ def test_a_week_without_open_time_goes_to_its_weekdays():
 
 
 def test_a_week_is_shared_by_the_calendar_of_that_time():
-    """A site that opens on Monday and Tuesday alone since April: the weeks of March keep the five days they
-    were measured by.
-
-    Workstations use it from the first Monday on or after the 1st: the week of 30 March is still shared by the
-    old one.
+    """A site opens only on Monday and Tuesday since April; weeks of March keep the five days of then.
+    Workstations change on the first Monday from the 1st on, so the week of 30 March has the old calendar.
     """
     two_days = tuple(span for span in DEFAULT_CALENDAR.open_spans if span.iso_weekday <= 2)
     now = DEFAULT_CALENDAR._replace(open_spans=two_days)
@@ -108,7 +105,7 @@ def test_a_week_is_shared_by_the_calendar_of_that_time():
 
 
 def test_years_and_months_divide():
-    """A factor is of a year: a period over New Year gives two rows; month divides further."""
+    """Factors are yearly, so a period over New Year gives two rows; months divide further."""
     first, end = date(2025, 12, 30), date(2026, 2, 2)
     assert slices(first, end) == (Slice(first, date(2026, 1, 1)), Slice(date(2026, 1, 1), end))
     assert [part.first for part in slices(first, end, by_month=True)] == [
@@ -119,8 +116,8 @@ def test_years_and_months_divide():
 
 
 def test_enrolled_time():
-    """From the day of enrolment to the end, to now, or to a departed machine's last contact; not before
-    approval."""
+    """Time runs from the day of enrolment to the end, to now or to a departed machine's last contact.
+    A pending machine has none."""
     part, now = Slice(date(2026, 3, 1), date(2026, 4, 1)), LATE
     place = site()
     assert enrolled_milliseconds(host(1), place, part, now) == 31 * DAY - HOUR  # the clock change
@@ -135,7 +132,7 @@ def test_enrolled_time():
 
 
 def test_groups_by_what_was_asked():
-    """Entity and site as asked; population and zone always divide; virtual machines stand apart as memo."""
+    """Entity and site divide rows on request, population and zone always; virtual machines are a memo."""
     hosts = [
         host(1, DeviceClass.SERVER, SERVER, entity="A"),
         host(2, DeviceClass.VIRTUAL_MACHINE, SERVER, entity="A"),
@@ -153,7 +150,7 @@ def test_groups_by_what_was_asked():
 
 
 def test_a_machine_that_enrolled_meanwhile_waits():
-    """Rows of a host that was not in the list when we began are left for the next report."""
+    """Rows of a host that is not yet in the list are left to the next report."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     reader.energy(2, MONDAY, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5)
     reader.state(2, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
@@ -162,7 +159,7 @@ def test_a_machine_that_enrolled_meanwhile_waits():
 
 
 def test_a_machine_that_was_measured_was_there():
-    """Records older than its enrolment: coverage is 1, never more."""
+    """Records before enrolment count as enrolled time, so coverage is at most 1."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER, enrolled=date(2026, 3, 3))])
     for day in (2, 3):
         reader.state(1, date(2026, 3, day), Band.OPEN, State.ON_IDLE, DAY)
@@ -173,7 +170,7 @@ def test_a_machine_that_was_measured_was_there():
 
 
 def test_a_week_inside_the_period_is_not_cut():
-    """Monday to Sunday: whole, not apportioned; a weekend alone has nothing of an open week."""
+    """Monday to Sunday is whole and not apportioned; a weekend has no part of an open week."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     reader.state(1, MONDAY, Band.OPEN, State.ON_IDLE, 7 * HOUR, grain=Grain.WEEK)
     reader.energy(1, MONDAY, Band.OPEN, State.ON_IDLE, Method.METERED, 7 * HOUR, 11, grain=Grain.WEEK)
@@ -186,7 +183,7 @@ def test_a_week_inside_the_period_is_not_cut():
 
 
 def test_only_the_hosts_asked_for():
-    """A caller may ask about some machines; whole weeks, cut weeks and nights of the others are left out."""
+    """Weeks, cut weeks and nights of other hosts than those asked for are left out."""
     reader = MemoryReader([host(number) for number in (1, 2)])
     for number in (1, 2):
         reader.state(number, MONDAY, Band.NIGHT, State.ON_IDLE, 5 * HOUR)
@@ -199,7 +196,7 @@ def test_only_the_hosts_asked_for():
 
 
 def test_unknown_time_is_not_observed():
-    """A machine known only as unknown has contributed nothing."""
+    """A machine known only as unknown contributes nothing."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     reader.state(1, MONDAY, Band.OPEN, State.UNKNOWN, HOUR)
     (group,) = ask(reader, MONDAY, date(2026, 3, 3))
@@ -207,8 +204,7 @@ def test_unknown_time_is_not_observed():
 
 
 def test_nights_of_workstations_are_dates():
-    """A local date whose night cell is on for more than 4 h; exactly 4 h is not one, and idle
-    counts as on."""
+    """A night is a local date on for more than 4 h in the night band, idle included; exactly 4 h is none."""
     reader = MemoryReader([host(number) for number in range(1, 11)])
     reader.state(1, MONDAY, Band.NIGHT, State.ON_IDLE, 3 * HOUR)
     reader.state(1, MONDAY, Band.NIGHT, State.ON_ACTIVE, HOUR + 1)
@@ -221,7 +217,7 @@ def test_nights_of_workstations_are_dates():
 
 
 def test_nights_of_classrooms_are_evenings():
-    """22:00 to 06:00 is one night, dated by its evening, though it lies on two dates with 2 h and 6 h."""
+    """22:00 to 04:00 is one night, dated by its evening, though it is on two dates with 2 h and 4 h."""
     reader = MemoryReader([host(number, population=Population.CLASSROOM) for number in range(1, 11)])
     begin = round(datetime(2026, 3, 2, 21, tzinfo=UTC).timestamp() * 1000)  # 22:00 in Paris
     for hour in range(6):
@@ -237,8 +233,7 @@ def test_nights_of_classrooms_are_evenings():
 
 
 def test_an_evening_runs_from_noon_to_noon():
-    """A timetable until 20:00 turns 06:00 to 08:00 into night: that morning is the end of the night before
-    it."""
+    """With a timetable until 20:00, 06:00 to 08:00 is night: such a morning ends the night before."""
     evenings = {
         datetime(2026, 3, 2, 21, tzinfo=UTC): MONDAY,  # 22:00 in Paris
         datetime(2026, 3, 3, 4, tzinfo=UTC): MONDAY,
@@ -251,7 +246,7 @@ def test_an_evening_runs_from_noon_to_noon():
 
 
 def test_servers_have_no_nights():
-    """They are meant to be on."""
+    """Servers are meant to be on."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     reader.state(1, MONDAY, Band.NIGHT, State.ON_IDLE, 8 * HOUR)
     (group,) = ask(reader, MONDAY, date(2026, 3, 3))
@@ -259,7 +254,7 @@ def test_servers_have_no_nights():
 
 
 def test_a_question_that_makes_no_sense_is_refused():
-    """Unknown dimension, empty period: one clear line, exit code 2."""
+    """An unknown dimension, an empty period or a date out of range raises UsageError."""
     with pytest.raises(UsageError, match="cannot group by 'color'"):
         ObservedQuery(MONDAY, date(2026, 3, 3), ("color",))
     with pytest.raises(UsageError, match="must be before"):
@@ -271,7 +266,7 @@ def test_a_question_that_makes_no_sense_is_refused():
 
 
 def test_hours_of_a_server_are_no_classrooms_nights():
-    """Beside a classroom, the hours of servers are passed over; a month before enrolment has no row."""
+    """Hours of servers beside a classroom are ignored; a month before enrolment has no row."""
     pupils = [
         host(number, population=Population.CLASSROOM, enrolled=date(2026, 3, 1)) for number in range(1, 11)
     ]
@@ -289,16 +284,16 @@ def test_hours_of_a_server_are_no_classrooms_nights():
     ]
 
 
-# --- groups too small to be shown
+# --- groups too small to be published
 
 
 def key(entity: str, population: Population = Population.WORKSTATION, **more: bool) -> GroupKey:
-    """A group of one entity."""
+    """Return the key of one entity's group."""
     return GroupKey(MONDAY, date(2026, 3, 3), "FR", population, more.get("memo", False), entity=entity)
 
 
 def tally(*numbers: int, energies: dict[int, int] | None = None) -> Tally:
-    """A group of these machines, each on for an hour and drawing 1 mJ, or what `energies` says."""
+    """Return a group of machines, each on for an hour and drawing 1 mJ or what `energies` says."""
     made = Tally(enrolled=Counter({HostId(number): HOUR for number in numbers}))
     for number in numbers:
         made.add_state(HostId(number), (Band.OPEN, State.ON_ACTIVE), StateSums(HOUR))
@@ -311,12 +306,12 @@ DRAWN = (DeviceClass.SFF, Method.LOAD_MODELLED, Band.OPEN, State.ON_ACTIVE)
 
 
 def shown(groups: dict[GroupKey, Tally], k: int = 10) -> dict[str | None, int]:
-    """Entity → machines, as shown."""
+    """Return entity → machines of the published groups."""
     return {group.key.entity: group.sums.hosts for group in merge_small_groups(groups, k)[0]}
 
 
 def test_small_groups_merge_until_they_hide():
-    """3 + 4 < 10: the smallest sibling (11) joins, the larger one stays."""
+    """3 + 4 < 10, so the smallest sibling (11) joins and the larger one stays."""
     groups = {
         key("a"): tally(*range(3)),
         key("b"): tally(*range(10, 14)),
@@ -330,7 +325,7 @@ def test_small_groups_merge_until_they_hide():
 
 
 def test_a_population_too_small_is_withheld():
-    """Five classroom PCs beside nothing: no row, and nothing to subtract them from."""
+    """Five classroom PCs have no row, and no total from which to subtract others."""
     groups = {key("a", Population.CLASSROOM): tally(*range(5)), key("s", SERVER): tally(99)}
     found, withheld = merge_small_groups(groups, 10)
     assert [group.key for group in found] == [key("s", SERVER)]
@@ -338,16 +333,15 @@ def test_a_population_too_small_is_withheld():
 
 
 def test_groups_nobody_contributed_to_stay_where_they_are_large():
-    """Ten silent machines are a row of zero; one of an entity that nobody heard of is none: it would tell of
-    one desk."""
+    """Ten silent machines are a row of zero; one silent machine alone has none, or it would show one desk."""
     silent = {number: Tally(enrolled=Counter(map(HostId, range(number)))) for number in (1, 10)}
     found, withheld = merge_small_groups({key(f"of {number}"): one for number, one in silent.items()}, 10)
     assert ([group.key for group in found], withheld) == ([key("of 10")], ())
 
 
 def test_a_machine_that_draws_almost_all_is_not_shown_in_a_crowd():
-    """Ten machines, one of which holds over 85 % of the energy, are that machine: merged like a group too
-    small (P4)."""
+    """A group of ten in which one has over 85 % of the energy shows that one: it merges like a small group
+    (P4)."""
     heavy = tally(*range(10), energies={number: 1000 if number == 0 else 1 for number in range(10)})
     assert shown({key("a"): heavy}) == {}
     even = tally(*range(20, 40), energies=dict.fromkeys(range(20, 40), 100))
@@ -355,15 +349,14 @@ def test_a_machine_that_draws_almost_all_is_not_shown_in_a_crowd():
 
 
 def test_energy_of_few_machines_is_not_shown_as_that_of_many():
-    """Twelve machines were seen, three of them have an energy yet: the row's kWh would be theirs."""
+    """When three of twelve observed machines have energy, the row's kWh would be theirs."""
     few = tally(*range(12), energies={0: 5, 1: 5, 2: 5})
     assert shown({key("a"): few, key("b"): tally(*range(20, 40))}) == {AUTRES: 32}
     assert shown({key("a"): few}) == {}
 
 
 def test_energy_without_a_known_state_counts_as_well():
-    """A meter speaks for machines of unknown state: nine of them are nine; a measured nothing
-    shows nobody."""
+    """Nine machines with metered energy and unknown state are nine; a measured zero shows nobody."""
     blind = Tally()
     for number in range(9):
         blind.add_energy(HostId(number), DRAWN, EnergySums(HOUR, 5))
@@ -374,7 +367,7 @@ def test_energy_without_a_known_state_counts_as_well():
 
 
 def test_an_entity_may_be_named_autres():
-    """Its machines stay its own, beside the merged row of the same words: none is lost from the total."""
+    """Its machines stay in its own row beside the merged `autres`, and none is lost from the total."""
     groups = {
         key(AUTRES): tally(*range(20)),
         key("b"): tally(*range(30, 35)),
@@ -388,8 +381,7 @@ def test_an_entity_may_be_named_autres():
 
 
 def test_parts_of_a_figure_that_few_stand_behind_are_withheld():
-    """One metered machine among twelve, one of them idle at night: neither its meter nor its
-    night is shown."""
+    """One metered machine among twelve, idle at night, shows neither its meter nor its night."""
     crowd = tally(*range(12))
     assert crowd.unsafe_details(10) == frozenset()
     assert crowd.level(10).withheld == frozenset()
@@ -405,7 +397,7 @@ def test_parts_of_a_figure_that_few_stand_behind_are_withheld():
 
 @given(st.lists(st.integers(0, 25), min_size=1, max_size=8), st.integers(10, 12))
 def test_nothing_shown_holds_fewer_than_k(sizes: list[int], k: int):
-    """Every shown group with machines has ≥ k, and machines shown + withheld = machines given."""
+    """Every group with machines has at least k; otherwise all are withheld. None is lost."""
     groups: dict[GroupKey, Tally] = {}
     start = 0
     for place, size in enumerate(sizes):

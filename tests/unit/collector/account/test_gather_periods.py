@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Groups out of kept months: as out of days, screens and roundings included. Decision 0031."""
+"""Groups from kept months equal those from days, screens and roundings included. Decision 0031."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 @dataclass
 class MemoryPeriods:
-    """ports.PeriodReader of one month."""
+    """Implements ports.PeriodReader for one month."""
 
     rows: list[HostPeriod]
 
@@ -38,12 +38,12 @@ class MemoryPeriods:
 
 
 def month(number: int, *, apportioned: bool = False, **values: int) -> HostPeriod:
-    """A machine's closed band in March."""
+    """Return the row of a machine's closed band in March."""
     return HostPeriod(HostId(number), FIRST, DayType.OPEN, Band.CLOSED, vector(**values), apportioned)
 
 
 def kept(machines: int = 3, screens: int = 3, *, apportioned: bool = False) -> MemoryPeriods:
-    """What the days of `fleet` are as a month."""
+    """Return the days of `fleet` as a month."""
     rows = []
     for number in range(1, machines + 1):
         values = {
@@ -62,12 +62,12 @@ def kept(machines: int = 3, screens: int = 3, *, apportioned: bool = False) -> M
 
 
 def ask(*dimensions: str, k: int = 1) -> ObservedQuery:
-    """Of March, screens too."""
+    """Return a query of March with screens."""
     return ObservedQuery(FIRST, END, dimensions, k, NOW, screens=True)
 
 
 def told(found: ObservedGroups) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
-    """(rows, totals) of its statement."""
+    """Return (rows, totals) of the statement."""
     made = build_observed_statement(found, choose, data="real")
     return list(made.rows), list(made.totals)
 
@@ -75,7 +75,7 @@ def told(found: ObservedGroups) -> tuple[list[EmissionsRow], list[EmissionsRow]]
 @pytest.mark.parametrize("dimensions", [(), ("device_class",), ("entity", "device_class")])
 @pytest.mark.parametrize(("machines", "screens", "k"), [(3, 3, 1), (3, 1, 1), (30, 12, 10), (30, 9, 10)])
 def test_screens_of_a_month_are_those_of_its_days(dimensions, machines, screens, k):
-    """Every figure of every row: a class of their own, machines counted once, too few of them withheld."""
+    """Every figure is equal: screens are a class, machines count once, and screens of few are withheld."""
     population = Population.SERVER if k == 1 else Population.WORKSTATION
     reader, question = fleet(machines, screens, population), ask(*dimensions, k=k)
     found = gather_periods(reader, kept(machines, screens), question)
@@ -87,21 +87,20 @@ def test_screens_of_a_month_are_those_of_its_days(dimensions, machines, screens,
 
 
 def test_screens_are_shown_to_be_shared_where_their_month_is():
-    """A week cut by the month's edge: their row says so, as the machines' does."""
+    """A week cut by the month's edge marks the screens' row as it does the machines'."""
     found, _ = told(gather_periods(fleet(), kept(apportioned=True), ask("device_class")))
     assert {row.device_class: row.apportioned for row in found} == {"sff": True, "monitor": True}
 
 
 def test_screens_nobody_asked_for_are_not_there():
-    """Indicators: the machines' energy alone."""
+    """Indicators contain the machines' energy alone."""
     question = ObservedQuery(FIRST, END, ("device_class",), 1, NOW)
     found = gather_periods(fleet(), kept(), question)
     assert found == gather_periods(fleet(), kept(screens=0), question)
 
 
 def test_a_machine_that_came_later_is_in_no_group():
-    """Enrolled after the month and never seen in it: no group of nothing, no time that lowers the
-    coverage."""
+    """A machine enrolled after the month makes no empty group and does not lower the coverage."""
     later = host(9, DeviceClass.LAPTOP, Population.SERVER, enrolled=date(2026, 5, 4))
     found = gather_periods(MemoryReader([*fleet().host_list, later]), kept(), ask("device_class"))
     assert {group.key.device_class for group in found.groups} == {"sff", "monitor"}
@@ -109,7 +108,7 @@ def test_a_machine_that_came_later_is_in_no_group():
 
 
 def test_a_month_of_a_machine_that_is_not_asked_for_is_left():
-    """The whole fleet's months are read; of another population's machines nothing is taken."""
+    """All months are read, but only machines asked for count."""
     reader = fleet()
     found = gather_periods(reader, kept(), ask(), reader.host_list[:2])
     (row,), _ = told(found)
@@ -117,8 +116,8 @@ def test_a_month_of_a_machine_that_is_not_asked_for_is_left():
 
 
 def test_what_rounding_leaves_is_of_a_known_state():
-    """1 mJ that the methods have above the states is of the last state: of none, it would be few machines'
-    part. Time that drew nothing keeps its method, and their sums hold.
+    """1 mJ that the methods have above the states goes to the last state; without a state it would be few
+    machines' part. Time without energy keeps its method, and the sums hold.
     """
     one = month(
         1,

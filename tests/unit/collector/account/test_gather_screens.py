@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""External screens in a statement: a class of their own, once, and no machine more for them."""
+"""External screens are a class of their own in a statement, counted once, without further machines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MACHINE, SCREEN = 300_000, 125_000
 
 
 def fleet(machines: int = 3, screens: int = 3, population: Population = Population.SERVER) -> MemoryReader:
-    """Machines on for a day; the first ones have a screen that is on for two hours."""
+    """Return machines on for a day; the first ones have a screen on for two hours."""
     reader = MemoryReader([host(n, DeviceClass.SFF, population) for n in range(1, machines + 1)])
     for number in range(1, machines + 1):
         reader.state(number, MONDAY, Band.CLOSED, State.ON_IDLE, DAY)
@@ -40,14 +40,14 @@ def fleet(machines: int = 3, screens: int = 3, population: Population = Populati
 
 
 def rows(reader: MemoryReader, *dimensions: str, k: int = 1) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
-    """(rows, totals) of March."""
+    """Return (rows, totals) of March."""
     question = ObservedQuery(FIRST, END, dimensions, k, NOW, screens=True)
     made = build_observed_statement(gather(reader, question), choose, data="real")
     return list(made.rows), list(made.totals)
 
 
 def test_screens_have_a_row_of_their_own_and_the_total_both_once():
-    """Machines 900,000 mJ, screens 375,000 mJ; three machines, not six; coverage is the machines'."""
+    """900,000 mJ of machines, 375,000 mJ of screens, three machines, and the machines' coverage."""
     found, (total,) = rows(fleet(), "device_class")
     energies = {row.device_class: row.energy_millijoules for row in found}
     assert energies == {"sff": 3 * MACHINE, "monitor": 3 * SCREEN}
@@ -59,7 +59,7 @@ def test_screens_have_a_row_of_their_own_and_the_total_both_once():
 
 
 def test_screens_of_a_machine_that_enrolled_meanwhile_wait():
-    """As its own energy does; a week's part of no energy and no time leaves no trace of being shared."""
+    """They wait as its own energy does; a week's part without energy and time leaves no mark."""
     reader = fleet(screens=0)
     cell = DerivedCell(Band.OPEN, State.ON_IDLE, Supply.AC, Method.LOAD_MODELLED, 0, 0, 0)
     for number, grain, day in ((9, Grain.DAY, MONDAY), (1, Grain.WEEK, date(2026, 3, 30))):
@@ -72,7 +72,7 @@ def test_screens_of_a_machine_that_enrolled_meanwhile_wait():
 
 
 def test_without_device_classes_they_are_inside_and_cover_nothing():
-    """One row: energy of both, time of machines alone."""
+    """One row has the energy of both, and the time of machines alone."""
     (row,), _ = rows(fleet())
     (bare,), _ = rows(replace(fleet(), screen_rows=[]))
     assert row.energy_millijoules == 3 * (MACHINE + SCREEN)
@@ -80,7 +80,7 @@ def test_without_device_classes_they_are_inside_and_cover_nothing():
 
 
 def test_indicators_never_see_them():
-    """A question that does not ask for screens is answered as if there were none."""
+    """A query without screens is answered as if there were none."""
     for dimensions in ((), ("device_class",)):
         asked = ObservedQuery(FIRST, END, dimensions, 1, NOW)
         assert gather(fleet(), asked) == gather(replace(fleet(), screen_rows=[]), asked)
@@ -88,8 +88,8 @@ def test_indicators_never_see_them():
 
 @pytest.mark.parametrize(("screens", "shown"), [(12, {"sff", "monitor"}), (9, {"sff"})])
 def test_screens_of_few_machines_are_not_shown_alone(screens: int, shown: set[str]):
-    """k = 10: the screens of nine of thirty workstations are those of few: withheld, and not hidden in the
-    machines' energy, from which what is told of their parts would leave them.
+    """With k = 10, screens of nine of thirty workstations are withheld. The machines' energy does not contain
+    them either, or its parts would reveal them.
     """
     reader = fleet(30, screens, Population.WORKSTATION)
     found, (total,) = rows(reader, "device_class", k=10)
@@ -98,7 +98,7 @@ def test_screens_of_few_machines_are_not_shown_alone(screens: int, shown: set[st
 
 
 def test_a_week_on_the_edge_shares_its_screens_too():
-    """Week grain, cut by a month: the shares of both months sum to the week's screens exactly."""
+    """The shares of both months sum to the week's screens exactly."""
     reader = fleet(1, 0)
     cell = DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, Method.LOAD_MODELLED, HOUR, 1_000_001, 7)
     monday = date(2026, 3, 30)

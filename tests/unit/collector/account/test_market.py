@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The market-based line: contracts cover what they cover, once; the rest at the grid's factor; sums to the
-last digit."""
+"""The market-based line: contracts cover energy once, the rest has the grid's factor, and sums are exact."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ YEAR = (date(2022, 1, 1), date(2023, 1, 1))
 
 
 def contract(number: int = 1, kwh: str = "400", factor: str = "0.01", **more: object) -> Contract:
-    """Of the year 2022, anywhere."""
+    """Return a contract of the year 2022 for any entity and site."""
     made = Contract(
         contract_id=number,
         label="c",
@@ -43,19 +42,19 @@ def contract(number: int = 1, kwh: str = "400", factor: str = "0.01", **more: ob
 def used(
     kwh: int, entity: str = "Métropole > DSI", site: str = "Lyon", period: tuple[date, date] = YEAR
 ) -> Consumption:
-    """Energy at the mainland's factor of 2022."""
+    """Return consumption at the mainland's factor of 2022."""
     return Consumption(entity, site, *period, Fraction(kwh), FR_2022)
 
 
 def lines(consumptions: list[Consumption], *contracts: Contract) -> tuple[MarketLine, ...]:
-    """There is a market-based line."""
+    """Return the market lines, which must exist."""
     found = market(consumptions, contracts)
     assert found is not None
     return found
 
 
 def test_covered_at_the_contract_the_rest_at_the_grid():
-    """1,000 kWh, 400 of them under a contract at 10 g: 4 + 31.2 = 35.2 kg, where the location gives 52."""
+    """1,000 kWh with 400 under a contract at 10 g are 4 + 31.2 = 35.2 kg; the location's figure is 52."""
     (one,) = lines([used(1000)], contract())
     assert (one.kwh_covered, one.kwh_rest) == (Fraction(400), Fraction(600))
     assert one.kgco2e_market == Fraction("35.2")
@@ -63,7 +62,7 @@ def test_covered_at_the_contract_the_rest_at_the_grid():
 
 
 def test_without_a_contract_there_is_no_market_line():
-    """Absent, never the location figure under another name; nor where a contract meets no energy."""
+    """The line is absent, not the location's figure, also where no energy matches a contract."""
     assert market([used(1000)], []) is None
     assert market([used(1000)], [contract(site="Villeurbanne")]) is None
     late = contract(valid_from=date(2023, 1, 1), valid_to=date(2024, 1, 1))
@@ -71,14 +70,14 @@ def test_without_a_contract_there_is_no_market_line():
 
 
 def test_guarantees_of_origin_may_state_zero_and_never_less_energy():
-    """0 kg for what is covered; a contract larger than the energy covers the energy and no more."""
+    """Covered energy emits 0 kg; a contract larger than the energy covers the energy and no more."""
     (one,) = lines([used(1000)], contract(kwh="5000", factor="0"))
     assert (one.kwh_covered, one.kwh_rest, one.kgco2e_market) == (Fraction(1000), Fraction(0), Fraction(0))
     assert one.coverage == "contract"
 
 
 def test_a_contract_is_shared_in_proportion_and_never_twice():
-    """400 kWh over 300 + 900: 100 and 300."""
+    """400 kWh over 300 + 900 are 100 and 300."""
     first, second = lines([used(300), used(900, "Métropole > DRH")], contract())
     assert (first.kwh_covered, second.kwh_covered) == (Fraction(100), Fraction(300))
 
@@ -94,7 +93,7 @@ def test_entities_cover_what_is_below_them_and_no_namesake():
 
 
 def test_the_narrowest_contract_gives_first():
-    """The site's own, then the deepest entity's, then any."""
+    """The site's own contract applies first, then the deepest entity's, then any."""
     anywhere, entity, site = (
         contract(1, "1000", "0.03"),
         contract(2, "50", "0.02", entity="Métropole > DSI"),
@@ -106,8 +105,7 @@ def test_the_narrowest_contract_gives_first():
 
 
 def test_days_in_common_alone_count():
-    """A contract of 2022-2023 gives 2022 its 365 of 730 days; one that begins in July covers July to December
-    alone."""
+    """A contract of 2022-2023 gives 2022 its 365 of 730 days; one from July on covers July to December."""
     both = contract(kwh="730", valid_to=date(2024, 1, 1))
     assert lines([used(1000)], both)[0].kwh_covered == 365
     half = contract(kwh="100000", valid_from=date(2022, 7, 2), valid_to=date(2023, 7, 2))
@@ -115,8 +113,8 @@ def test_days_in_common_alone_count():
 
 
 def test_contracts_of_the_same_days_cover_these_days_alone():
-    """Two of January to June, each larger than the energy: half of the year is covered, however many there
-    are; July to December is the third's, which is of the whole year and comes last.
+    """Two contracts of January to June, each larger than the energy, cover half of the year.
+    A third of the whole year covers July to December, because it applies last.
     """
     half = contract(kwh="100000", valid_to=date(2022, 7, 2))
     (one,) = lines([used(365)], half, replace(half, contract_id=2))
@@ -126,7 +124,7 @@ def test_contracts_of_the_same_days_cover_these_days_alone():
 
 
 def test_months_of_a_year_share_a_contract_by_their_days():
-    """31/365 of it in January, at most; over the year no more than all of it."""
+    """January takes at most 31/365 of it; the year takes no more than all of it."""
     months = [(date(2022, month, 1), date(2022 + month // 12, month % 12 + 1, 1)) for month in range(1, 13)]
     found = lines([used(1000, period=month) for month in months], contract(kwh="365"))
     assert found[0].kwh_covered == 31
@@ -134,7 +132,7 @@ def test_months_of_a_year_share_a_contract_by_their_days():
 
 
 def test_periods_that_overlap_are_refused():
-    """A year beside one of its months: the contract would count twice."""
+    """Beside a year and one of its months the contract would count twice."""
     month = (date(2022, 1, 1), date(2022, 2, 1))
     with pytest.raises(ValueError, match="overlap"):
         market([used(1), used(1, period=month)], [contract()])
@@ -162,8 +160,7 @@ def test_periods_that_overlap_are_refused():
     ),
 )
 def test_nothing_is_made_or_lost(energies, bought):
-    """Covered + rest = energy of each; no contract gives more than it has; emissions are the sum of their
-    parts, exactly."""
+    """Covered + rest is each energy, no contract exceeds its kWh, and emissions are exact sums of parts."""
     consumptions = [used(kwh, entity, site) for kwh, entity, site in energies]
     contracts = [
         contract(number, str(kwh), f"0.{factor:03d}", entity=entity, site=site)

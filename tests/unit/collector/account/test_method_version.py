@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""METHOD_VERSION: raised when a figure of the same data would change, and printed beside every figure."""
+"""METHOD_VERSION is raised when a figure of the same data would change, and printed beside every figure."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ FIGURES = {
     "0.5": "3fd0cff499cb5ab53e5ff896d0544777e36d097ad36d8079ea563949e3cd91e6",
     "0.6": "3fd0cff499cb5ab53e5ff896d0544777e36d097ad36d8079ea563949e3cd91e6",
 }
-"""Version → SHA-256 of all that `figures` tells. A new line where figures of stored data change and a version
-was released since the last one (docs/methodology.md says what changed, and a migration marks the past as
-data_0010 does); else this one's is replaced.
+"""Version → SHA-256 of everything that `figures` yields. Figures that change after a release need a new line.
+docs/methodology.md then says what changed, and a migration marks the past as data_0010 does. Before a release
+this version's line is replaced.
 """
 DAY = date(2026, 3, 2)
 ON, OFF = (State.ON_ACTIVE, State.ON_IDLE), (State.OFF, State.ASLEEP, State.UNKNOWN)
@@ -78,7 +78,7 @@ LOAD = (1_000_000, 0, 300_000, 200_000, 500_000, *([100_000] * 8))
 
 
 def cells() -> Iterator[Cell]:
-    """Every state and supply with every kind of reading, three quarters of the hour covered."""
+    """Yield every state and supply with every kind of reading over three quarters of the hour."""
     for state in (*ON, *OFF):
         for supply in Supply:
             for seen in SEEN:
@@ -99,7 +99,7 @@ def cells() -> Iterator[Cell]:
 
 
 def contexts() -> Iterator[Context]:
-    """Without and with a calibration, a shared meter, a screen on one."""
+    """Yield contexts without any extra, with a calibration, and with shared meters and a metered screen."""
     yield ALONE
     fits = [
         Fit(name, 20_000_000, slope, 10**11, -(10**9), 10**8, 1_500_000, 10_000, 5_000, 200_000)
@@ -112,7 +112,7 @@ def contexts() -> Iterator[Context]:
 
 
 def figures() -> Iterator[object]:
-    """What derivation and accounting make of the same data, through every rung."""
+    """Yield what derivation and accounting compute from the same data through every method."""
     for device_class in DeviceClass:
         facts = MachineFacts(device_class, cpu_count=8, memory_modules=4, hard_disks=2, solid_state_disks=1)
         machine = replace(host(1, device_class, Population.SERVER), facts=facts)
@@ -144,7 +144,7 @@ ROOM = (
 
 
 def reader() -> MemoryReader:
-    """A server with a measured and a modelled day."""
+    """Return a server's day with energy by every method."""
     made = MemoryReader([host(1, DeviceClass.SERVER, Population.SERVER)])
     for number, method in enumerate(Method):
         made.energy(1, DAY, Band.OPEN, State.ON_IDLE, method, HOUR, 7_654_321 * (number + 1), 54_321)
@@ -153,18 +153,18 @@ def reader() -> MemoryReader:
 
 
 def question() -> ObservedQuery:
-    """Of that day."""
+    """Return a query of that day."""
     return ObservedQuery(DAY, date(2026, 3, 3), ("device_class",), 10, 2**41)
 
 
 def test_the_same_data_give_the_figures_of_this_version():
-    """Derivation, rooms and reports, integer by integer: who changes one says so by a new METHOD_VERSION."""
+    """Whoever changes an integer of derivation, rooms or reports must raise METHOD_VERSION."""
     digest = hashlib.sha256("\n".join(map(repr, figures())).encode()).hexdigest()
     assert {METHOD_VERSION: digest}.items() <= FIGURES.items(), f"figures have changed: {digest}"
 
 
 def test_every_row_of_a_report_names_the_method():
-    """In a CSV too, which has no head."""
+    """Each row has it, because a CSV has no head."""
     gathered = gather(reader(), question())
     head: dict[str, object] = {"method_version": METHOD_VERSION}
     row: Row = {"indicator": "I2"}

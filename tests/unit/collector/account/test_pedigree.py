@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Pedigree after ABC, and rounding for people."""
+"""The pedigree of ABC, and rounding for people."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from veilleuse.collector.account.rounding import round_interval
 
 
 def test_nothing_known():
-    """docs/methodology.md §13: all scores null, GSD² 2.5163566012590954."""
+    """With all scores null, GSD² is 2.5163566012590954 (docs/methodology.md §13)."""
     assert gsd2({}) == pytest.approx(2.5163566012590954, abs=1e-15)
     assert gsd2(dict.fromkeys(coefficients())) == gsd2({}) == gsd2(dict.fromkeys(coefficients(), 1))
 
 
 def test_all_very_good_is_exact():
-    """Score 5 everywhere: GSD² 1, u 0."""
+    """Score 5 everywhere gives GSD² 1 and u 0."""
     assert gsd2(dict.fromkeys(coefficients(), 5)) == 1.0
     assert u(dict.fromkeys(coefficients(), 5)) == 0.0
 
 
 def test_one_characteristic():
-    """The others very good, a technical representativeness of 2: its U, 1.5; u is half its logarithm."""
+    """With 2 for technical representativeness and 5 elsewhere GSD² is its U, 1.5; u is half its logarithm."""
     scores = {**dict.fromkeys(coefficients(), 5), "technicalRepresentativeness": 2}
     assert gsd2(scores) == pytest.approx(1.5)
     assert u(scores) == pytest.approx(math.log(1.5) / 2)
@@ -40,13 +40,13 @@ def test_one_characteristic():
     ],
 )
 def test_what_is_no_score(scores, said):
-    """Named."""
+    """The error names the score or characteristic."""
     with pytest.raises(ValueError, match=said):
         gsd2(scores)
 
 
 def test_as_a_column():
-    """In the table's order; a question mark for what is not known."""
+    """Scores have the table's order, and unknown ones a question mark."""
     assert format_pedigree({"completeness": 4, "reliability": 5}) == (
         "reliability=5 technicalRepresentativeness=? geographicRepresentativeness=? temporalRepresentativeness=? completeness=4"
     )
@@ -63,5 +63,5 @@ def test_as_a_column():
     ],
 )
 def test_no_more_digits_than_the_half_width_has(figure, told):
-    """Two digits of the half-width, the same place for all three."""
+    """All three figures are rounded to the same place: two digits of the half-width."""
     assert round_interval(figure) == told

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A closed year as it may be published beside its months. Through the commands; what it keeps from an
-attacker is in P15."""
+"""A closed year published beside its months, through the commands. P15 measures its protection."""
 
 from __future__ import annotations
 
@@ -21,12 +20,12 @@ from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import settings_environment
 
 STEP_KWH = 5_000
-"""Of these towers: 20 of them use some 4,000 kWh a year."""
+"""Publication step of these towers: 20 of them use some 4,000 kWh a year."""
 
 
 @pytest.fixture
 def year(tmp_path, monkeypatch, capsys):
-    """60 towers of Voirie, 30 of Eau, and a server: not closed yet."""
+    """Return the commands for an open year of 60 towers of Voirie, 30 of Eau, and a server."""
     settings = settings_in(tmp_path, **{"closing.coverage_minimum_ratio": "0"})
     filled_year(settings, machines=90)
     for name, value in settings_environment(settings).items():
@@ -35,14 +34,14 @@ def year(tmp_path, monkeypatch, capsys):
 
 
 def entity(made: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The one row of an entity's PCs."""
+    """Return the one row of an entity's PCs."""
     (found,) = (row for row in made["rows"] if row.get("entity") == name and row["population"] != "server")
     return found  # type: ignore[no-any-return]
 
 
 def test_a_published_year(year):
-    """Rounded to one step, with the interval of the exact one inside; parts, changes and days are not told;
-    servers stay as they are."""
+    """Figures are rounded to one step, and their interval contains the exact one.
+    Parts, changes and days are not published; servers are unchanged."""
     told(year, "close", str(YEAR))
     exact, published = report(year), report(year, "--public")
     assert published["report"]["public"] is True
@@ -78,7 +77,7 @@ def test_a_published_year(year):
 
 @pytest.mark.parametrize("words", [(), ("--group-by", "month")])
 def test_what_is_not_closed_is_not_published(year, words):
-    """Two days' reports of an open year can be subtracted, whatever their rounding."""
+    """Two reports of an open year can be subtracted whatever their rounding."""
     if words:
         told(year, "close", str(YEAR))
     code, out, err = year("report", "emissions", *PERIOD, "--public", *words)
@@ -87,7 +86,7 @@ def test_what_is_not_closed_is_not_published(year, words):
 
 
 def test_pcs_without_an_energy(year, tmp_path):
-    """Of a row of PCs whose energy nobody knows, no time and no coverage is told either."""
+    """A row of PCs without a known energy has no time or coverage either."""
     told(year, "close", str(YEAR))
     settings = settings_in(tmp_path)
     question = YearQuery(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity",), 10, date(YEAR + 1, 6, 1))
@@ -112,7 +111,7 @@ def test_pcs_without_an_energy(year, tmp_path):
 
 
 def test_steps():
-    """The next of 1, 2 and 5 × 10ⁿ: where a figure lies between them is not told by its step."""
+    """A step is the next of 1, 2 and 5 × 10ⁿ, so that it does not show where the figure lies between them."""
     assert [_nice(wanted) for wanted in (0.3, 1, 1.1, 4.9, 5, 5.1, 99, 1001)] == [
         pytest.approx(step) for step in (0.5, 1, 2, 5, 5, 10, 100, 2000)
     ]

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whoever knows a model's watts solves no machine's time or energy from what is told of a month, nor its
-silence. docs/decisions/0046."""
+"""With a model's watts, nobody can solve a month's figures for one machine's time, energy or silence.
+docs/decisions/0046."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ USED = {OFF: 520, ON_IDLE: 80, ON_ACTIVE: 120}
 
 
 def key(entity: str, device_class: DeviceClass = LAPTOP) -> GroupKey:
-    """Of one entity's machines of a class."""
+    """Return the key of one entity's machines of a class."""
     return GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, entity, None, device_class.value)
 
 
 class Fleet:
-    """Groups while they grow; each machine draws otherwise while active."""
+    """Builds groups of machines; each machine has its own watts while active."""
 
     def __init__(self) -> None:
-        """Empty."""
+        """Begin without groups."""
         self.groups: dict[GroupKey, Tally] = {}
         self._next = 0
 
@@ -54,7 +54,7 @@ class Fleet:
         *,
         metered: float | None = None,
     ) -> list[HostId]:
-        """Machines with these hours of a month, no two alike while on; `metered`: watts on, by a meter."""
+        """Add machines with these hours a month, varied while on; `metered`: watts on, by a meter."""
         tally = self.groups.setdefault(key(entity, device_class), Tally())
         return [self._one(tally, hours, device_class, metered) for _ in range(count)]
 
@@ -83,29 +83,29 @@ class Fleet:
         return host
 
     def told(self) -> ReleaseTables:
-        """Of the month."""
+        """Return the month's release tables."""
         return build_release_tables(self.groups, K)
 
 
 def energy(row: Group) -> int:
-    """Millijoules of a cell."""
+    """Return the energy of a cell in millijoules."""
     return sum(one.energy_millijoules for one in row.sums.energies.values())
 
 
 def of(rows: tuple[Group, ...], entity: str) -> Group:
-    """The row of an entity."""
+    """Return the row of an entity."""
     return next(row for row in rows if row.key.entity == entity)
 
 
 def idle(row: Group) -> tuple[int | None, int | None]:
-    """(milliseconds, millijoules) idle."""
+    """Return idle (milliseconds, millijoules)."""
     return row.sums.milliseconds(frozenset(Band), IDLE), row.sums.millijoules(frozenset(Band), IDLE)
 
 
 @pytest.mark.parametrize("active", [False, True])
 def test_one_laptop_among_towers_is_not_solved(active: bool):
-    """Idle kWh less a tower's watts × idle time was the laptop's time idle, when its class has watts of its
-    own."""
+    """Idle energy less a tower's watts × idle time revealed a laptop's idle time, because its class has other
+    watts."""
     fleet = Fleet()
     hours = USED if active else {OFF: 640, ON_IDLE: 80}
     fleet.add(12, "A", hours, TOWER)
@@ -125,8 +125,8 @@ def test_one_laptop_among_towers_is_not_solved(active: bool):
 
 
 def test_one_metered_among_modelled_is_not_solved():
-    """All known 720 h, and one on all the time: energy less the models' watts × time was what its meter said
-    above them."""
+    """With all machines known for 720 h and one on all the time, energy less the models' watts × time
+    revealed its meter."""
     fleet = Fleet()
     fleet.add(11, "A", {OFF: 640, ON_IDLE: 80})
     fleet.add(1, "A", {ON_IDLE: MONTH}, metered=12)
@@ -137,7 +137,7 @@ def test_one_metered_among_modelled_is_not_solved():
 
 
 def test_one_asleep_among_machines_that_are_off_is_not_solved():
-    """Energy less 0.4 W × time, of a cell alone, was 0.4 W × the time that it slept."""
+    """A cell's energy less 0.4 W × time revealed the sleep of one machine."""
     fleet = Fleet()
     fleet.add(11, "A", {OFF: MONTH})
     fleet.add(1, "A", {OFF: 240, ASLEEP: 480})
@@ -150,8 +150,8 @@ def test_one_asleep_among_machines_that_are_off_is_not_solved():
 
 
 def test_sleep_of_one_that_is_metered_when_on_is_not_solved():
-    """The total less what was drawn on, less 0.4 W × the time at rest, was its sleep: times are told,
-    energies are not."""
+    """The total less the energy on, less 0.4 W × time at rest, revealed its sleep.
+    Times are published, energies are not."""
     fleet = Fleet()
     fleet.add(11, "A", USED, metered=8)
     fleet.add(1, "A", {ASLEEP: 520, ON_IDLE: 80, ON_ACTIVE: 120}, metered=8)
@@ -166,8 +166,8 @@ def test_sleep_of_one_that_is_metered_when_on_is_not_solved():
 
 @pytest.mark.parametrize(("hours", "days"), [({OFF: MONTH}, 360), (USED, 360), ({ON_ACTIVE: MONTH}, 360)])
 def test_silence_of_one_is_not_the_month_less_what_is_known(hours: Mapping[State, float], days: int):
-    """Twelve × 30 days less the known time was the silence of the one that was not heard of for 120 h; its
-    energy at a model's watts too."""
+    """Twelve × 30 days less the known time, or energy at a model's watts, revealed one machine's 120 h of
+    silence."""
     fleet = Fleet()
     fleet.add(11, "A", hours)
     state = next(iter(hours))
@@ -184,7 +184,7 @@ def test_silence_of_one_is_not_the_month_less_what_is_known(hours: Mapping[State
 
 
 def test_silence_of_nobody_or_of_many_changes_nothing():
-    """Known time is exact."""
+    """The known time is then published exactly."""
     fleet = Fleet()
     fleet.add(12, "A", USED)
     fleet.add(12, "B", {**USED, OFF: 515})
@@ -194,7 +194,7 @@ def test_silence_of_nobody_or_of_many_changes_nothing():
 
 
 def test_rates_are_those_of_the_models():
-    """By class and state; what meters tell while idle is no rate, and what is active is none."""
+    """Rates are by class and state; metered idle and active energy give none."""
     fleet = Fleet()
     fleet.add(5, "A", USED)
     fleet.add(5, "A", USED, metered=8)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What may be told of a month of machines: parts, complements, constants, zones; no sum of what is told is of
-fewer than k. docs/decisions/0046."""
+"""Release tables of a month: no sum of published rows is of fewer than k machines. docs/decisions/0046."""
 
 from __future__ import annotations
 
@@ -58,24 +57,24 @@ CELLS = tuple(
     for state in (State.OFF, State.ON_IDLE, State.ON_ACTIVE)
 )
 UNIT = 1 << 200
-"""Milliseconds of each machine in each part, and a bit of its own: a sum tells whose parts it is of."""
+"""Milliseconds of each machine in each part. Each adds its own bit, so a sum shows its machines' parts."""
 
 
-# --- all sums of what is told
+# --- all sums of published numbers
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it stands, and which parts of the month it has."""
+    """A machine's entity, zone, and parts of the month."""
 
     entity: str
     zone: str
     parts: frozenset[int]
-    """Of CELLS."""
+    """Indices of CELLS."""
 
 
 def machines() -> st.SearchStrategy[list[Machine]]:
-    """Up to 24 in four entities of two zones; most have the same parts, so that some groups may be told."""
+    """Draw up to 24 machines in four entities and two zones; most have similar parts, so some groups pass."""
     usual = st.frozensets(st.integers(0, 5), min_size=4)
     rare = st.frozensets(st.integers(0, 5), min_size=1)
     one = st.builds(
@@ -85,12 +84,12 @@ def machines() -> st.SearchStrategy[list[Machine]]:
 
 
 def bit(host: int, part: int) -> int:
-    """Of one machine's part."""
+    """Return the bit of one machine's part."""
     return 1 << (host * len(CELLS) + part)
 
 
 def tallies(fleet: Sequence[Machine]) -> dict[GroupKey, Tally]:
-    """By entity."""
+    """Return the machines' tallies by entity."""
     found: dict[GroupKey, Tally] = {}
     for host, machine in enumerate(fleet):
         key = GroupKey(
@@ -106,13 +105,13 @@ def tallies(fleet: Sequence[Machine]) -> dict[GroupKey, Tally]:
 
 
 def decoded(number: int) -> frozenset[tuple[int, int]]:
-    """(machine, part) that a sum is of."""
+    """Return the (machine, part) pairs in a sum."""
     bits = number % UNIT
     return frozenset(divmod(place, len(CELLS)) for place in range(bits.bit_length()) if bits >> place & 1)
 
 
 def told(rows: Iterable[Group]) -> list[list[frozenset[tuple[int, int]]]]:
-    """Of each row: what its times, and its energies, are of."""
+    """Return the pairs in each row's times, and in its energies."""
     return [
         [decoded(number) for number in numbers]
         for row in rows
@@ -124,13 +123,13 @@ def told(rows: Iterable[Group]) -> list[list[frozenset[tuple[int, int]]]]:
 
 
 COUNTED: Counter[str] = Counter()
-"""What the property has looked at."""
+"""Number of fleets and sums that the property has checked."""
 
 
 def fewest(found: ReleaseTables) -> int:
-    """Fewest machines that a sum of whole cells, less a sum of parts of one row of `uses`, is of. Weights of
-    0 and 1 are enough: see may_be_told_together. What machines draw at rest may be taken out, since it is
-    their time's.
+    """Return the fewest machines in any sum of whole cells less a sum of parts of one row of `uses`.
+    Weights of 0 and 1 are enough (may_be_told_together). Energy at rest may be subtracted, because it follows
+    from time.
     """
     counts = [len({host for host, _ in part}) for row in told(found.cells) for part in row]
     COUNTED["fleets"] += 1
@@ -148,7 +147,7 @@ def fewest(found: ReleaseTables) -> int:
 
 
 def subsets(items: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-    """All of them."""
+    """Yield all subsets."""
     return itertools.chain.from_iterable(
         itertools.combinations(items, size) for size in range(len(items) + 1)
     )
@@ -156,8 +155,8 @@ def subsets(items: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
 
 @pytest.mark.promise("P5")
 def test_no_sum_of_what_is_told_is_of_few(figure):
-    """Cells less parts, parts less cells, with what is at rest or without it: k machines, or none. And
-    nothing is told twice or lost."""
+    """Cells less parts and parts less cells, with time at rest or without, are of k machines or none.
+    Nothing is published twice or lost."""
     before = COUNTED.copy()
     _sums_of_a_fleet()
     since = COUNTED - before
@@ -182,13 +181,12 @@ def _sums_of_a_fleet(fleet):
 
 
 def numbers(rows: Iterable[Group]) -> list[int]:
-    """Milliseconds of rows."""
+    """Return the milliseconds of rows."""
     return [one.milliseconds for row in rows for one in row.sums.states.values()]
 
 
 def test_the_check_finds_parts_told_of_each_cell_as_it_may():
-    """Eight machines, one of which alone is on at night: with the parts of each cell as finely as it may, the
-    sum of cells tells on."""
+    """One of eight machines is on at night: with the finest parts in each cell, a sum is of that one."""
     all_day, no_night = frozenset(range(6)), frozenset({0, 1, 2, 3})
     fleet = [Machine("A", "FR", all_day)] * 4 + [Machine("B", "FR", no_night)] * 3
     fleet += [Machine("B", "FR", all_day)]
@@ -207,8 +205,8 @@ def test_the_check_finds_parts_told_of_each_cell_as_it_may():
     st.integers(2, 4),
 )
 def test_what_may_be_told_together_cannot_be_solved(cells: list[Counter[int]], k: int):
-    """Any weights of cells and of parts, of four: k machines are left, or none; where it says no, some
-    weights leave fewer."""
+    """Where it says yes, any weights of cells and of four parts leave k machines or none.
+    Where it says no, some weights leave fewer."""
     parts = (Part.IDLE_OPEN, Part.ACTIVE_OPEN, Part.IDLE_OUTSIDE, Part.ACTIVE_OUTSIDE)
     named = [Counter({_mask(bits, parts): number for bits, number in one.items()}) for one in cells]
     each = all(one.total() >= k for one in cells)
@@ -237,17 +235,17 @@ def _mask(bits: int, parts: Sequence[Part]) -> Part:
 
 
 def test_parts_are_all_there_is():
-    """Each band and state is of one part; each level tells all known time."""
+    """Each band and state belongs to one part, and the parts of each level cover all known time."""
     assert set(PART_OF.values()) == set(Part)
     for level in LEVELS:
         assert sum(level.parts) == REST | ON
 
 
-# --- numbers that were one machine's
+# --- numbers that revealed one machine
 
 
 def of(hosts: Iterable[int], on: Mapping[int, int], *, enrolled: int = 744, energy: bool = True) -> Tally:
-    """A month of machines, off at 0.5 W but for the hours that some are in use at 50 W."""
+    """Return a month of machines, off at 0.5 W except for hours in use at 50 W."""
     tally = Tally()
     for host in map(HostId, hosts):
         used = on.get(host, 0)
@@ -265,7 +263,7 @@ def of(hosts: Iterable[int], on: Mapping[int, int], *, enrolled: int = 744, ener
 
 
 def key(entity: str, zone: str = "FR") -> GroupKey:
-    """Of one entity's towers."""
+    """Return the key of one entity's towers."""
     return GroupKey(FIRST, END, zone, Population.WORKSTATION, False, entity, None, "tower")
 
 
@@ -273,8 +271,8 @@ USED = dict.fromkeys(range(20, 40), 124)
 
 
 def test_constants_do_not_hide_the_one_that_is_used():
-    """Eleven that are off at 0.5 W and one used for 124 h: 94 % of the hours, 54 % of the energy are the
-    others', and 0.5 W of them are known. The one is then read off: its group is not told alone.
+    """Eleven machines off at 0.5 W have 94 % of the hours and 54 % of the energy beside one used for 124 h.
+    Their 0.5 W are known, which would reveal the one, so its group is not published alone.
     """
     one = of(range(12), {3: 124})
     found = build_release_tables({key("a"): one}, 10)
@@ -286,8 +284,7 @@ def test_constants_do_not_hide_the_one_that_is_used():
 
 
 def test_the_share_of_constants_is_nobodys():
-    """One of twelve holds 90 % of what is drawn in use; with the 0.5 W of the others at rest it would be 84 %
-    of the whole."""
+    """One of twelve has 90 % of the energy in use; with the others' 0.5 W at rest its share would be 84 %."""
     heavy = of(range(12), {host: 90 if host else 110 for host in range(12)})
     heavy.add_energy(
         HostId(0),
@@ -298,8 +295,7 @@ def test_the_share_of_constants_is_nobodys():
 
 
 def test_silence_of_few_is_not_told():
-    """Of 32 machines that were enrolled all month, one tells nothing of its last day: no coverage; of ten of
-    them, it is told."""
+    """When one of 32 enrolled machines is silent on its last day there is no coverage; with ten there is."""
 
     def of_silent(silent: int) -> Group:
         groups = {
@@ -318,7 +314,7 @@ def test_silence_of_few_is_not_told():
 
 
 def test_time_without_an_energy_of_few_is_not_told():
-    """One machine of twenty has no energy yet: what the others' time leaves of the known time is its time."""
+    """One machine has no energy yet: known time less derived time would be its time."""
     groups = {key("b"): of(range(20, 40), USED), key("c"): of(range(40, 41), {40: 100}, energy=False)}
     (whole,) = build_release_tables(groups, 10).whole
     assert (whole.sums.derived_milliseconds, Detail.DERIVED in whole.sums.withheld) == (0, True)
@@ -326,8 +322,7 @@ def test_time_without_an_energy_of_few_is_not_told():
 
 
 def test_a_cell_tells_no_method():
-    """One machine of twenty has a meter: the interval would be the narrower for it, so that it is
-    of steps."""
+    """One metered machine of twenty would narrow the interval, so the uncertainty is rounded up to a step."""
     metered = of(range(20, 40), USED)
     drawn = DeviceClass.SFF, Method.METERED, Band.OPEN, State.ON_ACTIVE
     metered.add_energy(HostId(20), drawn, EnergySums(HOUR, 50 * HOUR, 1))
@@ -338,11 +333,11 @@ def test_a_cell_tells_no_method():
     assert build_release_tables({key("a"): metered}, 10) == build_release_tables({key("a"): modelled}, 10)
 
 
-# --- as a reader sees it
+# --- answers to a reader
 
 
 def one_used(data: Filled, others: int = 20) -> None:
-    """Twelve of A, of which one was on for 124 h; `others` of B, in use in and out of hours."""
+    """Add twelve PCs of A, one of them on for 124 h, and `others` of B, in use in and out of hours."""
     for number in range(12 + others):
         entity = "A" if number < 12 else "B"
         host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
@@ -360,11 +355,11 @@ def one_used(data: Filled, others: int = 20) -> None:
 
 
 ONE_MACHINE = 31 * 4 * HOUR
-"""446,400,000 ms: the time that it was on."""
+"""Its time on: 446,400,000 ms."""
 
 
 def every_number(value: Any) -> Iterator[float]:
-    """In an answer."""
+    """Yield every number of an answer."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -376,8 +371,8 @@ def every_number(value: Any) -> Iterator[float]:
 
 @pytest.mark.parametrize("role", [Role.READER, Role.ADMIN])
 def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
-    """I2 of twelve machines of which one was on had no value, and that one's time on as its denominator. Now
-    no number of any answer is its."""
+    """I2 of twelve machines with one on had no value, but that one's time on as its denominator.
+    No number of any answer is that time."""
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
         Reading(data, clock=NOW.timestamp) as reading,
@@ -403,8 +398,8 @@ def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
 
 
 def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
-    """What was published in it told more than may be told: as after a larger k, `older_rule` says so
-    (`period` did, as of a month that is to come), and take-back has it anew.
+    """The older format published more than is allowed now. The reason is `older_rule`, as after a larger k
+    (it was `period`, as for a month to come). The month is available again after take-back.
     """
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
@@ -425,7 +420,7 @@ def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
 def measured(
     entity: str, device_class: DeviceClass, first: int, number: int, u: float
 ) -> dict[GroupKey, Tally]:
-    """Machines that draw 1 kWh each with this relative uncertainty."""
+    """Return machines that draw 1 kWh each with this relative uncertainty."""
     key = GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, entity, None, device_class.value)
     tally = Tally()
     for host in range(first, first + number):
@@ -438,8 +433,8 @@ def measured(
 
 
 def test_a_sum_is_not_better_known_because_a_class_is_in_autres():
-    """Laptops and towers at 20 %: their sum had 14.1 % (told apart), and `autres` of both 15 %. Now 20 %,
-    whatever is merged."""
+    """The sum of laptops and towers, each at 20 %, has 20 % in separate rows and in `autres`.
+    It had 14.1 % separately and 15 % merged."""
     apart = {
         **measured("A", DeviceClass.LAPTOP, 0, 3, 0.2),
         **measured("A", DeviceClass.TOWER, 3, 3, 0.2),
@@ -452,14 +447,14 @@ def test_a_sum_is_not_better_known_because_a_class_is_in_autres():
 
 
 def test_autres_is_no_better_known_than_its_groups():
-    """6 % and 4 % are told as 10 % and 5 %: together 7.5 %, and no step below."""
+    """6 % and 4 % are published as 10 % and 5 %, together 7.5 %, which is rounded up to 10 %."""
     few = {**measured("A", DeviceClass.TOWER, 0, 2, 0.06), **measured("B", DeviceClass.TOWER, 3, 2, 0.04)}
     (row,) = build_release_tables(few, K).cells
     assert u_model([row]) == pytest.approx(0.1)
 
 
 def test_energy_is_not_known_of_more_time_than_states_are():
-    """A millisecond of rounding of each machine: coverage_energy was above coverage_states."""
+    """A millisecond of rounding in each machine raised coverage_energy above coverage_states."""
     fleet = measured("A", DeviceClass.LAPTOP, 0, 3, 0.1)
     (tally,) = fleet.values()
     for host in range(3):
@@ -470,7 +465,7 @@ def test_energy_is_not_known_of_more_time_than_states_are():
 
 
 def test_screens_apart_have_no_days_of_known_state():
-    """Their rows said 0 machine-days: they have none."""
+    """Rows of screens showed 0 machine-days, but have none."""
     key = GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, "A", None, "monitor")
     drawn = EnergyClass.MONITOR, Method.LOAD_MODELLED, Band.OPEN, State.OFF
     group = Group(key, GroupSums(3, 0, {}, {drawn: EnergySums(0, 1_000, 50)}))

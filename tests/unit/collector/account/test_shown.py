@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Figures as people read them: docs/methodology.md §6's rounding rule."""
+"""Figures for people follow the rounding rule of docs/methodology.md §6."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ ROW = EmissionsRow("2025-01-01", "2026-01-01", "row", 10, 1.0)
 
 
 def test_no_more_digits_than_the_interval_has():
-    """1,124,000 ± 36,000: to the thousand, in French with a narrow space and in English with a comma; parts
-    to the same place."""
+    """1,124,000 ± 36,000 and its parts are rounded to the thousand, with each language's separators."""
     row = EmissionsRow(
         "2025-01-01",
         "2026-01-01",
@@ -49,5 +48,5 @@ def test_what_does_not_exist_is_not_shown():
 
 
 def test_exact_figures():
-    """An interval of no width cuts nothing but the fraction."""
+    """An interval of no width removes only the fraction."""
     assert format_number(7.0, 0)["fr"] == "7"

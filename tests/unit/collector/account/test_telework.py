@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What laptops draw at home: rows of their own, by declared days alone, to the millijoule, and silent about
-few machines."""
+"""Laptops at home have rows of their own by declared days, exact to the millijoule, and none for few
+machines."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ LAPTOP, SFF = DeviceClass.LAPTOP, DeviceClass.SFF
 
 
 def declared(**days: str) -> list[Headcount]:
-    """Telework days a week, by entity."""
+    """Return telework days a week by entity."""
     return [Headcount(entity, date(2024, 1, 1), 10, Decimal(number)) for entity, number in days.items()]
 
 
 def machines(*groups: tuple[str, DeviceClass, int], **more: object) -> list[Host]:
-    """So many workstations of an entity and a class, for each."""
+    """Return so many workstations of an entity and class, for each group."""
     return [
         host(100 * at + number, kind, entity=entity, enrolled=FIRST, **more)  # type: ignore[arg-type]
         for at, (entity, kind, size) in enumerate(groups, 1)
@@ -69,7 +69,7 @@ def year(
     measured: int | None = None,
     standings: list[FleetDevice] | None = None,
 ) -> PeriodFigures:
-    """Of 2025; the first `measured` are seen, in turns by two methods."""
+    """Return figures of 2025; the first `measured` hosts are measured, alternately by two methods."""
     stood = census(*hosts) if standings is None else standings
     return figures(
         FIRST,
@@ -86,7 +86,7 @@ def year(
 def placed(
     hosts: Iterable[Host], standings: Sequence[FleetDevice]
 ) -> list[tuple[ObservedMachine, FleetDevice]]:
-    """What was seen of them."""
+    """Return the measurements of these hosts with their place in the fleet."""
     by_host = {one.host_id: one for one in standings}
     return [
         (
@@ -104,18 +104,18 @@ def placed(
 
 
 def energy(rows: Iterable[FigureRow], context: PowerContext | None = None) -> int:
-    """Millijoules of the rows of a context."""
+    """Return the energy in millijoules of the rows of a context, or of all."""
     return sum(row.estimate.energy_millijoules for row in rows if context in (None, row.key.power_context))
 
 
 def at_home(made: PeriodFigures) -> list[FigureRow]:
-    """Its rows."""
+    """Return the rows at home."""
     return [row for row in made.rows if row.key.power_context is PowerContext.HOME]
 
 
 def test_a_laptop_row_is_two():
-    """Two days of five: two fifths of energy, of each part and of time at home; relative errors are those of
-    the undivided row."""
+    """Two days of five put two fifths of energy, of each part and of time at home.
+    Relative errors equal those of the undivided row."""
     hosts = machines(("E1", LAPTOP, 40))
     (whole,) = year(hosts, measured=30).rows
     made = year(hosts, declared(E1="2"), measured=30)
@@ -147,8 +147,8 @@ def test_a_laptop_row_is_two():
 
 
 def test_all_groupings_have_one_figure_at_home():
-    """Laptops of three entities, two that declare and one that does not, among desktops: rows sum to one
-    total, and so do those at home."""
+    """Laptops of three entities, two with a declaration, are among desktops.
+    In every grouping the rows have one sum, and so have those at home."""
     groups = [(name, kind, 20) for name in ("E1", "E2", "E3") for kind in (LAPTOP, SFF)]
     hosts = machines(*groups)
     days = declared(E1="1.2", E2="3")
@@ -165,8 +165,7 @@ def test_all_groupings_have_one_figure_at_home():
 
 
 def test_without_declared_days_nothing_changes():
-    """Nobody declared any, somebody else did, they count from the middle of the year on, or they are none:
-    the rows are as they were."""
+    """No declaration, another entity's, one from mid-year on, or zero days leave the rows as they were."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 20))
     before = year(hosts)
     late = [Headcount("E1", date(2025, 7, 1), 10, Decimal(2))]
@@ -175,7 +174,7 @@ def test_without_declared_days_nothing_changes():
 
 
 def test_who_carries_nothing_home():
-    """Desktops, a classroom's laptops, screens, what a host holds, and what is at home already."""
+    """Desktops, a classroom's laptops, and hosted or already-home laptops are not divided."""
     days = declared(E1="2")
     assert not at_home(year(machines(("E1", SFF, 20)), days))
     assert not at_home(year(machines(("E1", LAPTOP, 20), population=Population.CLASSROOM), days))
@@ -188,7 +187,7 @@ def test_who_carries_nothing_home():
 
 
 def test_who_is_always_at_home_has_no_row_on_site():
-    """Five days of five, of 20 laptops; another 20 that the inventory has at home are in the same row."""
+    """Five days of five put 20 laptops at home, in one row with 20 that the inventory has there."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", LAPTOP, 20))
     standings = [
         replace(one, power_context=PowerContext.HOME if at < 20 else PowerContext.OWN_SITE)
@@ -204,8 +203,8 @@ def test_who_is_always_at_home_has_no_row_on_site():
 
 
 def test_few_machines_are_not_told_by_a_difference():
-    """20 laptops and 3 desktops of one entity in one row: both figures and the share would give the 3. They
-    are one cell, which has the mean share of its fleet.
+    """Both figures and the share would reveal the 3 desktops beside 20 laptops in one row.
+    They form one cell, which has the mean share of its fleet.
     """
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 3))
     made = year(hosts, declared(E1="2"), ("entity",))
@@ -219,8 +218,8 @@ def test_few_machines_are_not_told_by_a_difference():
 
 
 def test_two_shares_in_one_row_are_two_equations():
-    """Laptops of two entities in one row, 40 at two fifths and 4 at one fifth: the 4 could be solved for, so
-    that all have one share. Of 12 each keeps its own.
+    """One row has 40 laptops at two fifths and 4 at one fifth: the 4 could be solved for, so all have one
+    share. With 12 each keeps its own.
     """
     for size, shares in ((4, 1), (12, 2)):
         hosts = machines(("E1", LAPTOP, 40), ("E2", LAPTOP, size))
@@ -231,8 +230,7 @@ def test_two_shares_in_one_row_are_two_equations():
 
 @pytest.mark.parametrize("heavy", [0, 31])
 def test_one_that_draws_almost_all_is_not_told(heavy):
-    """20 laptops, 12 desktops: either are left when the others fall out; where one of them draws nearly all
-    of theirs, they are one."""
+    """20 laptops and 12 desktops are separate, unless one machine draws nearly all of its class's energy."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12))
     standings = census(*hosts)
     seen = placed(hosts, standings)
@@ -256,8 +254,8 @@ def test_one_that_draws_almost_all_is_not_told(heavy):
 
 
 def test_methods_of_few_are_hidden_at_home_too():
-    """Ten of 20 laptops are modelled, and so many desktops: with five modelled desktops all of these are one
-    method, in the row on site and the total; laptops at home tell theirs.
+    """Ten of 20 laptops are modelled, and twelve or five of 24 desktops. With five desktops the site row and
+    the total hide methods; the home row does not.
     """
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 24))
     standings = census(*hosts)
@@ -290,13 +288,13 @@ def test_methods_of_few_are_hidden_at_home_too():
         assert made.total.hides_methods is hidden
 
 
-# --- what is kept
+# --- kept statistics
 
 
 def keep(
     hosts: Sequence[Host], headcounts: Sequence[Headcount], k: int, standings: list[FleetDevice] | None = None
 ) -> YearStatistics:
-    """Of the same year."""
+    """Return the kept statistics of the same year."""
     standings = standings or census(*hosts)
     keeper = YearReducer(FIRST, END, k, headcounts)
     for standing in standings:
@@ -307,8 +305,7 @@ def keep(
 
 
 def test_a_closed_year_has_the_same_rows():
-    """With nothing merged: rows, those at home, their total and what was declared are equal to the last
-    digit; and as JSON and back."""
+    """With nothing merged, rows, totals and declared shares are equal to the last digit, also after JSON."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12), ("E2", LAPTOP, 15), ("E3", LAPTOP, 15))
     days = declared(E1="2", E2="1.2", E3="5")
     standings = [
@@ -327,14 +324,14 @@ def test_a_closed_year_has_the_same_rows():
 
 
 def test_what_is_kept_says_nothing_of_telework_where_there_is_none():
-    """The statistics of such a year are the same bytes as before telework was known of."""
+    """Statistics of such a year have no telework key, as before telework was supported."""
     kept = keep(machines(("E1", LAPTOP, 20)), [], k=10)
     assert "homes" not in statistics_document(kept)
 
 
 def test_merged_entities_have_a_share_of_their_fleet():
-    """20 laptops at two fifths and 4 at one fifth are kept as one: (20 × 2 + 4) ÷ (24 × 5), of machine-days
-    and of no machine's energy."""
+    """20 laptops at two fifths and 4 at one fifth have (20 × 2 + 4) ÷ (24 × 5), by machine-days, not
+    energy."""
     hosts = machines(("E1", LAPTOP, 20), ("E2", LAPTOP, 4))
     kept = keep(hosts, declared(E1="2", E2="1"), k=10)
     ((stratum, share),) = kept.homes.items()
@@ -348,7 +345,7 @@ def test_merged_entities_have_a_share_of_their_fleet():
 @given(st.lists(st.tuples(st.integers(0, 10), st.integers(1, 100)), min_size=1, max_size=6))
 @settings(max_examples=50, deadline=None)
 def test_a_merged_share_lies_between_its_own(members: list[tuple[int, int]]):
-    """And is exact where they are one."""
+    """The share is exact where all members have the same."""
     place = Place("E", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
     into = place.stratum("laptop")
     found = merge_shares(
@@ -365,18 +362,18 @@ def test_a_merged_share_lies_between_its_own(members: list[tuple[int, int]]):
     assert len(set(shares)) > 1 or share == shares[0]
 
 
-# --- what it is for the bilan carbone, and what contracts cover
+# --- the bilan carbone and contracts
 
 
 def whole_contract(kwh: int = 10**9, **more: object) -> Contract:
-    """Of all that there is, at nothing."""
+    """Return a contract for everything at 0 kgCO2e/kWh."""
     made = Contract(1, "green", "S", FIRST, END, Decimal(kwh), Decimal(0), Decimal(10), True, "GO", "bill")
     return replace(made, **more)  # type: ignore[arg-type]
 
 
 def test_items_of_the_bilan_carbone():
-    """On site combustion is 2.1 and the rest 4.1, at home all is 3.3 and none is in Énergie; items sum to the
-    total."""
+    """On site combustion is 2.1 and the rest 4.1; at home all is 3.3 and outside Énergie.
+    Items sum to the total."""
     made = year(machines(("E1", LAPTOP, 20), ("E1", SFF, 20)), declared(E1="2"))
     stated = build_statement([made], StatementTerms(choose, "real"))
     (total,) = stated.totals
@@ -403,8 +400,7 @@ def test_items_of_the_bilan_carbone():
 
 
 def test_a_contract_covers_what_is_bought():
-    """At home somebody else buys: the location's factor, whatever is contracted. On site the contract's zero;
-    the total is their sum."""
+    """At home others buy, so the location's factor applies; on site the contract's zero does."""
     made = year(machines(("E1", LAPTOP, 20)), declared(E1="2"))
     stated = build_statement([made], StatementTerms(choose, "real", contracts=(whole_contract(),)))
     home, site = sorted(stated.rows, key=lambda row: row.power_context or "")
@@ -415,8 +411,7 @@ def test_a_contract_covers_what_is_bought():
 
 
 def test_a_contract_covers_rooms():
-    """A room is a site's: a contract of all, or of its site, covers it, one of an entity does not; and the
-    total holds it."""
+    """A contract for everything or for its site covers a room, an entity's does not; totals contain it."""
     room = RoomFigure("DC1", "hq", "FR", 9 * 10**12, 3 * 10**12, 10**12, None, "not_included", 0)
     made = with_rooms(year(machines(("E1", SFF, 20))), [room], BY_CLASS)
     located = build_statement([made], StatementTerms(choose, "real"))
@@ -436,7 +431,7 @@ def test_a_contract_covers_rooms():
 
 
 def test_a_college_on_its_own_contract_is_not_covered():
-    """Until its contract is said to be the authority's."""
+    """No contract covers a college until its contract is declared to be the authority's."""
     hosts = machines(("C1", SFF, 20), population=Population.CLASSROOM)
     terms = StatementTerms(choose, "real", contracts=(whole_contract(),))
     (row,) = build_statement([year(hosts)], terms).rows

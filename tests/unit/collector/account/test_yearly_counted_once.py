@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Nothing of the yearly figure is counted twice, or compared with what it is not. docs/methodology.md §3, §6
-and §10."""
+"""The yearly figure counts nothing twice and compares like with like. docs/methodology.md §3, §6 and §10."""
 
 from __future__ import annotations
 
@@ -43,26 +42,26 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, PointKind, Population
 
 YEAR = (date(2024, 1, 1), date(2025, 1, 1))
 TOLD = (3, 15)
-"""Its months, after START."""
+"""Its months, counted from START."""
 GREEN = Contract(
     1, "green", "S", FIRST, END, Decimal(10**9), Decimal("0.01"), Decimal(10), True, "GO", "bill"
 )
 
 
 def tower(number: int = 1, **more: Any) -> Host:
-    """One that enrolled before the year, in a place whose schools have holidays."""
+    """Return a tower that enrolled before the year, at a site with school holidays."""
     return host(number, DeviceClass.TOWER, enrolled=date(2023, 1, 1), entity="E1", place="hq", **more)
 
 
 def stored(
     hosts: tuple[Host, ...], assets: tuple[Asset, ...], months: tuple[HostPeriod, ...], **more: Any
 ) -> StoredYear:
-    """At the sites of the oracle."""
+    """Return a stored year at the sites of the oracle."""
     return StoredYear(tuple(SITES.values()), hosts, assets, months, HOLIDAYS, SCHOOL, **more)
 
 
 def asset_of(one: Host | None, *placements: Placement, device_class: str = "tower", **more: Any) -> Asset:
-    """In service from before on."""
+    """Return an asset that has been in service since 2023."""
     return Asset(
         one.host_id if one else 99,
         device_class,
@@ -81,20 +80,19 @@ def asked(
     today: date = date(2026, 1, 1),
     grouping: tuple[str, ...] = ("entity",),
 ) -> EmissionsStatement:
-    """The report, with k = 1."""
+    """Return the report with k = 1."""
     return emissions_report_of(kept.sources(), YearQuery(first, end, grouping, 1, today)).statement
 
 
 def total(kept: StoredYear, *more: Any) -> EmissionsRow:
-    """Of its one period."""
+    """Return the total of its one period."""
     found: EmissionsRow = only(asked(kept, *more).totals)
     return found
 
 
 def test_a_day_has_one_type_whatever_its_site():
-    """A PC that enrolled where schools have holidays, and by the inventory stands where there are none: fully
-    measured, 366 days; its holidays are the other place's open days, not as many days more for somebody else
-    to stand for.
+    """A PC enrolled at a site with school holidays; its inventory site has none. All 366 days are measured.
+    Its holidays count as open days of the other site, and no further days are extrapolated.
     """
     one = tower()
     there = asset_of(one, Placement(date(2023, 1, 1), "E1", "annexe"))
@@ -105,8 +103,7 @@ def test_a_day_has_one_type_whatever_its_site():
 
 
 def test_a_move_in_a_period_that_is_not_whole_months():
-    """15 January to 15 March, moved on 1 February: 17 days here, 43 days there, all measured; nobody's days
-    are estimated."""
+    """A machine moves on 1 February: of 15 January to 15 March, 17 days are in E1, 43 in E2, all measured."""
     one = tower()
     moved = asset_of(one, Placement(date(2023, 1, 1), "E1", "hq"), Placement(date(2024, 2, 1), "E2", "hq"))
     first, end = date(2024, 1, 15), date(2024, 3, 15)
@@ -136,8 +133,7 @@ def _site_calendars() -> oracle.World:
 
 
 def test_a_virtual_machine_of_the_inventory_is_a_memo():
-    """An agent that cannot tell what it runs on, and an inventory that says it is virtual: its host carries
-    the energy."""
+    """The agent does not know its class, but the inventory says virtual: its host has the energy."""
     one = replace(tower(), facts=MachineFacts(DeviceClass.UNKNOWN))
     guest = asset_of(one, device_class="virtual_machine")
     physical = tower(2)
@@ -149,8 +145,7 @@ def test_a_virtual_machine_of_the_inventory_is_a_memo():
 
 
 def test_a_machine_that_was_installed_anew():
-    """Revoked on 30 June and enrolled again on 1 July under another key, one asset: 366 days, all
-    measured."""
+    """Revoked on 30 June and enrolled again on 1 July with another key, one asset has 366 measured days."""
     old, new = gone(tower(1), date(2024, 6, 30)), replace(tower(2), enrolled_on=date(2024, 7, 1))
     months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(new, (9, 15), 4, 40, metered=False))
     row = total(stored((old, new), (asset_of(new),), months))
@@ -158,13 +153,13 @@ def test_a_machine_that_was_installed_anew():
     assert row.extrapolated_millijoules == 0
     alone = total(
         stored((old, new), (), months)
-    )  # no inventory: what enrolled is the fleet, to its last contact
+    )  # without an inventory the fleet is the enrolled machines, to their last contact
     assert alone.machine_days_fleet == pytest.approx(366)
 
 
 def test_a_machine_that_was_installed_anew_elsewhere():
-    """As above, but its agents said E9 and a small form, where the inventory has a tower at E1 that moved to
-    E2 on 1 October: one device, one machine, all of it measured, in each place for its months.
+    """The agents say E9 and a small form factor; the inventory has a tower that moved from E1 to E2 on
+    1 October. It is one machine, all measured, in each entity for its months.
     """
     facts = MachineFacts(DeviceClass.SFF)
     old = replace(gone(tower(1), date(2024, 6, 30)), facts=facts, org_entity="E9")
@@ -175,8 +170,8 @@ def test_a_machine_that_was_installed_anew_elsewhere():
     made = asked(stored((old, new), (asset,), months))
     told: dict[Any, Any] = {row.entity: (row.n, row.n_fleet, row.machine_days_observed) for row in made.rows}
     assert told == {
-        "E1": (1, 1, pytest.approx(274 - 1 / 24)),  # to daylight saving time
-        "E2": (1, 1, pytest.approx(92 + 1 / 24)),  # and back
+        "E1": (1, 1, pytest.approx(274 - 1 / 24)),  # daylight saving time begins
+        "E2": (1, 1, pytest.approx(92 + 1 / 24)),  # and ends
     }
     row = only(made.totals)
     assert (row.n, row.extrapolated_millijoules) == (1, 0)
@@ -185,8 +180,8 @@ def test_a_machine_that_was_installed_anew_elsewhere():
 
 
 def test_a_machine_that_was_revoked_and_is_nobody_else_yet():
-    """Its half year is of its asset, which is there for all of the year; an unknown machine of the same kind
-    is that asset, no other one."""
+    """Its half year belongs to its asset, which is in service all year.
+    An unknown machine of the same kind is taken for that asset."""
     old = replace(gone(tower(1), date(2024, 6, 30)), org_entity="E9")
     asset = replace(asset_of(None), earlier_host_ids=(old.host_id,))
     row = total(stored((old,), (asset,), tuple(_told(old, (3, 9), 4, 40, metered=False))))
@@ -200,7 +195,7 @@ def test_a_machine_that_was_revoked_and_is_nobody_else_yet():
 
 
 def test_a_virtual_machine_that_was_installed_anew_is_a_memo():
-    """One memo line of one machine."""
+    """Both identities give one memo line of one machine."""
     unknown = MachineFacts(DeviceClass.UNKNOWN)
     old = replace(gone(tower(1), date(2024, 6, 30)), facts=unknown)
     new = replace(tower(2), enrolled_on=date(2024, 7, 1), facts=unknown)
@@ -212,8 +207,7 @@ def test_a_virtual_machine_that_was_installed_anew_is_a_memo():
 
 
 def test_a_roll_out_makes_no_fleet_smaller():
-    """Ten towers without a day of service: the year's energy is that of ten all year, whether their agents
-    came in January or in July."""
+    """Ten towers without a date of service count for the whole year, though their agents came in July."""
     there = [replace(tower(number), enrolled_on=date(2024, 7, 1)) for number in range(1, 11)]
     months = tuple(row for one in there for row in _told(one, (9, 15), 4, 40, metered=False))
     row = total(
@@ -225,8 +219,7 @@ def test_a_roll_out_makes_no_fleet_smaller():
 
 
 def test_a_year_half_over_is_compared_with_no_whole_one():
-    """On 1 July there are half as many machine days as in all of the year before: that is no change of the
-    fleet."""
+    """On 1 July half of the machine days are over, which is no change of the fleet."""
     one = tower()
     kept = stored((one,), (asset_of(one),), tuple(_told(one, (3, 21), 4, 40, metered=False)))
     this_year = (month(15), month(27))
@@ -244,8 +237,8 @@ def test_a_year_half_over_is_compared_with_no_whole_one():
 
 
 def test_a_zone_without_a_factor_in_the_year_before():
-    """ADEME's first is of 2021: that year is told, and its change in kWh; the factor's effect is
-    not known."""
+    """ADEME's first factor is of 2021: its emissions and its change in kWh are known, the factor's effect is
+    not."""
     one = tower()
     rows = tuple(
         row._replace(period_from=row.period_from.replace(year=row.period_from.year - 4 + more))
@@ -260,8 +253,7 @@ def test_a_zone_without_a_factor_in_the_year_before():
 
 
 def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
-    """What nobody can estimate, where nobody said what grid there is: the report is as without
-    the contract."""
+    """A device without an estimate at a site without a known grid leaves the market line unchanged."""
     one = tower()
     other = asset_of(None, Placement(date(2023, 1, 1), "E1", "nowhere"), device_class="other")
     kept = stored((one,), (asset_of(one), other), tuple(_told(one, TOLD, 4, 40, metered=False)))
@@ -271,14 +263,14 @@ def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
 
 
 def by_site() -> PeriodFigures:
-    """Servers whose row says no class."""
+    """Return figures of servers whose row has no class."""
     made = servers()
     (row,) = made.rows
     return replace(made, rows=(replace(row, key=replace(row.key, entity=None, device_class=None)),))
 
 
 def test_a_room_and_its_servers_have_a_contract_each():
-    """Grouped by site alone, the servers' row and the room's are called the same: each has its own kWh at the
+    """Grouped by site alone, the servers' row and the room's have equal keys; each has its own kWh at the
     contract's factor."""
     made = build_statement([with_rooms(by_site(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
     for row in (*made.rows, *made.totals):
@@ -287,7 +279,7 @@ def test_a_room_and_its_servers_have_a_contract_each():
 
 
 def test_a_room_is_compared_with_the_room():
-    """Twice as much as the year before: 55 kWh more, and the servers beside it changed by nothing."""
+    """A room with twice the energy changes by 55 kWh, and the servers beside it by 0."""
     twice = replace(
         ROOM, other_millijoules=2 * 30 * KWH, ups_loss_millijoules=10 * KWH, overhead_millijoules=40 * KWH
     )
@@ -298,7 +290,7 @@ def test_a_room_is_compared_with_the_room():
 
 
 def test_with_k_of_one_everything_is_shown():
-    """One machine, for whoever may see it: how its energy is known, too."""
+    """With k = 1 even one machine's methods are published."""
     one = tower()
     row = total(stored((one,), (asset_of(one),), tuple(_told(one, TOLD, 4, 40, metered=True))))
     assert row.measured_millijoules == row.energy_millijoules
@@ -306,9 +298,8 @@ def test_with_k_of_one_everything_is_shown():
 
 
 def test_a_room_from_its_meter_down():
-    """One meter behind a UPS of 80 %, 1 kWh an hour of January in Tokyo, and the hours before and after,
-    which are of other months; 60 % are a server's by its declared share: 744 kWh of IT, of which 297.6 are
-    nobody's, and 186 lost in the UPS.
+    """A meter behind a UPS of 80 % reads 1 kWh an hour in January in Tokyo, and in hours around it.
+    A server's declared share is 60 %: of 744 kWh of IT 297.6 belong to no machine; the UPS loses 186.
     """
     start = round(datetime(2023, 12, 31, 15, tzinfo=UTC).timestamp() * 1000)  # midnight there
     hours = {

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An import that is killed, at whatever moment, and one that is sent in pieces: whole or nothing."""
+"""A killed import applies whole or not at all, and uploads in pieces are bounded."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ print(lines, found.count(BEFORE), found.count(AFTER))
 
 
 def test_an_import_killed_at_any_moment_is_whole_or_nothing(tmp_path: Path):
-    """15 moments over the lines of the store's import: both files tell the old inventory or the new one,
-    never a mixture; the same import then ends it, and changes nothing more.
+    """At some 16 lines of the store's import, both files hold the old inventory or the new one, no mixture.
+    The same import then completes it, and a second one changes nothing.
     """
     lines, before, after = map(int, run_program(PROGRAM, str(tmp_path)).split()[-3:])
     assert lines > 150
@@ -103,7 +103,7 @@ def test_an_import_killed_at_any_moment_is_whole_or_nothing(tmp_path: Path):
 
 
 def test_uploads_are_bounded():
-    """One at a time, in order, of bounded size; one that stops makes room."""
+    """One upload at a time, in order, of bounded size; an upload that stops makes room for the next."""
     now = [0.0]
     uploads = Uploads(lambda: now[0])
     one, two = "1" * 32, "2" * 32

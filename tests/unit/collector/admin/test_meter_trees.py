@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What machines on shared meters draw is what the meters count, to the millijoule, however the meters hang
-and whoever reports last."""
+"""The energy of machines on shared meters equals the meters' energy to the millijoule, for any tree of meters
+and any order of reports."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ STATES = (pb.STATE_ON_ACTIVE, pb.STATE_ON_IDLE, pb.STATE_OFF, pb.STATE_ASLEEP, p
 
 @contextmanager
 def a_store() -> Iterator[Filled]:
-    """Empty."""
+    """Open an empty store."""
     with TemporaryDirectory() as name, Filled(Path(name), clock=lambda: NOW / 1000) as filled:
         yield filled
 
 
 def point(meter: str) -> pb.Point:
-    """Of a meter, as its poller sends it."""
+    """Return the point of a meter as its poller sends it."""
     return pb.Point(kind=pb.POINT_KIND_PDU, domain=meter, boundary=pb.BOUNDARY_WALL, subject=f"meter:{meter}")
 
 
 @st.composite
 def an_hour(draw: st.DrawFn) -> pb.Record:
-    """A server's, whole: states in any proportion, counted or not; a cell may last a millisecond."""
+    """Draw a server's whole hour: states in any proportion, measured or not; a cell may last 1 ms."""
     found = draw(st.lists(st.sampled_from(STATES), min_size=1, max_size=4, unique=True))
     weights = draw(st.lists(st.integers(1, 10**6), min_size=len(found), max_size=len(found)))
     cells = []
@@ -61,14 +61,14 @@ def an_hour(draw: st.DrawFn) -> pb.Record:
 
 @st.composite
 def shares(draw: st.DrawFn, machines: int) -> dict[int, int]:
-    """Machine → parts per million; all of the meter."""
+    """Draw machine → parts per million, which sum to the whole meter."""
     on = sorted(draw(st.sets(st.integers(0, machines - 1), min_size=1)))
     weights = draw(st.lists(st.integers(1, 1000), min_size=len(on), max_size=len(on)))
     return {one: ppm for one, ppm in zip(on, apportion(WHOLE_PPM, weights), strict=True) if ppm}
 
 
 def energy_of(filled: Filled, grain: int, method: str) -> int:
-    """Over all machines."""
+    """Return the energy over all machines, in millijoules."""
     (found,) = filled.store.data.connection.execute(
         "SELECT coalesce(sum(energy_millijoules), 0) FROM derived WHERE grain = ? AND method = ?",
         (grain, method),
@@ -79,8 +79,8 @@ def energy_of(filled: Filled, grain: int, method: str) -> int:
 @settings(max_examples=40)
 @given(st.data())
 def test_the_outlets_of_a_rack_are_its_machines(data: st.DataObject):
-    """One to four machines on one to three outlets, some on several (their feeds), below a UPS that the
-    poller reads too."""
+    """One to four machines have one to three outlets, some machines several, below a UPS.
+    The poller reads the UPS too."""
     machines = data.draw(st.integers(1, 4))
     outlets = [data.draw(shares(machines)) for _ in range(data.draw(st.integers(1, 3)))]
     read = [data.draw(st.integers(0, 10**9)) for _ in outlets]
@@ -94,7 +94,7 @@ def test_the_outlets_of_a_rack_are_its_machines(data: st.DataObject):
                 MeterShare(f"o{number}", hosts[one], SharePart.MACHINE, ppm, FIRST, FOR_EVER)
                 for one, ppm in outlet.items()
             ]
-        if data.draw(st.booleans()):  # a machine on the UPS itself too: what it feeds is counted below
+        if data.draw(st.booleans()):  # a machine on the UPS too: its outlets' energy is counted there
             made.append(
                 MeterShare("ups", hosts[min(outlets[0])], SharePart.MACHINE, 300_000, FIRST, FOR_EVER)
             )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Parts of the door: how fast bytes may come, where it listens, what it says to the collector."""
+"""The gateway's parts: its budget of bytes, the addresses where it listens, its messages to the collector."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from veilleuse.collector.app.gateway.relay import Budget, Relay, bind
 
 
 def test_a_budget_lets_a_burst_through_and_then_its_rate():
-    """1,000 bytes a second and 500 at once: 500 are free, the next 250 wait a quarter of a second, after a
-    rest all is as before."""
+    """At 1,000 bytes/s and a burst of 500, 500 bytes are free and the next 250 wait 0.25 s.
+    After a pause the whole burst is available again."""
     now = [100.0]
     budget = Budget(1_000, 500, lambda: now[0])
     assert budget.take(500) == 0
@@ -48,8 +48,8 @@ def test_a_budget_lets_a_burst_through_and_then_its_rate():
 
 @given(st.lists(st.tuples(st.integers(1, 5_000), st.floats(0, 2)), max_size=50))
 def test_a_budget_is_never_overdrawn(takes):
-    """However much is asked for and when: what may be used at any moment is at most the burst and the rate
-    since the beginning."""
+    """For any requests at any times, what may be used by a moment is at most the burst plus the rate since
+    the beginning."""
     now = [0.0]
     budget = Budget(1_000, 500, lambda: now[0])
     taken = 0
@@ -61,7 +61,7 @@ def test_a_budget_is_never_overdrawn(takes):
 
 
 def test_it_listens_on_all_addresses_of_a_name_with_one_port():
-    """localhost is one or two addresses; both get the same port, and nobody else gets it then."""
+    """localhost is one or two addresses; all get the same port, and nobody else can bind it then."""
     bound = bind("localhost:0")
     try:
         assert len({each.getsockname()[1] for each in bound}) == 1
@@ -75,13 +75,13 @@ def test_it_listens_on_all_addresses_of_a_name_with_one_port():
 
 
 def test_an_address_of_another_machine_is_an_error():
-    """192.0.2.1 is in no network (RFC 5737)."""
+    """No network has 192.0.2.1 (RFC 5737)."""
     with pytest.raises(OSError, match="assign"):
         bind("192.0.2.1:0")
 
 
 def test_messages_come_back_as_they_went():
-    """Head and bytes, whatever they hold."""
+    """Head and body are decoded as they were encoded, and the private key is not in the message's repr."""
     certificate = GatewayCertificate("a key", "a chain")
     opening = GatewaySetup("127.0.0.1:0", ("/a/B",), certificate, "/somewhere/ca")
     reply = Reply("OK", "an é", (("veilleuse-reason", "x"),))
@@ -95,7 +95,7 @@ def test_messages_come_back_as_they_went():
 def through(
     said: GatewaySetup | GatewayCertificate | Reply, body: bytes = b""
 ) -> tuple[dict[str, object], bytes]:
-    """Over the socket."""
+    """Encode the message and decode it again."""
     return decode(io.BytesIO(encode(as_head(said), body)))
 
 
@@ -114,7 +114,7 @@ def through(
     ],
 )
 def test_what_is_no_message(raw):
-    """Cut, too long or not one: an error with a name."""
+    """A cut, over-long or malformed message raises GatewayError."""
     with pytest.raises(GatewayError):
         decode(io.BytesIO(raw))
 
@@ -122,13 +122,13 @@ def test_what_is_no_message(raw):
 @pytest.mark.parametrize("read", [setup_from, certificate_from, reply_from, reasons_from])
 @pytest.mark.parametrize("head", [{}, {"certificate": None, "trailing": 7, "reasons": [1]}])
 def test_an_answer_that_makes_no_sense(read, head):
-    """Likewise."""
+    """A head with missing or wrong fields raises GatewayError."""
     with pytest.raises(GatewayError):
         read(head)
 
 
 class ScarceSocket(socket.socket):
-    """At the limit of open files where the door wants its own second socket."""
+    """A socket class at the limit of open files: no Unix socket can be made."""
 
     def __init__(self, family: int = -1, *rest: Any, **more: Any) -> None:
         if family == socket.AF_UNIX:
@@ -137,8 +137,7 @@ class ScarceSocket(socket.socket):
 
 
 def test_a_connection_without_a_second_descriptor_is_ended(tmp_path, monkeypatch):
-    """EMFILE and EIO are no reason for a traceback in the log: the caller is cut, and the next one is served
-    as before."""
+    """EMFILE causes no traceback in the log: the caller's connection is closed."""
     failed: list[dict[str, Any]] = []
 
     async def call() -> bytes:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Years that nobody closes: the collector keeps their statistics by itself before anything they are made of
-goes. Nothing is lost by forgetting."""
+"""The collector keeps the statistics of years that nobody closes before it deletes the data they come from.
+No figure changes when the data are deleted."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
 
 YEAR = 2022
-"""Its factor and those of the two years after it are shipped, and final."""
+"""The factors of this year and the two after it are shipped, and final."""
 JANUARY = date(YEAR + 1, 1, 5)
 READINGS_GO = date(YEAR + 1, 1, 31)
-"""13 months after the day before the year, for it begins before 00:00 UTC."""
+"""13 months after the day before the year, because in UTC the year begins on that day."""
 READ = 3_600_000_000
-"""mJ of one reading; one a month."""
+"""Energy of one reading in mJ; there is one reading a month."""
 MONTHS_GO = date(YEAR + 1, 8, 1)
 QUARTERS = (1, 4, 7, 10)
-"""Months in which something is measured, of the years after it."""
+"""Months of the later years in which something is measured."""
 DAY = timedelta(days=1)
 
 
 def fleet(settings: CollectorSettings) -> None:
-    """Twelve workstations, a server, the meter of its room; no data yet."""
+    """Initialise twelve workstations, a server and the meter of its room, without data."""
     initialise(settings)
     with Filled(settings.data_dir) as filled:
         for _ in range(12):
@@ -66,7 +66,7 @@ def fleet(settings: CollectorSettings) -> None:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data directory of such a fleet at the end of the year, all its rows there."""
+    """Return a data directory of that fleet at the end of the year, with all its rows."""
     settings = settings_in(tmp_path_factory.mktemp("measured"))
     fleet(settings)
     measure_year(settings, YEAR)
@@ -75,13 +75,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, measured: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A copy of it, for the commands too."""
+    """Copy the measured directory and point the commands at the copy."""
     return copied(tmp_path, measured, monkeypatch)
 
 
 def measure(settings: CollectorSettings, month: date, watts: int = 20) -> None:
-    """A week of the workstations, a day of the server and an hour of its room's meter; the months that ended
-    are kept."""
+    """Add a week of each workstation, a day of the server and an hour of the room's meter; keep months."""
     monday = month + (7 - month.weekday()) * DAY
     with Filled(settings.data_dir) as filled:
         for host in filled.store.registry.hosts():
@@ -102,7 +101,7 @@ def _read(filled: Filled, host_id: HostId, day: date) -> None:
 
 
 def measure_year(settings: CollectorSettings, year: int) -> None:
-    """All of it, to the first days of the next."""
+    """Measure each month of a year, and keep all twelve."""
     for month in range(1, 13):
         measure(settings, date(year, month, 1))
     with Filled(settings.data_dir) as filled:
@@ -110,13 +109,13 @@ def measure_year(settings: CollectorSettings, year: int) -> None:
 
 
 def a_workstation(filled: Filled) -> HostId:
-    """One of them."""
+    """Return one of the workstations."""
     hosts = filled.store.registry.hosts()
     return next(host.host_id for host in hosts if host.population is Population.WORKSTATION)
 
 
 def late(settings: CollectorSettings, monday: date) -> None:
-    """A week of one workstation that comes long after."""
+    """Add a week of one workstation long after it ended."""
     with Filled(settings.data_dir) as filled:
         workstation_days(filled, a_workstation(filled), monday, monday + 7 * DAY, watts=90)
         filled.derive()
@@ -124,20 +123,20 @@ def late(settings: CollectorSettings, monday: date) -> None:
 
 
 def keep_here(collector: Collector, day: date, _: threading.Event) -> dict[int, str]:
-    """As the collector's own process does, without the process."""
+    """Keep due years as the collector's own process does, without the process."""
     with open_reader(collector.settings.data_dir) as store:
         return keep_due(store, collector.settings, day, collector.operations.perform)
 
 
 def live(settings: CollectorSettings, *days: date) -> None:
-    """What a running collector does on each of these days, and no operator."""
+    """Do what a running collector does on each of these days without an operator."""
     with open_collector(settings) as collector:
         for day in days:
             assert run_day(collector, day, threading.Event(), keep_here), collector.health.years_not_kept
 
 
 def report(veilleuse: Command, year: int, *words: str) -> dict[str, Any]:
-    """Of a year."""
+    """Return the JSON emissions report of a year."""
     period = ("--from", f"{year}-01-01", "--to", f"{year + 1}-01-01")
     code, out, err = veilleuse("report", "emissions", *period, "--format", "json", *words)
     assert code == 0, err
@@ -146,8 +145,8 @@ def report(veilleuse: Command, year: int, *words: str) -> dict[str, Any]:
 
 
 def figures(veilleuse: Command, year: int, *words: str) -> tuple[Any, Any]:
-    """To the last digit; without margins of a change, which are wider once nobody knows which machines both
-    years have."""
+    """Return the rows and totals of a year's report, without the margins of a change.
+    Margins grow once the machines that both years have are unknown."""
     found = report(veilleuse, year, *words)
     rows, totals = (
         [
@@ -160,13 +159,13 @@ def figures(veilleuse: Command, year: int, *words: str) -> tuple[Any, Any]:
 
 
 def kept(settings: CollectorSettings) -> dict[int, KeptYear]:
-    """What the collector has kept by itself."""
+    """Return the years whose statistics the collector kept without a closing."""
     with closing(SqliteClosingsReader(settings.data_dir)) as reader:
         return {one.year: one for one in reader.kept_years()}
 
 
 def left(settings: CollectorSettings, year: int = YEAR) -> tuple[int, int]:
-    """Months of workstations and readings of meters of a year that are there."""
+    """Count the stored months of workstations and the stored meter readings of a year."""
     first, end = date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
     database = f"file:{settings.data_dir}/data.db?mode=ro"  # a second writer would end a collector that runs
     with closing(sqlite3.connect(database, uri=True)) as connection:
@@ -183,9 +182,9 @@ def left(settings: CollectorSettings, year: int = YEAR) -> tuple[int, int]:
 
 
 def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse):
-    """Each year is reported as it was before its months went, to the digit, rooms as they were before
-    readings went; it is then closed for good with its own factors, and verified. All that happens meanwhile
-    is what a running collector does each day.
+    """A year's report is the same after its months are deleted, and so are rooms after their readings are.
+    The year can then be closed definitively with its own factors, and verified.
+    Only the daily work of a running collector happens meanwhile.
     """
     then: dict[int, tuple[Any, Any]] = {}
     month = date(YEAR + 1, 1, 1)
@@ -195,7 +194,7 @@ def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse
         with Filled(place.data_dir) as filled:
             roll(filled, month + 3 * DAY)
         live(place, month, month + 14 * DAY)
-        if month.month == 7 and month.year <= YEAR + 3:  # readings of meters go already, months do not
+        if month.month == 7 and month.year <= YEAR + 3:  # meter readings are deleted already, months are not
             then[month.year - 1] = figures(veilleuse, month.year - 1)
         month = (month + 31 * DAY).replace(day=1)
     assert [left(place, year) for year in then] == [(0, 0)] * 3
@@ -218,8 +217,8 @@ def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse
 
 
 def test_what_came_late_is_kept_until_the_months_go(place, veilleuse):
-    """A week that comes between the keeping of the rooms and that of the months is in the figure; one that
-    comes later is not, as after a closing. Nothing new: the day of the keeping stays.
+    """A week that comes after the rooms are kept and before the months are is in the figure.
+    A later week is not, as after a closing. Without new data the date of keeping stays.
     """
     live(place, JANUARY)
     assert kept(place)[YEAR] == KeptYear(YEAR, JANUARY, False, False, kept(place)[YEAR].statistics_sha256)
@@ -248,8 +247,8 @@ def test_what_came_late_is_kept_until_the_months_go(place, veilleuse):
 
 
 def test_nothing_goes_while_a_year_cannot_be_kept(place, veilleuse):
-    """The disk is full, for days: months and readings stay, doctor names them and the reason; once there is
-    room they are kept, and go."""
+    """While the disk is full, months and readings stay, and doctor names them and the reason.
+    Once there is room they are kept, then deleted."""
     before = figures(veilleuse, YEAR)
 
     def full(*_: object) -> dict[int, str]:
@@ -273,7 +272,7 @@ def test_nothing_goes_while_a_year_cannot_be_kept(place, veilleuse):
 
 
 def test_what_waits_to_be_derived_is_waited_for(place):
-    """Else it would be in no figure for ever."""
+    """Statistics that were kept before the derivation would never contain its figures."""
     with Filled(place.data_dir) as filled:
         workstation_days(filled, a_workstation(filled), date(YEAR, 3, 14), date(YEAR, 3, 21))
     with open_collector(place) as collector:
@@ -283,8 +282,8 @@ def test_what_waits_to_be_derived_is_waited_for(place):
 
 
 def test_a_collector_that_was_off_keeps_before_it_takes(place, veilleuse):
-    """It starts again years later: the first look keeps all years that are over, in a process of its own,
-    then takes their months."""
+    """When a collector starts again years later, its first check keeps all ended years in a child process,
+    then deletes their months."""
     measure_year(place, YEAR + 1)
     then = {year: figures(veilleuse, year) for year in (YEAR, YEAR + 1)}
     with served(place):
@@ -297,7 +296,7 @@ def test_a_collector_that_was_off_keeps_before_it_takes(place, veilleuse):
 
 
 def test_the_process_that_keeps_says_why_it_cannot(place):
-    """Nobody answers on the socket: the year's reason says so, and nothing goes."""
+    """When nobody answers on the socket, that is the year's reason, and nothing is deleted."""
     with open_collector(place) as collector:
         assert run_day(collector, MONTHS_GO, threading.Event(), keep_apart) is False
         assert "no collector runs" in collector.health.years_not_kept[YEAR]
@@ -305,7 +304,7 @@ def test_the_process_that_keeps_says_why_it_cannot(place):
 
 
 def test_a_backup_carries_what_is_kept(place, veilleuse, tmp_path):
-    """As closed years."""
+    """After a restore the figures are the same, and the year can be closed definitively."""
     live(place, MONTHS_GO)
     before = figures(veilleuse, YEAR)
     archive = make_backup(place, tmp_path / "kept.backup")
@@ -316,8 +315,8 @@ def test_a_backup_carries_what_is_kept(place, veilleuse, tmp_path):
 
 
 def test_a_closed_year_is_not_kept_twice(place, veilleuse):
-    """Its own statistics serve: what was kept before goes with the closing, and the months go when they are
-    too old."""
+    """A closing deletes the statistics kept before and makes its own.
+    The months are deleted when they are too old."""
     live(place, JANUARY)
     told(veilleuse, "close", str(YEAR))
     assert kept(place) == {}
@@ -326,8 +325,8 @@ def test_a_closed_year_is_not_kept_twice(place, veilleuse):
 
 
 def test_a_year_that_an_earlier_program_cut_is_not_kept(place, veilleuse):
-    """Statistics of what is left would be of a part of the year: it stays open without them, and its months
-    go on schedule."""
+    """Statistics of what is left would describe a part of the year.
+    The year stays open without statistics, and its months are deleted on schedule."""
     with Filled(place.data_dir) as filled:
         retention(filled).run(MONTHS_GO)
     live(place, MONTHS_GO + DAY, MONTHS_GO + 40 * DAY)
@@ -341,7 +340,7 @@ def test_a_year_that_an_earlier_program_cut_is_not_kept(place, veilleuse):
 
 
 def test_machines_that_were_silent_before_the_year_are_not_gone(place):
-    """PCs that were last heard of in the year before: the year was held to be cut, and never kept."""
+    """Because of PCs that last reported in the year before, a year was taken for cut, and never kept."""
     before = day_start_unix_milliseconds(date(YEAR - 1, 11, 5), "UTC")
     with Filled(place.data_dir) as filled, filled.store.transaction():
         pcs = "host_id IN (SELECT host_id FROM hosts WHERE population <> 3)"
@@ -353,7 +352,8 @@ def test_machines_that_were_silent_before_the_year_are_not_gone(place):
 
 
 def test_what_statistics_cannot_tell_is_refused(place, veilleuse, monkeypatch):
-    """A month that has gone, a part with it, the present tree, a larger k; what is left can be asked for."""
+    """Reports over a part with deleted months, by month, by the present tree or with a larger k are refused.
+    Months that are still there can be reported."""
     live(place, MONTHS_GO)
     half = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR}-07-01")
     year = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR + 1}-01-01")
@@ -370,8 +370,8 @@ def test_what_statistics_cannot_tell_is_refused(place, veilleuse, monkeypatch):
 
 
 def test_a_reen_sheet_restates_a_baseline_that_nobody_closed(place, veilleuse, tmp_path):
-    """Emissions of the baseline year are those of its statistics once months of PCs have gone; what is summed
-    over months has no value."""
+    """Once months of PCs are deleted, the restated emissions of the baseline year come from its statistics.
+    An indicator that needs the months has no value."""
     measure(place, date(YEAR + 1, 1, 1))
     with Filled(place.data_dir) as filled:
         roll(filled, date(YEAR + 1, 2, 4))
@@ -395,7 +395,7 @@ def test_a_reen_sheet_restates_a_baseline_that_nobody_closed(place, veilleuse, t
 
 
 def test_small_groups_are_merged_before_they_are_kept(place):
-    """Three workstations of an entity stand in no cell of their own: k is that of a closing."""
+    """Three workstations of an entity have no cell of their own, as k in a closing requires."""
     with Filled(place.data_dir) as filled, filled.store.transaction():
         filled.store.data.connection.execute(
             "UPDATE hosts SET org_entity = 'Eau' WHERE host_id IN (SELECT host_id FROM hosts WHERE population <> 3 LIMIT 3)"

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The service of :8641 when more arrives than it can take: who is shed, who is not, and when they may come
-back."""
+"""The service of :8641 under more calls than it can take: which are refused, and when they may return."""
 
 from __future__ import annotations
 
@@ -30,9 +29,8 @@ from veilleuse.collector.store import create_store
 
 
 def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority):
-    """The disk does not answer, half of the places hold backlog: another backlog is told to come back with a
-    delay, live data wait in the rest; a second push of the same agent is refused; Hello's turn is not taken
-    by any of them.
+    """The disk does not answer, and half of the places hold backlog. Another backlog is refused with a delay.
+    Live data take the rest, and a second push of one agent is refused. Hello is served nevertheless.
     """
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
@@ -74,8 +72,8 @@ def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority
 
 
 def test_one_that_begins_messages_and_does_not_end_them_holds_one_worker(service, monkeypatch):
-    """A stolen key, and twenty calls of each kind that send no message: another agent notices nothing, nor
-    does a third while they wait; they end when a call must.
+    """A stolen key makes twenty Hello and twenty Push calls that send no message.
+    Another agent is served while two of them wait; those two end at the deadline.
     """
     deadline = 5.0
     monkeypatch.setattr("veilleuse.collector.ingest.receiver.DEADLINE_SECONDS", deadline)
@@ -103,9 +101,8 @@ def test_one_that_begins_messages_and_does_not_end_them_holds_one_worker(service
 @pytest.mark.parametrize("service", [OPTIONS], indirect=True)
 @pytest.mark.parametrize("where", ["append", "position", "commit"])
 def test_a_call_that_failed_and_was_given_up_keeps_no_place(service, monkeypatch, where):
-    """The disk is slow and full, an agent's time runs out before the answer, again and again: when the disk
-    is back, so is the agent, on its connection of few streams. Nothing of a call waits for the garbage
-    collector.
+    """The disk is slow and full, and an agent gives up before each answer. Once the disk is back, the agent
+    is served on its connection of few streams, without any garbage collection.
     """
     stub, stream = service.agent()
     stub.Hello(hello(stream))
@@ -125,7 +122,7 @@ def test_a_call_that_failed_and_was_given_up_keeps_no_place(service, monkeypatch
 
 @pytest.mark.parametrize("service", [OPTIONS], indirect=True)
 def test_a_call_given_up_before_its_message_came_keeps_no_place(service):
-    """As above, of an agent whose network stalls."""
+    """An agent whose network stalls before its message is served once it sends one."""
     stub, stream = service.agent()
     stub.Hello(hello(stream))
     push, silent = service.channels[-1].stream_unary(f"/{SERVICE}/Push"), threading.Event()
@@ -162,7 +159,7 @@ def _no_commit() -> Iterator[None]:
 
 
 def test_a_machine_that_begins_too_many_streams_comes_back_tomorrow(service, monkeypatch):
-    """RESOURCE_EXHAUSTED with a delay beyond the next midnight UTC; its running stream goes on."""
+    """RESOURCE_EXHAUSTED comes with a delay beyond the next midnight UTC; the running stream continues."""
     stub, stream = service.agent()
     stub.Push(stream_request(stream))
     monkeypatch.setattr("veilleuse.collector.store.sqlite.bounds.MOST_EPOCHS_A_DAY", 1)

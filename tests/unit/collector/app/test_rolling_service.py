@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Months and retention in a running collector: by itself, by command, and as `veilleuse doctor` tells of
-them."""
+"""Months and retention in a running collector: in the background, by command, and in `veilleuse doctor`."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ TODAY = datetime.now(UTC).date()
 
 @pytest.fixture
 def settings(tmp_path: Path) -> CollectorSettings:
-    """A data directory with a workstation's days of 120 to 30 days ago, derived; no month is kept."""
+    """Return a data directory with a workstation's derived days of 120 to 30 days ago; no month is kept."""
     found = settings_in(tmp_path)
     initialise(found, site="lyon")
     with Filled(found.data_dir) as filled:
@@ -43,7 +42,7 @@ def settings(tmp_path: Path) -> CollectorSettings:
 
 @contextmanager
 def rows(settings: CollectorSettings) -> Iterator[sqlite3.Connection]:
-    """A look into its database."""
+    """Open the data directory's database for reading."""
     with closing(
         sqlite3.connect(f"{(settings.data_dir / 'data.db').as_uri()}?mode=ro", uri=True)
     ) as connection:
@@ -51,14 +50,14 @@ def rows(settings: CollectorSettings) -> Iterator[sqlite3.Connection]:
 
 
 def oldest(settings: CollectorSettings) -> date | None:
-    """First day that is there."""
+    """Return the oldest stored day."""
     with rows(settings) as connection:
         (found,) = connection.execute("SELECT min(start) FROM sums WHERE grain = 2").fetchone()
         return None if found is None else date.fromordinal(found)
 
 
 def test_a_collector_that_runs_keeps_months_and_removes_days(settings):
-    """In the background; the upkeep of the day takes out what then may go, and looks again until it could."""
+    """Months are kept in the background; the daily tasks delete what is too old, and retry until they can."""
     assert (oldest(settings) or TODAY) < TODAY - timedelta(days=62)
     days = [TODAY]
     with open_collector(settings) as collector:
@@ -72,7 +71,7 @@ def test_a_collector_that_runs_keeps_months_and_removes_days(settings):
 
 
 def test_derive_keeps_months_here_and_in_the_collector(settings):
-    """`veilleuse derive` waits until it is done, with a collector and without."""
+    """`veilleuse derive` waits until the months are kept, with a collector and without."""
     with rows(settings) as connection:
         (waiting,) = connection.execute("SELECT count(*) FROM stale_months").fetchone()
     assert waiting >= 3
@@ -92,8 +91,8 @@ def test_derive_keeps_months_here_and_in_the_collector(settings):
 
 
 def test_doctor_tells_what_is_too_old_and_what_it_waits_for(settings):
-    """Days past their limit are a warning: their month is not kept. Then all is well, with the oldest day
-    named."""
+    """Days past their limit are a warning: first their month is not kept, then no collector deleted them.
+    After retention the finding is good and names the oldest day."""
     (finding,) = check_retention(settings)
     assert (finding.outcome, "days" in finding.text) == ("warning", True)
     assert "veilleuse derive" in finding.remedy
@@ -108,7 +107,7 @@ def test_doctor_tells_what_is_too_old_and_what_it_waits_for(settings):
 
 
 def test_doctor_says_when_there_is_nothing_yet(tmp_path):
-    """No machine: no line. A machine without a day: a good one."""
+    """Without a machine there is no finding; a machine without a day gives a good one."""
     settings = settings_in(tmp_path)
     initialise(settings, site="lyon")
     assert list(check_retention(settings)) == []
@@ -119,7 +118,7 @@ def test_doctor_says_when_there_is_nothing_yet(tmp_path):
 
 
 def test_one_month_that_cannot_be_made_stops_no_other(tmp_path):
-    """A defect is logged once, its mark stays, the others are kept; the next command tries again."""
+    """The defective month stays marked and the others are kept; the next roll tries again."""
     with Filled(tmp_path / "data") as filled:
         one, two = workstation(filled), workstation(filled)
         for host_id in (one, two):
@@ -139,6 +138,6 @@ def test_one_month_that_cannot_be_made_stops_no_other(tmp_path):
 
 
 def test_months_before_a_day():
-    """Over a year's end."""
+    """Months are subtracted across the end of a year, and the day is cut to the shorter month."""
     assert months_before(date(2026, 1, 31), 2) == date(2025, 11, 30)
     assert months_before(date(2026, 5, 1), 18) == date(2024, 11, 1)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What ends the service."""
+"""Signals and threads that stop the service."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ print("stopped", flush=True)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_a_stopped_process_ends_it_once_it_goes_on(number):
-    """A container that is paused, a unit that is frozen: the kernel gives the signal to whichever thread
-    wakes first."""
+    """A paused container or frozen unit stops as well: the kernel gives the signal to whichever thread wakes
+    first."""
     for _ in range(5):
         with subprocess.Popen([sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, text=True) as process:
             try:
@@ -53,7 +53,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def test_any_thread_may_set_it_and_a_late_one_does_no_harm():
-    """Also once it is closed: who watches for damage does not know."""
+    """A set after closing does nothing: the thread that watches for damage cannot know that it is closed."""
     with Stop() as stop:
         threading.Thread(target=stop.set).start()
         stop.wait()
@@ -61,7 +61,7 @@ def test_any_thread_may_set_it_and_a_late_one_does_no_harm():
 
 
 def test_a_second_interrupt_ends_at_once_and_handlers_are_put_back():
-    """The first one asks; the handlers that were there before are there again."""
+    """The first interrupt asks for a stop; after the stop the earlier handlers are set again."""
     before = signal.getsignal(signal.SIGINT)
     with Stop() as stop:
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A backup holds everything and gives it back; what is not whole, not ours or not of this kind touches
-nothing."""
+"""A restore returns everything a backup holds; a damaged, foreign or incompatible backup changes nothing."""
 
 from __future__ import annotations
 
@@ -54,15 +53,15 @@ KEY = bytes(range(32))
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["open", "sealed"])
 def test_what_was_backed_up_comes_back(tmp_path, key):
-    """Databases, fleet key and authority as they were; what was there since is kept aside, and the modes are
-    private."""
+    """Databases, fleet key and authority are as they were, with private modes.
+    The files of the directory before the restore are moved aside."""
     settings = directory(tmp_path, tokens=3)
     path = make_backup(settings, tmp_path / "b", key)
     keys = {name: text for name, text in content_of(settings.data_dir).items() if not name.endswith(".db")}
     add_tokens(settings, 4)
     (settings.data_dir / "fleet.key").write_text("00" * 32)
     newer = content_of(settings.data_dir)
-    register = newer.pop("register.jsonl")  # the register stays where it is
+    register = newer.pop("register.jsonl")  # a restore does not move the register
 
     restored, carried_on = put_back(settings, path, key)
     assert not carried_on
@@ -75,12 +74,12 @@ def test_what_was_backed_up_comes_back(tmp_path, key):
     for file in settings.data_dir.rglob("*"):
         assert file.stat().st_mode & 0o777 == (0o700 if file.is_dir() else 0o600), file
     with open_collector(settings) as collector:
-        assert len(collector.operations.perform("token_list", {})) == 7  # by the register
+        assert len(collector.operations.perform("token_list", {})) == 7  # from the register
 
 
 def test_nothing_but_the_set_is_in_it(tmp_path):
-    """Neither the lock, the socket, the register nor what a restore replaced; without a WAL, so that any
-    SQLite opens it."""
+    """Lock, socket, register and files replaced by a restore are not in the backup.
+    The databases have no WAL, so that any SQLite opens them."""
     settings = directory(tmp_path)
     (settings.data_dir / "replaced-20250101T000000Z").mkdir()
     (settings.data_dir / "replaced-20250101T000000Z/data.db").write_bytes(b"old")
@@ -106,7 +105,7 @@ def test_nothing_but_the_set_is_in_it(tmp_path):
 
 
 def test_a_restore_is_noted_in_the_data(tmp_path):
-    """How often, when, and of when the backup was: for doctor and reports."""
+    """The number of restores, the last one's time and its backup's time are stored for doctor and reports."""
     settings = directory(tmp_path)
     path = make_backup(settings, tmp_path / "b")
     for _ in range(2):
@@ -119,7 +118,7 @@ def test_a_restore_is_noted_in_the_data(tmp_path):
 
 
 def test_two_restores_in_one_second_replace_nothing_twice(tmp_path):
-    """Each has a folder of its own."""
+    """Each restore has its own folder for what it replaces."""
     settings = directory(tmp_path)
     path = make_backup(settings, tmp_path / "b")
     folders = {put_back(settings, path)[0].replaced for _ in range(3)}
@@ -140,7 +139,7 @@ def test_a_new_machine_needs_no_init(tmp_path):
 
 
 def test_simulated_never_takes_the_place_of_real(tmp_path):
-    """Nor the other way round; nothing is touched."""
+    """Real never replaces simulated either; nothing is changed."""
     real, simulated = directory(tmp_path / "r"), directory(tmp_path / "s", simulated=True)
     for source, target in ((real, simulated), (simulated, real)):
         path = make_backup(source, tmp_path / "b")
@@ -151,8 +150,8 @@ def test_simulated_never_takes_the_place_of_real(tmp_path):
 
 
 def test_another_collector_s_backup_takes_no_machine_s_place(tmp_path):
-    """Refused as soon as a machine is enrolled, with nothing touched; before that, `init` by mistake is no
-    obstacle."""
+    """Once a machine is enrolled, another collector's backup is refused and nothing is changed.
+    Before that, an `init` by mistake is no obstacle."""
     other = make_backup(directory(tmp_path / "other"), tmp_path / "b")
     settings = directory(tmp_path / "mine")
     with open_collector(settings) as collector:
@@ -166,7 +165,7 @@ def test_another_collector_s_backup_takes_no_machine_s_place(tmp_path):
 
 
 def test_a_damaged_directory_is_replaced(tmp_path):
-    """The kind cannot be told from rubbish: the damaged file is kept aside as it is."""
+    """A damaged file does not show its kind, so the restore goes ahead and moves the file aside unchanged."""
     settings = directory(tmp_path)
     path = make_backup(settings, tmp_path / "b")
     (settings.data_dir / "data.db").write_bytes(b"rubbish" * 1000)
@@ -177,7 +176,7 @@ def test_a_damaged_directory_is_replaced(tmp_path):
 
 
 def test_a_running_collector_is_not_restored(tmp_path):
-    """The lock says who holds it."""
+    """The refusal names the process that holds the lock."""
     settings = directory(tmp_path)
     path = make_backup(settings, tmp_path / "b")
     with open_collector(settings), pytest.raises(DataDirectoryError, match=f"in use by pid {os.getpid()}"):
@@ -194,7 +193,7 @@ def _flip(name):
 
 
 def _newer_schema(members):
-    """A database of a later release, told as such in the manifest."""
+    """Make the database one of a later release, with a manifest that agrees."""
     raw = bytearray(members["data.db"])
     raw[60:64] = (99).to_bytes(4, "big")  # user_version, sqlite.org/fileformat.html §1.3
     members["data.db"] = bytes(raw)
@@ -209,7 +208,7 @@ def _newer_schema(members):
 
 
 def _damaged_inside(members):
-    """Rubbish whose hash is right: only quick_check sees it."""
+    """Damage the database under a correct hash: only quick_check detects the damage."""
     raw = bytearray(members["data.db"])
     raw[4096 * 2 : 4096 * 4] = b"\xff" * 8192
     members["data.db"] = bytes(raw)
@@ -261,7 +260,7 @@ def _renamed(name, new):
     ],
 )
 def test_what_is_not_whole_touches_nothing(tmp_path, change, error):
-    """One clear line each; the directory is as it was, without a left-over."""
+    """Each is refused with one line that names the file; the directory is unchanged, without a left-over."""
     settings = directory(tmp_path)
     path = rewritten(make_backup(settings, tmp_path / "b"), change)
     before = content_of(tmp_path)
@@ -273,7 +272,7 @@ def test_what_is_not_whole_touches_nothing(tmp_path, change, error):
 
 
 def test_a_cut_backup_touches_nothing(tmp_path):
-    """Wherever it is cut, sealed or not."""
+    """A backup cut at any place is refused, sealed or not."""
     settings = directory(tmp_path)
     for key in (None, KEY):
         whole = make_backup(settings, tmp_path / "b", key).read_bytes()
@@ -289,7 +288,7 @@ def test_a_cut_backup_touches_nothing(tmp_path):
 
 
 def test_the_key_is_asked_for(tmp_path):
-    """A sealed one without a key, with another one; a key is of no matter to an open one; no such file."""
+    """A sealed backup needs its own key; an open one ignores a key; a missing or foreign file is refused."""
     settings = directory(tmp_path)
     sealed = make_backup(settings, tmp_path / "sealed", KEY)
     with pytest.raises(BackupUnusable, match="--key-file"):
@@ -305,7 +304,7 @@ def test_the_key_is_asked_for(tmp_path):
 
 
 def test_a_damaged_store_gives_no_backup(tmp_path):
-    """A copy that quick_check finds damaged is refused: the older backups are better."""
+    """A copy that quick_check finds damaged is refused, because older backups are better."""
     settings = directory(tmp_path, tokens=300)
     with (settings.data_dir / "data.db").open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
@@ -316,8 +315,7 @@ def test_a_damaged_store_gives_no_backup(tmp_path):
 
 
 def test_copies_are_private_and_go_away(tmp_path):
-    """0700 and 0600 while they are there; those of a cut backup are replaced by the next, and removed with
-    it."""
+    """Copies have modes 0700 and 0600; the next backup replaces those of a cut one, then removes them."""
     settings = directory(tmp_path)
     left = settings.data_dir / "backup.work"
     left.mkdir()
@@ -335,7 +333,7 @@ def test_copies_are_private_and_go_away(tmp_path):
 
 
 def test_no_room_for_a_copy_is_said_before(tmp_path):
-    """The copy never takes the reserve that the collector needs to accept records."""
+    """The copy never uses the reserve that the collector needs to accept records."""
     with tmpfs(tmp_path / "disk", 16) as disk:
         settings = directory(
             disk, overrides={"store.free_bytes_minimum": str(2**62), "store.free_ratio_minimum": "0.5"}
@@ -350,7 +348,7 @@ def test_no_room_for_a_copy_is_said_before(tmp_path):
 
 
 def test_copies_that_cannot_be_written_are_one_line(tmp_path):
-    """A folder in the way, for instance."""
+    """A file in place of the folder, for instance, gives an error that names the folder."""
     settings = directory(tmp_path)
     (settings.data_dir / "backup.work").touch()
     with (
@@ -360,11 +358,11 @@ def test_copies_that_cannot_be_written_are_one_line(tmp_path):
         collector.operations.perform("backup_copy", {})
 
 
-# --- where it goes
+# --- the destination
 
 
 def test_the_name_is_ours_in_a_directory(tmp_path):
-    """With its UTC time and its kind; a file is taken as named, never replaced."""
+    """In a directory the name has UTC time and kind; a named file keeps its name and is never replaced."""
     made = destination(tmp_path, simulated=False, now=NOW)
     assert made.path == tmp_path / "veilleuse-20260301T120000Z.backup"
     assert (
@@ -384,8 +382,8 @@ def test_the_name_is_ours_in_a_directory(tmp_path):
 
 
 def test_it_appears_whole_or_not_at_all(tmp_path):
-    """0600 under its name once it is whole; a part that failed or was killed is removed, one being written is
-    not."""
+    """A whole file has its name and mode 0600. A part that failed or was killed is removed; a part that
+    another process writes is not."""
     target = destination(tmp_path, simulated=False, now=NOW)
     with pytest.raises(ZeroDivisionError), new_backup(target) as file:
         file.write(bytes(1 // 0))
@@ -405,7 +403,7 @@ def test_it_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_the_oldest_of_ours_go(tmp_path):
-    """--keep 2: the two newest of this kind stay, and everything that does not carry our names."""
+    """With --keep 2 the two newest of this kind stay, and so do all files with other names."""
     for name in (
         "veilleuse-20260101T000000Z.backup",
         "veilleuse-20260102T000000Z.backup",
@@ -421,7 +419,7 @@ def test_the_oldest_of_ours_go(tmp_path):
 
 
 def test_room_is_asked_for_before(tmp_path):
-    """Twice as much on one disk: the copies and the file."""
+    """On one disk a backup needs twice the room: the copies and the file."""
     target = destination(tmp_path, simulated=False, now=NOW)
     disk = os.statvfs(tmp_path)
     free = disk.f_bavail * disk.f_frsize
@@ -431,7 +429,7 @@ def test_room_is_asked_for_before(tmp_path):
 
 
 def test_one_backup_at_a_time(tmp_path):
-    """The second is told at once."""
+    """A second backup is refused at once."""
     (tmp_path / "fleet.key").touch()
     with (
         only_backup(tmp_path),
@@ -446,7 +444,7 @@ def test_one_backup_at_a_time(tmp_path):
 
 
 def test_a_newer_store_is_not_opened_for_a_backup(tmp_path):
-    """As every command: schema of a later release."""
+    """A schema of a later release is refused, as by every command."""
     settings = directory(tmp_path)
     with closing(sqlite3.connect(settings.data_dir / "data.db")) as connection:
         connection.execute("PRAGMA user_version = 99")

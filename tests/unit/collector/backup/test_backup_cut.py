@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A restore killed at any line: the directory is the old one, or the next restore makes it the new one.
-Nothing is lost."""
+"""A restore killed at any line leaves the old directory, or one that the next restore completes."""
 
 from __future__ import annotations
 
@@ -92,8 +91,8 @@ print(lines, half, old, new)
 
 @pytest.mark.parametrize("moments", [24, pytest.param(60, marks=pytest.mark.long)])
 def test_a_restore_killed_at_any_line_loses_nothing(tmp_path, moments):
-    """Moments over all lines of ours: half a restore is never opened, and every one ends as the whole new
-    directory, with the whole old one beside it.
+    """A half-restored directory is never opened. Each case ends with the whole new directory and the whole
+    old one beside it.
     """
     lines, half, old, new = map(int, run_program(PROGRAM, str(tmp_path), str(moments)).split()[-4:])
     assert lines > 300

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sealed backups: what was changed, cut, swapped or made with another key does not open."""
+"""A sealed backup that was changed, cut, swapped or made with another key does not open."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from veilleuse.wire.settings_file import ConfigurationError
 KEY = bytes(range(KEY_BYTES))
 HEADER = len(MAGIC) + 24
 STEP = CHUNK_BYTES + 16
-"""One chunk with its tag."""
+"""Bytes of one chunk with its tag."""
 
 
 def sealed(content: bytes, key: bytes = KEY) -> bytes:
-    """The content as a sealed file."""
+    """Return the content as a sealed file."""
     below = io.BytesIO()
     sealing = SealingFile(below, key)
     for start in range(0, len(content), 300_001):
@@ -38,7 +38,7 @@ def sealed(content: bytes, key: bytes = KEY) -> bytes:
 
 
 def opened(text: bytes, key: bytes = KEY) -> bytes:
-    """Everything in it, read in odd pieces."""
+    """Return the whole content, read in odd pieces."""
     file = UnsealingFile(io.BytesIO(text), key)
     return b"".join(iter(lambda: file.read(77_777), b""))
 
@@ -47,7 +47,7 @@ def opened(text: bytes, key: bytes = KEY) -> bytes:
     "size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 3_000_000]
 )
 def test_what_was_sealed_opens(size):
-    """Byte for byte, at and around the bounds of chunks; nothing of it can be read in the file."""
+    """The content comes back byte for byte, at and around chunk bounds; the file does not show it."""
     content = os.urandom(size)
     text = sealed(content)
     assert opened(text) == content
@@ -56,13 +56,13 @@ def test_what_was_sealed_opens(size):
 
 
 def test_the_same_content_never_looks_the_same():
-    """Each file has a key of its own."""
+    """Each file is encrypted with its own key."""
     first, second = sealed(b"x" * 1000), sealed(b"x" * 1000)
     assert first[HEADER:] != second[HEADER:]
 
 
 def test_another_key_is_named_as_such():
-    """Before a single byte comes out."""
+    """A wrong key is refused as such."""
     with pytest.raises(BackupUnusable, match="another key"):
         opened(sealed(b"content"), bytes(KEY_BYTES))
 
@@ -93,14 +93,14 @@ CONTENT = os.urandom(3 * CHUNK_BYTES + 5)
          "a chunk less", "swapped", "repeated"],
 )  # fmt: skip
 def test_cut_swapped_repeated_is_refused(damage):
-    """One clear error each; what comes out before it is what went in."""
+    """Each damage raises an error."""
     text = sealed(CONTENT)
     with pytest.raises(BackupUnusable, match="cut short"):
         opened(damage(text))
 
 
 def test_any_flipped_bit_is_refused():
-    """200 places over the whole file, header included."""
+    """A flipped bit is refused at each of 200 places of the file, header included."""
     text = sealed(CONTENT)
     for place in range(0, len(text), len(text) // 200):
         changed = bytearray(text)
@@ -110,7 +110,7 @@ def test_any_flipped_bit_is_refused():
 
 
 def test_key_files(tmp_path):
-    """Made once, 0600; refused when others can read it, when it is none, when it is not there."""
+    """A key file is made once with mode 0600; a readable, malformed or missing one is refused."""
     path = tmp_path / "key"
     new_key_file(path)
     assert path.stat().st_mode & 0o777 == 0o600

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Public and school holidays, closures year by year, day types of a site and of its weeks."""
+"""Public and school holidays, closures year by year, and day types of a site's days and weeks."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ ZONE_A = holidays_of(SchoolZone.A)
 
 
 def test_the_public_holidays_of_france():
-    """The eleven of the Code du travail, L3133-1, on their dates of 2026; Alsace-Moselle has two more
-    (L3134-13)."""
+    """France has the eleven of the Code du travail, L3133-1, on their dates of 2026.
+    Alsace-Moselle has two more (L3134-13)."""
     france = public_holidays([2026])
     assert [f"{day:%m-%d}" for day in france] == [
         "01-01", "04-06", "05-01", "05-08", "05-14", "05-25", "07-14", "08-15", "11-01", "11-11", "12-25",
@@ -55,7 +55,7 @@ def test_the_public_holidays_of_france():
     assert set(more) - set(france) == {date(2026, 4, 3), date(2026, 12, 26)}
 
 
-# --- what machines are given
+# --- calendars for machines
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,7 @@ def test_the_public_holidays_of_france():
     ],
 )
 def test_the_year_turns_in_october(today, year):
-    """So that machines, which use a calendar from the next 1st on, have the next year's in time: three months
-    are left."""
+    """Machines use a calendar from the next 1st on, so three months remain to give them the next year's."""
     assert calendar_year(today) == year
     calendar = compose(LYON, "Europe/Paris", year)
     assert calendar.closures[-1].year == year + 1
@@ -79,7 +78,7 @@ def test_the_year_turns_in_october(today, year):
 
 @given(st.dates(date(2026, 1, 1), date(2040, 12, 31)))
 def test_a_site_never_runs_out_of_holidays(today):
-    """On any day machines know those of the next 15 months at least, and the last nine."""
+    """On any day machines know the holidays of at least the next 15 and the last nine months."""
     calendar = compose(LYON, "Europe/Paris", calendar_year(today))
     year = calendar_year(today)
     assert date(year + 1, 12, 31) >= today + timedelta(days=455)
@@ -89,7 +88,7 @@ def test_a_site_never_runs_out_of_holidays(today):
 
 
 def test_closures_are_told_where_something_would_be_open():
-    """A closure from a Saturday to a Monday is one date; one of another decade is not told yet."""
+    """A closure from Saturday to Monday gives one date; a closure of another decade is not sent yet."""
     declared = Declaration(
         WEEK,
         closures=(
@@ -109,13 +108,13 @@ def test_closures_are_told_where_something_would_be_open():
     ],
 )
 def test_a_calendar_counts_from_the_next_first(today, expected):
-    """As agents take it: fold.schedule."""
+    """A calendar applies from the next 1st, as agents apply it (fold.schedule)."""
     assert first_day(today) == expected
 
 
 def test_which_calendar_sorted_a_day():
-    """The one of the 1st; on workstations from the first Monday on or after it: 1 December 2026
-    is a Tuesday."""
+    """A day has the calendar in force on the 1st; workstations change on the first Monday from then on.
+    1 December 2026 is a Tuesday."""
     old, new = (
         CalendarVersion(BEFORE_ALL, DEFAULT_CALENDAR),
         CalendarVersion(date(2026, 12, 1), DEFAULT_CALENDAR),
@@ -135,8 +134,7 @@ def test_which_calendar_sorted_a_day():
 
 
 def test_a_hole_in_the_table_is_not_known():
-    """The file of 2030 without that of 2029: a whole school year between two holidays is nobody's, not a year
-    of lessons."""
+    """With the file of 2030 but not that of 2029, a whole year between two holidays is unknown, not open."""
     later = SchoolPeriod(SchoolZone.A, date(2029, 10, 20), date(2029, 11, 4), "Vacances de la Toussaint")
     table = holidays_of(SchoolZone.A, (later,))
     assert table.known_to == later.last
@@ -152,8 +150,8 @@ def test_a_hole_in_the_table_is_not_known():
 
 
 def test_the_shipped_table_is_whole():
-    """Every zone from July 2025 to August 2028, no two periods on one day, four holidays and the summer in
-    each school year; the summer and Christmas are the same everywhere, winter and spring are not.
+    """Every zone has July 2025 to August 2028, no overlap, four holidays and the summer in each school year.
+    The summer and Christmas are the same everywhere; winter and spring are not.
     """
     for zone in SchoolZone:
         holidays = holidays_of(zone)
@@ -173,7 +171,7 @@ def test_the_shipped_table_is_whole():
 
 
 def test_lyon_is_in_zone_a():
-    """Winter holidays of 2027 from 13 to 28 February; outside the table nobody knows."""
+    """Its winter holidays of 2027 are 13 to 28 February; days outside the table are unknown."""
     assert ZONE_A.name_on(date(2027, 2, 12)) == ""
     assert ZONE_A.name_on(date(2027, 2, 13)) == ZONE_A.name_on(date(2027, 2, 28)) == "Vacances d'hiver"
     assert ZONE_A.name_on(date(2027, 3, 1)) == ""
@@ -192,9 +190,9 @@ Début des Vacances d'Été;-;2029-07-06T22:00:00+00:00;2029-07-06T22:00:00+00:0
 
 
 def test_the_file_of_the_ministry():
-    """Midnights of Paris in UTC, the day of the return left out, one row per académie, teachers and Corsica
-    apart, a summer that only begins. The rows are made up in the form of real ones: the file itself could not
-    be fetched here.
+    """The file has midnights of Paris in UTC, the day of the return, one row per académie, teachers, Corsica,
+    and a summer that only begins. The rows are made up in the form of real ones: the file itself could not be
+    fetched here.
     """
     assert [(one.first, one.last, one.name) for one in read_school_holidays(MINISTRY, "x.csv")] == [
         (date(2028, 10, 21), date(2028, 11, 5), "Vacances de la Toussaint"),
@@ -204,8 +202,8 @@ def test_the_file_of_the_ministry():
 
 
 def test_the_same_with_its_headings():
-    """`use_labels` gives French headings, and `timezone` local times; a comma does as well. A summer given
-    twice is one."""
+    """`use_labels` gives French headings, and `timezone` local times; commas also separate.
+    A summer given twice counts once."""
     text = (
         "Description,Population,Date de début,Date de fin,Académies,Zones,annee_scolaire\n"
         "Début des Vacances d'Été,-,2027-07-03T00:00:00+02:00,2027-07-03T00:00:00+02:00,Lyon,Zone A,2026-2027\n"
@@ -231,13 +229,13 @@ def test_the_same_with_its_headings():
     ],
 )
 def test_a_wrong_file_of_school_holidays_is_refused(text, words):
-    """With its line."""
+    """The error names the line."""
     with pytest.raises(UsageError, match=words):
         read_school_holidays(text, "x.csv")
 
 
 def test_what_was_imported_counts_over_its_span():
-    """Shipped periods of the zone inside it go; those before and after, and of other zones, stay."""
+    """Imported periods replace the zone's shipped ones in their span; others stay."""
     brought = tuple(
         SchoolPeriod(SchoolZone.A, date(2027, month, 1), date(2027, month, 9), "x") for month in (1, 12)
     )
@@ -258,8 +256,8 @@ def test_what_was_imported_counts_over_its_span():
 
 
 def test_day_types_of_lyon():
-    """Closed comes before school holiday; without a zone there are none; beyond the table an open day is not
-    known."""
+    """Closed precedes school holiday, and without a zone there are no school holidays.
+    Beyond the table an open day is unknown."""
     calendar = compose(LYON, "Europe/Paris", 2027)
     for day, expected in (
         (date(2027, 2, 12), DayType.OPEN),
@@ -275,7 +273,7 @@ def test_day_types_of_lyon():
 
 
 def test_a_year_of_lyon():
-    """365 days; colleges of zone A have some 36 weeks: 173 open weekdays of 2027 without school holidays."""
+    """The 365 days of 2027 in zone A have 173 open weekdays outside school holidays: some 36 weeks."""
     version = CalendarVersion(BEFORE_ALL, compose(LYON, "Europe/Paris", 2027), LYON, 2027)
     days = list(year_of((version,), ZONE_A, 2027))
     assert Counter(day.kind for day in days) == {
@@ -290,7 +288,7 @@ def test_a_year_of_lyon():
 
 
 def test_a_week_over_two_types_is_apportioned():
-    """Week 27 of 2028 has its holidays from Tuesday on: a fifth of its open time is of an ordinary Monday."""
+    """Week 27 of 2028 has holidays from Tuesday on: a fifth of its open time is an ordinary Monday's."""
     week = week_types(compose(LYON, "Europe/Paris", 2028), ZONE_A, 2028, 27)
     assert week is not None
     assert week.open_milliseconds == {DayType.OPEN: 10 * HOUR, DayType.SCHOOL_HOLIDAY: 40 * HOUR}
@@ -299,8 +297,8 @@ def test_a_week_over_two_types_is_apportioned():
 
 
 def test_weeks_of_one_type_are_not():
-    """An ordinary one, one of holidays, one with a public holiday in it, one in which nothing is open, one
-    nobody knows."""
+    """An ordinary week, one of holidays, one with a public holiday and one without open time have one type.
+    A week beyond the table is unknown."""
     calendar = compose(LYON, "Europe/Paris", 2028)
     never = compose(Declaration(()), "Europe/Paris", 2028)
     for found, expected in (
@@ -317,7 +315,7 @@ def test_weeks_of_one_type_are_not():
 
 @given(st.integers(2026, 2027), st.integers(1, 52), st.integers(0, 10**15))
 def test_the_parts_of_a_week_sum_to_it(year, week, value):
-    """Exactly, and the weights are the open time of its days."""
+    """The parts sum exactly, and their weights are the open time of the week's days."""
     calendar = compose(LYON, "Europe/Paris", year)
     found = week_types(calendar, ZONE_A, year, week)
     assert found is not None
@@ -328,12 +326,12 @@ def test_the_parts_of_a_week_sum_to_it(year, week, value):
 
 
 def test_an_empty_zone_knows_nothing():
-    """Neither begins nor ends; every open day is not known."""
+    """A day of a zone without periods is unknown."""
     nothing = SchoolHolidays(SchoolZone.C, ())
     assert nothing.name_on(date(2027, 2, 15)) is None
 
 
-# --- for people
+# --- texts for people
 
 
 @pytest.mark.parametrize(
@@ -348,8 +346,8 @@ def test_an_empty_zone_knows_nothing():
     ],
 )
 def test_which_windows_workstations_tell(window, closed_day, band, parts, told):
-    """As bands.coarse_windows has it: three hours inside and outside, or the whole band; never in the open
-    one."""
+    """Workstations report a window that leaves three hours of its band inside and outside, or covers it.
+    They never report one in the open band (bands.coarse_windows)."""
     calendar = DEFAULT_CALENDAR._replace(update_windows=window)
     (found,) = [one for one in windows_of(calendar) if one.band == band and one.closed_day is closed_day]
     assert (found.inside_minutes, found.outside_minutes) == parts
@@ -361,13 +359,13 @@ def test_which_windows_workstations_tell(window, closed_day, band, parts, told):
     [("Europe/Paris", 60, False), ("Europe/Paris", 75, True), ("Asia/Kolkata", 60, True)],
 )
 def test_windows_that_cut_an_hour(zone, start, cut):
-    """Hours are those of UTC: half past five in India."""
+    """Hours are those of UTC, and India is at a half hour."""
     calendar = DEFAULT_CALENDAR._replace(time_zone=zone, update_windows=(OpenSpan(1, start, 300),))
     assert {bool(one.hourly) for one in windows_of(calendar)} == {cut}
 
 
 def test_weeks_in_words():
-    """Neighbours with the same hours together."""
+    """Adjacent days with the same hours are written together."""
     spans = (*WEEK[:2], OpenSpan(3, 480, 720), OpenSpan(3, 780, 1_080), *WEEK[3:])
     assert weekly_text(spans) == (
         "monday-tuesday 08:00-18:00, wednesday 08:00-12:00 13:00-18:00, thursday-friday 08:00-18:00"
@@ -377,6 +375,6 @@ def test_weeks_in_words():
 
 @given(st.dates(date(2024, 1, 1), date(2027, 12, 31)))
 def test_a_day_is_open_where_it_has_open_time(day):
-    """The quick answer is that of the bands, closures and holidays included."""
+    """The quick answer equals that of the bands, closures and holidays included."""
     calendar = compose(LYON, "Europe/Paris", 2025)
     assert is_open(calendar, day) == (open_milliseconds(calendar, day) > 0)

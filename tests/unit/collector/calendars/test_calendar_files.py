@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Calendar files: what they declare, what is refused and in which words, and that what is written is read
-back."""
+"""Calendar files: their declarations, the texts of refusals, and the round trip of a written file."""
 
 from __future__ import annotations
 
@@ -44,8 +43,8 @@ first = 2026-05-15
 
 
 def test_a_whole_calendar():
-    """Spans over midnight are two; "00:00" ends a day as "24:00" does; closures are sorted; the former one
-    counts no more."""
+    """A span over midnight becomes two, and "00:00" ends a day as "24:00" does.
+    Closures are sorted, and nothing of the former calendar remains."""
     assert read_calendar(WHOLE, "lyon.TOML", FORMER) == Declaration(
         (OpenSpan(1, 480, 720), OpenSpan(1, 780, 1_080), OpenSpan(5, 1_200, 1_440), OpenSpan(6, 0, 240)),
         (OpenSpan(1, 0, 360), OpenSpan(2, 1_320, 1_440), OpenSpan(7, 1_320, 1_440)),
@@ -60,7 +59,7 @@ def test_a_whole_calendar():
 
 
 def test_what_is_left_out_is_none():
-    """An empty [open] never opens; it has to be said."""
+    """Missing tables declare nothing; an empty [open] means never open, and must be written."""
     assert read_calendar("[open]", "x.toml", FORMER) == Declaration(())
 
 
@@ -69,7 +68,7 @@ def test_what_is_left_out_is_none():
     ["first,last,name\n2026-12-28,2027-01-01,Fermeture\n\n2026-05-15\n", "\ufeffDate;Name\n2026-05-15\n"],
 )
 def test_a_csv_replaces_the_closures_alone(text):
-    """Comma or semicolon; `date` is `first`; the rest stays as declared."""
+    """Comma and semicolon separate, `date` means `first`, and the rest of the calendar stays as declared."""
     found = read_calendar(text, "closures.csv", FORMER)
     assert found.open_spans == FORMER.open_spans
     assert found.school_zone is SchoolZone.B
@@ -116,7 +115,7 @@ def test_a_csv_replaces_the_closures_alone(text):
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_place_and_the_remedy(name, text, words):
-    """File, table, key, what to write."""
+    """The error names file, table and key, and what to write."""
     with pytest.raises(UsageError) as refused:
         read_calendar(text, name, FORMER)
     assert words in str(refused.value)
@@ -145,7 +144,7 @@ closures = st.builds(
     st.sampled_from([*SchoolZone, None]),
 )
 def test_what_is_exported_is_read_back(opened, updates, closed, public, moselle, zone):
-    """By `import` from `export`, and by the store from its own text."""
+    """`import` reads what `export` writes, and the store reads its own text."""
     ordered = tuple(sorted(closed, key=lambda one: (one.first, one.last, one.name)))
     declared = Declaration(opened, updates, ordered, public, public and moselle, zone)
     assert read_calendar(write_calendar(declared, "Lyon"), "x.toml", FORMER) == declared
@@ -154,6 +153,6 @@ def test_what_is_exported_is_read_back(opened, updates, closed, public, moselle,
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"open_spans":[[1]]}'])
 def test_a_damaged_declaration_is_said_to_be_one(text):
-    """Never another exception."""
+    """A damaged text raises CalendarError and no other exception."""
     with pytest.raises(CalendarError):
         Declaration.from_json(text)

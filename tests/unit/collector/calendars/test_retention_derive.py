@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Retention and derive share the writer, one slice after the other: whatever is derived again between two
-slices, no figure changes."""
+"""Retention and derive take turns on the writer: a new derivation between two slices changes no figure."""
 
 from __future__ import annotations
 
@@ -44,13 +43,13 @@ SERVER_END = date(2025, 1, 13)
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Iterator[Filled]:
-    """An empty store with the site `lyon`."""
+    """Open an empty store with the site `lyon`."""
     with Filled(tmp_path / "data") as made:
         yield made
 
 
 class _Between:
-    """The writer, with other work of its own after each job."""
+    """Run each job like the writer, and other work after it."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
@@ -64,7 +63,7 @@ class _Between:
 
 
 def expire_among(filled: Filled, today: date, work: Callable[[], None]) -> None:
-    """What is too old on a day goes, a step a slice, with `work` after each."""
+    """Delete what is too old on a day, one step a slice, with `work` after each slice."""
     store, clock = filled.store, itertools.count()
     Retention(
         _Between(work),  # type: ignore[arg-type]  # only submit is used
@@ -77,14 +76,14 @@ def expire_among(filled: Filled, today: date, work: Callable[[], None]) -> None:
 
 
 def a_pc(filled: Filled) -> HostId:
-    """Days and weeks."""
+    """Add a workstation with days and weeks."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, FIRST, END, night_on=True)
     return host_id
 
 
 def a_classroom(filled: Filled) -> HostId:
-    """Hours, that go with its days."""
+    """Add a classroom PC whose hours are deleted with its days."""
     host_id = filled.add_host(Population.CLASSROOM, DeviceClass.TOWER)
     for day in days_of(FIRST, date(2025, 1, 16)):
         server_day(filled, host_id, day, watts=20)
@@ -92,7 +91,7 @@ def a_classroom(filled: Filled) -> HostId:
 
 
 def a_server(filled: Filled) -> HostId:
-    """Hours, that go before its days."""
+    """Add a server whose hours are deleted before its days."""
     host_id = filled.add_host()
     for day in days_of(FIRST, SERVER_END):
         server_day(filled, host_id, day)
@@ -100,7 +99,7 @@ def a_server(filled: Filled) -> HostId:
 
 
 def a_fine_server(filled: Filled) -> HostId:
-    """So many records an hour that a step of retention ends within one."""
+    """Add a server with so many records an hour that a step of retention ends within an hour."""
     host_id = filled.add_host()
     midnight = day_start_unix_milliseconds(FIRST, ZONE)
     for hour in range(24):
@@ -124,8 +123,8 @@ CASES = [
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize(("machine", "today"), CASES)
 def test_deriving_all_again_while_old_rows_go_changes_no_figure(filled, machine, today, waits):
-    """`veilleuse derive --all` between any two slices, done at once or still waiting when the next slice
-    begins: each day counts once, and what goes goes with the records it was made of.
+    """`veilleuse derive --all` ends between two slices, or still waits when the next slice begins.
+    Each day counts once, and rows are deleted together with their records.
     """
     machine(filled)
     filled.derive()
@@ -158,8 +157,7 @@ def test_deriving_all_again_while_old_rows_go_changes_no_figure(filled, machine,
 
 
 def test_a_day_that_waits_to_be_derived_stays_until_it_is(filled):
-    """A calibration, or what derive has learnt, is for all that is kept: it is not lost on the days that are
-    old by then."""
+    """A new calibration must reach every stored day, also those that are old by then."""
     host_id = a_pc(filled)
     filled.derive()
     roll(filled, date(2025, 3, 6))
@@ -174,8 +172,8 @@ def test_a_day_that_waits_to_be_derived_stays_until_it_is(filled):
 
 
 def test_an_hour_that_is_derived_anew_when_its_day_has_gone_changes_its_month(filled):
-    """A classroom PC's class is told while its days go: hours that are left change days that are not; what
-    was kept follows, once, and no row of such a day stays.
+    """A classroom PC's class changes while its days are deleted, so remaining hours change deleted days.
+    The kept month follows once, and no row of such a day stays.
     """
     host_id = a_classroom(filled)
     filled.derive()
@@ -204,9 +202,9 @@ def test_an_hour_that_is_derived_anew_when_its_day_has_gone_changes_its_month(fi
 
 
 def test_a_meter_is_read_for_as_long_as_machines_on_it_may_be_derived_again(filled):
-    """A classroom PC polls a server's PDU: its hours go after 62 days, what it read of the PDU when the
-    server's hours do. Deriving again in between, the last two hours of the day included that the server's
-    zone keeps a day longer, changes nothing.
+    """A classroom PC polls a server's PDU. Its hours are deleted after 62 days; its readings of the PDU are
+    deleted with the server's hours. A new derivation in between changes nothing, even for the last two hours
+    of the day, which the server's time zone keeps a day longer.
     """
     server, poller = a_server(filled), filled.add_host(Population.CLASSROOM, DeviceClass.TOWER)
     meter = DeclaredMeter("pdu-1", "lyon", "DC1", MeterBoundary.OUTLET)
@@ -232,7 +230,7 @@ def test_a_meter_is_read_for_as_long_as_machines_on_it_may_be_derived_again(fill
 
 
 def metered(filled: Filled, host_id: HostId) -> int:
-    """Millijoules, over its days."""
+    """Return the metered energy of the machine's days, in millijoules."""
     (found,) = filled.store.data.connection.execute(
         "SELECT sum(energy_millijoules) FROM derived WHERE host_id = ? AND grain = 2 AND method = ?",
         (host_id, Method.METERED.value),

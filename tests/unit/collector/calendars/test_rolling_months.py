@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Months and years out of days, through the real store and derivation: exact, marked when they are no longer
-true."""
+"""Months and years are exact sums of days in the real store, and are marked when their days change."""
 
 from __future__ import annotations
 
@@ -50,25 +49,25 @@ AFTER = date(2026, 1, 8)
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Iterator[Filled]:
-    """An empty store with the site `lyon`."""
+    """Open an empty store with the site `lyon`."""
     with Filled(tmp_path / "data") as made:
         yield made
 
 
 def periods(filled: Filled, first: date, end: date) -> list[HostPeriod]:
-    """As a report reads them."""
+    """Return the rows of a period as a report reads them."""
     with closing(filled.reader()) as reader:
         return list(Periods(reader).host_periods(first, end))
 
 
 def months(filled: Filled, first: date, end: date) -> list[HostPeriod]:
-    """The same month by month."""
+    """Return the same rows month by month."""
     with closing(filled.reader()) as reader:
         return list(Periods(reader).host_months(first, end))
 
 
 def total(rows: list[HostPeriod]) -> Counter[str]:
-    """All rows, column by column."""
+    """Sum each column over all rows."""
     found: Counter[str] = Counter()
     for row in rows:
         found.update({name: value for name, value in zip(COLUMNS, row.values, strict=True) if value})
@@ -76,7 +75,7 @@ def total(rows: list[HostPeriod]) -> Counter[str]:
 
 
 def stored(filled: Filled, first: date, end: date) -> Counter[str]:
-    """The same out of the days and weeks themselves, all of which lie inside."""
+    """Sum the same columns over the stored days and weeks; all weeks lie inside the period."""
     found: Counter[str] = Counter()
     with closing(filled.reader()) as reader:
         for grain in (Grain.DAY, Grain.WEEK):
@@ -91,14 +90,14 @@ def stored(filled: Filled, first: date, end: date) -> Counter[str]:
 
 
 def stale(filled: Filled) -> list[tuple[date, HostId]]:
-    """Marks."""
+    """Return the marked months with their machines."""
     rows = filled.store.data.connection.execute("SELECT month, host_id FROM stale_months ORDER BY 1, 2")
     return [(date.fromordinal(month), host_id) for month, host_id in rows]
 
 
 def test_a_year_is_the_sum_of_its_days_kept_or_not(filled):
-    """Every column of time and energy of a year's rows is Σ of days and weeks, to the millijoule; kept rows
-    say the same."""
+    """Every column of time and energy of a year is Σ of days and weeks, to the millijoule; kept rows are
+    equal."""
     host_id = workstation(filled)
     # Monday 30 December 2024 to Sunday 4 January 2026: no week lies across an edge of the data.
     workstation_days(filled, host_id, date(2024, 12, 30), date(2026, 1, 5), night_on=True)
@@ -122,8 +121,7 @@ def test_a_year_is_the_sum_of_its_days_kept_or_not(filled):
 
 
 def test_a_week_across_two_months_is_shared_by_open_time_and_sums_exactly(filled):
-    """30 June 2025 is a Monday: one of five open days is June's; the parts are whole numbers and lose
-    nothing."""
+    """30 June 2025 is a Monday, so June has one of five open days; the integer parts sum exactly."""
     host_id = workstation(filled)
     filled.push(
         host_id, [(week(date(2025, 6, 30)), [cell(State.ON_ACTIVE, 36_000_001, energy_millijoules=7)])], RAPL
@@ -144,8 +142,8 @@ def test_a_week_across_two_months_is_shared_by_open_time_and_sums_exactly(filled
 
 
 def test_late_data_marks_its_month_and_the_year_follows(filled):
-    """What comes after a month was kept is in the next report at once, and in the kept rows after the next
-    roll."""
+    """Data that come after a month was kept are in the next report at once.
+    The kept rows contain them after the next roll."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 31), without=[date(2025, 3, 18)])
     filled.derive()
@@ -165,7 +163,7 @@ def test_late_data_marks_its_month_and_the_year_follows(filled):
 
 
 def test_a_month_is_kept_three_days_after_its_end_and_once_derived(filled):
-    """Not on the 3rd, on the 4th; and never while something of the machine waits to be derived."""
+    """It is kept on the 4th, not on the 3rd, and never while something of the machine waits to be derived."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 4, 7))
     assert ended_by(date(2025, 4, 3)) == date(2025, 3, 1)
@@ -175,11 +173,11 @@ def test_a_month_is_kept_three_days_after_its_end_and_once_derived(filled):
     roll(filled, date(2025, 4, 3))
     assert (date(2025, 3, 1), host_id) in stale(filled)
     assert roll(filled, date(2025, 4, 4)) == 1
-    assert stale(filled) == [(date(2025, 4, 1), host_id)]  # of the week that lies across the edge
+    assert stale(filled) == [(date(2025, 4, 1), host_id)]  # from the week that lies across the edge
 
 
 def test_a_mark_that_was_rolled_back_is_set_again(filled):
-    """What is remembered of marks is forgotten with the transaction that set them."""
+    """The memory of marks is cleared with the transaction that set them."""
     host_id = workstation(filled)
 
     def undone() -> None:
@@ -196,7 +194,7 @@ def test_a_mark_that_was_rolled_back_is_set_again(filled):
 
 
 def test_deriving_again_marks_only_what_changes(filled):
-    """`veilleuse derive --all` with the same models leaves every month true."""
+    """`veilleuse derive --all` with the same models marks no month."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 31))
     filled.derive()
@@ -214,8 +212,8 @@ def test_deriving_again_marks_only_what_changes(filled):
 
 
 def test_a_machine_that_comes_back_after_a_silence_makes_its_last_month_longer(filled):
-    """Its silence was not known when March was kept: then nothing was missing after its last day. April was
-    all silence."""
+    """When March was kept, its silence was unknown, so nothing was missing after its last day.
+    April is all silence."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 17))
     filled.derive()
@@ -227,7 +225,7 @@ def test_a_machine_that_comes_back_after_a_silence_makes_its_last_month_longer(f
     lost = {row.period_from.month: 0 for row in months(filled, *YEAR)}
     for row in months(filled, *YEAR):
         lost[row.period_from.month] += row.value("unobserved_milliseconds")
-    hour = HOUR  # of the clocks going forward on 30 March
+    hour = HOUR  # clocks go forward on 30 March
     # Day bands of 17 to 31 March, and the open band of its two whole silent weeks and of Monday the 31st.
     assert lost[3] == 15 * 24 * HOUR - hour
     assert lost[4] == 30 * 24 * HOUR
@@ -257,7 +255,7 @@ def test_metered_time_of_unknown_state_is_not_imputed_as_well(filled):
 
 
 def test_day_types_follow_the_calendar_of_then(filled):
-    """Closures and school holidays of the site's zone; a change from May on leaves April as it was."""
+    """Closures and holidays of the site's zone apply; a change from May on leaves April as it was."""
     host_id = workstation(filled)
     site = filled.store.registry.site("lyon")
     old = Declaration(DEFAULT_CALENDAR.open_spans, school_zone=SchoolZone.A)
@@ -288,8 +286,8 @@ def test_day_types_follow_the_calendar_of_then(filled):
 
 
 def test_a_calendar_or_a_school_import_marks_the_months_it_changes(filled):
-    """From the day of the first calendar that differs; over the span of the holidays that differ, at sites of
-    their zone."""
+    """A calendar marks months from the day of the first version that differs.
+    Holidays mark the span that differs, at sites of their zone."""
     filled.add_site("paris")
     here, there = workstation(filled), workstation(filled, "paris")
     for host_id in (here, there):
@@ -302,7 +300,7 @@ def test_a_calendar_or_a_school_import_marks_the_months_it_changes(filled):
     filled.store.calendars.put(
         "lyon", [first, CalendarVersion(date(2025, 5, 1), compose(one, ZONE, 2025), one, 2025)]
     )
-    # Of all months from the beginning on: the first version itself was never stored.
+    # All months are marked, because the first version itself was never stored.
     assert {host_id for _, host_id in stale(filled)} == {here}
     roll(filled, date(2025, 7, 10))
     two = Declaration(DEFAULT_CALENDAR.open_spans, public_holidays=True, school_zone=SchoolZone.A)
@@ -319,7 +317,7 @@ def test_a_calendar_or_a_school_import_marks_the_months_it_changes(filled):
 
 
 def test_nights_of_workstations_are_dates_and_of_classrooms_evenings_and_servers_have_none(filled):
-    """On from 20:00 to 03:00: two dates with 2 and 3 h of night, and one evening of 5 h."""
+    """On from 20:00 to 03:00 is two dates with 2 and 3 h of night, or one evening of 5 h."""
     hosts = {
         population: filled.add_host(population, DeviceClass.TOWER)
         for population in (Population.CLASSROOM, Population.SERVER)
@@ -340,7 +338,7 @@ def test_nights_of_workstations_are_dates_and_of_classrooms_evenings_and_servers
 
 
 def test_counters_are_what_the_wall_model_multiplied(filled):
-    """Under a meter nothing was: the counters of a machine count for the time that the meter did not see."""
+    """Under a meter the wall model multiplies nothing: counters apply to time without the meter."""
     metered, counted = (filled.add_host(Population.CLASSROOM, DeviceClass.TOWER) for _ in range(2))
     start = day_start_unix_milliseconds(date(2025, 3, 3), ZONE) + 9 * HOUR
     for host_id, point in ((metered, METER), (counted, RAPL)):
@@ -358,7 +356,7 @@ def test_counters_are_what_the_wall_model_multiplied(filled):
 
 
 def test_energy_in_update_windows_and_screens(filled):
-    """The wall energy of a cell in windows is as the measured part of it; screens in columns of their own."""
+    """A cell's wall energy is divided by its time in update windows; screens have their own columns."""
     host_id = filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP)
     start = day_start_unix_milliseconds(date(2025, 3, 3), ZONE) + 9 * HOUR
     on = cell(State.ON_ACTIVE, HOUR)
@@ -378,8 +376,8 @@ def test_energy_in_update_windows_and_screens(filled):
     "cut", [date(2025, 1, 2), date(2025, 1, 16), date(2025, 2, 1), date(2025, 2, 12), date(2025, 3, 9)]
 )
 def test_any_two_parts_of_a_period_are_the_whole(filled, cut):
-    """Whole months, parts of months, years or none: a cut at any day shares what there is, weeks to the unit
-    of each share."""
+    """A cut at any day, in whole or partial months or years, divides all values; each share of a week may be
+    a unit off."""
     first, end = date(2025, 1, 1), date(2025, 3, 10)
     server = filled.add_host(Population.SERVER, DeviceClass.SERVER)
     machine = workstation(filled)
@@ -403,7 +401,7 @@ def test_any_two_parts_of_a_period_are_the_whole(filled, cut):
 
 
 def test_a_part_of_a_month_whose_days_are_gone(filled):
-    """What was kept of the month cannot be cut: the error says to ask for whole months."""
+    """A kept month cannot be cut: the error asks for whole months."""
     workstation_days(filled, workstation(filled), date(2025, 1, 1), date(2025, 3, 1))
     filled.derive()
     roll(filled, date(2025, 3, 20))

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is kept of a year does not depend on when its records came, or on what was done meanwhile: derived,
-kept, expired, derived again."""
+"""A kept year does not depend on the order of its records, or of deriving, keeping and expiring meanwhile."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
 FIRST = date(2024, 12, 23)
-"""A Monday: the week after it lies in two years, and the hours change in no time of this."""
+"""A Monday before a week that lies in two years; the clocks do not change in this period."""
 DAYS = 21
 BOTH = (date(2024, 12, 1), date(2025, 2, 1))
 HALF = HOUR // 2
 LAST = date(2025, 5, 1)
-"""Everything is old then."""
+"""A day on which everything is old."""
 
 Record = tuple[Any, Sequence[Any]]
 Round = tuple[int, frozenset[str], int]
@@ -39,7 +38,7 @@ _STATES = (State.ON_ACTIVE, State.ON_IDLE, State.OFF, State.ASLEEP, State.UNKNOW
 
 
 def cells(chance: Random, band: Band, longest: int) -> list[Any]:
-    """Some of a period's time, measured or not."""
+    """Return cells over some of a period's time, measured or not."""
     found = []
     for state in chance.sample(_STATES, chance.randint(1, 2)):
         milliseconds = chance.randint(1, longest // 2)
@@ -51,7 +50,7 @@ def cells(chance: Random, band: Band, longest: int) -> list[Any]:
 
 
 def of_a_pc(chance: Random) -> list[Record]:
-    """Days and weeks, some of them missing."""
+    """Return a PC's days and weeks; some days are missing."""
     records: list[Record] = [
         (civil(FIRST + timedelta(days=day)), cells(chance, Band.NIGHT, 8 * HOUR))
         for day in range(DAYS)
@@ -63,7 +62,7 @@ def of_a_pc(chance: Random) -> list[Record]:
 
 
 def of_a_server(chance: Random) -> list[Record]:
-    """Half hours of three days; of one hour both."""
+    """Return some half hours of three days; an hour may have both."""
     start = day_start_unix_milliseconds(date(2024, 12, 30), ZONE)
     return [
         (clock(start + half * HALF, HALF), cells(chance, chance.choice(list(Band)), HALF))
@@ -77,7 +76,7 @@ WORK = (WHOLE, WHOLE | {"all"}, WHOLE - {"derive"}, WHOLE - {"keep"}, frozenset(
 
 
 def rounds_of(chance: Random) -> list[Round]:
-    """Records told; what is done about them; days that pass."""
+    """Return rounds: a number of records to push, the work after them, the days that pass."""
     return [
         (chance.randint(0, 6), chance.choice(WORK), chance.randint(0, 12))
         for _ in range(chance.randint(1, 8))
@@ -85,7 +84,7 @@ def rounds_of(chance: Random) -> list[Round]:
 
 
 def play(filled: Filled, host_id: HostId, records: Sequence[Record], rounds: Sequence[Round]) -> None:
-    """Round by round; at last the rest is told and derived."""
+    """Play each round; then push and derive the rest."""
     waiting, today = list(records), date(2025, 2, 24)
     for number, work, days in [*rounds, (len(records), frozenset({"derive"}), 0)]:
         if now := waiting[:number]:
@@ -105,8 +104,8 @@ def play(filled: Filled, host_id: HostId, records: Sequence[Record], rounds: Seq
 def kept(
     place: Path, machine: Callable[[Filled], HostId], records: Sequence[Record], rounds: Sequence[Round]
 ) -> list[Counter[str]]:
-    """All columns but what stands in for time nobody told of, and nights, which are of the hours that were
-    there together: as reports read them, and once every day has gone.
+    """Return all columns as reports read them, before and after every day is deleted.
+    Imputed columns and nights are left out: nights depend on the hours that were stored together.
     """
     with Filled(place) as filled:
         play(filled, machine(filled), records, rounds)
@@ -133,7 +132,7 @@ def kept(
 def check(
     machine: Callable[[Filled], HostId], made: Callable[[Random], list[Record]], chance: Random
 ) -> None:
-    """Told in order, derived and kept once, nothing gone; then in any order, with other work in between."""
+    """Compare records in order, derived and kept once, with any order and other work in between."""
     records = made(chance)
     with TemporaryDirectory() as name:
         plain, *same = kept(Path(name) / "plain", machine, records, [])
@@ -144,13 +143,13 @@ def check(
 
 
 SEEDS = st.integers(0, 2**32)
-"""Of a generator, because Hypothesis' own lists are mostly short and in order."""
+"""Seeds of a generator, because Hypothesis' own lists are mostly short and in order."""
 
 
 @settings(max_examples=12)
 @given(SEEDS)
 def test_days_and_weeks_in_any_order(seed: int):
-    """A PC's, with a week in two years: Σ of what is kept = Σ of the days, to the millijoule and the
+    """For a PC with a week in two years, the kept months equal Σ of its days, to the millijoule and the
     millisecond."""
     check(workstation, of_a_pc, Random(seed))
 
@@ -158,5 +157,5 @@ def test_days_and_weeks_in_any_order(seed: int):
 @settings(max_examples=12)
 @given(SEEDS)
 def test_hours_in_any_order(seed: int):
-    """A server's, all of whose rows are kept: an hour is told in parts, and each part changes its day."""
+    """A server's rows are all kept; an hour comes in parts, and each part changes its day."""
     check(lambda filled: filled.add_host(), of_a_server, Random(seed))

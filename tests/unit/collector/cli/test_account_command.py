@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse account …` on an open data directory: a token once, an end, a journal of a year; and a restored
-backup."""
+"""`veilleuse account …` on an open data directory: tokens, ends, the journal, and a restored backup."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> CollectorSettings:
-    """A data directory."""
+    """Make a data directory with the site Lyon."""
     found = settings_in(tmp_path)
     make(found, "Lyon")
     return found
@@ -41,18 +40,18 @@ def settings(tmp_path: Path) -> CollectorSettings:
 
 @pytest.fixture
 def opened(settings: CollectorSettings) -> Iterator[Collector]:
-    """It, open."""
+    """Open the collector of the data directory."""
     with open_collector(settings) as collector:
         yield collector
 
 
 def perform(collector: Collector, operation: str, **arguments: Any) -> Any:
-    """As over the socket: through JSON."""
+    """Perform an operation with an answer through JSON, as over the socket."""
     return json.loads(json.dumps(collector.operations.perform(operation, arguments)))
 
 
 def test_a_token_is_shown_once(opened):
-    """The answer to create has it; nothing else ever does; stored is its SHA-256."""
+    """Only the answer to create contains it; its SHA-256 is stored."""
     made = perform(opened, "account_create", name="grafana", days=30)
     token = made.pop("token")
     assert token.startswith(TOKEN_PREFIX)
@@ -88,15 +87,14 @@ def test_a_token_is_shown_once(opened):
     ],
 )
 def test_what_cannot_be_an_account(opened, order, said):
-    """One line each; nothing is made."""
+    """Each order is refused and creates no account."""
     with pytest.raises(UsageError, match=said):
         opened.operations.perform("account_create", order)
     assert perform(opened, "account_list") == []
 
 
 def test_one_of_a_name_at_a_time(opened):
-    """A second one is refused; after the first was revoked it may be: the name then means the one
-    in force."""
+    """A second account of a name is refused until the first is revoked; the name then means the valid one."""
     first = perform(opened, "account_create", name="bilan")
     with pytest.raises(UsageError, match="there is an account 'bilan'"):
         perform(opened, "account_create", name="bilan")
@@ -114,7 +112,7 @@ def test_one_of_a_name_at_a_time(opened):
 
 
 def test_an_entity_nobody_is_of_is_a_warning(opened):
-    """It may come; the nearest name is told. One above an entity with machines is known."""
+    """The warning suggests the nearest name, because the entity may come later."""
     opened.issuing.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))
     (entity,) = {host.org_entity for host in opened.issuing.commit(opened.store.registry.hosts)}
     made = perform(opened, "account_create", name="a", entities=[entity])
@@ -127,7 +125,7 @@ def test_an_entity_nobody_is_of_is_a_warning(opened):
 
 
 def test_an_entity_of_the_inventory_is_no_warning(opened):
-    """Its machines have no agent yet: it was taken for a typing error."""
+    """An entity whose machines have no agent yet was taken for a typing error."""
     change = InventoryChange(
         1, date(2026, 11, 1), entities=(Entity("Lyon", None), Entity("Lyon > Culture", "Lyon"))
     )
@@ -151,14 +149,13 @@ def test_an_entity_of_the_inventory_is_no_warning(opened):
     ],
 )
 def test_what_is_below_an_entity(entity, within):
-    """By whole parts of the path."""
+    """Entities match by whole parts of their path."""
     assert is_within(entity, ("Lyon",)) is within
     assert is_within(entity, ())
 
 
 def test_the_journal(opened):
-    """Accesses are told newest first, of one account and period; an account that has ended cannot
-    be noted."""
+    """Accesses are listed by account and period. An access of an ended account is refused."""
     one = perform(opened, "account_create", name="one")["account_id"]
     two = perform(opened, "account_create", name="two")["account_id"]
     for account_id, query in ((one, "a"), (two, "b"), (one, "a"), (one, "c")):
@@ -192,7 +189,7 @@ def test_the_journal(opened):
 
 
 def test_lines_go_after_a_year(opened):
-    """And not a day before; by the daily upkeep too."""
+    """Lines are deleted after a year and not a day before, also by the daily tasks."""
     account_id = perform(opened, "account_create", name="old", days=1_000)["account_id"]
     clock = [datetime.now(UTC)]
     context = replace(opened.operations.context, issuing=replace(opened.issuing, now=lambda: clock[0]))
@@ -214,7 +211,7 @@ def test_lines_go_after_a_year(opened):
 
 
 def test_a_restored_backup_opens_no_revoked_account(settings):
-    """The register outside the backup remembers: also after it was written anew."""
+    """The register outside the backup keeps the revocation, also after it was shortened."""
     with open_collector(settings) as collector:
         perform(collector, "account_create", name="stolen")
         perform(collector, "account_create", name="good")
@@ -245,7 +242,7 @@ def test_a_restored_backup_opens_no_revoked_account(settings):
 def veilleuse(
     settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Any:
-    """`veilleuse("account", "list")` → (exit code, output, errors)."""
+    """Return a function: `veilleuse("account", "list")` → (exit code, output, errors)."""
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
 
@@ -258,7 +255,7 @@ def veilleuse(
 
 
 def test_the_commands(veilleuse, tmp_path):
-    """A life of an account, at the terminal."""
+    """Accounts are created, listed, shown and revoked at the terminal."""
     code, out, _ = veilleuse("account", "create", "grafana", "--days", "30")
     assert code == 0
     assert "reader of the whole fleet, good until" in out

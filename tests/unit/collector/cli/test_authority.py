@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The certificate authority: what it issues, what it recognises, and its files."""
+"""The certificate authority: the certificates that it issues and recognises, and its files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 
 
 class Clock:
-    """Settable."""
+    """Gives a time that tests set."""
 
     def __init__(self, now: datetime = NOW) -> None:
         self.now = now
@@ -44,24 +44,24 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """At NOW."""
+    """Return a clock at NOW."""
     return Clock()
 
 
 @pytest.fixture
 def authority(tmp_path: Path, clock: Clock) -> Authority:
-    """A new one."""
+    """Create an authority."""
     create(tmp_path, NOW)
     return Authority(tmp_path, Pki(), clock)
 
 
 def leaf(der: bytes) -> x509.Certificate:
-    """Parsed."""
+    """Parse a certificate."""
     return x509.load_der_x509_certificate(der)
 
 
 def csr(key, digest=hashes.SHA256()) -> bytes:  # noqa: B008
-    """A request for the key."""
+    """Return a certificate request for the key."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, digest).public_bytes(Encoding.DER)
 
@@ -74,13 +74,13 @@ def test_files_are_private(authority, tmp_path):
 
 
 def test_never_made_twice(authority, tmp_path):
-    """A second authority would disown every agent."""
+    """A second authority would make every agent's certificate invalid."""
     with pytest.raises(DataDirectoryError, match="exists already"):
         create(tmp_path, NOW)
 
 
 def test_interrupted_creation_starts_again(tmp_path):
-    """What a cut init left behind is not an authority."""
+    """The files of an interrupted init are not an authority."""
     (tmp_path / "ca.new").mkdir()
     (tmp_path / "ca.new/root.pem").write_text("half")
     create(tmp_path, NOW)
@@ -88,7 +88,7 @@ def test_interrupted_creation_starts_again(tmp_path):
 
 
 def test_chain(authority):
-    """Root signs intermediate, intermediate signs the leaf; each may do what it must and no more."""
+    """The root signs the intermediate, which signs the leaf; each has only the rights it needs."""
     root, intermediate = authority.root, authority.intermediate
     intermediate.verify_directly_issued_by(root)
     der = authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).certificate_der
@@ -103,7 +103,7 @@ def test_chain(authority):
 
 
 def test_leaf_names_the_agent_only(authority):
-    """Empty subject, one critical URI name, the generation: nothing of the machine."""
+    """A leaf has an empty subject, one critical URI name and the generation, and no fact of the machine."""
     der = authority.issue(KEY.public_key(), AGENT, Population.SERVER, 3).certificate_der
     assert leaf(der).subject.rdns == []
     names = leaf(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -117,7 +117,7 @@ def test_leaf_names_the_agent_only(authority):
 
 
 def test_life_of_a_server(authority):
-    """24 hours from now, valid some minutes ago already for clocks that are behind."""
+    """A leaf ends in 24 hours and began minutes ago, for clocks that are behind."""
     facts = authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).facts
     assert facts.not_after == NOW + timedelta(hours=24)
     assert NOW - timedelta(minutes=10) < facts.not_before < NOW
@@ -125,7 +125,7 @@ def test_life_of_a_server(authority):
 
 @pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
 def test_life_of_a_pc_tells_no_time_of_day(authority, clock, population):
-    """7 whole UTC days: two machines enrolled at different hours have the same dates."""
+    """A leaf lasts 7 whole UTC days, so machines enrolled at different hours have the same dates."""
     clock.now = NOW + timedelta(days=1)  # the intermediate began on the day before
     first = authority.issue(KEY.public_key(), AGENT, population, 1).facts
     clock.now += timedelta(hours=5, minutes=3)
@@ -136,14 +136,14 @@ def test_life_of_a_pc_tells_no_time_of_day(authority, clock, population):
 
 
 def test_pc_enrolled_on_the_authority_s_first_day(authority):
-    """A leaf does not begin before its issuer, and still ends on a whole day."""
+    """A leaf does not begin before its issuer, and ends on a whole day."""
     facts = authority.issue(KEY.public_key(), AGENT, Population.WORKSTATION, 1).facts
     assert facts.not_before == authority.intermediate.not_valid_before_utc
     assert facts.not_after == datetime(2026, 3, 17, tzinfo=UTC)
 
 
 def test_leaf_never_outlives_its_issuer(authority, clock):
-    """Near its end the intermediate shortens what it issues; after it, it issues nothing."""
+    """Near its end the intermediate shortens leaves; after its end it issues none."""
     last = authority.intermediate.not_valid_after_utc
     clock.now = last - timedelta(hours=1)
     assert authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).facts.not_after == last
@@ -153,7 +153,7 @@ def test_leaf_never_outlives_its_issuer(authority, clock):
 
 
 def test_a_clock_before_the_authority_is_one_clear_line(authority, clock):
-    """A machine that starts in 1970 signs nothing, and says what to set."""
+    """A machine that starts in 1970 signs nothing, and the error asks to set the clock."""
     clock.now = datetime(1970, 1, 1, tzinfo=UTC)
     with pytest.raises(DataDirectoryError, match="set the clock"):
         authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1)
@@ -162,7 +162,7 @@ def test_a_clock_before_the_authority_is_one_clear_line(authority, clock):
 
 
 def test_a_server_certificate_of_a_clock_that_was_ahead_is_made_again(authority, clock):
-    """Kept until near its end, it would lock every agent out until its beginning."""
+    """A certificate that is not valid yet would be kept until near its end and refuse every agent."""
     clock.now = NOW + timedelta(days=365)
     ahead = authority.server_identity()
     clock.now = NOW
@@ -171,14 +171,14 @@ def test_a_server_certificate_of_a_clock_that_was_ahead_is_made_again(authority,
 
 
 def test_a_server_certificate_asked_for_from_many_threads_is_one(authority):
-    """Both servers and `health` ask at once when the old one nears its end."""
+    """Both servers and `health` request it at once when the old one nears its end."""
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _: authority.server_identity(), range(8)))) == 1
 
 
 @given(st.integers(1, 2**60))
 def test_generation_survives_its_encoding(generation):
-    """DER and back, for any generation."""
+    """Any generation survives DER encoding."""
     der = certificates._encode_generation(generation)
     assert certificates._decode_generation(der) == generation
 
@@ -187,13 +187,13 @@ def test_generation_survives_its_encoding(generation):
     "der", [b"", b"\x02", b"\x02\x01", b"\x02\x01\x00", b"\x02\x01\xff", b"\x04\x01\x01", b"\x02\x02\x01"]
 )
 def test_generation_must_be_a_positive_integer(der):
-    """Anything else is not an agent's certificate."""
+    """Other values are refused as no agent's certificate."""
     with pytest.raises(NotAuthorised):
         certificates._decode_generation(der)
 
 
 def test_other_authorities_and_servers_are_not_recognised(authority, tmp_path):
-    """A certificate of another authority, the collector's own, and rubbish are refused."""
+    """Certificates of another authority, the collector's own and rubbish are refused with their reason."""
     (tmp_path / "other").mkdir()
     create(tmp_path / "other", NOW)
     other = Authority(tmp_path / "other", Pki(), Clock())
@@ -211,7 +211,7 @@ def test_other_authorities_and_servers_are_not_recognised(authority, tmp_path):
 
 
 def test_server_certificate_is_kept_while_good(authority, clock, tmp_path):
-    """Made once; made again when its names change, when its end is near, and when a file is damaged."""
+    """It is made again only near its end, when its names change, or when a file is damaged."""
     first = authority.server_identity()
     assert authority.server_identity() == first
     clock.now = NOW + timedelta(days=61)
@@ -232,7 +232,7 @@ def test_server_certificate_is_kept_while_good(authority, clock, tmp_path):
 
 
 def test_a_server_certificate_cannot_pose_as_an_agent_nor_the_reverse(authority):
-    """The usages are apart."""
+    """The server's certificate has the usage SERVER_AUTH alone."""
     der = ssl.PEM_cert_to_DER_cert(
         authority.server_identity().chain_pem.decode().split("-----END")[0] + "-----END CERTIFICATE-----"
     )
@@ -242,7 +242,7 @@ def test_a_server_certificate_cannot_pose_as_an_agent_nor_the_reverse(authority)
 
 @pytest.mark.parametrize("name", ["root.pem", "intermediate.pem", "intermediate.key"])
 def test_missing_and_damaged_files_are_one_clear_line(authority, tmp_path, name):
-    """Which file, and what to do."""
+    """The error names the file and asks to restore it."""
     path = tmp_path / "ca" / name
     path.write_bytes(b"rubbish")
     with pytest.raises(DataDirectoryError, match=f"{name} \\(damaged\\)"):
@@ -253,7 +253,7 @@ def test_missing_and_damaged_files_are_one_clear_line(authority, tmp_path, name)
 
 
 def test_key_of_another_intermediate_is_noticed(authority, tmp_path):
-    """A mixed-up restore does not start."""
+    """An authority whose key and certificate do not belong together is refused."""
     (tmp_path / "other").mkdir()
     create(tmp_path / "other", NOW)
     (tmp_path / "other/ca/intermediate.key").replace(tmp_path / "ca/intermediate.key")
@@ -262,7 +262,7 @@ def test_key_of_another_intermediate_is_noticed(authority, tmp_path):
 
 
 def test_requests():
-    """P-256, signed by its own key, within 4 KiB: the rest is refused for good."""
+    """A P-256 request signed by its own key within 4 KiB is accepted, every other one refused."""
     assert read_request(csr(KEY)) == KEY.public_key()
     tampered = bytearray(csr(KEY))
     tampered[-1] ^= 1
@@ -283,9 +283,9 @@ def test_requests():
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @pytest.mark.parametrize("value", [0, 1, 2, 3, 5, 0x30, 0x7F, 0x80, 0xA0, 0xFF])
 def test_a_changed_byte_makes_no_agent(authority, value):
-    """Every byte of a good certificate set to values that mean something in DER, as DER and as PEM: refused
-    with a reason, or the very same agent (what lies outside the signature). A stranger may send that, and
-    shall not fill the log with our inside.
+    """Bytes are set to values with a meaning in DER, in DER and PEM. The certificate is refused with a reason
+    or gives the same agent where the byte is outside the signature.
+    A stranger may send such a certificate, and must not cause a traceback in the log.
     """
     der = authority.issue(KEY.public_key(), AGENT, Population.SERVER, 3).certificate_der
     said = authority.recognise(der)
@@ -298,15 +298,14 @@ def test_a_changed_byte_makes_no_agent(authority, value):
 
 @given(st.binary(max_size=300))
 def test_rubbish_requests_never_crash(der):
-    """Whatever comes in is refused with a reason."""
+    """Any bytes are refused with a reason."""
     with pytest.raises(EnrolmentRefused):
         read_request(der)
 
 
 @pytest.mark.parametrize("value", range(256))
 def test_a_changed_byte_never_passes_for_another_request(value):
-    """Every byte set to every value: refused, or a request for the very same key (the signature's padding
-    bits say nothing)."""
+    """A changed request is refused or asks for the same key: padding bits of the signature mean nothing."""
     good = csr(KEY)
     for position in range(len(good)):
         mutated = good[:position] + bytes([value]) + good[position + 1 :]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse ca`: whom a step would lose, counted on a settable clock; what the commands print and refuse."""
+"""`veilleuse ca`: the machines that a step would lose, on a settable clock, and the commands' texts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HERE = ip_address("192.0.2.9")
 
 
 class Bench:
-    """A collector without ports, on a clock of its own."""
+    """Holds a collector without ports, on its own clock."""
 
     def __init__(self, collector: Collector) -> None:
         self.now = datetime.now(UTC)
@@ -57,7 +57,7 @@ class Bench:
         self.door = CertificateAuthoriser(self.authority, self.issuing.access_table, now=lambda: self.now)
 
     def enrol(self, population: str = "server") -> EnrolResult:
-        """A machine."""
+        """Enrol a machine."""
         order = {"org_entity": "DSI", "site": "Lyon", "population": population}
         token = self.operations.perform("token_create", order)["join"]["token"]
         joined = self.joining.join(Application(token, _request(), HERE))
@@ -66,7 +66,7 @@ class Bench:
         return joined
 
     def renew(self, joined: EnrolResult, *, arrives: bool = True) -> None:
-        """Its next certificate, shown at its next call when the answer arrived."""
+        """Renew its certificate; with `arrives` the machine keeps the new one and shows it."""
         agent_id = joined.host.agent_id
         caller = self.door.authorise(_pem(self.held[agent_id]))
         chain = self.renewal.renew(caller, _request())
@@ -75,7 +75,7 @@ class Bench:
             self.door.authorise(_pem(chain))
 
     def census(self) -> tuple[int, int, int]:
-        """(machines, without the new root, with a certificate of the old intermediate)."""
+        """Return (machines, without the new root, with a certificate of the old intermediate)."""
         found = ca.measure_progress(self.context)
         return found.hosts, found.hosts_without_new_root, found.hosts_with_old_intermediate
 
@@ -92,7 +92,7 @@ def _pem(chain: CertificateChain) -> bytes:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """One for the test."""
+    """Open a collector on the bench."""
     settings = settings_in(tmp_path)
     initialise(settings, site="Lyon")
     with open_collector(settings) as collector:
@@ -100,13 +100,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_who_does_not_have_the_new_root_yet(bench):
-    """Only who has shown a certificate that came with both roots has it: a renewal whose answer was lost does
-    not count."""
+    """A machine has the new root once it shows a certificate that came with both roots.
+    A renewal whose answer was lost does not count."""
     diligent, unlucky, absent = bench.enrol(), bench.enrol(), bench.enrol("workstation")
     assert bench.census() == (3, 0, 0)
     ca.rotate(bench.context)
     assert bench.census() == (3, 3, 0)
-    bench.renew(diligent)  # within the minute of answers under way: not counted yet
+    bench.renew(diligent)  # within a minute of the rotation: not counted yet
     assert bench.census() == (3, 3, 0)
     bench.now += timedelta(hours=1)
     bench.renew(absent, arrives=False)
@@ -124,7 +124,7 @@ def test_who_does_not_have_the_new_root_yet(bench):
     assert bench.census() == (3, 2, 0)
     bench.now += timedelta(
         days=402
-    )  # servers cannot come back any more; the workstation's week ended 395 days ago
+    )  # servers cannot renew any more; the workstation's certificate ended 395 days ago
     assert bench.census()[:2] == (1, 1)
     with pytest.raises(
         AdminError, match=r"1 machine\(s\) do not have the new root yet and would have to enrol"
@@ -136,8 +136,7 @@ def test_who_does_not_have_the_new_root_yet(bench):
 
 
 def test_retire_waits_for_certificates_of_the_old_intermediate(bench):
-    """Their holders have the new root, and would be refused until their certificate ends: they are waited
-    for."""
+    """Their holders have the new root, but would be refused until their certificates end."""
     ca.rotate(bench.context)
     bench.now += timedelta(hours=1)
     bench.enrol()
@@ -149,7 +148,7 @@ def test_retire_waits_for_certificates_of_the_old_intermediate(bench):
 
 
 def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(bench):
-    """The same request after the switch gets a certificate of the new intermediate, not the one of before."""
+    """The same request after the switch gets a certificate of the new intermediate."""
     joined, request = bench.enrol(), _request()
     assert joined.chain is not None
     caller = bench.door.authorise(_pem(joined.chain))
@@ -162,13 +161,13 @@ def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(bench):
     assert bench.authority.is_current(second.certificate_der)
     for _ in range(
         8
-    ):  # all of one moment, as on a workstation all of one day: the newest is found, whatever its serial
+    ):  # all issued at one moment, as for a workstation on one day: the newest is found, whatever its serial
         assert bench.renewal.renew(caller, request) == second
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory that the commands find by their environment."""
+    """Make a data directory that commands find by their environment."""
     settings = settings_in(tmp_path)
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
@@ -177,7 +176,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_rotation_by_its_commands(data, capsys):
-    """Each says where it stands and what comes next, and which root keys are to be moved off-line."""
+    """Each command prints the present phase, the next command, and the root keys to move off-line."""
     expected = {
         "show": ("no rotation under way; 0 machine(s)", ""),
         "rotate": ("next: veilleuse ca switch", "next-root.key"),
@@ -202,8 +201,7 @@ def test_a_rotation_by_its_commands(data, capsys):
 
 
 def test_the_root_key_under_a_passphrase(data, tmp_path, capsys, monkeypatch):
-    """Off-line keys are kept encrypted: on a terminal the passphrase is asked for, elsewhere it is one clear
-    line."""
+    """The passphrase of an encrypted off-line key is asked for on a terminal; elsewhere the command fails."""
     key = load_pem_private_key((data / "ca/root.key").read_bytes(), None)
     stick = tmp_path / "stick.pem"
     encryption = BestAvailableEncryption(b"correct horse")
@@ -224,8 +222,8 @@ def test_the_root_key_under_a_passphrase(data, tmp_path, capsys, monkeypatch):
 
 
 def test_import_by_its_command(data, tmp_path, capsys):
-    """Files that are no PEM, too long or absent are one line; a good one begins a rotation, and join files
-    follow its switch."""
+    """Files that are no PEM, too long or absent are refused.
+    A good one begins a rotation, and join files contain its root after the switch."""
     organisation = Organisation("P-384")
     files = {
         "certificate": organisation.chain_pem,
@@ -256,7 +254,7 @@ def test_import_by_its_command(data, tmp_path, capsys):
 
 
 def test_no_key_reaches_the_log_of_a_running_collector(tmp_path, monkeypatch, capsys, caplog):
-    """Through the administration socket: steps are logged, what was given with them is not (S19)."""
+    """Steps over the administration socket are logged without their keys (S19)."""
     settings = settings_in(tmp_path)
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse calendar …` on an open data directory: whole or not at all, once a year by itself, and told as
-it is."""
+"""`veilleuse calendar …` on an open data directory: imports, the yearly renewal, and the commands."""
 
 from __future__ import annotations
 
@@ -43,17 +42,17 @@ BRIDGE = '[[closure]]\nfirst = 2027-05-07\nname = "Pont"\n'
 
 @pytest.fixture
 def settings(tmp_path: Path) -> CollectorSettings:
-    """A data directory with the site Lyon."""
+    """Make a data directory with the site Lyon."""
     found = settings_in(tmp_path)
     make(found, "Lyon")
     return found
 
 
 class Desk:
-    """An open collector whose date is set by hand."""
+    """Holds an open collector with a settable date."""
 
     def __init__(self, collector: Collector, today: date = TODAY, *, machine: bool = True) -> None:
-        """`machine`: Lyon has one, whose calendar must not change in the middle of a month."""
+        """Enrol a machine at Lyon unless `machine` is false; its calendar may change only on a 1st."""
         self.today = today
         self.store = collector.store
         self.issuing = replace(collector.issuing, now=self.now)
@@ -63,30 +62,30 @@ class Desk:
             self.issuing.commit(lambda: enrol(collector.store.registry, site_name="Lyon"))
 
     def now(self) -> datetime:
-        """Noon, UTC."""
+        """Return noon UTC of the date."""
         return datetime.combine(self.today, time(12), UTC)
 
     def bring(self, text: str = LYON, name: str = "lyon.toml", **more: Any) -> dict[str, Any]:
-        """An import at Lyon."""
+        """Import a calendar at Lyon."""
         arguments = {"site": "Lyon", "text": text, "name": name, **WHO, **more}
         found: dict[str, Any] = self.operations.perform("calendar_import", arguments)
         return found
 
     def show(self, site: str = "Lyon", **more: Any) -> dict[str, Any]:
-        """What `show` tells."""
+        """Return the answer of `show`."""
         found: dict[str, Any] = self.operations.perform("calendar_show", {"site": site, **more})
         return found
 
     def given_out(self, site: str = "Lyon") -> Calendar:
-        """What a Hello is answered with."""
+        """Return the calendar that a Hello gets."""
         return Calendar.from_json(self.issuing.commit(lambda: self.store.registry.site(site)).calendar_json)
 
     def renew(self) -> list[str]:
-        """What the upkeep of today does."""
+        """Do the renewal of the date; return the renewed sites."""
         return renew(self.context, self.today)
 
     def journal(self) -> list[str]:
-        """What was done to calendars."""
+        """Return the journal's entries."""
 
         def rows() -> list[Any]:
             return self.store.identity.connection.execute("SELECT what FROM journal").fetchall()
@@ -96,14 +95,14 @@ class Desk:
 
 @pytest.fixture
 def desk(settings: CollectorSettings) -> Iterator[Desk]:
-    """It is 26 November 2026, and Lyon has a machine."""
+    """Open a collector on 26 November 2026, with a machine at Lyon."""
     with open_collector(settings) as collector:
         yield Desk(collector)
 
 
 def test_an_import_is_what_machines_are_given(desk):
-    """From 1 December, with the holidays of three years; the Hello's message names it by the hash that was
-    told."""
+    """The calendar applies from 1 December, with the holidays of three years.
+    The Hello's message has the hash that the import returned."""
     found = desk.bring()
     assert (found["imported"], found["from"], found["warnings"]) == (True, "2026-12-01", [])
     assert found["changes"] == ["public holidays: none → FR", "school holidays: none → A"]
@@ -117,7 +116,7 @@ def test_an_import_is_what_machines_are_given(desk):
 
 
 def test_what_changes_nothing_says_so(desk):
-    """The same file again; nothing is written, the journal neither."""
+    """A second import of a file writes nothing, not even to the journal."""
     assert desk.bring()["changed"]
     before = desk.journal()
     found = desk.bring()
@@ -126,7 +125,7 @@ def test_what_changes_nothing_says_so(desk):
 
 
 def test_a_dry_run_and_a_refused_file_change_nothing(desk):
-    """The first tells what the import would; the second tells the error."""
+    """A dry run returns what the import would; a refused file returns the error."""
     dry = desk.bring(dry_run=True)
     assert (dry["changed"], dry["imported"], dry["from"]) == (True, False, "2026-12-01")
     with pytest.raises(UsageError, match=r"lyon.toml: \[open\]: unknown key 'mondey': did you mean 'monday'"):
@@ -137,8 +136,7 @@ def test_a_dry_run_and_a_refused_file_change_nothing(desk):
 
 
 def test_the_school_zone_concerns_no_machine(desk):
-    """Another zone is stored, for all the past too; the calendar of machines stays the same, and so does its
-    day."""
+    """Another school zone applies to the past too, but the machines' calendar and its day stay the same."""
     desk.bring()
     before = desk.given_out()
     found = desk.bring(LYON.replace('"A"', '"C"'))
@@ -151,7 +149,7 @@ def test_the_school_zone_concerns_no_machine(desk):
 
 
 def test_a_later_import_replaces_the_one_that_waits(desk):
-    """As machines do; what was in use stays known, so that its days keep their types."""
+    """The calendar that was in use stays known, so that its days keep their types."""
     desk.bring()
     desk.bring(LYON + BRIDGE)
     shown = desk.show(year=2026)
@@ -167,7 +165,7 @@ def test_a_later_import_replaces_the_one_that_waits(desk):
 
 
 def test_a_site_without_machines_has_it_from_the_beginning(settings):
-    """Nothing was sorted by another one yet."""
+    """No day was classified by another calendar yet."""
     with open_collector(settings) as collector:
         desk = Desk(collector, machine=False)
         found = desk.bring()
@@ -177,7 +175,7 @@ def test_a_site_without_machines_has_it_from_the_beginning(settings):
 
 
 def test_a_site_is_made_when_asked(desk):
-    """With its zones; a mistyped name makes none. It survives a restart, and stands in the register."""
+    """A site is created with its time zone and is in the register; a mistyped name creates none."""
     with pytest.raises(UsageError, match="no site 'Lyonn': did you mean 'Lyon'"):
         desk.bring(site="Lyonn")
     with pytest.raises(
@@ -200,7 +198,7 @@ def test_a_site_is_made_when_asked(desk):
 
 
 def test_closures_alone(desk):
-    """A CSV on a site that nobody declared keeps the default week."""
+    """A CSV of closures on an undeclared site keeps the default week."""
     found = desk.bring("first,last,name\n2026-12-24,,Veille\n2026-11-27,,trop tard\n", "fermetures.csv")
     assert found["changes"] == ["closure: 2026-11-27 trop tard", "closure: 2026-12-24 Veille"]
     assert found["warnings"] == [
@@ -210,7 +208,7 @@ def test_closures_alone(desk):
 
 
 def test_what_will_not_be_told_is_warned_of(desk):
-    """A lunch hour and two hours of the night; the whole night is told."""
+    """A lunch hour and two hours of the night are not reported; the whole night is."""
     found = desk.bring(LYON + '[updates]\nmonday = ["12:15-13:00"]\ntuesday = ["22:00-24:00"]\n')
     assert [line.split(":")[0] for line in found["warnings"]] == [
         "[updates] monday, 45 min of the band open inside, 555 outside",
@@ -227,14 +225,14 @@ def test_what_will_not_be_told_is_warned_of(desk):
 
 
 def test_the_example_of_the_documentation_does_all_it_says(desk):
-    """Who copies docs/calendars.md gets no warning."""
+    """The example of docs/calendars.md imports without a warning."""
     page = (ROOT / "docs" / "calendars.md").read_text(encoding="utf-8")
     found = desk.bring(page.split("```toml\n")[1].split("```")[0])
     assert (found["changed"], found["warnings"]) == (True, [])
 
 
 def test_the_end_of_the_school_table_is_warned_of(desk):
-    """In October 2028 the shipped table has no year to come; the ministry's file mends it."""
+    """In October 2028 the shipped table lacks the coming year; the ministry's file adds it."""
     desk.today = date(2028, 10, 2)
     assert "zone A is known until 2028-08-31: import the ministry's file" in desk.bring()["warnings"][0]
     text = "zone,first,last,name\n" + "".join(f"{zone},2029-12-22,2030-01-06,Noël\n" for zone in "ABC")
@@ -251,8 +249,8 @@ def test_the_end_of_the_school_table_is_warned_of(desk):
 
 
 def test_the_renewal_is_once_a_year(desk):
-    """Nothing until September; on 1 October the year after the next one comes, from 1 November; and then
-    nothing for a year."""
+    """Nothing is renewed until September. On 1 October the year after the next is added, from 1 November.
+    Then nothing is renewed for a year."""
     desk.bring()  # in November: until the end of 2028
     first = desk.given_out()
     for desk.today in (TODAY, date(2027, 1, 1), date(2027, 9, 30)):
@@ -272,8 +270,7 @@ def test_the_renewal_is_once_a_year(desk):
 
 
 def test_a_site_with_a_week_alone_is_renewed_without_a_change(desk):
-    """Nothing dated in it: machines keep the very same calendar. A site that nobody declared is
-    left alone."""
+    """Without dates machines keep the same calendar; an undeclared site is not renewed."""
     assert desk.renew() == []
     desk.bring(LYON.split("[public")[0].replace("18:00", "17:00"))
     before = desk.given_out()
@@ -284,7 +281,7 @@ def test_a_site_with_a_week_alone_is_renewed_without_a_change(desk):
 
 
 def test_serve_renews(settings):
-    """The daily upkeep of a collector that runs does it: here the import was two years ago."""
+    """The daily tasks of a running collector renew a calendar whose import was long ago."""
     with open_collector(settings) as collector:
         Desk(collector, date(2024, 3, 1)).bring()
         before = Desk(collector, machine=False).given_out()
@@ -295,12 +292,11 @@ def test_serve_renews(settings):
 
 
 def test_two_imports_at_once(settings):
-    """The second finds that the first came between its look and its write, and changes nothing: one of them
-    is told so."""
+    """The other import comes between the first one's read and write: the first fails and changes nothing."""
     with open_collector(settings) as collector:
         slow, quick = Desk(collector), Desk(collector, machine=False)
 
-        def meanwhile() -> datetime:  # asked for between the look and the write
+        def meanwhile() -> datetime:  # called between the read and the write
             quick.bring(LYON + BRIDGE)
             return quick.now()
 
@@ -311,8 +307,7 @@ def test_two_imports_at_once(settings):
 
 
 def test_another_time_zone_begins_anew(settings):
-    """`site_put` gives a site without machines the default week of its new zone: the old declaration holds no
-    more."""
+    """`site_put` gives a site without machines the default week of its new zone; the declaration ends."""
     with open_collector(settings) as collector:
         desk = Desk(collector, machine=False)
         desk.bring()
@@ -326,7 +321,7 @@ def test_another_time_zone_begins_anew(settings):
 
 
 def test_a_damaged_calendar_is_said_to_be_one(settings):
-    """As every damage of a database, with the way out."""
+    """The damage is reported as such, with the site."""
     with open_collector(settings) as collector:
         Desk(collector).bring()
     with closing(Database(settings.data_dir / "data.db", writing=True)) as database:
@@ -339,15 +334,15 @@ def test_a_damaged_calendar_is_said_to_be_one(settings):
 
 
 def command(settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """Its exit code."""
+    """Run a command and return its exit code."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
     return run(["calendar", *words])
 
 
 def test_the_commands(settings, monkeypatch, tmp_path, capsys):
-    """Import, show, export, school holidays: for people and as JSON; warnings are exit code 3. Told on a
-    certain day: what is known of school holidays ends with 2028-08.
+    """Import, show, export and school holidays work as text and JSON; warnings give exit code 3.
+    The date is fixed, because known school holidays end with 2028-08.
     """
     monkeypatch.setattr("veilleuse.collector.admin.calendars._today", lambda context, site: TODAY)
     file, again = tmp_path / "lyon.toml", tmp_path / "again.toml"
@@ -386,7 +381,7 @@ def test_the_commands(settings, monkeypatch, tmp_path, capsys):
     ],
 )
 def test_a_file_that_is_none(settings, monkeypatch, tmp_path, capsys, content, words):
-    """One line, exit code 2."""
+    """A missing, non-UTF-8 or over-long file gives exit code 2."""
     file = tmp_path / "lyon.toml"
     if content is not None:
         file.write_bytes(content)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse calibrate`: through the command line, on a real data directory, beside a running collector and
-without one."""
+"""`veilleuse calibrate` on a real data directory, beside a running collector and without one."""
 
 from __future__ import annotations
 
@@ -47,13 +46,12 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supp
 
 PERIOD = ("--from", "2026-03-01", "--to", "2026-03-15")
 MANY = 480
-"""Minutes: a day in the laboratory."""
+"""Number of one-minute records: a day in the laboratory."""
 
 
 @pytest.fixture
 def laboratory(settings: CollectorSettings) -> CollectorSettings:
-    """Three metered machines of a model (ids 01…, 02…, 03…), and 09…, one of the fleet without a meter, not
-    derived yet."""
+    """Store three metered machines of a model (01…, 02…, 03…) and one without a meter (09…), not derived."""
     with closing(open_store(settings.data_dir, settings.store)) as store:
         for number, gain in ((1, 1.0), (2, 1.04), (3, 0.97)):
             host = enrol(store, number)
@@ -63,14 +61,14 @@ def laboratory(settings: CollectorSettings) -> CollectorSettings:
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
-    """What a command prints with --json."""
+    """Return the answer of a command with --json."""
     capsys.readouterr()
     assert run(("calibrate", *arguments, "--json")) == code, capsys.readouterr().err
     return json.loads(capsys.readouterr().out)
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
-    """The one line on standard error."""
+    """Return the one line on standard error."""
     capsys.readouterr()
     assert run(("calibrate", *arguments)) == code
     said = capsys.readouterr().err
@@ -79,7 +77,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2
 
 
 def energies(settings: CollectorSettings, number: int) -> dict[Method, int]:
-    """Derived mJ of a machine's day, by method."""
+    """Return the derived mJ of a machine's day by method."""
     found: dict[Method, int] = {}
     with closing(SqliteReader(settings.data_dir)) as reader:
         (host,) = [one.host_id for one in reader.hosts() if one.agent_id[0] == number]
@@ -91,20 +89,20 @@ def energies(settings: CollectorSettings, number: int) -> dict[Method, int]:
 
 
 def counters(settings: CollectorSettings) -> int:
-    """What /metrics counts, mJ."""
+    """Return the energy that /metrics counts, in mJ."""
     with closing(SqliteReader(settings.data_dir)) as reader:
         return sum(entry.energy_millijoules for entry in reader.ledger())
 
 
 def tables(settings: CollectorSettings) -> list[str]:
-    """All of data.db, as it would be dumped."""
+    """Return a dump of data.db."""
     with closing(sqlite3.connect(settings.data_dir / "data.db")) as connection:
         return list(connection.iterdump())
 
 
 def test_metered_machines_calibrate_the_others_past_included(laboratory, capsys):
-    """Dry run, apply, derive, again, withdraw: the machine without a meter gets its true watts, and the
-    prior's back."""
+    """A fit gives the machine without a meter its true watts; after a withdrawal it has the prior's again.
+    A dry run changes nothing."""
     assert run(("derive",)) == 0
     before, first = energies(laboratory, 9), counters(laboratory)
     true = round(sum(wall(watts) for watts in loads(60, 9)) * MINUTE)
@@ -141,8 +139,8 @@ def test_metered_machines_calibrate_the_others_past_included(laboratory, capsys)
 
 
 def test_what_is_kept_is_listed_and_shown(laboratory, capsys):
-    """In force, replaced and withdrawn; it names no machine; every change is in the journal, with who and
-    why."""
+    """Fits in force, replaced and withdrawn are listed without machines.
+    Every change is in the journal with its reason."""
     assert run(("calibrate", "list")) == 0
     assert "no calibration is in force" in capsys.readouterr().err
     answer(capsys, "meters", *PERIOD, "--apply", "--why", "stock")
@@ -150,7 +148,7 @@ def test_what_is_kept_is_listed_and_shown(laboratory, capsys):
     (kept,) = answer(capsys, "list")
     assert kept["calibration_id"] == 1
     assert not any(digits * 6 in json.dumps(kept) for digits in ("01", "02", "03"))
-    answer(capsys, "meters", *other, "--apply")  # the same records: the same fit
+    answer(capsys, "meters", *other, "--apply")  # the same records give the same fit
     assert [one["calibration_id"] for one in answer(capsys, "list", "--all")] == [1]
     with open_collector(laboratory) as collector:
         fit = facts_of(from_facts({key: kept[key] for key in _FIT}))
@@ -163,7 +161,7 @@ def test_what_is_kept_is_listed_and_shown(laboratory, capsys):
     assert run(("calibrate", "show", "1")) == 0
     shown = capsys.readouterr().out
     assert "replaced by 2" in shown
-    assert "± 2.32 W (95 %)" in shown  # what the run that found it printed
+    assert "± 2.32 W (95 %)" in shown  # as the run that found it printed
     assert "3 units, 1,440 samples, 24 h, 2026-03-02 to 2026-03-02; 2.0 degrees of freedom" in shown
     assert answer(capsys, "show", "2")["ended_by"] is None
     assert "not in force any more" in complaint(capsys, "withdraw", "2", code=1)
@@ -196,8 +194,7 @@ _FIT = (
 
 
 def test_the_running_collector_is_asked(laboratory, capsys):
-    """Beside `serve` the command reads by itself and writes through the socket; the collector derives at
-    once."""
+    """Beside `serve` the command reads the store and writes over the socket; the collector then derives."""
     with (
         open_collector(laboratory) as collector,
         closing(AdminServer(laboratory.data_dir, collector.operations)),
@@ -209,7 +206,7 @@ def test_the_running_collector_is_asked(laboratory, capsys):
 
 
 def test_marking_that_was_cut_is_carried_on(laboratory, capsys):
-    """A crash after the fit is in force, before its machines are marked: the same command marks them."""
+    """After a crash between the fit and the marks, the same command marks the machines."""
     assert run(("derive",)) == 0
     answer(capsys, "meters", *PERIOD, "--apply")
     assert run(("derive",)) == 0
@@ -226,7 +223,7 @@ def test_marking_that_was_cut_is_carried_on(laboratory, capsys):
 
 
 def write(path: Path, rows: list[list[str]], head: str = "unit,time,watts") -> str:
-    """A CSV file."""
+    """Write a CSV file and return its path."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(head.split(","))
@@ -235,12 +232,12 @@ def write(path: Path, rows: list[list[str]], head: str = "unit,time,watts") -> s
 
 
 def iso(at: int) -> str:
-    """With its offset."""
+    """Return the time in ISO 8601 with its offset."""
     return datetime.fromtimestamp(at / 1000, UTC).isoformat()
 
 
 def of_a_plug(unit: str, seed: int, gain: float = 1.0) -> list[list[str]]:
-    """What a plug said every half minute of the machine whose loads are these."""
+    """Return a plug's readings every half minute for a machine with these loads."""
     return [
         [unit, iso(START + minute * MINUTE + half), f"{wall(watts, gain):.3f}"]
         for minute, watts in enumerate(loads(MANY, seed))
@@ -250,8 +247,7 @@ def of_a_plug(unit: str, seed: int, gain: float = 1.0) -> list[list[str]]:
 
 @pytest.fixture
 def stock(settings: CollectorSettings) -> CollectorSettings:
-    """Two machines without a meter of their own, ids 0a… and 0b…; a workstation 0c…, a virtual
-    machine 0d…."""
+    """Store two machines without a meter (0a…, 0b…), a workstation (0c…) and a virtual machine (0d…)."""
     with closing(open_store(settings.data_dir, settings.store)) as store:
         for number in (10, 11):
             push(store, enrol(store, number), minutes(MANY, number, metered=False), (PACKAGE,))
@@ -261,8 +257,8 @@ def stock(settings: CollectorSettings) -> CollectorSettings:
 
 
 def test_a_file_calibrates(stock, capsys, tmp_path):
-    """Units by their agent id or by a name; off watts too; what is kept holds the file's hash,
-    not its units."""
+    """Units are named by agent id or by a name, and off watts are fitted too.
+    The stored fit has the file's hash, not its units."""
     rows = of_a_plug("lab 1", 10) + of_a_plug("0b0b0b0b", 11, 1.02)
     off = [["lab 1", iso(START + MANY * MINUTE + minute * MINUTE), "2.1"] for minute in range(90)]
     head = "unit,time,watts,state"
@@ -282,7 +278,7 @@ def test_a_file_calibrates(stock, capsys, tmp_path):
 
 
 def test_a_file_that_is_wrong_changes_nothing(stock, capsys, tmp_path):
-    """One bad row at the end, one strange unit: not even the good units are taken."""
+    """One bad row or unknown unit refuses the whole file."""
     untouched = tables(stock)
     good = of_a_plug("0a0a0a0a", 10)
     file = tmp_path / "plugs.csv"
@@ -301,8 +297,7 @@ def test_a_file_that_is_wrong_changes_nothing(stock, capsys, tmp_path):
 
 
 def test_a_file_whose_clock_is_wrong_is_refused(stock, capsys, tmp_path):
-    """Shifted by an hour the meter does not follow the counters; both machines together do not beat the
-    prior."""
+    """A file with a wrong clock does not follow the counters, and does not beat the prior."""
     shifted = [
         [unit, iso(START + (minute + 67) % MANY * MINUTE + 1000), f"{wall(watts):.3f}"]
         for unit, seed in (("0a0a0a0a", 10), ("0b0b0b0b", 11))
@@ -316,7 +311,7 @@ def test_a_file_whose_clock_is_wrong_is_refused(stock, capsys, tmp_path):
 
 
 def test_wrong_words_are_told(stock, capsys, tmp_path):
-    """Each option's own."""
+    """Each wrong option has its own message."""
     file = write(tmp_path / "plugs.csv", of_a_plug("0a0a0a0a", 10)[:4])
     meter = ("--meter", "plug")
     assert "NAME=HOST" in complaint(capsys, "readings", file, *meter, "--unit", "x")
@@ -338,7 +333,7 @@ def test_wrong_words_are_told(stock, capsys, tmp_path):
 
 
 def test_another_model_is_not_touched(laboratory, capsys):
-    """Only machines of the model are derived again; --model chooses."""
+    """Only machines of the model are derived again, and --model selects it."""
     with closing(open_store(laboratory.data_dir, laboratory.store)) as store:
         push(store, enrol(store, 20, model=("Acme", "Desk 8")), minutes(60, 9, metered=False), (PACKAGE,))
     assert "contains 'desk 8'" in complaint(capsys, "meters", *PERIOD, "--model", "desk 8", code=1)
@@ -349,7 +344,7 @@ def test_another_model_is_not_touched(laboratory, capsys):
 
 
 def laptops(settings: CollectorSettings, count: int, population: Population) -> None:
-    """Each with eight days on battery, of other loads in each band: 6 W and 1.3 of DC."""
+    """Store laptops with days on battery at different loads: 6 W and 1.3 of DC."""
     with closing(open_store(settings.data_dir, settings.store)) as store:
         for number in range(40, 40 + count):
             host = enrol(
@@ -386,8 +381,7 @@ def laptops(settings: CollectorSettings, count: int, population: Population) -> 
 
 
 def test_battery_hours_of_laptops_calibrate_mains(settings, capsys):
-    """(6 W + 1.3·P) ÷ 0.88 + 0.2 W, never told better than GSD² 1.2; ten workstations stand behind it, none
-    is named."""
+    """The line is (6 W + 1.3·P) ÷ 0.88 + 0.2 W, with GSD² ≥ 1.2, from ten workstations."""
     laptops(settings, 10, Population.WORKSTATION)
     (found,) = answer(capsys, "battery", *PERIOD, "--apply")
     assert found["base_watts"] == pytest.approx(6 / 0.88 + 0.2, rel=0.01)
@@ -401,7 +395,7 @@ def test_battery_hours_of_laptops_calibrate_mains(settings, capsys):
 
 
 def test_few_peoples_laptops_calibrate_nothing(settings, capsys):
-    """Fewer than k: refused; as servers of the laboratory the same machines may."""
+    """Fewer than k workstations are refused."""
     laptops(settings, 3, Population.WORKSTATION)
     (found,) = answer(capsys, "battery", *PERIOD, "--apply", code=3)
     assert "fewer than 10 machines" in found["refused"]
@@ -409,7 +403,7 @@ def test_few_peoples_laptops_calibrate_nothing(settings, capsys):
 
 
 def test_laptops_of_the_laboratory_may_be_few(settings, capsys):
-    """They are nobody's; a meter's fit is not replaced by battery hours unless it is said."""
+    """No person uses laptops enrolled as servers; battery hours replace a meter's fit only with --replace."""
     laptops(settings, 3, Population.SERVER)
     (found,) = answer(capsys, "battery", *PERIOD, "--apply")
     assert found["refused"] is None
@@ -424,7 +418,7 @@ def test_laptops_of_the_laboratory_may_be_few(settings, capsys):
 
 
 def test_a_meter_of_the_machine_tells_off_and_asleep(settings, capsys):
-    """The counter of a plug goes on while the machine is off."""
+    """A plug's counter continues while the machine is off."""
     with closing(open_store(settings.data_dir, settings.store)) as store:
         for number, watts in ((1, 2.0), (2, 2.2), (3, 2.1)):
             states = ((State.OFF, watts), (State.ASLEEP, watts + 2))
@@ -447,7 +441,7 @@ def test_a_meter_of_the_machine_tells_off_and_asleep(settings, capsys):
 
 
 def test_what_was_left_out_is_told(laboratory, capsys):
-    """A machine whose load never changed: exit 3, and the others serve."""
+    """A machine whose load never changed gives exit code 3, and the others are used."""
     with closing(open_store(laboratory.data_dir, laboratory.store)) as store:
         flat = [(clock(START + n * MINUTE), [cell(MINUTE, [(0, 9.0), (1, 40.0)])]) for n in range(120)]
         push(store, enrol(store, 4), flat)
@@ -458,7 +452,7 @@ def test_what_was_left_out_is_told(laboratory, capsys):
 
 
 def test_the_socket_takes_fits_only(settings):
-    """Anything else is a wrong use; what is not there cannot be withdrawn."""
+    """Anything else is refused, and a missing calibration cannot be withdrawn."""
     with open_collector(settings) as collector:
         perform = collector.operations.perform
         with pytest.raises(UsageError, match="provenance is missing"):
@@ -472,7 +466,7 @@ def test_the_socket_takes_fits_only(settings):
 
 
 def test_reading_takes_no_more_than_was_asked(laboratory):
-    """Buckets from start to end, in the order of time."""
+    """Records from start to end are read in order of time."""
     with closing(SqliteReferenceReader(laboratory.data_dir)) as reader:
         records = list(reader.records(HostId(1), Grain.HOUR, START + HOUR, START + 30 * HOUR))
         assert [at for at, _, _ in records] == [START + n * MINUTE for n in range(60, MANY)]

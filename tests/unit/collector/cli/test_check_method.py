@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse check-method`: every worked answer holds, and a function that is broken is found."""
+"""`veilleuse check-method`: every worked answer is right, and a broken function is detected."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SECTION_13 = {
     "0.01625", "0.55275", "0.56039", "33.0252", "520", "338", "182.4", "-0.4", "711.25", "2.5163566012590954", "1124000",
     "18394.13", "36051.8", "333", "0.0163649", "1088520", "1160636",
 }  # fmt: skip
-"""docs/methodology.md §13, as it writes them."""
+"""Answers of docs/methodology.md §13, as written there."""
 
 
 def test_every_answer_is_right_and_none_of_the_method_is_missing():
-    """All of §13 is asked, with some of §1, §2, §6, §8 and §10; nothing differs."""
+    """All answers of §13 and some of §1, §2, §6, §8 and §10 are checked, and none differs."""
     found = list(check_examples())
     assert {one.expected for one in found if one.section == "13"} == SECTION_13
     assert {one.section for one in found} == {"1", "2", "6", "8", "10", "13"}
@@ -40,7 +40,7 @@ def test_every_answer_is_right_and_none_of_the_method_is_missing():
 
 
 def test_the_command_prints_each_with_expected_and_got(capsys):
-    """As a table and as JSON; exit code 0 while nothing differs, and no data directory is needed."""
+    """The answers are a table or JSON; the exit code is 0 without a data directory."""
     assert run(["check-method"]) == 0
     out, err = capsys.readouterr()
     lines = [line.split("\t") for line in out.splitlines()]
@@ -64,7 +64,7 @@ def test_the_command_prints_each_with_expected_and_got(capsys):
 
 
 def _slightly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same but for one per mille."""
+    """Increase the result by one per mille."""
 
     def broken(*arguments: Any, **named: Any) -> Any:
         right = function(*arguments, **named)
@@ -93,7 +93,7 @@ def _rounded(_: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _book(function: Callable[[], book.FactorBook]) -> Callable[[], book.FactorBook]:
-    """A year early."""
+    """Choose the factor of the year before."""
 
     class _Late:
         def __init__(self) -> None:
@@ -121,8 +121,7 @@ def _book(function: Callable[[], book.FactorBook]) -> Callable[[], book.FactorBo
     ],
 )
 def test_a_broken_function_is_found(monkeypatch, capsys, module, name, breaking, differing):
-    """Broken by a thousandth where it lives, it makes its answer differ and the command fail; unbroken, it
-    does not."""
+    """A function that is wrong by a thousandth makes its answer differ and the command fail."""
     monkeypatch.setattr(module, name, breaking(getattr(module, name)))
     assert run(["check-method", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
@@ -132,8 +131,7 @@ def test_a_broken_function_is_found(monkeypatch, capsys, module, name, breaking,
 
 
 def test_a_broken_variance_is_found(monkeypatch, capsys):
-    """The stratified mean asks the estimator itself: a sampling variance 1 % too small is seen in its error,
-    not in its energy."""
+    """The stratified mean uses the estimator: a sampling variance 1 % too small changes its error alone."""
     right = estimator.Fleet.total
 
     def broken(self: estimator.Fleet) -> Any:
@@ -148,7 +146,7 @@ def test_a_broken_variance_is_found(monkeypatch, capsys):
 
 
 def test_tec_of_every_duty_is_a_whole_year():
-    """Shares of each scheme and device sum to 1, so that one watt all year is 8.76 kWh."""
+    """The shares of each duty sum to 1, so one watt all year is 8.76 kWh."""
     one = Decimal(1)
     for duty in worked_examples.duties().values():
         assert duty.off + duty.sleep + duty.long_idle + duty.short_idle == 1

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The command line as people and scripts use it: one line per error, the right exit code, JSON
-where asked."""
+"""The command line for people and scripts: one line per error, exit codes, and JSON on request."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def veilleuse(monkeypatch, capsys, tmp_path) -> Run:
-    """`veilleuse("token", "list")` → (exit code, output, errors), on a data directory of its own."""
+    """Return `veilleuse("token", "list")` → (exit code, output, errors), on a data directory of its own."""
     ports = {
         name: f"127.0.0.1:{free_port()}"
         for name in ("grpc.address", "grpc.enrolment_address", "http.address")
@@ -46,7 +45,7 @@ def veilleuse(monkeypatch, capsys, tmp_path) -> Run:
 
 
 def create(veilleuse: Run, output: Path, *more: str) -> tuple[int, str, str]:
-    """A token."""
+    """Create a token."""
     where = ("--entity", "DSI", "--site", "Lyon", "--population", "server")
     return veilleuse("token", "create", *where, "--output", str(output), *more)
 
@@ -72,7 +71,7 @@ def create(veilleuse: Run, output: Path, *more: str) -> tuple[int, str, str]:
     ],
 )
 def test_errors_are_one_line(veilleuse, words, code, line):
-    """What, where, what to do; 2 for wrong use, 1 for failures."""
+    """The line says what is wrong and what to do; the exit code is 2 for wrong use, 1 for failures."""
     got, out, err = veilleuse(*words)
     assert (got, out) == (code, "")
     assert err.startswith("veilleuse: ")
@@ -81,7 +80,7 @@ def test_errors_are_one_line(veilleuse, words, code, line):
 
 
 def test_every_command_has_help(veilleuse):
-    """Each loads, and says what it does; `--help` lists all of them."""
+    """Each command loads and describes itself; `--help` lists all."""
     code, out, _ = veilleuse("--help")
     assert code == 0
     for name, (_, help_line) in COMMANDS.items():
@@ -94,14 +93,14 @@ def test_every_command_has_help(veilleuse):
 
 
 def test_version(veilleuse):
-    """For people, and for machines."""
+    """The version is text or JSON."""
     assert veilleuse("version")[1].startswith("veilleuse ")
     assert veilleuse("--version") == veilleuse("version")
     assert set(json.loads(veilleuse("version", "--json")[1])) >= {"version", "protocol", "sqlite"}
 
 
 def test_init(veilleuse):
-    """Once; again only with --if-missing; the root key's advice goes to people."""
+    """init works once, then only with --if-missing, and advises to move the root key off-line."""
     code, out, err = veilleuse("init", "--site", "Lyon", "--time-zone", "Europe/Paris")
     assert (code, "ca_sha256" in out, "off-line" in err) == (0, True, True)
     code, _, err = veilleuse("init")
@@ -110,21 +109,21 @@ def test_init(veilleuse):
 
 
 def test_a_refused_init_leaves_nothing(veilleuse, tmp_path):
-    """A wrong zone is said before anything is written: the corrected command works."""
+    """A wrong zone is refused before anything is written, so the corrected command works."""
     assert veilleuse("init", "--site", "X", "--zone", "ATLANTIS")[0] == 1
     assert not any(path.is_dir() for path in tmp_path.iterdir())
     assert veilleuse("init", "--site", "X", "--zone", "FR")[0] == 0
 
 
 def test_a_number_no_database_holds(veilleuse):
-    """Wrong use, not a traceback, without a running collector too."""
+    """A number beyond the database's integers is wrong use, also without a running collector."""
     veilleuse("init")
     code, _, err = veilleuse("token", "revoke", "99999999999999999999")
     assert (code, err.count("\n")) == (2, 1)
 
 
 def test_join_file(veilleuse, tmp_path):
-    """0600, with exactly what an agent needs; never overwritten; none is left when there is no token."""
+    """A join file has mode 0600 and what an agent needs; it is not overwritten, or made without a token."""
     join = tmp_path / "join.json"
     assert create(veilleuse, join)[0] == 1
     assert not join.exists()
@@ -158,7 +157,7 @@ def test_join_file(veilleuse, tmp_path):
 
 
 def test_hosts(veilleuse, tmp_path):
-    """Listed, shown, suspended and revoked, through the running collector or without it."""
+    """Hosts are listed, shown, suspended and revoked, with a running collector or without."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         machine = Machine(running.token())
@@ -202,8 +201,7 @@ def test_hosts(veilleuse, tmp_path):
     ],
 )
 def test_a_short_number_names_no_machine(veilleuse, tmp_path, monkeypatch, words):
-    """`hosts revoke 239`, after `top` had said "host 239", revoked another machine: the one whose agent id
-    begins so."""
+    """`hosts revoke 239`, after `top` had shown "host 239", revoked the machine whose agent id begins so."""
     monkeypatch.chdir(tmp_path)
     with served(settings_in(tmp_path)) as running:
         machine = Machine(running.token())
@@ -219,7 +217,7 @@ def test_a_short_number_names_no_machine(veilleuse, tmp_path, monkeypatch, words
 
 @pytest.mark.parametrize(("answer", "code", "status"), [(b"n\n", 1, "active"), (b"y\n", 0, "revoked")])
 def test_revoking_asks_at_a_terminal(veilleuse, tmp_path, answer, code, status):
-    """It says which machine, and what becomes of it, and does nothing without a yes."""
+    """The question names the machine and the consequence; without a yes nothing happens."""
     with served(settings_in(tmp_path)) as running:
         machine = Machine(running.token())
         machine.enrol()
@@ -245,7 +243,7 @@ def test_revoking_asks_at_a_terminal(veilleuse, tmp_path, answer, code, status):
 
 
 def test_doctor(veilleuse, tmp_path):
-    """Failed before init, a warning while nothing serves, the damage and its remedy when a file is broken."""
+    """doctor fails before init, warns while no collector runs, and names a damaged file."""
     code, out, _ = veilleuse("doctor")
     assert (code, "run 'veilleuse init'" in out) == (1, True)
     veilleuse("init")
@@ -271,8 +269,8 @@ def test_doctor(veilleuse, tmp_path):
 
 
 def test_backup_and_restore(veilleuse, tmp_path):
-    """As an operator does: key, backup, restore; a cut restore is carried on without a file; a lost register
-    is a warning."""
+    """A key, a backup and a restore work in turn. A cut restore continues without a file.
+    A lost register is a warning."""
     veilleuse("init")
     key, backup, data = tmp_path / "key", tmp_path / "b", tmp_path / "data"
     assert veilleuse("backup", "--new-key", str(key))[0] == 0
@@ -311,14 +309,14 @@ def test_backup_and_restore(veilleuse, tmp_path):
 
 
 def _opened(veilleuse, tmp_path):
-    """A backup that is not sealed."""
+    """Make a backup that is not sealed, and return its path."""
     code, _, err = veilleuse("backup", str(tmp_path / "open"))
     assert (code, "not sealed" in err) == (3, True)
     return tmp_path / "open"
 
 
 def test_lost_data_are_never_begun_anew_by_mistake(veilleuse, tmp_path):
-    """`init` and `serve` name the restore; only `init --new-data` goes on, under the same authority."""
+    """`init` and `serve` suggest the restore; only `init --new-data` continues, with the same authority."""
     data = tmp_path / "data"
     root = json.loads(veilleuse("init", "--json")[1])["ca_sha256"]
     (data / "data.db").unlink()
@@ -335,7 +333,7 @@ def test_lost_data_are_never_begun_anew_by_mistake(veilleuse, tmp_path):
 
 
 def test_what_is_no_file_is_said(veilleuse, tmp_path):
-    """Directories where files belong, and a backup inside what it is a backup of."""
+    """A directory in place of a file, and a backup inside its own data directory, are refused."""
     veilleuse("init")
     for words, line in (
         (("backup", str(tmp_path / "data")), "would be lost with it"),
@@ -349,7 +347,7 @@ def test_what_is_no_file_is_said(veilleuse, tmp_path):
 
 
 def test_a_damaged_database_is_one_line(veilleuse, tmp_path):
-    """Which file, and the repair; exit code 1."""
+    """The error names the file; the exit code is 1."""
     veilleuse("init")
     (tmp_path / "data/data.db").write_bytes(b"rubbish" * 1000)
     code, _, err = veilleuse("token", "list")
@@ -360,7 +358,7 @@ def test_a_damaged_database_is_one_line(veilleuse, tmp_path):
 
 
 def test_who_has_no_name_is_journaled_by_number(monkeypatch):
-    """A container's user need not stand in /etc/passwd: the command works, and the journal has its number."""
+    """A container's user may lack a name in /etc/passwd, and the journal then has its number."""
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_123_456)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Remote configuration from the command line to the answer of a Hello, on a real port with mutual TLS."""
+"""Remote configuration, from the command line to the answer of a Hello on a real port with mutual TLS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORDS = ("--tick", "20s", "--period", "10min", "--contact", "30min")
 
 @pytest.fixture
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A collector that serves, and that commands find."""
+    """Start a collector that commands find."""
     settings_ = settings_in(tmp_path)
     for name, value in settings_environment(settings_).items():
         monkeypatch.setenv(name, value)
@@ -42,7 +42,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]
 
 
 class Agent:
-    """An enrolled machine that says Hello as an agent of some version does."""
+    """An enrolled machine that sends Hello like an agent of some version."""
 
     def __init__(self, collector: Served, version: str = "0.2.0") -> None:
         self.machine = Machine(collector.token())
@@ -60,13 +60,13 @@ class Agent:
         return answer
 
     def says(self, sha256: bytes, state: Any) -> pb.HelloResponse:
-        """Names a configuration."""
+        """Send Hello with the name and state of a configuration."""
         self.status = pb.DocumentStatus(sha256=sha256, state=state)
         return self.hello()
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """What `show` says of the servers."""
+    """Return the answer of `show` for servers."""
     capsys.readouterr()
     assert run(("configuration", "show", "--json")) == 0
     (found,) = [one for one in json.loads(capsys.readouterr().out) if one["population"] == "server"]
@@ -74,8 +74,8 @@ def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def test_a_candidate_is_given_confirmed_accepted_and_replaced(running, capsys):
-    """Set → in the next Hello, once named never again; applied, confirmed, 10, 100, accepted; another one
-    withdrawn: the accepted one is given back in full.
+    """A candidate is sent in the next Hello, until the agent names it. It is applied, confirmed, rolled out
+    to 10 and 100 %, and accepted. When another candidate is withdrawn, the accepted one is sent again.
     """
     agent = Agent(running)
     assert not agent.hello().HasField("configuration")
@@ -104,7 +104,7 @@ def test_a_candidate_is_given_confirmed_accepted_and_replaced(running, capsys):
     assert run(("configuration", "set", "--population", "server", "--contact", "1h")) == 0
     other = agent.hello().configuration
     assert (other.contact_milliseconds, other.HasField("period_milliseconds")) == (3_600_000, False)
-    # A machine that went back to what it had is not asked again, and stops the rollout.
+    # A machine that reverted is not asked again, and stops the rollout.
     assert not agent.says(other.sha256, pb.APPLIED_STATE_FAILED).HasField("configuration")
     assert run(("configuration", "rollout", "10", "--population", "server")) == 1
     assert run(("configuration", "withdraw", "--population", "server")) == 0
@@ -112,7 +112,7 @@ def test_a_candidate_is_given_confirmed_accepted_and_replaced(running, capsys):
 
 
 def test_withdrawing_the_first_candidate_gives_the_own_file_back(running):
-    """An empty configuration with a name of its own: the agent had one, so it must be told."""
+    """An empty configuration with its own name tells the agent to use its own file again."""
     agent = Agent(running)
     agent.hello()
     assert run(("configuration", "set", "--population", "server", *WORDS)) == 0
@@ -124,7 +124,7 @@ def test_withdrawing_the_first_candidate_gives_the_own_file_back(running):
 
 
 def test_an_agent_of_0_1_is_served_as_before(running, capsys):
-    """It never names a configuration: told at every Hello, counted as unaware, in nobody's way."""
+    """It never names a configuration, so each Hello sends it; it counts as unaware and blocks no rollout."""
     old, new = Agent(running, "0.1.0"), Agent(running)
     old.hello(), new.hello()
     assert run(("configuration", "set", "--population", "server", *WORDS)) == 0
@@ -145,7 +145,7 @@ def test_other_populations_are_untouched(running):
 
 
 def test_a_restart_remembers(tmp_path):
-    """What was set, how far it was rolled out, and what the machines said."""
+    """The candidate, its percentage and the machines' states survive a restart."""
     settings_ = settings_in(tmp_path)
     with served(settings_) as one:
         agent = Agent(one)
@@ -164,7 +164,7 @@ def test_a_restart_remembers(tmp_path):
 
 
 def test_every_change_is_in_the_access_journal(running, tmp_path):
-    """Who, what and why; what was refused is not."""
+    """Each change has its reason; a refused one is not in the journal."""
     assert (
         run(("configuration", "set", "--population", "server", "--contact", "1h", "--why", "less traffic"))
         == 0
@@ -180,7 +180,7 @@ def test_every_change_is_in_the_access_journal(running, tmp_path):
 
 
 def test_people_read_what_is_next(running, capsys):
-    """In words and in units; no line for what is not."""
+    """Text names the candidate with units, and what it waits for."""
     agent = Agent(running)
     agent.hello()
     assert run(("configuration", "set", "--population", "server", *WORDS)) == 0
@@ -206,7 +206,7 @@ def test_people_read_what_is_next(running, capsys):
     ],
 )
 def test_a_refusal_is_one_line(running, capsys, words, line, code):
-    """Exit code 2 for what can never be asked, 1 for what cannot be done now; what, and what to do."""
+    """Exit code 2 means never possible, 1 not possible now."""
     assert run(("configuration", *words)) == code
     error = capsys.readouterr().err
     assert line in error
@@ -214,7 +214,7 @@ def test_a_refusal_is_one_line(running, capsys, words, line, code):
 
 
 def test_durations_have_a_unit():
-    """Whole numbers of s, min, h, d; and back in the longest unit that fits."""
+    """Durations are whole numbers of s, min, h or d, and are written in the longest unit that fits."""
     for text, value in (("90s", 90_000), ("10min", 600_000), ("1h", 3_600_000), ("1d", 86_400_000)):
         assert parse_duration("period", text) == value
         assert duration(value) == text
@@ -243,8 +243,8 @@ _LIKELY = st.sampled_from([10_000, 20_000, 300_000, 600_000, 900_000, 3_600_000,
     )
 )
 def test_the_socket_can_set_nothing_beyond_the_bounds(order, shared):
-    """S18, the collector's half: any order is refused in one line, or gives a candidate within bounds and
-    ceiling, and no other field.
+    """S18, the collector's half: any order is refused, or gives a candidate within bounds and ceiling without
+    other fields.
     """
     operations = shared.operations
     try:
@@ -262,7 +262,7 @@ def test_the_socket_can_set_nothing_beyond_the_bounds(order, shared):
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """An open data directory for many orders."""
+    """Open a data directory for many orders."""
     settings_ = settings_in(tmp_path_factory.mktemp("shared"))
     initialise(settings_, site="Lyon")
     with open_collector(settings_) as collector:
@@ -270,7 +270,7 @@ def shared(tmp_path_factory):
 
 
 def test_the_operations_are_on_the_socket():
-    """Each command's."""
+    """Each command has its operation."""
     assert {name for name in OPERATIONS if name.startswith("configuration_")} == {
         "configuration_show",
         "configuration_set",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse convert`: a written quantity, its unit, its factor."""
+"""`veilleuse convert`: a quantity, its unit and its factor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from veilleuse.collector.factors.book import choose
         ("3.6", "MJ", Fraction(1)),
         ("3600000000", "mJ", Fraction(1)),
         ("1e3", "Wh", Fraction(1)),
-        ("12,5", "MWh", Fraction(12500)),  # was refused
+        ("12,5", "MWh", Fraction(12500)),  # the decimal comma was refused once
         ("0,125", "MWh", Fraction(125)),
         ("1250,500", "kWh", Fraction(2501, 2)),
         ("1 250,5", "kWh", Fraction(2501, 2)),
@@ -38,13 +38,13 @@ from veilleuse.collector.factors.book import choose
     ],
 )
 def test_units(text: str, unit: str, kwh: Fraction):
-    """Exactly, and mJ is not MJ."""
+    """Units convert exactly, and mJ is not MJ."""
     assert energy_kwh(text, unit) == kwh
 
 
 @given(st.decimals(0, 10**12, places=6))
 def test_units_agree(value: Decimal):
-    """x MWh = 1000 x kWh = 3600 x MJ."""
+    """x MWh are 1000 x kWh and 3600 x MJ."""
     assert energy_kwh(str(value), "MWh") == 1000 * energy_kwh(str(value), "kWh")
     assert energy_kwh(str(value * 3600), "MJ") == energy_kwh(str(value * 1000), "kWh")
 
@@ -70,14 +70,14 @@ def test_units_agree(value: Decimal):
     ],
 )
 def test_what_is_no_energy_is_refused(text: str, unit: str, why: str):
-    """One clear line, exit code 2."""
+    """The refusal has exit code 2."""
     with pytest.raises(UsageError, match=why) as refused:
         energy_kwh(text, unit)
     assert refused.value.exit_code == 2
 
 
 def test_the_answer():
-    """12,500 kWh, FR, 2021: 711.25 kg exactly, with factor, split and interval."""
+    """12,500 kWh in FR in 2021 are exactly 711.25 kg, with factor, split and interval."""
     answer = conversion(energy_kwh("12500", "kWh"), choose("FR", 2021), "FR")
     assert answer["kgco2e_total"] == 711.25
     assert answer["kwh"] == 12500
@@ -92,7 +92,7 @@ def test_the_answer():
 
 
 def test_the_answer_of_a_country_without_components():
-    """No split keys; the year that stands in is said."""
+    """There is no split, and the factor is marked provisional."""
     answer = conversion(Fraction(1), choose("DE", 2025), "DE")
     assert "kgco2e_combustion" not in answer
     assert answer["provisional"] is True
@@ -111,5 +111,5 @@ def test_the_answer_of_a_country_without_components():
 def test_people_read_no_more_digits_than_the_half_width_has(
     figure: tuple[float, float, float], text: tuple[str, str, str]
 ):
-    """Two digits of the half-width, once, at the end: 711 ± 67, not 711.25."""
+    """Figures have two digits of the half-width, rounded once at the end: 711 ± 67, not 711.25."""
     assert round_interval(figure) == text

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What `veilleuse doctor` finds: each check sees what it is for, and is quiet otherwise."""
+"""`veilleuse doctor`: each check detects what it is for, and is good otherwise."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ SEALING = {"backup.key_file": "/a/key"}
 
 
 def found(check: Check, settings: CollectorSettings) -> list[tuple[str, str]]:
-    """(outcome, text with the remedy) of a check."""
+    """Return (outcome, text with the remedy) of a check's findings."""
     return [(finding.outcome, f"{finding.text}; {finding.remedy}") for finding in check(settings)]
 
 
 def warnings(check: Check, settings: CollectorSettings) -> list[str]:
-    """What is not good."""
+    """Return the findings that are not good."""
     return [text for outcome, text in found(check, settings) if outcome != "good"]
 
 
 def machine(settings: CollectorSettings, change: Any = None, **health: Any) -> HostId:
-    """One more server that said this of itself; `change` gets the registry and the host's number."""
+    """Enrol a server that reported this health; `change` gets the registry and the host's number."""
     with open_collector(settings) as collector:
         registry = collector.store.registry
 
@@ -88,7 +88,7 @@ def machine(settings: CollectorSettings, change: Any = None, **health: Any) -> H
 
 
 def history(*megabytes: float, first: date = date(2026, 3, 1)) -> list[DaySize]:
-    """One size a day."""
+    """Return one size a day."""
     return [
         DaySize(first + timedelta(days=n), round(size * 1_000_000), 0) for n, size in enumerate(megabytes)
     ]
@@ -103,17 +103,17 @@ def history(*megabytes: float, first: date = date(2026, 3, 1)) -> list[DaySize]:
         ((10, 20, 30), -5, 0),
         ((10, 20), 100, None),
         ((), 100, None),
-        ((0, 0, 0, *range(0, 310, 10)), 100, 10),  # the last 30 days tell, not those before
+        ((0, 0, 0, *range(0, 310, 10)), 100, 10),  # only the last 30 days count
     ],
 )
 def test_the_forecast_is_the_slope_of_the_last_days(sizes, room, days):
-    """Least squares over at most 30 days; none with fewer than three."""
+    """The forecast is least squares over at most 30 days; fewer than three give none."""
     expected = days if days is None else pytest.approx(days, rel=0.05)
     assert days_until_full(history(*sizes), room * 1_000_000) == expected
 
 
 def test_the_disk_is_forecast_from_what_serve_noted(tmp_path):
-    """Too few days are said so; a steep growth warns, with the days that are left; a slow one does not."""
+    """Too few days are reported as such; steep growth warns with the days left, slow growth does not."""
     settings = directory(tmp_path)
     assert "not enough history" in found(check_forecast, settings)[-1][1]
     free = os.statvfs(tmp_path)
@@ -132,7 +132,7 @@ def test_the_disk_is_forecast_from_what_serve_noted(tmp_path):
 
 
 def test_serve_notes_its_size_every_day(tmp_path):
-    """At once, and again when the day changes; one row a day, the last look holds."""
+    """The size is stored at once and again when the day changes, one row a day."""
     settings = directory(tmp_path)
     days = [date(2026, 3, 1)]
     with (
@@ -148,7 +148,7 @@ def test_serve_notes_its_size_every_day(tmp_path):
 
 
 def test_sizes_are_forgotten_after_a_year(tmp_path):
-    """400 days of them stay."""
+    """Sizes of the last 400 days stay."""
     settings = directory(tmp_path)
     with closing(Database(settings.data_dir / "data.db", writing=True)) as database:
         for offset in range(0, 1000, 100):
@@ -157,11 +157,11 @@ def test_sizes_are_forgotten_after_a_year(tmp_path):
         assert len(store.data.sizes()) == 5
 
 
-# --- backups and what they leave
+# --- backups and their left-overs
 
 
 def test_the_age_of_the_last_backup(tmp_path):
-    """Never, too old, fresh; a restore is told with the backup it came from."""
+    """No backup or one of 8 days warns, one of a day does not; a restore is mentioned."""
     settings = directory(tmp_path, overrides=SEALING)
     assert "no backup was ever made" in warnings(check_backup, settings)[0]
     for days, count in ((8, 1), (1, 0)):
@@ -174,7 +174,7 @@ def test_the_age_of_the_last_backup(tmp_path):
 
 
 def test_backups_that_nobody_seals_are_a_warning(tmp_path):
-    """They hold names and keys; the remedy makes a key."""
+    """Backups contain names and keys, and the remedy makes a key to seal them."""
     settings = directory(tmp_path)
     (text,) = [one for one in warnings(check_backup, settings) if "not sealed" in one]
     assert "'veilleuse backup --new-key FILE'" in text
@@ -183,7 +183,7 @@ def test_backups_that_nobody_seals_are_a_warning(tmp_path):
 
 
 def test_a_root_key_in_its_place_is_a_warning(tmp_path):
-    """Until it is moved off-line."""
+    """The warning lasts until the key is moved off-line."""
     settings = directory(tmp_path)
     (text,) = warnings(check_certificates, settings)
     assert "ca/root.key" in text
@@ -193,19 +193,19 @@ def test_a_root_key_in_its_place_is_a_warning(tmp_path):
 
 
 def test_the_first_backup_restored_is_a_backup(tmp_path):
-    """It cannot hold the note that it was made: that it was restored says as much."""
+    """A backup cannot contain the note that it was made, but its restore proves it."""
     settings = directory(tmp_path)
     put_back(settings, make_backup(settings, tmp_path / "b"))
     assert not any("no backup was ever made" in text for text in warnings(check_backup, settings))
 
 
 def test_simulated_data_need_no_backup(tmp_path):
-    """They can be made again."""
+    """Simulated data can be made again."""
     assert warnings(check_backup, directory(tmp_path, simulated=True)) == []
 
 
 def test_leftovers_are_named_with_what_to_do(tmp_path):
-    """What a restore replaced, and what a cut backup left; not what one is making just now."""
+    """Files replaced by a restore or left by a cut backup are named, but not those of a running backup."""
     settings = directory(tmp_path)
     assert found(check_leftovers, settings) == []
     put_back(settings, make_backup(settings, tmp_path / "b"))
@@ -219,7 +219,7 @@ def test_leftovers_are_named_with_what_to_do(tmp_path):
 
 
 def test_a_half_restored_directory_has_failed(tmp_path):
-    """With the command that carries it on."""
+    """The finding names the command that continues the restore."""
     settings = directory(tmp_path)
     (settings.data_dir / "restore.placing").mkdir()
     ((outcome, text),) = found(check_directory, settings)
@@ -231,8 +231,7 @@ def test_a_half_restored_directory_has_failed(tmp_path):
 
 
 def test_versions_are_held_against_the_rule(tmp_path):
-    """This one and the one before are fine; older and newer ones are counted apart; what is no version says
-    nothing."""
+    """This version and the one before are good; older and newer ones are counted, unknown ones are not."""
     settings = directory(tmp_path)
     major, minor = map(int, product_version().split(".")[:2])
     machine(settings)
@@ -252,7 +251,7 @@ def test_versions_are_held_against_the_rule(tmp_path):
 
 
 def certificate(host_id: HostId, serial: str, issued: int, end: int) -> Certificate:
-    """A row; its bytes are of no matter here."""
+    """Return a certificate row without bytes."""
     return Certificate(
         serial=serial,
         host_id=host_id,
@@ -267,7 +266,7 @@ def certificate(host_id: HostId, serial: str, issued: int, end: int) -> Certific
 
 
 def test_certificates_that_were_not_renewed(tmp_path):
-    """Ended, late, and lost for good are counted; the newest of a machine counts, revoked ones do not."""
+    """Ended, late and lost certificates are counted by each machine's newest, without revoked machines."""
     settings = directory(tmp_path)
 
     def holding(*spans: tuple[float, float], status: HostStatus = HostStatus.ACTIVE) -> None:
@@ -298,7 +297,7 @@ def test_certificates_that_were_not_renewed(tmp_path):
 
 
 def test_conflicts_copies_and_waiting_machines(tmp_path):
-    """Two holders and those that wait for approval are named by their ids; copies are counted."""
+    """Conflicts are named by their ids; machines that wait for approval and copies are counted."""
     settings = directory(tmp_path)
     original = machine(settings)
     assert warnings(check_identities, settings) == []
@@ -330,7 +329,7 @@ def test_conflicts_copies_and_waiting_machines(tmp_path):
 
 
 def test_what_waits_on_the_machines(tmp_path):
-    """A quarantine and a spool that is half full are warnings; records that wait are counted."""
+    """Quarantined records and a spool above its half are warnings; waiting records are counted."""
     settings = directory(tmp_path)
     machine(settings, spool_records=5, spool_bytes=1000)
     machine(settings, spool_records=7, spool_bytes=1000, quarantine_records=0)
@@ -344,8 +343,7 @@ def test_what_waits_on_the_machines(tmp_path):
 
 
 def test_an_hour_that_nobody_accounts_for(tmp_path):
-    """None in a young directory; with every hour stored 0.0; one that is missing is a warning with how much
-    it is."""
+    """A young directory and a complete one give no warning; a missing hour gives one with its amount."""
     settings = directory(tmp_path)
     assert "no machine has a whole day" in found(check_balance, settings)[0][1]
     begin = NOW // DAY_MILLISECONDS * DAY_MILLISECONDS - 5 * DAY_MILLISECONDS
@@ -365,7 +363,7 @@ def test_an_hour_that_nobody_accounts_for(tmp_path):
 
 
 def test_a_rotation_of_the_authority_is_told(tmp_path):
-    """Steady, then under way with how many machines it waits for; nothing while no collector runs."""
+    """No rotation and a rotation under way are good findings; without a collector there is none."""
     settings = directory(tmp_path)
     assert found(check_rotation, settings) == []
     machine(settings)
@@ -379,14 +377,14 @@ def test_a_rotation_of_the_authority_is_told(tmp_path):
 
 
 def test_every_check_has_a_name_and_a_sentence():
-    """So that JSON says which one it was, and `check_<what>` is its finding's name or near it."""
+    """Each check is named `check_…` and has a docstring."""
     for check in CHECKS:
         assert getattr(check, "__name__", "").startswith("check_")
         assert check.__doc__
 
 
 def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
-    """Every warning of a fresh directory has a remedy."""
+    """Every warning of a new directory has a remedy."""
     settings = directory(tmp_path)
     add_tokens(settings, 1)
     findings: list[Finding] = [finding for check in CHECKS for finding in check(settings)]
@@ -400,8 +398,7 @@ def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_what_a_directory_has_lost_is_said_with_what_helps(tmp_path):
-    """Never 'run init' where a collector was: without data.db a backup, without ca too; in an empty one,
-    init."""
+    """Without data.db or ca the remedy is a backup, never init; without a directory it is the right path."""
     (finding,) = run_checks(settings_in(tmp_path))
     assert finding.remedy.startswith("point VEILLEUSE__DATA_DIR")
     settings = directory(tmp_path)
@@ -416,8 +413,7 @@ def test_what_a_directory_has_lost_is_said_with_what_helps(tmp_path):
 
 
 def test_a_damaged_database_is_said_once(tmp_path):
-    """One line for the file, one that names what could not be looked at; the rest is looked at
-    all the same."""
+    """One finding names the file and one the checks that could not run; the others run."""
     settings = directory(tmp_path)
     (settings.data_dir / "data.db").write_bytes(b"rubbish" * 1000)
     findings = list(run_checks(settings))
@@ -427,7 +423,7 @@ def test_a_damaged_database_is_said_once(tmp_path):
 
 
 def test_a_database_of_the_version_before_is_said(tmp_path):
-    """After an update, before the restart: what to do, no SQL."""
+    """After an update and before the restart, the finding asks to restart, without SQL."""
     settings = directory(tmp_path)
     with closing(sqlite3.connect(settings.data_dir / "data.db")) as connection:
         connection.execute("PRAGMA user_version = 1")
@@ -436,7 +432,7 @@ def test_a_database_of_the_version_before_is_said(tmp_path):
 
 
 def test_a_foreign_file_is_named_with_its_remedy(tmp_path):
-    """What root left in the service's directory."""
+    """A file of root or another user in the service's directory is named with a chown."""
     if os.geteuid():
         pytest.skip("needs root: a file of somebody else")
     settings = directory(tmp_path)
@@ -448,7 +444,7 @@ def test_a_foreign_file_is_named_with_its_remedy(tmp_path):
 
 
 def test_a_contact_in_the_future_is_a_clock_that_went_back(tmp_path):
-    """Five minutes are nothing; an hour is said."""
+    """A minute ahead is good, an hour is a warning."""
     settings = directory(tmp_path)
 
     def seen(ahead_milliseconds: int) -> None:
@@ -474,8 +470,8 @@ def test_a_contact_in_the_future_is_a_clock_that_went_back(tmp_path):
 
 
 def test_a_lost_identity_file_is_said_with_a_remedy_that_fits(tmp_path):
-    """While the collector runs too. It said nothing: neither of the two checks that look at files minded
-    `identity.db`."""
+    """Neither of the two checks of files reported a lost `identity.db`. The remedy names a rescued file where
+    there is one."""
     settings = directory(tmp_path)
     identity = settings.data_dir / "identity.db"
     identity.rename(tmp_path / "away")

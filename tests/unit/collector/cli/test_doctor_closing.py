@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse doctor` on years that are over and not closed: named before what they are made of goes, with the
-day it does."""
+"""`veilleuse doctor` names years that are over and not closed, with the day of their data's deletion."""
 
 from __future__ import annotations
 
@@ -28,14 +27,14 @@ DAY = timedelta(days=1)
 
 
 def said(settings: CollectorSettings, today: date) -> tuple[str, str]:
-    """(outcome, text with the remedy) of the one finding."""
+    """Return (outcome, text with the remedy) of the one finding."""
     (finding,) = check_closing_on(settings, today)
     assert bool(finding.remedy) == (finding.outcome == "warning")
     return finding.outcome, f"{finding.text}; {finding.remedy}"
 
 
 def test_an_open_year_is_named_before_its_months_go(place):
-    """Known from the day it can be closed, a warning 90 days before."""
+    """The year is named from the day it can be closed, and a warning 90 days before."""
     assert said(place, date(YEAR + 1, 1, 3)) == ("good", "no year that is over waits to be closed; ")
     assert said(place, date(YEAR + 1, 1, 4)) == (
         "good",
@@ -48,7 +47,7 @@ def test_an_open_year_is_named_before_its_months_go(place):
 
 
 def test_the_day_told_is_the_day_they_go(place):
-    """By retention itself: the day before, all are there."""
+    """Retention deletes nothing the day before, and the first month on that day."""
 
     def oldest() -> int | None:
         month: int | None = filled.store.data.connection.execute(
@@ -68,8 +67,8 @@ def test_the_day_told_is_the_day_they_go(place):
 
 
 def test_a_year_that_cannot_be_closed_any_more(place, veilleuse):
-    """Its January has gone: 'veilleuse close' would refuse, and doctor does not send there. Nothing left,
-    nothing said."""
+    """When its January is deleted, doctor does not suggest 'veilleuse close', which would refuse.
+    When nothing is left, the finding is good."""
     with Filled(place.data_dir) as filled:
         retention(filled).run(JANUARY_GOES)
     outcome, text = said(place, JANUARY_GOES)
@@ -82,7 +81,7 @@ def test_a_year_that_cannot_be_closed_any_more(place, veilleuse):
 
 
 def test_a_year_that_began_late_is_whole(place):
-    """Machines enrolled in spring: nothing has gone before their first month does."""
+    """For machines enrolled later in the year, nothing is missing until their first month is deleted."""
     with Filled(place.data_dir) as filled, filled.store.transaction():
         connection = filled.store.data.connection
         connection.execute("DELETE FROM host_months WHERE month < ?", (date(YEAR, 2, 1).toordinal(),))
@@ -91,8 +90,8 @@ def test_a_year_that_began_late_is_whole(place):
 
 
 def test_no_day_that_is_past_is_named(place):
-    """On the day they go, and of a year in which no PC told anything: 'veilleuse close 2025' was asked for
-    before a day that was past."""
+    """On the day of deletion the text says "now". For a year without PC data it names no day.
+    doctor asked to close before a day that was past."""
     assert (
         "months of PCs are removed from now on; 'veilleuse close 2025' now, or let"
         in said(place, JANUARY_GOES)[1]
@@ -116,20 +115,20 @@ def test_no_day_that_is_past_is_named(place):
 
 @pytest.mark.parametrize("words", [(), ("--definitive",)])
 def test_a_closed_year_is_not_named(place, veilleuse, words):
-    """Provisionally is enough: what was kept then serves later."""
+    """A provisional closing suffices, because its statistics stay."""
     told(veilleuse, "close", str(YEAR), *words)
     assert said(place, JANUARY_GOES)[0] == "good"
 
 
 def test_readings_of_shared_meters_go_first(place):
-    """13 months: said in the first January already, where a meter is declared."""
+    """Readings stay 13 months, so doctor warns in the first January where a meter is declared."""
     with Filled(place.data_dir) as filled:
         (server, *_) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
         start = day_start_unix_milliseconds(date(YEAR, 1, 9), "UTC")
         with filled.store.transaction():
             reading = MeterReading("ups", PointKind.UPS, 1_000, 3_600_000)
             filled.store.metering.put_readings(DirtyPeriod(server.host_id, Grain.HOUR, start), [reading])
-        assert said(place, date(YEAR + 1, 1, 4))[0] == "good"  # of no room
+        assert said(place, date(YEAR + 1, 1, 4))[0] == "good"  # the meter has no room yet
         with filled.store.transaction():
             meter = DeclaredMeter("ups", server.site, "DC1", MeterBoundary.ROOM)
             filled.store.metering.declare([meter], [], [])
@@ -144,7 +143,7 @@ def test_readings_of_shared_meters_go_first(place):
 
 
 def test_simulated_data_need_not_be_closed(tmp_path):
-    """They can be made again."""
+    """Simulated data can be made again."""
     settings = settings_in(tmp_path)
     initialise(settings, simulated=True)
     assert said(settings, date(2030, 1, 1)) == ("good", "simulated data need not be closed; ")
@@ -152,7 +151,7 @@ def test_simulated_data_need_not_be_closed(tmp_path):
 
 @pytest.mark.parametrize("months", [13, 18, 36])
 def test_the_first_day_on_which_something_goes(months):
-    """The inverse of what retention asks each day, also of the 31st."""
+    """removal_day is the inverse of retention's daily question, also on the 31st."""
     for offset in range(800):
         end = date(2024, 1, 1) + offset * DAY
         day = removal_day(end, months)

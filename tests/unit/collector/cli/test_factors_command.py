@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse factors …` as people use it: import, history, withdrawal, contracts, mapping; with and without a
-running collector."""
+"""`veilleuse factors …`: import, history, withdrawal, contracts and mapping, with a running collector and
+without."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A data directory, made."""
+    """Make a data directory that commands find."""
     settings = settings_in(tmp_path)
     make(settings, "Lyon")
     for name, value in settings_environment(settings).items():
@@ -54,7 +54,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """`veilleuse("factors", "list")` → (exit code, output, errors)."""
+    """Return a function: `veilleuse("factors", "list")` → (exit code, output, errors)."""
 
     def call(*words: str) -> tuple[int, str, str]:
         code = run(words)
@@ -64,14 +64,14 @@ def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def told(veilleuse: Command, *words: str) -> Any:
-    """What it says as JSON."""
+    """Return a command's JSON."""
     code, out, err = veilleuse(*words, "--json")
     assert code == 0, err
     return json.loads(out)
 
 
 def written(tmp_path: Path, *changes: tuple[str, str]) -> str:
-    """The fixture with texts replaced, as a file of its own."""
+    """Write the fixture with texts replaced, and return its path."""
     text = FILE.read_bytes().decode("latin-1")
     for old, new in changes:
         assert old in text
@@ -82,8 +82,7 @@ def written(tmp_path: Path, *changes: tuple[str, str]) -> str:
 
 
 def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleuse: Command):
-    """The dry run says what would change; the import does it; the same file again changes nothing and logs
-    nothing."""
+    """The dry run lists the changes and the import makes them; the same file again logs nothing."""
     code, out, _ = veilleuse("factors", "import", str(FILE), "--dry-run")
     assert code == 0
     assert "new        ADEME-FR-20R-2022-MOY    0.5515 kgCO2e/kWh" in out
@@ -94,7 +93,7 @@ def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleus
         "ADEME-FR-2021-MOY": "confirmed",
         "ADEME-FR-2022-MOY": "confirmed",
         "ADEME-FR-2023-MOY": "confirmed",
-        "ADEME-FR-2024-MOY": "restated",  # the file has its parts and its own uncertainty
+        "ADEME-FR-2024-MOY": "restated",  # the file gives its components and uncertainty
         "ADEME-FR-20R-2022-MOY": "new",
         "ADEME-GP-2022-MOY": "new",
         "ADEME-RE-2022-MOY": "new",
@@ -110,7 +109,7 @@ def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleus
 
 
 def test_a_refused_row_refuses_the_file(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """Each with its line and reason, nothing imported, exit 1; left out by its number, the rest is taken."""
+    """The refusal names the row and imports nothing; with the row left out the rest is imported."""
     file = written(tmp_path, (";0,0580;", ";58,0;"))
     code, out, err = veilleuse("factors", "import", file)
     assert code == 1
@@ -123,8 +122,7 @@ def test_a_refused_row_refuses_the_file(place: CollectorSettings, veilleuse: Com
 def test_a_restatement_and_what_was_known_before(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """convert and show apply the new value from now on; as known yesterday the old one; both stay
-    in the log."""
+    """convert and show use the new value, or the old one with an earlier --on; both stay in the log."""
     assert veilleuse("factors", "import", str(FILE))[0] == 0
     file = written(tmp_path, (";0,052;", ";0,0521;"))
     (changed,) = told(veilleuse, "factors", "import", file)["changed"]
@@ -147,7 +145,7 @@ def test_a_restatement_and_what_was_known_before(
 def test_a_withdrawal_brings_the_one_before_back(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """Imported, then shipped; a reason is asked for, nothing is deleted."""
+    """The earlier import, then the shipped factor return; a withdrawal needs a reason and deletes nothing."""
     assert veilleuse("factors", "import", str(FILE))[0] == 0
     assert veilleuse("factors", "import", written(tmp_path, (";0,052;", ";0,0521;")))[0] == 0
     name = "ADEME-FR-2022-MOY"
@@ -162,15 +160,14 @@ def test_a_withdrawal_brings_the_one_before_back(
 
 
 def corsica_of_2025(tmp_path: Path) -> str:
-    """The fixture, its value of Corsica one that may still stand in today."""
+    """Write the fixture with Corsica's value of 2025, which may still be used provisionally."""
     text = FILE.read_bytes().decode("latin-1")
     lines = [line for line in text.split("\n") if ";990041;" in line]
     return written(tmp_path, *((line, line.replace("2022", "2025")) for line in lines))
 
 
 def test_through_the_running_collector(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """Over admin.sock; a site in Corsica can then be made, and what is derived from then on takes the
-    imported factor."""
+    """After an import over admin.sock, a site in Corsica can be made and the imported factors are used."""
     with served(place) as collector:
         operations = collector.collector.operations
         context = operations.context
@@ -179,7 +176,7 @@ def test_through_the_running_collector(place: CollectorSettings, veilleuse: Comm
         assert veilleuse("factors", "import", corsica_of_2025(tmp_path))[0] == 0
         made = operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
         assert made["zone"] == "FR-20R"
-        # By its calendar too: that command asked the shipped factors alone.
+        # A calendar's --create used only the shipped factors.
         calendar = {"text": '[open]\nmonday = ["08:00-18:00"]\n', "name": "corte.toml", "who": "root"}
         asked = {"site": "Corte", "zone": "FR-20R", "create": True, **calendar}
         assert operations.perform("calendar_import", asked)["created"]
@@ -189,7 +186,7 @@ def test_through_the_running_collector(place: CollectorSettings, veilleuse: Comm
 
 
 def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """An import while all run: /metrics and the first page said 0.0520 on, where reports said 0.0521."""
+    """After an import in a running collector /metrics and the first page still had 0.0520, reports 0.0521."""
     file = written(tmp_path, (";0,052;", ";0,0521;"))
     clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
     with served(place), closing(SqliteReader(place.data_dir)) as reader, ExitStack() as cleanup:
@@ -203,7 +200,7 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
         )
 
         def grams() -> set[float]:
-            """gCO2e per kWh in 2022, as each outlet says it."""
+            """Return gCO2e per kWh in 2022 by each outlet."""
             look = outlook.take_snapshot()
             families = {family.name: family for family in fleet_exposition(look, "0", 10).collect()}
             (sample,) = families["veilleuse_factor_gco2e_per_kwh"].samples
@@ -229,8 +226,8 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
 def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
     place: CollectorSettings, veilleuse: Command
 ):
-    """ADEME's shipped 2023 has neither its number nor a day of reading: convert, show and the first page say
-    so; its file mends it."""
+    """ADEME's shipped 2023 has no number and no day of reading, so convert, show and the first page mark it.
+    Its file adds both."""
 
     def flagged() -> set[bool]:
         text = veilleuse("convert", "1", "--year", "2023")[1]
@@ -253,7 +250,7 @@ def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
 
 
 def test_without_the_import_there_is_no_site_in_corsica(place: CollectorSettings, veilleuse: Command):
-    """The error says what to import, before records wait for a factor that never comes."""
+    """The error asks to import factors, before records wait for a factor."""
     with open_collector(place) as collector, pytest.raises(Exception, match="factors import"):
         collector.operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
 
@@ -269,7 +266,7 @@ def test_without_the_import_there_is_no_site_in_corsica(place: CollectorSettings
     ],
 )
 def test_the_socket_believes_nothing(place: CollectorSettings, arguments: dict[str, Any], why: str):
-    """Wrong arguments are one line, and nothing is stored."""
+    """Wrong arguments are refused, and nothing is stored."""
     asked: dict[str, Any] = {"factors": [], "file_name": "f", "file_sha256": "ab" * 32, "who": "m"}
     with open_collector(place) as collector:
         asked["factors"] = [factor_document(factor_book().named("ADEME-FR-2022-MOY"))]
@@ -279,7 +276,7 @@ def test_the_socket_believes_nothing(place: CollectorSettings, arguments: dict[s
 
 
 def test_a_file_that_cannot_be_read(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """One line, exit 2."""
+    """A missing file or an empty licence gives exit code 2."""
     for path in (tmp_path / "nowhere.csv", tmp_path):
         code, _, err = veilleuse("factors", "import", str(path))
         assert (code, "cannot read" in err) == (2, True)
@@ -313,7 +310,7 @@ ADD = (
 
 
 def test_contracts(place: CollectorSettings, veilleuse: Command):
-    """Entered with French numbers, listed, refused twice, withdrawn with a reason, entered anew."""
+    """A contract with French numbers is listed; a second one is refused, until a withdrawal with a reason."""
     assert veilleuse("factors", "contract", "list")[2].startswith("no contract is entered")
     assert told(veilleuse, *ADD) == {"contract_id": 1}
     assert "this contract was entered already, as 1" in veilleuse(*ADD)[2]
@@ -348,15 +345,15 @@ def test_contracts(place: CollectorSettings, veilleuse: Command):
     ],
 )
 def test_what_is_no_contract(place: CollectorSettings, veilleuse: Command, change: tuple[str, str], why: str):
-    """One line, exit 2, nothing entered."""
+    """Exit code 2, and nothing is entered."""
     code, _, err = veilleuse(*ADD, *change)
     assert (code, why in err) == (2, True), err
     assert told(veilleuse, "factors", "contract", "list") == []
 
 
 def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Command):
-    """Shown as the default; refused while the colleges' contracts are not said; confirmed, and shown with
-    who."""
+    """The default mapping is shown, and refused while the colleges' contracts are missing.
+    Once confirmed it has its reason; a second confirmation changes nothing."""
     shown = told(veilleuse, "factors", "mapping", "show")
     assert (shown["confirmed"], shown["to_be_entered"]) == (False, ["eple"])
     assert "not confirmed yet" in veilleuse("factors", "mapping", "show")[1]
@@ -371,7 +368,7 @@ def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Comm
     assert (shown["confirmed"], shown["why"], shown["to_be_entered"]) == (True, "comité du 3 mars", [])
     assert lines["eple"]["upstream_and_losses"] == {"beges_item": "4.1", "ghg_category": "3.3"}
     assert (lines["hosted"]["beges_item"], lines["hosted"]["origin"]) == ("4.5", "entered")
-    assert veilleuse(*confirmed)[0] == 0  # the same again is no new confirmation
+    assert veilleuse(*confirmed)[0] == 0  # the same again is not a new confirmation
     assert told(veilleuse, "factors", "mapping", "show")["why"] == "comité du 3 mars"
 
 
@@ -387,13 +384,13 @@ def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Comm
     ],
 )
 def test_what_is_no_mapping(place: CollectorSettings, veilleuse: Command, words: tuple[str, str], why: str):
-    """One line, exit 2."""
+    """The refusal has exit code 2."""
     code, _, err = veilleuse("factors", "mapping", "confirm", *words)
     assert (code, why in err) == (2, True), err
 
 
 def test_without_a_data_directory(veilleuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Shipped factors and the default mapping are shown; nothing is made."""
+    """Shipped factors and the default mapping are shown, and no directory is made."""
     for name, value in settings_environment(settings_in(tmp_path)).items():
         monkeypatch.setenv(name, value)
     assert told(veilleuse, "factors", "show", "ADEME-FR-2022-MOY")["version"] == 0

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse intensity …`, `report indicative`, /metrics and `doctor`, as people and Prometheus see the
-indicative ledger."""
+"""The indicative ledger in `veilleuse intensity …`, `report indicative`, /metrics and `doctor`."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ NOW = datetime(2026, 3, 10, 10, tzinfo=UTC)
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A data directory, made; no connector is on."""
+    """Make a data directory without connectors."""
     settings = settings_in(tmp_path)
     make(settings, "Lyon")
     for name, value in settings_environment(settings).items():
@@ -48,7 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """`veilleuse("intensity", "show")` → (exit code, output, errors)."""
+    """Return a function: `veilleuse("intensity", "show")` → (exit code, output, errors)."""
 
     def call(*words: str) -> tuple[int, str, str]:
         code = run(words)
@@ -58,8 +57,8 @@ def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def test_import_and_show(place: CollectorSettings, veilleuse: Command):
-    """Both stages of a file; again changes nothing; days show gaps and what was replaced; with and without a
-    running collector."""
+    """Both statuses of a file are imported, and nothing new the second time.
+    Days show gaps and replaced values."""
     file = str(FIXTURES / "eco2mix_export.csv")
     code, out, _ = veilleuse("intensity", "import", file)
     assert code == 0
@@ -109,14 +108,14 @@ def test_import_and_show(place: CollectorSettings, veilleuse: Command):
     ],
 )
 def test_wrong_words(place: CollectorSettings, veilleuse: Command, words: tuple[str, ...], told: str):
-    """One line, exit code 2."""
+    """Wrong use gives one line and exit code 2."""
     code, out, err = veilleuse("intensity", *words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert told in err
 
 
 def test_a_table_may_not_pass_for_odres(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """A plain table has a series of its own."""
+    """A plain table cannot have the series of a connector."""
     file = tmp_path / "plain.csv"
     file.write_text("start,minutes,gco2e_per_kwh\n2026-03-02T00:00:00+00:00,60,580.5\n")
     asked = ("intensity", "import", str(file), "--zone", "FR-COR", "--kind", "consumption", "--series")
@@ -127,7 +126,7 @@ def test_a_table_may_not_pass_for_odres(place: CollectorSettings, veilleuse: Com
 
 
 def filled(settings: CollectorSettings, made: Filled) -> None:
-    """A server of 100 W all of 9 March, and half of its hours with 50 g."""
+    """Store a server of 100 W for 9 March, and 50 g for half of its hours."""
     midnight = round(datetime(2026, 3, 8, 23, tzinfo=UTC).timestamp() * 1000)
     records = [
         (clock(midnight + n * HOUR, HOUR), [cell(State.ON_ACTIVE, HOUR, energy_millijoules=360_000_000)])
@@ -154,7 +153,7 @@ def filled(settings: CollectorSettings, made: Filled) -> None:
 
 
 def test_the_report(tmp_path: Path, veilleuse: Command, monkeypatch: pytest.MonkeyPatch):
-    """2.4 kWh, half with 50 g: 60 g; each row labelled; the official report knows nothing of it."""
+    """2.4 kWh, half at 50 g, are 60 g; each row has the label, and the official report has nothing of it."""
     with Filled(tmp_path / "data") as made:
         filled(CollectorSettings(data_dir=made.directory), made)
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
@@ -173,8 +172,8 @@ def test_the_report(tmp_path: Path, veilleuse: Command, monkeypatch: pytest.Monk
 
 
 def test_metrics(tmp_path: Path):
-    """Yesterday's grams under a name and a label of their own; the newest value with its time; the official
-    gauge has no other ledger."""
+    """Yesterday's grams have their own name and label, and the newest value has its time.
+    The official gauge has no other ledger."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as made:
         settings = CollectorSettings(data_dir=made.directory)
         reader = made.reader()
@@ -207,13 +206,13 @@ def test_metrics(tmp_path: Path):
 
 
 def told(settings: CollectorSettings) -> list[tuple[str, str]]:
-    """(outcome, text with the remedy)."""
+    """Return (outcome, text with the remedy) of each finding."""
     return [(one.outcome, f"{one.text}; {one.remedy}") for one in check_intensity(settings)]
 
 
 def test_doctor(place: CollectorSettings, tmp_path: Path):
-    """Quiet where nothing is wanted; says how old the newest value is; warns of what is late, failing,
-    missing or open to others."""
+    """Without connectors the finding is good, else it has the age of the newest value.
+    Missing values, unpolled or failing connectors, and a readable token file are warnings."""
     assert told(place) == [("good", "the grid's intensity is not polled: no indicative ledger; ")]
     token = tmp_path / "token"
     token.write_text("secret")
@@ -241,7 +240,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
             collector.operations.perform("intensity_note", {"connector": connector, "outcome": outcome})
     token.chmod(0o600)
     assert {outcome for outcome, _ in told(on)} == {"good"}
-    # it ended between one and two hours ago
+    # The newest value's hour ended between one and two hours ago.
     newest = r"odre_consumption of FR, realtime: the newest value is (1\.\d|2\.0) "
     assert any(re.search(newest, text) for _, text in told(on))
     with open_collector(place) as collector:
@@ -266,7 +265,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
     ],
 )
 def test_operations_that_cannot_be_asked(place: CollectorSettings, operation: str, arguments: dict[str, Any]):
-    """Refused, in one line, with nothing kept."""
+    """Wrong arguments are refused, and nothing is stored."""
     with open_collector(place) as collector:
         with pytest.raises(Exception, match=r"wrong arguments|unknown|at most|a value is"):
             collector.operations.perform(operation, arguments)

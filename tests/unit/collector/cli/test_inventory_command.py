@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse inventory …`: files come in, names stay apart, machines are matched, the doubtful is decided,
-nothing comes in by half."""
+"""`veilleuse inventory …`: whole imports, separate names, matched machines and decided doubts."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ CANARIES = ("CANARI", "dupont", "martin", "Salle")
 
 
 class Place:
-    """A data directory with one machine of each population, and what commands leave in it."""
+    """Holds a data directory with one machine of each population, and reads the results of commands."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,7 +56,7 @@ class Place:
             self.hosts = {hosts[host_id].population: hosts[host_id] for host_id in made}
 
     def gives_serial(self, population: Population, serial: str) -> None:
-        """As at enrolment, and that it is a server."""
+        """Store a machine's pseudonym of a serial number, as at enrolment, and the class server."""
         key = bytes.fromhex(read_fleet_key(self.settings.data_dir))
         host = self.hosts[population]
         facts = pb.Facts(device_class=pb.DEVICE_CLASS_SERVER).SerializeToString()
@@ -85,7 +84,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Its settings are the environment's."""
+    """Make the place, and set its settings in the environment."""
     made = Place(tmp_path)
     for name, value in settings_environment(made.settings).items():
         monkeypatch.setenv(name, value)
@@ -94,7 +93,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """`veilleuse("show")` → (exit code, output, errors)."""
+    """Return a function: `veilleuse("show")` → (exit code, output, errors)."""
 
     def call(*words: str) -> tuple[int, str, str]:
         code = run(["inventory", *words])
@@ -104,15 +103,15 @@ def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def asked(veilleuse: Command, *words: str, code: int = 0) -> Any:
-    """What a command says with --json."""
+    """Return the answer of a command with --json."""
     got, out, err = veilleuse(*words, "--json")
     assert got == code, out + err
     return json.loads(out)
 
 
 def test_dry_run_import_and_again(place: Place, veilleuse: Command):
-    """The dry run says all and writes nothing; the import does it; the second one changes nothing; both tell
-    unread columns."""
+    """The dry run reports and writes nothing; the import writes; a second one changes nothing.
+    Unread columns are reported."""
     file = place.file(LIST)
     dry = asked(veilleuse, "import", file, "--dry-run")
     assert (dry["added"], dry["written"], place.assets()) == (2, False, ())
@@ -131,7 +130,7 @@ def test_dry_run_import_and_again(place: Place, veilleuse: Command):
 
 
 def test_through_the_running_collector(place: Place, veilleuse: Command, monkeypatch: pytest.MonkeyPatch):
-    """The same over admin.sock, in pieces where a line of the socket would be too long."""
+    """An import over admin.sock is sent in pieces where one line would be too long."""
     monkeypatch.setattr("veilleuse.collector.ipc.unix_socket.PIECE_BYTES", 4_096)
     rows = "".join(
         f'"PC{n}";"A";"";"";"SN{n:05}{"X" * 90}";"Tower";"M{n}";"";"";"{n}";""\n' for n in range(3, 1_000)
@@ -145,8 +144,7 @@ def test_through_the_running_collector(place: Place, veilleuse: Command, monkeyp
 
 @pytest.mark.promise("P8")
 def test_names_stay_in_identity_db(place: Place, veilleuse: Command, figure: Callable[[str], None]):
-    """P8: data.db has no name, serial, inventory number, room or user; identity.db has no serial and no user
-    either."""
+    """P8: data.db has no name, serial, inventory number, room or user; identity.db no serial and no user."""
     asked(veilleuse, "import", place.file(LIST))
     data = b"".join(path.read_bytes() for path in place.settings.data_dir.glob("data.db*"))
     identity = b"".join(path.read_bytes() for path in place.settings.data_dir.glob("identity.db*"))
@@ -159,7 +157,7 @@ def test_names_stay_in_identity_db(place: Place, veilleuse: Command, figure: Cal
 
 
 def test_refused_rows_are_told_and_the_rest_comes_in(place: Place, veilleuse: Command):
-    """File, line, column, what, what to do; exit code 3: done with warnings."""
+    """A refusal names file, line, column and remedy; exit code 3 means done with warnings."""
     bad = (
         LIST
         + '"X";"A";"";"";"S3";"Tower";"M";"";"";"3";""\n"Y\u202e";"A";"";"";"S4";"Tower";"M";"";"";"4";""\n"Z";"A"\n'
@@ -173,7 +171,7 @@ def test_refused_rows_are_told_and_the_rest_comes_in(place: Place, veilleuse: Co
 
 
 def test_absent_ones(place: Place, veilleuse: Command):
-    """Listed with their names; retired where asked for; back again with the next list that names them."""
+    """Absent assets are listed with names, retired on request, and back in service with the next list."""
     asked(veilleuse, "import", place.file(LIST))
     shorter = place.file("\n".join(LIST.splitlines()[:2]) + "\n", "short.csv")
     code, out, _ = veilleuse("import", shorter)
@@ -187,8 +185,7 @@ def test_absent_ones(place: Place, veilleuse: Command):
 
 
 def test_names_of_a_dry_run_are_in_the_journal(place: Place, veilleuse: Command):
-    """P8: who asks for what an empty list leaves out is told the names of the fleet; that is written down,
-    nothing else is."""
+    """P8: an import of an empty list shows the names of absent assets, so each one is in the journal."""
     asked(veilleuse, "import", place.file(LIST))
     empty = place.file(LIST.splitlines()[0] + "\n")
     for option, code in (("--dry-run", 0), ("--entity=A", 0), ("--entity=A", 0), ("--retire-absent", 3)):
@@ -206,7 +203,7 @@ def test_names_of_a_dry_run_are_in_the_journal(place: Place, veilleuse: Command)
 
 
 def test_a_lease_that_ends_later_is_in_service(place: Place, veilleuse: Command):
-    """Until that day."""
+    """An asset is in service until the last day of its lease."""
     day = (datetime.now(UTC).date() + timedelta(days=300)).isoformat()
     asked(
         veilleuse,
@@ -219,8 +216,7 @@ def test_a_lease_that_ends_later_is_in_service(place: Place, veilleuse: Command)
 def test_machines_are_matched_by_their_serial(
     place: Place, veilleuse: Command, capsys: pytest.CaptureFixture[str]
 ):
-    """docs/wire.md §6: the agent's pseudonym and the importer's are the same; forgotten machines are matched
-    no more."""
+    """Agent and importer make the same pseudonym (docs/wire.md §6); forgotten machines are not matched."""
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     made = asked(veilleuse, "import", place.file(LIST))
     assert made["matching"] == {"matched": 1, "links_changed": 1, "doubts": 0, "assets": 2}
@@ -232,8 +228,8 @@ def test_machines_are_matched_by_their_serial(
 
 
 def test_the_doubtful_is_reviewed(place: Place, veilleuse: Command):
-    """One machine, two assets: listed with exit code 3, decided, and it stays decided; a machine without
-    pseudonyms by hand."""
+    """Two assets of one machine are listed with exit code 3 until decided, and stay decided.
+    A machine without pseudonyms can be matched by hand."""
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     asked(veilleuse, "import", place.file(LIST.replace("SERIALCANARI2", "SERIALCANARI1")))
     listed = asked(veilleuse, "review", "list", code=3)
@@ -259,7 +255,7 @@ def test_the_doubtful_is_reviewed(place: Place, veilleuse: Command):
 
 
 def test_a_duplicate_counts_no_more(place: Place, veilleuse: Command):
-    """Not even after the next import."""
+    """A duplicate is not counted, not even after the next import."""
     asked(veilleuse, "import", place.file(LIST))
     assert veilleuse("review", "duplicate", "2")[0] == 0
     assert [one.asset_id for one in place.assets()] == [1]
@@ -268,7 +264,7 @@ def test_a_duplicate_counts_no_more(place: Place, veilleuse: Command):
 
 
 def test_doubts_of_one_kind_are_accepted_together(place: Place, veilleuse: Command):
-    """Where the inventory names models its own way; what is worse needs a look at each."""
+    """Doubts about the class can be accepted together; more serious ones need a decision each."""
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     text = LIST.replace('"Serveur"', '"Portable"')
     asked(veilleuse, "import", place.file(text))
@@ -280,7 +276,7 @@ def test_doubts_of_one_kind_are_accepted_together(place: Place, veilleuse: Comma
 
 
 def test_show_and_the_journal(place: Place, veilleuse: Command):
-    """Counts need no name; one asset shows all, and who looked stands in the access journal."""
+    """Counts show no name; a look at one asset is in the access journal."""
     asked(veilleuse, "import", place.file(LIST))
     groups = asked(veilleuse, "show")["groups"]
     assert [(one["entity"], one["device_class"], one["assets"]) for one in groups] == [
@@ -298,8 +294,8 @@ def test_show_and_the_journal(place: Place, veilleuse: Command):
 
 
 def test_export_and_back(place: Place, veilleuse: Command):
-    """No name without a reason; no cell is a formula; what is exported with names comes in again and changes
-    nothing."""
+    """Names need a reason, and no cell is a formula.
+    An export with names can be imported again and changes nothing."""
     asked(veilleuse, "import", place.file(LIST.replace("PC-CANARI", '=HYPERLINK(""x"")')))
     code, out, _ = veilleuse("export")
     assert code == 0
@@ -318,8 +314,7 @@ def test_export_and_back(place: Place, veilleuse: Command):
 
 
 def test_entities_tell_what_rows_do_not(place: Place, veilleuse: Command):
-    """Site, context and population of the tree, down to the nearest one that says anything; a server stays a
-    server."""
+    """Site, context and population come from the nearest entity that has them; a server stays a server."""
     text = LIST.replace("Lyon > Salle A", "").replace("Lyon > Salle B", "")
     asked(veilleuse, "import", place.file(text))
     tree = "entity;site;power_context;population\nMétropole;Lyon;leased_site;\nMétropole > Collèges;;eple;classroom\n"
@@ -335,7 +330,7 @@ def test_entities_tell_what_rows_do_not(place: Place, veilleuse: Command):
 
 
 def test_the_other_kinds(place: Place, veilleuse: Command):
-    """Purchases, retirements, headcounts: exact amounts, and read back by year and day."""
+    """Purchases, retirements and headcounts have exact amounts, and are read by year and day."""
     asked(veilleuse, "import", place.file(LIST))
     asked(
         veilleuse,
@@ -369,8 +364,8 @@ def test_the_other_kinds(place: Place, veilleuse: Command):
 
 
 def test_pull_is_the_import_of_its_lists(place: Place, veilleuse: Command):
-    """From a fake GLPI, with credentials of mode 0600; an export of the same things then changes no one into
-    another."""
+    """Pulling from a fake GLPI needs credentials of mode 0600.
+    An import of the same assets then adds none."""
     with fake_glpi() as fake:
         fake.items["Computer"] = [computer(1, name="SRV-CANARI"), computer(2)]
         fake.items["Monitor"] = []
@@ -403,7 +398,7 @@ def test_pull_is_the_import_of_its_lists(place: Place, veilleuse: Command):
     ],
 )
 def test_wrong_use(place: Place, veilleuse: Command, words: tuple[str, ...], code: int, what: str):
-    """One line, and the exit code of the house."""
+    """Wrong use gives one line and the usual exit code."""
     file = place.file("x = \n", "x.csv")
     got, _, err = veilleuse(*(word.replace("{file}", file) for word in words))
     assert got == code
@@ -412,8 +407,7 @@ def test_wrong_use(place: Place, veilleuse: Command, words: tuple[str, ...], cod
 
 
 def test_an_older_backup_of_one_file(place: Place, veilleuse: Command):
-    """data.db of two imports ago beside a newer identity.db: nothing is invented, and the import brings it up
-    to date."""
+    """With an older data.db beside a newer identity.db nothing is made up, and an import updates both."""
     data = place.settings.data_dir / "data.db"
     asked(veilleuse, "import", place.file(LIST))
     old = data.read_bytes()
@@ -434,7 +428,7 @@ def test_an_older_backup_of_one_file(place: Place, veilleuse: Command):
 
 
 def test_an_import_that_was_overtaken_writes_nothing(place: Place):
-    """A plan made of what is no longer kept is refused; what came first stays."""
+    """A plan based on an older inventory is refused, and the earlier change stays."""
     with open_collector(place.settings) as collector:
         store, context = collector.store.inventory, collector.operations.context
         kept = context.alone(store.snapshot)
@@ -449,7 +443,7 @@ def test_an_import_that_was_overtaken_writes_nothing(place: Place):
 
 
 def test_machines_that_enrol_later_are_matched_by_the_next_day(place: Place, veilleuse: Command):
-    """`serve` matches at its start and once a day."""
+    """`serve` matches machines at its start and once a day."""
     asked(veilleuse, "import", place.file(LIST))
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     with open_collector(place.settings) as collector, run_daily_tasks(collector, look_seconds=0.05):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""From a list to the report: devices that nobody placed or dated, and machines that were revoked."""
+"""Reports on imported devices without a site or a day, and on machines that were revoked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ key;device_class;entity;site
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Its settings are the environment's."""
+    """Make the place, and set its settings in the environment."""
     made = Place(tmp_path)
     for name, value in settings_environment(made.settings).items():
         monkeypatch.setenv(name, value)
@@ -36,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """`veilleuse("show")` → (exit code, output, errors)."""
+    """Return a function: `veilleuse("show")` → (exit code, output, errors)."""
 
     def call(*words: str) -> tuple[int, str, str]:
         return run(["inventory", *words]), *capsys.readouterr()
@@ -52,8 +52,8 @@ def test_a_list_without_sites_has_a_report(
     monkeypatch: pytest.MonkeyPatch,
     zone: str,
 ):
-    """Devices without a site, and those at one that nobody declared, take the zone of the settings, and the
-    report says how many."""
+    """Devices without a site or at an undeclared one have the zone of the settings, and the report counts
+    them."""
     monkeypatch.setenv("VEILLEUSE__REPORTING__ZONE", zone)
     with served(place.settings):
         asked(veilleuse, "import", place.file(WITHOUT_SITES), code=3)  # Bron is not declared
@@ -77,7 +77,7 @@ def test_a_list_without_sites_has_a_report(
 def test_a_zone_without_a_factor_is_told_with_what_mends_it(
     place: Place, veilleuse: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """Of a site that was declared: which one; of none: the setting."""
+    """The error names the declared site, or the setting for devices without one."""
     with served(place.settings):
         asked(veilleuse, "import", place.file(WITHOUT_SITES), code=3)  # Bron is not declared
     words = ("report", "emissions", "--from", "2024-01-01", "--to", "2025-01-01")
@@ -96,8 +96,8 @@ def test_a_zone_without_a_factor_is_told_with_what_mends_it(
 
 
 def test_a_machine_that_was_revoked_was_its_asset(place: Place, veilleuse: Command):
-    """Its asset is nobody's machine then, and knows which one it was; one that enrols with the same serial
-    number is it now; what is forgotten was nothing.
+    """The asset then has no machine but remembers the revoked one. A machine that enrols with the same serial
+    number is matched with it. A forgotten machine leaves no trace.
     """
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     old = place.hosts[Population.SERVER]
@@ -126,7 +126,7 @@ def test_a_machine_that_was_revoked_was_its_asset(place: Place, veilleuse: Comma
 
 
 def test_what_an_operator_said_of_a_machine_outlives_its_revocation(place: Place, veilleuse: Command):
-    """Matched by hand, against its class; its successor is matched by hand too: both were that asset."""
+    """A match by hand survives revocation; with its successor matched by hand too, both were that asset."""
     with served(place.settings) as serving:
         asked(veilleuse, "import", place.file(LIST))
         for population in (Population.WORKSTATION, Population.CLASSROOM):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse journal`: both access journals for the data protection officer, and a line of its own for each
-look."""
+"""`veilleuse journal`: both access journals for the data protection officer; each read is itself an entry."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ HOUR = 3_600_000
 
 @pytest.fixture
 def settings(tmp_path: Path) -> CollectorSettings:
-    """A data directory whose days are Lyon's."""
+    """Make a data directory whose reporting days are those of Paris."""
     found = settings_in(tmp_path)
     assert found.reporting.time_zone == ZONE
     make(found, "Lyon")
@@ -39,18 +38,18 @@ def settings(tmp_path: Path) -> CollectorSettings:
 
 @pytest.fixture
 def opened(settings: CollectorSettings) -> Iterator[Collector]:
-    """It, open."""
+    """Open the collector of the data directory."""
     with open_collector(settings) as collector:
         yield collector
 
 
 def midnight(day: int) -> int:
-    """Of a day of January 2026, in Paris."""
+    """Return midnight in Paris of a day of January 2026, in Unix milliseconds."""
     return day_start_unix_milliseconds(date(2026, 1, day), ZONE)
 
 
 def write(collector: Collector) -> None:
-    """Lines of two operators about the turn of 10 to 11 January, and two of one account."""
+    """Write entries of two operators around midnight of 11 January, and two of one account."""
     collector.issuing.commit(lambda: _write(collector))
 
 
@@ -84,7 +83,7 @@ def _write(collector: Collector) -> None:
 
 
 def read(collector: Collector, **asked: Any) -> list[tuple[str, str]]:
-    """(journal, who) of what is told."""
+    """Return (journal, who) of the lines read."""
     found = json.loads(
         json.dumps(collector.operations.perform("journal", {"reader": "dpo", "why": "a look", **asked}))
     )
@@ -92,7 +91,7 @@ def read(collector: Collector, **asked: Any) -> list[tuple[str, str]]:
 
 
 def test_both_journals_the_newest_first(opened):
-    """The look itself is the newest of all."""
+    """The read itself is the newest entry."""
     write(opened)
     assert read(opened) == [
         ("operators", "dpo"),
@@ -104,7 +103,7 @@ def test_both_journals_the_newest_first(opened):
 
 
 def test_days_are_half_open_and_of_the_reporting_zone(opened):
-    """The last millisecond of 10 January in Paris is of that day; midnight is of the next."""
+    """The last millisecond of 10 January in Paris belongs to that day, midnight to the next."""
     write(opened)
     day = {"since": "2026-01-10", "until": "2026-01-11"}
     assert read(opened, **day) == [("operators", "bob"), ("api", "grafana"), ("operators", "anne")]
@@ -113,7 +112,7 @@ def test_days_are_half_open_and_of_the_reporting_zone(opened):
 
 
 def test_one_journal_or_one_person(opened):
-    """By login, and by an account's name."""
+    """Lines are selected by login or by an account's name."""
     write(opened)
     day = {"since": "2026-01-01", "until": "2026-02-01"}
     assert read(opened, **day, of="api") == [("api", "grafana")]
@@ -125,7 +124,7 @@ def test_one_journal_or_one_person(opened):
 
 @pytest.mark.promise("P8")
 def test_each_look_is_a_line(opened, figure):
-    """Who, what of it, and why; also one that finds nothing. A refused one is none, and asks for a reason."""
+    """A read is an entry with reader, selection and reason; a refused read is none, and asks for a reason."""
     read(opened, since="2026-01-01", who="anne", of="operators")
     with pytest.raises(AdminError, match="say why"):
         read(opened, why=" ")
@@ -137,7 +136,7 @@ def test_each_look_is_a_line(opened, figure):
 
 
 def test_more_lines_than_one_answer_holds_are_said_to_be_left_out(opened):
-    """Never in silence."""
+    """The answer says that it is cut."""
     write(opened)
     order = {"reader": "dpo", "why": "a look", "until": "2026-02-01"}
     assert opened.operations.perform("journal", {**order, "limit": 4})["cut"] is False
@@ -157,7 +156,7 @@ def test_more_lines_than_one_answer_holds_are_said_to_be_left_out(opened):
     ],
 )
 def test_what_cannot_be_asked(opened, wrong):
-    """It is a usage error, and not noted."""
+    """A wrong request is a usage error and no entry."""
     with pytest.raises(UsageError):
         read(opened, **wrong)
     assert not opened.store.identity.connection.execute("SELECT * FROM journal").fetchall()
@@ -167,8 +166,7 @@ def test_what_cannot_be_asked(opened, wrong):
 def veilleuse(
     settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Any:
-    """`veilleuse("journal")` → (exit code, output, errors); nothing runs: it works under the directory's
-    lock."""
+    """Return a function `veilleuse("journal")` → (exit code, output, errors), without a running collector."""
     with open_collector(settings) as collector:
         write(collector)
     for name, value in settings_environment(settings).items():
@@ -183,7 +181,7 @@ def veilleuse(
 
 
 def test_the_command(veilleuse):
-    """One line per entry, whatever it holds; local time with its offset."""
+    """Each entry is one line, whatever its text, with local time and offset."""
     code, out, err = veilleuse("journal", "--since", "2026-01-10", "--until", "2026-01-11")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
@@ -195,7 +193,7 @@ def test_the_command(veilleuse):
 
 
 def test_the_command_for_programs(veilleuse, settings):
-    """A JSON array; the look stands in the journal under the login, with the command or the reason given."""
+    """The answer is a JSON array; the read's entry has the login and the command or given reason."""
     code, out, _ = veilleuse("journal", "--until", "2026-01-11", "--of", "api", "--json")
     assert code == 0
     (line,) = json.loads(out)
@@ -219,14 +217,14 @@ def test_the_command_for_programs(veilleuse, settings):
     [("--since", "yesterday"), ("--of", "nobody"), ("--until", "2026-01-01", "--since", "2026-01-01")],
 )
 def test_wrong_usage(veilleuse, wrong):
-    """Is 2, in one line."""
+    """Wrong use gives exit code 2 and one line."""
     code, out, err = veilleuse("journal", *wrong)
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
 
 
 def test_a_cut_answer_ends_with_warnings(veilleuse):
-    """The newest are shown; standard error says what to ask for."""
+    """The newest lines are shown, and standard error says what is left out."""
     code, out, err = veilleuse("journal", "--until", "2026-02-01", "--limit", "2")
     assert code == 3
     assert len(out.splitlines()) == 3

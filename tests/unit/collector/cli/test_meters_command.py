@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse meters import|list|show`: all of a file or nothing of it, and the balance of a room."""
+"""`veilleuse meters import|list|show`: whole imports, and the balance of a room."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pdu-1,,,,,{two},0.25,2026-01-01
 
 
 class Place:
-    """A data directory with machines, and its commands."""
+    """Holds a data directory with machines, for the commands."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ class Place:
             self.host_ids = {host.population: host.host_id for host in registry.hosts()[:3]}
 
     def file(self, text: str, name: str = "meters.csv") -> str:
-        """Written down; {one} and {two} are a server and a classroom PC."""
+        """Write a file and return its path; {one}, {two} and {desk} become agent ids."""
         path = self.folder / name
         names = {
             "one": self.agents[Population.SERVER],
@@ -89,7 +89,7 @@ class Place:
         return str(path)
 
     def read(self, meter: str, energy: int, hour: int = MIDNIGHT) -> None:
-        """An hour of a meter."""
+        """Store an hour of a meter, in millijoules."""
         with open_collector(self.settings) as collector:
             period = DirtyPeriod(self.host_ids[Population.SERVER], Grain.HOUR, hour)
             reading = MeterReading(meter, PointKind.PDU, energy, HOUR)
@@ -100,7 +100,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """One of each population, and a virtual machine."""
+    """Make a place with one machine of each population, and a virtual machine."""
     made = Place(tmp_path)
     for name, value in settings_environment(made.settings).items():
         monkeypatch.setenv(name, value)
@@ -109,7 +109,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """`veilleuse("meters", "list")` → (exit code, output, errors)."""
+    """Return a function: `veilleuse("meters", "list")` → (exit code, output, errors)."""
 
     def call(*words: str) -> tuple[int, str, str]:
         code = run(["meters", *words])
@@ -119,7 +119,7 @@ def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def listed(veilleuse: Command) -> list[dict[str, Any]]:
-    """What is declared."""
+    """Return the declared meters and rooms."""
     code, out, _ = veilleuse("list", "--json")
     assert code == 0
     found: list[dict[str, Any]] = json.loads(out)
@@ -127,7 +127,7 @@ def listed(veilleuse: Command) -> list[dict[str, Any]]:
 
 
 def test_a_dry_run_then_the_import_then_again(place: Place, veilleuse: Command):
-    """The dry run says what would change and changes nothing; the import does; again it changes nothing."""
+    """The dry run lists the changes, the import makes them, and a second import changes nothing."""
     file = place.file(TREE)
     code, out, _ = veilleuse("import", file, "--dry-run")
     assert (code, "would change: ups, pdu-1" in out) == (0, True)
@@ -145,7 +145,7 @@ def test_a_dry_run_then_the_import_then_again(place: Place, veilleuse: Command):
 
 
 def test_one_refused_row_and_nothing_is_imported(place: Place, veilleuse: Command):
-    """Each refused row says where and why; the good ones stay out too."""
+    """Each refused row has its place and reason, and the good rows are not imported."""
     bad = TREE + "pdu-2,Lyon,DC1,outlet,nowhere,{desk},1,2026-01-01\npdu-1,,,,,{one},0.5,2026-02-30\n"
     code, out, err = veilleuse("import", place.file(bad))
     assert code == 1
@@ -157,7 +157,7 @@ def test_one_refused_row_and_nothing_is_imported(place: Place, veilleuse: Comman
 
 
 def with_hosts(text: str) -> tuple[str, list[Host]]:
-    """{one} and {two} as agent ids: a server and a classroom PC; and a virtual machine."""
+    """Replace {one} and {two} by agent ids; return hosts: a server, a classroom PC and a virtual machine."""
     hosts = [
         memory_host(1, population=Population.SERVER, place="Lyon"),
         memory_host(2, population=Population.CLASSROOM),
@@ -205,7 +205,7 @@ def with_hosts(text: str) -> tuple[str, list[Host]]:
     ],
 )
 def test_what_is_refused_and_why(line: str, why: str):
-    """In words of the person who wrote the file."""
+    """The reason is in the words of the file."""
     line, hosts = with_hosts(line)
     rows = rows_of("meter,site,room,boundary,parent,host,share,from\n" + line + "\n", "m.csv")
     refused = check_rows(rows, MeterDeclarations(), hosts, frozenset({"Lyon", "Oullins"})).refused
@@ -213,7 +213,7 @@ def test_what_is_refused_and_why(line: str, why: str):
 
 
 def test_a_pue_that_is_refused_is_named_by_its_place_in_the_file():
-    """The second overlaps the third; the first, which has no room, does not move their numbers."""
+    """The second PUE overlaps the third; the refused first one does not change their numbers."""
     text = "".join(
         f'[[pue]]\nroom = "{room}"\npue = 1.4\nfrom = 2026-0{month}-01\nto = 2026-12-31\n'
         for room, month in (("R<", 1), ("R", 1), ("R", 6))
@@ -224,7 +224,7 @@ def test_a_pue_that_is_refused_is_named_by_its_place_in_the_file():
 
 
 def test_a_large_file_is_checked_in_seconds():
-    """Ten thousand shares, half of them on one meter, and as many PUEs: the writer waits meanwhile."""
+    """Ten thousand shares, half of them on one meter, and as many PUEs are fast, because the writer waits."""
     hosts = [memory_host(number, population=Population.SERVER) for number in range(13_000)]
     lines = ["meter,site,room,boundary,parent,host,share,from,to"]
     for number in range(10_000):
@@ -243,7 +243,7 @@ def test_a_large_file_is_checked_in_seconds():
 
 
 def test_shares_may_follow_each_other_and_fill_the_meter(place: Place, veilleuse: Command):
-    """Half each until May, all of it from June: at most 1 on any day is enough."""
+    """Shares of a half each until May and the whole from June are at most 1 on any day."""
     text = (
         "meter;site;room;host;share;from;to\n"
         "m;Lyon;R;{one};0,5;2026-01-01;2026-05-31\n"
@@ -256,7 +256,7 @@ def test_shares_may_follow_each_other_and_fill_the_meter(place: Place, veilleuse
 
 
 def test_a_toml_file_with_a_plug_and_a_pue(place: Place, veilleuse: Command):
-    """A plug shared with a screen, a UPS with its efficiency, the room's PUE."""
+    """A plug shared with a screen, a UPS with its efficiency, and a room's PUE are imported."""
     text = """
 [[meter]]
 meter = "ups"
@@ -311,7 +311,7 @@ to = 2026-12-31
     ],
 )
 def test_a_file_without_form(name: str, text: str, why: str):
-    """Wrong usage, before anything is looked at."""
+    """A malformed file is wrong use, before any row is checked."""
     with pytest.raises(UsageError, match=re.escape(why)):
         rows_of(text, name)
 
@@ -325,10 +325,10 @@ ups,Lyon,DC1,ups_output,,,
 
 
 def test_servers_that_stand_in_rooms(place: Place, veilleuse: Command):
-    """A default room, and a server in another one until May; the same file again changes nothing."""
+    """A site has a default room, and one server another room until May; a second import changes nothing."""
     file = place.file(SERVERS)
     code, out, err = veilleuse("import", file)
-    assert (code, err) == (0, "")  # until May, and that is over
+    assert (code, err) == (0, "")  # the placement ends in May, which is over
     assert "1 meter, 0 shares, 0 PUEs, 2 placed servers; changed: ups, DC1, bench" in out
     _, default, bench = listed(veilleuse)
     assert default == {
@@ -369,7 +369,7 @@ def test_servers_that_stand_in_rooms(place: Place, veilleuse: Command):
     ],
 )
 def test_servers_that_are_refused(lines: str, why: str):
-    """A server is in one room on any day; a site has one default room, of this file or of an earlier one."""
+    """A server is in one room on any day; a site has one default room, from this file or an earlier one."""
     lines, hosts = with_hosts(lines)
     rows = rows_of("meter,site,room,boundary,host,from,to\n" + lines + "\n", "m.csv")
     before = RoomServer("known", "Lyon", None, None, date(2025, 1, 1), date(2026, 1, 1))
@@ -388,7 +388,7 @@ def test_servers_that_are_refused(lines: str, why: str):
 
 
 def test_the_balance_of_a_room(place: Place, veilleuse: Command):
-    """In millijoules and kWh, only the hours of the period; exit 3 where the children count too much."""
+    """Only the period's hours count; exit code 3 means that the children count too much."""
     assert veilleuse("import", place.file(TREE))[0] == 0
     for hour, energies in ((MIDNIGHT, (4_000, 3_000)), (MIDNIGHT - HOUR, (9_000, 1_000))):
         place.read("ups", energies[0], hour)
@@ -414,13 +414,13 @@ def test_the_balance_of_a_room(place: Place, veilleuse: Command):
     ],
 )
 def test_what_cannot_be_shown(place: Place, veilleuse: Command, words: tuple[str, ...], why: str):
-    """Wrong usage, said in one line."""
+    """Wrong use gives exit code 2."""
     code, _, err = veilleuse("show", *words)
     assert (code, why in err) == (2, True)
 
 
 def test_a_long_file_through_the_running_collector(place: Place, veilleuse: Command):
-    """Three thousand meters: more than the socket took before; one job, and it is there."""
+    """Three thousand meters, more than the socket accepted before, are imported in one job."""
     lines = [f"outlet-{number:04},Lyon,DC1,outlet,,,," for number in range(3_000)]
     file = place.file("meter,site,room,boundary,parent,host,share,from\n" + "\n".join(lines) + "\n")
     with served(place.settings) as running:
@@ -442,7 +442,7 @@ def test_a_long_file_through_the_running_collector(place: Place, veilleuse: Comm
     ],
 )
 def test_what_is_no_file_of_meters(place: Place, veilleuse: Command, content: bytes | None, why: str):
-    """One line with the file and the remedy, exit 2, and nothing is imported."""
+    """The line names the file and the remedy, the exit code is 2, and nothing is imported."""
     path = place.folder / "m.csv"
     path.mkdir() if content is None else path.write_bytes(content)
     code, out, err = veilleuse("import", str(path))
@@ -453,14 +453,14 @@ def test_what_is_no_file_of_meters(place: Place, veilleuse: Command, content: by
 
 
 def test_a_tab_between_the_columns(place: Place, veilleuse: Command):
-    """What a spreadsheet copies; a decimal comma is read then."""
+    """Tabs, as copied from a spreadsheet, allow decimal commas."""
     text = "meter\tsite\troom\thost\tshare\tfrom\nm\tLyon\tR\t{one}\t0,5\t2026-01-01\n"
     assert veilleuse("import", place.file(text))[0] == 0
     assert listed(veilleuse)[0]["shares"][0]["share"] == 0.5
 
 
 def test_a_meter_that_nobody_declared_and_one_that_nobody_reads(place: Place, veilleuse: Command):
-    """A name typed in two ways: the list has both, and when each was read."""
+    """When a name is written in two ways, the list has both with their last reading."""
     assert veilleuse("import", place.file(TREE))[0] == 0
     place.read("ups", 1)
     place.read("pdu_1", 1)
@@ -482,7 +482,7 @@ def test_a_meter_that_nobody_declared_and_one_that_nobody_reads(place: Place, ve
 
 
 def test_what_was_not_read_is_not_known(place: Place, veilleuse: Command):
-    """Absent is never zero: a meter without a reading has no energy, a room without any has no balance."""
+    """Absent is never zero: a meter without a reading has no energy, a room without any no balance."""
     assert veilleuse("import", place.file(TREE))[0] == 0
     march = ("DC1", "--from", "2026-03-02", "--to", "2026-03-03")
     code, out, err = veilleuse("show", *march)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`-o FILE`: whole or not at all, where it was asked for, and no binary on a terminal."""
+"""`-o FILE` writes a whole file or nothing, and no binary to a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from veilleuse.collector.errors import CollectorError, UsageError
 
 
 def test_a_file_is_written_with_the_usual_rights(tmp_path: Path):
-    """A new file has what the umask leaves; one that is there keeps its own."""
+    """A new file has the umask's rights; an existing one keeps its own."""
     os.umask(0o027)
     write_output(b"one", str(tmp_path / "report.csv"), binary=False)
     assert (tmp_path / "report.csv").read_bytes() == b"one"
@@ -34,7 +34,7 @@ def test_a_file_is_written_with_the_usual_rights(tmp_path: Path):
 
 
 def test_what_was_there_stays_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The disk is full while the new file is synced: one clear line, the old file, no remains."""
+    """When the disk is full as the new file is synced, the old file stays, without a left-over."""
     (tmp_path / "report.csv").write_bytes(b"old")
 
     def full(_descriptor: int) -> None:
@@ -48,19 +48,19 @@ def test_what_was_there_stays_when_writing_fails(tmp_path: Path, monkeypatch: py
 
 
 def test_a_directory_is_refused(tmp_path: Path):
-    """Wrong usage, not a failure."""
+    """A directory is wrong use, not a failure."""
     with pytest.raises(UsageError, match="is a directory"):
         write_output(b"x", str(tmp_path), binary=False)
 
 
 def test_a_directory_that_is_not_there_is_told(tmp_path: Path):
-    """What, where, what to do."""
+    """The error gives reason and remedy."""
     with pytest.raises(CollectorError, match="No such file or directory; give another path"):
         write_output(b"x", str(tmp_path / "missing" / "report.csv"), binary=False)
 
 
 def test_a_link_stays_a_link(tmp_path: Path):
-    """What it leads to is replaced."""
+    """The file behind the link is replaced."""
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "link").symlink_to("real")
     write_output(b"new", str(tmp_path / "link"), binary=False)
@@ -69,13 +69,13 @@ def test_a_link_stays_a_link(tmp_path: Path):
 
 
 def test_a_device_is_written_to_not_replaced():
-    """/dev/null stays one."""
+    """/dev/null stays a device."""
     write_output(b"x", "/dev/null", binary=True)
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
 def test_standard_output_has_the_bytes(monkeypatch: pytest.MonkeyPatch):
-    """Whatever the encoding of the stream."""
+    """Bytes are written unchanged whatever the stream's encoding."""
     bytes_ = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_, encoding="ascii"))
     write_output("é\r\n".encode(), "-", binary=False)
@@ -85,8 +85,7 @@ def test_standard_output_has_the_bytes(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_a_terminal_gets_text_only(binary: bool):
-    """On a real pseudo-terminal: a binary format is refused before anything is computed, a text
-    is written."""
+    """A real pseudo-terminal gets text; a binary format is refused before anything is computed."""
     leader, follower = pty.openpty()
     program = (
         "from veilleuse.collector.cli.output import refuse_terminal, write_output\n"
@@ -98,7 +97,7 @@ def test_a_terminal_gets_text_only(binary: bool):
     os.close(follower)
     try:
         said = os.read(leader, 100)
-    except OSError:  # nothing was written, and nobody is there any more
+    except OSError:  # nothing was written, and the other side is closed
         said = b""
     os.close(leader)
     assert (done.returncode != 0) == binary
@@ -107,7 +106,7 @@ def test_a_terminal_gets_text_only(binary: bool):
 
 
 def test_a_file_may_be_binary_whatever_the_terminal():
-    """Only standard output is asked."""
+    """Only standard output is checked."""
     refuse_terminal("report.pdf", binary=True)
 
 
@@ -115,6 +114,6 @@ def test_a_file_may_be_binary_whatever_the_terminal():
     ("number", "said"), [(0, "0 rows wait"), (1, "1 row waits"), (2, "2 rows wait"), (10, "10 rows wait")]
 )
 def test_a_number_and_its_noun(number, said):
-    """As people write them."""
+    """One takes the singular, 0 and others the plural."""
     assert f"{number} {plural(number, 'row', 'wait')}" == said
     assert f"{number} {plural(number, 'row')}" == said.rpartition(" ")[0]

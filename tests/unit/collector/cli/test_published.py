@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was published stays: across restarts, moves, forgotten machines, two services, an absent collector."""
+"""A publication stays the same across restarts, moves, forgotten machines, two services, or no collector."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ GOLDEN = (
     '"memo":false,"nights":null,"nights_are":"dates","population":"workstation","states":[["open","off",3600000,null,null,null]],"zone":"FR"}],'
     '"withheld":[{"autres":false,"device_class":"monitor","entity":null,"memo":true,"population":"classroom","zone":"FR"}]}'
 )
-"""A month as format 2 writes it."""
+"""A month in format 2."""
 KEY = GroupKey(
     FIRST, END, "FR", Population.WORKSTATION, memo=False, entity="Lyon > Culture", device_class="laptop"
 )
@@ -124,29 +124,29 @@ MONTH = Month(
 
 
 def publication(content: str = GOLDEN, **changed: Any) -> Publication:
-    """Of October."""
+    """Return a publication of October."""
     return replace(Publication(PublicationKind.RELEASE, FIRST, END, 2, 10, "0.2", 0, content), **changed)
 
 
-# --- how a month is written down
+# --- the format of a month
 
 
 def test_a_month_is_what_it_was():
-    """Written as format 2 says, to the letter, and read as it was, for ever: words and integers alone."""
+    """The month is written in format 2 to the letter, and reads back equal."""
     content = FORM.encode(MONTH)
     assert json.dumps(content, sort_keys=True, separators=(",", ":")) == GOLDEN
     assert FORM.decode(json.loads(GOLDEN), FIRST, END) == MONTH
 
 
 def test_a_month_by_site_is_none():
-    """Another partition is never written down."""
+    """A month by another partition is never stored."""
     (group,) = MONTH.cells
     with pytest.raises(ValueError, match="no sites"):
         FORM.encode(replace(MONTH, cells=(replace(group, key=replace(KEY, site="lyon")),)))
 
 
 def test_what_was_sent_is_bounded_and_whole():
-    """A JSON object in UTF-8, or a refusal."""
+    """A sent content is a JSON object in UTF-8 of bounded size, or is refused."""
     assert content_of(GOLDEN.encode()) == GOLDEN
     for wrong in (b"", "é".encode("latin-1"), GOLDEN.encode()[:-8], b"[]", b"no", b'{"a":"' + b" " * MAXIMUM_BYTES + b'"}'):  # fmt: skip
         with pytest.raises(ValueError):  # noqa: PT011  # of several kinds
@@ -158,13 +158,13 @@ def test_what_was_sent_is_bounded_and_whole():
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Filled]:
-    """Of NOW."""
+    """Open a store at NOW."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
         yield filled
 
 
 def test_the_first_stays(data):
-    """A second one of a period is not kept, nor can a row be changed; another period is another one."""
+    """A second publication of a period is not stored, rows cannot change, and other periods are separate."""
     store = data.store.publications
     assert store.put(publication())
     assert not store.put(publication('{"groups":[]}'))
@@ -180,7 +180,7 @@ def test_the_first_stays(data):
 
 
 def test_the_store_has_an_end(data, monkeypatch):
-    """Too many periods, or too many bytes, are refused by name."""
+    """Too many periods or bytes are refused with the publication's name."""
     where = "veilleuse.collector.store.sqlite.publications"
     store = data.store.publications
     store.put(publication())
@@ -193,13 +193,13 @@ def test_the_store_has_an_end(data, monkeypatch):
 
 
 def read(data: Filled, k: int = 10) -> Month | None:
-    """October, by a service that has just begun."""
+    """Return October as a newly started service reads it."""
     with closing(SqlitePublicationReader(data.directory)) as reader:
         return PublicationCache(FORM, reader, lambda _: None, k).read(FIRST, END)
 
 
 def test_what_cannot_be_read_names_itself(data):
-    """Another version's format, or damage: said with the period and the remedy, never computed anew."""
+    """Another version's format or damage is reported with its period, and never computed again."""
     store = data.store.publications
     store.put(publication(format=3))
     with pytest.raises(
@@ -214,7 +214,7 @@ def test_what_cannot_be_read_names_itself(data):
 
 
 def test_a_stricter_rule_hides_what_was_published(data):
-    """Groups of ten are not shown where twenty are asked for now, and are not computed again."""
+    """A publication with k = 10 is not shown for a larger k, and not computed again."""
     data.store.publications.put(publication())
     assert read(data) == MONTH
     assert read(data, 11) is None
@@ -228,7 +228,7 @@ def test_a_stricter_rule_hides_what_was_published(data):
 
 
 def dozen(data: Filled) -> list[HostId]:
-    """Twelve of A, eleven of B, with October and a part of September."""
+    """Add twelve PCs of A and eleven of B, with parts of September and October."""
     hosts = []
     for number in range(23):
         host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="A" if number < 12 else "B")
@@ -241,7 +241,7 @@ def dozen(data: Filled) -> list[HostId]:
 
 
 def answers(data: Filled, moment: datetime = NOW, query: str = OCTOBER) -> dict[str, Any]:
-    """Of each kind, by a service that has just begun."""
+    """Return the answers of each kind by a newly started service."""
     with Reading(data, clock=moment.timestamp) as reading:
         token = reading.account(f"of-{len(data.store.accounts.accounts())}", days=200)
         found = {kind: reading.get(f"/api/v1/{kind}?{query}", token).json() for kind in KINDS}
@@ -252,7 +252,7 @@ def answers(data: Filled, moment: datetime = NOW, query: str = OCTOBER) -> dict[
 
 @pytest.mark.promise("P6")
 def test_nothing_moves_a_published_month(data, figure):
-    """Late data, a move, a forgotten machine, a restart, two months: the same answer, until taken back."""
+    """Late data, a move, a forgotten machine, a restart or two months change no answer before a take-back."""
     hosts = dozen(data)
     before = answers(data)
     assert {row["entity"]: row["n"] for row in before["coverage"]["rows"]} == {"A": 12, "B": 11}
@@ -277,7 +277,7 @@ def test_nothing_moves_a_published_month(data, figure):
 
 
 def test_no_machine_is_in_what_is_kept(data):
-    """No id, no model, no site: groups and their sums; less than 3 kB a group."""
+    """Stored groups have sums, without id, model or site, in under 1,000 characters a group."""
     hosts = dozen(data)
     answers(data)
     (one,) = (one for one in [_kept(data)] if one is not None)
@@ -299,7 +299,7 @@ def _kept(data: Filled) -> Publication | None:
 
 
 def test_all_machines_forgotten_leave_what_was_published(data):
-    """Of nobody any more, and still there; a month that nobody had asked for is not made up."""
+    """The publication stays when all machines are forgotten; an unpublished month is not made up."""
     hosts = dozen(data)
     before = answers(data)["coverage"]["rows"]
     for host in hosts:
@@ -314,7 +314,7 @@ def test_all_machines_forgotten_leave_what_was_published(data):
 
 
 def test_a_fleet_of_servers_alone_is_told_nothing_of_months(data):
-    """Nothing is released, kept or explained where no machine is under the rule and none ever was."""
+    """Nothing is released, stored or explained where no machine is, or was, under the rule."""
     data.push(data.add_host(), [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])])
     data.derive()
     answer = answers(data)["coverage"]
@@ -324,14 +324,14 @@ def test_a_fleet_of_servers_alone_is_told_nothing_of_months(data):
 
 
 def test_two_services_answer_the_same(data):
-    """Both have computed, a machine apart: the first that is kept is what both answer."""
+    """Two services compute different months; both answer with the first that is stored."""
     hosts = dozen(data)
     late = [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])]
     with Reading(data, clock=NOW.timestamp) as one, Reading(data, clock=NOW.timestamp) as other:
         token = one.account(days=30)
 
         def overtaken(mine: Publication) -> None:
-            """Between the computation of one and its keeping, the other comes with more."""
+            """Answer by the other service, with later data, before this publication is stored."""
             data.push(hosts[0], late)
             data.derive()
             theirs.append(other.get(f"/api/v1/coverage?{OCTOBER}", token).json()["rows"])
@@ -345,7 +345,7 @@ def test_two_services_answer_the_same(data):
 
 
 def test_a_month_waits_for_what_is_not_derived_yet(data):
-    """Of workstations, in that month; a server's hours, or another month, hold nothing up."""
+    """It waits for workstations in that month, not for a server's hours or another month."""
     hosts = dozen(data)
     data.push(hosts[0], [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])])
     answer = answers(data)["coverage"]
@@ -357,7 +357,7 @@ def test_a_month_waits_for_what_is_not_derived_yet(data):
 
 
 def test_what_cannot_be_kept_is_not_answered(data):
-    """Without the collector: 503 that says so, no figure, noted; earlier publications are answered."""
+    """Without the collector the answer is 503 and noted; earlier publications are answered."""
     dozen(data)
     answers(data, query="from=2026-09-01&to=2026-10-01")
     with Reading(data, clock=NOW.timestamp) as reading:
@@ -378,7 +378,7 @@ def test_what_cannot_be_kept_is_not_answered(data):
 
 
 def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):
-    """Nine machines: said so, looked at again the next day; with a tenth there is something to keep."""
+    """Nine machines give no publication, and the month is read again; a tenth makes one possible."""
     *nine, tenth = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP) for _ in range(10)]
     for host in nine:
         data.push(host, [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
@@ -398,7 +398,7 @@ def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> CollectorSettings:
-    """A data directory."""
+    """Make a data directory with the site Lyon."""
     found = settings_in(tmp_path)
     make(found, "Lyon")
     return found
@@ -406,19 +406,19 @@ def settings(tmp_path: Path) -> CollectorSettings:
 
 @pytest.fixture
 def opened(settings: CollectorSettings) -> Iterator[Collector]:
-    """It, open."""
+    """Open the collector of the data directory."""
     with open_collector(settings) as collector:
         yield collector
 
 
 def last_month() -> tuple[date, date]:
-    """The last one that is over."""
+    """Return the first day of the last whole month, and its end."""
     end = datetime.now(UTC).date().replace(day=1)
     return (end - timedelta(days=1)).replace(day=1), end
 
 
 def publish(opened: Collector, content: str = GOLDEN, **changed: Any) -> Any:
-    """As the web process has it kept: its pieces, then what it is of."""
+    """Send a publication in pieces, then its description, as the web process does."""
     upload = secrets.token_hex(16)
     for piece in pieces_of(upload, content.encode()):
         opened.operations.perform("publish_part", piece)
@@ -426,7 +426,7 @@ def publish(opened: Collector, content: str = GOLDEN, **changed: Any) -> Any:
 
 
 def sent(**changed: Any) -> dict[str, Any]:
-    """The last of what the web process sends."""
+    """Return the description that the web process sends last."""
     first, end = last_month()
     return {
         "kind": "release",
@@ -439,7 +439,7 @@ def sent(**changed: Any) -> dict[str, Any]:
 
 
 def test_the_collector_keeps_the_first(opened):
-    """And says which it was."""
+    """The answer says whether the publication was stored."""
     assert publish(opened) == {"kept": True}
     assert publish(opened, "{}") == {"kept": False}
     (one,) = opened.operations.perform("published_list", {})
@@ -463,14 +463,14 @@ def test_the_collector_keeps_the_first(opened):
     ],
 )
 def test_the_collector_keeps_nothing_else(opened, changed, said):
-    """What is no publication is refused, and nothing is kept."""
+    """Anything but a publication is refused, and nothing is stored."""
     with pytest.raises(UsageError, match=said):
         publish(opened, **changed)
     assert opened.operations.perform("published_list", {}) == []
 
 
 def test_it_goes_when_it_is_too_old_to_be_asked_for(opened):
-    """With the months of its machines: after 18 months and a day, or once its year is closed definitively."""
+    """A publication is deleted with its months: after 18 months, or when its year is closed definitively."""
     first, end = last_month()
     publish(opened)
     assert expire(opened.operations.context, end + timedelta(days=540)) == 0
@@ -481,7 +481,7 @@ def test_it_goes_when_it_is_too_old_to_be_asked_for(opened):
 
 
 def test_commands_list_and_take_back(settings, monkeypatch, capsys):
-    """By who, and why, in the access journal; nothing there is an error; a reason is asked for."""
+    """A take-back needs a reason and a publication, and is in the access journal."""
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
     first, end = map(date.isoformat, last_month())

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse query`: an administrator reads the data directory with SQL; nothing is changed, no secret is
-shown."""
+"""`veilleuse query` reads the data directory with SQL; it changes nothing and shows no secret."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ SECRET = b"\x5e" * 32
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory with a token, a name and text that a spreadsheet or a terminal would obey."""
+    """Make a data directory with a token, a name, and text that a spreadsheet or terminal would execute."""
     settings = settings_in(tmp_path)
     make(settings, "Lyon")
     for name, value in settings_environment(settings).items():
@@ -46,14 +45,14 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def journal(data: Path) -> list[tuple[str, str]]:
-    """What and why of the operators' journal."""
+    """Return (what, why) of the operators' journal."""
     with closing(sqlite3.connect(data / "identity.db")) as db:
         return db.execute("SELECT what, why FROM journal ORDER BY journal_id").fetchall()
 
 
 def test_rows_as_a_table_as_json_and_as_csv(data, capsys):
-    """The same rows; bytes are hexadecimal, NULL is empty, no cell is a formula, nothing moves a terminal's
-    cursor."""
+    """All formats have the same rows: bytes are hexadecimal, NULL is empty, no cell of the CSV is a formula,
+    and the table has no control characters."""
     sql = "SELECT org_entity, x'00ff' AS bytes, NULL AS unknown, 0.5 AS half FROM tokens"
     assert run(["query", sql]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -83,7 +82,7 @@ def test_rows_as_a_table_as_json_and_as_csv(data, capsys):
     ],
 )
 def test_a_hash_of_a_secret_is_read_as_null(sql, data, capsys):
-    """However it is asked for, in its place and in conditions on it; the command says so."""
+    """A hash is withheld in any expression or condition, and the command says so."""
     assert run(["query", sql, "--json"]) == 0
     shown = capsys.readouterr()
     assert SECRET.hex() not in shown.out.lower()
@@ -111,7 +110,7 @@ def test_a_hash_of_a_secret_is_read_as_null(sql, data, capsys):
     ],
 )
 def test_what_is_no_reading_is_refused_in_one_line(sql, told, data, capsys):
-    """Exit code 2, and the files are as they were."""
+    """Exit code 2, and the files do not change."""
     before = (data / "data.db").read_bytes(), (data / "identity.db").read_bytes()
     assert run(["query", sql]) == 2
     shown = capsys.readouterr()
@@ -122,7 +121,7 @@ def test_what_is_no_reading_is_refused_in_one_line(sql, told, data, capsys):
 
 
 def test_names_are_asked_for_and_noted_with_why(data, capsys):
-    """`--names` reads identity.db; what was asked and why is in the access journal. The list of tables is not
+    """`--names` reads identity.db, and the journal has the query with its reason. The list of tables is not
     noted."""
     known = journal(data)
     assert run(["query", "--tables", "--names", "--json"]) == 0
@@ -137,7 +136,7 @@ def test_names_are_asked_for_and_noted_with_why(data, capsys):
 
 
 def test_time_and_rows_are_bounded(data, capsys):
-    """A query without end is ended; rows beyond --limit are left out, with exit code 3."""
+    """An endless query is ended; rows beyond --limit are left out with exit code 3."""
     forever = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT {} FROM n"
     began = time.monotonic()
     assert run(["query", forever.format("sum(i)"), "--seconds", "0.2"]) == 1
@@ -150,7 +149,7 @@ def test_time_and_rows_are_bounded(data, capsys):
 
 
 def test_who_may_not_read_the_directory_is_told(data, capsys):
-    """The files' rights decide, as for any program."""
+    """The files' rights decide, and the error names the directory."""
     if os.geteuid() == 0:
         os.seteuid(65534)
     else:
@@ -167,14 +166,14 @@ def test_who_may_not_read_the_directory_is_told(data, capsys):
 
 
 def test_one_statement_or_the_list_of_tables(data, capsys):
-    """Neither, both, and two formats are wrong usage."""
+    """No statement, a statement with --tables, and two formats are wrong use."""
     for words in ([], ["SELECT 1", "--tables"], ["SELECT 1", "--json", "--csv"]):
         assert run(["query", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 3
 
 
 def test_it_reads_while_the_directory_is_open(data, capsys):
-    """Beside the writer, what it has committed is seen."""
+    """A query beside the writer sees committed data."""
     with open_collector(settings_in(data.parent)) as collector:
         collector.issuing.commit(lambda: collector.store.registry.put_meta("seen", "yes"))
         assert run(["query", "SELECT value FROM meta WHERE key = 'seen'"]) == 0
@@ -182,7 +181,7 @@ def test_it_reads_while_the_directory_is_open(data, capsys):
 
 
 def test_the_statement_may_come_from_standard_input_and_the_help_in_french(data):
-    """`-` reads it; a French locale has French help."""
+    """`-` reads standard input, and a French locale gives French help."""
     environment = os.environ | {"LC_ALL": "fr_FR.UTF-8", "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "veilleuse.collector", "query"]
     done = subprocess.run(
@@ -205,5 +204,5 @@ def test_the_statement_may_come_from_standard_input_and_the_help_in_french(data)
     ],
 )
 def test_which_locale_is_french(environment, french):
-    """LC_ALL before LC_MESSAGES before LANG; an empty one counts for nothing."""
+    """LC_ALL precedes LC_MESSAGES, which precedes LANG; an empty one does not count."""
     assert is_french(environment) is french

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse action`, `veilleuse reen` and `veilleuse report reen|indicators` as people use them, on a real
-data directory."""
+"""`veilleuse action`, `veilleuse reen` and `veilleuse report reen|indicators` on a real data directory."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ ITEMS = """year;item;part;tco2e;uncertainty_percent;in_whole;source
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A data directory, made."""
+    """Make a data directory that commands find."""
     settings = settings_in(tmp_path)
     make(settings, "Lyon")
     for name, value in settings_environment(settings).items():
@@ -46,19 +45,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """`veilleuse("reen", "list", "measures")` → (exit code, output, errors)."""
+    """Return a function: `veilleuse("reen", "list", "measures")` → (exit code, output, errors)."""
     return command(capsys)
 
 
 def written(tmp_path: Path, name: str, text: str) -> str:
-    """A file."""
+    """Write a file and return its path."""
     (tmp_path / name).write_text(text, encoding="utf-8")
     return str(tmp_path / name)
 
 
 def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """The dry run changes nothing; the same file again neither; what a file no longer names stays, and is
-    told."""
+    """A dry run and a second import change nothing. Lines missing from a later file stay and are reported,
+    unless --replace is given."""
     file = written(tmp_path, "objectives.csv", OBJECTIVES)
     assert told(veilleuse, "reen", "import", file, "--dry-run")["new"] == ["2, I1", "4, Agents sensibilisés"]
     assert told(veilleuse, "reen", "list", "objectives") == []
@@ -89,7 +88,7 @@ def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleus
 def test_a_refused_row_keeps_all_of_its_file_out(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """Line, column, what and remedy of each; nothing half-imported."""
+    """Each refusal gives line, column, reason and remedy, and nothing is imported."""
     text = (
         ITEMS
         + "2024;Réseaux;networks;12;;;x\n2024;Cloud;cloud;1.234;;;x\n2024;Cloud;cloud;-3;;;x\n2024;;cloud;3;;;x\n2024;X\n"
@@ -123,34 +122,34 @@ def test_a_refused_row_keeps_all_of_its_file_out(
     ],
 )
 def test_cells_are_checked(heading: str, row: str, refused: str):
-    """What cannot be meant is refused, by row and column."""
+    """Invalid cells are refused by row and column."""
     found = read(f"{heading}\n{row}\n".encode(), "f.csv")
     assert not found.lines
     assert refused in found.refusals[0].what
 
 
 def test_a_key_named_twice_is_refused():
-    """Which of the two was meant?"""
+    """The second line of a key is refused."""
     found = read(b"objective;indicator\n2;I1\n2\xc2\xb0;I1\n", "f.csv")
     assert (len(found.lines), len(found.refusals)) == (1, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_templates_are_read_back(kind: str):
-    """An empty template is a file of its kind, with no line; each column says what to write."""
+    """An empty template is a file of its kind without lines, and describes each column."""
     found = read(template(kind).encode(), f"{kind}.csv")
     assert (found.kind, found.lines, found.refusals) == (kind, (), ())
     assert all(f"# {name}: " in template(kind) for name in KINDS[kind])
 
 
 def test_what_was_read_can_be_read_again():
-    """A kept cell is a cell: the collector checks each again."""
+    """The collector can check stored cells again."""
     found = read(ITEMS.encode(), "f.csv")
     assert [checked(found.kind, line.cells) for line in found.lines] == list(found.lines)
 
 
 def test_unknown_files_and_columns_are_told(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """With the nearest name."""
+    """The error suggests the nearest name."""
     code, _, err = veilleuse("reen", "import", written(tmp_path, "x.csv", "a;b\n1;2\n"))
     assert (code, "a heading of none of objectives" in err) == (2, True)
     code, _, err = veilleuse(
@@ -162,8 +161,8 @@ def test_unknown_files_and_columns_are_told(place: CollectorSettings, veilleuse:
 
 
 def test_actions_are_entered_and_withdrawn(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
-    """One by one, or by a file; with and without a running collector; an unknown site is refused with those
-    there are."""
+    """Actions are entered singly or by a file, with a running collector or without.
+    An unknown site is refused with the known ones."""
     add = ("action", "add", "a1", "--site", "Lyon", "--from", "2026-01-01", "--what", "Extinction à 20 h")
     assert veilleuse(*add)[:2] == (0, "action a1 entered\n")
     assert veilleuse(*add)[:2] == (0, "action a1 is known already\n")
@@ -185,8 +184,8 @@ def test_actions_are_entered_and_withdrawn(place: CollectorSettings, veilleuse: 
 
 @pytest.fixture(scope="module")
 def filled_once(tmp_path_factory: pytest.TempPathFactory) -> CollectorSettings:
-    """Twelve towers on all night and a server over the second half of 2025, kept by months; three of the
-    towers elsewhere."""
+    """Make twelve towers on all night over the second half of 2025, three at another site, and a server in
+    December; months are kept."""
     settings = settings_in(tmp_path_factory.mktemp("fleet"))
     initialise(settings, site="lyon")
     with Filled(settings.data_dir) as filled:
@@ -204,7 +203,7 @@ def filled_once(tmp_path_factory: pytest.TempPathFactory) -> CollectorSettings:
 
 @pytest.fixture
 def fleet(filled_once: CollectorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it."""
+    """Copy the fleet, and point the commands at it."""
     folder = tmp_path / "data"
     shutil.copytree(filled_once.data_dir, folder, copy_function=shutil.copy2)
     folder.chmod(0o700)
@@ -214,15 +213,15 @@ def fleet(filled_once: CollectorSettings, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def report(veilleuse: Command, name: str, *words: str) -> Any:
-    """A report as JSON."""
+    """Return a report as JSON."""
     code, out, err = veilleuse("report", name, *words, "--format", "json")
     assert code == 0, err
     return json.loads(out)
 
 
 def test_indicators_of_a_fleet(fleet: Path, veilleuse: Command):
-    """I4 is what the towers drew at night above their 0.8 W, I5 sees it, I3 is not known; the server cannot
-    be judged."""
+    """I4 is the towers' energy at night above their 0.8 W, and is in I5. I3 is unknown.
+    The server cannot be judged."""
     rows = report(veilleuse, "indicators", *HALF_YEAR, "--group-by", "device_class")["rows"]
     found = {(row["indicator"], row["population"]): row for row in rows if "population" in row}
     plans = found["I3", "workstation"]
@@ -240,7 +239,7 @@ def test_indicators_of_a_fleet(fleet: Path, veilleuse: Command):
 
 
 def test_servers_one_by_one(fleet: Path, veilleuse: Command):
-    """Named by their agent id alone, with what they draw and that they cannot be judged."""
+    """A server is named by its agent id, with its energy and that it cannot be judged."""
     (row,) = report(veilleuse, "indicators", *HALF_YEAR, "--servers")["rows"]
     assert len(row["server"]) == 12
     assert (row["comatose"], row["entity"], row["site"]) == ("not_judged", "DSI", "lyon")
@@ -250,7 +249,7 @@ def test_servers_one_by_one(fleet: Path, veilleuse: Command):
 
 
 def test_small_groups_say_nothing(fleet: Path, veilleuse: Command):
-    """Three towers in Oullins: with the nine of Lyon they are `autres`."""
+    """Three towers in Oullins merge with the nine of Lyon into `autres`."""
     rows = report(veilleuse, "indicators", *HALF_YEAR, "--group-by", "site")["rows"]
     assert {
         row["site"] for row in rows if row["indicator"] == "I4" and row["population"] == "workstation"
@@ -258,8 +257,7 @@ def test_small_groups_say_nothing(fleet: Path, veilleuse: Command):
 
 
 def test_the_sheet(fleet: Path, veilleuse: Command, tmp_path: Path):
-    """Computed beside entered: targets and trends where lines say, six objectives, the use phase beside the
-    whole bilan."""
+    """Computed and entered values have targets and trends under six objectives; the bilan has shares."""
     for name, text in (("objectives.csv", OBJECTIVES), ("other_items.csv", ITEMS)):
         assert veilleuse("reen", "import", written(tmp_path, name, text))[0] == 0
     measures = "measure_id;objective;what;pilot;means_eur;means_fte;status\nm1;2;Extinction à 20 h;DSI;9000;0,5;done\n"
@@ -269,14 +267,14 @@ def test_the_sheet(fleet: Path, veilleuse: Command, tmp_path: Path):
     assert {objective for objective, _ in rows} == {"1", "2", "3", "4", "5", "6"}
     first = rows["2", "I1"]
     assert first["origin"] == "computed"
-    # 8 h of 14 (or 24) outside hours: on in the night band alone.
+    # 8 h of 14 (or 24) outside hours, because they are on in the night band alone.
     nights, closed = 184 * 8 + 1, 0
     for offset in range(184):
         closed += 6 if date.fromordinal(date(2025, 7, 1).toordinal() + offset).isoweekday() <= 5 else 16
     assert first["value"] == pytest.approx(nights / (nights + closed))
     assert first["value_lo95"] <= first["value"] <= first["value_hi95"]
     assert first["trend_ratio"] == pytest.approx(first["value"] / 0.30 - 1)
-    assert "restated_trend_ratio" not in first  # nothing is kept of 2023
+    assert "restated_trend_ratio" not in first  # 2023 has no kept months
     assert (first["target_value"], first["reached"], first["pilot"]) == (0.05, False, "DSI")
     assert first["coverage_states"] > 0.9
     entered = rows["4", "Agents sensibilisés"]
@@ -291,7 +289,7 @@ def test_the_sheet(fleet: Path, veilleuse: Command, tmp_path: Path):
 
 
 def test_the_use_phase_stands_in_the_bilan_of_its_year(fleet: Path, veilleuse: Command, tmp_path: Path):
-    """Of a civil year: computed, with its interval, beside what the file says of that year."""
+    """The use phase of a civil year is computed with its interval, beside the file's items of that year."""
     items = ITEMS.replace("2024;", "2025;")
     assert veilleuse("reen", "import", written(tmp_path, "other_items.csv", items))[0] == 0
     found = report(veilleuse, "reen", "--from", "2025-01-01", "--to", "2026-01-01")
@@ -305,7 +303,7 @@ def test_the_use_phase_stands_in_the_bilan_of_its_year(fleet: Path, veilleuse: C
 
 @pytest.mark.parametrize("form", ["csv", "xlsx", "html"])
 def test_the_sheet_in_other_formats(fleet: Path, veilleuse: Command, tmp_path: Path, form: str):
-    """Each writes it; French titles by default."""
+    """Each format writes the sheet, in French by default."""
     out = tmp_path / f"reen.{form}"
     code, _, err = veilleuse("report", "reen", *HALF_YEAR, "--format", form, "-o", str(out))
     assert code == 0, err
@@ -318,7 +316,7 @@ def test_the_sheet_in_other_formats(fleet: Path, veilleuse: Command, tmp_path: P
 
 
 def test_a_period_that_cuts_a_month_is_told(fleet: Path, veilleuse: Command):
-    """What is kept of machines is kept by months."""
+    """Figures of machines are kept by months."""
     code, _, err = veilleuse("report", "reen", "--from", "2025-07-02", "--to", "2026-01-01")
     assert (code, "must be the 1st of a month" in err) == (2, True)
 
@@ -326,8 +324,8 @@ def test_a_period_that_cuts_a_month_is_told(fleet: Path, veilleuse: Command):
 def test_a_baseline_is_restated_by_the_method_of_today(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """A server at 350 W in 2024 and at 180 W in 2025: the trend is the machine's, whatever was published
-    then."""
+    """A server draws 350 W in 2024 and 180 W in 2025: the restated trend is the machine's, not the published
+    baseline's."""
     with Filled(place.data_dir) as filled:
         server = filled.add_host(
             Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2024, 1, 1)
@@ -350,7 +348,7 @@ def test_a_baseline_is_restated_by_the_method_of_today(
 
 @pytest.fixture
 def two_years(place: CollectorSettings, measured_years: Path) -> None:
-    """The place holds them."""
+    """Replace the data directory by one with two measured years."""
     shutil.rmtree(place.data_dir)
     shutil.copytree(measured_years, place.data_dir)
 
@@ -360,7 +358,7 @@ SHEET_2025 = ("--from", "2025-01-01", "--to", "2026-01-01")
 
 
 def sheet_rows(veilleuse: Command, *period: str) -> dict[str, dict[str, Any]]:
-    """Of the objectives: indicator → row."""
+    """Return indicator → row of the objectives."""
     return {row["indicator"]: row for row in report(veilleuse, "reen", *period)["rows"] if "indicator" in row}
 
 
@@ -368,8 +366,8 @@ def sheet_rows(veilleuse: Command, *period: str) -> dict[str, dict[str, Any]]:
 def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """Months of PCs go after 18, one by one, servers' stay: half a year of PCs is no baseline, a whole one of
-    servers is."""
+    """Months of PCs are deleted one by one after 18 months, servers' stay.
+    Half a year of PCs is not restated; a whole year of servers is."""
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", BASELINES))[0] == 0
     whole = sheet_rows(veilleuse, *SHEET_2025)
     assert whole["I1"]["restated_baseline_value"] > 0.2
@@ -386,8 +384,8 @@ def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
 def test_a_sheet_of_which_some_months_are_gone_says_so(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """Its indicators of PCs stay on the sheet without a value: never that of the months which are left. So in
-    the indicators report."""
+    """Indicators of PCs stay on the sheet without a value, never with that of the remaining months.
+    The indicators report does the same."""
     for code, today in ((False, date(2026, 1, 5)), (True, date(2026, 11, 1))):
         with Filled(place.data_dir) as filled:
             retention(filled).run(today)
@@ -403,8 +401,8 @@ def test_a_sheet_of_which_some_months_are_gone_says_so(
 
 @pytest.mark.usefixtures("two_years")
 def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings, veilleuse: Command):
-    """I1, I2 and I13 of a year are the same when its days have gone into months; a period that cuts such a
-    month is refused."""
+    """I1, I2 and I13 of a year are the same when its days are deleted; a period that cuts a month is
+    refused."""
 
     def of_days() -> dict[tuple[str, str], Any]:
         rows = report(veilleuse, "indicators", *SHEET_2025)["rows"]
@@ -427,7 +425,7 @@ def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings
 def test_a_sheet_of_a_year_closed_for_good_names_what_is_gone(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
-    """The months of PCs have gone with the closing: their indicators stand there without a value."""
+    """The definitive closing deletes the months of PCs, so their indicators have no value."""
     with Filled(place.data_dir) as filled:
         retention(filled, closed_years=frozenset({2024, 2025})).run(date(2026, 1, 5))
     found = sheet_rows(veilleuse, *SHEET_2025)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The emissions and indicators reports: their arithmetic, their columns, their two formats."""
+"""The emissions and indicators reports: arithmetic, columns and formats."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ HEAD: dict[str, object] = {"from": "2024-03-04", "to": "2024-03-05"}
 def state_of(
     reader: MemoryReader, *dimensions: str, first: date = FIRST, end: date = END
 ) -> EmissionsStatement:
-    """The statement of a day."""
+    """Return the statement of a period, one day by default."""
     gathered = gather(reader, ObservedQuery(first, end, dimensions or ("entity", "device_class"), 10, NOW))
     return build_observed_statement(gathered, choose, data="simulated" if reader.simulated else "real")
 
 
 def servers() -> MemoryReader:
-    """Two servers and a virtual machine, one Monday of 2024."""
+    """Return a Monday of 2024 with two servers and a virtual machine."""
     early = date(2024, 1, 1)
     reader = MemoryReader(
         [
@@ -69,7 +69,7 @@ def servers() -> MemoryReader:
 
 
 def test_a_row_has_its_energy_by_origin_and_its_emissions():
-    """3 kWh, 2 of them metered, at ADEME 2024's 51.9 g: exact, with the shares of 2022."""
+    """3 kWh, 2 of them metered, at ADEME 2024's 51.9 g are exact, with the shares of 2022."""
     row = state_of(servers()).rows[0]
     assert (row.entity, row.device_class, row.level, row.n) == ("DSI", "server", "row", 1)
     assert (row.kwh_measured, row.kwh_modelled, row.kwh_total) == (2.0, 1.0, 3.0)
@@ -86,7 +86,7 @@ def test_a_row_has_its_energy_by_origin_and_its_emissions():
 
 
 def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
-    """u_model from 1/50 and 1/10 + 1/5 kWh; the factor's enters once, on the total."""
+    """u_model comes from 1/50 and 1/10 + 1/5 kWh; the factor's uncertainty counts once, on the total."""
     (total,) = state_of(servers()).totals
     u_model = math.hypot(0.02, 0.1 + 0.2) / 6
     assert total.u_model == pytest.approx(u_model)
@@ -98,8 +98,8 @@ def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
 
 
 def test_what_rests_on_one_prior_is_wrong_together():
-    """Counters, load model and class default of a class: linear; another class: quadratic
-    (docs/methodology.md §10)."""
+    """Errors of counters, load model and class default add linearly within a class, and in quadrature between
+    classes (docs/methodology.md §10)."""
     reader = servers()
     reader.derived_rows.clear()
     for method in (Method.COUNTER_MODELLED, Method.LOAD_MODELLED, Method.CLASS_DEFAULT):
@@ -111,7 +111,7 @@ def test_what_rests_on_one_prior_is_wrong_together():
 
 
 def test_one_factor_under_two_names_of_a_zone_is_one_factor():
-    """FR and France: its uncertainty enters once, in full."""
+    """FR and France have one factor, whose uncertainty counts once, in full."""
     early = date(2024, 1, 1)
     hosts = [
         host(number, DeviceClass.SERVER, SERVER, place=place, enrolled=early)
@@ -126,7 +126,7 @@ def test_one_factor_under_two_names_of_a_zone_is_one_factor():
 
 
 def test_totals_are_the_fleet_and_virtual_machines_a_memo():
-    """The total is the sum of its rows in integers; the virtual machine is in neither."""
+    """The total is the integer sum of its rows; the virtual machine is in neither."""
     stated = state_of(servers())
     (total,), (memo,) = stated.totals, stated.memo
     assert total.level == "total"
@@ -141,7 +141,7 @@ def test_totals_are_the_fleet_and_virtual_machines_a_memo():
 
 
 def test_only_virtual_machines_leave_the_totals_empty():
-    """No fleet row, no total: absent, never zero."""
+    """Without a fleet row there is no total: absent, never zero."""
     reader = servers()
     reader.host_list = reader.host_list[2:]
     stated = state_of(reader)
@@ -150,7 +150,7 @@ def test_only_virtual_machines_leave_the_totals_empty():
 
 
 def test_a_machine_seen_without_energy_has_no_energy_keys():
-    """Observed, not derivable: coverage says so, and no kWh of zero is made up."""
+    """Observed machines without derived energy have their coverage, and no kWh of zero."""
     reader = servers()
     reader.derived_rows.clear()
     (row, _), (total,) = state_of(reader).rows, state_of(reader).totals
@@ -161,7 +161,7 @@ def test_a_machine_seen_without_energy_has_no_energy_keys():
 
 
 def test_a_measured_zero_is_a_zero():
-    """A meter that counted nothing: 0 mJ, 0 kg, no mix to divide."""
+    """A meter that counted nothing gives 0 mJ and 0 kg, and no mix."""
     reader = servers()
     reader.derived_rows.clear()
     reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, 0)
@@ -171,7 +171,7 @@ def test_a_measured_zero_is_a_zero():
 
 
 def test_a_year_has_its_own_row_and_factor():
-    """Over New Year: two rows, two totals, two factors; 2026's is provisional."""
+    """A period over New Year has two rows, totals and factors; 2026's is provisional."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER, enrolled=date(2025, 1, 1))])
     reader.energy(1, date(2025, 12, 31), Band.CLOSED, State.ON_IDLE, Method.METERED, HOUR, KWH)
     reader.energy(1, date(2026, 1, 1), Band.CLOSED, State.ON_IDLE, Method.METERED, HOUR, KWH)
@@ -189,7 +189,7 @@ def test_a_year_has_its_own_row_and_factor():
 
 
 def test_a_total_over_two_zones_has_no_factor_of_its_own():
-    """Each zone at its own; the total sums kilograms, and factors are independent."""
+    """Each zone has its own factor; the total sums kilograms, with independent uncertainties."""
     reader = MemoryReader(
         [
             host(1, DeviceClass.SERVER, SERVER, enrolled=date(2024, 1, 1)),
@@ -214,7 +214,7 @@ def test_a_total_over_two_zones_has_no_factor_of_its_own():
 
 
 def test_an_unknown_zone_stops_the_report():
-    """No factor, no figure."""
+    """Without a factor there is no figure."""
     reader = servers()
     reader.site_list = [site(zone="XX")]
     with pytest.raises(UnknownZone, match="XX"):
@@ -222,7 +222,7 @@ def test_an_unknown_zone_stops_the_report():
 
 
 def pcs(per_entity: dict[str, int]) -> MemoryReader:
-    """Workstations that were on all day, by entity."""
+    """Return workstations that were on all day, by entity."""
     reader = MemoryReader([])
     for entity, count in per_entity.items():
         for _ in range(count):
@@ -234,7 +234,7 @@ def pcs(per_entity: dict[str, int]) -> MemoryReader:
 
 
 def test_one_metered_machine_in_a_crowd_does_not_show_its_meter():
-    """Its own kWh would be `kwh_measured`: neither the row nor the total says how the energy is known."""
+    """`kwh_measured` would be its own kWh, so row and total hide how the energy is known."""
     reader = pcs({"A": 12, "B": 20})
     for number in range(1, 33):
         reader.energy(number, FIRST, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, HOUR, KWH)
@@ -247,8 +247,7 @@ def test_one_metered_machine_in_a_crowd_does_not_show_its_meter():
 
 
 def test_the_night_of_one_pc_is_not_shown():
-    """One of twelve was on at night: I1 has no value and no kWh; nobody on at night is 0 %, which
-    is shown."""
+    """When one of twelve was on at night, I1 has no value and no kWh; 0 % is shown when none was."""
     reader = pcs({"A": 12, "B": 20})
     reader.sum_rows = [row for row in reader.sum_rows if row.host_id == 1]
     for number in range(2, 33):
@@ -265,7 +264,7 @@ def test_the_night_of_one_pc_is_not_shown():
 
 
 def test_small_cells_merge_into_autres_and_totals_stay_complete():
-    """Entities of 3 and 8 become one row of 11; nothing of fewer than 10 machines is written."""
+    """Entities of 3 and 8 become one row of 11, as no row has fewer than 10 machines."""
     stated = state_of(pcs({"A": 12, "B": 3, "C": 8}))
     assert [(row.entity, row.device_class, row.level, row.n) for row in stated.rows] == [
         ("A", "sff", "row", 12),
@@ -275,7 +274,7 @@ def test_small_cells_merge_into_autres_and_totals_stay_complete():
 
 
 def test_a_population_under_k_is_in_no_row_and_no_total():
-    """Nine PCs beside a server: the server's total is the server's alone."""
+    """With nine PCs beside a server, the total is the server's alone."""
     reader = pcs({"A": 9})
     reader.host_list.append(host(99, DeviceClass.SERVER, SERVER, entity="A", enrolled=date(2024, 1, 1)))
     reader.energy(99, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, 5)
@@ -291,7 +290,7 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
 
 
 def documents(reader: MemoryReader) -> tuple[Document, Document]:
-    """Both reports."""
+    """Return both reports."""
     head: dict[str, object] = {**HEAD, "data": "simulated" if reader.simulated else "real"}
     gathered = gather(reader, ObservedQuery(FIRST, END, ("entity", "device_class"), 10, NOW))
     rows = []
@@ -320,7 +319,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - BINARY))
 def test_the_reports_are_these(golden: Callable[[str, bytes | str], None], name: str):
-    """Golden files: two servers, a virtual machine, a classroom of 11, real factors."""
+    """Golden files hold two servers, a virtual machine and a classroom of 11, with real factors."""
     reader = servers()
     for number in range(10, 21):
         reader.host_list.append(
@@ -345,12 +344,12 @@ def test_the_reports_are_these(golden: Callable[[str, bytes | str], None], name:
 
 
 def without_style(report: bytes) -> bytes:
-    """The report without its style sheet and the sheet's hash: these are files of their own."""
+    """Remove the style sheet and its hash, which are files of their own."""
     return re.sub(rb"<style>.*?</style>|'sha256-[^']*'", b"", report, flags=re.DOTALL)
 
 
 def test_json_has_only_keys_that_exist():
-    """No null anywhere; rows, totals, memo, factors, assumptions are there."""
+    """JSON has no null, but all tables."""
     reader = servers()
     reader.derived_rows.clear()
     emissions, _ = documents(reader)
@@ -362,7 +361,7 @@ def test_json_has_only_keys_that_exist():
 
 
 def test_csv_is_rfc_4180_with_unrounded_numbers():
-    """Read back by a stranger's reader: same numbers, one header, CRLF; columns nobody has are absent."""
+    """The standard library reads the same numbers under one header with CRLF; unused columns are absent."""
     emissions, _ = documents(servers())
     text = renderer("csv")(emissions).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -375,7 +374,7 @@ def test_csv_is_rfc_4180_with_unrounded_numbers():
 
 
 def test_csv_of_nothing_is_its_header():
-    """An empty report still says what it would have said."""
+    """An empty report has its header."""
     text = renderer("csv")(indicators_report.document([], [], {})).decode()
     assert text.splitlines() == [",".join(indicators_report.COLUMNS)]
 
@@ -391,7 +390,7 @@ def test_csv_of_nothing_is_its_header():
     ],
 )
 def test_no_part_of_a_cell_is_a_formula(name: str, safe: str):
-    """A French spreadsheet cuts our lines at semicolons: what comes after one is a cell's start too."""
+    """A French spreadsheet cuts lines at semicolons, so text after one begins a cell too."""
     assert csv_format.cell(name) == safe
 
 
@@ -406,7 +405,7 @@ def test_no_cell_is_a_formula(name: str):
 
 
 def test_notes_say_what_was_assumed():
-    """Shared weeks and provisional factors are announced."""
+    """The notes mention shared weeks and provisional factors."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     monday = date(2026, 3, 2)
     reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)

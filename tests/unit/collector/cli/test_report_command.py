@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse report`, `derive`, `convert` and `factors`, through the command line, on a real data
-directory."""
+"""`veilleuse report`, `derive`, `convert` and `factors` on a real data directory."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
 
 @pytest.fixture
 def expected_millijoules(settings: CollectorSettings) -> int:
-    """Sixty pushed records of one virtual machine, not derived yet; what their cells come to,
-    computed apart."""
+    """Push sixty records of one virtual machine, and return their energy in mJ, computed separately."""
     with open_collector(settings) as collector:
         registry = collector.store.registry
         host_id = collector.writer.submit(lambda: enrol_virtual(registry)).result(5)
@@ -59,7 +57,7 @@ def expected_millijoules(settings: CollectorSettings) -> int:
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """The JSON of a report."""
+    """Return the JSON of a report."""
     assert run(["report", *arguments, "--format", "json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
@@ -68,8 +66,7 @@ def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any
 def test_the_memo_row_is_exactly_the_sum_over_the_records_cells(
     expected_millijoules: int, capsys: pytest.CaptureFixture[str]
 ):
-    """Derived by command, reported as memo, to the millijoule; totals stay empty on a lone
-    virtual machine."""
+    """Derived by command, the memo is exact to the millijoule; a lone virtual machine has no total."""
     assert expected_millijoules > 0
     assert run(["report", "emissions", *PERIOD, "--format", "json"]) == 0
     before = capsys.readouterr()
@@ -85,14 +82,14 @@ def test_the_memo_row_is_exactly_the_sum_over_the_records_cells(
         assert memo["provisional"] is True
         assert (whole["rows"], whole["totals"]) == ([], [])
         assert whole["report"]["data"] == "real"
-        assert run(["derive", "--all"]) == 0  # the second report is of a second derivation: nothing changes
+        assert run(["derive", "--all"]) == 0  # the second report follows a second derivation: nothing changes
         assert "1 period derived" in capsys.readouterr().out
 
 
 def test_derive_through_a_running_collector(
     settings: CollectorSettings, expected_millijoules: int, capsys: pytest.CaptureFixture[str]
 ):
-    """The running collector derives, the command waits until no mark is left."""
+    """The running collector derives, and the command waits until no mark is left."""
     with (
         open_collector(settings) as collector,
         closing(AdminServer(settings.data_dir, collector.operations)),
@@ -107,8 +104,8 @@ def test_derive_through_a_running_collector(
 def test_derive_does_not_wait_for_marks_made_since(
     settings: CollectorSettings, expected_millijoules: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """On a busy collector there are always marks: those there were at the start are waited for, and once
-    those there are then, for deriving a meter marks the machines on it.
+    """A busy collector always has marks. The command waits for those of its start, then once more for those
+    present then, because deriving a meter marks its machines.
     """
     assert expected_millijoules
     looks = 0
@@ -116,7 +113,7 @@ def test_derive_does_not_wait_for_marks_made_since(
     def marks_come_and_go(_: float) -> None:
         nonlocal looks
         looks += 1
-        assert looks < 10 + _MONTH_CHECKS  # months that derive holds up are not waited for either
+        assert looks < 10 + _MONTH_CHECKS  # the command does not wait for months that derive delays either
         collector.writer.submit(move_on).result(5)
 
     def move_on() -> None:
@@ -133,7 +130,7 @@ def test_derive_does_not_wait_for_marks_made_since(
 
 
 def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytest.CaptureFixture[str]):
-    """A server has I2 and I13, not I1; and I5 to I8, of which nothing of one hour can be judged."""
+    """A server has I2 and I13, not I1; I5 to I8 cannot be judged by one hour."""
     rows = report(capsys, "indicators", *PERIOD)["rows"]
     names = ["I2", "I13", "I5", "I6", "I7", "I8"]
     assert [(row["indicator"], row["level"]) for row in rows] == [(name, "memo") for name in names]
@@ -144,8 +141,8 @@ def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytes
 def test_a_population_too_small_is_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
-    """Three workstations: what they measured is in no row; a note on standard error says so beside a CSV, a
-    table in JSON."""
+    """Measurements of three workstations are in no row. A note on standard error, or a table in JSON, says
+    so."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "few"))
     with Filled(tmp_path / "few") as filled:
         for _ in range(3):
@@ -168,7 +165,7 @@ def test_a_population_too_small_is_said_to_be_missing(
 
 
 def test_csv_to_a_file(settings: CollectorSettings, expected_millijoules: int, tmp_path: Path):
-    """-o writes the same text; grouping by site adds its column."""
+    """-o writes a file, and grouping by site adds its column."""
     file = tmp_path / "out.csv"
     run(["derive"])
     arguments = ["report", "emissions", *PERIOD, "--group-by", "site,device_class", "-o", str(file)]
@@ -210,7 +207,7 @@ def test_wrong_use_is_one_line_and_a_code(
     line: str,
     capsys: pytest.CaptureFixture[str],
 ):
-    """What, where, what to do; 2 for wrong usage or configuration, 1 for a failure."""
+    """Exit code 2 means wrong use or configuration, 1 a failure."""
     assert run(arguments) == code
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -219,8 +216,7 @@ def test_wrong_use_is_one_line_and_a_code(
 
 
 def test_a_terminal_of_another_alphabet(settings: CollectorSettings):
-    """Text for people loses a letter, not the figure; a report is UTF-8 with its own line ends
-    all the same."""
+    """Text for people loses a letter, not the figure; a report stays UTF-8 with its own line ends."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
 
     def output(*arguments: str) -> bytes:
@@ -234,7 +230,7 @@ def test_a_terminal_of_another_alphabet(settings: CollectorSettings):
 def test_no_data_directory_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """Reports need one; convert and factors do not."""
+    """Reports need a data directory; convert does not."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "none"))
     assert run(["report", "emissions", *PERIOD]) == 1
     assert capsys.readouterr().err.count("\n") == 1
@@ -245,7 +241,7 @@ def test_no_data_directory_is_one_line(
 
 
 def test_convert_for_people(capsys: pytest.CaptureFixture[str]):
-    """Sentences with factor, interval and source; provisional is said; a factor by name is taken as it is."""
+    """The text has factor and source, marks a provisional factor, and uses a named factor as it is."""
     assert run(["convert", "10", "--year", "2026"]) == 0
     assert "provisional" in capsys.readouterr().out
     assert run(["convert", "10", "--factor", "OWID-FRA-2023"]) == 0
@@ -258,7 +254,7 @@ def test_convert_for_people(capsys: pytest.CaptureFixture[str]):
 
 
 def test_factors_for_people_and_machines(capsys: pytest.CaptureFixture[str]):
-    """list marks what may be applied; show has components and licence."""
+    """list marks factors that may be applied; show has components and the day of reading."""
     assert run(["factors", "list", "--zone", "FR"]) == 0
     lines = capsys.readouterr().out.splitlines()
     marks = {line.split()[1][:4]: line.partition("-MOY")[2].strip() for line in lines if "official" in line}

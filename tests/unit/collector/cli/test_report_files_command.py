@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse report … --format F --language L -o FILE`, through the command line, on a real data
-directory."""
+"""`veilleuse report … --format F --language L -o FILE` on a real data directory."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ BEGINNINGS = {"xlsx": b"PK", "json": b"{", "html": b"<!doctype html>", "pdf": b"
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An initialised data directory without machines."""
+    """Make a data directory without machines that commands find."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
     make(read_settings(None), "hq")
@@ -35,14 +34,14 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_each_format_is_written_to_a_file(form: str, directory: Path):
-    """Of an empty collector too: the file is what its name says."""
+    """Even an empty report is a file of its format."""
     file = directory / f"report.{form}"
     assert run(["report", "emissions", *PERIOD, "--format", form, "-o", str(file)]) == 0
     assert file.read_bytes().startswith(BEGINNINGS.get(form, b""))
 
 
 def test_the_language_is_asked_for(directory: Path):
-    """French unless said."""
+    """--language chooses the language of HTML and XLSX."""
     for language, sheet in (("fr", "Lisez-moi"), ("en", "Read me")):
         for form in ("html", "xlsx"):
             file = directory / f"{language}.{form}"
@@ -56,8 +55,8 @@ def test_the_language_is_asked_for(directory: Path):
     ("report", "days_ago"), [("emissions", 1), ("reen", 1), ("indicators", 0), ("indicative", 0)]
 )
 def test_a_year_under_way_says_until_when_its_figures_go(report: str, days_ago: int, directory: Path):
-    """On 28 November it was titled as if it went to 1 January; fleets' days count until yesterday, sums of
-    machines until now."""
+    """On 28 November the title promised figures until 1 January.
+    Fleet figures go until yesterday, sums of machines until now."""
     now = today()
     until, first = now - timedelta(days=days_ago), now.replace(month=1, day=1) - timedelta(days=1)
     period = ["--from", first.replace(day=1).isoformat(), "--to", f"{now.year + 1}-01-01"]
@@ -82,7 +81,7 @@ def test_a_year_under_way_says_until_when_its_figures_go(report: str, days_ago: 
     ],
 )
 def test_wrong_use_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]):
-    """Exit code 2."""
+    """Exit code 2, and nothing on standard output."""
     assert run(["report", "emissions", *PERIOD, *arguments]) == 2
     said = capsys.readouterr()
     assert line in said.err
@@ -93,7 +92,7 @@ def test_wrong_use_is_one_line(arguments: list[str], line: str, capsys: pytest.C
 def test_a_pdf_without_weasyprint_is_one_line(
     directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """What to install; exit code 2, no file."""
+    """The error says what to install, with exit code 2 and no file."""
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     file = directory / "report.pdf"
     assert run(["report", "emissions", *PERIOD, "--format", "pdf", "-o", str(file)]) == 2

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse simulate`: a fleet of which the truth is known goes the way of all records, and the report finds
-it again."""
+"""`veilleuse simulate`: records of a fleet with known true values are stored as any others, and the report
+contains the truth."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import GapReason, Population
 
 FEBRUARY = SimulationOrder(hosts=20, first=date(2026, 2, 1), days=31, seed=4)
-"""With this seed no error drawn is far out: one interval in twenty misses, and here eight are asked. Many
-seeds: tests/bench/simulate.py."""
+"""With this seed no drawn error is large: one interval in twenty misses, and eight are checked here.
+tests/bench/simulate.py uses many seeds."""
 TODAY = date(2026, 11, 26)
 BIG = SimulationOrder(hosts=200, first=date(2025, 9, 1), days=365, seed=1)
 AFTER_ALL = 1_900_000_000_000
-"""Unix milliseconds, in 2030."""
+"""A time in 2030, in Unix milliseconds."""
 
 
 class Made(NamedTuple):
-    """A simulated directory."""
+    """A simulated directory with its truth."""
 
     directory: Path
     truth: Truth
@@ -70,20 +70,20 @@ def _quiet(what: str, done: int, whole: int) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Made:
-    """A fleet over February 2026."""
+    """Simulate a fleet over February 2026."""
     directory = tmp_path_factory.mktemp("simulated") / "data"
     return Made(directory, simulate(CollectorSettings(data_dir=directory), FEBRUARY, _quiet))
 
 
 def report(directory: Path, *dimensions: str, k: int = 1) -> EmissionsReport:
-    """Of February."""
+    """Return the report of February."""
     question = YearQuery(date(2026, 2, 1), date(2026, 3, 1), dimensions, k, TODAY)
     with opened(directory, ReportingSettings()) as sources:
         return emissions_report_of(sources, question, compare=False)
 
 
 def asked(directory: Path, sql: str) -> list[Any]:
-    """What the database answers, read only."""
+    """Return the database's answer, read only."""
     connection = sqlite3.connect(f"file:{directory / 'data.db'}?mode=ro", uri=True)
     try:
         return connection.execute(sql).fetchall()
@@ -91,12 +91,12 @@ def asked(directory: Path, sql: str) -> list[Any]:
         connection.close()
 
 
-# --- the whole way
+# --- from records to the report
 
 
 def test_everything_downstream_has_happened(made: Made):
-    """Nothing waits to be derived, the month is kept, no time is unaccounted for, and the report says that it
-    is simulated."""
+    """Nothing waits to be derived, months are kept, no time is unexplained, and the report is marked as
+    simulated."""
     head = report(made.directory).document.head
     assert head["data"] == "simulated"
     assert head["periods_not_derived"] == 0
@@ -120,8 +120,8 @@ def test_everything_downstream_has_happened(made: Made):
     ],
 )
 def test_the_report_finds_the_truth(made: Made, population: str, device_class: str):
-    """The interval of each class holds what the whole fleet used, machines without an agent included; of
-    laptops on site and at home."""
+    """Each class's interval contains the whole fleet's energy, including machines without an agent.
+    Laptops have rows on site and at home."""
     rows = [
         row
         for row in report(made.directory, "device_class").statement.rows
@@ -136,7 +136,7 @@ def test_the_report_finds_the_truth(made: Made, population: str, device_class: s
 
 
 def test_the_total_holds_the_truth(made: Made):
-    """Of everything there is, network and overhead of the room included; no unknown class is left out."""
+    """The total contains everything, including network and overhead of the room."""
     statement = report(made.directory).statement
     (total,) = statement.totals
     true = made.truth.kwh(date(2026, 2, 1), date(2026, 3, 1))
@@ -146,8 +146,7 @@ def test_the_total_holds_the_truth(made: Made):
 
 
 def test_each_rung_of_the_ladder_is_climbed(made: Made):
-    """Meters (a BMC and a shared PDU), batteries, a calibrated and an uncalibrated counter model, and the
-    load model all answer."""
+    """Meters, batteries, calibrated and uncalibrated counters and the load model all give energy."""
     methods = {name for (name,) in asked(made.directory, "SELECT DISTINCT method FROM derived")}
     assert {"metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled"} <= methods
     assert asked(made.directory, "SELECT count(*) FROM meter_hours")[0][0] > 1_000
@@ -169,8 +168,8 @@ def test_the_inventory_has_more_machines_than_agents(made: Made):
 
 
 def test_the_same_seed_makes_the_same_figures(tmp_path):
-    """Twice the same records, byte for byte, and the same report; another seed makes another fleet, with
-    other errors."""
+    """One seed gives the same records and report byte for byte; another seed gives another fleet and other
+    errors."""
     order = SimulationOrder(hosts=10, first=date(2026, 2, 1), days=7, seed=3)
     seen = []
     for name in ("a", "b"):
@@ -185,11 +184,11 @@ def test_the_same_seed_makes_the_same_figures(tmp_path):
     assert Physics(order).meter_gain(fine=True) != Physics(other).meter_gain(fine=True)
 
 
-# --- where it may be written
+# --- the directory
 
 
 def test_real_data_and_simulated_data_never_meet(tmp_path):
-    """A directory for real data is refused, and so is one that holds a fleet already; nothing is written."""
+    """A directory for real data is refused, and nothing is written."""
     settings = CollectorSettings(data_dir=tmp_path / "real")
     initialise(settings)
     order = SimulationOrder(hosts=10, first=date(2026, 2, 1), days=7, seed=1)
@@ -199,7 +198,7 @@ def test_real_data_and_simulated_data_never_meet(tmp_path):
 
 
 def test_a_directory_takes_one_fleet(made: Made):
-    """A second simulation would be added to the first."""
+    """A second simulation would add to the first."""
     with pytest.raises(DataDirectoryError, match="holds a fleet already"):
         simulate(CollectorSettings(data_dir=made.directory), FEBRUARY, _quiet)
 
@@ -213,13 +212,13 @@ def test_a_directory_takes_one_fleet(made: Made):
     ],
 )
 def test_an_order_is_bounded(change: dict[str, Any], what: str):
-    """Too few machines make no fleet, and no factor reaches before 2021."""
+    """Too few machines or days, and days before 2021, the first year with a factor, are refused."""
     with pytest.raises(UsageError, match=what):
         replace(FEBRUARY, **change)
 
 
 def test_what_is_yet_to_come_is_not_simulated(tmp_path):
-    """Records of the future would be refused of any agent."""
+    """Records of the future would be refused from any agent."""
     order = replace(FEBRUARY, first=datetime.now(UTC).date() - timedelta(days=10))
     with pytest.raises(UsageError, match="yet to come"):
         simulate(CollectorSettings(data_dir=tmp_path / "data"), order, _quiet)
@@ -227,8 +226,8 @@ def test_what_is_yet_to_come_is_not_simulated(tmp_path):
 
 
 def test_the_command_writes_the_truth_beside(monkeypatch, capsys, tmp_path):
-    """Into a new file, named by default after the directory; it is refused before any work where one is
-    there."""
+    """The command writes the truth to a new file named after the directory. An existing file is refused
+    before any work."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     words = ["simulate", "--hosts", "10", "--from", "2026-02-01", "--days", "7", "--seed", "2", "--json"]
     assert run(words) == 0
@@ -237,7 +236,7 @@ def test_the_command_writes_the_truth_beside(monkeypatch, capsys, tmp_path):
     truth = json.loads((tmp_path / "data-truth.json").read_text())
     assert told["kwh_total"] == truth["kwh_total"] > 0
     assert {told["data"], truth["data"]} == {"simulated"}
-    assert "machines 1/" not in err  # no progress bar but on a terminal
+    assert "machines 1/" not in err  # a progress bar is for terminals only
     assert run(words) == 2
     assert "exists: remove it, or choose another file with --truth" in capsys.readouterr().err
 
@@ -246,8 +245,8 @@ def test_the_command_writes_the_truth_beside(monkeypatch, capsys, tmp_path):
 
 
 def test_the_shape_of_the_fleet():
-    """Three colleges with rooms of ten or more, two directions, a server room; agents on some, half of them
-    from the middle on."""
+    """Three colleges with ten machines or more, two directions and a server room have agents on some.
+    Half of the agents begin in the second half."""
     fleet = devices(BIG)
     agents = [one for one in fleet if one.agent_from is not None]
     assert len(agents) == BIG.hosts
@@ -267,8 +266,7 @@ def test_the_shape_of_the_fleet():
 
 
 def test_no_model_is_without_an_agent():
-    """What nobody measured could not be told from what was: every model of a place has an agent there,
-    however small the fleet."""
+    """Every model of a place has an agent there in any fleet, or its energy could not be estimated."""
     for hosts in (10, 20, 60, 300):
         fleet = devices(replace(BIG, hosts=hosts))
         known = {(one.place.entity, one.model) for one in fleet if one.agent_from is not None}
@@ -276,8 +274,7 @@ def test_no_model_is_without_an_agent():
 
 
 def test_gaps_of_each_kind():
-    """Each reason of a gap befalls some machine, and some agents were not running; shorter and longer than 72
-    h."""
+    """Every reason of a gap occurs, and so do agents that were not running, for less and more than 72 h."""
     troubles = [one.trouble for one in devices(BIG) if one.trouble is not None]
     assert {one.reason for one in troubles} == {None, *GapReason}
     lengths = {(one.end - one.first).days for one in troubles}
@@ -285,11 +282,11 @@ def test_gaps_of_each_kind():
     assert max(lengths) > 3
 
 
-# --- what agents tell
+# --- records of agents
 
 
 def _told(device: SimulatedDevice, order: SimulationOrder) -> Iterator[pb.Record]:
-    """Everything its agent sends, decoded."""
+    """Yield every record of its agent, decoded."""
     timetable = Timetable(order, device.place, period_of(device.place.population, order, 1_000))
     physics = Physics(order)
     agent, routine, machine = (
@@ -308,13 +305,13 @@ def _told(device: SimulatedDevice, order: SimulationOrder) -> Iterator[pb.Record
 
 
 SPRING = SimulationOrder(hosts=40, first=date(2026, 3, 16), days=28, seed=5)
-"""Four whole weeks, with the change of clocks of 29 March."""
+"""Four whole weeks with the change of clocks on 29 March."""
 
 
 @pytest.mark.parametrize("population", list(Population))
 def test_all_time_is_told_to_the_millisecond(population: Population):
-    """Produced = stored + declared gaps, whatever befell: over whole weeks each machine's records and gaps
-    sum to the civil time."""
+    """Over whole weeks each machine's records and gaps sum to the civil time, whatever its trouble:
+    produced = stored + declared gaps."""
     fleet = [one for one in devices(SPRING) if one.place.population is population]
     reasons = [None, *GapReason]
     for number, device in enumerate(fleet[:18]):
@@ -333,7 +330,7 @@ def test_all_time_is_told_to_the_millisecond(population: Population):
 
 
 def test_what_is_told_is_what_any_agent_may_tell():
-    """No record of any kind of machine is refused by the collector's own rules."""
+    """The collector's own rules refuse no record of any kind of machine."""
     for device in devices(SPRING)[::3]:
         wires = [record.SerializeToString() for record in _told(device, SPRING)]
         machine = MachineLimits(device.place.population, device.model.device_class, allow_fake=False)
@@ -345,7 +342,7 @@ def test_what_is_told_is_what_any_agent_may_tell():
 
 
 def test_what_rows_are_compared_with(made: Made):
-    """The truth by month, place and class sums to its total, and a virtual machine is not in it."""
+    """The truth by month, place and class sums to its total, without virtual machines."""
     told = made.truth.document()
     assert sum(row["kwh"] for row in told["months"]) == pytest.approx(told["kwh_total"])
     assert sum(told["kwh_by_entity"].values()) == pytest.approx(told["kwh_total"])

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Telework days imported, a contract entered, then the year's report in five formats, open and closed:
-through the commands."""
+"""Telework days and a contract, from the commands to the year's report in five formats, open and closed."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ COMPARED = (
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 laptops of each of two entities over four weeks of 2025, a server for a day."""
+    """Make 12 laptops of each of two entities over four weeks of 2025, and a server for a day."""
     settings = settings_in(tmp_path_factory.mktemp("year"))
     initialise(settings)
     with Filled(settings.data_dir) as filled:
@@ -58,19 +57,19 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A copy of it."""
+    """Copy the template, and point the commands at the copy."""
     return copied(tmp_path, template, monkeypatch)
 
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command."""
+    """Return a function that runs a command."""
     return command(capsys)
 
 
 @pytest.fixture
 def declared(place: CollectorSettings, veilleuse: Command, tmp_path: Path) -> CollectorSettings:
-    """With telework days and a contract."""
+    """Import telework days and a contract."""
     file = tmp_path / "headcounts.csv"
     file.write_text(HEADCOUNTS, encoding="utf-8")
     told(veilleuse, "inventory", "import", str(file))
@@ -79,7 +78,7 @@ def declared(place: CollectorSettings, veilleuse: Command, tmp_path: Path) -> Co
 
 
 def by_context(found: dict[str, Any]) -> dict[tuple[str | None, str | None], dict[str, Any]]:
-    """Rows of laptops by entity and power context."""
+    """Return the rows of laptops by entity and power context."""
     return {
         (row.get("entity"), row["power_context"]): row
         for row in found["rows"]
@@ -88,8 +87,8 @@ def by_context(found: dict[str, Any]) -> dict[tuple[str | None, str | None], dic
 
 
 def test_from_declaration_to_report(place, veilleuse, tmp_path):
-    """Imported days divide the laptops' rows, and nothing else; the report says which share, whose; the total
-    is the same."""
+    """Imported days divide only the laptops' rows, and the total stays the same.
+    The report has each share with its entity."""
     before = report(veilleuse)
     assert (before["home_shares"], before["contracts"]) == ([], [])
     assert all("kgco2e_market" not in row for row in (*before["rows"], *before["totals"]))
@@ -126,8 +125,8 @@ def test_from_declaration_to_report(place, veilleuse, tmp_path):
 
 
 def test_a_contract_from_the_command_to_the_report(declared, veilleuse):
-    """What the authority buys goes at the contract's factor, what is drawn at home does not; withdrawn, the
-    line is gone."""
+    """Energy that the authority buys has the contract's factor; energy at home does not.
+    After a withdrawal there is no market line."""
     found = report(veilleuse)
     for row in found["rows"]:
         factor = 0.01 if row["in_beges_energie"] else row["factor_kgco2e_per_kwh"]
@@ -149,8 +148,8 @@ def test_a_contract_from_the_command_to_the_report(declared, veilleuse):
 
 
 def test_five_formats_have_one_split(declared, veilleuse, tmp_path):
-    """Each row, its context, items and market-based line: equal in JSON, CSV, XLSX and HTML to the last
-    digit, and in the PDF as it is read."""
+    """Each row's context, items and market line are equal in JSON, CSV, XLSX and HTML to the last digit.
+    The PDF contains the tables."""
     expected = report(veilleuse)
     files = dict(_written(veilleuse, tmp_path))
     of_csv = [row for row in csv.DictReader(files["csv"].decode().splitlines()) if row["level"] != "total"]
@@ -193,8 +192,8 @@ def _as_csv(value: object) -> str:
 
 
 def test_a_closed_year_keeps_its_split(declared, veilleuse, tmp_path):
-    """Frozen, verified, and shown again once every machine's rows are gone and others are declared: the same
-    rows, items and shares."""
+    """A closed year verifies and shows the same rows, items and shares, even when every machine's rows are
+    deleted and other days are declared."""
     opened = report(veilleuse)
     told(veilleuse, "close", str(YEAR), "--definitive")
     closed, totals = report(veilleuse), verified(told(veilleuse, "verify", str(YEAR)))
@@ -219,8 +218,7 @@ def test_a_closed_year_keeps_its_split(declared, veilleuse, tmp_path):
 
 
 def test_other_days_declared_make_a_revision(declared, veilleuse, tmp_path):
-    """While the machines are there: twice the same is none; a declaration of more days is one, with no
-    difference of energy."""
+    """While machines' data exist, the same declaration makes no revision, and another one does."""
     told(veilleuse, "close", str(YEAR))
     assert told(veilleuse, "close", str(YEAR))["changed"] is False
     file = tmp_path / "later.csv"

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse top`: honest lines without a terminal, a live view with one, exit code 0 on Ctrl-C and at its
-end."""
+"""`veilleuse top` prints lines without a terminal and a live view with one, and ends with exit code 0."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A metered server, a virtual machine, an unheard server and 12 workstations."""
+    """Make a metered server, a virtual machine, a server without contact, and 12 workstations."""
     with Filled(tmp_path / "data") as filled:
         filled.push(filled.add_host(), minutes_of_server(10, 8, 120.0), METER)
         virtual = filled.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
@@ -46,14 +45,14 @@ def data(tmp_path: Path) -> Path:
 
 
 def environment(data: Path) -> dict[str, str]:
-    """Of a command that reads it."""
+    """Return the environment of a command that reads the directory."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VEILLEUSE")}
     return kept | {"VEILLEUSE__DATA_DIR": str(data), "TERM": "xterm", "COLUMNS": "120"}
 
 
 def test_screen_says_what_is_known(data):
-    """Watts, CPU, states and today's kWh of servers; a dash for the unheard one; workstations by their number
-    only."""
+    """Servers have watts, CPU, state and today's kWh, or a dash without contact; workstations are only
+    counted."""
     settings = CollectorSettings(data_dir=data)
     reader = SqliteReader(data)
     shown = screen(SnapshotCache(reader, settings).take_snapshot(), settings, words("en"))
@@ -77,7 +76,7 @@ def test_screen_says_what_is_known(data):
 
 @pytest.mark.parametrize(("width", "height"), [(40, 12), (80, 24), (120, 40)])
 def test_a_screen_fits_its_terminal(data, width, height):
-    """Never more lines than it has, none wrapped, the addresses last; what has no room is counted."""
+    """The screen has the terminal's lines, none wrapped, with addresses last; hidden hosts are counted."""
     with Filled(data.with_name("many")) as filled:
         for number in range(50):
             filled.add_host(entity=f"A long name of an entity {number}")
@@ -96,7 +95,7 @@ def test_a_screen_fits_its_terminal(data, width, height):
 
 
 def test_plain_lines(data):
-    """Without a terminal: said once or per look, exit code 0 after --seconds."""
+    """Without a terminal lines are printed once or at each look; --seconds ends with exit code 0."""
 
     def looks() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -111,7 +110,7 @@ def test_plain_lines(data):
 
     with closing(SqliteReader(data)) as reader:
         server = f" host {reader.hosts()[0].agent_id.hex()[:12]} "
-    # On a machine that stalls the first look takes all of the second.
+    # On a machine that stalls, the first look takes the whole second.
     done = at_its_best(looks, lambda found: found.stdout.count(server) >= 2)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("page http://") == 1
@@ -131,7 +130,7 @@ def test_a_time_that_never_comes_is_refused(data, monkeypatch, capsys, option, v
 
 
 def rest(terminal: int) -> bytes:
-    """What is still written there, until nobody writes any more; for a minute at most."""
+    """Return the rest of the terminal's output until the writer closes it, within a minute."""
     seen, until = b"", time.monotonic() + PATIENCE_SECONDS
     with suppress(OSError):  # EIO: the other side is closed
         while time.monotonic() < until:
@@ -141,7 +140,7 @@ def rest(terminal: int) -> bytes:
 
 
 def test_live_view_ends_on_ctrl_c(data):
-    """On a terminal: drawn with rich; SIGINT ends it with exit code 0."""
+    """A live view on a terminal ends on SIGINT with exit code 0."""
     main, child = pty.openpty()
     process = subprocess.Popen(
         [program("veilleuse"), "top"],
@@ -150,8 +149,8 @@ def test_live_view_ends_on_ctrl_c(data):
         stdout=child,
         stderr=child,
         start_new_session=True,
-        # As from a terminal: a shell's background job, which these tests may be, ignores SIGINT, and so would
-        # its children.
+        # A shell's background job, which these tests may be, ignores SIGINT, and so would its children;
+        # a command from a terminal does not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(child)
@@ -160,7 +159,7 @@ def test_live_view_ends_on_ctrl_c(data):
         if select.select([main], [], [], 0.1)[0]:
             seen += os.read(main, 65536)
     process.send_signal(signal.SIGINT)
-    seen += rest(main)  # a terminal reads on: a process that draws into a full one waits for ever
+    seen += rest(main)  # a terminal continues to read: a process that writes to a full one waits for ever
     assert process.wait(PATIENCE_SECONDS) == 0, seen.decode(errors="replace")
     os.close(main)
     assert b"Veilleuse" in seen
@@ -168,7 +167,7 @@ def test_live_view_ends_on_ctrl_c(data):
 
 
 def test_no_data_directory(tmp_path):
-    """One line, exit code 1."""
+    """The error is one line with exit code 1."""
     done = subprocess.run(
         [program("veilleuse"), "top"],
         env=environment(tmp_path / "nowhere"),

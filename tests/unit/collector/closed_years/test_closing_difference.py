@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Why two revisions differ: causes that sum to the difference exactly, also where cells were merged
-otherwise. And what terms are as JSON."""
+"""The causes of a difference between two revisions sum to it exactly, also where cells merged differently.
+Terms survive a round trip through JSON."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CONTRACT = Contract(
 
 
 def terms(total: str | None = None, assumptions: Assumptions | None = None) -> FrozenTerms:
-    """Of France, with another factor where one is given."""
+    """Return terms of France, with another factor (kgCO2e/kWh) where one is given."""
     chosen = choose("FR", YEAR)
     if total is not None:
         chosen = replace(chosen, factor=replace(chosen.factor, total_kgco2e_per_kwh=Decimal(total)))
@@ -55,13 +55,13 @@ def terms(total: str | None = None, assumptions: Assumptions | None = None) -> F
 
 
 def closed(kept: YearStatistics, with_terms: FrozenTerms) -> ClosedRevision:
-    """As a first revision."""
+    """Return a first revision."""
     closed_year = ClosedYear(YEAR, 1, YearState.CLOSED_PROVISIONAL, 0, "", "")
     return ClosedRevision(closed_year, {"figures": frozen_documents(kept, with_terms)}, kept, with_terms)
 
 
 def effects(before: ClosedRevision, kept: YearStatistics, with_terms: FrozenTerms) -> dict[str, Fraction]:
-    """Cause → kWh, after the sums were held against the totals."""
+    """Return cause → kWh, after checking the sums against the totals."""
     found = difference(before, kept, with_terms)
     old = before.report["figures"]["totals"][0]
     new = frozen_documents(kept, with_terms)["totals"][0]
@@ -82,13 +82,14 @@ def effects(before: ClosedRevision, kept: YearStatistics, with_terms: FrozenTerm
 
 
 def test_nothing_differs():
-    """All causes are 0."""
+    """All effects are 0 for equal statistics and terms."""
     kept = keep(*fleet({"E1": 12, "E2": 12}))
     assert set(effects(closed(kept, terms()), kept, terms()).values()) == {0}
 
 
 def test_more_machines_in_service_are_perimeter_alone():
-    """Ten assets more of each entity, the same data: their share at the strata's own means."""
+    """With ten more assets in each entity and the same data, the difference is their share at the strata's
+    means."""
     before, after = (keep(*fleet({"E1": 12, "E2": 12}, spare=spare)) for spare in (10, 20))
     found = effects(closed(before, terms()), after, terms("0.09"))
     assert found["perimeter"] > 0
@@ -96,7 +97,7 @@ def test_more_machines_in_service_are_perimeter_alone():
 
 
 def test_other_data_are_late_data_alone():
-    """The same fleet, other watts."""
+    """Other measurements of the same fleet change nothing but late data."""
     before, after = (keep(*fleet({"E1": 12, "E2": 12}, seed=seed)) for seed in (1, 2))
     found = effects(closed(before, terms()), after, terms())
     assert found["late_data"] != 0
@@ -104,8 +105,8 @@ def test_other_data_are_late_data_alone():
 
 
 def test_cells_that_were_merged_otherwise():
-    """E2 has lost machines and now stands in `autres`: the class's new machine time at its old mean power is
-    perimeter, the rest late data."""
+    """E2 lost machines and is now in `autres`. The class's new machine time at its old mean power is
+    perimeter; the rest is late data."""
     before = keep(*fleet({"E1": 30, "E2": 12, "E3": 12}))
     after = keep(*fleet({"E1": 30, "E2": 4, "E3": 12}))
     found = effects(closed(before, terms()), after, terms())
@@ -118,11 +119,11 @@ def test_cells_that_were_merged_otherwise():
         fleet=tuple(replace(one, stratum=one.stratum._replace(device_class="laptop")) for one in after.fleet),
     )
     swapped = effects(closed(before, terms()), laptops, terms())
-    assert swapped["late_data"] == 0  # a class that is new is there, one that is no more is not
+    assert swapped["late_data"] == 0  # a class that appears or disappears is perimeter
 
 
 def test_rooms_and_assumptions():
-    """A room's meters came late; another class default is method."""
+    """A room's late meters are late data; another class default is method."""
     kept = keep(*fleet({"E1": 12}))
     found = effects(closed(kept, terms()), replace(kept, rooms=(ROOM,)), terms())
     assert found["late_data"] * 3_600_000_000 == 2 * 10**12 + 10**11
@@ -142,7 +143,7 @@ def test_rooms_and_assumptions():
 
 
 def _in_strata(kept: YearStatistics, entity: str) -> YearStatistics:
-    """All of it in another entity."""
+    """Move every stratum of E1 to another entity, and drop the rooms."""
     named = {
         one.stratum: one.stratum._replace(entity=one.stratum.entity.replace("E1", entity))
         for one in kept.fleet
@@ -155,7 +156,7 @@ def _in_strata(kept: YearStatistics, entity: str) -> YearStatistics:
 
 
 def test_terms_as_json_and_back():
-    """Factors with their versions, mapping, contracts, calibrations, defaults: all of it, without a float."""
+    """Factors, mapping, contracts, calibrations and defaults come back equal, without a float."""
     fit = Fit("wall:package", 10**7, 1_300_000, 10**8, 0, 10**6, 1_100_000, 5_000, 10_000, 200_000)
     known = Assumptions(True, {"switch": (1, 2, 3)}, {("tower", "acme"): CalibratedWall(fit, "plug")})
     chosen = choose("FR", YEAR)
@@ -197,5 +198,5 @@ def test_terms_as_json_and_back():
     ],
 )
 def test_what_is_the_same(one: Mapping[str, Any], other: Mapping[str, Any], same: bool):
-    """To the last digit; a decimal's twelfth may be rounded otherwise by another machine."""
+    """Values must be equal, but a decimal's last digit may be rounded differently by another machine."""
     assert is_same(one, other) is same

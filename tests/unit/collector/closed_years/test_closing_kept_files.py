@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Years that an earlier program closed: they are read, verified and shown for ever. Files that are never made
-again."""
+"""Years that earlier programs closed can still be read and verified. Their files are never regenerated."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ FILES = sorted(KEPT.glob("**/*.json"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(KEPT)))
 def test_a_year_closed_by_an_earlier_program_verifies(path: Path):
-    """Signature and statistics hold; its figures are computed again, to the last digit, as long as the method
-    is theirs."""
+    """Signature and statistics hold. The figures are computed again only where the method version is the
+    same."""
     verdict = verify_file(path, parse_public_key((path.parent / "key.pem").read_text()))
     assert verdict.wrong == []
     assert verdict.closed is not None
@@ -33,14 +32,13 @@ def test_a_year_closed_by_an_earlier_program_verifies(path: Path):
 
 
 def test_there_are_such_files():
-    """Two revisions of one year; a year with a server room and merged cells."""
+    """The fixtures are two revisions of one year, and a year with a server room and merged cells."""
     names = [str(path.relative_to(KEPT)) for path in FILES]
     assert names == ["2025-r1.json", "2025-r2.json", "rooms/2025-r1.json"]
 
 
 def test_columns_that_came_since_are_no_difference():
-    """A figure that was not frozen cannot contradict; one that was frozen and is told no more does, and so
-    does any other value."""
+    """A column that the closing lacks cannot contradict it; a missing column or another value does."""
     content = FILES[0].read_bytes()
     closed = read_closed(*file_parts(content), sha256(content))
     figures = closed.report["figures"]

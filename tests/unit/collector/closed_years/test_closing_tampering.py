@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Somebody changes something of a closed year: a byte, a figure, a statistic, a row, a name, the order. It is
-found."""
+"""Verification detects any change of a closed year: a byte, figure, statistic, row, name or order."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from veilleuse.collector.settings import CollectorSettings
 
 @contextmanager
 def writing(settings: CollectorSettings) -> Iterator[sqlite3.Connection]:
-    """Somebody with the file in hand, who has taken the locks off."""
+    """Open the database as an attacker who has dropped the triggers."""
     with closing(sqlite3.connect(settings.data_dir / "data.db")) as connection, connection:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             if name.startswith("closed_"):
@@ -47,7 +46,7 @@ def test_a_closed_year_is_not_changed_by_sql(place, veilleuse):
 
 @pytest.fixture(scope="module")
 def closed_folder(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two revisions of the year as files, and the key."""
+    """Return the folder with two revisions of the year, and the path of the key."""
     folder = tmp_path_factory.mktemp("closed")
     with pytest.MonkeyPatch.context() as patch:
         settings = copied(folder, template, patch)
@@ -64,7 +63,7 @@ def _copied(closed_folder: tuple[Path, str], tmp_path: Path) -> Path:
 
 
 def test_any_changed_byte_is_found(closed_folder, tmp_path, veilleuse):
-    """Of the file and of its signature, wherever it is; and a file that was cut, or made longer."""
+    """A changed byte is found anywhere in the file and its signature, and so is a cut or longer file."""
     path = _copied(closed_folder, tmp_path)
     assert veilleuse("verify", str(path), "--key", closed_folder[1])[0] == 0
     for file in (path, path.with_name("2025-r2.json.sig")):
@@ -92,7 +91,7 @@ def _changed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_a_statistic_or_a_figure_is_changed(closed_folder, tmp_path, veilleuse):
-    """By somebody careful, in the very form this program writes: the signature tells."""
+    """The signature detects a change in the exact form that this program writes."""
     path = _copied(closed_folder, tmp_path)
     sound = path.read_bytes()
 
@@ -110,7 +109,7 @@ def test_a_statistic_or_a_figure_is_changed(closed_folder, tmp_path, veilleuse):
 
 
 def test_figures_that_are_not_those_of_the_statistics(place, veilleuse):
-    """Signed by the true key, and wrong all the same: computed again, it shows."""
+    """Wrong figures under the true key's signature are found, because they are computed again."""
     told(veilleuse, "close", str(YEAR))
     one, file = stored(place)
     document = json.loads(file.report) | {
@@ -126,8 +125,7 @@ def test_figures_that_are_not_those_of_the_statistics(place, veilleuse):
 
 
 def test_an_older_revision_is_played_again(closed_folder, tmp_path, veilleuse):
-    """The first revision under the name of the second; under its own it is sound, and said to be
-    superseded."""
+    """The first revision is refused under the second's name; under its own it is valid but superseded."""
     path = _copied(closed_folder, tmp_path)
     for ending in ("", ".sig"):
         shutil.copy(path.with_name(f"2025-r1.json{ending}"), f"{path}{ending}")
@@ -139,7 +137,7 @@ def test_an_older_revision_is_played_again(closed_folder, tmp_path, veilleuse):
 
 
 def test_two_years_are_swapped(closed_folder, tmp_path, veilleuse):
-    """One year's file under another's name."""
+    """A file under another year's name is refused."""
     path = _copied(closed_folder, tmp_path)
     for ending in ("", ".sig"):
         path.with_name(f"{path.name}{ending}").rename(path.with_name(f"2024-r2.json{ending}"))
@@ -148,8 +146,7 @@ def test_two_years_are_swapped(closed_folder, tmp_path, veilleuse):
 
 
 def test_the_store_is_tampered_with(place, veilleuse):
-    """A row that tells another year, a revision taken out, one put in another's place, statistics exchanged:
-    each is found."""
+    """A changed year, a deleted or replaced revision and replaced statistics are found."""
     told(veilleuse, "close", str(YEAR))
     told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")
     sound = (place.data_dir / "data.db").read_bytes()
@@ -178,7 +175,7 @@ def test_the_store_is_tampered_with(place, veilleuse):
 
 
 def test_signed_by_a_stranger(place, tmp_path, veilleuse):
-    """Another directory's key and authority: a sound file, of somebody else."""
+    """A valid file signed with another directory's key and authority is refused once the key is named."""
     told(veilleuse, "close", str(YEAR))
     key = told(veilleuse, "close", "--key")["public_key"]
     _, file = stored(place)
@@ -197,7 +194,7 @@ def test_signed_by_a_stranger(place, tmp_path, veilleuse):
 
 
 def test_workstation_hosts_are_in_no_file(place, veilleuse):
-    """No agent's id, no host's number of any machine is in what is kept."""
+    """The file holds no agent id and no host number, and no cell of fewer than 10 machines but servers'."""
     told(veilleuse, "close", str(YEAR))
     content = (place.data_dir / "closed" / "2025-r1.json").read_text()
     with Filled(place.data_dir) as filled:

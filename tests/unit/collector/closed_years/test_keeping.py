@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is kept of a year for ever: no cell on fewer than k machines, nothing lost, the same estimator as of
-machines."""
+"""The kept statistics of a year: no cell of fewer than k machines, nothing lost, the same estimator."""
 
 from __future__ import annotations
 
@@ -49,8 +48,8 @@ DIMENSIONS = ("entity", "device_class")
 def fleet(
     numbers: dict[str, int], spare: int = 10, seed: int = 1, always_on: int = 0
 ) -> tuple[list[FleetDevice], Measured]:
-    """Measured workstations by entity, each an asset, and spare assets beside; the first of each entity are
-    always on."""
+    """Return measured workstations by entity, each an asset, and spare assets without measurement.
+    The first `always_on` machines of each entity are always on."""
     chance = random.Random(seed)
     hosts: list[Host] = []
     assets: list[Asset] = []
@@ -85,7 +84,7 @@ def _always_on(watts: int) -> tuple[int, ...]:
 
 
 def keep(standings: Iterable[FleetDevice], measured: Measured, k: int = 10) -> YearStatistics:
-    """Of these."""
+    """Return the kept statistics of these machines."""
     keeper = YearReducer(FIRST, END, k, in_groups=True)
     for standing in standings:
         keeper.add_device(standing)
@@ -95,13 +94,12 @@ def keep(standings: Iterable[FleetDevice], measured: Measured, k: int = 10) -> Y
 
 
 def opened(standings: Sequence[FleetDevice], measured: Measured, k: int = 10) -> PeriodFigures:
-    """The same year, open."""
+    """Return the figures of the same year while it is open."""
     return figures(FIRST, END, DIMENSIONS, standings, measured, assumptions=Assumptions(), k_anonymity=k)
 
 
 def test_with_nothing_merged_the_figure_is_the_same():
-    """Machines → figure, and machines → what is kept → figure, are one function: equal to the last digit,
-    intervals too."""
+    """Figures from machines and from kept statistics are equal to the last digit, intervals included."""
     standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4, "E4": 70}, always_on=3)
     of_machines = opened(standings, measured, k=1)
     of_kept = restate_year(keep(standings, measured, k=1), DIMENSIONS, Assumptions())
@@ -110,7 +108,7 @@ def test_with_nothing_merged_the_figure_is_the_same():
 
 
 def test_what_is_written_reads_back_the_same():
-    """JSON and back, to the bit; no float in it."""
+    """JSON keeps every bit and holds no float."""
     standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4}, always_on=12)
     kept = keep(standings, measured)
     document = statistics_document(kept)
@@ -121,8 +119,8 @@ def test_what_is_written_reads_back_the_same():
 
 
 def test_a_small_entity_goes_with_the_smallest_other():
-    """Four machines cannot stand alone, nor can their difference from the total: thirteen others go with
-    them, with their fleet."""
+    """Four machines cannot be shown alone, nor by their difference from the total.
+    Thirteen others merge with them, with their fleet."""
     standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4})
     kept = keep(standings, measured)
     assert {Place.of(cell.stratum).entity: cell.machines for cell in kept.cells} == {"E1": 30, AUTRES: 17}
@@ -142,13 +140,13 @@ def test_a_small_entity_goes_with_the_smallest_other():
 
 
 def test_small_ones_that_are_enough_together_are_kept_together():
-    """Three entities of seven: one cell of twenty-one, and none of seven."""
+    """Three entities of seven make one cell of twenty-one, and none of seven."""
     kept = keep(*fleet({"A": 7, "B": 7, "C": 7}))
     assert [(Place.of(cell.stratum).entity, cell.n) for cell in kept.cells] == [(AUTRES, 21)]
 
 
 def test_a_zone_with_too_few_is_withheld():
-    """Nine machines in all: their data are not kept, the fleet is."""
+    """With nine machines in all, their data are not kept, but the fleet is."""
     kept = keep(*fleet({"E1": 9}))
     assert kept.cells == ()
     assert [one.zone for one in kept.withheld] == ["FR"]
@@ -160,7 +158,7 @@ def test_a_zone_with_too_few_is_withheld():
 
 
 def test_servers_are_nobody_s():
-    """One server is kept alone."""
+    """One server is kept in a cell of its own, because k does not apply to servers."""
     server = replace(
         workstation(1),
         population=Population.SERVER,
@@ -172,8 +170,8 @@ def test_servers_are_nobody_s():
 
 
 def test_screens_hide_no_machine():
-    """Twelve machines with screens do not make three of another class anonymous: nothing of a screen is in a
-    machine's columns."""
+    """Twelve machines with screens do not make three of another class anonymous: screens have no value in
+    machine columns."""
     standings, measured = fleet({"E1": 15})
     for one, _ in measured[:12]:
         screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)
@@ -188,8 +186,7 @@ def test_screens_hide_no_machine():
 
 
 def test_standby_is_kept():
-    """What screens of the inventory draw while they are not on comes out of a closed year as out of an open
-    one."""
+    """The standby energy of inventoried screens is the same in a closed year as in an open one."""
     hosts = [workstation(number) for number in range(1, 16)]
     listed = tuple(asset(100 + number, device_class=MONITOR, population=None) for number in range(len(hosts)))
     standings = census(*hosts, assets=listed)
@@ -217,8 +214,8 @@ def test_standby_is_kept():
 
 
 def test_methods_of_few_are_not_told_apart():
-    """Three of thirty are metered: all methods are one, nothing counts as measured, and the row hides its
-    parts."""
+    """When three of thirty are metered, all methods merge, nothing counts as measured, and the row hides
+    its parts."""
     standings, measured = fleet({"E1": 30})
     by_id = {one.host_id: standing for one, standing in measured}
     metered = [
@@ -237,7 +234,7 @@ def test_methods_of_few_are_not_told_apart():
 
 
 def test_products_are_of_one_machine_s_year():
-    """Σwwᵀ of two machines known by hand, across components and day types."""
+    """Σwwᵀ of two machines is checked by hand, across components and day types."""
     standings, measured = fleet({"E1": 2})
     (cell,) = keep(standings, measured, k=1).cells
     energy, on = W.index("energy_millijoules"), W.index("on_active_mains_milliseconds")
@@ -253,8 +250,7 @@ def test_products_are_of_one_machine_s_year():
 
 
 def test_another_wall_model_is_applied_to_what_is_kept():
-    """P = a·t + b·C on the kept sums is what it is machine by machine, and so is its variance: no host is
-    needed."""
+    """P = a·t + b·C and its variance are equal on kept sums and machine by machine, so no host is needed."""
     chance = random.Random(3)
     standings, measured = fleet({"E1": 12})
     for one, _ in measured:
@@ -284,8 +280,8 @@ def test_another_wall_model_is_applied_to_what_is_kept():
 
 
 def test_always_on_machines_of_few_are_told_of_the_class_alone():
-    """Two of twenty in each of six entities: no cell tells them apart, the class does, and the interval is
-    still drawn from their share."""
+    """With two always-on machines of twenty in each of six entities, only their class's share is kept.
+    Energy and sampling uncertainty stay close to those from machines."""
     standings, measured = fleet({f"E{n}": 20 for n in range(6)}, spare=100, always_on=2)
     kept = keep(standings, measured)
     assert {(cell.n, cell.always_on) for cell in kept.cells} == {(20, False)}
@@ -304,14 +300,14 @@ def test_always_on_machines_of_few_are_told_of_the_class_alone():
 
 
 def test_kinds_are_told_apart_where_enough_are_of_each():
-    """Twelve of forty in each entity: cells of either kind."""
+    """With twelve always-on of forty in each entity, each kind has its cell."""
     kept = keep(*fleet({"E1": 40, "E2": 40}, always_on=12))
     assert sorted((cell.n, cell.always_on) for cell in kept.cells) == [(12, True)] * 2 + [(28, False)] * 2
     assert kept.always_on == {}
 
 
 def test_hardware_of_few_is_of_any():
-    """Ages go together first, then models; a machine of the fleet is counted where the sample's is."""
+    """Cells of few merge over ages first, then over models."""
     shares = {
         SampleCell("big", "0"): _share(range(12)),
         SampleCell("big", "1"): _share(range(12, 15)),
@@ -335,8 +331,8 @@ def _share(
 
 
 def test_machines_that_are_off_hide_none_that_is_used():
-    """Eleven that are off at 0.5 W and one in use are that one, though it holds no 85 % of the energy; with
-    others in use they are kept."""
+    """A sum of eleven machines that are off and one in use shows that one, though it has less than 85 % of
+    the energy. It is kept once merged with other machines in use."""
     place = Place("E1", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
     used = dict.fromkeys(range(20, 40), 90)
     shares = {place.stratum("laptop"): _share(range(12), on={3: 90})}
@@ -346,7 +342,7 @@ def test_machines_that_are_off_hide_none_that_is_used():
 
 
 def test_coverage_is_of_the_classes_asked_for():
-    """Observed and derived time over the fleet's, without what no agent runs on."""
+    """Coverage is observed and derived time over the fleet's, without classes that have no agent."""
     standings, measured = fleet({"E1": 30}, spare=30)
     switch = Asset(999, "switch", (Placement(date(2020, 1, 1), "E1", "hq"),))
     seen = class_coverage(keep([*standings, *census(assets=(switch,))], measured), {"tower"})
@@ -365,9 +361,8 @@ STRATA = st.tuples(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(STRATA, st.integers(1, 10**6)), max_size=60), st.integers(2, 6))
 def test_no_kept_cell_stands_on_few(machines, k):
-    """Random fleets: every stratum kept has k machines behind it and none with most of it, unless of servers;
-    a machine's energy is kept in one place, or its zone has none that is safe; and any difference of unions
-    is a union.
+    """In random fleets every kept stratum has k machines, none with most of its energy, or is of servers.
+    Each stratum is kept in one place, or withheld with all of its kind because together they are not safe.
     """
     shares: defaultdict[Stratum, Contributions] = defaultdict(Contributions)
     for host, ((device_class, entity, site, population), energy) in enumerate(machines):
@@ -395,7 +390,7 @@ def test_no_kept_cell_stands_on_few(machines, k):
 
 
 def test_virtual_machines_are_a_memo():
-    """Twelve of them stand in no total; who told of nothing is nowhere."""
+    """Twelve virtual machines are in no total; a machine without data is nowhere."""
     standings, measured = fleet({"E1": 12})
     keeper = YearReducer(FIRST, END, 10)
     for standing in standings:
@@ -413,8 +408,8 @@ def test_virtual_machines_are_a_memo():
 
 
 def test_a_reader_of_some_entities_sees_the_same_figures():
-    """Of E1 and what is below it; nothing of others, nor what was merged; a row alone of screens counts the
-    machines they hang on."""
+    """A reader of the entities below E1 sees their rows alone, and no merged row.
+    A row of screens alone counts their machines."""
     standings, measured = fleet({"E1": 13, "E1 > a": 14, "E2": 12, "E3": 3})
     for one, _ in measured:
         screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A server's energy between its services: every millijoule in one place, idle apart, nothing where nothing is
-known, no person."""
+"""A server's energy is divided exactly between its services, with idle apart; PCs are refused."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ METERED, MODELLED = Method.METERED, Method.LOAD_MODELLED
 
 
 def watts(power: float, milliseconds: int = HOUR) -> EnergySums:
-    """Energy of a power over a time; 5 % uncertain."""
+    """Return the energy in millijoules of a power over a time, 5 % uncertain."""
     energy = round(power * milliseconds)
     return EnergySums(milliseconds, energy, energy // 20)
 
@@ -50,15 +49,15 @@ def hour(
     covered: int | None = None,
     start: int = 0,
 ) -> HostHour:
-    """An hour on; `busy`: of all processors; `covered`: time with a known load, all by default."""
+    """Return an hour on; `busy`: share of all processors; `covered`: time of known load, all by default."""
     on = sum(sums.milliseconds for (state, _), sums in energies.items() if state in (ACTIVE, IDLE))
     covered = on if covered is None else covered
     return HostHour(start, energies, on, covered, round(covered * busy), units or {})
 
 
 def test_a_measured_server_that_rests_at_night():
-    """100 W on-idle at night, now 99 and now 101, 260 W by day at half load of 8 processors: 160 W are shared
-    by CPU time, 100 W are nobody's, and the noise of the night is no work.
+    """A server with 8 processors draws 99 and 101 W on-idle by night, and 260 W by day at half load.
+    CPU time divides 160 W, 100 W are idle, and the night's noise is no work.
     """
     night = [hour({(IDLE, METERED): watts(power)}, {"unit:cron": 5_000}, busy=0.01) for power in (99, 101)]
     day = hour({(ACTIVE, METERED): watts(260)}, {"unit:web": 3 * HOUR, "guest:7": HOUR // 2}, busy=0.5)
@@ -76,8 +75,7 @@ def test_a_measured_server_that_rests_at_night():
 
 
 def test_one_hour_on_idle_is_asked_for():
-    """Less than an hour of on-idle time says nothing of a machine: its class's power stands in, never above
-    what was measured."""
+    """With less than an hour of on-idle time the class's power is used, never above what was measured."""
     short = hour({(IDLE, METERED): watts(60, HOUR - 1), (ACTIVE, METERED): watts(250)}, {"unit:web": 5})
     at_rest = STATE_POWERS[DeviceClass.SERVER].light_microwatts
     found = attribution([short], SERVER)
@@ -88,8 +86,7 @@ def test_one_hour_on_idle_is_asked_for():
 
 
 def test_modelled_energy_has_its_models_idle_power():
-    """What the load model says of each bucket lies above its power at no load; on-idle time of it is not
-    observed."""
+    """The load model's energy is above its power at no load; on-idle time does not count as observed idle."""
     buckets = (0, 0, 0, 0, 0, HOUR, *(0,) * 7)
     one = Cell(Band.OPEN, ACTIVE, Supply.AC, HOUR, (), HOUR, HOUR // 4, buckets)
     (part,) = wall_energy(one, SERVER)
@@ -103,7 +100,7 @@ def test_modelled_energy_has_its_models_idle_power():
 
 
 def test_a_virtual_machine_of_unknown_size_has_no_idle_power():
-    """Nobody can tell what is idle: nothing is shared, and why is said."""
+    """Its idle power is unknown, so nothing is divided and the reason is given."""
     found = attribution(
         [hour({(ACTIVE, METERED): watts(9)}, {"unit:web": 5})], MachineFacts(DeviceClass.VIRTUAL_MACHINE)
     )
@@ -121,8 +118,8 @@ def test_a_virtual_machine_of_unknown_size_has_no_idle_power():
     ],
 )
 def test_what_nobody_can_be_given_is_shown(machine, changes, why):
-    """No units told, no load, no number of processors: the dynamic part is nobody's, the idle part is still
-    the idle part."""
+    """Without units, load, number of processors or work, the dynamic part is not attributed.
+    The idle part stays."""
     rest = hour({(IDLE, METERED): watts(100)}, {"unit:web": 5}, busy=0.01)
     missing = hour({(ACTIVE, METERED): watts(150)}, **({"units": {"unit:web": 60_000}} | changes))
     found = attribution([rest, missing], machine)
@@ -133,8 +130,7 @@ def test_what_nobody_can_be_given_is_shown(machine, changes, why):
 
 
 def test_cpu_time_told_in_an_hour_off_moves_no_energy():
-    """A unit's seconds of an hour that was never on: its CPU time counts, what the machine drew off is
-    nobody's work."""
+    """A unit's CPU time in an hour that was off counts; the energy of that hour is no unit's."""
     off = HostHour(0, {(State.OFF, METERED): watts(3)}, units={"unit:cron": 5_000})
     found = attribution([off, hour({(ACTIVE, METERED): watts(150)}, {"unit:cron": 60_000})], SERVER)
     assert found.not_on_millijoules == 3 * HOUR
@@ -146,8 +142,8 @@ def test_cpu_time_told_in_an_hour_off_moves_no_energy():
 
 
 def test_units_may_sum_to_more_than_the_load():
-    """Two clocks: the rest of the system is then 0, never less; a load known for a part of the hour stands
-    for all of it."""
+    """Two clocks differ: the rest of the system is then 0, never less.
+    A load known for part of the hour is extrapolated to the hour."""
     one = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": 5 * HOUR}, busy=0.5)
     assert attribution([one], SERVER).rest == AttributionShare(0, 0)
     half = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": HOUR}, busy=0.5, covered=HOUR // 2)
@@ -181,7 +177,7 @@ machines = st.builds(
 
 @given(hours, machines)
 def test_parts_sum_to_the_whole(given_hours, machine):
-    """To the millijoule, none of them negative, and to what was derived; no CPU time, no energy."""
+    """Parts are never negative and sum to the derived energy in millijoules; no CPU time, no energy."""
     found = attribution(given_hours, machine)
     parts = [
         found.not_on_millijoules,
@@ -203,7 +199,7 @@ def test_parts_sum_to_the_whole(given_hours, machine):
 
 
 def test_containers_are_a_part_of_their_own():
-    """Neither a service nor the rest of the system, and in no other row."""
+    """Containers are neither a service nor the rest of the system, and are in one row only."""
     units = {"unit:docker": HOUR, "unit:containers": 2 * HOUR}
     found = attribution([hour({(ACTIVE, METERED): watts(400)}, units)], SERVER)
     rows = document(found, {"data": "real"}, memo=False).tables["rows"]
@@ -216,8 +212,7 @@ def test_containers_are_a_part_of_their_own():
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(0, HOUR), min_size=2), st.integers(1, 4 * HOUR))
 def test_more_cpu_time_is_never_less_energy(spent, more):
-    """Between the units of an hour, and for one that works more while all else stays; to the millijoule of
-    rounding."""
+    """It holds between the units of an hour, and for one unit that works more, within 1 mJ of rounding."""
     units = {f"unit:{name}": milliseconds for name, milliseconds in spent.items()}
     energies = {(ACTIVE, METERED): watts(400)}
     before = attribution([hour(energies, units, busy=1.0)], SERVER).units
@@ -234,12 +229,12 @@ def test_more_cpu_time_is_never_less_energy(spent, more):
 
 
 DAY = 1_770_073_200_000
-"""2026-02-03, midnight in Paris."""
+"""Midnight in Paris on 2026-02-03, in Unix milliseconds."""
 
 
 def a_day(directory: Path) -> tuple[str, ...]:
-    """A day of a server: on-idle hours, active ones with units, one without, an hour off; a workstation
-    beside. Their ids."""
+    """Store 20 hours of two servers (idle, active, one without units, one off) and two PCs without data.
+    Return the agent ids of the first server and the PCs."""
     with Filled(directory) as filled:
         server = filled.add_host()
         others = (
@@ -265,8 +260,7 @@ def a_day(directory: Path) -> tuple[str, ...]:
 
 
 def test_the_report(tmp_path, capsysbinary, monkeypatch):
-    """Through the real store: parts sum to what the emissions report says of the day; other machines' units
-    are not in it."""
+    """Parts sum to the day's total, and the other server's units are not in it."""
     server, *_ = a_day(tmp_path / "data")
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     words = ["report", "attribution", "--host", server[:8], "--from", "2026-02-03", "--to", "2026-02-04"]
@@ -294,7 +288,7 @@ def test_the_report(tmp_path, capsysbinary, monkeypatch):
 
 
 def test_a_period_without_records_is_no_zero(tmp_path, capsys, monkeypatch):
-    """Absent is never zero: no report with a total of 0 kWh."""
+    """Absent is never zero: there is no report with a total of 0 kWh."""
     server, *_ = a_day(tmp_path / "data")
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     words = ["report", "attribution", "--host", server[:8], "--from", "2025-02-03", "--to", "2025-02-04"]
@@ -304,7 +298,7 @@ def test_a_period_without_records_is_no_zero(tmp_path, capsys, monkeypatch):
 
 
 def test_hours_are_read_by_pages(tmp_path, monkeypatch):
-    """In order, none twice, none left out, those that begin in the period only; nothing is no hour."""
+    """Pages contain the hours that begin in the period, in order, each once; without any there is no page."""
     server, *_ = a_day(tmp_path / "data")
     with closing(SqliteReader(tmp_path / "data")) as reader:
         (host,) = [one for one in reader.hosts() if one.agent_id.hex() == server]
@@ -318,7 +312,7 @@ def test_hours_are_read_by_pages(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("place", [1, 2])
 def test_people_are_refused(tmp_path, place):
-    """A workstation, a classroom PC: whoever asks, with the reason."""
+    """A report on a workstation or classroom PC is refused with the reason."""
     agent_id = a_day(tmp_path / "data")[place]
     with closing(SqliteReader(tmp_path / "data")) as reader:
         with pytest.raises(AdminError, match="never of a machine that people sit at"):

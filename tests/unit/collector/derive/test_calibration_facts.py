@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fit on its way from the command to the collector."""
+"""A fit in a request from the command to the collector."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEPT = KeptFit(
     ],
 )
 def test_only_a_whole_fit_is_one(change, why):
-    """What stands in a request is checked field by field."""
+    """Each field of a request is checked."""
     assert from_facts(facts_of(KEPT)) == KEPT
     with pytest.raises(ValueError, match=why):
         from_facts({**facts_of(KEPT), **change})

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""From samples to a model's line: the algebra, few units, what is refused. The full coverage: `make
-bench-calibration`."""
+"""Samples give a model's line: algebra, few units, refusals. `make bench-calibration` tests coverage."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ numbers = st.floats(0.01, 100)
 def unit(
     *watts: tuple[float, float], name: str = "u", prior: float = 30.0, minutes: int = 10, start: int = 0
 ) -> Unit:
-    """(counters, wall) in watts, each for some minutes, in a row."""
+    """Return a unit with each (counters, wall) pair in watts for some minutes, in a row."""
     made = Unit(name)
     for number, (counters, wall) in enumerate(watts):
         time = minutes * MINUTE
@@ -53,7 +52,7 @@ def unit(
 
 
 def straight(a: float, b: float, *, name: str = "u", stretches: int = 12, start: int = 0) -> Unit:
-    """A unit exactly on a line, its load going up and down."""
+    """Return a unit exactly on a line, under a varying load."""
     counters = [5 + 10 * (number % 4) for number in range(stretches)]
     return unit(*((c, a + b * c) for c in counters), name=name, start=start)
 
@@ -63,8 +62,8 @@ def straight(a: float, b: float, *, name: str = "u", stretches: int = 12, start:
     [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227), (100, 1.98397)],
 )
 def test_students_quantiles_are_the_tables(freedom, expected):
-    """Two-sided 95 %, as printed in any table; between whole degrees it falls; docs/methodology.md §6: normal
-    from 200 on."""
+    """Quantiles are the printed two-sided 95 %, fall between whole degrees, and are normal from 200 on
+    (docs/methodology.md §6)."""
     assert quantile95(float(freedom)) == pytest.approx(expected, abs=1e-5)
     assert quantile95(freedom + 0.5) < quantile95(float(freedom))
     assert quantile95(200.0) == quantile95(math.inf) == Z95
@@ -72,7 +71,7 @@ def test_students_quantiles_are_the_tables(freedom, expected):
 
 
 def test_students_tail_is_a_probability():
-    """Nearly 1 near zero, and at one degree of freedom the arctangent's."""
+    """The tail is nearly 1 near zero, and the arctangent's at one degree of freedom."""
     assert tail(1e-3, 3.0) == pytest.approx(1.0, abs=1e-3)
     for t in (0.1, 1.0, 5.0):
         assert tail(t, 1.0) == pytest.approx(1 - 2 * math.atan(t) / math.pi)
@@ -80,7 +79,7 @@ def test_students_tail_is_a_probability():
 
 @given(numbers, numbers, st.floats(-0.95, 0.95))
 def test_a_root_and_an_inverse_undo(first, second, correlation):
-    """root·root and inverse·itself, of any covariance."""
+    """For any covariance, root·root is the matrix and inverse·matrix is the identity."""
     off = correlation * math.sqrt(first * second)
     matrix = Square(first, off, off, second)
     root = matrix.root()
@@ -90,7 +89,7 @@ def test_a_root_and_an_inverse_undo(first, second, correlation):
 
 
 def test_a_unit_on_a_line_has_that_line():
-    """Exactly, and nothing is uncertain about it."""
+    """The line is exact and has no uncertainty."""
     found = unit_line(straight(17.0, 1.4))
     assert tuple(found.line) == pytest.approx((17.0, 1.4))
     assert tuple(found.covariance) == pytest.approx((0, 0, 0, 0), abs=1e-12)
@@ -105,7 +104,7 @@ def test_time_is_weight():
 
 
 def test_autocorrelation_widens():
-    """The same residuals in long runs leave the line less certain than in alternation."""
+    """Residuals in long runs leave the line less certain than the same ones in alternation."""
     signs = [1, -1] * 72
     runs = [1] * 36 + [-1] * 36 + [1] * 36 + [-1] * 36
     counters = [5 + 3 * (number % 7) for number in range(144)]
@@ -126,18 +125,18 @@ def test_autocorrelation_widens():
     ],
 )
 def test_a_unit_that_tells_nothing_is_left_out(made, why):
-    """Too short, or always at the same load; b would be anything."""
+    """A unit that is too short or always at one load does not determine b."""
     with pytest.raises(UnidentifiedUnit, match=why):
         unit_line(made)
 
 
 def line_of(a: float, b: float) -> UnitLine:
-    """A unit known exactly."""
+    """Return the line of a unit known exactly."""
     return UnitLine(Pair(a, b), Square(1e-12, 0, 0, 1e-12), 15.0, a + 15 * b, 12)
 
 
 def test_equal_units_give_the_textbooks_mean_and_variance():
-    """CR2 of equally known units: the plain mean, s²/n, and n − 1 degrees of freedom."""
+    """CR2 of equally known units gives the plain mean, s²/n, and n − 1 degrees of freedom."""
     units = [line_of(17, 1.3), line_of(14, 1.5), line_of(18, 1.45), line_of(20, 1.2)]
     found = model_line(units)
     assert tuple(found.line) == pytest.approx((17.25, 1.3625))
@@ -147,7 +146,7 @@ def test_equal_units_give_the_textbooks_mean_and_variance():
 
 
 def test_a_badly_known_unit_counts_less():
-    """Its weight and the degrees of freedom fall."""
+    """The mean follows the other units, and the degrees of freedom fall."""
     vague = UnitLine(Pair(40.0, 0.4), Square(400.0, 0.0, 0.0, 4.0), 15.0, 46.0, 12)
     units = [line_of(17, 1.3), line_of(18, 1.2), vague]
     found = model_line(units)
@@ -156,7 +155,7 @@ def test_a_badly_known_unit_counts_less():
 
 
 def test_one_unit_has_the_priors_spread():
-    """τ = 10 % at every load, with the normal law's quantile."""
+    """τ is 10 % at every load, with the normal quantile."""
     found = model_line([line_of(17, 1.3)])
     assert found.degrees_of_freedom == math.inf
     for watts in (0.0, 10.0, 50.0):
@@ -166,14 +165,14 @@ def test_one_unit_has_the_priors_spread():
 
 
 def refusal(*units: Unit, reference: Reference = METER) -> str:
-    """Why these units give no fit that may serve."""
+    """Return why a fit of these units is refused."""
     outcome = wall_outcome(MODEL, "package", units, reference)
     assert outcome.refused is not None
     return outcome.refused
 
 
 def test_a_fit_that_beats_the_prior_may_serve():
-    """Three units off the prior, each told from the two others; names stay out of what is kept."""
+    """Three units differ from the prior, and each agrees with the two others; unit names are not stored."""
     units = [straight(25 + n, 1.5, name=f"n{n}", start=n * DAY) for n in range(3)]
     outcome = wall_outcome(MODEL, "package", units, METER)
     assert outcome.refused is None
@@ -190,7 +189,7 @@ def test_a_fit_that_beats_the_prior_may_serve():
 
 
 def test_a_fit_no_better_than_the_prior_is_refused():
-    """Units so different that the others tell one worse than the prior does."""
+    """Units differ so much that the others predict one worse than the prior does."""
     units = [
         unit(*((c, a + 1.3 * c) for c in [5, 15, 25] * 4), prior=40.0, name=str(a)) for a in (10.0, 30.0)
     ]
@@ -198,7 +197,7 @@ def test_a_fit_no_better_than_the_prior_is_refused():
 
 
 def test_one_unit_must_beat_the_prior_by_the_spread_between_units():
-    """A prior wrong by 5 % is not beaten by one unit, whatever its own fit: the next unit may be 10 % off."""
+    """One unit does not beat a prior wrong by 5 %, however good its fit: the next unit may be 10 % off."""
     made = Unit("u")
     for number, counters in enumerate([5.0, 15.0, 25.0] * 12):
         time, wall = 10 * MINUTE, 20 + 1.4 * counters
@@ -209,7 +208,7 @@ def test_one_unit_must_beat_the_prior_by_the_spread_between_units():
 
 
 def test_one_unit_is_judged_on_days_it_has_not_seen():
-    """With days enough whole days are held out; a machine that changed on the last one is found out."""
+    """With enough days whole days are held out, which detects a machine that changed on the last day."""
     days = [straight(25, 1.5, start=day * DAY) for day in range(5)]
     whole = Unit("u", {key: block for day in days for key, block in day.blocks.items()})
     steady = wall_outcome(MODEL, "package", [whole], METER)
@@ -226,7 +225,7 @@ def test_one_unit_is_judged_on_days_it_has_not_seen():
 
 
 def test_a_stretch_that_holds_all_the_change_is_judged_by_the_whole():
-    """When what is left has no line of its own."""
+    """The whole is used where the other stretches have no line of their own."""
     watts = [(10.0, 39.0)] * 14 + [(30.0, 67.0), (30.0, 67.0)]
     outcome = wall_outcome(MODEL, "package", [unit(*watts, prior=90.0)], METER)
     assert outcome.refused is None
@@ -243,18 +242,18 @@ def test_a_stretch_that_holds_all_the_change_is_judged_by_the_whole():
     ],
 )
 def test_what_no_machine_can_be_is_refused(units, why):
-    """With the probable mistake."""
+    """The refusal names the probable mistake."""
     assert why in refusal(*units)
 
 
 def test_numbers_larger_than_a_machines_are_refused():
-    """They would not fit the store's integers."""
+    """Such numbers would not fit the store's integers."""
     units = [straight(a, 3.0, name=str(a)) for a in (3e3, 9e9)]
     assert "larger than a machine's" in refusal(*units)
 
 
 def test_a_unit_without_a_line_does_not_stop_the_others():
-    """It is told apart, with its reason."""
+    """The unit is listed separately with its reason."""
     outcome = wall_outcome(
         MODEL,
         "package",
@@ -268,13 +267,13 @@ def test_a_unit_without_a_line_does_not_stop_the_others():
 
 
 def fit(**changes: int) -> Fit:
-    """20 W ± 2 W and 1.4 ± 0.1, but for the changes."""
+    """Return a fit of 20 W ± 2 W and 1.4 ± 0.1, with the given changes."""
     made = Fit("wall:package", 20_000_000, 1_400_000, 4 * 10**12, 0, 10**10, 1_000_000, 0, 0, 10**6)
     return replace(made, **changes)  # type: ignore[arg-type]  # never the quantity
 
 
 def test_a_fit_tells_energy_and_uncertainty_in_integers():
-    """20 W + 1.4·10 W over an hour; 2 W of base and 0.1 of slope: √(2² + (0.1·10)²) W."""
+    """20 W + 1.4 × 10 W for an hour have an uncertainty of √(2² + (0.1·10)²) W."""
     energy, u = fit().energy(10 * HOUR, HOUR)
     assert energy == 34 * HOUR
     assert u == pytest.approx(math.sqrt(5) * HOUR, abs=2)
@@ -282,7 +281,7 @@ def test_a_fit_tells_energy_and_uncertainty_in_integers():
 
 
 def test_a_fit_is_bounded_by_its_floor_and_by_its_prior():
-    """Battery hours: GSD² ≥ 1.2; and never worse than the prior of the class, which it beat."""
+    """Battery hours have GSD² ≥ 1.2, and no fit is less certain than the class's prior, which it beat."""
     energy, _ = fit().energy(10 * HOUR, HOUR)
     assert fit(floor_u_ppm=91_161).energy(10 * HOUR, HOUR)[1] == pytest.approx(0.091161 * energy, rel=1e-6)
     assert fit(ceiling_u_ppm=20_000).energy(10 * HOUR, HOUR)[1] == pytest.approx(0.02 * energy, rel=1e-6)
@@ -299,14 +298,14 @@ def test_a_fit_is_bounded_by_its_floor_and_by_its_prior():
     st.integers(-(10**15), 10**15),
 )
 def test_a_fit_never_tells_less_than_nothing(base, slope, counted, time, covariance):
-    """Energy and uncertainty are never negative, nor is the second above its ceiling."""
+    """Energy and uncertainty are never negative, and the uncertainty never exceeds its ceiling."""
     energy, u = fit(base_microwatts=base, slope_ppm=slope, covariance=covariance).energy(counted, time)
     assert energy >= 0
     assert 0 <= u <= energy
 
 
 def standby(*watts: float, prior: float = 0.5, hours: float = 1.0) -> Outcome:
-    """Off, from each unit's power."""
+    """Return the outcome of each unit's power while off, in watts."""
     units = []
     for number, power in enumerate(watts):
         made, time = Unit(str(number)), round(hours * HOUR)
@@ -316,7 +315,7 @@ def standby(*watts: float, prior: float = 0.5, hours: float = 1.0) -> Outcome:
 
 
 def test_standby_is_the_mean_of_the_units():
-    """With its spread, and what a meter can tell at all."""
+    """The uncertainty contains the units' spread and the meter's resolution."""
     found = standby(2.0, 2.4, 2.2)
     assert found.kept is not None
     assert found.refused is None
@@ -329,7 +328,7 @@ def test_standby_is_the_mean_of_the_units():
 
 
 def test_standby_the_meter_cannot_tell_from_the_prior_is_refused():
-    """0.5 W by the prior, 0.55 W by a plug that tells tenths; nothing at all; some minutes only."""
+    """0.55 W by a plug that resolves 0.1 W do not beat a prior of 0.5 W; 15 minutes are too short."""
     assert "does not beat" in str(standby(0.55).refused)
     assert "half an hour" in str(standby(2.0, hours=0.25).refused)
     assert standby(0.0, 0.0).refused is None
@@ -338,7 +337,7 @@ def test_standby_the_meter_cannot_tell_from_the_prior_is_refused():
 
 
 def test_parts_are_whole_and_in_order():
-    """Nothing twice, nothing lost, none empty."""
+    """Parts repeat nothing, lose nothing, and are never empty."""
     for length in range(1, 30):
         parts = split_evenly(range(length), 8)
         assert [one for part in parts for one in part] == list(range(length))
@@ -348,16 +347,15 @@ def test_parts_are_whole_and_in_order():
 
 @pytest.mark.parametrize("units", UNITS)
 def test_intervals_hold_the_truth_about_as_often_as_they_say(units):
-    """150 draws, 90 to 99 %; and the fit is nearer the truth than the prior. 1,000 draws, 93 to 97 %: the
-    long test."""
+    """90 to 99 % of 150 intervals contain the truth, and the fit is nearer to it than the prior.
+    The long test asks for 93 to 97 % of 1,000."""
     found = coverage(Truth(), units, 150, seed=units)
     assert 0.90 <= found.held <= 0.99
     assert found.after < found.before
 
 
 def test_an_interval_of_a_mistaken_fit_does_not_hold_the_truth():
-    """The measure itself can fail: with a meter 20 % off, which it says is known to 1 %, few
-    intervals hold."""
+    """With a meter 20 % off that claims 1 %, few intervals contain the truth: the measure can fail."""
     chance, truth = random.Random(1), Truth(meter_gain=0.0)
     held = 0
     for _ in range(20):
@@ -377,7 +375,7 @@ def test_an_interval_of_a_mistaken_fit_does_not_hold_the_truth():
 @pytest.mark.parametrize("fleet", FLEETS)
 @pytest.mark.parametrize("units", UNITS)
 def test_intervals_hold_the_truth_as_often_as_they_say(fleet, units):
-    """Issue 4 §5: 93 to 97 % of 1,000 draws. One unit rests on the prior's spread of 10 %."""
+    """93 to 97 % of 1,000 intervals contain the truth. One unit relies on the prior's spread of 10 %."""
     truth = FLEETS[fleet]
     if units == 1 and not math.isclose(math.hypot(truth.gain_spread, truth.base_spread), BETWEEN_UNITS):
         pytest.skip("the prior's spread is not this fleet's")
@@ -387,7 +385,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(fleet, units):
 
 
 def test_the_spread_of_the_simulated_units_is_the_priors():
-    """What `one unit` rests on is what is simulated: 10 % of the wall power at the fleet's load."""
+    """The simulated spread is 10 % of the wall power at the fleet's load, on which `one unit` relies."""
     truth, chance = Truth(noise=0.0, meter_gain=0.0), random.Random(3)
     place = Pair(1.0, truth.fleet_watts)
     said = [unit_line(simulated(truth, 1, 60, chance)[0]).line.dot(place) for _ in range(400)]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Files of meter readings: what is read, and what is refused with its row and column."""
+"""Files of meter readings: accepted forms, and refusals with row and column."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARIS = ZoneInfo("Europe/Paris")
 
 
 def at(text: str) -> int:
-    """Unix milliseconds."""
+    """Return Unix milliseconds."""
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
@@ -28,14 +28,14 @@ HEAD = "unit,time,watts\n"
 
 
 def parse(text: str | bytes, zone: ZoneInfo | None = None) -> dict[str, list[Reading]]:
-    """The readings of a file."""
+    """Return the readings of a file by unit."""
     content = text.encode() if isinstance(text, str) else text
     return parse_readings(content, zone=zone, now_unix_milliseconds=NOW)
 
 
 def test_moments_are_read():
-    """Units apart, in the order of time, with their rows; columns in any order and case; blank lines do not
-    count."""
+    """Units are separate, in order of time, with their rows. Columns may have any order and case.
+    Blank lines do not count."""
     found = parse(
         "State,Watts,unit,TIME\n"
         "on,42.5,lab-1,2026-03-02T10:00:10Z\n\n"
@@ -54,7 +54,7 @@ def test_moments_are_read():
 
 def test_a_french_spreadsheet_is_read():
     """Semicolons, decimal commas, a byte order mark, energy over stretches of time, and civil times with
-    --time-zone."""
+    --time-zone are read."""
     text = "\ufeffunit;start;end;watt_hours\r\nposte 7;2026-03-02 10:00;2026-03-02 10:15;12,5\r\n"
     start = at("2026-03-02T09:00:00Z")
     assert parse(text, PARIS) == {"poste 7": [Reading(start, start + 900_000, 50_000, "", 2)]}
@@ -120,7 +120,7 @@ def test_a_french_spreadsheet_is_read():
     ],
 )
 def test_what_is_no_reading_is_refused_with_its_place(text, why):
-    """Nothing is taken from such a file."""
+    """The refusal names the place in printable text."""
     with pytest.raises(UsageError) as refused:
         parse(text)
     assert why in str(refused.value)
@@ -129,7 +129,7 @@ def test_what_is_no_reading_is_refused_with_its_place(text, why):
 
 @pytest.mark.parametrize("time", ["2026-10-25 02:30", "2026-03-29 02:30"])
 def test_the_hour_of_the_change_needs_an_offset(time):
-    """02:30 happens twice, or not at all: a reading would land an hour away."""
+    """02:30 happens twice or not at all, so a reading could be an hour off."""
     late = at("2026-12-01T00:00:00Z")
     with pytest.raises(UsageError, match="the hour that the clocks were changed"):
         parse_readings((HEAD + f"x,{time},3\n").encode(), zone=PARIS, now_unix_milliseconds=late)
@@ -137,7 +137,7 @@ def test_the_hour_of_the_change_needs_an_offset(time):
 
 
 def test_sizes_are_bounded(monkeypatch):
-    """Bytes, rows and units: each with its own word."""
+    """Bytes, rows and units have limits, each with its own message."""
     row = "x,2026-03-02T10:0{}:00Z,3\n"
     monkeypatch.setattr(readings, "MAX_ROWS", 3)
     assert len(parse(HEAD + "".join(row.format(n) for n in range(3)))["x"]) == 3
@@ -153,7 +153,7 @@ def test_sizes_are_bounded(monkeypatch):
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_no_content_does_worse_than_be_refused(content):
-    """Neither a crash nor a reading that cannot be."""
+    """Any content is refused or gives possible readings, without another exception."""
     for head in (b"", HEAD.encode(), b"unit;start;end;watt_hours;state\n"):
         try:
             found = parse_readings(head + content, zone=UTC, now_unix_milliseconds=NOW)

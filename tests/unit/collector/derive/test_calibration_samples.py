@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Records, and readings beside them, → samples: what is compared with what, and what is not comparable."""
+"""Records, alone or with a file of readings, give samples; records that cannot be compared give none."""
 
 from __future__ import annotations
 
@@ -45,30 +45,30 @@ def cell(
     ms: int = MINUTE,
     covered: float = 1.0,
 ) -> Cell:
-    """Points with their mean watts over all, or a share, of the cell."""
+    """Return a cell; each point has its mean watts over the covered share of the cell."""
     time = round(ms * covered)
     return Cell(Band.OPEN, state, supply, ms, tuple((point, round(w * time), time) for point, w in watts))
 
 
 def record(*cells: Cell, start: int = 0) -> StoredRecord:
-    """As long as its cells."""
+    """Return a record as long as its cells."""
     return StoredRecord(start, sum(one.milliseconds for one in cells), cells)
 
 
 def found(samples: Samples, quantity: str, kind: str, hardware: Hardware = MODEL) -> Moments:
-    """The sums of the one unit."""
+    """Return the sums of the one unit."""
     return samples.found[hardware, quantity]["u"][kind].total
 
 
 def metered(*records: StoredRecord, facts: MachineFacts = FACTS) -> Samples:
-    """Samples of a machine with a meter of its own."""
+    """Return the samples of a machine with its own meter."""
     samples = Samples()
     metered_samples(samples, MODEL, "u", facts, records)
     return samples
 
 
 def test_a_model_is_known_by_its_words():
-    """Case and spaces apart; without vendor or model there is none."""
+    """Case and spaces do not count; a model needs vendor and model."""
     assert Hardware.of(FACTS) == MODEL
     assert Hardware.of(MachineFacts(DeviceClass.SFF, vendor="Acme")) is None
     assert Hardware.of(MachineFacts(DeviceClass.SFF, model=" ", vendor="Acme")) is None
@@ -76,7 +76,7 @@ def test_a_model_is_known_by_its_words():
 
 
 def test_a_record_with_counters_and_a_plug_is_a_sample():
-    """Both cells of it together, beside what the prior says: 12 W + 1.25·P."""
+    """Both cells of the record form one sample, beside the prior's 12 W + 1.25·P."""
     samples = metered(
         record(cell((PACKAGE, 10), (PLUG, 40)), cell((PACKAGE, 20), (PLUG, 60), state=State.ON_IDLE))
     )
@@ -87,7 +87,7 @@ def test_a_record_with_counters_and_a_plug_is_a_sample():
 
 
 def test_off_and_asleep_are_samples_of_their_own():
-    """A meter sees what no counter does."""
+    """A meter measures states that no counter does."""
     samples = metered(
         record(cell((PLUG, 1.4), state=State.OFF)), record(cell((PLUG, 2.5), state=State.ASLEEP))
     )
@@ -97,7 +97,7 @@ def test_off_and_asleep_are_samples_of_their_own():
 
 
 def test_a_laptops_prior_off_is_taken_plugged():
-    """A meter at its socket sees it on its charger: no share."""
+    """A meter at its socket measures it on its charger, so the plugged share does not apply."""
     samples = metered(record(cell((PLUG, 1), state=State.OFF, supply=Supply.UNKNOWN)), facts=LAPTOP)
     assert found(samples, "off", "plug").m == pytest.approx(0.4 * MINUTE)
 
@@ -122,14 +122,14 @@ def test_a_laptops_prior_off_is_taken_plugged():
     ],
 )
 def test_what_cannot_be_compared_is_no_sample(one):
-    """No meter, no counters, a shared meter, mixed states or meters or sums, half the time, a battery in
-    between."""
+    """No meter, no counters, a shared meter, mixed states, meters or sums, half of the time, or a battery in
+    between gives no sample."""
     assert metered(one).found == {}
 
 
 def test_battery_hours_are_told_at_the_wall():
-    """DC ÷ 0.88 + 0.2 W, beside the prior of the same hours on mains; what is charging or on mains is no
-    sample."""
+    """The wall energy is DC ÷ 0.88 + 0.2 W, beside the prior of the same hours on mains.
+    Hours on mains or asleep are no samples."""
     samples = Samples()
     records = [
         record(
@@ -150,7 +150,7 @@ def test_battery_hours_are_told_at_the_wall():
 
 
 def test_a_platform_counter_that_the_battery_denies_is_not_fitted():
-    """As derive does: then the package is."""
+    """The package is fitted instead, as in derive."""
     hours = [record(cell((PACKAGE, 3), (PSYS, 30), (OUT, 9), supply=Supply.BATTERY, ms=40 * 3_600_000))]
     assert not trusts_psys(hours)
     assert trusts_psys([])
@@ -161,24 +161,24 @@ def test_a_platform_counter_that_the_battery_denies_is_not_fitted():
 
 
 def reading(start: int, watts: float, *, end: int | None = None, state: str = "", row: int = 0) -> Reading:
-    """Of a moment, or to `end`."""
+    """Return a reading of a moment, or from `start` to `end`."""
     return Reading(start, start if end is None else end, round(watts * 1000), state, row or start // 1000 + 2)
 
 
 def from_file(readings: list[Reading], records: list[StoredRecord], facts: MachineFacts = FACTS) -> Samples:
-    """Samples of a file."""
+    """Return the samples of a file."""
     samples = Samples()
     file_samples(samples, MODEL, "u", facts, readings, records)
     return samples
 
 
 def on(start: int, watts: float = 10, ms: int = MINUTE) -> StoredRecord:
-    """A record of an active minute."""
+    """Return a record of active time, one minute by default."""
     return record(cell((PACKAGE, watts), ms=ms), start=start)
 
 
 def test_moments_are_averaged_over_the_record_they_are_in():
-    """Each minute has the mean of its own readings; what lies outside every record is not used."""
+    """Each minute has the mean of its own readings; readings outside every record are not used."""
     readings = [reading(t, w) for t, w in ((-5000, 99), (0, 40), (30_000, 44), (60_000, 60), (200_000, 99))]
     samples = from_file(readings, [on(0), on(MINUTE, 20)])
     total = found(samples, "wall:package", FILE)
@@ -186,8 +186,8 @@ def test_moments_are_averaged_over_the_record_they_are_in():
 
 
 def test_records_are_summed_over_the_stretch_they_are_in():
-    """A quarter of an hour of energy beside fifteen minutes of records; one that lacks two records is not
-    used."""
+    """A quarter of an hour of energy is compared with fifteen minutes of records.
+    A quarter that lacks two records is not used."""
     quarter = 15 * MINUTE
     readings = [reading(0, 50, end=quarter), reading(quarter, 70, end=2 * quarter)]
     records = [on(minute * MINUTE) for minute in range(15)] + [
@@ -198,8 +198,8 @@ def test_records_are_summed_over_the_stretch_they_are_in():
 
 
 def test_short_stretches_are_averaged_over_their_record():
-    """Ten seconds of energy in records of a minute; a record they hardly cover is not used, nor what crosses
-    its end."""
+    """Ten seconds of energy are averaged over records of a minute.
+    Stretches that cover little of a record, or cross its end, are not used."""
     readings = [reading(t, 40, end=t + 10_000) for t in range(0, 60_000, 10_000)]
     readings += [reading(65_000, 99, end=75_000), reading(115_000, 99, end=125_000)]
     total = found(from_file(readings, [on(0), on(MINUTE)]), "wall:package", FILE)
@@ -207,7 +207,7 @@ def test_short_stretches_are_averaged_over_their_record():
 
 
 def test_off_is_read_from_the_file_where_there_is_no_record():
-    """The machine sends nothing meanwhile; a moment stands for the time to the next one."""
+    """The machine then sends nothing, and a moment represents the time to the next one."""
     readings = [reading(t, 1.2, state="off") for t in range(0, 600_001, MINUTE)]
     total = found(from_file(readings, []), "off", FILE)
     assert (total.t, total.e) == pytest.approx((11 * MINUTE, 11 * 1.2 * MINUTE))
@@ -217,20 +217,20 @@ def test_off_is_read_from_the_file_where_there_is_no_record():
 
 
 def test_off_after_the_last_record_is_read():
-    """Whatever came before; and before the first one."""
+    """Readings before the first and after the last record count."""
     readings = [reading(t, 1.2, state="off") for t in (0, 20 * MINUTE, 90 * MINUTE)]
     records = [on(minute * MINUTE) for minute in range(30, 40)]
     assert found(from_file(readings, records), "off", FILE).samples == 3
 
 
 def test_off_is_read_from_the_records_where_they_tell():
-    """The file need not say it."""
+    """The file need not contain the state."""
     records = [record(cell(state=State.OFF), start=0)]
     assert found(from_file([reading(0, 1.2)], records), "off", FILE).e == pytest.approx(1.2 * MINUTE)
 
 
 def test_off_that_a_record_touches_is_not_taken_from_the_file_alone():
-    """It is mixed: the records say that the machine was on for a part of it."""
+    """The stretch is mixed, because the records say that the machine was on for part of it."""
     mixed = record(cell((PACKAGE, 9)), cell(state=State.OFF), start=0)
     with pytest.raises(UsageError, match="none of its readings"):
         from_file([reading(0, 1.2, end=2 * MINUTE, state="off")], [mixed])
@@ -238,7 +238,7 @@ def test_off_that_a_record_touches_is_not_taken_from_the_file_alone():
 
 
 def test_a_file_that_the_records_deny_is_refused():
-    """With the first row; a few around a change are left out, not refused."""
+    """The refusal names the first row; a few rows around a change are only left out."""
     records = [on(minute * MINUTE, 5 + minute % 5) for minute in range(40)]
     readings = [reading(minute * MINUTE, 40, state="on") for minute in range(39)]
     few = [*readings, reading(39 * MINUTE, 1, state="off", row=41)]
@@ -251,7 +251,7 @@ def test_a_file_that_the_records_deny_is_refused():
 
 
 def test_clocks_that_do_not_overlap_are_told():
-    """Both spans; and a machine without any record."""
+    """The refusal gives both spans, or says that the machine has no record."""
     with pytest.raises(
         UsageError, match=r"readings \(1970-01-02 .* lies in a record .* 1970-01-01 00:00 UTC to"
     ):
@@ -261,20 +261,21 @@ def test_clocks_that_do_not_overlap_are_told():
 
 
 def test_a_laptop_that_charges_is_not_read():
-    """The meter would count the battery's energy for the machine's."""
+    """The meter would count the battery's energy as the machine's."""
     charging = record(cell((PACKAGE, 5), (IN, 20)), start=0)
     with pytest.raises(UsageError, match="none of its readings"):
         from_file([reading(0, 40)], [charging], LAPTOP)
 
 
 def test_readings_beside_records_without_counters_are_not_used():
-    """The machine was on, and nothing says what its parts drew."""
+    """The machine was on, but without counters its parts' energy is unknown."""
     readings = [reading(0, 40), reading(MINUTE, 41)]
     assert found(from_file(readings, [record(cell()), on(MINUTE)]), "wall:package", FILE).samples == 1
 
 
 def test_records_around_a_stretch_are_not_its():
-    """One that begins before it, one that ends after it, and one of a mixed state in it."""
+    """A record that begins before the stretch or ends after it does not count; one of mixed state in it
+    excludes the stretch."""
     stretches = [reading(MINUTE, 50, end=21 * MINUTE), reading(30 * MINUTE, 60, end=50 * MINUTE)]
     records = [on(0), *(on(minute * MINUTE) for minute in range(1, 20)), on(20 * MINUTE + 1)]
     records += [on(minute * MINUTE) for minute in range(30, 49)]
@@ -290,14 +291,13 @@ def test_records_around_a_stretch_are_not_its():
 
 
 def test_a_file_may_say_off_of_nothing_known():
-    """A reading whose state nobody told, in no record, is not used."""
+    """A reading without a state and without a record is not used."""
     readings = [reading(0, 1.2, state="off"), reading(3 * MINUTE, 1.2)]
     assert found(from_file(readings, []), "off", FILE).samples == 1
 
 
 def test_a_machine_of_unknown_size_has_no_prior():
-    """Then there is nothing to beat, and no sample: a virtual machine of which nobody knows its
-    processors."""
+    """A virtual machine with an unknown number of processors has no prior to beat, and so no sample."""
     machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, vendor="x", model="y")
     assert metered(record(cell((PACKAGE, 10), (PLUG, 40))), facts=machine).found == {}
     assert meter_u_ppm("plug") == priors.METER_U_PPM

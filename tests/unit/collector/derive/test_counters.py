@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which points speak for the machine: one meter a kind, one kind of counters, disjoint parts alone."""
+"""The points of a machine's energy: one meter a kind, one kind of counters, disjoint parts alone."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ FIT = Fit("wall:package+dram", 30_000_000, 1_100_000, 0, 0, 0, 1_000_000, 10_000
 
 
 def emi(name: str, boundary: Boundary = Boundary.COMPONENT) -> Point:
-    """An instance of the Windows Energy Meter Interface."""
+    """Return an instance of the Windows Energy Meter Interface."""
     return Point(PointKind.EMI, name, boundary, "machine")
 
 
 def test_the_order_of_meters_is_the_ladder_s():
-    """plug > PDU > UPS > BMC > hwmon: docs/methodology.md §1; the store and derive read one list."""
+    """The order is plug > PDU > UPS > BMC > hwmon (docs/methodology.md §1); store and derive use one list."""
     assert sorted(METERS, key=lambda kind: METERS[kind][0]) == list(METER_KINDS)
     assert METER_KINDS[:5] == (
         PointKind.PLUG,
@@ -66,7 +66,7 @@ def test_the_order_of_meters_is_the_ladder_s():
 
 
 def test_the_best_meter_of_the_machine_itself():
-    """BMC before hwmon; a component or somebody else's meter is none; nothing is None."""
+    """BMC precedes hwmon; a component is no meter, and without a meter the result is None."""
     found = best_meter(cell((METER, 9, HOUR), (BMC, 8, HOUR), (GPU, 7, HOUR)))
     assert found is not None
     assert (found.kind, found.energy_millijoules) == (PointKind.BMC, 8)
@@ -74,8 +74,8 @@ def test_the_best_meter_of_the_machine_itself():
 
 
 def test_what_the_best_rung_leaves_goes_to_the_next_one():
-    """A plug for a quarter, the BMC for all: a quarter of the plug's, three quarters of the BMC's; metered,
-    once."""
+    """With a plug for a quarter of the time and the BMC for all, the BMC gives three quarters.
+    All of it is metered, once."""
     found = only(
         wall_energy(
             cell((PLUG, 100_000, HOUR // 4), (BMC, 800_000, HOUR), (PACKAGE, 5, HOUR)),
@@ -86,7 +86,7 @@ def test_what_the_best_rung_leaves_goes_to_the_next_one():
 
 
 def test_what_a_meter_leaves_goes_to_the_counters_before_the_model():
-    """A plug for half, counters for all: half of each, and no load model."""
+    """With a plug for half of the time and counters for all, each gives half, and the load model nothing."""
     metered, counted = wall_energy(
         cell((PLUG, 100_000, HOUR // 2), (PACKAGE, 3_600_000, HOUR)), machine(DeviceClass.SFF)
     )
@@ -96,7 +96,7 @@ def test_what_a_meter_leaves_goes_to_the_counters_before_the_model():
 
 
 def test_two_kinds_of_counters_are_two_views_of_one_package():
-    """RAPL and EMI of one package: RAPL's alone, never their sum."""
+    """RAPL and EMI measure one package: RAPL is used, never their sum."""
     signal = counter_signal(cell((emi("RAPL_Package0_PKG"), 9_000, HOUR), (PACKAGE, 8_000, HOUR)))
     assert signal is not None
     assert (signal.name, signal.energy_millijoules) == ("package", 8_000)
@@ -121,8 +121,8 @@ def test_two_kinds_of_counters_are_two_views_of_one_package():
 def test_the_energy_meter_interface_keeps_packages_only(
     energies: list[tuple[str, int]], name: str | None, energy: int
 ):
-    """docs/methodology.md §1: any *_PKG and nothing else (naive code read 265 W for 154 W); without one, the
-    processor's clusters."""
+    """EMI gives *_PKG and nothing else (docs/methodology.md §1), or the processor's clusters without one.
+    A sum of all domains gave 265 W for 154 W."""
     signal = counter_signal(cell(*((emi(domain), value, HOUR) for domain, value in energies)))
     if name is None:
         assert signal is None
@@ -132,8 +132,7 @@ def test_the_energy_meter_interface_keeps_packages_only(
 
 
 def test_the_signal_names_what_was_summed():
-    """Packages, DRAM and every discrete GPU; cores are inside the package; the time is what all of them
-    cover."""
+    """Packages, DRAM and every discrete GPU are summed over their common time; cores are in the package."""
     second = point(PointKind.GPU, "gpu-1")
     signal = counter_signal(
         cell(
@@ -150,14 +149,14 @@ def test_the_signal_names_what_was_summed():
 
 
 def test_a_gpu_that_was_hardly_seen_is_left_out_and_the_name_says_so():
-    """A minute of GPU in an hour of package must not take the hour away from the package."""
+    """A minute of GPU in an hour of package does not remove the hour of the package."""
     signal = counter_signal(cell((PACKAGE, 1_000, HOUR), (GPU, 4_000, HOUR // 60)))
     assert signal is not None
     assert (signal.name, signal.energy_millijoules, signal.covered_milliseconds) == ("package", 1_000, HOUR)
 
 
 def test_a_gpu_alone_comes_on_top_of_the_load_model():
-    """No package can be read, but the GPU counts 300 W: the machine draws more than one that idles."""
+    """Without a readable package, 300 W counted by the GPU come on top of the load model."""
     with_gpu = sum(
         part.energy_millijoules
         for part in wall_energy(cell((GPU, 300 * HOUR, HOUR)), machine(DeviceClass.TOWER))
@@ -167,8 +166,8 @@ def test_a_gpu_alone_comes_on_top_of_the_load_model():
 
 
 def test_a_gpu_beside_a_package_is_counted_once():
-    """Package for half an hour, GPU for the hour: the counters have its half, the load model's half knows no
-    GPU."""
+    """With the package for half an hour and the GPU for an hour, counters give their common half.
+    The load model's half contains no GPU."""
     hour = cell((PACKAGE, 0, HOUR // 2), (GPU, 300 * HOUR, HOUR))
     counted, rest = wall_energy(hour, machine(DeviceClass.TOWER))
     (bare,) = wall_energy(cell(milliseconds=HOUR // 2), machine(DeviceClass.TOWER))
@@ -177,7 +176,7 @@ def test_a_gpu_beside_a_package_is_counted_once():
 
 
 def test_batteries_in_turn_and_together():
-    """Two batteries one after the other: their times add up. Both at once: the cell is covered once."""
+    """Batteries one after the other add their times; both at once cover the cell once."""
     second = point(PointKind.BATTERY_OUT, "BAT1", Boundary.MACHINE_DC)
     laptop = machine(DeviceClass.LAPTOP)
     turns = only(
@@ -194,8 +193,7 @@ def test_batteries_in_turn_and_together():
 
 
 def test_psys_against_the_battery():
-    """On battery with both: psys ≤ 1.2 × discharge is believed, more is not, less than 10 minutes says
-    nothing."""
+    """On battery psys is trusted up to 1.2 × the discharge; less than 10 minutes decide nothing."""
     seen = psys_check(
         cell((PACKAGE, 5_000, HOUR), (PSYS, 12_200, HOUR), (BATTERY, 9_300, HOUR), supply=Supply.BATTERY)
     )
@@ -208,7 +206,7 @@ def test_psys_against_the_battery():
 
 
 def test_a_psys_that_lied_on_battery_is_not_used_on_mains():
-    """The same hour on mains: psys where it is trusted, else package through the wall model."""
+    """On mains psys is used where it is trusted, else the package through the wall model."""
     hour = cell((PACKAGE, 18_000_000, HOUR), (PSYS, 40_000_000, HOUR))
     laptop = machine(DeviceClass.LAPTOP)
     trusted = only(wall_energy(hour, laptop))
@@ -218,13 +216,13 @@ def test_a_psys_that_lied_on_battery_is_not_used_on_mains():
 
 
 KABY_LAKE = ((PACKAGE, 1_440 * HOUR // 1000, HOUR), (PSYS, 12_210 * HOUR // 1000, HOUR))
-"""CodeCarbon, docs/explanation/rapl.md: a laptop with an i7-7600U at rest, whose battery gave 9.31 W."""
+"""A laptop with an i7-7600U at rest, whose battery gave 9.31 W (CodeCarbon, docs/explanation/rapl.md)."""
 LAPTOP_PRIOR = priors.WALL_PRIORS[DeviceClass.LAPTOP]
 
 
 def test_a_laptop_whose_psys_is_rejected_draws_what_its_battery_says_beside_its_package():
-    """9.31 W from the battery, 10.6 at the wall. By its package and its class's base: 5.0 W, -53 %, outside
-    of the interval. With the base that the battery tells, 9 W: 11.0. psys, not believed, said 13.9.
+    """9.31 W from the battery are 10.6 at the wall. Package and class base give 5.0 W, outside the interval.
+    The base from the battery, 9 W, gives 11.0 W; the rejected psys gave 13.9.
     """
     seen = psys_check(
         cell(*KABY_LAKE, (BATTERY, 9_310 * HOUR // 1000, HOUR), supply=Supply.BATTERY), LAPTOP_PRIOR
@@ -246,8 +244,8 @@ def test_a_laptop_whose_psys_is_rejected_draws_what_its_battery_says_beside_its_
 
 
 def test_the_battery_s_base_is_whole_watts_of_ten_minutes_and_no_less_than_the_class_s():
-    """Nearest watt; nothing before ten minutes, without a wall model, or without a package; negative where
-    the package alone says more."""
+    """The base is the nearest watt, negative where the package alone gives more.
+    Without ten minutes or a wall model there is none."""
     assert base_microwatts(PsysCheck(0, 0, 0, 5_499 * 600, 600_000)) == 5_000_000
     assert base_microwatts(PsysCheck(0, 0, 0, 5_500 * 600, 600_000)) == 6_000_000
     assert base_microwatts(PsysCheck(0, 0, 0, -5_501 * 600, 600_000)) == -6_000_000
@@ -262,7 +260,7 @@ def test_the_battery_s_base_is_whole_watts_of_ten_minutes_and_no_less_than_the_c
 
 
 def test_a_battery_s_base_covers_what_both_saw():
-    """Battery for half an hour, package for the hour: half an hour of each."""
+    """With the battery for half an hour and the package for an hour, half an hour of each counts."""
     half = cell(
         (PACKAGE, 2 * HOUR, HOUR),
         (PSYS, 9 * HOUR, HOUR),
@@ -276,7 +274,7 @@ def test_a_battery_s_base_covers_what_both_saw():
 
 
 def test_a_calibration_serves_the_very_sum_it_was_fitted_on():
-    """Fitted on package+dram: it answers for package+dram, and the prior for a record without DRAM."""
+    """A fit on package+dram serves package+dram; a record without DRAM has the prior."""
     calibration = Calibration(Hardware("dell", "r640", DeviceClass.SERVER), {FIT.quantity: FIT})
     server = MachineFacts(DeviceClass.SERVER, hard_disks=8)
     both = only(
@@ -291,8 +289,8 @@ def test_a_calibration_serves_the_very_sum_it_was_fitted_on():
 
 
 def test_calibrated_standby_is_still_modelled():
-    """docs/methodology.md §1: off and sleep watts are modelled, whoever measured them once; a laptop's times
-    the plugged share."""
+    """Calibrated watts off and asleep are load_modelled (docs/methodology.md §1); a laptop's are multiplied
+    by the plugged share."""
     off = Fit("off", 700_000, 0, 0, 0, 0, 1_000_000, 10_000, 10_000, 400_000)
     calibration = Calibration(Hardware("dell", "x", DeviceClass.SFF), {"off": off})
     found = only(wall_energy(cell(state=State.OFF), machine(DeviceClass.SFF), calibration=calibration))
@@ -317,7 +315,7 @@ def test_calibrated_standby_is_still_modelled():
 def test_more_at_a_point_is_never_less_at_the_wall(
     where: Point, energy: int, more: int, covered: int, device_class: DeviceClass, supply: Supply
 ):
-    """Monotone in the energy of the rung that answers; u grows with it."""
+    """Energy and uncertainty grow with the energy of the point that is used."""
 
     def total(value: int) -> tuple[int, int]:
         parts = wall_energy(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy from state and load alone."""
+"""Energy by the load model, from state and load alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cell(
     bucket: int = 0,
     supply: Supply = Supply.UNKNOWN,
 ) -> Cell:
-    """One hour."""
+    """Return a cell of one hour."""
     buckets = tuple(covered if place == bucket else 0 for place in range(13)) if covered else ()
     return Cell(
         Band.OPEN,
@@ -48,7 +48,7 @@ def cell(
 
 
 def energy_wh(state: State, device_class: DeviceClass, **facts: int) -> float:
-    """Modelled energy of one hour, Wh."""
+    """Return the modelled energy of one hour, in Wh."""
     parts = model_energy(cell(state), MachineFacts(device_class, **facts), HOUR, SHARE)  # type: ignore[arg-type]
     return sum(part.energy_millijoules for part in parts) / 3_600_000
 
@@ -66,13 +66,13 @@ def energy_wh(state: State, device_class: DeviceClass, **facts: int) -> float:
     ],
 )
 def test_off_and_asleep_draw_the_state_powers(device_class: DeviceClass, off: float, asleep: float):
-    """docs/methodology.md §2's table; a laptop is on its charger half of that time."""
+    """Watts are those of docs/methodology.md §2; a laptop is on its charger half of the time."""
     assert energy_wh(State.OFF, device_class) == pytest.approx(off)
     assert energy_wh(State.ASLEEP, device_class) == pytest.approx(asleep)
 
 
 def test_a_laptops_standby_carries_both_uncertainties():
-    """State power and plugged share, each GSD² 1.5, in quadrature."""
+    """State power and plugged share, each with GSD² 1.5, add in quadrature."""
     (part,) = model_energy(cell(State.OFF), MachineFacts(DeviceClass.LAPTOP), HOUR, SHARE)
     assert part.method is Method.LOAD_MODELLED
     assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(
@@ -81,8 +81,8 @@ def test_a_laptops_standby_carries_both_uncertainties():
 
 
 def test_a_laptop_known_to_be_on_mains_draws_its_standby_in_full():
-    """The plugged share stands in for what is not known; on battery nobody measured what sleep drained: it
-    stays."""
+    """The plugged share applies where the supply is unknown or a battery, because nobody measured what sleep
+    drained."""
     laptop = MachineFacts(DeviceClass.LAPTOP)
     (plugged,) = model_energy(cell(State.ASLEEP, supply=Supply.AC), laptop, HOUR, SHARE)
     assert plugged.energy_millijoules / HOUR == pytest.approx(0.8)
@@ -94,8 +94,8 @@ def test_a_laptop_known_to_be_on_mains_draws_its_standby_in_full():
 
 
 def test_a_server_goes_from_idle_to_full_load():
-    """100 W idle, 475 W at 100 % (idle/max 0.21); docs/methodology.md §2's 175 W light and 300 W typical
-    service lie on the curve."""
+    """100 W idle and 475 W at 100 % (idle/max 0.21) include 175 W light and 300 W typical service
+    (docs/methodology.md §2)."""
     powers = priors.STATE_POWERS[DeviceClass.SERVER]
 
     def watts(load: float) -> float:
@@ -111,7 +111,7 @@ def test_a_server_goes_from_idle_to_full_load():
 
 
 def test_an_unknown_class_is_a_class_default_with_gsd2_2():
-    """The desktop median, on or off, one part."""
+    """An unknown class has the desktop median as one part, on or off."""
     unknown = MachineFacts(DeviceClass.UNKNOWN)
     for some in (cell(State.OFF), cell(State.ON_IDLE, covered=HOUR // 2)):
         (part,) = model_energy(some, unknown, HOUR, SHARE)
@@ -123,8 +123,8 @@ def test_an_unknown_class_is_a_class_default_with_gsd2_2():
 
 
 def test_what_cannot_be_told_is_absent():
-    """An unknown state, a virtual machine that is off, a server asleep (no such state power), one of unknown
-    size."""
+    """An unknown state, a virtual machine off or of unknown size, and a server asleep (without a state power)
+    have no energy."""
     assert model_energy(cell(State.UNKNOWN), MachineFacts(DeviceClass.SFF), HOUR, SHARE) == ()
     assert (
         model_energy(cell(State.OFF), MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2), HOUR, SHARE)
@@ -137,7 +137,7 @@ def test_what_cannot_be_told_is_absent():
 
 
 def test_a_virtual_machine_is_its_threads():
-    """vCPU × (min + (max − min)·u), medians of the CCF table without EPYC 5th Gen; linear in the load."""
+    """vCPU × (min + (max − min)·u), with medians of the CCF table without EPYC 5th Gen, is linear in load."""
     table = Path(__file__).parents[4] / "collector/veilleuse/collector/data/server_cpu_minmax_ccf.csv"
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert "EPYC 5th Gen" not in {row["architecture"] for row in rows}
@@ -151,7 +151,7 @@ def test_a_virtual_machine_is_its_threads():
 
 
 def loaded(load_percent: int) -> Cell:
-    """An hour on at this load, a multiple of 10: half of it in the bucket below, half in the one above."""
+    """Return an hour on at a load (a multiple of 10): half in the bucket below, half in the one above."""
     edges = (0, *CPU_BUCKET_EDGES_PERCENT, 100)
     above = edges.index(load_percent) if load_percent < 100 else 12
     below = max(0, above - 1) if 0 < load_percent < 100 else above
@@ -163,7 +163,7 @@ def loaded(load_percent: int) -> Cell:
 
 
 def server_watts(device_class: DeviceClass, threads: int, load_percent: int) -> float:
-    """Of one whose processor nobody names."""
+    """Return the watts of a machine whose processor model is unknown."""
     (part,) = model_energy(loaded(load_percent), MachineFacts(device_class, cpu_count=threads), HOUR, SHARE)
     assert part.method is Method.LOAD_MODELLED
     assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(math.log(2) / 2, rel=1e-4)
@@ -171,9 +171,9 @@ def server_watts(device_class: DeviceClass, threads: int, load_percent: int) -> 
 
 
 def test_a_physical_server_of_unknown_cpu_draws_no_less_than_its_class_at_rest():
-    """32 threads at 30 %, 269 W measured: 56 W, by threads alone, was below its class's idle and its interval
-    ended at 111 W. From 100 W up by its threads: 144 W, 73 to 283. A virtual machine of as many threads has a
-    host for the rest: 56 W still.
+    """32 threads at 30 % drew 269 W. Threads alone gave 56 W, below the class's idle, in an interval up to
+    111 W. Threads above 100 W give 144 W, 73 to 283. A virtual machine keeps 56 W, because its host has the
+    rest.
     """
     watts = server_watts(DeviceClass.SERVER, 32, 30)
     assert watts == pytest.approx(143.6, abs=0.1)
@@ -183,8 +183,8 @@ def test_a_physical_server_of_unknown_cpu_draws_no_less_than_its_class_at_rest()
 
 @pytest.mark.parametrize("threads", [1, 8, 32, 128, 256, 512])
 def test_a_server_of_unknown_cpu_grows_with_load_and_with_threads(threads: int):
-    """At any load at least its class's idle, and what its threads alone draw (the last bucket stands for 95 %
-    of load); more at more load, and with twice the threads.
+    """At any load it draws at least its class's idle and its threads' watts, and more at more load or with
+    twice the threads. The last bucket represents 95 % of load.
     """
     watts = [server_watts(DeviceClass.SERVER, threads, load) for load in range(0, 101, 10)]
     assert watts == sorted(set(watts))
@@ -196,7 +196,7 @@ def test_a_server_of_unknown_cpu_grows_with_load_and_with_threads(threads: int):
 
 
 def test_a_server_of_known_cpu_or_of_unknown_size_is_its_class():
-    """The thread table stands in only where the CPU's name is missing and its threads are known."""
+    """The thread table is used only where the CPU's name is missing and its threads are known."""
     some = cell(State.ON_IDLE, covered=HOUR, busy=0)
     known = MachineFacts(DeviceClass.SERVER, cpu_model="Xeon", cpu_count=8)
     (by_class,) = model_energy(some, known, HOUR, SHARE)
@@ -206,7 +206,7 @@ def test_a_server_of_known_cpu_or_of_unknown_size_is_its_class():
 
 
 def test_load_that_was_not_measured_is_a_class_default():
-    """Half of the cell's load known: half load_modelled at GSD² 1.5, half class_default at 2.0."""
+    """With half of the load known, half is load_modelled at GSD² 1.5 and half class_default."""
     some = cell(State.ON_ACTIVE, covered=HOUR // 2, busy=10, bucket=5)
     known, unknown = model_energy(some, MachineFacts(DeviceClass.TOWER), HOUR, SHARE)
     assert (known.method, unknown.method) == (Method.LOAD_MODELLED, Method.CLASS_DEFAULT)
@@ -226,7 +226,7 @@ def test_busy_without_buckets_is_load_not_known():
 
 
 def test_the_curve_is_concave_from_rest_to_active():
-    """0 at rest, 1 at full load, never below the straight line, rising; the 13 buckets lie on it."""
+    """The curve rises from 0 to 1, is never below the straight line, and has 13 buckets."""
     loads = range(0, 1_000_001, 10_000)
     values = [priors.curve_ppm(load) for load in loads]
     assert (values[0], values[-1]) == (0, 1_000_000)
@@ -238,8 +238,8 @@ def test_the_curve_is_concave_from_rest_to_active():
 
 
 def test_a_pc_lies_between_its_states():
-    """Idle from `idle`, active from `light`, full load at `active`: docs/methodology.md §2's SFF row (10, 13,
-    45 W)."""
+    """Idle starts at `idle`, active at `light`, and full load is `active`: 10, 13 and 45 W for SFF
+    (docs/methodology.md §2)."""
     sff = MachineFacts(DeviceClass.SFF)
     (idle,) = model_energy(cell(State.ON_IDLE, covered=HOUR), sff, HOUR, SHARE)
     (light,) = model_energy(cell(State.ON_ACTIVE, covered=HOUR), sff, HOUR, SHARE)
@@ -250,7 +250,7 @@ def test_a_pc_lies_between_its_states():
 
 
 def test_memory_beyond_two_modules_draws_more_on_a_pc():
-    """2.5 W per module more; none on laptops, none when not known."""
+    """A further module draws 2.5 W; on laptops, or when the number is unknown, none does."""
     two, four = (
         energy_wh(State.ON_IDLE, DeviceClass.TOWER, memory_modules=2),
         energy_wh(State.ON_IDLE, DeviceClass.TOWER, memory_modules=4),
@@ -274,8 +274,8 @@ def test_memory_beyond_two_modules_draws_more_on_a_pc():
 def test_state_powers_give_the_published_tec_at_standard_duty(
     device_class: DeviceClass, low: float, high: float
 ):
-    """ENERGY STAR 8 duty (off 0.15, sleep 0.45, long idle 0.10, short idle 0.30): docs/methodology.md §2's
-    own check [C]."""
+    """ENERGY STAR 8 duty (off 0.15, sleep 0.45, long idle 0.10, short idle 0.30) gives the TEC of
+    docs/methodology.md §2 [C]."""
     powers = priors.STATE_POWERS[device_class]
     assert powers.sleep_microwatts is not None
     watts = (
@@ -288,7 +288,7 @@ def test_state_powers_give_the_published_tec_at_standard_duty(
 
 
 def test_a_virtual_machine_whose_load_is_not_known():
-    """Its threads at the assumed load, as a class default."""
+    """Its energy is its threads' at the assumed load, as a class default."""
     machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=1)
     (part,) = model_energy(cell(State.ON_ACTIVE), machine, HOUR, SHARE)
     assert part.method is Method.CLASS_DEFAULT

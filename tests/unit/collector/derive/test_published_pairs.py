@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Published pairs of a machine's power and its counters, set apart, against the priors:
+"""Published pairs of a machine's power and counters, held out, test the priors:
 tests/fixtures/wall_power/PROVENANCE.md."""
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ Row = dict[str, str]
 
 
 def rows(use: str) -> list[Row]:
-    """Those of one use."""
+    """Return the rows of one use."""
     return [row for row in csv.DictReader(PAIRS.read_text().splitlines()) if row["use"] == use]
 
 
 def wall_watts(row: Row) -> float:
-    """What was measured, at the wall: a battery's watts through the adapter."""
+    """Return the measured watts at the wall; a battery's are divided by the adapter's efficiency."""
     loss = priors.PLATFORM_SLOPE_PPM / priors.MILLION if row["measured_at"] == "battery" else 1.0
     return float(row["measured_watts"]) * loss
 
 
 def log_error(row: Row) -> tuple[float, float]:
-    """(ln of measured ÷ modelled, half-width of the 95 % interval on that scale), by the class's
-    prior alone."""
+    """Return (ln of measured ÷ modelled, half-width of its 95 % interval) by the class's prior."""
     points = ((PACKAGE, "package_watts"), (DRAM, "dram_watts"), (GPU, "gpu_watts"))
     energies = [(point, round(float(row[name]) * HOUR), HOUR) for point, name in points if row[name]]
     found = only(wall_energy(cell(*energies), machine(DeviceClass[row["device_class"].upper()])))
@@ -45,8 +44,8 @@ def log_error(row: Row) -> tuple[float, float]:
 
 
 def test_the_intervals_hold_pairs_that_set_no_prior():
-    """20 of 21, 93 % at least; the one that does not, by machine and state: 13.44 W measured, 20.6 W
-    modelled, from 13.9 W on."""
+    """20 of 21 intervals contain the measured power, 93 % at least. The other machine measured 13.44 W idle;
+    its interval begins at 13.9 W."""
     pairs = rows("hold-out")
     errors = {(row["machine"], row["state"], row["package_watts"]): log_error(row) for row in pairs}
     missed = {key for key, (error, half) in errors.items() if abs(error) > half}
@@ -56,6 +55,6 @@ def test_the_intervals_hold_pairs_that_set_no_prior():
 
 
 def test_no_source_both_sets_priors_and_judges_them():
-    """Nor a machine: a hold-out that was looked at is none."""
+    """No source or machine is in both sets: a hold-out that set a prior would be none."""
     for column in ("source", "machine"):
         assert not {row[column] for row in rows("priors")} & {row[column] for row in rows("hold-out")}

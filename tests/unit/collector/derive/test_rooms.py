@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The balance of a room: every joule of the highest meter once, in one class."""
+"""The balance of a room counts every joule of the highest meter once, in one class."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ FACILITY, ROOM, UPS_IN, UPS_OUT, OUTLET, OVERHEAD = MeterBoundary
 def meter(
     name: str, boundary: MeterBoundary, parent: str | None = None, efficiency: int | None = None
 ) -> DeclaredMeter:
-    """In room DC1."""
+    """Return a meter of room DC1."""
     return DeclaredMeter(name, "lyon", "DC1", boundary, parent, efficiency)
 
 
 def share(of: str, ppm: int = WHOLE_PPM, host: int = 1) -> MeterShare:
-    """A machine's."""
+    """Return a machine's share of a meter."""
     return MeterShare(of, HostId(host), SharePart.MACHINE, ppm, date(2026, 1, 1), FOR_EVER)
 
 
@@ -50,7 +50,7 @@ def balance(
     pues: list[Pue] | None = None,
     covered: dict[str, int] | None = None,
 ) -> RoomBalance:
-    """Of one hour."""
+    """Return the balance of one hour."""
     hours = {
         name: {0: MeterReading(name, PointKind.PDU, energy, (covered or {}).get(name, HOUR))}
         for name, energy in energies.items()
@@ -70,8 +70,8 @@ READ = {"room": 1_100, "ups-in": 1_000, "ups-out": 940, "a": 500, "b": 400}
 
 
 def test_every_joule_of_the_room_once():
-    """1,100 = 500 of a machine + 60 lost in the UPS + the rest: 400 of an outlet nobody declared, 40 and 100
-    unmetered."""
+    """1,100 are 500 of a machine, 60 lost in the UPS, and the rest: 400 of an outlet without a machine, 40
+    and 100 unmetered."""
     found = balance(RACK, READ, [share("a")])
     assert (found.machines_millijoules, found.ups_loss_millijoules) == (500, 60)
     assert found.other_room_millijoules == 400 + 40 + 100
@@ -83,8 +83,7 @@ def test_every_joule_of_the_room_once():
 
 
 def test_a_machine_on_an_outlet_and_on_what_feeds_it_counts_once():
-    """As derive counts it, at the outlet; what it declared of the UPS as well is nobody's, on the days on
-    which both hold."""
+    """A machine counts at its outlet, as in derive; its share of the UPS is ignored while both hold."""
     found = balance(RACK, READ, [share("a"), share("ups-out", 300_000)])
     assert found.machines_millijoules == 500
     assert found.it_millijoules + 60 == READ["room"]
@@ -95,7 +94,7 @@ def test_a_machine_on_an_outlet_and_on_what_feeds_it_counts_once():
 
 
 def test_children_that_count_more_are_an_error_below_five_per_cent():
-    """−4 % is the meters' error, −6 % is somebody's: shown; the class other_room never takes energy away."""
+    """A residual of −4 % is within the meters' error, −6 % is reported; other_room is never negative."""
     near = balance(
         [*RACK[3:], meter("ups-out", UPS_OUT, None, 950000)], {"ups-out": 1_000, "a": 600, "b": 440}
     )
@@ -105,11 +104,11 @@ def test_children_that_count_more_are_an_error_below_five_per_cent():
     assert [node.is_wrong for node in near.nodes] == [False, False, False]
     assert [node.meter for node in wrong.nodes if node.is_wrong] == ["ups-out"]
     assert any("more than 5 %" in note for note in wrong.notes)
-    assert wrong.other_room_millijoules == 1_060  # the outlets, of which nobody is declared; nothing negative
+    assert wrong.other_room_millijoules == 1_060  # the outlets, which have no machine; nothing negative
 
 
 def test_a_ups_says_its_output_unless_declared_and_its_loss_is_taken_out_of_the_room():
-    """Metered at the output, 94 % declared: 60 of the room's 200 left over are the UPS's, once."""
+    """With 94 % declared at the output, 60 of the room's remaining 200 are the UPS's loss, once."""
     meters = [meter("room", ROOM), meter("ups", UPS_OUT, "room", 940_000)]
     found = balance(meters, {"room": 1_140, "ups": 940}, [share("ups", 500_000)])
     assert found.ups_loss_millijoules == 60
@@ -119,7 +118,7 @@ def test_a_ups_says_its_output_unless_declared_and_its_loss_is_taken_out_of_the_
 
 
 def test_the_loss_of_a_ups_below_a_facility_is_no_overhead():
-    """1,500 = 940 behind the UPS + 60 that it lost + 500 of cooling."""
+    """1,500 are 940 behind the UPS, 60 of its loss, and 500 of cooling."""
     found = balance(
         [meter("site", FACILITY), meter("ups", UPS_OUT, "site", 940_000)], {"site": 1_500, "ups": 940}
     )
@@ -127,14 +126,14 @@ def test_the_loss_of_a_ups_below_a_facility_is_no_overhead():
 
 
 def test_a_ups_whose_loss_is_not_known_says_so():
-    """Without an efficiency and without a meter before it: None, never 0, and a note."""
+    """Without an efficiency and a meter at its input the loss is None, never 0, with a note."""
     found = balance([meter("ups", UPS_OUT)], {"ups": 940})
     assert found.ups_loss_millijoules is None
     assert found.notes == ("ups: the loss of the UPS is not known",)
 
 
 def test_a_ups_declared_at_its_input():
-    """Its loss by its efficiency; what is left over behind it is other_room."""
+    """The efficiency gives its loss, and the remainder behind it is other_room."""
     meters = [meter("ups", UPS_IN, None, 900_000), meter("a", OUTLET, "ups")]
     found = balance(meters, {"ups": 1_000, "a": 850}, [share("a")])
     assert (found.machines_millijoules, found.ups_loss_millijoules, found.other_room_millijoules) == (
@@ -145,7 +144,7 @@ def test_a_ups_declared_at_its_input():
 
 
 def test_overhead_is_what_the_facility_has_beyond_its_machines():
-    """Facility − what hangs below it, the cooling's own meter included once."""
+    """Overhead is the facility less its children, and contains the cooling's own meter once."""
     meters = [meter("site", FACILITY), meter("cold", OVERHEAD, "site"), meter("a", OUTLET, "site")]
     found = balance(meters, {"site": 1_500, "cold": 300, "a": 1_000}, [share("a")])
     assert (found.overhead_millijoules, found.overhead) == (500, "measured")
@@ -153,8 +152,8 @@ def test_overhead_is_what_the_facility_has_beyond_its_machines():
 
 
 def test_with_a_pue_the_ups_loss_is_inside_it():
-    """IT at the PUE's metering point, ups_loss 0, overhead (PUE − 1) × IT. GSD² 1.1 is the PUE's: IT × PUE ×
-    u, not a twentieth of what is left of it when 1 is taken away.
+    """IT is at the PUE's metering point, ups_loss is 0, and overhead is (PUE − 1) × IT.
+    GSD² 1.1 applies to the PUE: the uncertainty is IT × PUE × u, not (PUE − 1) × IT × u.
     """
     pue = Pue("DC1", DAY, DAY, 1_500_000, UPS_OUT)
     found = balance(RACK, READ, [share("a")], [pue])
@@ -166,8 +165,7 @@ def test_with_a_pue_the_ups_loss_is_inside_it():
 
 
 def test_with_a_pue_of_some_days_the_balance_is_of_these_days():
-    """Two days, a PUE for the second: IT, machines, overhead and the rest are of it, and the other day's
-    hours are told to be out."""
+    """With a PUE for the second of two days, all classes are of that day, and a note says so."""
     pue = Pue("DC1", date(2026, 3, 3), date(2026, 3, 3), 1_500_000, UPS_OUT)
     hours = {
         name: {at: MeterReading(name, PointKind.PDU, energy, HOUR) for at in (0, 24 * HOUR)}
@@ -181,20 +179,20 @@ def test_with_a_pue_of_some_days_the_balance_is_of_these_days():
 
 
 def test_the_input_of_a_ups_alone_says_that_its_loss_is_not_known():
-    """What is left over behind it holds the loss: never told to be 0, and a note."""
+    """The remainder behind it contains the loss, which is not 0 but unknown, with a note."""
     found = balance([meter("ups", UPS_IN), meter("a", OUTLET, "ups")], {"ups": 1_000, "a": 850}, [share("a")])
     assert (found.ups_loss_millijoules, found.other_room_millijoules) == (None, 150)
     assert found.notes == ("ups: the loss of the UPS is not known",)
 
 
 def test_a_share_of_the_cooling_is_no_overhead():
-    """No import lets that through; a store that has it counts no joule twice."""
+    """No import accepts such a share, but a store that has one counts no joule twice."""
     found = balance([meter("cold", OVERHEAD)], {"cold": 300}, [share("cold", 500_000)])
     assert (found.machines_millijoules, found.overhead_millijoules) == (150, 150)
 
 
 def test_a_pue_of_other_days_says_nothing_of_these():
-    """The balance is as without one."""
+    """The balance is the same as without a PUE."""
     pue = Pue("DC1", date(2025, 1, 1), date(2025, 12, 31), 1_500_000, UPS_OUT)
     found = balance(RACK, READ, pues=[pue])
     assert found.overhead == "not_included"
@@ -203,7 +201,7 @@ def test_a_pue_of_other_days_says_nothing_of_these():
 
 
 def test_a_pue_whose_point_is_not_metered_says_so():
-    """Nothing is multiplied out of thin air."""
+    """The PUE multiplies nothing, and a note gives the reason."""
     pue = Pue("DC1", DAY, DAY, 1_500_000, UPS_OUT)
     found = balance([meter("a", OUTLET)], {"a": 500}, pues=[pue])
     assert found.overhead == "not_included"
@@ -211,8 +209,8 @@ def test_a_pue_whose_point_is_not_metered_says_so():
 
 
 def test_hours_are_compared_over_the_time_all_were_read():
-    """A child read for half the hour: half of the parent against it; a child not read at all: the hour is
-    left out, and said."""
+    """A child read for half the hour is compared with half of its parent.
+    An hour without a child's reading is left out, with a note."""
     meters = [meter("ups-out", UPS_OUT, None, 950_000), meter("a", OUTLET, "ups-out")]
     half = balance(meters, {"ups-out": 1_000, "a": 450}, covered={"a": HOUR // 2})
     node = half.nodes[0]
@@ -224,7 +222,7 @@ def test_hours_are_compared_over_the_time_all_were_read():
 
 
 def hours_of(energies: dict[str, dict[int, int]], covered: int = HOUR) -> dict[str, dict[int, MeterReading]]:
-    """Meter → hour → what was read, hour by hour."""
+    """Return meter → hour → reading."""
     return {
         name: {at: MeterReading(name, PointKind.PDU, energy, covered) for at, energy in read.items()}
         for name, read in energies.items()
@@ -232,8 +230,8 @@ def hours_of(energies: dict[str, dict[int, int]], covered: int = HOUR) -> dict[s
 
 
 def test_a_room_is_whole_where_all_its_meters_were_read():
-    """Not the hour in which one feed is missing; cooling alone is no feed. With a PUE: the hours of its days
-    with the meters at its point."""
+    """An hour without one feed is not whole; cooling alone is no feed.
+    With a PUE the hours of its days with the meters at its point are whole."""
     feeds = [meter("a", UPS_OUT), meter("b", UPS_OUT), meter("cold", OVERHEAD)]
     read = hours_of({"a": {0: 500, 1: 500}, "b": {0: 500}, "cold": {}})
     day_of = {0: DAY.toordinal(), 1: DAY.toordinal(), 2: DAY.toordinal()}
@@ -248,8 +246,8 @@ def test_a_room_is_whole_where_all_its_meters_were_read():
 
 @given(st.integers(0, 10**9), st.integers(1, WHOLE_PPM), st.integers(0, 10**9), st.integers(0, 10**9))
 def test_what_servers_tell_is_taken_out_of_what_their_room_has(energy: int, ppm: int, told: int, placed: int):
-    """A classroom's PC on the meter keeps its share, servers have what they tell, and the rest is left over:
-    the meter's energy, to the millijoule, while they tell no more than there is.
+    """A classroom PC keeps its share, servers have what they report, and the rest remains.
+    The parts sum to the meter's energy in millijoules while servers report no more than there is.
     """
     placed = min(told, placed)
     declared = MeterDeclarations(
@@ -275,7 +273,7 @@ def test_what_servers_tell_is_taken_out_of_what_their_room_has(energy: int, ppm:
 def test_the_classes_of_any_room_sum_to_its_meter(
     outlets: list[int], lost: int, unmetered: int, beside: int, shares: list[int]
 ):
-    """machines + other_room + UPS loss = the room's meter, to the millijoule, whatever the tree holds."""
+    """machines + other_room + UPS loss is the room's meter in millijoules, for any tree."""
     meters, read = RACK[:3], {"ups-out": sum(outlets) + unmetered}
     read |= {"ups-in": read["ups-out"] + lost}
     read |= {"room": read["ups-in"] + beside}

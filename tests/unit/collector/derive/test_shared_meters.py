@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Shared meters and screens: one machine's part laid over its hour, to the millijoule."""
+"""Shared meters and screens: a machine's part is distributed over its hour to the millijoule."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ SERVER = machine(DeviceClass.SERVER)
 def shared(
     energy: int, covered: int = HOUR, kind: PointKind = PointKind.PDU, *, whole: bool = True
 ) -> SharedEnergy:
-    """What is the machine's of its meters."""
+    """Return the machine's part of its meters."""
     return SharedEnergy(kind, energy, covered, whole)
 
 
 def laid(cells: list[Cell], energy: SharedEnergy | None) -> list[tuple[WallEnergy, ...]]:
-    """Over what the other rungs say."""
+    """Distribute the part over the cells, beside their own energy."""
     return distribute_over_cells([(one, wall_energy(one, SERVER)) for one in cells], energy)
 
 
 def metered(parts: tuple[WallEnergy, ...]) -> int:
-    """Millijoules."""
+    """Return the metered energy in millijoules."""
     return sum(part.energy_millijoules for part in parts if part.method is Method.METERED)
 
 
 def test_an_hour_is_split_as_the_model_has_it_and_sums_to_the_meter():
-    """Half an hour at 300 W by the model and half at 8 W (off): the meter's 154,000,001 mJ go mostly to the
-    first."""
+    """The hour is half on, half off. The meter's 154,000,001 mJ are divided in the ratio of the model's
+    energies."""
     on = cell((PACKAGE, 0, HOUR // 2), milliseconds=HOUR // 2)
     off = cell(state=State.OFF, milliseconds=HOUR // 2)
     first, second = laid([on, off], shared(154_000_001))
@@ -56,8 +56,7 @@ def test_an_hour_is_split_as_the_model_has_it_and_sums_to_the_meter():
 
 
 def test_no_meter_changes_nothing():
-    """Nothing shared, and a meter that covered too little of the hour for a millisecond: what the other rungs
-    say."""
+    """Without a shared meter, or with one that covered under a millisecond, the other methods apply."""
     one = cell((PACKAGE, 3_600_000, HOUR))
     assert laid([one], None) == laid([replace(one)], shared(5, 0)) == [wall_energy(one, SERVER)]
     nothing = SharedReadings(None, shared(5, 0), monitor_declared=True)
@@ -65,7 +64,7 @@ def test_no_meter_changes_nothing():
 
 
 def test_a_time_nobody_knows_gets_the_others_mean_power():
-    """A meter speaks for unknown time too; a cell without a model has no weight of its own."""
+    """A meter covers unknown time too, which has no model and gets the mean power of the rest."""
     known = cell(state=State.OFF, milliseconds=HOUR // 2)
     unknown = cell(state=State.UNKNOWN, milliseconds=HOUR // 2)
     first, second = laid([known, unknown], shared(1_000))
@@ -75,14 +74,14 @@ def test_a_time_nobody_knows_gets_the_others_mean_power():
 
 
 def test_what_a_machine_did_not_report_is_not_observed():
-    """Half an hour reported of an hour that the meter counted: half its energy; no hour is scaled up."""
+    """Half of the metered hour is reported, so half of the energy counts; nothing is scaled up."""
     (only,) = laid([cell(milliseconds=HOUR // 2)], shared(1_000))
     assert metered(only) == 500
     assert sum(part.milliseconds for part in only) == HOUR // 2
 
 
 def test_what_the_meter_did_not_cover_goes_down_the_ladder():
-    """A quarter of the hour metered: the other three quarters by the counters, nothing twice."""
+    """A quarter of the hour is metered; counters give the other three quarters."""
     (parts,) = laid([cell((PACKAGE, 3_600_000, HOUR))], shared(90_000, HOUR // 4))
     meter, counters = parts
     assert (meter.method, meter.energy_millijoules, meter.milliseconds) == (Method.METERED, 90_000, HOUR // 4)
@@ -90,15 +89,14 @@ def test_what_the_meter_did_not_cover_goes_down_the_ladder():
 
 
 def test_the_ladder_holds_between_shared_and_own_meters():
-    """A shared PDU before the BMC, the machine's own plug before the shared PDU, unless the plug
-    covers less."""
+    """A shared PDU precedes the BMC, and the machine's own plug the PDU, unless the plug covers less."""
     assert metered(laid([cell((BMC, 7, HOUR))], shared(1_000))[0]) == 1_000
     assert metered(laid([cell((PLUG, 7, HOUR))], shared(1_000))[0]) == 7
     assert metered(laid([cell((PLUG, 7, HOUR // 2))], shared(1_000))[0]) == 1_000
 
 
 def test_a_share_is_less_certain_than_a_whole_meter():
-    """± 2 % of a PDU; with a declared share GSD² 1.2 in quadrature."""
+    """A PDU has ± 2 %; a declared share adds GSD² 1.2 in quadrature."""
     whole, part = shared(1_000), shared(1_000, whole=False)
     assert u_ppm(whole) == priors.METER_U_PPM
     assert u_ppm(part) == round(math.hypot(priors.METER_U_PPM, math.log(1.2) / 2 * 1e6))
@@ -113,8 +111,8 @@ cells = st.lists(
 
 @given(cells, st.integers(0, 10**12), st.integers(1, HOUR))
 def test_nothing_is_lost_or_made(rows: list[tuple[State, int, int]], energy: int, covered: int):
-    """Σ metered = what the machine reported of the hour × the meter's energy, exactly; parts never overlap;
-    nothing is negative."""
+    """Σ metered is the reported share of the hour × the meter's energy, exactly.
+    Parts never overlap and are never negative."""
     made = [
         Cell(Band.OPEN, state, Supply.AC, length, ((PACKAGE, counted, length),) if counted else ())
         for state, length, counted in rows
@@ -131,7 +129,7 @@ def test_nothing_is_lost_or_made(rows: list[tuple[State, int, int]], energy: int
 
 @given(st.lists(st.tuples(st.sampled_from(State), st.integers(1, 10**6)), min_size=1, max_size=6))
 def test_a_whole_hour_gets_the_whole_meter(rows: list[tuple[State, int]]):
-    """The machine reported the hour and the meter covered it: its cells get every millijoule."""
+    """When the machine reported the hour and the meter covered it, its cells get every millijoule."""
     lengths = [weight for _, weight in rows]
     scale = [HOUR * sum(lengths[: i + 1]) // sum(lengths) for i in range(len(lengths))]
     made = [
@@ -143,13 +141,13 @@ def test_a_whole_hour_gets_the_whole_meter(rows: list[tuple[State, int]]):
 
 
 def record(*energies: tuple[Point, int, int], milliseconds: int = HOUR) -> RecordCells:
-    """One record."""
+    """Return a record of one cell."""
     return RecordCells(1, True, (cell(*energies, milliseconds=milliseconds),))
 
 
 def test_readings_of_shared_meters():
-    """Summed over the hour's cells; the point that bears the meter's name, else the longest; components are
-    none."""
+    """Readings are summed over the hour. The point with the meter's name counts, else the one covered
+    longest, never a component."""
     a = Point(PointKind.PDU, "rack-1", Boundary.WALL, "meter:rack-1")
     part = Point(PointKind.PDU, "rack-1.phase-1", Boundary.WALL, "meter:rack-1")
     b = Point(PointKind.UPS, "other", Boundary.WALL, "meter:ups")
@@ -169,8 +167,7 @@ def test_readings_of_shared_meters():
 
 
 def test_an_hour_that_was_told_twice_is_one_hour_of_the_meter():
-    """Who polls was put back to a snapshot and told the hour again: its mean power stays, and no energy is
-    made."""
+    """A poller restored from a snapshot reports the hour twice: the mean power counts, not the sum."""
     a = Point(PointKind.PDU, "rack-1", Boundary.WALL, "meter:rack-1")
     (found,) = readings([record((a, 900_000, HOUR)), record((a, 600_000, HOUR // 2))])
     assert found == MeterReading("rack-1", PointKind.PDU, 1_000_000, HOUR)
@@ -180,12 +177,12 @@ def test_an_hour_that_was_told_twice_is_one_hour_of_the_meter():
 
 
 def screens(*milliseconds: int) -> Cell:
-    """An hour with external displays by size."""
+    """Return an hour with external displays by size."""
     return replace(cell(), display_milliseconds=milliseconds)
 
 
 def test_a_screen_draws_while_it_is_on():
-    """Two of 22-27 inches for an hour: 25 Wh, load_modelled, over two hours of display; GSD² 1.5."""
+    """Two screens of 22-27 inches for an hour draw 25 Wh over two display hours, with GSD² 1.5."""
     (found,) = screen_energies([screens(0, 2 * HOUR, 0, 0)], NOT_SHARED)
     assert found is not None
     assert (found.method, found.energy_millijoules, found.milliseconds) == (
@@ -197,12 +194,12 @@ def test_a_screen_draws_while_it_is_on():
 
 
 def test_nobody_counted_and_none_was_on_are_no_energy():
-    """() and zeros: no row, never 0 J of something that is not there."""
+    """Uncounted screens and zeros give no row, never 0 J."""
     assert screen_energies([cell(), screens(0, 0, 0, 0)], NOT_SHARED) == [None, None]
 
 
 def test_every_size_has_its_power_and_the_unknown_one_says_less():
-    """11, 12.5, 17 W; a size that is not told is taken for the middle at GSD² 2."""
+    """The sizes have 11, 12.5 and 17 W; an unknown size has the middle one's, at a larger uncertainty."""
     found = [
         screen_energies([screens(*(HOUR if i == size else 0 for i in range(4)))], NOT_SHARED)[0]
         for size in range(4)
@@ -215,14 +212,14 @@ def test_every_size_has_its_power_and_the_unknown_one_says_less():
 
 
 def test_the_prior_is_the_tec_tables_median():
-    """At 35 % on and 0.3 W else a screen of 22-27 inches makes 40 kWh a year: the TEC median is 40.9."""
+    """A screen of 22-27 inches, 35 % on and at 0.3 W else, uses 40 kWh a year; the TEC median is 40.9."""
     hours = 8760
     kwh = (0.35 * 12.5 + 0.65 * 0.3) * hours / 1000
     assert kwh == pytest.approx(40.9, rel=0.03)
 
 
 def test_a_screen_on_a_declared_plug_is_metered_never_modelled():
-    """Its share of the plug, to the millijoule; when the plug was not read, it is not known."""
+    """It has its share of the plug to the millijoule, and no energy while the plug is not read."""
     cells = [screens(0, HOUR, 0, 0), screens(0, 0, 0, 0)]
     read = SharedReadings(None, shared(1_001, whole=False), monitor_declared=True)
     found = screen_energies([replace(one, milliseconds=HOUR // 2) for one in cells], read)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The ladder of docs/methodology.md §1: which measurement a cell's wall energy comes from, and how much it
-is."""
+"""The ladder of docs/methodology.md §1: the measurement and amount of a cell's wall energy."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ HOUR = 3_600_000
 def point(
     kind: PointKind, domain: str = "x", boundary: Boundary = Boundary.COMPONENT, subject: str = "machine"
 ):
-    """A measurement point."""
+    """Return a measurement point."""
     return Point(kind, domain, boundary, subject)
 
 
@@ -47,30 +46,30 @@ def cell(
     supply: Supply = Supply.AC,
     milliseconds: int = HOUR,
 ) -> Cell:
-    """One hour."""
+    """Return a cell of one hour by default."""
     return Cell(Band.OPEN, state, supply, milliseconds, energies)
 
 
 def machine(device_class: DeviceClass, **facts: int) -> MachineFacts:
-    """Its facts."""
+    """Return the facts of a machine."""
     return MachineFacts(device_class, **facts)  # type: ignore[arg-type]
 
 
 def only(parts: tuple[WallEnergy, ...]) -> WallEnergy:
-    """The one part there is."""
+    """Return the only part."""
     assert len(parts) == 1, parts
     return parts[0]
 
 
 def test_a_wall_meter_counts_as_it_is():
-    """An ACPI power meter over the whole cell: its own millijoules, metered, ± 5 % / 2."""
+    """An ACPI power meter over the whole cell gives its own millijoules, metered, with ± 5 % / 2."""
     found = only(wall_energy(cell((METER, 180_000_000, HOUR)), machine(DeviceClass.SERVER)))
     assert (found.method, found.energy_millijoules, found.milliseconds) == (Method.METERED, 180_000_000, HOUR)
     assert found.uncertainty_millijoules == round(180_000_000 * round(math.log(1.05) / 2 * 1e6) / 1e6)
 
 
 def test_the_better_meter_wins_and_nothing_is_summed():
-    """A plug beats the machine's own meter and every counter inside: nested points are never added."""
+    """A plug precedes the machine's own meter and every counter; nested points are never added."""
     found = only(
         wall_energy(
             cell((METER, 9, HOUR), (PLUG, 7_000, HOUR), (PACKAGE, 5, HOUR), (BATTERY, 5, HOUR)),
@@ -81,7 +80,7 @@ def test_the_better_meter_wins_and_nothing_is_summed():
 
 
 def test_of_two_meters_of_one_kind_the_longer_counts():
-    """They are taken for two views of one machine."""
+    """Both are taken as views of one machine."""
     other = point(PointKind.PLUG, "a", Boundary.WALL)
     parts = wall_energy(cell((other, 1, HOUR // 2), (PLUG, 7_000, HOUR)), machine(DeviceClass.TOWER))
     assert only(parts).energy_millijoules == 7_000
@@ -96,19 +95,19 @@ def test_of_two_meters_of_one_kind_the_longer_counts():
     ],
 )
 def test_a_shared_meter_or_a_part_is_no_meter_of_the_machine(not_ours: Point):
-    """Shares of a shared meter live on the collector and do not exist yet; a component is not the whole."""
+    """A shared meter, a component and a battery at the wall boundary give no metered energy."""
     parts = wall_energy(cell((not_ours, 7_000, HOUR)), machine(DeviceClass.TOWER))
     assert only(parts).method is Method.CLASS_DEFAULT
 
 
 def test_a_point_that_covers_nothing_is_not_there():
-    """Zero covered milliseconds say nothing: absent, never 0 J."""
+    """A point with zero covered milliseconds is absent, never 0 J."""
     parts = wall_energy(cell((PLUG, 0, 0), (PACKAGE, 0, 0)), machine(DeviceClass.TOWER))
     assert only(parts).method is Method.CLASS_DEFAULT
 
 
 def test_battery_discharge_over_its_losses():
-    """On battery: discharge ÷ 0.84, both batteries, counters inside ignored."""
+    """On battery the energy is both discharges ÷ 0.84; counters inside are ignored."""
     second = point(PointKind.BATTERY_OUT, "BAT1", Boundary.MACHINE_DC)
     found = only(
         wall_energy(
@@ -127,7 +126,7 @@ def test_battery_discharge_over_its_losses():
 
 
 def test_on_mains_the_battery_is_charging_and_the_counters_count():
-    """A laptop on AC: a + b·P of the prior; what flows at the battery is not consumption."""
+    """On AC a laptop has a + b·P of the prior; the battery's energy is not consumption."""
     found = only(
         wall_energy(cell((BATTERY, 5_000, HOUR), (PACKAGE, 18_000_000, HOUR)), machine(DeviceClass.LAPTOP))
     )
@@ -139,7 +138,7 @@ def test_on_mains_the_battery_is_charging_and_the_counters_count():
 
 
 def test_the_battery_counts_across_sleep_when_the_supply_is_not_known():
-    """Energy lost across sleep is booked as discharge; on mains the adapter fed it."""
+    """Energy lost across sleep counts as discharge, but on mains the adapter provided it."""
     laptop = machine(DeviceClass.LAPTOP)
     lost = cell((BATTERY, 840_000, HOUR), state=State.ASLEEP, supply=Supply.UNKNOWN)
     assert only(wall_energy(lost, laptop)).method is Method.BATTERY
@@ -162,7 +161,7 @@ def test_the_battery_counts_across_sleep_when_the_supply_is_not_known():
 def test_package_and_memory_through_the_wall_model(
     device_class: DeviceClass, base: float, slope: float, gsd2: float
 ):
-    """a·t + b·(packages + DRAM + discrete GPU); cores are inside the package and never added."""
+    """The energy is a·t + b·(packages + DRAM + discrete GPU); cores are inside the package."""
     parts = wall_energy(
         cell(
             (PACKAGE, 20_000_000, HOUR),
@@ -182,13 +181,13 @@ def test_package_and_memory_through_the_wall_model(
 
 
 def test_a_server_that_counts_its_disks_draws_for_them():
-    """Unknown disks add nothing."""
+    """Unknown disks add nothing to a server's base."""
     found = only(wall_energy(cell((PACKAGE, 0, HOUR)), machine(DeviceClass.SERVER)))
     assert found.energy_millijoules == 10 * HOUR
 
 
 def test_psys_only_where_the_package_fits_into_it():
-    """package ≤ psys: psys ÷ 0.88. Otherwise, or with no package to check it by, psys is not believed."""
+    """Where package ≤ psys, psys ÷ 0.88 is used. Otherwise, or without a package, psys is rejected."""
     laptop = machine(DeviceClass.LAPTOP)
     good = only(wall_energy(cell((PACKAGE, 8_000, HOUR), (PSYS, 8_800_000, HOUR)), laptop))
     assert good.energy_millijoules == pytest.approx(10_000_000, rel=1e-6)
@@ -199,7 +198,7 @@ def test_psys_only_where_the_package_fits_into_it():
 
 
 def test_counters_of_a_machine_that_is_off_or_has_no_wall_model_say_nothing():
-    """The wall model holds only while on, and only for classes that have one."""
+    """The wall model applies only while on, and only to classes that have one."""
     off = cell((PACKAGE, 5, HOUR), state=State.OFF)
     assert only(wall_energy(off, machine(DeviceClass.TOWER))).method is Method.LOAD_MODELLED
     thin = wall_energy(cell((PACKAGE, 5, HOUR)), machine(DeviceClass.THIN_CLIENT))
@@ -207,8 +206,7 @@ def test_counters_of_a_machine_that_is_off_or_has_no_wall_model_say_nothing():
 
 
 def test_the_part_a_counter_covers_and_the_rest():
-    """Half covered: half by the counter, half by the load model; the parts sum to the cell and no energy is
-    scaled up."""
+    """The counter gives its half, a class default the other; they sum to the cell without scaling."""
     counted, rest = wall_energy(cell((PACKAGE, 1_000_000, HOUR // 2)), machine(DeviceClass.SFF))
     assert counted.method is Method.COUNTER_MODELLED
     assert counted.energy_millijoules == 12 * HOUR // 2 + 1_250_000
@@ -217,7 +215,7 @@ def test_the_part_a_counter_covers_and_the_rest():
 
 
 def test_disjoint_parts_count_over_their_common_time():
-    """Two packages, one covered half the time: both over that half, so that no time counts twice."""
+    """With one of two packages covered half of the time, both count over that half."""
     counted, rest = wall_energy(
         cell((PACKAGE, 4_000_000, HOUR), (PACKAGE_1, 1_000_000, HOUR // 2)), machine(DeviceClass.SFF)
     )
@@ -226,7 +224,7 @@ def test_disjoint_parts_count_over_their_common_time():
 
 
 def test_a_meter_speaks_for_a_time_nobody_else_knows():
-    """State unknown: the metered half is metered, the other half is not observed."""
+    """In unknown state the metered half is metered, and the other half is not observed."""
     found = only(wall_energy(cell((PLUG, 500, HOUR // 2), state=State.UNKNOWN), machine(DeviceClass.SFF)))
     assert (found.method, found.milliseconds) == (Method.METERED, HOUR // 2)
     assert wall_energy(cell(state=State.UNKNOWN), machine(DeviceClass.SFF)) == ()
@@ -256,8 +254,7 @@ def test_parts_never_overlap_and_are_whole(
     covered: int,
     count: int | None,
 ):
-    """Distinct methods, integers ≥ 0, milliseconds summing to at most the cell: conservation for
-    any input."""
+    """For any input, methods are distinct, energies are integers ≥ 0, and milliseconds fit the cell."""
     some = Cell(
         Band.NIGHT,
         state,
@@ -277,8 +274,8 @@ def test_parts_never_overlap_and_are_whole(
 
 
 def test_a_calibration_of_other_counters_says_nothing_of_these():
-    """A thin client, which has no wall model, calibrated on psys: where its package alone is counted, the
-    load model answers."""
+    """A thin client has no wall model and a calibration on psys; with the package alone counted, the load
+    model applies."""
     fit = Fit("wall:psys", 5_000_000, 1_200_000, 0, 0, 0, 1_000_000, 9_901, 0, 202_733)
     known = Calibration(Hardware("acme", "thin", DeviceClass.THIN_CLIENT), {fit.quantity: fit})
     counted = cell((PACKAGE, 3_600_000, HOUR))
@@ -287,6 +284,6 @@ def test_a_calibration_of_other_counters_says_nothing_of_these():
 
 
 def test_every_prior_has_its_uncertainty():
-    """u = ln(GSD²)/2; a published ± p % is ln(1 + p)/2."""
+    """u is ln(GSD²)/2, and a published ± p % gives ln(1 + p)/2."""
     assert priors.u_ppm(1.5) == 202_733
     assert priors.u_ppm_of_percent(10) == 47_655

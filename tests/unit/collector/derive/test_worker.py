@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The derive worker on a real SQLite store behind the real writer."""
+"""The derive worker on a real SQLite store, behind the real writer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EPOCH = b"epoch-01"
 
 @dataclass
 class Fleet:
-    """A store with one virtual machine of two CPUs at site hq."""
+    """Holds a store with one virtual machine of two CPUs at site hq."""
 
     directory: Path
     store: SqliteStore
@@ -59,7 +59,7 @@ class Fleet:
     chain: bytes = chain_start(EPOCH)
 
     def push(self, *starts: int, busy: int = 2_500) -> None:
-        """One 10 s record per start, half an active second idle."""
+        """Push one record of 10 s per start, with `busy` ms of CPU time."""
         records, before, first = [], self.chain, self.seq + 1
         for start in starts:
             self.seq += 1
@@ -109,33 +109,33 @@ def _enrol(store: SqliteStore, zone: str) -> HostId:
 
 
 def enrol_virtual(registry: Registry) -> HostId:
-    """The machine of a Fleet: a virtual one with two processors, at hq."""
+    """Enrol the fleet's machine: a virtual one with two processors at hq."""
     facts = pb.Facts(device_class=pb.DEVICE_CLASS_VIRTUAL_MACHINE, cpu_count=2)
     return enrol(registry, site_name="hq", entity="IT", agent_id=b"a" * 16, facts=facts)
 
 
 @pytest.fixture
 def zone() -> str:
-    """Grid zone of the site."""
+    """Return the grid zone of the site."""
     return "FR"
 
 
 @pytest.fixture
 def health() -> Health:
-    """What the writer counts."""
+    """Return the writer's counters."""
     return Health()
 
 
 @pytest.fixture
 def reader(fleet: Fleet) -> Iterator[SqliteReader]:
-    """Beside the writer."""
+    """Open a reader beside the writer."""
     with closing(SqliteReader(fleet.directory)) as made:
         yield made
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, zone: str, health: Health) -> Iterator[Fleet]:
-    """Store, writer and worker, running."""
+    """Start store, writer and worker."""
     store = create_store(tmp_path / "data", Store(), simulated=False, now_unix_milliseconds=1)
     host_id = _enrol(store, zone)
     dirty = threading.Event()
@@ -151,8 +151,7 @@ def fleet(tmp_path: Path, zone: str, health: Health) -> Iterator[Fleet]:
 
 
 def test_every_record_is_derived_and_everything_sums(fleet: Fleet):
-    """Σ records = Σ hour = Σ day = ledger, in integers, and equals the wall energy of the cells recomputed
-    here."""
+    """Σ records = Σ hour = Σ day = ledger, in integers, and equals the wall energy of the cells."""
     fleet.push(*(START + offset * 10 * SECOND for offset in range(30)))
     fleet.push(START + HOUR, START + HOUR + 10 * SECOND, busy=9_999)
     assert fleet.worker.drain() == 2
@@ -193,7 +192,7 @@ def test_every_record_is_derived_and_everything_sums(fleet: Fleet):
 
 
 def test_deriving_again_never_advances_the_counters(fleet: Fleet):
-    """The ledger is as first derived; a late record advances it by itself alone."""
+    """The ledger keeps what was first derived, and a late record adds only its own energy."""
     fleet.push(START)
     fleet.worker.drain()
     before = fleet.store.derive
@@ -210,7 +209,7 @@ def test_deriving_again_never_advances_the_counters(fleet: Fleet):
 
 
 def jumping(fleet: Fleet, seconds: float) -> DeriveWorker:
-    """Its clock jumps by so much per look."""
+    """Return a worker whose clock advances so many seconds per reading."""
     looks = itertools.count()
     return DeriveWorker(
         fleet.writer,
@@ -223,7 +222,7 @@ def jumping(fleet: Fleet, seconds: float) -> DeriveWorker:
 
 
 def test_work_is_cut_into_short_slices(fleet: Fleet):
-    """A clock that jumps 20 ms per look: one period a slice, and the rest is still dirty."""
+    """With a clock that advances 20 ms per reading, a slice derives one period, and the rest stays dirty."""
     fleet.push(START, START + HOUR, START + 2 * HOUR)
     worker = jumping(fleet, 0.02)
     assert fleet.writer.submit(worker.run_slice).result(PATIENCE_SECONDS) == 1
@@ -234,17 +233,17 @@ def test_work_is_cut_into_short_slices(fleet: Fleet):
 
 @pytest.mark.parametrize(("pressed", "done"), [(True, 1), (False, 4)])
 def test_a_pressed_collector_derives_less_at_a_time_and_never_nothing(fleet: Fleet, pressed: bool, done: int):
-    """A clock that jumps 5 ms per look: a quarter of what it does when nobody waits."""
+    """With 5 ms per reading of the clock, a pressed slice derives a quarter of an unpressed one."""
     fleet.push(*(START + hour * HOUR for hour in range(6)))
     worker = jumping(fleet, 0.005)
-    worker.stop()  # started, it would empty the marks by itself
+    worker.stop()  # a started worker would clear the marks
     worker.start(lambda: pressed)
     assert fleet.writer.submit(worker.run_slice).result(PATIENCE_SECONDS) == done
     assert worker.drain() == 6 - done
 
 
 def test_the_background_derives_and_stops(fleet: Fleet):
-    """Started, it empties the dirty marks by itself; stopped, it is gone, also when the writer left first."""
+    """Once started, the worker clears the dirty marks."""
     fleet.worker.start()
     fleet.push(START)
     with closing(SqliteReader(fleet.directory)) as reader:
@@ -252,7 +251,7 @@ def test_the_background_derives_and_stops(fleet: Fleet):
 
 
 def test_a_writer_that_stops_is_waited_for(fleet: Fleet, caplog: pytest.LogCaptureFixture):
-    """A refused job is put off with a warning, never lost."""
+    """A refused job is postponed with a warning."""
     fleet.writer.stop()
     with caplog.at_level(logging.WARNING):
         fleet.worker.start()
@@ -262,11 +261,11 @@ def test_a_writer_that_stops_is_waited_for(fleet: Fleet, caplog: pytest.LogCaptu
 
 
 def test_when_nothing_is_stored_nothing_is_asked(fleet: Fleet, health: Health, reader: SqliteReader):
-    """An idle collector is idle: no job, no commit; a push wakes the derivation at once."""
+    """An idle collector runs no job and commits nothing; a push starts the derivation."""
     fleet.worker.start()
     until(lambda: health.snapshot()["jobs"].get("done", 0) > 0)
 
-    def idle() -> bool:  # not while the first job is still being counted
+    def idle() -> bool:  # false while the first job is still being counted
         before = health.snapshot()
         time.sleep(3 * GATHER_SECONDS + 0.7)
         return health.snapshot() == before
@@ -277,7 +276,7 @@ def test_when_nothing_is_stored_nothing_is_asked(fleet: Fleet, health: Health, r
 
 
 def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteReader):
-    """`veilleuse derive`: mark all, then wake."""
+    """`veilleuse derive` marks everything, then wakes the worker."""
     fleet.push(START)
     fleet.worker.start()
     until(lambda: reader.dirty_count() == 0)
@@ -289,7 +288,7 @@ def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteReader):
 def test_a_period_that_cannot_be_derived_never_stops_the_others(
     fleet: Fleet, reader: SqliteReader, caplog: pytest.LogCaptureFixture
 ):
-    """Its mark is put aside with an error in the log; the next one is derived, and the thread lives."""
+    """Its mark is put aside with an error in the log, and later periods are derived."""
     fleet.push(START, START + HOUR)
     wire = b"\xff not a record"
     spoil = "UPDATE records SET wire = ? WHERE start = ?"
@@ -307,8 +306,7 @@ def test_a_period_that_cannot_be_derived_never_stops_the_others(
 
 
 def test_the_stores_trouble_is_not_the_periods(fleet: Fleet, reader: SqliteReader):
-    """A database that is full puts no period aside: the marks stay, and are derived when there is
-    room again."""
+    """A full database puts no period aside: marks stay, and are derived once there is room."""
     fleet.push(*(START + hour * HOUR for hour in range(300)))
 
     def pages(most: int) -> None:
@@ -316,7 +314,7 @@ def test_the_stores_trouble_is_not_the_periods(fleet: Fleet, reader: SqliteReade
 
     fleet.writer.submit(lambda: pages(1), alone=True).result(
         PATIENCE_SECONDS
-    )  # never fewer than there are: no page more
+    )  # SQLite keeps at least the present pages, so no page more is possible
     with pytest.raises(CollectorError):
         fleet.worker.drain()
     fleet.writer.submit(lambda: pages(2**30), alone=True).result(PATIENCE_SECONDS)
@@ -327,7 +325,7 @@ def test_the_stores_trouble_is_not_the_periods(fleet: Fleet, reader: SqliteReade
 
 @pytest.mark.parametrize("zone", ["XX"])
 def test_a_zone_without_factor_is_reported_once(fleet: Fleet, caplog: pytest.LogCaptureFixture):
-    """The energy is derived all the same; only the exposed counters stand still, and the log says why."""
+    """The energy is derived, but the exposed counters do not advance, and the log gives the reason once."""
     fleet.push(START)
     fleet.worker.drain()
     fleet.push(START + 10 * SECOND)
@@ -342,14 +340,14 @@ def test_a_zone_without_factor_is_reported_once(fleet: Fleet, caplog: pytest.Log
 
 
 class NobodyThere:
-    """A registry that has forgotten everyone."""
+    """A registry without hosts."""
 
     def host(self, host_id: HostId) -> None:
         return None
 
 
 def test_a_forgotten_host_is_not_derived(fleet: Fleet):
-    """Its marks are cleared and nothing is made of its records."""
+    """Its marks are cleared, and nothing is derived from its records."""
     fleet.push(START)
     worker = DeriveWorker(
         fleet.writer,
@@ -366,7 +364,7 @@ def test_a_forgotten_host_is_not_derived(fleet: Fleet):
 
 
 def test_a_record_without_energy_is_none_not_zero():
-    """A virtual machine that was off: derived, and nothing could be said."""
+    """A virtual machine that was off is derived without any energy."""
     machine = replace(
         memory_host(1, DeviceClass.VIRTUAL_MACHINE), facts=MachineFacts(DeviceClass.VIRTUAL_MACHINE)
     )
@@ -392,5 +390,5 @@ def test_a_record_without_energy_is_none_not_zero():
     ],
 )
 def test_the_year_is_the_sites(period: DirtyPeriod, year: int):
-    """23:00 UTC on New Year's Eve is next year in Paris; a week is of the year of its Thursday."""
+    """23:00 UTC on New Year's Eve is next year in Paris; a week belongs to the year of its Thursday."""
     assert civil_year(period, "Europe/Paris") == year

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Deriving with what others say: shared meters in either order, a psys that lied, screens apart. On a real
-store."""
+"""Deriving on a real store with shared meters in either order, a wrong psys, and separate screens."""
 
 from __future__ import annotations
 
@@ -34,24 +33,24 @@ DAY = date(2026, 3, 2).toordinal()
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Iterator[Filled]:
-    """A store that nobody fills yet."""
+    """Open an empty store."""
     with Filled(tmp_path / "data", clock=lambda: NOW / 1000) as made:
         yield made
 
 
 def plain(start: int = MONDAY_10H, milliseconds: int = HOUR) -> pb.Record:
-    """A server that counts its package."""
+    """Return the record of a server with a package counter."""
     energies = [(0, 40 * milliseconds, milliseconds)]
     return measurement(clock(start, milliseconds), [cell(milliseconds, energies=energies)], [rapl()])
 
 
 def polled(energy: int, start: int = MONDAY_10H) -> pb.Record:
-    """What an agent that polls the PDU sends of its own hour."""
+    """Return the record of an agent that polls the PDU, for its own hour."""
     return measurement(clock(start, HOUR), [cell(HOUR, energies=[(0, energy, HOUR)])], [PDU])
 
 
 def put_on(filled: Filled, *shares: tuple[HostId, int, SharePart]) -> None:
-    """Declare who is on the PDU."""
+    """Declare shares of the PDU."""
     meter = DeclaredMeter("pdu-1", "lyon", "DC1", MeterBoundary.OUTLET)
     made = [MeterShare("pdu-1", host, part, ppm, FIRST, FOR_EVER) for host, ppm, part in shares]
     with filled.store.transaction():
@@ -59,7 +58,7 @@ def put_on(filled: Filled, *shares: tuple[HostId, int, SharePart]) -> None:
 
 
 def energies(filled: Filled, host: HostId, table: str = "derived") -> dict[tuple[Grain, Method], int]:
-    """(grain, method) → mJ."""
+    """Return (grain, method) → mJ."""
     rows: Any = filled.store.data.connection.execute(
         f"SELECT grain, method, sum(energy_millijoules) FROM {table} WHERE host_id = ? GROUP BY 1, 2", (host,)
     )
@@ -67,7 +66,7 @@ def energies(filled: Filled, host: HostId, table: str = "derived") -> dict[tuple
 
 
 def of_records(filled: Filled, host: HostId) -> int:
-    """Σ over its records."""
+    """Return the derived energy of its records in millijoules."""
     rows = filled.store.data.connection.execute(
         "SELECT sum(derived_energy_millijoules) FROM records WHERE host_id = ? AND derived_energy_millijoules >= 0",
         (host,),
@@ -77,8 +76,7 @@ def of_records(filled: Filled, host: HostId) -> int:
 
 @pytest.mark.parametrize("poller_first", [True, False])
 def test_either_order_ends_alike(filled: Filled, *, poller_first: bool):
-    """Who polls is late, or who is on the meter is: both machines end with the meter's energy, hour, day and
-    records alike."""
+    """If the poller or a machine is late, hour, day and records still have the meter's energy."""
     poller, one, two = (filled.add_host() for _ in range(3))
     put_on(filled, (one, 500_000, SharePart.MACHINE), (two, 499_999, SharePart.MACHINE))
     pushes = [Stream(poller).send(polled(800_000_003)), *(Stream(host).send(plain()) for host in (one, two))]
@@ -98,7 +96,7 @@ def test_either_order_ends_alike(filled: Filled, *, poller_first: bool):
 
 
 def test_the_poller_of_its_own_meter_is_on_it_too(filled: Filled):
-    """One machine reads the meter that feeds it: derived once, not for ever."""
+    """A machine that reads its own meter is derived once, not again and again."""
     host = filled.add_host()
     put_on(filled, (host, 1_000_000, SharePart.MACHINE))
     filled.store.ingest.append([Stream(host).send(polled(360_000_001))])
@@ -107,7 +105,7 @@ def test_the_poller_of_its_own_meter_is_on_it_too(filled: Filled):
 
 
 def test_late_records_of_a_machine_share_its_hour_anew(filled: Filled):
-    """Half of its hour, then the other half: first half of the energy, then all of it, exactly."""
+    """Half of the hour gets half of the energy; the other half then completes it exactly."""
     host, stream = filled.add_host(), None
     put_on(filled, (host, 1_000_000, SharePart.MACHINE))
     stream = Stream(host)
@@ -125,7 +123,7 @@ def test_late_records_of_a_machine_share_its_hour_anew(filled: Filled):
 
 
 def test_a_virtual_machine_has_no_outlet(filled: Filled):
-    """Declared as a server once, a virtual machine now: its share is not used."""
+    """The share of a virtual machine is not used."""
     host = filled.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
     put_on(filled, (host, 1_000_000, SharePart.MACHINE))
     filled.store.ingest.append([Stream(filled.add_host()).send(polled(1_000))])
@@ -135,8 +133,8 @@ def test_a_virtual_machine_has_no_outlet(filled: Filled):
 
 
 def test_the_counters_advance_as_first_derived(filled: Filled):
-    """The machine first: modelled joules in the ledger, and its reports say metered later; the counter never
-    moves back."""
+    """The machine comes first, with modelled energy in the ledger. Its reports are metered later, and the
+    counter does not move back."""
     poller, host = filled.add_host(), filled.add_host()
     put_on(filled, (host, 1_000_000, SharePart.MACHINE))
     filled.store.ingest.append([Stream(host).send(plain())])
@@ -157,9 +155,9 @@ def _asleep_polled() -> pb.Cell:
 
 
 def test_a_psys_that_lies_on_battery_is_found_out_for_the_past_too(filled: Filled):
-    """An hour on mains by psys; then twenty minutes on battery where psys says more than 1.2 × the discharge:
-    the first hour is derived again, from the package and what the battery says of the rest; and again when
-    more time on battery says otherwise.
+    """An hour on mains has psys; then psys is above 1.2 × the discharge for twenty minutes on battery.
+    The first hour is derived again from package and battery base, and again when later battery time gives
+    another base.
     """
     host = filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP)
     stream = Stream(host)
@@ -185,8 +183,7 @@ def test_a_psys_that_lies_on_battery_is_found_out_for_the_past_too(filled: Fille
 
 
 def test_a_psys_that_agrees_with_the_battery_marks_nothing(filled: Filled):
-    """Twenty minutes on battery in which both say the same: the hour on mains stays as it is, and is not
-    derived again."""
+    """Twenty minutes on battery on which both agree do not derive the hour on mains again."""
     stream = Stream(filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP))
     points, twenty = [rapl(), PSYS, BATTERY], 1_200_000
     mains = cell(HOUR, energies=[(0, 5 * HOUR, HOUR), (1, 11 * HOUR, HOUR)])
@@ -200,7 +197,7 @@ def test_a_psys_that_agrees_with_the_battery_marks_nothing(filled: Filled):
 
 
 def test_the_part_of_an_hour_without_screens_has_no_row_of_them(filled: Filled):
-    """One record with a screen on, one in which the machine slept: absent, not 0 J."""
+    """The cell with a screen on has a row; the one asleep has none, not 0 J."""
     host = filled.add_host(Population.CLASSROOM, DeviceClass.SFF)
     shown = [pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=HALF)]
     own = [cell(HALF, displays=shown), cell(HALF, state=pb.STATE_ASLEEP)]
@@ -211,7 +208,7 @@ def test_the_part_of_an_hour_without_screens_has_no_row_of_them(filled: Filled):
 
 
 def test_screens_are_apart(filled: Filled):
-    """The machine's own energy is what it was without them; theirs is in their own table, hour and day."""
+    """Screens do not change the machine's energy; theirs has its own table, by hour and day."""
     host = filled.add_host(Population.CLASSROOM, DeviceClass.SFF)
     shown = [pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=2 * HOUR)]
     with_screens, without = cell(HOUR, displays=shown), cell(HOUR)
@@ -235,7 +232,7 @@ def test_screens_are_apart(filled: Filled):
 
 
 def test_a_virtual_machine_has_no_screen(filled: Filled):
-    """What it shows is a window on a screen that another machine counts."""
+    """Its display is a window on a screen that another machine counts."""
     host = filled.add_host(Population.CLASSROOM, DeviceClass.VIRTUAL_MACHINE)
     shown = [pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=HOUR)]
     filled.store.ingest.append(
@@ -246,7 +243,7 @@ def test_a_virtual_machine_has_no_screen(filled: Filled):
 
 
 def test_a_plug_shared_with_its_screen_is_split_and_nothing_modelled(filled: Filled):
-    """80 % the machine's, 20 % the screen's; the screen is not modelled beside it."""
+    """80 % are the machine's, 20 % the screen's, which is not modelled as well."""
     host = filled.add_host(Population.CLASSROOM, DeviceClass.SFF)
     put_on(filled, (host, 800_000, SharePart.MACHINE), (host, 200_000, SharePart.MONITOR))
     shown = [pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=HOUR)]

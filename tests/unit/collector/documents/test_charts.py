@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Charts are well-formed, escaped, to scale, and say nothing of what is not known."""
+"""Charts are well-formed, escaped and to scale, and draw nothing for unknown values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), ma
 
 
 def bars(markup: str) -> list[ET.Element]:
-    """The coloured rectangles."""
+    """Return the coloured rectangles."""
     root = ET.fromstring(markup)
     return [r for r in root.iter(f"{SVG}rect") if (r.get("class") or "").startswith("c")]
 
@@ -38,19 +38,19 @@ def test_heights_are_to_scale():
 
 
 def test_stacked_columns_touch_and_do_not_overlap():
-    """The second begins where the first ends."""
+    """The second column begins where the first ends."""
     lower, upper = bars(columns("e", "t", ["a"], [Series("s", (3.0,), 0), Series("u", (1.0,), 1)], str))
     assert float(upper.get("y") or 0) + float(upper.get("height") or 0) == float(lower.get("y") or 0)
 
 
 def test_unknown_draws_nothing():
-    """None is a hole, not a bar of height zero."""
+    """None is a gap, not a bar of height zero."""
     assert bars(columns("e", "t", ["a", "b"], [Series("s", (None, None), 0)], str)) == []
     assert bars(shares("e", "t", ["a"], [Series("s", (None,), 0)])) == []
 
 
 def test_modelled_series_are_hatched():
-    """Not by colour alone: stripes over the bar."""
+    """Stripes over the bar mark a modelled series, not the colour alone."""
     markup = columns("e", "t", ["a"], [Series("s", (1.0,), 0, hatched=True)], str)
     assert 'fill="url(#e-hatch)"' in markup
     assert 'id="e-hatch"' in markup
@@ -58,14 +58,14 @@ def test_modelled_series_are_hatched():
 
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=5))
 def test_shares_fill_the_width(values):
-    """The parts of one bar cover it exactly, whatever they sum to."""
+    """The parts of a bar cover its width exactly, for any sum."""
     drawn = bars(shares("s", "t", ["a"], [Series(str(v), (v,), 0) for v in values]))
     last = drawn[-1]
     assert abs(float(last.get("x") or 0) + float(last.get("width") or 0) - 720) < 1
 
 
 def test_a_long_label_has_a_short_one_for_narrow_screens():
-    """Its first part goes; a label that fits stands once."""
+    """The short label lacks the first part; a label that fits appears once."""
     long = "postes de travail · portables · heures de fermeture du 22/11/2026"
     root = ET.fromstring(shares("s", "t", [long, "serveurs · aujourd’hui"], []))
     texts = [(one.get("class"), one.text) for one in root.iter(f"{SVG}text")]
@@ -78,7 +78,7 @@ def test_a_long_label_has_a_short_one_for_narrow_screens():
 
 @given(st.floats(1e-9, 1e12))
 def test_ticks_are_round_and_cover(maximum):
-    """From zero to the maximum or a little more, in 2 to 6 steps."""
+    """Ticks go from zero to at most twice the maximum, in 1 to 5 steps."""
     ticks = nice_ticks(maximum)
     assert ticks[0] == 0
     assert maximum * (1 - 1e-9) <= ticks[-1] <= maximum * 2
@@ -86,5 +86,5 @@ def test_ticks_are_round_and_cover(maximum):
 
 
 def test_ticks_of_nothing():
-    """An axis even when there is nothing to show."""
+    """An axis is drawn even without values."""
     assert nice_ticks(0.0) == [0.0, 1.0]

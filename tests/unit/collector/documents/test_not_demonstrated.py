@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An interval is called 95 % only where the machines measured are shown to stand for the others:
+"""An interval is called 95 % only where the measured machines are shown to represent the others:
 methodology.md, section 6."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from veilleuse.collector.reports.emissions_document import SAMPLE_NOTES, documen
 from veilleuse.wire.vocabulary import DeviceClass
 
 CLAIM = re.compile(r"95[\s\u00a0\u202f]*%|(lo|hi)_?95")
-"""What no text and no name may hold of a sample that nobody drew at random."""
+"""Text or names that a report of a non-random sample must not contain."""
 FULL = ("kwh_lo95", "kwh_hi95", "kgco2e_lo95", "kgco2e_hi95", "gsd2")
 SAMPLE = tuple(
     f"{unit}_{end}_{kind}"
@@ -43,7 +43,8 @@ SAMPLE = tuple(
 
 
 def period(*, measured: int, random: bool = False, also_all_of: DeviceClass | None = None) -> PeriodFigures:
-    """Sixty laptops, of which so many were measured; all twelve machines of another class too."""
+    """Return the figures of sixty laptops, `measured` of them measured, and of twelve machines of another
+    class, all measured."""
     hosts = [workstation(n, device_class=DeviceClass.LAPTOP) for n in range(1, 61)]
     sample = hosts[:measured]
     if also_all_of is not None:
@@ -59,33 +60,33 @@ def period(*, measured: int, random: bool = False, also_all_of: DeviceClass | No
 
 
 def stated(made: PeriodFigures) -> EmissionsStatement:
-    """With its factor."""
+    """Return the statement with its factor."""
     return build_statement([made], StatementTerms(choose, "real"))
 
 
 def written(statement: EmissionsStatement, language: str = "fr") -> Document:
-    """The report, with its texts for people."""
+    """Return the report with its texts for people."""
     texts = [format_row(row) for row in (*statement.rows, *statement.totals)]
     head = {"from": "2025-01-01", "to": "2026-01-01", "data": "real"}
     return replace(document(statement, head, texts), language=language)
 
 
 def whole_estimate() -> Estimate:
-    """Of the total of twenty machines of sixty."""
+    """Return the total's estimate for twenty measured machines of sixty."""
     total = period(measured=20).total
     assert total is not None
     return total.estimate
 
 
 def names(row: EmissionsRow) -> set[str]:
-    """Interval columns that a row has."""
+    """Return the interval columns that a row has."""
     return {name for name in (*FULL, *SAMPLE) if getattr(row, name) is not None}
 
 
 def test_the_sensitivity_by_hand():
-    """1,000 kWh: 400 measured, 100 at the class default, 500 from the sample. At 1/1.5 and 1.5 times these
-    are 333.3 and 750: 833.3 to 1,250 kWh. A sample interval of ÷ and × 1.1 widens either end in quadrature on
-    the log scale, and so does the factor's error.
+    """1,000 kWh are 400 measured, 100 at the class default and 500 from the sample.
+    At 1/1.5 and 1.5 times these 500 are 333.3 and 750, which gives 833.3 to 1,250 kWh. A sample interval of ÷
+    and × 1.1 widens each end in quadrature on the log scale, and so does the factor's error.
     """
     one = replace(
         whole_estimate(),
@@ -111,9 +112,9 @@ def test_the_sensitivity_by_hand():
 
 
 def test_volunteers_are_outside_the_sample_interval_and_inside_the_sensitivity():
-    """Where machines that draw half as much are twice as likely to be measured, the figure is 13 % too low,
-    the sample interval of ± 5 % holds the truth in none of 40 fleets, and the sensitivity in all. That is why
-    the first is not called 95 %.
+    """Where machines that draw half as much are twice as likely to be measured, the figure is 13 % too low.
+    The sample interval of ± 5 % contains the true value in none of 40 fleets, the sensitivity in all. So the
+    sample interval is not called 95 %.
     """
     chance = random_numbers.Random(5)
     shape = Shape(((300, 60), (800, 150), (200, 20), (100, 8)), volunteers=-1, random_roll_out=False)
@@ -134,8 +135,8 @@ def test_volunteers_are_outside_the_sample_interval_and_inside_the_sensitivity()
     [(20, False, "not demonstrated"), (20, True, "demonstrated"), (60, False, "census")],
 )
 def test_columns_say_what_the_interval_may_claim(measured: int, random: bool, told: str):
-    """The ends are the same; only a census and a random sample call them 95 %, and only they have a GSD²,
-    whose definition says 95 %."""
+    """The ends are the same, but only a census and a random sample call them 95 %.
+    Only they have a GSD², whose definition says 95 %."""
     made = period(measured=measured, random=random)
     statement = stated(made)
     rows: list[Any] = [*statement.rows, *statement.totals]
@@ -155,7 +156,7 @@ def test_columns_say_what_the_interval_may_claim(measured: int, random: bool, to
 
 
 def texts_of(name: str, content: bytes) -> str:
-    """All that is written in a file; of JSON and CSV their names and notes."""
+    """Return all text of a file; for JSON and CSV, its names and notes."""
     if name == "json":
         told = json.loads(content)
         keys = {key for table in ("rows", "totals") for row in told[table] for key in row}
@@ -177,8 +178,8 @@ def texts_of(name: str, content: bytes) -> str:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_file_claims_95_percent_of_volunteers(name: str, language: str):
-    """Twenty of sixty measured, and nobody drew them: no heading, note, name or definition says 95 %; a
-    random roll-out's report does. People read what the interval is, and the sensitivity with its 1.5.
+    """Twenty of sixty were measured, not at random: no heading, note, name or definition says 95 %.
+    A random roll-out's report does. Readers see the kind of interval, and the sensitivity with its 1.5.
     """
     content = renderer(name)(written(stated(period(measured=20)), language))
     text = texts_of(name, content)
@@ -189,7 +190,7 @@ def test_no_file_claims_95_percent_of_volunteers(name: str, language: str):
     if name in ("csv", "json"):
         assert {"kwh_lo_sample", "kgco2e_hi_sensitivity", "sample only"} <= set(text.split("\n"))
         return
-    flat = "".join(text.split())  # pypdf tells no spaces
+    flat = "".join(text.split())  # pypdf reports no spaces
     wanted = {
         "fr": ("intervalle d’échantillonnage seulement", "consomment de 1/1,5 à 1,5 fois"),
         "en": ("sample interval only", "draw 1/1.5 to 1.5 times"),
@@ -199,8 +200,7 @@ def test_no_file_claims_95_percent_of_volunteers(name: str, language: str):
 
 
 def test_a_table_of_both_has_each_where_it_is_true():
-    """All twelve small desktops were measured, twenty of sixty laptops: the desktops' row has 95 %, the
-    laptops' and the total have not."""
+    """Twelve of twelve small desktops and twenty of sixty laptops were measured: only desktops have 95 %."""
     statement = stated(period(measured=20, also_all_of=DeviceClass.SFF))
     book = workbook(renderer("xlsx")(written(statement)))
     laptops, desktops = sheet_rows(book["Lignes"])
@@ -219,8 +219,7 @@ def test_a_table_of_both_has_each_where_it_is_true():
 
 
 def test_a_total_is_rounded_by_the_interval_that_it_shows():
-    """Two digits of the sample interval's half-width, as of any interval; the sensitivity stands beside it to
-    the same place."""
+    """A total shows two digits of the sample interval's half-width; its sensitivity has the same rounding."""
     row = EmissionsRow(
         "2025-01-01",
         "2026-01-01",
@@ -242,5 +241,5 @@ def test_a_total_is_rounded_by_the_interval_that_it_shows():
 
 
 def test_its_notes_are_in_french():
-    """They stand on the page of a French authority."""
+    """The notes appear on the page of a French authority."""
     assert [note for note in SAMPLE_NOTES.values() if words("fr").text(note)[1] != "fr"] == []

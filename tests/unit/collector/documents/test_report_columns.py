@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The catalogue of columns and the words of the reports are whole, in both languages."""
+"""The catalogue of columns and the texts of reports are complete in both languages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_every_column_of_a_report_is_in_the_catalogue(report):
 
 
 def test_every_column_says_what_it_is():
-    """A label and a sentence in both languages; units are the names' own."""
+    """Each column has a label and a sentence in both languages, and the unit that its name says."""
     units = {"_millijoules": "mJ", "_milliseconds": "ms", "_watts": "W", "_percent": "%"}
     for one in catalogue().values():
         for language in LANGUAGES:
@@ -78,7 +78,7 @@ def test_every_column_says_what_it_is():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_word_of_a_list_has_its_word(language):
-    """What the model may say, a reader may read."""
+    """Each value that the model may give has a text."""
     w = words(language)
     for name, values in LISTS.items():
         known = w.texts["words"][name]
@@ -94,7 +94,7 @@ def test_every_note_is_in_french(report):
 
 
 def test_an_interval_is_written_with_the_digits_it_was_given():
-    """Rounded by the account, not here: zeros stay."""
+    """The account rounds, not the document: trailing zeros stay."""
     assert shown_interval(("12.30", "11.50", "1300.10"), "MWh") == {
         "fr": "12,30\u00a0MWh (11,50 à 1\u202f300,10)",
         "en": "12.30\u00a0MWh (11.50 to 1,300.10)",
@@ -102,7 +102,8 @@ def test_an_interval_is_written_with_the_digits_it_was_given():
 
 
 def test_values_are_written_by_their_kind():
-    """Percent, dates, yes and no, words of a list, mixes; the account's own text before all."""
+    """Percent, dates, yes and no, listed words and mixes have their forms; the account's own text precedes
+    them."""
     w = words("fr")
     told: dict[str, tuple[Value, str]] = {
         "coverage_states": (0.666, "66,6\u00a0%"),
@@ -135,7 +136,8 @@ def test_a_column_that_nobody_declared_is_read_from_its_values():
 
 
 def test_columns_come_in_the_documents_order():
-    """Those that rows have: the declared ones first, then as they appear; what is shown is none."""
+    """Declared columns come first, then others as they appear; columns without a value and `shown` are left
+    out."""
     document = Document(
         {}, ("b", "a", "c"), {"rows": [{"x": 1, "a": 2}, {"b": 3, SHOWN: {"b": "drei"}}]}, ("rows",)
     )
@@ -143,12 +145,12 @@ def test_columns_come_in_the_documents_order():
 
 
 def test_cleaning_loses_no_figure():
-    """A document of harmless texts is the same afterwards."""
+    """A document of harmless texts stays the same."""
     assert clean(everything()) == everything()
 
 
 def test_the_colours_are_those_of_the_pages():
-    """One palette: c0 to c7 of the light style sheet; a report's dark ones are the pages' too."""
+    """COLOURS is c0 to c7 of the pages' light style sheet; a report's dark colours are the pages' too."""
     pages = files("veilleuse.collector.web").joinpath("static", "veilleuse.css").read_text("utf-8")
     light, dark = re.findall(r"(?:--c\d: #[0-9a-f]{6};\s*)+", pages)
     assert tuple(re.findall("#[0-9a-f]{6}", light)) == COLOURS
@@ -157,5 +159,5 @@ def test_the_colours_are_those_of_the_pages():
 
 
 def test_numbers_are_known_by_their_kind():
-    """What is added up by nobody here, but set to the right everywhere."""
+    """Every column with a unit is of a numeric kind, so that it is right-aligned."""
     assert {one.kind for one in catalogue().values() if one.unit} <= NUMERIC

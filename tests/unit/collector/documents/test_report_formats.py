@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One document in five formats: every figure is in each, equal to the last digit; each is what its format
-asks for."""
+"""One document in each of five formats has every figure, equal to the last digit, in a valid file."""
 
 from __future__ import annotations
 
@@ -51,12 +50,12 @@ from veilleuse.collector.errors import UsageError
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, bytes]:
-    """The document in all formats."""
+    """Return the document in all formats."""
     return {name: renderer(name)(everything()) for name in FORMATS}
 
 
 def plain_row(row: Row) -> dict[str, Any]:
-    """What a row holds, without what is shown of it; a mix as one key per name."""
+    """Return a row's values without its texts for people; a mix gives one key per name."""
     found: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, dict) and name != SHOWN:
@@ -67,8 +66,8 @@ def plain_row(row: Row) -> dict[str, Any]:
 
 
 def test_every_format_has_a_media_type_and_gives_bytes(written):
-    """The tables of formats are whole: each module of formats/ is in them and in docs/reports.md; BINARY
-    is what is no text."""
+    """Each module of formats/ is in the tables of formats and in docs/reports.md; BINARY lists the formats
+    that are not text."""
     modules = {module.name for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}.")}
     assert modules == {place.partition(":")[0] for place in FORMATS.values()}
     assert MEDIA_TYPES.keys() == FORMATS.keys() == written.keys()
@@ -81,7 +80,7 @@ def test_every_format_has_a_media_type_and_gives_bytes(written):
 
 
 def test_a_unit_is_in_the_figure_or_above_it():
-    """A figure that the account has rounded without a unit stands under a label that has one."""
+    """A rounded figure without a unit has it in its column's label."""
     for shown, label in (("1 240", "Énergie (kWh)"), ("1 240 kWh (1 200 à 1 300)", "Énergie")):
         row: Row = {"entity": "DSI", "kwh_total": 1_240.4, SHOWN: {"kwh_total": {"fr": shown}}}
         other: Row = {**row, "entity": "Eau", "kwh_total": 1_250.0}
@@ -91,7 +90,7 @@ def test_a_unit_is_in_the_figure_or_above_it():
 
 
 def test_what_rows_are_of_does_not_push_the_figures_away():
-    """Up to six columns head a row; of more, those that say least stand behind the figures, none is lost."""
+    """Up to six columns begin a row; the least informative of more come after the figures; none is lost."""
     columns = (
         "indicator", "name", "period_from", "period_to", "entity", "site", "zone", "population", "device_class", "level",
     )  # fmt: skip
@@ -110,8 +109,7 @@ def test_what_rows_are_of_does_not_push_the_figures_away():
 
 
 def test_every_format_says_until_when_a_period_under_way_goes():
-    """Title and first lines, a column of the rows that are not over; what is over stays, and what is said
-    once."""
+    """Title, first lines and a column show it. A period that is over, or marked already, is unchanged."""
     whole = everything()
     document = add_under_way(whole, date(2025, 11, 28))
     assert add_under_way(whole, date(2026, 1, 1)) == whole
@@ -133,7 +131,7 @@ def test_every_format_says_until_when_a_period_under_way_goes():
 
 
 def test_json_holds_every_figure(written):
-    """The object's tables are the document's, `shown` left out."""
+    """The object's tables equal the document's without `shown`."""
     found = json.loads(written["json"])
     for table, rows in everything().tables.items():
         expected = [{name: value for name, value in row.items() if name != SHOWN} for row in rows]
@@ -141,7 +139,7 @@ def test_json_holds_every_figure(written):
 
 
 def test_csv_holds_every_figure_of_its_tables(written):
-    """Parsed by a stranger: every value, typed as the catalogue says, is that of the document."""
+    """Parsed with the standard library and typed as in the document, every value is equal."""
     document = everything()
     found = list(csv.DictReader(io.StringIO(written["csv"].decode(), newline="")))
     expected = [row for table in document.tabular for row in document.tables[table]]
@@ -161,8 +159,8 @@ def test_csv_holds_every_figure_of_its_tables(written):
 
 
 def test_xlsx_holds_every_figure_typed(written):
-    """openpyxl reads: integers and numbers exactly, dates as dates, booleans as booleans; nothing where
-    nothing is."""
+    """openpyxl reads exact integers and numbers, dates and booleans, and no cell where the row has no
+    value."""
     document, book = everything(), workbook(written["xlsx"])
     for table in ("rows", "totals", "memo", "factors", "months", "by_class"):
         found = sheet_rows(book[sheet_name(title_of(document, table, words("fr")), set())])
@@ -180,8 +178,7 @@ def test_xlsx_holds_every_figure_typed(written):
 
 
 def test_html_holds_every_figure_for_people_and_for_machines(written):
-    """Each figure of each row stands on the page: unrounded in `<data>` or `<time>`, and as the account has
-    shown it."""
+    """The page has each figure unrounded in `<data>` or `<time>`, and as the account shows it."""
     document, read, w = everything(), Page(written["html"]), words("fr")
     for number, section in enumerate(sections(document, w), 1):
         rows = document.tables[section.name]
@@ -202,7 +199,7 @@ def test_html_holds_every_figure_for_people_and_for_machines(written):
 
 
 def test_pdf_holds_every_row_of_the_page(written):
-    """Each row of each table of the page, as people read it, is in the PDF's text, cell behind cell."""
+    """The PDF's text contains each row of each table of the page, cell after cell."""
     text = pdf_text(written["pdf"])
     read = Page(page(everything(), ON_PAPER_TOO, paper=True).encode())
     told = [row for tables in read.sections.values() for table in tables for row in table.texts]
@@ -216,7 +213,7 @@ def test_pdf_holds_every_row_of_the_page(written):
 @pytest.mark.parametrize("name", sorted(FORMATS))
 @pytest.mark.parametrize("kind", ["emissions", "indicators", "attribution"])
 def test_every_report_is_written_in_every_format(kind, name, language):
-    """As the account makes them: nothing is unknown to a format, in both languages."""
+    """No format fails on the documents that the account makes, in either language."""
     emissions, indicators = documents(servers())
     known = {
         "emissions": emissions,
@@ -228,7 +225,7 @@ def test_every_report_is_written_in_every_format(kind, name, language):
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_report_of_nothing_is_a_file(name):
-    """No row, no total: each format says so in its way."""
+    """Each format writes a document without rows and totals."""
     empty = Document(
         head={"kind": "indicators"}, columns=("n", "kwh"), tables={"rows": []}, tabular=("rows",)
     )
@@ -239,7 +236,7 @@ def test_a_report_of_nothing_is_a_file(name):
 
 
 def test_equal_documents_make_equal_files(written):
-    """Byte for byte; no moment of the writing is in a file."""
+    """Files are equal byte for byte and hold no time of writing."""
     again = {name: renderer(name)(everything()) for name in FORMATS}
     assert [name for name in FORMATS if again[name] != written[name]] == []
     with zipfile.ZipFile(io.BytesIO(written["xlsx"])) as archive:
@@ -247,8 +244,8 @@ def test_equal_documents_make_equal_files(written):
 
 
 def test_the_workbook_is_made_for_work(written):
-    """Sheets in French, labels and names, frozen and filtered, formats, charts over cells, properties, no
-    formula or link."""
+    """The workbook has French sheets, labels and names, frozen and filtered heads, formats, charts and
+    properties, and no formula or link."""
     book = workbook(written["xlsx"])
     assert book.sheetnames[:3] == ["Lisez-moi", "Lignes", "Totaux"]
     assert {"Graphiques", "Méthode et hypothèses", "Dictionnaire des colonnes"} <= set(book.sheetnames)
@@ -270,7 +267,7 @@ def test_the_workbook_is_made_for_work(written):
 
 
 def test_a_large_workbook_is_written_row_by_row(monkeypatch, written):
-    """In constant memory: the same cells."""
+    """A large workbook is written in constant memory with the same cells."""
     monkeypatch.setattr("veilleuse.collector.documents.formats.xlsx.LARGE", 10)
     large = workbook(renderer("xlsx")(everything()))
     for sheet in workbook(written["xlsx"]):
@@ -298,7 +295,7 @@ def test_all_digits_of_a_number_are_in_the_workbook():
     ids=range(7),
 )
 def test_a_sheet_has_a_name_that_spreadsheets_take(title, name):
-    """No forbidden sign, 31 UTF-16 units at most, none twice whatever the case."""
+    """The name has no forbidden character, at most 31 UTF-16 units, and is unique whatever the case."""
     taken: set[str] = set()
     assert sheet_name(title, taken) == name
     second = sheet_name(title.upper(), taken)
@@ -310,7 +307,7 @@ def test_a_sheet_has_a_name_that_spreadsheets_take(title, name):
 
 
 def test_the_page_is_one_file_without_script(written):
-    """Nothing is fetched, no script, no handler, no inline style; the policy would forbid it all."""
+    """The page loads nothing and has no script, handler or inline style; its policy forbids them."""
     read = Page(written["html"])
     assert not {"script", "link", "img", "iframe", "object", "form"} & {tag for tag, _ in read.elements}
     names = {name for _, attributes in read.elements for name in attributes}
@@ -322,7 +319,7 @@ def test_the_page_is_one_file_without_script(written):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_is_in_its_language(language):
-    """`lang`, and no text in another one that does not say so."""
+    """The page declares its language, and no part of it declares another."""
     content = renderer("html")(everything(language=language))
     read = Page(content)
     assert read.elements[0] == ("html", {"lang": language})
@@ -330,15 +327,15 @@ def test_the_page_is_in_its_language(language):
 
 
 def test_a_note_that_was_not_translated_says_its_language():
-    """A French page with an English note: marked, not hidden (WCAG 3.1.2)."""
+    """An English note on a French page is marked, not hidden (WCAG 3.1.2)."""
     document = replace(everything(), assumptions=("Nobody has translated this.",))
     assert '<li lang="en">Nobody has translated this.</li>' in renderer("html")(document).decode()
 
 
 @pytest.mark.parametrize("paper", [False, True])
 def test_headings_leave_no_level_out(paper):
-    """One h1, and below each heading the next level at most (WCAG 1.3.1); so in the PDF, whose tags are those
-    of the page."""
+    """One h1, and below each heading at most the next level (WCAG 1.3.1), also on the page that becomes the
+    PDF."""
     read = Page(page(everything(), ON_PAPER_TOO, paper=paper).encode())
     levels = [int(tag[1]) for tag, _ in read.elements if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
@@ -347,7 +344,7 @@ def test_headings_leave_no_level_out(paper):
 
 
 def test_tables_have_captions_and_headers(written):
-    """Each table has its caption and a column header per column; each row of several has a header."""
+    """Each table has a caption and one column header per column."""
     text = written["html"].decode()
     tables = re.findall(r"<table.*?</table>", text, re.S)
     assert len(tables) > 15
@@ -359,7 +356,7 @@ def test_tables_have_captions_and_headers(written):
 
 
 def test_drawings_have_their_alternative(written):
-    """Three charts, each an image with a name and the same values in a table behind it; hidden swatches."""
+    """Each of three charts is a named image and has its values in a table; swatches are hidden."""
     read = Page(written["html"])
     drawn = [a for tag, a in read.elements if tag == "svg" and a.get("role") == "img"]
     assert [a["aria-labelledby"] for a in drawn] == ["chart-1", "chart-2", "chart-3"]
@@ -372,8 +369,8 @@ def test_drawings_have_their_alternative(written):
 
 
 def test_the_pdf_is_tagged(written):
-    """PDF/UA-1: marked, a tree of tags, language, title, bookmarks, headers of cells, alternatives of
-    drawings."""
+    """PDF/UA-1 requires a mark, a tree of tags, language, title, bookmarks, headers of cells and alternatives
+    of drawings."""
     reader = pypdf.PdfReader(io.BytesIO(written["pdf"]))
     root: Any = reader.trailer["/Root"]
     assert root["/MarkInfo"]["/Marked"] == True  # noqa: E712 # a PDF boolean
@@ -400,30 +397,30 @@ def test_the_pdf_is_tagged(written):
 
 
 def test_squares_of_a_legend_have_the_colours_of_its_drawing():
-    """On paper they are no drawings: the style sheet repeats the colours."""
+    """On paper the squares are not drawings, so the style sheet repeats the colours."""
     sheet = files("veilleuse.collector.documents").joinpath("templates", "paper.css").read_text("utf-8")
     assert re.findall(r"\.s\d { background: (#\w+); }", sheet) == list(COLOURS)
 
 
 def is_cell(element: Any) -> bool:
-    """A data cell with attributes."""
+    """Return True for a data cell with attributes."""
     return element.get("/S") == "/TD" and "/A" in element
 
 
 def flat(outline: list[Any]) -> list[Any]:
-    """Bookmarks, the inner ones behind their own."""
+    """Return the bookmarks, each before its inner ones."""
     return [one for entry in outline for one in (flat(entry) if isinstance(entry, list) else [entry])]
 
 
 def test_weasyprint_has_nothing_to_complain_about(caplog):
-    """No unknown property, no missing alternative, no failed load."""
+    """WeasyPrint reports no unknown property, missing alternative or failed load."""
     with caplog.at_level(logging.WARNING):
         renderer("pdf")(everything(language="en"))
     assert [record.getMessage() for record in caplog.records if record.name == "weasyprint"] == []
 
 
 def test_a_missing_extra_is_one_clear_line(monkeypatch):
-    """Without WeasyPrint: what to install; exit code 2."""
+    """Without WeasyPrint the error says what to install; its exit code is 2."""
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     with pytest.raises(UsageError, match=r"install veilleuse\[pdf\]"):
         renderer("pdf")(everything())
@@ -431,7 +428,7 @@ def test_a_missing_extra_is_one_clear_line(monkeypatch):
 
 
 def test_a_missing_library_is_one_clear_line(monkeypatch, tmp_path):
-    """WeasyPrint is there, Pango is not: its import raises OSError."""
+    """Without Pango the import of WeasyPrint raises OSError."""
     (tmp_path / "weasyprint.py").write_text("raise OSError('cannot load library libpango-1.0-0')")
     monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -440,12 +437,12 @@ def test_a_missing_library_is_one_clear_line(monkeypatch, tmp_path):
 
 
 def test_a_pdf_that_would_take_all_memory_is_refused(monkeypatch):
-    """Said before it is laid out."""
+    """The refusal comes before the layout."""
     monkeypatch.setattr(pdf_format, "MOST_CELLS", 100)
     with pytest.raises(UsageError, match="too many for a PDF"):
         renderer("pdf")(everything())
 
 
 def test_rows_of_a_table_begin_below_its_two_lines():
-    """What charts refer to."""
+    """Charts refer to these rows."""
     assert HEAD_ROWS == 2

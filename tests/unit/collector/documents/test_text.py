@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Two languages with the same words, numbers as each writes them, for reports, pages and the terminal."""
+"""Reports, pages and the terminal have the same words in two languages, and each language's numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 
 def leaves(texts: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, text or list)."""
+    """Yield (dotted key, text or list)."""
     for key, value in texts.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{path}{key}.")
@@ -29,14 +29,13 @@ def leaves(texts: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def fields(value: Any) -> set[str]:
-    """Names to fill in."""
+    """Return the names of the fields in a text."""
     text = " ".join(value) if isinstance(value, list) else str(value)
     return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
 def test_both_languages_say_the_same_things():
-    """Same keys, same blanks to fill in; but the notes of reports, which are English and have
-    their French."""
+    """Both have the same keys and fields, but for the reports' notes, whose keys are English."""
     french, english = (
         dict(leaves({name: text for name, text in words(language).texts.items() if name != "notes"}))
         for language in LANGUAGES
@@ -47,7 +46,7 @@ def test_both_languages_say_the_same_things():
 
 
 def test_no_file_hides_a_text_of_another():
-    """Reports and pages share one table of texts: each name is of one file."""
+    """Reports and pages share one table of texts, so each name may be in one file only."""
     for language in LANGUAGES:
         reports, pages = (texts_of(f"{part}{language}.toml") for part in ("", "pages."))
         assert reports.keys() & pages.keys() == set()
@@ -85,13 +84,13 @@ def test_every_word_of_the_vocabulary_is_translated(language):
     ],
 )
 def test_numbers(value, french, english):
-    """Three significant digits at least, the marks of the language."""
+    """Numbers have at least three significant digits and the marks of the language."""
     assert words("fr").number(value) == french
     assert words("en").number(value) == english
 
 
 def test_quantities_have_the_unit_that_fits():
-    """Wh, kWh, MWh; mg, g, kg, t; W, kW."""
+    """Wh, kWh or MWh, mg to t and W or kW are chosen by size."""
     w = words("en")
     nb = "\u00a0"
     assert w.energy(MILLIJOULES_PER_KWH // 1000) == f"1.00{nb}Wh"
@@ -104,14 +103,14 @@ def test_quantities_have_the_unit_that_fits():
     assert (w.tick(2.5), w.tick(3000.0), w.tick(0)) == ("2.5", "3,000", "0")
     assert words("fr").percent(1.0) == f"100{nb}%"
     assert words("fr").percent(0.0) == f"0{nb}%"
-    # Something is not nothing, and what lacks a little is not whole.
+    # A small share is never shown as 0 %, nor a nearly whole one as 100 %.
     assert words("fr").percent(0.0004) == f"<{nb}0,1{nb}%"
     assert w.percent(0.9996) == f">{nb}99.9%"
     assert (w.percent(0.0005), w.percent(0.9995)) == ("0.1%", f">{nb}99.9%")
 
 
 def test_counts_and_dates():
-    """Plural rules and the first of the month."""
+    """Plurals follow each language's rules, and French writes the 1st as an ordinal."""
     assert words("fr").count("count.server", 0) == "0 serveur"
     assert words("en").count("count.server", 0) == "0 servers"
     assert words("fr").count("count.server", 2) == "2 serveurs"
