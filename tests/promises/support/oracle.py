@@ -1,10 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A second validator: what a record must be, written from the comments of telemetry.proto and from
-docs/wire.md alone.
+"""A second validator of records, written from the comments of telemetry.proto and docs/wire.md alone.
 
-It shares nothing with veilleuse.collector.validate: no code, no constant, no pattern. It says why, or None
-when all is well.
+It shares no code, no constant and no pattern with veilleuse.collector.validate.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ WATTS: Final = {"laptop": 300}
 OTHER_WATTS: Final = 1_500
 METER_WATTS: Final = 200_000
 ALONE: Final = {3, 4, 6, 7, 8, 9}
-"""Points that measure a machine that is not on: batteries, BMC, UPS, PDU, plugs."""
+"""Points that measure a machine even when it is not on: batteries, BMC, UPS, PDU, plugs."""
 FAKE: Final = 12
 LOAD: Final = (
     "cpu_covered_milliseconds",
@@ -51,7 +49,7 @@ LISTS: Final = (
 
 @dataclass(frozen=True)
 class Sender:
-    """Whose record it is."""
+    """The machine that a record is from."""
 
     population: str
     device_class: str
@@ -59,19 +57,19 @@ class Sender:
 
     @property
     def watts(self) -> int:
-        """Its ceiling. A server's token gives a server's, whatever class it says it is; no other
-        token does."""
+        """Ceiling of the machine. A server's token gives a server's, whatever class the machine reports; no
+        other token does."""
         if self.population == "server":
             return 5_000
         return WATTS.get(self.device_class, OTHER_WATTS)
 
 
 class Wrong(Exception):
-    """What is wrong."""
+    """A record is wrong."""
 
 
 def complaint(wire: bytes, sender: Sender, now: int) -> str | None:
-    """Why the record must be refused; None when it must be taken. `now`: Unix ms."""
+    """Return why the record must be refused; None when it must be accepted. `now`: Unix ms."""
     try:
         _record(wire, sender, now)
     except Wrong as wrong:
@@ -175,7 +173,7 @@ def _clock(clock: Any, now: int) -> None:
 
 
 def _civil(period: Any, now: int) -> int:
-    """Room of a date or a week."""
+    """Return the longest possible time in a date or a week, ms."""
     first, length, days = _first_day(period)
     _need(first + timedelta(days=days - 1) >= date(2020, 1, 1), "too old")
     _need(
@@ -233,7 +231,7 @@ def _energies(cell: Any, points: Any, sender: Sender, *, on: bool) -> None:
         point = points[one.point_index]
         own = point.subject == "machine"
         _need(one.covered_milliseconds <= cell.milliseconds, "energy longer than its cell")
-        # 1 W is 1 mJ in 1 ms; a joule is allowed for a counter's step at the edge.
+        # 1 W is 1 mJ in 1 ms. A joule more is allowed for a counter's step at the edge.
         watts = sender.watts if own else METER_WATTS
         _need(one.energy_millijoules <= watts * one.covered_milliseconds + 1000, "ceiling")
         alone = point.kind in ALONE or not own or (point.kind == FAKE and point.boundary == 1)
