@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Imports form no cycle: a module can be read, and tested, after those that it imports.
-docs/architecture.md."""
+"""Imports form no cycle: a module is read and tested after those that it imports. docs/architecture.md."""
 
 from __future__ import annotations
 

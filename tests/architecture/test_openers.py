@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse.wire.files` opens files, without following a link or up to a bound. ALLOWED names every other
-opener, with the reason."""
+"""`veilleuse.wire.files` opens files, without links or up to a bound; ALLOWED names every other opener."""
 
 from __future__ import annotations
 

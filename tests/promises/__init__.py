@@ -12,5 +12,5 @@ A test that proves one carries `@pytest.mark.promise("R5")` and reports its resu
 
 Several tests may prove one promise: it holds when all of them pass. `make test` runs the quick ones.
 `make test-long` runs all of them, prints one line per promise and keeps the results in
-tests/promises/results.json. docs/promises.md is generated from this file.
+tests/promises/results.json, from which docs/promises.md is generated.
 """

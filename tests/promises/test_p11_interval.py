@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P11: no published energy is finer than 10 s, whatever the machine's file, its environment and the collector
-ask for.
-
+"""P11: no published energy is finer than 10 s, whatever file, environment and collector ask for.
 A machine's own file may set a tick of one second: those readings stay in memory, and only sums of a period
 leave the machine.
 """

@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P15: the numbers that one role can read together over months isolate k machines or none, whatever is
-solved.
-
+"""P15: the numbers that one role can read together over months isolate k machines or none.
 Each role's numbers from the API, from /metrics over time and from the page become one linear system
 (explaining.py). Every real combination of it is searched (isolating.py). The stories are the leaks that an
 attacker found. Random fleets have machines that come late, move, retire, are forgotten and are derived again
@@ -153,7 +151,7 @@ def screens(data: Watched) -> None:
 
 
 def entities(data: Watched) -> None:
-    """Entities merge in part, before a reader of the fleet and readers of two of them."""
+    """Four entities merge in part: the whole fleet has a reader, and so have A and B."""
     hosts = (
         data.machines(11, "A")
         + data.machines(7, "A > 1")

@@ -19,8 +19,7 @@ HOUR = 3_600_000
 @pytest.mark.parametrize("period", [10, 60, 300, 3_600])
 @pytest.mark.parametrize("slept_millijoules", [0, 900_000_000])
 def test_ten_hours_asleep(tmp_path, period, slept_millijoules, figure):
-    """Sleep is `asleep` time of 0 J, even where the counter continued; a record comes within 150 s of the
-    resume."""
+    """Sleep is `asleep` time of 0 J, even where the counter continued; a record follows within 150 s."""
     machine = Metered(tmp_path, period_seconds=period)
     machine.on(29)
     awake_before = machine.spent_millijoules

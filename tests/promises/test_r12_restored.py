@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R12: a collector restored from a backup of three days ago. Real `serve`, real agents' senders, real
-commands.
-
+"""R12: a collector restored from a backup of three days ago. Real `serve`, real senders, real commands.
 The collector runs on a clock that is 72 hours behind and is moved on (libfaketime); the agents use the same
 clock. Everything else is as in service.
 """

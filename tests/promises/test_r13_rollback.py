@@ -139,8 +139,7 @@ def test_rolled_back_again_and_again_nothing_is_dropped_in_silence(rolled, figur
 
 @pytest.mark.promise("R13")
 def test_a_rollback_and_then_a_restored_collector(rolled, figure):
-    """Agent and collector go back: records that the collector lost, acknowledged in an epoch that the agent
-    left, are sent again."""
+    """Agent and collector go back: acknowledged records of a former epoch, lost since, are sent again."""
     rolled.measure(3)
     rolled.send()
     backup = rolled.stack.folder / "backup.db"

@@ -21,8 +21,7 @@ QUICK = "data.db removed"
     [pytest.param(one, id=str(one), marks=[] if str(one) == QUICK else pytest.mark.long) for one in LOST],
 )
 def test_nothing_is_acknowledged_after(tmp_path, figure, lost: Lost):
-    """`veilleuse serve` ends with one line, whose remedy restores all acknowledged records; without `lock`, a
-    second one is refused."""
+    """`veilleuse serve` ends with a line whose remedy restores acknowledged records, or goes on alone."""
     with prepared(tmp_path) as trial:
         found = outcome(trial, lost)
     figure(found.said())

@@ -81,8 +81,7 @@ def rows(data: Path) -> dict[str, int]:
 @pytest.mark.promise("R15")
 @pytest.mark.parametrize("side", SIDES)
 def test_settings_of_0_2_are_read(side, figure):
-    """Each key is read, with its default and each of its choices, or reported as no longer used; the
-    changelog names such a key."""
+    """Each key is read with its default and choices, or reported, and in the changelog, as no longer used."""
     module, kind = SIDES[side]
     now = {described.dotted for described in describe(kind)}
     for key, values in NAMES[side].items():
@@ -98,7 +97,7 @@ def test_settings_of_0_2_are_read(side, figure):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_no_key_is_both_used_and_retired(side):
-    """A used key is not retired: it would be left out without a message. Each retired key has a version."""
+    """No used key is retired: it would be left out without a message. Retired keys say since when."""
     module, kind = SIDES[side]
     assert not {described.dotted for described in describe(kind)} & module.RETIRED.keys()
     assert all(why.startswith("since ") for why in module.RETIRED.values())
@@ -146,8 +145,7 @@ def test_a_retired_key_is_told_when_the_service_starts(side, program, tmp_path, 
 
 @pytest.mark.promise("R15")
 def test_metrics_of_0_2_are_exposed(figure):
-    """Each metric of 0.2's dashboard and alert rules is exposed with every label, or the changelog says that
-    it is gone."""
+    """Each metric of 0.2 is exposed with every label, or the changelog names it as removed."""
     gone = [name for name in NAMES["metrics"] if name not in BY_NAME]
     assert not [name for name in gone if f"`{name}`" not in CHANGES]
     lacking = {

@@ -82,8 +82,7 @@ def schema(data: Path) -> int:
 
 @pytest.mark.promise("R15")
 def test_a_migration_cut_at_any_line_is_carried_on(data, tmp_path, figure):
-    """A migration that SIGKILL ends at lines of our code is completed by the next start; stored data stay
-    unchanged."""
+    """A migration that SIGKILL ends at a line of our code is completed by the next start; data stay equal."""
     before = content(data)
     program = (
         OPEN

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R15: agents and collectors of the previous and the present release work in every pair, and are upgraded
-while records arrive."""
+"""R15: agents and collectors of two releases work in every pair, and are upgraded while records arrive."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fleet(tmp_path: Path, previous: Path) -> Iterator[Fleet]:
-    """Yield an enrolled agent and a running collector, both of the previous release, and a spool with
-    tables."""
+    """Yield an enrolled agent with its spool and a running collector, both of the previous release."""
     with Fleet(tmp_path, previous) as made:
         made.serving = made.start_collector()
         made.enrol()

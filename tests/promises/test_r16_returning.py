@@ -51,8 +51,7 @@ class Return:
     peak: int
     """The most connections in one of these seconds."""
     later: float
-    """Highest rate, per second, of ten seconds in the three intervals after. Ten seconds are a tick: shorter
-    peaks are chance."""
+    """Highest rate of ten seconds in the three intervals after, per second: shorter peaks are chance."""
 
     @classmethod
     def of(cls, calls: Counter[int], interval: int) -> Return:

@@ -31,8 +31,7 @@ PUSHES = {3: 120, OPEN: 9}
 CAPACITY_SECONDS, LOAD_SECONDS = 20, 40
 """Shorter runs on one machine differed by 5 % in what they stored."""
 WANTED, OFFERED = 6, 5
-"""Multiples of the capacity: WANTED of the capacity measured before is OFFERED of the mean of those measured
-before and after."""
+"""Multiples of the capacity: of the one measured before, and of the mean of those before and after."""
 RSS_BYTES = 512 * 2**20
 DERIVED_SECONDS = 60
 """Longest time after the load until derivations put off are done (docs/wire.md §3)."""
@@ -85,8 +84,7 @@ class Largest:
 @pytest.mark.promise("R17")
 @pytest.mark.parametrize("records", PUSHES)
 def test_five_times_its_capacity(tmp_path, figure, records):
-    """At five times its capacity the collector stores 90 % of it, answers within 5 s, and stays below 512
-    MiB.
+    """At five times its capacity the collector stores 90 % of it, with p99 < 5 s and RSS < 512 MiB.
 
     Each refusal has a delay, whether agents wait for it or push again at once. Each agent has one call under
     way, as real ones do. Agents with small pushes that wait for answers cannot offer five times the capacity;

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R18: produced = stored + declared gaps, with the agent's own fold, drops and encoder, and the collector's
-own validator and store."""
+"""R18: produced = stored + declared gaps, with the real fold, drops, encoder, validator and store."""
 
 from __future__ import annotations
 

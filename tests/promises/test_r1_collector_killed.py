@@ -35,8 +35,7 @@ def said(report: Report, kills: int) -> str:
 
 @pytest.mark.promise("R1", "R18")
 def test_ten_kills(tmp_path, figure):
-    """Ten kills lose and duplicate no acknowledged record and spoil no sum or chain; each restart serves
-    within 5 s."""
+    """Ten kills lose or duplicate no acknowledged record; sums and chains hold; restarts serve within 5 s."""
 
     def trial() -> Report:
         folder = Path(mkdtemp(dir=tmp_path))
@@ -86,9 +85,7 @@ def defective(folder, mutant: str, *, kills: int, seconds: float) -> Report:
     ],
 )
 def test_the_checker_finds(tmp_path, figure, mutant, kills, seconds, faults):
-    """The checker finds a collector that acknowledges early, stores replays, adds retries or ignores the
-    chain.
-
+    """The checker finds each defect: early acknowledgement, stored replays, added retries, ignored chain.
     On a busy machine one of three tries finds it; later tries last longer.
     """
     found: dict[str, int] = {}

@@ -115,8 +115,7 @@ CONDITIONS: dict[str, Callable[[Wire], None]] = {
 def test_a_bad_wire_loses_nothing(
     stack: tuple[FarStack, Wire], condition: str, figure: Callable[[str], None]
 ) -> None:
-    """Each of 1,500 waiting records and of the new ones arrives once after 45 s of a bad wire, with little
-    CPU."""
+    """Each waiting and each new record arrives once after 45 s of a bad wire, with little CPU."""
     far, between = stack
     agent = far.run_agent()
     time.sleep(3)  # the agent starts
@@ -162,8 +161,7 @@ def _stored(far: FarStack) -> int:
 
 
 def _compared(far: FarStack) -> tuple[int, int]:
-    """Return (records of the agent that the collector lacks, records that are there twice, differ or were
-    never sent)."""
+    """Return (records of the agent that the collector lacks, its records that are twice or never sent)."""
     with closing(sqlite3.connect(far.state / "spool.db")) as spool:
         sent = [bytes(row[0]) for row in spool.execute("SELECT wire FROM outbox ORDER BY seq")]
         waiting = spool.execute("SELECT count(*) FROM pending").fetchone()[0]

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R2: the power is cut. The data directory is an ext4 in a file, and that file's content at a moment is the
-content of the disk."""
+"""R2: the power is cut. The data directory is an ext4 in a file, whose present content is the disk's."""
 
 from __future__ import annotations
 

@@ -29,8 +29,7 @@ LEFT_BYTES = 1_500_000
 
 @pytest.mark.promise("R6", "R18")
 def test_disk_full(tmp_path, figure):
-    """Below its reserve the collector refuses records with a delay and does everything else. With space, it
-    resumes by itself."""
+    """Below its reserve the collector only refuses records, with a delay; with space it resumes by itself."""
     (tmp_path / "collector").mkdir(mode=0o700)
     reserve = {"VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "268435456"}  # the default: 5 % of this disk are less
     with tmpfs(tmp_path / "collector", DISK_MIB), Trial(tmp_path, reserve) as trial:

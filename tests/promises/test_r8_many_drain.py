@@ -14,8 +14,7 @@ from tests.promises.test_r17_overload import RSS_BYTES, Largest, told
 DRAINING, LIVE = 10_000, 60
 INTERVAL_SECONDS, SECONDS = 60.0, 200
 RECORDS, PUSHES = 256, 30
-"""Records a push as real senders make them. 7,680 records each are 5 days of minutes, so that the drain lasts
-as long as the test."""
+"""A real sender's records per push, and pushes: 7,680 minutes each, so that the drain outlasts the test."""
 THREADS = 320
 
 

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S12: values that no machine has never reach a total. The wire has integers: it cannot express NaN or
-infinity."""
+"""S12: values that no machine has never reach a total. The wire's integers cannot be NaN or infinite."""
 
 from __future__ import annotations
 

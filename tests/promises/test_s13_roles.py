@@ -137,8 +137,7 @@ def loopback(data: Filled) -> Iterator[Reading]:
 @pytest.mark.promise("P13")
 @pytest.mark.promise("S13")
 def test_every_route_for_everybody(closed, tokens, figure):
-    """Each route answers each caller with its status; refusals hold no figures; the journal has every answer
-    with figures."""
+    """Each route answers each caller with its status; refusals hold no figures; the journal is complete."""
     wrong = []
     for name, (url, expected) in CLOSED.items():
         for who, status in zip(WHO, expected, strict=True):
@@ -226,8 +225,7 @@ CALLS: Final = {
 
 @pytest.mark.promise("S13")
 def test_no_call_of_the_agents_is_for_a_reader(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """An admin's token opens no call: :8641 asks for a certificate, :8642 does not know the token, and there
-    is no reflection."""
+    """An admin's token opens no call: :8641 asks for a certificate, :8642 does not know it; no reflection."""
     services = pb.DESCRIPTOR.services_by_name.values()
     assert {method.name for service in services for method in service.methods} == set(CALLS)
     with served(settings_in(tmp_path)) as running:

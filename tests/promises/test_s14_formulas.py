@@ -45,8 +45,7 @@ def all_at_once() -> Document:
 @pytest.mark.promise("S14")
 @pytest.mark.parametrize("large", [False, True])
 def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
-    """openpyxl reads every hostile name as the same string but for invisible signs; no link, no chart title
-    by reference."""
+    """openpyxl reads every hostile name as a string without invisible signs, and no link or title formula."""
     if large:
         monkeypatch.setattr("veilleuse.collector.documents.formats.xlsx.LARGE", 1)
     cells = 0

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S15: no name in a report opens a file: only the requested file is written, and nothing else is read or
-written."""
+"""S15: no name in a report opens a file: nothing is read or written but the requested file."""
 
 from __future__ import annotations
 
@@ -72,8 +71,7 @@ def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.promise("S15")
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
 def test_500_hostile_names_open_nothing_elsewhere(exports, figure, every):
-    """A report with a hostile name in every place is written to the requested file alone: CSV, JSON, XLSX or
-    HTML."""
+    """A report with a hostile name in every place, in four formats, writes the requested file alone."""
     assert len(combined()) > 500
     names = combined()[::every]
     for number, name in enumerate(names):

@@ -45,8 +45,7 @@ def test_no_name_changes_the_structure_of_a_page(language, figure):
 
 @pytest.mark.promise("S16")
 def test_no_script_runs_in_a_browser(tmp_path: Path, figure):
-    """Chromium opens a page full of hostile names, with and without its policy: no element is added, no
-    script runs."""
+    """Chromium adds no element and runs no script on a page of hostile names, with and without its policy."""
     content = renderer("html")(all_markup(EVERYTHING)).decode()
     unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
     assert unguarded != content

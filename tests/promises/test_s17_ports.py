@@ -57,8 +57,7 @@ def test_tls_1_3_alone_on_both_ports(tmp_path, figure):
 @pytest.mark.long
 @pytest.mark.promise("S17")
 def test_tls_1_2_by_option_alone(tmp_path):
-    """`grpc.tls_minimum = "1.2"` adds TLS 1.2 with forward secrecy and authenticated encryption, nothing
-    older."""
+    """`grpc.tls_minimum = "1.2"` adds only TLS 1.2 with forward secrecy and authenticated encryption."""
     with Stack(tmp_path, {"VEILLEUSE__GRPC__TLS_MINIMUM": "1.2"}) as stack:
         stack.start_collector()
         enabled, suites = scan(where(stack, "GRPC__ENROLMENT_ADDRESS"))
@@ -70,8 +69,7 @@ def test_tls_1_2_by_option_alone(tmp_path):
 
 @pytest.mark.promise("S17")
 def test_no_port_is_plain_off_loopback(tmp_path, figure):
-    """Every port is on loopback by default. The gRPC ports accept TLS alone; plain HTTP off loopback is
-    refused without a token."""
+    """Every port is on loopback by default, gRPC accepts TLS alone, and HTTP off loopback needs a token."""
     with Stack(tmp_path) as stack:
         process = psutil.Process(stack.start_collector().pid)
         family = [process, *process.children(recursive=True)]

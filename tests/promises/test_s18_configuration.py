@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S18: settings that a collector may change on an agent. Real resident, real spool, real sender over TLS; a
-settable clock."""
+"""S18: settings that a collector may change on an agent. Real resident, spool, sender; a settable clock."""
 
 from __future__ import annotations
 
@@ -348,8 +347,7 @@ BYTES_SEEN: Counter[str] = Counter()
 @pytest.mark.promise("P3")
 @pytest.mark.promise("S18")
 def test_whatever_is_sent_nothing_but_three_numbers_can_change_and_only_upwards(figure):
-    """No message sets another key than the configuration's, or takes tick, period or contact below the
-    machine's own."""
+    """No message sets a key but the configuration's, or makes tick, period or contact finer than the own."""
     before = dict(os.environ)
     _any_message()
     assert dict(os.environ) == before

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S18: remote configurations in any order, with kills, boots, failures and full disks between. Real resident,
-spool, sender."""
+"""S18: remote configurations in any order, with kills, boots, failures and full disks between."""
 
 from __future__ import annotations
 
@@ -242,8 +241,7 @@ STEPS = st.lists(
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(steps=STEPS, first=st.sampled_from(GRAINS))
 def test_changes_of_grain_over_the_days_when_clocks_change(start, steps, first):
-    """On days of 23 and 25 hours and in their weeks, records hold the ticks' time, and no period holds more
-    than its length."""
+    """Records on days of 23 and 25 hours hold the ticks' time, and no period holds more than its length."""
     fold, now, records = Fold(first[0], first[1]), start, list[Record]()
     for length, what, grain in steps:
         records += fold.add(Tick(now, length, State.ON_IDLE, Supply.AC))

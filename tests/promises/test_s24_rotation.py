@@ -1,13 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S24: the root is replaced under 500 agents, 50 of them away during the whole overlap. 16 months of virtual
-time.
-
+"""S24: the root is replaced under 500 agents, 50 of them away during the overlap, over 16 virtual months.
 Real: the authority and its files, the registry (SQLite) and its writer, enrolment, renewal, authorisation,
 the operator's steps with their refusals, and the agent's own check of its new certificate. Virtual: time and
 network. At each contact, at the virtual moment, OpenSSL verifies the collector's chain against the agent's
 roots, and cryptography verifies the agent's chain against the collector's roots. (gRPC itself has no settable
-clock; tests/integration/ test_rotation.py shows that its verdicts are the same.)
+clock; tests/integration/test_rotation.py shows that its verdicts are the same.)
 """
 
 from __future__ import annotations
@@ -139,7 +137,7 @@ class World:
                 agent.agent_id = joined.host.agent_id
                 agent.keep(joined.chain)
                 made.append(agent)
-        # Absent agents leave before the rotation and return after the switch: soon, late, or on their last days.
+        # Absent agents leave before the rotation and return after the switch: soon, late, on the last days.
         for number, agent in enumerate(self.random.sample(made, away)):
             agent.absent_from = self.began + timedelta(days=self.random.uniform(1, ROTATE))
             after_switch = SWITCH + (self.random.uniform(1, 60), self.random.uniform(60, 300))[number % 2]
@@ -165,8 +163,7 @@ class World:
             assert held.agent_id == agent.agent_id
 
     def _door_opens(self, agent: Agent) -> bool:
-        """Return whether mutual TLS and the collector accept the agent. Raises Lost when the agent rejects
-        the collector."""
+        """Return whether the collector accepts the agent. Raises Lost when the agent rejects the collector."""
         if not self._believes(agent):
             raise Lost("it does not believe the collector")
         leaf, *above = map(x509.load_der_x509_certificate, agent.chain)
@@ -196,8 +193,7 @@ class World:
             raise Lost(str(error)) from error
 
     def _believes(self, agent: Agent) -> bool:
-        """Return OpenSSL's strict verdict on the collector's chain with the agent's roots; equal ones are
-        checked once a day."""
+        """Return OpenSSL's strict verdict on the collector's chain with the agent's roots, kept for a day."""
         chain = self.authority.server_identity().chain_pem
         key = frozenset(agent.roots), chain, (self.now - self.began).days
         if key not in self.verdicts:
@@ -229,8 +225,7 @@ class World:
     def live(self, operator: Callable[[World, int], None], days: int) -> list[Agent]:
         """Run `days` days; return the lost agents.
 
-        Machines come soon after a renewal is due, and the operator acts each day. All come once more at the
-        end.
+        Machines come soon after a renewal is due, and at the end. The operator acts each day.
         """
         queue = [(self._next(agent), number) for number, agent in enumerate(self.agents)]
         heapq.heapify(queue)
@@ -258,8 +253,7 @@ class World:
         return lost
 
     def _next(self, agent: Agent) -> datetime:
-        """Return when a renewal is due and the machine is on. One time in ten this follows a leave, long
-        after the due time."""
+        """Return when a renewal is due and the machine is on: one time in ten after a leave."""
         leave = timedelta(days=self.random.uniform(5, 20)) if self.random.random() < 0.1 else timedelta()
         late = timedelta(hours=self.random.uniform(0.1, 6 if agent.population is Population.SERVER else 40))
         at = max(self.now, agent.renewal_due()) + late + leave
@@ -338,8 +332,7 @@ def test_nobody_lost_of_500_in_a_rotation(figure):
 @pytest.mark.promise("S24")
 @pytest.mark.parametrize("operator", [without_cross, impatient])
 def test_the_same_without_its_means_loses_those_who_were_away(operator):
-    """Without a cross certificate, or with a forced retirement, the 10 absent of 60 are lost, and at most two
-    others."""
+    """The 10 absent of 60, and at most 2 others, are lost without cross certificate or by early retirement."""
     with world(60, 10) as made:
         lost = made.live(operator, SWITCH + LAST_RETURN + 5)
     absent = [agent for agent in made.agents if agent.absent_until is not None]

@@ -81,7 +81,7 @@ def revoked_in_a_stream(
 
 @pytest.mark.promise("S2")
 def test_a_revoked_machine_is_refused_at_its_next_call(tmp_path: Path, figure) -> None:
-    """No call is served that begins after the command's answer, at 100 random moments of a stream of calls."""
+    """No call is served that begins after the command's answer, at 100 random moments of many calls."""
     chance = random.Random(2)
     with served(settings_in(tmp_path)) as running:
         join = running.token(uses=RUNS)

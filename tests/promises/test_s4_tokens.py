@@ -42,7 +42,7 @@ def running(tmp_path: Path) -> Iterator[Served]:
 
 
 def outcome(machine: Machine) -> str:
-    """Return "in", "waits", or the reason of the refusal."""
+    """Return "in", "waits", the reason of a refusal, or "away"."""
     for _ in range(10):
         try:
             return "in" if machine.enrol().HasField("certificate") else "waits"
@@ -124,8 +124,7 @@ CASES = {
 
 @pytest.mark.promise("S4")
 def test_tokens_that_do_not_open(running, figure):
-    """Used, expired, foreign, revoked, deleted and guessed tokens are refused at the next call, each with its
-    reason."""
+    """Used, expired, foreign, revoked, deleted and guessed tokens are refused, each with its reason."""
     ended = {}
     for name, case in CASES.items():
         join = running.token(**case.order)

@@ -126,8 +126,7 @@ def test_five_clones_wait_for_the_operator(tmp_path, figure):
 @pytest.mark.promise("S6")
 @pytest.mark.long
 def test_fifty_clones(tmp_path, figure):
-    """Fifty services that start at once from one image get 50 distinct ids within 2 min, with 0 samples
-    mixed.
+    """Fifty services started at once from one image get 50 distinct ids within 2 min; 0 samples are mixed.
 
     The token admits copies, and the original runs on.
     """

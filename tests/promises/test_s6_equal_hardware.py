@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S6: a state directory is copied to equal hardware. Real senders, a real collector, many orders of contacts."""
+"""S6: a state directory is copied to equal hardware. Real senders and collector, contacts in many orders."""
 
 from __future__ import annotations
 
@@ -92,8 +92,7 @@ class Pair:
         self.machines[who].measure(record(index, owner * OWNER_MILLIJOULES + index))
 
     def contact(self, who: int, *, measures: bool = True, renews: bool = False) -> bool:
-        """Measure a minute, and return whether it was delivered. A machine that finds itself to be a copy is
-        reset, as by the service."""
+        """Measure a minute; return whether it was delivered. A recognised copy is reset, as in service."""
         if measures:
             self._measure(who, who)
         machine = self.machines[who] = self._machine(self.machines[who].state)
@@ -123,8 +122,7 @@ class Pair:
         return wrong
 
     def accounted(self) -> tuple[Counter[int], int]:
-        """Return (stored measurements by who measured them, records that stored gaps and both spools' gaps
-        replace)."""
+        """Return (stored measurements by who measured them, records that stored and spooled gaps replace)."""
         records = [one for some in self._collector.stored().values() for one in some]
         stored = Counter(energy // OWNER_MILLIJOULES for energy in energies(records))
         gaps = sum(one.gap.records for one in records if one.HasField("gap"))
@@ -157,9 +155,7 @@ def play(pair: Pair, collector: Collector, order: str) -> None:
 @pytest.mark.parametrize("waiting", [False, True], ids=["all delivered", "records wait"])
 @pytest.mark.parametrize("share", ["half", pytest.param("all", marks=pytest.mark.long)])
 def test_a_copied_spool_on_equal_hardware(tmp_path, collector, waiting, share, figure):
-    """The machine that calls first keeps the identity; the other gets its own before a record of it is
-    stored.
-
+    """The first caller keeps the identity; the other machine gets its own before a record of it is stored.
     No record is stored under another machine's identity or twice; records that are not stored are a gap.
     """
     lost = twice = mixed = 0

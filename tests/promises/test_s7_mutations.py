@@ -34,7 +34,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 A_PUSH = 600
 MOST_BYTES = 500 * 1024
 STORED_RUNS = 5
-"""Pushes after which a machine also stores its sound mutants, so that the store gets some too."""
+"""First pushes, after which a machine sends its sound mutants alone, so that they reach the store too."""
 RSS_GROWTH_MIB = 32
 ONLY_THE_STORE = {"period_full", "too_many_points_of_host"}
 CLASSES = {"server": "server", "classroom": "tower", "laptop": "laptop", "workstation": "tower"}

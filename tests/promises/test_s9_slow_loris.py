@@ -119,8 +119,7 @@ def test_two_thousand_slow_connections_hold_nobody_up(
     door: str,
     figure: Callable[[str], None],
 ) -> None:
-    """2,000 slow connections (500 after TLS) are closed in time, calls and page stay fast, no descriptor is
-    left."""
+    """2,000 slow connections (500 after TLS) are closed in time; calls and page stay fast; none is left."""
     with served(tmp_path) as (stack, machine, process):
         whole = [process, *process.children(recursive=True)]
         before = sum(one.num_fds() for one in whole)

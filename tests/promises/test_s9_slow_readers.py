@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S9: readers that take their answers slowly, or not at all, block nobody; a reverse proxy has the same
-address as they."""
+"""S9: slow readers block nobody, not even clients of the same address, as behind a reverse proxy."""
 
 from __future__ import annotations
 

@@ -83,8 +83,7 @@ class Agent:
     def __init__(
         self, agent_id: str, population: str, call: Any, log: Log, seed: int, first_number: int = 0
     ) -> None:
-        """`call(method, request, response name, seconds)` calls the collector; `first_number` is the number
-        of the first period."""
+        """`call(method, request, response name, seconds)`: a call; `first_number`: the first period."""
         self.failed = False
         self.agent_id = agent_id
         self._population = population

@@ -126,7 +126,7 @@ class Room:
         )
 
     def join_file(self, uses: int, *words: str) -> Path:
-        """Write a token for the whole room. `words`: more options of `veilleuse token create`."""
+        """Make a join file for the whole room. `words`: more options of `veilleuse token create`."""
         path = self.folder / "join"
         path.unlink(missing_ok=True)
         place = ("--entity", "DSI", "--site", "test", "--population", "server")

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Finds the fewest machines that any combination of published numbers isolates. Exact: all real combinations,
-modulo a large prime."""
+"""Finds the fewest machines that any real combination of numbers isolates, exactly, modulo a large prime."""
 
 from __future__ import annotations
 
@@ -60,8 +59,7 @@ class Isolated:
 
 
 def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
-    """Return fewer than `k` machines outside of which some combination of all equations has no unknown, or
-    None.
+    """Return fewer than `k` machines outside of which a combination of equations has no unknown, or None.
 
     Exhaustive: all real combinations. Columns that are equal in every equation count as one. Columns of k or
     more machines must cancel, which one elimination settles. In the rest, each set of fewer than k machines
@@ -97,8 +95,7 @@ def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
 
 
 def dominated(equations: Iterable[Equation]) -> list[tuple[Equation, float]]:
-    """Return sums, and differences of a sum and a part of it, where one machine has a share above 85 %, with
-    that share."""
+    """Return sums, and differences of a sum and a part, with the share of one machine above 85 %."""
     sums = {frozenset(one.values.items()): one for one in equations if one.values}
     found = []
     for whole, one in sums.items():

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A real agent whose two processes are killed, and the records in its collector's database, read without
-product code."""
+"""A real agent whose two processes are killed, and its collector's records, read without product code."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Runs many agents over real gRPC and mutual TLS in few processes: `python -m tests.promises.support.load
-<plan.json>`.
+"""Runs many agents over real gRPC and mutual TLS in few processes.
 
+    python -m tests.promises.support.load <plan.json>
 SIGTERM ends the making of records. The process then ends with 0 when every record is acknowledged, else with
 1. SIGUSR1 slows it down to the plan's calm pace, on the same connections.
 """

@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Measures how `veilleuse serve` loses a file while agents send: later acknowledgements, its end, what is
-left.
-
+"""Measures a loss of files under `veilleuse serve`: later acknowledgements, its end, what is left.
 `python -m tests.promises.support.lost` (`make bench-faults`) prints the table of docs/operations.md;
 `--write` writes it there.
 """

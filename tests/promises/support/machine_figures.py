@@ -31,8 +31,7 @@ def sums_told(
     places: Mapping[int, Place],
     of: Collection[tuple[str, str]],
 ) -> list[dict[Key, Weight]] | None:
-    """Return quantity → weight for each sum; None where the value is not of these machines. `of`: populations
-    and zones."""
+    """Return quantity → weight for each sum; None for another value. `of`: populations and zones."""
     mine = {
         key: one
         for key, one in amounts.items()

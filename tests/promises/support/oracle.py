@@ -57,8 +57,7 @@ class Sender:
 
     @property
     def watts(self) -> int:
-        """Ceiling of the machine. A server's token gives a server's, whatever class the machine reports; no
-        other token does."""
+        """The machine's ceiling. Only a server's token gives a server's, whatever class a machine reports."""
         if self.population == "server":
             return 5_000
         return WATTS.get(self.device_class, OTHER_WATTS)
@@ -145,7 +144,7 @@ def _sensor_gaps(gaps: Any, room: int) -> None:
         _need(len(one.source) <= 64 and _made_of(one.source, r"a-z0-9_"), "sensor gap's source")
 
 
-# --------------------------------------------------------------------------------------- when
+# --------------------------------------------------------------------------------------- periods
 
 
 def _kind(period: Any, sender: Sender) -> str:
@@ -192,7 +191,7 @@ def _first_day(period: Any) -> tuple[date, int, int]:
         raise Wrong("no such day") from error
 
 
-# --------------------------------------------------------------------------------------- what
+# --------------------------------------------------------------------------------------- contents
 
 
 def _points(points: Any, sender: Sender) -> None:

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Makes a machine with a user: every string that names that person, or the machine, is a canary (P2). Needs
-root, for namespaces."""
+"""Makes a machine with a user: each string that names the user or machine is a canary (P2). Needs root."""
 
 from __future__ import annotations
 

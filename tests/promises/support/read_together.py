@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Collects all numbers that each role gets of PCs over simulated months, and the true amounts of each
-machine.
-
+"""Collects all numbers that each role gets of PCs over simulated months, and each machine's true amounts.
 The real store and the real derivation fill the data directory. The real application is asked on several
 dates, each time by a newly started service. Between two dates a test may deliver late records, and move,
 retire and forget machines.

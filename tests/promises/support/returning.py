@@ -49,8 +49,7 @@ class Control:
 
 @dataclass
 class Fleet:
-    """`counts`: (population, held) → number of machines. `retry`: the wait after a failure, which a mutant
-    replaces."""
+    """`counts`: (population, held) → machines. `retry`: the wait after a failure, which a mutant replaces."""
 
     counts: Mapping[tuple[Population, bool], int]
     outage: int

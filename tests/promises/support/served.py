@@ -41,8 +41,7 @@ def where(stack: Stack, setting: str) -> tuple[str, int]:
 
 
 class Heartbeat:
-    """Calls repeatedly in a thread: Hello on one connection for a Machine, the page for a URL. Raises a
-    call's error at the end."""
+    """Calls in a thread: Hello on one connection for a Machine, a URL's page. Raises an error at the end."""
 
     def __init__(self, target: Machine | str) -> None:
         self._target = target

@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Makes gRPC calls over HTTP/2 and mutual TLS at a tenth of grpcio's cost: one process can offer more than a
-collector carries.
-
+"""Makes gRPC calls over HTTP/2 and mutual TLS at a tenth of grpcio's cost, to overload a collector.
 One call at a time on a connection. Header tables are off on both sides: equal headers are equal bytes,
 encoded and decoded once.
 """

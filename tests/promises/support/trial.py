@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Runs a trial of the collector: the real command, enrolled agents that send, faults at known times, the
-checker.
-
+"""Runs a trial of the collector: the real command, agents that send, faults at known times, the checker.
 with Trial(tmp_path) as trial:
     trial.enrol(100)
     trial.start()
@@ -111,8 +109,7 @@ class Trial:
     # --- the collector
 
     def start(self, wrapper: Sequence[str] = (), **environment: str) -> None:
-        """Start the collector on the same ports, without waiting. `wrapper`: a command that runs it, e.g.
-        fiu-run."""
+        """Start the collector on the same ports, without waiting. `wrapper` runs it, e.g. fiu-run."""
         module = f"tests.promises.support.mutants {self._mutant or 'keeps_all'}"
         command = [*wrapper, sys.executable, "-m", *module.split(), "serve"]
         with (self.folder / "veilleuse.log").open("ab") as log:
@@ -176,8 +173,7 @@ class Trial:
         address: str = "",
         calm_pushes_per_second: float = 0.0,
     ) -> None:
-        """Let all agents send, to `address` (e.g. a proxy's) or to the collector; after `calm`, at the calm
-        rate."""
+        """Let all agents send, to `address` (a proxy) or the collector; after `calm`, at the calm rate."""
         for number in range(processes):
             file = self.plan(
                 self.agents[number::processes],
@@ -267,8 +263,7 @@ class Trial:
         return process
 
     def kill_and_start(self, kills: int, *, longest_seconds: float) -> None:
-        """Repeat: first acknowledgement, a random time, SIGKILL, start. One kill in six comes before the
-        collector serves."""
+        """Repeat: acknowledgement, random time, SIGKILL, start. One kill in six comes before `serve` answers."""
         for _ in range(kills):
             if self.chance.random() < 1 / 6:
                 time.sleep(self.chance.uniform(0, 0.3))
@@ -297,8 +292,7 @@ class Trial:
         self.kill()
 
     def end(self, *, drained: bool = True) -> Report:
-        """Stop the agents, kill the collector once more, and compare. `drained`: all records must have
-        arrived."""
+        """Stop the agents, kill the collector, and compare. `drained`: all records must have arrived."""
         if drained:
             self.quiet()
         else:
@@ -308,8 +302,7 @@ class Trial:
         return self.compare()
 
     def compare(self, data_dir: Path | None = None, until: float = float("inf")) -> Report:
-        """Compare the database, or a copy of it in `data_dir`, with the agents' history up to `until`
-        (monotonic seconds)."""
+        """Compare the database, or its copy in `data_dir`, with the history up to `until` (monotonic, s)."""
         files = [*sorted(self.folder.glob("history-*.jsonl")), self.folder / "faults.jsonl"]
         return check(data_dir or self.stack.data, read(files, until))
 
