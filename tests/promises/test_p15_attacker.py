@@ -171,11 +171,8 @@ def watts(data: Watched) -> list[HostId]:
 
 
 def one_power(data: Watched) -> None:
-    """Twelve laptops and four towers idle at night at their models' watts.
-
-    I4 subtracted 0.8 W from all of them: one more equation, which solved the towers' idle time. All have a
-    screen: the causes are one sum.
-    """
+    """Twelve laptops and four towers with screens idle at night at their models' watts: I4 subtracted 0.8 W
+    from all of them, and this equation solved the towers' idle time."""
     hosts = data.machines(12) + data.machines(4, device_class=DeviceClass.TOWER)
     data.month(SEP, [(host, NIGHT) for host in hosts], unmetered=hosts, screens=hosts)
     data.look(IN_OCTOBER, [SEP])
@@ -313,9 +310,7 @@ def fewest(isolated: Isolated | None) -> str:
 
 def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> None:
     """Draw machines of several entities, classes and zones over months, and classroom PCs of one entity.
-
-    Between the looks some come late, move, retire, are forgotten, or report their facts again.
-    """
+    Between the looks some come late, move, retire, are forgotten, or report their facts again."""
     chance = data.chance
     hosts: list[HostId] = []
     for _ in range(chance.randint(60, 90)):

@@ -76,9 +76,7 @@ def generations(data_dir: Path) -> int:
 @pytest.mark.promise("R12")
 def test_restored_from_a_backup_of_three_days_ago(tmp_path, figure):
     """A restored collector suspends none of 100 agents that renewed and pushed since: 0 lost, 0 duplicated.
-
-    One revoked since stays refused; 10 enrolled since are known again.
-    """
+    One revoked since stays refused; 10 enrolled since are known again."""
     peer("faketime")
     past = Past(tmp_path, 72)
     with Stack(tmp_path, {"VEILLEUSE__PKI__SERVER_LEAF_HOURS": "24"}) as stack:

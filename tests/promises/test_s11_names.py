@@ -58,10 +58,8 @@ def hostile(serial: count[int], start: int, turn: int) -> pb.Record:
 
 @pytest.mark.promise("S11")
 def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Names in records and in Hello add no line to /metrics, which stays within its computed bound.
-
-    Records name points, sensors and units; Hello names facts, versions and sources.
-    """
+    """New names of points, sensors, units, facts, versions and sources add no line to /metrics, which stays
+    within its computed bound."""
     serial = count(1)
     with served(tmp_path) as (stack, machine, _), machine.telemetry() as stub:
         stream = Stream(HostId(0), epoch=hello_request().epoch)

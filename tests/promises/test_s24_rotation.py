@@ -163,7 +163,7 @@ class World:
             assert held.agent_id == agent.agent_id
 
     def _door_opens(self, agent: Agent) -> bool:
-        """Return whether the collector accepts the agent. Raises Lost when the agent rejects the collector."""
+        """Return whether the collector accepts the agent. Raises Lost if the agent rejects the collector."""
         if not self._believes(agent):
             raise Lost("it does not believe the collector")
         leaf, *above = map(x509.load_der_x509_certificate, agent.chain)
@@ -332,7 +332,7 @@ def test_nobody_lost_of_500_in_a_rotation(figure):
 @pytest.mark.promise("S24")
 @pytest.mark.parametrize("operator", [without_cross, impatient])
 def test_the_same_without_its_means_loses_those_who_were_away(operator):
-    """The 10 absent of 60, and at most 2 others, are lost without cross certificate or by early retirement."""
+    """The 10 absent of 60 and at most 2 others are lost without cross certificate or by early retirement."""
     with world(60, 10) as made:
         lost = made.live(operator, SWITCH + LAST_RETURN + 5)
     absent = [agent for agent in made.agents if agent.absent_until is not None]

@@ -50,7 +50,7 @@ def test_a_lost_enrolment_reply_does_not_burn_the_token(tmp_path, figure):
 
 @pytest.mark.promise("S5")
 def test_a_machine_that_enrols_by_itself_asks_again(tmp_path, figure):
-    """A machine with a join file, whose answer is lost, gets its identity at the next contact and delivers."""
+    """A machine whose answer is lost gets its identity at the next contact, by its join file."""
     with Stack(tmp_path) as stack:
         stack.start_collector()
         stack.state.mkdir(mode=0o700)

@@ -263,7 +263,7 @@ class Trial:
         return process
 
     def kill_and_start(self, kills: int, *, longest_seconds: float) -> None:
-        """Repeat: acknowledgement, random time, SIGKILL, start. One kill in six comes before `serve` answers."""
+        """Repeat: acknowledgement, random time, SIGKILL, start. One kill in six comes before it serves."""
         for _ in range(kills):
             if self.chance.random() < 1 / 6:
                 time.sleep(self.chance.uniform(0, 0.3))
