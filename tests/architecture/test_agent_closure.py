@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the resident process loads: a committed list, because each module is memory on thousands of machines.
+"""Checks the modules that the resident process loads: each one costs memory on thousands of machines.
 
-agent_modules.txt names every module of ours and of psutil; of the standard library only what is forbidden is
-named, since its own structure changes between Python 3.11 and 3.13.
+agent_modules.txt lists every module of ours and of psutil. Other modules are only forbidden (FORBIDDEN):
+the structure of the standard library changes between Python 3.11 and 3.13.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ FORBIDDEN = (
     "hmac", "http", "importlib.metadata", "inspect", "multiprocessing", "random", "secrets", "ssl", "tempfile",
     "urllib.request", "uuid",
 )  # fmt: skip
-"""argparse too: the service's own command line is read without it (agent/commands/main.py). dataclasses and
-what it brings, inspect: docs/decisions/0010.
+"""The service reads its command line without argparse (agent/commands/main.py). dataclasses and inspect,
+which dataclasses imports: docs/decisions/0010.
 """
 
 PROGRAM = """
@@ -48,7 +48,7 @@ print("\\n".join(sorted(sys.modules)))
 
 
 def interpreters() -> list[str]:
-    """This one, and Debian's own where it has psutil: that is what the packages run on."""
+    """Return this interpreter, and Debian's own, which the packages run on, where it has psutil."""
     debian = shutil.which("python3", path="/usr/bin")
     found = [sys.executable]
     if debian is not None and Path(debian).resolve() != Path(sys.executable).resolve():
@@ -58,8 +58,7 @@ def interpreters() -> list[str]:
 
 
 def closure(interpreter: str) -> list[str]:
-    """Modules after the process has imported all that it keeps; what the interpreter's own start loads is
-    left out."""
+    """Return the modules of a process that has imported all it needs, less those of a bare interpreter."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
 
     def names(program: str) -> set[str]:
@@ -74,8 +73,7 @@ def closure(interpreter: str) -> list[str]:
 
 @pytest.mark.parametrize("interpreter", interpreters())
 def test_the_closure_is_the_committed_list(interpreter):
-    """A module that joins or leaves changes agent_modules.txt, in the same commit, with its reason in the
-    message."""
+    """Our loaded modules are exactly those of agent_modules.txt; psutil loads none outside the list."""
     found = [name for name in closure(interpreter) if name.partition(".")[0] in LISTED]
     listed = [
         line for line in LIST.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
@@ -88,7 +86,7 @@ def test_the_closure_is_the_committed_list(interpreter):
 
 @pytest.mark.parametrize("interpreter", interpreters())
 def test_nothing_heavy_comes_in(interpreter):
-    """No network, protobuf, hash function, TLS or event loop, through whatever door."""
+    """The resident loads no network, protobuf, hash, TLS or event-loop module, directly or indirectly."""
     found = closure(interpreter)
     heavy = [name for name in found if any(name == word or name.startswith(f"{word}.") for word in FORBIDDEN)]
     assert not heavy

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whose work each file is, and under which licence, in two lines at its top."""
+"""Two lines at the top of each file name its copyright holders and its licence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.architecture.tree import ROOT, files, is_generated
 COPYRIGHT = "SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers"
 LICENCE = "SPDX-License-Identifier: EUPL-1.2"
 
-# Every format of ours that has comments. Data (.csv, .json) is covered by LICENSE and data/SOURCES.md.
+# Formats of ours that allow comments. LICENSE and data/SOURCES.md cover data (.csv, .json).
 COMMENTED = (
     ".conf", ".css", ".html", ".jinja", ".j2", ".proto", ".py", ".rules", ".service", ".sh", ".socket", ".sql", ".timer", ".toml",
     ".yaml", ".yml", ".gitignore", "Makefile", ".ci/run",

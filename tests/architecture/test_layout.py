@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The walls of the house: three path roots, one namespace, contracts, locks without addresses."""
+"""Checks the layout of the repository: path roots, namespace, import contracts, locks without addresses."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_a_path_root_is_not_a_package(root):
-    """No __init__.py directly in a root or its veilleuse/: it would hide the two others (PEP 420)."""
+    """A root and its veilleuse/ hold no __init__.py: it would hide the two other roots (PEP 420)."""
     assert not (ROOT / root / "__init__.py").exists()
     assert not (ROOT / root / "veilleuse" / "__init__.py").exists()
 
 
 def test_the_import_contracts_hold():
-    """Agent and collector do not know each other; stages know the data, composition roots the stages."""
+    """Agent and collector do not import each other; stages import the data, composition roots the stages."""
     linter = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as l; l()"]
     done = subprocess.run(
         [*linter, "--no-logo", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -38,7 +38,7 @@ def test_the_import_contracts_hold():
 
 
 def test_the_stubs_need_no_more_than_we_promise():
-    """Generated code refuses an older runtime: its versions are at most the floors of pyproject.toml."""
+    """Generated code, which refuses older runtimes, needs none newer than the floors of pyproject.toml."""
     floors = {
         match["name"]: _version(match["floor"])
         for match in map(
@@ -87,12 +87,12 @@ def test_no_registry_is_named():
     assert not named, f"a registry's host stands in {', '.join(named)}"
 
 
-# Files and functions that are longer for a reason, each with it (CONTRIBUTING.md: break the rule, say why).
+# Longer files, each with its reason (CONTRIBUTING.md: break the rule, say why).
 LONGER: dict[str, str] = {}
 
 
 def test_files_and_functions_fit_a_reader():
-    """At most 500 lines a file and 50 lines a function; the aim is half of that."""
+    """A file has at most 500 lines and a function at most 50; the aim is half of that."""
     long = []
     for file in files(".py"):
         name = str(file.relative_to(ROOT))
@@ -110,7 +110,7 @@ def test_files_and_functions_fit_a_reader():
 
 
 def test_any_exception_is_caught_at_the_boundaries_only():
-    """docs/decisions/0011 lists every place; elsewhere an error has a name."""
+    """docs/decisions/0011 lists every place that catches any exception."""
     decision = (ROOT / "docs/decisions/0011-where-any-exception-is-caught.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"`((?:\w+/)+\w+\.py)`", decision.split("## What else")[0]))
     sources = [file for root in ROOTS for file in files(".py", under=ROOT / root) if not is_generated(file)]
@@ -119,8 +119,7 @@ def test_any_exception_is_caught_at_the_boundaries_only():
 
 
 def _catches_anything(file: Path) -> bool:
-    """Whether Exception, BaseException or all is caught in a file; cleaning up and raising it again is not
-    catching."""
+    """Return whether a file catches all exceptions; a handler that ends in a bare `raise` does not count."""
     handlers = [
         node
         for node in _statements(ast.parse(file.read_text("utf-8")))
@@ -135,7 +134,7 @@ def _catches_anything(file: Path) -> bool:
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All below a node with what they hold, expressions left out: those are most of a tree."""
+    """Yield all statements below a node, without expressions, which are most of a tree."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield child
@@ -147,7 +146,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _registry_hosts() -> Iterator[bytes]:
-    """Hosts of PyPI as pip knows them, and of what pip, npm and apt are configured with here."""
+    """Yield the hosts of PyPI, as pip knows them, and those configured here for pip, npm and apt."""
     from pip._internal.models.index import PyPI
 
     yield PyPI.netloc.encode()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A folder is a process, a stage or a concept; a file and a class are nouns, and one name means one thing on
+"""A folder is a process, a stage or a concept, a file and a class are nouns, and one name means one thing on
 a side. docs/architecture.md."""
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SIDES = {"agent": ROOT / "agent/veilleuse/agent", "collector": ROOT / "collector
 ROOT_MODULES = {"agent": 8, "collector": 12}
 FOLDER_MODULES = 20
 LISTS = frozenset({"sources", "indicators", "commands", "cli", "store/sqlite"})
-"""Folders of one file for each way of measuring, indicator, command or table."""
+"""Folders with one file for each way of measuring, indicator, command or table."""
 VERBAL = re.compile(r"(?:ed|ing)$")
 NOUNS = re.compile(r"(?:Reading|Mapping|Finding|Ring|Accounting|Missing)$")
-"""They end like participles, and are none."""
+"""Nouns that end like participles."""
 MODULES = {
     "agent/sources/polled": "the source's name, in settings and in records",
     "collector/account/market_based": "the GHG Protocol's term",
@@ -35,18 +35,18 @@ MODULES = {
     "collector/inventory/matching": "a noun",
     "collector/web/api/wiring": "a noun",
 }
-"""Modules whose names end like participles, each with why."""
+"""Modules whose names end like participles, each with the reason."""
 
 
 def modules(side: str) -> Iterator[tuple[str, Path]]:
-    """(path below the package without its ending, file)."""
+    """Yield (path below the package without its ending, file)."""
     for file in files(".py", under=SIDES[side]):
         if not is_generated(file):
             yield str(file.relative_to(SIDES[side]).with_suffix("")), file
 
 
 def classes(file: Path) -> Iterator[str]:
-    """Public ones, of the module itself."""
+    """Yield the names of the public classes that a file defines."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield node.name
@@ -54,7 +54,7 @@ def classes(file: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("side", SIDES)
 def test_a_folder_can_be_looked_over(side: str) -> None:
-    """Few modules at the root, and at most 20 in a folder that is no list of alike things."""
+    """The root has few modules, and each folder that is not in LISTS at most 20."""
     found: defaultdict[str, int] = defaultdict(int)
     for name, _ in modules(side):
         found[name.rpartition("/")[0]] += not name.endswith("__init__") or "/" not in name
@@ -77,7 +77,7 @@ def test_one_name_means_one_thing(side: str) -> None:
 
 @pytest.mark.parametrize("side", SIDES)
 def test_modules_and_classes_are_nouns(side: str) -> None:
-    """None is named by a participle. An error is named by what failed, as Python's own are."""
+    """No module or class is named by a participle. An error is named by what failed, as Python's own are."""
     named = {f"{side}/{name}" for name, _ in modules(side) if VERBAL.search(name)}
     assert named - set(MODULES) == set()
     assert {name for name in MODULES if name.startswith(side)} - named == set(), "not there any more"
@@ -91,7 +91,7 @@ def test_modules_and_classes_are_nouns(side: str) -> None:
 
 
 def is_an_error(file: Path, name: str) -> bool:
-    """Whether a class derives from another one that is an error, by name."""
+    """Return whether a class derives from an error, judged by the name of its base."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             bases = [ast.unparse(base) for base in node.bases]

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Files are opened by `veilleuse.wire.files`: without following a link, or up to a bound. Whatever else is
-named, with why."""
+"""`veilleuse.wire.files` opens files, without links or up to a bound; ALLOWED names every other opener."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ METHODS = frozenset(
         "hardlink_to",
     ]
 )
-"""Of a path, whatever it is called."""
+"""Methods of a path, whatever object they are called on."""
 OF_MODULE = {
     "os": frozenset(
         [
@@ -140,7 +139,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """(what, line) of each call that opens or changes a file by its name."""
+    """Yield (call, line) of each call that opens or changes a file by its name."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -159,7 +158,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def _by_name(attribute: str, node: ast.Call) -> bool:
-    """Calls that take a name only with these arguments; Path.replace takes one, str.replace two."""
+    """Return whether the arguments name a file; Path.replace takes one argument, str.replace two."""
     named = {word.arg for word in node.keywords}
     match attribute:
         case "open":
@@ -181,7 +180,7 @@ def _by_name(attribute: str, node: ast.Call) -> bool:
 
 
 def found() -> dict[str, dict[str, list[int]]]:
-    """File → call → lines."""
+    """Return file → call → lines."""
     result: dict[str, dict[str, list[int]]] = {}
     for root in ("agent", "collector", "proto/veilleuse"):
         for file in files(".py", under=ROOT / root):
@@ -194,8 +193,7 @@ def found() -> dict[str, dict[str, list[int]]]:
 
 
 def test_files_are_opened_by_the_helper():
-    """Root followed links in the service's directory, and read devices without end, wherever a file was
-    opened by hand."""
+    """No file is opened by hand: root followed links in the service's directory and read endless devices."""
     bare = {
         f"{name}:{lines}: {what}"
         for name, whats in found().items()
@@ -206,7 +204,7 @@ def test_files_are_opened_by_the_helper():
 
 
 def test_no_exception_outlives_its_reason():
-    """An exception for a call that is gone would let another one in."""
+    """Each entry of ALLOWED has its call: an entry without one would allow a new call."""
     there = found()
     stale = [
         (name, what) for name, whats in ALLOWED.items() for what in whats if what not in there.get(name, {})
@@ -222,7 +220,7 @@ def test_no_exception_outlives_its_reason():
     ],
 )  # fmt: skip
 def test_the_rule_sees(line):
-    """Each kind of opener."""
+    """The rule finds each kind of opener."""
     assert list(calls(ast.parse(line)))
 
 
@@ -230,5 +228,5 @@ def test_the_rule_sees(line):
     "line", ["source.open()", "text.replace('a', 'b')", "context.load_verify_locations(cadata=text)"]
 )
 def test_the_rule_leaves_alone(line):
-    """What only looks like one."""
+    """The rule ignores calls that only look like openers."""
     assert not list(calls(ast.parse(line)))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""No setting is documented without effect: code of its own side reads it."""
+"""The code of each side reads its settings: none is documented without effect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from veilleuse.wire.settings_file import Section, describe
 def attributes_read(code: Iterable[Path]) -> set[str]:
     """Return the names that any of these files reads as an attribute.
 
-    settings.py reads its own only in properties, as `self.name`.
+    In settings.py, only reads by a property, as `self.name`, count.
     """
     return {
         node.attr
@@ -34,12 +34,12 @@ def attributes_read(code: Iterable[Path]) -> set[str]:
 
 @pytest.mark.parametrize(("side", "settings"), [("agent", AgentSettings), ("collector", CollectorSettings)])
 def test_each_setting_is_read(side: str, settings: type[Section]):
-    """A setting that nobody reads changes nothing, and nobody notices."""
+    """The code of a side reads each of its settings; an unread setting has no effect, and nobody notices."""
     read = attributes_read(files(".py", under=ROOT / side))
     assert [one.dotted for one in describe(settings) if one.dotted.rpartition(".")[2] not in read] == []
 
 
 def test_each_target_is_read_by_an_indicator():
-    """A setting that only reaches Targets would judge nothing."""
+    """An indicator reads each field of Targets; a setting that only reaches Targets has no effect."""
     read = attributes_read(files(".py", under=ROOT / "collector/veilleuse/collector/indicators"))
     assert {target.name for target in fields(Targets)} - read == set()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The files of the project, as its architecture tests see them."""
+"""Lists the project's files for the architecture tests."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOTS = ("agent", "collector", "proto")
-"""The path roots: folders on the path, never packages."""
+"""Path roots: folders on the path, never packages."""
 
-# Not ours, or not kept: as in .gitignore. Walked rather than asked of git, so that a tarball passes too.
+# Not ours or not kept, as in .gitignore. The tree is walked without git, so that a tarball passes too.
 _SKIPPED = {".git", "__pycache__", "var", "dist", "build", "node_modules"}
 _CACHES = (".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".import_linter")
 
 
 def files(*suffixes: str, under: Path = ROOT) -> Iterator[Path]:
-    """Every file of ours below `under`, sorted; with one of the suffixes (or exact names) if any is given."""
+    """Yield our files below `under`, sorted; if suffixes (or exact names) are given, only files with one."""
     for folder, folders, names in os.walk(under):
         at_top = Path(folder) == ROOT
         folders[:] = sorted(
@@ -34,5 +34,5 @@ def files(*suffixes: str, under: Path = ROOT) -> Iterator[Path]:
 
 
 def is_generated(file: Path) -> bool:
-    """Whether the wire's generator wrote it."""
+    """Return whether the generator of the wire code wrote a file."""
     return file.stem.endswith(("_pb2", "_pb2_grpc"))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How much of a file is read, as docs/commands.md tells it, is what the programs read."""
+"""docs/commands.md states how much of a file is read, with the bounds of the programs."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ BOUNDS = {
     "the register": (register.MOST_BYTES, ca_files.MOST_BYTES),
     "the identity": (store.MOST_BYTES,),
 }
-"""What names a row → the bounds that it tells: one each, or one for all."""
+"""Part of a row's first cell → the bounds that the row states: one for each constant, or one for all."""
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 @pytest.mark.parametrize("row", BOUNDS)
 def test_a_bound_is_the_one_that_is_told(row):
-    """A row of the table and the constants of the programs."""
+    """A row of the table states the constants of the programs."""
     text = (
         (ROOT / "docs/commands.md")
         .read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What code and documentation cite is there: pages, numbered sections, guarantees, decision records, links
-and anchors."""
+"""Cited pages, numbered sections, guarantees, decision records, links and anchors exist."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from tests.architecture.tree import ROOT, files
 
 DOCS: Final = ROOT / "docs"
 OUTSIDE: Final = re.compile(r"\b(?:METHOD|PROMISES|DESIGN|SENSORS|STYLE|HOUSE)(?:\.md\b|'s\b| §)")
-"""Pages that are not in the repository: nobody who has it can look them up."""
+"""Pages that are not in the repository: its readers cannot look them up."""
 PAGE: Final = re.compile(r"(?<![\w/])docs/(?:[\w-]+/)*[\w-]+\.md\b")
 SECTIONS: Final = re.compile(r"\bdocs/([\w-]+\.md)((?:,? (?:and |to )?§\d+)+|,? section \d+)")
 LINKED_SECTION: Final = re.compile(r"\]\(([\w-]+\.md)\)(, section \d+)")
@@ -23,12 +22,12 @@ GUARANTEES: Final = re.compile(r"\bdocs/guarantees\.md((?:,? (?:and |to )?[RSP]\
 DECISION: Final = re.compile(r"\b[Dd]ecisions?[/ ](\d{4})\b")
 LINK: Final = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 ELSEWHERE: Final = {"docs/CONTROL_GROUP_INTERFACE.md", "docs/UIDS-GIDS.md", "docs/explanation/rapl.md"}
-"""Pages of other projects. What fixtures come from (PROVENANCE.md) are others' pages too."""
+"""Pages of other projects. Pages that a fixture's PROVENANCE.md cites are other projects' too."""
 
 
 @cache
 def texts() -> dict[str, str]:
-    """Path → text of each text file of the project."""
+    """Return path → text of each text file of the project."""
     found = {}
     for file in files():
         try:
@@ -39,7 +38,7 @@ def texts() -> dict[str, str]:
 
 
 def matches(pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
-    """(path:line, match) of each citation of that kind."""
+    """Yield (path:line, match) of each match of a pattern in the project."""
     for path, text in texts().items():
         for match in pattern.finditer(text):
             yield f"{path}:{text.count(chr(10), 0, match.start()) + 1}", match
@@ -47,29 +46,29 @@ def matches(pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
 
 @cache
 def headings(page: Path) -> list[str]:
-    """Headings of a page, without their signs."""
+    """Return the headings of a page, without `#`."""
     return re.findall(r"^#{1,4} (.+)$", page.read_text(encoding="utf-8"), re.M)
 
 
 def numbers(name: str) -> list[str]:
-    """Numbers of the sections of a page of docs/; empty where the page is not there."""
+    """Return the numbers of the sections of a page of docs/; none where the page is missing."""
     page = DOCS / name
     numbered = (re.match(r"(\w+)\. ", heading) for heading in headings(page)) if page.exists() else ()
     return [found[1] for found in numbered if found]
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page, as GitHub makes them of headings."""
+    """Return the anchors that GitHub makes of a page's headings."""
     return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings(page)}
 
 
 def test_nothing_outside_the_repository_is_cited():
-    """A citation of a page that only some of us have proves nothing to a reader."""
+    """No page outside the repository is cited: a reader could not look it up."""
     assert [f"{where} {match[0]}" for where, match in matches(OUTSIDE)] == []
 
 
 def test_cited_pages_and_decisions_exist():
-    """Each `docs/….md` and each decision record, in code, settings, fixtures and documentation."""
+    """Each `docs/….md` and decision record exists that code, settings, fixtures and documentation cite."""
     cited = [
         (where, match[0])
         for where, match in matches(PAGE)
@@ -82,7 +81,7 @@ def test_cited_pages_and_decisions_exist():
 
 
 def test_cited_sections_exist():
-    """A page of docs/ with a section behind it, and a link to one likewise."""
+    """Each section exists that is cited behind a page of docs/ or behind a link to one."""
     cited = [*matches(SECTIONS), *matches(LINKED_SECTION)]
     assert len(cited) > 50
     missing = [
@@ -94,22 +93,21 @@ def test_cited_sections_exist():
 
 
 def test_sections_are_numbered_once_and_without_letters():
-    """1, 2, 3 …, in order, on each page that numbers its sections."""
+    """A page that numbers its sections numbers them 1, 2, 3 …, in order."""
     for page in DOCS.glob("*.md"):
         found = numbers(page.name)
         assert found == [str(number) for number in range(1, len(found) + 1)], page.name
 
 
 def test_cited_guarantees_exist():
-    """R, S and P ids stand in the tables of docs/guarantees.md."""
+    """Cited R, S and P ids stand in the tables of docs/guarantees.md."""
     told = set(re.findall(r"^\| ([RSP]\d+) \|", (DOCS / "guarantees.md").read_text(encoding="utf-8"), re.M))
     for where, match in matches(GUARANTEES):
         assert set(re.findall(r"[RSP]\d+", match[1])) <= told, where
 
 
 def test_links_lead_somewhere():
-    """Every relative link of the documentation names a file that exists, and a heading in it where it has an
-    anchor."""
+    """Each relative link of the documentation leads to an existing file, and its anchor to a heading."""
     broken = []
     for page in [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md")]:
         for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
@@ -122,7 +120,7 @@ def test_links_lead_somewhere():
 
 
 def test_decision_records_are_complete():
-    """0000 is the template; each record has its number once, a date and a state."""
+    """Record 0000 is the template; each record has a number of its own, a date and a state."""
     records = sorted((DOCS / "decisions").glob("*.md"))
     assert len({file.name[:4] for file in records}) == len(records) <= 20
     for file in records:

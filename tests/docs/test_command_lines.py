@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every command line that the documentation shows is one that the programs take: command,
-options, arguments."""
+"""The programs accept every command line that the documentation shows: command, options, arguments."""
 
 from __future__ import annotations
 
@@ -32,37 +31,36 @@ PAGES: Final = [
 ]
 COLLECTOR: Final[Any] = get_command(app)
 REFUSAL: Final[type[Exception]] = typer.BadParameter.__mro__[2]
-"""ClickException, wherever typer has it from."""
+"""ClickException, wherever typer imports it from."""
 NOT_BUILT: Final = {"object"}
-"""Commands that are named to say that they are not there."""
+"""Commands that the documentation names only to say that they do not exist."""
 FENCE: Final = re.compile(r"^[ \t]*```\w*\n(.*?)^[ \t]*```", re.M | re.S)
 CALL: Final = re.compile(r"(?:^|[\s(/'=])(veilleuse|veilleuse-agent) ([a-z].*)")
 END: Final = re.compile(r"(?:\s(?:#|&&|\||;|>|<)\s?|\s{4,}|'$)(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)")
-"""Where a command line is over, outside of quotes: a comment, another command, a redirection, the next
-column."""
+"""End of a command line, outside of quotes: a comment, another command, a redirection or the next column."""
 PLACE: Final = re.compile(r"[…\[]|\b[a-z]+\|[a-z]+")
-"""What shows that a line is a pattern, not a call: something left out, optional, or one of several."""
+"""Sign of a pattern that is no call: an omitted or optional part, or a choice of several."""
 
 
 def blocks(text: str) -> Iterator[str]:
-    """The lines between fences."""
+    """Yield the lines between fences."""
     for fence in FENCE.findall(text):
         yield from fence.splitlines()
 
 
 def spans(text: str) -> Iterator[str]:
-    """The pieces of code in sentences and tables; a table's escaped bar is a bar."""
+    """Yield the pieces of code in sentences and tables; a table's escaped bar becomes a bar."""
     yield from (span.replace("\\|", "|") for span in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)))
 
 
 def calls(line: str) -> list[tuple[str, str]]:
-    """Program and the rest of each command line in a piece of code; a unit's name is no command."""
+    """Return (program, rest) of each command line in a piece of code; the name of a unit is no command."""
     found = [(program, END.split(rest)[0]) for program, rest in CALL.findall(line)]
     return [(program, rest) for program, rest in found if not rest.startswith("veilleuse")]
 
 
 def collector_command(words: list[str]) -> Any:
-    """The command that the words begin with, or None."""
+    """Return the command that the words begin with, or None."""
     command = COLLECTOR
     for word in words:
         if not hasattr(command, "get_command"):
@@ -74,14 +72,14 @@ def collector_command(words: list[str]) -> Any:
 
 
 def options_of(command: Any) -> set[str]:
-    """Long and short options of a command; of a group those of all its commands."""
+    """Return the long and short options of a command; a group has those of all its commands."""
     found = {"--help", "-h"}.union(*map(options_of, getattr(command, "commands", {}).values()))
     return found | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
 
 
 @cache
 def options_of_agent(command: str) -> set[str]:
-    """Options of a command of the agent, as its help tells them."""
+    """Return the options that the help of an agent's command lists."""
     told = StringIO()
     with redirect_stdout(told), suppress(SystemExit):
         parse([command, "--help"])
@@ -89,7 +87,7 @@ def options_of_agent(command: str) -> set[str]:
 
 
 def unknown(program: str, rest: str) -> str:
-    """What of a command line does not exist; empty when all of it does."""
+    """Return the part of a command line that does not exist; empty when all of it exists."""
     words = [word.rstrip(".,;:") for word in rest.split()]
     named = [word for word in words[:3] if re.fullmatch(r"[a-z][a-z|-]*", word)]
     if words[0] in NOT_BUILT:
@@ -104,7 +102,7 @@ def unknown(program: str, rest: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_and_options_exist(page: Path):
-    """In blocks, sentences and tables, of both programs; `hosts show` without the program's name too."""
+    """Blocks, sentences and tables name existing commands and options; `hosts show` alone is checked too."""
     text = page.read_text(encoding="utf-8")
     wrong = []
     for line in (*blocks(text), *spans(text)):
@@ -116,7 +114,7 @@ def test_commands_and_options_exist(page: Path):
 
 
 def test_options_of_a_row_are_its_commands():
-    """docs/commands.md: each option that a row names is one of the command in its first column."""
+    """Each option in a row of docs/commands.md belongs to the command in the first column."""
     wrong = []
     for line in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").splitlines():
         if row := re.match(r"\| `(veilleuse|veilleuse-agent) ([^`]+)` \|(.*)", line):
@@ -128,8 +126,7 @@ def test_options_of_a_row_are_its_commands():
 
 
 def test_examples_are_whole():
-    """What stands in a block can be copied: nothing that is required is left out, nothing is of the wrong
-    kind."""
+    """A command line in a block can be copied: no required part is missing, and each value has its type."""
     wrong, tried = [], 0
     for page in PAGES:
         for line in blocks(page.read_text(encoding="utf-8")):
@@ -144,7 +141,7 @@ def test_examples_are_whole():
 
 
 def refused(program: str, words: list[str]) -> str:
-    """Why a command line is refused, without running it; empty when it is taken."""
+    """Return why a command line is refused, without running it; empty when it is accepted."""
     try:
         if program == "veilleuse-agent":
             parse(words)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is built is documented: settings, metrics, commands, sources, and every field that leaves
-a machine."""
+"""Settings, metrics, commands, sources and every field that leaves a machine are documented."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ SENT = (
     wire.ChallengeRequest,
     wire.RenewExpiredRequest,
 )
-"""All that an agent may say."""
+"""Messages that an agent may send."""
 GROUPS = {
     "account",
     "action",
@@ -53,7 +52,7 @@ GROUPS = {
 
 
 def text_of(name: str) -> str:
-    """A page of docs/."""
+    """Return the text of a page of docs/."""
     return (DOCS / name).read_text(encoding="utf-8")
 
 
@@ -71,7 +70,7 @@ def test_generated_pages_are_fresh(name):
 
 @pytest.mark.parametrize("settings", [AgentSettings, CollectorSettings])
 def test_every_setting_is_documented(settings):
-    """Each has a sentence, and its row in docs/config.md under its section."""
+    """Each setting has a sentence, and a row in docs/config.md under its section."""
     page = text_of("config.md")
     for described in describe(settings):
         assert len(described.doc) > 10, f"{described.dotted} has no sentence"
@@ -85,7 +84,7 @@ def test_every_setting_is_documented(settings):
 
 
 def test_every_metric_is_documented():
-    """Each has its heading in docs/metrics.md."""
+    """docs/metrics.md names each metric."""
     page = text_of("metrics.md")
     assert CATALOGUE
     for metric in CATALOGUE:
@@ -94,8 +93,7 @@ def test_every_metric_is_documented():
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_every_source_has_its_section(name):
-    """Requirements, Metrics, Configuration, in docs/sources.md; then, if anything, traps and what was not
-    run."""
+    """A source's section of docs/sources.md starts with Requirements, Metrics and Configuration."""
     sections = re.split(r"^## ", text_of("sources.md"), flags=re.M)
     (section,) = [part for part in sections if part.splitlines()[:1] == [name]]
     assert re.findall(r"^### (\w+)", section, re.M)[:3] == ["Requirements", "Metrics", "Configuration"]
@@ -104,7 +102,7 @@ def test_every_source_has_its_section(name):
 @pytest.mark.promise("P1")
 @pytest.mark.parametrize("message", SENT, ids=lambda message: message.DESCRIPTOR.name)
 def test_every_field_that_leaves_a_machine_is_in_the_dictionary(message, figure):
-    """P1, thin: the name of each field an agent can send stands in docs/privacy.md."""
+    """P1: docs/privacy.md contains the name of each field that an agent can send."""
     page = text_of("privacy.md")
     sent = {field.name for field in fields(message.DESCRIPTOR, set())} - {"body", "measurement"}
     missing = sent - set(re.findall(r"`(\w+)`", page))
@@ -113,7 +111,7 @@ def test_every_field_that_leaves_a_machine_is_in_the_dictionary(message, figure)
 
 
 def fields(message: Descriptor, seen: set[str]) -> list[FieldDescriptor]:
-    """All fields below a message, each message once."""
+    """Return all fields below a message, each message once."""
     if message.full_name in seen:
         return []
     seen.add(message.full_name)
@@ -127,7 +125,7 @@ def fields(message: Descriptor, seen: set[str]) -> list[FieldDescriptor]:
 
 @pytest.mark.parametrize("program", ["veilleuse", "veilleuse-agent"])
 def test_every_command_is_documented(program, monkeypatch, capsys):
-    """Each word that `--help` offers stands in docs/commands.md behind the program's name."""
+    """docs/commands.md names each command that `--help` lists, behind the program's name."""
     page = text_of("commands.md")
     for name, value in {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
@@ -136,7 +134,7 @@ def test_every_command_is_documented(program, monkeypatch, capsys):
 
 
 def commands(program: str, capsys: pytest.CaptureFixture[str], *before: str) -> list[tuple[str, ...]]:
-    """The commands of a program, groups opened, as its own help tells them."""
+    """Return the commands of a program, those of groups included, as its help lists them."""
     run = {"veilleuse": run_collector, "veilleuse-agent": run_agent}[program]
     with suppress(SystemExit):
         run([*before, "--help"])
@@ -153,7 +151,7 @@ def commands(program: str, capsys: pytest.CaptureFixture[str], *before: str) -> 
 
 @pytest.mark.parametrize("root", ["agent", "collector"])
 def test_every_folder_of_the_code_is_on_the_map(root):
-    """docs/architecture.md says what each is for."""
+    """docs/architecture.md names each folder of the code."""
     page = text_of("architecture.md")
     folders = {file.parent.name for file in (ROOT / root / "veilleuse" / root).glob("*/__init__.py")}
     assert folders

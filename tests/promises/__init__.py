@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The promises of the product, each with its figure, and what runs of their tests have reached.
+"""Holds the promises of the product, each with its figure, and the results of their tests.
 
-A test that proves one carries `@pytest.mark.promise("R5")` and says what it reached with the fixture
-`figure`:
+A test that proves one carries `@pytest.mark.promise("R5")` and reports its result with the fixture `figure`:
 
     @pytest.mark.promise("R5")
     def test_io_errors_lose_nothing(figure):
@@ -11,7 +10,7 @@ A test that proves one carries `@pytest.mark.promise("R5")` and says what it rea
         figure(f"{lost} acknowledged lost of {sent:,}")  # before the assertion: a failure prints it too
         assert lost == 0
 
-Several tests may prove one promise: it holds when all of them pass. `make test` runs the quick ones; `make
-test-long` runs all of them, prints one line per promise and keeps the results in tests/promises/results.json,
-from which docs/promises.md is made.
+Several tests may prove one promise: it holds when all of them pass. `make test` runs the quick ones.
+`make test-long` runs all of them, prints one line per promise and keeps the results in
+tests/promises/results.json, from which docs/promises.md is generated.
 """

@@ -1,17 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The history checker: what agents saw (support/history.py) against what the database holds.
+"""Compares the history that agents recorded (support/history.py) with the database.
 
 Shares no code with the product.
 
-What is compared, from the stored bytes and the tables alone:
+It checks, from the stored bytes and the tables alone:
 
-- every acknowledged record is stored, once, under its own machine: under its number, or, in a replay, under
-  the number with which the same record was first stored;
+- every acknowledged record is stored once, under its own machine, and under its number; a replayed record
+  is stored under its first number;
 - nothing is stored that this machine never made;
 - a stream has no hole up to its mark; mark and chain are those of its records; no mark ever went back;
 - sums, point_sums, unit_sums, state_totals, gap_sums, gap_periods and totals agree with the stored bytes;
-- per machine and day: what was produced = what is stored + the gaps that were declared (R18).
+- per machine and day: time produced = time stored + time of declared gaps (R18).
 """
 
 from __future__ import annotations
@@ -36,38 +36,37 @@ DETAILS: Final = 12
 
 @dataclass
 class Report:
-    """Counts. All that follow `stored` are faults of the product, but for the times."""
+    """The counts of one comparison. Only `faults` are faults of the product."""
 
     agents: int = 0
     acknowledged: int = 0
-    """Distinct records that an answer said were stored."""
+    """Distinct records that an answer acknowledged."""
     stored: int = 0
-    """Rows."""
+    """Rows of records."""
     replayed: int = 0
-    """Numbers up to a mark whose record had been stored under another number."""
+    """Numbers up to a mark whose record was stored under another number."""
     lost_answers: int = 0
-    """Pushes that were stored though the agent got no answer: the next Hello told it."""
+    """Pushes that were stored though the agent got no answer; the next Hello reported them."""
     kills: int = 0
     first_ack_seconds: list[float] = field(default_factory=list)
     """From each start of the collector to the first acknowledgement after it."""
     produced_milliseconds: int = 0
 
     faults: Counter[str] = field(default_factory=Counter)
-    """What must not be: lost, duplicated, never_made, foreign, holes, chains, marks_back, sums,
-    unexplained_milliseconds.
+    """Counts of lost, duplicated, never_made, never_sent, foreign, misplaced, values, holes, chains,
+    marks_back, sums, damage and unexplained_milliseconds.
     """
     details: list[str] = field(default_factory=list)
-    """The first few, in words."""
+    """The first DETAILS faults, in words."""
 
     def fault(self, what: str, detail: str, number: int = 1) -> None:
-        """Count one."""
         self.faults[what] += number
         if len(self.details) < DETAILS:
             self.details.append(f"{what}: {detail}")
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
+        """True when there is no fault."""
         return not any(self.faults.values())
 
     def __str__(self) -> str:
@@ -89,7 +88,7 @@ class Row:
 
 
 def check(data_dir: Path, history: History) -> Report:
-    """Compare. The collector must not run: its database is copied first, WAL included, and opened there."""
+    """Compare copies of the database and its WAL with a history. The collector must not run."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("data.db", "data.db-wal"):
             if (data_dir / name).exists():
@@ -122,7 +121,7 @@ def _check(database: sqlite3.Connection, history: History) -> Report:
 
 
 def _rows(rows: list[Row], history: History, report: Report) -> None:
-    """Each row is a record that its machine made and numbered so; none is there twice."""
+    """Report rows that their machine did not make or did not number so, and records that are stored twice."""
     numbered: dict[tuple[str, str, int], set[str]] = defaultdict(set)
     for (agent, stream), puts in history.streams.items():
         for seq, sha in puts.items():
@@ -142,7 +141,7 @@ def _rows(rows: list[Row], history: History, report: Report) -> None:
 
 
 def _acknowledged(held: set[tuple[str, str]], history: History, report: Report) -> None:
-    """Everything up to a mark that was given is stored; a mark never goes back."""
+    """Report acknowledged records that are not stored, and marks that went back."""
     acknowledged: set[tuple[str, str]] = set()
     for (agent, stream), mark in history.acknowledged.items():
         puts = history.streams[agent, stream]
@@ -154,7 +153,7 @@ def _acknowledged(held: set[tuple[str, str]], history: History, report: Report) 
     report.acknowledged = len(acknowledged)
     for agent, sha in sorted(acknowledged - held):
         report.fault("lost", f"{sha[:8]} of {agent[:8]} was acknowledged and is not stored")
-    # An answer that was asked for after another had come is not older than it.
+    # A request that is sent after an answer came must not get a lower mark.
     best: dict[tuple[str, str], tuple[float, int]] = {}
     for answer in history.answers:
         agent, stream = answer.stream
@@ -168,7 +167,7 @@ def _acknowledged(held: set[tuple[str, str]], history: History, report: Report) 
 
 
 def _streams(database: sqlite3.Connection, rows: list[Row], history: History, report: Report) -> None:
-    """Every number up to the mark is explained, and the chain is that of the bytes."""
+    """Report streams whose mark, chain and rows no branch of the history explains."""
     by_stream: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
     bytes_of = {(row.agent, row.sha): row.wire for row in rows}
     for row in rows:
@@ -202,9 +201,7 @@ def _explains(
     chain: bytes,
     name: tuple[str, str],
 ) -> bool:
-    """Whether the stored stream is this branch: each number's record is the branch's, stored here or
-    elsewhere.
-    """
+    """Return whether the stored stream is this branch: its rows and its chain are the branch's."""
     if any(puts.get(seq) != row.sha for seq, row in stored.items()):
         return False
     return _chain(puts, mark, bytes_of, name) == chain
@@ -213,7 +210,7 @@ def _explains(
 def _chain(
     puts: dict[int, str], mark: int, bytes_of: dict[tuple[str, str], bytes], name: tuple[str, str]
 ) -> bytes | None:
-    """SHA-256 over SHA-256 up to the mark, from stored bytes; None when some are not there."""
+    """Return the chain of SHA-256 up to the mark, from stored bytes; None when some bytes are missing."""
     agent, stream = name
     value = hashlib.sha256(bytes.fromhex(stream.partition("/")[0])).digest()
     for seq in range(1, mark + 1):
@@ -225,9 +222,7 @@ def _chain(
 
 
 def _chains_given(history: History, report: Report, bytes_of: dict[tuple[str, str], bytes]) -> None:
-    """The last chain that each stream was told is the chain at that mark (conflicts tell another
-    branch's).
-    """
+    """Check the last chain that each stream got, conflicts left out: they give another branch's chain."""
     last = {}
     for answer in history.answers:
         if answer.outcome <= EXPECTED_EARLIER:
@@ -238,7 +233,7 @@ def _chains_given(history: History, report: Report, bytes_of: dict[tuple[str, st
 
 
 def _produced(rows: list[Row], history: History, report: Report) -> None:
-    """R18: milliseconds made − milliseconds stored − milliseconds of declared gaps, per machine and day."""
+    """Check R18 per machine and day: milliseconds made = milliseconds stored, declared gaps included."""
     missing: dict[tuple[str, int], int] = defaultdict(int)
     for (agent, _), made in history.made.items():
         if made.of is None:
@@ -258,7 +253,7 @@ def _produced(rows: list[Row], history: History, report: Report) -> None:
 
 
 def _values(record: Any) -> tuple[int, tuple[tuple[int, int, int, int, int], ...]]:
-    """Milliseconds, and (band, state, supply, ms, mJ) of each cell."""
+    """Return milliseconds, and (band, state, supply, ms, mJ) of each cell."""
     if record.WhichOneof("body") == "gap":
         return sum(span.milliseconds for span in record.gap.spans), ()
     cells = tuple(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Promises are kept on a disk: what is measured of them is what an agent and a collector have."""
+"""Runs the tests of promises on a disk, as agents and collectors do."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not where tests/conftest.py keeps the others."""
+    """Use the system's own folder for temporary files, instead of the one that tests/conftest.py sets."""
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, on_the_disk: None) -> Iterator[Path]:
-    """A folder on the disk; it stays when the test fails."""
+    """Yield a folder on the disk; it stays when the test fails."""
     failed = request.session.testsfailed
     folder = Path(tempfile.mkdtemp(prefix="veilleuse-promise-")).resolve()
     yield folder

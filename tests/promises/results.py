@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Results of the promises' tests: collected while pytest runs, printed at its end, kept in results.json. A
-pytest plug-in."""
+"""Collects the results of the promises' tests while pytest runs, prints them and keeps them in results.json.
+
+A pytest plug-in.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,12 @@ DOCUMENT: Final = ROOT / "docs" / "promises.md"
 _FIGURE: Final = pytest.StashKey[list[str]]()
 
 Results = dict[str, dict[str, "Result"]]
-"""Promise → the test's id → what it reached. By test: one that is tried again replaces its own
-result alone."""
+"""Promise → test id → result. A test that runs again replaces only its own result."""
 
 
 @cache
 def code() -> str:
-    """Short hash of the code in this checkout; with `+` where something in it is not committed yet."""
+    """Return the short hash of this checkout's commit, with `+` where something is not committed yet."""
     git = ["git", "-C", str(FILE.parent)]
     head = subprocess.run(
         [*git, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=False
@@ -50,13 +51,13 @@ def code() -> str:
 
 @dataclass
 class Result:
-    """What one test has reached."""
+    """The result of one test."""
 
     passed: bool = True
     figures: list[str] = field(default_factory=list)
     long: bool = False
     commit: str = field(default_factory=code)
-    """Of the code that reached it."""
+    """Commit that was tested."""
     day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
     machine: str = field(
         default_factory=lambda: (
@@ -66,16 +67,16 @@ class Result:
 
 
 class Promises:
-    """The plug-in; tests/conftest.py registers it."""
+    """The pytest plug-in that tests/conftest.py registers."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._keep = bool(config.getoption("--promises"))
         self._results: Results = {}
         self._there: set[str] = set()
-        """Ids of all tests that were found, tried or not."""
+        """Ids of all tests of promises that were found, run or not."""
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """`--only R16` runs the tests of that promise; `--resume` leaves out what passed today."""
+        """`--only R16` runs the tests of that promise; `--resume` leaves out promises that passed today."""
         self._there = {item.nodeid for item in items if names_of(item)}
         for item in items:
             for name in names_of(item):
@@ -109,7 +110,7 @@ class Promises:
         return report
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """One line per promise that was tried; all of them when results are kept."""
+        """Print one line per promise that was tried, or per promise when results are kept."""
         if not self._results:
             return
         terminalreporter.section("promises")
@@ -118,12 +119,12 @@ class Promises:
 
 
 def names_of(item: pytest.Item) -> list[str]:
-    """The promises that a test proves."""
+    """Return the promises that a test proves."""
     return [name for marker in item.iter_markers("promise") for name in marker.args]
 
 
 def line(name: str, results: dict[str, Result] | None) -> str:
-    """`R1   pass  reached …  (promised: …)`."""
+    """Return `R1   pass  reached …  (promised: …)`."""
     promise = BY_NAME[name]
     if not results:
         return f"{name:4} ----  {promise.not_run or 'not tried in this run'}  (promised: {promise.figure})"
@@ -134,14 +135,14 @@ def line(name: str, results: dict[str, Result] | None) -> str:
 
 
 def reached(results: Collection[Result]) -> str:
-    """What the tests of a promise said, once each; how many there were when none said anything."""
+    """Return the figures of a promise's tests, each once; the number of tests when there are no figures."""
     said = dict.fromkeys(figure for result in results for figure in result.figures)
     return "; ".join(said) or f"{len(results)} tests"
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """`figure("0 lost of 12,345")`: what this test reached, as docs/promises.md shall say it."""
+    """Return a function that keeps a figure, e.g. "0 lost of 12,345", for docs/promises.md."""
     found = request.node.stash.setdefault(_FIGURE, [])
 
     def said(text: str) -> None:
@@ -154,14 +155,13 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 def kept() -> Results:
-    """What each test reached when it was last run for this."""
+    """Return the kept result of each test."""
     raw = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     return {name: {test: Result(**values) for test, values in tests.items()} for name, tests in raw.items()}
 
 
 def keep(results: Results, there: Collection[str]) -> None:
-    """Replace what was known of these tests; what others reached stays, but for tests that are not there any
-    more."""
+    """Replace the results of these tests; keep those of others, but for tests that no longer exist."""
     everything = kept()
     looked_into = {file_of(test) for test in there}
     for name, tests in results.items():
@@ -179,7 +179,7 @@ def keep(results: Results, there: Collection[str]) -> None:
 
 
 def file_of(test: str) -> str:
-    """The file of a test's id."""
+    """Return the file in a test's id."""
     return test.partition("::")[0]
 
 
@@ -212,7 +212,7 @@ write cache of a real disk, 10,000 real machines.
 
 
 def document() -> str:
-    """docs/promises.md."""
+    """Return the text of docs/promises.md."""
     return _PREAMBLE + "".join(_rows(kept()))
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is promised. Reliability (R), security (S) and privacy (P); a promise without a test here says why."""
+"""Lists the promises: reliability (R), security (S), privacy (P). A promise without a test here says why."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One line of docs/promises.md."""
+    """One row of docs/promises.md."""
 
     name: str
     """R1, S24, P15 …"""
     text: str
     figure: str
-    """What is promised, as a number."""
+    """The promised limit, as a number."""
     simulated: str = ""
-    """What is not a real one in its tests; empty when all is."""
+    """Simulated parts of its tests; empty when all parts are real."""
     not_run: str = ""
-    """Why no test of it runs here; empty when one does."""
+    """Reason why no test of it runs here; empty when one runs."""
 
 
 PROMISES: Final = (

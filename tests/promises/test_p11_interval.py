@@ -1,10 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P11: nothing that is told of energy is finer than 10 s, whatever the machine's file, its environment and
-the collector ask for.
-
-A machine's own file may have the agent look every second: that stays in its memory, and only sums of a period
-leave it.
+"""P11: no published energy is finer than 10 s, whatever file, environment and collector ask for.
+A machine's own file may set a tick of one second: those readings stay in memory, and only sums of a period
+leave the machine.
 """
 
 from __future__ import annotations
@@ -52,8 +50,9 @@ SEEN: Counter[str] = Counter()
 
 @pytest.mark.promise("P11")
 def test_no_period_and_no_tick_asked_from_afar_is_under_ten_seconds(tmp_path, figure):
-    """File, environment and what a collector asks for, together: refused, or a period of 10 s or more; a tick
-    under 10 s only where the machine's own file or environment says so.
+    """A combination of file, environment and remote configuration is refused, or its period is 10 s or more.
+
+    A tick under 10 s comes only from the machine's own file or environment.
     """
     _any_settings(tmp_path / "agent.toml")
     assert min(SEEN["used"], SEEN["refused"], SEEN["remote"]) > 50, SEEN
@@ -92,8 +91,7 @@ def _any_settings(
 
 @pytest.mark.promise("P11")
 def test_the_helper_reads_and_serves_every_ten_seconds(tmp_path, figure, monkeypatch):
-    """The loop of the root process itself, with an environment that asks for more: it waits 10 s between two
-    readings, each time."""
+    """The root process's own loop waits 10 s between two readings, though the environment asks for less."""
     folder = zone(tmp_path, "0", "package-0", 1_000_000)
     file, waits, told = tmp_path / "readings.json", [], []
     for name in ("TICK_SECONDS", "PERIOD_SECONDS"):

@@ -1,17 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P15: what one role can read together over months is of k machines or of none, whatever is solved.
-
-Each role's numbers of the API, of /metrics over time and of the page become one linear system
-(explaining.py), of which every real combination is searched (isolating.py). The stories are the leaks that an
-attacker found, and fleets drawn at random whose machines come late, move, retire, are forgotten and are
-derived again between the looks.
+"""P15: the numbers that one role can read together over months isolate k machines or none.
+Each role's numbers from the API, from /metrics over time and from the page become one linear system
+(explaining.py). Every real combination of it is searched (isolating.py). The stories are the leaks that an
+attacker found. Random fleets have machines that come late, move, retire, are forgotten and are derived again
+between the looks.
 
 A closed year beside its months is measured here too, and not promised.
 
-Not in the system: that a number is of whole cells (entity × class) is an assumption, which the values
-confirm; amounts that only rounding tells; I3, whose counts of machines by power plan share no unknown with
-any other number; and of an administrator each answer is held to the rule, not what it puts together.
+Limits of the system: sums of whole cells (entity × class) are an assumption, which the values confirm;
+amounts that only rounding reveals are left out. I3 is left out: its counts of machines by power plan share no
+unknown with another number. Each answer to an administrator is checked alone, not combined.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ JUL, AUG, SEP, OCT = (date(2026, month, 1) for month in (7, 8, 9, 10))
 IN_OCTOBER: Final = date(2026, 10, 5)
 IDLE_AT_NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.OFF: 20})
 BUSY: Final = Hours({State.ON_IDLE: 9, State.ON_ACTIVE: 1}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
-"""On all the time that it is known of."""
+"""On during all known time."""
 
 
 def solved(watched: Watched) -> Explained:
-    """All that was told, as equations; every number is explained."""
+    """Return all published numbers as equations."""
     book = book_of()
     grams = {zone: Fraction(book.choose(zone, 2026).factor.total_kgco2e_per_kwh) for zone in ("FR", "DE")}
     found = Explained(watched.versions, watched.months, grams)
@@ -57,12 +56,12 @@ def solved(watched: Watched) -> Explained:
 
 
 def of(equations: Iterable[Equation], role: str, outlets: Sequence[str]) -> list[Equation]:
-    """Those that a role is told at some outlets."""
+    """Return the equations that a role gets at some outlets."""
     return [one for one in equations if role in one.row.roles and one.row.outlet in outlets]
 
 
 def weakest(equations: Sequence[Equation]) -> Isolated | None:
-    """The fewest machines that are isolated, or the one that is almost all of a sum."""
+    """Return the fewest isolated machines, or the one machine that is almost all of a sum."""
     alone = dominated(equations)
     if alone:
         return Isolated(frozenset({0}), tuple(alone[0][0].values))
@@ -70,7 +69,7 @@ def weakest(equations: Sequence[Equation]) -> Isolated | None:
 
 
 def systems(equations: Sequence[Equation]) -> dict[tuple[str, str], list[Equation]]:
-    """(role, outlets) → what is read together there; of an administrator, each answer."""
+    """Return (role, outlets) → equations read together; for an administrator, those of each answer."""
     found = {}
     for role in ROLES:
         for outlets in (("api",), ("metrics",), ("api", "metrics")):
@@ -82,7 +81,7 @@ def systems(equations: Sequence[Equation]) -> dict[tuple[str, str], list[Equatio
 
 
 def withheld(data: Watched) -> None:
-    """Twelve, of which one is in use: I2 is withheld, and its denominator is that one's time on."""
+    """One of twelve machines is in use: I2 is withheld, as its denominator is that machine's time on."""
     hosts, others = data.machines(12), data.machines(12, "B")
     data.month(SEP, [(hosts[0], NIGHT), *((host, OFF) for host in hosts[1:])])
     data.month(SEP, [(host, NIGHT) for host in others])
@@ -90,7 +89,7 @@ def withheld(data: Watched) -> None:
 
 
 def constants(data: Watched) -> None:
-    """Eleven off at half a watt, one on for 15 minutes: a sum less eleven constants tells the one."""
+    """Eleven are off at half a watt, one is on for 15 minutes: a sum less eleven constants reveals it."""
     hosts, others = data.machines(12), data.machines(12, "B")
     data.month(SEP, [(host, NIGHT) for host in others])
     brief = Hours({State.OFF: 12, State.ON_IDLE: 0.25}, {State.OFF: 40})
@@ -99,14 +98,14 @@ def constants(data: Watched) -> None:
 
 
 def methods(data: Watched) -> None:
-    """Twelve, of which one is not metered: methods are withheld, the interval's width is their share."""
+    """One of twelve is not metered: methods are withheld, but the interval's width gives their share."""
     hosts = data.machines(12)
     data.month(SEP, [(host, BUSY) for host in hosts], unmetered=hosts[:1])
     data.look(IN_OCTOBER, [SEP])
 
 
 def zones(data: Watched) -> None:
-    """Nine in France, three in Germany in one `autres`: joules and grams, two equations, two unknowns."""
+    """Nine in France and three in Germany are in one `autres`: joules and grams solve two unknowns."""
     hosts = data.machines(9) + data.machines(3, site="köln") + data.machines(12, "B")
     data.month(SEP, [(host, NIGHT) for host in hosts])
     data.look(date(2026, 9, 14))
@@ -114,7 +113,7 @@ def zones(data: Watched) -> None:
 
 
 def days(data: Watched) -> None:
-    """A Sunday of one machine, which no gauge shows: the month less its days and weeks."""
+    """One machine has a Sunday that no gauge shows: the month less its days and weeks would reveal it."""
     hosts = data.machines(12)
     data.month(SEP, [(host, NIGHT) for host in hosts])
     data.day(date(2026, 9, 20), [(hosts[0], {State.ON_IDLE: 5})])
@@ -124,7 +123,7 @@ def days(data: Watched) -> None:
 
 
 def weeks(data: Watched) -> None:
-    """Ten laptops and two towers: API by entity and class, gauges by site and day, by population and week."""
+    """Laptops and two towers appear by entity and class, by site and day, and by population and week."""
     hosts = (
         data.machines(8) + data.machines(3, site="nancy") + data.machines(2, device_class=DeviceClass.TOWER)
     )
@@ -135,7 +134,7 @@ def weeks(data: Watched) -> None:
 
 
 def late(data: Watched) -> None:
-    """A machine whose day comes between two looks, with a restart between them."""
+    """A machine's day arrives between two looks, with a restart between them."""
     hosts = data.machines(14)
     data.month(SEP, [(host, NIGHT) for host in hosts[:13]])
     data.look(date(2026, 9, 14))
@@ -145,14 +144,14 @@ def late(data: Watched) -> None:
 
 
 def screens(data: Watched) -> None:
-    """Eleven, of which two have a screen, beside eleven of another class that all have one."""
+    """Two of eleven have a screen, beside eleven of another class that all have one."""
     hosts = data.machines(11) + data.machines(11, device_class=DeviceClass.TOWER)
     data.month(SEP, [(host, NIGHT) for host in hosts], screens=hosts[:2] + hosts[11:])
     data.look(IN_OCTOBER, [SEP])
 
 
 def entities(data: Watched) -> None:
-    """Three entities that merge in part: a reader of one, readers of two, and the fleet."""
+    """Four entities merge in part: the whole fleet has a reader, and so have A and B."""
     hosts = (
         data.machines(11, "A")
         + data.machines(7, "A > 1")
@@ -164,7 +163,7 @@ def entities(data: Watched) -> None:
 
 
 def watts(data: Watched) -> list[HostId]:
-    """One laptop among eleven towers at their model's watts: idle energy less these watts is the laptop's."""
+    """One laptop is among eleven towers: idle energy less the towers' model watts is the laptop's."""
     hosts = data.machines(1) + data.machines(11, device_class=DeviceClass.TOWER) + data.machines(12, "B")
     data.month(SEP, [(host, OFFICE) for host in hosts], unmetered=hosts)
     data.look(IN_OCTOBER, [SEP])
@@ -172,17 +171,15 @@ def watts(data: Watched) -> list[HostId]:
 
 
 def one_power(data: Watched) -> None:
-    """Twelve laptops and four towers at their models' watts, idle at night: I4 takes 0.8 W off all of them,
-    so that it was an equation more, and the towers' time idle was solved. All have a screen: the causes are
-    one sum.
-    """
+    """Twelve laptops and four towers with screens idle at night at their models' watts: I4 subtracted 0.8 W
+    from all of them, and this equation solved the towers' idle time."""
     hosts = data.machines(12) + data.machines(4, device_class=DeviceClass.TOWER)
     data.month(SEP, [(host, NIGHT) for host in hosts], unmetered=hosts, screens=hosts)
     data.look(IN_OCTOBER, [SEP])
 
 
 def rest_of_a_row(data: Watched) -> None:
-    """A tower among ten laptops, all metered: what I4 left of their energy was at rest, at two watts."""
+    """A tower is among ten metered laptops: the energy that I4 left was at rest, at two powers."""
     hosts = [
         *data.machines(12),
         *data.machines(12, device_class=DeviceClass.TOWER),
@@ -198,18 +195,18 @@ STORIES: Final = (
     *(watts, one_power, rest_of_a_row),
 )
 READERS: Final[dict[Callable[[Watched], object], tuple[str, ...]]] = {entities: ("A", "B")}
-"""Stories in which entities have readers of their own."""
+"""Stories in which entities have their own readers."""
 
 
 def explained(found: Explained) -> None:
-    """No number is left of which it is not known what it tells."""
+    """Assert that every number is explained."""
     assert not found.unexplained, "\n".join(
         f"{row.answer} {row.table} {name} = {value}" for row, name, value in found.unexplained
     )
 
 
 def leaks(found: Explained) -> dict[tuple[str, str], Isolated]:
-    """(role, outlets) → fewer than k machines that it isolates there."""
+    """Return (role, outlets) → fewer than k machines that it isolates there."""
     judged = {key: weakest(told) for key, told in systems(found.equations).items()}
     return {key: isolated for key, isolated in judged.items() if isolated is not None}
 
@@ -219,7 +216,7 @@ def leaks(found: Explained) -> dict[tuple[str, str], Isolated]:
 def test_a_leak_that_was_found_stays_closed(
     story: Callable[[Watched], object], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """No role isolates fewer than k machines in it, and something is told all the same."""
+    """No role isolates fewer than k machines in a story, and both outlets publish numbers all the same."""
     with Watched(tmp_path, 1, READERS.get(story, ())) as data:
         story(data)
         found = solved(data)
@@ -230,7 +227,7 @@ def test_a_leak_that_was_found_stays_closed(
 
 
 def late_install(data: Watched) -> None:
-    """Fourteen machines of A, one of them since August: the month counts it in `autres`, the year in A."""
+    """One of fourteen machines of A is there since August: the month counts it in `autres`, the year in A."""
     hosts, others = data.machines(14), data.machines(14, "B")
     data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
     for month in (SEP, OCT):
@@ -239,7 +236,7 @@ def late_install(data: Watched) -> None:
 
 
 def one_sunday(data: Watched) -> None:
-    """Groups that every month keeps, and a Sunday of one machine: closed days stand apart in the file."""
+    """Every month keeps its groups, and one machine has a Sunday: closed days are apart in the file."""
     hosts, others = data.machines(14), data.machines(14, "B")
     for month in (AUG, SEP):
         data.month(month, [(host, NIGHT) for host in hosts + others])
@@ -248,7 +245,7 @@ def one_sunday(data: Watched) -> None:
 
 
 def untold_month(data: Watched) -> None:
-    """Of August, one machine was known: that month tells nothing at all."""
+    """August has one known machine: that month publishes nothing."""
     hosts = data.machines(14)
     data.month(AUG, [(hosts[0], NIGHT)])
     data.month(SEP, [(host, NIGHT) for host in hosts])
@@ -260,7 +257,7 @@ def untold_month(data: Watched) -> None:
 def test_a_closed_year_beside_its_months_is_measured(
     story: Callable[[Watched], object], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """Not promised: a year's figures and its months' are two partitions of one time. docs/closing.md."""
+    """Figures of a year and of its months are two partitions of one time: not promised. docs/closing.md."""
     with Watched(tmp_path, 1) as data:
         story(data)
         found = solved(data)
@@ -280,7 +277,7 @@ def test_a_closed_year_beside_its_months_is_measured(
 def test_a_published_year_tells_nobody_beside_its_months(
     tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """Exact rows and months together tell less of one machine than half a step of the published row."""
+    """Exact rows and months together reveal less of one machine than half a step of the published row."""
     with Watched(tmp_path, 1) as data:
         hosts, others = data.machines(60), data.machines(60, "B")
         data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
@@ -307,14 +304,13 @@ def test_a_published_year_tells_nobody_beside_its_months(
 
 
 def fewest(isolated: Isolated | None) -> str:
-    """How many machines."""
+    """Return the number of isolated machines, as text."""
     return f"≥ {K}" if isolated is None else str(len(isolated.machines))
 
 
 def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> None:
-    """Machines of several entities, classes and zones over months, and classroom PCs of one entity. Between
-    the looks some come late, move, retire, are forgotten, or say what they are again.
-    """
+    """Draw machines of several entities, classes and zones over months, and classroom PCs of one entity.
+    Between the looks some come late, move, retire, are forgotten, or report their facts again."""
     chance = data.chance
     hosts: list[HostId] = []
     for _ in range(chance.randint(60, 90)):
@@ -352,14 +348,14 @@ CLASSES: Final = (DeviceClass.LAPTOP, DeviceClass.LAPTOP, DeviceClass.TOWER)
 
 
 def seeds(*numbers: int) -> pytest.MarkDecorator:
-    """Each a fleet of its own."""
+    """Return a mark with one fleet per seed."""
     return pytest.mark.parametrize("seed", numbers)
 
 
 def hold_together(
     folder: Path, seed: int, entities: Sequence[str], months: Sequence[date], figure: Callable[[str], None]
 ) -> None:
-    """A drawn fleet, and what everybody reads of it."""
+    """Check all that is read of a random fleet."""
     with Watched(folder, seed, ("A", "B")) as data:
         drawn(data, entities, months)
         found = solved(data)
@@ -369,7 +365,7 @@ def hold_together(
 
 
 def table(found: Explained) -> str:
-    """Role: outlet, or two together, numbers told there, and the fewest machines that are isolated."""
+    """Return each role's outlets, with the promised number of machines and the count of numbers there."""
     read = systems(found.equations)
     cells = [
         f"{role}: {outlets} ≥ {K} ({len(told)} numbers)"
@@ -383,7 +379,7 @@ def table(found: Explained) -> str:
 @pytest.mark.promise("P15")
 @seeds(1)
 def test_what_is_read_together_over_months(seed: int, tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Two months, four looks, all roles: every combination is of k machines or none."""
+    """Over two months, four looks and all roles, every combination isolates k machines or none."""
     hold_together(tmp_path, seed, ("A", "B"), (SEP, OCT), figure)
 
 
@@ -393,15 +389,17 @@ def test_what_is_read_together_over_months(seed: int, tmp_path: Path, figure: Ca
 def test_what_is_read_together_over_a_season(
     seed: int, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """Four months each, of ten fleets."""
+    """Over four months, ten fleets hold the same promise."""
     hold_together(tmp_path, seed, ("A", "A > 1", "B"), (JUL, AUG, SEP, OCT), figure)
 
 
 @pytest.mark.promise("P15")
 def test_the_silence_of_one_is_in_no_number(tmp_path: Path) -> None:
-    """Twelve known all month but one, for 120 h. Enrolled time less observed, machines × days of the month
-    less it, and energy at the watts of the others, were that one's silence. What is told is no sum of what
-    was, so that it is not in the system.
+    """No published number contains the unknown time of one machine of twelve.
+
+    That machine is unknown for 120 h. Three numbers revealed this: enrolled less observed time, machines ×
+    days of the month less observed time, and energy at the other machines' watts. These are no sums of the
+    records, so that the system does not contain them.
     """
     with Watched(tmp_path, 1) as data:
         hosts, others = data.machines(12), data.machines(12, "B")
@@ -417,7 +415,7 @@ def test_the_silence_of_one_is_in_no_number(tmp_path: Path) -> None:
 
 @pytest.mark.promise("P15")
 def test_the_page_tells_nothing_more_than_the_gauges(tmp_path: Path) -> None:
-    """Each energy, emission and share on it is one of /metrics, rounded, or I4's share of the month."""
+    """Each energy, emission and share on the page is one of /metrics, rounded, or I4's share of the month."""
     with Watched(tmp_path, 1) as data:
         entities(data)
         told = [row for row in data.rows if row.outlet == "metrics"]
@@ -445,7 +443,7 @@ def test_the_page_tells_nothing_more_than_the_gauges(tmp_path: Path) -> None:
 
 
 def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:
-    """Taken back and computed again with one machine more: that machine is found, so the search can find."""
+    """The search finds the machine that is added to a month between two publications of it."""
     with Watched(tmp_path, 1) as data:
         hosts = data.machines(14)
         data.month(SEP, [(host, NIGHT) for host in hosts[:13]])
@@ -463,7 +461,7 @@ def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:
 def test_the_attacker_takes_out_watts_that_everybody_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the product knows no watts, the laptop of `watts` is isolated."""
+    """The laptop of `watts` is isolated where the product does not know the public watts."""
     for module in (group_sums, release_tables, group_sums):
         monkeypatch.setattr(module, "rates_of", lambda _: ())
     with Watched(tmp_path, 1) as data:
@@ -476,7 +474,7 @@ def test_the_attacker_takes_out_watts_that_everybody_knows(
 
 
 def test_the_attacker_solves_more_than_pairs() -> None:
-    """a + b + c, a + d, b + d and c + 2d of four groups of five: only all four together tell d apart."""
+    """Only all four of a + b + c, a + d, b + d and c + 2d isolate d, of four groups of five."""
     groups = [range(5 * number, 5 * number + 5) for number in range(4)]
     weights = ((1, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 1, 2))
     equations = [sum_of(groups, row) for row in weights]
@@ -488,7 +486,7 @@ def test_the_attacker_solves_more_than_pairs() -> None:
 
 
 def sum_of(groups: Sequence[range], weights: Sequence[int]) -> Equation:
-    """What is told of the groups' machines, each so many times."""
+    """Return the equation of a sum of the groups' machines, each with its group's weight."""
     row = Row(0, "api", "", frozenset(), "", {}, {})
     what = What("ms", Band.OPEN, State.ON_IDLE)
     coefficients = {

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""P2: no name of a person, and none of the machine, leaves it, is kept, logged, exported or served."""
+"""P2: no name of a person or of the machine leaves it, is kept, logged, exported or served."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 CONTROL_ENTITY = "Service temoin"
 CONTROLS = {"model": CONTROL_MODEL, "unit": CONTROL_UNIT, "entity": CONTROL_ENTITY}
 STAYS = r"boot id as text in (other/)?agent/spool\.db.*"
-"""In the agent's own folder, to know whether the machine was started again: docs/privacy.md."""
+"""The agent's own folder keeps the boot id, to recognise a restart of the machine: docs/privacy.md."""
 KINDS = (
     r"model in wire \d+ EnrolRequest, bytes",
     r"model in wire \d+ HelloRequest, in clear",
@@ -53,14 +53,13 @@ KINDS = (
     r"unit in export",
     r"model in veilleuse-agent show",
 )
-"""Where a control has to be found, or the search there proves nothing."""
+"""Places in which a control must be found: otherwise the search there proves nothing."""
 PAGES = ("", "metrics", "metrics/hosts", "api", "api/v1/openapi.json")
 RESOURCES = ("coverage", "emissions", "energy", "indicators")
 
 
 def settings_of(folder: Path) -> dict[str, str]:
-    """Everything that can be told is asked for, but for the host name; both sides log all they
-    have to say."""
+    """Return settings that ask for everything except the host name, with debug logs on both sides."""
     return {
         "VEILLEUSE__LOG__LEVEL": "debug",
         "VEILLEUSE__HTTP__HOSTS_METRICS": "true",
@@ -75,7 +74,7 @@ def settings_of(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def between(stack: Stack) -> Iterator[list[Proxy]]:
-    """The agent reaches its collector through these, from the address of its machine."""
+    """Yield proxies between agent and collector, which call from the address of the agent's machine."""
     ports = {name: stack.environment[f"VEILLEUSE__GRPC__{name}"] for name in ("ADDRESS", "ENROLMENT_ADDRESS")}
     targets = {name: ("127.0.0.1", int(address.rpartition(":")[2])) for name, address in ports.items()}
     with (
@@ -88,7 +87,7 @@ def between(stack: Stack) -> Iterator[list[Proxy]]:
 
 
 def join(stack: Stack, fake: FakeCollector, other: Stack) -> Places:
-    """The machine enrols with both collectors, and measures for both; what the enrolments say."""
+    """Enrol the machine with both collectors, start to measure for both, and return the commands' output."""
     where = ("--entity", CONTROL_ENTITY, "--site", "test", "--population", "server")
     stack.must("veilleuse", "token", "create", *where, "--output", str(stack.folder / "join"))
     fake.join_file(other.folder / "join")
@@ -100,8 +99,7 @@ def join(stack: Stack, fake: FakeCollector, other: Stack) -> Places:
 
 
 def units_told(stack: Stack, fake: FakeCollector, tree: Path) -> bool:
-    """Whether both collectors have a record with units in it, the real one derived; the machine works
-    meanwhile."""
+    """Let the machine work; return whether both collectors have records with units, the real one derived."""
     let_work(tree)
     with closing(sqlite3.connect(f"file:{stack.data / 'data.db'}?mode=ro", uri=True)) as database:
         (derived,) = database.execute("SELECT count(*) FROM unit_sums").fetchone()
@@ -110,7 +108,7 @@ def units_told(stack: Stack, fake: FakeCollector, tree: Path) -> bool:
 
 
 def wire_of(requests: Sequence[Any]) -> list[tuple[str, str | bytes]]:
-    """Each message as its bytes and in clear; records in clear too."""
+    """Return each message as bytes and in clear, with its records in clear."""
     found: list[tuple[str, str | bytes]] = []
     for number, request in enumerate(requests):
         name = f"wire {number} {request.DESCRIPTOR.name}"
@@ -125,7 +123,7 @@ def wire_of(requests: Sequence[Any]) -> list[tuple[str, str | bytes]]:
 
 
 def read_by_everybody(stack: Stack) -> tuple[str, Places]:
-    """The machine's id, and whatever commands, pages and the API tell operators and readers; exports too."""
+    """Return the machine's id, and all output of commands, pages, API and exports."""
     said, today = Said(stack), datetime.now(UTC).date()
     period = (f"--from={today - timedelta(days=1)}", f"--to={today + timedelta(days=2)}")
     token = json.loads(stack.must("veilleuse", "account", "create", "reader", "--json"))["token"]
@@ -146,9 +144,10 @@ def read_by_everybody(stack: Stack) -> tuple[str, Places]:
 
 @pytest.mark.promise("P2")
 def test_no_personal_string(tmp_path, figure):
-    """A server that tells all it may, on somebody's machine, enrols and measures: no canary is found
-    anywhere. What may be told is found wherever it has to be: a model, a unit, an entity, an id, and the boot
-    id in the agent's own folder.
+    """A server with all optional data, on a machine with a user, leaves no canary anywhere.
+
+    The permitted strings are found wherever they must be: a model, a unit, an entity, an id, and the boot id
+    in the agent's own folder.
     """
     (tmp_path / "other").mkdir()
     settings = settings_of(tmp_path)

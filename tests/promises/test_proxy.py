@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The proxy that promises are tried with does what it says."""
+"""The proxy that the tests of promises use behaves as documented."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REQUEST = b"q" * REQUEST_BYTES
 
 @pytest.fixture
 def echo() -> Iterator[tuple[str, int]]:
-    """A server that says back what it hears."""
+    """Yield the address of a server that returns the bytes that it receives."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:
@@ -43,12 +43,12 @@ def echo() -> Iterator[tuple[str, int]]:
 
 
 def connect(proxy: Proxy) -> socket.socket:
-    """A client's end."""
+    """Return a client's connection to the proxy."""
     return socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE_SECONDS)
 
 
 def hear(client: socket.socket, length: int) -> bytes:
-    """So many bytes; fewer when the connection was cut."""
+    """Return so many bytes; fewer when the connection was cut."""
     heard = b""
     with suppress(ConnectionError):
         while len(heard) < length and (chunk := client.recv(length - len(heard))):
@@ -57,13 +57,13 @@ def hear(client: socket.socket, length: int) -> bytes:
 
 
 def ask(client: socket.socket, request: bytes = REQUEST) -> bytes:
-    """What comes back: nothing when the connection was cut."""
+    """Send a request and return the answer; empty when the connection was cut."""
     client.sendall(request)
     return hear(client, len(request))
 
 
 def test_passes_everything(echo):
-    """Without a rule, bytes come through as they are, in both directions, however many."""
+    """Without a rule, any number of bytes pass unchanged in both directions."""
     with Proxy(echo) as proxy, connect(proxy) as client:
         sent = bytes(range(256)) * 400
         threading.Thread(target=client.sendall, args=(sent,)).start()
@@ -71,8 +71,7 @@ def test_passes_everything(echo):
 
 
 def test_loses_the_next_answer_after_the_server_wrote_it(echo):
-    """One connection is cut in place of its next answer, after the handshake's; small talk is no answer; the
-    next one lives."""
+    """The next answer after the handshake's is cut; a short message is no answer; later answers arrive."""
     with Proxy(echo, handshake_answers=1) as proxy:
         with connect(proxy) as client:
             proxy.lose_next_answer()
@@ -85,7 +84,7 @@ def test_loses_the_next_answer_after_the_server_wrote_it(echo):
 
 
 def test_loses_a_share(echo):
-    """A share of 20 % is one in five, give or take."""
+    """A share of 0.2 loses about one answer in five."""
     with Proxy(echo, handshake_answers=0) as proxy:
         proxy.lose_answers = 0.2
         for _ in range(300):
@@ -95,7 +94,7 @@ def test_loses_a_share(echo):
 
 
 def test_late_narrow_frozen_cut(echo):
-    """Delay and width are waited for, a frozen line says nothing, a cut one ends."""
+    """Delay and rate add waiting time, a frozen line passes nothing, a cut line ends."""
     with Proxy(echo) as proxy, connect(proxy) as client:
         proxy.delay_seconds = 0.1
         began = time.monotonic()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R10: the machine sleeps ten hours. Boot-time jumps, monotonic time does not."""
+"""R10: the machine sleeps for ten hours. Boot-time jumps, monotonic time does not."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ HOUR = 3_600_000
 @pytest.mark.parametrize("period", [10, 60, 300, 3_600])
 @pytest.mark.parametrize("slept_millijoules", [0, 900_000_000])
 def test_ten_hours_asleep(tmp_path, period, slept_millijoules, figure):
-    """0 J credited to the sleep, even where the counter went on; all of it `asleep`; a record within 150 s of
-    the resume."""
+    """Sleep is `asleep` time of 0 J, even where the counter continued; a record follows within 150 s."""
     machine = Metered(tmp_path, period_seconds=period)
     machine.on(29)
     awake_before = machine.spent_millijoules
@@ -48,6 +47,6 @@ def test_ten_hours_asleep(tmp_path, period, slept_millijoules, figure):
     assert awake_before <= millijoules(bodies) <= awake
     assert (
         millijoules(bodies) >= awake - 2 * 40 * 10_000
-    )  # the tick that the resume falls into has no beginning
+    )  # the resume falls into a tick without a first reading
     assert not list(refusals(bodies, machine.clock.unix))
     machine.resident.end()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R11: everything a RAPL counter does to an agent, in any order: a state machine over a tree of files."""
+"""R11: RAPL counters wrap, reset, stick or vanish in any order: a state machine over a tree of files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORST: list[float] = []
 
 
 class Counters(RuleBasedStateMachine):
-    """The truth in millijoules per stretch of boot-time, against what the ticks say of it."""
+    """Compares the ticks with the true millijoules of each stretch of boot-time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class Counters(RuleBasedStateMachine):
         )
         self.start = self.clock.boottime
         self.truth: list[int] = []
-        """Millijoules of each tick's time."""
+        """Millijoules of each tick."""
         self.believable: list[bool] = []
-        """Whether the counter showed that energy truly: not while it was stuck, or over a reset."""
+        """True for a tick whose energy the counter showed: not while it was stuck, or over a reset."""
         self.ticks: list[Tick] = []
         self.ticker.tick()
 
@@ -62,7 +62,7 @@ class Counters(RuleBasedStateMachine):
 
     @rule(watts=st.integers(1, 190), count=st.integers(1, 6))
     def run(self, watts: int, count: int) -> None:
-        """Time passes at that power."""
+        """Let time pass at that power."""
         for _ in range(count):
             self.clock.advance(TICK)
             before = self.tree.microjoules
@@ -76,16 +76,16 @@ class Counters(RuleBasedStateMachine):
     @precondition(lambda self: self.tree.microjoules < RANGE - 10**11)
     @rule()
     def nearly_round(self) -> None:
-        """The counter comes near its end, between two polls that see it: the next runs wrap it."""
+        """Move the counter near its end, between two polls that see it: the next runs wrap it."""
         self.tree.microjoules = RANGE - 10**9
         self.tree.show()
-        self.run(watts=50, count=1)  # seen as a reset or a jump: nothing of it may be believed
+        self.run(watts=50, count=1)  # seen as a reset or a jump: no energy of it may be counted
         self.believable[-1] = False
 
     @precondition(lambda self: 10**10 < self.tree.microjoules < RANGE - 10**10)
     @rule(watts=st.integers(1, 190))
     def reset(self, watts: int) -> None:
-        """It starts again at 0: that stretch is a gap."""
+        """Start the counter again at 0: that stretch is a gap."""
         SEEN["resets"] += 1
         self.tree.reset()
         self.run(watts=watts, count=1)
@@ -93,7 +93,7 @@ class Counters(RuleBasedStateMachine):
 
     @rule(ticks=st.integers(1, 8))
     def unreadable(self, ticks: int) -> None:
-        """Its file cannot be read for a while."""
+        """Make the counter's file unreadable for some ticks."""
         if not self.tree.counter.is_file():
             return
         SEEN["unreadable"] += 1
@@ -104,12 +104,12 @@ class Counters(RuleBasedStateMachine):
         self.tree.show()
         self.run(
             watts=30, count=1
-        )  # seen again: what stands still afterwards can be told from what was not seen
+        )  # read again: a counter that stands still afterwards differs from an unreadable one
 
     @rule(ticks=st.integers(1, 8), resets=st.booleans())
     def unload(self, ticks: int, resets: bool) -> None:
-        """The driver goes and comes back, its counter as it was or at 0."""
-        away = ticks + 1  # in which it could have gone round at the ceiling, 10 kJ a tick: nobody could tell
+        """Unload the driver and load it again, its counter unchanged or at 0."""
+        away = ticks + 1  # ticks in which it could wrap unseen at the ceiling, 10 kJ each
         if resets and not 10**10 < self.tree.microjoules < RANGE - away * 10**10:
             return
         SEEN["unloads"] += 1
@@ -126,15 +126,14 @@ class Counters(RuleBasedStateMachine):
 
     @rule(ticks=st.integers(1, 8))
     def stick(self, ticks: int) -> None:
-        """It stands still while energy is spent: never 0 W."""
+        """Keep the counter still while energy is used: this is never 0 W."""
         SEEN["stuck"] += 1
         self.tree.stuck = True
         self.run(watts=25, count=ticks)
         self.tree.stuck = False
 
     def check(self) -> None:
-        """Every tick of time told once; where energy is told it is the truth; where it is not it is missing,
-        never 0."""
+        """Assert that each tick of time is there once, with the true energy or a gap, never with 0 J."""
         position = 0
         for tick in self.ticks:
             assert tick.duration_milliseconds > 0
@@ -157,8 +156,7 @@ class Counters(RuleBasedStateMachine):
 
 @pytest.mark.promise("R11")
 def test_whatever_the_counter_does(figure):
-    """Wrap, reset, driver unloaded, unreadable, stuck: energy within 0.1 % where it is told, a gap where it
-    is not."""
+    """After a wrap, reset, unload, read error or stuck counter, energy is within 0.1 %, or time is a gap."""
     SEEN.clear()
     WORST.clear()
     run_state_machine_as_test(
@@ -173,7 +171,7 @@ def test_whatever_the_counter_does(figure):
 
 
 def test_the_tree_is_what_the_source_reads(tmp_path):
-    """The fake tree is found as a real one is, and gone when it is gone."""
+    """The source finds the fake tree as a real one, and reads its counter."""
     tree = RaplTree(tmp_path / "sys")
     source = LinuxRapl(SourceContext(str(tmp_path / "sys"), "/proc", "none"))
     (point,) = source.open()

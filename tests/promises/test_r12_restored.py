@@ -1,10 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R12: a collector restored from a backup of three days ago. Real `serve`, real agents' senders, real
-commands.
-
-The collector runs on a clock that began 72 hours ago and is moved on (libfaketime); the agents' clock is the
-same one. Nobody waits for three days, everything else is as it is in service.
+"""R12: a collector restored from a backup of three days ago. Real `serve`, real senders, real commands.
+The collector runs on a clock that is 72 hours behind and is moved on (libfaketime); the agents use the same
+clock. Everything else is as in service.
 """
 
 from __future__ import annotations
@@ -49,16 +47,16 @@ class Past:
         self.set(hours)
 
     def set(self, hours: float) -> None:
-        """So far behind, within a second also for the collector."""
+        """Set the hours behind; the collector follows within a second."""
         self.behind_milliseconds = round(hours * HOUR)
         self._file.write_text(f"-{self.behind_milliseconds / 1000:.3f}")
 
     def now(self) -> int:
-        """Unix ms."""
+        """Return Unix ms."""
         return now_unix_milliseconds() - self.behind_milliseconds
 
     def environment(self) -> dict[str, str]:
-        """For a process that shall live by it."""
+        """Return the environment of a process on this clock."""
         (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
         return {
             "LD_PRELOAD": str(library),
@@ -69,7 +67,7 @@ class Past:
 
 
 def generations(data_dir: Path) -> int:
-    """Certificates that the collector has issued to its most renewed machine."""
+    """Return the generation of the most renewed machine's certificate."""
     with closing(sqlite3.connect(f"{(data_dir / 'data.db').as_uri()}?mode=ro", uri=True)) as database:
         return int(database.execute("SELECT max(generation) FROM certificates").fetchone()[0])
 
@@ -77,9 +75,8 @@ def generations(data_dir: Path) -> int:
 @pytest.mark.long
 @pytest.mark.promise("R12")
 def test_restored_from_a_backup_of_three_days_ago(tmp_path, figure):
-    """100 agents renewed and pushed since; 10 enrolled since; one revoked since: 0 suspended, 0 lost, 0
-    duplicated, the revoked one stays refused, the new ones are known again.
-    """
+    """A restored collector suspends none of 100 agents that renewed and pushed since: 0 lost, 0 duplicated.
+    One revoked since stays refused; 10 enrolled since are known again."""
     peer("faketime")
     past = Past(tmp_path, 72)
     with Stack(tmp_path, {"VEILLEUSE__PKI__SERVER_LEAF_HOURS": "24"}) as stack:
@@ -125,17 +122,16 @@ def test_restored_from_a_backup_of_three_days_ago(tmp_path, figure):
         assert summed(stack.data) == sum(
             sum(agent.made) for agent in fleet.agents if agent is not revoked
         ) + sum(revoked.made[:RECORDS_A_STEP])
-        assert fleet.contact(others) == len(others)  # and it goes on
+        assert fleet.contact(others) == len(others)  # the next contacts succeed too
 
 
 def _three_days(fleet: Fleet, past: Past) -> list[FleetAgent]:
-    """Every six hours all agents measure, deliver, and renew when they should; halfway some enrol, which it
-    gives."""
+    """Let all agents measure, deliver and renew every six hours; return those that enrol halfway."""
     hours, late = BACKUP_AGE_HOURS, list[FleetAgent]()
     while hours > 0:
         hours = max(0.0, hours - STEP_HOURS)
         past.set(hours)
-        time.sleep(1.5)  # the collector looks at its clock file once a second
+        time.sleep(1.5)  # the collector reads its clock file once a second
         first = past.now() // HOUR * HOUR - HOUR
         fleet.measure(first + n * PERIOD_MILLISECONDS for n in range(RECORDS_A_STEP))
         if not late and hours < BACKUP_AGE_HOURS / 2:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R13: an agent put back to a snapshot. The real sender, as a process, against a real collector."""
+"""R13: an agent is put back to a snapshot. The real sender, as a process, against a real collector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MINUTE = 60_000
 
 
 class Rolled:
-    """One agent whose state directory goes back in time, and what it made on its way."""
+    """One agent whose state directory goes back in time, and the energies that it recorded."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -33,12 +33,12 @@ class Rolled:
         self.waits = 0
         """Contacts that had to wait."""
         self.in_spool: list[int] = []
-        """Millijoules of what was made and not delivered yet, on the present timeline."""
+        """Millijoules of records that are not delivered yet, on the present timeline."""
         self.delivered: set[int] = set()
         self.snapshots: list[tuple[Path, list[int]]] = []
 
     def measure(self, count: int) -> None:
-        """Minutes of their own, each with an energy of its own."""
+        """Add records of one minute, each with its own period and energy."""
         bodies = []
         for _ in range(count):
             self.made += 1
@@ -49,8 +49,7 @@ class Rolled:
             spool.append(bodies, {})
 
     def send(self) -> None:
-        """One contact; where the collector lets it wait, for it may be a copy, a day without another passes
-        first."""
+        """Make a contact; where the collector makes a possible copy wait, repeat it after a simulated day."""
         done = self.stack.run("veilleuse-agent", "send")
         if done.returncode and "shows an older state" in done.stderr:
             self.waits += 1
@@ -66,19 +65,19 @@ class Rolled:
         self.in_spool.clear()
 
     def snapshot(self) -> None:
-        """A copy of the whole state directory."""
+        """Copy the whole state directory."""
         where = self.stack.folder / f"snapshot-{len(self.snapshots)}"
         shutil.copytree(self.stack.state, where)
         self.snapshots.append((where, list(self.in_spool)))
 
     def go_back(self, snapshot: int) -> None:
-        """The copy is put back: what was measured since and not delivered never existed."""
+        """Put a copy back: undelivered records made after it never existed."""
         where, self.in_spool[:] = self.snapshots[snapshot]
         shutil.rmtree(self.stack.state)
         shutil.copytree(where, self.stack.state)
 
     def stored(self) -> Counter[int]:
-        """Millijoules of every record in the collector's database."""
+        """Count the millijoules of every record in the collector's database."""
         with closing(sqlite3.connect(self.stack.data / "data.db")) as db:
             wires = [row[0] for row in db.execute("SELECT wire FROM records")]
         records = map(pb.Record.FromString, wires)
@@ -90,7 +89,7 @@ class Rolled:
         )
 
     def gaps(self) -> int:
-        """Records that a stored gap stands for."""
+        """Return the number of records that stored gaps replace."""
         with closing(sqlite3.connect(self.stack.data / "data.db")) as db:
             wires = [row[0] for row in db.execute("SELECT wire FROM records WHERE grain = 0")]
         return sum(pb.Record.FromString(wire).gap.records for wire in wires)
@@ -98,7 +97,7 @@ class Rolled:
 
 @pytest.fixture
 def rolled(tmp_path: Path) -> Iterator[Rolled]:
-    """An enrolled server with its collector."""
+    """Yield an enrolled server with its collector."""
     with Stack(tmp_path) as stack:
         stack.start_collector()
         stack.enrol()
@@ -107,17 +106,16 @@ def rolled(tmp_path: Path) -> Iterator[Rolled]:
 
 @pytest.mark.promise("R13")
 def test_rolled_back_again_and_again_nothing_is_dropped_in_silence(rolled, figure):
-    """Snapshots with and without undelivered rows, put back in any order: all that was delivered or is kept
-    is stored once."""
+    """Snapshots are put back in any order: every record that was delivered or kept is stored once."""
     chance = random.Random(13)
     rolled.measure(4)
-    rolled.snapshot()  # nothing delivered yet
+    rolled.snapshot()  # nothing is delivered yet
     rolled.send()
-    rolled.snapshot()  # everything delivered
+    rolled.snapshot()  # everything is delivered
     rolled.measure(3)
     rolled.send()
     rolled.measure(2)
-    rolled.snapshot()  # two on their way
+    rolled.snapshot()  # two records wait
     rolled.send()
     rollbacks = 0
     for snapshot in (2, 1, 0, 2, 1):
@@ -141,8 +139,7 @@ def test_rolled_back_again_and_again_nothing_is_dropped_in_silence(rolled, figur
 
 @pytest.mark.promise("R13")
 def test_a_rollback_and_then_a_restored_collector(rolled, figure):
-    """Both go back: what the collector has lost was acknowledged in an epoch the agent left long ago, and
-    comes again."""
+    """Agent and collector go back: acknowledged records of a former epoch, lost since, are sent again."""
     rolled.measure(3)
     rolled.send()
     backup = rolled.stack.folder / "backup.db"
@@ -159,7 +156,7 @@ def test_a_rollback_and_then_a_restored_collector(rolled, figure):
     rolled.go_back(0)
     rolled.measure(2)
     rolled.send()
-    kept = set(rolled.delivered) - {100_007}  # neither side has that one any more
+    kept = set(rolled.delivered) - {100_007}  # neither side has that record any more
     rolled.stack.stop(rolled.stack.processes.pop())
     for rest in ("data.db", "data.db-wal", "data.db-shm"):
         (rolled.stack.data / rest).unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R14, the collector's half: byte flips and truncations of its two databases. It serves, or stops with one
-clear line."""
+"""R14, collector: with bytes of its databases flipped or cut off it serves, or stops with one clear line."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ DATABASES = ("data.db", "identity.db")
 
 
 class Damaged:
-    """A data directory with one machine's records in it, mutated afresh from the same original each time."""
+    """A data directory with one machine's records; each mutation starts from the same original."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -50,7 +49,7 @@ class Damaged:
         shutil.copytree(stack.data, self.original)
 
     def mutate(self) -> str:
-        """A fresh copy with one database damaged; which one."""
+        """Damage one database in a fresh copy; return the database's name."""
         shutil.rmtree(self.stack.data)
         shutil.copytree(self.original, self.stack.data)
         chance = self.chance
@@ -66,7 +65,7 @@ class Damaged:
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Iterator[Damaged]:
-    """After one real contact."""
+    """Yield a data directory after one real contact."""
     logging.getLogger("veilleuse").setLevel(logging.CRITICAL)
     with Stack(tmp_path) as stack:
         yield Damaged(stack)
@@ -76,7 +75,7 @@ def damaged(tmp_path: Path) -> Iterator[Damaged]:
 @pytest.mark.promise("R14")
 @pytest.mark.parametrize("count", [50, pytest.param(1_000, marks=pytest.mark.long)])
 def test_the_store_opens_or_says_one_line(damaged, count, figure):
-    """Sound enough to serve from, or an error that names the file and the repair; never anything else."""
+    """The store opens, or its error is one line; an error of damage names the file and the repair."""
     outcomes: Counter[str] = Counter()
     for number in range(count):
         name = damaged.mutate()
@@ -94,7 +93,7 @@ def test_the_store_opens_or_says_one_line(damaged, count, figure):
 
 
 def _opened(data_dir: Path) -> Exception | None:
-    """What `open_store` raised."""
+    """Return the error that `open_store` raised, or None."""
     try:
         open_store(data_dir, Store()).close()
     except Exception as error:  # noqa: BLE001  # whatever it is, it is looked at
@@ -105,7 +104,7 @@ def _opened(data_dir: Path) -> Exception | None:
 @pytest.mark.promise("R14")
 @pytest.mark.parametrize("count", [3, pytest.param(40, marks=pytest.mark.long)])
 def test_the_real_collector_serves_or_stops_with_one_line(damaged, count, figure):
-    """`veilleuse serve` on a damaged directory: it answers, or it ends with code 1 and one clear line."""
+    """`veilleuse serve` on a damaged directory answers, or ends with code 1 and one clear line."""
     outcomes: Counter[str] = Counter()
     damaged.chance.seed(SEED + 1)
     log = damaged.stack.folder / "veilleuse.log"

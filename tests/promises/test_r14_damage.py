@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R14: byte flips and truncations of everything an agent keeps. It starts, measures, and says in one line
-what it cannot do."""
+"""R14: after byte flips and truncations of any file of its state, the agent starts, measures, and reports in
+one line what it cannot do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ START_SECONDS = 5.0
 
 
 class Damaged:
-    """One state directory with everything in it, mutated afresh from the same original each time."""
+    """One complete state directory; each mutation starts from the same original."""
 
     def __init__(self, folder: Path, collector: FakeCollector) -> None:
         self.chance = random.Random(SEED)
@@ -57,7 +57,7 @@ class Damaged:
         )
 
     def _fill(self, collector: FakeCollector) -> None:
-        """Acknowledged, refused, numbered and unnumbered rows, a checkpoint, a calendar, a configuration."""
+        """Add acknowledged, refused, numbered and unnumbered rows, a checkpoint and control values."""
         collector.refuse = lambda one: "bad" if one.measurement.cells and _energy(one) == 1_003 else ""
         self.agent.measure(*(record(index) for index in range(30)))
         assert self.agent.send()
@@ -71,7 +71,7 @@ class Damaged:
         )
 
     def _leave_a_journal(self) -> None:
-        """As a power cut does in the middle of a transaction."""
+        """Leave a journal, as a power cut does in the middle of a transaction."""
         with closing(connect(self.agent.path)) as db:
             db.execute("BEGIN IMMEDIATE")
             db.execute("UPDATE pending SET body = body || ' '")
@@ -82,7 +82,7 @@ class Damaged:
             db.execute("ROLLBACK")
 
     def mutate(self) -> str:
-        """A fresh copy with one file damaged; which one."""
+        """Damage one file in a fresh copy; return the file's name."""
         shutil.rmtree(self.agent.state)
         shutil.copytree(self.original, self.agent.state)
         chance = self.chance
@@ -100,7 +100,7 @@ class Damaged:
         return str(name)
 
     def start(self) -> None:
-        """The real open path: what `run` does, for three ticks and an end."""
+        """Open the state as `run` does, make three ticks, and end."""
         clock = FakeClock()
         contacts = Contacts(self.agent.state, None, 0, command=[sys.executable, "-c", "pass"])
         resident = Resident(self.agent.settings, clock, contacts, NoServiceManager())
@@ -111,7 +111,7 @@ class Damaged:
         resident.end()
 
     def check(self) -> None:
-        """What was measured is there."""
+        """Assert that the spool is sound and records the end of the service."""
         with closing(sqlite3.connect(self.agent.path)) as db:
             assert db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
             (sign,) = db.execute("SELECT value FROM control WHERE key = 'last_sign'").fetchone()
@@ -125,7 +125,7 @@ def _energy(one: object) -> int:
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Iterator[Damaged]:
-    """With a collector that runs."""
+    """Yield a state directory, with a collector that runs."""
     logging.getLogger("veilleuse").setLevel(logging.CRITICAL)
     with FakeCollector() as collector:
         yield Damaged(tmp_path, collector)
@@ -133,7 +133,7 @@ def damaged(tmp_path: Path) -> Iterator[Damaged]:
 
 
 def _mutations(damaged: Damaged, count: int) -> tuple[Counter[str], float]:
-    """That many; (outcomes, longest start in seconds)."""
+    """Try so many mutations; return (outcomes, longest start in seconds)."""
     outcomes: Counter[str] = Counter()
     longest = 0.0
     for number in range(count):
@@ -155,7 +155,7 @@ def _mutations(damaged: Damaged, count: int) -> tuple[Counter[str], float]:
 
 
 def _sent(agent: Agent) -> bool:
-    """Whether the sender got through; when not, its word is one line."""
+    """Return whether the sender delivered; assert that a failure is one line."""
     try:
         if agent.send():
             return True
@@ -169,7 +169,7 @@ def _sent(agent: Agent) -> bool:
 
 @pytest.mark.promise("R14")
 def test_the_agent_always_starts(damaged, figure):
-    """25 mutations: it starts twice in a row, measures, and the sender says one line or gets through."""
+    """After each of 25 mutations the agent starts twice; its sender delivers, or reports in one line."""
     outcomes, longest = _mutations(damaged, 25)
     figure(
         f"{outcomes.total() // 2} of 25 started, longest {longest:.1f} s, {outcomes['set aside']} set aside"
@@ -181,7 +181,7 @@ def test_the_agent_always_starts(damaged, figure):
 @pytest.mark.promise("R14")
 @pytest.mark.long
 def test_the_agent_always_starts_1000_times(damaged, figure):
-    """The same, 1,000 times."""
+    """After each of 1,000 mutations the agent starts twice and measures."""
     damaged.chance.seed(SEED + 1)
     outcomes, longest = _mutations(damaged, 1_000)
     figure(f"{outcomes.total() // 2:,} of 1,000 started, longest {longest:.1f} s, {dict(outcomes)}")
@@ -191,7 +191,7 @@ def test_the_agent_always_starts_1000_times(damaged, figure):
 @pytest.mark.promise("R14")
 @pytest.mark.parametrize("count", [4, pytest.param(60, marks=pytest.mark.long)])
 def test_the_real_process_always_starts(damaged, tmp_path, count, figure):
-    """`veilleuse-agent run` says READY within 5 s and ends with 0 when told, whatever was damaged."""
+    """`veilleuse-agent run` reports READY within 5 s and ends with 0 at SIGTERM, after any damage."""
     config = tmp_path / "agent.toml"
     config.write_text(
         f'[paths]\nstate = "{damaged.agent.state}"\n[measure]\npopulation = "server"\n'

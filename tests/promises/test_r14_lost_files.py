@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R14, the collector's half: its files are removed, moved, replaced, cut or garbled while it serves. All of
-them in one process: tests/unit/collector/store/test_lost_files.py.
+"""R14, collector: its files are removed, moved, replaced, cut or damaged while it serves. All cases in one
+process: tests/unit/collector/store/test_lost_files.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.promises.support.lost import outcome, prepared
 from tests.support.lost_files import LOST, Lost
 
 QUICK = "data.db removed"
-"""It lost what 2,778 pushes brought in the 75 s after it, and the collector ended with 0."""
+"""The collector lost the records of 2,778 pushes in the 75 s after this fault, and ended with 0."""
 
 
 @pytest.mark.promise("R14")
@@ -21,8 +21,7 @@ QUICK = "data.db removed"
     [pytest.param(one, id=str(one), marks=[] if str(one) == QUICK else pytest.mark.long) for one in LOST],
 )
 def test_nothing_is_acknowledged_after(tmp_path, figure, lost: Lost):
-    """`veilleuse serve` ends with one line, whose remedy brings back all that was acknowledged; without
-    `lock` no second one begins."""
+    """`veilleuse serve` ends with a line whose remedy restores acknowledged records, or goes on alone."""
     with prepared(tmp_path) as trial:
         found = outcome(trial, lost)
     figure(found.said())

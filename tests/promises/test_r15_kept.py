@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R15: what an installation of 0.2 has keeps its meaning: data directory, settings, metrics of its dashboards
-and alerts, scripts."""
+"""R15: data directory, settings, metrics of dashboards and alerts, and scripts of 0.2 keep their meaning."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ VOLATILE: Final = frozenset({"generated_unix_milliseconds", "generated", "method
 
 
 def steady(value: Any) -> Any:
-    """Without what differs from one moment to the next."""
+    """Return a value without the keys that differ from one moment to the next."""
     if isinstance(value, dict):
         return {name: steady(part) for name, part in value.items() if name not in VOLATILE}
     return [steady(part) for part in value] if isinstance(value, list) else value
@@ -49,8 +48,7 @@ def steady(value: Any) -> Any:
 
 @pytest.mark.promise("R15")
 def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, figure):
-    """Once a command of this version has opened it: same figures, same closed year, same rows. Then it is
-    served."""
+    """A data directory gives the same figures, closed year and rows in this version, and is served."""
     with tarfile.open(RELEASES / "veilleuse-0.2.0-data.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     said = json.loads((tmp_path / "figures.json").read_text("utf-8"))
@@ -78,7 +76,7 @@ def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, fi
 
 
 def rows(data: Path) -> dict[str, int]:
-    """Rows of each table of the release, in both files."""
+    """Count the rows of each table in both files."""
     counts: dict[str, int] = {}
     for name in ("data.db", "identity.db"):
         with closing(sqlite3.connect(data / name)) as db:
@@ -90,8 +88,7 @@ def rows(data: Path) -> dict[str, int]:
 @pytest.mark.promise("R15")
 @pytest.mark.parametrize("side", SIDES)
 def test_settings_of_0_2_are_read(side, figure):
-    """Each key with its default and each of its choices: it is taken, or told as no longer used, and told in
-    the changelog."""
+    """Each key is read with its default and choices, or reported, and in the changelog, as no longer used."""
     module, kind = SIDES[side]
     now = {described.dotted for described in describe(kind)}
     for key, values in NAMES[side].items():
@@ -107,8 +104,7 @@ def test_settings_of_0_2_are_read(side, figure):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_no_key_is_both_used_and_retired(side):
-    """A key that came back would be left out without a word; what was never there is no key of an earlier
-    version."""
+    """No used key is retired: it would be left out without a message. Retired keys say since when."""
     module, kind = SIDES[side]
     assert not {described.dotted for described in describe(kind)} & module.RETIRED.keys()
     assert all(why.startswith("since ") for why in module.RETIRED.values())
@@ -116,7 +112,7 @@ def test_no_key_is_both_used_and_retired(side):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_a_retired_key_is_told_and_left_out(side, tmp_path):
-    """In a file and in the environment, once each, with what to do; a key that never was stays an error."""
+    """A retired key in a file and in the environment is reported once each; an unknown key is an error."""
     module, kind = SIDES[side]
     file = tmp_path / "settings.toml"
     file.write_text("[gone]\nurl = 1\n[log]\nlevel = 'error'\n")
@@ -143,8 +139,7 @@ def test_a_retired_key_is_told_and_left_out(side, tmp_path):
     ("side", "program"), [("collector", partial(run, ["serve"])), ("agent", partial(main, ["run"]))]
 )
 def test_a_retired_key_is_told_when_the_service_starts(side, program, tmp_path, monkeypatch, capsys):
-    """In one line on standard error, before what then hinders these two: no data directory, and a check that
-    knows no such key."""
+    """A retired key is reported in the first line on standard error, before the error of the command."""
     module, _ = SIDES[side]
     monkeypatch.setitem(module.RETIRED, "gone.url", "since 0.3: nobody is asked; remove it")
     monkeypatch.setenv(f"{module.ENVIRONMENT_PREFIX}__GONE__URL", "x")
@@ -157,8 +152,7 @@ def test_a_retired_key_is_told_when_the_service_starts(side, program, tmp_path, 
 
 @pytest.mark.promise("R15")
 def test_metrics_of_0_2_are_exposed(figure):
-    """Every name that its dashboard and its alert rules may use, with every label; or it is told in the
-    changelog as gone."""
+    """Each metric of 0.2 is exposed with every label, or the changelog names it as removed."""
     gone = [name for name in NAMES["metrics"] if name not in BY_NAME]
     assert not [name for name in gone if f"`{name}`" not in CHANGES]
     lacking = {
@@ -171,7 +165,7 @@ def test_metrics_of_0_2_are_exposed(figure):
 
 
 def options_now() -> dict[str, set[str]]:
-    """Command → its options, of both programs."""
+    """Return command → its options, for both programs."""
     found = {f"veilleuse {name}": options for name, options in leaves(get_command(app), ())}
     for name in COMMANDS:
         parser = argparse.ArgumentParser(add_help=False)
@@ -182,7 +176,7 @@ def options_now() -> dict[str, set[str]]:
 
 
 def leaves(command: Any, words: tuple[str, ...]) -> list[tuple[str, set[str]]]:
-    """Commands that no other lies below."""
+    """Return the commands without subcommands below a command, with their options."""
     if hasattr(command, "list_commands"):
         names = command.list_commands(None)
         return [leaf for name in names for leaf in leaves(command.get_command(None, name), (*words, name))]
@@ -192,7 +186,7 @@ def leaves(command: Any, words: tuple[str, ...]) -> list[tuple[str, set[str]]]:
 
 @pytest.mark.promise("R15")
 def test_command_lines_of_0_2_are_taken(figure, capsys):
-    """Each command with each of its options; or it is told what became of it, and the changelog tells too."""
+    """Each command accepts its options of 0.2, or its message and the changelog say that it was removed."""
     now: Mapping[str, set[str]] = options_now()
     gone = {line for line in NAMES["commands"] if line not in now}
     assert gone == {f"veilleuse {name}" for name in RETIRED}

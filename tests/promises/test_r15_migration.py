@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R15: the files of a released collector are brought to the present schema: in time, and after any cut."""
+"""R15: the files of a released collector are migrated to the present schema: in time, and after any cut."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def work():
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory as the previous release left it, with a machine and some records."""
+    """Return a data directory of the previous release, with a machine and some records."""
     folder = tmp_path_factory.mktemp("released")
     with Fleet(folder, install(folder / "programs")) as fleet:
         collector = fleet.start_collector()
@@ -55,12 +55,12 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(released: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """Return a copy of the released data directory."""
     return shutil.copytree(released, tmp_path / "data")
 
 
 def content(data: Path) -> dict[str, object]:
-    """What a migration may not touch, counted and summed by plain SQL; that nothing is damaged."""
+    """Return counts and sums, by plain SQL, that a migration must keep; assert that nothing is damaged."""
     with closing(sqlite3.connect(data / "data.db")) as db:
         assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
         queries = (
@@ -75,15 +75,14 @@ def content(data: Path) -> dict[str, object]:
 
 
 def schema(data: Path) -> int:
-    """Of data.db."""
+    """Return the schema's version in data.db."""
     with closing(sqlite3.connect(data / "data.db")) as db:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 @pytest.mark.promise("R15")
 def test_a_migration_cut_at_any_line_is_carried_on(data, tmp_path, figure):
-    """SIGKILL at each line of ours that opens and migrates: the next start ends it; nothing that was stored
-    is changed."""
+    """A migration that SIGKILL ends at a line of our code is completed by the next start; data stay equal."""
     before = content(data)
     program = (
         OPEN
@@ -118,7 +117,7 @@ print(kills)
 
 @pytest.fixture
 def large(data: Path) -> Iterator[Path]:
-    """The same directory with 1 GB in data.db: a fleet of servers, its rows in the released schema."""
+    """Yield the same directory with 1 GB in data.db: rows of 1,000 servers in the released schema."""
     server, _, _, lost = pb.PushRequest.FromString(RECORDED.read_bytes()).records
     with closing(sqlite3.connect(data / "data.db", isolation_level=None)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (1,)
@@ -152,8 +151,7 @@ def _fill_hosts(db: sqlite3.Connection) -> None:
 
 
 def _fill_hours(db: sqlite3.Connection, first: int, hours: int, server: bytes, lost: bytes) -> None:
-    """Twelve records an hour and host, one in two hundred a gap; four cells with two points each, and what is
-    derived."""
+    """Add twelve records per hour and host, one in 200 a gap; four cells of two points; derived rows."""
     db.execute("DROP TABLE IF EXISTS temp.hour_of_host")
     db.execute(
         "CREATE TEMP TABLE hour_of_host AS WITH RECURSIVE e(value) AS (SELECT ? UNION ALL SELECT value + 1 FROM e"
@@ -191,8 +189,7 @@ def _fill_hours(db: sqlite3.Connection, first: int, hours: int, server: bytes, l
 @pytest.mark.long
 @pytest.mark.promise("R15")
 def test_a_gigabyte_is_migrated_within_a_minute_whatever_cuts_it(large, figure):
-    """1 GB of schema 1 on a server's disk: kill -9 at random moments of the migration, then one that ends it,
-    timed whole."""
+    """1 GB of schema 1 is migrated within a minute, after SIGKILL at random moments of the migration."""
     before = content(large)
     size = (large / "data.db").stat().st_size
     copy = large.with_name("copy")
@@ -200,7 +197,7 @@ def test_a_gigabyte_is_migrated_within_a_minute_whatever_cuts_it(large, figure):
     for cut in range(CUTS + 1):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(large, copy)
-        if cut:  # the first time is the measure
+        if cut:  # the first migration is measured without a kill
             kills += killed(copy, chance.uniform(0.3, 1) * slowest)
         slowest = max(slowest, timed(copy))
         assert schema(copy) == migrations("data")[-1].number
@@ -211,7 +208,7 @@ def test_a_gigabyte_is_migrated_within_a_minute_whatever_cuts_it(large, figure):
 
 
 def killed(data: Path, seconds: float) -> bool:
-    """Open it, and kill the process after that time; whether it had not ended by then."""
+    """Open the store and kill the process after that time; return whether it still ran."""
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", OPEN + "work()", str(data)])
     time.sleep(seconds)
     alive = process.poll() is None
@@ -221,7 +218,7 @@ def killed(data: Path, seconds: float) -> bool:
 
 
 def timed(data: Path) -> float:
-    """Seconds that opening takes, in a process of its own."""
+    """Return the seconds that opening takes, in a process of its own."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-W", "ignore", "-c", OPEN + "work()", str(data)], check=True)
     return time.monotonic() - began

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R15: what agents of released versions said, byte for byte, to the receiver of today."""
+"""R15: today's receiver accepts the bytes that agents of released versions sent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERSIONS = sorted(file.name.removesuffix("_push.binpb") for file in RECORDED.glo
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """A running service over an empty store."""
+    """Yield a running service over an empty store."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -44,8 +44,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
 @pytest.mark.promise("R15")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_recorded_exchange_is_accepted(version, service, figure):
-    """Hello and Push of each recorded version: every record of a kind of machine is stored, with its sums;
-    the facts and the health of that day are still read.
+    """Hello and Push of each recorded version are accepted: each record is stored with its sums, and facts
+    and health are read.
     """
     hello = pb.HelloRequest.FromString((RECORDED / f"{version}_hello.binpb").read_bytes())
     recorded = pb.PushRequest.FromString((RECORDED / f"{version}_push.binpb").read_bytes())
@@ -76,6 +76,6 @@ def test_a_recorded_exchange_is_accepted(version, service, figure):
 
 
 def kind_of(wire: bytes) -> str:
-    """clock, date, week, or gap."""
+    """Return clock, date, week, or gap."""
     record = pb.Record.FromString(wire)
     return str(record.measurement.period.WhichOneof("kind")) if record.HasField("measurement") else "gap"

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R15: agent and collector of the previous release and of this one, in every pair, changed while records
-flow."""
+"""R15: agents and collectors of two releases work in every pair, and are upgraded while records arrive."""
 
 from __future__ import annotations
 
@@ -21,19 +20,18 @@ RUNNING = {
     "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "10",
 }
 STEP = 250
-"""Records received before the next change."""
+"""Records to receive before the next change."""
 
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The previous release's programs."""
+    """Return the folder of the previous release's programs."""
     return install(tmp_path_factory.mktemp("previous"))
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, previous: Path) -> Iterator[Fleet]:
-    """Both of the previous release, enrolled, the collector running, a spool with a resident's
-    tables in it."""
+    """Yield an enrolled agent with its spool and a running collector, both of the previous release."""
     with Fleet(tmp_path, previous) as made:
         made.serving = made.start_collector()
         made.enrol()
@@ -43,14 +41,15 @@ def fleet(tmp_path: Path, previous: Path) -> Iterator[Fleet]:
 
 @pytest.mark.promise("R15")
 def test_a_spool_of_the_previous_release_goes_on(fleet, figure):
-    """Acknowledged, numbered and unnumbered rows of 0.1: the 0.2 agent delivers them to a 0.1 collector, and
-    after its upgrade to a 0.2 one; the old agent is still served then.
+    """The 0.2 agent delivers a spool of 0.1 to a 0.1 collector, and after the upgrade to a 0.2 collector.
+
+    The spool has acknowledged, numbered and unnumbered rows. The 0.1 agent is still served then.
     """
     fleet.feed(300)
     fleet.drain()
     assert fleet.stop(fleet.serving) == 0
     fleet.feed(300)
-    assert fleet.run("veilleuse-agent", "send").returncode == 1  # numbers them, reaches nobody
+    assert fleet.run("veilleuse-agent", "send").returncode == 1  # numbers the records, reaches no collector
     fleet.feed(300)
     fleet.use_present(AGENT)
     fleet.serving = fleet.start_collector()
@@ -68,8 +67,9 @@ def test_a_spool_of_the_previous_release_goes_on(fleet, figure):
 
 @pytest.mark.promise("R15")
 def test_a_collector_does_not_go_back_but_its_backup_does(fleet, figure):
-    """0.1 on the files of 0.2 ends with one line that says what to install; with the copy made before the
-    upgrade it serves again, and the agent sends what that copy lacks.
+    """0.1 refuses files of 0.2 with one line that says what to install.
+
+    With a copy from before the upgrade it serves again, and the agent sends the records that the copy lacks.
     """
     fleet.feed(300)
     fleet.drain()
@@ -97,8 +97,7 @@ def test_a_collector_does_not_go_back_but_its_backup_does(fleet, figure):
 @pytest.mark.promise("R15")
 @pytest.mark.parametrize("first", [COLLECTOR, AGENT])
 def test_both_are_upgraded_while_records_flow(first, tmp_path, previous, figure):
-    """Either first: old with old, new with old, new with new, under the real service commands; 0 lost, 0
-    duplicated."""
+    """No record is lost or duplicated when both services are upgraded while they run, either one first."""
     with Fleet(tmp_path, previous, **RUNNING) as fleet:
         running = {COLLECTOR: fleet.start_collector()}
         fleet.enrol()
@@ -118,13 +117,13 @@ def test_both_are_upgraded_while_records_flow(first, tmp_path, previous, figure)
 
 
 def flow(fleet: Fleet) -> None:
-    """Until the next few hundred records have arrived."""
+    """Wait for the next STEP records."""
     enough = fleet.received() + STEP
     fleet.wait_for(lambda: fleet.received() >= enough, f"{STEP} records more", seconds=90)
 
 
 def upgrade(fleet: Fleet, which: str, running: dict[str, subprocess.Popen[bytes]]) -> None:
-    """The service of that name: stopped, and started in this version, on the same files."""
+    """Stop the service of that name, and start it in this version on the same files."""
     assert fleet.stop(running[which]) == 0
     fleet.use_present(which)
     running[which] = fleet.start_collector() if which == COLLECTOR else fleet.start("veilleuse-agent", "run")

@@ -25,7 +25,7 @@ from veilleuse.wire.vocabulary import Population
 
 OUTAGE = 600_000
 FIRST = 120
-"""Seconds after the return whose mean is the measure."""
+"""Seconds after the return; their mean is the reference."""
 TICK = 10
 """Seconds."""
 PEAK, SECOND_PEAK = 3.0, 2.0
@@ -39,24 +39,23 @@ FLEETS: dict[str, tuple[Mapping[tuple[Population, bool], int], int]] = {
 }
 """Name → (machines, seconds of the interval: the longest below a day)."""
 QUICK = "servers that hold their channel"
-"""The fleet that calls most often; in `make test` it stands for all."""
+"""The fleet that calls most often; `make test` runs it alone."""
 
 
 @dataclass(frozen=True)
 class Return:
-    """How a fleet came back."""
+    """The connections of a fleet that comes back."""
 
     mean: float
     """Connections/s over the first 120 s."""
     peak: int
-    """The most in one of these seconds."""
+    """The most connections in one of these seconds."""
     later: float
-    """The most in ten seconds of the three intervals after, per second: a tick's worth, as a wave would be,
-    not chance."""
+    """Highest rate of ten seconds in the three intervals after, per second: shorter peaks are chance."""
 
     @classmethod
     def of(cls, calls: Counter[int], interval: int) -> Return:
-        """From connections by second since the return."""
+        """Return the figures of connections by second since the return."""
         first = [calls[second] for second in range(FIRST)]
         later = [
             sum(calls[second + within] for within in range(TICK))
@@ -66,7 +65,7 @@ class Return:
 
     @property
     def kept(self) -> bool:
-        """Whether the promise is."""
+        """True when the promise is kept."""
         return self.peak <= PEAK * self.mean and self.later <= SECOND_PEAK * self.mean and self.mean > 0
 
     def __str__(self) -> str:
@@ -77,7 +76,7 @@ class Return:
 def returned(
     name: str, folder: Path, patch: pytest.MonkeyPatch, retry: Retry, outage: int = OUTAGE
 ) -> Return:
-    """The fleet of that name, after the outage."""
+    """Return the figures of the fleet of that name after the outage."""
     counts, interval = FLEETS[name]
     horizon = outage + (FIRST + 3 * interval) * 1_000
     fleet = Fleet(counts, outage, horizon, folder, retry=retry)
@@ -90,8 +89,8 @@ def returned(
     [pytest.param(name, marks=() if name == QUICK else pytest.mark.long) for name in FLEETS],
 )
 def test_a_fleet_of_ten_thousand_comes_back_evenly(name, tmp_path, monkeypatch, figure):
-    """10 min away: no second of the first 120 has three times their mean; no ten of three intervals later
-    have twice it."""
+    """After 10 min away, no second of the first 120 has over three times their mean, and no ten seconds of
+    three later intervals over twice it."""
     back = returned(name, tmp_path, monkeypatch, retry_delay_milliseconds)
     figure(f"10,000 {name}: {back}")
     assert back.kept
@@ -99,7 +98,7 @@ def test_a_fleet_of_ten_thousand_comes_back_evenly(name, tmp_path, monkeypatch, 
 
 @pytest.mark.promise("R16")
 def test_without_jitter_the_promise_is_broken(tmp_path, monkeypatch, figure):
-    """Each wait at its ceiling: the check sees it."""
+    """The check fails when each wait is at its ceiling."""
 
     def certain(failures, interval, asked, uniform):
         return retry_delay_milliseconds(failures, interval, asked, lambda low, high: high)
@@ -112,8 +111,9 @@ def test_without_jitter_the_promise_is_broken(tmp_path, monkeypatch, figure):
 @pytest.mark.long
 @pytest.mark.promise("R16")
 def test_shorter_outages_are_no_worse(tmp_path, monkeypatch, figure):
-    """30 s to 5 min under the fleet that calls most often; with the waits of 0.1, which fell to 5 s after the
-    second failure, two of them would be.
+    """Outages of 30 s to 5 min keep the promise under the fleet that calls most often.
+
+    With the waits of 0.1, which fell to 5 s after the second failure, two of them break it.
     """
     name, outages = QUICK, (30_000, 60_000, 120_000, 300_000)
     backs = {
@@ -140,18 +140,18 @@ INTERVAL = 900_000
 
 
 class Caller:
-    """A machine with a real channel of its own, that calls, waits and calls again as the real waits say."""
+    """A machine with a real channel of its own; it calls, waits by the real rule and calls again."""
 
     def __init__(self, machine: Machine, chance: random.Random) -> None:
         self.machine = machine
         self.uniform = chance.uniform
         self.failures = 0
         self.back: float | None = None
-        """When its first call after the outage was answered."""
+        """Time of the first answer after the outage, monotonic seconds."""
         self.took = 0.0
 
     def call(self) -> float | None:
-        """One contact on a connection of its own; seconds until the next one, None when it was answered."""
+        """Make a contact on a new connection; return the seconds to the next one, None when answered."""
         began = time.monotonic()
         try:
             with self.machine.telemetry() as stub:
@@ -167,8 +167,9 @@ class Caller:
 @pytest.mark.long
 @pytest.mark.promise("R16")
 def test_a_thousand_real_channels_come_back(tmp_path, figure):
-    """A real collector goes away for 30 s under 1,000 machines that call within them: all come back, no
-    second takes three times the mean of two minutes, and none waits long for its answer.
+    """All of 1,000 machines come back after a real collector was away for 30 s.
+
+    No second has more than three times the mean of two minutes, and 99 % of the calls take less than 5 s.
     """
     with Stack(tmp_path) as stack:
         collector = stack.start_collector()
@@ -199,7 +200,7 @@ def test_a_thousand_real_channels_come_back(tmp_path, figure):
 
 
 def enrolled(stack: Stack, number: int) -> list[Machine]:
-    """Machines with certificates from the collector's own authority, by one group token."""
+    """Return machines with certificates of the collector's own authority, enrolled by one group token."""
     import json
 
     where = ("--entity", "test", "--site", "test", "--population", "server", "--uses", str(number))
@@ -212,7 +213,7 @@ def enrolled(stack: Stack, number: int) -> list[Machine]:
 
 
 def drive(callers: list[Caller], queue: list[tuple[float, int]], until: float) -> None:
-    """Each calls when it is due, up to 64 at once, until all were answered."""
+    """Make each call when it is due, up to 64 at once, until all are answered or the time is over."""
     lock = threading.Lock()
 
     def due(number: int) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R17: five times what the collector can carry."""
+"""R17: five times the load that the collector can carry."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ from tests.support.waiting import until
 
 AGENTS = 1_500
 AT_ONCE = 56
-"""As many as the collector serves at once: what it then stores a second is its capacity."""
+"""Calls that the collector serves at once: its capacity is what it then stores per second."""
 OPEN = 1_000
-"""Records of a push, as after an outage, with which 1,500 agents of one call each can offer five times the
-capacity whatever they are answered: who is sent away is held for 12 s first (docs/wire.md §3).
+"""Records of a push, as after an outage. With it, 1,500 agents of one call each can offer five times the
+capacity: a refused call is held for 12 s first (docs/wire.md §3).
 """
 PUSHES = {3: 120, OPEN: 9}
-"""That each agent prepares, by the records of one."""
+"""Records of a push → pushes that each agent prepares."""
 CAPACITY_SECONDS, LOAD_SECONDS = 20, 40
-"""Shorter, what one machine stores in one of them differed by 5 % from the next."""
+"""Shorter runs on one machine differed by 5 % in what they stored."""
 WANTED, OFFERED = 6, 5
-"""Times the capacity: what is begun of the one measured before, so that it is five times the mean of those
-before and after too."""
+"""Multiples of the capacity: of the one measured before, and of the mean of those before and after."""
 RSS_BYTES = 512 * 2**20
 DERIVED_SECONDS = 60
-"""After the load: what was put off for it must not pile up (docs/wire.md §3)."""
+"""Longest time after the load until derivations put off are done (docs/wire.md §3)."""
 
 
 def told(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The line that a process of swift_load.py ends with."""
+    """Return the line that a load process ends with."""
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     found: dict[str, Any] = json.loads(said)
@@ -47,7 +46,7 @@ def told(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def seconds_until_derived(data_dir: Path) -> float:
-    """From now until no period waits for its derivation."""
+    """Return the seconds until no period waits for its derivation."""
     began = time.monotonic()
     with closing(sqlite3.connect(f"file:{data_dir / 'data.db'}?mode=ro", uri=True)) as database:
         until(
@@ -85,10 +84,11 @@ class Largest:
 @pytest.mark.promise("R17")
 @pytest.mark.parametrize("records", PUSHES)
 def test_five_times_its_capacity(tmp_path, figure, records):
-    """It stores as much as it can, answers soon, stays small, and tells the others when to come back: whether
-    they heed it, or call again at once. Each agent has one call under way at a time, as real ones do: of
-    small pushes, 1,500 agents that wait for an answer cannot offer five times the capacity; of large ones
-    those that call at once can, and must. What it put off is derived soon after.
+    """At five times its capacity the collector stores 90 % of it, with p99 < 5 s and RSS < 512 MiB.
+
+    Each refusal has a delay, whether agents wait for it or push again at once. Each agent has one call under
+    way, as real ones do. Agents with small pushes that wait for answers cannot offer five times the capacity;
+    those with large ones that push at once can, and must. Derivations put off are done soon after.
     """
     with Trial(tmp_path) as trial:
         trial.enrol(AGENTS * 8 // 6)
@@ -97,7 +97,7 @@ def test_five_times_its_capacity(tmp_path, figure, records):
         trial.stack.wait_for(trial.serves, "the collector serves", process=trial.collector)
         assert trial.collector is not None
         pushes = PUSHES[records]
-        told(trial.swift_load(servers, 5, records, -AT_ONCE, pushes, "obedient"))  # it gets warm
+        told(trial.swift_load(servers, 5, records, -AT_ONCE, pushes, "obedient"))  # warm-up
         data_dir = Path(trial.stack.environment["VEILLEUSE__DATA_DIR"])
         with Largest(trial.collector.pid) as largest:
             closed = (CAPACITY_SECONDS, records, -AT_ONCE, pushes, "obedient")

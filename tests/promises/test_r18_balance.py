@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R18: produced = stored + declared gaps. The agent's own fold, drops and encoder; the collector's own
-validator and store."""
+"""R18: produced = stored + declared gaps, with the real fold, drops, encoder, validator and store."""
 
 from __future__ import annotations
 
@@ -47,12 +46,12 @@ SPAN_DAYS = {Population.SERVER: 6, Population.CLASSROOM: 9, Population.WORKSTATI
 
 
 def midnight(day: date) -> int:
-    """Of Paris, Unix ms."""
+    """Return the day's midnight in Paris, Unix ms."""
     return int(datetime.combine(day, datetime.min.time(), PARIS).timestamp()) * 1000
 
 
 def life(population: Population, first: int, end: int, chance: random.Random) -> Iterator[Record]:
-    """What the real fold makes of a machine that works, idles, sleeps, is off, and is killed now and then."""
+    """Yield the real fold's records of a machine that works, idles, sleeps, is off, or is killed."""
     fold = Fold(population, GRAINS[population])
     position = first
     while position < end:
@@ -70,7 +69,7 @@ def life(population: Population, first: int, end: int, chance: random.Random) ->
 
 @dataclass
 class Host:
-    """A machine of the store, and what was done to its records."""
+    """A machine of the store, and the fate of its records."""
 
     host_id: HostId
     population: Population
@@ -90,7 +89,7 @@ class Fleet:
         self.directory = directory
 
     def host(self, population: Population, around: date, seed: int) -> Host:
-        """Its records, not yet sent."""
+        """Return a machine with its records, which are not yet sent."""
         first = midnight(around - timedelta(days=SPAN_DAYS[population] // 2)) + 5 * HOUR
         bodies = list(life(population, first, first + SPAN_DAYS[population] * DAY, random.Random(seed)))
         host_id = enrol(self.store.registry, population)
@@ -98,7 +97,7 @@ class Fleet:
         return Host(host_id, population, Stream(host_id, machine), bodies)
 
     def send(self, stream: Stream, *wires: bytes) -> None:
-        """Number, check, store."""
+        """Number, check and store records."""
         first = len(stream.wires) + 1
         stream.add(*wires)
         for start in range(first, len(stream.wires) + 1, 500):
@@ -108,34 +107,34 @@ class Fleet:
             assert outcome.result is AppendResult.STORED
 
     def rows(self) -> list[BalanceRow]:
-        """The whole balance."""
+        """Return the whole balance."""
         with closing(SqliteReader(self.directory)) as reader:
             return list(reader.balance(date(2026, 1, 1), date(2026, 12, 31)))
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """Empty."""
+    """Yield an empty store."""
     made = Fleet(tmp_path)
     yield made
     made.store.close()
 
 
 def encoded(records: list[Record]) -> list[bytes]:
-    """As the sender does."""
+    """Encode records as the sender does."""
     return [ENCODER.encode(record.to_json()) for record in records]
 
 
-# --------------------------------------------------------------- what becomes of a machine's records
+# ------------------------------------------------------------------------ fates of a machine's records
 
 
 def whole(fleet: Fleet, host: Host) -> None:
-    """All arrive."""
+    """Send all records."""
     fleet.send(host.stream, *encoded(host.bodies))
 
 
 def dropped(fleet: Fleet, host: Host) -> None:
-    """The spool's bound was reached: the resident puts one gap at the place of the oldest 32."""
+    """Put one gap at the place of up to 32 records, as the resident does at the spool's bound."""
     first, last = len(host.bodies) // 3, len(host.bodies) // 2
     last = min(last, first + 32)
     lost = gap_over(GapReason.SPOOL_CAP, [body.to_json() for body in host.bodies[first:last]])
@@ -144,13 +143,13 @@ def dropped(fleet: Fleet, host: Host) -> None:
 
 
 def refused(fleet: Fleet, host: Host) -> None:
-    """Every seventh record was refused; its gap stands at its own number."""
+    """Replace every seventh record by a gap at its number, as after a refusal."""
     wires = encoded(host.bodies)
     fleet.send(host.stream, *[ENCODER.refused(wire) if i % 7 == 3 else wire for i, wire in enumerate(wires)])
 
 
 def damaged(fleet: Fleet, host: Host) -> None:
-    """The spool was damaged: three numbered records are gone, and nobody knows of when; a new epoch."""
+    """Lose three numbered records of unknown time, and begin a new epoch, as after damage of the spool."""
     at = len(host.bodies) // 2
     fleet.send(host.stream, *encoded(host.bodies[:at]))
     again = Stream(host.host_id, host.stream.machine)
@@ -158,7 +157,7 @@ def damaged(fleet: Fleet, host: Host) -> None:
 
 
 def rolled_back(fleet: Fleet, host: Host) -> None:
-    """The spool went back to a snapshot: a new epoch tells a third of it again."""
+    """Send a third of the records again in a new epoch, as after a rollback of the spool."""
     third = len(host.bodies) // 3
     fleet.send(host.stream, *encoded(host.bodies[: 2 * third]))
     fleet.send(Stream(host.host_id, host.stream.machine), *encoded(host.bodies[third:]))
@@ -171,8 +170,8 @@ FATES: dict[str, Callable[[Fleet, Host], None]] = {
 
 @pytest.mark.promise("R18")
 def test_every_whole_day_and_week_is_accounted_for(fleet, figure):
-    """Over days of 23, 24 and 25 hours and workstations' weeks, whatever became of the records: 0 ms
-    unexplained, 0 ms told twice."""
+    """Days of 23, 24 and 25 hours and workstations' weeks have 0 ms unexplained and 0 ms stored twice, for
+    every fate of the records."""
     hosts = []
     for seed, (population, around, fate) in enumerate(
         (population, around, fate)
@@ -215,8 +214,7 @@ def test_every_whole_day_and_week_is_accounted_for(fleet, figure):
 @pytest.mark.promise("R18")
 @pytest.mark.parametrize("population", list(Population))
 def test_a_record_lost_in_silence_shows(fleet, figure, population):
-    """A mutant that leaves out one record and says nothing: exactly its milliseconds are unexplained, on its
-    day or week."""
+    """A lost record without a gap leaves exactly its milliseconds unexplained, on its day or week."""
     host = fleet.host(population, AUTUMN, 77)
     middle = len(host.bodies) // 2
     gone = sum(cell.milliseconds for cell in host.bodies[middle].cells.values())
@@ -228,8 +226,8 @@ def test_a_record_lost_in_silence_shows(fleet, figure, population):
 
 @pytest.mark.promise("R18")
 def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
-    """The same milliseconds on /metrics, in the head of a report and in a note beside it; of PCs only when
-    ten stand behind."""
+    """/metrics, the head of a report and a note beside it show the unexplained time; /metrics of PCs only
+    when there are ten of them."""
     host, pc = fleet.host(Population.SERVER, AUTUMN, 77), fleet.host(Population.CLASSROOM, AUTUMN, 78)
     for one in (host, pc):
         middle = len(one.bodies) // 2
@@ -253,8 +251,7 @@ def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
 
 
 def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):
-    """A server's clock was set back by an hour, and an hour of another time of the day was lost: both figures
-    say so."""
+    """An hour stored twice, after a clock was set back, does not hide a lost hour: both figures show it."""
     host = fleet.host(Population.SERVER, date(2026, 6, 10), 5)
     day = midnight(date(2026, 6, 10))
     kept = [
@@ -274,8 +271,7 @@ def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):
 
 
 def test_gaps_stored_before_there_was_a_table_are_found_again(fleet):
-    """A directory of 0.1 is brought to the new schema: the spans in the stored bytes explain the same
-    milliseconds."""
+    """A directory of 0.1 that is migrated explains the same milliseconds by the gaps in its stored bytes."""
     host = fleet.host(Population.SERVER, AUTUMN, 9)
     dropped(fleet, host)
     before = fleet.rows()

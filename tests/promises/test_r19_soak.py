@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R19: 500 agents for a long time. Twenty minutes stand for a day: said in the figure."""
+"""R19: 500 agents for a long time. The test takes twenty minutes instead of a day, and its figure says so."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ from tests.support.waiting import until
 
 AGENTS = 500
 WARM_BYTES, WARM_SECONDS, CALLS_EACH = 96 * 2**20, 420, 200
-"""First much faster than life. Until the database is half as large again as the 64 MiB of it that the writer
-keeps in memory: before that each push makes the process grow by what it writes (40 MiB an hour at 5 pushes a
-second, measured). And until each connection has had so many calls: HTTP/2's header tables grow by some 40
-bytes a call, to 5.7 kB for a connection after 120 calls (measured with gRPC alone; RFC 7541 §4.2 bounds them
-to 4 kB of headers each way), then they stand.
+"""The first part is much faster than in service. It lasts until the database exceeds the writer's 64 MiB
+cache by half: before, each push makes the process grow by its bytes (40 MiB/h at 5 pushes/s, measured). It
+also lasts until each connection has had CALLS_EACH calls: HTTP/2's header tables grow by some 40 bytes a
+call, up to 5.7 kB a connection after 120 calls (measured with gRPC alone; RFC 7541 §4.2 bounds them to 4 kB
+each way).
 """
 WARM_PUSHES_PER_SECOND = 400.0
 SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 120, 840, 5
-"""Then, on the same connections, a push of each every 100 s, so that all stay connected: at one in a quarter
-of an hour connections come and go, and the memory with them.
+"""Then each agent pushes every 100 s on the same connection. At one push in a quarter of an hour connections
+would come and go, and the memory with them.
 """
 PUSHES_PER_SECOND = 5.0
 READS_EVERY_SECONDS, READ_SECONDS = 120, 30
-"""Somebody holds a snapshot of the database so often and so long: longer than any page or report of ours
-does."""
+"""Interval and duration of reads from a snapshot of the database: longer than any page or report of ours."""
 SLOPE_BYTES_PER_HOUR = 2**20
 WAL_BYTES = 64 * 2**20
 
 
 class Seen(NamedTuple):
-    """At one moment."""
+    """Measurements at one moment."""
 
     hours: float
     rss_bytes: int
     descriptors: int
-    """But for the connections of agents: these come, are idle for five minutes, and go."""
+    """Without the connections of agents, which are closed after five idle minutes."""
     connections: int
     wal_bytes: int
 
@@ -53,7 +52,7 @@ class Seen(NamedTuple):
 @pytest.mark.long
 @pytest.mark.promise("R19", "R18")
 def test_soak(tmp_path, figure):
-    """Memory and descriptors stay where they are, the WAL stays small beside a reader; nothing is lost."""
+    """Memory and descriptors stay constant, the WAL stays small beside a reader, and no record is lost."""
     with Trial(tmp_path) as trial:
         trial.enrol(AGENTS)
         trial.start()
@@ -91,7 +90,7 @@ def test_soak(tmp_path, figure):
 
 
 class Reading:
-    """Holds a snapshot of a database now and then while the block runs, as a report does."""
+    """Holds a snapshot of a database at intervals while the block runs, as a report does."""
 
     def __init__(self, database: Path) -> None:
         self.times = 0
@@ -117,7 +116,7 @@ class Reading:
 
 
 def soaked(pid: int, wal_file: Path) -> list[Seen]:
-    """The process and its WAL, every few seconds."""
+    """Return measurements of the process and its WAL every few seconds."""
     process, began, seen = psutil.Process(pid), time.monotonic(), []
     while (now := time.monotonic()) < began + SOAK_SECONDS:
         rss, connections = process.memory_info().rss, connected(process)
@@ -128,13 +127,12 @@ def soaked(pid: int, wal_file: Path) -> list[Seen]:
 
 
 def connected(process: psutil.Process) -> int:
-    """TCP connections of the process."""
+    """Count the TCP connections of the process."""
     return sum(one.status != psutil.CONN_LISTEN for one in process.net_connections("tcp"))
 
 
 def trend(times: list[float], values: list[int]) -> tuple[float, float]:
-    """Slope of the least-squares line, and its standard error as if the residuals were independent of each
-    other."""
+    """Return the slope of the least-squares line, and its standard error for independent residuals."""
     slope, intercept = linear_regression(times, values)
     residuals = [value - intercept - slope * at for at, value in zip(times, values, strict=True)]
     spread = sum((at - mean(times)) ** 2 for at in times)

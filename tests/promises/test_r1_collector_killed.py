@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R1: the collector is killed at random moments while agents send; and the same checker finds collectors with
-a defect."""
+"""R1: the collector is killed at random moments while agents send. The checker finds defective collectors."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from tests.support.waiting import at_its_best
 
 
 def killed(folder, agents: int, kills: int, *, pushes_per_second: float, longest: float, processes: int = 1):
-    """The report after so many kills."""
+    """Return the report after so many kills."""
     with Trial(folder) as trial:
         trial.enrol(agents)
         trial.start()
@@ -27,7 +26,7 @@ def killed(folder, agents: int, kills: int, *, pushes_per_second: float, longest
 
 
 def said(report: Report, kills: int) -> str:
-    """The figure."""
+    """Return the figure."""
     slowest = max(report.first_ack_seconds)
     return (
         f"{kills} kills under {report.agents} agents: {report}; first acknowledgement after ≤ {slowest:.1f} s"
@@ -36,8 +35,7 @@ def said(report: Report, kills: int) -> str:
 
 @pytest.mark.promise("R1", "R18")
 def test_ten_kills(tmp_path, figure):
-    """Nothing acknowledged is lost, nothing is stored twice, every sum and chain is right, each restart
-    serves within 5 s."""
+    """Ten kills lose or duplicate no acknowledged record; sums and chains hold; restarts serve within 5 s."""
 
     def trial() -> Report:
         folder = Path(mkdtemp(dir=tmp_path))
@@ -45,7 +43,7 @@ def test_ten_kills(tmp_path, figure):
         assert report.sound, report.details
         return report
 
-    # On a machine that stalls a start takes longer, in one of the trials, not in each.
+    # A slow machine may delay a start in one of the trials, but not in each.
     report = at_its_best(trial, lambda found: max(found.first_ack_seconds) < FIRST_ACK_SECONDS, tries=3)
     figure(said(report, 10))
     assert max(report.first_ack_seconds) < FIRST_ACK_SECONDS
@@ -57,7 +55,7 @@ def test_ten_kills(tmp_path, figure):
 @pytest.mark.long
 @pytest.mark.promise("R1", "R18")
 def test_two_hundred_kills(tmp_path, figure):
-    """The same with 500 agents and 200 kills."""
+    """200 kills under 500 agents keep the same promise."""
     report = killed(tmp_path, agents=500, kills=200, pushes_per_second=200, longest=0.5, processes=2)
     figure(said(report, 200))
     assert report.sound, report.details
@@ -66,7 +64,7 @@ def test_two_hundred_kills(tmp_path, figure):
 
 
 def defective(folder, mutant: str, *, kills: int, seconds: float) -> Report:
-    """The report on a collector with a defect. Its agents may never come to rest."""
+    """Return the report on a collector with a defect. Its agents may never deliver everything."""
     with Trial(folder, mutant=mutant) as trial:
         trial.enrol(24)
         trial.start()
@@ -87,8 +85,8 @@ def defective(folder, mutant: str, *, kills: int, seconds: float) -> Report:
     ],
 )
 def test_the_checker_finds(tmp_path, figure, mutant, kills, seconds, faults):
-    """A collector that acknowledges before the commit, stores replays, adds retries or ignores the chain is
-    found out: on a machine that does something else as well, in one of three tries, the later ones longer.
+    """The checker finds each defect: early acknowledgement, stored replays, added retries, ignored chain.
+    On a busy machine one of three tries finds it; later tries last longer.
     """
     found: dict[str, int] = {}
     told: list[str] = []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R20: the real agent and the real collector, a bad wire between them. What was measured arrives, once."""
+"""R20: the real agent and the real collector with a bad wire between them: each record arrives once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.promise("R20"), pytest.mark.long]
 RECORDS = 1_500
 BAD_SECONDS = 45.0
 DRAIN_SECONDS = 120.0
-"""The back-off of an agent that could not deliver for a while ends within this."""
+"""Longer than the back-off of an agent that could not deliver for a while."""
 
 
 class FarStack(Stack):
     """A collector on the near host, an agent on the far one."""
 
     def __init__(self, folder: Path, between: Wire) -> None:
-        """Ports as usual: they are free in a namespace of their own."""
+        """The usual ports are free in a namespace of its own."""
         names = {"GRPC__ADDRESS": 8641, "GRPC__ENROLMENT_ADDRESS": 8642}
         listen = {f"VEILLEUSE__{name}": f"{NEAR_ADDRESS}:{port}" for name, port in names.items()}
         told = {
@@ -46,20 +46,20 @@ class FarStack(Stack):
         self._between = between
 
     def far(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command of the agent's that ends by itself."""
+        """Run a command of the agent that ends by itself."""
         return subprocess.run(
             self._between.far_command(program(command[0]), *command[1:]),
             env=self.environment, capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
 
     def serve(self) -> None:
-        """The collector, on the near host."""
+        """Start the collector on the near host."""
         self.must("veilleuse", "init")
         self._start("serve", self._between.near_command(program("veilleuse"), "serve"))
         self.wait_for(lambda: "collector serves" in self.log("serve"), "the collector serves")
 
     def run_agent(self) -> psutil.Process:
-        """The service, on the far host."""
+        """Start the agent's service on the far host."""
         return psutil.Process(
             self._start("agent", self._between.far_command(program("veilleuse-agent"), "run")).pid
         )
@@ -80,7 +80,7 @@ class FarStack(Stack):
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[tuple[FarStack, Wire]]:
-    """A collector that serves, a machine that enrolled over a good wire, with records to send."""
+    """Yield a running collector and a machine, enrolled over a good wire, with records to send."""
     with wire() as between, FarStack(tmp_path, between) as far:
         far.serve()
         join = tmp_path / "join"
@@ -94,7 +94,7 @@ def stack(tmp_path: Path) -> Iterator[tuple[FarStack, Wire]]:
 
 
 def _freezes(between: Wire, stop: threading.Event) -> None:
-    """10 s without a packet, 5 s with."""
+    """Block all packets for 10 s and pass them for 5 s, until `stop`."""
     while not stop.is_set():
         between.lose(1.0)
         stop.wait(10)
@@ -115,11 +115,10 @@ CONDITIONS: dict[str, Callable[[Wire], None]] = {
 def test_a_bad_wire_loses_nothing(
     stack: tuple[FarStack, Wire], condition: str, figure: Callable[[str], None]
 ) -> None:
-    """45 s of it with 1,500 records waiting and new ones made, then a good wire: all of them arrive, each
-    once; little CPU."""
+    """Each waiting and each new record arrives once after 45 s of a bad wire, with little CPU."""
     far, between = stack
     agent = far.run_agent()
-    time.sleep(3)  # it has started
+    time.sleep(3)  # the agent starts
     CONDITIONS[condition](between)
     stop = threading.Event()
     freezer = threading.Thread(target=_freezes, args=(between, stop))
@@ -147,7 +146,7 @@ def test_a_bad_wire_loses_nothing(
 
 
 def _cpu_seconds(agent: psutil.Process) -> float:
-    """Of the resident and of senders, ended ones included (`ip netns exec` became the agent itself)."""
+    """Return the CPU time of resident and senders, also ended ones (`ip netns exec` becomes the agent)."""
     own = agent.cpu_times()
     total = own.user + own.system + own.children_user + own.children_system
     for child in agent.children(recursive=True):
@@ -162,8 +161,7 @@ def _stored(far: FarStack) -> int:
 
 
 def _compared(far: FarStack) -> tuple[int, int]:
-    """(records of the agent's ring that the collector lacks, records that are there twice, differ, or nobody
-    sent)."""
+    """Return (records of the agent that the collector lacks, its records that are twice or never sent)."""
     with closing(sqlite3.connect(far.state / "spool.db")) as spool:
         sent = [bytes(row[0]) for row in spool.execute("SELECT wire FROM outbox ORDER BY seq")]
         waiting = spool.execute("SELECT count(*) FROM pending").fetchone()[0]

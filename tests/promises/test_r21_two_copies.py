@@ -20,7 +20,7 @@ CONFIG = '[paths]\nstate = "{state}"\n[measure]\nsources = ["fake"]\nfake_watts 
 
 
 def agent(folder: Path, word: str, **environment: str) -> subprocess.Popen[str]:
-    """`veilleuse-agent <word>`."""
+    """Start `veilleuse-agent <word>`."""
     return subprocess.Popen(
         [sys.executable, "-m", "veilleuse.agent", word, "--config", str(folder / "agent.toml")],
         env={**os.environ, **environment},
@@ -31,8 +31,10 @@ def agent(folder: Path, word: str, **environment: str) -> subprocess.Popen[str]:
 
 @pytest.mark.promise("R21")
 def test_the_second_copy_ends_with_a_clear_message(tmp_path, figure):
-    """Exit code 1 and one line that names the first; the first goes on; after a kill -9 of it the next one
-    starts."""
+    """The second copy ends with code 1 and one line that names the first, which goes on.
+
+    After kill -9 of the first copy, another one starts.
+    """
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -59,7 +61,7 @@ def test_the_second_copy_ends_with_a_clear_message(tmp_path, figure):
 
 @pytest.mark.promise("R21")
 def test_a_second_sender_ends_too(tmp_path):
-    """One contact at a time: the second one says who has the lock."""
+    """A second sender ends, and names the process that holds the lock."""
     state = tmp_path / "state"
     (state / "id").mkdir(parents=True)
     (state / "id" / "certificate.pem").write_text("x")

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R2: the power goes. The data directory is an ext4 in a file; what that file holds at a moment is what the
-disk would hold."""
+"""R2: the power is cut. The data directory is an ext4 in a file, whose present content is the disk's."""
 
 from __future__ import annotations
 
@@ -20,14 +19,13 @@ from tests.promises.support.trial import Trial
 
 DISK_MIB = 256
 COMMIT = "commit=300"
-"""Seconds: ext4 writes nothing by itself meanwhile, what nobody has synced is not on the disk."""
+"""Seconds in which ext4 writes nothing by itself: only synced data are on the disk."""
 OF_THE_MOMENT = ("unexplained_milliseconds",)
-"""What is on its way at the cut is neither stored nor lost: counted when everything has arrived, not at a
-cut."""
+"""Faults that a cut does not show: records on their way are neither stored nor lost."""
 
 
 def cut(folder: Path, cuts: int, mutant: str = "") -> tuple[Counter[str], int, list[str]]:
-    """Faults after so many cuts, distinct records acknowledged before the last of them, details."""
+    """Return faults after so many cuts, distinct records acknowledged before the last cut, and details."""
     image, copies = folder / "disk.img", folder / "copies"
     copies.mkdir()
     with ext4(image, folder / "collector", DISK_MIB, COMMIT), Trial(folder, mutant=mutant) as trial:
@@ -49,20 +47,21 @@ def cut(folder: Path, cuts: int, mutant: str = "") -> tuple[Counter[str], int, l
 
 
 def _cut(trial: Trial, image: Path, copy: Path) -> float:
-    """Stop the writer at a random moment, keep the files of the database as the disk has them;
-    when that was."""
+    """Stop the writer at a random moment, copy the database's files from the disk, and return that moment."""
     trial.wait_for_ack()
     time.sleep(trial.chance.uniform(0.05, 1.0))
     assert trial.collector is not None
     os.kill(trial.collector.pid, signal.SIGSTOP)
     try:
-        time.sleep(0.2)  # answers on their way arrive: they were given before the cut
+        time.sleep(0.2)  # answers given before the cut arrive
         at = trial.note("power cut")
         shot = image.with_suffix(".cut")
         subprocess.run(["cp", "--sparse=always", str(image), str(shot)], check=True)
     finally:
         os.kill(trial.collector.pid, signal.SIGCONT)
-    with ext4(shot, trial.folder / "after") as disk:  # ext4's own journal is replayed, as at the next boot
+    with ext4(
+        shot, trial.folder / "after"
+    ) as disk:  # the mount replays ext4's journal, as the next boot does
         copy.mkdir()
         for file in disk.glob("data.db*"):
             shutil.copy(file, copy)
@@ -73,7 +72,7 @@ def _cut(trial: Trial, image: Path, copy: Path) -> float:
 @pytest.mark.long
 @pytest.mark.promise("R2")
 def test_power_cuts(tmp_path, figure):
-    """What was acknowledged is on the disk, and the database is sound, whenever the power goes."""
+    """Acknowledged records are on the disk, and the database is sound, at any moment of a power cut."""
     cuts = 50
     faults, acknowledged, details = cut(tmp_path, cuts)
     figure(
@@ -86,7 +85,7 @@ def test_power_cuts(tmp_path, figure):
 @pytest.mark.long
 @pytest.mark.promise("R2")
 def test_power_cuts_are_felt(tmp_path, figure):
-    """The same cuts find a collector whose commits are not synced: the test can fail."""
+    """The same cuts lose records of a collector that does not sync its commits: the test can fail."""
     faults, acknowledged, _ = cut(tmp_path, 10, "commits_without_fsync")
     figure(f"mutant with synchronous=NORMAL, 10 cuts: {faults['lost']} lost of {acknowledged:,} acknowledged")
     assert faults["lost"] > 0

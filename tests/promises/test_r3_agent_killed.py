@@ -31,14 +31,14 @@ SETTINGS = {
 
 
 def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
-    """Kill it so often; every period between the first and the last is whole, everything is there once."""
+    """Kill the agent so often; check that periods after the first are whole, and no record is there twice."""
     with Stack(folder, SETTINGS) as stack:
         stack.must("veilleuse", "init", "--simulated")
         stack.start_collector()
         stack.enrol()
         host, _, port = stack.environment["VEILLEUSE__GRPC__ADDRESS"].rpartition(":")
         with Proxy((host, int(port))) as proxy:
-            proxy.bytes_per_second = 200_000  # so that senders are killed in the middle of things
+            proxy.bytes_per_second = 200_000  # senders are killed in the middle of a contact
             stack.environment["VEILLEUSE_AGENT__COLLECTOR__ADDRESS"] = proxy.address
             before = fill(stack, backlog)
             with closing(KilledAgent(stack, seed=7)) as agent:
@@ -49,7 +49,7 @@ def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
                     agent.shoot()
                     time.sleep(chance.uniform(0, pause))
                     agent.kill()
-                if not began // PERIOD < time.time() * 1000 // PERIOD:  # one period at least has to end
+                if not began // PERIOD < time.time() * 1000 // PERIOD:  # at least one period must end
                     time.sleep(PERIOD / 1000 - time.time() % (PERIOD / 1000) + 2)
                 agent.stop()
         found = held(stack.data)
@@ -58,7 +58,7 @@ def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
     first, *whole = sorted(live)
     unknown = sum(states[UNKNOWN] for states in live.values())
     may = agent.down_milliseconds + (agent.kills["resident"] + agent.kills["both"]) * (CHECKPOINT + TICK)
-    may += round(began - first)  # nobody knows what was before it was first started
+    may += round(began - first)  # the time before the first start is unknown
     figure(
         f"{kills} kills ({dict(agent.kills)}): {found.duplicates} of {found.records} records duplicated, "
         f"{unknown} ms unknown where {may} are allowed, 0 ms unexplained in {1 + len(whole)} live periods"
@@ -74,7 +74,7 @@ def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
 
 
 def fill(stack, records: int) -> list[int]:
-    """Records of the hours before, that wait in the spool; the starts of their periods."""
+    """Add records of earlier hours to the spool; return the starts of their periods, Unix ms."""
     first = int(time.time() * 1000) // PERIOD * PERIOD - (records + 360) * PERIOD
     starts = [first + number * PERIOD for number in range(records)]
     spool = spool_of(stack.state)
@@ -86,21 +86,20 @@ def fill(stack, records: int) -> list[int]:
 
 @pytest.mark.promise("R3", "R18")
 def test_ten_kills(tmp_path, figure):
-    """At most a checkpoint and a tick are lost a kill, as unknown; nothing twice, no number used twice."""
+    """A kill loses at most a checkpoint and a tick, as unknown; no record and no number is used twice."""
     killed(tmp_path, figure, kills=10, backlog=4_000, pause=0.25)
 
 
 @pytest.mark.long
 @pytest.mark.promise("R3", "R18")
 def test_two_hundred_kills(tmp_path, figure):
-    """The same 200 times, over many periods."""
+    """200 kills over many periods keep the same promise."""
     killed(tmp_path, figure, kills=200, backlog=20_000, pause=3.5)
 
 
 @pytest.mark.promise("R3")
 def test_a_sender_ends_when_its_resident_died_while_it_started(tmp_path):
-    """A held sender whose resident was killed before the sender had its imports done ends too, and lets its
-    lock go."""
+    """A held sender whose resident was killed during the sender's imports ends too, and releases its lock."""
     with Stack(tmp_path, SETTINGS) as stack:
         stack.must("veilleuse", "init", "--simulated")
         stack.start_collector()

@@ -13,7 +13,7 @@ from tests.support.waiting import until
 
 @pytest.mark.promise("R4", "R18")
 def test_answers_lost_after_the_commit(tmp_path, figure):
-    """Agents that never heard an acknowledgement send again: everything arrives, nothing twice."""
+    """Agents that get no acknowledgement send again: every record arrives, none is duplicated."""
     with Trial(tmp_path) as trial:
         trial.enrol(40)
         trial.start()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R5: the disk under the collector fails now and then: fdatasync says EIO, a write says ENOSPC."""
+"""R5: the collector's disk fails at times: fdatasync returns EIO, a write returns ENOSPC."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from tests.support.stack import get
 from tests.support.waiting import until
 
 FSYNC = "enable_random name=posix/io/sync/fdatasync,probability=0.02,failinfo=5"
-"""EIO. libfiu has no hook for pwrite64, which is what SQLite calls: strace makes those fail, in the kernel's
-place."""
+"""EIO. libfiu has no hook for pwrite64, which SQLite calls: strace makes pwrite64 fail instead."""
 WRITES_BEFORE, EVERY = 300, 100
 
 
 @pytest.mark.promise("R5", "R18")
 def test_fsyncs_and_writes_fail(tmp_path, figure):
-    """2 % of fsyncs and 1 % of writes: nothing acknowledged is lost, the collector goes on, /metrics counts
-    the errors by kind."""
+    """With 2 % of fsyncs and 1 % of writes failing, no acknowledged record is lost, the collector goes on,
+    and /metrics counts the errors by kind."""
     with Trial(tmp_path) as trial:
         strace = str(peer("strace"))
         files = [part for name in ("data.db", "data.db-wal") for part in ("-P", str(trial.stack.data / name))]
@@ -55,6 +54,6 @@ def test_fsyncs_and_writes_fail(tmp_path, figure):
 
 
 def store_errors(metrics: str) -> dict[str, int]:
-    """Errors of the store by reason, as /metrics has them."""
+    """Return the store's errors by reason, from /metrics."""
     found = re.findall(r'^veilleuse_collector_store_errors_total\{reason="(\w+)"\} (\S+)$', metrics, re.M)
     return {reason: round(float(number)) for reason, number in found if float(number)}

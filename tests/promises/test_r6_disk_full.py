@@ -24,17 +24,14 @@ from tests.support.waiting import PATIENCE_SECONDS
 
 DISK_MIB = 64
 LEFT_BYTES = 1_500_000
-"""Less than the reserve, 5 % of the disk; a revocation and a page of the log still fit."""
+"""Less than the reserve, 5 % of the disk; enough for a revocation and a page of the log."""
 
 
 @pytest.mark.promise("R6", "R18")
 def test_disk_full(tmp_path, figure):
-    """Below its reserve it refuses records and says when to come back, and does all the rest; with space, it
-    goes on by itself."""
+    """Below its reserve the collector only refuses records, with a delay; with space it resumes by itself."""
     (tmp_path / "collector").mkdir(mode=0o700)
-    reserve = {
-        "VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "268435456"
-    }  # as by default: 5 % of this disk are less
+    reserve = {"VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "268435456"}  # the default: 5 % of this disk are less
     with tmpfs(tmp_path / "collector", DISK_MIB), Trial(tmp_path, reserve) as trial:
         trial.enrol(21)
         outsider = trial.agents.pop()
@@ -70,7 +67,7 @@ def test_disk_full(tmp_path, figure):
 
 @contextmanager
 def channel(trial: Trial, agent: Identity) -> Iterator[Any]:
-    """`call(method, request, response)` over mutual TLS, as this agent."""
+    """Yield `call(method, request, response)` over mutual TLS, as this agent."""
     credentials = grpc.ssl_channel_credentials(
         trial.roots.encode(), agent.key_pem.encode(), agent.chain_pem.encode()
     )
@@ -88,7 +85,7 @@ def channel(trial: Trial, agent: Identity) -> Iterator[Any]:
 
 
 def push(agent: Identity) -> tuple[str, Any, str]:
-    """The first record of its life."""
+    """Return a push of an agent's first record."""
     epoch = bytes.fromhex(agent.agent_id)[:8]
     record = measured(agent.population, 0, random.Random(1))
     before = hashlib.sha256(epoch).digest()
@@ -97,14 +94,14 @@ def push(agent: Identity) -> tuple[str, Any, str]:
 
 
 def hello() -> tuple[str, Any, str]:
-    """The smallest one."""
+    """Return the smallest Hello."""
     request = HelloRequest(epoch=bytes(8))
     request.protocol.minimum = request.protocol.maximum = 1
     return "Hello", request, "HelloResponse"
 
 
 def refusal(call: Any, *asked: Any) -> tuple[grpc.StatusCode, str, int]:
-    """Status, reason and milliseconds to wait."""
+    """Return status, reason and delay in milliseconds of a refused call."""
     with pytest.raises(grpc.RpcError) as caught:
         call(*asked)
     error: Any = caught.value

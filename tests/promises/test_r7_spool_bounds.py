@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R7: what an agent takes of a disk, on a real file system that is really full: a tmpfs of 40 MiB."""
+"""R7: the disk space that an agent takes, on a real file system that is full: a tmpfs of 40 MiB."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ BOUND = 8 * MIB
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own."""
+    """Yield a file system of its own."""
     with tmpfs(tmp_path / "disk", DISK // MIB) as where:
         yield where
 
 
 class Watch:
-    """The largest that all files of a state directory ever were together."""
+    """Notes the largest total size of the spool's files."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
         self.most = 0
 
     def look(self, *_: object) -> int:
-        """As an SQLite progress handler: in the middle of a transaction too."""
+        """Measure, as an SQLite progress handler: in the middle of a transaction too."""
         size = 0
         for path in self._state.glob(f"{FILE_NAME}*"):
             with suppress(FileNotFoundError):
@@ -60,7 +60,7 @@ class Watch:
 
 
 def accounted(state: Path) -> int:
-    """Records that are in the spool, or that a gap in it stands for; at their place, oldest first."""
+    """Count the spool's records, and those that a gap replaces; a gap must be the oldest row."""
     with closing(connect(state / FILE_NAME)) as db:
         bodies = [body_from_json(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
         (numbered,) = db.execute("SELECT count(*) FROM outbox").fetchone()
@@ -73,8 +73,7 @@ def accounted(state: Path) -> int:
 
 @pytest.mark.promise("R7")
 def test_all_files_together_stay_below_the_bound(tmp_path, figure):
-    """8 MiB with the journal, the ring, the quarantine and a damaged file set aside; produced = kept +
-    declared gap."""
+    """Journal, ring, quarantine and a damaged file sum to at most 8 MiB; produced = kept + declared gap."""
     path, bounds = tmp_path / FILE_NAME, Bounds(BOUND, 0)
     watch, made = Watch(tmp_path), 0
     path.write_bytes(b"damaged" * 300_000)
@@ -106,13 +105,13 @@ def test_all_files_together_stay_below_the_bound(tmp_path, figure):
         f"at most {watch.most / MIB:.1f} of {BOUND / MIB:.0f} MiB, {dropped:,} of {made:,} dropped and declared"
     )
     assert watch.most <= BOUND
-    assert len(records) + dropped + delivered == made + 1  # and the damaged spool's own gap
+    assert len(records) + dropped + delivered == made + 1  # one for the damaged spool's own gap
     assert records[-1] == record(made - 1)
 
 
 @pytest.mark.promise("R7")
 def test_the_last_of_the_disk_is_not_touched(disk, figure):
-    """5 % of a small disk stay free: the spool stops growing there, the oldest go, the newest are kept."""
+    """5 % of a small disk stay free: the spool stops growing, drops its oldest records, keeps the newest."""
     state, reserve, made, least = disk / "state", int(DISK * DISK_SHARE), 0, DISK
     state.mkdir()
     with closing(open_spool(state / FILE_NAME, Bounds(64 * MIB, 500_000_000), 1)) as spool:
@@ -128,8 +127,7 @@ def test_the_last_of_the_disk_is_not_touched(disk, figure):
 
 @pytest.mark.promise("R7")
 def test_measuring_goes_on_while_the_disk_is_full_and_over_a_restart(disk, figure):
-    """Not a byte free: rows wait in memory, the service starts again all the same; with room back nothing is
-    missing."""
+    """On a full disk rows wait in memory, and the service starts again; later no time is missing."""
     machine = Metered(disk, period_seconds=60)
     machine.settings = machine.settings._replace(spool=Spool(max_bytes=BOUND))
     machine.on(120)
@@ -137,7 +135,7 @@ def test_measuring_goes_on_while_the_disk_is_full_and_over_a_restart(disk, figur
     assert free_bytes(disk) == 0
     machine.on(60)
     waited = len(machine.resident._queue)
-    machine.resident.end()  # what waits in memory cannot be kept: said as an error
+    machine.resident.end()  # rows in memory cannot be kept: the log has an error
     machine.clock.advance(60_000)
     machine.begin()
     machine.on(60)
@@ -150,13 +148,13 @@ def test_measuring_goes_on_while_the_disk_is_full_and_over_a_restart(disk, figur
     passed = (120 + 60 + 60 + 30) * 10_000 + 60_000
     figure(f"{waited} rows waited in memory, {passed - told} ms untold")
     assert waited >= 8
-    assert told == passed  # what the full disk took is `unknown`, from the last sign of life on
+    assert told == passed  # time that the full disk lost is `unknown`, from the last sign of life on
     machine.resident.end()
 
 
 @pytest.mark.promise("R7")
 def test_the_real_process_starts_on_a_full_disk(disk, figure):
-    """READY, and 0 at the end, with nothing free: on a spool at its bound too."""
+    """The process reports READY and ends with 0 on a full disk, with a spool at its bound."""
     state = disk / "state"
     state.mkdir()
     path = state / FILE_NAME
@@ -192,12 +190,11 @@ def test_the_real_process_starts_on_a_full_disk(disk, figure):
     assert accounted(state) == before
 
 
-# ------------------------------------------------------------------- the whole agent, with a collector that
-# is away
+# --------------------------------------------------------------- the whole agent, its collector away
 
 SMALL_DISK_MIB = 64
 SMALL_RESERVE = SMALL_DISK_MIB * MIB // 20
-"""5 % of the disk: less than the 500 MB of the default."""
+"""5 % of the disk: less than the default 500 MB."""
 PERIOD, RECORDS, AT_ONCE = 10_000, 13_500, 250
 ACTIVE, IDLE = 1, 2
 SMALL = {
@@ -212,8 +209,8 @@ SMALL = {
 
 @pytest.mark.promise("R7", "R18")
 def test_full_spool_on_a_full_disk(tmp_path, figure):
-    """Never a byte over the bound nor into the reserve; what went is a gap; it measures on, restarts too, and
-    delivers after."""
+    """The spool never exceeds its bound or takes the reserve, and dropped records are a gap. The agent
+    measures on, restarts, and delivers afterwards."""
     (tmp_path / "agent").mkdir(mode=0o700)
     with tmpfs(tmp_path / "agent", SMALL_DISK_MIB), Stack(tmp_path, SMALL) as stack:
         stack.must("veilleuse", "init", "--simulated")
@@ -223,13 +220,13 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
         produced, largest = overfill(stack.state)
         agent = KilledAgent(stack, seed=1)
         agent.start()
-        agent.kill_resident()  # and again, while full
+        agent.kill_resident()  # once more, while the spool is full
         filler = fill(stack.state, SMALL_RESERVE - 100_000)
         before = free_bytes(stack.state)
-        agent.kill_resident()  # a disk that is full when it starts
+        agent.kill_resident()  # the disk is full at the start
         time.sleep(1.5)
         while_full = int(time.time() * 1000) // PERIOD * PERIOD
-        time.sleep(max(0.0, (while_full + PERIOD) / 1000 + 1.2 - time.time()))  # a record ends
+        time.sleep(max(0.0, (while_full + PERIOD) / 1000 + 1.2 - time.time()))  # a period ends
         taken = before - free_bytes(stack.state)
         largest = max(largest, size_of(stack.state))
         filler.unlink()
@@ -258,7 +255,7 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
 
 
 def overfill(state: Path) -> tuple[dict[int, int], int]:
-    """What was appended, start → ms, and the largest size seen on the way."""
+    """Append too many records; return start → ms of each, and the largest size of the spool."""
     first = int(time.time() * 1000) // PERIOD * PERIOD - (RECORDS + 360) * PERIOD
     starts = [first + number * PERIOD for number in range(RECORDS)]
     spool = open_spool(state / FILE_NAME, Bounds(BOUND, SMALL_RESERVE), int(time.time() * 1000))
@@ -272,11 +269,11 @@ def overfill(state: Path) -> tuple[dict[int, int], int]:
 
 
 def size_of(state: Path) -> int:
-    """Bytes of all files of the spool."""
+    """Return the bytes of all files of the spool."""
     return sum(file.stat().st_size for file in state.glob("spool*"))
 
 
 def test_the_bound_leaves_room_for_what_the_sender_writes() -> None:
-    """The shares of the bound add up to less than the whole."""
+    """The shares of the bound sum to less than the bound."""
     bounds = Bounds(64 * MIB, 0)
     assert bounds.rows_bytes + bounds.ring_bytes + bounds.quarantine_bytes < bounds.max_bytes

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R8, its second half: live agents while ten thousand others deliver what an outage left them with."""
+"""R8, second half: live agents send while ten thousand others deliver the records of an outage."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from tests.promises.test_r17_overload import RSS_BYTES, Largest, told
 DRAINING, LIVE = 10_000, 60
 INTERVAL_SECONDS, SECONDS = 60.0, 200
 RECORDS, PUSHES = 256, 30
-"""As real senders push; 7,680 records each are 5 days of minutes, and none gets through: the drain lasts as
-long as the test."""
+"""A real sender's records per push, and pushes: 7,680 minutes each, so that the drain outlasts the test."""
 THREADS = 320
 
 
 @pytest.mark.long
 @pytest.mark.promise("R8")
 def test_live_agents_while_ten_thousand_drain(tmp_path, figure):
-    """Agents with days to deliver do not keep those with one record a minute waiting for two of their
-    intervals."""
+    """Live agents' p99 stays below two of their intervals beside agents with days of records to deliver."""
     with Trial(tmp_path) as trial:
         trial.enrol((DRAINING + LIVE) * 8 // 6 + 8)
         servers = [agent for agent in trial.agents if agent.population == "server"]

@@ -16,13 +16,13 @@ from veilleuse.agent.spool.recovery import open_spool
 
 MINUTE, RECORDS, AT_ONCE = 60_000, 43_200, 240
 BOUND = 64 * 2**20
-"""As by default."""
+"""The default."""
 
 
 @pytest.mark.long
 @pytest.mark.promise("R8", "R18")
 def test_all_kept_and_drained(tmp_path, figure):
-    """All 43,200 records are within the bound, and one contact delivers them in less than five minutes."""
+    """All 43,200 records fit in the bound, and one contact delivers them in less than five minutes."""
     with Stack(tmp_path, {"VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0"}) as stack:
         stack.start_collector()
         stack.enrol()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R9: a clock that is set wrong while the agent runs. By hand, and the real process under libfaketime."""
+"""R9: the clock is set wrong while the agent runs: a fake clock, and the real process under libfaketime."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ JUMPS = {
 
 
 def error_ratio(measured: int, spent: int) -> float:
-    """Of the energy."""
+    """Return the relative error of the energy."""
     return abs(measured - spent) / spent
 
 
 @pytest.mark.promise("R9")
 @pytest.mark.parametrize(("period", "ticks"), [(10, 18), (300, 90), (3_600, 90)])
 def test_a_clock_set_wrong_and_right_again(tmp_path, period, ticks, figure):
-    """Each jump, for a quarter of an hour at the coarser grains, and back: energy within 0.1 %, nothing
-    negative, nothing a collector would refuse."""
+    """After each jump and its correction the energy is within 0.1 %, no cell is negative, and no record is
+    one that a collector refuses."""
     machine = Metered(tmp_path, period_seconds=period)
     machine.on(30)
     for jump in (*JUMPS.values(), None):
@@ -66,7 +66,7 @@ def test_a_clock_set_wrong_and_right_again(tmp_path, period, ticks, figure):
 @pytest.mark.promise("R9")
 @pytest.mark.parametrize("years", [10, 0, -40])
 def test_a_service_that_starts_under_a_wrong_clock(tmp_path, years, figure):
-    """Ten years ahead, or 1970, at the start of the service and right half an hour later: nothing is lost."""
+    """A service that starts ten years ahead or in 1970, corrected half an hour later, loses nothing."""
     machine = Metered(tmp_path)
     machine.on(30)
     machine.resident.end()
@@ -101,7 +101,7 @@ fake_watts = 50.0
 @pytest.mark.promise("R9")
 @pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed: apt-get install faketime")
 def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
-    """libfaketime with a file that changes under the running process; monotonic time is left alone."""
+    """The promise holds for the real process when libfaketime's file changes; monotonic time is untouched."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     stamp, database = tmp_path / "faketime", tmp_path / "state" / "spool.db"
     stamp.write_text("+0\n")
@@ -147,7 +147,7 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
 
 
 def set_clock(stamp: Path, offset: str, manager: socket.socket) -> None:
-    """As libfaketime reads it; for 1.4 s, in which the notifications are read."""
+    """Set libfaketime's offset, and read notifications for 1.4 s."""
     fresh = stamp.with_suffix(".new")
     fresh.write_text(f"{offset}\n")
     fresh.replace(stamp)
@@ -155,11 +155,11 @@ def set_clock(stamp: Path, offset: str, manager: socket.socket) -> None:
     while (left := until - time.monotonic()) > 0:
         manager.settimeout(left)
         with suppress(TimeoutError):
-            manager.recv(100)  # nobody who does not read is told for ever
+            manager.recv(100)  # a full queue would stop notifications
 
 
 def sign_of(database: Path) -> dict[str, int]:
-    """The last sign of life."""
+    """Return the last sign of life."""
     with closing(sqlite3.connect(database)) as db:
         (text,) = db.execute("SELECT value FROM control WHERE key = 'last_sign'").fetchone()
     return dict(json.loads(text))

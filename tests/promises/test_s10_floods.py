@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S10: HTTP/2 frames that cost the sender nothing: resets, pings, settings. An honest agent
-hardly notices."""
+"""S10: HTTP/2 frames that cost the sender nothing (resets, pings, settings) hardly delay an honest agent."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ ROUNDS = 3
 CONNECTIONS = 8
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 CALM_AT_LEAST_SECONDS = 0.010
-"""A p99 below this is the noise of a machine of two cores: the ratio is taken to it."""
+"""A lower p99 is noise of a machine of two cores: the ratio is then taken to this value."""
 
 
 def _resets(number: int) -> list[Frame]:
@@ -52,7 +51,7 @@ FLOODS: dict[str, Callable[[int], list[Frame]]] = {"RST": _resets, "PING": _ping
 
 
 def flood(kind: str, host: str, port: int, seconds: float) -> int:
-    """Send them as fast as they go, on a fresh connection each time one is closed; how many went."""
+    """Send frames as fast as possible, on a new connection after each close; return the number sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -68,14 +67,14 @@ def flood(kind: str, host: str, port: int, seconds: float) -> int:
                     connection.sendall(b"".join(frame.serialize() for frame in frames))
                     number += 50
                     sent += len(frames)
-        except OSError:  # told to go away: that is the answer we hope for
+        except OSError:  # the collector closed the connection, as it should
             time.sleep(0.01)
     return sent
 
 
 @contextmanager
 def _niced(code: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """As many processes as connections, at the lowest priority; what still runs afterwards is ended."""
+    """Yield as many processes as connections, at the lowest priority, and kill them afterwards."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", f"import os\nos.nice(19)\n{code}"],
@@ -98,12 +97,11 @@ def _niced(code: str) -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_a_flood_of_frames_leaves_the_others_their_answers(
     tmp_path: Path, kind: str, figure: Callable[[str], None]
 ) -> None:
-    """8 connections flood the open port: the p99 of an honest agent's calls stays below three times the calm
-    one.
+    """An honest agent's p99 under a flood of 8 connections stays below three times its calm p99.
 
-    Elsewhere the attackers would have processors of their own. Here they are niced, and the calm is taken
-    beside as many processes that take as much processor and send nothing; both in turns, for the machine has
-    other work too.
+    Attackers elsewhere would have processors of their own: here they are niced. The calm p99 is measured
+    beside as many busy processes that send nothing. Both are measured in turns, as the machine has other
+    work.
     """
     calm, flooded, sent, spent = [], [], 0, 0.0
     with served(tmp_path) as (stack, machine, process):
@@ -124,7 +122,7 @@ def test_a_flood_of_frames_leaves_the_others_their_answers(
         f"{spent:.1f} processor seconds in {ROUNDS * SECONDS:.0f}"
     )
     assert sent > 1_000
-    assert spent < ROUNDS * SECONDS  # of 8: 13 in one process, 10 in two without the bound on bytes
+    assert spent < ROUNDS * SECONDS  # of 8 s: 13 in one process, 10 in two without the bound on bytes
     assert ratio < 3
 
 
@@ -133,13 +131,13 @@ def _p99(seconds: list[float]) -> float:
 
 
 def _processor_seconds(process: psutil.Process) -> float:
-    """Of the collector with its children, since they began."""
+    """Return the CPU time of the collector and its children since their start."""
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     return float(sum(each.user + each.system for each in times))
 
 
 def test_h2load_is_served_beside_an_honest_agent(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """h2load, 20 connections of 4 streams, calls that do not exist: they are answered, and the agent's p99
+    """h2load's calls that do not exist, on 20 connections of 4 streams, are answered, and an agent's p99
     stays below 3 × calm."""
     program = peer("h2load")
     with served(tmp_path) as (stack, machine, _):

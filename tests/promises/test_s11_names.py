@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S11: an enrolled agent that invents names, everywhere a name can be: none of them becomes a series."""
+"""S11: an enrolled agent invents names wherever a name can be: none of them becomes a series."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NAMES = 100_000
 
 
 def series(stack: Stack) -> set[str]:
-    """Names and labels of /metrics, whatever their value."""
-    time.sleep(1.1)  # a look is kept for a second
+    """Return names and labels of /metrics, without values."""
+    time.sleep(1.1)  # an answer is kept for a second
     lines = get(stack.url + "metrics").splitlines()
     return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
 
 
 def bound(stack: Stack) -> int:
-    """As the metric says it now; the log said it at the start, when there was no host yet."""
+    """Return the present bound from /metrics; the log's bound is of the start, without a host."""
     assert "series_bound" in stack.log("veilleuse")
     (now,) = [
         line
@@ -44,14 +44,13 @@ def bound(stack: Stack) -> int:
 
 
 def hostile(serial: count[int], start: int, turn: int) -> pb.Record:
-    """A sound measurement of a minute, with 64 names of sources, 64 of units and 2 of points never seen
-    before."""
+    """Return a sound measurement of a minute with new names: 64 sources, 64 units and at first 2 points."""
     lost = [
         pb.GapTotal(reason=pb.GAP_REASON_SENSOR_LOST, milliseconds=5, source=f"source_{next(serial)}")
         for _ in range(64)
     ]
     units = [pb.UnitTime(name=f"unit:name{next(serial)}", cpu_milliseconds=1) for _ in range(64)]
-    named = (next(serial), next(serial)) if turn < 100 else (1, 2)  # 256 points are the most of a host
+    named = (next(serial), next(serial)) if turn < 100 else (1, 2)  # a host has at most 256 points
     points = [rapl("package-0"), *(rapl(f"package-{number}") for number in named)]
     cells = [cell(units=units, energies=[(index, 100, 60_000) for index in range(3)])]
     return measurement(clock(start + turn * 60_000), cells, points, gaps=lost)
@@ -59,8 +58,8 @@ def hostile(serial: count[int], start: int, turn: int) -> pb.Record:
 
 @pytest.mark.promise("S11")
 def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Points, sensors, units in records; facts, versions and sources in Hello: /metrics has the same lines
-    afterwards, and no more than the bound computed from the registry and printed at the start."""
+    """New names of points, sensors, units, facts, versions and sources add no line to /metrics, which stays
+    within its computed bound."""
     serial = count(1)
     with served(tmp_path) as (stack, machine, _), machine.telemetry() as stub:
         stream = Stream(HostId(0), epoch=hello_request().epoch)
@@ -94,7 +93,7 @@ def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callabl
                 _looks_anew(stack)
                 request.instance_id = nonce
                 nonce = stub.Hello(request, timeout=SECONDS, wait_for_ready=True).next_instance_id
-                series(stack)  # asking makes a series itself
+                series(stack)  # the request makes a series itself
                 before = series(stack)
         _derived(stack)
         after = series(stack)
@@ -103,15 +102,14 @@ def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callabl
     figure(f"{more} series more after {NAMES:,} names; {len(after):,} in all, bound {most:,}")
     assert accepted == len(stream.wires) > 600
     assert [name for name in before if name.startswith("veilleuse_idle_while_on_ratio{")]
-    # Of the versions of agents five are told apart: one that changes takes the place of the former.
+    # At most five agent versions have a series: a new version replaces an earlier one.
     assert {name.partition("{")[0] for name in after - before} <= {"veilleuse_agent_version_hosts"}
     assert more == 0
     assert len(after) <= most
 
 
 def _derived(stack: Stack) -> None:
-    """Wait until nothing waits for derivation. Not by /metrics: it says so before the indicators have their
-    figures."""
+    """Wait until no row waits for derivation; /metrics reports this before the indicators have figures."""
     with closing(sqlite3.connect(f"file:{stack.data / 'data.db'}?mode=ro", uri=True)) as db:
         stack.wait_for(
             lambda: db.execute("SELECT count(*) FROM dirty").fetchone() == (0,), "everything is derived"
@@ -119,7 +117,6 @@ def _derived(stack: Stack) -> None:
 
 
 def _looks_anew(stack: Stack) -> None:
-    """The pages keep the figures of yesterday for a minute, those of their first look too: with another
-    process they are these now."""
+    """Start the collector again: its pages keep yesterday's figures, also their first ones, for a minute."""
     stack.stop(stack.processes[-1])
     stack.start_collector()

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S12: values that no machine has never reach a total. The wire carries integers: NaN and infinity cannot be
-said on it."""
+"""S12: values that no machine has never reach a total. The wire's integers cannot be NaN or infinite."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ WATTS = {
     DeviceClass.VIRTUAL_MACHINE: 1_500,
     DeviceClass.UNKNOWN: 1_500,
 }
-"""The table of docs/wire.md, of machines that did not enrol as servers."""
+"""Ceilings of docs/wire.md for machines that did not enrol as servers."""
 MINUTE = 60_000
 SLACK = 1_000
 SUMS = (
@@ -72,7 +71,7 @@ POISON = st.one_of(
 
 
 def reason(record: pb.Record, machine: MachineLimits = SERVER) -> str | None:
-    """Why it is refused; None when it is taken."""
+    """Return why a record is refused; None when it is accepted."""
     try:
         check_record(1, record.SerializeToString(), bytes(32), machine, NOW)
     except RecordRefused as error:
@@ -81,7 +80,7 @@ def reason(record: pb.Record, machine: MachineLimits = SERVER) -> str | None:
 
 
 def test_no_field_can_say_nan_or_infinity() -> None:
-    """There is no float in the whole contract."""
+    """The whole contract has no float."""
     found: list[str] = []
 
     def walk(message: Descriptor) -> None:
@@ -103,8 +102,9 @@ def test_no_field_can_say_nan_or_infinity() -> None:
 def test_the_ceiling_of_each_class_to_the_millijoule(
     population: Population, device_class: DeviceClass
 ) -> None:
-    """A minute at the ceiling and a joule is taken, one millijoule more is not; a server's token gives a
-    server's ceiling, whatever class the machine says it is, and no other one does.
+    """A minute at the ceiling and one joule is accepted, one millijoule more is not.
+
+    A server's token gives a server's ceiling, whatever class the machine reports; no other token does.
     """
     watts = 5_000 if population is Population.SERVER else WATTS[device_class]
     machine = MachineLimits(population, device_class, allow_fake=False)
@@ -145,7 +145,7 @@ POISONED: dict[str, tuple[pb.Record, str]] = {
 
 @pytest.mark.parametrize("name", POISONED)
 def test_each_poison_has_its_reason(name: str) -> None:
-    """One word each; the oracle agrees."""
+    """Each poisoned record has its reason, and the oracle refuses it too."""
     record, expected = POISONED[name]
     assert reason(record) == expected
     assert complaint(record.SerializeToString(), Sender("server", "server"), NOW) is not None
@@ -154,7 +154,7 @@ def test_each_poison_has_its_reason(name: str) -> None:
 @settings(max_examples=600, deadline=None)
 @given(data=st.data())
 def test_any_value_in_any_sum_is_taken_when_it_can_be_and_only_then(data: Any) -> None:
-    """The validator and the oracle say the same of every combination."""
+    """The validator and the oracle agree on every combination of values."""
     fields = {name: data.draw(POISON) for name in data.draw(st.sets(st.sampled_from(SUMS)))}
     energies = [(i, data.draw(POISON), data.draw(POISON)) for i in range(data.draw(st.integers(0, 2)))]
     start = data.draw(st.sampled_from([MONDAY_10H, 0, -1, NOW, NOW + 49 * HOUR, 2**62, 32_503_680_000_000]))
@@ -168,9 +168,9 @@ def test_any_value_in_any_sum_is_taken_when_it_can_be_and_only_then(data: Any) -
 
 
 def test_a_day_s_total_is_bounded_whatever_is_sent(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """A host that claims its ceiling in every hour, and each hour a hundred times in as many streams: the
-    store holds four times 5 kW for a day and not a joule more; the rest is refused with its reason, and a
-    poisoned record adds nothing at all.
+    """A day's total is at most four times 5 kW, whatever a host sends; a poisoned record adds nothing.
+
+    The host claims its ceiling in every hour, in ten streams. Further claims are refused with their reason.
     """
     limits = collector_settings.Store(free_bytes_minimum=0)
     claimed = refused = 0

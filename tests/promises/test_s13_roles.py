@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S13: every route × everybody who may come, on a closed door and on loopback; and the calls of the agents'
-ports.
+"""S13: every route for every role, with a closed door and on loopback, and every call of the agents' ports.
 
-The rows are held against the application's own routes and the contract's own calls: a new one without a row
+The rows are compared with the application's own routes and the contract's own calls: a new one without a row
 fails.
 """
 
@@ -43,15 +42,15 @@ WHO: Final = (
     "reader",
     "admin",
 )
-"""Who comes: without a token, with one that is nobody's, with an agent's enrolment token, …"""
+"""Callers: without a token, with a wrong token, with an agent's enrolment token, …"""
 _STRANGERS: Final = 5
-"""The first of them, who are let in nowhere."""
+"""The first callers, who are admitted nowhere."""
 
 Row = tuple[str, tuple[int, ...]]
 
 
 def row(url: str, door: int, others: int, mine: int, reader: int, admin: int, strangers: int = 401) -> Row:
-    """What a route answers to each of WHO."""
+    """Return a route's URL and its status for each of WHO."""
     return url, (*[strangers] * _STRANGERS, door, others, mine, reader, admin)
 
 
@@ -71,14 +70,14 @@ CLOSED: Final[dict[str, Row]] = {
     "nowhere": row("/nothing", 404, 404, 404, 404, 404),
     "nowhere in /api": row("/api/v1/nothing", 404, 404, 404, 404, 404),
 }
-"""Where http.metrics_token_file is set: the only way off loopback."""
+"""Routes with http.metrics_token_file set, which a collector off loopback must have."""
 FIGURES: Final = [name for name in CLOSED if name.startswith("/api/v1/") and "openapi" not in name]
 FLEET: Final = ("/", "/metrics", "/metrics/hosts", *FIGURES)
-"""Routes that say something of the fleet."""
+"""Routes with figures of the fleet."""
 
 
 def fill(data: Filled) -> None:
-    """Two entities that may be shown, and two that may not but together; a server each."""
+    """Add two entities that may be shown, and two that may be shown only together, with a server each."""
     hour = 3_600_000
     start = round(NOW.timestamp() * 1000) - 30 * hour
     start -= start % hour
@@ -94,7 +93,7 @@ def fill(data: Filled) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    """A store with a month to show."""
+    """Yield a store with a month to show."""
     with Filled(tmp_path_factory.mktemp("s13") / "data", clock=NOW.timestamp) as filled:
         fill(filled)
         yield filled
@@ -102,7 +101,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 
 @pytest.fixture(scope="module")
 def tokens(data: Filled) -> dict[str, str | None]:
-    """What each of WHO brings."""
+    """Return the token of each of WHO."""
     with Reading(data, clock=NOW.timestamp) as reading:
         found = {
             "nobody": None,
@@ -123,14 +122,14 @@ def tokens(data: Filled) -> dict[str, str | None]:
 
 @pytest.fixture
 def closed(data: Filled) -> Iterator[Reading]:
-    """With the door's token set."""
+    """Yield an application with the door's token set."""
     with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp, hosts_metrics=True) as reading:
         yield reading
 
 
 @pytest.fixture
 def loopback(data: Filled) -> Iterator[Reading]:
-    """As it is by default."""
+    """Yield an application without a door's token, the default."""
     with Reading(data, clock=NOW.timestamp, hosts_metrics=True) as reading:
         yield reading
 
@@ -138,8 +137,7 @@ def loopback(data: Filled) -> Iterator[Reading]:
 @pytest.mark.promise("P13")
 @pytest.mark.promise("S13")
 def test_every_route_for_everybody(closed, tokens, figure):
-    """Each answers with exactly its status; to strangers it tells nothing; and every answer with figures is
-    in the journal."""
+    """Each route answers each caller with its status; refusals hold no figures; the journal is complete."""
     wrong = []
     for name, (url, expected) in CLOSED.items():
         for who, status in zip(WHO, expected, strict=True):
@@ -156,14 +154,14 @@ def test_every_route_for_everybody(closed, tokens, figure):
 
 @pytest.mark.promise("S13")
 def test_the_matrix_knows_every_route(closed):
-    """A route that the application has and the table has not, or the other way round."""
+    """The table has exactly the routes of the application."""
     routes = closed.routes
     assert routes == {name for name in CLOSED if name.startswith("/")}
 
 
 @pytest.mark.promise("S13")
 def test_loopback_opens_pages_not_figures(loopback, tokens, figure):
-    """Who is on the machine reads pages and /metrics without a token, as before; figures of /api/v1 never."""
+    """Callers on the machine read pages and /metrics without a token, but never figures of /api/v1."""
     strangers = WHO[:_STRANGERS]
     for name, (url, _) in CLOSED.items():
         for who in strangers:
@@ -175,8 +173,7 @@ def test_loopback_opens_pages_not_figures(loopback, tokens, figure):
 @pytest.mark.promise("S13")
 @pytest.mark.parametrize("route", FLEET)
 def test_readers_of_an_entity_see_it_alone(closed, tokens, route):
-    """Neither a name nor a total of another entity, in JSON or CSV; the whole fleet is for who sees all of
-    it."""
+    """Readers of an entity get no name or total of another, in JSON or CSV; readers of all get the fleet."""
     url = CLOSED[route][0]
     for who, seen, hidden in (("reader of mine", MINE, OTHERS), ("reader of others", OTHERS, MINE)):
         for accept in ("application/json", "text/csv"):
@@ -195,7 +192,7 @@ def test_readers_of_an_entity_see_it_alone(closed, tokens, route):
 
 @pytest.mark.promise("S13")
 def test_an_unknown_entity_is_as_silent_as_an_empty_one(closed, data):
-    """A reader of nothing gets answers without rows, and none that says what else there is."""
+    """A reader of an unknown entity gets answers without rows, which name no other entity."""
     token = closed.account("nothing", Role.READER, "Lyon > Cult")
     for route in FIGURES[:-1]:
         answer = closed.get(CLOSED[route][0], token).json()
@@ -206,7 +203,7 @@ def test_an_unknown_entity_is_as_silent_as_an_empty_one(closed, data):
 
 @pytest.mark.promise("S13")
 def test_one_call_after_revocation(closed, data):
-    """An account that is revoked between two calls is refused at the second."""
+    """An account that is revoked between two calls is refused at the second one."""
     token = closed.account("short")
     url = CLOSED["/api/v1/factors"][0]
     assert closed.get(url, token).status_code == 200
@@ -223,13 +220,12 @@ CALLS: Final = {
     "Challenge": pb.ChallengeRequest(),
     "RenewExpired": pb.RenewExpiredRequest(),
 }
-"""Every call of the contract; what it is asked with."""
+"""Every call of the contract → its request."""
 
 
 @pytest.mark.promise("S13")
 def test_no_call_of_the_agents_is_for_a_reader(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """An admin's token opens no call: not of :8641, which asks for a certificate, nor of :8642, as what it is
-    not; no reflection."""
+    """An admin's token opens no call: :8641 asks for a certificate, :8642 does not know it; no reflection."""
     services = pb.DESCRIPTOR.services_by_name.values()
     assert {method.name for service in services for method in service.methods} == set(CALLS)
     with served(settings_in(tmp_path)) as running:

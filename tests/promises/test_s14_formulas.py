@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S14: no cell of an exported file is a formula or a link, whatever a name says; numbers stay numbers."""
+"""S14: no cell of an exported file is a formula or a link, whatever a name contains; numbers stay numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TYPE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}value-type"
 
 
 def all_at_once() -> Document:
-    """A table whose rows have one hostile name each, and a number beside it."""
+    """Return a table with one hostile name in each row, and numbers beside it."""
     rows: list[Row] = [
         {"entity": name, "site": name, "device_class": name, "kwh_total": number + 0.25, "n": number}
         for number, name in enumerate(EVERYTHING, 1)
@@ -45,8 +45,7 @@ def all_at_once() -> Document:
 @pytest.mark.promise("S14")
 @pytest.mark.parametrize("large", [False, True])
 def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
-    """openpyxl: every hostile name is a string, unchanged but for signs nobody sees; no link, no defined name
-    from a text."""
+    """openpyxl reads every hostile name as a string without invisible signs, and no link or title formula."""
     if large:
         monkeypatch.setattr("veilleuse.collector.documents.formats.xlsx.LARGE", 1)
     cells = 0
@@ -68,7 +67,7 @@ def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
     rows = sheet_rows(workbook(renderer("xlsx")(all_at_once()))["=1+1"])
     found = [
         row.get("entity", "").rstrip().replace("_x005F_", "_") for row in rows
-    ]  # openpyxl leaves it in inline strings
+    ]  # openpyxl keeps this escape in inline strings
     assert found == [plain(name).rstrip() for name in EVERYTHING]
     assert [(row["n"], row["kwh_total"]) for row in rows] == [
         (number, number + 0.25) for number in range(1, len(EVERYTHING) + 1)
@@ -80,7 +79,7 @@ def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
 
 @pytest.mark.promise("S14")
 def test_no_cell_of_a_csv_begins_a_formula(figure):
-    """However a spreadsheet cuts it: at commas, at semicolons, at line ends; numbers are numbers."""
+    """No cell begins a formula, whether split at commas, semicolons, tabs or bars; numbers are numbers."""
     text = renderer("csv")(all_at_once()).decode()
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [float(row["kwh_total"]) for row in rows] == [n + 0.25 for n in range(1, len(EVERYTHING) + 1)]
@@ -95,7 +94,7 @@ def test_no_cell_of_a_csv_begins_a_formula(figure):
 @pytest.mark.promise("S14")
 @pytest.mark.parametrize("name", ["csv", "xlsx", "html"])
 def test_libreoffice_counts_no_formula(name, tmp_path, figure):
-    """Converted by a real spreadsheet: 0 formula cells; the numbers are numbers."""
+    """A real spreadsheet converts the file to 0 formula cells; the numbers are numbers."""
     office = str(peer("soffice"))
     (tmp_path / f"report.{name}").write_bytes(renderer(name)(all_at_once()))
     convert(office, tmp_path, f"report.{name}")
@@ -103,12 +102,12 @@ def test_libreoffice_counts_no_formula(name, tmp_path, figure):
     cells = [cell for cell in root.iter(f"{OFFICE}table-cell") if cell.get(TYPE)]
     assert not [cell for cell in root.iter() if cell.get(f"{OFFICE}formula")]
     numbers = [cell for cell in cells if cell.get(TYPE) == "float"]
-    assert name == "html" or len(numbers) >= 2 * len(EVERYTHING)  # a page has a decimal comma
+    assert name == "html" or len(numbers) >= 2 * len(EVERYTHING)  # the page has a decimal comma
     figure(f"LibreOffice reads 0 formulas in {len(cells)} cells of {name}")
 
 
 def convert(office: str, folder: Path, file: str) -> None:
-    """To OpenDocument, as XML, with a profile of its own."""
+    """Convert a file to OpenDocument, as XML, with a new profile."""
     done = subprocess.run(
         [
             office,

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S15: no name in a report opens a file: what is written lies where it was asked for, and nothing else is
-read or written."""
+"""S15: no name in a report opens a file: nothing is read or written but the requested file."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ _watching: list[list[tuple[str, str]]] = []
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    """Installed once: a hook of the interpreter cannot be taken away again."""
+    """Note events. Installed once: an audit hook of the interpreter cannot be removed."""
     if not _watching:
         return
     if event == "open" and not isinstance(arguments[0], int):
@@ -42,7 +41,7 @@ sys.addaudithook(_hook)
 
 @contextmanager
 def watched() -> Iterator[list[tuple[str, str]]]:
-    """What is opened, renamed, deleted, connected to or started meanwhile."""
+    """Yield (path, event) of files opened, renamed or deleted, connections and programs in the block."""
     found: list[tuple[str, str]] = []
     _watching.append(found)
     try:
@@ -53,14 +52,14 @@ def watched() -> Iterator[list[tuple[str, str]]]:
 
 @cache
 def load() -> None:
-    """Every format once: modules, templates, words, fonts."""
+    """Use every format once, to load its modules, templates, words and fonts."""
     for name in FORMATS:
         renderer(name)(everything())
 
 
 @pytest.fixture
 def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of the exports; temporary files too; everything that is loaded once is loaded."""
+    """Return the directory of the exports and of temporary files, once every format is loaded."""
     load()
     folder = tmp_path / "exports"
     folder.mkdir()
@@ -72,8 +71,7 @@ def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.promise("S15")
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
 def test_500_hostile_names_open_nothing_elsewhere(exports, figure, every):
-    """Each name, or every fifth, in every place of a report, in CSV, JSON, XLSX and HTML: one file is
-    written, the one that was asked for."""
+    """A report with a hostile name in every place, in four formats, writes the requested file alone."""
     assert len(combined()) > 500
     names = combined()[::every]
     for number, name in enumerate(names):
@@ -88,7 +86,7 @@ def test_500_hostile_names_open_nothing_elsewhere(exports, figure, every):
 
 @pytest.mark.promise("S15")
 def test_a_pdf_fetches_nothing(exports, figure):
-    """WeasyPrint with hostile names: fonts are read, nothing is fetched, started or written elsewhere."""
+    """WeasyPrint with hostile names reads fonts; it fetches, starts and writes nothing elsewhere."""
     names = combined()[::180]
     for name in names:
         with watched() as seen:
@@ -99,14 +97,14 @@ def test_a_pdf_fetches_nothing(exports, figure):
 
 @pytest.mark.promise("S15")
 def test_the_watch_sees_a_file_elsewhere(exports, tmp_path):
-    """The hook itself works: a file beside the directory, a connection's address."""
+    """The audit hook notes a file that is written beside the directory."""
     with watched() as seen:
         (tmp_path / "elsewhere").write_text("x")
     assert elsewhere(seen, exports) == [(str(tmp_path / "elsewhere"), "write")]
 
 
 def elsewhere(seen: list[tuple[str, str]], exports: Path) -> list[tuple[str, str]]:
-    """What is neither below the directory (or the directory itself, synced) nor Python's own."""
+    """Return events elsewhere than in the directory (or on it, for fsync) and in Python's own files."""
     own = (str(exports), sys.prefix, sys.base_prefix, "/usr/share/zoneinfo")
     return [
         (path, event)

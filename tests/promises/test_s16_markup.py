@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S16: no name becomes markup or a script: the page's structure is what it is without it, and a real browser
-runs nothing."""
+"""S16: no name becomes markup or a script: a page's structure stays, and a real browser runs nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ HARMLESS = "Collège d'Oullins (annexe)"
 
 
 def shape(content: bytes) -> tuple[Counter[str], set[str]]:
-    """How many elements of each kind, and which attributes there are."""
+    """Return the number of elements of each kind, and the names of the attributes."""
     read = Page(content)
     return Counter(tag for tag, _ in read.elements), {
         n for _, attributes in read.elements for n in attributes
@@ -34,8 +33,7 @@ def shape(content: bytes) -> tuple[Counter[str], set[str]]:
 @pytest.mark.promise("S16")
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_no_name_changes_the_structure_of_a_page(language, figure):
-    """With each name in every place of a page: the same elements and attributes, and the name is read as it
-    is."""
+    """Each name in every place of a page leaves its elements and attributes unchanged, and is text."""
     expected = shape(renderer("html")(small(everywhere(HARMLESS), language)))
     names = [name for name in EVERYTHING if name]  # an empty name has no caption
     for name in names:
@@ -47,8 +45,7 @@ def test_no_name_changes_the_structure_of_a_page(language, figure):
 
 @pytest.mark.promise("S16")
 def test_no_script_runs_in_a_browser(tmp_path: Path, figure):
-    """Chromium opens a page full of them, its policy taken off: the title is untouched, no element came in,
-    nothing ran."""
+    """Chromium adds no element and runs no script on a page of hostile names, with and without its policy."""
     content = renderer("html")(all_markup(EVERYTHING)).decode()
     unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
     assert unguarded != content
@@ -65,8 +62,7 @@ def test_no_script_runs_in_a_browser(tmp_path: Path, figure):
 
 @pytest.mark.promise("S16")
 def test_the_policy_stops_a_script_that_came_in(tmp_path: Path, figure):
-    """Even if one did: the same script, put in as markup on purpose, runs without the policy and
-    not with it."""
+    """The same script, injected as markup on purpose, runs without the policy and not with it."""
     content = renderer("html")(everything()).decode()
     injected = content.replace("</main>", "<script>document.title = 'hacked'</script></main>")
     unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", injected)
@@ -81,7 +77,7 @@ def test_the_policy_stops_a_script_that_came_in(tmp_path: Path, figure):
 
 @pytest.mark.promise("S16")
 def test_json_and_pdf_hold_names_as_text(figure):
-    """JSON parses; a PDF has the tags it has without them, and no action, script or link."""
+    """JSON parses; a PDF contains the names as text, and no action, script or link."""
     document = all_markup(EVERYTHING)
     found = json.loads(renderer("json")(document))
     assert [row["entity"] for row in found["rows"]] == [plain(name) for name in EVERYTHING]
@@ -98,8 +94,7 @@ def test_json_and_pdf_hold_names_as_text(figure):
 
 @pytest.mark.promise("S16")
 def test_texts_are_made_plain_once_for_all_formats():
-    """Controls, bidi and lone surrogates are seen as U+FFFD; breaks become spaces; nothing is endless; names
-    stay names."""
+    """Controls, bidi and lone surrogates become U+FFFD, breaks spaces; long texts are cut, names stay."""
     assert plain("a\x00b\u202ec\ud800d\ufffee") == "a\ufffdb\ufffdc\ufffdd\ufffde"
     assert plain("a\tb\r\nc\u2028d") == "a b c d"
     assert plain("x" * 10_240) == "x" * (LONGEST - 1) + "…"
@@ -118,7 +113,7 @@ def test_texts_are_made_plain_once_for_all_formats():
 
 @pytest.mark.promise("S16")
 def test_services_and_shown_texts_are_escaped_too():
-    """The names of services of an attribution, and the texts that the account has shown."""
+    """Names of services in an attribution, and texts of SHOWN, are escaped."""
     hostile = MARKUP[0]
     content = renderer("html")(attribution(hostile)).decode()
     assert hostile not in content
@@ -128,7 +123,7 @@ def test_services_and_shown_texts_are_escaped_too():
 
 
 def all_markup(names: Sequence[str]) -> Document:
-    """The names in rows of one table, in notes, in the head and in the alternative of a chart."""
+    """Return a document with the names in rows of one table and in notes, and others in head and method."""
     base = small(everywhere(MARKUP[3]))
     rows: list[Row] = [
         {"entity": name, "site": name, "device_class": name, "kwh_total": 1.5} for name in names
@@ -145,12 +140,12 @@ def all_markup(names: Sequence[str]) -> Document:
 
 
 def dom(file: Path, folder: Path) -> str:
-    """The page after everything that wants to run has run."""
+    """Return the page after all its scripts have run."""
     done = subprocess.run(
         [
             peer("chromium"),
             "--headless",
-            "--no-sandbox",  # it opens nothing but this file, and root has no sandbox
+            "--no-sandbox",  # the page is our own file, and root has no sandbox
             "--disable-gpu",
             "--no-first-run",
             "--disable-background-networking",

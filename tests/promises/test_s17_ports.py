@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S17: what a scanner finds on the ports of a real collector, and that none of them is plain off loopback."""
+"""S17: a scanner finds only TLS 1.3 on the ports of a real collector; none of them is plain off loopback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSIONS = {("ssl", "2"), ("ssl", "3"), ("tls", "1.0"), ("tls", "1.1"), ("tls", 
 
 
 def scan(port: tuple[str, int]) -> tuple[set[str], set[str]]:
-    """(versions accepted, cipher suites accepted), as sslscan finds them."""
+    """Return (versions accepted, cipher suites accepted), as sslscan finds them."""
     command = [str(peer("sslscan")), "--no-colour", "--xml=-", "--no-heartbleed", "{}:{}".format(*port)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     document = Xml.fromstring(done.stdout[done.stdout.index("<?xml") :].encode())
@@ -41,7 +41,7 @@ def scan(port: tuple[str, int]) -> tuple[set[str], set[str]]:
 @pytest.mark.long
 @pytest.mark.promise("S17")
 def test_tls_1_3_alone_on_both_ports(tmp_path, figure):
-    """sslscan against `veilleuse serve`: TLS 1.3 and its suites, nothing older, on :8641 and :8642."""
+    """sslscan finds TLS 1.3 and its suites, nothing older, on :8641 and :8642 of `veilleuse serve`."""
     with Stack(tmp_path) as stack:
         stack.start_collector()
         found = [scan(where(stack, setting)) for setting in ("GRPC__ADDRESS", "GRPC__ENROLMENT_ADDRESS")]
@@ -57,8 +57,7 @@ def test_tls_1_3_alone_on_both_ports(tmp_path, figure):
 @pytest.mark.long
 @pytest.mark.promise("S17")
 def test_tls_1_2_by_option_alone(tmp_path):
-    """`grpc.tls_minimum = "1.2"` adds TLS 1.2 with forward secrecy and authenticated encryption, nothing
-    older."""
+    """`grpc.tls_minimum = "1.2"` adds only TLS 1.2 with forward secrecy and authenticated encryption."""
     with Stack(tmp_path, {"VEILLEUSE__GRPC__TLS_MINIMUM": "1.2"}) as stack:
         stack.start_collector()
         enabled, suites = scan(where(stack, "GRPC__ENROLMENT_ADDRESS"))
@@ -70,8 +69,7 @@ def test_tls_1_2_by_option_alone(tmp_path):
 
 @pytest.mark.promise("S17")
 def test_no_port_is_plain_off_loopback(tmp_path, figure):
-    """By default every port is on loopback. Elsewhere the gRPC ports speak TLS alone; plain HTTP is refused
-    without a token."""
+    """Every port is on loopback by default, gRPC accepts TLS alone, and HTTP off loopback needs a token."""
     with Stack(tmp_path) as stack:
         process = psutil.Process(stack.start_collector().pid)
         family = [process, *process.children(recursive=True)]
@@ -91,7 +89,7 @@ def test_no_port_is_plain_off_loopback(tmp_path, figure):
 
 
 def answers_plainly(port: tuple[str, int]) -> bytes:
-    """What comes back to HTTP/2 without TLS and to HTTP/1.1: nothing but, at most, a TLS alert."""
+    """Return the answers to plain HTTP/2 and HTTP/1.1; a TLS alert counts as none."""
     answers = b""
     for hello in (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
@@ -110,7 +108,7 @@ def answers_plainly(port: tuple[str, int]) -> bytes:
 
 
 def off_loopback(folder: Path) -> str:
-    """How `serve` takes http.address on every interface without http.metrics_token_file."""
+    """Return "served" or "refused": http.address on every interface without http.metrics_token_file."""
     with Stack(folder, {}) as stack:
         port = stack.environment["VEILLEUSE__HTTP__ADDRESS"].rpartition(":")[2]
         environment = {"VEILLEUSE__HTTP__ADDRESS": f"0.0.0.0:{port}"}

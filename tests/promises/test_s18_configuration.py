@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S18: what a collector may set on an agent. Real resident, real spool, real sender over TLS; a clock that
-moves when told."""
+"""S18: settings that a collector may change on an agent. Real resident, spool, sender; a settable clock."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ MINUTE = 60_000
 
 
 def wanted(**values: int) -> pb.RemoteConfiguration:
-    """As a collector sends it."""
+    """Return a configuration as a collector sends it."""
     return pb.RemoteConfiguration(sha256=hashlib.sha256(repr(values).encode()).digest(), **values)
 
 
@@ -71,7 +70,7 @@ class Machine:
         return self.resident
 
     def kill(self) -> None:
-        """As kill -9."""
+        """End the resident as kill -9 does."""
         assert self.resident is not None
         self.resident._contacts.stop()
         self.resident._spool.close()
@@ -89,7 +88,7 @@ class Machine:
         return self.resident._period_milliseconds
 
     def hello(self) -> pb.HelloRequest:
-        """The last one."""
+        """Return the last Hello."""
         return [one for one in self.collector.requests if isinstance(one, pb.HelloRequest)][-1]
 
     def records(self) -> list[Record]:
@@ -101,14 +100,14 @@ class Machine:
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Yield a running collector."""
     with FakeCollector() as running:
         yield running
 
 
 @pytest.fixture
 def machine(tmp_path: Path, collector: FakeCollector) -> Iterator[Machine]:
-    """A server of one-minute periods, measuring."""
+    """Yield a server that measures in periods of one minute."""
     made = Machine(tmp_path, collector)
     yield made
     made.kill()
@@ -116,7 +115,7 @@ def machine(tmp_path: Path, collector: FakeCollector) -> Iterator[Machine]:
 
 @pytest.mark.promise("S18")
 def test_a_configuration_is_tried_confirmed_and_kept(machine, collector, figure):
-    """Pulled → on trial at the next look → confirmed by the next contact → said so → survives a kill."""
+    """A configuration is tried at the next look, confirmed by the next contact, and survives a kill."""
     collector.configuration = wanted(period_milliseconds=300_000, tick_milliseconds=20_000)
     machine.steps(2)
     assert machine.agent.send()
@@ -138,8 +137,7 @@ def test_a_configuration_is_tried_confirmed_and_kept(machine, collector, figure)
 
 @pytest.mark.promise("S18")
 def test_a_configuration_that_cuts_the_network_is_given_up(machine, collector, figure):
-    """The black hole: nothing is delivered any more after it is applied. Back in ≤ 10 min; FAILED is said
-    when it can be."""
+    """A configuration that stops all deliveries is given up in ≤ 10 min, and later reported as FAILED."""
     collector.configuration = wanted(period_milliseconds=300_000)
     machine.steps(2)
     assert machine.agent.send()
@@ -157,18 +155,18 @@ def test_a_configuration_that_cuts_the_network_is_given_up(machine, collector, f
     machine.steps(3)
     assert machine.agent.send()
     machine.steps(2)
-    assert machine.period == 60_000  # not tried again, however often it is sent
+    assert machine.period == 60_000  # not tried again, though the collector sends it again
     collector.configuration = wanted(period_milliseconds=600_000)
     assert machine.agent.send()
     machine.steps(1)
-    assert machine.period == 600_000  # another one is
+    assert machine.period == 600_000  # another configuration is tried
     assert ControlKey.CONFIGURATION_FAILED not in machine.agent.control()
 
 
 @pytest.mark.promise("S18")
 @pytest.mark.parametrize("minutes", [0.5, 1, 2, 5, 9])
 def test_killed_at_any_moment_of_a_trial(machine, collector, minutes):
-    """kill -9 and a start do not begin its time again: it ends when it would have ended."""
+    """A trial ends at its time: kill -9 and a start do not begin it again."""
     collector.configuration = wanted(period_milliseconds=300_000)
     machine.steps(2)
     assert machine.agent.send()
@@ -186,7 +184,7 @@ def test_killed_at_any_moment_of_a_trial(machine, collector, minutes):
 
 @pytest.mark.promise("S18")
 def test_boots_begin_the_time_of_a_trial_again_once(machine, collector):
-    """A machine that a setting makes crash gets out of it at its second boot."""
+    """A configuration that makes a machine crash is given up at the machine's second boot."""
     collector.configuration = wanted(period_milliseconds=300_000)
     machine.steps(2)
     assert machine.agent.send()
@@ -203,7 +201,7 @@ def test_boots_begin_the_time_of_a_trial_again_once(machine, collector):
 
 @pytest.mark.promise("S18")
 def test_no_millisecond_is_lost_or_doubled(machine, collector, figure):
-    """Periods 1 min → 5 min → given up → 1 min: the states of all records sum to the time that passed."""
+    """Periods of 1 min, 5 min (given up) and 1 min: the states of all records sum to the time that passed."""
     collector.configuration = wanted(period_milliseconds=300_000)
     begun = machine.clock.unix
     machine.steps(2.5)
@@ -244,7 +242,7 @@ def test_no_millisecond_is_lost_or_doubled(machine, collector, figure):
     ],
 )
 def test_out_of_bounds_is_refused_at_once(machine, collector, values):
-    """Not applied, and FAILED in the next Hello."""
+    """A configuration out of bounds is not applied, and the next Hello reports FAILED."""
     collector.configuration = wanted(**values)
     assert machine.agent.send()
     machine.steps(2)
@@ -256,7 +254,7 @@ def test_out_of_bounds_is_refused_at_once(machine, collector, values):
 
 @pytest.mark.promise("S18")
 def test_the_local_switch(tmp_path, collector):
-    """collector.accept_configuration = false: nothing is applied, FAILED is said."""
+    """With collector.accept_configuration = false nothing is applied, and FAILED is reported."""
     machine = Machine(tmp_path, collector, **{"collector.accept_configuration": "false"})
     collector.configuration = wanted(period_milliseconds=300_000)
     assert machine.agent.send()
@@ -268,8 +266,7 @@ def test_the_local_switch(tmp_path, collector):
 
 
 def test_a_rollout_that_is_called_back(machine, collector):
-    """The collector wants the confirmed one again while another is on trial: that one ends, and is not said
-    to have failed."""
+    """A trial ends without being reported as FAILED when the collector asks for the confirmed one again."""
     first, second = wanted(period_milliseconds=300_000), wanted(period_milliseconds=600_000)
     for configuration in (first, first, second):
         collector.configuration = configuration
@@ -285,7 +282,7 @@ def test_a_rollout_that_is_called_back(machine, collector):
 
 
 def test_a_sender_that_did_not_see_the_trial_confirms_nothing(machine, collector):
-    """The contact that brought the configuration was good without it: that proves nothing."""
+    """The contact that brought a configuration ran without it, and does not confirm it."""
     collector.configuration = wanted(period_milliseconds=300_000)
     assert machine.agent.send()
     assert ControlKey.CONFIGURATION not in machine.agent.control()
@@ -296,7 +293,7 @@ def test_a_sender_that_did_not_see_the_trial_confirms_nothing(machine, collector
 
 
 def test_the_next_contact_is_brought_forward(machine, collector):
-    """So that the trial can end: within 8 minutes, not a quarter of an hour."""
+    """The next contact comes within 8 minutes, not a quarter of an hour, so that the trial can end."""
     now = machine.agent.identity.not_before_unix_milliseconds + 1_000_000
     collector.configuration = wanted(contact_milliseconds=3_600_000)
     assert machine.agent.send(clock=lambda: now)
@@ -306,12 +303,12 @@ def test_the_next_contact_is_brought_forward(machine, collector):
     machine.steps(1)
     control = machine.agent.control()
     assert ControlKey.CONFIGURATION in control
-    assert ControlKey.CONFIGURATION_TRIAL not in control  # from the next one on it is as configured
+    assert ControlKey.CONFIGURATION_TRIAL not in control  # later contacts are as configured
     assert machine.resident is not None
     assert machine.resident._contacts._contact_seconds == 3_600
 
 
-# ------------------------------------------------------------------------------- any message at all
+# ------------------------------------------------------------------------------------- any message
 
 
 MESSAGES = st.one_of(
@@ -349,8 +346,7 @@ BYTES_SEEN: Counter[str] = Counter()
 @pytest.mark.promise("P3")
 @pytest.mark.promise("S18")
 def test_whatever_is_sent_nothing_but_three_numbers_can_change_and_only_upwards(figure):
-    """Any bytes: no key but the configuration's is set, and tick, period and contact never go below the
-    machine's own."""
+    """No message sets a key but the configuration's, or makes tick, period or contact finer than the own."""
     before = dict(os.environ)
     _any_message()
     assert dict(os.environ) == before

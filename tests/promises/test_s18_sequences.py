@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S18: what a collector may set, in any order, with kills, boots, failures and full disks between. Real
-resident, spool, sender."""
+"""S18: remote configurations in any order, with kills, boots, failures and full disks between."""
 
 from __future__ import annotations
 
@@ -49,13 +48,13 @@ VALUES = st.fixed_dictionaries(
 
 
 class Configuring(ModelCollector):
-    """Asks for a configuration until the agent names it, in whatever state."""
+    """Asks for a configuration until the agent reports it, in any state."""
 
     def __init__(self) -> None:
         super().__init__()
         self.wanted: pb.RemoteConfiguration | None = None
         self.named: list[tuple[bytes, int]] = []
-        """(hash, state) of each Hello that was heard."""
+        """(hash, state) of each Hello received."""
 
     def hello(self, request: pb.HelloRequest) -> pb.HelloResponse:
         answer = super().hello(request)
@@ -66,8 +65,7 @@ class Configuring(ModelCollector):
 
 
 class Trials(RuleBasedStateMachine):
-    """Whatever is asked for, whatever happens: never finer than the file, no trial without an end, no
-    millisecond astray."""
+    """Checks that the agent is never finer than its file, that each trial ends, and that no time is lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +89,7 @@ class Trials(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.begun = self.clock.unix
         self.on_trial_since: tuple[str, int] | None = None
-        """(hash, boot-time + offset) of the trial that was last seen."""
+        """(hash, boot-time + offset) of the last trial."""
         self.elapsed = 0
         self.begin()
 
@@ -103,7 +101,7 @@ class Trials(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.steps(11)  # whatever is on trial ends
+            self.steps(11)  # a trial ends in this time
             self.resident.end()
             self.contact([])
             self.account()
@@ -111,17 +109,17 @@ class Trials(RuleBasedStateMachine):
             self.resident._spool.close()
             self.folder.cleanup()
 
-    # ------------------------------------------------------------------------------ what happens
+    # ------------------------------------------------------------------------------ events
 
     @rule(values=VALUES)
     def ask_for(self, values: dict[str, int]) -> None:
-        """An operator sets another one; the same values have the same name."""
+        """Let an operator ask for a configuration; equal values have the same hash."""
         sha256 = hashlib.sha256(repr(sorted(values.items())).encode()).digest()
         self.collector.wanted = pb.RemoteConfiguration(sha256=sha256, **values)
 
     @rule(faults=st.lists(st.sampled_from(Fault), max_size=2))
     def contact(self, faults: list[Fault]) -> None:
-        """The sender is started."""
+        """Run the sender once."""
         self.collector.faults = iter(faults)
         with closing(connect(self.path)) as db, suppress(AgentError):
             db.execute("PRAGMA synchronous = OFF")
@@ -131,7 +129,7 @@ class Trials(RuleBasedStateMachine):
 
     @rule(minutes=st.sampled_from([0.2, 1, 3, 9, 12]))
     def steps(self, minutes: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         until = self.clock.boottime + round(minutes * MINUTE)
         while self.clock.boottime < until:
             self.clock.advance(self.resident.milliseconds_to_next_tick())
@@ -140,7 +138,7 @@ class Trials(RuleBasedStateMachine):
 
     @rule()
     def killed(self) -> None:
-        """And started again 5 s later."""
+        """Kill the resident, and start it 5 s later."""
         self.resident._spool.close()
         self.clock.advance(5_000)
         self.begin()
@@ -153,16 +151,16 @@ class Trials(RuleBasedStateMachine):
 
     @rule(minutes=st.sampled_from([0.5, 2]))
     def disk_full(self, minutes: float) -> None:
-        """For a while no file grows."""
+        """Let no file grow for some minutes."""
         db = self.resident._spool._connection
         db.execute("PRAGMA max_page_count = 1")
         self.steps(minutes)
         db.execute(f"PRAGMA max_page_count = {1 << 30}")
 
-    # -------------------------------------------------------------------------------- what must hold
+    # -------------------------------------------------------------------------------- checks
 
     def look(self) -> None:
-        """A trial ends in ten minutes of its boot, and the next look after that: a checkpoint at most."""
+        """Assert that a trial ends within ten minutes of its boot, and a checkpoint."""
         trial = self.resident._configured.trial
         if trial is None:
             return
@@ -183,7 +181,7 @@ class Trials(RuleBasedStateMachine):
         assert failed is None or failed != self.resident._configured.in_use.sha256
 
     def account(self) -> None:
-        """Every millisecond since the start is in one record."""
+        """Assert that each millisecond since the start is in one record."""
         wires = [pb.Record.FromString(wire) for _, wire in self.collector.held.wires]
         told = sum(cell.milliseconds for one in wires for cell in one.measurement.cells)
         with closing(connect(self.path)) as db:
@@ -203,7 +201,7 @@ MACHINE = hypothesis_settings(stateful_step_count=20, deadline=None, suppress_he
 
 @pytest.mark.promise("S18")
 def test_any_order_of_configurations_kills_and_boots(figure):
-    """Never finer, never without an end, not a millisecond lost or told twice."""
+    """No sequence makes the agent finer, leaves a trial without an end, or loses or doubles a millisecond."""
     run_state_machine_as_test(Trials, settings=hypothesis_settings(MACHINE, max_examples=20))
     figure("20 sequences of 20 steps")
 
@@ -211,7 +209,7 @@ def test_any_order_of_configurations_kills_and_boots(figure):
 @pytest.mark.long
 @pytest.mark.promise("S18")
 def test_any_order_of_configurations_kills_and_boots_at_length(figure):
-    """The same, more often."""
+    """1,500 sequences keep the same promise."""
     run_state_machine_as_test(Trials, settings=hypothesis_settings(MACHINE, max_examples=1_500))
     figure("1,500 sequences of 20 steps")
 
@@ -243,8 +241,7 @@ STEPS = st.lists(
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(steps=STEPS, first=st.sampled_from(GRAINS))
 def test_changes_of_grain_over_the_days_when_clocks_change(start, steps, first):
-    """Days of 23 and 25 hours and their weeks: what ticks brought is what records tell, and no period holds
-    more than it is long."""
+    """Records on days of 23 and 25 hours hold the ticks' time, and no period holds more than its length."""
     fold, now, records = Fold(first[0], first[1]), start, list[Record]()
     for length, what, grain in steps:
         records += fold.add(Tick(now, length, State.ON_IDLE, Supply.AC))

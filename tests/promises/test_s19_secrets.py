@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S19: no secret in logs, `ps`, the environment, what `doctor` and `show` say, or a core dump."""
+"""S19: no secret is in logs, `ps`, the environment, the output of commands, or a core dump."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEBUG = {
 
 
 def secrets_in(*folders: Path) -> dict[str, str]:
-    """What must not be found anywhere: a line of each private key, and the values of join files."""
+    """Return file → a line of its private key."""
     found: dict[str, str] = {}
     for file in (one for folder in folders for one in folder.rglob("*") if one.is_file()):
         text = file.read_bytes().decode("ascii", errors="replace")
@@ -37,14 +37,14 @@ def secrets_in(*folders: Path) -> dict[str, str]:
 
 
 def processes_of(stack: Stack) -> list[psutil.Process]:
-    """Ours, with their children."""
+    """Return our processes and their children."""
     roots = [psutil.Process(one.pid) for one in stack.processes if one.poll() is None]
     every = [each for root in roots for each in (root, *root.children(recursive=True))]
-    return [each for each in every if not has_ended(each)]  # the sender has just ended
+    return [each for each in every if not has_ended(each)]  # a sender may have just ended
 
 
 def canaries_of(folder: Path, join: Path) -> dict[str, str]:
-    """The secrets that are known before the service starts."""
+    """Return the secrets that are known before the service starts."""
     content = dict(json.loads(join.read_text()))
     return {
         "token": content["token"],
@@ -55,8 +55,7 @@ def canaries_of(folder: Path, join: Path) -> dict[str, str]:
 
 
 def enrol_badly_then_well(said: Said, folder: Path, join: Path) -> None:
-    """A spoilt join file, another CA than the pinned one, a used token: each refused; and once as it should
-    be."""
+    """Try a damaged join file, another CA than the pinned one and a used token; enrol once correctly."""
     (folder / "spoilt").write_text(join.read_text()[:-40])
     pinned = {"VEILLEUSE_AGENT__COLLECTOR__CA_SHA256": "ab" * 32}
     elsewhere = {"VEILLEUSE_AGENT__PATHS__STATE": str(folder / "other")}
@@ -67,14 +66,13 @@ def enrol_badly_then_well(said: Said, folder: Path, join: Path) -> None:
 
 
 def shown_by(running: list[psutil.Process]) -> list[tuple[str, str]]:
-    """What `ps` and /proc/*/environ show of them."""
+    """Return the processes' command lines and environments, as `ps` and /proc/*/environ show them."""
     shown = [(f"ps {one.pid}", " ".join(one.cmdline())) for one in running]
     return shown + [(f"environ {one.pid}", "\0".join(one.environ().values())) for one in running]
 
 
 def looked_at(stack: Stack) -> tuple[list[psutil.Process], list[tuple[str, str]], set[str]]:
-    """Our processes, what is shown of them, and their limits of core dumps; again when one of them ends
-    meanwhile."""
+    """Return our processes, their output of `shown_by` and core limits; try again when a process ends."""
     for _ in range(20):
         with suppress(psutil.Error, OSError):
             running = processes_of(stack)
@@ -83,15 +81,14 @@ def looked_at(stack: Stack) -> tuple[list[psutil.Process], list[tuple[str, str]]
 
 
 def core_limit(process: psutil.Process) -> str:
-    """Its soft limit, bytes."""
+    """Return a process's soft limit of core dumps, bytes."""
     limits = Path(f"/proc/{process.pid}/limits").read_text()
     return limits.split("Max core file size")[1].split()[0]
 
 
 @pytest.mark.promise("S19")
 def test_no_secret_is_ever_said(tmp_path, figure):
-    """Both sides at log level debug, through enrolment, refusals, contacts, diagnosis and backups: no canary
-    anywhere."""
+    """No canary appears with log level debug in enrolment, refusals, contacts, diagnosis and backups."""
     (tmp_path / "metrics-token").touch(mode=0o600)
     (tmp_path / "metrics-token").write_text(METRICS_TOKEN)
     settings = DEBUG | {
@@ -135,7 +132,7 @@ def test_no_secret_is_ever_said(tmp_path, figure):
 
 @pytest.mark.promise("S19")
 def test_units_leave_no_core_dump(figure):
-    """LimitCORE=0 in both units: what systemd starts has none even before the first line of ours."""
+    """Both units set LimitCORE=0: a process has no core dump even before our first line."""
     units = sorted((ROOT / "deploy/systemd").glob("veilleuse-*.service"))
     without = [unit.name for unit in units if "\nLimitCORE=0\n" not in unit.read_text()]
     figure(f"LimitCORE=0 in {len(units) - len(without)} of {len(units)} units")
@@ -143,12 +140,12 @@ def test_units_leave_no_core_dump(figure):
 
 
 def test_the_search_finds_what_is_there(tmp_path):
-    """A canary in an environment, a command line and a broken line of a table is found."""
+    """The search finds a canary in a broken line of a table, and a line of a private key."""
     process = subprocess.Popen(["sleep", "30"], env={"X": "CANARY-9"})
     try:
         until(
             lambda: "CANARY-9" in "\0".join(psutil.Process(process.pid).environ().values())
-        )  # exec comes first
+        )  # the child runs exec first
     finally:
         process.kill()
         process.wait()

@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S1: what a stolen key of machine A opens. Every call of the contract × every field, with what is machine
-B's in it.
+"""S1: the rights of a stolen key of machine A. Every field of every call is tried with machine B's values.
 
-The rows are held against the service descriptors: a new call or field without a row fails.
+The rows are compared with the service descriptors: a new call or field without a row fails.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ DENIED: Final = Code.PERMISSION_DENIED
 
 @dataclass
 class Scene:
-    """Two enrolled machines, and what a thief of A's state knows of B."""
+    """Two enrolled machines. The thief has A's state, and knows public values of B."""
 
     running: Served
     a: Machine
     b: Machine
 
     def kept_of_b(self) -> list[Any]:
-        """All that is stored of B, but when it called last."""
+        """Return all stored rows of B."""
         registry = self.running.collector.store.registry
         connection = self.running.collector.store.data.connection
 
@@ -56,13 +55,13 @@ class Scene:
         return self.running.collector.issuing.commit(job)
 
     def refused(self) -> int:
-        """Calls refused so far, as counted."""
+        """Return the counter of refused calls."""
         return sum(self.running.collector.health.snapshot()["calls_refused"].values())
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    """Both have delivered something."""
+    """Yield the two machines, which both have delivered records."""
     with served(settings_in(tmp_path)) as running:
         a, b = Machine(running.token(uses=9)), Machine(running.token(uses=9))
         for machine, epoch in ((a, EPOCH_A), (b, EPOCH_B)):
@@ -74,17 +73,17 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def stream(epoch: bytes) -> Stream:
-    """Two records in an epoch."""
+    """Return two records in an epoch."""
     made = Stream(HostId(0), epoch=epoch)
     made.add(gap(records=1), gap(records=2))
     return made
 
 
-# --- requests: everything A's own, but for what a row changes
+# --- requests with A's own values, except for what a row changes
 
 
 def hello(scene: Scene, **changed: Any) -> pb.HelloRequest:
-    """A's."""
+    """Return A's Hello."""
     request = hello_request()
     request.epoch, request.instance_id = EPOCH_A, scene.a.nonce
     request.MergeFrom(pb.HelloRequest(**changed))
@@ -92,7 +91,7 @@ def hello(scene: Scene, **changed: Any) -> pb.HelloRequest:
 
 
 def push(scene: Scene, epoch: bytes = EPOCH_A, **changed: Any) -> pb.PushRequest:
-    """A's next record."""
+    """Return a push of A's next record."""
     made = stream(epoch)
     made.add(gap(records=3))
     request = made.request(3)
@@ -103,7 +102,7 @@ def push(scene: Scene, epoch: bytes = EPOCH_A, **changed: Any) -> pb.PushRequest
 
 
 def renew_expired(scene: Scene, **changed: Any) -> pb.RenewExpiredRequest:
-    """A's, signed by A's key over what is in it."""
+    """Return A's RenewExpired, signed with A's key over its content."""
     key = ec.generate_private_key(ec.SECP256R1())
     with scene.a.enrolment() as stub:
         nonce = stub.Challenge(pb.ChallengeRequest(agent_id=scene.a.agent_id), timeout=SECONDS).nonce
@@ -119,19 +118,19 @@ def renew_expired(scene: Scene, **changed: Any) -> pb.RenewExpiredRequest:
 
 
 def copy_of(scene: Scene, **changed: bytes) -> pb.EnrolRequest:
-    """A copy of A."""
+    """Return the request of a copy of A."""
     return scene.a.copy_of(ec.generate_private_key(ec.SECP256R1()), **changed)
 
 
 def enrol(scene: Scene, **changed: Any) -> pb.EnrolRequest:
-    """Without a token: a thief of A's key has none."""
+    """Return an enrolment with a wrong token: a thief of A's key has no token."""
     request = pb.EnrolRequest(token="x" * 43, certificate_request_der=scene.a.request())
     request.MergeFrom(pb.EnrolRequest(**changed))
     return request
 
 
 def nonce_of_b(scene: Scene) -> bytes:
-    """Anybody may ask for one: it says nothing."""
+    """Return a nonce of B, which anybody may ask for: it reveals nothing."""
     with scene.a.enrolment() as stub:
         answer = stub.Challenge(pb.ChallengeRequest(agent_id=scene.b.agent_id), timeout=SECONDS)
     nonce: bytes = answer.nonce
@@ -139,7 +138,7 @@ def nonce_of_b(scene: Scene) -> bytes:
 
 
 def request_for_b(scene: Scene) -> bytes:
-    """A certificate request that claims B's id, by A's thief."""
+    """Return a certificate request of A's thief that claims B's id."""
     name = x509.UniformResourceIdentifier(f"urn:veilleuse:agent:{scene.b.agent_id.hex()}")
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     builder = builder.add_extension(x509.SubjectAlternativeName([name]), critical=False)
@@ -148,7 +147,7 @@ def request_for_b(scene: Scene) -> bytes:
 
 
 def signed_elsewhere(scene: Scene) -> bytes:
-    """A signature of a key that is not B's over something: a thief of A has none of B's."""
+    """Return a signature with A's key: a thief of A has no key of B."""
     return scene.a.key.sign(b"something", ec.ECDSA(hashes.SHA256()))
 
 
@@ -210,7 +209,7 @@ ROWS: Final[dict[str, Row]] = {
         lambda s: renew_expired(s, certificate_request_der=request_for_b(s)), OWN,
     ),
 }  # fmt: skip
-"""Call and field → (a request with what is B's in it, how it ends)."""
+"""Call and field → (a request with B's value in it, its result)."""
 
 NOT_THERE: Final = (
     "/veilleuse.wire.v1.TelemetryService/Read",
@@ -220,11 +219,11 @@ NOT_THERE: Final = (
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 )
-"""On A's connection: no call reads, and none administers."""
+"""Calls that do not exist on A's connection: no call reads, and none administers."""
 
 
 def fields_of_the_contract() -> set[str]:
-    """Service.Call.field of every request; a proof inside a request field by field."""
+    """Return Service.Call.field of every request; the fields of a CopyOf are listed one by one."""
     found: set[str] = set()
     for service in pb.DESCRIPTOR.services_by_name.values():
         for method in service.methods:
@@ -239,7 +238,7 @@ def fields_of_the_contract() -> set[str]:
 
 
 def call(scene: Scene, name: str, request: Any) -> Any:
-    """With A's key, on a connection of A's; keeps the nonce of a Hello's answer, as A does."""
+    """Call with A's key on a connection of A; keep the nonce of a Hello's answer, as A does."""
     service, method = name.split(".")[:2]
     opened = scene.a.telemetry() if service == "TelemetryService" else scene.a.enrolment()
     with opened as stub:
@@ -251,8 +250,9 @@ def call(scene: Scene, name: str, request: Any) -> Any:
 
 @pytest.mark.promise("S1")
 def test_a_stolen_key_of_a_gets_permission_denied_for_everything_but_a_s_own_push(scene, figure):
-    """Every call × field of the contract with what is B's: refused and counted, or of no effect on B. Nothing
-    can be read, no other id used; A's own Push is stored. Once A was revoked, that is denied too.
+    """Every field of every call with B's value is refused and counted, or has no effect on B.
+
+    Nothing can be read, and no other id used. A's own Push is stored, and denied once A is revoked.
     """
     assert set(ROWS) == fields_of_the_contract(), "a call or a field of the contract without a row"
     before, denied, own, wrong = scene.kept_of_b(), 0, 0, []
@@ -292,9 +292,10 @@ def test_a_stolen_key_of_a_gets_permission_denied_for_everything_but_a_s_own_pus
 @pytest.mark.promise("S1")
 @pytest.mark.parametrize("approve", [False, True])
 def test_a_stolen_key_gives_no_second_identity(tmp_path, figure, approve):
-    """`copy_of` with everything right, the owner's token good for eight more machines: a line for the
-    operator, and nothing else. No certificate, no use of the token, no call served, however often it asks and
-    with whichever key; once the operator refused it, it stays refused.
+    """A correct `copy_of` with the owner's valid token gives no identity: only a line for the operator.
+
+    No certificate is given, no use of the token counted, no call served, however often and with whichever key
+    the thief asks. Once the operator refused the copies, they stay refused.
     """
     with served(settings_in(tmp_path)) as running:
         perform = running.collector.operations.perform
@@ -329,8 +330,7 @@ def test_a_stolen_key_gives_no_second_identity(tmp_path, figure, approve):
 
 @pytest.mark.promise("S1")
 def test_a_stolen_key_is_worth_nothing_once_its_owner_renewed(scene):
-    """The owner's newer certificate was used: every call of the thief's is PERMISSION_DENIED, the
-    Push too."""
+    """Every call of the thief, Push too, is PERMISSION_DENIED once the owner used a newer certificate."""
     thief = scene.a.clone()
     key = ec.generate_private_key(ec.SECP256R1())
     with scene.a.telemetry() as stub:
@@ -353,7 +353,7 @@ def test_a_stolen_key_is_worth_nothing_once_its_owner_renewed(scene):
 
 
 def tells_of_b(scene: Scene, name: str, answer: Any) -> bool:
-    """Whether an answer says anything of B's stream, or gives B's identity away."""
+    """Return whether an answer reveals B's stream or gives B's identity."""
     if isinstance(answer, pb.HelloResponse | pb.PushResponse) and name.endswith(".epoch"):
         return bool(answer.mark == 2 or answer.chain == stream(EPOCH_B).chains[-1])
     if isinstance(answer, pb.RenewResponse | pb.RenewExpiredResponse):
@@ -363,7 +363,7 @@ def tells_of_b(scene: Scene, name: str, answer: Any) -> bool:
 
 
 def own_push(scene: Scene) -> str:
-    """What becomes of A's own next record."""
+    """Return the result of A's own next push."""
     made = Stream(HostId(0), epoch=b"\xac" * 8)
     made.add(gap(records=7))
     try:
@@ -374,7 +374,7 @@ def own_push(scene: Scene) -> str:
 
 
 def unknown_call(machine: Machine, path: str) -> Code | None:
-    """How a call that is not in the contract of that port ends."""
+    """Return the status of a call that the port's contract does not have."""
     with machine.channel() as channel:
         try:
             unknown: Any = channel.unary_unary(path)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S20: what lies on the disk is its owner's alone, and the documented removal removes all of it."""
+"""S20: only their owner can access the files on the disk, and the documented removal removes all of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = ("key.pem", "root.key", "intermediate.key", "server.key", "fleet.key", "s
 
 
 def readable(*folders: Path) -> list[str]:
-    """Files and folders that somebody else may read, write or enter: `find -perm`."""
+    """Return files and folders that others may read, write or enter, as `find -perm` finds them."""
     done = subprocess.run(
         ["find", *map(str, folders), "!", "-type", "l", "-perm", "/077"],
         capture_output=True,
@@ -30,15 +30,14 @@ def readable(*folders: Path) -> list[str]:
 
 
 def commands(title: str, *, block: int = 0) -> str:
-    """The commands of a section of deploy/systemd/README.md."""
+    """Return the commands of a section of deploy/systemd/README.md."""
     section = README.read_text(encoding="utf-8").split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
     blocks: list[str] = re.findall(r"```\n(.+?)```", section, re.DOTALL)
     return blocks[block]
 
 
 def on_root(script: str, root: Path) -> None:
-    """Run commands of the README with every absolute path below `root`; what speaks to the running system is
-    left out."""
+    """Run commands of the README with absolute paths below `root`; skip those on the running system."""
     moved = re.sub(r"(?<=[\s,])/(?=(etc|opt|var)\b)", f"{root}/", script)
     silent = "systemctl udevadm userdel groupdel systemd-sysusers systemd-tmpfiles"
     stubs = "".join(f"{name}() {{ :; }}\n" for name in silent.split())
@@ -51,8 +50,7 @@ def on_root(script: str, root: Path) -> None:
 @pytest.mark.promise("S20")
 @pytest.mark.long
 def test_nothing_is_anybody_elses(tmp_path, figure):
-    """After a whole run under the most careless umask: directories 0700, files 0600, on both sides, backups
-    too."""
+    """Directories are 0700 and files 0600 on both sides, backups included, after a whole run with umask 0."""
     tmp_path.chmod(0o700)
     os.umask(0)
     with Stack(tmp_path, {"VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1"}) as stack:
@@ -63,7 +61,7 @@ def test_nothing_is_anybody_elses(tmp_path, figure):
         assert stack.run("veilleuse", "backup", str(tmp_path / "backup")).returncode in (
             0,
             3,
-        )  # 3: not sealed
+        )  # 3: not encrypted
         stack.stop(agent)
         where = ("--entity", "DSI", "--site", "test", "--population", "server", "--uses", "9")
         stack.must("veilleuse", "token", "create", *where, "--output", str(tmp_path / "group"))
@@ -90,8 +88,7 @@ def test_nothing_is_anybody_elses(tmp_path, figure):
 @pytest.mark.promise("S20")
 @pytest.mark.long
 def test_the_documented_removal_removes_all(tmp_path, figure):
-    """`Uninstall` of deploy/systemd/README.md on a temporary root: the program goes, then what was measured;
-    nothing is left."""
+    """`Uninstall` of deploy/systemd/README.md removes the program, then the data, and leaves nothing."""
     for folder in (
         "etc/sysusers.d",
         "etc/tmpfiles.d",

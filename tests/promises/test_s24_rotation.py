@@ -1,14 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S24: the root replaced under 500 agents, 50 of them away during the whole overlap. 16 months of a virtual
-clock.
-
+"""S24: the root is replaced under 500 agents, 50 of them away during the overlap, over 16 virtual months.
 Real: the authority and its files, the registry (SQLite) and its writer, enrolment, renewal, authorisation,
-the steps of the operator with their refusals, and the agent's own check of what it is given. Virtual: time,
-and the network: at each contact OpenSSL verifies the collector's chain against the roots that this agent
-holds, and cryptography the agent's chain against the roots that the collector trusts, both at the virtual
-moment. (gRPC itself has no settable clock; tests/integration/ test_rotation.py shows that its verdicts are
-the same.)
+the operator's steps with their refusals, and the agent's own check of its new certificate. Virtual: time and
+network. At each contact, at the virtual moment, OpenSSL verifies the collector's chain against the agent's
+roots, and cryptography verifies the agent's chain against the collector's roots. (gRPC itself has no settable
+clock; tests/integration/test_rotation.py shows that its verdicts are the same.)
 """
 
 from __future__ import annotations
@@ -49,29 +46,28 @@ from veilleuse.wire.vocabulary import Population
 
 HERE = ip_address("192.0.2.9")
 ROTATE, SWITCH = 20, 50
-"""Days after the first."""
+"""Days after the start."""
 LAST_RETURN = 398
-"""Days after its certificate's end on which the last of the absent comes back: RenewExpired takes it up to
-400."""
+"""Days from its certificate's end to the last absent agent's return; RenewExpired accepts up to 400."""
 LOST_ANSWERS = 0.02
-"""Share of renewals whose answer never arrives."""
+"""Share of renewals whose answer is lost."""
 SHARES = {Population.SERVER: 0.02, Population.CLASSROOM: 0.3, Population.WORKSTATION: 0.68}
 _PLACE = Placement("a:1", "a:2", "DSI", "Lyon", "server", ca_pinned=False)
 
 
 class Lost(Exception):
-    """This agent cannot come back by itself."""
+    """An agent cannot come back by itself."""
 
 
 @dataclass
 class Agent:
-    """One machine's identity, as its disk has it."""
+    """One machine's identity, as on its disk."""
 
     population: Population
     absent_from: datetime | None = None
     absent_until: datetime | None = None
     last_moment: bool = False
-    """Comes back on the last days on which it may, instead."""
+    """True when the agent comes back on its last possible days instead."""
     agent_id: AgentId = field(default=AgentId(b""))
     key_pem: bytes = field(default=b"", repr=False)
     pending_pem: bytes | None = field(default=None, repr=False)
@@ -80,13 +76,13 @@ class Agent:
     validity: tuple[int, int] = (0, 0)
 
     def request(self) -> bytes:
-        """For its pending key, made once and kept until an answer came."""
+        """Return a request for the pending key, which is made once and kept until an answer comes."""
         if self.pending_pem is None:
             self.pending_pem = keys.new_key_pem()
         return keys.request_der(self.pending_pem)
 
     def keep(self, given: CertificateChain) -> None:
-        """As the agent does, after its own check. Raises IdentityError."""
+        """Keep a certificate after the agent's own check. Raises IdentityError."""
         assert self.pending_pem is not None
         roots = [*given.roots_der]
         self.validity = keys.check_validity(
@@ -100,7 +96,7 @@ class Agent:
         self.roots, self.key_pem, self.pending_pem = given.roots_der, self.pending_pem, None
 
     def renewal_due(self) -> datetime:
-        """By the agent's own rule: two thirds of the certificate's life, and its jitter."""
+        """Return the time by the agent's own rule: two thirds of the certificate's life, and its jitter."""
         identity = Identity(self.agent_id, b"", b"", b"", *self.validity, _PLACE)
         return _moment(identity.renewal_due_unix_milliseconds())
 
@@ -141,8 +137,7 @@ class World:
                 agent.agent_id = joined.host.agent_id
                 agent.keep(joined.chain)
                 made.append(agent)
-        # Gone before the rotation begins, back after the switch: soon, late, and on the last days on which
-        # they may.
+        # Absent agents leave before the rotation and return after the switch: soon, late, on the last days.
         for number, agent in enumerate(self.random.sample(made, away)):
             agent.absent_from = self.began + timedelta(days=self.random.uniform(1, ROTATE))
             after_switch = SWITCH + (self.random.uniform(1, 60), self.random.uniform(60, 300))[number % 2]
@@ -150,10 +145,10 @@ class World:
             agent.last_moment = number % 5 == 4
         return made
 
-    # --- a contact
+    # --- contacts
 
     def contact(self, agent: Agent) -> None:
-        """Hello, and whatever renewal is due. Raises Lost."""
+        """Make a contact, with a renewal when one is due. Raises Lost."""
         if self._millis() >= agent.validity[1] or not self._door_opens(agent):
             self._come_back(agent)
             if not self._door_opens(agent):
@@ -168,8 +163,7 @@ class World:
             assert held.agent_id == agent.agent_id
 
     def _door_opens(self, agent: Agent) -> bool:
-        """Mutual TLS, then the collector's own decision. Raises Lost when the agent does not believe the
-        collector."""
+        """Return whether the collector accepts the agent. Raises Lost if the agent rejects the collector."""
         if not self._believes(agent):
             raise Lost("it does not believe the collector")
         leaf, *above = map(x509.load_der_x509_certificate, agent.chain)
@@ -177,12 +171,12 @@ class World:
         try:
             verifier.build_client_verifier().verify(leaf, above)
         except VerificationError:
-            return False  # a certificate of the old intermediate after the old root is gone
+            return False  # the old intermediate's certificate, once the old root is removed
         self.door.authorise(leaf.public_bytes(Encoding.PEM))
         return True
 
     def _come_back(self, agent: Agent) -> None:
-        """RenewExpired on the other port. Raises Lost."""
+        """Call RenewExpired on the other port. Raises Lost."""
         if not self._believes(agent):
             raise Lost("it does not believe the collector")
         request, nonce = agent.request(), self.challenges.issue(agent.agent_id)
@@ -199,8 +193,7 @@ class World:
             raise Lost(str(error)) from error
 
     def _believes(self, agent: Agent) -> bool:
-        """OpenSSL's verdict on the collector's chain, with the roots that this agent holds, now; strict, once
-        a day for equal ones."""
+        """Return OpenSSL's strict verdict on the collector's chain with the agent's roots, kept for a day."""
         chain = self.authority.server_identity().chain_pem
         key = frozenset(agent.roots), chain, (self.now - self.began).days
         if key not in self.verdicts:
@@ -227,13 +220,12 @@ class World:
             self.verdicts[key] = done.returncode == 0
         return self.verdicts[key]
 
-    # --- the months
+    # --- months
 
     def live(self, operator: Callable[[World, int], None], days: int) -> list[Agent]:
-        """`days` days: machines come when a renewal is due, give or take; the operator acts each day. Who was
-        lost.
+        """Run `days` days; return the lost agents.
 
-        On the last day everyone comes once more.
+        Machines come soon after a renewal is due, and at the end. The operator acts each day.
         """
         queue = [(self._next(agent), number) for number, agent in enumerate(self.agents)]
         heapq.heapify(queue)
@@ -261,15 +253,14 @@ class World:
         return lost
 
     def _next(self, agent: Agent) -> datetime:
-        """When a renewal is due and the machine is on; a tenth of the times after a leave, when the
-        certificate has long ended."""
+        """Return when a renewal is due and the machine is on: one time in ten after a leave."""
         leave = timedelta(days=self.random.uniform(5, 20)) if self.random.random() < 0.1 else timedelta()
         late = timedelta(hours=self.random.uniform(0.1, 6 if agent.population is Population.SERVER else 40))
         at = max(self.now, agent.renewal_due()) + late + leave
         if agent.absent_from is not None and agent.absent_until is not None and at >= agent.absent_from:
             last = _moment(agent.validity[1]) + timedelta(days=LAST_RETURN)
             at = max(at, last if agent.last_moment else agent.absent_until)
-            agent.absent_from = None  # once
+            agent.absent_from = None  # absent once
         return at
 
     def _millis(self) -> int:
@@ -278,7 +269,7 @@ class World:
 
 @contextmanager
 def world(agents: int, away: int, seed: int = 7) -> Iterator[World]:
-    """On a disk in memory: months of commits."""
+    """Yield a world on a disk in memory: it makes months of commits."""
     shm = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
         settings = settings_in(Path(folder))
@@ -288,8 +279,7 @@ def world(agents: int, away: int, seed: int = 7) -> Iterator[World]:
 
 
 def careful(world: World, day: int) -> None:
-    """Rotates, switches a month later, and from then on tries every day to retire: the refusal is what keeps
-    machines."""
+    """Rotate, switch a month later, then try every day to retire: the refusals protect absent machines."""
     if day == ROTATE:
         ca.rotate(world.context)
     elif day == SWITCH:
@@ -303,7 +293,7 @@ def careful(world: World, day: int) -> None:
 
 
 def without_cross(world: World, day: int) -> None:
-    """The same, but nobody signed the next root with the present one, and the operator does not wait."""
+    """Rotate without signing the next root with the present one, and switch without waiting."""
     if day == ROTATE:
         ca.rotate(world.context, cross=False)
     elif day == SWITCH:
@@ -311,7 +301,7 @@ def without_cross(world: World, day: int) -> None:
 
 
 def impatient(world: World, day: int) -> None:
-    """Retires on the day after the switch, whatever it is told."""
+    """Rotate, switch, and retire on the day after the switch despite the refusal."""
     careful(world, day) if day <= SWITCH else None
     if day == SWITCH + 1:
         ca.retire(world.context, force=True)
@@ -321,8 +311,8 @@ def impatient(world: World, day: int) -> None:
 @pytest.mark.long
 @pytest.mark.promise("S24")
 def test_nobody_lost_of_500_in_a_rotation(figure):
-    """500 agents, 50 away during the whole overlap and back up to 398 days after their certificate's end: 0
-    lost; then retired."""
+    """A rotation loses none of 500 agents, 50 of them away during the overlap and up to 398 days after their
+    certificate's end; the old root is then retired."""
     with world(500, 50) as made:
         lost = made.live(careful, SWITCH + LAST_RETURN + 30)
         assert all(len(agent.roots) >= 1 for agent in made.agents)
@@ -342,14 +332,13 @@ def test_nobody_lost_of_500_in_a_rotation(figure):
 @pytest.mark.promise("S24")
 @pytest.mark.parametrize("operator", [without_cross, impatient])
 def test_the_same_without_its_means_loses_those_who_were_away(operator):
-    """Mutants: no cross certificate, or a retirement forced too early. The 10 absent of 60 are lost, and
-    hardly anybody else."""
+    """The 10 absent of 60 and at most 2 others are lost without cross certificate or by early retirement."""
     with world(60, 10) as made:
         lost = made.live(operator, SWITCH + LAST_RETURN + 5)
     absent = [agent for agent in made.agents if agent.absent_until is not None]
     assert len(absent) == 10
     assert [agent for agent in absent if agent not in lost] == []
-    assert len(lost) <= 12  # somebody on leave whose last answer was lost
+    assert len(lost) <= 12  # others on leave, whose last answer was lost
 
 
 def _moment(unix_milliseconds: int) -> datetime:

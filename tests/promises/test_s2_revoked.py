@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S2: a revocation holds from the next call on, on a connection that is open and busy."""
+"""S2: a revocation holds from the next call on, on an open and busy connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUNS = 100
 
 
 class Caller:
-    """A machine that calls without a pause on one connection: when each call began, and how it ended."""
+    """A machine that calls without a pause on one connection; `calls` has each call's start and result."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
@@ -46,7 +46,7 @@ class Caller:
             self.calls.append((began, "served" if ended == "epoch_length" else ended))
 
     def end(self) -> None:
-        """Returns when the last call has ended."""
+        """Stop, and wait for the last call."""
         self.stop.set()
         self._thread.join(SECONDS)
 
@@ -54,8 +54,8 @@ class Caller:
 def revoked_in_a_stream(
     running: Served, join: dict[str, Any], chance: random.Random
 ) -> tuple[int, int, float]:
-    """(calls begun after the revocation's answer, of them not refused as revoked, seconds from asking to the
-    first refusal)."""
+    """Return (calls begun after the revocation's answer, those of them not refused as revoked, seconds from
+    the command to the first refusal)."""
     machine = Machine(join)
     machine.enrol()
     with machine.telemetry() as stub:
@@ -81,8 +81,7 @@ def revoked_in_a_stream(
 
 @pytest.mark.promise("S2")
 def test_a_revoked_machine_is_refused_at_its_next_call(tmp_path: Path, figure) -> None:
-    """A hundred times, at a random moment of a stream of calls: no call that begins after the command's
-    answer is served."""
+    """No call is served that begins after the command's answer, at 100 random moments of many calls."""
     chance = random.Random(2)
     with served(settings_in(tmp_path)) as running:
         join = running.token(uses=RUNS)

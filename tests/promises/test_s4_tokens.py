@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S4: what a token opens, and for whom."""
+"""S4: the enrolments that a token permits."""
 
 from __future__ import annotations
 
@@ -31,19 +31,18 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 CLIENTS = 100
 AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-"""Without a reason: a machine that stalls took too long over a handshake, or the answer was lost. The same
-call is made again (S5)."""
+"""Codes without a reason: a slow handshake on a busy machine, or a lost answer. The call is repeated (S5)."""
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Served]:
-    """A collector of its own."""
+    """Yield a collector of its own."""
     with served(settings_in(tmp_path)) as collector:
         yield collector
 
 
 def outcome(machine: Machine) -> str:
-    """ "in", or why not."""
+    """Return "in", "waits", the reason of a refusal, or "away"."""
     for _ in range(10):
         try:
             return "in" if machine.enrol().HasField("certificate") else "waits"
@@ -55,7 +54,7 @@ def outcome(machine: Machine) -> str:
 
 
 def race(join: dict[str, Any], clients: int) -> Counter[str]:
-    """How many machines with a key each end how, all at once."""
+    """Enrol so many machines at once, each with a key of its own; return the count of each outcome."""
     together = threading.Barrier(clients)
 
     def one(machine: Machine) -> str:
@@ -69,7 +68,7 @@ def race(join: dict[str, Any], clients: int) -> Counter[str]:
 
 @pytest.mark.promise("S4")
 def test_a_hundred_at_once_on_a_one_time_token(running, figure):
-    """Exactly one gets in, whatever the order; one host, one use."""
+    """Exactly one of a hundred machines enrols, whatever the order: one host, one use."""
     ended = race(running.token(), CLIENTS)
     hosts = running.collector.issuing.commit(running.collector.store.registry.hosts)
     figure(f"{ended['in']} of {CLIENTS} at once got in")
@@ -80,8 +79,7 @@ def test_a_hundred_at_once_on_a_one_time_token(running, figure):
 
 @pytest.mark.promise("S4")
 def test_a_group_token_has_its_quota(running, figure):
-    """Thirty at once on a token for ten: ten get in, each under its own identity, all recorded under that
-    token."""
+    """Ten of thirty machines enrol on a token for ten, each with its own identity and under that token."""
     ended = race(running.token(uses=10, networks=["192.0.2.0/24", "127.0.0.0/8"]), 30)
     registry = running.collector.store.registry
     hosts = running.collector.issuing.commit(lambda: registry.hosts_of_token(1))
@@ -92,7 +90,7 @@ def test_a_group_token_has_its_quota(running, figure):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A token that must not open."""
+    """A token that must not admit a machine."""
 
     reason: str
     order: dict[str, Any]
@@ -100,12 +98,12 @@ class Case:
 
 
 def revoke(running: Served, join: dict[str, Any]) -> None:
-    """As the operator does."""
+    """Revoke the token as the operator does."""
     running.collector.operations.perform("token_revoke", {"token_id": join["token_id"]})
 
 
 def delete(running: Served, join: dict[str, Any]) -> None:
-    """Its row is gone, by whatever means."""
+    """Delete the token's row."""
     connection = running.collector.store.data.connection
     running.collector.issuing.commit(
         lambda: connection.execute("DELETE FROM tokens WHERE token_id = ?", (join["token_id"],))
@@ -126,8 +124,7 @@ CASES = {
 
 @pytest.mark.promise("S4")
 def test_tokens_that_do_not_open(running, figure):
-    """Used, expired, from elsewhere, revoked, deleted, guessed: refused from the very next call on, each with
-    its word."""
+    """Used, expired, foreign, revoked, deleted and guessed tokens are refused, each with its reason."""
     ended = {}
     for name, case in CASES.items():
         join = running.token(**case.order)
@@ -140,8 +137,7 @@ def test_tokens_that_do_not_open(running, figure):
 
 @pytest.mark.promise("S4")
 def test_failed_tries_are_counted_per_address(running, figure):
-    """Ten a minute, then guesses are refused unread: of their requests nothing is looked at but the hash of
-    the token."""
+    """After ten guesses a minute the next are refused unread: only the hash of their token is examined."""
     good = running.token()
     tries = [outcome(Machine(good | {"token": f"{number:043}"})) for number in range(FAILED_TRIES + 5)]
     unread = Machine(good | {"token": "A" * 43})
@@ -154,9 +150,9 @@ def test_failed_tries_are_counted_per_address(running, figure):
 
 @pytest.mark.promise("S4")
 def test_guesses_from_a_college_do_not_hold_its_machines_up(running, figure):
-    """Four guess without end from the address behind which a college has its machines: each of
-    these gets in at its first try, copies that prove their original too; tokens that are used up
-    or revoked stay refused.
+    """Endless guesses from a college's address delay none of its 30 machines, and no proven copy.
+
+    Used and revoked tokens stay refused.
     """
     join, used, revoked = running.token(uses=30), running.token(), running.token(uses=5)
     machine = Machine(running.token(uses=3, admit_copies=True))
@@ -188,8 +184,7 @@ def test_guesses_from_a_college_do_not_hold_its_machines_up(running, figure):
 
 @pytest.mark.promise("S4")
 def test_wrong_tokens_of_readers_do_not_hold_a_good_one_up(tmp_path, figure):
-    """The same over HTTP: eight threads try wrong tokens without end, the good one from their address is let
-    in each time."""
+    """A good token is accepted over HTTP each time, while eight threads try wrong tokens from its address."""
     with serving_http(tmp_path) as (stack, _, _process):
         made = json.loads(stack.must("veilleuse", "account", "create", "college", "--json"))
         stop, guesses = threading.Event(), Counter[int]()
@@ -217,7 +212,7 @@ def test_wrong_tokens_of_readers_do_not_hold_a_good_one_up(tmp_path, figure):
 
 
 def read(stack: Stack, token: str) -> tuple[int, float]:
-    """(Status of a question with that token, seconds)."""
+    """Return (status of a question with that token, seconds)."""
     request = urllib.request.Request(
         f"{stack.url}api/v1/factors?zone=FR", headers={"Authorization": f"Bearer {token}"}
     )
@@ -231,7 +226,7 @@ def read(stack: Stack, token: str) -> tuple[int, float]:
 
 @pytest.mark.promise("S4")
 def test_a_token_is_stored_nowhere(running, figure):
-    """256 bits, as a hash alone: neither its text nor its bytes are in any file, before and after its use."""
+    """A token's text of 256 bits is in no file after its use."""
     joins = [running.token(uses=2) for _ in range(5)]
     for join in joins:
         Machine(join).enrol()
@@ -249,7 +244,7 @@ def test_a_token_is_stored_nowhere(running, figure):
 
 @pytest.mark.promise("S4")
 def test_one_command_ends_a_token_and_its_machines(running):
-    """Each host records its token: revoking that puts all of them out, and nobody else."""
+    """The revocation of a token refuses all its machines, and no other machine."""
     join, other = running.token(uses=3), running.token()
     machines, stays = [Machine(join) for _ in range(3)], Machine(other)
     for machine in (*machines, stays):

@@ -14,8 +14,7 @@ from tests.support.stack import Stack
 
 @pytest.mark.promise("S5")
 def test_a_lost_enrolment_reply_does_not_burn_the_token(tmp_path, figure):
-    """The same command, run again, ends with the identity that was made the first time; another machine gets
-    none."""
+    """The same command, run again, gets the identity made the first time; another machine gets none."""
     with Stack(tmp_path) as stack:
         stack.start_collector()
         join = tmp_path / "join"
@@ -27,7 +26,7 @@ def test_a_lost_enrolment_reply_does_not_burn_the_token(tmp_path, figure):
             codes = list[int]()
             while not _hosts(
                 stack
-            ):  # a handshake in two pieces is taken for the reply: nothing was asked yet then
+            ):  # a handshake in two pieces may be cut instead: then nothing was asked yet
                 assert len(codes) < 10
                 proxy.lose_next_answer()
                 codes.append(stack.run("veilleuse-agent", "enrol", "--keep", str(join), **through).returncode)
@@ -51,8 +50,7 @@ def test_a_lost_enrolment_reply_does_not_burn_the_token(tmp_path, figure):
 
 @pytest.mark.promise("S5")
 def test_a_machine_that_enrols_by_itself_asks_again(tmp_path, figure):
-    """A join file in the state directory, the answer lost: the sender's next contact gets the same identity
-    and delivers."""
+    """A machine whose answer is lost gets its identity at the next contact, by its join file."""
     with Stack(tmp_path) as stack:
         stack.start_collector()
         stack.state.mkdir(mode=0o700)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S6: machines started from the image of one that was enrolled. docs/wire.md §7."""
+"""S6: machines are started from the image of an enrolled one. docs/wire.md §7."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ FINE = {
 
 
 def stored(room: Room, query: str) -> list[tuple[object, ...]]:
-    """Rows of the collector's database."""
+    """Return rows of the collector's database."""
     with closing(sqlite3.connect(f"file:{room.stack.data / 'data.db'}?mode=ro", uri=True)) as db:
         return db.execute(query).fetchall()
 
 
 def hosts_by_watts(room: Room) -> dict[int, set[str]]:
-    """Who delivered energy of which power: watts → agent ids. A mixed record would show a power
-    of nobody's."""
+    """Return power in W → agent ids that delivered it. A mixed record would have the power of no machine."""
     rows = stored(
         room,
         "SELECT hex(hosts.agent_id), energy_millijoules, covered_milliseconds FROM point_sums "
@@ -51,15 +50,16 @@ Result = TypeVar("Result")
 
 
 def everyone(machines: list[Machine], work: Callable[[Machine], Result]) -> list[Result]:
-    """At once."""
+    """Run `work` on all machines at once."""
     with ThreadPoolExecutor(len(machines)) as pool:
         return list(pool.map(work, machines))
 
 
 @pytest.mark.promise("S6")
 def test_five_clones(tmp_path, figure):
-    """Where the token admits copies, five contact at once: five new ids beside the original's, each with its
-    own records only, seen as copies.
+    """Five clones that contact at once, with a token that admits copies, get five new ids.
+
+    Each id has its own records only, and the operator sees it as a copy.
     """
     with room(tmp_path) as made:
         made.start_collector()
@@ -88,8 +88,9 @@ def test_five_clones(tmp_path, figure):
 
 @pytest.mark.promise("S6")
 def test_five_clones_wait_for_the_operator(tmp_path, figure):
-    """By default all of them wait, and the operator sees whose copies they are; one command admits them; what
-    each measured before, while it waited and after is all there, under its own id.
+    """By default all clones wait, and the operator sees their original; one command admits them.
+
+    Every minute that each measured before, while it waited and after is stored under its own id.
     """
     with room(tmp_path) as made:
         made.start_collector()
@@ -125,8 +126,9 @@ def test_five_clones_wait_for_the_operator(tmp_path, figure):
 @pytest.mark.promise("S6")
 @pytest.mark.long
 def test_fifty_clones(tmp_path, figure):
-    """The token admits copies, fifty services start at once from one image, the original goes on: 50 distinct
-    ids within 2 min, 0 samples mixed.
+    """Fifty services started at once from one image get 50 distinct ids within 2 min; 0 samples are mixed.
+
+    The token admits copies, and the original runs on.
     """
     with room(tmp_path, FINE) as made:
         made.start_collector()
@@ -161,7 +163,7 @@ def test_fifty_clones(tmp_path, figure):
 
 
 def _measure(machine: Machine) -> None:
-    """What the service of this machine would have measured: a minute at its own power."""
+    """Add a minute at the machine's own power to its spool."""
     with closing(connect(machine.state / "spool.db")) as db:
         body = record(machine.watts, energy_millijoules=machine.watts * 60_000).to_json()
         db.execute("INSERT INTO pending (body) VALUES (?)", (body,))
@@ -177,7 +179,7 @@ def _has_rows(machine: Machine) -> bool:
 
 
 def _minutes(made: Room) -> int:
-    """How many measured minutes are stored."""
+    """Return the number of stored minutes."""
     ((milliseconds,),) = stored(
         made, "SELECT coalesce(sum(covered_milliseconds), 0) FROM point_sums WHERE grain = 1"
     )
@@ -186,12 +188,12 @@ def _minutes(made: Room) -> int:
 
 
 def _mixed(made: Room, ids: dict[int, str]) -> int:
-    """Records that stand under another machine than the one that measured them."""
+    """Count the identities that have energy of another machine's power."""
     found = hosts_by_watts(made)
     wrong = [(watts, who) for watts, holders in found.items() for who in holders if ids.get(watts) != who]
     return len(wrong)
 
 
 def _copies(made: Room, template: Machine) -> int:
-    """How many the operator sees as copies of the template."""
+    """Count the machines that the operator sees as copies of the template."""
     return sum(1 for host in made.hosts() if host.get("copy_of") == template.agent_id())

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S6: a copied state directory on equal hardware. Real senders, a real collector, every order of their
-contacts."""
+"""S6: a state directory is copied to equal hardware. Real senders and collector, contacts in many orders."""
 
 from __future__ import annotations
 
@@ -25,17 +24,17 @@ from veilleuse.agent.sending import enrol
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 OWNER_MILLIJOULES = 1_000_000
-"""A record's energy says who measured it: 1 before the copy, 2 the first machine, 3 the second."""
+"""Factor of a record's energy that says who measured it: 1 before the copy, 2 first machine, 3 second."""
 BEFORE, A, B = 1, 2, 3
 SHORT_ORDERS = ["".join(order) for length in (2, 3) for order in product("AB", repeat=length)]
 ORDERS = [order for order in SHORT_ORDERS if {"A", "B"} <= set(order)] + [
     "ArBA", "ArBrA", "BrAB", "aBAB", "AbAB", "arbAB", "BaBA", "bABA", "AaBb",
 ]  # fmt: skip
-"""A, B: a contact; a, b: a contact with a renewal; r: the collector starts again."""
+"""A, B: a contact; a, b: a contact with a renewal; r: a restart of the collector."""
 
 
 class Collector:
-    """One that starts again on other ports, with what it has stored."""
+    """A collector that starts again on other ports, with its stored data."""
 
     def __init__(self, folder: Path) -> None:
         self.settings = settings_in(folder)
@@ -43,16 +42,14 @@ class Collector:
         self.running: Served = self._stack.enter_context(served(self.settings))
 
     def start_again(self) -> None:
-        """Stop and start."""
         self.close()
         self.running = self._stack.enter_context(served(self.settings))
 
     def close(self) -> None:
-        """Stop."""
         self._stack.close()
 
     def stored(self) -> dict[str, list[pb.Record]]:
-        """All records, by the agent id they stand under."""
+        """Return all records by agent id."""
         found: dict[str, list[pb.Record]] = {}
         with closing(sqlite3.connect(self.settings.data_dir / "data.db")) as db:
             for agent_id, wire in db.execute("SELECT agent_id, wire FROM records JOIN hosts USING (host_id)"):
@@ -64,7 +61,7 @@ class Pair:
     """A machine and its copy, in equal hardware."""
 
     def __init__(self, folder: Path, collector: Collector, *, waiting: bool) -> None:
-        """`waiting`: records wait in the spool when it is copied; else all were delivered."""
+        """`waiting`: records wait in the spool when it is copied; otherwise all are delivered."""
         folder.mkdir()
         self._collector = collector
         self._join = folder / "join"
@@ -95,8 +92,7 @@ class Pair:
         self.machines[who].measure(record(index, owner * OWNER_MILLIJOULES + index))
 
     def contact(self, who: int, *, measures: bool = True, renews: bool = False) -> bool:
-        """A minute is measured, then delivered; whether it was. What finds that it is a copy begins again, as
-        the service does."""
+        """Measure a minute; return whether it was delivered. A recognised copy is reset, as in service."""
         if measures:
             self._measure(who, who)
         machine = self.machines[who] = self._machine(self.machines[who].state)
@@ -112,13 +108,12 @@ class Pair:
         return went
 
     def settle(self) -> None:
-        """Both call in turns, and both are served in the end."""
+        """Let both call in turns; assert that both are served in the end."""
         went = [[self.contact(who) for who in (A, B)] for _ in range(4)]
         assert went[-1] == [True, True]
 
     def mixed(self) -> int:
-        """Records, of all pairs, that stand under an identity of which another machine delivered more since
-        the copy."""
+        """Count all pairs' records under an identity with more records of another machine since the copy."""
         wrong = 0
         for records in self._collector.stored().values():
             owners = Counter(energy // OWNER_MILLIJOULES for energy in energies(records))
@@ -127,8 +122,7 @@ class Pair:
         return wrong
 
     def accounted(self) -> tuple[Counter[int], int]:
-        """(Measurements stored, by who measured them; records that stored gaps and both spools' gaps stand
-        for)."""
+        """Return (stored measurements by who measured them, records that stored and spooled gaps replace)."""
         records = [one for some in self._collector.stored().values() for one in some]
         stored = Counter(energy // OWNER_MILLIJOULES for energy in energies(records))
         gaps = sum(one.gap.records for one in records if one.HasField("gap"))
@@ -141,14 +135,14 @@ class Pair:
 
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[Collector]:
-    """One that runs."""
+    """Yield a running collector."""
     made = Collector(tmp_path)
     yield made
     made.close()
 
 
 def play(pair: Pair, collector: Collector, order: str) -> None:
-    """The events of an order, then contacts until both are served."""
+    """Play the events of an order, then contacts until both are served."""
     for event in order:
         if event == "r":
             collector.start_again()
@@ -161,9 +155,8 @@ def play(pair: Pair, collector: Collector, order: str) -> None:
 @pytest.mark.parametrize("waiting", [False, True], ids=["all delivered", "records wait"])
 @pytest.mark.parametrize("share", ["half", pytest.param("all", marks=pytest.mark.long)])
 def test_a_copied_spool_on_equal_hardware(tmp_path, collector, waiting, share, figure):
-    """Whoever calls first keeps the identity; the other gets one of its own before anything of it is stored.
-    No record stands under the identity of a machine that did not measure it, none twice, and what is not
-    stored is declared as a gap.
+    """The first caller keeps the identity; the other machine gets its own before a record of it is stored.
+    No record is stored under another machine's identity or twice; records that are not stored are a gap.
     """
     lost = twice = mixed = 0
     orders = ORDERS if share == "all" else ORDERS[waiting::2]
@@ -173,7 +166,7 @@ def test_a_copied_spool_on_equal_hardware(tmp_path, collector, waiting, share, f
         play(pair, collector, order)
         stored, gaps = pair.accounted()
         stored.subtract(before)
-        new = pair.measured.total() - 1  # the one delivered before the copy
+        new = pair.measured.total() - 1  # without the record delivered before the copy
         lost += max(0, new - stored.total() - (gaps - gaps_before))
         mixed = pair.mixed()
         twice += max(0, stored[BEFORE] - waiting)

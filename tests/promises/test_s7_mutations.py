@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S7: mutated messages over the wire to a real collector; a second validator, which shares no code with the
-first, says which are to be taken. Disagreement either way is a failure.
+"""S7: mutated messages go over the wire to a real collector. A second validator without shared code judges
+them too; any disagreement is a failure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 A_PUSH = 600
 MOST_BYTES = 500 * 1024
 STORED_RUNS = 5
-"""How often a machine sends what was found sound for good, so that the store sees it too."""
+"""First pushes, after which a machine sends its sound mutants alone, so that they reach the store too."""
 RSS_GROWTH_MIB = 32
 ONLY_THE_STORE = {"period_full", "too_many_points_of_host"}
 CLASSES = {"server": "server", "classroom": "tower", "laptop": "laptop", "workstation": "tower"}
@@ -42,7 +42,7 @@ CLASSES = {"server": "server", "classroom": "tower", "laptop": "laptop", "workst
 
 @dataclass
 class Found:
-    """What one machine met."""
+    """Results of one machine."""
 
     messages: int = 0
     taken: int = 0
@@ -64,7 +64,7 @@ class Mutant:
         self._mutants = mutants(self._chance, sound)
 
     def run(self, number: int) -> Found:
-        """Send as many."""
+        """Send so many mutants."""
         with self.machine.telemetry() as stub:
             greeting = hello_request()
             word: Any = pb.DeviceClass.Value(f"DEVICE_CLASS_{self.sender.device_class.upper()}")
@@ -83,7 +83,7 @@ class Mutant:
             if size > MOST_BYTES:
                 break
             wires.append(wire)
-        wires.append(b"")  # a push that is stored names nobody
+        wires.append(b"")  # always refused: the answer of a stored push names no record
         stream = Stream(HostId(0))
         stream.add(*wires)
         call = stub.Push.future(stream.request(), timeout=30)
@@ -102,8 +102,7 @@ class Mutant:
             self._store(stub, [wire for wire, wrong in zip(wires, expected, strict=True) if wrong is None])
 
     def _store(self, stub: Any, sound: list[bytes]) -> None:
-        """What both find sound can be stored, or is too much for its hour or its host: for no
-        other reason."""
+        """Push the mutants that both find sound: they are stored, or too much for their hour or host."""
         stream = Stream(HostId(0))
         stream.add(*sound)
         answer = stub.Push(stream.request(), timeout=30)
@@ -114,7 +113,7 @@ class Mutant:
 
 
 def enrolled(stack: Stack, population: str) -> Machine:
-    """One more machine."""
+    """Return one more enrolled machine."""
     join = stack.folder / f"join-{population}-{time.monotonic_ns()}"
     where = ("--entity", "test", "--site", "test", "--population", population)
     stack.must("veilleuse", "token", "create", *where, "--uses", "2", "--output", str(join))
@@ -124,7 +123,7 @@ def enrolled(stack: Stack, population: str) -> Machine:
 
 
 def mutate(folder: Path, number: int, figure: Callable[[str], None]) -> None:
-    """`number` mutants from four machines at once; fails on the first thing that is not as it should be."""
+    """Send `number` mutants from four machines at once; assert that collector and oracle agree on all."""
     with served(folder) as (stack, server, process):
         classroom = enrolled(stack, "classroom")
         laptop = Machine(classroom.join)
@@ -164,21 +163,20 @@ def _rss_mib(process: psutil.Process) -> float:
 
 @pytest.mark.promise("S7")
 def test_mutants_over_the_wire(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """40,000."""
+    """The collector and the oracle agree on 40,000 mutants."""
     mutate(tmp_path, 40_000, figure)
 
 
 @pytest.mark.long
 @pytest.mark.promise("S7")
 def test_a_million_mutants_over_the_wire(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """10^6."""
+    """The collector and the oracle agree on 10^6 mutants."""
     mutate(tmp_path, 1_000_000, figure)
 
 
 @pytest.mark.promise("S7")
 def test_mutants_of_whole_requests(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """1,000 mutants of a Push and of a Hello: an answer, or INVALID_ARGUMENT with a documented word; never
-    INTERNAL."""
+    """1,000 mutants of a Push and a Hello get an answer or a documented refusal, never INTERNAL."""
     chance = random.Random(7)
     stream = Stream(HostId(0))
     stream.add(*(record for record, machine in ACCEPTED.values() if machine.population == "server"))

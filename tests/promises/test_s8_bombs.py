@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S8: little on the network, much in memory. The memory of the receiving process, by itself, under 100 such
-calls at once."""
+"""S8: small messages that need much memory. The receiving process's memory under 100 such calls at once."""
 
 from __future__ import annotations
 
@@ -31,11 +30,11 @@ HELLO = "/veilleuse.wire.v1.TelemetryService/Hello"
 INVALID, EXHAUSTED = "3", "8"
 """gRPC's numbers of INVALID_ARGUMENT and RESOURCE_EXHAUSTED."""
 REFUSED = "0"
-"""An answer that names each record with its reason, or `one_at_a_time`."""
+"""gRPC's OK: the answer names each record with its reason, or `one_at_a_time`."""
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
+    """Return a length-delimited field."""
     length, size = len(content), b""
     while length > 0x7F:
         size, length = size + bytes([length & 0x7F | 0x80]), length >> 7
@@ -43,8 +42,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _nested() -> bytes:
-    """Eight records of 64 KiB, each of a measurement with 32,000 empty cells: a push of 512 KiB
-    that is one."""
+    """Return a valid push of 512 KiB: eight records of 64 KiB, each a measurement of 32,000 empty cells."""
     cells = _field(1, b"\x2a\x00" * 32_000)
     head = pb.PushRequest(epoch=bytes(8), first_seq=1, chain_before=bytes(32)).SerializeToString()
     return head + _field(4, cells) * 8
@@ -55,7 +53,7 @@ METADATA = "40 kB of metadata"
 
 @cache
 def bombs() -> dict[str, tuple[str, bytes, bool, set[str]]]:
-    """Name → (method, message, whether it is compressed, how it may be answered)."""
+    """Return name → (method, message, True when compressed, permitted status codes)."""
     zeros = gzip.compress(bytes(200 * 2**20), 1)
     return {
         "200 MiB of zeros in gzip": (PUSH, zeros, True, {EXHAUSTED}),
@@ -68,7 +66,7 @@ def bombs() -> dict[str, tuple[str, bytes, bool, set[str]]]:
 
 @contextmanager
 def peak_mib(process: psutil.Process) -> Iterator[list[float]]:
-    """How much the process grew meanwhile: one number, there afterwards."""
+    """Yield a list that holds the process's growth in MiB after the block."""
     before = process.memory_info().rss
     most, stop = [before], threading.Event()
 
@@ -88,7 +86,7 @@ def peak_mib(process: psutil.Process) -> Iterator[list[float]]:
 
 
 def _burst(machine: Machine, method: str, message: bytes, *, zipped: bool) -> Counter[str]:
-    """100 calls at once over 25 connections; status → how often."""
+    """Make 100 calls at once over 25 connections; return status → count."""
     connections = [Connection(machine, machine.join["address"]) for _ in range(CONNECTIONS)]
 
     def four(connection: Connection) -> Counter[str]:
@@ -104,7 +102,7 @@ def _burst(machine: Machine, method: str, message: bytes, *, zipped: bool) -> Co
 
 
 def _metadata(machine: Machine) -> Counter[str]:
-    """The same with 40 kB of metadata."""
+    """Make as many calls with 40 kB of metadata each; return status → count."""
     with ExitStack() as open_channels:
         stubs = [open_channels.enter_context(machine.telemetry()) for _ in range(CONNECTIONS)]
         calls = [
@@ -115,9 +113,9 @@ def _metadata(machine: Machine) -> Counter[str]:
 
 
 def test_a_hundred_bombs_at_once(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Of each kind 100 at once over 25 connections of one enrolled machine, one kind after the other: the
-    process has never 64 MiB more than before all of them, every call is refused with a documented code, and
-    the machine's next is answered.
+    """100 bombs at once of each kind, over 25 connections of one enrolled machine, add less than 64 MiB.
+
+    Every call is refused with a documented code, and the machine's next call is answered.
     """
     with served(tmp_path) as (_, machine, process):
         machine.hello()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S9: connections that say nothing, or a byte at a time, are closed, and nobody else waits for them."""
+"""S9: connections that send nothing, or slowly, are closed, and delay no other client."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ pytestmark = [pytest.mark.promise("S9"), pytest.mark.long]
 
 SOCKETS = 2_000
 CLOSED_SECONDS = 6.5
-"""The collector waits for 5 s; 2,000 connections are made and closed one after the other, on a machine that
-does both ends."""
+"""The collector waits for 5 s; one machine opens and closes 2,000 connections, both ends, in the rest."""
 
 
 @pytest.fixture(autouse=True)
 def _few_descriptors_at_start() -> Iterator[None]:
-    """The collector starts with the 1,024 descriptors that a service manager gives."""
+    """Start the collector with the 1,024 descriptors that a service manager gives."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     started = Stack.start
 
@@ -67,7 +66,7 @@ def _half_a_request(address: tuple[str, int]) -> socket.socket:
 
 
 def _seconds_until_closed(opened: list[tuple[socket.socket, float]]) -> float:
-    """The longest that one of them lived; `opened` are (socket, time.monotonic() of its beginning)."""
+    """Return the longest life of a connection; `opened` are (socket, monotonic time of its start)."""
     poller, born = select.poll(), {}
     for connection, at in opened:
         connection.setblocking(False)
@@ -79,7 +78,7 @@ def _seconds_until_closed(opened: list[tuple[socket.socket, float]]) -> float:
             connection, at = born[number]
             with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ConnectionError, ssl.SSLError):
                 if connection.recv(4096):
-                    continue  # SETTINGS, a ticket
+                    continue  # SETTINGS or a session ticket
             with contextlib.suppress(OSError):
                 if isinstance(connection, ssl.SSLSocket) and not _is_closed(connection):
                     continue
@@ -93,7 +92,7 @@ def _seconds_until_closed(opened: list[tuple[socket.socket, float]]) -> float:
 
 
 def _is_closed(connection: socket.socket) -> bool:
-    """Whether the other side ended the TCP connection, whatever TLS still wants to read."""
+    """Return whether the other side ended the TCP connection, whatever TLS data are still unread."""
     raw = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
     with raw:
         raw.setblocking(False)
@@ -120,12 +119,11 @@ def test_two_thousand_slow_connections_hold_nobody_up(
     door: str,
     figure: Callable[[str], None],
 ) -> None:
-    """2,000 of a kind: each closed as soon as promised, an agent's calls and the page stay fast, no
-    descriptor stays behind."""
+    """2,000 slow connections (500 after TLS) are closed in time; calls and page stay fast; none is left."""
     with served(tmp_path) as (stack, machine, process):
         whole = [process, *process.children(recursive=True)]
         before = sum(one.num_fds() for one in whole)
-        count = SOCKETS if kind is not _after_tls else SOCKETS // 4  # each costs both ends a handshake
+        count = SOCKETS if kind is not _after_tls else SOCKETS // 4  # a handshake costs both ends time
         with Heartbeat(machine) as agent, Heartbeat(stack.url) as page:
             opened = [(kind(where(stack, door)), time.monotonic()) for _ in range(count)]
             longest = _seconds_until_closed(opened)
@@ -143,7 +141,7 @@ def test_two_thousand_slow_connections_hold_nobody_up(
 
 
 def test_slowhttptest_finds_the_pages_available(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Debian's slowhttptest, slow headers and slow reading, 500 connections: the service stays available."""
+    """Debian's slowhttptest finds the service available: slow headers and slow reading, 500 connections."""
     program = peer("slowhttptest")
     with served(tmp_path) as (stack, _, _process):
         for mode in (["-H"], ["-X"]):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""S9: readers that take their answers slowly, or not at all, lock nobody out; a reverse proxy has the same
-address as they."""
+"""S9: slow readers block nobody, not even clients of the same address, as behind a reverse proxy."""
 
 from __future__ import annotations
 
@@ -22,16 +21,16 @@ from tests.promises.support.served import served, where
 READERS = 300
 ATTACK_SECONDS = 20.0
 REQUESTS_EACH = 40
-"""Sent one behind the other: more answers than the kernel's buffers hold."""
+"""Requests sent one after another: their answers exceed the kernel's buffers."""
 PATHS = ("/metrics", "/", "/healthz", "/api")
 GROWTH_BYTES = 64 * 1024 * 1024
 
 
 class Reader:
-    """A connection that asks for much, and takes little of it."""
+    """A connection that asks for much and reads little."""
 
     def __init__(self, address: tuple[str, int], number: int, *, bytes_a_second: int, whole: bool) -> None:
-        """`whole`: its requests are; else it sends half of one."""
+        """`whole`: it sends whole requests; otherwise half of one."""
         self._bytes = bytes_a_second
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -43,18 +42,17 @@ class Reader:
             self._socket.send(request * REQUESTS_EACH if whole else request[:30])
 
     def read(self) -> None:
-        """Take what it takes in a second."""
+        """Read the bytes of one second."""
         with contextlib.suppress(OSError):
             if self._bytes:
                 self._socket.recv(self._bytes)
 
     def close(self) -> None:
-        """Hang up."""
         self._socket.close()
 
 
 class Readers:
-    """300 of a kind at any time; each comes back after 10 s, whatever became of it."""
+    """300 readers of a kind at any time; each is replaced after 10 s."""
 
     def __init__(self, make: Callable[[int], Reader]) -> None:
         self._make = make
@@ -88,7 +86,7 @@ class Readers:
 
 
 def asked(address: tuple[str, int], path: str) -> tuple[int, float]:
-    """(Status of an answer that was read whole, 0 without one; seconds)."""
+    """Return (status of an answer read whole, or 0; seconds)."""
     began = time.perf_counter()
     connection = http.client.HTTPConnection(*address, timeout=20)
     try:
@@ -115,8 +113,9 @@ def asked(address: tuple[str, int], path: str) -> tuple[int, float]:
 def test_slow_readers_lock_nobody_out(
     tmp_path: Path, name: str, bytes_a_second: int, whole: bool, figure: Callable[[str], None]
 ) -> None:
-    """300 from the address that everybody has behind a proxy, on four paths, for 20 s: each good client gets
-    its answer within a second, memory stays bounded, and no descriptor is left.
+    """300 readers from the address of a reverse proxy, on four paths for 20 s, delay no good client over 1 s.
+
+    Memory stays bounded, and no descriptor is left.
     """
     with served(tmp_path) as (stack, _, process):
         address = where(stack, "HTTP__ADDRESS")
@@ -150,7 +149,7 @@ def test_slow_readers_lock_nobody_out(
 
 
 def _settled(web: psutil.Process, before: int) -> int:
-    """Descriptors more than before, once those of the readers had 10 s to go."""
+    """Return the number of descriptors more than before, after up to 10 s for the readers' own."""
     until = time.monotonic() + 10
     while time.monotonic() < until and web.num_fds() > before:
         time.sleep(0.5)

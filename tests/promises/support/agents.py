@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An agent as bad as one may be: it repeats, overlaps, loses patience, begins new epochs, goes back in time,
-is refused.
+"""An agent that behaves as badly as one may: it repeats, overlaps, loses patience, begins new epochs, goes
+back in time, is refused.
 
-What it says is right all the same: what a good collector answers leaves nothing lost and nothing twice. As a
-real one, it forgets what was acknowledged. Shares no code with the product.
+Its records are correct all the same: with a good collector none is lost or duplicated. As a real agent, it
+sends only unacknowledged records again after a conflict. Shares no code with the product.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class Stream:
 
     @property
     def name(self) -> str:
-        """As the history calls it."""
+        """The name of the stream in the history."""
         return f"{self.epoch.hex()}/{self.branch}"
 
     @property
     def last(self) -> int:
-        """Highest number given."""
+        """The highest number given to a record."""
         return len(self.records)
 
     def cut(self, at: int) -> Stream:
-        """Another branch, with the records up to `at`."""
+        """Return another branch, with the records up to number `at`."""
         return Stream(
             self.epoch,
             self.branch + 1,
@@ -67,24 +67,23 @@ class Stream:
 
 @dataclass
 class Pace:
-    """How an agent waits; may change while it does."""
+    """The pauses of an agent; they may change while it runs."""
 
     pause_seconds: float
-    """Between two calls, in the mean."""
+    """Mean pause between two calls."""
     longest_retry_seconds: float
-    """After calls that failed: from a tenth of a second up, doubled each time. Real agents wait minutes."""
+    """Longest pause after failed calls, from a tenth of a second up, doubled. Real agents wait minutes."""
     patience_seconds: float
-    """For the last answers, once no records are made any more."""
+    """Time to wait for the last answers, once no records are made any more."""
 
 
 class Agent:
-    """`exchange` once and again; nothing waits any more when `done`."""
+    """An agent that makes one call per `exchange`; when `done`, no record waits."""
 
     def __init__(
         self, agent_id: str, population: str, call: Any, log: Log, seed: int, first_number: int = 0
     ) -> None:
-        """`call(method, request, response name, seconds)` speaks to the collector; `first_number`: its first
-        period."""
+        """`call(method, request, response name, seconds)`: a call; `first_number`: the first period."""
         self.failed = False
         self.agent_id = agent_id
         self._population = population
@@ -95,16 +94,16 @@ class Agent:
         self._epochs = 0
         self._instance = b""
         self._hello_due = False
-        """A Hello was not answered: nothing is pushed before one is."""
+        """True after an unanswered Hello: no push is sent until a Hello is answered."""
         self.stream = self._new_stream()
 
     @property
     def done(self) -> bool:
-        """Everything it made is acknowledged."""
+        """True when every record that it made is acknowledged."""
         return self.stream.acknowledged >= self.stream.last
 
     async def exchange(self, *, making: bool) -> bool:
-        """One call; True when it was answered. `making`: new records may come, and whims."""
+        """Make one call; return True when it was answered. `making` allows new records and random faults."""
         chance = self._chance
         if making:
             self._whims()
@@ -122,14 +121,14 @@ class Agent:
         self.failed = False
         return True
 
-    # --- making
+    # --- records
 
     def _whims(self) -> None:
         chance, stream = self._chance, self.stream
         if self._epochs < MOST_EPOCHS and chance.random() < 0.01:
             self._new_epoch(chance.randrange(30))
         elif self._epochs < MOST_EPOCHS and stream.acknowledged > 3 and self.done and chance.random() < 0.01:
-            # Its disk is put back to a snapshot: what it makes now has numbers that were used.
+            # Its disk is put back to a snapshot: its next records get numbers that were used.
             self._branch(stream.acknowledged - chance.randrange(1, 4))
             for _ in range(6):
                 self._make()
@@ -169,8 +168,7 @@ class Agent:
         return Stream(self._chance.randbytes(8))
 
     def _new_epoch(self, again: int = 0) -> None:
-        """What waits is numbered anew; so are the last `again` that do not, as if their answers had been
-        lost."""
+        """Number unacknowledged records anew, and the last `again` others, as if their answers were lost."""
         old = self.stream
         first = max(0, old.acknowledged - again)
         self.stream = self._new_stream()
@@ -182,7 +180,7 @@ class Agent:
         self.stream = old.cut(at)
         self._log.write("branch", a=self.agent_id, s=self.stream.name, **{"from": old.name}, at=at)
 
-    # --- talking
+    # --- calls
 
     async def _hello(self) -> None:
         stream = self.stream
@@ -206,8 +204,7 @@ class Agent:
         request.records.extend(record.wire for record in stream.records[first - 1 : last])
         sent = self._log.write("sent", a=self.agent_id, s=stream.name, f=first, l=last)
         answer = await self._call("Push", request, "PushResponse", chance.choice(PATIENCE_SECONDS))
-        # The run may end below the mark, where both sides are the same: the mark itself can be another
-        # branch's.
+        # The run may end below the mark, where both branches agree, while the mark is another branch's.
         stored = answer.outcome == STORED and self._agrees(answer)
         outcome = CONFLICT if answer.outcome == STORED and not stored else answer.outcome
         self._note(sent, answer, outcome, hello=False)
@@ -215,11 +212,11 @@ class Agent:
             self._replace([refusal.seq for refusal in answer.refusals])
         elif stored:
             stream.acknowledged = max(stream.acknowledged, answer.mark)
-        else:  # what was acknowledged is gone: only what waits can be sent again
+        else:  # acknowledged records are deleted: only waiting ones can be sent again
             self._new_epoch()
 
     def _agrees(self, answer: Any) -> bool:
-        """Whether the collector's chain at its mark is this stream's."""
+        """Return whether the collector's chain at its mark is this stream's."""
         return bool(answer.mark <= self.stream.last and self.stream.chains[answer.mark] == answer.chain)
 
     def _note(self, sent: float, answer: Any, outcome: int, *, hello: bool) -> None:
@@ -235,7 +232,7 @@ class Agent:
         )
 
     def _replace(self, refused: list[int]) -> None:
-        """A gap at the number of each, and the chain anew from the first on."""
+        """Put a gap at each refused number, in a new branch with a new chain from the first one on."""
         old = self.stream
         self._branch(min(refused) - 1)
         for seq in range(min(refused), old.last + 1):
@@ -247,7 +244,7 @@ class Agent:
 
 
 async def live(agent: Agent, stop: asyncio.Event, pace: Pace) -> None:
-    """Until `stop`; then on without new records until all is acknowledged, or patience ends."""
+    """Make calls until `stop`, then without new records until all is acknowledged or patience ends."""
     chance = random.Random(f"pauses of {agent.agent_id}")
     failures = 0
     until = float("inf")
@@ -261,7 +258,7 @@ async def live(agent: Agent, stop: asyncio.Event, pace: Pace) -> None:
         seconds = chance.uniform(0, 2 * pause)
         if stop.is_set():
             await asyncio.sleep(seconds)
-        else:  # at one push in a quarter of an hour nobody would be there at the end
+        else:  # `stop` ends a long pause, so that the agent delivers its last records
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await stop.wait()

@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A room of machines made from one image: each has a network, a machine-id and hardware of its own. Needs
-root.
+"""A room of machines made from one image, each with its own network, machine-id and hardware. Needs root.
 
-The programs are the installed ones; what makes a machine of a process is a network namespace on one bridge, a
-mount namespace with another /etc/machine-id, and a sysfs tree by `paths.sysfs`.
+The programs are the installed ones. A process becomes a machine by a network namespace on one bridge, a mount
+namespace with another /etc/machine-id, and a sysfs tree by `paths.sysfs`.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from tests.support.stack import Environment, Stack, program
 NEAR: Final = "10.214.0.1"
 """The collector's address on the bridge."""
 PORTS: Final = (18_641, 18_642)
-"""In a namespace of its own nobody else has them."""
+"""Free ports: the collector has a network namespace of its own."""
 
 
 class Machine:
-    """One of them."""
+    """One machine of the room."""
 
     def __init__(self, room: Room, number: int) -> None:
-        """`number` 0 is the template; its watts are 5, another's 100 + its number."""
+        """`number` 0 is the template, of 5 W; other machines draw 100 W + their number."""
         self.namespace = f"{room.name}-{number}"
         self.folder = room.folder / f"machine-{number}"
         self.state = self.folder / "state"
@@ -48,12 +47,12 @@ class Machine:
         self._make_hardware(number)
 
     def command(self, *words: str) -> list[str]:
-        """A command line that runs in this machine."""
+        """Return a command line that runs in this machine."""
         inside = f'mount --bind {self.folder}/machine-id /etc/machine-id && exec "$@"'
         return ["ip", "netns", "exec", self.namespace, "sh", "-c", inside, "sh", *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command of the agent that ends by itself."""
+        """Run a command of the agent that ends by itself."""
         return subprocess.run(
             self.command(program("veilleuse-agent"), *words),
             env=self.environment,
@@ -64,7 +63,7 @@ class Machine:
         )
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """A command of the agent that stays; its log is `<folder>/log`."""
+        """Start a command of the agent; its log is `<folder>/log`."""
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 self.command(program("veilleuse-agent"), *words),
@@ -78,7 +77,7 @@ class Machine:
         return process
 
     def agent_id(self) -> str:
-        """Hexadecimal; empty while it has none."""
+        """Return the agent id, hexadecimal; empty before enrolment."""
         enrolled = (self.state / "id/certificate.pem").exists()
         return (self.state / "id/agent_id").read_text().strip() if enrolled else ""
 
@@ -109,7 +108,7 @@ class Room:
         self._add_to_bridge(self.template, 0)
 
     def start_collector(self) -> None:
-        """On the bridge, with a simulated data directory: the fake meter is welcome there."""
+        """Start a collector on the bridge. Its data directory is simulated, so it accepts the fake meter."""
         self.stack.must("veilleuse", "init", "--simulated")
         inside = ["ip", "netns", "exec", f"{self.name}-near", program("veilleuse"), "serve"]
         with (self.folder / "veilleuse.log").open("ab") as log:
@@ -127,7 +126,7 @@ class Room:
         )
 
     def join_file(self, uses: int, *words: str) -> Path:
-        """Of a token for the whole room. `words`: more options of `veilleuse token create`."""
+        """Make a join file for the whole room. `words`: more options of `veilleuse token create`."""
         path = self.folder / "join"
         path.unlink(missing_ok=True)
         place = ("--entity", "DSI", "--site", "test", "--population", "server")
@@ -136,7 +135,7 @@ class Room:
         return path
 
     def image(self, count: int) -> list[Machine]:
-        """So many machines that start with the template's disk as it is now."""
+        """Add `count` clones with a copy of the template's state as it is now; return all clones."""
         for _ in range(count):
             number = len(self.clones) + 1
             clone = Machine(self, number)
@@ -146,7 +145,7 @@ class Room:
         return self.clones
 
     def hosts(self) -> list[dict[str, Any]]:
-        """As the operator sees them."""
+        """Return the machines that the operator sees."""
         listed: Any = json.loads(self.stack.must("veilleuse", "hosts", "list", "--json"))
         return list(listed if isinstance(listed, list) else listed["hosts"])
 
@@ -166,8 +165,7 @@ class Room:
 
 @contextmanager
 def room(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Room]:
-    """One, gone afterwards with all that runs in it. `settings`: more environment for both sides. Skips
-    without root."""
+    """Yield a room, deleted afterwards. `settings`: more environment for both sides. Skips without root."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for namespaces")
     peer("ip")

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closes the year of the machines of read_together.py, and says what its signed file and its report's rows
-tell, as equations over the same unknowns.
+"""Closes the year of read_together.py's machines, and turns its signed file and its report's rows into
+equations over the same unknowns.
 
-Of the file: time and energy by state of each cell, by day type and band. Of the rows: time and measured
-energy. Each is found by its value, as any number. Left out, as they are no sums of what a month sums:
-products of the file; estimates, intervals and counts.
+The file gives time and energy by state of each cell, by day type and band; the rows give time and measured
+energy. Each is found by its value, as any number. Left out are numbers that do not sum a month's amounts:
+products in the file; estimates, intervals and counts.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FILE: Final = "signed file"
 ROWS: Final = "rows of its report"
 TOTALS: Final = "totals of its report"
 SUMS: Final = ("measured_millijoules", "machine_days_observed")
-"""Of the rows and totals that a report tells."""
+"""Columns of a report's rows and totals that become equations."""
 
 
 def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
-    """2026, as `veilleuse close 2026` makes it on `today`. Of FILE, ROWS and TOTALS, by outlet."""
+    """Return the equations of 2026 closed on `today` by `veilleuse close 2026`: FILE, ROWS and TOTALS."""
     roll(data.data, today)
     directory = data.data.directory
     settings = settings_in(directory.parent)
@@ -57,8 +57,8 @@ def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
 
 
 def published_year(data: Watched, today: date, k: int) -> list[tuple[EmissionsRow, int]]:
-    """Rows and total of 2026 by entity and device class, as `report emissions --public` tells them once it is
-    closed, each with its step, mJ."""
+    """Return rows and totals of the closed year 2026 by entity and device class, as `report emissions
+    --public` prints them, each with its step in mJ."""
     directory = data.data.directory
     question = YearQuery(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
     with opened(directory, settings_in(directory.parent).reporting) as sources:
@@ -71,7 +71,7 @@ def published_year(data: Watched, today: date, k: int) -> list[tuple[EmissionsRo
 
 
 def _of_cell(cell: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], set[What], int]]:
-    """(place, what may be in it, value)."""
+    """Yield (place, quantities that may be in it, value)."""
     for by_band in cell["sums"].values():
         for band, columns in by_band.items():
             for state in set(State) - {State.UNKNOWN}:
@@ -92,7 +92,7 @@ def _of_row(row: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], set[Wha
 def _equation(
     data: Watched, found: Explained, outlet: str, labels: Mapping[str, str], whats: set[What], value: int
 ) -> Equation:
-    """Of those days of the machines of a place that sum to it: a cell's day types are not of all."""
+    """Return the equation of a value: those days of a place's machines that sum to it."""
     version = len(data.versions) - 1
     truth = data.versions[version]
     days: defaultdict[int, list[Key]] = defaultdict(list)
@@ -112,7 +112,7 @@ def _is_in(place: Place, labels: Mapping[str, str]) -> bool:
 
 
 def _subsets(days: Iterable[int]) -> Iterator[tuple[int, ...]]:
-    """All first: most sums are of the year."""
+    """Yield sets of days, all days first: most sums are of the year."""
     known = sorted(days)
     return itertools.chain.from_iterable(
         itertools.combinations(known, size) for size in range(len(known), -1, -1)

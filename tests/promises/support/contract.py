@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The released wire, decoded without a line of the product: protobuf classes made from
-proto/released.binpb."""
+"""The released contract, decoded without product code: protobuf classes made from proto/released.binpb."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ for _file in descriptor_pb2.FileDescriptorSet.FromString(IMAGE.read_bytes()).fil
 
 
 def message(name: str) -> Any:
-    """The class of a message of the contract, e.g. `message("Record")`."""
+    """Return the class of a message of the contract, e.g. `message("Record")`."""
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
 
 
@@ -32,4 +31,4 @@ STORED: Final = 1
 EXPECTED_EARLIER: Final = 2
 CONFLICT: Final = 3
 REFUSED: Final = 4
-"""PushOutcome."""
+"""Values of PushOutcome."""

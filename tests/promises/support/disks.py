@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Small disks: a tmpfs that fills up, an ext4 in a file whose power is cut. They need root."""
+"""Small disks: a tmpfs that fills up, an ext4 in a file whose power is cut. Both need root."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ MIB = 2**20
 
 
 def free_bytes(folder: Path) -> int:
-    """What others may still take."""
+    """Return the bytes that unprivileged users may still take."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
 
 
 @contextmanager
 def tmpfs(folder: Path, mib: int) -> Iterator[Path]:
-    """A disk of so many MiB mounted on `folder` while the block runs; nothing may have a file open there at
-    its end."""
+    """Mount a tmpfs of `mib` MiB on `folder` while the block runs."""
     folder.mkdir(mode=0o700, exist_ok=True)
     mount("-t", "tmpfs", "-o", f"size={mib}m,mode=0700", "tmpfs", str(folder))
     try:
@@ -36,7 +35,7 @@ def tmpfs(folder: Path, mib: int) -> Iterator[Path]:
 
 
 def fill(folder: Path, leave_bytes: int) -> Path:
-    """A file that takes all but so much of the disk; delete it to give the space back."""
+    """Return a file that fills all but `leave_bytes` of the disk; deleting it frees the space."""
     filler = folder / "filler"
     with filler.open("ab") as file:
         while (left := free_bytes(folder) - leave_bytes) > 0:
@@ -47,7 +46,7 @@ def fill(folder: Path, leave_bytes: int) -> Path:
 
 @contextmanager
 def ext4(image: Path, folder: Path, mib: int = 0, options: str = "") -> Iterator[Path]:
-    """An ext4 in the file `image` mounted on `folder`; made first, with so many MiB, when `mib` is given."""
+    """Mount the ext4 in the file `image` on `folder`; with `mib`, make it first, of so many MiB."""
     if mib:
         with image.open("wb") as file:
             file.truncate(mib * MIB)
@@ -61,14 +60,14 @@ def ext4(image: Path, folder: Path, mib: int = 0, options: str = "") -> Iterator
 
 
 def mount(*arguments: str) -> None:
-    """mount(8); skips the test when we may not."""
+    """Run mount(8); skip the test without root."""
     if os.geteuid() != 0:
         pytest.skip("needs root: it mounts a disk")
     _run("mount", *arguments)
 
 
 def unmount(folder: Path) -> None:
-    """umount(8), lazily: a process that was just killed may still be there."""
+    """Run umount(8), lazily: a process that was just killed may still use the disk."""
     _run("umount", "-l", str(folder))
 
 

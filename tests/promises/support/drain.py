@@ -1,17 +1,18 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Thousands of agents that come back with much to deliver, or live ones, contact by contact.
+"""Thousands of agents that return with many records, or live agents, contact by contact.
 
 One process, one JSON line.
 
     python -m tests.promises.support.drain
         <plan.json> <seconds> <records a push> <pushes each> <seconds between contacts> <threads>
 
-As the real sender: a contact is a connection of its own, a Hello, then pushes until nothing waits; a refusal
-ends it, and the agent comes back when it was told to and, at random, up to two minutes (or its interval)
-later, doubled each time that it fails. `seconds between contacts` 0: an agent that drains, and comes first at
-some moment of two minutes; else a live one, that has one more push to deliver each time. `threads` bounds how
-many contacts there are at a time: the rest wait for one, and are late. Shares no code with the product.
+A contact is as the real sender's: a connection of its own, a Hello, then pushes until nothing waits. A
+refusal ends it. The agent then waits for the delay in the answer and a random time: up to two minutes, and up
+to 15 minutes after many failures. `seconds between contacts` 0: agents drain, and first come at a random
+moment of two minutes. Otherwise agents are live, and have one more push to deliver each time. `threads`
+bounds the contacts at a time: further agents wait for a thread, and are late. Shares no code with the
+product.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ FIRST_RETRY_SECONDS: Final = 120.0
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 5.0, 900.0
 PERIOD: Final = 60_000
 POINTS: Final = 8
-"""As many sensors make a record of some 400 bytes, as a server's is."""
+"""Sensors of a record: so many make some 400 bytes, as in a server's."""
 
 
 def wires(number: int) -> list[bytes]:
-    """So many records of one minute each: the same for every agent."""
+    """Return `number` records of one minute each, the same for every agent."""
     made = []
     for index in range(number):
         record = Record()
@@ -67,7 +68,7 @@ def wires(number: int) -> list[bytes]:
 
 
 class Stats:
-    """What came of all of them; from any thread."""
+    """Results of all agents, counted from any thread."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -75,7 +76,7 @@ class Stats:
         self.ended: Counter[str] = Counter()
         self.at_once = self.most_at_once = 0
         self.delays: list[float] = []
-        """Of each push of a live agent: from when it was made to its acknowledgement."""
+        """Seconds from the making of a live agent's push to its acknowledgement."""
 
 
 class Agent:
@@ -92,15 +93,15 @@ class Agent:
         self._chain = hashlib.sha256(self._epoch).digest()
         self._failures = 0
         self.made: list[float] = []
-        """When what a live agent has to deliver was made, one push each."""
+        """Times at which a live agent's waiting pushes were made, one each."""
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to deliver."""
+        """True when there is something to deliver."""
         return self._left > 0
 
     def contact(self, contexts: Contexts, address: str, stats: Stats, *, live: bool) -> float | None:
-        """Seconds until the next one after a failure; None when everything was delivered."""
+        """Make a contact; return the seconds to the next one, or None when everything was delivered."""
         line = None
         try:
             line = Line(contexts(self._identity), address)
@@ -158,12 +159,12 @@ class Agent:
         return answer.wait_seconds + self._chance.uniform(0, ceiling)
 
     def first(self, seconds: float) -> float:
-        """Some moment of so many seconds."""
+        """Return a random moment of so many seconds."""
         return self._chance.uniform(0, seconds)
 
 
 class Fleet:
-    """Agents in the order of their next contacts, and the threads that make them."""
+    """Agents in the order of their next contacts, and the threads that make the contacts."""
 
     def __init__(self, plan: Plan, a_push: int, pushes: int, interval: float) -> None:
         common = wires(a_push * pushes)
@@ -181,7 +182,7 @@ class Fleet:
             heapq.heappush(self._next, (first, tie, agent))
 
     def run(self, seconds: float, threads: int) -> None:
-        """Contacts until the time is over; those under way then end."""
+        """Begin contacts for so many seconds, and finish those under way."""
         until = time.monotonic() + seconds
         workers = [threading.Thread(target=self._work, args=(until,)) for _ in range(threads)]
         for worker in workers:
@@ -221,7 +222,7 @@ class Fleet:
 
 
 def main() -> None:
-    """As the docstring of the module says."""
+    """Run the agents as the module's docstring says, and print the results."""
     _, file, seconds, a_push, pushes, interval, threads = sys.argv
     fleet = Fleet(Plan.load(Path(file)), int(a_push), int(pushes), float(interval))
     fleet.run(float(seconds), int(threads))

@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Turns the numbers of read_together.py into linear equations over what each machine did.
+"""Turns the numbers of read_together.py into linear equations over the quantities of each machine.
 
 An unknown is one quantity of one machine in one day or week: milliseconds by band and state, millijoules by
-band, state and whether a method measured them, silence, having contributed, nights. What came late or was
-derived again is an unknown of its own. An energy at the watts of a model (public_watts.py) is none: it is
-these watts × its time, so that energy less watts × time leaves the machines that draw otherwise. Which
-unknowns a number sums is found by its value: amounts are drawn, so that a sum of whole cells (entity × class)
-over a set of bands, states and methods is told from every other. A number that nothing explains is reported.
+band, state and whether a method measured them, silence, having contributed, nights. A late or newly derived
+amount is an unknown of its own. Energy at the watts of a model (public_watts.py) is no unknown, but these
+watts × its time: energy less watts × time leaves the machines that draw another power. The unknowns that a
+number sums are found by its value: amounts are random, so that sums of whole cells (entity × class) over sets
+of bands, states and methods differ. A number that nothing explains is reported.
 
-What an attacker is taken to know beside: factors, enrolment, and watts off, asleep and idle, a constant of
-each class. A ratio is taken to tell its numerator and its denominator.
+The attacker is assumed to know factors, enrolment, and the constant watts of each class off, asleep and idle.
+A ratio is assumed to reveal its numerator and its denominator.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 COUNTED: Final = tuple(What("", Band.OPEN, State.ON_ACTIVE, kind) for kind in ("", "screen"))
-"""That a machine contributed, and that it has a screen."""
+"""Unknowns: the machine contributed, and it has a screen."""
 NIGHT_MILLISECONDS: Final = 4 * 3_600_000
 NO_MEASUREMENT: Final = (
     "threshold",
@@ -57,9 +57,9 @@ NO_MEASUREMENT: Final = (
     "veilleuse_agents_silent{",
     "veilleuse_month_start_timestamp_seconds{",
 )
-"""How the names of numbers begin that no machine's measurement is in."""
+"""Prefixes of the names of numbers that contain no measurement of a machine."""
 NOT_LINEAR: Final = ("veilleuse_power_plan",)
-"""Left out of the system."""
+"""Prefixes of the names of numbers that are left out of the system."""
 REST: Final = (State.OFF, State.ASLEEP)
 
 
@@ -69,7 +69,7 @@ class Explained:
     def __init__(
         self, versions: Sequence[Version], months: Sequence[Slice], grams: Mapping[str, Fraction]
     ) -> None:
-        """`grams`: zone → gCO2e a millijoule."""
+        """`grams`: zone → gCO2e per millijoule."""
         self._versions, self._months, self._grams = versions, months, grams
         self._amounts = [{**one.amounts, **silences(one, months)} for one in versions]
         self._history = _history(self._amounts)
@@ -79,8 +79,7 @@ class Explained:
         self._keys_of: dict[Found, list[Key]] = {}
         self._keys_in: dict[tuple[int, Selector], list[Key]] = {}
         self._wholes: defaultdict[tuple[object, ...], list[Found]] = defaultdict(list)
-        """By the labels of rows: which cells they may be of; rows of uses have those of energy's name, and
-        may have other cells."""
+        """Labels of rows → the sums of cells that rows with these labels may be."""
         self._rest: list[tuple[Row, dict[str, float]]] = []
         self._told: dict[tuple[object, ...], tuple[Row, dict[str, tuple[Found, Found]]]] = {}
         self._steps: dict[tuple[object, ...], Width] = {}
@@ -89,7 +88,7 @@ class Explained:
         self.unexplained: list[tuple[Row, str, float]] = []
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Rows of all looks."""
+        """Explain the rows of all looks."""
         later = []
         for row in rows:
             if row.outlet == "api" and self._months_of(row) > 1:
@@ -103,7 +102,7 @@ class Explained:
         for row in later:
             self._compose(row)
 
-    # --- of one period
+    # --- one period
 
     def _months_of(self, row: Row) -> int:
         first, end = (
@@ -132,7 +131,7 @@ class Explained:
                     (pair for sums in self._candidates(row) if value != 1 and (pair := sums.ratio(value))),
                     None,
                 )
-                if pair is not None or value == 1:  # then both sums are told, or the same
+                if pair is not None or value == 1:  # both sums are known, or they are equal
                     del rest[name]
                 if pair is not None:
                     ratios[name] = pair
@@ -153,7 +152,7 @@ class Explained:
         self._rest.append((row, rest))
 
     def _candidates(self, row: Row) -> Iterator[Sums]:
-        """Newest truths first: what was published once is of an older one."""
+        """Yield sums, the newest version first: a number published earlier is of an older version."""
         if row.outlet == "api":
             first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))
             selectors = [month_of(Slice(first, end))]
@@ -210,7 +209,7 @@ class Explained:
         return self._keys_in[version, selector]
 
     def _tell(self, row: Row, name: str, found: Found, weigh: Mapping[str, Fraction] | None = None) -> None:
-        """`weigh`: zone → weight."""
+        """Add the equation of a sum. `weigh`: zone → weight."""
         places = self._versions[found.version].places
         weights: dict[Key, Weight] = {
             key: 1 if weigh is None else weigh[places[key.host].zone] for key in self._keys(found)
@@ -220,7 +219,7 @@ class Explained:
     def _say(
         self, row: Row, name: str, weights: Mapping[Key, Weight], version: int, *, is_sum: bool = False
     ) -> None:
-        """What a number is of. `is_sum`: each weighs 1."""
+        """Add the equation of a number. `is_sum`: each quantity weighs 1."""
         parts = [
             (column, weight, value)
             for key, weight in weights.items()
@@ -233,7 +232,7 @@ class Explained:
             self.equations.append(Equation(row, name, self.solved(weights, version), apart, values))
 
     def solved(self, weights: Mapping[Key, Weight], version: int) -> dict[Column, Weight]:
-        """A sum of quantities by its unknowns: of an energy at public watts, the time that it is of."""
+        """Return a sum of quantities by its unknowns; energy at public watts becomes its time."""
         coefficients: defaultdict[Column, Weight] = defaultdict(int)
         for key, weight in weights.items():
             watts = self._watts(key, version)
@@ -244,8 +243,7 @@ class Explained:
         return {column: weight for column, weight in coefficients.items() if weight}
 
     def _watts(self, key: Key, version: int) -> Fraction | None:
-        """That a model gives it by its class, or by one that it was of before; None where it draws otherwise,
-        or is no energy."""
+        """Return the watts of the class model, its own class first, that give this energy; else None."""
         if key.what.kind != "modelled" or key.what.state not in CONSTANT:
             return None
         if (key, version) not in self._watts_of:
@@ -256,8 +254,8 @@ class Explained:
         return self._watts_of[key, version]
 
     def columns(self, key: Key, version: int) -> list[tuple[Column, int]]:
-        """Unknowns that a quantity was made of at a version, each with its value. What has no history is one
-        for each version: 1."""
+        """Return the unknowns of a quantity at a version, each with its value. A quantity without history is
+        one unknown per version, of value 1."""
         history = self._history.get(key)
         if history is None:
             return [(Column(key, version), 1)]
@@ -274,8 +272,8 @@ class Explained:
         )
 
     def _tell_counts(self, row: Row, rest: dict[str, float]) -> None:
-        """Of machines that contributed, and of their nights on for more than 4 h. A total may count a machine
-        and its screens once."""
+        """Explain counts of machines that contributed, and of their nights on for more than 4 h. A total may
+        count a machine and its screens once."""
         for name in [name for name in rest if name in ("n", "nights_on") or "_hosts" in name]:
             for whole in self._likely(row):
                 wanted = self._nights(whole) if name == "nights_on" else self._counted(whole)
@@ -289,8 +287,8 @@ class Explained:
                     break
 
     def _likely(self, row: Row) -> Iterator[Found]:
-        """What a count may be of: the cells of the sums beside it, now or when they were published; with
-        cells that add nothing to those. Of a month whose sums are all withheld: any cells.
+        """Yield the cells that a count may be of: those of the sums beside it, at this version or an older
+        one, also with cells that add nothing to these sums. Where a month's sums are all withheld: any cells.
         """
         known = self._wholes[self._cells_of(row)]
         if not known and "period_from" in row.labels:
@@ -314,7 +312,7 @@ class Explained:
         }
 
     def _tell_machine_figures(self, row: Row, rest: dict[str, float]) -> None:
-        """I4 and I5."""
+        """Explain I4 and I5."""
         for name in [name for name in rest if name.startswith((AVOIDABLE, NIGHT_POWER))]:
             populations = {
                 (place.population, place.zone) for one in self._versions for place in one.places.values()
@@ -347,7 +345,7 @@ class Explained:
         }
 
     def _tell_grams(self, row: Row, rest: dict[str, float], found: Mapping[str, Found]) -> None:
-        """Of one zone they say what the energy says; of several, each zone's energy has its own factor."""
+        """Explain emissions: in one zone they follow from the energy; in several, each has its factor."""
         for name in [name for name in rest if "kgco2e" in name or "_grams" in name]:
             if name in OF_INTERVALS:
                 continue
@@ -359,7 +357,7 @@ class Explained:
             del rest[name]
 
     def _tell_intervals(self, row: Row, rest: dict[str, float], found: Mapping[str, Found]) -> None:
-        """Kept until all rows are seen."""
+        """Keep the widths of intervals until all rows are seen."""
         energy = found.get("kwh_total")
         numbers: dict[str, float] = {name: rest.pop(name) for name in OF_INTERVALS if name in rest}
         if energy is None:
@@ -375,10 +373,10 @@ class Explained:
                 measured = frozenset(what for what in width.energy.whats if what.kind == "measured")
                 self._tell(width.row, "interval", width.energy._replace(whats=measured))
 
-    # --- of several months
+    # --- several months
 
     def _place(self, row: Row) -> tuple[object, ...]:
-        """What it is of beside its period; a total has a zone only where there is but one."""
+        """Return a row's labels without its period; the zone of a total is left out."""
         names = (
             "indicator",
             "population",
@@ -391,7 +389,7 @@ class Explained:
         return row.version, row.outlet, row.answer.rpartition(" ")[0], row.table, *labels
 
     def _compose(self, row: Row) -> None:
-        """A sum over months adds nothing to what each month says, and is checked to be that sum."""
+        """Check that a number over several months is the sum of the months' numbers: it reveals no more."""
         first, end = row.labels["period_from"], row.labels["period_to"]
         months = [part.first.isoformat() for part in self._months if first <= part.first.isoformat() < end]
         parts = [
@@ -450,7 +448,7 @@ def _is_ratio(name: str) -> bool:
 
 
 def _energy_of(name: str, found: Collection[str]) -> str:
-    """The name of the energy that emissions are of."""
+    """Return the name of the energy that emissions are computed from."""
     if "_grams" not in name:
         return "kwh_total"
     word, _, labels = name.rstrip("}").partition("{")
@@ -459,7 +457,7 @@ def _energy_of(name: str, found: Collection[str]) -> str:
 
 
 def _history(truths: Sequence[Mapping[Key, int]]) -> dict[Key, list[tuple[int, int]]]:
-    """Key → (version, by how much it was more than before)."""
+    """Return key → (version, increase over the version before)."""
     found: defaultdict[Key, list[tuple[int, int]]] = defaultdict(list)
     last: dict[Key, int] = {}
     for version, truth in enumerate(truths):

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What agents have seen, written down as it happens, one JSON object a line.
+"""Records what agents have seen as it happens, one JSON object a line.
 
-The checker (check.py) reads nothing else of them.
+The checker (check.py) reads nothing else of the agents.
 
     {"e": "made",   "t": s, "a": agent, "h": sha, "day": n, "ms": produced,
      "cells": [[band, state, supply, ms, mJ]], "of": sha | null}
@@ -15,11 +15,11 @@ The checker (check.py) reads nothing else of them.
     {"e": "fault",  "t": s, "what": kill | start | …}
 
 `t` and `sent` are seconds of the monotonic clock, which all processes of a machine share. `a` is the agent
-id, hexadecimal. A record is known by its machine and the SHA-256 of its bytes: `put` gives it a number in a
-stream. A stream is an epoch and a branch of it, "0011223344556677/0": an agent that goes back in time, or
-replaces a record, goes on in another branch of the same epoch, which begins with the records of the former
-one up to `at`. `of`: the record that a gap stands for; a gap has no cells. An answer whose chain at its mark
-is not the agent's is written down with the outcome of a conflict.
+id, hexadecimal. A machine and the SHA-256 of the bytes identify a record; `put` gives it a number in a
+stream. A stream is an epoch and a branch of it, "0011223344556677/0". An agent that goes back in time, or
+replaces a record, continues in another branch of the same epoch, which begins with the former branch's
+records up to `at`. `of` is the record that a gap replaces; a gap has no cells. An answer whose chain at its
+mark is not the agent's is written with the outcome of a conflict.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 STORED = 1
-"""PushOutcome: the one that acknowledges."""
+"""The value of PushOutcome that acknowledges."""
 StreamName: TypeAlias = tuple[str, str]
-"""Agent id and "epoch/branch"."""
+"""(agent id, "epoch/branch")."""
 
 
 class Log:
@@ -46,17 +46,16 @@ class Log:
         self._file = path.open("a", encoding="ascii")
 
     def write(self, event: str, **facts: Any) -> float:
-        """Its time."""
+        """Write an event; return its monotonic time, seconds."""
         now = time.monotonic()
         self._file.write(json.dumps({"e": event, "t": round(now, 6), **facts}, separators=(",", ":")) + "\n")
         return now
 
     def flush(self) -> None:
-        """Let the operating system have it."""
+        """Pass buffered events to the operating system."""
         self._file.flush()
 
     def close(self) -> None:
-        """No more events."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -69,7 +68,7 @@ class Log:
 
 
 def events(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """All of them, file by file. A last line that was cut is left out."""
+    """Yield all events, file by file, without a last line that was cut."""
     for path in files:
         with path.open(encoding="ascii") as lines:
             for line in lines:
@@ -83,16 +82,16 @@ class Made:
 
     day: int
     milliseconds: int
-    """What it measures, or what the gap says was lost."""
+    """Time that it measures, or that the gap declares lost."""
     cells: tuple[tuple[int, int, int, int, int], ...]
     """(band, state, supply, ms, mJ of all points)."""
     of: str | None
-    """The record that this gap stands for; None for a measurement."""
+    """The record that this gap replaces; None for a measurement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The collector spoke."""
+    """One answer of the collector."""
 
     at: float
     sent: float
@@ -105,21 +104,21 @@ class Answer:
 
 @dataclass
 class History:
-    """Everything that was written down."""
+    """All events of the agents and the collector."""
 
     made: dict[tuple[str, str], Made] = field(default_factory=dict)
-    """(agent, SHA-256) → what it is. Two machines may declare the same gap."""
+    """(agent, SHA-256) → record. Two machines may declare the same gap."""
     streams: dict[StreamName, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
-    """Sequence number → SHA-256."""
+    """Stream → sequence number → SHA-256."""
     answers: list[Answer] = field(default_factory=list)
     failures: int = 0
     faults: list[tuple[float, str]] = field(default_factory=list)
     sent: dict[StreamName, int] = field(default_factory=lambda: defaultdict(int))
-    """Highest sequence number that ever left."""
+    """Stream → highest sequence number that was sent."""
 
     @property
     def acknowledged(self) -> dict[StreamName, int]:
-        """Highest mark up to which the collector said that it holds the stream."""
+        """Stream → highest mark that the collector acknowledged."""
         marks: dict[StreamName, int] = defaultdict(int)
         for answer in self.answers:
             if answer.outcome == STORED:
@@ -136,7 +135,7 @@ class History:
 
 
 def read(files: Sequence[Path], until: float = float("inf")) -> History:
-    """What had happened at `until`. Raises KeyError or ValueError on what is no history."""
+    """Return the history up to `until` (monotonic, s). Raises KeyError or ValueError on other content."""
     history = History()
     for event in events(files):
         if event["t"] > until:

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Finds the fewest machines that any combination of told numbers is of. Exact: all real combinations, modulo
-a large prime."""
+"""Finds the fewest machines that any real combination of numbers isolates, exactly, modulo a large prime."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ from tests.promises.support.read_together import Key, Row
 PRIME: Final = 2**61 - 1
 DOMINANCE: Final = 0.85
 MOST_SETS: Final = 20_000
-"""Sets of machines that are tried in one part of the system; more is an error, so that a search that was cut
-never passes."""
+"""Most sets of machines tried in one part of the system. More is an error: no search is cut short."""
 
 Sparse: TypeAlias = "dict[int, int]"
 """Column → coefficient, 1 to PRIME - 1."""
@@ -31,43 +29,41 @@ class Column(NamedTuple):
 
     key: Key
     since: int
-    """Number of the truth that first had it."""
+    """Number of the version that first had it."""
 
 
 @dataclass(frozen=True)
 class Equation:
-    """What one number says."""
+    """The equation of one number."""
 
     row: Row
     name: str
     coefficients: Mapping[Column, Weight]
-    """Where watts are known, time is not."""
+    """Weights when watts are known and times are not."""
     apart: Mapping[Column, Weight]
-    """Where energies at rest are known, as of machines that are off all the time; other energies are no
-    times."""
+    """Weights when energies at rest are known, as of machines that are always off; other energies stay."""
     values: Mapping[Column, int]
-    """Of a plain sum, what each of `apart` puts into it. Empty of other numbers."""
+    """Value of each of `apart` in a plain sum; empty for other numbers."""
 
     def at_rest_known(self) -> Equation:
-        """What it says then."""
+        """Return the equation with known energies at rest."""
         return replace(self, coefficients=self.apart)
 
 
 @dataclass(frozen=True)
 class Isolated:
-    """The fewest machines that a combination of equations is of."""
+    """The fewest machines that a combination of equations isolates."""
 
     machines: frozenset[int]
     columns: tuple[Column, ...]
 
 
 def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
-    """Fewer than `k` machines outside of which some combination of all equations has no unknown; None where
-    there is none.
+    """Return fewer than `k` machines outside of which a combination of equations has no unknown, or None.
 
-    Exhaustive: all real combinations. Columns that are equal in every equation are one; those of k machines
-    and more must cancel, which one elimination settles; of what is left each set of fewer than k machines is
-    tried, smallest first, by its rank.
+    Exhaustive: all real combinations. Columns that are equal in every equation count as one. Columns of k or
+    more machines must cancel, which one elimination settles. In the rest, each set of fewer than k machines
+    is tried by its rank, smallest first.
     """
     rows = {frozenset(one.coefficients.items()) for one in equations}
     signatures: defaultdict[Column, list[tuple[int, Weight]]] = defaultdict(list)
@@ -99,8 +95,7 @@ def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
 
 
 def dominated(equations: Iterable[Equation]) -> list[tuple[Equation, float]]:
-    """Sums, and differences of a sum and one that is part of it, of which one machine holds more than 85 %,
-    with its share."""
+    """Return sums, and differences of a sum and a part, with the share of one machine above 85 %."""
     sums = {frozenset(one.values.items()): one for one in equations if one.values}
     found = []
     for whole, one in sums.items():
@@ -116,7 +111,7 @@ def dominated(equations: Iterable[Equation]) -> list[tuple[Equation, float]]:
 
 
 def _without(rows: Iterable[Sparse], columns: Collection[int]) -> list[Sparse]:
-    """Combinations of rows in which these columns cancel; all such are combinations of them."""
+    """Return combinations of rows in which these columns cancel; they span all such combinations."""
     pivots: dict[int, Sparse] = {}
     left = []
     for row in rows:
@@ -139,7 +134,7 @@ def _rank(rows: Iterable[Sparse]) -> int:
 
 
 def _reduced(row: Sparse, pivots: Mapping[int, Sparse]) -> Sparse:
-    """Without the pivots' columns. In their order: a later pivot's row has no earlier pivot's column."""
+    """Remove the pivots' columns from a row, in order: a later pivot's row has no earlier pivot's column."""
     for place, pivot in pivots.items():
         if place in row:
             row = _less(row, pivot, place)
@@ -147,7 +142,7 @@ def _reduced(row: Sparse, pivots: Mapping[int, Sparse]) -> Sparse:
 
 
 def _less(row: Sparse, pivot: Sparse, place: int) -> Sparse:
-    """The row without its entry at `place`."""
+    """Return the row without its entry at `place`."""
     times = row[place] * pow(pivot[place], -1, PRIME) % PRIME
     found = dict(row)
     for column, coefficient in pivot.items():
@@ -160,7 +155,7 @@ def _less(row: Sparse, pivot: Sparse, place: int) -> Sparse:
 
 
 def _apart(rows: Sequence[Sparse]) -> list[list[Sparse]]:
-    """Parts of the system that share no column."""
+    """Return parts of the system that share no column."""
     parts: list[tuple[set[int], list[Sparse]]] = []
     for row in rows:
         touched = [part for part in parts if not part[0].isdisjoint(row)]
@@ -171,7 +166,7 @@ def _apart(rows: Sequence[Sparse]) -> list[list[Sparse]]:
 
 
 def _unions(groups: Collection[frozenset[int]], k: int) -> list[frozenset[int]]:
-    """Unions of these groups of fewer than k machines, smallest first."""
+    """Return unions of these groups with fewer than k machines, smallest first."""
     found: set[frozenset[int]] = {frozenset()}
     for group in groups:
         found |= {one | group for one in found if len(one | group) < k}

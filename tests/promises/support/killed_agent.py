@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A real agent whose two processes are killed, and what its collector then holds: read from the database,
-without the product."""
+"""A real agent whose two processes are killed, and its collector's records, read without product code."""
 
 from __future__ import annotations
 
@@ -25,28 +24,26 @@ from tests.support.stack import Stack
 from tests.support.waiting import PATIENCE_SECONDS
 
 UNKNOWN: Final = 5
-"""State: nobody knows."""
+"""The value of State for unknown time."""
 
 
 class KilledAgent:
-    """The resident process, the senders that it starts, and one-shot senders as an impatient administrator
-    starts them."""
+    """The resident process, the senders it starts, and one-shot senders of an impatient administrator."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self.kills: Counter[str] = Counter()
         self.down_milliseconds = 0
-        """From each kill of the resident until it measures again."""
+        """Time from each kill of the resident until it measures again."""
         self._stack = stack
         self._chance = random.Random(seed)
         self.orphans = 0
-        """Groups of killed residents in which a sender still lived at the end; a service manager
-        ends those."""
+        """Killed residents' process groups with a sender alive at the end; a service manager would end it."""
         self._resident: subprocess.Popen[bytes] | None = None
         self._former: list[int] = []
         self._shot: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start measuring; returns when it does."""
+        """Start the resident; return when it measures."""
         before = self._times_measuring()
         self._resident = self._stack.start("veilleuse-agent", "run")
         until = time.monotonic() + PATIENCE_SECONDS
@@ -56,12 +53,12 @@ class KilledAgent:
             time.sleep(0.01)
 
     def shoot(self) -> None:
-        """A one-shot sender, when none of ours runs; it ends at once when another holds the lock."""
+        """Start a one-shot sender unless one of ours runs; it ends at once when another holds the lock."""
         if self._shot is None or self._shot.poll() is not None:
             self._shot = self._stack.start("veilleuse-agent", "send")
 
     def kill(self) -> None:
-        """SIGKILL to the resident, to the senders, or to both."""
+        """Send SIGKILL to the resident, to the senders, or to both."""
         whom = self._chance.choice(("resident", "senders", "both"))
         self.kills[whom] += 1
         senders = self._senders()
@@ -73,7 +70,7 @@ class KilledAgent:
             self.kill_resident()
 
     def kill_resident(self) -> None:
-        """SIGKILL, and start it again."""
+        """Send SIGKILL to the resident, and start it again."""
         assert self._resident is not None
         killed = time.monotonic()
         self._former.append(self._resident.pid)
@@ -83,8 +80,7 @@ class KilledAgent:
         self.down_milliseconds += round(1000 * (time.monotonic() - killed))
 
     def kill_beside_new_sender(self) -> int:
-        """Start measuring, and SIGKILL the resident as soon as its sender is there; the sender's
-        process id."""
+        """Start the resident, send it SIGKILL once its sender runs, and return the sender's process id."""
         self._resident = self._stack.start("veilleuse-agent", "run")
         until = time.monotonic() + PATIENCE_SECONDS
         while not (senders := self._senders()):
@@ -95,7 +91,7 @@ class KilledAgent:
         return senders[0]
 
     def stop(self) -> None:
-        """SIGTERM, then everything that waits is delivered by a last contact."""
+        """Send SIGTERM to the resident, then deliver everything that waits in a last contact."""
         assert self._resident is not None
         self._stack.stop(self._resident)
         for group in self._former:
@@ -110,7 +106,7 @@ class KilledAgent:
             time.sleep(0.3)
 
     def close(self) -> None:
-        """End what is left, whatever happened."""
+        """End the process groups that are left."""
         for group in self._former:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
@@ -129,17 +125,17 @@ class KilledAgent:
 
 
 def _sends(pid: int) -> bool:
-    """Whether that process is a sender already: a child begins as a copy of its parent."""
+    """Return whether a process is a sender yet: a child begins as a copy of its parent."""
     return b"send" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 @dataclass
 class Held:
-    """What a collector holds of one agent."""
+    """The records of one agent in a collector."""
 
     records: int = 0
     duplicates: int = 0
-    """Rows whose bytes another row has too."""
+    """Rows whose bytes another row already has."""
     epochs: int = 0
     holes: int = 0
     """Numbers up to the mark without a row."""
@@ -151,7 +147,7 @@ class Held:
 
 
 def held(data_dir: Path) -> Held:
-    """Read it from a copy."""
+    """Return the records in a copy of the database."""
     found = Held()
     seen: Counter[str] = Counter()
     with closing(_copy(data_dir / "data.db")) as database:
@@ -174,7 +170,7 @@ def held(data_dir: Path) -> Held:
 
 
 def numbered(spool: Path) -> dict[tuple[str, int], str]:
-    """What the agent's spool still says of the numbers it gave: (epoch, seq) → SHA-256."""
+    """Return the numbers that the agent's spool still holds: (epoch, seq) → SHA-256."""
     with closing(_copy(spool)) as database:
         (epoch,) = database.execute("SELECT value FROM control WHERE key = 'epoch'").fetchone()
         rows = database.execute("SELECT seq, wire FROM outbox")
@@ -182,7 +178,7 @@ def numbered(spool: Path) -> dict[tuple[str, int], str]:
 
 
 def _copy(file: Path) -> sqlite3.Connection:
-    """The database of a program that may run, or was killed: with its journal, as a copy in memory."""
+    """Return a copy in memory of the database, journal included, of a program that runs or was killed."""
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("", "-wal", "-journal"):
             if (source := file.with_name(file.name + suffix)).exists():

@@ -12,25 +12,25 @@ from pathlib import Path
 from tests.support.stack import Stack
 
 Places = list[tuple[str, str]]
-"""(where, text). Bytes are decoded as Latin-1, which keeps each of them."""
+"""(place, text). Bytes are decoded as Latin-1, which keeps each of them."""
 
 
 class Said:
-    """All that any command has printed."""
+    """The output of all commands."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.texts: Places = []
 
     def run(self, *command: str, **environment: str) -> int:
-        """Its exit code; what it said is kept."""
+        """Run a command and keep its output; return its exit code."""
         done = self._stack.run(*command, **environment)
         self.texts.append((" ".join(command), done.stdout + done.stderr))
         return done.returncode
 
 
 def leaks_in(texts: Iterable[tuple[str, str]], canaries: Mapping[str, str]) -> list[str]:
-    """Which canary stands where; a table may have broken it over lines."""
+    """Return each canary found, with its place; a table may have broken it over lines."""
     found = []
     for where, text in texts:
         wrapped = _wrapped(text)
@@ -43,13 +43,14 @@ def leaks_in(texts: Iterable[tuple[str, str]], canaries: Mapping[str, str]) -> l
 
 
 def _wrapped(text: str) -> str:
-    """A table breaks long words over lines."""
+    """Remove spaces and rules: a table breaks long words over lines."""
     return re.sub(r"[\s│|]+", "", text)
 
 
 def spellings(canaries: Mapping[str, str]) -> dict[str, str]:
-    """Each canary in every form in which it would still be told, in lower case as `lowered` makes the places:
-    text, UTF-16, hexadecimal digits, the bytes of a number in hexadecimal, and hashes without a key.
+    """Return each canary in every form that would reveal it, in lower case as `lowered` makes the places.
+
+    Forms: text, UTF-16, hexadecimal digits, the bytes of a hexadecimal number, and hashes without a key.
     """
     return {
         f"{name} {form}": needle.decode("latin-1").lower()
@@ -63,9 +64,7 @@ def _forms(canary: str) -> Iterator[tuple[str, bytes]]:
     yield "as text", canary.encode()
     yield "in UTF-16", canary.encode("utf-16-le")
     yield "in hexadecimal digits", canary.encode().hex().encode()
-    if re.fullmatch(
-        r"(?:[0-9a-fA-F]{2}){6,}", bare
-    ):  # of fewer bytes, some keys and hashes have the same by chance
+    if re.fullmatch(r"(?:[0-9a-fA-F]{2}){6,}", bare):  # fewer bytes also occur in keys and hashes by chance
         yield "as digits", bare.encode()
         yield "as bytes", bytes.fromhex(bare)
     for text in sorted({canary, canary.lower(), canary.upper(), bare.lower()}):
@@ -76,14 +75,14 @@ def _forms(canary: str) -> Iterator[tuple[str, bytes]]:
 
 
 def lowered(places: Iterable[tuple[str, str | bytes]]) -> Places:
-    """The same in lower case, bytes as text."""
+    """Return the texts in lower case, with bytes decoded."""
     return [
         (where, (said if isinstance(said, str) else said.decode("latin-1")).lower()) for where, said in places
     ]
 
 
 def files_below(*folders: Path) -> list[tuple[str, bytes]]:
-    """Each file with its bytes: free pages and the WAL of a database are among them."""
+    """Return each file with its bytes, which include free pages and the WAL of a database."""
     return [
         (str(path.relative_to(folder.parent)), path.read_bytes())
         for folder in folders

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Many agents at once, real gRPC over mutual TLS, in few processes: `python -m tests.promises.support.load
-<plan.json>`.
+"""Runs many agents over real gRPC and mutual TLS in few processes.
 
-SIGTERM ends the making of records; the process ends when everything that was made is acknowledged, with 0,
-else with 1. SIGUSR1 slows it down to the plan's calm pace, on the connections it has.
+    python -m tests.promises.support.load <plan.json>
+SIGTERM ends the making of records. The process then ends with 0 when every record is acknowledged, else with
+1. SIGUSR1 slows it down to the plan's calm pace, on the same connections.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ from tests.promises.support.history import Log
 SERVICE: Final = "/veilleuse.wire.v1.TelemetryService/"
 OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
 RECONNECT_MILLISECONDS: Final = 4
-"""Longest pause before an agent tries again, for each agent there is: a handshake costs both
-sides some 5 ms."""
+"""Longest pause before an agent reconnects, per agent: a handshake costs both sides some 5 ms."""
 
 
 def channel_options(agents: int) -> list[tuple[str, int]]:
-    """A connection each, made again soon: sooner than real agents do, who wait up to two minutes."""
+    """Return options of one connection per agent, which reconnects sooner than a real one's two minutes."""
     longest = max(250, RECONNECT_MILLISECONDS * agents)
     return [
         OWN_CONNECTION,
@@ -47,7 +46,7 @@ def channel_options(agents: int) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Identity:
-    """What an agent got when it enrolled."""
+    """The identity of an enrolled agent."""
 
     agent_id: str
     population: str
@@ -57,40 +56,40 @@ class Identity:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one process does."""
+    """The task of one process."""
 
     address: str
     roots_pem: str
     agents: tuple[Identity, ...]
     history: str
     beat: str
-    """File that holds the monotonic time of the last acknowledgement: 8 bytes."""
+    """File with the monotonic time of the last acknowledgement: 8 bytes."""
     pushes_per_second: float
-    """Of all agents of this process, roughly."""
+    """Rate of all agents of this process together, roughly."""
     patience_seconds: float
     fleet: int
     """Agents of all processes together."""
     seed: int
     first_number: int = 0
-    """Of the periods that its agents measure."""
+    """First period that its agents measure."""
     calm_pushes_per_second: float = 0.0
-    """After SIGUSR1; 0: as before."""
+    """Rate after SIGUSR1; 0: unchanged."""
 
     def save(self, path: Path) -> None:
-        """As JSON, with its keys: mode 0600."""
+        """Write the plan as JSON, keys included: mode 0600."""
         path.touch(mode=0o600)
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Plan:
-        """What `save` wrote."""
+        """Return the plan that `save` wrote."""
         values = json.loads(path.read_text(encoding="utf-8"))
         agents = tuple(Identity(**agent) for agent in values.pop("agents"))
         return cls(agents=agents, **values)
 
 
 def last_beat(path: Path) -> float:
-    """Monotonic time of the last acknowledgement; 0 before the first."""
+    """Return the monotonic time of the last acknowledgement; 0 before the first."""
     found = path.read_bytes() if path.exists() else b""
     return float(struct.unpack("d", found)[0]) if len(found) == 8 else 0.0
 

@@ -1,10 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse serve` loses a file while agents send: how many records it acknowledges after, how it ends, what
-is left.
-
+"""Measures a loss of files under `veilleuse serve`: later acknowledgements, its end, what is left.
 `python -m tests.promises.support.lost` (`make bench-faults`) prints the table of docs/operations.md;
-`--write` puts it there.
+`--write` writes it there.
 """
 
 from __future__ import annotations
@@ -29,32 +27,32 @@ AGENTS: Final = 16
 PUSHES_PER_SECOND: Final = 150
 BEFORE_SECONDS: Final = 1.5
 AFTER_SECONDS: Final = 8.0
-"""Longer than an idle collector takes to look (service.LOOK_SECONDS)."""
+"""Longer than an idle collector waits between two checks (service.LOOK_SECONDS)."""
 BEGIN, END = "<!-- make bench-faults -->", "<!-- end -->"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of one fault."""
+    """The outcome of one fault."""
 
     lost: Lost
     acknowledged_after: int
-    """Pushes sent after the fault and acknowledged."""
+    """Acknowledged pushes that were sent after the fault."""
     seconds: float
-    """Until the collector ended, or as long as it was watched."""
+    """Time until the collector ended, or time of observation."""
     exit_code: int | None
-    """None: it goes on."""
+    """None when the collector still runs."""
     last_line: str
     report: Report | None
-    """What was acknowledged, against what the collector saved or left; None where the remedy is a backup."""
+    """Acknowledged records against those saved or left; None where the remedy is a backup."""
 
     @property
     def sound(self) -> bool:
-        """Nothing acknowledged is missing from what is left."""
+        """True when no acknowledged record is missing from what is left, and none is duplicated."""
         return self.report is None or not (self.report.faults["lost"] or self.report.faults["duplicated"])
 
     def said(self) -> str:
-        """The figure. What agents had made when they were killed is no fault of the collector's."""
+        """Return the figure. Unsent records of killed agents are no fault of the collector's."""
         end = "goes on" if self.exit_code is None else f"exit code {self.exit_code}"
         lost = (
             ""
@@ -64,7 +62,7 @@ class Outcome:
         return f"{self.lost}: {self.acknowledged_after} acknowledged after, {end}{lost}"
 
     def row(self) -> str:
-        """Of the table."""
+        """Return the row of the table."""
         end = "goes on" if self.exit_code is None else f"exit code {self.exit_code}"
         left = {
             "rescued": "a new file `….rescued-…`, with all of it",
@@ -78,7 +76,7 @@ class Outcome:
 
 @contextmanager
 def prepared(folder: Path) -> Iterator[Trial]:
-    """Enrolled agents, and the data directory put aside: each fault begins from there."""
+    """Yield enrolled agents with a copy of the data directory, from which each fault begins."""
     with Trial(folder) as trial:
         trial.enrol(AGENTS)
         shutil.copytree(trial.stack.data, folder / "original", ignore=shutil.ignore_patterns("*.sock"))
@@ -86,7 +84,7 @@ def prepared(folder: Path) -> Iterator[Trial]:
 
 
 def outcome(trial: Trial, lost: Lost) -> Outcome:
-    """The collector under load, the fault, and what comes of it."""
+    """Run the collector under load, apply the fault, and return its outcome."""
     data = trial.stack.data
     _begin_again(trial, data)
     trial.start()
@@ -127,7 +125,7 @@ def _ended(trial: Trial) -> int | None:
 
 
 def _acknowledged(trial: Trial, since: float) -> int:
-    """Answers that say so to what was sent after the fault."""
+    """Count the acknowledgements of pushes that were sent after the fault."""
     return sum(
         event["e"] == "ack" and event["sent"] > since and event["o"] == STORED
         for event in events(trial.folder.glob("history-*.jsonl"))
@@ -135,7 +133,7 @@ def _acknowledged(trial: Trial, since: float) -> int:
 
 
 def _follow_the_remedy(lost: Lost, data: Path, last_line: str) -> None:
-    """As the last line says: what was moved is put back, what was rescued takes the place of what is gone."""
+    """Follow the log's last line: put moved files back, and replace lost files by rescued ones."""
     moved = data.with_name(f"{data.name}.elsewhere")
     if moved.exists():
         moved.rename(data)
@@ -150,7 +148,7 @@ def _follow_the_remedy(lost: Lost, data: Path, last_line: str) -> None:
 
 
 def _starts_again(trial: Trial, data: Path) -> None:
-    """What went with the folder is taken from the copy of before, as from a backup; then `serve` starts."""
+    """Restore what was lost with the folder from the copy, as from a backup; then start `serve`."""
     original = trial.folder / "original"
     for each in original.iterdir():
         if not (data / each.name).exists() and not each.name.startswith(("data.db", "identity.db")):
@@ -166,7 +164,7 @@ def _starts_again(trial: Trial, data: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Every fault; the table."""
+    """Try every fault, and print the table."""
     rows = [
         "| file | fault | pushes sent after it and acknowledged | `serve` | what is left |",
         "| --- | --- | --- | --- | --- |",

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which sums I4 and I5 of /metrics tell of a month's machines.
+"""Finds the sums that I4 and I5 of /metrics reveal of a month's machines.
 
-I4 by cause: closed_bands is energy idle outside opening hours less a power of the class × that time; screens,
-or `mixed` with what is beside closed_bands, have an unknown for each machine. I5 is a ratio of two mean
-powers, and is taken to tell both energies and both times.
+I4 by cause: closed_bands is energy idle outside opening hours less a power of the class × that time. Screens,
+or `mixed`, which is closed_bands and screens, have an unknown for each machine. I5 is a ratio of two mean
+powers, and is assumed to reveal both energies and both times.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ def sums_told(
     places: Mapping[int, Place],
     of: Collection[tuple[str, str]],
 ) -> list[dict[Key, Weight]] | None:
-    """By quantity, each with its weight; None where the value is not of these machines. `of`: populations and
-    zones."""
+    """Return quantity → weight for each sum; None for another value. `of`: populations and zones."""
     mine = {
         key: one
         for key, one in amounts.items()

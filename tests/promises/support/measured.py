@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Records at random that a machine could have made, each different from all others of it. For the load
-generator."""
+"""Random records that a machine could have made, all of one machine's different. For the load generator."""
 
 from __future__ import annotations
 
@@ -17,19 +16,19 @@ DAY_MILLISECONDS: Final = 86_400_000
 FIRST_MILLISECONDS: Final = 1_704_067_200_000
 """2024-01-01T00:00:00Z."""
 GRAIN_MILLISECONDS: Final = {"server": 300_000, "classroom": 3_600_000, "workstation": 14_400_000}
-"""A workstation's day comes in six parts here: six evenings after which it was switched off."""
+"""A workstation's day has six parts here, as if the machine were switched off six times."""
 CALENDAR: Final = bytes(range(32))
 OPEN, NIGHT, CLOSED = 1, 2, 3
 ACTIVE, IDLE, ASLEEP, UNKNOWN = 1, 2, 3, 5
 RAPL, COMPONENT = 1, 3
 SPOOL_CAP, REFUSED, SENSOR_LOST = 2, 1, 4
 TOO_MUCH_MILLIJOULES: Final = 10**15
-"""No machine draws that in an hour: the collector refuses it for good."""
+"""Energy that no machine uses in an hour: the collector refuses it for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A record with what the history says of it."""
+    """A record with its facts for the history."""
 
     wire: bytes
     day: int
@@ -38,13 +37,13 @@ class Measured:
     cells: tuple[tuple[int, int, int, int, int], ...]
     """(band, state, supply, ms, mJ)."""
     of: str | None = None
-    """SHA-256 of the record that a gap stands for."""
+    """SHA-256 of the record that a gap replaces."""
     number: int = 0
-    """Which period of its machine, 0, 1, 2 …"""
+    """Number of its machine's period: 0, 1, 2 …"""
 
 
 def measured(population: str, number: int, chance: random.Random, *, impossible: bool = False) -> Measured:
-    """The record of a machine's `number`-th period; `impossible`: one that a collector must refuse."""
+    """Return the record of a machine's period `number`; `impossible`: one that a collector must refuse."""
     record = Record()
     body = record.measurement
     period, day = _period(population, number)
@@ -57,7 +56,7 @@ def measured(population: str, number: int, chance: random.Random, *, impossible:
     band = CLOSED if population == "workstation" else chance.choice((OPEN, NIGHT, CLOSED))
     left = (
         grain - number % 6 * 1_000 - chance.randrange(1_000)
-    )  # no two parts of a day alike, as gaps neither
+    )  # parts of a day differ in length, as do their gaps
     parts = sorted(chance.sample(range(1, left), 2))
     lengths = zip((ACTIVE, IDLE, chance.choice((ASLEEP, UNKNOWN))), (0, *parts), (*parts, left), strict=True)
     for state, begin, end in lengths:
@@ -74,7 +73,7 @@ def measured(population: str, number: int, chance: random.Random, *, impossible:
 
 
 def gap_for(population: str, lost: Measured, sha: str, reason: int) -> Measured:
-    """What stands at the place of a record that was dropped or refused."""
+    """Return the gap that replaces a dropped or refused record."""
     record = Record()
     record.gap.reason = reason
     record.gap.records = 1

@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Collectors that keep all they get, with one defect each which the checker must find: `python -m
+"""Runs collectors that keep all they get, each with one defect that the checker must find: `python -m
 tests.promises.support.mutants <defect> serve`.
 
-The product has no switch for any of this: a function of it is replaced in this process before the command
-runs.
+The product has no switch for a defect: a function of it is replaced in this process before the command runs.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from veilleuse.collector.store.sqlite.periods import Elsewhere
 
 
 def keeps_all() -> None:
-    """No defect: nothing expires. Trials measure years in minutes, and what retention takes (P7, tested by
-    itself) is not lost."""
+    """Expire nothing, without a defect. Trials measure years in minutes, and must not count expired records
+    as lost (P7 has its own test)."""
     setattr(Retention, "run", lambda self, today, stop=None: RetentionResult(0, 0, True))  # noqa: B010
 
 
 def acknowledges_first() -> None:
-    """Answers as soon as a push waits for the writer, before the commit."""
+    """Answer as soon as a push waits for the writer, before the commit."""
     append = Writer.append
 
     def early(self: Writer, push: ValidPush, deadline: float | None = None) -> Future[AppendOutcome]:
@@ -45,13 +44,13 @@ def acknowledges_first() -> None:
 
 
 def stores_replays() -> None:
-    """Does not ask whether another epoch of the machine has brought a record already."""
+    """Do not check whether another epoch of the machine has brought a record already."""
     never: Callable[[Elsewhere, DecodedRecord], bool] = lambda self, record: False  # noqa: E731
     setattr(Elsewhere, "__contains__", never)  # noqa: B010
 
 
 def adds_retries() -> None:
-    """Adds the sums of what is sent again once more."""
+    """Add the sums of repeated records once more."""
     one = SqliteIngest._one
 
     def twice(self: SqliteIngest, push: ValidPush, batch: Any) -> AppendOutcome:
@@ -68,7 +67,7 @@ def adds_retries() -> None:
 
 
 def ignores_the_chain() -> None:
-    """Takes whatever begins at or below the mark: a machine that went back in time, a copy."""
+    """Ignore the chain of a push, as from a machine that went back in time, or from a copy."""
     one = SqliteIngest._one
 
     def trusting(self: SqliteIngest, push: ValidPush, batch: Any) -> AppendOutcome:
@@ -87,7 +86,7 @@ def ignores_the_chain() -> None:
 
 
 def commits_without_fsync() -> None:
-    """synchronous=NORMAL: a commit is in the page cache when it is acknowledged, not on the disk."""
+    """Set synchronous=NORMAL: a commit is in the page cache when it is acknowledged, not on the disk."""
     pragmas = tuple(p.replace("synchronous = FULL", "synchronous = NORMAL") for p in connection._WRITING)
     assert pragmas != connection._WRITING
     setattr(connection, "_WRITING", pragmas)  # noqa: B010

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Sound records made unsound, or not: bytes changed anywhere, or one field of the message tree given another
-value."""
+"""Changes sound records: bytes anywhere, or the values of fields in the message tree. Some stay sound."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ _TEXTS = (
 
 
 def mutants(chance: random.Random, sound: list[bytes]) -> Iterator[bytes]:
-    """Without end, of both kinds."""
+    """Yield mutants of both kinds, without end."""
     while True:
         wire = chance.choice(sound)
         yield _bytes(chance, wire, sound) if chance.random() < 0.4 else _fields(chance, wire)
@@ -85,7 +84,7 @@ def _fields(chance: random.Random, sound: bytes) -> bytes:
 
 
 def _tree(message: Any) -> Iterator[tuple[Any, FieldDescriptor]]:
-    """(message, field) of every field below, and one that is not set beside them."""
+    """Yield (message, field) of every field below, without messages that are not set."""
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
         repeated = field.is_repeated
@@ -137,7 +136,7 @@ def _number(chance: random.Random, value: int) -> int:
 
 
 def _set(message: Any, name: str, number: int) -> None:
-    """As it is, or as much of it as the field's type holds."""
+    """Set the number, or as many of its bits as the field's type holds."""
     for fitting in (number, number & 0x7FFF_FFFF_FFFF_FFFF, number & 0x7FFF_FFFF):
         try:
             setattr(message, name, fitting)

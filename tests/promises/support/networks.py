@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Two hosts with a wire between them, in network namespaces of their own, and ways to make the wire bad.
-Needs root."""
+"""Two hosts joined by a wire, in network namespaces of their own, and faults of the wire. Needs root."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tests.support.peers import peer
 NEAR_ADDRESS: Final = "10.213.7.1"
 FAR_ADDRESS: Final = "10.213.7.2"
 NAME: Final = "collector.test"
-"""The near host's name, known to the far one by its own hosts file alone."""
+"""The near host's name, which only the far host's hosts file contains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,11 @@ class Wire:
     far: str
 
     def near_command(self, *command: str) -> list[str]:
-        """A command line that runs there."""
+        """Return a command line that runs on the near host."""
         return ["ip", "netns", "exec", self.near, *command]
 
     def far_command(self, *command: str) -> list[str]:
-        """A command line that runs there."""
+        """Return a command line that runs on the far host."""
         return ["ip", "netns", "exec", self.far, *command]
 
     def lose(self, probability: float) -> None:
@@ -48,7 +47,7 @@ class Wire:
             )  # fmt: skip
 
     def narrow(self, kilobits_per_second: int) -> None:
-        """Pass no more than that, both ways."""
+        """Limit the rate in both directions."""
         for name in (self.near, self.far):
             rate = f"{kilobits_per_second}kbit"
             _must(
@@ -57,16 +56,16 @@ class Wire:
             )  # fmt: skip
 
     def shorten(self, bytes_per_packet: int) -> None:
-        """Maximum transmission unit at both ends."""
+        """Set the maximum transmission unit at both ends."""
         for name in (self.near, self.far):
             _must("ip", "netns", "exec", name, "ip", "link", "set", "wire", "mtu", str(bytes_per_packet))
 
     def forget_name(self) -> None:
-        """The far host cannot resolve the collector's name any more: no hosts file, no DNS."""
+        """Make the collector's name unknown to the far host: no hosts entry, no DNS."""
         _hosts_file(self.far).write_text("127.0.0.1 localhost\n", encoding="ascii")
 
     def mend(self) -> None:
-        """As good as new."""
+        """Undo all faults."""
         for name in (self.near, self.far):
             _must("ip", "netns", "exec", name, str(peer("iptables")), "-F", "INPUT")
             subprocess.run(
@@ -80,7 +79,7 @@ class Wire:
 
 @contextmanager
 def wire() -> Iterator[Wire]:
-    """The two hosts, gone afterwards with all that runs in them. Skips without root."""
+    """Yield the two hosts, and delete their namespaces afterwards. Skips without root."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for network namespaces")
     peer("ip")
@@ -120,7 +119,7 @@ def wire() -> Iterator[Wire]:
 
 
 def _hosts_file(namespace: str) -> Path:
-    """`ip netns exec` mounts it over /etc/hosts."""
+    """Return the file that `ip netns exec` mounts over /etc/hosts."""
     return Path("/etc/netns") / namespace / "hosts"
 
 

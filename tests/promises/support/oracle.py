@@ -1,10 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A second validator: what a record must be, written from the comments of telemetry.proto and from
-docs/wire.md alone.
+"""A second validator of records, written from the comments of telemetry.proto and docs/wire.md alone.
 
-It shares nothing with veilleuse.collector.validate: no code, no constant, no pattern. It says why, or None
-when all is well.
+It shares no code, no constant and no pattern with veilleuse.collector.validate.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ WATTS: Final = {"laptop": 300}
 OTHER_WATTS: Final = 1_500
 METER_WATTS: Final = 200_000
 ALONE: Final = {3, 4, 6, 7, 8, 9}
-"""Points that measure a machine that is not on: batteries, BMC, UPS, PDU, plugs."""
+"""Points that measure a machine even when it is not on: batteries, BMC, UPS, PDU, plugs."""
 FAKE: Final = 12
 LOAD: Final = (
     "cpu_covered_milliseconds",
@@ -51,7 +49,7 @@ LISTS: Final = (
 
 @dataclass(frozen=True)
 class Sender:
-    """Whose record it is."""
+    """The machine that a record is from."""
 
     population: str
     device_class: str
@@ -59,19 +57,18 @@ class Sender:
 
     @property
     def watts(self) -> int:
-        """Its ceiling. A server's token gives a server's, whatever class it says it is; no other
-        token does."""
+        """The machine's ceiling. Only a server's token gives a server's, whatever class a machine reports."""
         if self.population == "server":
             return 5_000
         return WATTS.get(self.device_class, OTHER_WATTS)
 
 
 class Wrong(Exception):
-    """What is wrong."""
+    """A record is wrong."""
 
 
 def complaint(wire: bytes, sender: Sender, now: int) -> str | None:
-    """Why the record must be refused; None when it must be taken. `now`: Unix ms."""
+    """Return why the record must be refused; None when it must be accepted. `now`: Unix ms."""
     try:
         _record(wire, sender, now)
     except Wrong as wrong:
@@ -147,7 +144,7 @@ def _sensor_gaps(gaps: Any, room: int) -> None:
         _need(len(one.source) <= 64 and _made_of(one.source, r"a-z0-9_"), "sensor gap's source")
 
 
-# --------------------------------------------------------------------------------------- when
+# --------------------------------------------------------------------------------------- periods
 
 
 def _kind(period: Any, sender: Sender) -> str:
@@ -175,7 +172,7 @@ def _clock(clock: Any, now: int) -> None:
 
 
 def _civil(period: Any, now: int) -> int:
-    """Room of a date or a week."""
+    """Return the longest possible time in a date or a week, ms."""
     first, length, days = _first_day(period)
     _need(first + timedelta(days=days - 1) >= date(2020, 1, 1), "too old")
     _need(
@@ -194,7 +191,7 @@ def _first_day(period: Any) -> tuple[date, int, int]:
         raise Wrong("no such day") from error
 
 
-# --------------------------------------------------------------------------------------- what
+# --------------------------------------------------------------------------------------- contents
 
 
 def _points(points: Any, sender: Sender) -> None:
@@ -233,7 +230,7 @@ def _energies(cell: Any, points: Any, sender: Sender, *, on: bool) -> None:
         point = points[one.point_index]
         own = point.subject == "machine"
         _need(one.covered_milliseconds <= cell.milliseconds, "energy longer than its cell")
-        # 1 W is 1 mJ in 1 ms; a joule is allowed for a counter's step at the edge.
+        # 1 W is 1 mJ in 1 ms. A joule more is allowed for a counter's step at the edge.
         watts = sender.watts if own else METER_WATTS
         _need(one.energy_millijoules <= watts * one.covered_milliseconds + 1000, "ceiling")
         alone = point.kind in ALONE or not own or (point.kind == FAKE and point.boundary == 1)

@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""More than a collector can carry, by cheap clients: records are made before the clock starts.
+"""Offers more than a collector can carry, by cheap clients: records are made before the clock starts.
 
 One process, one JSON line.
 
     python -m tests.promises.support.overload <plan.json> <manner> <seconds> <records> <rate> <pushes>
 
 Manners: `closed` finds the capacity, with `rate` pushes at once; `open` offers `rate` pushes a second,
-whatever the answers are; `live` offers as many and heeds the delays.
+whatever the answers are; `live` offers as many and waits for the delays in the answers.
 
-`records` are those of one push, `pushes` how many each agent of the plan prepares.
+`records` is the number in one push, `pushes` the number that each agent of the plan prepares.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from tests.promises.support.measured import FIRST_MILLISECONDS
 PATIENCE_SECONDS: Final = 15.0
 PERIOD: Final = 60_000
 RETRY_SECONDS: Final = 1.0
-"""For an error that says nothing of when to come back."""
+"""Delay after an error that gives none."""
 
 
 def run_of_pushes(identity: Identity, pushes: int, records: int, seed: int) -> deque[bytes]:
-    """So many requests of one new epoch, in their order.
+    """Return so many requests of one new epoch, in order.
 
-    All agents measured alike: a record is made once for all.
+    All agents measure the same: each record is made once for all of them.
     """
     epoch = random.Random(f"{seed}/{identity.agent_id}").randbytes(8)
     number = random.Random(seed).randrange(500_000)
@@ -80,13 +80,13 @@ class Client:
 
     @property
     def exhausted(self) -> bool:
-        """Nothing left to send: the plan was too small."""
+        """True when nothing is left to send: the plan was too small."""
         return not self._requests
 
     async def push(self, results: Results, made: float = 0.0) -> float:
-        """The next one; seconds to wait when it was refused, as told, else 0.
+        """Send the next push; return 0, or after a refusal the seconds to wait.
 
-        `made`: when its time began, else now.
+        `made`: start of its time, monotonic seconds; 0: now.
         """
         began = made or time.monotonic()
         try:
@@ -107,17 +107,17 @@ class Client:
 
 
 class Results:
-    """What came of it."""
+    """Results of all clients."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        """Of each push that was stored."""
+        """Duration of each stored push."""
         self.refused: Counter[str] = Counter()
         self.told_when = 0
-        """Refusals that say when to come back."""
+        """Refusals with a delay."""
 
     def as_json(self, elapsed: float) -> str:
-        """One line."""
+        """Return one line."""
         ordered = sorted(self.seconds) or [0.0]
         return json.dumps(
             {
@@ -132,7 +132,7 @@ class Results:
 
 
 async def _closed(clients: list[Client], until: float, results: Results, at_once: float) -> None:
-    """So many at a time, each as soon as the last was answered."""
+    """Keep so many pushes under way: each client sends again as soon as its last push was answered."""
 
     async def one(client: Client) -> None:
         while time.monotonic() < until and not client.exhausted:
@@ -142,7 +142,7 @@ async def _closed(clients: list[Client], until: float, results: Results, at_once
 
 
 async def _open(clients: list[Client], until: float, results: Results, per_second: float) -> None:
-    """So many a second, whether the last were answered or not; by whoever has nothing under way."""
+    """Begin so many pushes a second, answered or not, by clients without one under way."""
     idle = deque(clients)
     under_way: set[asyncio.Task[None]] = set()
 
@@ -163,7 +163,7 @@ async def _open(clients: list[Client], until: float, results: Results, per_secon
 
 
 async def _live(clients: list[Client], until: float, results: Results, per_second: float) -> None:
-    """A record each now and then; refused, it comes back when told. Its time runs from when it was made."""
+    """Push at an interval, and again after each refusal's delay. A push's time begins when it is made."""
     interval = len(clients) / per_second
 
     async def one(client: Client, phase: float) -> None:

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Makes a machine that somebody uses: whatever would name that person, or the machine, is a canary (P2).
-Needs root, for namespaces."""
+"""Makes a machine with a user: each string that names the user or machine is a canary (P2). Needs root."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from tests.support.stack import program
 from tests.support.trees import TREES, put
 
 ADDRESS: Final = "127.77.31.9"
-"""Of the machine, as the collector sees it."""
+"""Address of the machine, as the collector sees it."""
 DISPLAY_NUMBER: Final = 0x43A71E5D
 CANARIES: Final = {
     "login": "dupont-canari",
@@ -54,12 +53,11 @@ CANARIES: Final = {
 }
 CONTROL_MODEL: Final = "Temoin 9000 CPU"
 CONTROL_UNIT: Final = "temoin-service"
-"""What may be told, and is: a search that does not find it finds nothing."""
+"""Strings that may be sent, and are: a search that does not find them proves nothing."""
 
 
 def plant(tree: Path) -> None:
-    """Copy the captured laptop into `tree`, and write the canaries where the kernel, udev and systemd would
-    have them."""
+    """Copy the captured laptop into `tree`, with canaries where the kernel, udev and systemd have them."""
     shutil.copytree(TREES / "laptop", tree, symlinks=True)
     device = Path("/").stat().st_dev
     disk = f"dev/block/{os.major(device)}:{os.minor(device)}"
@@ -105,7 +103,7 @@ def plant(tree: Path) -> None:
 
 
 def let_work(tree: Path) -> None:
-    """Its processor and each of its units draw and work a little more."""
+    """Increase the energy of the processor and the CPU time of each unit."""
     for path in (*tree.glob("sys/fs/cgroup/*/*/cpu.stat"), *tree.glob("sys/class/powercap/*/energy_uj")):
         word, _, number = path.read_text().strip().rpartition(" ")
         path.write_text(f"{word} {int(number) + 90_000}\n".lstrip())
@@ -117,14 +115,14 @@ def _guest() -> str:
 
 
 def _account(number: int) -> str:
-    """A line of passwd(5)."""
+    """Return a line of passwd(5)."""
     return f"{CANARIES['login']}:x:{number}:{number}:{CANARIES['full name']},,,:{CANARIES['home']}:/bin/sh\n"
 
 
 @contextmanager
 def somebodys_machine(folder: Path) -> Iterator[Path]:
-    """A program that is `veilleuse-agent` in that machine: its host name, machine-id and accounts are the
-    canaries, so are the environment, the working directory and a process beside it. Skips without root.
+    """Yield a program that runs `veilleuse-agent` in that machine. Host name, machine-id, accounts,
+    environment, working directory and a process beside it are canaries. Skips without root.
     """
     if os.geteuid() != 0:
         pytest.skip("needs root, for namespaces")
@@ -153,11 +151,11 @@ exec unshare --mount --uts sh -c '
         [shell, "-c", opens, CANARIES["command line"]], cwd=desk, stdin=subprocess.PIPE
     ) as one:
         (tree / "proc" / str(one.pid)).symlink_to(f"/proc/{one.pid}")
-        yield agent  # afterwards its input ends, and so does it
+        yield agent  # afterwards the end of its input ends the process
 
 
 def _environment(desk: Path) -> str:
-    """As a desktop session sets it, in words of sh."""
+    """Return the environment of a desktop session, in words of sh."""
     values = {
         "USER": "login",
         "LOGNAME": "login",

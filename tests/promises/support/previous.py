@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The previous release beside the present one: its wheel in a virtual environment of its own, offline, and
-its records.
+"""Runs the previous release beside this one: its wheel in an offline virtual environment, and its records.
 
-What it depends on is the present environment's: this is about our own code and files.
+Its dependencies are those of the present environment: only our own code and files are under test.
 """
 
 from __future__ import annotations
@@ -47,42 +46,42 @@ for start, millijoules in json.load(sys.stdin):
 
 
 def install(folder: Path) -> Path:
-    """A virtual environment with the released wheel; its folder of programs."""
+    """Install the released wheel in a virtual environment, and return its folder of programs."""
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     wheel = RELEASES / f"veilleuse-{VERSION}-py3-none-any.whl"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     subprocess.run([*pip, "--no-index", "--no-deps", "--no-cache-dir", str(wheel)], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
-    # A path in a .pth comes last, and the .pth files in it, the present checkout's among them, are not read.
+    # A path in a .pth comes last. Its own .pth files, e.g. that of the present checkout, are not read.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
 
 
 class Fleet(Stack):
-    """One collector and one agent, each of either release, and a history of what was made."""
+    """One collector and one agent, each of either release, and a history of the records made."""
 
     def __init__(self, folder: Path, programs: Path, **settings: str) -> None:
-        """`programs`: the previous release's."""
+        """`programs`: folder of the previous release's programs."""
         super().__init__(folder, settings)
         self._previous = programs
         self.fed: dict[int, int] = {}
-        """Start of each record made → its millijoules."""
+        """Start of each record made, Unix ms → its energy in mJ."""
         self._chance = random.Random(7)
         self.serving: subprocess.Popen[bytes] | None = None
         self.use_previous(*COMMANDS)
 
     def use_previous(self, *commands: str) -> None:
-        """From now on."""
+        """Use the previous release for these commands from now on."""
         self.programs |= {command: self._previous / command for command in commands}
 
     def use_present(self, *commands: str) -> None:
-        """From now on."""
+        """Use this version for these commands from now on."""
         for command in commands:
             self.programs.pop(command, None)
 
     def bodies(self, count: int) -> list[str]:
-        """Records of 10 s as the previous release's resident writes them; part of the history."""
+        """Return records of 10 s as the previous release's resident writes them, and note them as made."""
         hour = int(time.time() * 1000) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
         first = hour - 40 * MILLISECONDS_PER_HOUR + len(self.fed) * PERIOD
         made = {first + number * PERIOD: self._chance.randrange(3_000_000) for number in range(count)}
@@ -97,16 +96,16 @@ class Fleet(Stack):
         return done.stdout.splitlines()
 
     def feed(self, count: int) -> None:
-        """Records into the spool, as if measured before."""
+        """Append records to the spool, as if they were measured before."""
         self.append(self.bodies(count))
 
     def append(self, bodies: list[str]) -> None:
-        """Rows at the end of the spool."""
+        """Append rows to the spool."""
         with closing(sqlite3.connect(self.state / "spool.db", timeout=30)) as db, db:
             db.executemany("INSERT INTO pending (body) VALUES (?)", [(body,) for body in bodies])
 
     def waiting(self) -> int:
-        """Records that the collector has not acknowledged."""
+        """Count the records that the collector has not acknowledged."""
         with closing(sqlite3.connect(self.state / "spool.db", timeout=30)) as db:
             query = "SELECT count(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL"
             (numbered,) = db.execute(query).fetchone()
@@ -114,11 +113,11 @@ class Fleet(Stack):
         return int(numbered + pending)
 
     def received(self) -> int:
-        """Records stored by the collector."""
+        """Count the records that the collector has stored."""
         return len(self._stored())
 
     def drain(self, contacts: int = 10) -> None:
-        """Contacts until nothing waits."""
+        """Make contacts until nothing waits; fail after so many."""
         for _ in range(contacts):
             self.must("veilleuse-agent", "send")
             if self.waiting() == 0:
@@ -126,12 +125,11 @@ class Fleet(Stack):
         raise AssertionError(f"{self.waiting()} records still wait after {contacts} contacts")
 
     def compare(self) -> str:
-        """Both databases and the history against each other, by our own reading of the bytes; the figure, or
-        fails.
+        """Compare both databases and the history by our own reading of the bytes; return the figure, or fail.
 
-        Each record made is stored once with its millijoules; the agent's numbered records are the
-        collector's, byte by byte, without a hole in the numbers; the chain over them is the stored one;
-        nothing was declared lost.
+        Each record made is stored once with its millijoules. The agent's numbered records are the
+        collector's, byte by byte, without a hole in the numbers. The chain over them is the stored one.
+        Nothing was declared lost.
         """
         stored = self._stored()
         numbers = sorted(seq for _, seq in stored)
@@ -175,7 +173,7 @@ class Fleet(Stack):
 
 
 class Feeder:
-    """Records into the spool all the time, beside the agent's own. A context manager."""
+    """Appends records to the spool all the time, beside the agent's own. A context manager."""
 
     def __init__(self, fleet: Fleet, bodies: list[str], at_once: int = 20, seconds: float = 0.25) -> None:
         self._fleet = fleet
@@ -193,7 +191,7 @@ class Feeder:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._fleet.append(self._bodies)  # what is left, so that the history holds
+        self._fleet.append(self._bodies)  # the rest, which the history already contains
         assert self.failed is None
 
     def _run(self) -> None:

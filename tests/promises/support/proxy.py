@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A TCP proxy that behaves as a bad network: late, narrow, frozen, or gone between an answer and the one who
-waits for it.
+"""A TCP proxy that behaves as a bad network: late, slow, frozen, or cut before an answer arrives.
 
     with Proxy(("127.0.0.1", 8641)) as proxy:
         proxy.lose_answers = 0.2  # every fifth answer on average is written and never arrives
@@ -9,8 +8,8 @@ waits for it.
         proxy.delay_seconds, proxy.bytes_per_second = 0.1, 32_000
         proxy.freeze(); proxy.thaw(); proxy.cut()
 
-It sees TLS records, not calls: an answer is what the server says after a client has sent `REQUEST_BYTES` or
-more since the server last spoke. The first `handshake_answers` of a connection are never lost: 2 with client
+It sees TLS records, not calls. An answer is what the server sends after a client has sent `REQUEST_BYTES` or
+more since the server last sent. The first `handshake_answers` of a connection are never lost: 2 with client
 certificates, 1 without.
 """
 
@@ -26,12 +25,12 @@ from typing import Final
 from tests.support.waiting import PATIENCE_SECONDS
 
 REQUEST_BYTES: Final = 300
-"""A Push or an Enrol is longer; window updates, pings and most Hellos are shorter."""
+"""Pushes and enrolments are longer; window updates, pings and most Hellos are shorter."""
 CHUNK_BYTES: Final = 16_384
 
 
 class _Connection:
-    """What has passed on one connection."""
+    """Traffic of one connection."""
 
     def __init__(self) -> None:
         self.asked_bytes = 0
@@ -50,21 +49,21 @@ class Proxy:
         seed: int = 1,
         source: str = "127.0.0.1",
     ) -> None:
-        """`target`: host and port of the server; `port`: where to listen on 127.0.0.1, 0 = any; `source`: the
+        """`target`: host and port of the server; `port`: port to listen on at 127.0.0.1, 0 = any; `source`:
         address that the server sees.
         """
         self.target = target
         self.source = source
         self.asked = bytearray()
-        """All that clients have sent."""
+        """All bytes that clients have sent."""
         self.port = port
         self.delay_seconds = 0.0
         self.bytes_per_second = 0
-        """0 = as many as there are."""
+        """0 = no limit."""
         self.lose_answers = 0.0
-        """Share of the answers, 0 to 1."""
+        """Share of the answers to lose, 0 to 1."""
         self.counts: Counter[str] = Counter()
-        """connections, answers, lost."""
+        """Numbers of connections, answers and lost answers."""
         self._handshake_answers = handshake_answers
         self._chance = random.Random(seed)
         self._lose_next = False
@@ -81,19 +80,19 @@ class Proxy:
         return f"127.0.0.1:{self.port}"
 
     def lose_next_answer(self) -> None:
-        """The next one, on whatever connection."""
+        """Lose the next answer, on any connection."""
         self._lose_next = True
 
     def freeze(self) -> None:
-        """Nothing passes any more, and nobody is told."""
+        """Stop all traffic, without closing connections."""
         self._loop.call_soon_threadsafe(self._thawed.clear)
 
     def thaw(self) -> None:
-        """What waited goes on."""
+        """Let traffic pass again, what waited included."""
         self._loop.call_soon_threadsafe(self._thawed.set)
 
     def cut(self) -> None:
-        """End every connection that stands."""
+        """Cut every open connection."""
         self._loop.call_soon_threadsafe(self._cut_all)
 
     def __enter__(self) -> Proxy:
@@ -153,7 +152,7 @@ class Proxy:
         *,
         answers: bool,
     ) -> None:
-        """Until one side ends, or an answer is lost."""
+        """Pass bytes on until one side ends, or an answer is lost."""
         with suppress(OSError):
             while chunk := await reader.read(CHUNK_BYTES):
                 if answers and self._is_lost(connection):

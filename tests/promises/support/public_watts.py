@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Watts that the model of the derivation gives a machine off, asleep or idle by its class alone: everybody
-may read them."""
+"""Public watts: the derivation's model gives them to a machine off, asleep or idle by its class alone."""
 
 from __future__ import annotations
 
@@ -16,17 +15,16 @@ from veilleuse.collector.model.records import Cell
 from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
 
 CONSTANT: Final = (State.OFF, State.ASLEEP, State.ON_IDLE)
-"""In use, a machine's watts follow its load."""
+"""States with constant watts. In use, a machine's watts follow its load."""
 NEAR: Final = Fraction(2, 100)
-"""Relative: what is nearer than this to a class's watts counts as at these."""
+"""Relative difference up to which energy counts as at a class's watts."""
 ROUNDING_MILLIJOULES: Final = 20
 _LONG_MILLISECONDS: Final = 10**9
 
 
 @cache
 def watts_of(device_class: DeviceClass, state: State) -> Fraction | None:
-    """On mains, at a load that nobody measured. None: the class has no such state, or its watts follow its
-    load."""
+    """Return the watts on mains. None: the class has no such state, or its watts follow its load."""
     cell = Cell(Band.OPEN, state, Supply.AC, _LONG_MILLISECONDS)
     parts = model_energy(cell, MachineFacts(device_class), _LONG_MILLISECONDS, 0) if state in CONSTANT else ()
     energy = sum(part.energy_millijoules for part in parts)
@@ -36,7 +34,7 @@ def watts_of(device_class: DeviceClass, state: State) -> Fraction | None:
 def watts_at(
     classes: Iterable[DeviceClass], state: State, milliseconds: int, millijoules: int
 ) -> Fraction | None:
-    """Those of the first class that all of this energy is at; None where it is at none's."""
+    """Return the watts of the first class that explain all of this energy; None where no class does."""
     for watts in (watts_of(device_class, state) for device_class in classes):
         if watts is not None:
             expected = watts * milliseconds

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""gRPC calls made by hand over HTTP/2: what no client library would send."""
+"""Makes gRPC calls by hand over HTTP/2, as no client library sends them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PUSH = "/veilleuse.wire.v1.TelemetryService/Push"
 
 
 class Connection:
-    """One TLS connection of a machine; several calls at once on it."""
+    """One TLS connection of a machine, with several calls at once."""
 
     def __init__(self, machine: Machine, address: str) -> None:
         self._authority = address
@@ -34,12 +34,11 @@ class Connection:
         self._waiting: dict[int, bytes] = {}
         self._answers: dict[int, dict[str, str]] = {}
         self._flush()
-        while not self._settled:  # gRPC holds a caller to its bounds once they are acknowledged
+        while not self._settled:  # gRPC enforces its bounds on a caller once they are acknowledged
             self._receive()
 
-    def call(self, method: str, message: bytes, *, gzip: bool = False, finish: bool = True) -> int:
-        """Begin a unary call with a message, compressed already when `gzip`; its stream. Without `finish` it
-        is held open."""
+    def call(self, method: str, message: bytes, *, gzip: bool = False) -> int:
+        """Begin a unary call with a message, compressed already when `gzip`; return its stream."""
         stream = self._h2.get_next_available_stream_id()
         fields = {
             ":method": "POST",
@@ -56,8 +55,8 @@ class Connection:
         return stream
 
     def answers(self) -> dict[int, dict[str, str]]:
-        """Stream → headers and trailers of its answer, once all have one; `reset` and `closed` are answers
-        too."""
+        """Return stream → headers and trailers of its answer, once all have one; `reset`, `ended` and
+        `closed` are answers too."""
         expected = set(self._waiting) | set(self._answers)
         while expected - set(self._answers):
             if not self._receive():
@@ -65,11 +64,10 @@ class Connection:
         return self._answers
 
     def close(self) -> None:
-        """Of the socket."""
         self._socket.close()
 
     def _receive(self) -> bool:
-        """What comes next; False at the end of the connection."""
+        """Receive once; return False at the end of the connection."""
         data = self._socket.recv(65536)
         for event in self._h2.receive_data(data) if data else ():
             self._take(event)
@@ -90,7 +88,7 @@ class Connection:
             self._answers.setdefault(event.stream_id, {"ended": "1"})
 
     def _send(self) -> None:
-        """As much as flow control allows."""
+        """Send as much as flow control allows."""
         for stream, rest in list(self._waiting.items()):
             while rest and stream not in self._answers:
                 size = min(
@@ -109,7 +107,7 @@ class Connection:
 
 
 def tls(machine: Machine, address: str) -> ssl.SSLSocket:
-    """A TLS connection with the machine's certificate, ready to speak HTTP/2."""
+    """Open a TLS connection with the machine's certificate, ready for HTTP/2."""
     host, _, port = address.rpartition(":")
     plain = socket.create_connection((host, int(port)), timeout=30)
     return _context(machine).wrap_socket(plain, server_hostname=host)

@@ -1,11 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Collects all numbers that each role gets of PCs over simulated months, beside what each machine did in
-truth.
-
-The data directory is filled through the real store and the real derivation; the real application is asked at
-several dates, each time by a service that has just been started. Between two dates a test may let records
-come late, move, retire and forget machines.
+"""Collects all numbers that each role gets of PCs over simulated months, and each machine's true amounts.
+The real store and the real derivation fill the data directory. The real application is asked on several
+dates, each time by a newly started service. Between two dates a test may deliver late records, and move,
+retire and forget machines.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ KINDS: Final = ("emissions", "energy", "indicators", "coverage")
 GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class")
 FLEET: Final = ("/metrics", "/")
 MONTH_LAG_DAYS: Final = 3
-"""Whole days between a month's end and its release."""
+"""Whole days between a month's end and its publication."""
 
 
 class What(NamedTuple):
@@ -69,7 +67,7 @@ class Key(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a machine is counted."""
+    """The place in which a machine is counted."""
 
     population: str
     zone: str
@@ -79,24 +77,24 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Version:
-    """The truth at one moment."""
+    """The true amounts at one moment."""
 
     moment: datetime
     amounts: Mapping[Key, int]
     places: Mapping[int, Place]
     enrolled: Mapping[tuple[int, Slice], int]
-    """(machine, month) → milliseconds."""
+    """(machine, month) → enrolled milliseconds."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Numbers that stand together in one answer."""
+    """Numbers of one row of an answer."""
 
     version: int
-    """The truth's number when it was asked."""
+    """Number of the version at the time of the question."""
     outlet: str
     answer: str
-    """Who asked what."""
+    """Who asked, and the question."""
     roles: frozenset[str]
     table: str
     labels: Mapping[str, str]
@@ -105,27 +103,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Hours:
-    """What a machine does in a month, hours: in one night, and in one week's opening hours."""
+    """Hours of a machine in a month: in one night, and in one week's opening hours."""
 
     night: Mapping[State, float] = field(default_factory=dict)
     opening: Mapping[State, float] = field(default_factory=dict)
 
 
 METERED_WATTS: Final = (23, 40)
-"""Of a machine that is on; no model's, within 2 %."""
+"""Watts of a metered machine that is on; more than 2 % from any model's."""
 OFF: Final = Hours({State.OFF: 12}, {State.OFF: 40})
 OFFICE: Final = Hours({State.OFF: 12}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8, State.ASLEEP: 5})
 NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
 
 
 def days_from(first: date, number: int) -> list[date]:
-    """So many."""
+    """Return so many days."""
     return [first + timedelta(days=later) for later in range(number)]
 
 
 def hourly(cells: Iterable[Any], days: Iterable[date], from_hour: int) -> Iterator[tuple[Any, list[Any]]]:
-    """The same in records of an hour, from that local hour of each day on: up to nine on each of several
-    days, or one night."""
+    """Split cells into records of an hour, from that local hour of each day on: up to nine on each of several
+    days, or those of one night."""
     begins = [day_start_unix_milliseconds(day, ZONE) + from_hour * HOUR for day in days]
     hours = iter([begin + HOUR * n for begin in begins for n in range(9 if len(begins) > 1 else 14)])
     for one in cells:
@@ -159,10 +157,10 @@ class Watched:
         self.versions: list[Version] = []
         self.months: list[Slice] = []
         self.pages: list[str] = []
-        """The text of the first page, at each look."""
+        """Text of the first page at each look."""
         self._entities = entities
         self._classroom: set[HostId] = set()
-        """They tell hours."""
+        """Machines that send records of an hour."""
         self._accounts = itertools.count(1)
 
     def __enter__(self) -> Self:
@@ -171,7 +169,7 @@ class Watched:
     def __exit__(self, *_: object) -> None:
         self.data.__exit__()
 
-    # --- what happens
+    # --- events
 
     def machines(
         self,
@@ -183,7 +181,7 @@ class Watched:
         population: Population = Population.WORKSTATION,
         enrolled_on: date = date(2026, 1, 1),
     ) -> list[HostId]:
-        """So many more."""
+        """Add so many machines, and return their ids."""
         where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": enrolled_on}
         made = [self.data.add_host(population, device_class, **where) for _ in range(number)]
         self._classroom.update(made if population is Population.CLASSROOM else ())
@@ -197,8 +195,9 @@ class Watched:
         unmetered: Collection[HostId] = (),
         screens: Collection[HostId] = (),
     ) -> None:
-        """What machines send of a month: the night of its tenth, and the first whole week. Amounts are drawn,
-        so that a sum tells whose it is of.
+        """Store the records that machines send of a month: the night of its tenth, and the first whole week.
+
+        Amounts are random, so that a sum identifies its machines.
         """
         monday = first + timedelta(days=-first.weekday() % 7)
         for host, hours in done:
@@ -214,7 +213,7 @@ class Watched:
         self.data.derive()
 
     def day(self, day: date, done: Iterable[tuple[HostId, Mapping[State, float]]]) -> None:
-        """One more night."""
+        """Store one more night."""
         for host, hours in done:
             cells = [*self._cells(hours, Band.NIGHT)]
             records = [*hourly(cells, [day], 17)] if host in self._classroom else [(civil(day), cells)]
@@ -222,26 +221,26 @@ class Watched:
         self.data.derive()
 
     def whole_days(self, first: date, done: Mapping[HostId, int]) -> None:
-        """Off for so many hours of each day of a month of 30."""
+        """Store so many hours off on each of 30 days."""
         for host, hours in done.items():
             days = days_from(first, 30)
             self.data.push(host, [(civil(day), [cell(State.OFF, hours * HOUR, Band.NIGHT)]) for day in days])
         self.data.derive()
 
     def move(self, host: HostId, entity: str) -> None:
-        """To another entity."""
+        """Move a machine to another entity."""
         with self.data.store.transaction():
             self.data.store.data.connection.execute(
                 "UPDATE hosts SET org_entity = ? WHERE host_id = ?", (entity, host)
             )
 
     def retire(self, host: HostId) -> None:
-        """Its certificate is refused from now on."""
+        """Refuse a machine's certificate from now on."""
         with self.data.store.transaction():
             self.data.store.registry.set_status(host, HostStatus.REVOKED)
 
     def forget(self, host: HostId) -> None:
-        """As `veilleuse hosts forget`."""
+        """Forget a machine, as `veilleuse hosts forget` does."""
         gone = self.data.store.registry.host(host)
         assert gone is not None
         while self.data.store.forgetting.forget_slice(host):
@@ -261,11 +260,11 @@ class Watched:
                 one.displays.add(size=1, milliseconds=milliseconds - self.chance.randrange(HOUR))
             yield one
 
-    # --- what is seen
+    # --- looks
 
     def look(self, day: date, months: Sequence[date] = ()) -> None:
-        """Ask everything as everybody on the noon of `day`: /metrics and the page, and the API of these
-        months and of all of them together."""
+        """Ask all questions in all roles at noon of `day`: /metrics, the page, and the API over each of these
+        months and over all of them together."""
         self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
         self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
@@ -275,8 +274,7 @@ class Watched:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
             for who, role, inside in self._readers() if parts else ():
                 token = reading.account(f"{who} {next(self._accounts)}", role, *inside)
-                # What an administrator is told of several months is not the sum of months: asked month by
-                # month.
+                # An administrator's numbers over several months are no sums of months: asked month by month.
                 asked = (periods, KINDS) if role is Role.READER else (parts, ("indicators",))
                 self._ask_api(reading, who, token, itertools.product(*asked, GROUPINGS))
             self._strangers(reading)
@@ -284,7 +282,7 @@ class Watched:
             self._scrape(reading)
 
     def say_again(self, host: HostId, device_class: DeviceClass) -> None:
-        """Facts that change how its energy is derived."""
+        """Record facts that change how a machine's energy is derived."""
         form: Any = number(device_class)
         facts = pb.Facts(device_class=form, cpu_count=4)
         with self.data.store.transaction():
@@ -297,7 +295,7 @@ class Watched:
         self.data.derive()
 
     def take_back(self, first: date) -> None:
-        """What was published of a month, as `veilleuse published take-back`."""
+        """Take back a month's publications, as `veilleuse published take-back` does."""
         end = (first + timedelta(days=31)).replace(day=1)
         assert self.data.store.publications.take_back(first, end)
 
@@ -309,7 +307,7 @@ class Watched:
 
     @staticmethod
     def _strangers(reading: Reading) -> None:
-        """Nobody, and an agent with its enrolment token, are told nothing."""
+        """Check that nobody without a token, and no agent with its enrolment token, gets an answer."""
         for token in (None, enrolment_token()):
             for url in (*FLEET, *(f"/api/v1/{kind}?from=2026-09-01&to=2026-10-01" for kind in KINDS)):
                 assert reading.get(url, token).status_code == 401

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The sums of a collector's database, counted again from its stored records. Part of the history checker: no
-product code."""
+"""Counts a collector's sums again from its stored records. Part of the history checker: no product code."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from tests.promises.support.contract import Record
 
 HOUR: Final = 3_600_000
 BY_HOUR, BY_DAY, BY_WEEK = 1, 2, 3
-"""sums.grain."""
+"""Values of sums.grain."""
 MOST_UNITS: Final = 1_024
-"""Names a host may have; what comes beyond counts under OTHER_UNITS."""
+"""Names that a host may have; further names count as OTHER_UNITS."""
 OTHER_UNITS: Final = "unit:other"
 BUCKETS: Final = {
     "cpu_bucket_milliseconds": [f"cpu_bucket_{n:02}_milliseconds" for n in range(13)],
@@ -28,12 +27,12 @@ BUCKETS: Final = {
 KEY: Final = ("host_id", "grain", "start", "band", "state", "supply")
 
 Difference: TypeAlias = tuple[str, Any, Any, Any]
-"""Table, key, value in the table, value counted."""
+"""(table, key, value in the table, value counted)."""
 _Table: TypeAlias = dict[Any, Any]
 
 
 def recount(database: sqlite3.Connection) -> Iterator[Difference]:
-    """Every row of a table of sums that is not what the records add up to."""
+    """Yield every row of a table of sums that differs from the sum of the records."""
     counted = _Counted(database)
     for host_id, wire in database.execute("SELECT host_id, wire FROM records ORDER BY record_id"):
         counted.add(host_id, Record.FromString(wire))
@@ -42,7 +41,7 @@ def recount(database: sqlite3.Connection) -> Iterator[Difference]:
 
 
 class _Counted:
-    """The tables as they should be."""
+    """The tables as the records give them."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self.tables: dict[str, _Table] = {
@@ -55,14 +54,14 @@ class _Counted:
             "totals": {"records": Counter(value=0)},
         }
         self._units: defaultdict[int, set[str]] = defaultdict(set)
-        """Names of each host, as they came."""
+        """Known names of each host."""
         self._zones = {
             host: ZoneInfo(zone)
             for host, zone in database.execute("SELECT host_id, time_zone FROM hosts JOIN sites USING (site)")
         }
 
     def add(self, host_id: int, record: Any) -> None:
-        """One stored record."""
+        """Add one stored record."""
         self.tables["totals"]["records"]["value"] += 1
         if record.WhichOneof("body") == "gap":
             row = self.tables["gap_sums"][host_id, record.gap.reason]
@@ -91,8 +90,7 @@ class _Counted:
         return name if name in known else OTHER_UNITS
 
     def _dated(self, host_id: int, reason: int, span: Any) -> None:
-        """A gap of a clock span is of the civil day it lies in; only spans of one hour at most are counted
-        here."""
+        """Add a dated gap to its civil day. Clock spans are of one hour at most: none is split here."""
         if not span.HasField("period"):
             return
         period = self._periods(host_id, span.period)[-1]
@@ -139,7 +137,7 @@ class _Counted:
 
 
 def _stored(database: sqlite3.Connection, name: str) -> _Table:
-    """Key → {column: value}; NULL is left out: it was never measured."""
+    """Return key → {column: value}. NULL is left out: it was never measured."""
     named = {
         "point_id": {row[0]: row[1:] for row in database.execute("SELECT * FROM points")},
         "unit_id": dict(database.execute("SELECT unit_id, name FROM units")),

@@ -1,10 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fleet in virtual time around an outage of the collector: the real Contacts, the real waits, one event
-queue.
+"""A fleet in virtual time around an outage of the collector: real Contacts, real waits, one event queue.
 
-Only what is not ours is made up: the sender's process (patched where the operating system starts one) and its
-network.
+Only the sender's process (patched where the operating system starts one) and its network are simulated.
 """
 
 from __future__ import annotations
@@ -30,46 +28,44 @@ Uniform = Callable[[float, float], float]
 Retry = Callable[[int, int, int, Uniform], int]
 
 START: Final = 1_790_000_000_000
-"""Unix ms of the beginning of the outage; a multiple of nothing."""
+"""Start of the outage, Unix ms."""
 TICK: Final = 10_000
 STARTING: Final = (150, 500)
-"""Milliseconds that a sender's Python takes until it calls: measured on two cores."""
+"""Milliseconds from a sender's start to its first call, at least and at most: measured on two cores."""
 HELD_POLL: Final = 2_500
 HELD_PERIOD: Final = 10_000
-"""A held sender has something to push this often."""
+"""Interval at which a held sender has something to push."""
 
 
 class Control:
-    """The control table, in memory: all that Contacts asks of a spool."""
+    """The control table in memory: Contacts uses nothing else of a spool."""
 
     def __init__(self) -> None:
         self.values: dict[str, str | None] = {}
 
     def control(self, key: str) -> str | None:
-        """A value."""
         return self.values.get(key)
 
 
 @dataclass
 class Fleet:
-    """`counts`: (population, held) → how many machines. `retry`: the wait after a failure, to be spoilt by a
-    mutant."""
+    """`counts`: (population, held) → machines. `retry`: the wait after a failure, which a mutant replaces."""
 
     counts: Mapping[tuple[Population, bool], int]
     outage: int
-    """Milliseconds; the collector is away from START to START + outage."""
+    """Milliseconds from START in which the collector is away."""
     horizon: int
     """Milliseconds after START at which to stop."""
     state: Path
     seed: int = 1
     retry: Retry = retry_delay_milliseconds
     calls: Counter[int] = field(default_factory=Counter)
-    """Connections by second since the collector is back; refused ones before are negative."""
+    """Connections by second since the collector's return; refused ones before it are negative."""
     looking: _Machine = field(init=False)
-    """Whose tick it is: the operating system would know by the process."""
+    """Machine of the present tick: the operating system would know it by the process."""
 
     def run(self, patch: pytest.MonkeyPatch) -> Counter[int]:
-        """The connections."""
+        """Run the fleet, and return the connections by second."""
         identity = self.state / IDENTITY_FILE
         identity.parent.mkdir(parents=True, exist_ok=True)
         identity.touch()
@@ -88,20 +84,19 @@ class Fleet:
         return self.calls
 
     def at(self, when: int, act: Callable[[int], None]) -> None:
-        """Later, at that Unix ms."""
+        """Call `act` at that Unix ms."""
         self._order += 1
         heapq.heappush(self.queue, (when, self._order, act))
 
     def connect(self, when: int) -> bool:
-        """Whether the collector answers."""
+        """Count a connection; return whether the collector answers."""
         away = START <= when < START + self.outage
         self.calls[(when - START - self.outage) // 1_000] += when >= START
         return not away
 
 
 class _Machine:
-    """Its resident looks on every tick, as the real one does; ticks on which nothing can happen
-    are left out."""
+    """A machine whose resident looks on every tick, as the real one does; idle ticks are skipped."""
 
     stdin = None
 
@@ -119,7 +114,7 @@ class _Machine:
         self.begin()
 
     def begin(self) -> None:
-        """The next contact, as the last one before the outage left it."""
+        """Schedule the next contact, as the last contact before the outage set it."""
         due = next_contact_unix_milliseconds(
             START, self.interval, 0, self.agent_id, self.fleet.chance.uniform
         )
@@ -127,18 +122,18 @@ class _Machine:
         self.fleet.at(self.tick_from(due), self.look)
 
     def tick_from(self, when: int) -> int:
-        """The first tick at or after then."""
+        """Return the first tick at or after that time."""
         return when + (self.boot - when) % TICK
 
     def popen(self) -> _Machine:
-        """The sender starts: it calls a moment later, and has ended before the next tick."""
+        """Start the sender: it calls a moment later, and ends before the next tick."""
         when = self.now + round(self.fleet.chance.uniform(*STARTING))
         self.code = 0 if self.contact(when) else 1
         self.ends = when
         return self
 
     def contact(self, when: int) -> bool:
-        """What sending.Sending does with the outcome."""
+        """Make a contact and set the next one, as sending.Sending does; return True when it succeeded."""
         uniform = self.fleet.chance.uniform
         if self.fleet.connect(when):
             self.failures = 0
@@ -150,11 +145,11 @@ class _Machine:
         return self.failures == 0
 
     def poll(self) -> int | None:
-        """As subprocess.Popen: the exit code, once the sender has ended."""
+        """Return the exit code once the sender has ended, as subprocess.Popen does."""
         return self.code if self.now >= self.ends else None
 
     def look(self, now: int) -> None:
-        """One tick."""
+        """Run one tick."""
         self.now = now
         self.fleet.looking = self
         instant = Instant(now, now - self.boot, now - self.boot)
@@ -167,14 +162,14 @@ class _Machine:
 
 
 class _Held(_Machine):
-    """A sender that stays: it finds the collector gone when it next pushes, then waits as told."""
+    """A sender that stays connected: its next push finds the collector away, then it waits for the delay."""
 
     def begin(self) -> None:
         self.fleet.at(START + self.fleet.chance.randrange(HELD_PERIOD), self.poll_spool)
 
     def poll_spool(self, when: int) -> None:
-        """One look at the spool, at or after the time agreed."""
+        """Look at the spool, at or after the agreed time."""
         if self.contact(when):
-            return  # and stays connected
+            return  # the sender stays connected
         later = -(-(self.due - when) // HELD_POLL) * HELD_POLL
         self.fleet.at(when + max(HELD_POLL, later), self.poll_spool)

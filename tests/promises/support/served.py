@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A real collector with one enrolled machine, and somebody honest who calls it all the while: how long does
-that one wait?"""
+"""A real collector with one enrolled machine, and a well-behaved client whose waiting times are measured."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ _PAUSE_SECONDS: Final = 0.05
 
 @contextmanager
 def served(folder: Path, **settings: str) -> Iterator[tuple[Stack, Machine, psutil.Process]]:
-    """`veilleuse serve` on free ports, a machine that enrolled with a token, and the collector's process."""
+    """Yield `veilleuse serve` on free ports, a machine enrolled with a token, and the collector's process."""
     with Stack(folder, settings) as stack:
         started = stack.start_collector()
         join = folder / "join"
@@ -36,14 +35,13 @@ def served(folder: Path, **settings: str) -> Iterator[tuple[Stack, Machine, psut
 
 
 def where(stack: Stack, setting: str) -> tuple[str, int]:
-    """(host, port) of GRPC__ADDRESS, GRPC__ENROLMENT_ADDRESS or HTTP__ADDRESS."""
+    """Return (host, port) of GRPC__ADDRESS, GRPC__ENROLMENT_ADDRESS or HTTP__ADDRESS."""
     host, _, port = stack.environment[f"VEILLEUSE__{setting}"].rpartition(":")
     return host, int(port)
 
 
 class Heartbeat:
-    """Calls again and again in a thread: Hello on one connection for a Machine, the page for a URL. Fails on
-    an error."""
+    """Calls in a thread: Hello on one connection for a Machine, a URL's page. Raises an error at the end."""
 
     def __init__(self, target: Machine | str) -> None:
         self._target = target
@@ -51,7 +49,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run)
         self._error: Exception | None = None
         self.seconds: list[float] = []
-        """How long each call took."""
+        """Duration of each call."""
 
     @property
     def p99(self) -> float:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Finds of which machines' quantities a number is the sum, by its value: all sums of whole cells over sets of
+"""Finds, by a number's value, the machines and quantities that it sums: all sums of whole cells over sets of
 bands, states and methods."""
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ STATE_SETS: Final = tuple(
 )
 KIND_SETS: Final = (frozenset({"measured", "modelled"}), frozenset({"measured"}), frozenset({"modelled"}))
 SILENT: Final = "silent"
-"""Kind of the time of which nothing is known."""
+"""Kind of the time that no record covers."""
 
 
 def amount(name: str, value: float) -> tuple[str, int] | None:
-    """(unit, exact amount) of a sum; None of another number."""
+    """Return (unit, exact amount) of a sum; None for another number."""
     word = name.partition("{")[0]
     if word == "machine_days_observed":
         return "ms", round(value * MILLISECONDS_PER_DAY)
@@ -45,27 +45,27 @@ def amount(name: str, value: float) -> tuple[str, int] | None:
 
 
 class Selector(NamedTuple):
-    """Which records a figure is of: those that begin in [first, end), weeks also end in it."""
+    """Records that a figure covers: they begin in [first, end); beside days, weeks also end in it."""
 
     grains: frozenset[Grain]
     first: int
     end: int
 
     def has(self, key: Key) -> bool:
-        """Whether a quantity is inside."""
+        """Return whether a quantity is inside."""
         end = self.end - 6 if key.grain is Grain.WEEK and len(self.grains) > 1 else self.end
         return key.grain in self.grains and self.first <= key.start < end
 
 
 class Cell(NamedTuple):
-    """What is never divided: machines of one entity and class, or their screens."""
+    """Machines of one entity and class, or their screens: sums never divide a cell."""
 
     place: Place
     screens: bool
 
 
 class Found(NamedTuple):
-    """What a number is the sum of."""
+    """The quantities that a number sums."""
 
     version: int
     selector: Selector
@@ -81,20 +81,19 @@ class Sums:
     selector: Selector
     cells: tuple[Cell, ...]
     of: dict[str, dict[int, dict[int, frozenset[What]]]]
-    """Unit → value → cells as bits → what is summed of them. Enrolled times are alike, so that several groups
-    may have the same."""
+    """Unit → value → cells as bits → quantities summed. Several groups may have the same enrolled time."""
 
     def find(self, unit: str, value: int) -> list[Found]:
-        """What sums to it."""
+        """Return the sums with that value."""
         return [self.told(*one) for one in self.of[unit].get(value, {}).items()]
 
     def told(self, bits: int, whats: frozenset[What]) -> Found:
-        """As Found."""
+        """Return a Found for cells as bits."""
         cells = tuple(cell for place, cell in enumerate(self.cells) if bits >> place & 1)
         return Found(self.version, self.selector, cells, whats)
 
     def ratio(self, value: float) -> tuple[Found, Found] | None:
-        """A sum over some cells, and one over these or more, of which it is the ratio."""
+        """Return a sum over some cells, and one over at least these cells, whose ratio is the value."""
         for known in self.of.values():
             for above, over in known.items():
                 below = round(above / value)
@@ -106,7 +105,7 @@ class Sums:
 
 
 def sums_of(version: int, selector: Selector, cells: Mapping[Cell, Mapping[What, int]]) -> Sums:
-    """All sums over these cells: 2^cells × sets of quantities."""
+    """Return all sums over these cells: 2^cells × sets of quantities."""
     present = frozenset(what for amounts in cells.values() for what in amounts)
     of: dict[str, dict[int, dict[int, frozenset[What]]]] = {"ms": {}, "mJ": {}}
     for unit, known in of.items():
@@ -122,12 +121,12 @@ def sums_of(version: int, selector: Selector, cells: Mapping[Cell, Mapping[What,
 
 
 def month_of(part: Slice) -> Selector:
-    """All that begins in a period."""
+    """Return the selector of a period's days, and of the weeks inside it."""
     return Selector(frozenset({Grain.DAY, Grain.WEEK}), part.first.toordinal(), part.end.toordinal())
 
 
 def silences(version: Version, months: Iterable[Slice]) -> dict[Key, int]:
-    """What of its enrolled time nothing is known of."""
+    """Return each machine's enrolled time that no record covers, ms."""
     found = {}
     for part in months:
         seen: defaultdict[int, int] = defaultdict(int)
@@ -142,12 +141,12 @@ def silences(version: Version, months: Iterable[Slice]) -> dict[Key, int]:
 
 
 def cell_of(place: Place, what: What) -> Cell:
-    """Where a quantity is counted."""
+    """Return the cell that counts a quantity."""
     return Cell(place, what.kind == "screen")
 
 
 def _sets(unit: str, present: Collection[What]) -> list[frozenset[What]]:
-    """What outlets may sum, smallest first."""
+    """Return the sets of quantities that outlets may sum, smallest first."""
     mine = [what for what in present if what.unit == unit]
     found = {frozenset(mine)}
     for bands, states, kinds in itertools.product(BAND_SETS, STATE_SETS, KIND_SETS):

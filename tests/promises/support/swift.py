@@ -1,10 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""gRPC calls over HTTP/2 and mutual TLS at a tenth of grpcio's cost, so that one process can offer more than
-a collector carries.
-
-One call at a time on a connection. Header tables are switched off on both sides: the same headers are the
-same bytes, encoded and decoded once.
+"""Makes gRPC calls over HTTP/2 and mutual TLS at a tenth of grpcio's cost, to overload a collector.
+One call at a time on a connection. Header tables are off on both sides: equal headers are equal bytes,
+encoded and decoded once.
 """
 
 from __future__ import annotations
@@ -28,19 +26,19 @@ END_STREAM, END_HEADERS, ACK = 1, 4, 1
 CANCEL: Final = 8
 FRAME_BYTES: Final = 16_384
 WINDOW_BYTES: Final = 65_535
-"""Of each stream and of the connection, until the peer says otherwise. Source: RFC 9113 §6.9.2."""
+"""Window of each stream and of the connection, until the peer changes it. Source: RFC 9113 §6.9.2."""
 TIMEOUT: Final = "15S"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a call ended."""
+    """The result of a call."""
 
     status: int
     """A gRPC status code; -1 when the connection was closed or the stream reset."""
     reason: str
     wait_seconds: float
-    """When to come back, as told; 0 when nothing was told."""
+    """Delay in the answer; 0 when there was none."""
     message: bytes
 
 
@@ -54,7 +52,7 @@ class Contexts:
         self._roots = roots_pem
 
     def __call__(self, identity: Identity) -> ssl.SSLContext:
-        """Shows the identity's certificate."""
+        """Return a context with the identity's certificate."""
         context = ssl.create_default_context(cadata=self._roots)
         context.set_alpn_protocols(["h2"])
         context.check_hostname = False
@@ -66,13 +64,13 @@ class Contexts:
 
 
 class Line:
-    """A connection. `call`, then `receive` whenever it is readable until that gives the answer."""
+    """A connection. After `call`, use `receive` whenever it is readable until it returns the answer."""
 
     _blocks: ClassVar[dict[tuple[str, str], bytes]] = {}
     _heard: ClassVar[dict[bytes, dict[str, str]]] = {}
 
     def __init__(self, context: ssl.SSLContext, address: str) -> None:
-        """Connects. Raises OSError."""
+        """Connect. Raises OSError."""
         host, _, port = address.rpartition(":")
         plain = socket.create_connection((host, int(port)), timeout=30)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -83,7 +81,7 @@ class Line:
         self._stream = -1
         self._rest = b""
         self._windows = [WINDOW_BYTES, WINDOW_BYTES]
-        """Of the connection and of the stream."""
+        """Windows of the connection and of the stream."""
         self._stream_window = WINDOW_BYTES
         self._fields: dict[str, str] = {}
         self._body = bytearray()
@@ -94,7 +92,7 @@ class Line:
         self._flush()
 
     def call(self, method: str, message: bytes) -> None:
-        """Begin one."""
+        """Begin a call."""
         self._stream += 2
         self._fields, self._body = {}, bytearray()
         self._windows[1] = self._stream_window
@@ -103,7 +101,7 @@ class Line:
         self._send()
 
     def ask(self, method: str, message: bytes, seconds: float) -> Answer:
-        """`call`, and wait for the answer; LOST when there is none in so many seconds."""
+        """Make a call and wait for the answer; return LOST when there is none in so many seconds."""
         until = time.monotonic() + seconds
         self.call(method, message)
         while (left := until - time.monotonic()) > 0:
@@ -114,13 +112,13 @@ class Line:
         return LOST
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Cancel the call."""
         self._rest = b""
         self._out += _frame(RESET, 0, self._stream, struct.pack(">I", CANCEL))
         self._flush()
 
     def receive(self) -> Answer | None:
-        """What has come; None while the call goes on."""
+        """Return the answer once it is complete; None while the call goes on."""
         try:
             while data := self.socket.recv(65_536):
                 self._in += data
@@ -143,14 +141,13 @@ class Line:
         return answer or (LOST if lost else None)
 
     def close(self) -> None:
-        """Of the socket."""
         self.socket.close()
 
     # --- frames
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> Answer | None:
         if kind == HEADERS:
-            fields = self._decoded(payload)  # of any stream: the decoder must hear them all
+            fields = self._decoded(payload)  # of any stream: the decoder must see all headers
             if stream == self._stream:
                 self._fields.update(fields)
         elif kind == DATA and stream == self._stream:
@@ -186,7 +183,7 @@ class Line:
         self._out += _frame(SETTINGS, ACK, 0, b"")
 
     def _send(self) -> None:
-        """As much of the message as flow control allows."""
+        """Send as much of the message as flow control allows."""
         while self._rest:
             size = min(len(self._rest), FRAME_BYTES, *self._windows)
             if size <= 0:
@@ -201,11 +198,10 @@ class Line:
             while self._out:
                 del self._out[: self.socket.send(self._out)]
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            # the rest goes with the next event: what is sent before an answer is small beside the socket's
-            # buffer
+            # The rest is sent after the next event: requests are small beside the socket's buffer.
             pass
         except OSError:
-            pass  # `receive` will tell
+            pass  # `receive` returns LOST
 
     def _block(self, method: str) -> bytes:
         known = self._blocks.get((method, self._address))

@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Pushes as many as wanted, answered or not, over swift.py. One process, one JSON line.
+"""Offers pushes at any rate over swift.py, answered or not. One process, one JSON line.
 
     python -m tests.promises.support.swift_load <plan.json> <seconds> <records> <a second> <pushes> <manner>
     python -m tests.promises.support.swift_load <plan.json> <seconds> <records> -<at once> <pushes> <manner>
 
-The first begins so many pushes a second, by whoever has none under way, each timed from when it was due: an
-open loop as long as somebody is free (`nobody_free`: how often nobody was). The second is closed: it finds
-the capacity.
+The first form begins so many pushes a second, by agents without one under way, each timed from when it was
+due. It is an open loop as long as an agent is free (`nobody_free` counts when none was). The second form is a
+closed loop: it finds the capacity.
 
-`pushes`: how many each agent of the plan prepares. Manners of those that were refused: `obedient` agents come
-back when told; `stubborn` ones send the next push at once; `impatient` ones do so as well, and give up after
+`pushes`: number that each agent of the plan prepares. Manners after a refusal: `obedient` agents wait for the
+delay in the answer; `stubborn` ones push again at once; `impatient` ones do so too, and give up a call after
 a tenth of a second.
 """
 
@@ -56,7 +56,7 @@ class Load:
         self._selector = selectors.DefaultSelector()
         self._idle: deque[Sender] = deque()
         self._later: list[tuple[float, int, Sender, float]] = []
-        """(when, tie, who, of the call that began then; 0: it becomes idle)."""
+        """(time, tie, agent, start of the call to give up; 0: the agent becomes idle)."""
         self._ties = self._calling = 0
         self.seconds: list[float] = []
         self.refused: Counter[str] = Counter()
@@ -68,9 +68,9 @@ class Load:
             self._idle.append(sender)
 
     def run(self, seconds: float, per_second: float, at_once: int = 0) -> None:
-        """Until the last answer has come.
+        """Send for so many seconds, then wait for the last answer.
 
-        `at_once` > 0: so many are under way all the time, whatever `per_second`.
+        `at_once` > 0: so many pushes are under way all the time, whatever `per_second`.
         """
         self._due = time.monotonic()
         until = self._until = self._due + seconds
@@ -149,7 +149,7 @@ class Load:
 
 
 def main() -> None:
-    """As the docstring of the module says."""
+    """Run the load as the module's docstring says, and print the results."""
     _, file, for_seconds, records, rate, pushes, manner = sys.argv
     load = Load(Plan.load(Path(file)), int(records), int(pushes), manner)
     began, used = time.monotonic(), time.process_time()

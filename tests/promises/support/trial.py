@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A trial of the collector: the real command, enrolled agents that send, faults at known times, the checker
-at the end.
-
+"""Runs a trial of the collector: the real command, agents that send, faults at known times, the checker.
 with Trial(tmp_path) as trial:
     trial.enrol(100)
     trial.start()
@@ -38,14 +36,14 @@ from tests.support.stack import Stack
 ROOT: Final = Path(__file__).parents[3]
 POPULATIONS: Final = ("server",) * 6 + ("classroom", "workstation")
 FIRST_ACK_SECONDS: Final = 5.0
-"""R1: from the start of the collector to its first acknowledgement."""
+"""R1: time from the collector's start to its first acknowledgement."""
 PERIODS_PER_LOAD: Final = 1_500
-"""A second load measures later periods than the first: not one of its records is another one's."""
+"""A second load measures later periods than the first, so that no record occurs twice."""
 DRAIN_SECONDS: Final = 120.0
 
 
 class Trial:
-    """A context manager: what it started is gone afterwards, by process id."""
+    """A context manager that ends the processes it started, by process id."""
 
     def __init__(
         self, folder: Path, settings: Mapping[str, str] | None = None, *, mutant: str = "", seed: int = 1
@@ -80,10 +78,10 @@ class Trial:
         self.stack.__exit__()
         self._faults.close()
 
-    # --- before
+    # --- enrolment
 
     def enrol(self, agents: int) -> None:
-        """A collector is made and started, and so many machines enrol with it, by tokens, over gRPC."""
+        """Make and start a collector, enrol so many machines by tokens over gRPC, and kill the collector."""
         self.stack.start_collector()
         self.collector = self.stack.processes[-1]
         for population in sorted(set(POPULATIONS)):
@@ -111,7 +109,7 @@ class Trial:
     # --- the collector
 
     def start(self, wrapper: Sequence[str] = (), **environment: str) -> None:
-        """Start it, on the same ports; returns at once. `wrapper`: a command that runs it, e.g. fiu-run."""
+        """Start the collector on the same ports, without waiting. `wrapper` runs it, e.g. fiu-run."""
         module = f"tests.promises.support.mutants {self._mutant or 'keeps_all'}"
         command = [*wrapper, sys.executable, "-m", *module.split(), "serve"]
         with (self.folder / "veilleuse.log").open("ab") as log:
@@ -128,20 +126,20 @@ class Trial:
         self.note("start")
 
     def kill(self) -> None:
-        """SIGKILL to it alone, as the kernel's memory killer does: its web process finds out by itself."""
+        """Send SIGKILL to the collector alone, as the kernel's OOM killer does; its web process then ends."""
         assert self.collector is not None
         self.collector.kill()
         self.note("kill")
         self.collector.wait()
 
     def note(self, what: str) -> float:
-        """A fault, or the end of one, in the log of faults; its time."""
+        """Log a fault, or the end of one; return its monotonic time."""
         at = self._faults.write("fault", what=what)
         self._faults.flush()
         return at
 
     def serves(self) -> bool:
-        """Whether something listens where agents connect."""
+        """Return whether something listens where agents connect."""
         host, _, port = self.address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=1).close()
@@ -150,8 +148,7 @@ class Trial:
         return True
 
     def wait_for_ack(self, since: float | None = None, seconds: float = 60.0) -> float:
-        """Seconds from `since` (monotonic; default: now) to the first acknowledgement after it, by whatever
-        agent."""
+        """Return the seconds from `since` (monotonic; default: now) to any agent's first acknowledgement."""
         since = time.monotonic() if since is None else since
         while (beat := max(map(last_beat, self.folder.glob("beat-*")), default=0.0)) <= since:
             assert self.collector is not None
@@ -163,7 +160,7 @@ class Trial:
         return beat - since
 
     def said(self) -> str:
-        """The end of what the collector has logged."""
+        """Return the end of the collector's log."""
         return self.stack.log("veilleuse")[-3_000:]
 
     # --- the agents
@@ -176,8 +173,7 @@ class Trial:
         address: str = "",
         calm_pushes_per_second: float = 0.0,
     ) -> None:
-        """Let all agents send, at `address` when it is not the collector's own (a proxy's); after `calm`, at
-        the second pace."""
+        """Let all agents send, to `address` (a proxy) or the collector; after `calm`, at the calm rate."""
         for number in range(processes):
             file = self.plan(
                 self.agents[number::processes],
@@ -198,7 +194,7 @@ class Trial:
             self._loads.append(process)
 
     def calm(self) -> None:
-        """From now on the loads go on at their calm pace."""
+        """Change the loads to their calm rate."""
         for process in self._loads:
             process.send_signal(signal.SIGUSR1)
 
@@ -210,8 +206,7 @@ class Trial:
         address: str = "",
         calm: float = 0.0,
     ) -> Path:
-        """A file that tells a process of load.py or overload.py what to do: each has its own history and its
-        own epochs."""
+        """Return a new plan file for a process, with a history and epochs of its own."""
         self._plans += 1
         plan = Plan(
             address or self.address,
@@ -231,13 +226,13 @@ class Trial:
         return file
 
     def overload(self, agents: Sequence[Identity], mode: str, *arguments: float) -> subprocess.Popen[str]:
-        """A process of overload.py; its output is one line of JSON."""
+        """Start overload.py; its output is one line of JSON."""
         return self._other("overload", str(self.plan(agents)), mode, *(f"{a:g}" for a in arguments))
 
     def swift_load(
         self, agents: Sequence[Identity], seconds: float, records: int, rate: float, pushes: int, manner: str
     ) -> subprocess.Popen[str]:
-        """A process of swift_load.py; its output is one line of JSON."""
+        """Start swift_load.py; its output is one line of JSON."""
         numbers = (f"{seconds:g}", f"{records}", f"{rate:g}", f"{pushes}")
         return self._other("swift_load", str(self.plan(agents)), *numbers, manner)
 
@@ -250,7 +245,7 @@ class Trial:
         interval: float,
         threads: int,
     ) -> subprocess.Popen[str]:
-        """A process of drain.py; its output is one line of JSON."""
+        """Start drain.py; its output is one line of JSON."""
         numbers = (f"{seconds:g}", f"{records}", f"{pushes}", f"{interval:g}", f"{threads}")
         return self._other("drain", str(self.plan(agents)), *numbers)
 
@@ -268,8 +263,7 @@ class Trial:
         return process
 
     def kill_and_start(self, kills: int, *, longest_seconds: float) -> None:
-        """So many times: first acknowledgement, a moment at random, SIGKILL, start. One in six before it
-        serves at all."""
+        """Repeat: acknowledgement, random time, SIGKILL, start. One kill in six comes before it serves."""
         for _ in range(kills):
             if self.chance.random() < 1 / 6:
                 time.sleep(self.chance.uniform(0, 0.3))
@@ -281,8 +275,7 @@ class Trial:
         self.wait_for_ack()
 
     def quiet(self) -> None:
-        """No new records any more; returns when all that were made are acknowledged. Fails when
-        they are not."""
+        """End the making of records; return when all are acknowledged, and fail when they are not."""
         for process in self._loads:
             process.send_signal(signal.SIGTERM)
         ended = [process.wait(DRAIN_SECONDS + 20) for process in self._loads]
@@ -291,7 +284,7 @@ class Trial:
         assert not any(ended), (self.folder / "load.log").read_text()[-3_000:] + self.said()
 
     def give_up(self) -> None:
-        """End the agents as they are, and the collector if it has not ended."""
+        """Kill the agents and the collector."""
         for process in self._loads:
             process.kill()
             process.wait()
@@ -299,8 +292,7 @@ class Trial:
         self.kill()
 
     def end(self, *, drained: bool = True) -> Report:
-        """Agents stop, the collector is killed once more, the checker compares. `drained`: everything must
-        have arrived."""
+        """Stop the agents, kill the collector, and compare. `drained`: all records must have arrived."""
         if drained:
             self.quiet()
         else:
@@ -310,8 +302,7 @@ class Trial:
         return self.compare()
 
     def compare(self, data_dir: Path | None = None, until: float = float("inf")) -> Report:
-        """The database, or a copy of it in `data_dir`, against what the agents had seen at `until` (monotonic
-        seconds)."""
+        """Compare the database, or its copy in `data_dir`, with the history up to `until` (monotonic, s)."""
         files = [*sorted(self.folder.glob("history-*.jsonl")), self.folder / "faults.jsonl"]
         return check(data_dir or self.stack.data, read(files, until))
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the width of an interval tells: a step, or a mean of steps that are told, or else how much of an
+"""Finds what the width of an interval reveals: a step, a mean of published steps, or else how much of an
 energy was measured."""
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from tests.promises.support.summed import Found
 from veilleuse.collector.quantiles import Z95
 
 U_STEP: Final = 0.05
-"""Relative standard uncertainties that are whole numbers of these do not tell how much was measured."""
+"""Step of relative standard uncertainties: whole multiples do not reveal how much was measured."""
 OF_INTERVALS: Final = ("u_model", "gsd2", "kwh_lo95", "kwh_hi95", "kgco2e_lo95", "kgco2e_hi95")
 _NEAR: Final = 1e-6
 
 
 class Width(NamedTuple):
-    """The relative standard uncertainties that a row tells of its energy: one, unless something is amiss."""
+    """Relative standard uncertainties of a row's energy: one value, unless something is wrong."""
 
     row: Row
     energy: Found
@@ -29,12 +29,12 @@ class Width(NamedTuple):
 
     @property
     def is_step(self) -> bool:
-        """All are whole numbers of steps."""
+        """True when all are whole numbers of steps."""
         return all(abs(one / U_STEP - round(one / U_STEP)) <= _NEAR for one in self.told)
 
     def is_mean(self, steps: Sequence[Width]) -> bool:
-        """All are the mean of steps of disjoint rows that its role is told, which together are this row: it
-        tells nothing more."""
+        """Return whether all are the mean of steps of disjoint rows that its role gets and that make up this
+        row: it then reveals nothing more."""
         mine = [one for one in steps if one.row.roles == self.row.roles and self._holds(one)]
         return self._is_mean(frozenset(self.energy.cells), 0, 0.0, mine)
 
@@ -58,7 +58,7 @@ class Width(NamedTuple):
 
 
 def width_of(row: Row, energy: Found, millijoules: int, numbers: Mapping[str, float]) -> Width:
-    """`numbers`: those of OF_INTERVALS."""
+    """Return the width of a row's interval. `numbers`: those of OF_INTERVALS."""
     told = [numbers.get("u_model", 0.0)]
     for unit, other in (("kwh", 0.0), ("kgco2e", row.numbers.get("u_factor", 0.0))):
         if f"{unit}_lo95" in numbers:
