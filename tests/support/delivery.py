@@ -51,8 +51,8 @@ class Held:
 
 
 class ModelCollector:
-    """This model implements `sender.Collector`. `faults` gives the fault of each call; `meanwhile` is called
-    on the fault MEANWHILE."""
+    """This model implements the agent's `TelemetryApi`. `faults` gives the fault of each call; `meanwhile` is
+    called on the fault MEANWHILE."""
 
     def __init__(self) -> None:
         self.held = Held()

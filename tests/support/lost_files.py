@@ -97,8 +97,8 @@ class Lost:
     """Path within the data directory; empty for the folder itself."""
     do: Callable[[Path], None]
     left: str
-    """The state that the collector must report: rescued (a new file), whole (the file itself), damaged, or
-    goes on (nothing is lost)."""
+    """What remains, as the collector must report it: rescued (a new file), whole (the file itself), damaged,
+    or goes on (nothing is lost)."""
 
     def __str__(self) -> str:
         return f"{self.file or 'the folder'} {DONE[self.do.__name__]}"
