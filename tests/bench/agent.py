@@ -265,6 +265,7 @@ def report(
 
 
 def verdict(what: str, value: float, budget: float, unit: str) -> str:
+    """Return one line that compares a value with its budget."""
     word = "within" if value <= budget else "OVER"
     return f"{what}: {value:.2f} {unit}, {word} the budget of {budget:g} (docs/guarantees.md §4)"
 

@@ -3,8 +3,8 @@
 """Measure the coverage and errors of calibration on simulated fleets whose truth is known.
 
 `python tests/bench/calibration.py [--draws 1000]`: for each number of reference units, how often the 95 %
-interval of the mean unit's wall power contains the truth, how wide it is, and the errors of prior and fit. The
-interval is computed by the integers that derive uses. Exit code 1 when a coverage is outside 93 to 97 %.
+interval of the mean unit's wall power contains the truth, how wide it is, and the errors of prior and fit.
+The interval is computed by the integers that derive uses. Exit code 1 when a coverage is outside 93 to 97 %.
 """
 
 from __future__ import annotations

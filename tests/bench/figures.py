@@ -3,8 +3,8 @@
 """Print figures that once were wrong: case, before, after, truth.
 
 `python tests/bench/figures.py [--fleets 200] [--only WORD]`. Before: the recorded figure of version 0.2 at
-commit 841d40b. After: computed now, or asserted by a test that is run now (named in brackets). Truth: computed
-by hand, or known from the simulation. Exit code 1 when a test fails.
+commit 841d40b. After: computed now, or asserted by a test that is run now (named in brackets). Truth:
+computed by hand, or known from the simulation. Exit code 1 when a test fails.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 """Measure durable pushes and records per second of ingest: validation, writer, store; no network.
 
 `python tests/bench/ingest.py [--seconds 5] [--hosts 500] [--records 1] [--directory DIR]`. Every push is
-committed with an fsync before it counts. DIR must be on the disk to be measured, because a tmpfs has no fsync.
+committed with an fsync before it counts. DIR must be on the disk to be measured: a tmpfs has no fsync.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure a year of months of many machines: its stored size, and the time to read it.
 
-`python tests/bench/months.py [--hosts 10000] [--directory DIR]`. The rows are random: 8 per machine and month,
+`python tests/bench/months.py [--hosts 10000] [--directory DIR]`. The rows are random: 8 a machine and month,
 33 of 69 columns not 0, as of a workstation that measures everything. They are written through MonthStore and
 read as a report reads them.
 """

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure a reader's report over a year of released months of many groups: time and memory, twice each.
 
-`python tests/bench/released.py [--groups 5000] [--months 12] [--folder DIR]`. Each group has ten machines with
-random months as in months.py; groups of screens count too. A folder that is named is kept, and filled once.
-This process serves the collector's socket. Another process answers as the web process does, and prints its
-memory.
+`python tests/bench/released.py [--groups 5000] [--months 12] [--folder DIR]`. Each group has ten machines
+with random months as in months.py; groups of screens count too. A folder that is named is kept, and filled
+once. This process serves the collector's socket. Another process answers as the web process does, and prints
+its memory.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
 
 `python tests/bench/report.py [--hosts 10000] [--before] [--unrolled] [--rounds 3] [--profile]`. Months and
 years of machines are written directly into the tables; an inventory of 1.3 times as many assets is written
-through the store. Then the year is reported by entity and device class, as in `veilleuse report emissions`, in
-a new process and again in the same one. `--before`: the year before has as many machines, and the report
-contains the change. `--unrolled`: it is October of the year; nine months are stored, and the tenth is computed
-from its days during the report; the nine months are also reported alone.
+through the store. Then the year is reported by entity and device class, as in `veilleuse report emissions`,
+in a new process and again in the same one. `--before`: the year before has as many machines, and the report
+contains the change. `--unrolled`: it is October; nine months are stored, and the tenth is computed from its
+days during the report; the nine months are also reported alone.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def enrol(
 
 
 def write_year(store: SqliteStore, ids: list[HostId], year: int, kept: int) -> int:
-    """Write the first `kept` months of each machine and their sum, as rolling stores them; return the rows."""
+    """Write the first `kept` months of each machine and their sum, as rolling does; return the rows."""
     draw = random.Random(year)
     connection = store.data.connection
     layout = Layouts(connection).present()
