@@ -167,7 +167,7 @@ def test_a_parent_that_is_killed_takes_it_along(machine):
 
 
 def test_one_look(machine):
-    """`poll --once` shows every source with its readings, as text and JSON; the exit code 3 means a failure."""
+    """`poll --once` shows every source with its readings, as text and JSON; exit code 3 means a failure."""
     machine.meters(desk="40.5", printer="hang")
     shown = machine.call("poll", "--once", "--json")
     assert shown.returncode == 3, shown.stderr

@@ -117,7 +117,7 @@ def test_retire_cuts_who_has_the_old_root_alone(running):
 
 
 def test_without_cross_certificate_the_switch_would_cut_them_too(running):
-    """Without a cross certificate `switch` is refused; with --force it excludes machines with the old root."""
+    """Without a cross certificate `switch` is refused; with --force it excludes machines with the old one."""
     offline, diligent = enrolled(running), enrolled(running)
     step(running, "rotate", cross=False)
     renew(diligent)
@@ -129,7 +129,7 @@ def test_without_cross_certificate_the_switch_would_cut_them_too(running):
 
 
 def test_expired_under_the_old_intermediate_comes_back(running):
-    """RenewExpired accepts a certificate of the old intermediate, on the old root by the cross certificate."""
+    """RenewExpired accepts a certificate of the old intermediate, on the old root by cross certificate."""
     machine = enrolled(running)
     step(running, "rotate")
     step(running, "switch")
