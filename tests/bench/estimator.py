@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure how often the fleet's 95 % interval and the margins of changes contain the truth, and their time.
 
-Fleets are simulated, and drawn by an independent generator.
-`python tests/bench/estimator.py [--fleets 1000] [--seed 5] [--only WORD]`. Exit code 1 when a coverage of the
-total is outside 93 to 97 %, when a roll-out that was not random is reported as demonstrated, when independent
-fleets miss their bounds (independent_coverage.py), or when a total of 10,000 machines takes 0.5 s.
+Fleets are simulated, and drawn by an independent generator. `python tests/bench/estimator.py [--fleets 1000]
+[--seed 5] [--only WORD]`. The exit code is 1 when one of these is true: a coverage of the total is outside 93
+to 97 %; a roll-out that was not random is reported as demonstrated; independent fleets miss their bounds
+(independent_coverage.py); a total of 10,000 machines takes 0.5 s.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Device:
         ceiling_watts: float = 0.0,
         start: int | None = None,
     ) -> None:
-        """With `start` (microjoules) the device is a counter, else a gauge; `file` is below sys/."""
+        """The device is a counter if `start` (microjoules) is given, else a gauge; `file` is below sys/."""
         self.source, self.point, self.file, self.watts = source, point, file, watts
         self.around, self.ceiling_watts = around, ceiling_watts
         self.microjoules = start

@@ -31,7 +31,7 @@ class Device(NamedTuple):
     nonsense: tuple[Callable[[], None], ...]
     """Each makes the device give a wrong answer: empty, text, negative, null, far too large, or cut."""
     absent: SourceContext | None = None
-    """For a self-detecting source, a context without a device; None for a configured meter."""
+    """A context without a device, for a self-detecting source; None for a configured meter."""
     hang: Callable[[], None] | None = None
     """Make the device receive requests and never answer; None if that is impossible."""
 

@@ -79,7 +79,7 @@ def test_a_run_is_stored_and_the_mark_advances(store):
 
 
 def test_a_run_that_begins_too_late_is_told_where_to_begin(store):
-    """With first_seq > mark + 1 nothing is stored, and the answer has the mark."""
+    """A push with first_seq > mark + 1 stores nothing, and its answer has the mark."""
     stream = Stream(enrol(store.registry))
     stream.add(realistic(MONDAY_10H), realistic(MONDAY_10H + 300_000))
     (outcome,) = store.ingest.append([stream.push(2)])
@@ -308,7 +308,7 @@ def test_buckets_add_up(store):
 
 
 def test_millijoules_are_conserved(store):
-    """For each point, the millijoules of all cells equal its sums by hour and by day exactly."""
+    """The millijoules of all cells of a point equal its sums by hour and by day exactly."""
     chance = random.Random(7)
     hosts = [enrol(store.registry) for _ in range(3)]
     streams = [Stream(host) for host in hosts]

@@ -103,7 +103,7 @@ def test_an_hour_without_records_is_not_marked(store: Backend):
 
 
 def test_a_declaration_marks_who_was_and_who_is_on_the_meter(store: Backend):
-    """When a share moves from one machine to another, the hours of both are derived again."""
+    """A share that moves from one machine to another lets the hours of both be derived again."""
     poller, before, after = (enrol(store.registry) for _ in range(3))
     for host in (before, after):
         store.ingest.append([Stream(host).send(realistic(MONDAY_10H))])
@@ -169,7 +169,7 @@ def test_two_feeds_of_a_machine_add_up_and_what_feeds_them_does_not(store: Backe
 
 
 def test_two_agents_that_read_one_meter_are_two_views(store: Backend):
-    """Of two agents' readings of one meter the longer one counts, never their sum."""
+    """Two agents' readings of one meter are never added: the longer one counts."""
     one, two = enrol(store.registry), enrol(store.registry)
     store.metering.declare([pdu()], [share(one)], [])
     store.metering.put_readings(hour(one), [read(100, HOUR // 2)])

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test attribution from processes in real control groups to the shares of a report: the kernel's CPU time,
-the agent's fold, spool and sender, the collector's store, derivation and command. The power meter's reading
-is simulated, and the groups are made without systemd.
+"""Test attribution from processes in real control groups to the shares of a report.
+
+The kernel's CPU time, the agent's fold, spool and sender, and the collector are real. The power meter's
+reading is simulated, and the groups are made without systemd.
 
 The tests need the right to make control groups (root, the first control group namespace), or are skipped.
 """

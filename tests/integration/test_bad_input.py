@@ -291,7 +291,7 @@ def _is_database(file: Path) -> bool:
 
 
 def test_a_wrong_fingerprint(newcomer, tmp_path):
-    """With another pinned CA the exit code is 1 and no identity is made; the join file stays usable."""
+    """Another pinned CA gives exit code 1 and no identity; the join file stays usable."""
     stack = newcomer
     join = _join_file(stack, tmp_path)
     line = one_line(

@@ -175,7 +175,7 @@ def test_counters_that_only_root_may_read(closed_tower, tmp_path):
 
 
 def test_counters_that_the_helper_reads(closed_tower, tmp_path):
-    """With the helper the machine has the same points as if it read them itself, and no warning."""
+    """A machine with the helper has the same points as if it read them itself, and no warning."""
     RaplHelper(context(TREES / "tower"), tmp_path / "readings.json", instant_now).step()
     result = doctor(closed_tower, tmp_path)
     assert points(result) == {"linux_rapl": ["dram-0 component", "package-0 component"]}

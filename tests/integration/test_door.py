@@ -162,8 +162,8 @@ def test_what_is_no_call_of_the_contract(running):
 
 @pytest.mark.promise("S9")
 def test_calls_that_say_nothing_give_their_places_back(running, figure):
-    """256 calls without a request fill the gateway. The next call is told to come back, and 5 s later there
-    is room again."""
+    """256 calls without a request fill the gateway. The next call is refused with too_many_calls, and 5 s
+    later there is room again."""
     machine = Machine(running.token())
     silent = list[grpc.StatusCode]()
 

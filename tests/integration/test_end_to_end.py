@@ -195,7 +195,7 @@ def test_the_agent_measures_while_the_collector_is_away(stack):
 
 
 def test_what_is_refused_becomes_a_declared_gap(stack):
-    """A collector of real data refuses records of the fake source: each becomes a gap at its own number, and
+    """A collector of real data refuses records of the fake source. Each becomes a gap at its own number, and
     the agent keeps it in quarantine."""
     settings = {
         "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
@@ -219,7 +219,7 @@ def test_what_is_refused_becomes_a_declared_gap(stack):
 
 
 def test_simulated_data_take_the_fake_source_and_conserve_it(tmp_path):
-    """With `init --simulated` the collector accepts a fake meter: millijoules sent = stored = derived."""
+    """A collector made with `init --simulated` accepts a fake meter: millijoules sent = stored = derived."""
     settings = {
         "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
         "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",

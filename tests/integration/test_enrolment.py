@@ -93,7 +93,7 @@ def test_lost_reply_does_not_burn_the_token(running):
 
 
 def test_approval(running):
-    """With --approve a machine waits without a certificate until it is activated, then gets one."""
+    """A machine with a token of --approve gets no certificate until it is activated."""
     machine = Machine(running.token(approve=True))
     waiting = machine.enrol()
     assert not waiting.HasField("certificate")

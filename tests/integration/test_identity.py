@@ -74,7 +74,7 @@ def push(
 
 
 def test_the_older_holder_stays_refused_after_a_restart(tmp_path):
-    """The used generation is stored: also after a restart, the older certificate is refused, not the newer."""
+    """The used generation is stored: the older certificate is refused after a restart too, not the newer."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         machine = enrolled(running)

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure a rack for a day, twice where possible: the fleet's energy is that of its outlets.
 
-The rack has a server with RAPL and a BMC on two PDU outlets, its two virtual machines with agents, a
-management server that polls the UPS, the PDU and the room's meter, and a switch without an agent. The agents'
-fold, spool and sender, mutual TLS, and the collector's receiver, store, derivation, reports and commands are
-real; the readings are simulated.
+The rack has a server with RAPL and a BMC on two PDU outlets, with two virtual machines that have agents. A
+management server polls the UPS, the PDU and the room's meter; a switch has no agent. The agents' fold, spool
+and sender, mutual TLS, and all of the collector are real; the readings are simulated.
 """
 
 from __future__ import annotations

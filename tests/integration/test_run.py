@@ -292,7 +292,7 @@ def test_a_child_that_dies_is_one_clear_line_and_the_end_of_its_log(tmp_path):
 
 
 def test_a_killed_launcher_leaves_nothing(tmp_path):
-    """After SIGKILL of the launcher, the kernel tells its children to stop, and they do."""
+    """The kernel signals the children of a killed launcher (SIGKILL), and they stop."""
     with Stack(tmp_path) as stack:
         process = launch(stack)
         try:

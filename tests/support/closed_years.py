@@ -64,8 +64,8 @@ def filled_year(settings: CollectorSettings, machines: int = 12) -> None:
 
 
 def two_years(settings: CollectorSettings) -> None:
-    """Fill a data directory for each month of 2024 and 2025: one week of twelve workstations, which stay on
-    at night until June 2024, and one day of a server. Records are derived and rolled up to months."""
+    """Fill a data directory for each month of 2024 and 2025: a week of twelve workstations, a day of a
+    server. The workstations stay on at night until June 2024. Records are derived and rolled up to months."""
     initialise(settings, site="Lyon")
     with Filled(settings.data_dir) as filled:
         server = filled.add_host(

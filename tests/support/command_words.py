@@ -102,7 +102,7 @@ class Typist:
     """A typist writes random command lines; the same seed gives the same lines."""
 
     def __init__(self, seed: int, files: Sequence[Path], folder: Path) -> None:
-        """`files` are input files; output goes below `folder`, which is also the working directory."""
+        """`files` are input files; output is written below `folder`, which is also the working directory."""
         self._chance = random.Random(seed)
         self._paths = [
             *map(str, files), "/dev/null", "/dev/zero", "/dev/full", "/nowhere/file", "n" * 300, "relative", ".", str(folder / "new"),

@@ -90,7 +90,7 @@ SIGNS = (
 )
 EVERYTHING = (*FORMULAS, *MARKUP, *PATHS, *SIGNS)
 PLACES = ("entity", "site", "device_class", "source", "note", "head", "title")
-"""Where tests/support/reported.py takes a text that somebody else wrote."""
+"""Places at which tests/support/reported.py takes a text that somebody else wrote."""
 
 
 def combined() -> list[str]:

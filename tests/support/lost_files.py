@@ -97,8 +97,8 @@ class Lost:
     """Path within the data directory; empty for the folder itself."""
     do: Callable[[Path], None]
     left: str
-    """What remains, as the collector must report it: rescued (a new file), whole (the file itself), damaged,
-    or goes on (nothing is lost)."""
+    """The remaining data, as the collector must report it: rescued (a new file), whole (the file itself),
+    damaged, or goes on (nothing is lost)."""
 
     def __str__(self) -> str:
         return f"{self.file or 'the folder'} {DONE[self.do.__name__]}"
@@ -132,5 +132,5 @@ LOST: Final = (
     Lost("", move, "whole"),
     Lost("lock", remove, "goes on"),
 )
-"""The faults cover each file and the folder, but never truncate the index of a WAL (-shm): it is mapped in
-memory, so truncation would end the process (SIGBUS)."""
+"""The faults cover each file and the folder. They never truncate the index of a WAL (-shm), because it is
+mapped in memory, and truncation would end the process (SIGBUS)."""

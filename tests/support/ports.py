@@ -12,12 +12,12 @@ from itertools import count
 from typing import Final
 
 WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-"""Each worker has its own range of ports, so that a test that waits for a port to close never meets the
-server of another worker there."""
+"""Each worker has its own range of ports. A test that waits for a port to close never meets the server of
+another worker there."""
 PORTS: Final = 1_500
 FIRST: Final = 20_000 + WORKER * PORTS
-"""The range is below the ports that Linux assigns (from 32768 on), so that no other program is assigned one
-of these ports while its server is down."""
+"""The range is below the ports that Linux assigns (from 32768 on). No other program is assigned one of these
+ports while its server is down."""
 
 _turn = count(random.SystemRandom().randrange(PORTS))
 

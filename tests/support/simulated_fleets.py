@@ -69,8 +69,8 @@ class Shape:
     """Log-scale error of derived energy; its correlation is 1 within a hardware model, 0.5 between models."""
     random_roll_out: bool = True
     told_apart: bool = True
-    """False: machines that are always on are known for a whole class only, as in a closed year that has fewer
-    than k machines of a kind in a stratum. docs/methodology.md §11."""
+    """False: machines that are always on are known for a whole class only. A closed year is like that if a
+    stratum has fewer than k machines of a kind. docs/methodology.md §11."""
 
 
 @dataclass

@@ -55,8 +55,8 @@ def in_time(seconds: float, work: Callable[[], Result], tries: int = 5) -> Resul
 
 
 def at_its_best(work: Callable[[], Result], good: Callable[[Result], object], tries: int = 4) -> Result:
-    """Return the result of the first run of `work` that is good, or of the last run: a machine stalls in some
-    runs, but not in each."""
+    """Return the result of the first good run of `work`, or of the last run. A machine stalls in some runs,
+    but not in each."""
     result = work()
     for _ in range(tries - 1):
         if good(result):

@@ -3,8 +3,8 @@
 """Compute a year by docs/methodology.md §6, §8 and §10 in fractions, from an inventory and months.
 
 This module shares no code with the product's `account`, `fleet` and `closed_years`, so it cannot share their
-errors. It is simple where the page is: strata are class × place, a mean is Σy/Σm, the fleet's time is that
-of the inventory's days, and the factor is applied once.
+errors. It is simple where the page is. Strata are class × place, and a mean is Σy/Σm. The fleet's time is
+that of the inventory's days, and the factor is applied once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STATES = ("on_active", "on_idle", "asleep", "off")
 SUPPLIES = ("ac", "battery", "unknown")
 DAY = timedelta(days=1)
 OWN_MEAN = 10
-"""From this number of machines on, a stratum has its own mean. docs/methodology.md §6."""
+"""A stratum with at least this number of machines has its own mean. docs/methodology.md §6."""
 
 
 class Stratum(NamedTuple):

@@ -40,7 +40,7 @@ class FakeTool:
         self.prints("activated")
 
     def prints(self, name: str) -> None:
-        """Print a recorded output from now on; one without power goes to standard error with exit code 1."""
+        """Print a recorded output from now on; one without power is printed as an error, with exit code 1."""
         text = (FIXTURES / f"{self.tool}_{name}.txt").read_text()
         self.says(text, does="say" if "Watts" in text else "fail")
 

@@ -31,7 +31,7 @@ class ScriptedSource:
         self.opened = self.closed = self.reads = 0
         self.gate = threading.Event()
         self.gate.set()
-        """When cleared, a read waits, as with a device that never answers."""
+        """A read waits while this is cleared, as with a device that never answers."""
 
     def open(self) -> tuple[Point, ...]:
         self.opened += 1
