@@ -98,7 +98,7 @@ def gap(reason: Any = pb.GAP_REASON_SPOOL_CAP, records: int = 1, milliseconds: i
 
 
 def realistic(start: int, duration: int = 300_000, milliwatts: int = 35_000) -> pb.Record:
-    """Return the record of a server with RAPL, half active and half idle; by default five minutes at 35 W."""
+    """Return the record of a server with RAPL, half active, half idle; `milliwatts` are of the package."""
     half = duration // 2
     buckets = [half, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     common: dict[str, Any] = {
