@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every test may use: `golden`; and one rule: under CI a skipped test is a failed test."""
+"""Configure all tests: the fixture `golden`, temporary folders in memory, and no skipped test under CI."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.support import memory
 
 __all__ = ["figure"]
 
-# A shared machine stalls now and then: slowness is for the benches to see. CI repeats the same examples, so
-# that a red run can be repeated.
+# A shared machine stalls now and then, so only the benches check speed. CI uses the same examples in every
+# run, so that a failure can be repeated.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
@@ -36,8 +36,8 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--golden` rewrites the golden files instead of comparing with them (`make golden`); the others:
-    tests/promises."""
+    """Add options. `--golden` rewrites the golden files instead of comparing with them (`make golden`);
+    `--part` selects tests for `make test`; the others serve tests/promises."""
     parser.addoption("--golden", action="store_true", help="rewrite the golden files")
     parser.addoption(
         "--promises", action="store_true", help="keep the results in tests/promises/results.json"
@@ -51,9 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest's own decides where temporary folders are
+@pytest.hookimpl(tryfirst=True)  # before pytest's own hook chooses the place of temporary folders
 def pytest_configure(config: pytest.Config) -> None:
-    """The promises' plug-in; temporary folders in memory."""
+    """Register the plug-in of the promises, and put temporary folders in memory."""
     config.pluginmanager.register(Promises(config), "promises")
     if config.option.basetemp is None and (place := memory.place()) is not None:
         config.option.basetemp = place
@@ -63,8 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`--part`: a test is of exactly one. What starts services waits, and counts seconds: it does not stand
-    beside what computes all the time."""
+    """Select the tests of `--part`; every test belongs to one part. Tests that start services wait and have
+    time limits, so they do not run beside tests that compute all the time."""
     if (part := config.getoption("--part")) is None:
         return
     kept = [item for item in items if _part_of(item.path) == part]
@@ -77,7 +77,7 @@ def _part_of(path: Path) -> str:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Rooms that have no test of the part are not imported, unless they are named."""
+    """Ignore folders without a test of the selected part, unless the command line names them."""
     part = config.getoption("--part")
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     if part is None or named or collection_path.parent != TESTS:
@@ -87,15 +87,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """What failed tests left stays for a look, until the next run."""
+    """Delete the temporary folders in memory after success; those of failed tests stay until the next run."""
     if exitstatus == 0 and tempfile.tempdir == str(memory.MEMORY):
         shutil.rmtree(session.config.option.basetemp, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
 def process_left_as_found() -> Generator[None, None, None]:
-    """What commands set for their whole process does not reach the next test: umask, log handlers, psutil's
-    /proc, garbage collection."""
+    """Restore the process-wide settings that commands change: umask, log handlers, psutil's /proc path,
+    garbage collection."""
     root = logging.getLogger()
     handlers, level, procfs = list(root.handlers), root.level, psutil.PROCFS_PATH
     collects = gc.isenabled()
@@ -112,7 +112,7 @@ def process_left_as_found() -> Generator[None, None, None]:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes | str], None]:
-    """`golden("exposition/two_hosts.txt", text)`: equal to tests/fixtures/golden/…, byte for byte."""
+    """Return a check: `golden("exposition/two_hosts.txt", text)` compares with tests/fixtures/golden/…."""
 
     def check(name: str, actual: bytes | str) -> None:
         file = GOLDEN / name
@@ -123,7 +123,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes | str], None]
             file.write_bytes(actual)
         expected = file.read_bytes() if file.exists() else b""
         if expected != actual:
-            # Compared as text where it is text, for pytest's diff.
+            # Compared as text if possible, so that pytest shows a diff.
             assert actual.decode(errors="backslashreplace") == expected.decode(errors="backslashreplace"), (
                 f"{name} changed: if it should, `make golden` and review the diff"
             )
@@ -133,14 +133,14 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes | str], None]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that skipped."""
+    """Let a skipped test fail under CI."""
     report = yield
     return _no_skip_under_ci(report)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """A whole file that skipped."""
+    """Let a skipped file fail under CI."""
     report = yield
     return _no_skip_under_ci(report)
 

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: EUPL-1.2
 """`make bench-agent`: memory and processor time of the agent's two processes, beside Debian's node_exporter.
 
-All are measured in the same run, on this machine: the resident for `SECONDS` (60) seconds as each population
-has it (tick 10 s, its own periods and checkpoints, the environment of its unit); node_exporter scraped every
-15 s, as Prometheus does by default here; the sender as whole contacts with a real collector over mTLS.
-Nothing is asserted: figures per day are extrapolated, and say so.
+All are measured in the same run on this machine. The resident runs for `SECONDS` (60) seconds as for each
+population: tick 10 s, its own periods and checkpoints, the environment of its unit. node_exporter is scraped
+every 15 s, as Prometheus does here by default. The sender makes whole contacts with a collector over mTLS.
+Nothing is asserted; figures per day are extrapolated and marked as such.
 
-The server's resident has one plug to poll here, a fake one of the suite, so that its cost of taking what is
-polled is in; the polling process itself is told apart: it runs only where there is something to poll, and the
-budget is the other two's. Measuring begins after the first contact, whose cost is told by itself.
+The server's resident has one plug to poll, a fake one of the tests, so that its cost of reading polled values
+is included. The polling process runs only where there is something to poll, so it is reported separately and
+is not in the budget. Measurement begins after the first contact, whose cost is reported separately.
 """
 
 from __future__ import annotations
@@ -44,42 +44,42 @@ BUDGET_CPU_SECONDS = {"workstation": 15.0, "classroom": 15.0, "server": 30.0}
 
 
 class Child:
-    """A process that another one started."""
+    """A process that another process started."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
     def poll(self) -> int | None:
-        """None while it runs."""
+        """Return None while the process runs."""
         return None if Path(f"/proc/{self.pid}/stat").exists() else -1
 
 
 @dataclass
 class Watched:
-    """A process under measurement."""
+    """A process and its measured memory and processor time."""
 
     name: str
     process: subprocess.Popen[bytes] | Child
     start_cpu_seconds: float = 0.0
     cpu_seconds: float = 0.0
     cpu_seconds_per_day: float = 0.0
-    """Extrapolated."""
+    """Processor time, extrapolated to a day."""
     rss_mib: float = 0.0
     rss_max_mib: float = 0.0
 
     def begin(self) -> None:
-        """What it used to start is told apart."""
+        """Start counting: the processor time of the process's start is kept separately."""
         self.start_cpu_seconds = cpu_seconds(self.process.pid)
 
     def sample(self) -> None:
-        """Now."""
+        """Read memory, and processor time since `begin`."""
         self.rss_mib = memory_mib(self.process.pid, "VmRSS")
         self.rss_max_mib = memory_mib(self.process.pid, "VmHWM")
         self.cpu_seconds = cpu_seconds(self.process.pid) - self.start_cpu_seconds
 
 
 def main() -> int:
-    """Measure, print; 0, or 1 when something could not be started."""
+    """Measure and print; return 0. Raises SystemExit if a process cannot be started or ends by itself."""
     parser = argparse.ArgumentParser(description="What the agent costs, beside node_exporter.")
     parser.add_argument("--seconds", type=float, default=float(os.environ.get("SECONDS") or 60))
     seconds = parser.parse_args().seconds
@@ -98,8 +98,8 @@ def main() -> int:
 def measure(
     population: str, seconds: float, exporter: str | None
 ) -> tuple[list[Watched], tuple[float, float] | None]:
-    """The processes of an agent of a population; of a server's also the exporter and the sender's
-    contacts."""
+    """Measure the resident of a population; for a server also polling, node_exporter and the sender. Return
+    the processes, and the sender's (median CPU seconds, largest RSS MiB) or None."""
     of_server = population == "server"
     with (
         tempfile.TemporaryDirectory(prefix="veilleuse-bench-") as folder,
@@ -131,14 +131,14 @@ def measure(
 
 
 def meters_file(folder: Path, address: str) -> dict[str, str]:
-    """One plug, and the setting that names the file."""
+    """Write a file of one plug; return the setting that names the file."""
     file = folder / "meters.toml"
     file.write_text(f'[[meter]]\nname = "desk"\nsource = "shelly_plug"\naddress = "{address}"\n', "utf-8")
     return {"VEILLEUSE_AGENT__PATHS__METERS": str(file)}
 
 
 def polling_process(stack: Stack, resident: subprocess.Popen[bytes]) -> Child:
-    """The resident's child, once it has published."""
+    """Return the resident's polling process, once it has published. Raises SystemExit if there is none."""
     stack.wait_for((stack.state / "published.json").exists, "the plug is polled", process=resident)
     children = Path(f"/proc/{resident.pid}/task/{resident.pid}/children").read_text(encoding="ascii").split()
     for pid in children:
@@ -148,7 +148,7 @@ def polling_process(stack: Stack, resident: subprocess.Popen[bytes]) -> Child:
 
 
 def unit_environment() -> dict[str, str]:
-    """What the service's unit sets."""
+    """Return the environment that the service's unit sets."""
     unit = (ROOT / "deploy/systemd/veilleuse-agent.service").read_text(encoding="utf-8")
     prefix = "Environment="
     lines = [line.removeprefix(prefix) for line in unit.splitlines() if line.startswith(prefix)]
@@ -156,13 +156,13 @@ def unit_environment() -> dict[str, str]:
 
 
 def compile_all() -> None:
-    """Bytecode present, as an installation has it."""
+    """Compile all bytecode, because an installation has it."""
     for root in ("agent", "proto", "collector"):
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / root)], check=True)
 
 
 def start_exporter(stack: Stack, exporter: str, address: str) -> subprocess.Popen[bytes]:
-    """Debian's, with its own defaults."""
+    """Start Debian's node_exporter with its default settings."""
     process = subprocess.Popen(
         [exporter, f"--web.listen-address={address}"],
         stdout=subprocess.DEVNULL,
@@ -174,7 +174,7 @@ def start_exporter(stack: Stack, exporter: str, address: str) -> subprocess.Pope
 
 
 def watch(watched: list[Watched], seconds: float, url: str | None) -> float:
-    """Let them run, scraping the exporter; seconds measured."""
+    """Let the processes run while node_exporter is scraped; return the measured seconds."""
     time.sleep(SETTLE_SECONDS)
     if url:
         get(url)  # the first scrape allocates
@@ -196,7 +196,7 @@ def watch(watched: list[Watched], seconds: float, url: str | None) -> float:
 
 
 def measure_sender(stack: Stack) -> tuple[float, float]:
-    """(median CPU seconds, largest RSS MiB) of one contact: start, Hello, Push of three records, exit."""
+    """Return (median CPU seconds, largest RSS MiB) of a contact that pushes three records, start to exit."""
     used, rss = [], 0.0
     for number in range(CONTACTS):
         fill(stack, number)
@@ -216,7 +216,7 @@ def measure_sender(stack: Stack) -> tuple[float, float]:
 
 
 def fill(stack: Stack, number: int) -> None:
-    """Three five-minute records, as a server has after 15 minutes."""
+    """Put three five-minute records into the spool, as a server has after 15 minutes."""
     from tests.support.records import clock_record, spool_of
 
     hour = 3_600_000
@@ -231,7 +231,7 @@ def fill(stack: Stack, number: int) -> None:
 def report(
     found: list[tuple[str, list[Watched]]], sender: tuple[float, float], seconds: float, exporter: str | None
 ) -> None:
-    """The table and the verdict."""
+    """Print the table and the comparison with the budgets."""
     print(f"machine   {platform.platform()}, {os.cpu_count()} CPUs, {cpu_model()}")
     print(
         f"python    {platform.python_version()} of {sys.base_prefix}, bytecode present{'' if sys.base_prefix == '/usr' else ' (NOT Debian’s python3)'}"
@@ -265,23 +265,23 @@ def report(
 
 
 def verdict(what: str, value: float, budget: float, unit: str) -> str:
-    """One line."""
+    """Return one line that compares a value with its budget."""
     word = "within" if value <= budget else "OVER"
     return f"{what}: {value:.2f} {unit}, {word} the budget of {budget:g} (docs/guarantees.md §4)"
 
 
 def cpu_seconds(pid: int) -> float:
-    """Time on a processor of all threads of the process itself, its children not counted.
+    """Return the processor seconds of all threads of a process, without its children.
 
-    From the scheduler, in nanoseconds: clock ticks of 10 ms would be 14 CPU-seconds a day in a run of a
-    minute.
+    They come from the scheduler, in nanoseconds. In a run of a minute, a clock tick of 10 ms would be
+    14 CPU-seconds a day.
     """
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 def memory_mib(pid: int, field: str) -> float:
-    """VmRSS or VmHWM."""
+    """Return VmRSS or VmHWM in MiB; NaN if the field is missing."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024
@@ -289,7 +289,7 @@ def memory_mib(pid: int, field: str) -> float:
 
 
 def cpu_model() -> str:
-    """As the kernel names it."""
+    """Return the processor's name as the kernel gives it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -297,13 +297,13 @@ def cpu_model() -> str:
 
 
 def first_line(command: str, *words: str) -> str:
-    """Of a command's output."""
+    """Return the first line of a command's output."""
     done = subprocess.run([program(command), *words], capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).strip().splitlines()[0]
 
 
 def exporter_version(exporter: str | None) -> str:
-    """E.g. `node_exporter 1.9.0`."""
+    """Return the version of node_exporter, such as `node_exporter 1.9.0`."""
     if exporter is None:
         return "no node_exporter"
     done = subprocess.run([exporter, "--version"], capture_output=True, text=True, check=False)

@@ -1,12 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How long agents wait for an acknowledgement while a backup is being made, beside the calm collector in the
-same run.
+"""Measure how long agents wait for an acknowledgement during a backup, and without one in the same run.
 
-`python tests/bench/backup.py [--megabytes 350] [--agents 8] [--rounds 2]`. Real processes: `veilleuse serve`,
-`veilleuse backup`, agents' pushes over gRPC and mutual TLS, each committed with an fsync. On a busy machine
-the calm figures move by a factor of two from one round to the next: read the ratio, over several rounds. The
-temporary folder must be on a disk: a tmpfs has no fsync.
+`python tests/bench/backup.py [--megabytes 350] [--agents 8] [--rounds 2]`. All processes are real: `veilleuse
+serve`, `veilleuse backup`, agents' pushes over gRPC and mutual TLS, each committed with an fsync. On a busy
+machine the figures without a backup change by a factor of two between rounds: read the ratio, over several
+rounds. The temporary folder must be on a disk, because a tmpfs has no fsync.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ CALM_SECONDS = 8.0
 
 
 class Pushing(threading.Thread):
-    """One agent: a record every 20 ms or as soon as the last one is acknowledged."""
+    """An agent that pushes a record every 20 ms, or as soon as the last one is acknowledged."""
 
     def __init__(self, machine: Machine, start_unix_milliseconds: int) -> None:
         super().__init__(daemon=True)
         self.machine, self.start_at = machine, start_unix_milliseconds
         self.waits: list[tuple[float, float]] = []
-        """(when asked, seconds until acknowledged)."""
+        """(monotonic time of the push, seconds until acknowledged)."""
         self.stop = threading.Event()
 
     def run(self) -> None:
-        """Until `stop`."""
+        """Push records until `stop` is set."""
         stream = Stream(HostId(0))
         with self.machine.telemetry() as stub:
             while not self.stop.wait(PAUSE_SECONDS):
@@ -59,7 +58,7 @@ class Pushing(threading.Thread):
 
 
 def fill(data: Path, megabytes: int) -> None:
-    """Bytes that nobody looks at: what a copy costs is its size."""
+    """Add random bytes to the database, because the cost of a copy depends on its size only."""
     with closing(sqlite3.connect(data / "data.db")) as connection, connection:
         connection.execute("CREATE TABLE ballast (bytes BLOB NOT NULL) STRICT")
         rows = ((os.urandom(1_000_000),) for _ in range(megabytes))
@@ -67,7 +66,7 @@ def fill(data: Path, megabytes: int) -> None:
 
 
 def report(name: str, agents: list[Pushing], began: float, ended: float) -> float:
-    """Print one line; the p99 in seconds."""
+    """Print one line for the pushes in [began, ended); return their 99th percentile in seconds."""
     waits = sorted(wait for agent in agents for asked, wait in agent.waits if began <= asked < ended)
     p99 = waits[round(0.99 * (len(waits) - 1))]
     print(
@@ -79,7 +78,7 @@ def report(name: str, agents: list[Pushing], began: float, ended: float) -> floa
 
 
 def rounds(stack: Stack, agents: list[Pushing], count: int) -> None:
-    """Calm, plain, calm, sealed; the ratio of each to the calm before it."""
+    """Measure calm, plain backup, calm, encrypted backup; print the ratio of each to the calm before."""
     for number in range(count):
         for kind in ("plain", "sealed"):
             began = time.monotonic()
@@ -95,7 +94,7 @@ def rounds(stack: Stack, agents: list[Pushing], count: int) -> None:
 
 
 def main() -> None:
-    """One collector, some agents, a few rounds."""
+    """Run one collector and some agents for a few rounds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=350)
     parser.add_argument("--agents", type=int, default=8)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Coverage and errors of calibration on simulated fleets whose truth is known.
+"""Measure the coverage and errors of calibration on simulated fleets whose truth is known.
 
-`python tests/bench/calibration.py [--draws 1000]`: per number of reference units, how often the 95 % interval
-of the mean unit's wall power, told by the integers that derive uses, holds the truth; how wide it is; and the
-error of the prior and of the fit. Exit code 1 when a coverage is outside 93 to 97 %.
+`python tests/bench/calibration.py [--draws 1000]`: for each number of reference units, how often the 95 %
+interval of the mean unit's wall power contains the truth, how wide it is, and the errors of prior and fit.
+The interval is computed by the integers that derive uses. Exit code 1 when a coverage is outside 93 to 97 %.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from veilleuse.wire.vocabulary import DeviceClass
 BAND = (0.93, 0.97)
 UNITS = (1, 2, 3, 5, 10)
 SAMPLES = 480
-"""Eight hours of minutes: a day in the laboratory."""
+"""Eight hours of one-minute samples, a day in the laboratory."""
 HOUR = 3_600_000
 MODEL = Hardware("acme", "desk 7", DeviceClass.SFF)
 
@@ -39,28 +39,27 @@ FLEETS = {
     "spread 10 %, noise 15 %": Truth(noise=0.15),
     "spread 10 %, noise hangs together for an hour": Truth(memory=0.983),
 }
-"""One unit alone rests on the prior's 10 %: the fleet of 5 % is told with two units or more."""
+"""A single unit relies on the prior's 10 %, so the fleet of 5 % is measured with two or more units only."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of one fleet and number of units."""
+    """The results for one fleet and one number of units."""
 
     held: float
-    """Share of draws whose interval holds the truth."""
+    """Share of draws whose interval contains the truth."""
     half_width: float
-    """Median, relative."""
+    """Median relative half-width."""
     before: float
     after: float
     """Root mean square relative errors of the prior, and of the fit, against the truth."""
     refused: int
     served: float
-    """Share held of those alone that would serve."""
+    """Share of draws whose interval contains the truth, among those that would be used."""
 
 
 def coverage(truth: Truth, units: int, draws: int, seed: int) -> Coverage:
-    """Fit `draws` simulated models; each interval is the one that a report makes of derived energy:
-    E·exp(∓1.96·u/E)."""
+    """Fit `draws` simulated models. Each interval is that of a report of derived energy: E·exp(∓1.96·u/E)."""
     chance = random.Random(seed)
     true = truth.wall(truth.fleet_watts)
     prior = truth.prior_base_watts + truth.prior_slope * truth.fleet_watts
@@ -89,7 +88,7 @@ def coverage(truth: Truth, units: int, draws: int, seed: int) -> Coverage:
 
 
 def main() -> int:
-    """Print the table; 1 when a coverage is outside the band."""
+    """Print the table; return 1 when a coverage is outside the band."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--draws", type=int, default=1000)
     options.add_argument("--seed", type=int, default=4)

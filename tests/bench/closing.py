@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Seconds, sizes and memory of closing a year of many machines, of verifying it, and of its report
-afterwards.
+"""Measure seconds, sizes and memory of closing a year of many machines, of verifying it, and of its report.
 
-`python tests/bench/closing.py [--hosts 10000]`: the fleet of bench/report.py; then what `veilleuse close`,
-`verify` and `report emissions` do, each in a process of its own.
+`python tests/bench/closing.py [--hosts 10000]`: the fleet of bench/report.py; then the work of `veilleuse
+close`, `verify` and `report emissions`, each in its own process.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ TODAY: Final = date(YEAR + 1, 3, 1)
 
 
 def timed(name: str, what: Callable[[], object]) -> None:
-    """Print what it took."""
+    """Do the work, and print its seconds, processor time and the peak memory."""
     began, processor = time.perf_counter(), time.process_time()
     what()
     print(
@@ -54,7 +53,7 @@ def timed(name: str, what: Callable[[], object]) -> None:
 
 
 def close(settings: CollectorSettings) -> None:
-    """Compute, then have it signed and stored."""
+    """Compute the year's statistics, then have them signed and stored."""
     with opened(settings.data_dir, settings.reporting) as sources:
         began = time.perf_counter()
         kept = keep_year(sources, YEAR, k=10, today=TODAY)
@@ -75,13 +74,13 @@ def close(settings: CollectorSettings) -> None:
 
 
 def verify(settings: CollectorSettings) -> None:
-    """The exported file."""
+    """Verify the exported file."""
     found = verify_file(settings.data_dir / "closed" / f"{YEAR}-r1.json", None)
     assert not found.wrong, found.wrong
 
 
 def report(settings: CollectorSettings) -> None:
-    """Of the closed year."""
+    """Compute the emissions report of the closed year."""
     question = YearQuery(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, TODAY)
     with opened(settings.data_dir, settings.reporting) as sources:
         emissions_report_of(sources, question)
@@ -91,7 +90,7 @@ STEPS: Final = {"close": close, "verify": verify, "report": report}
 
 
 def main() -> None:
-    """Fill, then each step in a process of its own."""
+    """Fill a store, then run each step in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=10_000)
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)

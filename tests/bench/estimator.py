@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How often the fleet's 95 % interval holds the truth, on simulated fleets and on independent ones, and the
-margin of a change; and the time that a total takes.
+"""Measure how often the fleet's 95 % interval and the margins of changes contain the truth, and their time.
 
-`python tests/bench/estimator.py [--fleets 1000] [--seed 5] [--only WORD]`. Exit code 1 when a coverage of the
-total is outside 93 to 97 %, when a roll-out that was not random is told as demonstrated, when independent
-fleets miss their bounds (independent_coverage.py), or when a total of 10,000 machines takes 0.5 s.
+Fleets are simulated, and drawn by an independent generator. `python tests/bench/estimator.py [--fleets 1000]
+[--seed 5] [--only WORD]`. The exit code is 1 when one of these is true: a coverage of the total is outside 93
+to 97 %; a roll-out that was not random is reported as demonstrated; independent fleets miss their bounds
+(independent_coverage.py); a total of 10,000 machines takes 0.5 s.
 """
 
 from __future__ import annotations
@@ -78,31 +78,31 @@ CHANGES = {
     "none in common": simulated_changes.Shape(((150, 30, 0, 30),) * 2),
     "twelve machines": simulated_changes.Shape(((80, 12, 8, 6),)),
 }
-"""Fleets over two years."""
+"""Shapes of fleets over two years."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of one shape."""
+    """The results for one shape of fleet."""
 
     held: float
-    """Share of fleets whose total's interval holds the truth."""
+    """Share of fleets whose total's interval contains the truth."""
     below: float
     above: float
-    """Shares of fleets whose truth lies below it, and above."""
+    """Shares of fleets whose truth is below or above the interval."""
     rows: float
-    """Share of strata whose own interval holds."""
+    """Share of strata whose own interval contains the truth."""
     half_width: float
-    """Median, relative."""
+    """Median relative half-width."""
     bias: float
-    """Mean of figure ÷ truth, less 1."""
+    """Mean of figure ÷ truth, minus 1."""
     written: float
-    """Share held by docs/methodology.md §6's formula alone, pooled as it says."""
+    """Share of fleets whose truth is in the interval by docs/methodology.md §6's formula alone."""
     not_demonstrated: int
 
 
 def coverage(shape: Shape, fleets: int, seed: int, *, beside: bool = False) -> Coverage:
-    """Simulate and estimate; `beside`: the rows, and docs/methodology.md §6's formula alone, too."""
+    """Simulate and estimate fleets; `beside`: also the rows and docs/methodology.md §6's formula alone."""
     chance = random.Random(seed)
     below = above = rows = strata = written = unsure = 0
     widths, ratios = [], []
@@ -137,8 +137,8 @@ def coverage(shape: Shape, fleets: int, seed: int, *, beside: bool = False) -> C
 
 
 def change_coverage(shape: simulated_changes.Shape, fleets: int, seed: int) -> dict[str, float]:
-    """Effect → share of fleets whose margin holds what truly changed; `half-width`: median margin of the
-    change, kWh."""
+    """Return effect → share of fleets whose margin contains the true change; `half-width`: median margin of
+    the change in kWh."""
     chance = random.Random(seed)
     held: defaultdict[str, float] = defaultdict(float)
     widths = []
@@ -152,8 +152,8 @@ def change_coverage(shape: simulated_changes.Shape, fleets: int, seed: int) -> d
 
 
 def as_written(one: Simulated) -> tuple[float, float]:
-    """Bounds by docs/methodology.md §6's formula: R̂ pooled below 10, s² below 60, t by Satterthwaite;
-    nothing for machines always on."""
+    """Return the bounds by docs/methodology.md §6's formula: R̂ pooled below 10, s² below 60, t by
+    Satterthwaite. Machines that are always on are not treated separately."""
     samples: defaultdict[Stratum, list[SampleMachine]] = defaultdict(list)
     for machine in one.machines:
         samples[machine.stratum].append(machine)
@@ -201,8 +201,8 @@ def _rates(machines: list[SampleMachine]) -> list[float]:
 
 
 def seconds_of_a_total(strata: int = 200, sampled: int = 50) -> tuple[float, float]:
-    """(processor time of a total, and of a row for each stratum beside it): 10,000 machines, four classes,
-    eight models."""
+    """Return the processor seconds of a total, and those of a row for each stratum. 10,000 machines, four
+    classes, eight models."""
     chance = random.Random(1)
     machines, in_service = [], []
     for number in range(strata):
@@ -223,7 +223,7 @@ def seconds_of_a_total(strata: int = 200, sampled: int = 50) -> tuple[float, flo
 
 
 def main() -> int:
-    """Print the table; 1 when something is outside its bounds."""
+    """Print the table; return 1 when a result is outside its bounds."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--fleets", type=int, default=1000)
     options.add_argument("--seed", type=int, default=5)

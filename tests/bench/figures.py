@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Prints figures that once were wrong: case, before, after, truth.
+"""Print figures that once were wrong: case, before, after, truth.
 
-`python tests/bench/figures.py [--fleets 200] [--only WORD]`. Before: what version 0.2 said at commit 841d40b,
-as written down then. After: computed now, or what a test holds that is run now (named in brackets). Truth: by
-hand, or what the simulation knows. Exit code 1 when a test fails.
+`python tests/bench/figures.py [--fleets 200] [--only WORD]`. Before: the recorded figure of version 0.2 at
+commit 841d40b. After: computed now, or asserted by a test that is run now (named in brackets). Truth:
+computed by hand, or known from the simulation. Exit code 1 when a test fails.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ TESTS = Path("tests/unit")
 
 
 class Row(NamedTuple):
-    """One case."""
+    """One case of the table."""
 
     case: str
     before: str
@@ -65,7 +65,7 @@ class Row(NamedTuple):
 
 
 def rooms(_: int) -> Iterator[Row]:
-    """A UPS of 1,000 W over March 2025, servers by their BMC and by the inventory alone."""
+    """Report a room in March 2025: a UPS of 1,000 W, servers with a BMC, servers in the inventory only."""
     cases: dict[str, tuple[tuple[int, ...], int, str, str]] = {
         "room: BMCs of 300 and 200 W, one server of the inventory": ((300, 200), 1, "1,302", "744"),
         "room: two BMCs alone": ((300, 200), 0, "1,116", "744"),
@@ -95,8 +95,8 @@ def rooms(_: int) -> Iterator[Row]:
 
 
 def first_year(_: int) -> Iterator[Row]:
-    """A simulated first year: `veilleuse simulate --from 2025-01-01 --days 365 --hosts 60 --seed 11`, and of
-    20 hosts."""
+    """Report a simulated first year: `veilleuse simulate --from 2025-01-01 --days 365 --hosts 60 --seed 11`,
+    and the same with 20 hosts."""
     for hosts, missing in ((60, "70,441 open, 69,891 closed, 70,607 by months"), (20, "-17 % of the truth")):
         order = SimulationOrder(hosts, date(2025, 1, 1), 365, 11)
         with tempfile.TemporaryDirectory() as folder:
@@ -135,8 +135,8 @@ def first_year(_: int) -> Iterator[Row]:
 
 
 def screens(_: int) -> Iterator[Row]:
-    """40 of 100 desktops measured, each with a screen on for 22 h of the year, 100 screens listed; then three
-    all-in-ones, measured too."""
+    """Report screens: 40 of 100 desktops are measured, each with a screen on for 22 h of the year, and 100
+    screens are listed; then also three measured all-in-ones."""
     desktops, others = (
         [
             replace(one, facts=replace(one.facts, device_class=name))
@@ -166,7 +166,7 @@ def screens(_: int) -> Iterator[Row]:
 
 
 def intervals(fleets: int) -> Iterator[Row]:
-    """Bounds of few servers, and coverage on fleets of an independent generator."""
+    """Compute the bounds of a few servers, and the coverage on fleets of an independent generator."""
     total = Fleet(servers(A, 912, 2309), [in_service(A, 3)]).total()
     low, high = (bound / KWH for bound in total.bounds_millijoules)
     yield Row(
@@ -195,7 +195,7 @@ def intervals(fleets: int) -> Iterator[Row]:
 
 
 def priors(_: int) -> Iterator[Row]:
-    """A server of unknown processor, 32 threads at 30 %."""
+    """Estimate a server with an unknown processor, 32 threads at 30 %."""
     watts, spread = server_watts(DeviceClass.SERVER, 32, 30), math.exp(2 * Z95 * DEFAULT_U)
     yield Row(
         "server of unknown processor, 32 threads at 30 %",
@@ -210,51 +210,57 @@ HELD = {
         "lost: '2025 was never closed'",
         "reported, closed, verified to the digit",
         "no year lost",
-        "collector/test_keeping_years.py::test_three_years_without_an_operator_lose_no_year",
+        "collector/app/test_keeping_years.py::test_three_years_without_an_operator_lose_no_year",
+    ),
+    "metered time of unknown state, 8 h at 200 W": (
+        "1.6 kWh imputed on top",
+        "nothing imputed",
+        "1.6 kWh, metered",
+        "collector/calendars/test_rolling_months.py::test_metered_time_of_unknown_state_is_not_imputed_as_well",
     ),
     "laptop whose psys is rejected": (
         "5.0 W, -53 %",
         "11.0 W",
         "10.6 W",
-        "collector/test_counters.py::test_a_laptop_whose_psys_is_rejected_draws_what_its_battery_says_beside_its_package",
+        "collector/derive/test_counters.py::test_a_laptop_whose_psys_is_rejected_draws_what_its_battery_says_beside_its_package",
     ),
     "published pairs of counters and wall": (
         "not looked at",
         "20 of 21 in the 95 % interval",
         "≥ 93 %",
-        "collector/test_published_pairs.py",
+        "collector/derive/test_published_pairs.py",
     ),
     "factor of 2022 after an import": (
         "52.0 on /metrics and page, 52.1 in reports",
         "52.1 g/kWh everywhere",
         "52.1",
-        "collector/test_factors_command.py::test_one_book_is_in_force_everywhere",
+        "collector/cli/test_factors_command.py::test_one_book_is_in_force_everywhere",
     ),
     "observed_180_days_ratio over a change of clocks": (
         "1.00023",
         "1",
         "1",
-        "collector/test_sobriety.py",
+        "collector/indicators/test_sobriety.py",
     ),
-    "convert 12,5": ("refused", "12.5 kWh", "12.5 kWh", "collector/test_convert.py"),
+    "convert 12,5": ("refused", "12.5 kWh", "12.5 kWh", "collector/cli/test_convert.py"),
     "RAPL zones of 20 packages": (
         "28 points of 40, without a word",
         "40, and why each other is not counted",
         "40",
-        "agent/test_linux_rapl.py",
+        "agent/sources/test_linux_rapl.py",
     ),
     "hosts revoke 239": (
         "revokes another machine",
         "refused: 8 digits or more, and asks",
         "refused",
-        "collector/test_cli.py",
+        "collector/cli/test_cli.py",
     ),
 }
-"""Case → before, after, truth, the test that holds it."""
+"""Case → before, after, truth, the test that asserts it."""
 
 
 def held(_: int) -> Iterator[Row]:
-    """Cases that are not one number: the tests that hold them are run."""
+    """Run the tests of the cases that are not one number."""
     for case, (before, after, truth, test) in HELD.items():
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / test)],
@@ -274,7 +280,7 @@ CASES: tuple[Callable[[int], Iterator[Row]], ...] = (rooms, screens, intervals, 
 
 
 def main() -> int:
-    """Print the table."""
+    """Print the table; return 1 when a test failed."""
     logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fleets", type=int, default=200)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Seconds, bytes and memory of each format of a large report: `python tests/bench/formats.py [--rows 2000]`.
+"""Measure seconds, bytes and memory of each format of a large report.
 
-All of the export's columns have a value that differs from row to row, but the period's and the factor's. Each
-format is written in a process of its own, so that its memory is its own.
+`python tests/bench/formats.py [--rows 2000]`. Every column of the export has a different value in each row,
+except those of the period and the factor. Each format is written in its own process, to measure its memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SAME = ("period_from", "period_to", "zone", "data", "method_version")
 
 
 def document(count: int) -> Document:
-    """So many rows of all columns of the yearly export."""
+    """Return a document with `count` rows of all columns of the yearly export."""
     columns = tuple(dict.fromkeys((*FIRST_COLUMNS, *COLUMNS)))
     rows: list[Row] = [
         {name: value(catalogue()[name], number) for name in columns} for number in range(count)
@@ -37,7 +37,7 @@ def document(count: int) -> Document:
 
 
 def value(column: Column, number: int) -> Any:
-    """Of the column's kind."""
+    """Return a value of the column's kind for row `number`."""
     if column.name in SAME:
         number = 1
     known: dict[ValueKind, Any] = {
@@ -54,7 +54,7 @@ def value(column: Column, number: int) -> Any:
 
 
 def measure(name: str, count: int) -> str:
-    """One line."""
+    """Write one format; return the line with its seconds, bytes and memory."""
     made = document(count)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, worked = time.perf_counter(), time.process_time()
@@ -68,14 +68,14 @@ def measure(name: str, count: int) -> str:
 
 
 def child(name: str, count: int, everything: bool) -> None:
-    """In a process of its own."""
+    """Measure one format, in a process that `main` starts."""
     if everything:
-        pdf_format.MOST_CELLS = 10**9  # type: ignore[misc] # to see what the bound keeps away
+        pdf_format.MOST_CELLS = 10**9  # type: ignore[misc] # to measure beyond the bound
     print(measure(name, count), flush=True)
 
 
 def main() -> None:
-    """Print one line a format; PDF with as many rows as it takes, and with all of them if asked."""
+    """Print one line for each format; PDF with as many rows as it accepts, or with all if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--whole-pdf", action="store_true", help="beyond its bound: minutes, gigabytes")

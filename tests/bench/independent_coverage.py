@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Measures how often the fleet's interval holds the truth of independent fleets, beside an oracle that knows
-how they were drawn."""
+"""Measure how often the fleet's interval contains the truth of independent fleets, compared with an oracle
+that knows how the fleets were drawn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from veilleuse.collector.quantiles import Z95
 BAND: Final = (0.93, 0.97)
 LEAST_OF_A_SIZE: Final = 0.90
 WIDEST: Final = 1.25
-"""Median half-width ÷ the oracle's."""
+"""Largest accepted median half-width ÷ the oracle's."""
 ROW_SIZES: Final = ((10, "rows of 3-9"), (30, "10-29"), (math.inf, "30-60"))
 FLEET_SIZES: Final = ((100, "fleets of < 100"), (300, "< 300"), (math.inf, "300 and more"))
 
@@ -32,7 +32,7 @@ AT_RANDOM: Final = {
     "2 to 24 entities, models of u 0.15": World(model_u=0.15),
     "servers alone, 1 to 6 entities of 3 to 12": World(entities=(1, 6), size=(3, 12), classes=("server",)),
 }
-"""The interval has to hold."""
+"""Worlds whose interval must contain the truth."""
 LARGE: Final = World(
     entities=(20, 20),
     size=(20, 60),
@@ -45,40 +45,40 @@ LOST: Final = {
     f"{share:.0%} of the days off lost": replace(LARGE, lost_off_days=share)
     for share in (0.0, 0.02, 0.05, 0.1, 0.5)
 }
-"""Totals that are told as demonstrated have to hold."""
+"""Worlds in which totals that are reported as demonstrated must contain the truth."""
 CHOSEN: Final = {
     "those that draw less first": replace(LARGE, volunteers=-0.5),
     "those that draw less first, half as much twice as likely": replace(LARGE, volunteers=-1.0),
     "those that draw more first": replace(LARGE, volunteers=0.3),
 }
-"""Nobody can tell: printed as evidence."""
+"""Worlds whose selection no estimator can detect; printed as evidence."""
 
 
 @dataclass(slots=True)
 class Coverage:
-    """Counts of one world's fleets."""
+    """Results over the fleets of one world."""
 
     held: list[bool] = field(default_factory=list)
     below: int = 0
-    """Truths below the interval."""
+    """Number of truths below the interval."""
     sizes: defaultdict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
-    """Held, by size of the fleet, and of the entity whose row it is."""
+    """True for each interval that contains the truth, by size of the fleet and of the row's entity."""
     widths: list[float] = field(default_factory=list)
-    """Half-widths of totals, relative."""
+    """Relative half-widths of totals."""
     oracle_widths: list[float] = field(default_factory=list)
     oracle_held: list[bool] = field(default_factory=list)
     bias: list[float] = field(default_factory=list)
-    """Figure ÷ truth, less 1."""
+    """Figure ÷ truth, minus 1."""
     undercut: int = 0
-    """Totals and rows whose lower end is below what was measured × exp(−1.96·u_model)."""
+    """Number of totals and rows whose lower end is below measured energy × exp(−1.96·u_model)."""
     demonstrated: list[bool] = field(default_factory=list)
-    """Held, of the totals that are told as demonstrated."""
+    """True for each interval that contains the truth, of the totals reported as demonstrated."""
     selection: list[bool] = field(default_factory=list)
-    """Totals held where the extrapolated part may be SELECTION times more, or less."""
+    """True for each total inside its bounds if the extrapolated part is up to SELECTION times off."""
     selection_widths: list[float] = field(default_factory=list)
 
     def outside(self) -> list[str]:
-        """Name what a roll-out at random has to hold, and did not."""
+        """Return the names of the bounds that a random roll-out must keep and did not."""
         found = [] if BAND[0] <= fmean(self.held) <= BAND[1] else ["total"]
         found += [size for size, held in self.sizes.items() if fmean(held) < LEAST_OF_A_SIZE]
         found += ["width"] if median(self.widths) > WIDEST * median(self.oracle_widths) else []
@@ -86,7 +86,7 @@ class Coverage:
 
 
 def measure(world: World, fleets: int, seed: int) -> Coverage:
-    """Draw fleets, estimate their totals and their entities' rows."""
+    """Draw fleets, and estimate their totals and the rows of their entities."""
     found, chance = Coverage(), random.Random(seed)
     for _ in range(fleets):
         one = drawn(world, chance)
@@ -133,13 +133,12 @@ def _size(machines: int, sizes: Sequence[tuple[float, str]]) -> str:
 
 
 def oracle(world: World, one: Drawn) -> tuple[float, float]:
-    """Figure, mJ, and its u on the log scale, by the best linear unbiased predictor of each class.
+    """Return the figure in mJ and its u on the log scale, by the best linear unbiased predictor by class.
 
-    It knows, by class and exactly, the relative variance between the machines of an entity (heavy and
-    forgotten ones within) and between entities: no variance is estimated, and 1.96 takes the place of
-    Student's t. It knows neither the level of a class nor of an entity, nor which machines are heavy: levels
-    come from the same sample. As the estimator, it takes a class that nobody measured at its default, and
-    uses no machine's own level for the time before its agent came.
+    The oracle knows for each class the exact relative variances between machines of an entity and between
+    entities. So it estimates no variance and uses 1.96 for Student's t. It does not know the level of a class
+    or an entity, or which machines are heavy: levels come from the same sample. Like the estimator, it uses
+    the default of a class that nobody measured, and no machine's own level before its agent's start.
     """
     samples: defaultdict[Stratum, list[SampleMachine]] = defaultdict(list)
     for machine in one.machines:
@@ -162,7 +161,7 @@ def oracle(world: World, one: Drawn) -> tuple[float, float]:
 def _predicted(
     strata: Sequence[InService], samples: dict[Stratum, list[SampleMachine]], of: Moments
 ) -> tuple[float, float]:
-    """(extrapolated energy, variance of its error) of one class."""
+    """Return (extrapolated energy, variance of its error) of one class."""
     means, weights, missing, noise = [], [], [], 0.0
     for there in strata:
         sample = samples[there.stratum]
@@ -184,7 +183,7 @@ def _predicted(
 
 
 def report(fleets: int, seed: int, only: str) -> int:
-    """Print all worlds whose name holds `only`; number of those outside their bounds."""
+    """Print all worlds whose name contains `only`; return the number of those outside their bounds."""
     begun, wrong = time.monotonic(), 0
     print(
         "\nindependent fleets: held  below  above   bias  half-width  oracle's (held)  lower end below measured"

@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Draws fleets day by day from habits and hardware, with samples of them: what the estimator is checked
-against a second time.
+"""Draw fleets day by day from habits and hardware, with samples of them, for a second check of the estimator.
 
 Nothing is shared with tests/support/simulated_fleets.py, whose machines have a log-normal mean power. Here a
 machine has hardware (a power while on, one while off) and a habit (office hours, rarely on, forgotten on,
-never off). Heavy machines have a Pareto factor on top. Each day is on or off by chance. The truth is the sum
+never off). Heavy machines also have a Pareto factor. Each day is on or off at random. The truth is the sum
 over all machines of all their days in service.
 """
 
@@ -26,17 +25,17 @@ from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 
 DAY: Final = 86_400_000
-"""Milliseconds."""
+"""Milliseconds of a day."""
 YEAR: Final = (141, 116, 108)
-"""Open days, school holidays, closed days."""
+"""Open days, school holidays and closed days of a year."""
 HOUR_MILLIJOULES: Final = 3_600_000
-"""Of one watt."""
+"""Millijoules of 1 W for an hour."""
 DEFAULT_U: Final = math.log(2) / 2
-"""GSD² 2.0 of a class default."""
+"""Log-scale error of a class default, whose GSD² is 2.0."""
 
 
 class Habit(NamedTuple):
-    """Probability of a day on by day type, and hours of such a day."""
+    """Probability by day type that a day is on, and range of hours on in such a day."""
 
     on: tuple[float, float, float]
     hours: tuple[float, float]
@@ -49,19 +48,19 @@ NEVER_OFF = Habit((1.0, 1.0, 1.0), (24.0, 24.0))
 
 
 class Hardware(NamedTuple):
-    """A device class."""
+    """The machines of a device class."""
 
     weight: float
-    """Share of the machines of an entity."""
+    """Share of an entity's machines."""
     watts: float
-    """Median while on."""
+    """Median watts while on."""
     spread: float
-    """Of the logarithm of the watts."""
+    """Log-scale standard deviation of the watts."""
     habits: tuple[tuple[float, Habit], ...]
     heavy: float = 0.0
-    """Share of machines with a Pareto factor: GPUs, players' machines."""
+    """Share of machines with a Pareto factor: machines with GPUs, of players."""
     tail: float = 3.0
-    """Pareto exponent: the larger, the lighter."""
+    """Pareto exponent; a larger one gives smaller factors."""
 
 
 PC_HABITS = ((0.78, OFFICE), (0.14, RARE), (0.08, FORGOTTEN))
@@ -75,24 +74,24 @@ CLASSES: Final = {
 
 @dataclass(frozen=True)
 class World:
-    """How fleets are drawn, and how they are observed."""
+    """These fields set how fleets are drawn and observed."""
 
     entities: tuple[int, int] = (2, 24)
     size: tuple[int, int] = (3, 60)
     reach: tuple[float, float] = (0.08, 0.30)
-    """Share of a fleet's machines that have agents."""
+    """Range of the share of a fleet's machines that have agents."""
     between: float = 0.15
-    """Log-scale standard deviation of the hours and of the watts of entities, each."""
+    """Log-scale standard deviation between entities, of the hours and of the watts."""
     late: float = 0.2
-    """Share of machines that join during the year; as many agents do."""
+    """Share of machines that start during the year, and of agents that start after their machine."""
     model_u: float = 0.0
-    """Error of the energy model, k = 1 on the log scale, common to a class."""
+    """Log-scale error (k = 1) of the energy model, common to a class."""
     lost_off_days: float = 0.0
     """Share of the observed machines' days off that never reach the collector."""
     volunteers: float = 0.0
-    """Machines get agents in proportion to their power to this exponent: below 0, the sober ones first."""
+    """Exponent of a machine's power in its chance of having an agent; below 0, low power is more likely."""
     every_row: bool = False
-    """At least one machine of each class in each entity has an agent."""
+    """True: at least one machine of each class in each entity has an agent."""
     classes: tuple[str, ...] = tuple(CLASSES)
 
 
@@ -105,37 +104,37 @@ class Unit:
     on: tuple[float, float, float]
     hours: float
     first: float
-    """Part of the year before it joined."""
+    """Share of the year before the machine's start."""
 
     @property
     def power(self) -> float:
-        """Mean over a year, W."""
+        """Mean watts over a year."""
         on = sum(days * p for days, p in zip(YEAR, self.on, strict=True)) / sum(YEAR)
         return self.off_watts + on * self.hours / 24 * (self.watts - self.off_watts)
 
 
 @dataclass(slots=True)
 class Drawn:
-    """One fleet, and what was observed of it."""
+    """A fleet: its sample, its machines in service and its true energy."""
 
     machines: list[SampleMachine] = field(default_factory=list)
     in_service: list[InService] = field(default_factory=list)
     truth: dict[Stratum, float] = field(default_factory=dict)
-    """Millijoules."""
+    """True energy in millijoules."""
     defaults: dict[str, Days] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        """Machines."""
+        """Number of machines in service."""
         return sum(there.machines for there in self.in_service)
 
     def estimate(self) -> Fleet:
-        """The estimator's, told that the roll-out was random."""
+        """Return the product's estimator over this fleet, with a roll-out declared as random."""
         return Fleet(self.machines, self.in_service, Assumptions(True, self.defaults))
 
 
 def drawn(world: World, chance: random.Random) -> Drawn:
-    """One fleet. A class default errs as its GSD² says."""
+    """Draw a fleet; the error of a class default has the GSD² that the default states."""
     found = Drawn()
     for name in world.classes:
         u = chance.gauss(0, DEFAULT_U)
@@ -183,7 +182,7 @@ def _entity(world: World, chance: random.Random) -> list[tuple[str, Unit]]:
 
 
 def unit_of(world: World, name: str, hours: float, watts: float, chance: random.Random) -> Unit:
-    """A machine of a class, in an entity with these factors."""
+    """Draw a machine of a class, in an entity with these factors for hours and watts."""
     hardware = CLASSES[name]
     habit = chance.choices(*zip(*((h, w) for w, h in hardware.habits), strict=True))[0]
     heavy = 1.5 * chance.paretovariate(hardware.tail) if chance.random() < hardware.heavy else 1.0
@@ -198,7 +197,7 @@ def unit_of(world: World, name: str, hours: float, watts: float, chance: random.
 
 
 def _chosen(world: World, units: Sequence[tuple[Stratum, Unit]], chance: random.Random) -> set[int]:
-    """Places of the machines that have agents."""
+    """Return the indices of the machines that have agents."""
     number = max(2, round(len(units) * chance.uniform(*world.reach)))
     order = sorted(
         (-math.log(chance.random()) / unit.power**world.volunteers, place)
@@ -212,12 +211,12 @@ def _chosen(world: World, units: Sequence[tuple[Stratum, Unit]], chance: random.
 
 
 def _days(first: float, end: float) -> Days:
-    """Days by type between two parts of the year: seasons are no matter here."""
+    """Return the days by type between two shares of the year, without seasons."""
     return tuple(round(end * days) - round(first * days) for days in YEAR)
 
 
 def _energies(unit: Unit, days: Days, chance: random.Random) -> tuple[list[float], list[int]]:
-    """(energy, days off) by day type: each day is on or off by itself."""
+    """Return (energy in mJ, days off) by day type; each day is on or off independently."""
     found, off = [], []
     for number, p in zip(days, unit.on, strict=True):
         on = sum(chance.random() < p for _ in range(number)) if 0 < p < 1 else round(number * p)
@@ -257,18 +256,18 @@ def _observed(
 
 
 class Moments(NamedTuple):
-    """Of a class as the generator draws it: W, and relative variances."""
+    """Mean watts and relative variances of a class as it is drawn."""
 
     mean: float
     within: float
-    """Between machines of one entity."""
+    """Relative variance between the machines of an entity."""
     between: float
-    """Between entities."""
+    """Relative variance between entities."""
 
 
 @lru_cache(maxsize=64)
 def moments(world: World, name: str) -> Moments:
-    """Out of 3,000 entities of 10 machines."""
+    """Estimate the moments of a class from 3,000 entities of 10 machines."""
     chance = random.Random(f"moments {name}")
     groups = []
     for _ in range(3_000):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Durable pushes and records per second of the ingest: validation, writer, store; no network.
+"""Measure durable pushes and records per second of ingest: validation, writer, store; no network.
 
 `python tests/bench/ingest.py [--seconds 5] [--hosts 500] [--records 1] [--directory DIR]`. Every push is
 committed with an fsync before it counts. DIR must be on the disk to be measured: a tmpfs has no fsync.
@@ -37,11 +37,11 @@ from veilleuse.collector.store import create_store
 from veilleuse.collector.validate import check_push
 
 IN_FLIGHT = 192
-"""Pushes queued at once: three groups, as when many agents come together."""
+"""Pushes queued at once: three groups, as when many agents push at the same time."""
 
 
 def main() -> None:
-    """Run the rounds and print one line each."""
+    """Run the rounds and print one line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--hosts", type=int, default=500)

@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one scrape costs: milliseconds to look at the store and to render, for a fleet of N servers in G
-groups and some PCs.
+"""Measure the milliseconds of a scrape, for N servers in G groups and some PCs: reading the store, rendering.
 
-`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. I3 to I8 are worked
-out in a thread of their own: how long that takes, and how long a look takes meanwhile. Beside it, 2,000
-samples in both formats of /metrics and by the template of /metrics/hosts.
+`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. A separate thread
+computes I3 to I8: how long that takes, and how long a snapshot takes meanwhile. Also 2,000 samples in both
+formats of /metrics and by the template of /metrics/hosts.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ HOUR = 3_600_000
 
 
 def main() -> None:
-    """Fill, measure, print."""
+    """Fill a store, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=500)
     parser.add_argument("--groups", type=int, default=50)
@@ -67,7 +66,7 @@ def main() -> None:
             for _ in range(options.rounds)
         ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
-        store.store.publications.take_back(date.min, date.max)  # or there would be nothing to work out
+        store.store.publications.take_back(date.min, date.max)  # otherwise there is nothing to compute
         again_worked_out = MachineIndicators(*opened)
         beside = looks_beside(fresh, again_worked_out)
         look = fresh.take_snapshot()
@@ -92,7 +91,7 @@ def main() -> None:
 
 
 def fill(store: Filled, hosts: int, groups: int) -> None:
-    """Each server with 30 hours behind it, two states an hour."""
+    """Add servers with 30 hours of records each, two states an hour."""
     start = start_of_minute(30 * 60)
     start -= start % HOUR
     cells = [
@@ -106,7 +105,7 @@ def fill(store: Filled, hosts: int, groups: int) -> None:
 
 
 def fill_month(store: Filled, pcs: int) -> None:
-    """The last closed month of so many workstations, three rows each, as kept."""
+    """Store the last closed month of `pcs` workstations, three rows each."""
     month = (ended_by(datetime.now(UTC).date()) - timedelta(days=1)).replace(day=1)
     values = [0] * len(COLUMNS)
     for place in range(0, len(COLUMNS), 2):
@@ -116,12 +115,12 @@ def fill_month(store: Filled, pcs: int) -> None:
         rows = [HostPeriod(host, month, DayType.OPEN, band, tuple(values)) for band in Band]
         with store.store.transaction():
             store.store.rolls.write_month(host, month, rows)
-    with store.store.transaction():  # of its days there is nothing: the month would be made again of that
+    with store.store.transaction():  # the month has no days, so it must not be computed again from them
         store.store.data.connection.execute("DELETE FROM stale_months")
 
 
 def looks_beside(outlook: SnapshotCache, indicators: MachineIndicators) -> list[float]:
-    """Milliseconds of looks while I3 to I8 are worked out."""
+    """Return the milliseconds of each snapshot that is taken while another thread computes I3 to I8."""
     work = threading.Thread(target=indicators.refresh)
     work.start()
     found: list[float] = []
@@ -131,7 +130,7 @@ def looks_beside(outlook: SnapshotCache, indicators: MachineIndicators) -> list[
 
 
 def formats(series: int, rounds: int) -> None:
-    """So many samples, written in each way."""
+    """Print the median milliseconds of `series` samples in each format."""
     out = Exposition()
     for number in range(series):
         out.add(c.POWER, (f"E{number}", "lyon", "server", "server"), number + 0.5)
@@ -145,7 +144,7 @@ def formats(series: int, rounds: int) -> None:
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """How long it took."""
+    """Do the work and return its milliseconds."""
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1000

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A year of months of many machines: how large it is kept, and how fast it is read.
+"""Measure a year of months of many machines: its stored size, and the time to read it.
 
-`python tests/bench/months.py [--hosts 10000] [--directory DIR]`. The rows are made up: 8 a machine and month,
-33 of 69 columns not 0, as of a workstation that measures all it can. Writing goes through MonthStore, reading
-as a report reads.
+`python tests/bench/months.py [--hosts 10000] [--directory DIR]`. The rows are random: 8 a machine and month,
+33 of 69 columns not 0, as of a workstation that measures everything. They are written through MonthStore and
+read as a report reads them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Fill, measure, print."""
+    """Fill a store, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hosts", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))
@@ -74,7 +74,7 @@ def _fill(filled: Filled, hosts: int) -> None:
                     first = date(2025, month, 1)
                     rows = [_row(host_id, first, *place) for place in zip(KEYS, shapes, strict=True)]
                     filled.store.rolls.write_month(host_id, first, rows)
-    # Without any day the store takes each machine for one that was silent: its months would be made again.
+    # No machine has days, so the store marks the months for another computation, which would find nothing.
     filled.store.data.connection.execute("DELETE FROM stale_months")
     filled.store.data.checkpoint()
 

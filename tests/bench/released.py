@@ -1,12 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A reader's report over a year of released months of many groups: how long, and how much memory, the first
-time and after.
+"""Measure a reader's report over a year of released months of many groups: time and memory, twice each.
 
-`python tests/bench/released.py [--groups 5000] [--months 12] [--folder DIR]`. Ten machines a group, their
-months made up as in months.py; groups of screens count too. A folder that is named is kept, and filled once.
-The collector's socket is served here; the web process's desk answers in a process of its own, whose memory is
-told.
+`python tests/bench/released.py [--groups 5000] [--months 12] [--folder DIR]`. Each group has ten machines
+with random months as in months.py; groups of screens count too. A folder that is named is kept, and filled
+once. This process serves the collector's socket. Another process answers as the web process does, and prints
+its memory.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ DIMENSIONS = {
 
 
 def main() -> None:
-    """Fill, serve, have it asked, print."""
+    """Fill a store, serve it, let another process query it, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--groups", type=int, default=5_000)
     parser.add_argument("--months", type=int, default=12)
@@ -69,7 +68,7 @@ def main() -> None:
 
 
 def serve(folder: Path, groups: int, months: int) -> None:
-    """Have it asked by two processes, one after the other: one that is started again finds the months."""
+    """Let two processes query the collector, one after the other; the second finds the released months."""
     settings = settings_in(folder)
     if is_new := not settings.data_dir.exists():
         initialise(settings, site="lyon")
@@ -90,19 +89,19 @@ def serve(folder: Path, groups: int, months: int) -> None:
 
 
 def memory() -> str:
-    """The most this process ever had since it began: ru_maxrss is its parent's too."""
+    """Return this process's peak memory as text; ru_maxrss would include its parent's peak."""
     (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
     return f"{int(line.split()[1]) / 1024:.0f} MiB at most"
 
 
 def period(months: int) -> tuple[date, date]:
-    """The last whole months that are released."""
+    """Return the last `months` whole months that are released, as [first, end)."""
     end = (datetime.now(UTC).date() - timedelta(days=LAG_DAYS)).replace(day=1)
     return months_before(end, months), end
 
 
 def fill(collector: Collector, groups: int, months: int) -> None:
-    """Through the registry and the MonthStore, before anybody else looks."""
+    """Write hosts and months through the registry and the MonthStore, before the collector is queried."""
     random.seed(1)
     screens = PLACE[SCREEN_COLUMNS[-3]]
     shapes = [
@@ -135,7 +134,7 @@ def fill(collector: Collector, groups: int, months: int) -> None:
 
 
 def ask_all(settings: CollectorSettings, months: int) -> None:
-    """As the web process answers."""
+    """Query each set of dimensions twice, as the web process does, and print time and memory."""
     with ExitStack() as cleanup:
         desk, _ = build_api(
             settings,
@@ -157,7 +156,7 @@ def ask_all(settings: CollectorSettings, months: int) -> None:
 
 
 def asked(desk: ApiContext, question: ApiQuery) -> int:
-    """Rows of the answer; asked again as long as it takes too long. Raises AdminError."""
+    """Return the number of rows of the answer; repeats a query that was too slow. Raises AdminError."""
     while True:
         began = time.monotonic()
         try:

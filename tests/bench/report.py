@@ -1,14 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows, seconds and memory of a year's emissions report over many machines. The goal: 10,000 hosts in under 1
-s.
+"""Measure rows, seconds and memory of a year's emissions report. Goal: 10,000 hosts in less than 1 s.
 
-`python tests/bench/report.py [--hosts 10000] [--before] [--unrolled] [--rounds 3] [--profile]`: months and
-years of machines are written into the tables as rolling leaves them, an inventory of 1.3 times as many assets
-through the store; then the report of the year by entity and device class, as `veilleuse report emissions`
-makes it, in a process that has just begun and in one that goes on. `--before`: the year before has as many
-machines, and the change from it is told too. `--unrolled`: the current year, in October: nine months are
-kept, the tenth is made of its days while the report waits; and a report of the nine months alone.
+`python tests/bench/report.py [--hosts 10000] [--before] [--unrolled] [--rounds 3] [--profile]`. Months and
+years of machines are written directly into the tables; an inventory of 1.3 times as many assets is written
+through the store. Then the year is reported by entity and device class, as in `veilleuse report emissions`,
+in a new process and again in the same one. `--before`: the year before has as many machines, and the report
+contains the change. `--unrolled`: it is October; nine months are stored, and the tenth is computed from its
+days during the report; the nine months are also reported alone.
 """
 
 from __future__ import annotations
@@ -67,18 +66,18 @@ CLASSES = (
     (DeviceClass.ALL_IN_ONE, Population.CLASSROOM, 7, 28.0),
     (DeviceClass.SERVER, Population.SERVER, 3, 180.0),
 )
-"""Class, population, how many of a hundred, watts while on."""
+"""Class, population, machines in a hundred, watts while on."""
 MODELS = 12
-"""Hardware models per class."""
+"""Number of hardware models of each class."""
 HOURS = {DayType.OPEN: 3_400, DayType.SCHOOL_HOLIDAY: 2_600, DayType.CLOSED: 2_760}
-"""Of a year, about."""
+"""Approximate hours of a year."""
 BAND_SHARES = {Band.OPEN: 0.4, Band.NIGHT: 0.33, Band.CLOSED: 0.27}
 VECTORS = 400
-"""Different machines of a class; more would only take longer to make."""
+"""Number of different machines of a class; more would only take longer to make."""
 
 
 def kinds(machines: int) -> Iterator[tuple[DeviceClass, Population, float]]:
-    """Of so many machines, in the proportions of CLASSES."""
+    """Yield (class, population, watts while on) of `machines` machines, in the proportions of CLASSES."""
     line = [one for one in CLASSES for _ in range(one[2])]
     for place in range(machines):
         device_class, population, _, watts = line[place * 37 % len(line)]
@@ -86,7 +85,7 @@ def kinds(machines: int) -> Iterator[tuple[DeviceClass, Population, float]]:
 
 
 def vector(draw: random.Random, population: Population, watts: float, hours: float, band: Band) -> Vector:
-    """A machine's sums of one day type and band."""
+    """Return a machine's sums for one day type and band."""
     whole = round(hours * MILLISECONDS_PER_HOUR)
     on = (
         1.0
@@ -120,8 +119,8 @@ def vector(draw: random.Random, population: Population, watts: float, hours: flo
 
 
 def fill(store: SqliteStore, hosts: int, years: Iterable[int], months: int) -> int:
-    """Sites, hosts, months and years of machines, inventory; how many rows of months and years. `months`:
-    kept of YEAR."""
+    """Write sites, hosts, months and years of machines, and the inventory; return the rows of months and
+    years. `months`: stored months of YEAR."""
     with store.transaction():
         store.registry.put_site(Site("hq", "FR", DEFAULT_CALENDAR.time_zone, DEFAULT_CALENDAR.to_json()))
         tokens = {
@@ -149,7 +148,7 @@ def fill(store: SqliteStore, hosts: int, years: Iterable[int], months: int) -> i
 
 
 def model(place: int) -> str:
-    """Of a machine."""
+    """Return the hardware model of machine number `place`."""
     return f"Model {place // 3 % MODELS}"
 
 
@@ -160,7 +159,7 @@ def enrol(
     device_class: DeviceClass,
     population: Population,
 ) -> HostId:
-    """One machine."""
+    """Insert one machine and return its number."""
     entity = ENTITIES[place % len(ENTITIES)]
     form: Any = number(device_class)
     facts = pb.Facts(device_class=form, vendor="Acme", model=model(place), cpu_count=8)
@@ -177,7 +176,7 @@ def enrol(
 
 
 def write_year(store: SqliteStore, ids: list[HostId], year: int, kept: int) -> int:
-    """The first months of each machine and their sum, as rolling keeps them."""
+    """Write the first `kept` months of each machine and their sum, as rolling does; return the rows."""
     draw = random.Random(year)
     connection = store.data.connection
     layout = Layouts(connection).present()
@@ -201,7 +200,7 @@ def write_year(store: SqliteStore, ids: list[HostId], year: int, kept: int) -> i
 def bands(
     draw: random.Random, population: Population, watts: float, kept: int
 ) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """(day type, band, a month's bytes, those of so many) of one machine."""
+    """Yield (day type, band, bytes of a month, bytes of `kept` months) of one machine."""
     for kind, hours in HOURS.items():
         for place, band in enumerate(Band, 1):
             if kind is DayType.CLOSED and band is Band.OPEN:
@@ -212,7 +211,7 @@ def bands(
 
 
 def inventory(store: SqliteStore, ids: list[HostId]) -> None:
-    """1.3 times as many assets as machines: every machine's, and others like them."""
+    """Write 1.3 times as many assets as machines; the surplus has no machine."""
     assets_number = len(ids) * 13 // 10
     assets = [
         AssetRecord(
@@ -240,7 +239,7 @@ def inventory(store: SqliteStore, ids: list[HostId]) -> None:
 
 
 def questions(*, current: bool) -> Iterator[tuple[str, YearQuery]]:
-    """Name, and what is asked."""
+    """Yield (name, query) of each report."""
     today = date(YEAR, *unrolled.TODAY) if current else date(YEAR + 1, 2, 1)
     ends = {"year": date(YEAR + 1, 1, 1)} | ({"9 months": date(YEAR, unrolled.MONTH, 1)} if current else {})
     for name, end in ends.items():
@@ -248,7 +247,7 @@ def questions(*, current: bool) -> Iterator[tuple[str, YearQuery]]:
 
 
 def report(directory: Path, question: YearQuery) -> tuple[float, float, int, bytes]:
-    """(seconds of the figures, of the CSV, rows, CSV)."""
+    """Return (seconds of the figures, seconds of the CSV, rows, CSV)."""
     began = time.perf_counter()
     with opened(directory, ReportingSettings()) as sources:
         made = emissions_report_of(sources, question)
@@ -258,13 +257,13 @@ def report(directory: Path, question: YearQuery) -> tuple[float, float, int, byt
 
 
 def peak_mebibytes() -> float:
-    """Largest resident set so far. Not ru_maxrss: that one is inherited from who started the process."""
+    """Return the largest resident set so far; ru_maxrss would include that of the parent process."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def one_process(directory: Path, rounds: int, *, current: bool, profile: bool) -> None:
-    """Print what each round took, and what the process took of memory."""
+    """Print the time of each round and the memory of the process."""
     before = peak_mebibytes()
     for name, question in questions(current=current):
         for turn in range(rounds):
@@ -284,14 +283,14 @@ def one_process(directory: Path, rounds: int, *, current: bool, profile: bool) -
 
 
 def digest(csv: bytes) -> str:
-    """Of the figures: the same before and after a change of the code."""
+    """Return a hash of the figures, to compare them before and after a change of the code."""
     return hashlib.sha256(
         b"\n".join(line for line in csv.splitlines() if b"generated" not in line)
     ).hexdigest()[:12]
 
 
 def main() -> None:
-    """Fill, then report in a process of its own."""
+    """Fill a store, then report in another process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,12 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Seconds and memory of a simulated fleet, and how often a report's 95 % interval holds what the whole fleet
-truly used.
+"""Measure a simulated fleet's seconds and memory, and how often a report's 95 % interval contains the truth.
 
-`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`: the records go
-through validation, writer, derivation and rolling, as those of real agents do; then the report of the whole
-months. With several seeds: for each device class, in how many simulations the truth lies inside, and how much
-the figure is off on the whole. A handful of simulations says little: 95 % of 20 is 16 to 20.
+`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`. The records pass
+validation, writer, derivation and rolling like those of real agents; then the whole months are reported.
+With several seeds: for each device class, the number of simulations whose interval contains the truth, and
+the mean ratio of figure and truth. A few simulations prove little: 95 % of 20 is 16 to 20.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ from veilleuse.collector.simulate.fleet import SimulationOrder
 from veilleuse.collector.simulate.truth import Truth
 
 K = 10
-"""Fewest machines of a cell, as reports have it by default."""
+"""Fewest machines of a cell, the default of reports."""
 Interval = tuple[float, float, float]
-"""Low, kWh, high."""
+"""Lower bound, figure and upper bound in kWh."""
 
 
 def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], Interval]:
-    """(population, device class) → what the report of whole months says, on site and at home; the total under
-    two blanks.
+    """Return (population, device class) → interval of the report of whole months, on site and at home
+    together; the total has two empty names.
 
-    Of a population whose small classes were merged nothing but the total can be held against the truth.
+    If small classes of a population were merged, only the total can be compared with the truth.
     """
     question = YearQuery(first, end, ("device_class",), K, today())
     with opened(directory, ReportingSettings()) as sources:
@@ -61,13 +60,13 @@ def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], 
 
 
 def true_kwh(truth: Truth, first: date, end: date, population: str, device_class: str) -> float:
-    """What such a row should say."""
+    """Return the true kWh of such a row."""
     asked = {"population": population, "device_class": device_class}
     return truth.kwh(first, end, **{name: value for name, value in asked.items() if value})
 
 
 def whole_months(order: SimulationOrder) -> tuple[date, date]:
-    """Within one calendar year, the last that has most of them."""
+    """Return the whole months [first, end) in one calendar year: the last year, if it has most of them."""
     first = order.first if order.first.day == 1 else _next_month(order.first)
     end = order.end.replace(day=1)
     if first.year < end.year:
@@ -81,15 +80,15 @@ def _next_month(day: date) -> date:
 
 
 def one(order: SimulationOrder, directory: Path) -> tuple[float, Truth]:
-    """Simulate; seconds, and the truth."""
+    """Simulate a fleet; return the seconds and the truth."""
     began = time.perf_counter()
     truth = simulate(CollectorSettings(data_dir=directory), order, lambda what, done, whole: None)
     return time.perf_counter() - began, truth
 
 
 def bias(logarithms: list[float]) -> str:
-    """Geometric mean of figure ÷ truth and its standard error, k = 1: the truth's errors differ from seed to
-    seed."""
+    """Return the geometric mean of figure ÷ truth and its standard error (k = 1), which come from different
+    errors in each seed; empty for one seed."""
     if len(logarithms) < 2:
         return ""
     mean, error = statistics.fmean(logarithms), statistics.stdev(logarithms) / math.sqrt(len(logarithms))
@@ -97,7 +96,7 @@ def bias(logarithms: list[float]) -> str:
 
 
 def main() -> None:
-    """Print a line per seed, then how often the truth was inside."""
+    """Print the results of each seed, then how often the interval contained the truth."""
     logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=60)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Days of machines as ingest and derive leave them, for the bench of the report: a month that is not kept yet
-is made of them."""
+"""Write days of machines as ingest and derive store them; the report's bench computes a month from them."""
 
 from __future__ import annotations
 
@@ -21,14 +20,14 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Population, State, Supply
 
 MONTH: Final = 10
-"""The first that is not kept."""
+"""The first month that is not stored."""
 TODAY: Final = (MONTH, 21)
 _HOURS: Final = {
     Population.WORKSTATION: {Band.CLOSED: 6.0, Band.NIGHT: 8.0},
     Population.CLASSROOM: {Band.OPEN: 10.0, Band.CLOSED: 6.0, Band.NIGHT: 8.0},
     Population.SERVER: {Band.OPEN: 10.0, Band.CLOSED: 6.0, Band.NIGHT: 8.0},
 }
-"""Of a day; a workstation tells of its open time by the week."""
+"""Hours of a day; a workstation reports its open time by week."""
 _OF_A_WEEK: Final = {Band.OPEN: 50.0}
 _POINTS: Final = (1, 2)
 _CARRIED: Final = ("cpu_bucket_00_milliseconds", "cpu_bucket_03_milliseconds", "display_2_milliseconds")
@@ -38,7 +37,8 @@ Row = tuple[Any, ...]
 
 
 def write_days(store: SqliteStore, machines: list[tuple[HostId, Population, float]], year: int) -> int:
-    """Of the month that is not kept and of the history it needs, up to TODAY; its mark. How many rows."""
+    """Write the days of the month that is not stored, and of the history that it needs, up to TODAY. Mark the
+    month for computation; return the rows."""
     connection = store.data.connection
     month, end = date(year, MONTH, 1), date(year, *TODAY).toordinal()
     first = date(year, MONTH + 1, 1).toordinal() - HISTORY_DAYS

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The stores that the conformance suite runs over: one function and one line in BACKENDS for a new one."""
+"""The stores that the conformance suite tests; a new one needs one function and one line in BACKENDS."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PACKAGE = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT, "machine")
 
 @dataclass
 class Backend:
-    """One open store, seen through the ports alone."""
+    """One open store, accessed only through its ports."""
 
     ingest: IngestStore
     derive: DeriveStore

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The store of every backend, for both halves of its suite."""
+"""Open the store of every backend for the conformance tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.pushes import site
 
 @pytest.fixture(params=BACKENDS)
 def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """An empty store with one site."""
+    """Give an empty store with one site."""
     for backend in BACKENDS[request.param](tmp_path / "data"):
         backend.registry.put_site(site())
         yield backend

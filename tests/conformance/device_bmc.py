@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Management controllers for the suite of polled sources: fake IPMI tools, and a fake Redfish service over
-TLS."""
+"""Management controllers for the suite of polled sources: a fake ipmitool, a fake Redfish service."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ _METRICS = "/redfish/v1/Chassis/1U/EnvironmentMetrics"
 
 @contextmanager
 def ipmi_dcmi(folder: Path) -> Iterator[Device]:
-    """This machine's controller, asked with a fake ipmitool; its /dev and /usr/bin are folders of
-    the test."""
+    """Give this machine's controller, read with a fake ipmitool; its /dev and /usr/bin are test folders."""
     tool = FakeTool(folder / "bin", "ipmitool")
     (folder / "dev").mkdir()
     (folder / "dev" / "ipmi0").touch()
@@ -43,7 +41,7 @@ def ipmi_dcmi(folder: Path) -> Iterator[Device]:
     with mock.patch.multiple(
         IpmiDcmi,
         TOOL_FOLDERS=(str(folder / "bin"),),
-        PAUSE_SECONDS=0.0,  # the suite will not wait half a minute
+        PAUSE_SECONDS=0.0,  # otherwise the suite would wait half a minute
     ):
         yield Device(
             context=SourceContext(f"{folder}/sys", f"{folder}/proc", "none", meter=meter),
@@ -60,7 +58,7 @@ def ipmi_dcmi(folder: Path) -> Iterator[Device]:
 
 @contextmanager
 def redfish(folder: Path) -> Iterator[Device]:
-    """A service with sessions, over TLS."""
+    """Give a Redfish service with sessions over TLS."""
     authority = TestAuthority()
     service = Service(saved("environment"))
     with FakeDevice(service, tls(folder, authority, authority.server)) as device:

@@ -28,7 +28,7 @@ NOT_INTEGERS: tuple[Value, ...] = (
 
 @contextmanager
 def nut_ups(folder: Path) -> Iterator[Device]:
-    """A UPS of 187.5 W."""
+    """Give a UPS with a load of 187.5 W."""
     with fake_upsd({"ups.realpower": "187.5"}) as upsd:
         lies = [f'VAR rack ups.realpower "{text}"\n'.encode() for text in NOT_WATTS]
         lies += [b"ERR DATA-STALE\n", b"VAR rack ups.realpower\n", b"\n", b"x" * 100_000, b"OK\n"]
@@ -43,7 +43,7 @@ def nut_ups(folder: Path) -> Iterator[Device]:
 
 @contextmanager
 def snmp_meter(folder: Path) -> Iterator[Device]:
-    """An APC outlet of 96 W."""
+    """Give an APC outlet with a load of 96 W."""
     with fake_agent({OUTLET_POWER: 96}) as agent:
 
         def says(value: Value) -> Callable[[], None]:

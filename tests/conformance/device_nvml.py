@@ -15,7 +15,7 @@ from veilleuse.agent.ports import SourceContext
 
 @contextmanager
 def nvidia_nvml(folder: Path) -> Iterator[Device]:
-    """A machine with /dev/nvidiactl, and one without."""
+    """Give a machine with two GPUs and /dev/nvidiactl; `absent` is a machine without them."""
     (folder / "dev").mkdir(parents=True)
     (folder / "dev" / "nvidiactl").touch()
     first, second = FakeGpu("0000:41:00.0"), FakeGpu("0000:81:00.0")

@@ -20,7 +20,7 @@ LIES = ("null", "-1", '"47"', "true", "1e30", "NaN", "[]", "{}")
 
 
 def shelly_plug(folder: Path) -> AbstractContextManager[Device]:
-    """One of the second generation."""
+    """Give a plug of the second generation."""
 
     def good(asked: Asked) -> Reply:
         name = "gen2_shelly" if asked.path == "/shelly" else "gen2_switch"
@@ -30,7 +30,7 @@ def shelly_plug(folder: Path) -> AbstractContextManager[Device]:
 
 
 def tasmota_plug(folder: Path) -> AbstractContextManager[Device]:
-    """One of one channel."""
+    """Give a plug with one channel."""
     good = page((FIXTURES / "tasmota_status8.json").read_bytes())
     return _device("tasmota_plug", good, '{"StatusSNS": {"ENERGY": {"Total": LIE, "Power": LIE}}}')
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake machine: devices in a tree of kernel files, and beside each what it truly did. Fake at the system's
-edge only."""
+"""Simulate a machine: devices in a tree of kernel files, and the energy that each truly used. Only the
+kernel's files are fake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RAPL, HWMON, BATTERY = "linux_rapl", "linux_hwmon", "linux_battery"
 
 
 class Device:
-    """One point: where its file is, what it shows, and what it should show."""
+    """One measuring point: its file, the text that it shows, and its true value."""
 
     def __init__(
         self,
@@ -32,14 +32,14 @@ class Device:
         ceiling_watts: float = 0.0,
         start: int | None = None,
     ) -> None:
-        """A counter with `start` µJ, else a gauge; `file` below sys/."""
+        """The device is a counter if `start` (microjoules) is given, else a gauge; `file` is below sys/."""
         self.source, self.point, self.file, self.watts = source, point, file, watts
         self.around, self.ceiling_watts = around, ceiling_watts
         self.microjoules = start
         self.text: str | None = None
-        """What it says instead of the truth; an empty text is an empty file."""
+        """Text shown instead of the true value; an empty text gives an empty file."""
         self.away = False
-        """Its file cannot be read."""
+        """True: the file cannot be read."""
 
     @property
     def is_counter(self) -> bool:
@@ -47,15 +47,15 @@ class Device:
 
     @property
     def is_true(self) -> bool:
-        """Whether it can be read, and says the truth."""
+        """True if the file can be read and shows the true value."""
         return self.text is None and not self.away
 
     def truth(self) -> str:
-        """What a sound device shows now."""
+        """Return the text that an intact device shows now."""
         return str(self.watts * 1_000_000 if self.microjoules is None else self.microjoules)
 
     def spend(self, milliseconds: int) -> int:
-        """Time passes; the µJ it used."""
+        """Let time pass; return the microjoules used."""
         used = self.watts * milliseconds * 1_000
         if self.microjoules is not None:
             self.microjoules += used
@@ -64,8 +64,8 @@ class Device:
         return used
 
     def would_be_believed(self, value: int, elapsed_milliseconds: int) -> bool:
-        """Whether a counter at `value` would look like an advance that such a machine can make: not to be
-        told from truth."""
+        """Return whether a counter at `value` looks like an advance that such a machine can make, so that no
+        reader can detect the error."""
         assert self.microjoules is not None
         told = [
             EnergyCounter(self.point, number, self.around, self.ceiling_watts)
@@ -75,15 +75,15 @@ class Device:
 
 
 class Believed(NamedTuple):
-    """One stretch of awake time, as it truly was."""
+    """A period of awake time with the energy that was truly used."""
 
     milliseconds: int
     used: dict[Point, int]
-    """µJ."""
+    """Microjoules used by each point."""
 
 
 class Machine:
-    """Two packages, one memory, psys, a wall meter, two graphics cards and a battery."""
+    """A machine with two packages, one memory, psys, a wall meter, two graphics cards and a battery."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
@@ -131,32 +131,32 @@ class Machine:
     # --------------------------------------------------------------------------------------- time
 
     def advance(self, milliseconds: int) -> Believed:
-        """Awake time passes, and every device uses what it uses. What it used."""
+        """Let awake time pass, in which every device uses energy; return it."""
         self.clock.advance(milliseconds)
         return Believed(milliseconds, {device.point: device.spend(milliseconds) for device in self.devices})
 
     # ------------------------------------------------------------------------------------- devices
 
     def is_there(self, device: Device) -> bool:
-        """Whether its driver is loaded, or its battery in the bay."""
+        """Return whether the device's driver is loaded, or its battery inserted."""
         return device.source not in self.unloaded
 
     def is_told(self, device: Device) -> bool:
-        """Whether one who reads it now learns the truth."""
+        """Return whether a read at this moment gives the true value."""
         return self.is_there(device) and device.is_true
 
     def unload(self, source: str) -> None:
-        """The driver goes, or the battery is pulled out."""
+        """Unload the driver, or remove the battery."""
         (self.tree / "sys" / self.drivers[source]).rename(self.tree / source)
         self.unloaded.add(source)
 
     def load(self, source: str) -> None:
-        """And comes back."""
+        """Load the driver again, or insert the battery."""
         (self.tree / source).rename(self.tree / "sys" / self.drivers[source])
         self.unloaded.discard(source)
 
     def renumber(self) -> None:
-        """The driver has found its second package and psys the other way round."""
+        """Exchange the folders of the second package and psys, as a driver may when it is loaded again."""
         one, other = (self.tree / "sys/class/powercap" / f"intel-rapl:{number}" for number in "12")
         aside = self.tree / "aside"
         one.rename(aside)
@@ -169,7 +169,7 @@ class Machine:
                     break
 
     def plug(self, *, into: bool) -> None:
-        """The mains come or go: the battery charges, or feeds the machine."""
+        """Connect or disconnect the mains: the battery charges, or powers the machine."""
         self.plugged = into
         self.by_point[self._battery(PointKind.BATTERY_OUT)].watts = 0 if into else 9
         self.by_point[self._battery(PointKind.BATTERY_IN)].watts = 22 if into else 0
@@ -178,7 +178,7 @@ class Machine:
         return Point(kind, "BAT0", Boundary.MACHINE_DC)
 
     def show(self) -> None:
-        """Write every file as it stands now."""
+        """Write every file with its present value."""
         for device in self.devices:
             if device.source != BATTERY and self.is_there(device):
                 self._show(device)

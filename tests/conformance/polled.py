@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The devices on which the sources of `POLLED_SOURCES` are tried: one factory per source, in a file of its
-own.
+"""List the devices on which the sources of `POLLED_SOURCES` are tested: one factory for each source.
 
 A factory is a context manager: `def redfish(folder: Path) -> AbstractContextManager[Device]`. It may start a
-real peer or a fake on 127.0.0.1, or write a fake program into `folder`; it stops what it started.
-test_polled_sources.py asks all of them the same.
+real peer or a fake on 127.0.0.1, or write a fake program into `folder`, and it stops what it started.
+test_polled_sources.py runs the same tests on all of them.
 """
 
 from __future__ import annotations
@@ -20,22 +19,21 @@ from veilleuse.agent.ports import SourceContext
 
 
 class Device(NamedTuple):
-    """What a polled source reads, and what becomes of it."""
+    """A device that a polled source reads, and functions that change its behaviour."""
 
     context: SourceContext
-    """What the source is made with; `context.meter` for a configured one, with metering.PATIENT_SECONDS as
-    its timeout please."""
+    """Context of the source; `context.meter` is set for a configured meter, and its timeout must be
+    metering.PATIENT_SECONDS."""
     refuse: Callable[[], None]
-    """From now on the device answers nobody (gone, closed, an error for every question)."""
+    """Make the device answer nobody from now on (absent, closed, or an error for every request)."""
     answer: Callable[[], None]
-    """It answers again as at first: the source must recover by itself, or after close and open."""
+    """Make the device answer as at first; the source must recover by itself, or after close and open."""
     nonsense: tuple[Callable[[], None], ...]
-    """Each makes the device answer with something wrong: empty, text, negative, null, far too large, cut
-    short."""
+    """Each makes the device give a wrong answer: empty, text, negative, null, far too large, or cut."""
     absent: SourceContext | None = None
-    """For a self-detecting source: a context in which there is no device. None for a configured meter."""
+    """A context without a device, for a self-detecting source; None for a configured meter."""
     hang: Callable[[], None] | None = None
-    """From now on it takes the question and never answers; None where no such thing can be made."""
+    """Make the device receive requests and never answer; None if that is impossible."""
 
 
 DeviceFactory = Callable[[Path], AbstractContextManager[Device]]
@@ -49,11 +47,11 @@ DEVICES: Final[dict[str, str]] = {
     "nut_ups": "tests.conformance.device_meters:nut_ups",
     "snmp_meter": "tests.conformance.device_meters:snmp_meter",
 }
-"""Source → module:factory. One line each; the module is imported only when its source is tried."""
+"""Source → module:factory, one line each; the module is imported only when its source is tested."""
 
 
 def device_of(source: str) -> DeviceFactory:
-    """The factory of a source's device."""
+    """Return the factory of a source's device."""
     module, _, attribute = DEVICES[source].partition(":")
     factory: DeviceFactory = getattr(importlib.import_module(module), attribute)
     return factory

@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""All in-process sources on a machine whose devices fail, lie, go and come back: a state machine down to the
-record.
+"""Test all in-process sources on a machine whose devices fail, show wrong values, disappear and return.
 
-R11 (tests/promises) is one counter in every state; here are counters and gauges together, through ticker and
-fold.
+R11 (tests/promises) tests one counter in every state; this state machine tests counters and gauges together,
+through ticker and fold, up to the record.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from veilleuse.wire.vocabulary import GapReason, Population, State, Supply
 
 TICK = 10_000
 LONGEST = 40_000
-"""Four ticks: over a longer stretch nothing is told."""
+"""Four ticks: over a longer period no energy is reported."""
 SOUND_POLLS = 4
-"""So many in a row, without a jump: the stretch before the last one must be told."""
+"""After this many valid polls in a row without a jump, the last period must have energy."""
 SEEN: Counter[str] = Counter()
 NONSENSE = ("", "garbage\n", "-5\n", "nan\n", "99999999999999999999999\n", "\x00\x01", "1_000\n")
 SOURCES = st.sampled_from((RAPL, HWMON, BATTERY))
@@ -42,7 +41,7 @@ LENGTHS = st.integers(5_000, 12_000)
 
 
 class Slow:
-    """`ports.Source` around another one: time passes while it is read."""
+    """Wraps a `ports.Source`; time passes while it is read."""
 
     def __init__(self, inner: Source, machine: Machine, used: list[dict[Point, int]]) -> None:
         self.name, self._inner, self._machine, self._used = inner.name, inner, machine, used
@@ -62,18 +61,18 @@ class Slow:
 
 
 class Stretch:
-    """The truth of the time between two polls."""
+    """The truth of the period between two polls."""
 
     def __init__(
         self, milliseconds: int, used: dict[Point, int] | None, told: set[Point], jumped: set[Point]
     ) -> None:
-        """`used` µJ, None = asleep; `told`: points that say the truth at its end; `jumped`: that cannot be
-        subtracted over it."""
+        """`used`: microjoules, None while asleep; `told`: points that show their true value at the end;
+        `jumped`: points whose values cannot be subtracted over the period."""
         self.milliseconds, self.used, self.told, self.jumped = milliseconds, used, told, jumped
 
 
 class LyingDevices(RuleBasedStateMachine):
-    """What the machine did, against what the ticks and the records say of it."""
+    """Compares the true energy of the machine with its ticks and records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,9 +96,9 @@ class LyingDevices(RuleBasedStateMachine):
         self.ticks: list[Tick] = []
         self.stretches: list[Stretch] = []
         self.shifted: Counter[Point] = Counter()
-        """µJ that slow reads may have put into the stretch before."""
+        """Microjoules that slow reads may have counted in the period before."""
         self.late = 0
-        """Milliseconds since the last poll's `now` that passed while it read."""
+        """Milliseconds that passed during the last poll, after its `now`."""
         self.late_used: Counter[Point] = Counter()
         self.pending_jumps: set[Point] = set()
         self.ticker.tick()
@@ -143,13 +142,13 @@ class LyingDevices(RuleBasedStateMachine):
 
     @rule(milliseconds=st.integers(41_000, 300_000))
     def silence(self, milliseconds: int) -> None:
-        """The agent is not given the processor for minutes."""
+        """The agent gets no processor time for minutes."""
         SEEN["silences"] += 1
         self.poll(milliseconds)
 
     @rule(asleep=st.integers(1_500, 4_000_000), awake=LENGTHS, resets=st.booleans())
     def suspend(self, asleep: int, awake: int, resets: bool) -> None:
-        """The machine sleeps: its counters stand still, or begin again."""
+        """The machine sleeps: its counters stop, or are reset."""
         SEEN["suspends"] += 1
         self.machine.clock.advance(asleep, asleep=True)
         self.stretches.append(Stretch(asleep, None, set(), set()))
@@ -178,19 +177,19 @@ class LyingDevices(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 6), watts=st.integers(1, 180))
     def use(self, which: int, watts: int) -> None:
-        """A device uses more or less."""
+        """A device's power changes."""
         self.machine.devices[which].watts = watts
 
     @rule(into=st.booleans(), sign=st.sampled_from((1, -1)), by_current=st.booleans())
     def plug(self, into: bool, sign: int, by_current: bool) -> None:
-        """The mains come or go; the driver's habits change, as another one's would."""
+        """The mains change, and the sign and unit of the battery's driver, as if it were another driver."""
         SEEN["plugs"] += 1
         self.machine.plug(into=into)
         self.machine.sign, self.machine.by_current = sign, by_current
 
     @rule(which=st.integers(0, 8), polls=st.integers(1, 7), milliseconds=LENGTHS)
     def unreadable(self, which: int, polls: int, milliseconds: int) -> None:
-        """A file cannot be read for a while."""
+        """A file cannot be read for some polls."""
         SEEN["unreadable"] += 1
         self.fault(which, polls, milliseconds, away=True)
 
@@ -198,15 +197,15 @@ class LyingDevices(RuleBasedStateMachine):
         which=st.integers(0, 8), polls=st.integers(1, 3), milliseconds=LENGTHS, text=st.sampled_from(NONSENSE)
     )
     def nonsense(self, which: int, polls: int, milliseconds: int, text: str) -> None:
-        """A file is truncated, negative, huge, or no number."""
+        """A file is empty, negative, too large, or no number."""
         if text.startswith("-") and self.machine.devices[which].source == BATTERY:
-            return  # there the sign says nothing
+            return  # a battery's sign has no meaning
         SEEN["nonsense"] += 1
         self.fault(which, polls, milliseconds, text=text)
 
     @rule(which=st.sampled_from((4, 5, 7)), milliseconds=LENGTHS, more=st.integers(1, 10**9))
     def gauge_lies(self, which: int, milliseconds: int, more: int) -> None:
-        """A gauge shows more than any such machine can draw."""
+        """A gauge shows more than any such machine can use."""
         SEEN["lies"] += 1
         self.fault(which, 1, milliseconds, text=f"{25_000_000_000 + more * 1_000}\n")
 
@@ -218,19 +217,19 @@ class LyingDevices(RuleBasedStateMachine):
         cut=st.booleans(),
     )
     def counter_lies(self, which: int, milliseconds: int, digits: int, far: int, cut: bool) -> None:
-        """A counter shows another value once: its first digits only, or any. Below its class's highest power
-        no one can tell."""
+        """A counter shows another value once: its first digits only, or any value. If the value is possible
+        below the highest power of the counter's class, no reader can detect it: then nothing is tested."""
         device = self.machine.devices[which]
         value = int(device.truth()[:digits]) if cut else far
         if not self.is_sound(device) or self.pending_jumps:
-            return  # nothing to hold it against
+            return  # the source has no valid value to compare with
         if device.would_be_believed(value, milliseconds + self.late):
             return
         SEEN["lies"] += 1
         self.fault(which, 1, milliseconds, text=f"{value}\n")
 
     def is_sound(self, device: Device) -> bool:
-        """Whether the last polls saw its true value."""
+        """Return whether the last two polls read the device's true value."""
         last = self.stretches[-2:]
         return len(last) == 2 and all(
             one.used is not None and device.point in one.told and device.point not in one.jumped
@@ -240,7 +239,7 @@ class LyingDevices(RuleBasedStateMachine):
     def fault(
         self, which: int, polls: int, milliseconds: int, *, text: str | None = None, away: bool = False
     ) -> None:
-        """Both points of the battery have one file."""
+        """Change the files of a device for some polls; both points of the battery have the same file."""
         device = self.machine.devices[which]
         devices = [one for one in self.machine.devices if one.file == device.file]
         for one in devices:
@@ -251,7 +250,7 @@ class LyingDevices(RuleBasedStateMachine):
 
     @rule(which=st.sampled_from((0, 1, 2, 3, 6)), to_end=st.booleans(), milliseconds=LENGTHS)
     def jump(self, which: int, to_end: bool, milliseconds: int) -> None:
-        """A counter begins again, or comes near its end: the next wraps are not far."""
+        """A counter is reset, or comes near the end of its range, so that it wraps soon."""
         device = self.machine.devices[which]
         value = (device.around or 10**12) - 10**8 if to_end else 1_000_000
         shown = value + device.watts * milliseconds * 1_000
@@ -265,7 +264,7 @@ class LyingDevices(RuleBasedStateMachine):
 
     @rule(source=SOURCES, polls=st.integers(1, 7), milliseconds=LENGTHS, renumber=st.booleans())
     def unload(self, source: str, polls: int, milliseconds: int, renumber: bool) -> None:
-        """A driver goes, or the battery is pulled out; it comes back, perhaps under other numbers."""
+        """A driver is unloaded, or the battery removed; it returns, perhaps under other numbers."""
         SEEN["unloads"] += 1
         self.machine.unload(source)
         self.run(milliseconds, polls)
@@ -278,7 +277,7 @@ class LyingDevices(RuleBasedStateMachine):
     @precondition(lambda self: not (self.machine.tree / "sys/class/powercap/intel-rapl:7").exists())
     @rule()
     def mirrors_appear(self) -> None:
-        """Another die shows a counter that is known already, and a twin another way to it."""
+        """Another die shows a known counter again, and an MMIO zone mirrors a known package."""
         if RAPL in self.machine.unloaded:
             return
         SEEN["mirrors"] += 1
@@ -291,8 +290,8 @@ class LyingDevices(RuleBasedStateMachine):
     # --------------------------------------------------------------------------------------- check
 
     def check(self) -> None:
-        """Every joule that is told is true, all that could be told is, the rest is a gap; the record says the
-        same."""
+        """All reported energy is true, energy is reported wherever possible, the rest is a gap, and the
+        records say the same as the ticks."""
         assert [tick.duration_milliseconds for tick in self.ticks] == [
             one.milliseconds for one in self.stretches
         ]
@@ -321,15 +320,14 @@ class LyingDevices(RuleBasedStateMachine):
         self.check_records(told)
 
     def check_gaps(self, tick: Tick, points: Iterable[Point]) -> None:
-        """A source of which nothing is told over a tick is missing for as long as it lasted; the others are
-        not."""
+        """A source without energy in a tick has a gap of the tick's duration; the other sources have none."""
         present = {self.machine.by_point[point].source for point in points}
         missing = {source.name for source in self.sources} - present
         assert dict(tick.gaps) == dict.fromkeys(missing, tick.duration_milliseconds)
         SEEN["gaps"] += len(missing)
 
     def must_be_told(self, place: int, device: Device) -> bool:
-        """A gauge says the truth now; a counter has for some polls, and nothing came between them."""
+        """Return whether energy must be reported: a gauge is true now; a counter was true for some polls."""
         stretch = self.stretches[place]
         if not device.is_counter:
             return device.point in stretch.told and stretch.milliseconds <= LONGEST
@@ -340,7 +338,7 @@ class LyingDevices(RuleBasedStateMachine):
         )
 
     def check_records(self, told: Counter[Point]) -> None:
-        """Σ over the records = Σ over the ticks: joules of each point, milliseconds of each gap and state."""
+        """Sums over records equal sums over ticks: joules of points, milliseconds of gaps and states."""
         energies: Counter[Point] = Counter()
         lost: Counter[str] = Counter()
         states: Counter[State] = Counter()
@@ -358,12 +356,12 @@ class LyingDevices(RuleBasedStateMachine):
         for tick in self.ticks:
             expected.update(dict(tick.gaps))
         assert lost == expected
-        del states[State.UNKNOWN]  # what fills a period up
+        del states[State.UNKNOWN]  # it fills the rest of a period
         assert sum(states.values()) == sum(tick.duration_milliseconds for tick in self.ticks)
 
 
 def put_to_the_test(examples: int, steps: int) -> None:
-    """So many lives of a machine."""
+    """Run this many random lives of the machine, with this many steps each."""
     SEEN.clear()
     run_state_machine_as_test(
         LyingDevices, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
@@ -371,8 +369,8 @@ def put_to_the_test(examples: int, steps: int) -> None:
 
 
 def test_whatever_the_devices_do():
-    """Nothing negative, nothing invented, nothing lost that could be told, unreadable is a gap: ticks and
-    records alike."""
+    """Ticks and records contain no negative or invented energy, lose none that could be reported, and show an
+    unreadable device as a gap."""
     put_to_the_test(60, 15)
     for what in (
         "lies",
@@ -391,5 +389,5 @@ def test_whatever_the_devices_do():
 
 @pytest.mark.long
 def test_whatever_the_devices_do_for_long():
-    """The same, a hundred times as much."""
+    """The same holds in 25 times as many lives, which are longer."""
     put_to_the_test(1_500, 25)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every polled source promises (agent/ports.py, Source; wire.vocabulary.POLLED_SOURCES): the same suite
-for all of them, on the devices of polled.py."""
+"""Test what every polled source promises (agent/ports.py, Source; wire.vocabulary.POLLED_SOURCES), on the
+devices of polled.py."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from veilleuse.wire.vocabulary import POLLED_SOURCES
 
 WORDS = {"no_device", "no_permission", "virtual_machine", "missing_library"}
 LARGEST_WATTS = 1_000_000
-"""Above any machine or rack: what a device says beyond it is nonsense, and not to be believed."""
+"""More than any machine or rack uses: a larger value from a device must be rejected."""
 
 
 @pytest.fixture(params=sorted(POLLED_SOURCES))
 def name(request: pytest.FixtureRequest) -> str:
-    """Each polled source; one without a row in DEVICES fails here: give it a device."""
+    """Give each polled source; fails for one without a device in DEVICES."""
     assert request.param in DEVICES, f"add a device for {request.param} to tests/conformance/polled.py"
     return str(request.param)
 
 
 @pytest.fixture
 def device(name: str, tmp_path: Path) -> Iterator[Device]:
-    """Its device, answering well."""
+    """Give the source's device, which answers correctly."""
     with device_of(name)(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def quick_device(device: Device) -> Device:
-    """The same, not waited for long: for what it never answers."""
+    """Give the same device with a short timeout, for requests that it never answers."""
     return device._replace(context=hurried(device.context)) if device.context.meter else device
 
 
 @contextmanager
 def opened(name: str, device: Device) -> Iterator[tuple[Source, tuple[Point, ...]]]:
-    """The source, open on its device, which answers now."""
+    """Give the source, opened on its device, which must answer now, and its points."""
     source = polled_factory(name)(device.context)
     try:
         yield source, patiently(source.open)
@@ -58,12 +58,12 @@ def opened(name: str, device: Device) -> Iterator[tuple[Source, tuple[Point, ...
 
 
 def points_of(readings: tuple[Reading, ...]) -> list[Point]:
-    """Of those that have one."""
+    """Return the points of readings of counters and gauges."""
     return [one.point for one in readings if isinstance(one, (EnergyCounter, PowerGauge))]
 
 
 def check(readings: tuple[Reading, ...], points: tuple[Point, ...]) -> None:
-    """What holds of every reading, whatever the device says."""
+    """Check the properties that every reading has, whatever the device answers."""
     seen = points_of(readings)
     assert set(seen) <= set(points)
     assert len(set(seen)) == len(seen)
@@ -79,14 +79,14 @@ def check(readings: tuple[Reading, ...], points: tuple[Point, ...]) -> None:
 
 
 def test_construction_touches_nothing(name, device):
-    """Constructing costs nothing, also while the device is away; the name is the table's."""
+    """Constructing a source contacts no device; its name is that of the table."""
     device.refuse()
     assert polled_factory(name)(device.context).name == name
 
 
 def test_points_and_readings_agree(name, device, tmp_path):
-    """Readings belong to the points offered, at most one each; a point says whose it is; all of it can be
-    published."""
+    """Readings belong to the offered points, at most one each, their domains use the alphabet of facts, and
+    all can be published."""
     with opened(name, device) as (source, points):
         readings = source.read()
     assert points
@@ -102,7 +102,7 @@ def test_points_and_readings_agree(name, device, tmp_path):
 
 
 def test_a_configured_point_carries_its_meters_name(name, device):
-    """`<meter>` or `<meter>.<part>`, of the meter's subject: two meters never share a point."""
+    """A point's domain is `<meter>` or `<meter>.<part>`, so two meters never share a point."""
     meter = device.context.meter
     if meter is None:
         assert name in SELF_DETECTING
@@ -114,8 +114,8 @@ def test_a_configured_point_carries_its_meters_name(name, device):
 
 
 def test_no_device_is_said_with_a_word_and_a_reason(name, device):
-    """A self-detecting source says in one of the four words that there is nothing; a configured one is always
-    told of one."""
+    """A self-detecting source reports a missing device by one of the four words and a reason; a configured
+    source always has a device."""
     if device.absent is None:
         assert name not in SELF_DETECTING or device.context.meter is not None
         return
@@ -127,7 +127,7 @@ def test_no_device_is_said_with_a_word_and_a_reason(name, device):
 
 
 def test_a_device_that_goes_is_a_failed_read(name, quick_device):
-    """Away: ReadFailed, never a zero, never another error; opening it then says why as well."""
+    """Reading an absent device raises ReadFailed, never gives a zero; opening it fails with a reason too."""
     device = quick_device
     with opened(name, device) as (source, _):
         device.refuse()
@@ -145,7 +145,7 @@ def test_a_device_that_goes_is_a_failed_read(name, quick_device):
 
 
 def test_a_device_that_comes_back_is_read_again(name, quick_device):
-    """After a failure: by itself, or after it was closed and opened, as the polling process does."""
+    """A device that returns is read again after close and open, as the polling process does."""
     device = quick_device
     with opened(name, device) as (source, points):
         device.refuse()
@@ -158,8 +158,8 @@ def test_a_device_that_comes_back_is_read_again(name, quick_device):
 
 
 def test_nonsense_is_no_reading(name, quick_device):
-    """Whatever a device says: readings that can be, or ReadFailed; no other error, no negative, nothing
-    beyond belief."""
+    """Any wrong answer gives possible readings or ReadFailed: no other error, no negative value, nothing
+    above the limit."""
     device = quick_device
     for nonsense in device.nonsense:
         device.answer()
@@ -175,7 +175,7 @@ def test_nonsense_is_no_reading(name, quick_device):
 
 
 def test_a_device_that_never_answers_is_given_up(name, quick_device):
-    """Within twice its timeout and a little, so that its thread is free for the next turn."""
+    """A read ends within twice its timeout plus 1 s, so that its thread is free for the next turn."""
     device = quick_device
     if device.hang is None:
         return
@@ -191,7 +191,7 @@ def test_a_device_that_never_answers_is_given_up(name, quick_device):
 
 
 def test_close_twice(name, device):
-    """Giving back twice is allowed, also before `open`."""
+    """A source may be closed twice, and before `open`."""
     source = polled_factory(name)(device.context)
     source.close()
     source.open()

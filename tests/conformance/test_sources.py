@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every energy source promises (agent/ports.py, Source): the same suite for all of them."""
+"""Test what every energy source promises (agent/ports.py, Source), with the same tests for all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from veilleuse.wire.vocabulary import SOURCES, SOURCES_OF_SYSTEM
 FILES = Path(__file__).parents[2] / "agent/veilleuse/agent/sources"
 PREFIXES = {"linux": "linux_", "win32": "windows_", "darwin": "macos_"}
 NOT_LISTED = {"rapl_snapshot"}
-"""A class with `open` and `read` that another source uses (linux_rapl), and no source by itself."""
+"""It has `open` and `read`, but is part of another source (linux_rapl)."""
 
 TREES = Path(__file__).parents[1] / "fixtures" / "sys"
 WHERE = {
@@ -31,11 +31,11 @@ WHERE = {
     "linux_units": "../cgroup/server_unified",
     "fake": "laptop",
 }
-"""Source → a tree on which it works."""
+"""Source → a tree of files on which it works."""
 
 
 def make(name: str, root: Path, virtualisation: str = "none", watts: float = 10.0) -> Source:
-    """The source, on a tree."""
+    """Return the source, constructed on a tree."""
     module, _, attribute = BUILTIN[name].partition(":")
     made: Source = getattr(__import__(module, fromlist=[attribute]), attribute)(
         SourceContext(f"{root}/sys", f"{root}/proc", virtualisation, watts)
@@ -44,7 +44,7 @@ def make(name: str, root: Path, virtualisation: str = "none", watts: float = 10.
 
 
 def classes(file: Path) -> dict[str, set[str]]:
-    """The classes of a file → their methods and class attributes with a type."""
+    """Return the classes of a file → their methods and annotated class attributes."""
     return {
         one.name: {part.name for part in one.body if isinstance(part, ast.FunctionDef)}
         | {ast.unparse(part.target) for part in one.body if isinstance(part, ast.AnnAssign)}
@@ -54,7 +54,7 @@ def classes(file: Path) -> dict[str, set[str]]:
 
 
 def test_every_source_file_is_listed():
-    """A file that is missing from SOURCES_OF_SYSTEM or POLLED_SOURCES would never be loaded, silently."""
+    """Each source file is in SOURCES_OF_SYSTEM or POLLED_SOURCES; a missing one would never be loaded."""
     prefixes = tuple(PREFIXES.values())
     written = {
         file.stem
@@ -68,31 +68,31 @@ def test_every_source_file_is_listed():
 
 @pytest.mark.parametrize("name", ["fake", *(name for names in SOURCES_OF_SYSTEM.values() for name in names)])
 def test_a_source_of_energy_tells_doctor_its_kinds(name):
-    """Without KINDS, `doctor` cannot say which source is missing. Polled sources are reported by their
-    meters."""
+    """Each source of energy has KINDS, else `doctor` cannot name a missing source. Polled sources are
+    reported by their meters."""
     file = FILES / f"{name}.py"
     if "PointKind." in file.read_text(encoding="utf-8"):
         assert "KINDS" in classes(file)[name.title().replace("_", "")]
 
 
 ELSEWHERE = {"polled"}
-"""Reads no device but a publication: tests/unit/agent/sources/test_polled.py asks it the same."""
+"""It reads a publication and no device: tests/unit/agent/sources/test_polled.py tests the same."""
 
 
 @pytest.fixture(params=sorted(BUILTIN.keys() - ELSEWHERE))
 def name(request: pytest.FixtureRequest) -> str:
-    """Each built-in source; one without a row in WHERE fails here: give it a tree."""
+    """Give each built-in source; fails for one without a tree in WHERE."""
     assert request.param in WHERE, f"add a fixture tree for {request.param}"
     return str(request.param)
 
 
 def test_construction_touches_nothing(name, tmp_path):
-    """Constructing with paths that do not exist is harmless; only `open` looks."""
+    """Constructing a source with paths that do not exist is harmless; only `open` reads them."""
     make(name, tmp_path / "nowhere")
 
 
 def test_points_and_readings_agree(name):
-    """Every reading belongs to a point that `open` offered, each point at most once, in the fact alphabet."""
+    """Each reading belongs to an offered point, at most one each; domains use the alphabet of facts."""
     source = make(name, TREES / WHERE[name])
     points = source.open()
     assert len(set(points)) == len(points)
@@ -104,7 +104,7 @@ def test_points_and_readings_agree(name):
 
 
 def test_values_are_whole_and_not_negative(name):
-    """Integers ≥ 0; a counter below its range, with a ceiling."""
+    """Values are integers ≥ 0; a counter is within its range and has a ceiling."""
     source = make(name, TREES / WHERE[name])
     source.open()
     for reading in source.read():
@@ -119,8 +119,7 @@ def test_values_are_whole_and_not_negative(name):
 
 @pytest.mark.parametrize("virtualisation", ["none", "kvm", "container"])
 def test_nothing_here_is_said_with_a_word_and_a_reason(name, tmp_path, virtualisation):
-    """On a machine without the device `open` raises SourceUnavailable with one of the four words, and nothing
-    else."""
+    """Without a device, `open` raises SourceUnavailable with one of the four words, and no other error."""
     with pytest.raises(SourceUnavailable) as caught:
         make(name, tmp_path, virtualisation, watts=0.0).open()
     assert caught.value.word in {"no_device", "no_permission", "virtual_machine", "missing_library"}
@@ -128,8 +127,8 @@ def test_nothing_here_is_said_with_a_word_and_a_reason(name, tmp_path, virtualis
 
 
 def test_files_that_go_or_hold_nonsense(name, tmp_path):
-    """Whatever becomes of its files after `open`, a read gives readings or ReadFailed: no other error, no
-    zero."""
+    """After any change of its files, a read gives readings or ReadFailed: no other error; deleted files give
+    no reading."""
     root = tmp_path / "tree"
     shutil.copytree(TREES / WHERE[name], root)
     source = make(name, root)
@@ -154,7 +153,7 @@ def _reads_or_fails(source: Source) -> int:
 
 
 def test_close_twice(name):
-    """Giving back twice is allowed, also before `open`."""
+    """A source may be closed twice, and before `open`."""
     source = make(name, TREES / WHERE[name])
     source.close()
     source.open()

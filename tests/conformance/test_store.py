@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with pushes, whatever its backend: ports.IngestStore and Reader.
+"""Test what every store does with pushes, whatever its backend: ports.IngestStore and Reader.
 docs/wire.md §2."""
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SHARED = {"__init__", "directory"}
 
 
 def test_every_backend_is_under_test():
-    """A module or folder of store/ that BACKENDS does not list would be in no test of this suite."""
+    """BACKENDS lists every module or folder of store/; a missing one would not be tested."""
     root = Path(backend_choice.__file__).parent
     found = {path.relative_to(root).parts[0].removesuffix(".py") for path in root.rglob("*.py")}
     assert found - _SHARED == set(BACKENDS)
@@ -59,14 +59,14 @@ def test_every_backend_is_under_test():
 
 
 def test_a_new_stream_begins_at_zero(store):
-    """An unknown epoch stands at mark 0 with the start of its chain."""
+    """An unknown epoch has mark 0 and the start of its chain."""
     host = enrol(store.registry)
     position = store.ingest.position(host, b"12345678")
     assert (position.mark, position.chain) == (0, chain_start(b"12345678"))
 
 
 def test_a_run_is_stored_and_the_mark_advances(store):
-    """Three records in two pushes: mark 3, the chain of the agent, three rows."""
+    """Three records in two pushes give mark 3, the agent's chain and three rows."""
     stream = Stream(enrol(store.registry))
     first = stream.send(measurement(clock()), measurement(clock(MONDAY_10H + 60_000)))
     second = stream.send(measurement(clock(MONDAY_10H + 120_000)))
@@ -79,7 +79,7 @@ def test_a_run_is_stored_and_the_mark_advances(store):
 
 
 def test_a_run_that_begins_too_late_is_told_where_to_begin(store):
-    """first_seq > mark + 1: nothing is stored."""
+    """A push with first_seq > mark + 1 stores nothing, and its answer has the mark."""
     stream = Stream(enrol(store.registry))
     stream.add(realistic(MONDAY_10H), realistic(MONDAY_10H + 300_000))
     (outcome,) = store.ingest.append([stream.push(2)])
@@ -92,7 +92,7 @@ def test_a_run_that_begins_too_late_is_told_where_to_begin(store):
 
 
 def test_a_push_sent_again_changes_nothing(store):
-    """A lost answer: the same push is acknowledged again as duplicates, the sums stand."""
+    """A push sent again after a lost answer is acknowledged as duplicates, and the sums do not change."""
     stream = Stream(enrol(store.registry))
     push = stream.send(realistic(MONDAY_10H), gap(milliseconds=5000))
     store.ingest.append([push])
@@ -105,7 +105,7 @@ def test_a_push_sent_again_changes_nothing(store):
 
 
 def test_the_same_push_twice_in_one_group_is_stored_once(store):
-    """The second one finds what the first one stored, inside the transaction."""
+    """The second push is compared with the first inside the same transaction."""
     stream = Stream(enrol(store.registry))
     push = stream.send(realistic(MONDAY_10H))
     (one, two) = store.ingest.append([push, push])
@@ -114,7 +114,7 @@ def test_the_same_push_twice_in_one_group_is_stored_once(store):
 
 
 def test_a_run_across_the_mark_stores_only_what_is_new(store):
-    """Records at or below the mark are duplicates, the rest is stored."""
+    """Records at or below the mark are duplicates; the others are stored."""
     stream = Stream(enrol(store.registry))
     stream.add(*(measurement(clock(MONDAY_10H + i * 60_000)) for i in range(5)))
     store.ingest.append([stream.push(1, 3)])
@@ -125,7 +125,7 @@ def test_a_run_across_the_mark_stores_only_what_is_new(store):
 
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_another_history_is_a_conflict(store, first):
-    """A copy of the spool that went on differently: its chain at the mark differs, nothing is written."""
+    """A copied spool that continued differently has another chain at the mark: nothing is written."""
     stream = Stream(enrol(store.registry))
     stream.add(measurement(clock()), measurement(clock(MONDAY_10H + 60_000)))
     store.ingest.append([stream.push()])
@@ -142,7 +142,7 @@ def test_another_history_is_a_conflict(store, first):
 
 
 def test_below_the_mark_each_record_is_compared(store):
-    """A run that ends below the mark is acknowledged when it is the same, a conflict when it is not."""
+    """A run that ends below the mark is acknowledged if it is the same, and a conflict if not."""
     stream = Stream(enrol(store.registry))
     stream.add(*(measurement(clock(MONDAY_10H + i * 60_000)) for i in range(4)))
     store.ingest.append([stream.push()])
@@ -154,7 +154,7 @@ def test_below_the_mark_each_record_is_compared(store):
 
 
 def test_a_wrong_chain_before_is_a_conflict_from_the_first_record_on(store):
-    """A stream nobody knows must begin at the start of its chain."""
+    """The first push of an unknown stream must begin at the start of its chain."""
     stream = Stream(enrol(store.registry))
     push = replace(stream.send(realistic(MONDAY_10H)), chain_before=bytes(32))
     (outcome,) = store.ingest.append([push])
@@ -163,7 +163,7 @@ def test_a_wrong_chain_before_is_a_conflict_from_the_first_record_on(store):
 
 
 def test_in_a_new_epoch_what_is_stored_is_acknowledged_and_not_summed_again(store):
-    """A spool that made a new epoch sends its ring again: replayed, and the sums stand."""
+    """A spool with a new epoch sends its ring again: replayed records are not added to the sums."""
     old = Stream(enrol(store.registry))
     records = [realistic(MONDAY_10H + i * 300_000) for i in range(3)]
     store.ingest.append([old.send(*records)])
@@ -178,7 +178,7 @@ def test_in_a_new_epoch_what_is_stored_is_acknowledged_and_not_summed_again(stor
 
 
 def test_a_replay_is_recognised_within_one_group(store):
-    """Both epochs arrive together: the second finds the first."""
+    """Two epochs with the same record in one group: the second is a replay."""
     old = Stream(enrol(store.registry))
     new = Stream(old.host_id)
     record = realistic(MONDAY_10H)
@@ -187,7 +187,7 @@ def test_a_replay_is_recognised_within_one_group(store):
 
 
 def test_undated_gaps_of_two_epochs_both_count(store):
-    """Nothing tells two gaps without a period apart; a dated one is told by its bytes."""
+    """Gaps without a period look alike, so both count; a dated gap is recognised by its bytes."""
     old = Stream(enrol(store.registry))
     new = Stream(old.host_id)
     dated = pb.Record(
@@ -215,10 +215,8 @@ def test_streams_of_two_hosts_do_not_touch(store):
 
 
 def test_one_poisoned_push_fails_alone(store):
-    """A push the database cannot take leaves the rest of its group stored, and the memory of the marks right;
-    of its own records the one at fault is named, so that the agent can put a gap there, and the others are
-    stored then.
-    """
+    """A push that the database rejects leaves the other pushes of its group stored, and the kept marks
+    correct. The refusal names the record at fault; with a gap in its place the others are stored."""
     good, bad = Stream(enrol(store.registry)), Stream(enrol(store.registry))
     poison = bad.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(3)))
     one, record, three = poison.records
@@ -241,7 +239,7 @@ def test_one_poisoned_push_fails_alone(store):
 
 
 def test_a_clock_record_counts_in_its_hour_and_in_the_civil_day_of_its_site(store):
-    """23:30 UTC on 1 March is 2 March in Paris; the day's sum is keyed by the local date."""
+    """A record at 23:30 UTC on 1 March counts on 2 March in Paris; a day's sum has the local date as key."""
     stream = Stream(enrol(store.registry))
     late = MONDAY_10H - 10 * HOUR - HOUR // 2  # 2026-03-01T23:30Z
     store.ingest.append([stream.send(realistic(late), realistic(MONDAY_10H))])
@@ -253,7 +251,7 @@ def test_a_clock_record_counts_in_its_hour_and_in_the_civil_day_of_its_site(stor
 
 
 def test_dates_and_weeks_are_their_own_keys(store):
-    """A workstation's day and week records are summed under the day number, and the Monday's."""
+    """A workstation's records are summed under the number of the day, or of the week's Monday."""
     stream = Stream(enrol(store.registry, Population.WORKSTATION), WORKSTATION)
     closed = cell(3600_000, band=pb.BAND_CLOSED)
     store.ingest.append(
@@ -272,8 +270,7 @@ def test_dates_and_weeks_are_their_own_keys(store):
 
 
 def test_absent_is_not_zero(store):
-    """A sum nobody measured stays None beside one that was measured as 0, and takes the first
-    measured value."""
+    """A sum that was never measured stays None beside a measured 0, and takes the first measured value."""
     stream = Stream(enrol(store.registry))
     store.ingest.append(
         [
@@ -297,7 +294,7 @@ def test_absent_is_not_zero(store):
 
 
 def test_buckets_add_up(store):
-    """Buckets of each kind, each at its own place."""
+    """Buckets of each kind are added place by place; a kind that was never sent stays empty."""
     stream = Stream(enrol(store.registry))
     cpu = [0] * 12 + [60_000]
     fields: dict[str, Any] = {"cpu_covered_milliseconds": 60_000, "cpu_bucket_milliseconds": cpu}
@@ -311,7 +308,7 @@ def test_buckets_add_up(store):
 
 
 def test_millijoules_are_conserved(store):
-    """Σ mJ of all cells sent = Σ point sums by hour = Σ point sums by day, per point, exactly."""
+    """The millijoules of all cells of a point equal its sums by hour and by day exactly."""
     chance = random.Random(7)
     hosts = [enrol(store.registry) for _ in range(3)]
     streams = [Stream(host) for host in hosts]
@@ -335,7 +332,7 @@ def test_millijoules_are_conserved(store):
 
 
 def test_sensor_gaps_are_summed_apart_from_lost_records(store):
-    """Milliseconds of a sensor's gap, with no record lost."""
+    """A sensor's gap is summed in milliseconds, without a lost record."""
     stream = Stream(enrol(store.registry))
     lost = [pb.GapTotal(reason=pb.GAP_REASON_SENSOR_LOST, milliseconds=20_000, source="linux_rapl")]
     store.ingest.append([stream.send(measurement(gaps=lost), gap(records=3, milliseconds=99))])
@@ -366,12 +363,11 @@ _actions = st.lists(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @hypothesis_settings(max_examples=60, deadline=None)
-# a fork below the mark, where another epoch had brought the records: none of this one's to compare with
+# A fork below the mark, where another epoch brought the records: this epoch has none to compare with.
 @example(actions=[_Action(2, 1, 5), _Action(0, 1, 6), _Action(1, 1, 5)], groups=[])
 @given(actions=_actions, groups=st.lists(st.integers(1, 4), max_size=12))
 def test_any_sequence_of_pushes_gives_what_the_model_says(backend, actions, groups):
-    """Replays, rollbacks, overlaps, forks and new epochs in any order: the marks and the sum of a
-    dictionary."""
+    """Replays, rollbacks, overlaps, forks and new epochs in any order give the model's marks and sum."""
     with tempfile.TemporaryDirectory() as directory:
         for store in BACKENDS[backend](Path(directory)):
             store.registry.put_site(site())
@@ -381,8 +377,8 @@ def test_any_sequence_of_pushes_gives_what_the_model_says(backend, actions, grou
 
 def _compare_with_model(store: Backend, actions: list[_Action], groups: list[int]) -> None:
     host = enrol(store.registry)
-    # Streams 0 and 1 share an epoch and their first half: a fork. 2 replays 0 in a new epoch. 3 is of its
-    # own.
+    # Streams 0 and 1 share an epoch and their first half (a fork). Stream 2 replays 0 in a new epoch. Stream
+    # 3 belongs to another host.
     streams = [
         Stream(host, epoch=b"AAAAAAAA"),
         Stream(host, epoch=b"AAAAAAAA"),
@@ -435,7 +431,7 @@ def _model(line: list[bytes], stream: Stream, action: _Action) -> AppendResult:
         action.last < len(line)
         and stream.wires[action.first - 1 : action.last] == line[action.first - 1 : action.last]
     ):
-        return AppendResult.STORED  # below the mark, only the records sent are compared
+        return AppendResult.STORED  # below the mark, only the sent records are compared
     return AppendResult.CONFLICT
 
 

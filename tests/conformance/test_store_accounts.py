@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with accounts and their access journal. ports.Accounts."""
+"""Test what every store does with accounts and their access journal. ports.Accounts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ START = NOW - NOW % HOUR
 
 
 def insert(store: Backend) -> Account:
-    """An account of one entity."""
+    """Insert an account that may read one entity."""
     return store.accounts.insert_account(
         name="ada",
         role=Role.READER,
@@ -25,7 +25,7 @@ def insert(store: Backend) -> Account:
 
 
 def test_an_account_is_revoked_once_and_stays(store: Backend):
-    """It is listed as created, then with the moment of its end; an unknown token has no account."""
+    """An account is listed as created, then with its end; an unknown token cannot be revoked."""
     made = insert(store)
     assert store.accounts.accounts() == (made,)
     assert (made.name, made.entities, made.token_sha256) == ("ada", ("A",), TOKEN)
@@ -38,7 +38,7 @@ def test_an_account_is_revoked_once_and_stays(store: Backend):
 
 
 def test_accesses_of_an_hour_share_a_line_until_they_expire(store: Backend):
-    """The same query twice in an hour is one line; the next hour has its own."""
+    """The same query twice in an hour is one line; the next hour has another."""
     made = insert(store).account_id
     for moment in (START, START + 1, START + HOUR):
         store.accounts.note_access(made, moment, route="/api", query="a=1", status=200, rows=2)

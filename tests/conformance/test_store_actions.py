@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with actions and lines of the REEN sheet: added, never changed.
+"""Test what every store does with actions and lines of the REEN sheet: it adds and never changes them.
 ports.ActionStore."""
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def test_an_action_is_replaced_and_withdrawn_and_stays(store: Backend):
 
 
 def test_lines_in_force_are_the_newest_of_their_keys(store: Backend):
-    """A later line replaces, None ends; tables do not see each other."""
+    """A later line replaces an earlier one, None ends it; tables are independent."""
     store.follows.put(
         OBJECTIVES, [LineChange("1", {"a": "x"}), LineChange("2", {"a": "y"})], "o.csv", "ada", "", 10
     )

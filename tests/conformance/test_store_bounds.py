@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one machine may cost a store, whatever it sends, and what a scrape may cost. docs/guarantees.md S11,
-S12."""
+"""Test the bounds of what one machine costs a store, whatever it sends, and of what a scrape costs.
+docs/guarantees.md S11, S12."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ from veilleuse.wire.vocabulary import Population, State
 
 
 def test_a_period_is_filled_four_times_over_and_no_more(store):
-    """S12: without it 5 kW would be claimed for one hour a thousand times. The refused are named, nothing is
-    stored; with gaps in their place the stream goes on; what is remembered outlives neither a rollback nor a
-    restart.
-    """
+    """S12: without the bound a machine could claim 5 kW for one hour a thousand times. Refused records are
+    named and nothing is stored; with gaps in their place the stream continues. Replays take no room, and a
+    new epoch gives none."""
     stream = Stream(enrol(store.registry))
     hour = [measurement(clock(duration=HOUR), [cell(HOUR)], calendar_sha256=i.to_bytes(32)) for i in range(5)]
     store.ingest.append([stream.send(*hour[:3])])
@@ -60,7 +59,7 @@ def test_a_period_is_filled_four_times_over_and_no_more(store):
 
 
 def test_a_period_holds_1440_records_and_no_more(store):
-    """Cells of a millisecond do not make room for more: derivation reads a period whole."""
+    """Cells of a millisecond do not allow more records, because derivation reads a period as a whole."""
     stream = Stream(enrol(store.registry))
     tiny = [measurement(clock(), [cell(1)], calendar_sha256=i.to_bytes(32)) for i in range(1441)]
     store.ingest.append([stream.send(*tiny[:1000])])
@@ -71,8 +70,8 @@ def test_a_period_holds_1440_records_and_no_more(store):
 
 
 def test_a_replay_among_many_is_found_quickly(store):
-    """2,000 gaps and an hour of 1,400 records: a run that replays half of them is not 10^6 comparisons in the
-    writer."""
+    """A run that replays half of 2,000 gaps and most of an hour of 1,400 records takes less than 0.1 s. The
+    writer does not make 10^6 comparisons."""
     old = Stream(enrol(store.registry))
     gaps = [
         pb.Record(
@@ -103,8 +102,8 @@ def test_a_replay_among_many_is_found_quickly(store):
 
 
 def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
-    """A thousand source names of one hostile host: one row per reason, and what it claims does not blind the
-    reader."""
+    """A thousand source names of one hostile host give one row per reason; an impossible gap is refused and
+    does not break the reader."""
     stream = Stream(enrol(store.registry))
     for start in range(16):
         lost = [
@@ -122,9 +121,8 @@ def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
 
 
 def test_a_host_has_256_points_and_no_more(store):
-    """S11: names without end of one hostile host: the records that bring the 257th are refused by name,
-    whatever epoch they come in, also after a restart; points it has are taken; another host has its own.
-    """
+    """S11: records that bring a host's 257th point are refused by number, in any epoch. Points that the host
+    has are accepted, and another host has its own 256."""
     stream = Stream(enrol(store.registry))
 
     def record(minute: int, first: int, count: int = 64) -> pb.Record:
@@ -145,9 +143,8 @@ def test_a_host_has_256_points_and_no_more(store):
 
 
 def test_a_host_names_1024_units_and_the_rest_are_other(store):
-    """S11: a name a second, as transient services have, fills no table; nothing of their time is lost, in
-    whatever epoch it comes; names it has go on under themselves, another host has its own.
-    """
+    """S11: a new unit name each second, as of transient services, fills no table. Later names count as other,
+    in any epoch, and no time is lost; known names keep their rows, and another host has its own."""
     stream = Stream(enrol(store.registry))
 
     def record(minute: int, first: int, count: int = 64) -> pb.Record:
@@ -170,7 +167,7 @@ def test_a_host_names_1024_units_and_the_rest_are_other(store):
 
 
 def test_a_host_begins_256_streams_a_day_and_no_more(store):
-    """The next one is put off, not refused; streams that are there go on; another host begins one."""
+    """The next stream is postponed, not refused; existing streams continue; another host may begin one."""
     host = enrol(store.registry)
     streams = [Stream(host) for _ in range(257)]
     results = [
@@ -183,8 +180,7 @@ def test_a_host_begins_256_streams_a_day_and_no_more(store):
 
 
 def test_gaps_of_ten_years_are_the_most_of_a_push(store):
-    """What a push may make the writer cut into days is bounded: beyond, the gaps are refused and become
-    undated ones."""
+    """One push may make the writer divide ten years into days; gaps beyond are refused and sent undated."""
     stream = Stream(enrol(store.registry))
     year = pb.GapSpan(period=clock(MONDAY_10H - 365 * 24 * HOUR, 365 * 24 * HOUR), milliseconds=1)
     stream.add(
@@ -196,8 +192,8 @@ def test_gaps_of_ten_years_are_the_most_of_a_push(store):
 
 
 def test_what_metrics_asks_is_kept_not_scanned(store):
-    """State totals and the number of records come with the commit that stores them; replays and conflicts add
-    nothing."""
+    """State totals and the number of records change in the commit that stores them; replays and repeated
+    pushes add nothing."""
     stream = Stream(enrol(store.registry))
     pc = Stream(enrol(store.registry, Population.WORKSTATION), WORKSTATION)
     closed = cell(3600_000, band=pb.BAND_CLOSED, state=pb.STATE_ON_IDLE)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with calibrations."""
+"""Test what every store does with calibrations."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WHERE = Provenance(
 
 
 def kept(fit: Fit, hardware: Hardware = MODEL) -> KeptFit:
-    """With its provenance."""
+    """Return a fit with its provenance."""
     return KeptFit(hardware, fit, WHERE)
 
 
 def test_what_is_put_is_in_force(store: Backend):
-    """For machines of that model alone, each quantity apart; numbers and words come back as they were."""
+    """A calibration applies to machines of its model only, by quantity, and is read unchanged."""
     assert store.calibrations.book().of(FACTS) is None
     first, second = store.calibrations.put(kept(LINE), NOW), store.calibrations.put(kept(OFF), NOW)
     store.calibrations.put(kept(LINE, MODEL._replace(model="desk 8")), NOW)
@@ -55,7 +55,7 @@ def test_what_is_put_is_in_force(store: Backend):
 
 
 def test_one_takes_the_place_of_the_one_before(store: Backend):
-    """Nothing is deleted; withdrawn, the prior is back."""
+    """Replaced calibrations are kept; after a withdrawal no calibration is in force."""
     first = store.calibrations.put(kept(LINE), NOW)
     better = replace(LINE, slope_ppm=1_600_000)
     second = store.calibrations.put(kept(better), NOW + 1)
@@ -79,8 +79,8 @@ def test_one_takes_the_place_of_the_one_before(store: Backend):
 
 
 def test_what_is_undone_was_never_in_force(store: Backend):
-    """The book that derive asks for follows what is put, what is withdrawn, and a job of the writer that
-    fails after it."""
+    """The book that derive reads follows calibrations and withdrawals, also when a writer's job fails after
+    them and is rolled back."""
     first = store.calibrations.put(kept(OFF), NOW)
     before = store.calibrations.book().of(FACTS)
 
@@ -102,7 +102,7 @@ def test_what_is_undone_was_never_in_force(store: Backend):
 
 
 def test_all_periods_of_one_host_are_marked(store: Backend):
-    """Those with measurements, once; another host's are not."""
+    """Only the host's periods with measurements are marked, once each."""
     ours, others = Stream(enrol(store.registry)), Stream(enrol(store.registry))
     for stream in (ours, others):
         store.ingest.append(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must keep of remote configuration: ports.Configurations."""
+"""Test what every store keeps of remote configuration: ports.Configurations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COARSE = Configuration(20_000, 600_000, 1_800_000)
 
 
 def test_a_new_store_has_nothing_set(store):
-    """No line, and hosts that never named a configuration."""
+    """A new store has no rollout, and a new host no configuration."""
     host_id = enrol(store.registry)
     assert store.configurations.rollouts() == ()
     host = store.registry.host(host_id)
@@ -23,7 +23,7 @@ def test_a_new_store_has_nothing_set(store):
 
 
 def test_a_rollout_comes_back_as_it_was(store):
-    """One line a population, replaced as a whole; None and the widest reach included."""
+    """Each population has one rollout, replaced as a whole; None and the largest reach are read unchanged."""
     first = Rollout(Population.SERVER, OWN_FILE, COARSE, 1, 12_345, NOW)
     store.configurations.put(first)
     other = Rollout(Population.CLASSROOM, COARSE, None, 0, -1, NOW)
@@ -35,7 +35,7 @@ def test_a_rollout_comes_back_as_it_was(store):
 
 
 def test_a_host_s_word_is_kept_until_its_next(store):
-    """Through the registry and the reader alike; None forgets it; other hosts keep theirs."""
+    """Registry and reader give the last reported configuration; None deletes it; other hosts keep theirs."""
     told, silent = enrol(store.registry), enrol(store.registry)
     for said in (
         AppliedConfiguration(bytes(range(32)), AppliedState.APPLIED),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do for derive: ports.DeriveStore."""
+"""Test what every store does for derive: ports.DeriveStore."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from veilleuse.wire.vocabulary import (
 
 @pytest.fixture(params=BACKENDS)
 def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """An empty store with one site."""
+    """Give an empty store with one site."""
     for backend in BACKENDS[request.param](tmp_path / "data"):
         backend.registry.put_site(site())
         yield backend
 
 
 def test_derive_sees_the_records_and_clears_the_mark(store):
-    """Dirty → cells → derived → clean; a later record makes the hour dirty again and is the only
-    first time."""
+    """Writing derived cells clears the mark; a later record marks the hour again, and it alone is derived for
+    the first time."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + 300_000))])
     (period,) = store.derive.dirty(10)
@@ -50,7 +50,7 @@ def test_derive_sees_the_records_and_clears_the_mark(store):
 
 
 def test_a_record_that_arrives_while_derive_works_keeps_the_mark(store):
-    """The mark is cleared only for what derive had seen."""
+    """The mark is cleared only for records that derive has read."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(realistic(MONDAY_10H))])
     (period,) = store.derive.dirty(10)
@@ -61,7 +61,7 @@ def test_a_record_that_arrives_while_derive_works_keeps_the_mark(store):
 
 
 def test_derived_hours_are_carried_into_the_day_and_replaced_not_added(store):
-    """Deriving an hour again with a better method replaces it, in the day too."""
+    """Deriving an hour again with a better method replaces its energy, also in the day."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR))])
     one, two = store.derive.dirty(10)
@@ -81,7 +81,7 @@ def test_derived_hours_are_carried_into_the_day_and_replaced_not_added(store):
 
 
 def test_oldest_marks_come_first(store):
-    """Periods are derived in the order they were made dirty."""
+    """Periods are derived in the order in which they were marked."""
     stream = Stream(enrol(store.registry))
     for hours in (5, 1, 3):
         store.ingest.append([stream.send(realistic(MONDAY_10H + hours * HOUR))])
@@ -90,7 +90,7 @@ def test_oldest_marks_come_first(store):
 
 
 def test_the_last_derived_record_is_looked_for_among_the_recent_ones_only(store):
-    """Live watts: the newest one derived, and never a walk through all that waits for derivation."""
+    """The live power is that of the newest derived record since a moment, not of all that wait."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(*(realistic(MONDAY_10H + hours * HOUR) for hours in range(4)))])
     periods = store.derive.dirty(10)
@@ -104,8 +104,8 @@ def test_the_last_derived_record_is_looked_for_among_the_recent_ones_only(store)
 
 
 def test_the_ledger_only_goes_up(store):
-    """Entries of one key add up; another factor is another key; a decrease is refused and undoes its
-    derivation."""
+    """Entries of one key add up; another factor is another key; a decrease is refused and its derivation is
+    rolled back."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(realistic(MONDAY_10H))])
     (period,) = store.derive.dirty(1)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with factors, contracts and mappings: rows are added, never changed.
+"""Test what every store does with factors, contracts and mappings: it adds rows and never changes them.
 ports.Factors."""
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ CONTRACT = Contract(
 
 
 def test_versions_come_back_as_they_were(store: Backend):
-    """Decimals to the digit, split and shares, with who, what and why; numbered, each naming the
-    one before."""
+    """Versions are read with exact decimals, parts and shares, with who, what and why; each names the version
+    it supersedes."""
     assert store.factors.versions() == ()
     first = store.factors.put([SPLIT, WHOLE], FILE, NOW)
     restated = replace(SPLIT, total_kgco2e_per_kwh=Decimal("0.05210"), status=FactorStatus.ARCHIVED)
@@ -48,7 +48,7 @@ def test_versions_come_back_as_they_were(store: Backend):
     assert (one.version, two.version, three.version) == (*first, third)
     assert replace(one.factor, version=0) == replace(
         SPLIT, accessed=""
-    )  # the day of its import stands beside it
+    )  # the day of the import is stored separately
     assert replace(two.factor, version=0) == replace(WHOLE, accessed="")
     assert str(one.factor.total_kgco2e_per_kwh) == "0.0520"
     assert replace(three.factor, version=0) == replace(restated, accessed="")
@@ -58,7 +58,7 @@ def test_versions_come_back_as_they_were(store: Backend):
 
 
 def test_a_factor_without_licence_is_not_kept(store: Backend):
-    """Whoever asks."""
+    """A factor without a licence is refused, with all factors of its import."""
     blank: Factor = replace(SPLIT, licence="")
     with pytest.raises(Exception, match="licence"):
         store.factors.put([SPLIT, blank], FILE, NOW)
@@ -66,7 +66,7 @@ def test_a_factor_without_licence_is_not_kept(store: Backend):
 
 
 def test_contracts_are_entered_and_withdrawn_once(store: Backend):
-    """Withdrawn ones stay, with who and why."""
+    """Withdrawn contracts are kept, with who and why; a second withdrawal is refused."""
     number = store.factors.enter(CONTRACT, "marie", "year 2026", NOW)
     other = store.factors.enter(replace(CONTRACT, site="Lyon"), "marie", "", NOW)
     store.factors.withdraw_contract(number, "paul", "typing error", NOW + 5)
@@ -85,7 +85,7 @@ def test_contracts_are_entered_and_withdrawn_once(store: Backend):
 
 
 def test_every_confirmed_mapping_stays(store: Backend):
-    """The last one is in force."""
+    """All confirmed mappings are kept in order; the last is in force."""
     assert store.factors.mappings() == ()
     one = replace(with_eple(DEFAULT_MAPPING, True), confirmed_unix_milliseconds=NOW, confirmed_by="marie")
     two = replace(one, confirmed_unix_milliseconds=NOW + 1, why="nothing new")

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with intensities of grids: consolidated replaces real time, and what it replaced
-is kept. ports.Intensities."""
+"""Test what every store does with intensities of grids: consolidated values replace real-time values, and
+replaced values are kept. ports.Intensities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERIES = "eco2mix_combustion"
 
 
 def quarter(number: int, milligrams: int, minutes: int = 15, **other: Any) -> GridIntensity:
-    """A real-time value of éCO2mix, so many quarters behind START."""
+    """Return a real-time value of éCO2mix that begins `number` quarters of an hour after START."""
     made = GridIntensity(
         "FR",
         SERIES,
@@ -35,14 +35,14 @@ def quarter(number: int, milligrams: int, minutes: int = 15, **other: Any) -> Gr
 
 
 def consolidated(number: int, milligrams: int, minutes: int = 30) -> GridIntensity:
-    """The same, consolidated."""
+    """Return a consolidated value of éCO2mix."""
     return quarter(
         number, milligrams, minutes, dataset="eco2mix-national-cons-def", status=IntensityStatus.CONSOLIDATED
     )
 
 
 def kept(store: Backend) -> list[tuple[int, int, int, str]]:
-    """(quarter, minutes, mg, status) of all."""
+    """Return (quarter, minutes, mg/kWh, status) of all values."""
     found = store.intensities.values("FR", SERIES, 0, 2**60)
     return [
         ((one.start_unix_milliseconds - START) // QUARTER, one.minutes, *one[7:], one.status.value)
@@ -51,7 +51,7 @@ def kept(store: Backend) -> list[tuple[int, int, int, str]]:
 
 
 def test_values_come_back_and_a_gap_stays_one(store: Backend):
-    """Only what was published is there; the same again changes nothing."""
+    """Only published values are stored; the same values again change nothing."""
     values = [quarter(0, 13_000), quarter(1, 13_500), quarter(3, 14_000)]
     assert store.intensities.put(values, NOW) == IntensityImport(new=3)
     assert store.intensities.put(values, NOW + 1) == IntensityImport(same=3)
@@ -69,7 +69,7 @@ def test_values_come_back_and_a_gap_stays_one(store: Backend):
 
 
 def test_consolidated_replaces_real_time_and_never_the_other_way(store: Backend):
-    """Half an hour takes the place of its quarters, which go to the log; real time that comes late is left
+    """A consolidated half hour replaces its quarters, which go into the log; a late real-time value is left
     out."""
     store.intensities.put([quarter(0, 13_000), quarter(1, 13_500), quarter(2, 15_000)], NOW)
     assert store.intensities.put([consolidated(0, 20_000)], NOW + 5) == IntensityImport(replacing=1)
@@ -86,7 +86,7 @@ def test_consolidated_replaces_real_time_and_never_the_other_way(store: Backend)
 
 
 def test_a_restated_value_is_logged_too(store: Backend):
-    """Real time that was corrected, and a consolidated value that was."""
+    """Corrected real-time values and corrected consolidated values are logged."""
     store.intensities.put([quarter(0, 13_000)], NOW)
     assert store.intensities.put([quarter(0, 13_100)], NOW) == IntensityImport(replacing=1)
     store.intensities.put([consolidated(0, 20_000)], NOW)
@@ -107,7 +107,7 @@ def test_a_restated_value_is_logged_too(store: Backend):
     ],
 )
 def test_a_series_is_never_made_of_two_datasets(store: Backend, mixed: GridIntensity):
-    """Neither of two quantities; nothing of what was brought is kept then."""
+    """A series never mixes datasets or quantities; nothing of a refused import is stored."""
     store.intensities.put([quarter(0, 13_000)], NOW)
     with pytest.raises(AdminError):
         store.intensities.put([quarter(5, 13_000), mixed], NOW)
@@ -115,7 +115,7 @@ def test_a_series_is_never_made_of_two_datasets(store: Backend, mixed: GridInten
 
 
 def test_a_series_of_ones_own_has_one_dataset(store: Backend):
-    """The first that came."""
+    """A user's own series keeps the dataset and the quantity of its first value."""
     own = quarter(0, 580_000, zone="FR-COR", series="edf", dataset="a", kind=IntensityKind.CONSUMPTION)
     store.intensities.put([own], NOW)
     with pytest.raises(AdminError, match="come from a"):
@@ -131,14 +131,14 @@ def test_a_series_of_ones_own_has_one_dataset(store: Backend):
     [quarter(0, 0), quarter(0, 10**7), quarter(0, 9, 20), quarter(0, 9, start_unix_milliseconds=START + 1)],
 )
 def test_what_is_no_value_is_not_kept(store: Backend, wrong: GridIntensity):
-    """0, a slip of a unit, a length that is no part of an hour, a start off its grid."""
+    """0, a wrong unit, a length that does not divide an hour, and a start off its grid are refused."""
     with pytest.raises(ValueError, match=r"mg/kWh|min"):
         store.intensities.put([quarter(1, 13_000), wrong], NOW)
     assert kept(store) == []
 
 
 def test_calls_are_counted_and_stop(store: Backend):
-    """Per connector and month; the one above is not counted."""
+    """Calls are counted per connector and month; a call above the limit is not counted."""
     assert [store.intensities.count_call("odre", 24_314, 2) for _ in range(3)] == [True, True, False]
     assert store.intensities.count_call("odre", 24_315, 2)
     assert store.intensities.count_call("electricity_maps", 24_314, 2)
@@ -146,7 +146,7 @@ def test_calls_are_counted_and_stop(store: Backend):
 
 
 def test_polls_are_noted(store: Backend):
-    """Failures in a row; the last success stays known."""
+    """Consecutive failures are counted; the last success stays known."""
     assert store.intensities.polls() == ()
     for moment, outcome in enumerate(("done", "timeout", "quota")):
         store.intensities.note("odre", outcome, NOW + moment)

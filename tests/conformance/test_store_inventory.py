@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with the inventory: imports and matches with machines. ports.InventoryStore."""
+"""Test what every store does with the inventory: imports and matches with machines. ports.InventoryStore."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from veilleuse.collector.model.inventory import (
 
 
 def test_an_import_of_the_inventory_is_written_once(store: Backend):
-    """A second import that began from the same snapshot is refused, and nothing of it is written."""
+    """A second import from the same snapshot is refused, and nothing of it is written."""
     before = store.inventory.snapshot()
     assert (before.generation, before.entities) == (0, ())
     change = InventoryChange(1, date(2026, 3, 2), entities=(Entity("A", None),))
@@ -38,7 +38,7 @@ def test_an_import_of_the_inventory_is_written_once(store: Backend):
 
 
 def test_a_matching_links_assets_and_enrolled_machines(store: Backend):
-    """Links replace those of before and their number is counted; a match ends a decision on its machine."""
+    """Links replace earlier ones and changes are counted; a match replaces a decision on its machine."""
     host = enrol(store.registry)
     assert [one.host_id for one in store.inventory.candidates()] == [host]
     place = (Placement(date(2026, 1, 1), "A", "lyon"),)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do for shared meters: ports.MeteringStore."""
+"""Test what every store does with shared meters: ports.MeteringStore."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST = date(2026, 1, 1)
 
 
 def pdu(name: str = "pdu-1", parent: str | None = None) -> DeclaredMeter:
-    """A meter."""
+    """Return a meter at an outlet of the room DC1."""
     return DeclaredMeter(name, "lyon", "DC1", MeterBoundary.OUTLET, parent)
 
 
@@ -43,31 +43,31 @@ def share(
     first: date = FIRST,
     last: date = FOR_EVER,
 ) -> MeterShare:
-    """Of a meter."""
+    """Return a machine's share of a meter, in parts per million."""
     return MeterShare(meter, host_id, part, ppm, first, last)
 
 
 def hour(host_id: HostId, start: int = MONDAY_10H) -> DirtyPeriod:
-    """An hour of a machine."""
+    """Return an hour of a machine."""
     return DirtyPeriod(host_id, Grain.HOUR, start)
 
 
 def read(
     energy: int, covered: int = HOUR, meter: str = "pdu-1", kind: PointKind = PointKind.PDU
 ) -> MeterReading:
-    """What an agent read."""
+    """Return an agent's reading in millijoules, over `covered` milliseconds."""
     return MeterReading(meter, kind, energy, covered)
 
 
 def clean(store: Backend) -> None:
-    """Nothing waits for derive."""
+    """Put aside all periods that wait for derive."""
     for period in store.derive.dirty(100):
         store.derive.put_aside(period)
 
 
 def test_shares_sum_to_the_meter_to_the_millijoule(store: Backend):
-    """Three machines on a third each, and a rest of one part per million: the parts are integers that sum to
-    the reading."""
+    """Three machines share all but a millionth of a meter: their parts are integers whose sum is that share
+    of the reading."""
     hosts = [enrol(store.registry) for _ in range(3)]
     store.metering.declare([pdu()], [share(host, 333_333) for host in hosts], [])
     store.metering.put_readings(hour(hosts[2]), [read(1_000_003)])
@@ -78,8 +78,8 @@ def test_shares_sum_to_the_meter_to_the_millijoule(store: Backend):
 
 
 def test_a_reading_marks_the_hour_of_the_machines_on_it(store: Backend):
-    """Late data of who polls: the hour of who is on the meter is dirty again, once; of other hours and
-    machines nothing."""
+    """Late readings of the polling agent mark the same hour of the machine on the meter, once; other hours
+    and machines are not marked."""
     poller, fed, other = (enrol(store.registry) for _ in range(3))
     for host in (fed, other):
         store.ingest.append([Stream(host).send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR))])
@@ -95,7 +95,7 @@ def test_a_reading_marks_the_hour_of_the_machines_on_it(store: Backend):
 
 
 def test_an_hour_without_records_is_not_marked(store: Backend):
-    """Nothing can be derived of a machine that said nothing."""
+    """A reading marks no hour of a machine without records, because nothing can be derived."""
     poller, fed = enrol(store.registry), enrol(store.registry)
     store.metering.declare([pdu()], [share(fed)], [])
     store.metering.put_readings(hour(poller), [read(5)])
@@ -103,7 +103,7 @@ def test_an_hour_without_records_is_not_marked(store: Backend):
 
 
 def test_a_declaration_marks_who_was_and_who_is_on_the_meter(store: Backend):
-    """The share goes from one machine to another: both hours are derived again."""
+    """A share that moves from one machine to another lets the hours of both be derived again."""
     poller, before, after = (enrol(store.registry) for _ in range(3))
     for host in (before, after):
         store.ingest.append([Stream(host).send(realistic(MONDAY_10H))])
@@ -119,8 +119,8 @@ def test_a_declaration_marks_who_was_and_who_is_on_the_meter(store: Backend):
 
 
 def test_a_meter_between_two_others_that_moves_marks_the_machines_below(store: Backend):
-    """A machine on the UPS and on an outlet far below it: what stands between decides whether the UPS counts
-    for it."""
+    """A machine is on the UPS and on an outlet far below it: the meter between them decides whether the UPS
+    counts for it."""
     host = enrol(store.registry)
     store.ingest.append([Stream(host).send(realistic(MONDAY_10H))])
     feeds = [share(host, 500_000, meter="ups"), share(host, meter="a")]
@@ -141,7 +141,7 @@ def test_a_meter_between_two_others_that_moves_marks_the_machines_below(store: B
 
 
 def test_shares_hold_on_their_days_of_the_site(store: Backend):
-    """valid_to inclusive, in the site's zone: 23:00 UTC on 1 March is 2 March in Lyon."""
+    """Shares end with valid_to inclusive, in the site's zone: 1 March, 23:00 UTC is 2 March in Lyon."""
     host = enrol(store.registry)
     last = date(2026, 3, 1)
     store.metering.declare([pdu()], [share(host, last=last)], [])
@@ -153,8 +153,8 @@ def test_shares_hold_on_their_days_of_the_site(store: Backend):
 
 
 def test_two_feeds_of_a_machine_add_up_and_what_feeds_them_does_not(store: Backend):
-    """A and B outlets sum; the PDU and the UPS above them, declared too, are not counted again; half a
-    machine is no machine."""
+    """The outlets A and B add up; the PDU and the UPS above them do not count again. With a reading of one
+    feed only, the machine has none."""
     host = enrol(store.registry)
     meters = [pdu("ups"), pdu("strip", "ups"), pdu("a", "strip"), pdu("b", "strip")]
     store.metering.declare(meters, [share(host, meter=name) for name in ("ups", "strip", "a", "b")], [])
@@ -169,7 +169,7 @@ def test_two_feeds_of_a_machine_add_up_and_what_feeds_them_does_not(store: Backe
 
 
 def test_two_agents_that_read_one_meter_are_two_views(store: Backend):
-    """The longer one counts, never their sum."""
+    """Two agents' readings of one meter are never added: the longer one counts."""
     one, two = enrol(store.registry), enrol(store.registry)
     store.metering.declare([pdu()], [share(one)], [])
     store.metering.put_readings(hour(one), [read(100, HOUR // 2)])
@@ -180,7 +180,7 @@ def test_two_agents_that_read_one_meter_are_two_views(store: Backend):
 
 
 def test_a_plug_shared_with_a_screen(store: Backend):
-    """Each has its part, and the screen is known to be on a meter even where it was not read."""
+    """Machine and screen have their parts; the screen is known to be metered even without a reading."""
     host = enrol(store.registry)
     shares = [share(host, 800_000), share(host, 200_000, part=SharePart.MONITOR)]
     store.metering.declare([pdu()], shares, [])
@@ -193,8 +193,8 @@ def test_a_plug_shared_with_a_screen(store: Backend):
 
 
 def test_declarations_come_back_as_they_were(store: Backend):
-    """Meters, shares, PUEs, servers in rooms; a meter or a room that is declared again is what it is now, the
-    others stay."""
+    """Meters, shares, PUEs and servers in rooms are read unchanged; a new declaration of a meter or room
+    replaces the old one, and the others stay."""
     host = enrol(store.registry)
     servers = [
         RoomServer("DC1", "lyon", None, None, FIRST, FOR_EVER),
@@ -213,7 +213,7 @@ def test_declarations_come_back_as_they_were(store: Backend):
 
 
 def test_what_psys_says_is_kept_by_period(store: Backend):
-    """A period derived again replaces its own word; the sum is over all."""
+    """A period that is derived again replaces its own check; the result is the sum over all periods."""
     host = enrol(store.registry)
     store.metering.put_psys(hour(host), PsysCheck(10, 9, 8, 7, 6))
     store.metering.put_psys(hour(host), PsysCheck(20, 10, 5, -4, 3))
@@ -223,7 +223,7 @@ def test_what_psys_says_is_kept_by_period(store: Backend):
 
 
 def test_what_is_beside_a_machine_is_forgotten_with_it(store: Backend):
-    """Shares, readings, checks, its room: no row names it any more; what others read stays."""
+    """No share, reading, check or room names a forgotten machine any more; those of other machines stay."""
     gone, stays = enrol(store.registry), enrol(store.registry)
     servers = [RoomServer("DC1", "lyon", host_id, None, FIRST, FOR_EVER) for host_id in (gone, stays)]
     store.metering.declare([pdu()], [share(gone, 500_000), share(stays, 500_000)], [], servers)
@@ -242,7 +242,7 @@ def test_what_is_beside_a_machine_is_forgotten_with_it(store: Backend):
 
 @pytest.mark.parametrize("share_ppm", [0, 1_000_001])
 def test_a_share_that_cannot_be_is_not_stored(store: Backend, share_ppm: int):
-    """And nothing of that declaration is."""
+    """An impossible share is refused with its whole declaration."""
     host = enrol(store.registry)
     with pytest.raises(Exception, match="CHECK"):
         store.metering.declare([pdu()], [share(host, share_ppm)], [])

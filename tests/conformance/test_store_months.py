@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with months and years: ports.MonthStore and ports.MonthReader."""
+"""Test what every store does with months and years: ports.MonthStore and ports.MonthReader."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NEVER = Limits(0, 0, 0, 0)
 def row(
     host_id: HostId, month: date, amount: int, kind: DayType = DayType.OPEN, band: Band = Band.OPEN
 ) -> HostPeriod:
-    """One that has `amount` in two columns."""
+    """Return a row with `amount` in one column and twice that in another."""
     values = list(NOTHING)
     values[PLACE["on_active_ac_milliseconds"]] = amount
     values[PLACE["imputed_milliseconds"]] = 2 * amount
@@ -43,7 +43,7 @@ def row(
 
 
 def pushed(store: Backend, *starts: int) -> Stream:
-    """A server with five minutes from each of these on, derived."""
+    """Return a server's stream with derived records of five minutes from each start."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(*(realistic(start) for start in starts))])
     derive(store)
@@ -51,7 +51,7 @@ def pushed(store: Backend, *starts: int) -> Stream:
 
 
 def derive(store: Backend, energy: int = 1_000) -> None:
-    """All that is dirty: so much an hour."""
+    """Derive all dirty periods, each with `energy` millijoules."""
     while periods := store.derive.dirty(100):
         for period in periods:
             store.derive.write_derived(period, [derived(energy)], [], [])
@@ -59,18 +59,18 @@ def derive(store: Backend, energy: int = 1_000) -> None:
 
 
 def derived(energy: int) -> DerivedCell:
-    """Of a cell."""
+    """Return a derived cell of five minutes with `energy` millijoules."""
     return DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, Method.CLASS_DEFAULT, 300_000, energy, 0)
 
 
 def kept(store: Backend, years: tuple[int, ...] = (), months: tuple[date, ...] = ()) -> list[HostPeriod]:
-    """Of all machines."""
+    """Return the stored rows of all machines for these years and months."""
     found = store.roll_reader.kept(years, months, HostId(-1), ALL)
     return [*found.years, *found.months]
 
 
 def test_a_record_marks_its_month_and_a_machine_with_work_waiting_is_not_due(store):
-    """In the transaction of the record; the mark stands until the month is written."""
+    """The record's transaction marks the month; the mark stays until the month is written."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(realistic(MONDAY_10H))])
     assert store.rolls.due(APRIL, 10) == ()
@@ -82,7 +82,7 @@ def test_a_record_marks_its_month_and_a_machine_with_work_waiting_is_not_due(sto
 
 
 def test_deriving_differently_marks_and_deriving_the_same_does_not(store):
-    """A corrected model repairs the months too."""
+    """A corrected model also leads to corrected months; the same result again marks nothing."""
     stream = pushed(store, MONDAY_10H)
     store.rolls.write_month(stream.host_id, MARCH, [])
     period = DirtyPeriod(stream.host_id, Grain.HOUR, MONDAY_10H)
@@ -93,7 +93,7 @@ def test_deriving_differently_marks_and_deriving_the_same_does_not(store):
 
 
 def test_a_year_is_always_the_sum_of_its_months(store):
-    """Written, written again, and taken out by retention: column by column."""
+    """A year equals the sum of its months, column by column, after writing, rewriting and retention."""
     hosts = [pushed(store, MONDAY_10H).host_id for _ in range(2)]
     for host_id in hosts:
         store.rolls.write_month(
@@ -115,7 +115,7 @@ def test_a_year_is_always_the_sum_of_its_months(store):
 
 
 def test_rows_come_in_order_and_by_machines_asked_for(store):
-    """(host, day type, band) within a year and within a month; after < id ≤ upto."""
+    """Rows are ordered by (host, day type, band) within a year or month; hosts with after < id ≤ upto."""
     hosts = [pushed(store, MONDAY_10H).host_id for _ in range(3)]
     for host_id in reversed(hosts):
         rows = [row(host_id, MARCH, 1, kind, band) for kind in DayType for band in Band]
@@ -127,7 +127,7 @@ def test_rows_come_in_order_and_by_machines_asked_for(store):
 
 
 def test_what_is_stale_is_told_with_what_was_kept_of_it(store):
-    """In the same state as the rows."""
+    """Stale months and their stored rows are read in the same state as the other rows."""
     stream = pushed(store, MONDAY_10H)
     store.rolls.write_month(stream.host_id, MARCH, [row(stream.host_id, MARCH, 5)])
     store.ingest.append([stream.send(realistic(MONDAY_10H + HOUR))])
@@ -138,7 +138,7 @@ def test_what_is_stale_is_told_with_what_was_kept_of_it(store):
 
 
 def test_a_source_is_the_same_for_the_writer_and_for_readers(store):
-    """Days with what was measured and derived, and how far the machine's days reach."""
+    """Writer and readers get the same source: days with sums and energies, first and last day."""
     stream = pushed(store, MONDAY_10H, MONDAY_10H + 24 * HOUR)
     host = store.registry.host(stream.host_id)
     assert host is not None
@@ -157,7 +157,7 @@ def test_a_source_is_the_same_for_the_writer_and_for_readers(store):
 
 
 def test_a_month_is_given_with_what_is_known_around_it(store):
-    """56 days up to its end, and the weeks that begin in them; four days after it, and no week."""
+    """A source has 56 days to the month's end and the weeks that begin in them, then four days, no week."""
     host_id = enrol(store.registry, Population.WORKSTATION, enrolled_on=date(2026, 1, 1))
     stream = Stream(host_id, WORKSTATION)
     days = [date(2026, 1, 3), date(2026, 1, 4), date(2026, 2, 10), date(2026, 3, 4), date(2026, 3, 5)]
@@ -187,8 +187,8 @@ def test_a_month_is_given_with_what_is_known_around_it(store):
 
 
 def test_days_are_moved_once_their_month_is_kept_and_counted_as_gone(store):
-    """Out of every table; the next source has them in `gone`, and when none is left, what was measured of the
-    month."""
+    """Days move out of every table once their month is stored. The next source has them in `gone`; when no
+    day is left, it has the month's measurements there."""
     stream = pushed(store, MONDAY_10H, MONDAY_10H + 24 * HOUR)
     host = store.registry.host(stream.host_id)
     assert host is not None
@@ -215,7 +215,7 @@ def test_days_are_moved_once_their_month_is_kept_and_counted_as_gone(store):
 
 
 def test_records_and_hours_expire_and_are_counted(store):
-    """Before a bound; the day stays."""
+    """Records and hours before a bound are deleted; the sums of the day stay."""
     stream = pushed(store, MONDAY_10H, MONDAY_10H + 3 * HOUR)
     limits = Limits(0, MONDAY_10H + HOUR, 0, 0)
     steps = 0

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do with closed years and publications: revisions in order, first publication stays.
-ports.ClosedYears, ports.Publications."""
+"""Test what every store does with closed years and publications: revisions are in order, the first
+publication stays. ports.ClosedYears, ports.Publications."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FEBRUARY = replace(MONTH, first=date(2026, 2, 1), end=date(2026, 3, 1))
 
 
 def test_revisions_of_a_year_come_in_order_with_their_bytes(store: Backend):
-    """A revision that is not the next is refused; the definitive one makes the year definitive."""
+    """A revision that is not the next is refused; a definitive one makes the year definitive."""
     definitive = replace(CLOSED, revision=2, state=YearState.CLOSED_DEFINITIVE)
     with pytest.raises(AdminError):
         store.closings.put(definitive, pack(FILE))
@@ -44,7 +44,7 @@ def test_revisions_of_a_year_come_in_order_with_their_bytes(store: Backend):
 
 
 def test_statistics_of_an_open_year_are_replaced_and_end_with_its_closing(store: Backend):
-    """The last statistics count; a closed year takes none."""
+    """The last statistics replace earlier ones; a closed year accepts none."""
     store.closings.keep(replace(KEPT, kept_on=date(2026, 1, 2)), pack(FILE))
     store.closings.keep(KEPT, pack(FILE))
     assert store.closings.kept_years() == (KEPT,)
@@ -56,7 +56,7 @@ def test_statistics_of_an_open_year_are_replaced_and_end_with_its_closing(store:
 
 
 def test_the_first_publication_of_a_period_stays(store: Backend):
-    """A second of its kind and period is refused; another kind or period is another publication."""
+    """A second publication of the same kind and period is refused; another period is accepted."""
     assert store.publications.put(MONTH)
     assert not store.publications.put(replace(MONTH, content='{"a":2,"b":3}'))
     assert store.publications.put(FEBRUARY)
@@ -65,7 +65,7 @@ def test_the_first_publication_of_a_period_stays(store: Backend):
 
 
 def test_publications_are_taken_back_and_expire(store: Backend):
-    """Only those inside the period, those that ended by the day, and those of the years."""
+    """Publications inside a period are taken back; those that ended by a day or are of a year expire."""
     store.publications.put(MONTH)
     store.publications.put(FEBRUARY)
     assert store.publications.take_back(date(2026, 1, 2), date(2026, 2, 20)) == 0

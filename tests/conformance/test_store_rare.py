@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What few machines send, in every store: displays, update windows, units. ports.IngestStore and Reader."""
+"""Test what every store does with rare data: displays, update windows, units. ports.IngestStore, Reader."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 
 def displays(*milliseconds: int) -> list[pb.DisplayTime]:
-    """Of all sizes, in their order."""
+    """Return display times of all sizes in their order."""
     return [pb.DisplayTime(size=size, milliseconds=on) for size, on in enumerate(milliseconds, 1)]  # type: ignore[arg-type]
 
 
 def window(energy: int, covered: int, point: int = 0) -> list[pb.PointEnergy]:
-    """Energy inside an update window."""
+    """Return a point's energy inside an update window (millijoules, covered milliseconds)."""
     return [pb.PointEnergy(point_index=point, energy_millijoules=energy, covered_milliseconds=covered)]
 
 
 def units(**spent: int) -> list[pb.UnitTime]:
-    """CPU ms of systemd units."""
+    """Return the CPU milliseconds of systemd units."""
     return [pb.UnitTime(name=f"unit:{name}", cpu_milliseconds=value) for name, value in spent.items()]
 
 
 def test_displays_and_update_windows_add_up(store):
-    """Beside records that tell nothing of them, in one group and in later ones, by hour and by day; a
-    measured zero is one."""
+    """Display times and update windows add up by hour and by day, beside records without them, in one group
+    and in later ones; a measured zero is stored."""
     stream = Stream(enrol(store.registry))
     first = cell(displays=displays(0, 60_000, 0, 0), update_window_milliseconds=0)
     second = cell(displays=displays(1, 2, 3, 4), update_window_milliseconds=50_000)
@@ -52,7 +52,7 @@ def test_displays_and_update_windows_add_up(store):
 
 
 def test_energy_inside_update_windows_is_a_part(store):
-    """Per point, beside the whole; a point that nothing was measured of inside stays None."""
+    """Energy in update windows is summed per point, apart from the total; unmeasured it is None."""
     stream = Stream(enrol(store.registry))
     both = [rapl("package-0"), rapl("dram")]
     energies = [(0, 1_000, 60_000), (1, 100, 60_000)]
@@ -70,7 +70,7 @@ def test_energy_inside_update_windows_is_a_part(store):
 
 
 def test_units_add_up_by_host_and_period(store):
-    """Over all cells of a period, by hour and by day, each host's own; sent again they stand."""
+    """Times of units add up over all cells of an hour or day, for each host; a repeated push adds nothing."""
     one, two = Stream(enrol(store.registry)), Stream(enrol(store.registry))
     idle = cell(30_000, state=pb.STATE_ON_IDLE, units=units(nginx=1))
     push = one.send(

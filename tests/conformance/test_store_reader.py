@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must add up for the reports: the grouped queries of ports.Reader say what its rows say."""
+"""Test the grouped queries of ports.Reader in every store: they equal the sums of its rows."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ MONDAY_22H_PARIS = MONDAY_10H + 11 * HOUR
 
 @pytest.fixture(params=BACKENDS)
 def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """An empty store with one site."""
+    """Give an empty store with one site."""
     for backend in BACKENDS[request.param](tmp_path / "data"):
         backend.registry.put_site(site())
         yield backend
 
 
 def _fill(store: Backend) -> None:
-    """Two servers over two days, one workstation with days and a week."""
+    """Store two servers for each of three hours on two days, and one workstation with a week."""
     for start in (MONDAY_10H, MONDAY_10H + HOUR, MONDAY_10H + 24 * HOUR):
         for _ in range(2):
             stream = Stream(enrol(store.registry))
@@ -68,8 +68,8 @@ def _fill(store: Backend) -> None:
 
 
 def test_states_are_added_up(store):
-    """Per host, band and state, over any range, both supplies together: what the rows sum to; never measured
-    stays None."""
+    """States per host, band and state equal the sums of the rows over any range, both supplies together; a
+    sum that was never measured stays None."""
     _fill(store)
     for grain, start, end in (
         (Grain.HOUR, 0, 2**62),
@@ -97,7 +97,7 @@ def test_states_are_added_up(store):
 
 
 def test_energies_are_added_up(store):
-    """Per host, method, band and state, over any range."""
+    """Energies per host, method, band and state equal the sums of the rows over any range."""
     _fill(store)
     for number, period in enumerate(store.derive.dirty(99)):
         cells = [
@@ -120,8 +120,8 @@ def test_energies_are_added_up(store):
 
 
 def test_dates_on_at_night_are_counted(store):
-    """Dates on for more than 4 h of the night, idle counted as on; 4 h exactly, off, or another
-    band is none."""
+    """Dates with more than 4 h on at night are counted, idle included; exactly 4 h, off, or another band are
+    not."""
     hour = HOUR
     nights = {
         2: [cell(3 * hour, **NIGHT_IDLE), cell(hour + 1, band=pb.BAND_NIGHT)],
@@ -141,8 +141,8 @@ def test_dates_on_at_night_are_counted(store):
 
 
 def test_hours_on_at_night_of_one_population(store):
-    """Milliseconds on per hour, both states and all records of it; other populations and other bands left
-    out."""
+    """Milliseconds on at night are summed per hour, both states and all records; other populations and bands
+    are left out."""
     school, server = Stream(enrol(store.registry, Population.CLASSROOM)), Stream(enrol(store.registry))
     records = [
         measurement(clock(MONDAY_22H_PARIS), [cell(20_000, **NIGHT_IDLE), cell(40_000, band=pb.BAND_NIGHT)]),
@@ -159,8 +159,8 @@ def test_hours_on_at_night_of_one_population(store):
 
 
 def test_the_calendars_of_a_site_are_read_as_they_were_put(store):
-    """Oldest first, the newest is the site's; a site without any has the one that machines are given, from
-    the beginning."""
+    """Calendars are read oldest first, and the newest is the site's; a site without any has its present one,
+    valid from the beginning."""
     place = site()
     (only,) = store.reader.calendars(place)
     assert (only.from_day, only.calendar.to_json()) == (BEFORE_ALL, place.calendar_json)
@@ -173,7 +173,7 @@ def test_the_calendars_of_a_site_are_read_as_they_were_put(store):
 
 
 def test_marks_have_an_oldest_and_a_newest(store):
-    """None when nothing waits; the oldest goes first, a new one is the newest."""
+    """Without marks the span is None; the oldest mark is cleared first, a new one is the newest."""
     assert store.reader.dirty_span() is None
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(measurement(clock(MONDAY_10H + i * HOUR))) for i in range(3)])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must keep of hosts, tokens, certificates and sites: ports.Registry."""
+"""Test what every store keeps of hosts, tokens, certificates and sites: ports.Registry."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from veilleuse.wire.vocabulary import (
 
 @pytest.fixture(params=BACKENDS)
 def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """An empty store with one site."""
+    """Give an empty store with one site."""
     for backend in BACKENDS[request.param](tmp_path / "data"):
         backend.registry.put_site(site())
         yield backend
 
 
 def test_a_token_is_used_no_more_often_than_it_may(store):
-    """Two uses of two, then none; none when revoked, expired or unknown."""
+    """A token for two uses allows two; a revoked, expired or unknown one allows none."""
     token_id = _token(store.registry, max_uses=2)
     assert [store.registry.use_token(token_id, NOW) for _ in range(3)] == [True, True, False]
     late, revoked = _token(store.registry), _token(store.registry)
@@ -57,7 +57,7 @@ def test_a_token_is_used_no_more_often_than_it_may(store):
 
 
 def test_certificates_are_found_by_what_makes_a_call_idempotent(store):
-    """By serial, by (token, key), by (previous serial, key), and the newest of a host."""
+    """Certificates are found by serial, (token, key), (previous serial, key), and host (the newest)."""
     host = enrol(store.registry)
     first = Certificate("0a", host, 1, bytes(32), b"der1", NOW, NOW + HOUR, token_id=1)
     second = Certificate("0b", host, 2, bytes([1]) * 32, b"der2", NOW, NOW + HOUR, previous_serial="0a")
@@ -70,7 +70,7 @@ def test_certificates_are_found_by_what_makes_a_call_idempotent(store):
     assert store.registry.latest_certificate(host) == second
     assert store.registry.latest_certificate(HostId(77)) is None
     store.registry.trim_certificates(host, 2)
-    assert store.registry.certificate_by_serial("0a") == first  # its token's
+    assert store.registry.certificate_by_serial("0a") == first  # the certificate of its token
     store.registry.trim_certificates(HostId(77), 3)
     assert store.registry.latest_certificate(host) == second
     store.registry.trim_certificates(host, 3)
@@ -78,10 +78,9 @@ def test_certificates_are_found_by_what_makes_a_call_idempotent(store):
 
 
 def test_what_was_derived_of_an_unknown_machine_is_derived_again_once_it_is_known(store):
-    """Facts that were missing (a backup from before it enrolled), a class that an earlier agent did not tell:
-    its past is of the machine that it was. A part that was changed marks nothing, and telling and taking back
-    does so once a day.
-    """
+    """A host's past is derived again when missing facts arrive, or a class that an earlier agent did not
+    report. Changed hardware marks nothing. A class that is withdrawn and reported again marks the past once a
+    day."""
     host_id = enrol(store.registry)
     store.ingest.append([Stream(host_id).send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR))])
 
@@ -102,7 +101,7 @@ def test_what_was_derived_of_an_unknown_machine_is_derived_again_once_it_is_know
 
 
 def test_a_host_is_what_it_said_last(store):
-    """Facts and health of a Hello; no facts keep the former ones; status, names apart."""
+    """A Hello replaces facts and health; without facts the former stay. Names are stored separately."""
     host_id = enrol(store.registry)
     facts = pb.Facts(device_class=pb.DEVICE_CLASS_SERVER, vendor="Dell Inc.", cpu_count=8)
     health = pb.Health(agent_version="0.1.0", spool_records=3)
@@ -129,7 +128,7 @@ def test_a_host_is_what_it_said_last(store):
 
 
 def test_a_workstation_s_contact_is_a_date(store):
-    """The hour of a contact is nowhere, whatever it was."""
+    """The hour of a workstation's contact is not stored."""
     host_id = enrol(store.registry, Population.WORKSTATION)
     for now in (NOW, NOW + 7 * HOUR):
         store.registry.record_hello(host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=now)
@@ -139,7 +138,7 @@ def test_a_workstation_s_contact_is_a_date(store):
 
 
 def test_a_site_that_moves_takes_its_time_zone_along(store):
-    """A corrected time zone applies to the records that come after it."""
+    """A corrected time zone applies to later records only."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(realistic(MONDAY_10H))])
     store.registry.put_site(site(time_zone="Pacific/Auckland"))
@@ -154,7 +153,7 @@ def test_a_site_that_moves_takes_its_time_zone_along(store):
 
 
 def test_nonces_of_holders_are_kept(store):
-    """Nothing at first, then what was set last, in its order; nothing for a host that is not there."""
+    """Holders are empty at first, then as set last, in order; an unknown host has none."""
     host = enrol(store.registry)
     assert store.registry.holders(host) == store.registry.holders(HostId(77)) == Holders()
     nonces = [bytes([number]) * 16 for number in range(6)]
@@ -175,7 +174,7 @@ def test_nonces_of_holders_are_kept(store):
 
 
 def test_a_generation_in_use_only_goes_up(store):
-    """The highest of all Hellos."""
+    """The highest generation of all Hellos is stored."""
     host = enrol(store.registry)
     for generation in (1, 3, 2):
         store.registry.note_use(host, generation)
@@ -183,7 +182,7 @@ def test_a_generation_in_use_only_goes_up(store):
 
 
 def test_copies_hang_on_their_original(store):
-    """Counted by status; the token of the original is theirs."""
+    """Copies are counted by status, for their original only."""
     original = copy = enrol(store.registry)
     for number, status in enumerate((HostStatus.PENDING, HostStatus.PENDING, HostStatus.ACTIVE)):
         copy = store.registry.insert_host(
@@ -204,7 +203,7 @@ def test_copies_hang_on_their_original(store):
 
 
 def test_uses_of_a_token_never_go_down(store):
-    """A restored registry learns of more, never of fewer."""
+    """The number of uses only increases, so that a restored registry cannot allow more uses."""
     token_id = _token(store.registry, max_uses=5)
     for uses in (2, 1):
         store.registry.raise_token_uses(token_id, uses)
@@ -215,7 +214,7 @@ def test_uses_of_a_token_never_go_down(store):
 
 
 def test_forgotten_machines_leave_a_hash(store):
-    """Once, with the first day."""
+    """A forgotten machine leaves its hash with the day of the first deletion."""
     store.registry.put_forgotten(bytes(32), 7)
     store.registry.put_forgotten(bytes(32), 8)
     assert store.registry.forgotten() == {bytes(32): 7}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A collector of its own for a test, and its commands."""
+"""Give each test its own collector, and its commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from veilleuse.collector.settings import settings_environment
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Served]:
-    """A collector of its own."""
+    """Give a running collector."""
     with served(settings_in(tmp_path)) as collector:
         yield collector
 
@@ -25,7 +25,7 @@ def running(tmp_path: Path) -> Iterator[Served]:
 def veilleuse(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
-    """`veilleuse("hosts", "list")` → (exit code, output, errors)."""
+    """Return a function: `veilleuse("hosts", "list")` returns (exit code, output, errors)."""
     for name, value in settings_environment(settings_in(tmp_path)).items():
         monkeypatch.setenv(name, value)
 

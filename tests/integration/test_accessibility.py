@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The pages in a real browser, checked by axe-core: wide and light, narrow and dark, in both languages."""
+"""Check the pages in a real browser with axe-core: wide and light, narrow and dark, in both languages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SCREENS = {
     "wide": ("--window-size=1280,1000",),
     "narrow and dark": ("--window-size=500,1000", "--blink-settings=preferredColorScheme=0"),
 }
-"""500 is the narrowest window this browser opens."""
+"""500 pixels is the narrowest window that this browser opens."""
 CHECK = """
 document.querySelectorAll('details').forEach(one => { one.open = true; });
 axe.run(document, {runOnly: RULES, resultTypes: ['violations']}).then(found => {
@@ -65,7 +65,7 @@ axe.run(document, {runOnly: RULES, resultTypes: ['violations']}).then(found => {
 
 
 def fill(store: Filled) -> None:
-    """Something in every part of the page."""
+    """Store data for every part of the page."""
     store.push(store.add_host(), minutes_of_server(20, 15, 180.0), METER)
     virtual = store.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
     start = start_of_minute(20)
@@ -83,7 +83,7 @@ def fill(store: Filled) -> None:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
-    """The application over a filled store."""
+    """Give the application over a filled store."""
     with Filled(tmp_path_factory.mktemp("page") / "data") as store:
         fill(store)
         settings = CollectorSettings(data_dir=store.directory)
@@ -100,8 +100,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
 
 
 def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict[str, Any]:
-    """What axe-core finds in the page, opened from a file with its style sheet in a browser of
-    that screen."""
+    """Return the findings of axe-core in the page, opened from a file with its style sheet in a browser of
+    this screen."""
     axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     (folder / "axe.js").write_text(axe, encoding="utf-8")
     (folder / "check.js").write_text(CHECK.replace("RULES", json.dumps(RULES)), encoding="utf-8")
@@ -111,7 +111,7 @@ def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict
         [
             peer("chromium"),
             "--headless",
-            "--no-sandbox",  # it opens nothing but this file, and root has no sandbox
+            "--no-sandbox",  # it opens only this file, and root has no sandbox
             "--disable-gpu",
             "--no-first-run",
             "--disable-background-networking",
@@ -133,7 +133,7 @@ def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict
 
 
 def test_every_part_of_the_page_is_checked(app):
-    """What axe-core looks at holds I3 to I8, the drawing of I4 and the glossary."""
+    """The checked page contains I3 to I8, the drawing of I4 and the glossary."""
     page = body(app, "/?lang=en")
     assert [f'href="#I{number}"' in page for number in range(3, 9)] == [True] * 6
     assert 'id="avoidable-title"' in page
@@ -143,19 +143,19 @@ def test_every_part_of_the_page_is_checked(app):
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("path", ["/?lang=fr", "/?lang=en", "/nothing?lang=fr"])
 def test_no_violation(app, path, screen, tmp_path):
-    """WCAG 2.1 AA and axe's good practice: nothing; and the page never scrolls sideways."""
+    """The page violates no rule of WCAG 2.1 AA and axe's good practice, and never scrolls sideways."""
     page, css = body(app, path), body(app, "/static/veilleuse.css")
     told = axe_says(page, css, tmp_path, SCREENS[screen])
     assert told["violations"] == []
     assert told["passes"] > 15
     assert told["overflow"] <= 0
-    if "narrow" in screen:  # I3 to I8 on a telephone, 320 pixels wide: nothing of them is cut
+    if "narrow" in screen:  # on a telephone, 320 pixels wide, nothing of I3 to I8 is cut
         assert max(told["cut"], default=0) <= 0
     assert told["dark"] == ("dark" in screen)
 
 
 def test_the_check_finds_what_is_wrong(app, tmp_path):
-    """A page without a language and with grey text on white is told."""
+    """A page without a language and with grey text on white is reported."""
     page = body(app, "/?lang=en").replace('<html lang="en">', "<html>")
     told = axe_says(page, "* { color: #bbb; background: #fff }", tmp_path, SCREENS["wide"])
     assert {"html-has-lang", "color-contrast"} <= {one.partition(":")[0] for one in told["violations"]}

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R13: a machine set back to before its certificate was renewed: real collector, real agent code,
-real TLS."""
+"""R13: restore a machine to a state before its certificate's renewal: real collector, agent code and TLS."""
 
 from __future__ import annotations
 
@@ -31,8 +30,8 @@ MINUTE = 60_000
 @pytest.mark.promise("R13")
 @pytest.mark.parametrize("renewals", [1, 2])
 def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, renewals, figure):
-    """It becomes another host: what was delivered is there once, over what it had not delivered there is a
-    gap."""
+    """The machine becomes another host: delivered records are stored once, and a gap declares those that were
+    not delivered."""
     first = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 5) * MILLISECONDS_PER_HOUR
     with served(settings_in(tmp_path)) as running:
         agent = enrolled(tmp_path, running)
@@ -54,7 +53,7 @@ def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, rene
         shutil.rmtree(agent.state)
         shutil.copytree(tmp_path / "snapshot", agent.state)
         measure(10, 11)
-        assert not agent.send()  # a newer certificate was used: for the collector this is another holder
+        assert not agent.send()  # a newer certificate was used, so the collector sees another holder
         assert reset.reset_if_clone(agent.settings)
         stored = held(running.collector.settings.data_dir)
     with closing(agent.connection()) as db:
@@ -65,11 +64,11 @@ def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, rene
     )
     figure(f"set back by {renewals} renewals: another host; {len(stored)} minutes stored, {records} declared")
     assert sorted(stored) == list(range(3 + renewals))
-    assert (records, lost) == (3, 3 * MINUTE)  # it cannot know that the first of them was delivered already
+    assert (records, lost) == (3, 3 * MINUTE)  # it cannot know that the first of them was delivered
 
 
 def enrolled(folder: Path, running: Served) -> Agent:
-    """With a token of that collector."""
+    """Return an agent that is enrolled with a token of this collector."""
     made = Agent(folder / "state")
     join: dict[str, Any] = running.token()
     join.pop("token_id")
@@ -80,7 +79,7 @@ def enrolled(folder: Path, running: Served) -> Agent:
 
 
 def held(data_dir: Path) -> list[int]:
-    """Minutes stored, as often as they are."""
+    """Return the stored minutes; a minute that is stored twice appears twice."""
     with closing(sqlite3.connect(data_dir / "data.db")) as db:
         records = [pb.Record.FromString(row[0]) for row in db.execute("SELECT wire FROM records")]
     return [

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The agent through a replacement of the collector's root: real collector, real agent code, real TLS. S24."""
+"""Replace the collector's root while an agent uses it: real collector, real agent code, real TLS. S24."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from veilleuse.collector.ipc.unix_socket import ask
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Served]:
-    """A collector of its own."""
+    """Give a running collector."""
     with served(settings_in(tmp_path)) as collector:
         yield collector
 
 
 @pytest.fixture
 def agent(tmp_path: Path, running: Served) -> Agent:
-    """Enrolled before the rotation: it knows the old root alone."""
+    """Return an agent that enrolled before the rotation, so that it knows only the old root."""
     made = Agent(tmp_path / "state")
     join: dict[str, Any] = running.token()
     join.pop("token_id")
@@ -39,25 +39,25 @@ def agent(tmp_path: Path, running: Served) -> Agent:
 
 
 def step(running: Served, word: str) -> None:
-    """Of the rotation; forced, as the minute is not waited for that answers under way may take."""
+    """Make a step of the rotation; forced, so that it does not wait a minute for answers under way."""
     force = {} if word == "rotate" else {"force": True}
     ask(running.collector.settings.data_dir, f"ca_{word}", **force)
 
 
 def due(agent: Agent) -> int:
-    """When its certificate is to be renewed."""
+    """Return the Unix milliseconds from which the agent renews its certificate."""
     return agent.identity.renewal_due_unix_milliseconds() + 1
 
 
 def roots(agent: Agent) -> int:
-    """How many it trusts."""
+    """Return the number of roots that the agent trusts."""
     return len(ders_of(agent.identity.roots_pem))
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["renewed in time", "after its end"])
 def test_offline_during_the_whole_overlap(running, agent, ended):
-    """It comes after the switch with the old root alone: the cross certificate leads it to the new one; later
-    that is alone."""
+    """An agent that returns after the switch with the old root trusts the collector by the cross certificate.
+    It gets the new root, and in the end trusts it only."""
     old = agent.identity
     step(running, "rotate")
     step(running, "switch")
@@ -75,8 +75,7 @@ def test_offline_during_the_whole_overlap(running, agent, ended):
 
 
 def test_online_all_along(running, agent):
-    """Overlap, switch and retirement, one renewal in each: always served, in the end by the new
-    root alone."""
+    """An agent with one renewal in each step is always served, and in the end trusts the new root only."""
     old = agent.identity
     known = []
     for word in ("rotate", "switch", "retire"):

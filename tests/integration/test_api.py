@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""/api/v1 of a real `veilleuse serve` over a filled store: accounts by command, a journal, and schemathesis
-against all of it."""
+"""Test /api/v1 of a real `veilleuse serve` over a filled store: accounts, access journal, schemathesis."""
 
 from __future__ import annotations
 
@@ -46,12 +45,12 @@ def map_query(context, query):
     query.pop("zone", None)
     return query
 """
-"""For questions that have an answer: a period of at most five years, the first page, every zone."""
+"""Requests that have an answer: a period of at most five years, the first page, every zone."""
 
 
 def fill(directory: Path) -> None:
-    """A server now, and twelve workstations over the last two whole months; two more of an entity too small
-    to be shown."""
+    """Store a server of today, and 14 workstations of the last two whole months. Two of them are of an entity
+    too small to be shown."""
     today = datetime.now(UTC).date()
     with Filled(directory) as store:
         store.push(store.add_host(entity="Lyon > DSI"), minutes_of_server(20, 15, 180.0), METER)
@@ -65,13 +64,13 @@ def fill(directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Served:
-    """A collector, and a token of each role."""
+    """A running collector, with a token of each role."""
 
     stack: Stack
     tokens: dict[str, str]
 
     def get(self, path: str, who: str | None, **headers: str) -> tuple[int, dict[str, str], str]:
-        """(status, headers, body)."""
+        """Return (status, headers, body) of GET `path` with the token of `who`, or without."""
         sent = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
         request = urllib.request.Request(self.stack.url + path.lstrip("/"), headers=sent | headers)
         try:
@@ -87,7 +86,7 @@ def _lower(headers: Message) -> dict[str, str]:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Served]:
-    """`veilleuse init`, data, `veilleuse serve`, `veilleuse account create`."""
+    """Initialise, fill and serve a collector, and create its accounts, by the installed commands."""
     with Stack(folder, {"VEILLEUSE__HTTP__API_REQUESTS_PER_MINUTE": "60000"}) as stack:
         stack.must("veilleuse", "init")
         fill(stack.data)
@@ -105,20 +104,20 @@ def serving(folder: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One for all: it is only read."""
+    """Give one collector for all tests of this file, which only read it."""
     with serving(tmp_path_factory.mktemp("api")) as made:
         yield made
 
 
 def period() -> str:
-    """From four months ago on."""
+    """Return the parameters of a period from four months ago until today."""
     today = datetime.now(UTC).date()
     first = date(today.year - (today.month <= 4), (today.month - 5) % 12 + 1, 1)
     return f"from={first}&to={today + timedelta(days=1)}"
 
 
 def test_roles_and_journal(served):
-    """Each sees its own; every answer is told by `account journal`; the day of use by `account list`."""
+    """Each role sees its own rows; `account journal` has every answer, `account list` the last day of use."""
     seen: dict[str, set[str]] = {}
     for who in served.tokens:
         status, headers, body = served.get(f"/api/v1/emissions?{period()}&group_by=entity", who)
@@ -139,8 +138,8 @@ def test_roles_and_journal(served):
 
 
 def test_what_was_answered_is_kept(served):
-    """Through the running collector's socket: months of the release, and the gauges' month; one that is taken
-    back is answered anew."""
+    """An answer publishes its months through the collector's socket. A month that is taken back is published
+    again at the next answer."""
     rows = json.loads(served.get(f"/api/v1/coverage?{period()}", "reader")[2])["rows"]
     kept = json.loads(served.stack.must("veilleuse", "published", "list", "--json"))
     months = {one["period_from"]: one["period_to"] for one in kept if one["kind"] == "release"}
@@ -164,7 +163,7 @@ def test_the_examples_of_the_page_work(served):
 
 
 def test_a_revoked_account_is_refused_at_its_next_call(served):
-    """On the running service, at once."""
+    """The running service refuses a revoked account at once."""
     made = json.loads(served.stack.must("veilleuse", "account", "create", "short", "--json"))
     served.tokens["short"] = made["token"]
     assert served.get("/api/v1/factors?zone=FR", "short")[0] == 200
@@ -174,7 +173,7 @@ def test_a_revoked_account_is_refused_at_its_next_call(served):
 
 
 def test_no_token_in_any_log(served):
-    """Nor in the command lines and the environment of the processes."""
+    """No log of the service contains a token."""
     logs = "".join(path.read_text(errors="replace") for path in served.stack.folder.glob("*.log"))
     assert logs
     assert not [name for name, token in served.tokens.items() if token in logs]
@@ -183,10 +182,10 @@ def test_no_token_in_any_log(served):
 def attacked(
     served: Served, who: str, folder: Path, *words: str, hooks: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """What schemathesis finds, with every check it has. `hooks`: of questions that have an answer.
+    """Run schemathesis with every check; with `hooks` it sends only requests that have an answer.
 
-    Wrong tokens are tried apart: it expects 401 of each, and from the eleventh in a minute on the answer is
-    429.
+    Wrong tokens are tested separately, because schemathesis expects 401 for each, and the eleventh wrong
+    token in a minute is answered with 429.
     """
     (folder / "schemathesis.toml").write_text(CONFIGURATION, encoding="utf-8")
     (folder / "answerable.py").write_text(HOOKS, encoding="utf-8")
@@ -219,7 +218,7 @@ def _path(folder: Path) -> str:
 
 
 def assert_clean(done: subprocess.CompletedProcess[str]) -> int:
-    """No failure and no error; how many cases there were."""
+    """Check that there is no failure and no error; return the number of cases."""
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     found = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert found is not None
@@ -228,13 +227,13 @@ def assert_clean(done: subprocess.CompletedProcess[str]) -> int:
 
 
 def test_schemathesis_finds_nothing(served, tmp_path):
-    """Some cases of each route: answers as described, refusals of what is not, no 5xx."""
+    """Some cases of each route give answers as described, refusals of wrong requests, and no 5xx."""
     words = ("--phases", "examples,fuzzing", "--max-examples", "4")
     assert assert_clean(attacked(served, "reader", tmp_path, *words)) > 20
 
 
 def test_schemathesis_gets_nothing_without_a_token(served, tmp_path):
-    """No token, and wrong ones: 401 of each route that says something."""
+    """Without a token or with a wrong one, each route with data answers 401."""
     words = ("--checks", "ignored_auth", "--phases", "fuzzing", "--max-examples", "1")
     assert assert_clean(attacked(served, "reader", tmp_path, *words)) >= 5
 
@@ -242,8 +241,8 @@ def test_schemathesis_gets_nothing_without_a_token(served, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("who", ["reader", "culture", "admin"])
 def test_schemathesis_finds_nothing_at_length(served, tmp_path, who):
-    """Many cases of every kind, as everybody; then such as have an answer, so that answers are
-    looked at too."""
+    """Many cases of every kind pass for each role; then only requests with an answer, so that many answers
+    are checked too."""
     assert assert_clean(attacked(served, who, tmp_path, "--max-examples", "200")) > 1_000
     words = ("--max-examples", "200", "--phases", "fuzzing", "--mode", "positive")
     answered = attacked(served, who, tmp_path, *words, hooks=True)
@@ -253,7 +252,7 @@ def test_schemathesis_finds_nothing_at_length(served, tmp_path, who):
 
 @pytest.mark.long
 def test_the_attack_finds_what_is_wrong(served, tmp_path):
-    """A description that promises another type for a column: told."""
+    """Schemathesis reports a description that promises another type for a column."""
     spec: dict[str, Any] = json.loads(served.get("/api/v1/openapi.json", "reader")[2])
     spec["components"]["schemas"]["factors_row"]["properties"]["zone"] = {"type": "integer"}
     spec["paths"] = {"/api/v1/factors": spec["paths"]["/api/v1/factors"]}

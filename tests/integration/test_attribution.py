@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""From processes in real control groups to the shares of a report: the kernel's CPU time, the agent's fold,
-spool and sender, the collector's store, derivation and command. Made up: the power meter's reading, and
-systemd, whose groups are made here by hand.
+"""Test attribution from processes in real control groups to the shares of a report.
 
-Needs hierarchies in which groups may be made (root, the first control group namespace); skipped elsewhere.
+The kernel's CPU time, the agent's fold, spool and sender, and the collector are real. The power meter's
+reading is simulated, and the groups are made without systemd.
+
+The tests need the right to make control groups (root, the first control group namespace), or are skipped.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ HIERARCHIES = {
     "unified": ("cgroup.controllers", ("", "unified")),
     "legacy": ("cpuacct.usage", ("cpu,cpuacct", "cpuacct")),
 }
-"""Kind → a file that its root has, and where it may hang."""
+"""Kind → a file that the hierarchy's root has, and folders where it may be mounted."""
 GUEST = r"machine.slice/machine-qemu\x2d1\x2dalice.scope"
 BURN = """
 import sys, time
@@ -56,21 +57,21 @@ while time.process_time() < end:
 
 
 class Groups:
-    """Control groups of a real kernel, with processes that use a certain CPU time each."""
+    """Control groups of a real kernel, with processes that each use a given CPU time."""
 
     def __init__(self, root: Path, where: str) -> None:
         self.root = root
         self.where = where
-        """Of its hierarchy, below fs/cgroup."""
+        """Folder of the hierarchy below fs/cgroup."""
 
     def make(self, path: str) -> Path:
-        """And those above it."""
+        """Make a group and the groups above it; return its folder."""
         folder = self.root / path
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def burn(self, **seconds: tuple[str, float]) -> None:
-        """All at once, each in its group; until all have ended."""
+        """Run processes at the same time, each in its group (path, CPU seconds), and wait until all end."""
         children = []
         for path, burnt in seconds.values():
             child = subprocess.Popen(
@@ -83,11 +84,11 @@ class Groups:
             assert child.returncode == 0
 
     def end(self, path: str) -> None:
-        """The kernel may need a moment after the last process."""
+        """Remove a group; the kernel may need a moment after its last process."""
         until(lambda: _removed(self.root / path), f"{path} is busy")
 
     def remove(self) -> None:
-        """From the leaves up."""
+        """Remove all groups, the innermost first."""
         for folder, _, _ in os.walk(self.root, topdown=False):
             self.end(str(Path(folder).relative_to(self.root)))
 
@@ -104,7 +105,7 @@ def _removed(folder: Path) -> bool:
 
 @pytest.fixture(params=["unified"])
 def groups(request: pytest.FixtureRequest) -> Iterator[Groups]:
-    """Below the kernel's own tree, in a group that stands for its root."""
+    """Give groups below one of the kernel's groups, which is used as the root."""
     told_by, places = HIERARCHIES[request.param]
     place = next((place for place in places if (CGROUPS / place / told_by).exists()), None)
     if place is None:
@@ -121,7 +122,7 @@ def groups(request: pytest.FixtureRequest) -> Iterator[Groups]:
 
 
 def context_of(groups: Groups, folder: Path, salt: str = "") -> SourceContext:
-    """A sysfs whose control groups are the real ones."""
+    """Return the context of a source whose sysfs contains the real control groups."""
     link = folder / "sys/fs/cgroup" / groups.where
     link.parent.mkdir(parents=True)
     link.symlink_to(groups.root)
@@ -129,15 +130,14 @@ def context_of(groups: Groups, folder: Path, salt: str = "") -> SourceContext:
 
 
 def read(source: LinuxUnits) -> dict[str, int]:
-    """Name → CPU ms."""
+    """Return name → CPU milliseconds of each unit."""
     return {one.name: one.cpu_milliseconds for one in source.read() if isinstance(one, UnitReading)}
 
 
 @pytest.mark.parametrize("groups", list(HIERARCHIES), indirect=True)
 def test_a_real_kernel_counts(groups, tmp_path):
-    """What a process used stands in its service; a service that ends keeps its part of the sum, and its file
-    tells that it went; sessions and slices are not units.
-    """
+    """A process's CPU time counts for its service. A service that ended is not read; when it runs again, its
+    sum continues. Sessions and slices are not units."""
     source = LinuxUnits(context_of(groups, tmp_path))
     source.open()
     job = "system.slice/system-job.slice/job@1.service"
@@ -159,8 +159,8 @@ def test_a_real_kernel_counts(groups, tmp_path):
 
 
 def test_from_the_kernel_to_the_report(groups, tmp_path, running: Served, veilleuse: Veilleuse):
-    """Each has energy in the proportion of its CPU time, a person's is in the rest of the system only, and a
-    guest's name is nowhere."""
+    """Each part has energy in proportion to its CPU time. A person's session counts in the rest of the system
+    only, and a guest's name is stored nowhere."""
     agent = enrolled(tmp_path, veilleuse)
     salt = source_context(agent.settings).salt
     assert Path(salt).exists(), "the first contact made it"
@@ -198,7 +198,7 @@ def test_from_the_kernel_to_the_report(groups, tmp_path, running: Served, veille
 
 
 def enrolled(folder: Path, veilleuse: Veilleuse) -> FleetAgent:
-    """A server that has made its first contact."""
+    """Return a server's agent that has made its first contact."""
     place = ("--entity", "DSI", "--site", "Lyon", "--population", "server")
     assert veilleuse("token", "create", *place, "--output", str(folder / "join"))[0] == 0
     agent = FleetAgent(0, folder / "agent", now_unix_milliseconds)
@@ -211,7 +211,7 @@ def enrolled(folder: Path, veilleuse: Veilleuse) -> FleetAgent:
 
 
 def measure(agent: FleetAgent, groups: Groups, source: LinuxUnits, meter: GaugeSource) -> None:
-    """Two polls with work between them; the records into the spool."""
+    """Poll twice with work between the polls, and put the records into the spool."""
     for path in ("system.slice/web.service", "system.slice/job@1.service", GUEST):
         groups.make(path)
     load = Utilisation(SourceContext("/sys", "/proc", "none"))

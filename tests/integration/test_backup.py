@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A backup of a collector at work, its restore, and real agents that go on: nothing lost, nothing twice."""
+"""Back up a collector while agents push, restore it, let real agents continue: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AGENTS = 4
 
 @contextmanager
 def pushing(fleet: Fleet, begin: int) -> Iterator[None]:
-    """Every agent makes a record and delivers it, again and again, while the block runs."""
+    """Let every agent make and deliver records repeatedly while the block runs; fails if one fails."""
     started, stop = threading.Event(), threading.Event()
     failures: list[int] = []
 
@@ -52,14 +52,14 @@ def pushing(fleet: Fleet, begin: int) -> Iterator[None]:
 
 
 def doctor(stack: Stack, *checks: str) -> str:
-    """What it says of these."""
+    """Return the findings of `veilleuse doctor` for these checks."""
     findings = json.loads(stack.run("veilleuse", "doctor", "--json").stdout)
     return " ".join(finding["text"] for finding in findings if finding["check"] in checks)
 
 
 def test_backed_up_at_work_killed_restored(tmp_path):
-    """Backups while agents push; kill -9; restore of the first; every agent goes on: all stored once, sums
-    and statuses right."""
+    """After backups while agents push, kill -9, and a restore of the first backup, every agent continues. All
+    records are stored once; sums and statuses are right."""
     with Stack(tmp_path) as stack:
         stack.must("veilleuse", "backup", "--new-key", str(tmp_path / "key"))
         stack.environment["VEILLEUSE__BACKUP__KEY_FILE"] = str(tmp_path / "key")
@@ -99,8 +99,8 @@ def test_backed_up_at_work_killed_restored(tmp_path):
 
 
 def test_without_a_collector_and_by_timer(tmp_path):
-    """The same command does it under the lock; --keep leaves so many; not sealed is said, with
-    exit code 3."""
+    """Without a running collector the command locks the directory. --keep leaves that many backups; a backup
+    without a key says so, with exit code 3."""
     with Stack(tmp_path) as stack:
         stack.must("veilleuse", "init")
         backups = tmp_path / "backups"
@@ -124,7 +124,7 @@ def test_without_a_collector_and_by_timer(tmp_path):
 
 
 def test_a_full_disk_is_one_line(tmp_path, request):
-    """The backup's disk is full: exit code 1, nothing left there, and the collector's copies are gone."""
+    """On a full disk the backup ends with exit code 1 and one line, and leaves no file."""
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], check=False)

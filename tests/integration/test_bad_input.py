@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Bad input: one clear line (what, where, what to do), the right exit code, and nothing already measured is
-lost."""
+"""Bad input gives one clear line (what, where, what to do), the right exit code, and loses no measurement."""
 
 from __future__ import annotations
 
@@ -28,14 +27,14 @@ FAILED, USAGE = 1, 2
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """Nothing started yet."""
+    """Give a stack without a started process."""
     with Stack(tmp_path) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `veilleuse init` makes."""
+    """Return a data directory as `veilleuse init` makes it."""
     with Stack(tmp_path_factory.mktemp("made")) as made:
         made.must("veilleuse", "init")
         return made.data
@@ -43,14 +42,14 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def initialised(stack: Stack, made_once: Path) -> Stack:
-    """With a data directory of its own."""
+    """Return a stack with its own copy of an initialised data directory."""
     shutil.copytree(made_once, stack.data)
     return stack
 
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A collector that serves, for what does it no harm."""
+    """Give a running collector, for tests that do not harm it."""
     with Stack(tmp_path_factory.mktemp("serving")) as made:
         made.start_collector()
         yield made
@@ -58,14 +57,14 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def newcomer(serving: Stack, tmp_path: Path) -> Stack:
-    """The same, and an agent of this test alone, without identity."""
+    """Return the running collector, with an agent of this test that has no identity."""
     serving.state = tmp_path / "agent"
     serving.environment["VEILLEUSE_AGENT__PATHS__STATE"] = str(serving.state)
     return serving
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """The one line it said; fails when the exit code differs, when it said more, or a traceback."""
+    """Return the only line of errors; fails for another exit code, more lines, or a traceback."""
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     lines = done.stderr.strip().splitlines()
@@ -74,7 +73,7 @@ def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 def last_line(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """Of a service, which logs before it fails: its last line."""
+    """Return the last line of errors of a service, which logs before it fails."""
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stderr.strip().splitlines()[-1]
@@ -97,7 +96,7 @@ def last_line(done: subprocess.CompletedProcess[str], code: int) -> str:
     ids=["malformed", "unknown-key", "not-a-choice", "wrong-type"],
 )
 def test_a_configuration_that_cannot_be_used(stack, tmp_path, command, text, expected):
-    """Exit code 2; the line names the file, the key, and the nearest known one."""
+    """The exit code is 2; the line names the file, the key, and the nearest known key."""
     file = tmp_path / "settings.toml"
     file.write_text(text)
     line = one_line(stack.run(*command, "--config", str(file)), USAGE)
@@ -109,7 +108,7 @@ def test_a_configuration_that_cannot_be_used(stack, tmp_path, command, text, exp
     "command", [("veilleuse", "serve"), ("veilleuse-agent", "run")], ids=lambda words: words[0]
 )
 def test_an_unknown_setting_in_the_environment(stack, command):
-    """Refused like one in the file, by its name in the environment."""
+    """An unknown setting is refused by its name in the environment, like one in the file."""
     name = {"veilleuse": "VEILLEUSE__DATA_DIRR", "veilleuse-agent": "VEILLEUSE_AGENT__SPOOL__MAX_BITES"}[
         command[0]
     ]
@@ -122,7 +121,7 @@ def test_an_unknown_setting_in_the_environment(stack, command):
     "words", [("veilleuse", "brew"), ("veilleuse-agent", "brew"), ("veilleuse", "serve", "--no")]
 )
 def test_wrong_usage(stack, words):
-    """Exit code 2, and no traceback."""
+    """Wrong usage gives exit code 2 and no traceback."""
     done = stack.run(*words)
     assert done.returncode == USAGE
     assert "Traceback" not in done.stderr
@@ -132,7 +131,7 @@ def test_wrong_usage(stack, words):
 
 
 def test_a_port_in_use(initialised):
-    """`serve` says which address, and ends with 1; whatever it had started is gone."""
+    """`serve` names the address in use, for each of its ports, and ends with 1."""
     stack = initialised
     for setting in ("HTTP__ADDRESS", "GRPC__ADDRESS", "GRPC__ENROLMENT_ADDRESS"):
         address = stack.environment[f"VEILLEUSE__{setting}"]
@@ -144,12 +143,12 @@ def test_a_port_in_use(initialised):
 
 
 def test_serve_without_a_data_directory(stack):
-    """Says to run `veilleuse init`."""
+    """The line says to run `veilleuse init`."""
     assert "veilleuse init" in last_line(stack.run("veilleuse", "serve"), FAILED)
 
 
 def test_init_twice(initialised):
-    """Never over an existing data directory, unless told that it is meant."""
+    """`init` never replaces a data directory; --if-missing accepts one."""
     stack = initialised
     assert str(stack.data) in one_line(stack.run("veilleuse", "init"), FAILED)
     stack.must("veilleuse", "init", "--if-missing")
@@ -159,7 +158,7 @@ def test_init_twice(initialised):
     "command", [("veilleuse", "init"), ("veilleuse-agent", "run")], ids=lambda words: words[0]
 )
 def test_an_unwritable_directory(stack, tmp_path, command):
-    """The line names the directory and whose it should be."""
+    """The line names the directory."""
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
     stack.data, stack.state = locked / "collector", locked / "agent"
@@ -170,7 +169,7 @@ def test_an_unwritable_directory(stack, tmp_path, command):
 
 
 def _without_privilege(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
-    """Root may write anywhere: run without the capability that says so."""
+    """Run a command; root drops the capability to write anywhere."""
     setpriv = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     return subprocess.run(
         [*setpriv, program(command[0]), *command[1:]],
@@ -185,7 +184,7 @@ def _without_privilege(stack: Stack, *command: str) -> subprocess.CompletedProce
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
-    """A file system of its own."""
+    """Mount a small file system while the block runs; skips without the right to mount."""
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder],
@@ -201,8 +200,8 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
 
 
 def test_a_full_data_directory(stack, tmp_path):
-    """Full: `init` fails in one line. Nearly full: records are refused, kept by the agent, and taken once
-    there is room."""
+    """On a full disk `init` fails in one line. On a nearly full disk records are refused; the agent keeps
+    them and delivers them when there is room."""
     with small_disk(tmp_path / "disk", 24) as disk:
         filler = disk / "filler"
         stack.data = disk / "collector"
@@ -259,7 +258,7 @@ def _metrics(stack: Stack) -> str:
 
 @pytest.mark.parametrize("database", ["data.db", "identity.db"])
 def test_a_damaged_database(initialised, database):
-    """The collector stops with one line that names the file and the way out; it does not touch the file."""
+    """The collector stops with one line that names the file and a remedy; it does not change the file."""
     stack = initialised
     file = stack.data / database
     content = bytearray(file.read_bytes())
@@ -272,7 +271,7 @@ def test_a_damaged_database(initialised, database):
 
 
 def test_a_damaged_spool_is_set_aside(stack):
-    """The agent starts all the same, with a new spool; the old file is kept."""
+    """The agent starts with a new spool; the damaged file is kept."""
     stack.state.mkdir(mode=0o700)
     damaged = b"this is not a database, and it was one" * 500
     (stack.state / "spool.db").write_bytes(damaged)
@@ -292,7 +291,7 @@ def _is_database(file: Path) -> bool:
 
 
 def test_a_wrong_fingerprint(newcomer, tmp_path):
-    """Exit code 1; nothing is sent to a collector whose CA is not the pinned one; no identity is made."""
+    """Another pinned CA gives exit code 1 and no identity; the join file stays usable."""
     stack = newcomer
     join = _join_file(stack, tmp_path)
     line = one_line(
@@ -306,7 +305,7 @@ def test_a_wrong_fingerprint(newcomer, tmp_path):
 
 
 def test_a_used_token(newcomer, tmp_path):
-    """A one-time token makes one machine; the second is told to ask for another."""
+    """A one-time token enrols one machine; the second is refused with a line about the token."""
     stack = newcomer
     join = _join_file(stack, tmp_path)
     copy = tmp_path / "copy"
@@ -320,7 +319,7 @@ def test_a_used_token(newcomer, tmp_path):
 
 
 def test_an_expired_token(newcomer, tmp_path):
-    """The same for one whose time is over."""
+    """An expired token is refused with a line that says so."""
     stack = newcomer
     join = _join_file(stack, tmp_path, "--hours", "0.0001")  # 0.36 s
     time.sleep(0.5)
@@ -331,7 +330,7 @@ def test_an_expired_token(newcomer, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"not a join file"])
 def test_not_a_join_file(stack, tmp_path, content):
-    """One line with its path."""
+    """The line names the file."""
     file = tmp_path / "join"
     file.write_bytes(content)
     file.chmod(0o600)
@@ -339,7 +338,7 @@ def test_not_a_join_file(stack, tmp_path, content):
 
 
 def test_sending_before_enrolment(stack):
-    """Says to enrol."""
+    """The line says to enrol."""
     assert "enrol" in one_line(stack.run("veilleuse-agent", "send"), FAILED)
 
 
@@ -355,7 +354,7 @@ def _join_file(stack: Stack, tmp_path: Path, *more: str) -> Path:
 
 
 def test_a_second_agent_on_the_same_state(stack):
-    """R21: it exits with one clear line; the first goes on."""
+    """R21: the second agent exits with one clear line; the first continues."""
     first = stack.start("veilleuse-agent", "run")
     stack.wait_for(lambda: (stack.state / "spool.db").exists(), "the first runs", process=first)
     line = last_line(stack.run("veilleuse-agent", "run"), FAILED)
@@ -364,7 +363,7 @@ def test_a_second_agent_on_the_same_state(stack):
 
 
 def test_a_second_collector_on_the_same_data(serving):
-    """The data directory's lock: the second exits with one clear line."""
+    """The data directory is locked: the second collector exits with one clear line."""
     stack = serving
     (first,) = stack.processes
     ports = dict.fromkeys(
@@ -409,7 +408,7 @@ def _waiting(stack: Stack) -> int:
 
 
 def test_a_zone_without_factor(stack):
-    """The world mean is never applied: an unknown zone is an error."""
+    """An unknown zone is an error; the world's mean is never used."""
     assert "ATLANTIS" in one_line(
         stack.run("veilleuse", "convert", "10", "--unit", "kWh", "--zone", "ATLANTIS", "--year", "2024"),
         FAILED,

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A calendar from the operator's file to a real agent: imported, given with the Hello, waiting, and in use
-after the 1st."""
+"""Import a calendar from the operator's file and follow it to a real agent, until after its first day."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ SETTINGS = {
     "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1",
     "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "60",
     "VEILLEUSE_AGENT__MEASURE__CHECKPOINT_SECONDS": "1",
-    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "86400",  # contacts are made by hand
+    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "86400",  # tests make the contacts
 }
 WEEK = "\n".join(
     f'{day} = ["09:00-17:00"]' for day in ("monday", "tuesday", "wednesday", "thursday", "friday")
@@ -32,27 +31,27 @@ FILE = f'[open]\n{WEEK}\n[public_holidays]\ncountry = "FR"\n[updates]\nsunday = 
 
 
 def control(stack: Stack, key: str) -> str | None:
-    """A value of the agent's control table."""
+    """Return a value of the agent's control table, or None."""
     with closing(sqlite3.connect(stack.state / "spool.db", timeout=10)) as db:
         row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
     return None if row is None else str(row[0])
 
 
 def contact(stack: Stack) -> None:
-    """One, as soon as no other is under way."""
+    """Make one contact, as soon as no other is under way."""
     stack.wait_for(lambda: stack.run("veilleuse-agent", "send").returncode == 0, "a contact")
 
 
 def waiting(stack: Stack) -> list[Any] | None:
-    """[[calendar, SHA-256], first day] that the resident has put aside for later."""
+    """Return [[calendar, SHA-256], first day] of the calendar that the resident has scheduled, or None."""
     found: list[Any] | None = json.loads(control(stack, "open_fold") or '{"next": null}')["next"]
     return found
 
 
 def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
-    """Import through the running collector → the next Hello brings it, with holidays of three years → the
-    resident puts it aside under the hash that the import told → records name it once its day has come, and
-    its holidays are closed. The file again changes nothing. What waits survives the agent's stop.
+    """The next Hello brings an imported calendar with holidays of three years. The resident schedules it
+    under the hash that the import printed; records name it from its first day on, and its holidays are
+    closed. A second import changes nothing. The schedule survives a stop of the agent.
     """
     file = tmp_path / "lyon.toml"
     file.write_text(FILE, encoding="utf-8")
@@ -66,7 +65,7 @@ def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
         default = Calendar.from_json(control(stack, "calendar") or "")
         assert default == DEFAULT_CALENDAR
         done = stack.run(*importing)
-        assert done.returncode == 3, done.stderr  # two hours of a night: workstations will not tell
+        assert done.returncode == 3, done.stderr  # a warning: workstations do not report two hours at night
         imported = json.loads(done.stdout)
         assert imported["imported"]
 
@@ -86,8 +85,8 @@ def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
 
 
 def check_use(checkpoint: str, sha256: str) -> date:
-    """The fold that the agent left goes on with a clock of our own: to its day as before, from then on by the
-    calendar; that day."""
+    """Check that the agent's stored fold, run with our clock, uses the former calendar until the first day of
+    the new one; return that day."""
     raw = json.loads(checkpoint)
     first = date.fromisoformat(raw["next"][1])
     fold, _ = Fold.from_json(checkpoint, Population.SERVER, raw["period"])
@@ -110,8 +109,8 @@ def check_use(checkpoint: str, sha256: str) -> date:
 
 
 def check_first_of_month(calendar: Calendar, imported: dict[str, Any]) -> None:
-    """A machine that already had a calendar waits until the 1st; then Christmas has no open hour, and the day
-    after has."""
+    """Check that a workstation with a calendar waits until the first Monday after the 1st. Then Christmas has
+    no open hour, and the day after has its bands."""
     fold = Fold(Population.WORKSTATION, 60_000, SiteCalendar(DEFAULT_CALENDAR, "00" * 32))
     now = datetime(2026, 11, 26, 12, tzinfo=UTC)
     assert fold.schedule(

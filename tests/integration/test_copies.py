@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A copy of an enrolled machine at the collector: what it proves, who decides, what it gets. docs/wire.md §7,
+"""Copies of an enrolled machine at the collector: their proof, who decides, their identity. docs/wire.md §7,
 decision 0017."""
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ Code = grpc.StatusCode
 
 
 def test_a_copy_gets_an_identity_of_its_own_at_once(running):
-    """Where the original's token admits copies, and is good: one use of it, the original's placement, another
-    id; asked twice, the same.
-    """
+    """A valid token that admits copies gives a copy another id and the original's placement, for one use. A
+    second request with the same key gets the same answer."""
     machine = enrolled(running, uses=2, admit_copies=True)
     clone, key = machine.clone(), ec.generate_private_key(ec.SECP256R1())
     original = machine.clone()
     first = clone.enrol_as_copy(key)
-    assert original.enrol_as_copy(key) == first  # its answer was lost: the same machine asks again
+    assert original.enrol_as_copy(key) == first  # the answer was lost: the same machine asks again
     assert first.agent_id != machine.agent_id
     assert (first.placement.org_entity, first.placement.site) == ("DSI", "Lyon")
     clone.hello()
@@ -42,9 +41,8 @@ def test_a_copy_gets_an_identity_of_its_own_at_once(running):
 
 @pytest.mark.parametrize("token", [{"uses": 9}, {"admit_copies": True}])
 def test_a_copy_waits_for_an_operator(running, token):
-    """As long as nobody said that copies are let in; or when the token that says so is used up, revoked or
-    expired: the operator approves, and the copy gets in with the same key. No use of the token is taken.
-    """
+    """Without --admit-copies, or with a used token, an operator must approve a copy. Then it enrols with the
+    same key, and the token has no further use."""
     machine = enrolled(running, **token)
     clone, key = machine.clone(), ec.generate_private_key(ec.SECP256R1())
     waiting = clone.enrol_as_copy(key)
@@ -60,9 +58,8 @@ def test_a_copy_waits_for_an_operator(running, token):
 
 
 def test_copies_are_decided_all_at_once(running, veilleuse):
-    """One command admits all that wait as copies of one machine, another refuses them; nobody else is
-    touched, and those of a machine that was put out are not admitted in a heap.
-    """
+    """One command admits all pending copies of a machine, another refuses them; other machines are not
+    changed. Copies of a suspended machine cannot be admitted all at once."""
     machine, other = enrolled(running, uses=9), enrolled(running, uses=9)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
     waiting = {machine.clone().enrol_as_copy(key).agent_id.hex() for key in keys}
@@ -93,7 +90,7 @@ def test_copies_are_decided_all_at_once(running, veilleuse):
 
 
 def test_the_operator_says_that_copies_get_in(running, veilleuse, tmp_path):
-    """At the making of a token, never by default; the list tells."""
+    """Copies are admitted only if the token's creation says so, and the list of tokens shows it."""
     place = ("--entity", "DSI", "--site", "Lyon", "--population", "server")
     for name, words in (("strict", ()), ("open", ("--admit-copies",))):
         assert veilleuse("token", "create", *place, "--output", str(tmp_path / name), *words)[0] == 0
@@ -106,15 +103,15 @@ def test_the_operator_says_that_copies_get_in(running, veilleuse, tmp_path):
 
 @pytest.mark.parametrize("status", ["suspended", "revoked"])
 def test_no_copy_of_a_machine_that_was_put_out(running, status):
-    """A thief's key gives no second identity."""
+    """A copy of a suspended or revoked machine gets no identity."""
     machine = enrolled(running, uses=9)
     running.collector.operations.perform("host_status", {"host": machine.agent_id.hex(), "status": status})
     assert refused(machine.clone().enrol_as_copy) == (Code.PERMISSION_DENIED, status)
 
 
 def test_who_cannot_prove_to_be_a_copy(running):
-    """Another key, another's certificate, an old nonce, the original's own key: refused, and limited like
-    guesses of tokens."""
+    """Another key, another machine's certificate, a wrong or used nonce, the original's own key: each is
+    refused, and attempts are limited like guesses of tokens."""
     machine, other = enrolled(running, uses=9), enrolled(running)
     key = ec.generate_private_key(ec.SECP256R1())
     with machine.enrolment() as stub:
@@ -137,13 +134,13 @@ def test_who_cannot_prove_to_be_a_copy(running):
         assert refused(stub.Enrol, stranger, timeout=SECONDS)[1] == "rate_limited"
         assert stub.Enrol(
             machine.copy_of(key), timeout=SECONDS
-        ).agent_id  # others' failures do not hold it up
+        ).agent_id  # failures of others do not block it
     assert len(running.collector.issuing.commit(running.collector.store.registry.hosts)) == 3
 
 
 def test_refusals_do_not_use_a_connection_up(running):
-    """It has four streams: one that was refused is free again at once, without waiting for Python's garbage
-    collector."""
+    """A connection has four streams. A refused stream is free again at once, without waiting for Python's
+    garbage collection."""
     machine = enrolled(running)
     with machine.enrolment() as stub:
         for _ in range(30):
@@ -152,7 +149,7 @@ def test_refusals_do_not_use_a_connection_up(running):
 
 
 def test_copies_that_wait_are_bounded(running, monkeypatch):
-    """A stolen key makes no list without end; who waits already may still ask."""
+    """A stolen key cannot add pending copies without end; a copy that is pending may still ask."""
     monkeypatch.setattr(clones, "MAX_PENDING_COPIES", 2)
     machine = enrolled(running)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
@@ -163,7 +160,7 @@ def test_copies_that_wait_are_bounded(running, monkeypatch):
 
 
 def test_the_operator_sees_copies_and_conflicts(running, veilleuse):
-    """In the list, with filters, in one machine's page; looking and activating clears the count."""
+    """Copies and conflicts appear in the list, its filters and `hosts show`; activation clears the count."""
     machine = enrolled(running)
     clone = machine.clone()
     stream = Stream(HostId(0))
@@ -190,7 +187,7 @@ def test_the_operator_sees_copies_and_conflicts(running, veilleuse):
 
 
 def test_a_forgotten_host_leaves_its_copies(running):
-    """They were let in, and stay."""
+    """Admitted copies stay active when their original is forgotten."""
     machine = enrolled(running, uses=2, admit_copies=True)
     clone = machine.clone()
     clone.enrol_as_copy()

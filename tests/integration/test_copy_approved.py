@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A clone of a machine that enrolled with a one-time token: an operator decides. The installed commands,
+"""An operator decides on a clone of a machine that enrolled with a one-time token: the installed commands,
 docs/wire.md §7."""
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tests.unit.agent.identity.test_copies import COPY, ORIGINAL, become
 
 
 def hosts(stack: Stack) -> list[dict[str, Any]]:
-    """As the operator sees them."""
+    """Return the hosts as the operator sees them."""
     listed: list[dict[str, Any]] = json.loads(stack.must("veilleuse", "hosts", "list", "--json"))
     return listed
 
 
 def clone_of(stack: Stack, folder: Path) -> dict[str, str]:
-    """The environment of a machine with the same disk in other hardware."""
+    """Return the environment of a machine with the same disk in other hardware."""
     folder.mkdir()
     become(folder, COPY)
     shutil.copytree(stack.state, folder / "state")
@@ -32,8 +32,8 @@ def clone_of(stack: Stack, folder: Path) -> dict[str, str]:
 
 
 def test_a_copy_waits_for_its_approval(tmp_path):
-    """It is told what it waits for, the operator whose copy it is; once activated it has an identity of its
-    own."""
+    """The clone learns that it waits for approval, and the operator whose copy it is. After activation it has
+    its own identity."""
     become(tmp_path, ORIGINAL)
     with Stack(tmp_path, {"VEILLEUSE_AGENT__PATHS__SYSFS": str(tmp_path / "sys")}) as stack:
         stack.start_collector()
@@ -55,7 +55,7 @@ def test_a_copy_waits_for_its_approval(tmp_path):
 
 
 def test_a_copy_of_a_revoked_machine_stays_outside(tmp_path):
-    """Refused, and told the way in: a join file, which works."""
+    """A copy of a revoked machine is refused; the message names a join file as the remedy, which works."""
     become(tmp_path, ORIGINAL)
     with Stack(tmp_path, {"VEILLEUSE_AGENT__PATHS__SYSFS": str(tmp_path / "sys")}) as stack:
         stack.start_collector()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A service that learns while it measures that it lives under another machine's identity: docs/wire.md §7."""
+"""A running service learns that it uses another machine's identity. docs/wire.md §7."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from veilleuse.agent.commands.main import main
 
 @pytest.fixture
 def collector() -> Iterator[FakeCollector]:
-    """One that runs."""
+    """Give a running fake collector."""
     with FakeCollector() as running:
         yield running
 
 
 def control(agent: Agent, key: str) -> str:
-    """A control value as it is now; empty when there is none."""
+    """Return a control value as it is now; empty if there is none."""
     try:
         with closing(sqlite3.connect(f"file:{agent.path}?mode=ro", uri=True)) as db:
             row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
@@ -41,8 +41,7 @@ def control(agent: Agent, key: str) -> str:
 
 @pytest.mark.parametrize("period", [60, 10], ids=["one contact at a time", "held"])
 def test_it_begins_again_by_itself(tmp_path, collector, monkeypatch, period):
-    """The same process goes on measuring, in a spool of its own; the next contact delivers under a new
-    identity."""
+    """The process continues to measure in a new spool; the next contact delivers under a new identity."""
     agent = Agent(tmp_path / "state")
     old = agent.enrol(collector)
     environment = {
@@ -83,8 +82,7 @@ def test_it_begins_again_by_itself(tmp_path, collector, monkeypatch, period):
 
 
 def test_an_image_measures_and_does_not_enrol(tmp_path, collector, monkeypatch):
-    """`run` on an image whose machine-id is empty: measured, not sent, and said; the join file is still
-    there."""
+    """On an image with an empty machine-id, `run` measures, `send` says why not; the join file stays."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for a mount namespace")
     agent = Agent(tmp_path / "state")

@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent doctor --json`, the process itself, on the trees of four machines: the right ladder,
-reasons and remedies.
+"""Run `veilleuse-agent doctor --json` on the trees of four machines: ladder, reasons and remedies are right.
 
-The trees are hand-made: tests/fixtures/sys/PROVENANCE.md.
+The trees are written by hand: tests/fixtures/sys/PROVENANCE.md.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from veilleuse.agent.platforms import instant_now
 
 METHODS = ("metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled", "class_default")
 WARNINGS = 3
-"""Exit code: the machine of the test is not enrolled."""
+"""Exit code, because the machine of the test is not enrolled."""
 
 
 def doctor(tree: Path, state: Path, **paths: Path) -> dict[str, Any]:
-    """What it says of the machine."""
+    """Return doctor's result for the machine with this tree."""
     told = {"sysfs": tree / "sys", "procfs": tree / "proc", "state": state, "meters": state / "meters.toml"}
     told |= {"rapl_helper": state / "readings.json", **paths}
     variables = {f"VEILLEUSE_AGENT__PATHS__{name.upper()}": str(path) for name, path in told.items()}
@@ -46,12 +45,12 @@ def doctor(tree: Path, state: Path, **paths: Path) -> dict[str, Any]:
 
 
 def sources(result: dict[str, Any]) -> dict[str, Any]:
-    """Name → its row."""
+    """Return source → its row."""
     return {row["name"]: row for row in result["sources"]}
 
 
 def points(result: dict[str, Any]) -> dict[str, list[str]]:
-    """Source → domains and boundaries, of those that offer points."""
+    """Return source → domains and boundaries, for sources with points."""
     return {
         row["name"]: [f"{point['domain']} {point['boundary']}" for point in row["points"]]
         for row in result["sources"]
@@ -60,12 +59,12 @@ def points(result: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def not_counted(result: dict[str, Any], name: str) -> dict[str, str]:
-    """What a source sees and does not count → why."""
+    """Return the names that a source sees and does not count → the reason."""
     return {one["name"]: one["why"] for one in sources(result)[name]["not_counted"]}
 
 
 def rungs(result: dict[str, Any]) -> tuple[str, set[str]]:
-    """(the machine's place, all methods it allows); the ladder is whole and in order."""
+    """Return (the machine's method, all its available methods); the ladder must be complete and in order."""
     assert tuple(row["method"] for row in result["ladder"]) == METHODS
     assert all(row["reason"] and row["meaning"] for row in result["ladder"])
     (place,) = (row["method"] for row in result["ladder"] if row["place"])
@@ -73,13 +72,13 @@ def rungs(result: dict[str, Any]) -> tuple[str, set[str]]:
 
 
 def reason(result: dict[str, Any], method: str) -> str:
-    """Why a rung is or is not this machine's."""
+    """Return why a method is or is not available on this machine."""
     return next(str(row["reason"]) for row in result["ladder"] if row["method"] == method)
 
 
 def test_a_laptop(tmp_path):
-    """On battery the battery sees it whole; then its counters, psys among them; no mouse, no mmio twin, no
-    core."""
+    """A laptop has its battery as method, then its counters with psys; the mouse's battery, the MMIO mirror
+    and nested zones do not count."""
     result = doctor(TREES / "laptop", tmp_path)
     assert result["machine"]["device_class"] == "laptop"
     assert points(result) == {
@@ -105,7 +104,7 @@ def test_a_laptop(tmp_path):
 
 
 def test_a_tower(tmp_path):
-    """Processor, memory and graphics card are parts: a model makes the wall of them."""
+    """A tower's processor, memory and graphics card are components, from which a model computes the wall."""
     result = doctor(TREES / "tower", tmp_path)
     assert result["machine"]["device_class"] == "tower"
     assert points(result) == {
@@ -118,8 +117,8 @@ def test_a_tower(tmp_path):
 
 
 def test_an_amd_server_of_two_dies(tmp_path):
-    """Its ACPI meter is the wall. Of package 0 both dies show one counter, told once; amd_energy shows it
-    again, not told."""
+    """The server's ACPI meter is at the wall. Both dies of package 0 show one counter, which counts once;
+    amd_energy repeats it and does not count."""
     result = doctor(TREES / "server_amd_two_dies", tmp_path)
     assert result["machine"]["device_class"] == "server"
     assert points(result) == {
@@ -134,7 +133,7 @@ def test_an_amd_server_of_two_dies(tmp_path):
 
 
 def test_a_virtual_machine(tmp_path):
-    """Its energy is its host's: every source of energy says so, and what to do; its load is a memo line."""
+    """A virtual machine's energy is its host's: every source of energy says so, with the remedy."""
     result = doctor(TREES / "virtual_machine", tmp_path)
     assert result["machine"]["device_class"] == "virtual_machine"
     assert points(result) == {}
@@ -152,7 +151,7 @@ def test_a_virtual_machine(tmp_path):
 
 @pytest.fixture
 def closed_tower(tmp_path: Path) -> Path:
-    """A tower whose energy counters are there and cannot be read, without a graphics card."""
+    """Return a tower without a graphics card, whose energy counters exist and cannot be read."""
     tree = tmp_path / "tower"
     shutil.copytree(TREES / "tower", tree)
     shutil.rmtree(tree / "sys/class/hwmon")
@@ -163,8 +162,8 @@ def closed_tower(tmp_path: Path) -> Path:
 
 
 def test_counters_that_only_root_may_read(closed_tower, tmp_path):
-    """Not 0 W: no_permission, with both remedies, as a warning; the ladder says why the counters are not
-    used."""
+    """Unreadable counters give no_permission with both remedies and a warning, not 0 W; the ladder gives the
+    reason."""
     result = doctor(closed_tower, tmp_path)
     row = sources(result)["linux_rapl"]
     assert (row["available"], row["word"], row["points"]) == (False, "no_permission", [])
@@ -176,8 +175,7 @@ def test_counters_that_only_root_may_read(closed_tower, tmp_path):
 
 
 def test_counters_that_the_helper_reads(closed_tower, tmp_path):
-    """With the helper the same machine has the same points as if it read them itself, and nothing
-    to warn of."""
+    """A machine with the helper has the same points as if it read them itself, and no warning."""
     RaplHelper(context(TREES / "tower"), tmp_path / "readings.json", instant_now).step()
     result = doctor(closed_tower, tmp_path)
     assert points(result) == {"linux_rapl": ["dram-0 component", "package-0 component"]}

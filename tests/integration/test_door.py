@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The door: the process of :8642. What it bounds, and that nobody notices when it is gone (decision 0022)."""
+"""Test the gateway, the process of :8642: its bounds, and that its death disturbs nobody (decision 0022)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ ENROL = "/veilleuse.wire.v1.EnrolmentService/Enrol"
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Served]:
-    """A collector of its own."""
+    """Give a running collector."""
     with served(settings_in(tmp_path)) as collector:
         yield collector
 
 
 def door() -> psutil.Process:
-    """Its process."""
+    """Return the gateway's process."""
     (found,) = [
         each for each in psutil.Process().children() if "veilleuse.collector.app.gateway" in _words(each)
     ]
@@ -49,12 +49,12 @@ def door() -> psutil.Process:
 def _words(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
-    except psutil.Error:  # it ends just now
+    except psutil.Error:  # it is ending
         return []
 
 
 def shown(address: str) -> bytes:
-    """The certificate that is shown there, DER."""
+    """Return the DER certificate of the server at an address."""
     host, _, port = address.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -67,7 +67,7 @@ def shown(address: str) -> bytes:
 
 
 def test_a_door_that_dies_comes_back_on_its_port(running):
-    """Agents on :8641 notice nothing; after a second machines enrol again at the address they were told."""
+    """After the gateway's death, agents on :8641 are served, and machines soon enrol at the same address."""
     machine = Machine(running.token())
     machine.enrol()
     with machine.telemetry() as stub:
@@ -81,7 +81,7 @@ def test_a_door_that_dies_comes_back_on_its_port(running):
 
 
 def enrols(machine: Machine) -> bool:
-    """Whether it got an identity."""
+    """Return whether the machine gets an identity."""
     try:
         return bool(machine.enrol().agent_id)
     except grpc.RpcError:
@@ -89,8 +89,8 @@ def enrols(machine: Machine) -> bool:
 
 
 def test_it_is_behind_and_holds_no_key_of_the_authority(running):
-    """It gives way to the collector, opens no file of the data directory, and its own files are private and
-    go with it."""
+    """The gateway has a lower priority than the collector, opens no file of the data directory, and its
+    sockets are private."""
     process, folder = door(), running.collector.settings.data_dir
     assert process.nice() == min(psutil.Process().nice() + 5, 19)
     assert not [file.path for file in process.open_files() if str(folder) in file.path]
@@ -99,7 +99,7 @@ def test_it_is_behind_and_holds_no_key_of_the_authority(running):
 
 
 def test_nothing_of_it_stays(tmp_path):
-    """After the collector has stopped there is neither its process nor a socket."""
+    """A stopped collector leaves no gateway process and no socket."""
     settings = settings_in(tmp_path)
     with served(settings):
         process = door()
@@ -108,14 +108,14 @@ def test_nothing_of_it_stays(tmp_path):
 
 
 def test_it_dies_with_the_collector(tmp_path):
-    """`kill -9` of the collector takes the door with it."""
+    """`kill -9` of the collector ends the gateway too."""
     with served(settings_in(tmp_path / "made")) as made:
         settings = made.collector.settings
     command = [sys.executable, "-m", "veilleuse.collector", "serve"]
     process = subprocess.Popen(command, env=child_environment(settings), stderr=subprocess.DEVNULL)
     try:
         of_it = psutil.Process(process.pid)
-        until(lambda: len(of_it.children()) == 2)  # the pages and the door
+        until(lambda: len(of_it.children()) == 2)  # the web process and the gateway
         children = of_it.children()
         until(lambda: (settings.data_dir / "door-inner.sock").exists())
     finally:
@@ -125,7 +125,7 @@ def test_it_dies_with_the_collector(tmp_path):
 
 
 def test_a_step_of_a_rotation_is_shown_at_once(running):
-    """A new intermediate signs a new server certificate; whoever connects next is shown it."""
+    """A new intermediate signs a new server certificate, which the next connection gets."""
     address = Machine(running.token()).join["enrolment_address"]
     before = shown(address)
     assert shown(address) == before
@@ -134,7 +134,7 @@ def test_a_step_of_a_rotation_is_shown_at_once(running):
 
 
 def test_many_refusals_on_one_connection(running):
-    """A refused call gives its place on the connection back: a connection has four."""
+    """A refused call frees its stream; a connection has four."""
     machine = Machine(running.token())
     with machine.enrolment() as stub:
         for _ in range(9):
@@ -146,7 +146,7 @@ def test_many_refusals_on_one_connection(running):
 
 
 def test_what_is_no_call_of_the_contract(running):
-    """Another method is unknown here, Hello too; bytes that are no message are refused for good."""
+    """Other methods, Hello too, are unknown here; bytes that are no message are refused permanently."""
     machine = Machine(running.token())
     credentials = grpc.ssl_channel_credentials(machine.roots)
     with grpc.secure_channel(machine.join["enrolment_address"], credentials) as channel:
@@ -162,8 +162,8 @@ def test_what_is_no_call_of_the_contract(running):
 
 @pytest.mark.promise("S9")
 def test_calls_that_say_nothing_give_their_places_back(running, figure):
-    """256 calls without a request fill the door; the next one is told to come back, and 5 s later there is
-    room again."""
+    """256 calls without a request fill the gateway. The next call is refused with too_many_calls, and 5 s
+    later there is room again."""
     machine = Machine(running.token())
     silent = list[grpc.StatusCode]()
 
@@ -173,8 +173,7 @@ def test_calls_that_say_nothing_give_their_places_back(running, figure):
         silent.extend(codes)
         return began, codes, refused
 
-    # On a machine that stalls, the next one comes before all of the others are there, or once their 5 s are
-    # over.
+    # On a machine that stalls, the next call arrives before all others have arrived, or after their 5 s.
     began, codes, refused = at_its_best(trial, lambda found: found[2][0] is Code.RESOURCE_EXHAUSTED)
     until(lambda: enrols(machine))
     until(lambda: refusals(running).get("too_many_calls", 0) >= 1)
@@ -188,12 +187,12 @@ def test_calls_that_say_nothing_give_their_places_back(running, figure):
 
 
 def refusals(running: Served) -> dict[str, int]:
-    """What the collector has counted, by reason: the door's own refusals among them."""
+    """Return the collector's counts of refused calls by reason, the gateway's included."""
     return dict(running.collector.health.snapshot()["calls_refused"])
 
 
 async def _silent_calls(machine: Machine) -> tuple[list[grpc.StatusCode], tuple[grpc.StatusCode, str]]:
-    """How 256 calls end that never send their request, and how one fares that comes while they are there."""
+    """Return the codes of 256 calls that never send their request, and the refusal of a call beside them."""
     credentials = grpc.ssl_channel_credentials(machine.roots)
     own = [("grpc.use_local_subchannel_pool", 1)]
     async with contextlib.AsyncExitStack() as opened:
@@ -213,14 +212,14 @@ async def _silent_calls(machine: Machine) -> tuple[list[grpc.StatusCode], tuple[
 
 
 def test_a_long_path_is_no_obstacle(tmp_path):
-    """The kernel allows a socket's path 108 bytes; data directories may be deeper."""
+    """A data directory may be deeper than the kernel's 108 bytes for a socket's path."""
     with served(settings_in(tmp_path / ("x" * 120))) as running:
         assert enrols(Machine(running.token()))
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
 def test_every_interface_means_both_families(tmp_path):
-    """0.0.0.0 is reached by IPv4 and by IPv6, as :8641 is."""
+    """0.0.0.0 is reachable by IPv4 and by IPv6, as :8641 is."""
     with served(settings_in(tmp_path, **{"grpc.enrolment_address": "0.0.0.0:0"})) as running:
         port = running.collector.addresses.enrolment.rpartition(":")[2]
         assert shown(f"127.0.0.1:{port}") == shown(f"::1:{port}")

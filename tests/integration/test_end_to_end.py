@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Conservation over real processes: what a machine made is what the collector has, or a declared gap says
-why."""
+"""Conservation over real processes: every record of a machine is stored, or a gap gives the reason."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ AN_HOUR = MILLISECONDS_PER_HOUR // PERIOD_MILLISECONDS
 
 @pytest.fixture(scope="module")
 def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
-    """A collector and an enrolled agent, both stopped, and a copy of their files: made once, because it takes
-    six processes."""
+    """Give a collector and an enrolled agent, both stopped, and a copy of their files. They are made once,
+    because that takes six processes."""
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder) as made:
         collector = made.start_collector()
@@ -41,7 +40,7 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, 
 
 @pytest.fixture
 def stack(enrolled: tuple[Stack, Path]) -> Iterator[Stack]:
-    """A collector and an enrolled agent, both stopped, that have done nothing yet."""
+    """Give a collector and an enrolled agent, both stopped, without any record."""
     made, kept = enrolled
     made.put_back(kept)
     yield made
@@ -50,7 +49,7 @@ def stack(enrolled: tuple[Stack, Path]) -> Iterator[Stack]:
 
 
 def fill(stack: Stack, count: int, seed: int) -> list[int]:
-    """`count` records of 10 s from the start of an hour yesterday, metered at the wall; their millijoules."""
+    """Spool `count` records of 10 s from an hour of yesterday, metered at the wall; return millijoules."""
     chance = random.Random(seed)
     start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 24) * MILLISECONDS_PER_HOUR
     metered = [chance.choice((0, 1, chance.randrange(4_000_000))) for _ in range(count)]
@@ -73,21 +72,21 @@ def fill(stack: Stack, count: int, seed: int) -> list[int]:
 
 
 def stored(stack: Stack, query: str, *values: object) -> tuple[int, ...]:
-    """One row of the collector's database."""
+    """Return one row of the collector's database."""
     with closing(sqlite3.connect(f"file:{stack.data / 'data.db'}?mode=ro", uri=True)) as db:
         row: tuple[int, ...] = db.execute(query, values).fetchone()
     return row
 
 
 def spooled(stack: Stack, query: str) -> tuple[int, ...]:
-    """One row of the agent's spool."""
+    """Return one row of the agent's spool."""
     with closing(sqlite3.connect(f"file:{stack.state / 'spool.db'}?mode=ro", uri=True)) as db:
         row: tuple[int, ...] = db.execute(query).fetchone()
     return row
 
 
 def waiting(stack: Stack) -> int:
-    """Records the collector has not acknowledged."""
+    """Return the number of records that the collector has not acknowledged."""
     (count,) = spooled(
         stack,
         "SELECT (SELECT COUNT(*) FROM pending)"
@@ -97,7 +96,7 @@ def waiting(stack: Stack) -> int:
 
 
 def wait(stack: Stack, count: int) -> bool:
-    """Whether so many wait; there is a moment before the agent's spool has its tables."""
+    """Return whether `count` records wait; false while the agent's spool has no tables yet."""
     try:
         return waiting(stack) >= count
     except sqlite3.OperationalError:
@@ -105,7 +104,7 @@ def wait(stack: Stack, count: int) -> bool:
 
 
 def drain(stack: Stack, contacts: int = 10) -> None:
-    """Contacts until nothing waits."""
+    """Make contacts until no record waits; fails after `contacts`."""
     for _ in range(contacts):
         stack.must("veilleuse-agent", "send")
         if waiting(stack) == 0:
@@ -114,8 +113,7 @@ def drain(stack: Stack, contacts: int = 10) -> None:
 
 
 def assert_conserved(stack: Stack, metered: list[int]) -> None:
-    """Σ sent = Σ records = Σ hours = Σ days, in integer millijoules and milliseconds; numbers
-    without holes."""
+    """Check that records, hours and days have the sent millijoules and milliseconds, without a gap."""
     count, highest, milliseconds = stored(stack, "SELECT COUNT(*), MAX(seq), SUM(milliseconds) FROM records")
     assert count == highest == len(metered)
     assert milliseconds == len(metered) * PERIOD_MILLISECONDS
@@ -130,7 +128,7 @@ def assert_conserved(stack: Stack, metered: list[int]) -> None:
 
 
 def test_nothing_on_either_side_is_readable_by_others(stack):
-    """S20: with a common umask, keys, spool and databases have no right for group or others."""
+    """S20: with a common umask, keys, spool and databases have no permission for group or others."""
     fill(stack, 1, seed=0)
     stack.run("veilleuse-agent", "send")
     paths = [path for top in (stack.state, stack.data) for path in (top, *top.rglob("*"))]
@@ -138,8 +136,8 @@ def test_nothing_on_either_side_is_readable_by_others(stack):
 
 
 def test_a_collector_away_for_an_hour_loses_nothing(stack):
-    """An hour of 10 s records waits while nobody answers (exit code 1, one line), then arrives
-    whole, once."""
+    """An hour of 10 s records waits while the collector is away (exit code 1, one line), then arrives
+    complete, once."""
     metered = fill(stack, AN_HOUR, seed=1)
     away = stack.run("veilleuse-agent", "send")
     assert away.returncode == 1
@@ -152,7 +150,7 @@ def test_a_collector_away_for_an_hour_loses_nothing(stack):
     stack.wait_for(lambda: stored(stack, "SELECT COUNT(*) FROM dirty") == (0,), "everything is derived")
     assert stack.stop(collector) == 0
     assert_conserved(stack, metered)
-    # A wall meter is taken as it is: what was metered is what is derived.
+    # A wall meter needs no model: metered energy equals derived energy.
     assert stored(stack, "SELECT SUM(derived_energy_millijoules) FROM records") == (sum(metered),)
     for grain in (1, 2):
         assert stored(stack, "SELECT SUM(energy_millijoules) FROM derived WHERE grain = ?", grain) == (
@@ -162,7 +160,7 @@ def test_a_collector_away_for_an_hour_loses_nothing(stack):
 
 
 def test_a_collector_killed_while_it_receives_loses_nothing(stack):
-    """kill -9 five times while an hour is delivered: each record is stored exactly once."""
+    """After five kill -9 of the collector during delivery of an hour, each record is stored exactly once."""
     metered = fill(stack, AN_HOUR, seed=2)
     chance = random.Random(3)
     for _ in range(5):
@@ -178,8 +176,7 @@ def test_a_collector_killed_while_it_receives_loses_nothing(stack):
 
 
 def test_the_agent_measures_while_the_collector_is_away(stack):
-    """`run` without a collector goes on making records; when it is back they are delivered, in order, without
-    a hole."""
+    """`run` makes records without a collector; when it returns they are delivered in order, without a gap."""
     settings = {
         "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
         "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
@@ -198,8 +195,8 @@ def test_the_agent_measures_while_the_collector_is_away(stack):
 
 
 def test_what_is_refused_becomes_a_declared_gap(stack):
-    """A collector of real data refuses the fake source: each such record is a gap at its own number, kept
-    aside."""
+    """A collector of real data refuses records of the fake source. Each becomes a gap at its own number, and
+    the agent keeps it in quarantine."""
     settings = {
         "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
         "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
@@ -215,15 +212,14 @@ def test_what_is_refused_becomes_a_declared_gap(stack):
     assert aside >= 1
     assert stored(stack, "SELECT SUM(records) FROM gap_sums WHERE reason = 1") == (aside,)
     assert stored(stack, "SELECT COUNT(*) FROM point_sums") == (0,)
-    # Produced = stored + declared gaps: the stream has no hole.
+    # Produced = stored + declared gaps: no number of the stream is missing.
     (mark,) = stored(stack, "SELECT MAX(mark) FROM streams")
     (numbered,) = spooled(stack, "SELECT MAX(seq) FROM outbox")
     assert mark == numbered
 
 
 def test_simulated_data_take_the_fake_source_and_conserve_it(tmp_path):
-    """`init --simulated`: the agent measures a fake meter for real; Σ metered mJ sent = Σ stored
-    = Σ derived."""
+    """A collector made with `init --simulated` accepts a fake meter: millijoules sent = stored = derived."""
     settings = {
         "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
         "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A file that never ends, or never begins, is one line: what, where, how much of it was read, what to do.
+"""A file without end, or a pipe without a writer, gives one line: what, where, how much was read, what to do.
 Memory is bounded."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from tests.support.stack import Stack, program
 
 MEMORY_BYTES = 1 << 30
-"""Of addresses, not of pages: the libraries alone map half of it."""
+"""Bound of the address space, not of used memory: the libraries alone map half of it."""
 ENDLESS = "/dev/zero"
 BOUND = ("the most that are read", "it is a device, no regular file")
 COMMANDS = {
@@ -56,20 +56,20 @@ print(json.dumps(said))
 
 
 def bounded() -> None:
-    """In the child, before it begins."""
+    """Set the memory bound in the child, before its program starts."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """An initialised collector, an agent's directory, and what leads to an endless file."""
+    """Give an initialised collector."""
     with Stack(tmp_path_factory.mktemp("endless")) as stack:
         stack.must("veilleuse", "init", "--site", "test", "--zone", "FR")
         yield stack
 
 
 def words_of(stack: Stack, line: str, file: str) -> list[str]:
-    """The command line with its files."""
+    """Return the words of a command line, with the paths of its files."""
     folder = stack.data.parent
     for name, text in (
         ("good", "key\n"),
@@ -86,7 +86,7 @@ def words_of(stack: Stack, line: str, file: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def said(place):
-    """Command → (code, what it said), all of them in one process of bounded memory."""
+    """Return command → (exit code, errors); all commands run in one process of bounded memory."""
     asked = {name: words_of(place, line, ENDLESS) for name, line in COMMANDS.items()}
     done = subprocess.run(
         [sys.executable, "-c", IN_ONE],
@@ -103,7 +103,7 @@ def said(place):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_of_the_collector_reads_no_endless_file(said, name):
-    """`reen`, `intensity`, `factors`, `verify` and `--config` read /dev/zero until memory was out."""
+    """`reen`, `intensity`, `factors`, `verify` and `--config` once read /dev/zero until memory ran out."""
     code, text = said[name]
     assert (code, text.count("\n")) in ((2, 1), (1, 1)), text
     assert ENDLESS in text or "year.sig" in text
@@ -120,7 +120,7 @@ def test_a_command_of_the_collector_reads_no_endless_file(said, name):
     ],
 )
 def test_a_command_of_the_agent_reads_no_endless_file(place, tmp_path, words):
-    """`--config` and paths.meters read /dev/zero until memory was out."""
+    """`--config` and paths.meters once read /dev/zero until memory ran out."""
     settings = tmp_path / "agent.toml"
     settings.write_text(f'[paths]\nmeters = "{ENDLESS}"\n')
     done = subprocess.run(
@@ -138,7 +138,7 @@ def test_a_command_of_the_agent_reads_no_endless_file(place, tmp_path, words):
 
 
 def test_a_service_reads_no_endless_token(place):
-    """http.metrics_token_file was read until memory was out, at every start."""
+    """Each start once read http.metrics_token_file until memory ran out."""
     done = subprocess.run(
         [program("veilleuse"), "serve"],
         env={**place.environment, "VEILLEUSE__HTTP__METRICS_TOKEN_FILE": ENDLESS},
@@ -154,7 +154,7 @@ def test_a_service_reads_no_endless_token(place):
 
 @pytest.mark.parametrize("line", ["reen import {}", "verify {}", "close --list --config {}", "restore {}"])
 def test_a_pipe_that_nobody_writes_to_is_said(place, tmp_path, line):
-    """Each of them hung for ever without a word."""
+    """Each of these commands once waited for ever without a message."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     code = (
@@ -174,7 +174,7 @@ def test_a_pipe_that_nobody_writes_to_is_said(place, tmp_path, line):
 
 
 def test_what_a_shell_pipes_is_read_as_before(place, tmp_path):
-    """`<(command)` and /dev/stdin, for an import and for the settings."""
+    """`<(command)` and /dev/stdin are read, for an import and for the settings."""
     script = (
         'V="$1"; "$V" close --list --config <(sleep 0.3; echo "[log]") 2>&1; '
         'cat "$2" | "$V" reen import --dry-run /dev/stdin 2>&1; "$V" reen import --dry-run <(cat "$2") 2>&1'

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Identity over real gRPC with real certificates: docs/wire.md §6, docs/guarantees.md S2 to S5."""
+"""Test identity over real gRPC with real certificates: docs/wire.md §6, docs/guarantees.md S2 to S5."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Code = grpc.StatusCode
 
 
 def test_enrol_and_hello(running):
-    """A good token gives an identity of 16 random bytes, placed by the token, that opens the mTLS port."""
+    """A valid token gives an identity of 16 random bytes with the token's placement, for the mTLS port."""
     machine = Machine(running.token())
     answer = machine.enrol()
     assert len(answer.agent_id) == 16
@@ -47,7 +47,7 @@ def test_enrol_and_hello(running):
 
 
 def test_mtls_port_needs_a_certificate(running):
-    """Without a client certificate there is no connection to :8641 at all."""
+    """Without a client certificate no connection to :8641 is possible."""
     machine = Machine(running.token())
     with grpc.secure_channel(machine.join["address"], grpc.ssl_channel_credentials(machine.roots)) as channel:
         call: Any = channel.unary_unary("/veilleuse.wire.v1.TelemetryService/Hello")
@@ -55,7 +55,7 @@ def test_mtls_port_needs_a_certificate(running):
 
 
 def test_wrong_ca_is_refused_by_the_agent(running, tmp_path):
-    """A machine that trusts another root never gets to speak: its token does not leave it."""
+    """A machine that trusts another root opens no connection, so its token is not sent."""
     (tmp_path / "other").mkdir()
     create(tmp_path / "other", datetime.now(UTC))
     machine = Machine(running.token(), ca_pem=(tmp_path / "other/ca/root.pem").read_text())
@@ -63,7 +63,7 @@ def test_wrong_ca_is_refused_by_the_agent(running, tmp_path):
 
 
 def test_certificate_of_another_authority_is_refused(running, tmp_path):
-    """A certificate made elsewhere for an existing agent id does not open the mTLS port."""
+    """A certificate of another authority is refused at the mTLS port."""
     machine = Machine(running.token())
     machine.enrol()
     with served(settings_in(tmp_path / "elsewhere")) as other:
@@ -74,7 +74,7 @@ def test_certificate_of_another_authority_is_refused(running, tmp_path):
 
 
 def test_bad_requests(running):
-    """A request that is no PKCS#10, too long, or not on P-256 is refused for good."""
+    """A request that is no PKCS#10, too long, or not on P-256 is refused permanently."""
     machine = Machine(running.token())
     bad = [b"", b"x", b"\0" * 5000, machine.request(ec.generate_private_key(ec.SECP384R1()))]
     with machine.enrolment() as stub:
@@ -93,8 +93,7 @@ def test_lost_reply_does_not_burn_the_token(running):
 
 
 def test_approval(running):
-    """With --approve a machine waits without certificate until it is activated, then gets it with the same
-    key."""
+    """A machine with a token of --approve gets no certificate until it is activated."""
     machine = Machine(running.token(approve=True))
     waiting = machine.enrol()
     assert not waiting.HasField("certificate")
@@ -107,8 +106,8 @@ def test_approval(running):
 
 @pytest.mark.promise("S3")
 def test_expired_leaf_is_refused_on_a_live_connection(running, figure):
-    """gRPC keeps serving a connection whose certificate of 4 seconds has ended; we do not, and then open no
-    other either."""
+    """gRPC still serves a connection whose certificate of 4 s has expired; the collector refuses the call,
+    and a new connection too."""
     machine = Machine(running.token())
     machine.enrol()
 
@@ -116,18 +115,18 @@ def test_expired_leaf_is_refused_on_a_live_connection(running, figure):
         end = _hold_for_seconds(running, machine, 4)
         return *_calls_until(machine, end), end
 
-    # On a machine that stalls a certificate may be over before it was used.
+    # On a machine that stalls, a certificate may expire before it is used.
     answers, said, end = at_its_best(trial, lambda found: found[0] > 1)
     figure(f"{answers} calls answered, the next after its end: {said}")
     assert answers > 1
     assert said == (Code.UNAUTHENTICATED, "expired")
-    # A handshake knows whole seconds and takes the last one as good: past it, it is refused itself.
+    # A handshake compares whole seconds and accepts the last one; after it, the handshake itself fails.
     time.sleep(max(0.0, (end + timedelta(seconds=1.1) - datetime.now(UTC)).total_seconds()))
     assert refused(machine.hello)[0] is Code.UNAVAILABLE
 
 
 def _hold_for_seconds(running: Served, machine: Machine, seconds: int) -> datetime:
-    """A certificate of so many seconds; when it ends."""
+    """Give the machine a certificate that is valid for `seconds`; return its end."""
     authority, now = running.collector.issuing.authority, datetime.now(UTC)
     public, end = machine.key.public_key(), now + timedelta(seconds=seconds)
     leaf = authority.issue_between(public, AgentId(machine.agent_id), 2, now, end)
@@ -140,8 +139,8 @@ def _hold_for_seconds(running: Served, machine: Machine, seconds: int) -> dateti
 
 
 def _calls_until(machine: Machine, end: datetime) -> tuple[int, tuple[Code, str] | None]:
-    """On one connection: how many calls were answered before this moment, and how the first that began after
-    it was refused."""
+    """Call on one connection; return the number of answers before `end`, and the refusal of the first call
+    that began after it."""
     answers = 0
     with machine.telemetry() as stub:
         while (began := datetime.now(UTC)) < end:
@@ -157,8 +156,7 @@ def _calls_until(machine: Machine, end: datetime) -> tuple[int, tuple[Code, str]
 
 @pytest.mark.parametrize("status", ["suspended", "revoked"])
 def test_status_holds_for_the_next_call_on_a_live_connection(running, status):
-    """A suspended or revoked machine is refused at its next call; a suspension can end, a
-    revocation cannot."""
+    """A suspended or revoked machine is refused at its next call; only a suspension can end."""
     machine = Machine(running.token())
     machine.enrol()
     data_dir, host = running.collector.settings.data_dir, machine.agent_id.hex()
@@ -176,7 +174,7 @@ def test_status_holds_for_the_next_call_on_a_live_connection(running, status):
 
 
 def test_renew_is_idempotent(running):
-    """The same new key asked for twice gives the same certificate, of the next generation; the old key is
+    """Two requests for the same new key get the same certificate, of the next generation; the old key is
     refused."""
     machine = Machine(running.token())
     machine.enrol()
@@ -195,8 +193,7 @@ def test_renew_is_idempotent(running):
 
 
 def test_identity_survives_a_restart(tmp_path):
-    """After a restart the collector knows its machines, and a certificate newer than its records
-    is accepted."""
+    """After a restart the collector knows its machines, and accepts a certificate newer than its records."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         machine = Machine(running.token())
@@ -217,8 +214,8 @@ def test_identity_survives_a_restart(tmp_path):
 
 
 def test_renew_expired(running):
-    """The holder of an expired certificate's key gets a new one; a thief of the certificate, or an old nonce,
-    does not."""
+    """The holder of an expired certificate's key gets a new one. A thief who has only the certificate does
+    not, nor does a revoked machine."""
     machine = Machine(running.token())
     machine.enrol()
     now, authority = datetime.now(UTC), running.collector.issuing.authority
@@ -229,7 +226,7 @@ def test_renew_expired(running):
         old = authority.issue_between(public, AgentId(machine.agent_id), 1, end - timedelta(days=1), end)
         machine.certificate_der = old.certificate_der
 
-    # The intermediate is younger than that: a certificate may not begin before it.
+    # The intermediate is younger than such a certificate, which may not begin before it.
     hold(0)
     thief, new_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     assert refused(machine.renew_expired, new_key, thief) == (Code.PERMISSION_DENIED, "bad_signature")
@@ -244,8 +241,8 @@ def test_renew_expired(running):
 
 
 def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
-    """`serve` refuses TLS 1.2 on both ports (S17), logs no secret (S19), ends on SIGTERM within 5 s with exit
-    code 0."""
+    """`serve` refuses TLS 1.2 on both ports (S17), logs no secret (S19), and ends on SIGTERM within 5 s with
+    exit code 0."""
     ports = {name: free_port() for name in ("grpc.address", "grpc.enrolment_address", "http.address")}
     settings = settings_in(tmp_path, **{name: f"127.0.0.1:{port}" for name, port in ports.items()})
     initialise(settings, site="Lyon")
@@ -271,7 +268,7 @@ def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
         began = time.monotonic()
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
     taken = [time.monotonic() - began]
-    while taken[-1] >= 5 and len(taken) < 4:  # a machine that stalls, stalls not each time
+    while taken[-1] >= 5 and len(taken) < 4:  # a machine that stalls does not stall each time
         taken.append(_seconds_to_stop(command, settings))
     assert taken[-1] < 5, taken
     assert process.returncode == 0, log
@@ -282,7 +279,7 @@ def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
 
 
 def _seconds_to_stop(command: list[str], settings: CollectorSettings) -> float:
-    """Of another one, from SIGTERM to exit code 0."""
+    """Start another collector; return the seconds from SIGTERM to exit code 0."""
     process = subprocess.Popen(command, env=child_environment(settings), stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: ask(settings.data_dir, "ping"))
@@ -294,7 +291,7 @@ def _seconds_to_stop(command: list[str], settings: CollectorSettings) -> float:
 
 
 def test_killed_collector_leaves_no_web_process(tmp_path):
-    """After `kill -9` the web process is gone too, and the same ports serve again."""
+    """`kill -9` of the collector ends the web process too, and the same ports can be used again."""
     ports = {name: free_port() for name in ("grpc.address", "grpc.enrolment_address", "http.address")}
     settings = settings_in(tmp_path, **{name: f"127.0.0.1:{port}" for name, port in ports.items()})
     initialise(settings, site="Lyon")
@@ -311,7 +308,7 @@ def test_killed_collector_leaves_no_web_process(tmp_path):
 
 
 def wait_for(what: Callable[[], object]) -> None:
-    """Until it is true and raises nothing."""
+    """Wait until it is true and raises nothing."""
 
     def holds() -> bool:
         try:
@@ -323,7 +320,7 @@ def wait_for(what: Callable[[], object]) -> None:
 
 
 def connects(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Return whether a server listens at the port."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -332,7 +329,7 @@ def connects(port: int) -> bool:
 
 
 def handshake(port: int, version: ssl.TLSVersion) -> bool:
-    """Whether a handshake of exactly this version succeeds."""
+    """Return whether a handshake of exactly this version succeeds."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -345,13 +342,13 @@ def handshake(port: int, version: ssl.TLSVersion) -> bool:
 
 
 def test_bounds_of_a_call(running):
-    """More than 16 KiB of metadata, or 1 MiB of message even when it travels compressed, is refused; others
-    go on (S8)."""
+    """S8: more than 16 KiB of metadata, or 1 MiB of message even if compressed, is refused; other calls are
+    served."""
     machine = Machine(running.token())
     rubbish = pb.EnrolRequest(token="x" * 2_000_000, certificate_request_der=machine.request())
     with (
         machine.enrolment() as stub
-    ):  # a connection each: one that has sent so much is read slowly from then on
+    ):  # one connection each, because a connection that sent so much is read slowly afterwards
         big = refused(stub.Enrol, rubbish, timeout=SECONDS)
     with machine.enrolment() as stub:
         bomb = refused(stub.Enrol, rubbish, timeout=SECONDS, compression=grpc.Compression.Gzip)
@@ -363,8 +360,7 @@ def test_bounds_of_a_call(running):
 
 
 def test_without_the_file_of_names_nobody_enrols(running):
-    """`identity.db` was removed: enrolment went on, with the pseudonyms of each machine in a file without a
-    name."""
+    """After `identity.db` was removed, enrolment once continued, with pseudonyms in a file without a name."""
     machine = Machine(running.token())
     (running.collector.settings.data_dir / "identity.db").unlink()
     code, _ = refused(machine.enrol)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whatever the agent's ticks, what its fold makes of them is a record that the collector takes: no seam
-between the two."""
+"""The collector accepts every record that the agent's fold makes, whatever its ticks."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ ticks = st.lists(
         st.sampled_from(list(Supply)),
         st.floats(0, 1),
         st.floats(0, 150),  # W
-        st.sampled_from([0, 0, 0, -HOUR, -7_000, 90_000]),  # the wall clock is set
+        st.sampled_from([0, 0, 0, -HOUR, -7_000, 90_000]),  # change of the wall clock, ms
     ),
     min_size=1,
     max_size=30,
@@ -50,7 +49,7 @@ ticks = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(rows=ticks, start=st.sampled_from([NOON, SUNDAY]))
 def test_no_record_is_refused(population, period, rows, start):
-    """Over set clocks, odd ticks, long silences and the longest day, at every grain."""
+    """No record is refused over set clocks, odd ticks, long silences and the longest day, at every grain."""
     fold = Fold(population, period)
     records: list[Record] = []
     for milliseconds, state, supply, ratio, watts, jump in rows:

@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whoever holds the service's account lays something in the place of each of its files, and root runs a
-command.
+"""An attacker with the service's account replaces each of its files, and root runs a command.
 
-Nothing that lies elsewhere is read or changed, and what is said is a line with the file and the reason.
+Nothing elsewhere is read or changed, and one line names the file and the reason.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files
 
 
 def foreign(path: Path, _: Path) -> None:
-    """The file, of another account."""
+    """Give the file to another account; create it if it is missing."""
     if not path.exists():
         path.write_bytes(b"")
         path.chmod(0o600)
@@ -55,7 +54,7 @@ def foreign(path: Path, _: Path) -> None:
 
 
 def instead(make: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
-    """Lay something in the place of what is there."""
+    """Return an attack that replaces the file by what `make` makes."""
 
     def lay(path: Path, canary: Path) -> None:
         path.unlink(missing_ok=True)
@@ -92,7 +91,7 @@ COMMANDS = {
     "ca/intermediate.pem": "site",
     "ca/change.json": "site",
 }
-"""File → the command that opens it."""
+"""File → key in LINES of the command that opens it."""
 LINES = {
     "site": "token create --entity test --site test --population server --output {out}",
     "read": "hosts list",
@@ -101,7 +100,7 @@ LINES = {
 
 @pytest.fixture
 def canary(tmp_path):
-    """A file of somebody else, on the same disk."""
+    """Give another user's file on the same disk; it must not change."""
     path = tmp_path / "canary"
     path.write_bytes(SECRET)
     path.chmod(0o600)
@@ -112,7 +111,7 @@ def canary(tmp_path):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """What `veilleuse init` and a first start make."""
+    """Give a data directory after `veilleuse init` and a first start."""
     with Stack(tmp_path_factory.mktemp("made")) as stack:
         stack.must("veilleuse", "init", "--site", "test", "--zone", "FR")
         stack.stop(stack.start_collector())
@@ -121,7 +120,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def data(made, tmp_path, monkeypatch):
-    """A copy of it, as the setting names it."""
+    """Return a copy of the data directory, which the environment names."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
     shutil.copytree(made, tmp_path / "data", ignore=shutil.ignore_patterns("*.sock"))
     return tmp_path / "data"
@@ -130,8 +129,7 @@ def data(made, tmp_path, monkeypatch):
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_file_of_the_collector_leads_elsewhere(data, canary, tmp_path, capsys, name, attack):
-    """`lock` was emptied and `register.jsonl` appended to wherever a link led; keys and databases were read
-    there."""
+    """A link once led elsewhere: `lock` was emptied, `register.jsonl` extended, keys and databases read."""
     if attack == "foreign" and os.geteuid() != 0:
         pytest.skip("only root gives files away")
     ATTACKS[attack](data / name, canary)
@@ -149,7 +147,7 @@ def test_no_file_of_the_collector_leads_elsewhere(data, canary, tmp_path, capsys
 @pytest.mark.parametrize("attack", ["symbolic link", "hard link", "pipe", "foreign"])
 @pytest.mark.parametrize("name", ["server.key", "server.pem"])
 def test_what_is_made_again_takes_the_place_of_what_was_laid_there(data, canary, name, attack):
-    """The collector's own key was read, and served with, wherever a link led."""
+    """The collector once read its server key, and served with it, from wherever a link led."""
     if attack == "foreign" and os.geteuid() != 0:
         pytest.skip("only root gives files away")
     before = (data / "ca" / name).read_bytes()
@@ -161,7 +159,7 @@ def test_what_is_made_again_takes_the_place_of_what_was_laid_there(data, canary,
 
 
 def too_long(*_: object) -> None:
-    """Ends what waits."""
+    """Fail a test that waits too long (handler of SIGALRM)."""
     raise AssertionError("it waits for a pipe")
 
 
@@ -170,8 +168,8 @@ def too_long(*_: object) -> None:
 def test_a_backup_names_the_file_that_it_does_not_copy_and_doctor_too(
     data, canary, tmp_path, capsys, name, attack
 ):
-    """Root's nightly backup waited for ever for a pipe in place of `fleet.key`; of `ca` it named its own work
-    folder only."""
+    """Root's nightly backup once waited for ever for a pipe at `fleet.key`; for a file of `ca` it named only
+    its own work folder."""
     ATTACKS[attack](data / name, canary)
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(30)
@@ -201,13 +199,13 @@ ASKING = {
 
 @pytest.mark.parametrize("name", ASKING)
 def test_no_socket_leads_elsewhere(data, tmp_path, name):
-    """Root spoke to whatever socket a link led to."""
+    """Root once spoke to whatever socket a link led to."""
     heard: list[bytes] = []
     other = tmp_path / "other"
     other.mkdir(mode=0o700)
 
     def listen(reading: BufferedIOBase, _: BufferedIOBase) -> None:
-        heard.extend(filter(None, [reading.readline()]))  # nothing is said when the server itself wakes it
+        heard.extend(filter(None, [reading.readline()]))  # empty when the server itself wakes it
 
     with closing(PrivateServer(other, "sock", listen, places=2)):
         (data / name).symlink_to(other / "sock")
@@ -217,7 +215,7 @@ def test_no_socket_leads_elsewhere(data, tmp_path, name):
 
 
 def test_a_socket_is_private_from_its_first_moment(tmp_path):
-    """Its mode was set by name afterwards: of whatever lay there by then."""
+    """The mode was once set afterwards by name, so on whatever lay there by then."""
     before = os.umask(0)
     try:
         with closing(PrivateServer(tmp_path, "sock", lambda *_: None, places=1)):
@@ -229,13 +227,13 @@ def test_a_socket_is_private_from_its_first_moment(tmp_path):
 
 
 def export_closed(data: Path, _: Path) -> None:
-    """What `close` does at its end."""
+    """Export a closed year, as `close` does at its end."""
     told = ClosedYear(2026, 1, YearState.CLOSED_PROVISIONAL, 0, "", "")
     export(data / CLOSED, told, ClosedFile(b"{}", b"{}", b""), "00" * 32)
 
 
 def command(line: str):
-    """A command that must fail."""
+    """Return a function that runs a command, which must fail, and raises CollectorError."""
 
     def act(data: Path, out: Path) -> None:
         if run(line.format(out=out).split()) == 1:
@@ -250,14 +248,14 @@ FOLDERS = {
     "closed": export_closed,
     "backup.work": command("backup {out}"),
 }
-"""Folder → what writes in it."""
+"""Folder → function that writes in it."""
 
 
 @needs_root
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_folder_of_the_collector_leads_elsewhere(data, tmp_path, folder):
-    """Root followed a link in the place of a folder: keys were written where it led, files removed and given
-    away there."""
+    """Root once followed a link at a folder's place: it wrote keys where the link led, and removed files or
+    gave them away there."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     (elsewhere / "leftover").write_bytes(SECRET)
@@ -276,7 +274,7 @@ def test_no_folder_of_the_collector_leads_elsewhere(data, tmp_path, folder):
 
 @needs_root
 def test_a_restore_gives_nothing_away_that_has_another_name(data, canary):
-    """`restore` gave the service every file below its directory, a hard link to another one's too."""
+    """`restore` once gave the service every file below its directory, also a hard link to a foreign file."""
     hand_all_to(STRANGER, data)
     (data / "replaced-x").hardlink_to(canary)
     (data / "roots").write_bytes(b"")
@@ -286,7 +284,7 @@ def test_a_restore_gives_nothing_away_that_has_another_name(data, canary):
 
 @needs_root
 def test_what_root_makes_the_service_can_open(data, tmp_path):
-    """A command of root while the service was stopped left `lock`, keys and folders that the service could
+    """Root's command while the service was stopped once left `lock`, keys and folders that the service could
     not open."""
     (data / "lock").unlink()
     hand_all_to(STRANGER, data)
@@ -295,7 +293,7 @@ def test_what_root_makes_the_service_can_open(data, tmp_path):
 
 
 def hand_all_to(user: int, folder: Path) -> None:
-    """It and all that is in it."""
+    """Give a folder and all its content to a user."""
     for path in (folder, *folder.rglob("*")):
         os.chown(path, user, user)
 
@@ -312,13 +310,13 @@ AGENT = {
     "id/.key.pem.new": lambda state: write_private(state / "id/key.pem", b"new"),
     ".sources.json.new": lambda state: publish(state / "sources.json", Publication((), (), ())),
 }
-"""File → what opens it."""
+"""File → function that opens it."""
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("name", AGENT)
 def test_no_file_of_the_agent_leads_elsewhere(tmp_path, canary, name, attack):
-    """The same, below paths.state."""
+    """The agent refuses a replaced file below paths.state, with its kind as the reason."""
     if attack == "foreign" and os.geteuid() != 0:
         pytest.skip("only root gives files away")
     state = tmp_path / "state"
@@ -332,6 +330,6 @@ def test_no_file_of_the_agent_leads_elsewhere(tmp_path, canary, name, attack):
 
 @pytest.mark.parametrize("attack", ["symbolic link", "hard link", "pipe", "directory"])
 def test_looking_at_a_spool_says_what_it_is(tmp_path, canary, attack):
-    """`show` and `doctor` never raise: they say the trouble."""
+    """`show` and `doctor` report the kind of a replaced spool; they never raise."""
     ATTACKS[attack](tmp_path / "spool.db", canary)
     assert SAID[attack] in read_spool(AgentSettings(paths=Paths(state=tmp_path))).trouble

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Whatever is typed and whatever is in a file: a documented exit code, one line of error, in time, never a
-traceback."""
+"""Any command line and any file give a documented exit code, one line of error, in time, no traceback."""
 
 from __future__ import annotations
 
@@ -33,12 +32,12 @@ from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, GATEWAY_INNER_FILE
 from veilleuse.collector.settings import settings_environment
 
 CODES = {0, 1, 2, 3}
-"""docs/commands.md. Nobody presses Ctrl-C here."""
+"""Exit codes of docs/commands.md, without 130: nobody presses Ctrl-C here."""
 FAILED = ("Traceback", "unforeseen", "its log says why")
-"""What a program says of its own mistakes."""
+"""Words of a program's message about its own defect."""
 LONGEST_SECONDS = 20
 MOST_LINES = 3
-"""Of an error: a note about factors that cannot be read may come before it."""
+"""Lines of an error; a note about factors that cannot be read may precede it."""
 LINES_EACH, SECONDS = 400, 12
 SEED = 20260101
 
@@ -69,12 +68,12 @@ READERS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 
 
 class TooSlowError(BaseException):
-    """Nothing that a command catches."""
+    """A BaseException, so that no command catches it."""
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data directory, `data`, that holds some weeks of a year."""
+    """Return a folder whose data directory `data` contains some weeks of a year."""
     folder = tmp_path_factory.mktemp("prepared")
     filled_year(settings_in(folder / "data"))
     return folder
@@ -82,26 +81,26 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The corpus."""
+    """Return the hostile files."""
     return write_all(tmp_path_factory.mktemp("files"))
 
 
 class Desk:
-    """Runs command lines of both programs in this process, on copies of what was prepared."""
+    """Runs command lines of both programs in this process, on copies of the prepared folder."""
 
     def __init__(self, prepared: Path, folder: Path) -> None:
         self._prepared, self._folder = prepared, folder
         self.failures: list[str] = []
 
     def renew(self) -> None:
-        """Undo what commands have done."""
+        """Restore the prepared folder."""
         for path in self._folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(self._prepared, self._folder, dirs_exist_ok=True)
         (self._folder / "state").mkdir(mode=0o700)
 
     def try_line(self, program: Callable[[Sequence[str]], int], words: Sequence[str]) -> None:
-        """Note what is wrong with how it ends."""
+        """Run a command line; record a wrong exit code, too many lines, or a traceback in `failures`."""
         out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO(), errors="backslashreplace")
         code: object = None
         with in_time() as took, redirect_stdout(out), redirect_stderr(err):
@@ -111,7 +110,7 @@ class Desk:
                 code = ended.code
             except TooSlowError:
                 code = f"more than {LONGEST_SECONDS} s"
-            except BaseException as error:  # noqa: BLE001  # that is what must not be
+            except BaseException as error:  # noqa: BLE001  # no exception may leave a command
                 code = repr(error)[:200]
         err.seek(0)
         said = err.read()
@@ -122,7 +121,7 @@ class Desk:
 
 @contextmanager
 def in_time() -> Iterator[Callable[[], float]]:
-    """Raises TooSlowError in what takes too long; gives how long it has taken."""
+    """Raise TooSlowError in the block after LONGEST_SECONDS; give a function that returns the seconds."""
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
         raise TooSlowError
@@ -139,7 +138,7 @@ def in_time() -> Iterator[Callable[[], float]]:
 
 @pytest.fixture
 def desk(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """Below a folder of its own; no network but refused calls to this machine, nobody at the keyboard."""
+    """Give a desk in its own folder: no keyboard, and no network except refused calls to this machine."""
     folder = tmp_path / "here"
     folder.mkdir()
     environment = settings_environment(settings_in(folder / "data"))
@@ -161,7 +160,7 @@ def desk(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def only_here(resolve: Callable[..., Any]) -> Callable[..., Any]:
-    """No name of another machine is known."""
+    """Return a resolver that knows no name of another machine."""
 
     def looked_up(host: Any, *rest: Any, **more: Any) -> Any:
         if host not in (None, "", "localhost", "127.0.0.1", "::1"):
@@ -173,8 +172,7 @@ def only_here(resolve: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("line", READERS)
 def test_hostile_files(desk, files, line):
-    """Each command that reads a file, with those of its own table and those of no table; what it changed is
-    undone."""
+    """Each command that reads a file fails properly on files of its own table and of no table."""
     program, table = READERS[line]
     tables = tuple(f"{name}_" for name in TABLES)
     tried = [path for path in files if path.name.startswith(f"{table}_") or not path.name.startswith(tables)]
@@ -198,12 +196,12 @@ NAMED: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "intensity show --from 0001-01-01 --to 2026-01-01": (run, "between the years 2000 and 2200"),
     "intensity show --from 2000-01-01 --to 2200-12-31": (run, "more than 366 days"),
 }
-"""Command line → program, and what it says: each was a traceback, or took minutes."""
+"""Command line → program, and its message: each once gave a traceback, or took minutes."""
 
 
 @pytest.mark.parametrize("line", NAMED)
 def test_what_was_a_traceback(desk, files, line, capsys):
-    """Wrong use, in one line, at once."""
+    """The command reports wrong usage in one line, at once."""
     program, told = NAMED[line]
     named = {path.name: str(path) for path in files}
     with in_time() as took:
@@ -215,7 +213,7 @@ def test_what_was_a_traceback(desk, files, line, capsys):
 
 
 def test_a_bare_carriage_return_ends_a_line(desk, files, capsys):
-    """What an old spreadsheet writes is read: the row after it is what is wrong."""
+    """A file of an old spreadsheet is read by lines: the error is in the row after the carriage return."""
     named = {path.name: str(path) for path in files}
     new = ("--site", "new", "--create", "--zone", "FR", "--time-zone", "Europe/Paris")
     assert run(["calendar", "import", named["closures_carriage_return.csv"], *new]) == 2
@@ -249,7 +247,7 @@ sys.exit(main())
     ],
 )
 def test_an_interrupt_while_modules_are_imported(package, module):
-    """Ctrl-C in the first 0.2 s: exit code 130, and nothing is said."""
+    """Ctrl-C in the first 0.2 s gives exit code 130 and no output."""
     program = [sys.executable, "-c", INTERRUPTED.format(package=package), module]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
@@ -258,8 +256,7 @@ def test_an_interrupt_while_modules_are_imported(package, module):
 @pytest.mark.parametrize(("output", "code", "lines"), [("/dev/full", 1, 1), ("&-", 0, 0)])
 @pytest.mark.parametrize("program", ["veilleuse.collector", "veilleuse.agent"])
 def test_an_output_that_takes_nothing(program, output, code, lines):
-    """A full disk is one line, where Python itself prints a traceback at its end; a closed output is no
-    error."""
+    """A full disk gives one line, not Python's own traceback at the end; a closed output is no error."""
     words = ["sh", "-c", f'exec "$@" >{output}', "sh", sys.executable, "-m", program, "version"]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(words, env=buffered, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
@@ -268,8 +265,7 @@ def test_an_output_that_takes_nothing(program, output, code, lines):
 
 
 def test_a_disk_error_in_the_door(tmp_path):
-    """Whatever the system answers about its socket, here that it is a directory: one line, and an end; it is
-    started again."""
+    """If the path of its socket is a directory, the gateway ends with one line and exit code 1."""
     (tmp_path / GATEWAY_INNER_FILE).mkdir()
     opening = GatewaySetup("127.0.0.1:0", (), GatewayCertificate("", ""), str(tmp_path))
 
@@ -286,7 +282,7 @@ def test_a_disk_error_in_the_door(tmp_path):
 
 
 def fuzz(desk: Desk, files: list[Path], seed: int, lines: int, seconds: float) -> int:
-    """Command lines tried: `lines`, or as many as `seconds` allow."""
+    """Run `lines` random command lines, or as many as `seconds` allow; return their number."""
     typist = Typist(seed, files, Path.cwd())
     programs = ((run, commands_of_collector()), (main, commands_of_agent()))
     until = time.monotonic() + seconds
@@ -301,7 +297,7 @@ def fuzz(desk: Desk, files: list[Path], seed: int, lines: int, seconds: float) -
 
 
 def test_command_lines_by_chance(desk, files):
-    """The same ones each time, for as long as `make test` can wait."""
+    """Random command lines fail properly: the same in each run, for as long as `make test` can wait."""
     tried = fuzz(desk, files, SEED, LINES_EACH, SECONDS)
     assert not desk.failures, "\n".join(desk.failures)
     assert tried > 20
@@ -310,7 +306,7 @@ def test_command_lines_by_chance(desk, files):
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(4))
 def test_many_command_lines_by_chance(desk, files, part):
-    """Others each time: the seed stands in what fails."""
+    """Other random command lines in each run fail properly; a failure names the seed."""
     seed = random.SystemRandom().randrange(2**32)
     fuzz(desk, files, seed, 5_000, 600)
     assert not desk.failures, f"seed {seed}, part {part}\n" + "\n".join(desk.failures)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One identity, one machine: copies, restarts, restores, and the right to be forgotten, over real gRPC.
+"""One identity, one machine: copies, restarts, restores, and deletion on request, over real gRPC.
 docs/wire.md §6 and §7."""
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ HOUR = 3_600_000
 AT_ONCE = 1_000
 """Records in one Push."""
 MONTHS_HOURS = 60 * 24
-"""Two months."""
+"""Hours in two months."""
 CROWD = 1_000
 
 
 def renewed(machine: Machine) -> Machine:
-    """The same machine with its next certificate."""
+    """Renew the machine's certificate and return the machine."""
     key = ec.generate_private_key(ec.SECP256R1())
     with machine.telemetry() as stub:
         request = pb.RenewRequest(certificate_request_der=machine.request(key))
@@ -46,7 +46,7 @@ def renewed(machine: Machine) -> Machine:
 
 
 def moved(machine: Machine, running: Served) -> None:
-    """The collector started again, on other ports."""
+    """Change the machine's addresses to those of a restarted collector."""
     machine.join = machine.join | {
         "address": running.collector.addresses.telemetry,
         "enrolment_address": running.collector.addresses.enrolment,
@@ -56,7 +56,7 @@ def moved(machine: Machine, running: Served) -> None:
 def push(
     machine: Machine, domain: str = "package-0", start: int | None = None, records: int = 1, minutes: int = 1
 ) -> None:
-    """Measurements of so many minutes each, the last of them ended unless told where they start."""
+    """Push measurements of `minutes` each; without `start` they end at least an hour before now."""
     each = minutes * 60_000
     begin = start or (time.time_ns() // 3_600_000_000_000 - 1) * HOUR - max(HOUR, records * each)
     stream = Stream(HostId(0), epoch=b"\7" * EPOCH_BYTES)
@@ -74,8 +74,7 @@ def push(
 
 
 def test_the_older_holder_stays_refused_after_a_restart(tmp_path):
-    """Which certificate was used is kept: the older one is refused by the next process too, the newer one
-    never."""
+    """The used generation is stored: the older certificate is refused after a restart too, not the newer."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         machine = enrolled(running)
@@ -96,8 +95,7 @@ def test_the_older_holder_stays_refused_after_a_restart(tmp_path):
 
 
 def test_a_renewal_whose_answer_was_lost_suspends_nobody(tmp_path):
-    """The newer certificate was issued and never used: the older one is served, before and after
-    a restart."""
+    """If the newer certificate was issued and never used, the older one is served, also after a restart."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         machine = enrolled(running)
@@ -109,8 +107,8 @@ def test_a_renewal_whose_answer_was_lost_suspends_nobody(tmp_path):
 
 
 def test_after_a_restore_newer_certificates_are_welcome(tmp_path):
-    """A hundred machines renewed after the backup: none is refused, each is counted; who enrolled since is
-    known again."""
+    """After a restore, machines with certificates newer than the backup are served and counted; a machine
+    that enrolled after the backup is known from the register."""
     settings, backup = settings_in(tmp_path), tmp_path / "backup"
     with served(settings) as running:
         join = running.token(uses=101)
@@ -140,9 +138,8 @@ def test_after_a_restore_newer_certificates_are_welcome(tmp_path):
 
 
 def test_two_machines_with_the_same_certificate(running):
-    """Linked clones, hardware ids and all: the second one waits, and is refused once the first was heard
-    again; the operator sees it, and the refused one gets an identity of its own by itself.
-    """
+    """The second of two clones with equal hardware ids waits, and is refused once the first called again. The
+    operator sees it, and the refused clone can get its own identity."""
     machine = enrolled(running, uses=2, admit_copies=True)
     clone = machine.clone()
     machine.hello()
@@ -167,7 +164,7 @@ def test_two_machines_with_the_same_certificate(running):
 
 
 def test_a_machine_that_was_set_back_is_served(running, veilleuse):
-    """After its wait when nobody else called, at once after an operator looked."""
+    """A restored machine is served after its wait if no other called, and at once after `hosts activate`."""
     machine = enrolled(running)
     snapshot = machine.clone()
     machine.hello()
@@ -189,7 +186,7 @@ def test_a_machine_that_was_set_back_is_served(running, veilleuse):
 
 
 def test_a_refused_holder_that_hammers_fills_nothing(running, caplog):
-    """Sixty calls: each refused and counted in memory; what is written of them, and logged, is bounded."""
+    """Sixty calls are refused and counted in memory; stored conflicts and log lines are bounded."""
     machine = enrolled(running)
     clone = machine.clone()
     machine.hello()
@@ -205,11 +202,11 @@ def test_a_refused_holder_that_hammers_fills_nothing(running, caplog):
     machine.hello()
 
 
-# --- what operators and persons ask
+# --- requests of operators and persons
 
 
 def files_with(settings: CollectorSettings, *canaries: bytes) -> list[str]:
-    """Files of the data directory that hold one of them."""
+    """Return the files of the data directory that contain one of these canaries."""
     return [
         path.name
         for path in settings.data_dir.rglob("*")
@@ -218,8 +215,8 @@ def files_with(settings: CollectorSettings, *canaries: bytes) -> list[str]:
 
 
 def planted(running: Served, hours: int) -> tuple[Machine, tuple[bytes, ...]]:
-    """A machine with canaries in its name, pseudonym, facts, records, points and units; and all by which it
-    could be found."""
+    """Return a machine with canaries in its name, pseudonym, facts, records, points and units, and all bytes
+    by which it could be found."""
     machine = Machine(running.token())
     request = pb.EnrolRequest(
         token=machine.join["token"],
@@ -246,14 +243,14 @@ def planted(running: Served, hours: int) -> tuple[Machine, tuple[bytes, ...]]:
 
 
 def timed(veilleuse, *words: str) -> tuple[float, int, str]:
-    """Seconds, exit code and output of a command."""
+    """Return seconds, exit code and output of a command."""
     began = time.monotonic()
     code, out, _ = veilleuse(*words)
     return time.monotonic() - began, code, out
 
 
 def nothing_left_of(connection, host_id: int) -> None:
-    """Whatever table has a host in it has not this one."""
+    """Check that no table with hosts has a row of this host."""
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     with_host = [
         table
@@ -267,7 +264,7 @@ def nothing_left_of(connection, host_id: int) -> None:
 
 
 def journal_of_a_forgotten(connection) -> list[str]:
-    """Why it was looked at, under its hash."""
+    """Return the reasons in the access journal, whose entries must name the machine by its hash only."""
     journal = connection.execute("SELECT what, why FROM journal ORDER BY journal_id").fetchall()
     assert all("a forgotten machine" in what for what, _ in journal)
     return [why for _, why in journal]
@@ -275,9 +272,9 @@ def journal_of_a_forgotten(connection) -> list[str]:
 
 @pytest.mark.promise("P9")
 def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
-    """Two months of a server among a thousand workstations with two months each: after `hosts forget` a
-    search of all files finds nothing; others, and the fleet's counters, are untouched; its certificate is
-    refused as forgotten, before and after a restart.
+    """After `hosts forget` of a server with two months, among a thousand workstations, no file contains a
+    canary. Other machines and the fleet's counters are unchanged. Its certificate is refused as forgotten,
+    also after a restart.
     """
     settings = settings_in(tmp_path)
     with served(settings) as running:
@@ -318,7 +315,7 @@ def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
         assert states == [("DSI", "Lyon", MONTHS_HOURS * HOUR)]
         asked_for = ["veilleuse hosts show --name", "veilleuse hosts export", "request 12"]
         assert journal_of_a_forgotten(store.identity.connection) == asked_for
-        push(stays)  # points are found anew
+        push(stays)  # its points are found again
     with served(settings) as running:
         moved(machine, running)
         assert refused(machine.hello) == (Code.PERMISSION_DENIED, "forgotten")
@@ -327,8 +324,8 @@ def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
 
 
 def test_a_call_under_way_while_its_machine_is_forgotten(running):
-    """It was let in before: its records and its Hello come to nothing, and never to a machine that enrolled
-    since."""
+    """Records of a call under way are not stored after its machine was forgotten, nor for a machine that
+    enrolled since."""
     machine = enrolled(running)
     collector, registry = running.collector, running.collector.store.registry
     caller = collector.issuing.commit(lambda: registry.host_by_agent_id(AgentId(machine.agent_id)))
@@ -343,7 +340,7 @@ def test_a_call_under_way_while_its_machine_is_forgotten(running):
 
 
 def test_forgetting_asks(running, veilleuse):
-    """Nothing is deleted without a yes, a reason, or a host."""
+    """Nothing is deleted without a confirmation, a reason, or a known host."""
     machine = enrolled(running)
     host = machine.agent_id.hex()
     assert veilleuse("hosts", "forget", host)[0] == 2
@@ -356,8 +353,8 @@ def test_forgetting_asks(running, veilleuse):
 
 @pytest.mark.promise("P9")
 def test_export(running, veilleuse, tmp_path, figure):
-    """Everything that is held of a machine, in one private file; who asked is in the journal; never over
-    another file."""
+    """The export contains all stored data of a machine in one private file; the journal names the request. It
+    replaces no file."""
     machine, _ = planted(running, 5)
     output = tmp_path / "export.json"
     code, out, _ = veilleuse("hosts", "export", machine.agent_id.hex()[:12], "-o", str(output), "--json")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""IPMI over the network: the real `ipmitool` against a controller whose session layer is pyghmi's
+"""Read IPMI over the network with the real `ipmitool`, from a controller with pyghmi's session layer
 (tests/support/fakes/bmc.py)."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from veilleuse.wire.vocabulary import Boundary
 
 @pytest.fixture
 def controller(tmp_path):
-    """One that answers 214 W."""
+    """Give a controller that answers 214 W."""
     if importlib.util.find_spec("pyghmi") is None:
         pytest.skip("needs pyghmi: install the dev group")
     with bmc.running(tmp_path) as running:
@@ -33,14 +33,14 @@ def controller(tmp_path):
 
 @pytest.fixture
 def source(tmp_path, controller, monkeypatch):
-    """The source, with the real program, and nothing kept between two reads."""
+    """Return the source with the real program and no pause between two reads."""
     monkeypatch.setattr(IpmiDcmi, "TOOL_FOLDERS", (str(peer("ipmitool").parent),))
     monkeypatch.setattr(IpmiDcmi, "PAUSE_SECONDS", 0.0)
     return IpmiDcmi(context(tmp_path, controller.port))
 
 
 def context(folder, port, secret=bmc.SECRET, seconds=20.0):
-    """A meter with its credentials, waited for so long."""
+    """Return the context of a meter with credentials and a timeout in seconds."""
     credentials = folder / "credentials"
     credentials.write_text(f"{bmc.NAME}:{secret}\n")
     credentials.chmod(0o600)
@@ -60,8 +60,7 @@ def context(folder, port, secret=bmc.SECRET, seconds=20.0):
 
 
 def test_power_over_the_network(source, controller):
-    """What the controller says is what is read, exactly, through encryption and authentication that are not
-    ours."""
+    """The source reads exactly the controller's watts, through foreign encryption and authentication."""
     (point,) = source.open()
     for watts in (214, 1, 3999):
         controller.says(f"{watts} active")
@@ -81,7 +80,7 @@ def test_power_over_the_network(source, controller):
     ],
 )
 def test_what_is_not_a_reading(source, controller, tmp_path, says, reason):
-    """Each a gap with its reason, and the next good answer is read."""
+    """Each bad answer is a failed read with its reason, and the next good answer is read."""
     if says == "silent":
         source = IpmiDcmi(context(tmp_path, controller.port, seconds=3.0))
     patiently(source.open)
@@ -93,14 +92,14 @@ def test_what_is_not_a_reading(source, controller, tmp_path, says, reason):
 
 
 def test_a_controller_without_dcmi_is_said(source, controller):
-    """At open it is SourceUnavailable."""
+    """A controller without DCMI makes `open` raise SourceUnavailable."""
     controller.says("code c1")
     with pytest.raises(SourceUnavailable, match="DCMI"):
         source.open()
 
 
 def test_a_wrong_password(source, controller, tmp_path):
-    """ReadFailed; the password is in no message."""
+    """A wrong password raises ReadFailed, whose message does not contain it."""
     context(tmp_path, controller.port, "wrong-one")
     with pytest.raises(ReadFailed, match="session") as caught:
         source.open()
@@ -108,7 +107,7 @@ def test_a_wrong_password(source, controller, tmp_path):
 
 
 def test_what_the_real_freeipmi_prints_is_understood(controller, tmp_path):
-    """Its text, parsed by what reads this machine's own controller, which no test machine has."""
+    """Real output of ipmi-dcmi is parsed as for this machine's own controller, which no test machine has."""
     command = [str(peer("ipmi-dcmi")), "-D", "LAN_2_0", "-h", f"127.0.0.1:{controller.port}", "-u", bmc.NAME]
     command += ["-p", bmc.SECRET, "-l", "USER", "-I", "3", "--get-system-power-statistics"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""nut_ups reads a real upsd with real drivers (dummy-ups): values, changes, stale data, processes that die
-and come back."""
+"""Read a real upsd with real drivers (dummy-ups) by nut_ups: values, changes, stale data, dead processes."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ DEVICES = ("real_power", "load_only", "volt_amperes", "three_phases", "epdu")
 
 @pytest.fixture(scope="module")
 def nut(tmp_path_factory):
-    """The server, its drivers, and a UPS without a driver."""
+    """Give the server with its drivers, and a UPS without a driver."""
     server = NutServer(tmp_path_factory.mktemp("nut"), *DEVICES)
     try:
         yield server
@@ -31,21 +30,21 @@ def nut(tmp_path_factory):
 
 
 def opened(nut, ups, **options):
-    """The source, open."""
+    """Return the source, opened."""
     source = NutUps(context_of("nut_ups", nut.address, ups=ups, **{"ceiling_watts": 25_000.0, **options}))
     patiently(source.open)
     return source
 
 
 def watts(source):
-    """What it reads once it does: on a machine that stalls a driver's word is stale now and then."""
+    """Return the watts once a read succeeds: on a machine that stalls, a driver's data may be stale."""
     (reading,) = patiently(source.read)
     assert isinstance(reading, PowerGauge)
     return reading.power_milliwatts / 1000
 
 
 def fails(source, text):
-    """Whether a read fails and says this."""
+    """Return whether a read fails with this text."""
     try:
         source.read()
     except ReadFailed as error:
@@ -54,7 +53,7 @@ def fails(source, text):
 
 
 def succeeds(source):
-    """Whether a read gives something."""
+    """Return whether a read succeeds."""
     return not fails(source, "")
 
 
@@ -72,12 +71,12 @@ def succeeds(source):
     ],
 )
 def test_the_watts_of_a_real_server(nut, ups, options, expected):
-    """What the driver was given comes out, to the milliwatt; on battery too."""
+    """The source reads the device's power to the milliwatt."""
     assert watts(opened(nut, ups, **options)) == expected
 
 
 def test_the_kind_is_the_devices(nut):
-    """A UPS is a ups, an ePDU a pdu."""
+    """A UPS has the kind UPS, an ePDU the kind PDU."""
     kinds = [
         patiently(NutUps(context_of("nut_ups", nut.address, ups=ups)).open)[0].kind
         for ups in ("load_only", "epdu")
@@ -86,8 +85,8 @@ def test_the_kind_is_the_devices(nut):
 
 
 def test_what_the_server_does_not_have(nut):
-    """A wrong name tells the right ones; no watts, no outlet: unavailable; no driver: a failed read, it may
-    come."""
+    """A wrong name lists the right ones; a device without power or outlet is unavailable. A missing driver is
+    a failed read, because it may start later."""
     with pytest.raises(SourceUnavailable, match="it has: epdu, load_only, orphan, real_power"):
         opened(nut, "rack")
     with pytest.raises(SourceUnavailable, match="reports no power"):
@@ -100,7 +99,7 @@ def test_what_the_server_does_not_have(nut):
 
 
 def test_a_change_is_seen(nut):
-    """The next value of the device is the next value read; one above the ceiling is a gap."""
+    """A changed value of the device is read; a value above the ceiling is a failed read."""
     source = opened(nut, "load_only", ceiling_watts=300.0)
     nut.tell("load_only", ups__load=50)
     until(lambda: watts(source) == 165, "the change was not seen")
@@ -112,7 +111,7 @@ def test_a_change_is_seen(nut):
 
 
 def test_drivers_that_fall_silent_or_die(nut):
-    """DATA-STALE and DRIVER-NOT-CONNECTED are gaps, while the others go on; back there is the value again."""
+    """DATA-STALE and DRIVER-NOT-CONNECTED are failed reads, while others succeed; later the value returns."""
     silent, dead, other = (opened(nut, ups) for ups in ("three_phases", "epdu", "real_power"))
     nut.freeze("three_phases")
     nut.kill("epdu")
@@ -129,7 +128,7 @@ def test_drivers_that_fall_silent_or_die(nut):
 
 
 def test_a_server_that_hangs_costs_the_timeout(nut):
-    """The kernel accepts for it: connected, and no answer."""
+    """A read of a stopped upsd, whose kernel still accepts connections, ends after the timeout."""
     source = opened(nut, "real_power", timeout_seconds=HURRIED_SECONDS)
     nut.freeze("upsd")
 
@@ -145,7 +144,7 @@ def test_a_server_that_hangs_costs_the_timeout(nut):
 
 
 def test_a_server_that_dies_comes_back_with_tls(nut, tmp_path):
-    """Gone is a gap; back it is read in clear as before, and under TLS with a password by who asks for it."""
+    """A dead server is a failed read; when it returns, it is read in clear, and over TLS on request."""
     source = opened(nut, "real_power")
     with pytest.raises(SourceUnavailable, match="no TLS"):
         opened(nut, "real_power", tls=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The service with meters: real processes, and a meter that an outsider's package brings
+"""Run the service with meters: real processes, and a meter from a third party's package
 (tests/support/fakes/polled.py)."""
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ file = "{file}"
 
 
 class Machine:
-    """An agent's folder, its configuration and its meters' files."""
+    """An agent's folder, with its configuration and the files of its meters."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state = folder, folder / "state"
@@ -64,7 +64,7 @@ class Machine:
         self.processes: list[subprocess.Popen[str]] = []
 
     def meters(self, **watts: str) -> None:
-        """One for each, its file saying that."""
+        """Write meters.toml with one meter for each name, and the file of each meter."""
         (self.folder / "meters.toml").write_text(
             "".join(self.meter(name, 0.5 if text == "hang" else 5.0) for name, text in watts.items())
         )
@@ -72,20 +72,20 @@ class Machine:
             self.file(name).write_text(text)
 
     def meter(self, name: str, timeout_seconds: float = 5.0) -> str:
-        """Its part of meters.toml."""
+        """Return the meter's section of meters.toml."""
         return METER.format(name=name, file=self.file(name), timeout=timeout_seconds)
 
     def file(self, name: str) -> Path:
-        """What a meter reads."""
+        """Return the path of the file that a meter reads."""
         return self.folder / f"{name}.watts"
 
     def command(self, *words: str) -> list[str]:
-        """The agent's, with the configuration."""
+        """Return an agent's command line with the configuration."""
         program = [sys.executable, "-P", "-m", "veilleuse.agent", words[0]]
         return [*program, "--config", str(self.folder / "agent.toml"), *words[1:]]
 
     def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
-        """Leave it running."""
+        """Start a command and leave it running."""
         process = subprocess.Popen(
             self.command(*words), env=self.environment, stderr=subprocess.PIPE, text=True, **more
         )
@@ -93,7 +93,7 @@ class Machine:
         return process
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """To its end."""
+        """Run a command to its end."""
         return subprocess.run(
             self.command(*words),
             env=self.environment,
@@ -103,21 +103,21 @@ class Machine:
         )
 
     def published(self) -> Publication | None:
-        """What the polling process says by now."""
+        """Return the polling process's publication, or None."""
         with suppress(OSError):
             return read_publication(str(self.state / "published.json"))
         return None
 
     def poller_of(self, process: subprocess.Popen[str]) -> psutil.Process | None:
-        """The polling process of a resident."""
+        """Return the polling process of a resident, or None."""
         for child in psutil.Process(process.pid).children():
-            with suppress(psutil.Error):  # it ends just now
+            with suppress(psutil.Error):  # it is ending
                 if "poll" in child.cmdline():
                     return child
         return None
 
     def end(self) -> None:
-        """Whatever still runs."""
+        """Kill all processes that still run."""
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
@@ -126,15 +126,15 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """One, and all that it started ended."""
+    """Give a machine, and end all its processes."""
     made = Machine(tmp_path)
     yield made
     made.end()
 
 
 def test_the_service_measures_what_is_polled(machine):
-    """From the meter to the record: 40 W at the wall; the process ends with the service, and comes again when
-    it dies."""
+    """The meter's 40 W at the wall reach the records. The polling process ends with the service, and is
+    started again when it dies."""
     machine.meters(desk="40", printer="hang", lamp="12")
     service = machine.start("run")
     until(lambda: two_are_read_and_the_printer_hangs(machine.published()))
@@ -156,7 +156,7 @@ def test_the_service_measures_what_is_polled(machine):
 
 
 def test_a_parent_that_is_killed_takes_it_along(machine):
-    """No orphan goes on publishing: the pipe ends, whatever became of the service."""
+    """The polling process of a killed service ends, because its pipe is closed."""
     machine.meters(desk="40")
     service = machine.start("run")
     until(lambda: machine.published() is not None)
@@ -167,7 +167,7 @@ def test_a_parent_that_is_killed_takes_it_along(machine):
 
 
 def test_one_look(machine):
-    """`poll --once`: every source and what it says, for people and for machines; 3 when one fails."""
+    """`poll --once` shows every source with its readings, as text and JSON; exit code 3 means a failure."""
     machine.meters(desk="40.5", printer="hang")
     shown = machine.call("poll", "--once", "--json")
     assert shown.returncode == 3, shown.stderr
@@ -181,12 +181,12 @@ def test_one_look(machine):
     machine.file("printer").write_text("1")
     assert comes(
         lambda: machine.call("poll", "--once").returncode == 0
-    )  # it is still waited for half a second
+    )  # the source still waits for half a second
 
 
 def test_doctor_tells_of_meters(machine):
-    """A line for every polled source and meter, the wall meter on the ladder, a warning for the one that
-    fails."""
+    """Doctor has a line for every polled source and meter, the wall meter on the ladder, and a warning for
+    the meter that fails."""
     machine.meters(desk="40")
     machine.file("lamp").unlink(missing_ok=True)
     with (machine.folder / "meters.toml").open("a") as file:
@@ -208,7 +208,7 @@ def test_doctor_tells_of_meters(machine):
 
 
 def test_a_wrong_meters_file(machine):
-    """Exit code 2 and one line; the service goes on without meters, and says in its own readings why."""
+    """A wrong meters.toml gives exit code 2 and one line, and the publication gives the reason."""
     (machine.folder / "meters.toml").write_text("[[meter]]\nname = 'x'\nsource = 'nut_upz'\n")
     refused = machine.call("poll")
     assert refused.returncode == 2
@@ -220,7 +220,7 @@ def test_a_wrong_meters_file(machine):
 
 
 def test_one_polling_process_at_a_time(machine):
-    """A second one would ask every meter twice."""
+    """A second polling process is refused, because it would ask every meter twice."""
     machine.meters(desk="40")
     first = machine.start("poll")
     until(lambda: machine.published() is not None)
@@ -233,12 +233,12 @@ def test_one_polling_process_at_a_time(machine):
 
 
 def test_json_is_for_a_look(machine):
-    """Wrong usage is said, not ignored."""
+    """`poll --json` without --once is wrong usage."""
     assert machine.call("poll", "--json").returncode == 2
 
 
 def two_are_read_and_the_printer_hangs(said: Publication | None) -> bool:
-    """Whether this says so."""
+    """Return whether two meters are read and the printer's meter failed."""
     if said is None:
         return False
     words = {outcome.name: outcome.word for outcome in said.outcomes}
@@ -246,7 +246,7 @@ def two_are_read_and_the_printer_hangs(said: Publication | None) -> bool:
 
 
 def powers(state: Path) -> dict[str, float]:
-    """Mean power of each point over what it covered, from the records of a spool; watts."""
+    """Return the mean watts of each point over its covered time, from the records of a spool."""
     with closing(connect(state / FILE_NAME)) as db:
         texts = [row[0] for row in db.execute("SELECT body FROM pending")]
     records = [body for text in texts if isinstance(body := body_from_json(text), Record)]

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The outlets with their real reader: a store filled through its own API, the web process, Debian's
-Prometheus."""
+"""Read the outlets with a real Prometheus (Debian's): a filled store, and the web process."""
 
 from __future__ import annotations
 
@@ -62,7 +61,7 @@ QUERIES = [
 
 @dataclass
 class Scraped:
-    """Everything that runs."""
+    """A store, the URL of its web process, and Prometheus."""
 
     store: Filled
     server: Any
@@ -70,7 +69,7 @@ class Scraped:
     prometheus: str
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """An instant query on the real Prometheus."""
+        """Return the result of an instant query on the real Prometheus."""
         text = get(f"{self.prometheus}api/v1/query?{urllib.parse.urlencode({'query': expression})}")
         answer = json.loads(text)
         assert answer["status"] == "success", text
@@ -78,23 +77,22 @@ class Scraped:
         return found
 
     def eventually(self, expression: str, seconds: float = PATIENCE_SECONDS) -> list[dict[str, Any]]:
-        """The first answer that is not empty: on a busy machine a scrape may miss its second, and every
-        series with it."""
+        """Return the first result that is not empty, because on a busy machine a scrape may miss its second,
+        and every series with it."""
         until = time.monotonic() + seconds
         while not (found := self.query(expression)) and time.monotonic() < until:
             time.sleep(0.3)
         return found
 
     def value(self, expression: str) -> float:
-        """Of the only series."""
+        """Return the value of the query's only series."""
         (one,) = self.eventually(expression)
         return float(one["value"][1])
 
 
 class Admin:
-    """The administration socket of a collector that counts and keeps what is published, but does not receive:
-    a real socket, a real Health.
-    """
+    """The administration socket of a collector that counts and publishes but does not receive. The socket and
+    its Health are real."""
 
     def __init__(self, directory: Path) -> None:
         self.file = directory / DATA_FILE
@@ -112,7 +110,7 @@ class Admin:
         self.listener.settimeout(0.2)
 
     def answer(self, stop: threading.Event) -> None:
-        """Until told to stop; each question makes the commit count rise."""
+        """Answer until `stop` is set; each request raises the number of commits."""
         while not stop.is_set():
             try:
                 connection, _ = self.listener.accept()
@@ -133,13 +131,13 @@ class Admin:
         self.listener.close()
 
     def told(self) -> dict[str, Any]:
-        """Its health."""
+        """Return the collector's health."""
         now = int(time.time() * 1000)
         return {**self.health.snapshot(), "certificates": {"root": now + 10**11, "server": now + 10**8}}
 
     def keep(self, *, kind: str, first: str, end: str, upload: str, **other: Any) -> dict[str, Any]:
-        """As veilleuse.collector.admin.publications, by a connection of its own: the test's own thread uses
-        the store's."""
+        """Store a publication as veilleuse.collector.admin.publications does, on its own connection, because
+        the test's thread uses the store's."""
         since, until = date.fromisoformat(first), date.fromisoformat(end)
         one = Publication(
             PublicationKind(kind),
@@ -154,8 +152,8 @@ class Admin:
 
 
 def fill(store: Filled) -> Any:
-    """Servers of two methods, a virtual machine, 25 workstations and 12 classroom PCs; the server that goes
-    on."""
+    """Store two servers, a virtual machine, 12 classroom PCs, 25 workstations and 24 of the last closed
+    month. Return the server that gets further records later."""
     today = datetime.now(ZoneInfo("Europe/Paris")).date()
     midnight = round(
         datetime.combine(today, datetime.min.time(), ZoneInfo("Europe/Paris")).timestamp() * 1000
@@ -191,7 +189,7 @@ def fill(store: Filled) -> Any:
 
 
 def workstations(store: Filled, today: date) -> None:
-    """25 of them, three weeks long."""
+    """Store 25 workstations with three weeks of records."""
     for number in range(25):
         host = store.add_host(
             Population.WORKSTATION, DeviceClass.LAPTOP if number < 13 else DeviceClass.TOWER
@@ -217,7 +215,7 @@ def workstations(store: Filled, today: date) -> None:
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
-    """Store, administration socket, web process and Prometheus, all real, all stopped afterwards."""
+    """Give store, administration socket, web process and Prometheus, all real, and stop them afterwards."""
     prometheus = peer("prometheus")
     folder = tmp_path_factory.mktemp("outlets")
     web_port, prometheus_port = free_ports(2)
@@ -267,7 +265,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
 
 
 def start_web(folder: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
-    """The web process, as `veilleuse serve` starts it."""
+    """Start the web process as `veilleuse serve` does."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VEILLEUSE")}
     with (folder / "web.log").open("ab") as log:
         return subprocess.Popen(
@@ -279,7 +277,7 @@ def start_web(folder: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 def wait_for(condition: Any, folder: Path, seconds: float = PATIENCE_SECONDS) -> None:
-    """Until it holds; fails with the logs."""
+    """Wait until the condition is true; fails with the logs."""
     until = time.monotonic() + seconds
     while True:
         with suppress(OSError):
@@ -291,7 +289,7 @@ def wait_for(condition: Any, folder: Path, seconds: float = PATIENCE_SECONDS) ->
 
 
 def test_promtool_accepts_the_exposition(scraped):
-    """`promtool check metrics` has no remark: names, units, help, types."""
+    """`promtool check metrics` accepts names, units, help and types without a remark."""
     body = get(scraped.url + "metrics")
     done = subprocess.run(
         [peer("promtool"), "check", "metrics"],
@@ -306,19 +304,19 @@ def test_promtool_accepts_the_exposition(scraped):
 
 @pytest.mark.parametrize(("job", "counter"), [("veilleuse", "{}"), ("text", "{}_total")])
 def test_the_scrape_is_healthy(scraped, job, counter):
-    """Prometheus says up in both formats, and counts the very series we sent."""
+    """Prometheus reports the target as up in both formats, and counts the series that were sent."""
     assert scraped.value(f'up{{job="{job}"}} == 1') == 1
     lines = [line for line in get(scraped.url + "metrics").splitlines() if not line.startswith("#")]
     assert (
         abs(scraped.value(f'scrape_samples_scraped{{job="{job}"}} > 0') - len(lines)) <= 6
-    )  # routes asked meanwhile
+    )  # requests of other routes add series meanwhile
     asked = {"match_target": f'{{job="{job}"}}', "metric": counter.format("veilleuse_energy_joules")}
     said = json.loads(get(f"{scraped.prometheus}api/v1/targets/metadata?{urllib.parse.urlencode(asked)}"))
     assert [one["type"] for one in said["data"]] == ["counter"]
 
 
 def test_counters_rise(scraped):
-    """New records raise joules and grams by exactly their energy; nothing else moves them."""
+    """New records raise joules and grams by exactly their energy, and the counters never reset."""
     joules = 'sum(veilleuse_energy_joules_total{device_class="server"})'
     grams = 'sum(veilleuse_emissions_grams_total{device_class="server"})'
     before = scraped.value(joules), scraped.value(grams)
@@ -332,7 +330,7 @@ def test_counters_rise(scraped):
 
 @pytest.mark.parametrize("expression", QUERIES)
 def test_every_panel_has_data(scraped, expression):
-    """Each expression of the dashboard, its variables filled in as Grafana does, returns data."""
+    """Each expression of the dashboard returns data, with its variables replaced as Grafana does."""
     filled_in = (
         expression.replace("$__rate_interval", "1m")
         .replace("$__range", "1m")
@@ -347,8 +345,7 @@ def test_every_panel_has_data(scraped, expression):
 
 @pytest.mark.promise("P13")
 def test_workstations_are_nowhere_live(scraped, figure):
-    """Seen from Prometheus: no counter, no watts, no day, no host label for populations under the k rule
-    (P13)."""
+    """Prometheus has no counter, power, day or host label for populations under the k rule (P13)."""
     populations = 'population=~"workstation|classroom"'
     assert scraped.query(f"min_over_time(veilleuse_month_hosts{{{populations}}}[5m]) >= 10")
     counters = ("energy_joules_total", "emissions_grams_total", "power_watts", "state_seconds_total")
@@ -364,7 +361,7 @@ def test_workstations_are_nowhere_live(scraped, figure):
 
 
 def test_sigterm_ends_the_web_process_cleanly(scraped, tmp_path):
-    """Exit code 0; a port in use is one line and exit code 1."""
+    """The exit code is 0 after SIGTERM; a port in use gives one line and exit code 1."""
     (port,) = free_ports(1)
     process = start_web(tmp_path, scraped.store.directory, port)
     wait_for(lambda: get(f"http://127.0.0.1:{port}/healthz"), tmp_path)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse query` beside a real `veilleuse serve`: the service goes on storing, and its answer changes."""
+"""Run `veilleuse query` beside a real `veilleuse serve`, which stores records that later queries see."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FOREVER = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELE
 
 
 def test_a_query_while_the_service_runs(tmp_path: Path) -> None:
-    """Records that arrive are seen; names are noted through the socket; a query without end stops nothing
-    from being stored."""
+    """New records appear in the answer. Access to names is noted through the socket. A query without end does
+    not stop records from being stored."""
     with Stack(tmp_path, FAST) as stack:
         serving = stack.start_collector()
         stack.enrol()

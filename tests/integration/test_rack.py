@@ -1,12 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The rack: everything that can be measured twice is, for a day, and the fleet draws what its outlets count,
-once.
+"""Measure a rack for a day, twice where possible: the fleet's energy is that of its outlets.
 
-A server with RAPL and a BMC on two PDU outlets, its two virtual machines with agents inside, a management
-server that polls the UPS, the PDU and the room's meter, and a switch nobody can measure from inside. What is
-real: the agents' fold, spool and sender, mutual TLS, the collector's receiver, store, derivation, reports and
-commands. What is made up: the readings.
+The rack has a server with RAPL and a BMC on two PDU outlets, with two virtual machines that have agents. A
+management server polls the UPS, the PDU and the room's meter; a switch has no agent. The agents' fold, spool
+and sender, mutual TLS, and all of the collector are real; the readings are simulated.
 """
 
 from __future__ import annotations
@@ -54,13 +52,13 @@ outlet-switch,Lyon,DC1,outlet,ups-out,,,
 
 
 def point_of(meter: str) -> Point:
-    """What its poller calls it."""
+    """Return the point of a meter as the polling agent names it."""
     return Point(KINDS.get(meter, PointKind.PDU), meter, Boundary.WALL, f"meter:{meter}")
 
 
 @dataclass
 class Rack:
-    """What its parts draw, five minutes by five minutes."""
+    """The energy of the rack's parts, for each five minutes."""
 
     day: date
     starts: range
@@ -69,9 +67,8 @@ class Rack:
 
     @classmethod
     def of(cls, day: date) -> Rack:
-        """Two outlets of a server, one of a small machine and of a switch; 3 % that no outlet sees, the UPS's
-        loss, a cabinet beside it: whole millijoules that no share divides.
-        """
+        """Draw a day: two outlets of a server, one of a small machine, one of a switch; 8 W that no outlet
+        measures, the UPS's loss, and a cabinet beside it. No share divides the millijoules evenly."""
         first, end = (
             int(datetime(when.year, when.month, when.day, tzinfo=ZONE).timestamp()) * 1000
             for when in (day, day + timedelta(days=1))
@@ -88,29 +85,29 @@ class Rack:
         return rack
 
     def total(self, *meters: str) -> int:
-        """Millijoules of the day."""
+        """Return the millijoules of the day on these meters."""
         return sum(sum(self.drawn[meter]) for meter in meters)
 
     def server(self, place: int) -> tuple[PointEnergy, ...]:
-        """What the server sees of itself: less at its BMC than at the wall, much less in its processor."""
+        """Return the server's own readings: less at its BMC than at the wall, much less in its processor."""
         wall = self.drawn["outlet-a"][place] + self.drawn["outlet-b"][place]
         parts = ((BMC, wall * 97 // 100), (RAPL[0], wall * 40 // 100), (RAPL[1], wall * 6 // 100))
         return tuple(PointEnergy(point, energy, TICK) for point, energy in parts)
 
     def polled(self, place: int) -> tuple[PointEnergy, ...]:
-        """What the management server reads of all the meters."""
+        """Return the management server's readings of all meters."""
         return tuple(PointEnergy(point_of(name), self.drawn[name][place], TICK) for name in METERS)
 
 
 @dataclass
 class Machine:
-    """An enrolled agent."""
+    """An enrolled agent with its readings for each tick."""
 
     agent: FleetAgent
     energies: Callable[[int], tuple[PointEnergy, ...]] = lambda place: ()
 
     def report(self, starts: Iterable[int]) -> None:
-        """Fold a day of ticks, spool the records, send them."""
+        """Fold a day of ticks, spool the records, and send them."""
         fold = Fold(Population.SERVER, TICK)
         records: list[Record] = []
         for place, start in enumerate(starts):
@@ -133,7 +130,7 @@ class Machines:
         self.known: dict[str, Machine] = {}
 
     def enrol(self, name: str, device_class: str) -> Machine:
-        """By a join file, as a machine of this class."""
+        """Enrol a machine of this class with a join file."""
         join = self._folder / f"join-{name}"
         place = ("--entity", "DSI", "--site", "Lyon", "--population", "server")
         assert self._veilleuse("token", "create", *place, "--output", str(join))[0] == 0
@@ -146,26 +143,26 @@ class Machines:
 
     @property
     def ids(self) -> dict[str, str]:
-        """Name → agent id."""
+        """Name → agent id in hexadecimal."""
         return {name: machine.agent.agent_id.hex() for name, machine in self.known.items()}
 
 
 @pytest.fixture
 def rack() -> Rack:
-    """Of the day before yesterday: over in every zone."""
+    """Return the rack's day before yesterday, which is over in every time zone."""
     return Rack.of((datetime.now(UTC) - timedelta(days=2)).date())
 
 
 @pytest.fixture
 def machines(tmp_path: Path, running: Served, veilleuse: Veilleuse, rack: Rack) -> Machines:
-    """All enrolled, all on a collector that knows the meters."""
+    """Return the enrolled agents, on a collector that knows the meters."""
     made = Machines(tmp_path, veilleuse)
     made.enrol("server", "server").energies = rack.server
     made.enrol("management", "server").energies = rack.polled
     for name in ("guest-1", "guest-2"):
         made.enrol(name, "virtual_machine")
     for machine in made.known.values():
-        assert machine.agent.contact()  # says what it is
+        assert machine.agent.contact()  # sends its facts
     declared = tmp_path / "meters.csv"
     declared.write_text(DECLARED.format(**made.ids), encoding="utf-8")
     code, out, err = veilleuse("meters", "import", str(declared))
@@ -174,7 +171,7 @@ def machines(tmp_path: Path, running: Served, veilleuse: Veilleuse, rack: Rack) 
 
 
 def emissions(veilleuse: Veilleuse, day: date) -> dict[str, Any]:
-    """The report of that day."""
+    """Derive, and return the emissions report of that day."""
     dates = ("--from", day.isoformat(), "--to", (day + timedelta(days=1)).isoformat())
     assert veilleuse("derive")[0] == 0
     code, out, err = veilleuse("report", "emissions", *dates, "--format", "json")
@@ -184,7 +181,7 @@ def emissions(veilleuse: Veilleuse, day: date) -> dict[str, Any]:
 
 
 def room(veilleuse: Veilleuse, day: date) -> dict[str, Any]:
-    """Its balance of that day."""
+    """Return the room's balance of that day."""
     dates = ("--from", day.isoformat(), "--to", (day + timedelta(days=1)).isoformat())
     code, out, err = veilleuse("meters", "show", "DC1", *dates, "--json")
     assert code == 0, err
@@ -196,10 +193,9 @@ def room(veilleuse: Veilleuse, day: date) -> dict[str, Any]:
 def test_the_fleet_draws_what_its_outlets_count(
     rack: Rack, machines: Machines, veilleuse: Veilleuse, last: str
 ):
-    """Whoever reports last. Not the BMC's, nor RAPL's, nor the UPS's, nor the room's joules, and none of them
-    on top; the guests beside the total; the UPS's loss and what no meter sees once each; every joule of the
-    room in one place.
-    """
+    """The fleet's energy is that of its outlets, whoever reports last, and neither BMC, RAPL, UPS nor room is
+    added. The guests are a memo. The UPS's loss and unmetered energy count once, so that the room's parts sum
+    to its meter."""
     order = sorted(machines.known, key=lambda name: name == last)
     for name in order:
         machines.known[name].report(rack.starts)
@@ -229,8 +225,8 @@ def test_the_fleet_draws_what_its_outlets_count(
 
 
 def test_when_the_meters_fall_silent_the_bmc_answers(rack: Rack, machines: Machines, veilleuse: Veilleuse):
-    """The poller sends nothing: the server is what its BMC says; once the poller's day arrives, it is the
-    outlets' again."""
+    """Without readings of the meters the server has its BMC's energy; after the polling agent's day arrives,
+    it has that of its outlets."""
     machines.known["server"].report(rack.starts)
     bmc = sum(rack.server(place)[0].energy_millijoules for place in range(len(rack.starts)))
     row, *_ = emissions(veilleuse, rack.day)["rows"]

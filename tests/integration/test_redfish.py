@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Redfish against the real `sushy-static` of OpenStack's sushy-tools, over TLS, on trees in DMTF's mock-up
+"""Read Redfish from the real `sushy-static` (OpenStack's sushy-tools) over TLS, with trees in DMTF's mock-up
 layout."""
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from veilleuse.agent.sources.redfish import Redfish
 
 @pytest.fixture(scope="module")
 def authority():
-    """Keys cost time."""
+    """Return one authority for all tests, because keys take time."""
     return TestAuthority()
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """No pause between two questions."""
+    """Remove the pause between two requests."""
     monkeypatch.setattr(Redfish, "PAUSE_SECONDS", 0.0)
 
 
 @contextmanager
 def sushy_static(folder, authority, resources):
-    """The service on a tree; gives its address."""
+    """Serve a tree while the block runs; gives the address."""
     if importlib.util.find_spec("sushy_tools") is None:
         pytest.skip("needs sushy-tools: install the dev group")
     tls(folder, authority, authority.server)
@@ -59,7 +59,7 @@ def _listens(port):
 
 
 def source_of(address, folder, subject="machine", **options):
-    """Trusting the test's authority, with a name and a secret that this service does not ask for."""
+    """Return a source that trusts the test's authority, with credentials that are not required."""
     made = context(
         address, credentials_file(folder), {"ca_file": str(folder / "root.pem"), **options}, subject
     )
@@ -79,7 +79,7 @@ def source_of(address, folder, subject="machine", **options):
     ],
 )
 def test_power(tmp_path, authority, service, options, milliwatts):
-    """Each way of telling the power, found and read through a server that is not ours."""
+    """Each form in which Redfish gives power is found and read, through a foreign server."""
     with sushy_static(tmp_path, authority, saved(service)) as address:
         source = source_of(address, tmp_path, **options)
         (point,) = source.open()
@@ -88,7 +88,7 @@ def test_power(tmp_path, authority, service, options, milliwatts):
 
 
 def test_energy(tmp_path, authority):
-    """EnergykWh where there is no power."""
+    """EnergykWh is read where there is no power."""
     with sushy_static(tmp_path, authority, saved("energy_only")) as address:
         source = source_of(address, tmp_path)
         source.open()
@@ -98,8 +98,7 @@ def test_energy(tmp_path, authority):
 
 
 def test_a_service_that_changes_and_goes(tmp_path, authority):
-    """A new value is read, null is a gap, a resource that is gone is a gap, a server that is gone
-    is a gap."""
+    """A new value is read; null, a deleted resource and a stopped server are failed reads."""
     resources = saved("environment")
     path = "/redfish/v1/Chassis/1U/EnvironmentMetrics"
     place = tmp_path / "tree" / "Chassis" / "1U" / "EnvironmentMetrics" / "index.json"
@@ -121,7 +120,7 @@ def test_a_service_that_changes_and_goes(tmp_path, authority):
 
 
 def test_an_enclosure_is_not_this_machine(tmp_path, authority):
-    """Two nodes in one figure: refused for one machine, with the way out."""
+    """A figure of two nodes is refused for one machine, and accepted for a meter."""
     with sushy_static(tmp_path, authority, saved("enclosure")) as address:
         with pytest.raises(SourceUnavailable, match="2 machines"):
             source_of(address, tmp_path).open()

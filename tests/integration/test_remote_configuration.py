@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A configuration from the operator's command to a real agent and back: pulled, tried, confirmed,
-withdrawn."""
+"""Follow a configuration from the operator's command to a real agent: on trial, confirmed, withdrawn."""
 
 from __future__ import annotations
 
@@ -19,23 +18,23 @@ SETTINGS = {
     "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1",
     "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "60",
     "VEILLEUSE_AGENT__MEASURE__CHECKPOINT_SECONDS": "1",
-    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "86400",  # contacts are made by hand
+    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "86400",  # tests make the contacts
 }
 
 
 def servers(stack: Stack) -> dict[str, Any]:
-    """What `show` says of them."""
+    """Return the part of `configuration show` about servers."""
     shown = json.loads(stack.must("veilleuse", "configuration", "show", "--json"))
     return next(one for one in shown if one["population"] == "server")
 
 
 def contact(stack: Stack) -> None:
-    """One, as soon as no other is under way."""
+    """Make one contact, as soon as no other is under way."""
     stack.wait_for(lambda: stack.run("veilleuse-agent", "send").returncode == 0, "a contact")
 
 
 def control(stack: Stack, key: str) -> str | None:
-    """A value of the agent's control table."""
+    """Return a value of the agent's control table, or None."""
     with closing(sqlite3.connect(stack.state / "spool.db", timeout=10)) as db:
         row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
     return None if row is None else str(row[0])
@@ -43,9 +42,9 @@ def control(stack: Stack, key: str) -> str | None:
 
 @pytest.mark.promise("S18")
 def test_a_configuration_reaches_a_real_agent_and_is_confirmed(tmp_path: Path, figure):
-    """set → pulled at a contact → applied by the resident while it runs → confirmed at the next: seen at each
-    step by `configuration show`; the agent's log tells the longer period. Withdrawn, the machine's own file
-    counts again.
+    """A configuration is pulled at a contact, applied by the running resident and confirmed at the next
+    contact; `configuration show` shows each step, and the agent's log the longer period. After its withdrawal
+    the machine's own file applies again.
     """
     population = ("--population", "server")
     with Stack(tmp_path, SETTINGS) as stack:
@@ -59,7 +58,7 @@ def test_a_configuration_reaches_a_real_agent_and_is_confirmed(tmp_path: Path, f
 
         contact(stack)
         stack.wait_for(lambda: control(stack, "configuration_trial") is not None, "on trial", process=agent)
-        contact(stack)  # says applied, and is the good contact that confirms
+        contact(stack)  # reports the trial, and is the successful contact that confirms it
         assert servers(stack)["candidate_hosts"] == {"applied": 1}
         contact(stack)
         assert servers(stack)["candidate_hosts"] == {"confirmed": 1}

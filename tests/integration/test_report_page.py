@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The HTML report in a real browser, checked by axe-core: wide and light, narrow and dark, in both languages;
-and printed."""
+"""Check the HTML report in a real browser with axe-core, wide and narrow, in both languages, and print it."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ DOCUMENTS = {"yearly": everything, "attribution": lambda: attribution("nginx.ser
 
 
 def opened(document: Document) -> str:
-    """The page without its policy, which would stop axe-core too."""
+    """Return the page without its content security policy, which would block axe-core."""
     content = renderer("html")(document).decode()
     return re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
 
@@ -31,7 +30,7 @@ def opened(document: Document) -> str:
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_no_violation(kind: str, screen: str, tmp_path: Path):
-    """WCAG 2.1 AA and axe's good practice: nothing; and the page never scrolls sideways."""
+    """The page violates no rule of WCAG 2.1 AA and axe's good practice, and never scrolls sideways."""
     told = axe_says(opened(DOCUMENTS[kind]()), "", tmp_path, SCREENS[screen])
     assert told["violations"] == []
     assert told["passes"] > 15
@@ -40,19 +39,19 @@ def test_no_violation(kind: str, screen: str, tmp_path: Path):
 
 
 def test_no_violation_in_english(tmp_path: Path):
-    """The other language."""
+    """The English page violates no rule either."""
     told = axe_says(opened(everything(language="en")), "", tmp_path, SCREENS["wide"])
     assert told["violations"] == []
 
 
 def test_the_page_is_printed_across(tmp_path: Path):
-    """The browser's own print: A4 across, no menu, every figure of the total, and no link to click on."""
+    """The browser prints A4 landscape, without the menu, with the figures of the total."""
     (tmp_path / "page.html").write_bytes(renderer("html")(everything()))
     subprocess.run(
         [
             peer("chromium"),
             "--headless",
-            "--no-sandbox",  # it opens nothing but this file, and root has no sandbox
+            "--no-sandbox",  # it opens only this file, and root has no sandbox
             "--disable-gpu",
             "--no-first-run",
             "--disable-background-networking",

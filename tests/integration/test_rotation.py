@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The authority's root replaced under a running collector: real gRPC (BoringSSL), real agents, no restart."""
+"""Replace the authority's root under a running collector: real gRPC (BoringSSL), real agents, no restart."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ RELEASES = Path(__file__).parents[1] / "fixtures/releases"
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Served]:
-    """A collector of its own."""
+    """Give a running collector."""
     with served(settings_in(tmp_path)) as collector:
         yield collector
 
 
 def step(running: Served, word: str, **arguments: Any) -> dict[str, Any]:
-    """A step through the administration socket, as the command makes it."""
+    """Make a step through the administration socket, as the command does; return its result."""
     made: dict[str, Any] = ask(running.collector.settings.data_dir, f"ca_{word}", **arguments)
     return made
 
 
 def renew(machine: Machine) -> pb.IssuedCertificate:
-    """As an agent does: a new key, the certificate and the roots that come with it."""
+    """Renew as an agent does: a new key, the certificate, and the roots that come with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     with machine.telemetry() as stub:
         request = pb.RenewRequest(certificate_request_der=machine.request(key))
@@ -56,29 +56,29 @@ def renew(machine: Machine) -> pb.IssuedCertificate:
 
 
 def roots_pem(issued: pb.IssuedCertificate) -> bytes:
-    """What an agent trusts afterwards."""
+    """Return the PEM roots that an agent trusts after this answer."""
     return b"".join(
         x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in issued.roots_der
     )
 
 
 def enrolled(running: Served) -> Machine:
-    """A machine with the root of its join file alone."""
+    """Return a machine that trusts only the root of its join file."""
     machine = Machine(running.token())
     machine.enrol()
     return machine
 
 
 def shut_out(machine: Machine) -> Code:
-    """How its next call fails."""
+    """Make a call that must fail; return its status code."""
     with pytest.raises(grpc.RpcError) as caught:
         machine.hello()
     return refusal(caught.value)[0]
 
 
 def test_root_replaced_without_a_restart_and_nobody_lost(running):
-    """Rotate, switch, retire: who was offline all along, who renewed in time and who came last all go on
-    being served."""
+    """After rotate, switch and retire, all machines are served: one that was offline, one that renewed in
+    time, and one that enrolled after the switch."""
     offline, diligent = enrolled(running), enrolled(running)
     with offline.telemetry() as held_open:
         held_open.Hello(hello_request(), timeout=SECONDS)
@@ -87,8 +87,8 @@ def test_root_replaced_without_a_restart_and_nobody_lost(running):
         assert len(renew(diligent).roots_der) == 2
         assert diligent.hello() is not None
         step(running, "switch")
-        assert held_open.Hello(hello_request(), timeout=SECONDS) is not None  # a connection from before
-        newcomer = enrolled(running)  # by a join file with the new root alone
+        assert held_open.Hello(hello_request(), timeout=SECONDS) is not None  # an older connection
+        newcomer = enrolled(running)  # by a join file with the new root only
         assert newcomer.join["ca_sha256"] != old
         for machine in (offline, diligent, newcomer):
             assert machine.hello() is not None
@@ -104,8 +104,8 @@ def test_root_replaced_without_a_restart_and_nobody_lost(running):
 
 
 def test_retire_cuts_who_has_the_old_root_alone(running):
-    """What the refusal of `retire` is for: with --force such a machine does not believe the collector any
-    more."""
+    """`retire` is refused while a machine has only the old root; with --force that machine no longer trusts
+    the collector."""
     offline = enrolled(running)
     step(running, "rotate")
     step(running, "switch")
@@ -117,8 +117,7 @@ def test_retire_cuts_who_has_the_old_root_alone(running):
 
 
 def test_without_cross_certificate_the_switch_would_cut_them_too(running):
-    """The cross certificate is what serves them: without it `switch` is refused, and forced it shuts them
-    out."""
+    """Without a cross certificate `switch` is refused; with --force it excludes machines with the old one."""
     offline, diligent = enrolled(running), enrolled(running)
     step(running, "rotate", cross=False)
     renew(diligent)
@@ -130,8 +129,7 @@ def test_without_cross_certificate_the_switch_would_cut_them_too(running):
 
 
 def test_expired_under_the_old_intermediate_comes_back(running):
-    """RenewExpired takes a certificate of an intermediate that issues no more, on the old root through the
-    cross certificate."""
+    """RenewExpired accepts a certificate of the old intermediate, on the old root by cross certificate."""
     machine = enrolled(running)
     step(running, "rotate")
     step(running, "switch")
@@ -145,8 +143,7 @@ def test_expired_under_the_old_intermediate_comes_back(running):
 
 
 def test_intermediate_renewed_on_a_live_connection(running):
-    """The same root, another intermediate: nothing changes for anybody, old certificates and connections
-    included."""
+    """Another intermediate under the same root changes nothing for old certificates and open connections."""
     machine = enrolled(running)
     with machine.telemetry() as stub:
         stub.Hello(hello_request(), timeout=SECONDS)
@@ -163,8 +160,8 @@ def test_intermediate_renewed_on_a_live_connection(running):
 
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA 3072"])
 def test_an_organisation_s_own_intermediate(running, kind):
-    """An imported intermediate takes over as a new root does; the offline machine, the diligent one and the
-    newcomer stay."""
+    """An imported intermediate replaces the old one like a new root: the offline machine, the one that
+    renewed and the new one are all served."""
     offline, diligent = enrolled(running), enrolled(running)
     brought = Organisation(kind, between=1)
     step(running, "import", **brought.arguments())
@@ -185,7 +182,7 @@ def test_an_organisation_s_own_intermediate(running, kind):
 
 @contextmanager
 def real(folder: Path) -> Iterator[Stack]:
-    """`veilleuse serve` and room for agents' commands."""
+    """Run `veilleuse serve` in a folder for agents' commands too."""
     with Stack(folder) as stack:
         stack.start_collector()
         yield stack
@@ -193,8 +190,8 @@ def real(folder: Path) -> Iterator[Stack]:
 
 @pytest.mark.parametrize("release", ["present", "0.1.0"])
 def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
-    """`veilleuse-agent send` through all of it: renewed in the overlap, absent until the switch, back after
-    it."""
+    """`veilleuse-agent send` follows a rotation: one agent renews during the overlap, the other returns after
+    the switch."""
     faketime = str(peer("faketime"))
     path = ""
     if release != "present":
@@ -203,7 +200,7 @@ def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
             wheel.extractall(path)
 
     def run(stack: Stack, agent: dict[str, str], *arguments: str, hours: int = 0) -> int:
-        """The agent, with its clock so many hours ahead: two thirds of a certificate's life make it renew."""
+        """Run the agent with its clock `hours` ahead; two thirds of a certificate's life make it renew."""
         ahead = [faketime, "-f", f"+{hours}h"] if hours else []
         command = [*ahead, sys.executable, "-m", "veilleuse.agent", *arguments]
         environment = stack.environment | agent
@@ -237,6 +234,6 @@ def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
         assert stack.run("veilleuse", "ca", "retire").returncode == 1
         stack.must("veilleuse", "ca", "retire", "--force")
         assert send(stack, absent) == 0
-        # Its certificate is of the old intermediate: refused at first, then it asks for another with its key.
+        # Its certificate is of the old intermediate: it is refused once, then requests another with its key.
         assert [send(stack, diligent) for _ in range(2)][-1] == 0
         assert "no rotation" in stack.must("veilleuse", "ca", "show")

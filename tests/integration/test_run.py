@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`make run`, for real: this machine measured, delivered over mTLS, stored, derived, shown, reported."""
+"""Run `make run`: this machine is measured, delivered over mTLS, stored, derived, shown and reported."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from veilleuse.collector.wire_codec import cells_from_wire, facts_from_wire
 from veilleuse.wire.vocabulary import DeviceClass
 
 RUN = ROOT / "deploy/local/run.py"
-LONG_ENOUGH_SECONDS = 27  # two periods of 10 s, whatever the second it starts at
+LONG_ENOUGH_SECONDS = 27  # two periods of 10 s, whatever the second of the start
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Settings of a run in a temporary ./var; the commands see the same data."""
+    """Give the settings of a run with a temporary ./var; the commands use the same data."""
     folder = tmp_path_factory.mktemp("run")
     with Stack(folder) as stack:
         stack.environment["VEILLEUSE_AGENT__MEASURE__TICK_SECONDS"] = "2"
@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def launch(place: Stack, *words: str, **environment: str) -> subprocess.Popen[str]:
-    """The launcher, without a terminal."""
+    """Start the launcher without a terminal."""
     return subprocess.Popen(
         [sys.executable, RUN, "--var", place.folder, *words],
         env=place.environment | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
@@ -58,7 +58,7 @@ def launch(place: Stack, *words: str, **environment: str) -> subprocess.Popen[st
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 2 * PATIENCE_SECONDS) -> tuple[str, str]:
-    """Its two outputs; killed when it hangs."""
+    """Return the launcher's two outputs; it is killed after `seconds`."""
     try:
         return process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -68,20 +68,20 @@ def finish(process: subprocess.Popen[str], seconds: float = 2 * PATIENCE_SECONDS
 
 
 def total(metrics: str, name: str) -> float | None:
-    """Sum of a family's samples, None when it has none."""
+    """Return the sum of a family's samples, or None if it has none."""
     values = [float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", metrics, re.M)]
     return sum(values) if values else None
 
 
 @pytest.fixture(scope="module")
 def first_run(place: Stack) -> tuple[str, str, int, list[tuple[float, float]]]:
-    """(stdout, stderr, exit code, [(joules, grams) as scraped over time])."""
-    # On a machine that stalls two periods may take longer.
+    """Return (stdout, stderr, exit code, [(joules, grams) of each scrape])."""
+    # On a machine that stalls, two periods may take longer.
     return at_its_best(lambda: run_and_scrape(place), lambda run: len({joules for joules, _ in run[3]}) > 1)
 
 
 def run_and_scrape(place: Stack) -> tuple[str, str, int, list[tuple[float, float]]]:
-    """One run of so many seconds."""
+    """Run the launcher once for LONG_ENOUGH_SECONDS, and scrape it each second."""
     process = launch(place, "--seconds", str(LONG_ENOUGH_SECONDS))
     seen: list[tuple[float, float]] = []
     while process.poll() is None:
@@ -98,7 +98,7 @@ def run_and_scrape(place: Stack) -> tuple[str, str, int, list[tuple[float, float
 
 
 def test_it_ends_by_itself_with_exit_code_0(first_run):
-    """After SECONDS, cleanly, with the addresses printed in plain lines and no control sequence."""
+    """After SECONDS it ends with 0; the addresses are plain lines without a control sequence."""
     out, err, code, _ = first_run
     assert code == 0, out + err
     assert re.search(r"http://127\.0\.0\.1:\d+/$", out, re.M)
@@ -108,12 +108,12 @@ def test_it_ends_by_itself_with_exit_code_0(first_run):
 
 
 def test_no_process_is_left(first_run, place):
-    """Nothing that carries the run's settings is alive."""
+    """No process with the run's settings is left."""
     assert orphans(str(place.folder)) == []
 
 
 def test_nothing_is_readable_by_others(first_run, place):
-    """S20: keys, spool, databases and logs belong to one user: no right for group or others below ./var."""
+    """S20: keys, spool, databases and logs below ./var have no permission for group or others."""
     open_to_others = [
         f"{path.stat().st_mode & 0o777:o} {path}"
         for name in ("collector", "agent", "log")
@@ -124,7 +124,7 @@ def test_nothing_is_readable_by_others(first_run, place):
 
 
 def test_counters_rise(first_run):
-    """While it runs, joules and grams appear, rise, and never fall."""
+    """During the run, joules and grams appear, rise, and never fall."""
     _, _, _, seen = first_run
     assert len(seen) >= 2, "no figure appeared on /metrics"
     for column in (0, 1):
@@ -134,7 +134,7 @@ def test_counters_rise(first_run):
 
 
 def report(place: Stack) -> dict[str, list[dict[str, object]]]:
-    """`report emissions` over yesterday, today and tomorrow."""
+    """Return `report emissions` of yesterday, today and tomorrow."""
     today = datetime.now(UTC).date()
     file = place.folder / "report.json"
     place.must(
@@ -146,14 +146,14 @@ def report(place: Stack) -> dict[str, list[dict[str, object]]]:
 
 
 def database(place: Stack) -> sqlite3.Connection:
-    """The collector's, read-only."""
+    """Open the collector's database, read-only."""
     (file,) = place.data.glob("data.db")
     return sqlite3.connect(f"file:{file}?mode=ro", uri=True)
 
 
 def test_the_report_is_the_exact_sum_of_the_records(first_run, place):
-    """Σ derived integer millijoules over the records' cells = the report; a virtual machine is a memo, in no
-    total."""
+    """The report equals the sum of derived integer millijoules over the records' cells. A virtual machine is
+    a memo and in no total."""
     with closing(database(place)) as db:
         wires = [wire for (wire,) in db.execute("SELECT wire FROM records")]
         (kept,) = db.execute("SELECT SUM(MAX(derived_energy_millijoules, 0)) FROM records").fetchone()
@@ -176,8 +176,8 @@ def test_the_report_is_the_exact_sum_of_the_records(first_run, place):
 
 
 def test_a_second_run_goes_on(first_run, place):
-    """Same machine, same identity, same stream; what was counted stays counted. Ctrl-C ends it with exit code
-    0."""
+    """A second run continues with the same machine, identity and stream; counts are kept. Ctrl-C ends it with
+    exit code 0."""
     before = _state(place)
     process = launch(place)
     try:
@@ -209,8 +209,7 @@ def _state(place: Stack) -> dict[str, int]:
 
 
 def test_ctrl_c_at_a_terminal_lets_make_end_with_exit_code_0(tmp_path):
-    """In a terminal, Ctrl-C reaches the launcher and not make, which would end with 130; the live view is
-    shown."""
+    """In a terminal, Ctrl-C reaches the launcher but not make, which would end with 130."""
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"run:\n\t@{shlex.join([sys.executable, str(RUN), '--var', str(tmp_path)])}\n")
     with Stack(tmp_path) as stack:
@@ -232,7 +231,7 @@ def test_ctrl_c_at_a_terminal_lets_make_end_with_exit_code_0(tmp_path):
 
 
 def interrupted_at(terminal: int) -> tuple[bytes, bool]:
-    """All that it shows until its other end is closed; Ctrl-C once the live view is there."""
+    """Press Ctrl-C once the live view is shown; return (all output, whether Ctrl-C was pressed)."""
     shown, interrupted = b"", False
     until = time.monotonic() + 2 * PATIENCE_SECONDS
     while time.monotonic() < until:
@@ -249,8 +248,7 @@ def interrupted_at(terminal: int) -> tuple[bytes, bool]:
 
 
 def test_a_new_collector_gets_a_new_agent(tmp_path):
-    """Without the collector's data an agent's identity is worth nothing: it is set aside, not lost, and made
-    again."""
+    """Without the collector's data an agent's identity is useless: it is set aside and replaced."""
     with Stack(tmp_path) as stack:
         said = ""
         for _ in range(2):
@@ -265,7 +263,7 @@ def test_a_new_collector_gets_a_new_agent(tmp_path):
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path):
-    """Exit code 1, before anything is started; the line names the address and the setting."""
+    """Before anything is started it ends with exit code 1; the line names the address and the setting."""
     with Stack(tmp_path) as stack:
         host, _, port = stack.environment["VEILLEUSE__HTTP__ADDRESS"].rpartition(":")
         with socket.create_server((host, int(port))):
@@ -279,7 +277,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path):
 
 
 def test_a_child_that_dies_is_one_clear_line_and_the_end_of_its_log(tmp_path):
-    """Killed collector: exit code 1, its name, its log; the agent is stopped as well."""
+    """After a kill of the collector it ends with exit code 1 and names it; the agent is stopped too."""
     with Stack(tmp_path) as stack:
         process = launch(stack)
         try:
@@ -294,7 +292,7 @@ def test_a_child_that_dies_is_one_clear_line_and_the_end_of_its_log(tmp_path):
 
 
 def test_a_killed_launcher_leaves_nothing(tmp_path):
-    """SIGKILL of the launcher: the kernel tells its children to stop, and they do."""
+    """The kernel signals the children of a killed launcher (SIGKILL), and they stop."""
     with Stack(tmp_path) as stack:
         process = launch(stack)
         try:
@@ -306,7 +304,7 @@ def test_a_killed_launcher_leaves_nothing(tmp_path):
 
 
 def _groups(words: str, marker: str) -> list[int]:
-    """Leaders of groups that run a command with `words`, of the run marked by `marker`."""
+    """Return the leaders of process groups whose command contains `words`, of the run marked by `marker`."""
     found = []
     for folder in Path("/proc").iterdir():
         with suppress(OSError):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""snmp_meter reads a real SNMP agent (snmpsim): every profile, v2c and v3, slow, silent, wrong secrets, gone
-and back."""
+"""Read a real SNMP agent (snmpsim) by snmp_meter: every profile, v2c and v3, slow, silent, dead, replaced."""
 
 from __future__ import annotations
 
@@ -21,12 +20,12 @@ OUTLET_POWER = "1.3.6.1.4.1.318.1.1.26.9.4.3.1.7"
 OUTLET_ENERGY = "1.3.6.1.4.1.318.1.1.26.9.4.3.1.11"
 EATON_WH = "1.3.6.1.4.1.534.6.6.7.6.5.1.4.0.4"
 WH = 3_600_000_000
-"""Microjoules."""
+"""1 Wh in microjoules."""
 
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory):
-    """All devices of the fixtures."""
+    """Give an agent with all devices of the fixtures."""
     server = SnmpServer(tmp_path_factory.mktemp("snmp"))
     try:
         yield server
@@ -36,7 +35,7 @@ def agent(tmp_path_factory):
 
 @pytest.fixture
 def opened(agent, tmp_path):
-    """`opened("apc_rpdu2", outlet=1)`: the source, open; the profile is the device unless told."""
+    """Give `opened("apc_rpdu2", outlet=1)`, which returns an opened source; the device names the profile."""
     made = []
 
     def make(device, credentials=None, **options):
@@ -54,7 +53,7 @@ def opened(agent, tmp_path):
 
 @pytest.fixture
 def v3(tmp_path):
-    """Options of SNMP v3, authPriv with two secrets."""
+    """Return the options of SNMP v3, authPriv with two secrets."""
     second = secret_file(tmp_path / "privacy", PRIVACY_SECRET)
     return {
         "credentials": f"{USER}:{AUTHENTICATION_SECRET}",
@@ -81,7 +80,7 @@ def v3(tmp_path):
     ],
 )
 def test_the_watts_of_every_profile(opened, device, options, watts):
-    """What the device tells, in the MIB's unit; a true 0 is 0."""
+    """The source reads the device's power, converted from the MIB's unit; a true 0 is 0."""
     (reading,) = opened(device, **options).read()
     assert isinstance(reading, PowerGauge)
     assert reading.power_milliwatts == watts * 1000
@@ -100,14 +99,14 @@ def test_the_watts_of_every_profile(opened, device, options, watts):
     ],
 )
 def test_the_counters_of_every_profile(opened, device, options, watt_hours):
-    """The same for energy: counted finely enough for this ceiling, or asked for."""
+    """Energy is read where it is requested, or its counter is fine enough for this ceiling."""
     (reading,) = opened(device, **options).read()
     assert isinstance(reading, EnergyCounter)
     assert reading.energy_microjoules == watt_hours * WH
 
 
 def test_a_counter_that_counts(agent, opened):
-    """The difference of two reads is what was counted; set back to 0 it is a reset, never an advance."""
+    """The difference of two reads is the counted energy; a counter back at 0 is a reset, never an advance."""
     source = opened("eaton_epdu", outlet=4)
     (before,) = source.read()
     agent.tell("eaton_epdu", EATON_WH, 123_457)
@@ -120,7 +119,7 @@ def test_a_counter_that_counts(agent, opened):
 
 
 def test_a_counter_that_grows_by_itself(opened):
-    """snmpsim's `numeric` counts: never backwards."""
+    """A counter of snmpsim's `numeric` never runs backwards."""
     source = opened("moving", profile="eaton_epdu", outlet=4)
     values = [source.read()[0].energy_microjoules for _ in range(20)]
     assert values == sorted(values)
@@ -128,7 +127,7 @@ def test_a_counter_that_grows_by_itself(opened):
 
 
 def test_v3_reads_the_same(opened, v3):
-    """authPriv, SHA-256 and AES-128, a secret for each, a context."""
+    """v3 reads the same value with authPriv, SHA-256, AES-128, two secrets and a context."""
     (reading,) = opened("apc_rpdu2", outlet=1, ceiling_watts=4_000.0, **v3).read()
     assert reading.power_milliwatts == 96_000
 
@@ -144,7 +143,7 @@ def test_v3_reads_the_same(opened, v3):
     ],
 )
 def test_wrong_secrets_of_v3_are_no_permission(opened, v3, wrong):
-    """The device says so: at once, with the remedy."""
+    """The device refuses wrong secrets at once; the error has a remedy."""
     with pytest.raises(SourceUnavailable) as caught:
         opened("apc_rpdu2", outlet=1, **(v3 | wrong))
     assert caught.value.word == "no_permission"
@@ -152,7 +151,7 @@ def test_wrong_secrets_of_v3_are_no_permission(opened, v3, wrong):
 
 
 def test_a_wrong_community_is_silence(opened):
-    """v2c cannot tell it from a device that is away: failed, within the time, and the message names it."""
+    """v2c cannot distinguish it from an absent device: the read fails in time, and names the community."""
 
     def silent():
         with pytest.raises(ReadFailed, match="community"):
@@ -171,15 +170,14 @@ def test_a_wrong_community_is_silence(opened):
     ],
 )
 def test_what_the_device_does_not_have(opened, device, options, why):
-    """Unavailable with the reason, never 0 W."""
+    """A missing object makes the source unavailable with the reason; it never gives 0 W."""
     with pytest.raises(SourceUnavailable, match=why) as caught:
         opened(device, **options)
     assert caught.value.word == "no_device"
 
 
 def test_errors_and_absurd_values_are_gaps(agent, opened):
-    """genErr is a failed read, authorizationError no permission, 99,999 W above the ceiling a gap, and so is
-    a text."""
+    """genErr and 99,999 W above the ceiling are failed reads; authorizationError means unavailable."""
     with pytest.raises(ReadFailed, match="genErr"):
         opened("failing", profile="apc_rpdu2", outlet=1)
     with pytest.raises(SourceUnavailable, match="authorizationError"):
@@ -192,7 +190,7 @@ def test_errors_and_absurd_values_are_gaps(agent, opened):
 
 
 def test_a_device_that_hangs_and_goes_on(agent, opened):
-    """Frozen it is a gap; afterwards the value of now, not the answer to what was asked before."""
+    """A stopped device is a failed read; later the present value is read, not an old request's answer."""
     options = {"timeout_seconds": HURRIED_SECONDS, "ceiling_watts": 4_000.0}
     source = patiently(partial(opened, "apc_rpdu2", outlet=1, **options))
     agent.freeze()
@@ -206,7 +204,7 @@ def test_a_device_that_hangs_and_goes_on(agent, opened):
 
 
 def test_a_device_that_dies_and_comes_back(agent, opened, v3):
-    """Rebooted it has another engine time: v3 finds its way again without another open."""
+    """A rebooted device has another engine time; v3 reads it without another open."""
     options = {"outlet": 1, "ceiling_watts": 4_000.0, "timeout_seconds": 1.0}
     v2c, v3_too = options, options | v3
     sources = [patiently(partial(opened, "apc_rpdu2", **one)) for one in (v2c, v3_too)]
@@ -219,7 +217,7 @@ def test_a_device_that_dies_and_comes_back(agent, opened, v3):
 
 
 def test_a_device_that_is_replaced(agent, opened, v3):
-    """Another one at the same address has another engine: v3 reads it after close and open, v2c at once."""
+    """A replaced device has another engine: v3 reads it after close and open, v2c at once."""
     options = {"outlet": 1, "ceiling_watts": 4_000.0}
     old, new = opened("apc_rpdu2", **options), opened("apc_rpdu2", **options, **v3)
     agent.kill()
@@ -231,7 +229,7 @@ def test_a_device_that_is_replaced(agent, opened, v3):
 
 
 def test_a_slow_device_costs_the_timeout(opened):
-    """It answers after 0.7 s: too late for 0.4 s, and one that may wait longer reads it."""
+    """A device that answers after 0.7 s fails with a timeout of 0.4 s, and is read with a longer one."""
     options = {"profile": "apc_rpdu2", "outlet": 1, "quantity": "power"}
 
     def too_late():
@@ -240,7 +238,7 @@ def test_a_slow_device_costs_the_timeout(opened):
             opened("slow", timeout_seconds=HURRIED_SECONDS, **options)
         except ReadFailed as error:
             said = str(error)
-        # Without a failure it stood in the buffer already, when a machine that had stalled looked again.
+        # Without a failure, the answer was in the buffer before a machine that had stalled looked again.
         return "within 0.4 s" in said and time.monotonic() - began < 1.0
 
     assert any(too_late() for _ in range(5))

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The limits of docs/wire.md §3, each met on the wire. Handshakes are in S9, decompression and metadata in
-S8."""
+"""Test the limits of docs/wire.md §3 on the wire. S9 tests handshakes, S8 decompression and metadata."""
 
 from __future__ import annotations
 
@@ -28,21 +27,21 @@ TOO_MANY_PINGS = b"too_many_pings"
 
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[Served]:
-    """Serving on loopback."""
+    """Give a running collector."""
     with served(settings_in(tmp_path)) as made:
         yield made
 
 
 @pytest.fixture
 def machine(collector: Served) -> Machine:
-    """Enrolled."""
+    """Return an enrolled machine."""
     made = Machine(collector.token())
     made.enrol()
     return made
 
 
 def frames(connection: socket.socket) -> Iterator[Frame]:
-    """What the server sends, until it closes."""
+    """Yield the server's frames until it closes the connection."""
     data = b""
     while more := connection.recv(65536):
         data += more
@@ -56,11 +55,11 @@ def frames(connection: socket.socket) -> Iterator[Frame]:
 
 
 def test_a_fifth_stream_is_turned_away(machine):
-    """The settings say four; of six that are opened and held, the last two are reset."""
+    """The server's settings allow four streams; of six opened streams, the last two are reset."""
     with tls(machine, machine.join["address"]) as connection:
         connection.sendall(PREFACE + SettingsFrame().serialize() + SettingsFrame(flags=["ACK"]).serialize())
         for stream in (1, 3, 5, 7, 9, 11):
-            # HPACK, static table: :method POST, :scheme https, :path / ; enough for a stream to exist
+            # HPACK static table: :method POST, :scheme https, :path /; enough for a stream to exist
             connection.sendall(HeadersFrame(stream, data=b"\x83\x87\x84", flags=["END_HEADERS"]).serialize())
         told, reset = set(), set()
         for frame in frames(connection):
@@ -75,13 +74,13 @@ def test_a_fifth_stream_is_turned_away(machine):
 
 
 def test_pings_without_end_end_the_connection(machine):
-    """Two strikes, then the end of the connection, with GOAWAY too_many_pings where it can still be read."""
+    """After two strikes the connection ends, with GOAWAY too_many_pings if it can still be read."""
     with tls(machine, machine.join["address"]) as connection:
         connection.settimeout(PATIENCE_SECONDS)
         connection.sendall(PREFACE + SettingsFrame().serialize())
         sent, said, ended = 0, [], False
         with suppress(OSError):
-            while sent < 1_000:  # 20 s of them: the server ends it at once, once it is given the processor
+            while sent < 1_000:  # for 20 s: the server ends it at once when it gets processor time
                 connection.sendall(PingFrame(opaque_data=sent.to_bytes(8, "big")).serialize())
                 sent += 1
                 time.sleep(0.02)
@@ -93,8 +92,8 @@ def test_pings_without_end_end_the_connection(machine):
 
 
 def test_messages_are_bounded_before_they_are_read(collector, machine):
-    """A push of 512 KiB and its framing passes gRPC; a larger message does not; at the enrolment port 64 KiB
-    is the end."""
+    """gRPC accepts a push of 512 KiB with its framing and refuses a larger message; the enrolment port
+    accepts 64 KiB."""
     for message, status in (
         (b"\x22\x80\x80\x20" + bytes(MAX_PUSH_BYTES), "3"),
         (bytes(grpc_server.TELEMETRY_MESSAGE_BYTES + 1), "8"),
@@ -109,7 +108,7 @@ def test_messages_are_bounded_before_they_are_read(collector, machine):
 
 
 def test_there_is_no_reflection(machine):
-    """Nobody is told what could be called."""
+    """Reflection is refused, so the server lists no method."""
     connection = Connection(machine, machine.join["address"])
     for service in ("v1", "v1alpha"):
         connection.call(f"/grpc.reflection.{service}.ServerReflection/ServerReflectionInfo", b"")
@@ -125,7 +124,7 @@ def test_there_is_no_reflection(machine):
     ],
 )
 def test_connections_end(tmp_path, monkeypatch, option, real, scaled):
-    """Idle for 5 min, or an hour old with 5 min of grace: closed. Shown with a thousandth of the time."""
+    """A connection ends after 5 min idle, or after an hour and 5 min of grace; tested with 0.3 and 0.4 s."""
     options = dict(OPTIONS)
     assert options[option] == real
     assert options["grpc.max_connection_age_grace_ms"] == 300_000
@@ -150,7 +149,7 @@ def test_connections_end(tmp_path, monkeypatch, option, real, scaled):
 
 
 def test_the_handshake_and_the_strikes_are_as_promised():
-    """5 s and 2; S9 and the pings above show that gRPC keeps to them."""
+    """The options have 5 s and 2 strikes; S9 and the test of pings show that gRPC applies them."""
     options = dict(OPTIONS)
     assert options["grpc.server_handshake_timeout_ms"] == 5_000
     assert options["grpc.http2.max_ping_strikes"] == 2

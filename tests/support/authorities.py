@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An organisation's own certificate authority, as it might come: any key, any number of levels,
-any mistake."""
+"""Build an organisation's certificate authority for tests: any key, any number of levels, any defect."""
 
 from __future__ import annotations
 
@@ -21,12 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 Key = Any
-"""Any private key that cryptography makes."""
+"""A private key of any type that `cryptography` generates."""
 
 
 @dataclass
 class Form:
-    """What an intermediate is like; the defaults are good."""
+    """These fields set the extensions and validity of an authority's certificate; the defaults are valid."""
 
     ca: bool = True
     path_length: int | None = 0
@@ -39,11 +38,11 @@ class Form:
     ends: timedelta = timedelta(days=1000)
     constraints: x509.NameConstraints | None = None
     odd_key_id: bool = True
-    """Its subject key identifier is the authority's own choice, as some make them."""
+    """True: the subject key identifier is not the standard hash of the key, as some authorities make it."""
 
 
 def new_key(kind: str) -> Key:
-    """P-256, P-384, P-521, Ed25519, or RSA with its bits."""
+    """Generate a private key: `P-256`, `P-384`, `P-521`, `Ed25519`, or `RSA` and its bits, as `RSA 2048`."""
     word, _, bits = kind.partition(" ")
     if word == "RSA":
         return rsa.generate_private_key(65537, int(bits))
@@ -54,7 +53,7 @@ def new_key(kind: str) -> Key:
 
 
 class Organisation:
-    """A root, `between` more authorities, and the intermediate that is given to us."""
+    """An organisation has a root, `between` authorities below it, and the collector's intermediate."""
 
     def __init__(
         self,
@@ -75,33 +74,33 @@ class Organisation:
         self.intermediate = self._levels[-1].below("Ville issuing CA", self.kind, self.form)
 
     def next_intermediate(self) -> Organisation:
-        """The same authority, with another intermediate."""
+        """Replace the intermediate by a new one, in place; return this organisation."""
         self._issue()
         return self
 
     @property
     def chain_pem(self) -> bytes:
-        """The intermediate, then those between it and the root."""
+        """The PEM certificates from the intermediate up to the root, without the root."""
         return b"".join(_pem(level.certificate) for level in [self.intermediate, *reversed(self._levels[1:])])
 
     @property
     def key_pem(self) -> bytes:
-        """The intermediate's key."""
+        """The intermediate's private key, as unencrypted PEM."""
         return _key_pem(self.intermediate.key)
 
     @property
     def root_pem(self) -> bytes:
-        """The root."""
+        """The root's certificate, as PEM."""
         return _pem(self._levels[0].certificate)
 
     def encrypted_key_pem(self, passphrase: bytes) -> bytes:
-        """The intermediate's key, under a passphrase."""
+        """Return the intermediate's private key as PEM, encrypted with the passphrase."""
         encryption = BestAvailableEncryption(passphrase)
         pem: bytes = self.intermediate.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
         return pem
 
     def arguments(self) -> dict[str, str]:
-        """Of the operation ca_import."""
+        """Return the arguments of the administration operation `ca_import`."""
         return {
             "certificate_pem": self.chain_pem.decode(),
             "key_pem": self.key_pem.decode(),

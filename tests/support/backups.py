@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Data directories with something in them, their backups and what a directory holds: for the tests of backup
-and restore."""
+"""Create data directories with content, back them up, and read what they contain, for the backup tests."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ ORDER = {"org_entity": "DSI", "site": "Lyon", "population": "server"}
 def directory(
     folder: Path, *, tokens: int = 1, simulated: bool = False, overrides: dict[str, str] | None = None
 ) -> CollectorSettings:
-    """A data directory below `folder`, with so many tokens in it."""
+    """Create a data directory below `folder` with `tokens` enrolment tokens; return its settings."""
     folder.mkdir(exist_ok=True)
     settings = settings_in(folder, **(overrides or {}))
     initialise(settings, site="Lyon", simulated=simulated)
@@ -39,14 +38,14 @@ def directory(
 
 
 def add_tokens(settings: CollectorSettings, tokens: int) -> None:
-    """So many more."""
+    """Create `tokens` further enrolment tokens in an existing data directory."""
     with open_collector(settings) as collector:
         for _ in range(tokens):
             collector.operations.perform("token_create", ORDER)
 
 
 def make_backup(settings: CollectorSettings, path: Path, key: bytes | None = None) -> Path:
-    """As the command does, in this process."""
+    """Write a backup to `path` as the command does, in this process, encrypted if `key` is given."""
     with open_collector(settings) as collector:
         folder = Path(collector.operations.perform("backup_copy", {})["folder"])
         manifest = describe_copies(
@@ -61,19 +60,19 @@ def make_backup(settings: CollectorSettings, path: Path, key: bytes | None = Non
 def put_back(
     settings: CollectorSettings, path: Path | None, key: bytes | None = None
 ) -> tuple[RestoreResult, bool]:
-    """As the command does, in this process."""
+    """Restore `path` into the data directory as the command does, in this process; return its result."""
     return restore(settings.data_dir, path, lambda: key, NOW)
 
 
 def tokens_in(data_dir: Path) -> int:
-    """How many there are."""
+    """Return the number of enrolment tokens in a data directory."""
     with closing(sqlite3.connect(f"{(data_dir / 'data.db').as_uri()}?mode=ro", uri=True)) as connection:
         return int(connection.execute("SELECT count(*) FROM tokens").fetchone()[0])
 
 
 def content_of(folder: Path) -> dict[str, str]:
-    """Every file below: its name and its hash; but the lock, and what a reader of SQLite leaves: -shm and an
-    empty -wal."""
+    """Return relative path → SHA-256 of all files below `folder`. The lock and the files that a reader of
+    SQLite leaves (-shm, an empty -wal) are left out."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -83,7 +82,7 @@ def content_of(folder: Path) -> dict[str, str]:
 
 
 def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
-    """A copy of an open backup whose members were changed."""
+    """Write a changed copy of an unencrypted backup beside it; `change` edits its name → bytes."""
     with tarfile.open(path) as tar:
         members = {}
         for member in tar:
@@ -101,7 +100,7 @@ def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
 
 
 def edit_manifest(members: dict[str, bytes], change: Callable[[dict[str, Any]], None]) -> None:
-    """Change what it says, as JSON."""
+    """Apply `change` to the parsed manifest of a backup's members, in place."""
     told = json.loads(members["manifest.json"])
     change(told)
     members["manifest.json"] = json.dumps(told).encode()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A data directory with some weeks of 2025, to be closed: for the tests of closing."""
+"""Create data directories with records of 2025 that can be closed, for the tests of closing."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 Command = Callable[..., tuple[int, str, str]]
-"""`veilleuse("close", "2025")` → (exit code, output, errors)."""
+"""`veilleuse("close", "2025")` returns (exit code, output, errors)."""
 
 YEAR = 2025
 PERIOD = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR + 1}-01-01")
 TODAY = date(2026, 6, 1)
-"""The year's own factor is published, and machines' months are all there."""
+"""On this day the factor of 2025 is published, and the machines' months of 2025 are all kept."""
 
 
 def filled_year(settings: CollectorSettings, machines: int = 12) -> None:
-    """Workstations of two entities over four weeks of 2025, and a server for two days; derived,
-    months kept."""
+    """Fill a data directory: workstations of two entities over four weeks of 2025, and a server for two days.
+    The records are derived and rolled up to months."""
     initialise(settings)
     with Filled(settings.data_dir) as filled:
         for number in range(machines):
@@ -64,7 +64,8 @@ def filled_year(settings: CollectorSettings, machines: int = 12) -> None:
 
 
 def two_years(settings: CollectorSettings) -> None:
-    """A week of every month of 2024 and 2025: twelve workstations, on at night until July 2024; a server."""
+    """Fill a data directory for each month of 2024 and 2025: a week of twelve workstations, a day of a
+    server. The workstations stay on at night until June 2024. Records are derived and rolled up to months."""
     initialise(settings, site="Lyon")
     with Filled(settings.data_dir) as filled:
         server = filled.add_host(
@@ -89,7 +90,7 @@ def two_years(settings: CollectorSettings) -> None:
 
 
 def watch(filled: Filled, year: int) -> None:
-    """Five weeks of every machine of such a directory: enough for a year to be compared with another one."""
+    """Add five weeks from March of `year` for every machine: enough to compare that year with another one."""
     monday = date(year, 3, 1) + timedelta(days=-date(year, 3, 1).weekday() % 7)
     for host in filled.store.registry.hosts():
         if host.population is Population.WORKSTATION:
@@ -104,7 +105,8 @@ def watch(filled: Filled, year: int) -> None:
 
 
 def copied(folder: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A data directory of such a year below `folder`, for the commands too; no coverage is asked for."""
+    """Copy the data directory `template` below `folder` and set the environment for the commands. Its
+    settings require no coverage for closing. Return the settings."""
     settings = settings_in(folder, **{"closing.coverage_minimum_ratio": "0"})
     shutil.copytree(template, settings.data_dir)
     for name, value in settings_environment(settings).items():
@@ -113,7 +115,7 @@ def copied(folder: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Col
 
 
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """What calls it, in this process."""
+    """Return a function that runs `veilleuse` in this process and returns (exit code, output, errors)."""
 
     def call(*words: str) -> tuple[int, str, str]:
         code = run(words)
@@ -123,14 +125,14 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def told(veilleuse: Command, *words: str, code: int = 0) -> Any:
-    """What it says as JSON."""
+    """Run a command with `--json`, check its exit code, and return its parsed output."""
     found, out, err = veilleuse(*words, "--json")
     assert found == code, err
     return json.loads(out)
 
 
 def report(veilleuse: Command, *words: str) -> dict[str, Any]:
-    """Of the year."""
+    """Return the emissions report of the year 2025 as parsed JSON, and check that the command succeeds."""
     code, out, err = veilleuse("report", "emissions", *PERIOD, "--format", "json", *words)
     assert code == 0, err
     found: dict[str, Any] = json.loads(out)
@@ -138,20 +140,20 @@ def report(veilleuse: Command, *words: str) -> dict[str, Any]:
 
 
 def verified(found: list[dict[str, Any]]) -> list[Any]:
-    """Totals of each revision, to the last digit."""
+    """Check that every revision in `found` is verified; return their totals in the same order."""
     assert all(one["verified"] for one in found), found
     return [one["totals"] for one in found]
 
 
 def stored(settings: CollectorSettings, revision: int = 1) -> tuple[ClosedYear, ClosedFile]:
-    """A revision, as it is kept."""
+    """Return a stored revision of the year 2025 and its file."""
     with closing(SqliteClosingsReader(settings.data_dir)) as reader:
         one = reader.revisions(YEAR)[revision - 1]
         return one, reader.file(one)
 
 
 def put(settings: CollectorSettings, document: dict[str, Any], statistics: bytes) -> None:
-    """Store a revision, signed by the directory's own key."""
+    """Sign a revision with the directory's own key and store it."""
     unsigned = ClosedFile(canonical(document), statistics, b"")
     content = unsigned.content
     signature = sign(content, signing_key(settings.data_dir), Authority(settings.data_dir, settings.pki))

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Command lines by chance, from the parsers of both programs: what a hurried, mistaken or hostile person may
-type."""
+"""Generate random command lines from the parsers of both programs, as a hurried, mistaken or hostile person
+types them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from veilleuse.collector.cli.main import app
 RUN_ON: Final = frozenset(
     {"serve", "top", "run", "poll", "once", "rapl-helper", "powermetrics-helper", "simulate"}
 )
-"""Commands that stay, measure for as long as they are told, or make as much as they are told."""
+"""Commands that run until stopped, or whose arguments decide how long they run or how much they make."""
 NUMBERS: Final = (
     "0", "-1", "1", "12", "99999999999999999999", "9" * 5_000, "1e308", "1e999", "nan", "-inf", "0x10", "٣", "1_000", "1 250,5",
     "1,250", "0.1", "100", "2025",
@@ -43,19 +43,19 @@ GOOD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command and what it takes."""
+    """A command line starts with `words`; arguments and options may follow."""
 
     words: tuple[str, ...]
     arguments: tuple[str, ...]
-    """Kind of each: `DATE`, `FILE`, `int` …"""
+    """Kind of each positional argument: `DATE`, `FILE`, `int` …"""
     options: tuple[tuple[str, str], ...]
-    """Name, and kind of the value that follows; empty when none does."""
+    """Name of each option, and kind of its value; empty for an option without a value."""
     required: frozenset[str] = frozenset()
-    """Options without which nothing happens."""
+    """Options without which the command is refused."""
 
 
 def commands_of_collector() -> list[Command]:
-    """Those that end by themselves."""
+    """Return the commands of `veilleuse` that end by themselves."""
     return [one for one in _leaves(get_command(app), ()) if one.words[0] not in RUN_ON]
 
 
@@ -74,13 +74,13 @@ def _leaves(command: Any, words: tuple[str, ...]) -> Iterator[Command]:
 
 
 def _kind(parameter: Any) -> str:
-    """What the parser calls a value, else its type."""
+    """Return the parser's name for the value, or its type if it has none."""
     kind = parameter.type_descriptor.annotation
     return "FILE" if kind is Path else parameter.metavar or getattr(kind, "__name__", "str")
 
 
 def commands_of_agent() -> list[Command]:
-    """The same."""
+    """Return the commands of `veilleuse-agent` that end by themselves."""
     found = []
     for name in AGENT_COMMANDS:
         if name in RUN_ON:
@@ -99,11 +99,10 @@ def commands_of_agent() -> list[Command]:
 
 
 class Typist:
-    """Writes command lines; the same seed writes the same ones."""
+    """A typist writes random command lines; the same seed gives the same lines."""
 
     def __init__(self, seed: int, files: Sequence[Path], folder: Path) -> None:
-        """`files` are named as input; what is written goes below `folder`, which is the working directory
-        too."""
+        """`files` are input files; output is written below `folder`, which is also the working directory."""
         self._chance = random.Random(seed)
         self._paths = [
             *map(str, files), "/dev/null", "/dev/zero", "/dev/full", "/nowhere/file", "n" * 300, "relative", ".", str(folder / "new"),
@@ -111,7 +110,7 @@ class Typist:
         ]  # fmt: skip
 
     def line(self, commands: Sequence[Command]) -> list[str]:
-        """One command line without the program's name."""
+        """Return the words of one random command line, without the program's name."""
         command = self._chance.choice(commands)
         rest = [[self._word(kind)] for kind in command.arguments if self._chance.random() < 0.95]
         for name, kind in command.options:
@@ -125,7 +124,7 @@ class Typist:
         return [*command.words, *(word for words in rest for word in words)]
 
     def _word(self, kind: str) -> str:
-        """Mostly of its kind."""
+        """Return a value that is of the given kind in most cases."""
         pools = (NUMBERS, DATES, TEXTS, GOOD, self._paths)
         own = {
             "DATE": DATES,

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fills a running collector with many workstations in seconds: one sends two months, the rows that became of
-them are copied."""
+"""Fill a running collector with many workstations in seconds: one sends two months, its rows are copied."""
 
 from __future__ import annotations
 
@@ -18,19 +17,19 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 HOUR: Final = 3_600_000
 DAYS: Final = 60
 FIRST: Final = 1_000_000
-"""Number of the first copy, above those of real ones."""
+"""Copy n gets the number FIRST + n, above those of enrolled machines."""
 _NEW: Final = {
     "host_id": ":first + n",
     "stream_id": ":first + n",
     "agent_id": "randomblob(16)",
     "record_id": "NULL",
 }
-"""Columns in which a copy differs; NULL: the next number."""
+"""Columns in which a copy differs; with NULL, SQLite assigns the next number."""
 
 
 def crowd(running: Served, machines: int) -> int:
-    """So many workstations with two months each, the one that sent them among them; how many records the
-    store has then."""
+    """Add `machines` workstations with two months of records each: one sends them, the others are copies.
+    Return the number of records that the store then has."""
     _two_months(running)
     running.collector.operations.perform("flush", {})
     connection = running.collector.store.data.connection
@@ -62,8 +61,8 @@ def _two_months(running: Served) -> None:
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
-    """Those with rows of machines, the machines first; without certificates, which only their own machine
-    has."""
+    """Return the tables with rows of machines, `hosts` first. The table of certificates is left out, because
+    a certificate belongs to one machine."""
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     found = [name for name in names if "host_id" in _columns(connection, name)]
     return sorted(set(found) - {"certificates"}, key=lambda name: name != "hosts")

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A model of what a collector answers, and of what it holds: for the real sender on the real spool.
-docs/wire.md."""
+"""Model a collector's answers and what it stores, as the peer of the real sender and spool. docs/wire.md."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ MINUTE = 60_000
 
 
 class Fault(StrEnum):
-    """What happens to a call."""
+    """A fault changes the outcome of one call."""
 
     NONE = "none"
     NOT_HEARD = "the request is lost"
@@ -33,7 +32,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class Stream:
-    """What is known of one epoch: the chain at each number, 0 first."""
+    """A stream holds the collector's knowledge of one epoch: the chain after each number, starting at 0."""
 
     chains: tuple[bytes, ...]
 
@@ -44,26 +43,27 @@ class Stream:
 
 @dataclass(frozen=True)
 class Held:
-    """Everything a collector holds; a value, so that a backup is the value itself."""
+    """This value holds everything that a collector stores; it cannot change, so it is its own backup."""
 
     streams: dict[bytes, Stream] = field(default_factory=dict)
     wires: tuple[tuple[bytes, bytes], ...] = ()
-    """(epoch, bytes) as stored; what was only recognised is not in it."""
+    """(epoch, bytes) as stored; records recognised from another epoch are not stored again."""
 
 
 class ModelCollector:
-    """`sender.Collector`. `faults` gives what becomes of each call; `meanwhile` is called when it says so."""
+    """This model implements the agent's `TelemetryApi`. `faults` gives the fault of each call; `meanwhile` is
+    called on the fault MEANWHILE."""
 
     def __init__(self) -> None:
         self.held = Held()
         self.states = [self.held]
-        """Every state it ever was in: where a backup may bring it back to."""
+        """Every state since the start; `restore` may return to any of them."""
         self.faults: Iterator[Fault] = iter(())
         self.meanwhile: Callable[[], None] = lambda: None
         self.refused: set[int] = set()
-        """Minutes whose record it refuses by its number."""
+        """Minutes whose record the model refuses, naming the record's number."""
         self.poison: set[int] = set()
-        """Minutes whose record makes the whole request one it cannot take."""
+        """Minutes whose record makes the model refuse the whole request."""
         self.refuses_dated_gaps = False
 
     # --- the calls
@@ -88,16 +88,16 @@ class ModelCollector:
     # --- inside
 
     def restore(self, state: int) -> None:
-        """From a backup of that moment; later backups are none any more."""
+        """Return to the state with index `state`, as from a backup; later states are deleted."""
         self.held = self.states[state]
         del self.states[state + 1 :]
 
     def measurements(self) -> Counter[int]:
-        """Minute → how often it is stored."""
+        """Return minute → number of stored measurements."""
         return Counter(minute_of(one) for one in self._records() if one.HasField("measurement"))
 
     def gaps(self) -> list[pb.Gap]:
-        """As stored."""
+        """Return the stored gaps, oldest first."""
         return [one.gap for one in self._records() if one.HasField("gap")]
 
     def _records(self) -> Iterator[pb.Record]:
@@ -156,7 +156,7 @@ class ModelCollector:
         self.states.append(self.held)
 
     def _elsewhere(self, epoch: bytes) -> set[bytes]:
-        """What it would recognise: brought by other epochs."""
+        """Return the records that other epochs brought and that can be recognised."""
         return {wire for other, wire in self.held.wires if other != epoch and is_told_apart(wire)}
 
     def _refuses(self, record: pb.Record) -> bool:
@@ -169,26 +169,26 @@ class ModelCollector:
 
 
 def minute_of(record: pb.Record) -> int:
-    """Which minute of `fakes.agent.record` it is; −1 for a gap."""
+    """Return the minute of a record of `fakes.agent.record`, counted from EPOCH_START; −1 for a gap."""
     if not record.HasField("measurement"):
         return -1
     return (record.measurement.period.clock.start_unix_milliseconds - EPOCH_START) // MINUTE
 
 
 def is_told_apart(wire: bytes) -> bool:
-    """Whether a collector can recognise it when it comes again in another epoch."""
+    """Return whether a collector can recognise this record when it arrives again in another epoch."""
     return bool(pb.Record.FromString(wire).gap.gap_id) or is_dated(wire)
 
 
 def is_dated(wire: bytes) -> bool:
-    """Whether all of its time is known."""
+    """Return whether all time of a record is known: a measurement, or a gap whose spans have periods."""
     record = pb.Record.FromString(wire)
     spans = record.gap.spans
     return record.HasField("measurement") or (bool(spans) and all(one.HasField("period") for one in spans))
 
 
 def minutes_of(gap: pb.Gap) -> list[int]:
-    """The minutes of its dated spans, each as often as it is in one."""
+    """Return the minutes of a gap's dated spans; a minute in two spans appears twice."""
     found: list[int] = []
     for span in gap.spans:
         if span.HasField("period"):
@@ -199,7 +199,7 @@ def minutes_of(gap: pb.Gap) -> list[int]:
 
 
 def is_gap(wire: bytes) -> bool:
-    """Whether it stands for records that are lost; bytes that are no record do not."""
+    """Return whether the bytes are a gap; false for bytes that are no record."""
     try:
         return pb.Record.FromString(wire).HasField("gap")
     except DecodeError:

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A data directory filled through the real store and the real derivation, for the outlets' tests
-and benches."""
+"""Fill a data directory through the real store and derivation, for the tests and benches of the outlets."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ def cell(
     energy_millijoules: int | None = None,
     busy_ratio: float | None = None,
 ) -> Any:
-    """One wire cell; `energy_millijoules` is of the record's first point, over the whole cell."""
+    """Return a wire cell; `energy_millijoules` is that of the record's first point, over the whole cell."""
     words: dict[str, Any] = {
         "band": number(band),
         "state": number(state),
@@ -75,17 +74,17 @@ def cell(
 
 
 def clock(start: int, milliseconds: int) -> Any:
-    """A clock period; Unix milliseconds."""
+    """Return a clock period; `start` is in Unix milliseconds."""
     return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=milliseconds))
 
 
 def civil(day: date) -> Any:
-    """A date period."""
+    """Return a wire period of one local date."""
     return pb.Period(date=pb.LocalDate(year=day.year, month=day.month, day=day.day))
 
 
 def week(day: date) -> Any:
-    """The ISO week of a date."""
+    """Return a wire period of the ISO week that contains `day`."""
     year, number_, _ = day.isocalendar()
     return pb.Period(week=pb.IsoWeek(year=year, week=number_))
 
@@ -96,7 +95,7 @@ def _said(
     sources: Sequence[tuple[str, int, int, str | None]],
     power_plan: tuple[int, int] | None = None,
 ) -> tuple[pb.Facts, pb.Health]:
-    """Facts and health of a Hello."""
+    """Return the facts and health of a Hello."""
     form: Any = number(device_class)
     facts = pb.Facts(device_class=form, cpu_count=8)
     if power_plan is not None:
@@ -110,8 +109,8 @@ def _said(
 
 @cache
 def _migrated() -> bytes:
-    """An empty data.db of the newest schema, made once a process: every test makes one, and the migrations
-    are most of that."""
+    """Return an empty data.db of the newest schema. It is made once per process, because every test needs one
+    and the migrations take most of its time."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(Path(folder) / DATA_FILE, writing=True)
         migrate(database, "data")
@@ -120,7 +119,7 @@ def _migrated() -> bytes:
 
 
 class _Inline:
-    """The writer without its thread."""
+    """This writer runs each job at once, without a thread."""
 
     def submit(self, job: Any, *, alone: bool = False) -> Future[Any]:
         done: Future[Any] = Future()
@@ -129,12 +128,12 @@ class _Inline:
 
 
 class Filled:
-    """A data directory under construction. A context manager: closes the store."""
+    """A context manager that creates a data directory for tests to fill, and closes its store."""
 
     def __init__(
         self, directory: Path, *, simulated: bool = False, clock: Callable[[], float] = time.time
     ) -> None:
-        """`clock`: Unix seconds; when hosts were made and last heard of."""
+        """`clock` gives the Unix seconds of enrolment and last contact of hosts."""
         self.directory = directory
         self._clock = clock
         limits = Store(free_bytes_minimum=0)
@@ -164,7 +163,7 @@ class Filled:
         self.store.close()
 
     def add_site(self, name: str, zone: str = "FR") -> None:
-        """A site of the default timetable."""
+        """Add a site with the default timetable."""
         with self.store.transaction():
             self.store.registry.put_site(
                 Site(name, zone, DEFAULT_CALENDAR.time_zone, DEFAULT_CALENDAR.to_json())
@@ -183,9 +182,8 @@ class Filled:
         contact: bool = True,
         power_plan: tuple[int, int] | None = None,
     ) -> HostId:
-        """An active host that has said Hello; `sources`: (name, successes, failures, unavailable);
-        `power_plan`: seconds on mains until the display is off, and until it sleeps.
-        """
+        """Add an active host, which has sent Hello if `contact`; return its number. `sources`: (name,
+        successes, failures, unavailable). `power_plan`: seconds on mains until display off, until sleep."""
         registry = self.store.registry
         facts, health = _said(device_class, agent_version, sources, power_plan)
         now = int(self._clock() * 1000)
@@ -215,9 +213,8 @@ class Filled:
         point: tuple[PointKind, str, Boundary] | tuple[PointKind, str, Boundary, str] | None = None,
         sensor_gaps: tuple[tuple[GapReason, str, int], ...] = (),
     ) -> None:
-        """Append (period, wire cells) as one run of the host's stream; `point` is index 0 of the cells'
-        energies, the machine's own unless it ends with its subject.
-        """
+        """Append (period, wire cells) as one run of the host's stream, and check that it is stored. Energies
+        with index 0 are of `point`; its subject is the machine unless a fourth part names one."""
         measurements = []
         for period, cells in records:
             measurement = pb.Measurement(period=period, idle_rule_version=1, cells=cells)
@@ -236,23 +233,22 @@ class Filled:
         assert outcome.result is AppendResult.STORED, outcome
 
     def derive(self) -> int:
-        """Derive all that is dirty; how many periods. In one transaction: a commit per period is most of the
-        time."""
+        """Derive all dirty periods and return their number. One transaction, because one per period takes far
+        longer."""
         with self.store.transaction():
             return self.derive_worker.drain()
 
     def reader(self) -> SqliteReader:
-        """A reader of it."""
+        """Return a new reader of this data directory."""
         return SqliteReader(self.directory)
 
 
 def month_of_workstations(
     store: Filled, month: date, plans: Iterable[tuple[int, int] | None], idle_nights: int = 20
 ) -> list[HostId]:
-    """One per power plan, in the month that begins on `month`: idle for an hour of every night, and a week of
-    open hours of which 2 h lie in idle runs beyond 30 minutes; of all but the first `idle_nights`, the
-    machines are off at night.
-    """
+    """Add one workstation per power plan for the month that begins on `month`; return their numbers. Each has
+    a week of open hours, of which 2 h lie in idle runs over 30 minutes. On 28 nights, the first `idle_nights`
+    machines are idle for an hour; the others are off."""
     hosts = []
     for index, plan in enumerate(plans):
         host = store.add_host(Population.WORKSTATION, DeviceClass.TOWER, power_plan=plan)
@@ -267,14 +263,14 @@ def month_of_workstations(
 
 
 def reporting_day() -> date:
-    """Today where the collector reports unless told otherwise: not that of UTC for an hour or two of each
-    day."""
+    """Return today's date in the collector's default reporting zone; it differs from the UTC date for an hour
+    or two each day."""
     return datetime.now(ZoneInfo(CollectorSettings().reporting.time_zone)).date()
 
 
 def start_of_minute(minutes_ago: int) -> int:
-    """Unix milliseconds of a whole UTC minute; within the hour, one of today where the collector reports: it
-    may be yet to come."""
+    """Return the Unix milliseconds of the whole UTC minute `minutes_ago`. Less than an hour ago, it is never
+    before today in the reporting zone: then it may be the current minute, which is not over."""
     then = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
     if minutes_ago < 60:
         zone = ZoneInfo(CollectorSettings().reporting.time_zone)
@@ -285,7 +281,7 @@ def start_of_minute(minutes_ago: int) -> int:
 def minutes_of_server(
     first_minute: int, minutes: int, watts: float, *, state: State = State.ON_ACTIVE
 ) -> list[tuple[Any, list[Any]]]:
-    """Metered records of one minute each; ends before the minute `first_minute - minutes` ago."""
+    """Return `minutes` metered records of one minute each; the first begins `first_minute` minutes ago."""
     start = start_of_minute(first_minute)
     return [
         (

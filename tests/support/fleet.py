@@ -1,10 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Many real agents in one process: identity, spool and sender as `veilleuse-agent send` composes them, with a
-settable clock.
-
-Every record has an energy of its own, so that a stored one can be told from every other.
-"""
+"""Run many real agents in one process: identity, spool and sender, composed as in `veilleuse-agent send`,
+with a settable clock. Every record has a different energy, so that stored records can be identified."""
 
 from __future__ import annotations
 
@@ -37,12 +34,12 @@ WORKERS = 4
 
 
 def now_unix_milliseconds() -> int:
-    """Of this machine."""
+    """Return this machine's clock in Unix milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 class FleetAgent:
-    """One machine."""
+    """This agent is one machine with its own state folder, identity and spool."""
 
     def __init__(self, number: int, state: Path, now: Callable[[], int]) -> None:
         self.number = number
@@ -50,15 +47,15 @@ class FleetAgent:
         self.settings = read_settings(None, {}, {"paths.state": str(state)})
         self.agent_id = b""
         self.made: list[int] = []
-        """Millijoules of each record."""
+        """Millijoules of each measured record, in order."""
         self._now = now
 
     def enrol(self, join: Path) -> None:
-        """With a group token's join file."""
+        """Enrol with a group token's join file; keeps the identity and its agent id."""
         self.agent_id = bytes(enrol(self.settings, join, keep=True).agent_id)
 
     def measure(self, starts: Iterable[int]) -> None:
-        """A record of five minutes from each of these on (Unix ms, aligned)."""
+        """Append a record of five minutes to the spool for each start (aligned Unix milliseconds)."""
         bodies = []
         for start in starts:
             millijoules = 1_000_000 + self.number * 10_000 + len(self.made)
@@ -68,7 +65,7 @@ class FleetAgent:
             spool.append(bodies, {})
 
     def contact(self) -> bool:
-        """As the sender process makes one; whether it went well."""
+        """Make one contact as the sender process does; return whether it succeeded."""
         path = self.state / FILE_NAME
         with closing(connect(path)) as connection:
             spool = self.settings.spool
@@ -81,7 +78,7 @@ class FleetAgent:
 
     @property
     def standing(self) -> str:
-        """What the last contact ended with: "ok", or why not."""
+        """The result of the last contact: "ok", or the reason why it failed; empty before the first."""
         with closing(connect(self.state / FILE_NAME)) as connection:
             ring = Ring(0, 0, 0, 0)
             return (
@@ -91,7 +88,7 @@ class FleetAgent:
 
 
 class Fleet:
-    """Agents of one collector."""
+    """A fleet is several agents of one collector."""
 
     def __init__(self, stack: Stack, now: Callable[[], int] = now_unix_milliseconds) -> None:
         self.stack = stack
@@ -99,7 +96,7 @@ class Fleet:
         self._now = now
 
     def enrol(self, count: int) -> list[FleetAgent]:
-        """So many more, on one token."""
+        """Enrol `count` further agents with one group token, and return them."""
         join = self.stack.folder / f"join-{len(self.agents)}"
         where = ("--entity", "test", "--site", "test", "--population", "server")
         made = ("token", "create", *where, "--uses", str(count), "--output", str(join))
@@ -114,12 +111,12 @@ class Fleet:
         return new
 
     def measure(self, starts: Iterable[int], agents: Iterable[FleetAgent] | None = None) -> None:
-        """The same periods on all of them."""
+        """Append records of the same periods to the spool of each agent (all of them by default)."""
         moments = list(starts)
         self._all(lambda agent: agent.measure(moments), agents)
 
     def contact(self, agents: Iterable[FleetAgent] | None = None) -> int:
-        """One each; how many went well."""
+        """Make one contact with each agent (all of them by default); return how many succeeded."""
         return sum(self._all(lambda agent: agent.contact(), agents))
 
     def _all(self, work: Callable[[FleetAgent], T], agents: Iterable[FleetAgent] | None) -> list[T]:
@@ -128,7 +125,7 @@ class Fleet:
 
 
 def stored(data_dir: Path) -> dict[str, Counter[int]]:
-    """Agent id → the energies of its stored records."""
+    """Return agent id (hex) → energies of its stored records in millijoules, with their counts."""
     found: dict[str, Counter[int]] = {}
     with closing(sqlite3.connect(f"{(data_dir / 'data.db').as_uri()}?mode=ro", uri=True)) as database:
         for agent_id, wire in database.execute(
@@ -141,20 +138,20 @@ def stored(data_dir: Path) -> dict[str, Counter[int]]:
 
 
 def summed(data_dir: Path) -> int:
-    """Millijoules in the tables of sums."""
+    """Return the millijoules in the table of hourly sums."""
     with closing(sqlite3.connect(f"{(data_dir / 'data.db').as_uri()}?mode=ro", uri=True)) as database:
         row = database.execute("SELECT sum(energy_millijoules) FROM point_sums WHERE grain = 1").fetchone()
         return int(row[0] or 0)
 
 
 def statuses(stack: Stack) -> dict[str, str]:
-    """Agent id → status, as the operator sees it."""
+    """Return agent id → status, as `veilleuse hosts list` shows it."""
     hosts = json.loads(stack.must("veilleuse", "hosts", "list", "--json"))
     return {host["agent_id"]: host["status"] for host in hosts}
 
 
 def compared(agents: Iterable[FleetAgent], data_dir: Path) -> tuple[int, int, int]:
-    """(lost, duplicated, expected): what the agents made against what is stored."""
+    """Compare the records that the agents made with the stored ones; return (lost, duplicated, expected)."""
     have = stored(data_dir)
     lost = twice = expected = 0
     for agent in agents:

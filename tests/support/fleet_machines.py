@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines and strata as the fleet's estimator takes them, in kWh a year."""
+"""Make the machines and strata that the fleet's estimator takes, with energies in kWh a year."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def machine(
     age_years: float | None = None,
     counters: tuple[int, int] = (0, 0),
 ) -> SampleMachine:
-    """One machine whose energy, kWh by day type, comes from one method with relative uncertainty `u`."""
+    """Return a machine; `energies`: kWh of each day type, by one method with relative uncertainty `u`."""
     known = tuple(round(energy * KWH) for energy in energies)
     derived = sum(known) - imputed
     return SampleMachine(
@@ -51,10 +51,10 @@ def machine(
 
 
 def in_service(stratum: Stratum, machines: int, cells: Mapping[SampleCell, int] | None = None) -> InService:
-    """Machines for the whole year."""
+    """Return `machines` machines of a stratum that are in service for the whole year."""
     return InService(stratum, machines, tuple(machines * time for time in YEAR), cells or {})
 
 
 def kwh(estimate: Estimate) -> float:
-    """Of the energy."""
+    """Return the estimated energy in kWh."""
     return estimate.energy_millijoules / KWH

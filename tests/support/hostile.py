@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Names that somebody may put into an inventory, and what they try. docs/guarantees.md S14 to S16."""
+"""List hostile names that an attacker may put into an inventory. docs/guarantees.md S14 to S16."""
 
 from __future__ import annotations
 
@@ -90,15 +90,15 @@ SIGNS = (
 )
 EVERYTHING = (*FORMULAS, *MARKUP, *PATHS, *SIGNS)
 PLACES = ("entity", "site", "device_class", "source", "note", "head", "title")
-"""Where tests/support/reported.py takes a text that somebody else wrote."""
+"""Places at which tests/support/reported.py takes a text that somebody else wrote."""
 
 
 def combined() -> list[str]:
-    """The names, and one in front of another: more than 500."""
+    """Return all names, and each path followed by other names: more than 500."""
     both = [f"{one}{other}" for one, other in product(PATHS, (*MARKUP, *FORMULAS[:12]))]
     return [*EVERYTHING, *both]
 
 
 def everywhere(name: str) -> Mapping[str, str]:
-    """The same name in every place."""
+    """Return place → the same name for every place."""
     return dict.fromkeys(PLACES, name)

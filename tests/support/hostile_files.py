@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Small files that break readers: made when a test wants them, none of them is kept."""
+"""Make small files that break readers, when a test asks for them; the repository contains none of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Final
 from veilleuse.collector.factors.base_carbone_rows import COLUMNS
 
 LONG_FIELD: Final = "x" * 131_073
-"""One more than Python's csv takes."""
+"""One character more than Python's csv module accepts."""
 LONG_NUMBER: Final = "9" * 5_000
-"""Python's int() takes 4,300 digits."""
+"""More than the 4,300 digits that Python's int() accepts."""
 DEPTH: Final = 20_000
 TABLES: Final = {
     "closures": "first,last,name",
@@ -26,7 +26,7 @@ TABLES: Final = {
     "actions": "action_id;sites;from_day;what",
     "factors": ";".join(COLUMNS.values()),
 }
-"""Headings of the tables that commands import: a reader gets past its first line."""
+"""Headers of the tables that commands import, so that a reader accepts the first line and reads on."""
 CELLS: Final = (
     "0001-01-01", "9999-12-31", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2025-02-30", LONG_NUMBER, "-1", "1e999",
     "nan", "Zone A", "\x00", "\x1b[31m", "\u202e", "é" * 300, '"', "=1+1",
@@ -34,7 +34,7 @@ CELLS: Final = (
 
 
 def hostile_files() -> Mapping[str, bytes]:
-    """Name → content."""
+    """Return file name → content."""
     texts = {
         "empty": "",
         "blank": "\n\n\r\n",
@@ -61,7 +61,7 @@ def hostile_files() -> Mapping[str, bytes]:
 
 
 def _tables(header: str) -> dict[str, str]:
-    """With one heading."""
+    """Return name → text of each hostile table with this header."""
     comma = ";" if ";" in header else ","
     width = header.count(comma) + 1
     row = comma.join(["a"] * width)
@@ -79,10 +79,10 @@ def _tables(header: str) -> dict[str, str]:
 
 
 def write_all(folder: Path) -> list[Path]:
-    """All of them, as files in a folder that is there."""
+    """Write all hostile files into an existing folder; return their paths."""
     paths = []
     for name, content in hostile_files().items():
         (folder / name).write_bytes(content)
-        (folder / name).chmod(0o600)  # else some are refused for their rights
+        (folder / name).chmod(0o600)  # otherwise some are refused because of their permissions
         paths.append(folder / name)
     return paths

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Inventories for tests: files read the way the command reads them."""
+"""Read inventory files in tests as the command reads them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ WORDS = InventoryMapping(sites=frozenset({"Lyon", "Bron"}))
 def read(
     data: bytes | str, name: str = "parc", words: InventoryMapping = WORDS, **more: str
 ) -> InventoryReading:
-    """One file; the reading has been through JSON, as on its way to the collector."""
+    """Read one file; its reading is converted to JSON and back, as on its way to the collector."""
     raw = data.encode() if isinstance(data, str) else data
     return from_document(json.loads(json.dumps(to_document(read_files([(name, raw)], words, **more)))))

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Killing a process at a chosen line of ours, as `kill -9` and a power cut do. For programs with one thread:
-they fork."""
+"""Kill a process at a chosen line of our code, as `kill -9` or a power cut does. The calling program must
+have one thread, because these functions fork."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def dies_at(line: int, parts: tuple[str, ...]) -> Callable[[], int]:
-    """SIGKILL to this process at the n-th line executed in a file whose path holds one of `parts`; never with
-    0.
-
-    The function it gives says how many have been executed.
-    """
+    """Kill this process with SIGKILL at executed line number `line` of files whose path contains one of
+    `parts`; 0 never kills. Return a function that gives the number of such lines executed so far."""
     seen = 0
     ours: dict[str, bool] = {}
 
     def call(frame: FrameType, event: str, _: Any) -> Any:
         file = frame.f_code.co_filename
-        if (known := ours.get(file)) is None:  # a file has many functions, and they are called often
+        if (known := ours.get(file)) is None:  # a file has many functions, which are called often
             known = ours[file] = any(part in file for part in parts)
         return trace if known else None
 
@@ -45,12 +42,12 @@ def dies_at(line: int, parts: tuple[str, ...]) -> Callable[[], int]:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """The exit code of a child that does the work: 0, 1 with what it raised on standard error, −9 when it was
-    killed."""
+    """Do the work in a child process and return its exit code: 0; 1 after an exception, printed on standard
+    error; −9 when it was killed."""
     if (pid := os.fork()) == 0:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001  # this copy of the parent must not go on, whatever it is
+        except BaseException as error:  # noqa: BLE001  # this copy of the parent must end after any exception
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)
         os._exit(0)
@@ -58,7 +55,7 @@ def in_child(work: Callable[[], object]) -> int:
 
 
 def lines_of(work: Callable[[], object], parts: tuple[str, ...], note: Path) -> int:
-    """How many lines of ours the work executes, counted in a child; `note` is a file for the number."""
+    """Return how many lines of our code the work executes, counted in a child that writes it to `note`."""
 
     def count() -> None:
         seen = dies_at(0, parts)
@@ -71,7 +68,8 @@ def lines_of(work: Callable[[], object], parts: tuple[str, ...], note: Path) -> 
 
 
 def run_program(program: str, *arguments: str) -> str:
-    """Run a program of Python that forks, in a process of its own; its output. Fails with what it said."""
+    """Run a Python program that forks, in a process of its own; return its output. Fails with its output and
+    errors if the exit code is not 0."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, *arguments],
         cwd=ROOT,

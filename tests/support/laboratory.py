@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines of a known model in a real store, with counters and a meter of their own: for the tests of
-calibration."""
+"""Store machines of a known model, with counters and their own meter, for the tests of calibration."""
 
 from __future__ import annotations
 
@@ -30,10 +29,10 @@ MINUTE: Final = 60_000
 HOUR: Final = 3_600_000
 DAY: Final = 24 * HOUR
 START: Final = round(datetime(2026, 3, 2, 9, tzinfo=UTC).timestamp() * 1000)
-"""A Monday."""
+"""Monday 2 March 2026, 09:00 UTC, in Unix milliseconds."""
 BASE_WATTS: Final = 26.0
 SLOPE: Final = 1.55
-"""The true wall line of DESK: not the prior's (12 W, 1.25)."""
+"""BASE_WATTS and SLOPE are the true wall model of DESK; the prior has 12 W and 1.25."""
 DESK: Final = ("Acme", "Desk 7")
 
 PACKAGE: Final = (PointKind.RAPL, "package-0", Boundary.COMPONENT)
@@ -51,7 +50,7 @@ def enrol(
     population: Population = Population.SERVER,
     site: str = "hq",
 ) -> HostId:
-    """An active machine; its agent id is the number sixteen times."""
+    """Enrol an active machine and return its number; its agent id is the byte `number_` sixteen times."""
     facts = pb.Facts(vendor=model[0], model=model[1], cpu_count=8)
     words: Any = number(device_class)
     facts.device_class = words
@@ -76,7 +75,7 @@ def cell(
     supply: Supply = Supply.AC,
     band: Band = Band.OPEN,
 ) -> Any:
-    """A wire cell; energies: (index of the point, mean watts over all of it)."""
+    """Return a wire cell; `energies`: (index of the point, mean watts over the whole cell)."""
     words: dict[str, Any] = {"band": number(band), "state": number(state), "supply": number(supply)}
     made = pb.Cell(milliseconds=milliseconds, **words)
     for index, watts in energies:
@@ -94,7 +93,7 @@ def push(
     records: Iterable[tuple[Any, Sequence[Any]]],
     points: Sequence[PointOf] = (PACKAGE, PLUG),
 ) -> None:
-    """Store (period, cells) as a stream of its own, through the store's own ingest."""
+    """Store (period, cells) as a new stream of the host, and check that the store accepts it."""
     measurements = []
     for period, cells in records:
         measurement = pb.Measurement(period=period, idle_rule_version=1, cells=cells)
@@ -109,20 +108,20 @@ def push(
 
 
 def loads(count: int, seed: int) -> list[float]:
-    """Package watts, minute by minute: idle and busy in turn."""
+    """Return package watts by minute: 15 minutes each of 5, 15 and 25 W in turn, plus 0 to 4 W of noise."""
     chance = random.Random(seed)
     return [round(5 + 20 * (minute // 15 % 3) / 2 + chance.uniform(0, 4), 3) for minute in range(count)]
 
 
 def wall(package_watts: float, gain: float = 1.0) -> float:
-    """What the plug of a DESK says."""
+    """Return the watts that the plug of a DESK reads; `gain` is the plug's error factor."""
     return gain * (BASE_WATTS + SLOPE * package_watts)
 
 
 def minutes(
     count: int, seed: int, *, gain: float = 1.0, start: int = START, metered: bool = True
 ) -> list[tuple[Any, list[Any]]]:
-    """Records of a minute each, of a DESK whose plug is read by its own agent, or not."""
+    """Return records of one minute each of a DESK, with its plug's readings if `metered`."""
     return [
         (
             clock(start + minute * MINUTE),

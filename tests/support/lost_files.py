@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Take the files of a data directory away from a collector that is writing in them."""
+"""Damage or remove the files of a data directory while a collector writes in it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 WRITE_SECONDS: Final = 0.3
-"""What is done to a WAL in the moment before it begins again harms nobody, and is not noticed."""
+"""Damage is repeated for this long: damage to a WAL just before SQLite restarts it has no effect."""
 
 
 def remove(path: Path) -> None:
-    """As `rm -r` does."""
+    """Remove a file or folder, as `rm -r` does."""
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def remove_both(path: Path) -> None:
-    """As `rm data.db identity.db` does."""
+    """Remove a file and the identity.db beside it, as `rm data.db identity.db` does."""
     path.unlink()
     path.with_name("identity.db").unlink()
 
 
 def zero(path: Path) -> None:
-    """The first half of it, in place."""
+    """Overwrite the first half of the file with zeros, in place."""
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size // 2))
 
 
 def put_older(path: Path) -> None:
-    """What it was 0.2 s ago, in place."""
+    """Overwrite the file in place with its content of 0.2 s before."""
     older = path.read_bytes()
     time.sleep(0.2)
     with path.open("r+b") as file:
@@ -42,24 +42,24 @@ def put_older(path: Path) -> None:
 
 
 def move(path: Path) -> None:
-    """As `mv` does."""
+    """Rename a file or folder, as `mv` does."""
     path.rename(path.with_name(f"{path.name}.elsewhere"))
 
 
 def replace(path: Path) -> None:
-    """By an older copy of itself, under the same name."""
+    """Replace the file under its name by a copy of itself, which is another file and gets older."""
     copy = path.with_name(f"{path.name}.copy")
     shutil.copy(path, copy)
     copy.rename(path)
 
 
 def truncate(path: Path) -> None:
-    """To half its length."""
+    """Cut the file to half its length, again and again for WRITE_SECONDS."""
     _again_and_again(path, lambda file, size: file.truncate(size // 2))
 
 
 def garble(path: Path) -> None:
-    """64 runs of noise all over it."""
+    """Write random bytes at about 64 places of the file, again and again for WRITE_SECONDS."""
 
     def noise(file: BinaryIO, size: int) -> None:
         for at in range(0, size, max(1, size // 64)):
@@ -91,20 +91,20 @@ DONE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """One fault."""
+    """A fault is one way in which a file or the data directory is lost or damaged."""
 
     file: str
-    """Within the data directory; empty for the folder itself."""
+    """Path within the data directory; empty for the folder itself."""
     do: Callable[[Path], None]
     left: str
-    """What is told to be left: rescued (a new file), whole (the file itself), damaged, or goes on (nothing is
-    lost)."""
+    """The remaining data, as the collector must report it: rescued (a new file), whole (the file itself),
+    damaged, or goes on (nothing is lost)."""
 
     def __str__(self) -> str:
         return f"{self.file or 'the folder'} {DONE[self.do.__name__]}"
 
     def apply(self, data_dir: Path) -> None:
-        """To the data directory of a running collector."""
+        """Apply the fault to the data directory of a running collector."""
         self.do(data_dir / self.file if self.file else data_dir)
 
 
@@ -132,5 +132,5 @@ LOST: Final = (
     Lost("", move, "whole"),
     Lost("lock", remove, "goes on"),
 )
-"""Each file and the folder. The index of a WAL (-shm) is mapped in memory: cut, it ends the
-process (SIGBUS)."""
+"""The faults cover each file and the folder. They never truncate the index of a WAL (-shm), because it is
+mapped in memory, and truncation would end the process (SIGBUS)."""

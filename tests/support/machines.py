@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A collector on free loopback ports, and a bare agent's side of enrolment: what the tests of identity speak
-with."""
+"""Serve a collector on free loopback ports, and speak to it as a bare agent, for the tests of identity."""
 
 from __future__ import annotations
 
@@ -32,12 +31,12 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 
 SECONDS = 30.0
-"""For an answer that takes milliseconds: a machine may stall."""
+"""Timeout of a call that takes milliseconds, because a test machine may stall."""
 EPOCH = b"\x01" * EPOCH_BYTES
 
 
 def settings_in(folder: Path, **overrides: str) -> CollectorSettings:
-    """Settings of a data directory in `folder`, on free ports."""
+    """Return settings of the data directory `folder/data`: free ports, no minimum of free disk space."""
     free = {
         "grpc.address": "127.0.0.1:0",
         "grpc.enrolment_address": "127.0.0.1:0",
@@ -48,7 +47,7 @@ def settings_in(folder: Path, **overrides: str) -> CollectorSettings:
 
 
 def make(settings: CollectorSettings, site: str) -> None:
-    """As `initialise` with the settings of `settings_in`, which it does once a process: then it copies."""
+    """Create the data directory of `settings_in` as `initialise` does, by copying one made per process."""
     shutil.copytree(_made(site), settings.data_dir)
 
 
@@ -63,12 +62,12 @@ def _made(site: str) -> Path:
 
 @dataclass
 class Served:
-    """A running collector."""
+    """This object gives tests access to a running collector."""
 
     collector: Collector
 
     def token(self, **more: Any) -> dict[str, Any]:
-        """The content of a new join file."""
+        """Create a token and return the content of its join file; `more` changes the request."""
         asked = {"org_entity": "DSI", "site": "Lyon", "population": "server", **more}
         made: dict[str, Any] = self.collector.operations.perform("token_create", asked)
         return {**made["join"], "token_id": made["token_id"]}
@@ -76,7 +75,7 @@ class Served:
 
 @contextmanager
 def served(settings: CollectorSettings) -> Iterator[Served]:
-    """A collector that serves while the block runs, made first when it is not there."""
+    """Serve a collector without web pages while the block runs; create its data directory if missing."""
     if not settings.data_dir.exists():
         initialise(settings, site="Lyon")
     with open_collector(settings) as collector, run_servers(collector, web=False):
@@ -84,7 +83,7 @@ def served(settings: CollectorSettings) -> Iterator[Served]:
 
 
 class Machine:
-    """An agent reduced to its identity."""
+    """This agent has an identity and makes single calls; it measures nothing."""
 
     def __init__(self, join: dict[str, Any], ca_pem: str | None = None) -> None:
         self.join = join
@@ -96,13 +95,14 @@ class Machine:
         self.nonce = b""
 
     def clone(self) -> Machine:
-        """Another machine with all that this one has."""
+        """Return another machine with the same join file, key, certificate and nonce."""
         return copy.copy(self)
 
     def copy_of(
         self, key: ec.EllipticCurvePrivateKey, signer: Any = None, **changed: bytes
     ) -> pb.EnrolRequest:
-        """What a copy of this machine asks for its new key with; everything right but what is `changed`."""
+        """Return the request with which a copy of this machine asks for its own identity, with the new `key`;
+        `signer` and `changed` replace valid parts of the proof."""
         request = self.request(key)
         with self.enrolment() as stub:
             nonce = stub.Challenge(pb.ChallengeRequest(agent_id=self.agent_id), timeout=SECONDS).nonce
@@ -116,7 +116,7 @@ class Machine:
         return pb.EnrolRequest(certificate_request_der=request, copy_of=pb.CopyOf(**proof | changed))
 
     def enrol_as_copy(self, key: ec.EllipticCurvePrivateKey | None = None) -> pb.EnrolResponse:
-        """Ask for an identity of its own; keeps what it gets, and the new key."""
+        """Request an own identity as a copy; keep the new key, agent id and certificate if one is issued."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         request = self.copy_of(key)
         with self.enrolment() as stub:
@@ -127,7 +127,7 @@ class Machine:
         return answer
 
     def enrol(self) -> pb.EnrolResponse:
-        """With the present key; keeps what it gets."""
+        """Enrol with the join file's token and the present key; keep the agent id and any certificate."""
         request = pb.EnrolRequest(token=self.join["token"], certificate_request_der=self.request())
         with self.enrolment() as stub:
             answer: pb.EnrolResponse = stub.Enrol(request, timeout=SECONDS)
@@ -137,18 +137,18 @@ class Machine:
         return answer
 
     def keep(self, issued: pb.IssuedCertificate) -> None:
-        """Use a certificate from now on."""
+        """Use the issued certificate and its intermediates from now on."""
         self.certificate_der = issued.certificate_der
         ders = [issued.certificate_der, *issued.intermediates_der]
         self.chain = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in ders)
 
     def request(self, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
-        """A certificate request for a key, DER."""
+        """Return a DER certificate request for `key`, or for the present key."""
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         return builder.sign(key or self.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
     def hello(self) -> pb.HelloResponse:
-        """One call on a connection of its own; shows the nonce of the last answer, and keeps the new one."""
+        """Send one Hello on its own connection, with the nonce of the last answer; keep the new nonce."""
         request = hello_request()
         request.instance_id = self.nonce
         with self.telemetry() as stub:
@@ -159,7 +159,8 @@ class Machine:
     def renew_expired(
         self, new_key: ec.EllipticCurvePrivateKey, signer: Any = None
     ) -> pb.RenewExpiredResponse:
-        """Challenge, signature, new certificate."""
+        """Renew an expired certificate: request a challenge, sign it with `signer` or the present key, return
+        the answer. Nothing is kept."""
         request = self.request(new_key)
         with self.enrolment() as stub:
             nonce = stub.Challenge(pb.ChallengeRequest(agent_id=self.agent_id), timeout=SECONDS).nonce
@@ -179,20 +180,20 @@ class Machine:
 
     @contextmanager
     def enrolment(self) -> Iterator[Any]:
-        """A stub of :8642."""
+        """Give a stub of the enrolment port :8642."""
         credentials = grpc.ssl_channel_credentials(self.roots)
         with grpc.secure_channel(self.join["enrolment_address"], credentials) as channel:
             yield pb_grpc.EnrolmentServiceStub(channel)
 
     @contextmanager
     def telemetry(self) -> Iterator[Any]:
-        """A stub of :8641, with the certificate."""
+        """Give a stub of the telemetry port :8641, authenticated by the certificate."""
         with self.channel() as channel:
             yield pb_grpc.TelemetryServiceStub(channel)
 
     @contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
-        """A connection to :8641, with the certificate."""
+        """Give a connection to the telemetry port :8641, authenticated by the certificate."""
         key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         credentials = grpc.ssl_channel_credentials(self.roots, key, self.chain)
         with grpc.secure_channel(self.join["address"], credentials) as channel:
@@ -200,26 +201,26 @@ class Machine:
 
 
 def hello_request() -> pb.HelloRequest:
-    """The smallest one that is valid."""
+    """Return the smallest valid Hello."""
     return pb.HelloRequest(epoch=EPOCH, protocol=pb.ProtocolRange(minimum=1, maximum=1))
 
 
 def refusal(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    """(code, reason) of a refused call."""
+    """Return (status code, reason) of a refused call; the reason may be empty."""
     metadata: Any = error.trailing_metadata() or ()
     reasons = [str(value) for key, value in metadata if key == "veilleuse-reason"]
     return error.code(), "".join(reasons)
 
 
 def refused(call: Callable[..., object], *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
-    """How a call that must be refused is refused."""
+    """Make a call that must be refused, and return its (status code, reason)."""
     with pytest.raises(grpc.RpcError) as caught:
         call(*arguments, **more)
     return refusal(caught.value)
 
 
 def enrolled(running: Served, **token: Any) -> Machine:
-    """A machine that has said Hello."""
+    """Enrol a new machine, send its first Hello, and return it; `token` changes the token's request."""
     machine = Machine(running.token(**token))
     machine.enrol()
     machine.hello()

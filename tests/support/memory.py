@@ -1,11 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Where tests keep their files: in memory where there is room, for nearly all of them wait for nothing but
-the disk.
+"""Choose where tests keep their files: in memory if there is room, because most tests wait only for the disk.
 
-A killed process leaves the same files there as on a disk, so nothing that a test can see is lost. What a disk
-alone can show (how long a promise takes, a power cut, a full disk) is in tests/promises, which stay on it.
-"""
+A killed process leaves the same files in memory as on a disk. Tests of what only a disk shows (latency, a
+power cut, a full disk) are in tests/promises, which stay on disk."""
 
 from __future__ import annotations
 
@@ -19,16 +17,13 @@ import psutil
 
 MEMORY: Final = Path("/dev/shm")
 NEEDED_BYTES: Final = 2 * 2**30
-"""Folders of tests that passed go at once; the largest test keeps some 200 MB."""
+"""The folder of a passed test is removed at once; the largest test keeps about 200 MB."""
 _PREFIX: Final = "veilleuse-tests-"
 
 
 def place() -> Path | None:
-    """A folder of this process in memory, not made yet; None where memory is small (a container's 64 MB) or
-    runs no program.
-
-    What earlier processes left there goes.
-    """
+    """Return a folder in memory for this process, not created yet. None where memory is too small (64 MB in a
+    container) or programs cannot run from it. Folders of ended processes are removed."""
     try:
         disk = os.statvfs(MEMORY)
         if os.access(MEMORY, os.W_OK | os.X_OK) and not disk.f_flag & os.ST_NOEXEC:
@@ -42,12 +37,12 @@ def place() -> Path | None:
 
 
 def is_in(folder: Path | str | None) -> bool:
-    """Whether it is there."""
+    """Return whether a folder is in memory; false for None."""
     return folder is not None and Path(folder).is_relative_to(MEMORY)
 
 
 def _sweep() -> None:
-    """Remove what processes of ours left that are gone."""
+    """Remove the folders of test processes that have ended."""
     for folder in MEMORY.glob(f"{_PREFIX}*"):
         number = folder.name.removeprefix(_PREFIX)
         if number.isdecimal() and not psutil.pid_exists(int(number)):

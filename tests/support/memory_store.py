@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A store in memory for tests of what reads it: ports.Reader over plain lists."""
+"""Implement `ports.Reader` over plain lists in memory, for tests of the code that reads a store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOUR = 3_600_000
 
 
 def site(name: str = "hq", zone: str = "FR", calendar: Calendar = DEFAULT_CALENDAR) -> Site:
-    """A place."""
+    """Return a site with a calendar."""
     return Site(name, zone, calendar.time_zone, calendar.to_json())
 
 
@@ -46,7 +46,7 @@ def host(
     status: HostStatus = HostStatus.ACTIVE,
     last_contact: int | None = None,
 ) -> Host:
-    """A machine."""
+    """Return a host whose number also makes its agent id; by default an active workstation."""
     return Host(
         HostId(number),
         AgentId(number.to_bytes(16, "big")),
@@ -62,7 +62,7 @@ def host(
 
 @dataclass
 class MemoryReader:
-    """ports.Reader."""
+    """This reader implements `ports.Reader` over its lists."""
 
     host_list: list[Host]
     site_list: list[Site] = field(default_factory=lambda: [site()])
@@ -72,7 +72,7 @@ class MemoryReader:
     simulated: bool = False
     dirty: int = 0
     versions: dict[str, tuple[CalendarVersion, ...]] = field(default_factory=dict)
-    """Site → the calendars it had; none: that of the site alone."""
+    """Site → versions of its calendar; a site that is missing has only its own calendar."""
 
     def state(
         self,
@@ -85,7 +85,7 @@ class MemoryReader:
         grain: Grain = Grain.DAY,
         **more: int,
     ) -> None:
-        """Add a sum of a day or of the week that begins there."""
+        """Add a sum of state time of the day, or of the week that begins on that day."""
         cell = Cell(band, state, Supply.AC, milliseconds, **more)  # type: ignore[arg-type]
         self.sum_rows.append(SumRow(HostId(number), grain, day.toordinal(), cell))
 
@@ -102,7 +102,7 @@ class MemoryReader:
         *,
         grain: Grain = Grain.DAY,
     ) -> None:
-        """Add derived energy."""
+        """Add derived energy and its uncertainty in millijoules, of that day or the week from it on."""
         cell = DerivedCell(band, state, Supply.AC, method, milliseconds, energy, uncertainty)
         self.derived_rows.append(DerivedRow(HostId(number), grain, day.toordinal(), cell))
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Configured meters for tests of the sources that read them."""
+"""Configure meters for tests of the sources that read them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from veilleuse.wire.vocabulary import Boundary
 Result = TypeVar("Result")
 
 PATIENT_SECONDS: Final = 5.0
-"""A fake device answers within milliseconds, but for a machine that stalls."""
+"""A fake device answers within milliseconds, but the test machine may stall."""
 HURRIED_SECONDS: Final = 0.4
-"""For a device that never answers."""
+"""Timeout for a device that never answers."""
 
 
 def hurried(context: SourceContext) -> SourceContext:
-    """The same meter, waited for less long: a good read may fail now and then, see `patiently`."""
+    """Return the same context with a shorter timeout; a valid read may then fail, see `patiently`."""
     assert context.meter is not None
     return context._replace(meter=context.meter._replace(timeout_seconds=HURRIED_SECONDS))
 
 
 def patiently(work: Callable[[], Result]) -> Result:
-    """What an `open` or `read` of a device that answers gives in the end: the machine may stall for longer
-    than the source waits."""
+    """Repeat an `open` or `read` up to 20 times while it raises ReadFailed, because the machine may stall for
+    longer than the source waits; return its result, or raise the last error."""
     for _ in range(20):
         try:
             return work()
@@ -40,8 +40,8 @@ def patiently(work: Callable[[], Result]) -> Result:
 def context_of(
     source: str, address: str, timeout_seconds: float = PATIENT_SECONDS, **changes: Any
 ) -> SourceContext:
-    """What a source is made with: a meter `rack-a` of this machine; what is no field of MeterSpec is an
-    option."""
+    """Return a source's context with a meter `rack-a` of this machine; `changes` that are no field of
+    MeterSpec are options."""
     fields = {name: changes.pop(name) for name in MeterSpec._fields if name in changes}
     meter = MeterSpec(
         meter="rack-a",
@@ -59,7 +59,7 @@ def context_of(
 
 
 def secret_file(path: Path, text: str) -> str:
-    """A credentials file as it should be."""
+    """Write a credentials file with the permissions that sources accept; return its path."""
     path.write_text(text)
     path.chmod(0o640)
     return str(path)

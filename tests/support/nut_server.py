@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A real NUT server: Debian's `upsd` and its driver `dummy-ups`, in a folder of their own, on a port of
-127.0.0.1."""
+"""Run a real NUT server on loopback: Debian's `upsd` and its driver `dummy-ups`, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -20,10 +19,9 @@ from tests.support.waiting import until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "nut"
 PROGRAMS = (Path("/usr/lib/nut"), Path("/usr/libexec/nut-driver"), Path("/usr/lib/ups/driver"))
-"""Where distributions keep drivers; Debian keeps upsd itself there too, behind a wrapper that
-asks /etc/nut."""
+"""Folders of drivers in distributions; in Debian also the real upsd, whose wrapper needs /etc/nut."""
 OLDEST_SECONDS = 2
-"""After so long without a word of the driver its data is stale (MAXAGE)."""
+"""Data of a driver that has been silent for this long is stale (MAXAGE)."""
 
 
 def _program(name: str) -> Path:
@@ -33,11 +31,11 @@ def _program(name: str) -> Path:
 
 
 class NutServer:
-    """One upsd that serves a UPS per device file, each with a driver of its own."""
+    """This upsd serves one UPS per device file of tests/fixtures/nut, each with its own driver."""
 
     def __init__(self, folder: Path, *devices: str) -> None:
         self.folder = folder
-        self.port = free_port()  # upsd does not tell which one the kernel gave it
+        self.port = free_port()  # upsd does not report a port that the kernel chose
         self.address = f"127.0.0.1:{self.port}"
         self.certificate = folder / "certificate.pem"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -56,20 +54,20 @@ class NutServer:
             until(partial(self._knows, device), f"{device} is not known:\n{self.log()}")
 
     def start(self) -> None:
-        """The server."""
+        """Start upsd and wait until it answers."""
         self._start("upsd", _program("upsd"))
         until(self._answers, f"upsd does not answer:\n{self.log()}")
 
     def start_driver(self, device: str) -> None:
-        """The driver of one UPS."""
+        """Start the driver of one UPS."""
         self._start(device, _program("dummy-ups"), "-a", device)
 
     def log(self) -> str:
-        """What upsd has to say."""
+        """Return the log of upsd."""
         return (self.folder / "upsd.log").read_text()
 
     def kill(self, name: str) -> None:
-        """`upsd`, or the driver of a device: gone at once."""
+        """Kill `upsd`, or the driver of a device, with SIGKILL."""
         process = self._processes.pop(name)
         process.send_signal(signal.SIGCONT)
         process.kill()
@@ -77,15 +75,16 @@ class NutServer:
         (self._state / f"dummy-ups-{name}").unlink(missing_ok=True)
 
     def freeze(self, name: str) -> None:
-        """It is there and does nothing."""
+        """Stop `upsd` or a driver with SIGSTOP: the process exists and does nothing."""
         self._processes[name].send_signal(signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        """It goes on."""
+        """Continue a process that `freeze` stopped."""
         self._processes[name].send_signal(signal.SIGCONT)
 
     def tell(self, device: str, **variables: object) -> None:
-        """Change what a device tells; `ups__load=20` is `ups.load`. The driver looks once a second."""
+        """Change the values that a device reports; `ups__load=20` is `ups.load`. The driver reads them each
+        second."""
         file = self._settings / f"{device}.dev"
         lines = dict(line.split(": ", 1) for line in file.read_text().splitlines() if ": " in line)
         lines |= {name.replace("__", "."): str(value) for name, value in variables.items()}
@@ -94,13 +93,12 @@ class NutServer:
         fresh.replace(file)
 
     def close(self) -> None:
-        """Everything that was started ends."""
+        """Kill all processes that this server started."""
         for name in tuple(self._processes):
             self.kill(name)
 
     def secure(self) -> None:
-        """From the next start on it offers TLS, with a certificate of its own for 127.0.0.1, in
-        self.certificate."""
+        """Configure TLS for the next start, with a new certificate for 127.0.0.1 in `self.certificate`."""
         database, empty, noise = (self.folder / name for name in ("nss", "empty", "noise"))
         empty.write_text("")
         noise.write_bytes(os.urandom(64))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A page of the application as one file, for a real browser."""
+"""Get a page of the application as one file, for a real browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 
 def body(app: ASGIApp, path: str) -> str:
-    """What the application answers, without a socket."""
+    """Return the body of the application's answer to GET `path`, without a socket."""
 
     async def ask() -> str:
         transport = httpx.ASGITransport(app)
@@ -23,6 +23,6 @@ def body(app: ASGIApp, path: str) -> str:
 
 
 def standalone(page: str, css: str, scripts: str = "") -> str:
-    """The page with its style sheet inside, and scripts at its end."""
+    """Return the page with the style sheet embedded and the scripts at its end."""
     page = re.sub(r'<link rel="stylesheet"[^>]*>', lambda _: f"<style>{css}</style>", page)
     return page.replace("</body>", f"{scripts}</body>")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The real programs that tests talk to: Debian packages, installed by `make test` (deploy/ci/peers.sh)."""
+"""Find the real programs that tests use: Debian packages that `make test` installs (deploy/ci/peers.sh)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Program → the Debian package it comes from; deploy/ci/peers.sh installs the same list.
+# Program → its Debian package; deploy/ci/peers.sh installs the same list.
 PACKAGES = {
     "certutil": "libnss3-tools",
     "chromium": "chromium",
@@ -38,9 +38,9 @@ PACKAGES = {
 
 
 def peer(program: str) -> Path:
-    """Path of the program; skips the test, with the package to install, when this machine lacks it.
+    """Return the program's path; skip the test and name the package to install if this machine lacks it.
 
-    Under CI a skip is a failure (tests/conftest.py): a suite nobody ran is not green.
+    Under CI a skipped test fails (tests/conftest.py), because tests that did not run prove nothing.
     """
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if found is None:

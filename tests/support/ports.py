@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Ports of loopback for programs that are told where to listen, and may stop and start there again."""
+"""Choose loopback ports for programs that need to know theirs, and may restart on the same port."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from itertools import count
 from typing import Final
 
 WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-"""Workers have ports of their own: one that waits for a port to fall silent must not meet another one's
-server there."""
+"""Each worker has its own range of ports. A test that waits for a port to close never meets the server of
+another worker there."""
 PORTS: Final = 1_500
 FIRST: Final = 20_000 + WORKER * PORTS
-"""Below what Linux gives to those who ask for any port (32768 on): a test beside this one gets none of them
-by chance while nobody listens there yet, or just now.
-"""
+"""The range is below the ports that Linux assigns (from 32768 on). No other program is assigned one of these
+ports while its server is down."""
 
 _turn = count(random.SystemRandom().randrange(PORTS))
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports nobody listens at, TCP or UDP; each is told once by this process."""
+    """Return ports where nobody listens, TCP or UDP; a process gets one again only after 1,499 others."""
     found: list[int] = []
     while len(found) < number:
         port = FIRST + next(_turn) % PORTS
@@ -34,7 +33,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def free_port() -> int:
-    """One of them."""
+    """Return one port of `free_ports`."""
     (port,) = free_ports(1)
     return port
 

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was published of a store under construction, and the way to have more kept, without a socket. For
-tests and benches."""
+"""Read and add publications of a data directory under construction, without a socket. For tests, benches."""
 
 from __future__ import annotations
 
@@ -18,10 +17,11 @@ from veilleuse.collector.store.sqlite.publications import SqlitePublicationReade
 
 
 class Publishing:
-    """A PublicationReader, and in `publish` what the socket leads to. Nothing stays open."""
+    """This object implements PublicationReader, and `publish` as the administration socket does it. It opens
+    the store anew for each call and leaves nothing open."""
 
     def __init__(self, data: Filled, clock: Callable[[], float] = time.time) -> None:
-        """`clock`: Unix seconds."""
+        """`clock` gives the Unix seconds of publication."""
         self._data = data
         self._clock = clock
 
@@ -31,17 +31,17 @@ class Publishing:
             return reader.summary(kind, first, end)
 
     def find(self, kind: PublicationKind, first: date, end: date) -> Publication | None:
-        """Likewise."""
+        """See ports.PublicationReader."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
             return reader.find(kind, first, end)
 
     def waits(self, first: date, end: date) -> bool:
-        """Likewise."""
+        """See ports.PublicationReader."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
             return reader.waits(first, end)
 
     def publish(self, one: Publication) -> None:
-        """As it comes through the socket. The first stays."""
+        """Store a publication as it arrives through the socket; an earlier one of the same period stays."""
         now = round(self._clock() * 1000)
         content = content_of(one.content.encode())
         self._data.store.publications.put(replace(one, published_unix_milliseconds=now, content=content))

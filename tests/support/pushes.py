@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What agents send, made by hand for the tests of the collector: records, streams, stores with hosts."""
+"""Make the messages of agents for the tests of the collector: records, streams, and hosts in a store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population
 
 HOUR = 3_600_000
 MONDAY_10H = 1_772_445_600_000
-"""2026-03-02T10:00:00Z."""
+"""2026-03-02T10:00:00Z in Unix milliseconds."""
 NOW = MONDAY_10H + 30 * 24 * HOUR
 CALENDAR_SHA256 = bytes(range(32))
 SERVER = MachineLimits(Population.SERVER, DeviceClass.SERVER, allow_fake=False)
@@ -30,7 +30,7 @@ WORKSTATION = MachineLimits(Population.WORKSTATION, DeviceClass.LAPTOP, allow_fa
 
 
 def rapl(domain: str = "package-0") -> pb.Point:
-    """A point."""
+    """Return a RAPL point of the machine."""
     return pb.Point(kind=pb.POINT_KIND_RAPL, domain=domain, boundary=pb.BOUNDARY_COMPONENT, subject="machine")
 
 
@@ -43,7 +43,7 @@ def cell(
     energies: Sequence[tuple[int, int, int]] = (),
     **fields: Any,
 ) -> pb.Cell:
-    """A cell; energies are (point index, mJ, ms)."""
+    """Return a wire cell; `energies`: (point index, millijoules, covered milliseconds)."""
     return pb.Cell(
         band=band,
         state=state,
@@ -58,17 +58,17 @@ def cell(
 
 
 def clock(start: int = MONDAY_10H, duration: int = 60_000) -> pb.Period:
-    """A clock period."""
+    """Return a clock period; both values in (Unix) milliseconds."""
     return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=duration))
 
 
 def day(when: date) -> pb.Period:
-    """A civil day."""
+    """Return the period of a local date."""
     return pb.Period(date=pb.LocalDate(year=when.year, month=when.month, day=when.day))
 
 
 def week(year: int, number: int) -> pb.Period:
-    """An ISO week."""
+    """Return the period of an ISO week."""
     return pb.Period(week=pb.IsoWeek(year=year, week=number))
 
 
@@ -78,7 +78,7 @@ def measurement(
     points: Sequence[pb.Point] = (),
     **fields: Any,
 ) -> pb.Record:
-    """A measurement record; one plain cell unless told."""
+    """Return a measurement record; by default one cell over the minute of MONDAY_10H."""
     return pb.Record(
         measurement=pb.Measurement(
             period=clock() if period is None else period,
@@ -92,13 +92,13 @@ def measurement(
 
 
 def gap(reason: Any = pb.GAP_REASON_SPOOL_CAP, records: int = 1, milliseconds: int = 0) -> pb.Record:
-    """A gap without a period."""
+    """Return a gap without a period."""
     spans = [pb.GapSpan(milliseconds=milliseconds)] if milliseconds else []
     return pb.Record(gap=pb.Gap(reason=reason, records=records, spans=spans))
 
 
 def realistic(start: int, duration: int = 300_000, milliwatts: int = 35_000) -> pb.Record:
-    """What a server with RAPL sends for five minutes."""
+    """Return the record of a server with RAPL, half active, half idle; `milliwatts` are of the package."""
     half = duration // 2
     buckets = [half, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     common: dict[str, Any] = {
@@ -123,7 +123,7 @@ def realistic(start: int, duration: int = 300_000, milliwatts: int = 35_000) -> 
 
 @dataclass
 class Stream:
-    """One epoch of one agent: numbers and chains what it is given, and can say any run of it again."""
+    """One epoch of one agent: it numbers and chains records, and can send any run of them again."""
 
     host_id: HostId
     machine: MachineLimits = SERVER
@@ -136,14 +136,14 @@ class Stream:
             self.chains = [chain_start(self.epoch)]
 
     def add(self, *records: pb.Record | bytes) -> None:
-        """Number and chain."""
+        """Append records, or wire bytes, and chain them."""
         for record in records:
             wire = record if isinstance(record, bytes) else record.SerializeToString(deterministic=True)
             self.wires.append(wire)
             self.chains.append(chain_next(self.chains[-1], wire))
 
     def request(self, first: int = 1, last: int | None = None) -> pb.PushRequest:
-        """Records first to last as a request."""
+        """Return the request that pushes the records `first` to `last` (counted from 1; all to the end)."""
         return pb.PushRequest(
             epoch=self.epoch,
             first_seq=first,
@@ -152,20 +152,20 @@ class Stream:
         )
 
     def push(self, first: int = 1, last: int | None = None) -> ValidPush:
-        """The same after validation."""
+        """Return the push of these records after validation, which must accept it."""
         checked = check_push(self.request(first, last), self.host_id, self.machine, NOW)
         assert isinstance(checked, ValidPush), checked
         return checked
 
     def send(self, *records: pb.Record | bytes) -> ValidPush:
-        """Add, and push just that."""
+        """Append records and return the validated push of these alone."""
         first = len(self.wires) + 1
         self.add(*records)
         return self.push(first)
 
 
 def site(name: str = "lyon", time_zone: str = "Europe/Paris") -> Site:
-    """A site with the default timetable."""
+    """Return a site of zone FR with the opening hours of the default timetable."""
     calendar = Calendar(time_zone, DEFAULT_CALENDAR.open_spans)
     return Site(name, "FR", time_zone, calendar.to_json())
 
@@ -181,7 +181,7 @@ def enrol(
     enrolled_on: date = date(2026, 3, 1),
     now_unix_milliseconds: int = NOW,
 ) -> HostId:
-    """A new active host, of a token of its own; its site must exist."""
+    """Insert a new token and an active host enrolled with it; return its number. Its site must exist."""
     token_id = registry.insert_token(
         token_sha256=os.urandom(32),
         created_unix_milliseconds=now_unix_milliseconds,
@@ -211,8 +211,8 @@ def accepted(
     measurements: Iterable[pb.Measurement],
     sensor_gaps: tuple[tuple[GapReason, str, int], ...] = (),
 ) -> tuple[ValidPush, tuple[bytes, int, bytes]]:
-    """Measurements as the next run of a stream, past the validation; and the stream behind it. A stream:
-    (epoch, seq, chain)."""
+    """Return a decoded push of these measurements, without validation, and the stream after it. A stream:
+    (epoch, last sequence number, chain)."""
     epoch, seq, chain = stream
     decoded = []
     for measurement in measurements:
@@ -226,6 +226,6 @@ def accepted(
 
 
 def new_stream() -> tuple[bytes, int, bytes]:
-    """Of a new epoch, before its first record."""
+    """Return (epoch, 0, chain) of a new epoch without records."""
     epoch = os.urandom(8)
     return epoch, 0, chain_start(epoch)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The application with /api over a store under construction, and accounts that read it. For tests."""
+"""Serve the application with /api over a store under construction to accounts, without a socket."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ DOOR_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class Reading:
-    """Asks the application itself, without a socket. Its journal and what it publishes are the store's own. A
-    context manager."""
+    """A context manager that asks the application itself; its access journal and its publications go into the
+    store."""
 
     def __init__(
         self,
@@ -52,9 +52,8 @@ class Reading:
         impatient: bool = False,
         **http: Any,
     ) -> None:
-        """`door_token`: as if not on loopback. `clock`: Unix seconds. `http`: settings.
-
-        Not `impatient`: wrong tokens come minutes apart."""
+        """`door_token`: the token of a collector that is not on loopback. `clock`: Unix seconds. `http`:
+        settings. Unless `impatient`, the failure limiter's clock advances 1,000 s at each look."""
         self.data = data
         self.clock = clock
         self._cleanup = ExitStack()
@@ -86,7 +85,7 @@ class Reading:
             self._publish,
             clock,
         )
-        """Works nothing out until a test has it `refresh`."""
+        """It computes nothing until a test calls `refresh`."""
         worked_out = self.indicators.machine_figures, self.indicators.month
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
         self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission)
@@ -100,7 +99,7 @@ class Reading:
     def account(
         self, name: str = "grafana", role: Role = Role.READER, *entities: str, days: float = 1
     ) -> str:
-        """Its token."""
+        """Insert an account that expires after `days`; return its token."""
         token, now = new_token(), round(self.clock() * 1000)
         self.data.store.accounts.insert_account(
             name=name,
@@ -114,7 +113,7 @@ class Reading:
 
     @property
     def routes(self) -> set[str]:
-        """Paths of the application, as it has them."""
+        """Return the paths of the application's routes."""
         return {route.path for route in self._starlette.routes if isinstance(route, Route)}
 
     @property
@@ -123,7 +122,7 @@ class Reading:
         return self.app.application
 
     def get(self, url: str, token: str | None = None, method: str = "GET", **headers: str) -> httpx.Response:
-        """The answer, whatever its status; `_` in a header's name for `-`."""
+        """Return the answer of any status; a `_` in a header's name is sent as `-`."""
         (answer,) = self.all([(url, token)], method, bool, **headers)
         return answer
 
@@ -134,7 +133,8 @@ class Reading:
         answered: Callable[[int], object] = bool,
         **headers: str,
     ) -> list[httpx.Response]:
-        """All at once; `answered` is told how many have their answer, at each one."""
+        """Send all requests at once; return the answers in order. After each answer, `answered` is called
+        with the number of answers so far."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return asyncio.run(self._ask(asked, method, given, answered))
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the tests of the receiver say to it, and how they hold its writer."""
+"""Call the receiver and delay its writer, for the tests of the receiver."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 ANSWER_SECONDS: Final = 30.0
-"""For an answer that takes milliseconds: a machine may stall."""
+"""Timeout of a call that takes milliseconds, because a test machine may stall."""
 HELD_SECONDS: Final = 30.0
-"""A writer is held no longer, whatever becomes of the test."""
+"""The writer is released after this time, even if the test fails."""
 
 
 def hello(stream: Stream, **fields: Any) -> pb.HelloRequest:
-    """A Hello of a current agent."""
+    """Return the Hello of a current agent."""
     return pb.HelloRequest(
         epoch=fields.pop("epoch", stream.epoch),
         protocol=fields.pop("protocol", pb.ProtocolRange(minimum=1, maximum=1)),
@@ -32,7 +32,7 @@ def hello(stream: Stream, **fields: Any) -> pb.HelloRequest:
 
 
 def refusal(call: Any, request: Any) -> tuple[grpc.StatusCode, str, int]:
-    """(code, reason, retry after ms) of a call that must fail."""
+    """Make a call that must fail; return its (status code, reason, retry after milliseconds)."""
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=ANSWER_SECONDS)
     error: Any = caught.value
@@ -48,14 +48,14 @@ def refusal(call: Any, request: Any) -> tuple[grpc.StatusCode, str, int]:
 
 
 def stream_request(stream: Stream) -> pb.PushRequest:
-    """One more record."""
+    """Append one realistic record to the stream and return the request that pushes it."""
     first = len(stream.wires) + 1
     stream.add(realistic(MONDAY_10H + first * 300_000))
     return stream.request(first)
 
 
 def hold(service: Service) -> threading.Event:
-    """Keep the writer's thread busy until the event is set."""
+    """Keep the writer's thread busy until the returned event is set; returns once it is busy."""
     release, entered = threading.Event(), threading.Event()
 
     def busy() -> None:
@@ -68,8 +68,8 @@ def hold(service: Service) -> threading.Event:
 
 
 def give_up(call: Callable[[], object], arrived: Callable[[], object]) -> None:
-    """Call with little patience until a call that ran out of it has arrived: it may run out on its way, on a
-    machine that stalls."""
+    """Make a call that times out, up to 20 times, until `arrived` is true. On a machine that stalls, a call
+    may time out before it arrives. Fails if none arrives."""
     for _ in range(20):
         with pytest.raises(grpc.RpcError) as caught:
             call()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Records as the resident process would have made them, for tests that cannot wait for the clock."""
+"""Make records and spools as the resident process makes them, without waiting for the clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from veilleuse.wire.limits import (
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, State, Supply
 
 METER = Point(PointKind.HWMON, "power_meter", Boundary.WALL)
-"""What a server's ACPI power meter offers."""
+"""The point of a server's ACPI power meter."""
 
 
 def clock_record(
@@ -29,7 +29,7 @@ def clock_record(
     metered_millijoules: int | None = None,
     busy_ratio: float = 0.5,
 ) -> Record:
-    """One period of an active server on mains; metered at the wall when `metered_millijoules` is given."""
+    """Return a period of an active server on mains, with energy at the wall if millijoules are given."""
     cell = Cell(milliseconds)
     cell.add_sum("cpu_covered_milliseconds", milliseconds)
     cell.add_sum("cpu_busy_milliseconds", round(milliseconds * busy_ratio))
@@ -50,7 +50,7 @@ def clock_record(
 
 
 def spool_of(state: Path) -> FileSpool:
-    """The spool below an agent's state directory, as the resident process opens it; close it after use."""
+    """Open the spool in an agent's state directory as the resident process does; the caller closes it."""
     state.mkdir(mode=0o700, exist_ok=True)
     bounds = Bounds(max_bytes=64 * 1024 * 1024, disk_reserve_bytes=0)
     return open_spool(state / FILE_NAME, bounds, int(time.time() * 1000))

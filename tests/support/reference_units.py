@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Simulated reference units of one hardware model whose true wall line is known: for the coverage of
+"""Simulate reference units of a hardware model whose true wall model is known, for the coverage of
 calibration."""
 
 from __future__ import annotations
@@ -15,34 +15,35 @@ SAMPLE_MILLISECONDS = 60_000
 
 @dataclass(frozen=True)
 class Truth:
-    """One hardware model. Standard deviations are relative to the mean unit's wall power at `fleet_watts`."""
+    """A hardware model's true values. Standard deviations are relative to the mean unit's wall power at
+    `fleet_watts`."""
 
     base_watts: float = 17.0
     slope: float = 1.38
     reference_watts: float = 15.0
-    """Mean counters' power of the reference units."""
+    """Mean power of the reference units' counters."""
     fleet_watts: float = 9.0
-    """Of the fleet that is to be told: it works less than a unit under test."""
+    """Mean power of the counters in the fleet to be estimated, which has less load than a tested unit."""
     gain_spread: float = 0.08
-    """Between units: supply and losses, common to base and slope."""
+    """Standard deviation between units that is common to base and slope: power supply and losses."""
     base_spread: float = 0.06
-    """Between units: base alone. Both together make the 10 % of docs/calibration.md."""
+    """Standard deviation between units of base alone. Both together give the 10 % of docs/calibration.md."""
     noise: float = 0.06
-    """Within a unit, from sample to sample."""
+    """Standard deviation within a unit, from sample to sample."""
     memory: float = 0.95
     """Autocorrelation of that noise from one minute to the next."""
     meter_gain: float = 0.0099
-    """k = 1, one draw for all units: the same meter goes from one to the next."""
+    """Standard uncertainty (k = 1), drawn once for all units, because the same meter measures them all."""
     prior_base_watts: float = 12.0
     prior_slope: float = 1.25
 
     def wall(self, counter_watts: float) -> float:
-        """True wall power of the mean unit, watts."""
+        """Return the true wall power of the mean unit, in watts."""
         return self.base_watts + self.slope * counter_watts
 
 
 def simulated(truth: Truth, units: int, samples: int, chance: random.Random) -> list[Unit]:
-    """Reference units, each with its own gain and base, measured by one meter with one gain error."""
+    """Return reference units with their own gains and bases, measured by one meter with one gain error."""
     meter = 1 + chance.gauss(0, truth.meter_gain)
     scale = truth.wall(truth.fleet_watts)
     made = []
@@ -51,7 +52,7 @@ def simulated(truth: Truth, units: int, samples: int, chance: random.Random) -> 
         gain = 1 + chance.gauss(0, truth.gain_spread)
         base = truth.base_watts + chance.gauss(0, truth.base_spread) * scale
         load = noise = chance.gauss(0, 1)
-        mean = truth.reference_watts * chance.uniform(0.7, 1.3)  # nobody loads them alike
+        mean = truth.reference_watts * chance.uniform(0.7, 1.3)  # each unit has its own load
         fresh = (1 - truth.memory**2) ** 0.5
         for sample in range(samples):
             load = 0.9 * load + 0.436 * chance.gauss(0, 1)

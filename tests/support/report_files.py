@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What strangers read in our reports: openpyxl in a workbook, an HTML parser in a page, pypdf in a PDF."""
+"""Read reports as other programs do: openpyxl a workbook, an HTML parser a page, pypdf a PDF."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VOID = {"meta", "br", "link", "img"}
 
 
 def workbook(content: bytes) -> Workbook:
-    """The workbook, formulas as they stand."""
+    """Read a workbook; formulas are not evaluated."""
     return load_workbook(io.BytesIO(content), data_only=False)
 
 
 def sheet_rows(sheet: Worksheet) -> list[dict[str, Any]]:
-    """Rows of a table's sheet by the names of its second line; a cell that is empty is not there."""
+    """Return the rows of a table's sheet, keyed by the names in its second line; empty cells are left out."""
     lines = list(sheet.iter_rows(values_only=True))
     if len(lines) < 2:
         return []
@@ -39,7 +39,7 @@ def sheet_rows(sheet: Worksheet) -> list[dict[str, Any]]:
 
 @dataclass
 class Shown:
-    """A cell of a page."""
+    """A cell of a page: its text, and the value of its `data` or `time` element."""
 
     text: str = ""
     raw: str | None = None
@@ -47,18 +47,17 @@ class Shown:
 
 @dataclass
 class PageTable:
-    """One table: for each row its cells by column; for a table of facts one row."""
+    """One table of a page: for each row its cells by column; each line of a table of facts is a row."""
 
     caption: str = ""
     rows: list[dict[str, Shown]] = field(default_factory=list)
     texts: list[list[str]] = field(default_factory=list)
-    """Every cell of every row of its body."""
+    """The text of every cell in every row of the body."""
     columns: list[str | None] = field(default_factory=list)
 
 
 class Page(HTMLParser):
-    """A page of documents/formats/html.py: its tables by section, and every element and attribute
-    there is."""
+    """Parse a page of documents/formats/html.py: its tables by section, and all elements with attributes."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(convert_charrefs=True)
@@ -92,7 +91,7 @@ class Page(HTMLParser):
             self._cell.raw = found.get("value") or found.get("datetime")
 
     def _body_cell(self, tag: str, marked: str | None) -> None:
-        """A column is marked at its head; in a table of facts, each line at its own."""
+        """Add a cell. Its column is marked in the table's head, or in the line's own head (facts)."""
         table = self._table
         self._cell = Shown()
         column = table.columns[len(table.texts[-1])]
@@ -112,7 +111,7 @@ class Page(HTMLParser):
             self._cell = None
 
     def handle_data(self, data: str) -> None:
-        data = data.replace("\N{WORD JOINER}", "")  # documents/formats/html.py's guard
+        data = data.replace("\N{WORD JOINER}", "")  # documents/formats/html.py adds it
         if not self._open or self._open[-1] not in ("style", "title"):
             self.text += data
         if self._cell is not None:
@@ -126,8 +125,8 @@ class Page(HTMLParser):
         return self.sections[self._section][-1]
 
     def by_row(self, section: str, count: int) -> list[dict[str, Shown]]:
-        """The cells of each of `count` rows of a section, by column: from all its tables, and from what rows
-        have in common."""
+        """Return `count` rows of a section, each with its cells by column, from all tables of the section;
+        cells of a table of facts belong to every row."""
         found: list[dict[str, Shown]] = [{} for _ in range(count)]
         for table in self.sections[section]:
             facts = not any(table.columns)
@@ -138,17 +137,17 @@ class Page(HTMLParser):
 
 
 def bare(text: str) -> str:
-    """Without any space: how a PDF breaks lines says nothing."""
+    """Return the text without white space, because line breaks in a PDF carry no meaning."""
     return re.sub(r"\s+", "", text)
 
 
 def pdf_text(content: bytes) -> str:
-    """All text of a PDF, without spaces."""
+    """Return all text of a PDF, without white space."""
     return bare("".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages))
 
 
 def structure(content: bytes) -> Iterable[Any]:
-    """Every element of the tree of tags of a PDF, as pypdf reads it."""
+    """Yield every element of a PDF's structure tree, as pypdf reads it."""
     reader = pypdf.PdfReader(io.BytesIO(content))
     root: Any = reader.trailer["/Root"]
     waiting: list[Any] = [root["/StructTreeRoot"]]

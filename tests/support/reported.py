@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Documents that have something of everything a format must write, for the tests of the formats and their
-bench."""
+"""Make documents with all content that a format must write, for the tests and the bench of the formats."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ FACTOR: Row = {
 
 
 def row(number: int, entity: str, device_class: str, level: str = "row") -> dict[str, Any]:
-    """One row, with numbers that no rounding leaves as they are; some values are not there."""
+    """Return a row whose numbers all change when rounded; each third row lacks two values."""
     energy = 1_234_567_891_011 + 987_654_321_123 * number
     kwh = energy / 3_600_000_000
     kilograms = kwh * 0.0461
@@ -95,12 +94,12 @@ def row(number: int, entity: str, device_class: str, level: str = "row") -> dict
 
 
 def total() -> Row:
-    """Of no entity and no class."""
+    """Return a total, without entity and class."""
     return {name: value for name, value in row(12, "", "", "total").items() if value != ""}
 
 
 def months() -> list[Row]:
-    """A short table for a line: one month is not known."""
+    """Return a short table for a line chart; the value of one month is absent."""
     known: list[Row] = [
         {"month": f"2025-{month:02}", "kwh_total": 50_000 / 3 + 1_000 * month} for month in range(1, 13)
     ]
@@ -108,7 +107,7 @@ def months() -> list[Row]:
 
 
 def by_class() -> list[Row]:
-    """A short table for bars."""
+    """Return a short table for bar charts."""
     return [
         {
             "device_class": device_class,
@@ -142,8 +141,8 @@ CHARTS = (
 def everything(
     names: Mapping[str, str] | None = None, language: str = "fr", entities: Sequence[str] = ENTITIES
 ) -> Document:
-    """Rows, totals, memo, factors, months, charts, notes. `names` stand in for texts that somebody else
-    wrote, by place."""
+    """Return a document with rows, totals, memo, factors, months, charts and notes. `names` (place → text)
+    replace the texts that somebody else wrote."""
     other = names or {}
     rows = [
         row(number, other.get("entity", entity), other.get("device_class", device_class))
@@ -182,7 +181,7 @@ def everything(
 
 
 def attribution(*names: str) -> Document:
-    """A server's energy shared between services of these names, as `veilleuse report attribution`
+    """Return a server's energy attributed to services of these names, as `veilleuse report attribution`
     makes it."""
     found = Attribution(
         energy_millijoules=10_000_000_007,
@@ -206,5 +205,5 @@ def attribution(*names: str) -> Document:
 
 
 def small(names: Mapping[str, str], language: str = "fr") -> Document:
-    """The same with three rows, where there are many documents to write."""
+    """Return the document of `everything` with three rows, for tests that write many documents."""
     return everything(names, language, ENTITIES[:1])

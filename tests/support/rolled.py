@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines whose days become months: for the tests and benches of rolling. Everything goes through the real
-store."""
+"""Roll up the days of machines to months through the real store, for the tests and benches of months."""
 
 from __future__ import annotations
 
@@ -25,12 +24,12 @@ ZONE = DEFAULT_CALENDAR.time_zone
 
 
 def site_calendars(store: SqliteStore) -> SiteCalendars:
-    """Of what is declared in a store."""
+    """Return the site calendars that a store declares."""
     return SiteCalendars(store.calendars.versions, store.calendars.school_periods)
 
 
 def roll(filled: Filled, today: date) -> int:
-    """Keep what may be kept on that day; how many months."""
+    """Store every month that may be stored on the day `today`; return their number."""
     store = filled.store
     worker = MonthWorker(
         filled.derive_worker._writer,
@@ -46,7 +45,7 @@ def roll(filled: Filled, today: date) -> int:
 def retention(
     filled: Filled, kept: Kept | None = None, closed_years: frozenset[int] = frozenset()
 ) -> Retention:
-    """Over a store."""
+    """Return the retention task over a store, with settings `kept` and these closed years."""
     store = filled.store
     return Retention(
         filled.derive_worker._writer,
@@ -59,17 +58,17 @@ def retention(
 
 
 def workstation(filled: Filled, site: str = "lyon") -> HostId:
-    """A tower of an agent's."""
+    """Add a tower in the population of workstations; return its number."""
     return filled.add_host(Population.WORKSTATION, DeviceClass.TOWER, site=site)
 
 
 def days_of(first: date, end: date) -> Iterator[date]:
-    """[first, end)."""
+    """Yield the days of [first, end)."""
     return (first + timedelta(days=offset) for offset in range((end - first).days))
 
 
 def _day_cells(day: date, watts: int, night_on: bool) -> list[Any]:
-    """Of the default timetable: 08:00 to 18:00 is open from Monday to Friday; 8 h night, the rest closed."""
+    """Return cells by the default timetable: Monday to Friday open from 08:00 to 18:00, every night 8 h."""
     closed = (6 if day.isoweekday() <= 5 else 16) * HOUR
     night = 8 * HOUR + _change(day)
     state = State.ON_IDLE if night_on else State.OFF
@@ -80,7 +79,7 @@ def _day_cells(day: date, watts: int, night_on: bool) -> list[Any]:
 
 
 def _change(day: date) -> int:
-    """The hour that a change of clocks adds to the night, or takes."""
+    """Return the milliseconds that a clock change adds to the night (negative: removes from it)."""
     length = day_start_unix_milliseconds(day + timedelta(days=1), ZONE) - day_start_unix_milliseconds(
         day, ZONE
     )
@@ -97,7 +96,7 @@ def workstation_days(
     watts: int = 20,
     night_on: bool = False,
 ) -> None:
-    """Date records of [first, end) but `without`, and the week records of the weeks that end in it."""
+    """Push date records of [first, end) except `without`, and the records of weeks inside [first, end)."""
     records: list[tuple[Any, list[Any]]] = []
     for day in days_of(first, end):
         if day not in without:
@@ -123,7 +122,7 @@ def server_day(
     watts: int = 200,
     point: Any = RAPL,
 ) -> None:
-    """Clock records of an hour each, in the bands of the default timetable."""
+    """Push clock records of one hour each, in the bands of the default timetable."""
     midnight = day_start_unix_milliseconds(day, ZONE)
     records = []
     for hour in hours:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The service of :8641 with everything behind it, on a loopback port with mutual TLS, for tests."""
+"""Run the service of :8641 with all stages behind it, on a loopback port with mutual TLS, for tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from veilleuse.wire.vocabulary import Population
 
 
 class MapAuthoriser:
-    """ports.Authoriser on a dictionary: agent id → host, as the enrolment's own keeps it."""
+    """Implements ports.Authoriser over a dictionary: agent id → host."""
 
     def __init__(self) -> None:
         self.hosts: dict[bytes, Host] = {}
@@ -54,7 +54,7 @@ class MapAuthoriser:
 
 
 class StubbornRenewer:
-    """ports.Renewer: answers with what it was asked, refuses an empty request."""
+    """Implements ports.Renewer: returns the request as the certificate, and refuses an empty request."""
 
     def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
         if not certificate_request_der:
@@ -63,7 +63,7 @@ class StubbornRenewer:
 
 
 class Service:
-    """Everything behind one port."""
+    """A telemetry service behind one port."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Service:
         self.channels: list[grpc.Channel] = []
 
     def agent(self, population: Population = Population.SERVER, days: float = 1) -> tuple[Any, Stream]:
-        """A new host: its stub on a channel of its own, and its stream."""
+        """Enrol a host with a certificate of `days`; return its stub on a new channel and its stream."""
         host_id = enrol(self.store.registry, population)
         host = self.store.registry.host(host_id)
         assert host is not None
@@ -114,17 +114,17 @@ class Service:
         return pb_grpc.TelemetryServiceStub(self._channel(leaf)), Stream(host_id, machine)
 
     def another(self, stream: Stream) -> Any:
-        """A stub on one more channel of the stream's host."""
+        """Return a stub on a further channel of the stream's host."""
         host = self.store.registry.host(stream.host_id)
         assert host is not None
         return pb_grpc.TelemetryServiceStub(self._channel(self.leaf(host.agent_id)))
 
     def stranger(self) -> Any:
-        """A certificate of ours for an agent nobody knows."""
+        """Return a stub whose certificate names an unknown agent."""
         return pb_grpc.TelemetryServiceStub(self._channel(self.leaf(bytes(16))))
 
     def leaf(self, agent_id: bytes, days: float = 1) -> Signed:
-        """A key with its certificate."""
+        """Return a new key with an agent's certificate, which expires in `days`."""
         key = ec.generate_private_key(ec.SECP256R1())
         request = (
             x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fleets over two years whose true change is known: what the margins of effects are checked against.
+"""Simulate fleets over two years whose true change is known, to check the margins of effects.
 
-Most of the machines that are measured in the second year were in the first. A machine keeps its habits: its
-hours and its watts differ between the years by less than between machines.
+Most machines that are measured in the second year were measured in the first. Hours and watts of one machine
+differ less between the years than those of two machines differ.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ NAMES = ("fleet", "mix", "hours", "watts", "change")
 
 @dataclass(frozen=True)
 class Shape:
-    """What a fleet is like."""
+    """These fields describe a fleet and its sample."""
 
     entities: tuple[tuple[int, int, int, int], ...] = ((150, 30, 20, 20), (150, 30, 25, 10))
-    """(machines, measured in the first year, of these in the second year too, new ones in the second)."""
+    """Per entity: (machines, measured in the first year, of these also in the second, new in the second)."""
     always_on: float = 0.1
     spread: float = 0.3
     """Log-scale standard deviation of watts between machines."""
     drift: float = 0.05
-    """The same, of a machine's watts between the years."""
+    """Log-scale standard deviation of a machine's watts between the years."""
     saving: float = 0.05
-    """Share of its hours that a machine is on less in the second year."""
+    """Share by which a machine's hours on fall in the second year, unless it is always on."""
 
 
 class _Habit(NamedTuple):
-    """Of a machine in a year."""
+    """A machine's use in one year."""
 
     on_share: float
     watts: float
@@ -64,7 +64,7 @@ class _Habit(NamedTuple):
 
 
 def changed(shape: Shape, chance: random.Random) -> tuple[Change, tuple[float, ...]]:
-    """(the change that a sample tells, what it truly was: kWh by NAMES)."""
+    """Return (the change that a sample gives, the true change in kWh by NAMES)."""
     samples: tuple[list[tuple[int, str, _Habit]], ...] = ([], [])
     truth: tuple[list[_Habit], ...] = ([], [])
     for place, (machines, first, both, new) in enumerate(shape.entities):
@@ -85,7 +85,7 @@ def changed(shape: Shape, chance: random.Random) -> tuple[Change, tuple[float, .
 
 
 def told(effects: Effects) -> tuple[float, ...]:
-    """By NAMES."""
+    """Return the effects in kWh, in the order of NAMES."""
     return tuple(
         map(
             float,
@@ -105,7 +105,7 @@ def _two_years(shape: Shape, chance: random.Random) -> tuple[_Habit, _Habit]:
 
 
 def row_of(sample: Sequence[tuple[int, str, _Habit]], fleet: dict[str, int], year: int) -> FigureRow:
-    """The total of a year, as the report makes it: every machine with all of its days."""
+    """Return a year's total as the report makes it; every machine of the sample has all of its days."""
     first, end = date(year, 1, 1), date(year + 1, 1, 1)
     standings = {entity: _standing(entity, first) for entity in fleet}
     made = figures(

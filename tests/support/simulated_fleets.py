@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fleets whose true energy is known, and samples of them: what the estimator is checked against.
+"""Simulate fleets whose true energy is known, and samples of them, to check the estimator.
 
-A machine has a mean power of its own, drawn once (log-normal), lower in the holidays and at closed days, and
-a noise on what it does. The truth is the sum over all machines of all their days in service.
+A machine has its own mean power, drawn once (log-normal), lower on holidays and closed days, and random
+noise. The truth is the sum over all machines of all their days in service.
 """
 
 from __future__ import annotations
@@ -29,62 +29,60 @@ from veilleuse.collector.model.figures import EnergySums
 from veilleuse.wire.ladder import Method
 
 DAY = 86_400_000
-"""Milliseconds of a day, and millijoules of a watt for a day."""
+"""Milliseconds of a day, and millijoules of 1 W over a day."""
 WEEKS = ((5, 0, 2),) * 33 + ((0, 5, 2),) * 12 + ((2, 3, 2),) * 4 + ((4, 0, 3),) * 3
-"""Open, school holiday and closed days of the weeks of a year."""
+"""Open, school holiday and closed days of each week of a year."""
 DAYS = tuple(map(sum, zip(*WEEKS, strict=True)))
 LEVELS = (1.0, 0.6, 0.2)
-"""Power on such days, of an ordinary machine ÷ its power on an open day."""
+"""Power on days of each type ÷ power on an open day, of a machine that is not always on."""
 WATTS = 20.0
 ALWAYS_ON_WATTS = 45.0
 NOISE = 0.1
-"""Relative, of a week."""
+"""Relative standard deviation of a week's energy."""
 MODELS = {"tower": (2.2, 7.0), "mini": (0.9, 2.0)}
-"""Hardware → (power, age in years)."""
+"""Hardware → (power factor, age in years)."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a fleet is like, and how it was sampled."""
+    """These fields describe a fleet and how it is sampled."""
 
     strata: tuple[tuple[int, int], ...]
-    """(machines in service, of the sample) per entity."""
+    """Per entity: (machines in service, machines in the sample)."""
     spread: float = 0.4
-    """Log-scale standard deviation between machines."""
+    """Log-scale standard deviation of power between machines."""
     between: float = 0.0
-    """The same between entities."""
+    """Log-scale standard deviation of power between entities."""
     always_on: float = 0.0
     """Share of machines that are always on."""
     between_shares: float = 0.0
-    """Log-scale standard deviation of that share between entities."""
+    """Log-scale standard deviation of `always_on` between entities."""
     late: bool = False
-    """Agents came in any week of the year, a sixth of the machines too; a tenth of them left."""
+    """Agents start in a random week. A sixth of the machines start late; a tenth of the others leave."""
     weeks: bool = False
-    """Workstations: what is drawn in the open bands of a week is one sum, shared between its days by open
-    time."""
+    """Workstations: energy in the open bands of a week is one sum, shared between its days by open time."""
     models: bool = False
-    """Old towers and new minis; the old ones got the agent first."""
+    """The fleet has old towers and new minis; a tower is four times as likely to be sampled."""
     volunteers: float = 0.0
-    """Exponent of a machine's power in its chance of getting an agent: -1 where those that draw half as much
-    are twice as likely to."""
+    """Exponent of a machine's power in its chance of being sampled; −1: half the power, twice the chance."""
     prior_u: float = 0.0
-    """Of derived energy, log scale: 1 within a hardware model, 0.5 between models."""
+    """Log-scale error of derived energy; its correlation is 1 within a hardware model, 0.5 between models."""
     random_roll_out: bool = True
     told_apart: bool = True
-    """False: as a closed year is kept where fewer than k machines of a kind stand somewhere,
-    docs/methodology.md §11."""
+    """False: machines that are always on are known for a whole class only. A closed year is like that if a
+    stratum has fewer than k machines of a kind. docs/methodology.md §11."""
 
 
 @dataclass
 class Simulated:
-    """One fleet."""
+    """A fleet: its sample, its machines in service and its true energy."""
 
     random_roll_out: bool
     told_apart: bool
     machines: list[SampleMachine] = field(default_factory=list)
     in_service: list[InService] = field(default_factory=list)
     truth: dict[Stratum, float] = field(default_factory=dict)
-    """Millijoules."""
+    """True energy in millijoules."""
 
     def estimate(self) -> Fleet:
         sample = Sample.of(self.machines)
@@ -94,7 +92,7 @@ class Simulated:
 
 
 def together(sample: Sample) -> Sample:
-    """The kinds of every class told apart for the whole class alone."""
+    """Return the sample with machines that are always on known for a whole class only."""
     found = Sample()
     of_class: defaultdict[str, list[Alike]] = defaultdict(list)
     for key, group in sample.groups.items():
@@ -107,19 +105,18 @@ def together(sample: Sample) -> Sample:
 
 @dataclass(slots=True)
 class _Unit:
-    """A machine of the fleet."""
+    """A machine of the fleet, in service for the weeks [first, end)."""
 
     watts: tuple[float, ...]
-    """By day type."""
+    """Watts by day type."""
     always_on: bool
     hardware: str
     first: int
     end: int
-    """Weeks in service."""
 
 
 def simulated(shape: Shape, chance: random.Random) -> Simulated:
-    """One fleet and its sample."""
+    """Return a random fleet and its sample."""
     found = Simulated(shape.random_roll_out, shape.told_apart)
     common = chance.gauss(0, math.sqrt(0.5))
     errors = {
@@ -174,13 +171,13 @@ def _drawn(shape: Shape, units: Sequence[_Unit], sampled: int, chance: random.Ra
 
 
 _ORDERS = tuple(random.Random(5).sample(range(len(WEEKS)), len(WEEKS)))
-"""The weeks of the year are spread: a year's last weeks are not all holidays."""
+"""The weeks of the year in random order, so that the last weeks are not all holidays."""
 
 
 def _energies(
     unit: _Unit, begun: int, end: int, chance: random.Random, shape: Shape
 ) -> tuple[list[float], float]:
-    """(observed energy by day type, energy before the agent came), watt days."""
+    """Return (observed energy by day type, energy before the agent's start), in watt-days."""
     before = _unobserved(unit, unit.first, begun, chance)
     if not shape.weeks:
         noise = 1 + chance.gauss(0, NOISE / math.sqrt(end - begun))
@@ -197,7 +194,7 @@ def _energies(
             unit.watts[2] * closed * noise,
         )
         if opened and holiday:
-            # Three quarters of a day's energy fall into its open band, which is told by the week.
+            # Three quarters of a day's energy are used in its open band, which is reported by week.
             shared = 0.75 * (a + b)
             a = 0.25 * a + shared * opened / (opened + holiday)
             b = 0.25 * b + shared * holiday / (opened + holiday)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A real SNMP agent: snmpsim, which plays the devices of tests/fixtures/snmp, on a port of 127.0.0.1."""
+"""Run a real SNMP agent on loopback: snmpsim, which simulates the devices of tests/fixtures/snmp."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ USER = "watcher"
 AUTHENTICATION_SECRET = "first secret"
 PRIVACY_SECRET = "second secret"
 ENGINE_ID = "80004fb8050102030405"
-"""A device keeps its own when it boots."""
+"""Engine id of each start; a real device keeps its engine id when it boots."""
 
 
 class SnmpServer:
-    """One engine: v2c with the device's name as community, v3 with it as context."""
+    """One SNMP engine; a device's name is its community in v2c and its context in v3."""
 
     def __init__(self, folder: Path) -> None:
         self._program = Path(sys.executable).with_name("snmpsim-command-responder")
@@ -42,7 +42,7 @@ class SnmpServer:
         self.start()
 
     def start(self, engine_id: str = ENGINE_ID) -> None:
-        """It answers when this returns."""
+        """Start snmpsim and wait until it listens."""
         options = {
             "cache-dir": self.folder / "cache",
             "process-user": pwd.getpwuid(os.getuid()).pw_name,
@@ -70,7 +70,7 @@ class SnmpServer:
         until(self._listens, "snmpsim does not listen; see snmpsim.log")
 
     def kill(self) -> None:
-        """Gone at once."""
+        """Kill snmpsim with SIGKILL."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()
@@ -78,26 +78,26 @@ class SnmpServer:
             self._process = None
 
     def freeze(self) -> None:
-        """It is there and does nothing."""
+        """Stop snmpsim with SIGSTOP: the process exists and does nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on, and answers what it was asked meanwhile."""
+        """Continue after `freeze`; requests that arrived meanwhile are answered then."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def tell(self, device: str, oid: str, value: int) -> None:
-        """Change what a device tells; snmpsim looks with every question."""
+        """Change the value that a device reports for `oid`; snmpsim looks at its file at each request."""
         file = self.folder / "devices" / f"{device}.snmprec"
         rows = [line.split("|") for line in file.read_text().splitlines()]
         fresh = file.with_suffix(".new")
         fresh.write_text(
             "".join(f"{name}|{kind}|{value if name == oid else former}\n" for name, kind, former in rows)
         )
-        later = file.stat().st_mtime + 2  # snmpsim looks at whole seconds
+        later = file.stat().st_mtime + 2  # snmpsim compares whole seconds
         os.utime(fresh, (later, later))
-        fresh.replace(file)  # at once: half a file would be indexed
+        fresh.replace(file)  # atomically: snmpsim would index half a file
 
     def _listens(self) -> bool:
         assert self._process is not None

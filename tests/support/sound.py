@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Records that the contract allows, and the machines that may send them."""
+"""List records that the contract allows, with the machines that may send them."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ NIGHT = cell(band=pb.BAND_NIGHT)
 
 
 def decoded(record: pb.Record | bytes, machine: MachineLimits = SERVER) -> DecodedRecord:
-    """Through the validator."""
+    """Validate a record and return it decoded. Raises RecordRefused."""
     wire = record if isinstance(record, bytes) else record.SerializeToString()
     return check_record(7, wire, bytes(32), machine, NOW)
 
 
 def refused(record: pb.Record | bytes, machine: MachineLimits = SERVER) -> str:
-    """The reason."""
+    """Validate a record that must be refused; return the reason."""
     with pytest.raises(RecordRefused) as caught:
         decoded(record, machine)
     return caught.value.reason
 
 
 def with_cell(**fields: Any) -> pb.Record:
-    """A measurement of one cell of a minute."""
+    """Return a measurement of one minute with one cell of these fields."""
     return measurement(cells=[cell(**fields)], points=[rapl(), rapl("dram")])
 
 
 def altered(change: Callable[[Any], None]) -> pb.Record:
-    """A sound measurement with something changed in it."""
+    """Return a valid measurement, changed by `change`."""
     record = realistic(MONDAY_10H)
     change(record.measurement)
     return record
 
 
 def meter(kind: Any = pb.POINT_KIND_PDU, subject: str = "meter:rack-1") -> pb.Point:
-    """A shared meter."""
+    """Return the point of a shared meter."""
     return pb.Point(kind=kind, domain="outlet 1", boundary=pb.BOUNDARY_WALL, subject=subject)
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What reports read of a data directory, opened as commands open it."""
+"""Open the sources of reports in a data directory as the commands open them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from veilleuse.collector.store import open_reader
 
 @contextmanager
 def opened(directory: Path, reporting: ReportingSettings) -> Iterator[Sources]:
-    """For the emissions report and what is like it."""
+    """Give the sources of the emissions report and similar reports while the block runs."""
     with open_reader(directory) as store:
         yield sources_of(store, reporting)
 
 
 @contextmanager
 def opened_for_sobriety(directory: Path, reporting: ReportingSettings) -> Iterator[SobrietySources]:
-    """For I3 to I12 and I14."""
+    """Give the sources of the indicators I3 to I12 and I14 while the block runs."""
     with open_reader(directory) as store:
         yield sobriety_sources_of(store, reporting)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The installed commands as real processes, in a temporary folder, on free loopback ports. For tests and
-benches."""
+"""Run the installed commands as processes in a temporary folder, on free ports. For tests and benches."""
 
 from __future__ import annotations
 
@@ -25,25 +24,25 @@ from tests.support.waiting import PATIENCE_SECONDS
 Environment = dict[str, str]
 
 COMMAND_SECONDS = 120
-"""A command takes a second or two; a machine may stall."""
+"""Timeout of a command that takes a second or two, because a test machine may stall."""
 
 
 def program(name: str) -> str:
-    """The command installed beside this interpreter."""
+    """Return the path of the command installed beside this Python interpreter."""
     return str(Path(sys.executable).with_name(name))
 
 
 def get(url: str, timeout_seconds: float = 30) -> str:
-    """The body of a page. Raises OSError."""
+    """Return the body of a page. Raises OSError."""
     with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:
         return str(answer.read().decode())
 
 
 class Stack:
-    """One collector and one agent. A context manager: what it started is gone afterwards."""
+    """One collector and one agent. As a context manager it ends all processes that it started."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        """`settings`: more environment, over what is said here."""
+        """`settings`: further environment variables, which override those set here."""
         http, grpc, enrolment = free_ports(3)
         self.folder = folder
         self.data = folder / "collector"
@@ -62,7 +61,7 @@ class Stack:
         }
         self.processes: list[subprocess.Popen[bytes]] = []
         self.programs: dict[str, Path] = {}
-        """Command → another program for it: that of another release."""
+        """Command → program of another release that replaces it."""
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +71,7 @@ class Stack:
             self.stop(process)
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """A command that ends by itself."""
+        """Run a command to its end, for 120 s at most, whatever its exit code."""
         return subprocess.run(
             [self._program(command[0]), *command[1:]],
             env=self.environment | environment,
@@ -84,13 +83,13 @@ class Stack:
         )
 
     def must(self, *command: str, **environment: str) -> str:
-        """Its output; fails when it does."""
+        """Run a command and return its standard output; fails if the exit code is not 0."""
         done = self.run(*command, **environment)
         assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        """A process in a group of its own; its log is <folder>/<command>.log."""
+        """Start a process in its own process group; its log is <folder>/<command>.log."""
         with (self.folder / f"{command[0]}.log").open("ab") as log:
             process = subprocess.Popen(
                 [self._program(command[0]), *command[1:]],
@@ -104,7 +103,7 @@ class Stack:
         return process
 
     def stop(self, process: subprocess.Popen[bytes], seconds: float = PATIENCE_SECONDS) -> int:
-        """SIGTERM, then the whole group; the exit code."""
+        """Send SIGTERM, wait, kill the whole process group; return the exit code."""
         if process.poll() is None:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -114,11 +113,11 @@ class Stack:
         return process.wait()
 
     def log(self, command: str) -> str:
-        """What a started command has said so far."""
+        """Return the output of a started command so far."""
         return (self.folder / f"{command}.log").read_text(encoding="utf-8", errors="replace")
 
     def start_collector(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Initialised if need be, and answering."""
+        """Start the collector, initialise it first if needed, and wait until it answers."""
         if not (self.data / "data.db").exists():
             self.must("veilleuse", "init", **environment)
         process = self.start("veilleuse", "serve", **environment)
@@ -126,19 +125,19 @@ class Stack:
         return process
 
     def enrol(self, population: str = "server") -> None:
-        """By a real join file."""
+        """Enrol the agent with a new join file."""
         join = self.folder / "join"
         where = ("--entity", "test", "--site", "test", "--population", population)
         self.must("veilleuse", "token", "create", *where, "--output", str(join))
         self.must("veilleuse-agent", "enrol", str(join))
 
     def keep(self, folder: Path) -> None:
-        """A copy of both sides' files, for `put_back`; nothing may be running."""
+        """Copy the files of both sides for `put_back`; no process may be running."""
         shutil.copytree(self.data, folder / "collector")
         shutil.copytree(self.state, folder / "agent")
 
     def put_back(self, folder: Path) -> None:
-        """Both sides as they were kept, on the same paths and ports; what has run since is forgotten."""
+        """Stop all processes, restore the files that `keep` copied, and delete the logs."""
         for process in reversed(self.processes):
             self.stop(process)
         self.processes.clear()
@@ -156,7 +155,7 @@ class Stack:
         seconds: float = PATIENCE_SECONDS,
         process: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Until `condition()` is true. Fails with the logs."""
+        """Wait until `condition()` is true. Fails with the logs after `seconds`, or when `process` ends."""
         assert callable(condition)
         until = time.monotonic() + seconds
         while not condition():
@@ -169,7 +168,7 @@ class Stack:
         return str(self.programs.get(name) or program(name))
 
     def answers(self) -> bool:
-        """Whether its pages do, and where machines enrol."""
+        """Return whether the collector's pages answer and its enrolment port accepts connections."""
         try:
             get(self.url + "healthz")
             host, _, port = self.environment["VEILLEUSE__GRPC__ENROLMENT_ADDRESS"].rpartition(":")
@@ -185,7 +184,7 @@ class Stack:
 
 
 def orphans(marker: str) -> list[str]:
-    """Command lines of living processes whose environment holds `marker` (a temporary folder of ours)."""
+    """Return the command lines of processes whose environment contains `marker` (a temporary folder)."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():

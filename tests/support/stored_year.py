@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a report reads, held in memory: an inventory, machines, their months. Nothing here
-computes a figure."""
+"""Hold the input of a report in memory: an inventory, machines, their months. It computes no figure."""
 
 from __future__ import annotations
 
@@ -30,13 +29,13 @@ from veilleuse.wire.vocabulary import Population
 
 @dataclass
 class StoredYear:
-    """All of it. Each attribute is what one part of `Sources` gives."""
+    """All data of a year; each attribute is what one reader of `Sources` returns."""
 
     site_list: tuple[Site, ...]
     host_list: tuple[Host, ...] = ()
     asset_list: tuple[Asset, ...] = ()
     months: tuple[HostPeriod, ...] = ()
-    """By month, `period_from` its 1st; or of a part of one, from that day on."""
+    """Rows by month, `period_from` on the 1st; a row of part of a month begins on its first day."""
     holidays: tuple[SchoolPeriod, ...] = ()
     school_sites: frozenset[str] = frozenset()
     """Sites of school zone A."""
@@ -46,10 +45,10 @@ class StoredYear:
     metering: MeterDeclarations = field(default_factory=MeterDeclarations)
     readings: dict[str, dict[int, MeterReading]] = field(default_factory=dict)
     hours: tuple[tuple[HostId, int, EnergySums], ...] = ()
-    """Derived energy of servers by UTC hour, Unix ms; `months` hold it too."""
+    """Derived energy of servers: (host, UTC hour in Unix ms, sums); `months` contain it too."""
 
     def sources(self) -> Sources:
-        """As a report takes it."""
+        """Return these data as the sources of a report."""
         one = cast(Any, self)
         return Sources(one, one, one, one, cast(Any, _Meters(self)), one)
 
@@ -80,7 +79,7 @@ class StoredYear:
         return ()
 
     def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """ports.PeriodReader; of rows that begin in [first, end)."""
+        """Add up the rows that begin in [first, end), as ports.PeriodReader does."""
         sums: dict[tuple[Any, ...], list[int]] = {}
         for row in self.months:
             if first <= row.period_from < end:
@@ -100,7 +99,7 @@ class StoredYear:
     def hour_sums(
         self, labels: Mapping[int, int], _: Population | None = None
     ) -> Iterator[tuple[HostId, int, EnergySums]]:
-        """ports.HourReader."""
+        """See ports.HourReader."""
         return ((host_id, labels[hour], sums) for host_id, hour, sums in self.hours if hour in labels)
 
     def assets(self) -> tuple[Asset, ...]:
@@ -130,7 +129,7 @@ class StoredYear:
 
 @dataclass
 class _Meters:
-    """Of rooms."""
+    """The meters of server rooms."""
 
     stored: StoredYear
 

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Waiting for what another thread or process does, and bounds of time on a machine that stalls now and then.
+"""Wait for other threads and processes, and bound times, on a machine that stalls now and then.
 
-Patience costs nothing where all is well: what takes 2 s may be waited for a minute.
+A long timeout costs nothing when all is well: a step of 2 s may be given a minute.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def until(
     *,
     every: float = 0.02,
 ) -> None:
-    """Looks every so many seconds until it is true; fails with `what` when it does not come true."""
+    """Check the condition every `every` seconds until it is true; fails with `what` after `seconds`."""
     assert comes(condition, seconds, every=every), what
 
 
 def comes(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS, *, every: float = 0.02) -> bool:
-    """Whether it comes true within so many seconds; it is looked at once at least."""
+    """Return whether the condition is true within `seconds`; it is checked once at least."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= end:
@@ -40,9 +40,9 @@ def comes(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS, *,
 
 
 def in_time(seconds: float, work: Callable[[], Result], tries: int = 5) -> Result:
-    """What `work` gives in the first run that takes less than `seconds`; fails when none of `tries` does.
+    """Return the result of the first of `tries` runs that takes less than `seconds`; fails if none does.
 
-    For what is slow always or never: a machine that stalls, stalls not each time.
+    A machine that stalls does not stall in each run, so this finds work that is always too slow.
     """
     taken = []
     for _ in range(tries):
@@ -55,8 +55,8 @@ def in_time(seconds: float, work: Callable[[], Result], tries: int = 5) -> Resul
 
 
 def at_its_best(work: Callable[[], Result], good: Callable[[Result], object], tries: int = 4) -> Result:
-    """What `work` gives in the first run that is good, else in the last: a machine may stall in some of them,
-    not in each."""
+    """Return the result of the first good run of `work`, or of the last run. A machine stalls in some runs,
+    but not in each."""
     result = work()
     for _ in range(tries - 1):
         if good(result):
@@ -66,8 +66,8 @@ def at_its_best(work: Callable[[], Result], good: Callable[[Result], object], tr
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether it runs no more; its parent may not have asked for its exit code yet."""
+    """Return whether a process has ended; its parent may not have read the exit code yet."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # between the two questions
+    except psutil.NoSuchProcess:  # it ended between the two calls
         return True

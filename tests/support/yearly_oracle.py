@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""docs/methodology.md §6, §8 and §10 by hand: what a year must come to, in fractions, from an inventory and
-machines' months.
+"""Compute a year by docs/methodology.md §6, §8 and §10 in fractions, from an inventory and months.
 
-Nothing of account/* is used, and no table but by its own reading: an error there is none here. Plain where
-the page is: strata are class × place, a mean is Σy/Σm, the fleet's time is that of the inventory's days, the
-factor comes once.
+This module shares no code with the product's `account`, `fleet` and `closed_years`, so it cannot share their
+errors. It is simple where the page is. Strata are class × place, and a mean is Σy/Σm. The fleet's time is
+that of the inventory's days, and the factor is applied once.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ STATES = ("on_active", "on_idle", "asleep", "off")
 SUPPLIES = ("ac", "battery", "unknown")
 DAY = timedelta(days=1)
 OWN_MEAN = 10
-"""Machines from which a stratum's mean is its own. docs/methodology.md §6."""
+"""A stratum with at least this number of machines has its own mean. docs/methodology.md §6."""
 
 
 class Stratum(NamedTuple):
-    """Class × place."""
+    """Device class × place."""
 
     device_class: str
     entity: str
@@ -51,7 +50,7 @@ class Stratum(NamedTuple):
 
 @dataclass
 class Sums:
-    """Of a stratum, or of a row. Milliseconds and millijoules by day type."""
+    """Sums of a stratum or of a row; milliseconds and millijoules by day type."""
 
     fleet: Counter[str] = field(default_factory=Counter)
     accounted: Counter[str] = field(default_factory=Counter)
@@ -62,11 +61,11 @@ class Sums:
     hosts: set[HostId] = field(default_factory=set)
     machines: int = 0
     is_plain: bool = True
-    """False: the sample of its class is of two ages, and docs/methodology.md §6 weighs them."""
+    """False: the sample of its class has two ages, and is weighted by docs/methodology.md §6."""
     estimate: Fraction = Fraction(0)
 
     def add(self, other: Sums) -> None:
-        """All of another one."""
+        """Add all sums of another stratum, except `spare`."""
         for mine, theirs in (
             (self.fleet, other.fleet),
             (self.accounted, other.accounted),
@@ -83,7 +82,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class World:
-    """What is fed."""
+    """The input: sites, holidays, inventory, machines and their months."""
 
     sites: Mapping[str, Site]
     school_sites: frozenset[str]
@@ -93,11 +92,11 @@ class World:
     months: tuple[HostPeriod, ...]
     today: date
     lengths: dict[tuple[str, date, date], Counter[str]] = field(default_factory=dict)
-    """What `time_in` has counted."""
+    """Results of `time_in`, kept because they are needed often."""
 
 
 def kind_of(world: World, site: str, day: date) -> str:
-    """Monday to Friday are open, but for holidays of the site's schools."""
+    """Return the day type: Monday to Friday are open, except in holidays of the site's schools."""
     if day.weekday() >= 5:
         return "closed"
     away = site in world.school_sites and any(one.first <= day <= one.last for one in world.holidays)
@@ -106,14 +105,14 @@ def kind_of(world: World, site: str, day: date) -> str:
 
 @cache
 def day_length(day: date, time_zone: str) -> int:
-    """Between two local midnights, or what comes first after them."""
+    """Return the milliseconds between two local midnights, or the first moments after missing midnights."""
     zone = ZoneInfo(time_zone)
     ends = [datetime(one.year, one.month, one.day, tzinfo=zone) for one in (day, day + timedelta(days=1))]
     return round((ends[1].timestamp() - ends[0].timestamp()) * 1000)
 
 
 def time_in(world: World, site: str, first: date, end: date) -> Counter[str]:
-    """Of one device over [first, end)."""
+    """Return the milliseconds of one device over [first, end), by day type."""
     found = world.lengths.get((site, first, end))
     if found is None:
         found = world.lengths[site, first, end] = Counter()
@@ -125,7 +124,7 @@ def time_in(world: World, site: str, first: date, end: date) -> Counter[str]:
 
 
 def stays(world: World, asset: Asset) -> Iterator[tuple[date, date, str, str]]:
-    """(from, to, entity, site) of an asset in service."""
+    """Yield (from, to, entity, site) of an asset's placements while it is in service."""
     begun = asset.in_service_on or date.min
     gone = min(asset.out_of_service_on or date.max, world.today)
     days = [date.min, *(one.from_day for one in asset.placements[1:]), date.max]
@@ -134,7 +133,7 @@ def stays(world: World, asset: Asset) -> Iterator[tuple[date, date, str, str]]:
 
 
 def strata(world: World, first: date, end: date) -> dict[Stratum, Sums]:
-    """M, N, m, y and n of every stratum over [first, end), whole months."""
+    """Return M, N, m, y and n of every stratum over [first, end), which are whole months."""
     found: defaultdict[Stratum, Sums] = defaultdict(Sums)
     where = _inventory(world, first, end, found)
     in_service, matched = set(where), {one.host_id for one in world.assets if one.host_id}
@@ -157,7 +156,7 @@ def strata(world: World, first: date, end: date) -> dict[Stratum, Sums]:
 def _inventory(
     world: World, first: date, end: date, found: defaultdict[Stratum, Sums]
 ) -> dict[HostId, list[tuple[date, Stratum]]]:
-    """Its devices; where each machine of it stood, from when on."""
+    """Add the inventory's devices; return the strata of each of its machines, with their first days."""
     where: dict[HostId, list[tuple[date, Stratum]]] = {}
     for asset in world.assets:
         if asset.device_class == "virtual_machine":
@@ -183,8 +182,8 @@ def _inventory(
 def _beside(
     world: World, first: date, end: date, unmatched: Iterable[Host], found: defaultdict[Stratum, Sums]
 ) -> None:
-    """Machines of no asset: each is one that nobody has recognised yet, while there are such; one that left
-    adds to no inventory."""
+    """Add machines without an asset. Each takes the place of an asset without a machine while there are such.
+    A machine that left is not added to a stratum with an inventory."""
     listed = {stratum for stratum, sums in found.items() if sums.devices}
     for host in unmatched:
         has_left = host.status is HostStatus.REVOKED
@@ -203,7 +202,7 @@ def _beside(
 
 
 def _last_heard(host: Host) -> date:
-    """UTC day of its last contact."""
+    """Return the UTC day of the host's last contact."""
     return datetime.fromtimestamp((host.last_contact_unix_milliseconds or 0) / 1000, UTC).date()
 
 
@@ -219,7 +218,7 @@ def _measure(
     where: Mapping[HostId, list[tuple[date, Stratum]]],
     found: defaultdict[Stratum, Sums],
 ) -> None:
-    """A machine's month is of where it stood on its 1st."""
+    """Add each machine's month to the stratum where the machine was on the row's first day."""
     counted: dict[tuple[HostId, Stratum], int] = {}
     for row in world.months:
         if not first <= row.period_from < end or row.host_id not in where:
@@ -242,8 +241,8 @@ def _measure(
 
 
 def _what_was_measured_was_there(sums: Sums) -> None:
-    """M is never below m. Days that the machines' own site calls otherwise are the same days: no more of
-    them."""
+    """Raise fleet sums below the measured ones. If a day type lacks time, other day types give it, because
+    the machines' own site may classify the same days differently."""
     sums.devices = max(sums.devices, sums.machines)
     more = {kind: max(0, sums.accounted[kind] - sums.fleet[kind]) for kind in KINDS}
     left = {kind: max(0, sums.fleet[kind] - sums.accounted[kind]) for kind in KINDS}
@@ -253,7 +252,7 @@ def _what_was_measured_was_there(sums: Sums) -> None:
 
 
 def _shared(whole: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """In proportion, to a millisecond: the rest to the last."""
+    """Share `whole` in proportion to the weights, in whole milliseconds; the last kind gets the rest."""
     total = sum(weights.values())
     found = {kind: whole * weight // total if total else 0 for kind, weight in weights.items()}
     for kind in reversed(KINDS):
@@ -263,18 +262,18 @@ def _shared(whole: int, weights: Mapping[str, int]) -> dict[str, int]:
 
 
 def column(row: HostPeriod, name: str) -> int:
-    """One of the vector's."""
+    """Return one column of a row's vector."""
     return row.values[COLUMNS.index(name)]
 
 
 def energy_of(row: HostPeriod) -> int:
-    """Derived and imputed."""
+    """Return a row's derived and imputed energy, in millijoules."""
     return sum(column(row, f"{one}_energy_millijoules") for one in (*METHODS, "imputed"))
 
 
 def estimate(found: Mapping[Stratum, Sums]) -> None:
-    """Ê = Σ M·R̂: its own mean from ten machines on, else the class's, else the class default; what was
-    observed is never scaled."""
+    """Set Ê = Σ M·R̂ of each stratum: its own mean from ten machines on, else its class's, else the class
+    default. Observed energy is never scaled."""
     classes: defaultdict[str, Sums] = defaultdict(Sums)
     for stratum, sums in found.items():
         classes[stratum.device_class].add(sums)
@@ -292,7 +291,7 @@ def estimate(found: Mapping[Stratum, Sums]) -> None:
 
 
 def grouped(found: Mapping[Stratum, Sums], sites: Mapping[str, Site]) -> dict[tuple[str, ...], Sums]:
-    """Entity × class × population × context × zone."""
+    """Return the sums by entity × class × population × context × zone."""
     rows: defaultdict[tuple[str, ...], Sums] = defaultdict(Sums)
     for stratum, sums in found.items():
         zone = sites[stratum.site].zone if stratum.site in sites else ""
@@ -301,7 +300,7 @@ def grouped(found: Mapping[Stratum, Sums], sites: Mapping[str, Site]) -> dict[tu
 
 
 def whole(found: Iterable[Sums]) -> Sums:
-    """All of them."""
+    """Return the total of all strata or rows."""
     total = Sums()
     for sums in found:
         total.add(sums)
@@ -310,7 +309,7 @@ def whole(found: Iterable[Sums]) -> Sums:
 
 @cache
 def default_watts() -> dict[tuple[str, str], Fraction]:
-    """(class, day type) → mJ/ms, from the shipped table."""
+    """Return (class, day type) → watts, from the shipped table."""
     return {
         (row["device_class"], kind): Fraction(row[f"{kind}_watts"])
         for row in _table("inventory_class_defaults")
@@ -319,7 +318,7 @@ def default_watts() -> dict[tuple[str, str], Fraction]:
 
 
 class Factor(NamedTuple):
-    """kgCO2e/kWh."""
+    """A factor in kgCO2e/kWh, with its parts combustion, upstream and losses."""
 
     total: Fraction
     parts: tuple[Fraction, Fraction, Fraction] | None
@@ -327,8 +326,8 @@ class Factor(NamedTuple):
 
 
 def factor(zone: str, year: int) -> Factor:
-    """ADEME's for France: its own year, else the last before; components of 2022, or their shares. Else
-    Ember's."""
+    """Return ADEME's factor for France, of that year or the last year before it; its parts by the table, else
+    by shares. Other zones have Ember's."""
     if zone != "FR":
         rows = {
             int(row["year"]): row for row in _table("electricity_factors_owid_ember") if row["iso2"] == zone

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""An agent without its measuring half: a state directory, records put into its spool, its sender run in
-process."""
+"""Run an agent without its measuring part: put records into its spool, and its sender in this process."""
 
 from __future__ import annotations
 
@@ -23,12 +22,12 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, State, Supply
 
 EPOCH_START = 1_767_225_600_000
-"""2026-01-01T00:00:00Z."""
+"""2026-01-01T00:00:00Z in Unix milliseconds."""
 PACKAGE = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT)
 
 
 def record(index: int, energy_millijoules: int | None = None) -> Record:
-    """The minute `index` of 2026, with that energy (1,000 mJ + index unless told)."""
+    """Return the record of minute `index` of 2026, with 1,000 + index millijoules unless given."""
     energy = 1_000 + index if energy_millijoules is None else energy_millijoules
     cell = Cell(
         60_000,
@@ -45,7 +44,7 @@ def record(index: int, energy_millijoules: int | None = None) -> Record:
 
 
 def energies(records: list[pb.Record]) -> list[int]:
-    """The millijoules of each measurement, in order; gaps left out."""
+    """Return the millijoules of each measurement, in order, without gaps."""
     return [
         energy.energy_millijoules
         for one in records
@@ -55,7 +54,7 @@ def energies(records: list[pb.Record]) -> list[int]:
 
 
 class Agent:
-    """One state directory."""
+    """One agent with its own state directory."""
 
     def __init__(self, state: Path, **settings: str) -> None:
         self.state = state
@@ -82,7 +81,7 @@ class Agent:
         return connect(self.path)
 
     def measure(self, *records: Record | Gap) -> None:
-        """What the resident process appends."""
+        """Append records as the resident process does."""
         with closing(self.connection()) as db:
             db.executemany("INSERT INTO pending (body) VALUES (?)", [(one.to_json(),) for one in records])
 
@@ -91,7 +90,7 @@ class Agent:
             return work(Outbox(db, self.path, WireEncoder(), self.ring))
 
     def send(self, clock: Callable[[], int] | None = None) -> bool:
-        """One contact; whether it went well."""
+        """Make one contact with the collector; return whether it succeeded. `clock`: Unix milliseconds."""
         import time
 
         now = clock or (lambda: time.time_ns() // 1_000_000)

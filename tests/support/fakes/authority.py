@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A small certificate authority for tests: root, intermediate, server and agent leaves."""
+"""Issue certificates for tests: root, intermediate, server and agent leaves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DER = serialization.Encoding.DER
 
 @dataclass
 class Signed:
-    """A certificate and its key."""
+    """A certificate with its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -38,7 +38,7 @@ class Signed:
 
 
 class TestAuthority:
-    """Issues what the product's own authority does: an agent's URI, client authentication only."""
+    """Issues certificates like the product's authority: an agent's URI, client authentication only."""
 
     __test__ = False
 
@@ -50,7 +50,7 @@ class TestAuthority:
     def new_server(
         self, begins: timedelta = timedelta(hours=-1), ends: timedelta = timedelta(days=1), name: str = ""
     ) -> Signed:
-        """A collector's certificate, valid between two moments from now, for loopback or for another name."""
+        """Return a collector's certificate, valid from now + begins to now + ends, for `name` or loopback."""
         names: list[x509.GeneralName] = [x509.DNSName(name or "localhost")]
         if not name:
             names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
@@ -67,7 +67,7 @@ class TestAuthority:
     def issue(
         self, request_der: bytes, agent_id: bytes, not_before: datetime, not_after: datetime
     ) -> x509.Certificate:
-        """A leaf for the key of a request."""
+        """Return an agent's certificate for the key of a DER request, whose signature must be valid."""
         request = x509.load_der_x509_csr(request_der)
         assert request.is_signature_valid
         key = request.public_key()
@@ -115,7 +115,7 @@ class TestAuthority:
 
 
 def agent_id_of(certificate: x509.Certificate) -> bytes:
-    """The id in an agent's certificate."""
+    """Return the agent id in an agent's certificate."""
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return bytes.fromhex(names.get_values_for_type(x509.UniformResourceIdentifier)[0].rpartition(":")[2])
 

@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A management controller on 127.0.0.1 that speaks IPMI 2.0 over the network: pyghmi's, with DCMI Get Power
-Reading added.
+"""Run a fake management controller (BMC) that speaks IPMI 2.0 on loopback: pyghmi's, with DCMI power added.
 
-The session layer (RMCP+, RAKP, encryption) is pyghmi's own, as real tools expect it; the power is what a file
-says: `WATTS active`, `WATTS inactive`, or a completion code as `code c1`; `silent` answers nothing. Run as a
-program: `python bmc.py FILE` prints its port.
+The session layer (RMCP+, RAKP, encryption) is pyghmi's, as real tools expect it. A file gives the answer:
+`WATTS active`, `WATTS inactive`, a completion code as `code c1`, or `silent`, which answers nothing. As a
+program, `python bmc.py FILE` prints its port.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ _MEASURING = 0x40
 
 
 class Bmc:
-    """The controller, in a process of its own."""
+    """A controller that runs in its own process."""
 
     def __init__(self, port: int, file: Path) -> None:
         self.port = port
         self._file = file
 
     def says(self, text: str) -> None:
-        """What it answers from now on."""
+        """Set the answer from now on, in the words of the module's docstring."""
         self._file.write_text(text)
 
 
 @contextmanager
 def running(folder: Path, says: str = "214 active") -> Iterator[Bmc]:
-    """A controller that answers."""
+    """Run a controller while the block runs; `says` is its first answer."""
     file = folder / "bmc"
     file.write_text(says)
     command = [sys.executable, __file__, str(file)]
@@ -60,14 +59,14 @@ def _answer(request: dict[str, Any], session: Any, text: str) -> bool:
     elif first != "silent":
         state = _MEASURING if second == "active" else 0
         watts = int(first)
-        # DCMI 1.5 table 6-16: now, least, most, average; time stamp; milliseconds of the statistics; state.
+        # DCMI 1.5 table 6-16: current, minimum, maximum, average watts; time stamp; period in ms; state.
         packed = struct.pack("<BHHHHIIB", _DCMI, watts, 2, 468, 184, 1_700_000_000, 1_000, state)
         session.send_ipmi_response(data=list(packed))
     return True
 
 
 def main() -> None:
-    """Serve until killed."""
+    """Serve until the process is killed."""
     file = Path(sys.argv[1])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))

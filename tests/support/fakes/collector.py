@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A collector that keeps the protocol and nothing else, in memory, on two real gRPC ports with real TLS.
+"""Run a collector in memory that keeps the protocol only, on two real gRPC ports with real TLS.
 
-It can be told to misbehave as real ones do: lose a reply after the commit, refuse records, go back in time.
+Tests make it fail as real collectors do: lose a reply after the commit, refuse records, go back in time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from veilleuse.wire.v1 import telemetry_pb2_grpc as rpc
 
 @dataclass
 class Stream:
-    """What is stored of one epoch of one agent."""
+    """Stored records and chains of one epoch of one agent."""
 
     chain: bytes
     records: list[bytes] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Stream:
 
 
 class FakeCollector:
-    """Start with `with FakeCollector() as collector`."""
+    """A context manager that serves while the block runs; its attributes set its answers and faults."""
 
     def __init__(self, authority: TestAuthority | None = None) -> None:
         self.authority = authority or TestAuthority()
@@ -60,18 +60,18 @@ class FakeCollector:
         self.next_send_after_milliseconds = 0
         self.leaf_life = timedelta(hours=24)
         self.leaf_age = timedelta(minutes=5)
-        # How it misbehaves.
+        # Faults.
         self.lose_replies = 0
         self.refuse: Callable[[pb.Record], str] = lambda record: ""
         self.invalid: Callable[[pb.Record], bool] = lambda record: False
         self.abort: tuple[grpc.StatusCode, str, int] | None = None
         self.forbidden: set[bytes] = set()
         self.conflicting: set[bytes] = set()
-        """Instance ids whose Hello is refused: another holder of the identity was served."""
+        """Instance ids whose Hello is refused as if another holder of the identity had been served."""
         self.approve = False
-        """Copies wait for an operator."""
+        """True: copies wait for an operator's approval."""
         self.copies: dict[tuple[bytes, bytes], bytes] = {}
-        """(original's id, public key) → the copy's."""
+        """(original's agent id, public key) → the copy's agent id."""
         self._nonces: set[bytes] = set()
         self._servers: list[grpc.Server] = []
         self.address = self.enrolment_address = ""
@@ -93,7 +93,7 @@ class FakeCollector:
         self._servers = []
 
     def join_file(self, path: Path, **changes: Any) -> Path:
-        """What `veilleuse token create` writes, with `changes` to spoil it."""
+        """Write the join file of `veilleuse token create`, with these `changes`; return its path."""
         content = {
             "version": 1,
             "address": self.address,
@@ -108,7 +108,7 @@ class FakeCollector:
         return path
 
     def stored(self, agent_id: bytes) -> list[pb.Record]:
-        """Every record of an agent, epoch by epoch, a replayed one once."""
+        """Return an agent's records, epoch by epoch; a record with the same bytes appears once."""
         seen: dict[bytes, pb.Record] = {}
         for (owner, _), stream in self.streams.items():
             if owner == agent_id:
@@ -117,11 +117,11 @@ class FakeCollector:
         return list(seen.values())
 
     def backup(self) -> dict[tuple[bytes, bytes], Stream]:
-        """To be given back to `streams`: restored from a backup."""
+        """Return a copy of `streams`; assign it to `streams` to restore the backup."""
         return deepcopy(self.streams)
 
     def issued(self, request_der: bytes, agent_id: bytes) -> pb.IssuedCertificate:
-        """A fresh certificate."""
+        """Return a new certificate for the key of a DER request."""
         now = datetime.now(UTC)
         leaf = self.authority.issue(
             request_der, agent_id, now - self.leaf_age, now - self.leaf_age + self.leaf_life
@@ -133,7 +133,7 @@ class FakeCollector:
         )
 
     def caller(self, context: grpc.ServicerContext) -> bytes:
-        """The agent's id, from its certificate."""
+        """Return the agent id in the caller's certificate; aborts the call if a test asks for it."""
         if self.abort is not None:
             code, details, retry = self.abort
             if retry:
@@ -146,7 +146,7 @@ class FakeCollector:
         return agent_id
 
     def push(self, agent_id: bytes, request: pb.PushRequest) -> pb.PushResponse:
-        """docs/wire.md §2, rule 2."""
+        """Store a push by docs/wire.md §2, rule 2, and return the answer."""
         stream = self.streams.setdefault((agent_id, request.epoch), Stream(chain_start(request.epoch)))
         parsed = [pb.Record.FromString(wire) for wire in request.records]
         refusals = [
@@ -174,7 +174,7 @@ class FakeCollector:
         return self._answer(pb.PUSH_OUTCOME_STORED, stream)
 
     def truncate(self, agent_id: bytes, epoch: bytes, mark: int) -> None:
-        """Go back to `mark` on one stream."""
+        """Delete the records of a stream after number `mark`."""
         stream = self.streams[agent_id, epoch]
         stream.records, stream.chains = stream.records[:mark], stream.chains[:mark]
         stream.chain = stream.chains[-1] if stream.chains else chain_start(epoch)

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake HTTP device on 127.0.0.1: answers from a table of paths, or misbehaves as real ones do. What it was
-asked is kept."""
+"""Run a fake HTTP device on loopback that answers by a handler, or fails, and keeps the requests."""
 
 from __future__ import annotations
 
@@ -21,24 +20,24 @@ LONGEST_WAIT_SECONDS = 10
 
 
 class Asked(NamedTuple):
-    """One request."""
+    """One received request."""
 
     method: str
     path: str
     headers: dict[str, str]
-    """Names in lower case."""
+    """Header names are in lower case."""
     body: bytes
 
 
 Reply = bytes | Iterator[bytes] | None
-"""What is sent: all at once, part by part, or nothing while the line stays open (None)."""
+"""Bytes to send, whole or in parts; None sends nothing and keeps the connection open for 10 s."""
 Handler = Callable[[Asked], Reply]
 
 
 def reply(
     status: int, document: object = None, headers: dict[str, str] | None = None, text: bytes = b""
 ) -> bytes:
-    """A whole answer, as small devices send it: no length, closed at the end."""
+    """Return a whole answer as small devices send it: without a length, closed at the end."""
     body = text if document is None else json.dumps(document).encode()
     head = [f"HTTP/1.1 {status} Said", "Content-Type: application/json", "Connection: close"]
     head += [f"{name}: {value}" for name, value in (headers or {}).items()]
@@ -46,19 +45,19 @@ def reply(
 
 
 def page(text: bytes) -> Handler:
-    """Answers everything with these bytes as the body of a success."""
+    """Return a handler that answers every request with 200 and these bytes as body."""
     return lambda asked: reply(200, text=text)
 
 
 def endless(asked: Asked) -> Iterator[bytes]:
-    """A chunked body without an end."""
+    """Yield a chunked body without an end."""
     yield b"HTTP/1.1 200 Said\r\nTransfer-Encoding: chunked\r\n\r\n"
     while True:
         yield b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 
 
 def dripping(asked: Asked) -> Iterator[bytes]:
-    """A header that comes letter by letter: no single wait is long."""
+    """Yield a header byte by byte, one each 50 ms, so that no single read waits long."""
     yield b"HTTP/1.1 200 Said\r\nX-Slow: "
     for _ in range(200):
         threading.Event().wait(0.05)
@@ -66,7 +65,7 @@ def dripping(asked: Asked) -> Iterator[bytes]:
 
 
 class FakeDevice:
-    """A server with a thread per connection; `handler` may be changed at any time."""
+    """A server with one thread per connection; `handler` may be changed at any time."""
 
     def __init__(self, handler: Handler, tls: ssl.SSLContext | None = None) -> None:
         self.handler = handler
@@ -85,17 +84,17 @@ class FakeDevice:
 
     def __exit__(self, *_: object) -> None:
         self._gone.set()
-        self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
         for thread in self._threads:
             thread.join(LONGEST_WAIT_SECONDS)
         self._listener.close()
 
     def refuse(self) -> None:
-        """From now on every connection is closed at once."""
+        """Close every new connection at once from now on."""
         self._refusing = True
 
     def answer(self) -> None:
-        """As at first."""
+        """Answer connections again after `refuse`."""
         self._refusing = False
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
@@ -154,7 +153,7 @@ def _received(connection: socket.socket) -> Asked | None:
 
 
 def behind_basic(handler: Handler, name: str, secret: str) -> Handler:
-    """Asks for Basic authentication (RFC 7617)."""
+    """Return a handler that requires Basic authentication (RFC 7617)."""
 
     def guarded(asked: Asked) -> Reply:
         scheme, _, value = asked.headers.get("authorization", "").partition(" ")
@@ -166,7 +165,8 @@ def behind_basic(handler: Handler, name: str, secret: str) -> Handler:
 
 
 def behind_digest(handler: Handler, name: str, secret: str, realm: str) -> Handler:
-    """Asks for Digest authentication with SHA-256 (RFC 7616), as Shelly Gen2 does; a nonce counts once."""
+    """Return a handler that requires Digest authentication with SHA-256 (RFC 7616), as Shelly Gen2 does; each
+    nonce is valid once."""
     nonces: set[str] = set()
 
     def guarded(asked: Asked) -> Reply:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""EDID blocks made byte by byte after the standard (EDID 1.4), and a /sys/class/drm to hang them in."""
+"""Make EDID blocks byte by byte by the standard (EDID 1.4), and a /sys/class/drm that contains them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 HEADER = bytes((0, 255, 255, 255, 255, 255, 255, 0))
 SERIAL_TEXT = "CN0SERIAL77EDID"
-"""A canary: the number that makers also write as a text."""
+"""Serial number as text, as some makers write it; tests check that it never leaves the machine."""
 NAME_TEXT = "VEILLEUSE24"
 
 
 def checked(block: bytes) -> bytes:
-    """127 bytes with the checksum behind them."""
+    """Return the 127 bytes followed by their checksum."""
     assert len(block) == 127
     return block + bytes([-sum(block) % 256])
 
@@ -25,7 +25,7 @@ def make_edid(
     serial: int = 0x5A5A1234,
     product: int = 0x4242,
 ) -> bytes:
-    """A digital 1920 × 1080 display; `millimetres` None = the first descriptor is a text, no timing."""
+    """Return the EDID of a digital 1920 × 1080 display; without `millimetres`, it has no detailed timing."""
     maker = (22 << 10 | 5 << 5 | 9).to_bytes(2, "big")  # VEI
     base = (
         HEADER + maker + product.to_bytes(2, "little") + serial.to_bytes(4, "little") + bytes((10, 31, 1, 4))
@@ -40,7 +40,7 @@ def make_edid(
 
 
 def _timing(width: int, height: int) -> bytes:
-    """1920 × 1080 at 60 Hz (CTA-861 format 16), of this size."""
+    """Return the timing of 1920 × 1080 at 60 Hz (CTA-861 format 16) with this size in millimetres."""
     clock = (14_850).to_bytes(2, "little")
     picture = bytes((0x80, 0x18, 0x71, 0x38, 0x2D, 0x40, 0x58, 0x2C, 0x45, 0x00))
     size = bytes((width & 0xFF, height & 0xFF, (width >> 8) << 4 | height >> 8))
@@ -52,14 +52,14 @@ def _text(tag: int, text: str) -> bytes:
 
 
 class Drm:
-    """A /sys below a folder."""
+    """A /sys/class/drm below a folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         (root / "class/drm").mkdir(parents=True, exist_ok=True)
 
     def card(self, name: str, driver: str) -> None:
-        """A card and its driver."""
+        """Add a graphics card with its driver."""
         device = self.root / "class/drm" / name / "device"
         device.mkdir(parents=True)
         (device / "driver").symlink_to(f"../../../../bus/pci/drivers/{driver}")
@@ -73,7 +73,7 @@ class Drm:
         enabled: str = "enabled",
         power: str = "On",
     ) -> Path:
-        """A connector, or its new state."""
+        """Add a connector, or change its state; return its folder."""
         folder = self.root / "class/drm" / name
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in (("status", status), ("enabled", enabled), ("dpms", power)):

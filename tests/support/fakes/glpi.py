@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake GLPI: a real HTTP server on loopback that answers as GLPI's apirest.md says, from lists of items. No
-GLPI runs here."""
+"""Run a fake GLPI: an HTTP server on loopback that answers by GLPI's apirest.md, from lists of items."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ USER_TOKEN, APP_TOKEN = "u" * 40, "a" * 40
 
 
 def computer(number: int, **more: Any) -> dict[str, Any]:
-    """An item with dropdowns expanded, in the shape of apirest.md's example."""
+    """Return a computer with expanded dropdowns, in the form of apirest.md's example."""
     return {
         "id": number,
         "entities_id": "Métropole &#62; Collèges",
@@ -46,7 +45,7 @@ def computer(number: int, **more: Any) -> dict[str, Any]:
 
 
 class FakeGlpi:
-    """Its state: what it holds, and what goes wrong next."""
+    """The server's items, and its next faults."""
 
     def __init__(self) -> None:
         self.items: dict[str, list[dict[str, Any]]] = {
@@ -58,11 +57,11 @@ class FakeGlpi:
             "Computer_Item": [],
         }
         self.faults: list[tuple[str, int, dict[str, str], bytes]] = []
-        """(path, status, headers, body): each answers one request to its path, in order."""
+        """(path, status, headers, body): each answers one request for its path, in order."""
         self.session = 0
         self.alive: set[str] = set()
         self.lives = 10_000
-        """Requests that a session lasts."""
+        """Requests that remain until the session ends."""
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.range_beyond_end_is_an_error = True
         self.tells_totals = True
@@ -120,7 +119,7 @@ class FakeGlpi:
 
 
 def _self_signed(chain: Path, key: Path) -> None:
-    """By openssl: for 127.0.0.1, a day."""
+    """Make a certificate for 127.0.0.1 with openssl, valid for a day."""
     subprocess.run(
         [peer("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
          "-subj", "/CN=glpi", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", chain],
@@ -130,8 +129,8 @@ def _self_signed(chain: Path, key: Path) -> None:
 
 @contextmanager
 def fake_glpi(folder: Path | None = None) -> Iterator[FakeGlpi]:
-    """It serves while the block runs; with a folder over TLS, under a certificate of its own that is put
-    there."""
+    """Serve while the block runs. With a folder it serves over TLS; its self-signed certificate is put there
+    as glpi.pem."""
     fake = FakeGlpi()
 
     class Handler(BaseHTTPRequestHandler):
@@ -154,11 +153,11 @@ def fake_glpi(folder: Path | None = None) -> Iterator[FakeGlpi]:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # callers that hang up are the point
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # tests close connections early
     if folder is not None:
         chain, key = folder / "glpi.pem", folder / "glpi.key"
         _self_signed(chain, key)

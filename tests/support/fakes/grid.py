@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake ODRÉ and a fake Electricity Maps, for tests/support/fakes/devices.py to serve.
+"""Answer as ODRÉ and Electricity Maps do, as a handler of tests/support/fakes/devices.py.
 tests/fixtures/intensity/PROVENANCE.md."""
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ TOKEN = "t0ken-of-a-test"
 
 
 class FakeGrid:
-    """`rows`: dataset → [(instant as published, value as published)], in any order. Either may be changed at
-    any time."""
+    """A handler; `rows`: dataset → [(published instant, published value)], in any order. Both `rows` and
+    `history` may be changed at any time."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[tuple[str, Any]]] = {
@@ -29,7 +29,7 @@ class FakeGrid:
         }
         self.history: list[dict[str, Any]] = []
         self.failing: dict[str, Reply] = {}
-        """Word in the path → what is answered in place."""
+        """Part of the path → reply that replaces the answer."""
 
     def __call__(self, asked: Asked) -> Reply:
         for word, answer in self.failing.items():

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake `ipmitool` and a fake `ipmi-dcmi`: shell scripts that print what the real ones printed, or hang, or
-flood."""
+"""Make a fake `ipmitool` or `ipmi-dcmi`: a shell script that prints recorded output, hangs, or prints without
+end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ esac
 
 
 class FakeTool:
-    """One of the two, in a folder of its own."""
+    """One of the two tools, in a folder of its own."""
 
     def __init__(self, folder: Path, tool: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,25 +40,25 @@ class FakeTool:
         self.prints("activated")
 
     def prints(self, name: str) -> None:
-        """A recorded output; errors go where errors go."""
+        """Print a recorded output from now on; one without power is printed as an error, with exit code 1."""
         text = (FIXTURES / f"{self.tool}_{name}.txt").read_text()
         self.says(text, does="say" if "Watts" in text else "fail")
 
     def says(self, text: str, does: str = "say") -> None:
-        """This text from now on; `does`: say, fail, hang, child, flood."""
+        """Use this text from now on; `does`: say, fail, hang, child or flood."""
         Path(f"{self.path}.says").write_text(text)
         Path(f"{self.path}.does").write_text(does)
 
     def asked(self) -> list[str]:
-        """The arguments of each call."""
+        """Return the arguments of each call, one string per call."""
         return self._lines("asked")
 
     def environment(self) -> dict[str, str]:
-        """Of the last call."""
+        """Return the environment of the last call."""
         return dict(line.split("=", 1) for line in self._lines("environment"))
 
     def pids(self) -> list[int]:
-        """Of all that was started."""
+        """Return the process ids of all calls and of their children."""
         return [int(line) for line in self._lines("pids")]
 
     def _lines(self, what: str) -> list[str]:

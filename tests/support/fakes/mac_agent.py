@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A program: the measuring process as on a Mac, its kernel a fake one. It sleeps an hour, wakes, and is shut
-down; says what it saw.
+"""Run the measuring process as on a Mac with a fake kernel: it sleeps an hour, wakes, is shut down, and
+prints what it observed.
 
-`sys.platform` says darwin before anything of ours is loaded, so that all is chosen as there. psutil stays
-Linux'.
+`sys.platform` is darwin before our modules are imported, so that they choose macOS. psutil remains Linux's.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 
 ASLEEP_SECONDS = 3_600
 WITH_SLEEP = 4
-"""CLOCK_MONOTONIC_RAW."""
+"""Number of CLOCK_MONOTONIC_RAW."""
 WILL_SLEEP = 0xE0000280
 _STRANGE = re.compile(r"linux_|windows_|systemd")
 BOOT = "A1B2C3D4-0001-4002-8003-0123456789AB"
 
 
 def main(state: Path) -> int:
-    """Run it. 0 when it ended by itself."""
+    """Run the measuring process and return its exit code: 0 when it ended by itself."""
     sys.platform = "darwin"
     from tests.support.fakes.macos import FakeMacos
     from veilleuse.agent.platforms import SYSTEM
@@ -59,8 +58,8 @@ def main(state: Path) -> int:
 
 
 def replace_kernel(kernel: FakeMacos) -> list[int]:
-    """Ours for the table of calls and the clocks; the nanoseconds asleep, which are 0 until somebody changes
-    them."""
+    """Replace the table of calls and the clocks. Return a list with the nanoseconds asleep, 0 until somebody
+    changes it."""
     from veilleuse.agent.platforms import macos
 
     asleep = [0]
@@ -76,7 +75,7 @@ def replace_kernel(kernel: FakeMacos) -> list[int]:
 
 
 def a_night(kernel: FakeMacos, asleep: list[int], spool: Path) -> None:
-    """A second of work, a sleep, a second and a half, the end."""
+    """Let the process work for 1 s, sleep an hour, work for 1.5 s, and shut it down."""
     while kernel.told is None or not spool.exists():
         time.sleep(0.05)
     time.sleep(1.0)

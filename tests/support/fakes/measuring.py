@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fakes of the agent's measuring side: a settable clock, scripted sources."""
+"""Fake the agent's measuring side: a settable clock, and scripted sources."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from veilleuse.agent.model import (
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 NOON = 1_795_604_400_000
-"""2026-11-25 11:00:00 UTC, a Wednesday, 12:00 in Paris."""
+"""2026-11-25 11:00:00 UTC, a Wednesday, 12:00 in Paris, in Unix milliseconds."""
 PACKAGE = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT)
 METER = Point(PointKind.HWMON, "power_meter", Boundary.WALL)
 RANGE = 262_143_328_850
 
 
 class FakeClock:
-    """`ports.Clock` that moves only when told."""
+    """Implements `ports.Clock`; its time changes only by its methods. All times in milliseconds."""
 
     def __init__(self, unix: int = NOON, boottime: int = 1_000_000) -> None:
         self.unix, self.boottime, self.monotonic = unix, boottime, boottime
@@ -53,14 +53,14 @@ class FakeClock:
         self.unix = unix
 
     def reboot(self, off_milliseconds: int, boot_milliseconds: int = 20_000) -> None:
-        """Off for a while, then up since `boot_milliseconds`."""
+        """Shut the machine down for `off_milliseconds`, then boot it `boot_milliseconds` before now."""
         self.unix += off_milliseconds + boot_milliseconds
         self.boottime = self.monotonic = boot_milliseconds
         self.boot += "+"
 
 
 class CounterSource:
-    """`ports.Source` with one cumulative counter; None = cannot be read."""
+    """Implements `ports.Source` with one cumulative counter; with None it cannot be read."""
 
     name = "linux_rapl"
 
@@ -82,10 +82,10 @@ class CounterSource:
         return (EnergyCounter(self.point, self.microjoules, self.range, self.ceiling_watts),)
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def spend(self, microjoules: int) -> None:
-        """Advance, around the range if need be."""
+        """Advance the counter; it wraps at its range."""
         assert self.microjoules is not None
         self.microjoules += microjoules
         if self.range is not None:
@@ -93,7 +93,7 @@ class CounterSource:
 
 
 class GaugeSource:
-    """`ports.Source` with one gauge and a supply."""
+    """Implements `ports.Source` with one power gauge and a supply; each may be None (absent)."""
 
     name = "linux_hwmon"
 
@@ -113,11 +113,11 @@ class GaugeSource:
         return tuple(readings)
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class FakeLoad:
-    """`ports.LoadSource` of two processors; `use` advances it."""
+    """Implements `ports.LoadSource` with two processors; `use` advances its counters."""
 
     name = "utilisation"
 
@@ -129,7 +129,7 @@ class FakeLoad:
         self.failing = False
 
     def open(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def read(self) -> LoadCounters:
         if self.failing:
@@ -137,7 +137,7 @@ class FakeLoad:
         return LoadCounters(tuple(self.total), tuple(self.busy), self.memory, *self.bytes)
 
     def use(self, milliseconds: int, ratios: Iterable[float], moved: Iterable[int] = (0, 0)) -> None:
-        """That long at these loads, one per processor, moving these bytes."""
+        """Add this time at these loads (0 to 1, one per processor), and these moved bytes."""
         for cpu, ratio in enumerate(ratios):
             self.total[cpu] += milliseconds
             self.busy[cpu] += round(ratio * milliseconds)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A machine with a RAPL counter in a tree of files, and a resident that measures it by a settable clock."""
+"""Simulate a machine with a RAPL counter in a tree of files, measured by a resident on a settable clock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROC = Path(__file__).parents[2] / "fixtures" / "sys" / "laptop" / "proc"
 
 
 class RaplTree:
-    """/sys with one package counter, as the kernel shows it; the truth is kept beside it."""
+    """/sys with one package counter, as the kernel shows it; `microjoules` keeps its true value."""
 
     def __init__(self, sysfs: Path, microjoules: int = 200_000_000_000) -> None:
         self.folder = sysfs / "class/powercap/intel-rapl/intel-rapl:0"
@@ -41,28 +41,28 @@ class RaplTree:
 
     @property
     def counter(self) -> Path:
-        """energy_uj."""
+        """The path of the counter's file `energy_uj`."""
         return self.folder / "energy_uj"
 
     def spend(self, microjoules: int) -> None:
-        """Advance, around the range if need be; a stuck counter does not."""
+        """Advance the counter, which wraps at its range; a stuck counter does not advance."""
         if not self.stuck:
             self.microjoules = (self.microjoules + microjoules) % RANGE
         self.show()
 
     def reset(self) -> None:
-        """As after a driver was loaded again."""
+        """Set the counter to 0, as when its driver is loaded again."""
         self.microjoules = 0
         self.show()
 
     def show(self) -> None:
-        """Write it where it can be written."""
+        """Write the counter's file, unless its folder is missing or a folder has its name."""
         if self.counter.parent.exists() and not self.counter.is_dir():
             self.counter.write_text(f"{self.microjoules}\n")
 
 
 class Metered:
-    """The machine and its agent; `on` is how time passes."""
+    """A machine and its agent; `on` lets time pass."""
 
     def __init__(self, folder: Path, **measure: object) -> None:
         self.state = folder / "state"
@@ -78,13 +78,13 @@ class Metered:
         self.begin()
 
     def begin(self) -> None:
-        """A start of the service."""
+        """Start the service."""
         contacts = Contacts(self.state, None, 0, command=[sys.executable, "-c", "pass"])
         self.resident = Resident(self.settings, self.clock, contacts, NoServiceManager())
         self.resident.begin()
 
     def on(self, ticks: int, watts: int = 40, milliseconds: int = 10_000) -> None:
-        """So many ticks at that power."""
+        """Let `ticks` ticks of `milliseconds` pass at this power; the resident does one step in each."""
         for _ in range(ticks):
             self.clock.advance(milliseconds)
             self.tree.spend(watts * milliseconds * 1_000)
@@ -95,18 +95,18 @@ class Metered:
             self.resident.step()
 
     def bodies(self) -> list[Record | Gap]:
-        """Everything closed, and what is open as it stands; call it last."""
+        """Return all closed records and gaps, and the open ones; this flushes the fold, so call it last."""
         with closing(connect(self.state / FILE_NAME)) as db:
             texts = [row[0] for row in db.execute("SELECT body FROM pending ORDER BY id")]
         return [*map(body_from_json, texts), *self.resident._fold.flush()]
 
     def control(self, key: ControlKey) -> str | None:
-        """A control value."""
+        """Return a control value of the spool, or None."""
         return self.resident._spool.control(key)
 
 
 def millijoules(bodies: list[Record | Gap]) -> int:
-    """All energy in them."""
+    """Return all energy in the records, in millijoules."""
     return sum(
         energy
         for body in bodies
@@ -117,7 +117,7 @@ def millijoules(bodies: list[Record | Gap]) -> int:
 
 
 def refusals(bodies: list[Record | Gap], now_unix_milliseconds: int) -> Iterator[str]:
-    """What the collector's own validator says of them, one by one, at that time."""
+    """Yield the reason of each record or gap that the collector's validator refuses at this time."""
     machine = MachineKind(Population.SERVER, DeviceClass.SERVER, True)
     epoch = bytes(8)
     for body in bodies:

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake libnvidia-ml: the call table that nvidia-ml-py calls through ctypes. The binding above it is the
-real one."""
+"""Fake libnvidia-ml: the call table that nvidia-ml-py uses through ctypes. The binding is the real one."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ NOT_FOUND = pynvml.NVML_ERROR_NOT_FOUND
 
 
 class FakeGpu:
-    """One board; None = the driver says "not supported"; `error` = every question fails with that code."""
+    """One board; None: the driver answers "not supported"; `error`: every call fails with that code."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -29,7 +28,7 @@ class FakeGpu:
 
 
 class FakeNvml:
-    """What CDLL("libnvidia-ml.so.1") would give: functions that take ctypes arguments and return a code."""
+    """Replaces CDLL("libnvidia-ml.so.1"): functions that take ctypes arguments and return a code."""
 
     def __init__(self, *gpus: FakeGpu) -> None:
         self.gpus = list(gpus)
@@ -102,7 +101,7 @@ class FakeNvml:
 
 @contextmanager
 def loaded(table: FakeNvml) -> Iterator[FakeNvml]:
-    """The binding with this table in place of the driver's library."""
+    """Let the binding use this table in place of the driver's library while the block runs."""
     before = pynvml.nvmlLib, dict(pynvml._nvmlGetFunctionPointer_cache)
     pynvml._nvmlGetFunctionPointer_cache.clear()
     pynvml.nvmlLib = table

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A scripted polled source, and the outsider's package that brings it: what a meter of a third party would
-be."""
+"""Fake a polled source that a test controls, and a third party's package that installs a polled source."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ POINT = Point(PointKind.PLUG, "desk", Boundary.WALL)
 
 
 class ScriptedSource:
-    """`ports.Source` that a test directs."""
+    """Implements `ports.Source`; a test sets its readings and errors."""
 
     name = "scripted"
 
@@ -32,7 +31,7 @@ class ScriptedSource:
         self.opened = self.closed = self.reads = 0
         self.gate = threading.Event()
         self.gate.set()
-        """Cleared: whoever reads waits, as for a device that never answers."""
+        """A read waits while this is cleared, as with a device that never answers."""
 
     def open(self) -> tuple[Point, ...]:
         self.opened += 1
@@ -54,7 +53,7 @@ class ScriptedSource:
 def job(
     make: Callable[[], ScriptedSource] | ScriptedSource, name: str = "scripted desk", **more: float
 ) -> Job:
-    """For one source, or for what makes it."""
+    """Return a polling job for a source, or for a function that makes one."""
     factory = make if callable(make) else lambda: make
     source, _, meter = name.partition(" ")
     timing = {"every_seconds": 10, "timeout_seconds": 5.0, **more}
@@ -62,10 +61,9 @@ def job(
 
 
 class FileMeter:
-    """A polled source of an outsider, for tests with real processes: its power is the text of a file, in
-    watts.
+    """A third party's polled source, for tests with real processes; a file contains its power in watts.
 
-    `hang` in the file: never answers. No such file: as a device that is switched off.
+    With `hang` in the file it never answers. A missing file is a device that is switched off.
     """
 
     name = "file_meter"
@@ -93,11 +91,12 @@ class FileMeter:
         return (PowerGauge(self._point, round(float(text) * 1_000)),)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 def install_file_meter(folder: Path) -> None:
-    """What pip would leave of its package; `folder` goes into PYTHONPATH, with the repository's root."""
+    """Write the files that pip writes for the package of FileMeter. `folder` and the repository's root must
+    be in PYTHONPATH."""
     distribution = folder / "file_meter-1.0.dist-info"
     distribution.mkdir(parents=True)
     (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: file-meter\nVersion: 1.0\n")

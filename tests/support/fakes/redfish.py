@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake Redfish service with sessions, over TLS on 127.0.0.1, and the tree that the real `sushy-static`
-serves."""
+"""Fake a Redfish service with sessions over TLS on loopback, and write the tree for real `sushy-static`."""
 
 from __future__ import annotations
 
@@ -26,13 +25,13 @@ Resources = dict[str, Any]
 
 
 def saved(name: str) -> Resources:
-    """A service of the fixtures: path → resource, free to be changed."""
+    """Return a service of the fixtures: path → resource; the caller may change it."""
     loaded: Resources = json.loads((FIXTURES / f"{name}.json").read_text())
     return loaded
 
 
 def write_tree(folder: Path, resources: Resources) -> None:
-    """As DMTF's mock-ups lie on disk: one index.json per resource."""
+    """Write the resources as DMTF's mock-ups do: one index.json per resource."""
     for path, resource in resources.items():
         place = folder / path.removeprefix("/redfish/v1").strip("/")
         place.mkdir(parents=True, exist_ok=True)
@@ -40,7 +39,7 @@ def write_tree(folder: Path, resources: Resources) -> None:
 
 
 class Service:
-    """What it answers; `resources` may be changed at any time."""
+    """A handler that answers as a Redfish service; `resources` may be changed at any time."""
 
     def __init__(self, resources: Resources, *, sessions: bool = True) -> None:
         self.resources = copy.deepcopy(resources)
@@ -64,7 +63,7 @@ class Service:
         return reply(404) if found is None else reply(200, found)
 
     def expire(self) -> None:
-        """Every session runs out."""
+        """End every session."""
         self.tokens.clear()
 
     def _login(self, asked: Asked) -> Reply:
@@ -83,7 +82,7 @@ class Service:
 
 
 def tls(folder: Path, authority: TestAuthority, leaf: Signed) -> ssl.SSLContext:
-    """The server's side; the files are left in the folder: chain.pem, key.pem, root.pem."""
+    """Return the server's TLS context; writes chain.pem, key.pem and root.pem into the folder."""
     (folder / "chain.pem").write_bytes(leaf.pem + authority.intermediate.pem)
     (folder / "key.pem").write_bytes(leaf.key_pem)
     (folder / "root.pem").write_bytes(authority.root.pem)
@@ -93,7 +92,7 @@ def tls(folder: Path, authority: TestAuthority, leaf: Signed) -> ssl.SSLContext:
 
 
 def credentials_file(folder: Path, secret: str = SECRET) -> str:
-    """The file of name and secret, for the owner alone."""
+    """Write the file with name and secret, readable by its owner only; return its path."""
     path = folder / "credentials"
     path.write_text(f"{NAME}:{secret}\n")
     path.chmod(0o600)
@@ -106,7 +105,7 @@ def context(
     options: dict[str, str | int | bool] | None = None,
     subject: str = "machine",
 ) -> SourceContext:
-    """What the source is made with, on a device or an address."""
+    """Return the context of the source for a fake device or an address."""
     address = device if isinstance(device, str) else device.address
     meter = MeterSpec(
         "bmc-3",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake SNMP v2c agent, for what snmpsim cannot be made to do: lie, garble, answer something else."""
+"""Fake an SNMP v2c agent that does what snmpsim cannot: lie, send garbled answers, answer for other OIDs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Value = int | str | tuple[str, int] | None
-"""An Integer32, an OctetString, (another type of SMIv2, its value), or nothing: noSuchInstance."""
+"""An Integer32, an OctetString, (another type of SMIv2, its value), or None: noSuchInstance."""
 
 
 class FakeAgent:
-    """Answers GET on a port of 127.0.0.1 that the kernel gives, whatever the community."""
+    """Answers GET on a free port of 127.0.0.1, for any community."""
 
     def __init__(self, values: dict[str, Value]) -> None:
         api: Any = importlib.import_module("pysnmp.proto.api")
@@ -26,7 +26,7 @@ class FakeAgent:
         self.values = values
         self.asked: list[list[str]] = []
         self.garble: Callable[[bytes], bytes | None] = lambda response: response
-        """What becomes of a response; None = it is lost."""
+        """Changes a response before it is sent; None: it is lost."""
         self.rename: Callable[[str], str] = lambda oid: oid
         self.status = 0
         self.port = 0
@@ -35,11 +35,11 @@ class FakeAgent:
 
     @property
     def address(self) -> str:
-        """host:port."""
+        """The agent's address as host:port."""
         return f"127.0.0.1:{self.port}"
 
     def listen(self) -> None:
-        """Honest, at the same address."""
+        """Answer correctly from now on, at the same address."""
         self.garble, self.rename, self.status = (lambda response: response), (lambda oid: oid), 0
         if self._socket is None:
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -49,13 +49,13 @@ class FakeAgent:
             threading.Thread(target=self._serve, args=(self._socket,), daemon=True).start()
 
     def refuse(self) -> None:
-        """Nothing listens any more."""
+        """Close the socket: nothing listens at the address any more."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def hang(self) -> None:
-        """It takes every question and answers none."""
+        """Receive every request and answer none from now on."""
         self.garble = lambda _: None
 
     def _serve(self, mine: socket.socket) -> None:
@@ -96,7 +96,7 @@ class FakeAgent:
 
 @contextlib.contextmanager
 def fake_agent(values: dict[str, Value]) -> Iterator[FakeAgent]:
-    """One that is stopped at the end."""
+    """Run an agent while the block runs."""
     agent = FakeAgent(values)
     try:
         yield agent

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake upsd, for what a real one cannot be made to do: lie, dribble, fall silent. The real one:
-tests/integration/test_nut.py."""
+"""Fake an upsd that does what a real one cannot: lie, send slowly, fall silent. tests/integration/test_nut.py
+uses a real one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 SILENCE = None
-"""An answer that never comes."""
+"""No answer."""
 Answer = Iterable[bytes] | None
 
 
 class FakeUpsd:
-    """Serves one UPS on a port of 127.0.0.1 that the kernel gives."""
+    """Serves one UPS on a free port of 127.0.0.1."""
 
     def __init__(self, variables: dict[str, str], ups: str = "rack") -> None:
         self.ups = ups
@@ -32,11 +32,11 @@ class FakeUpsd:
 
     @property
     def address(self) -> str:
-        """host:port."""
+        """The server's address as host:port."""
         return f"127.0.0.1:{self.port}"
 
     def honest(self, line: str) -> Answer:
-        """As net-protocol.txt has it."""
+        """Return the correct answer to a line, by net-protocol.txt."""
         match line.replace('"', "").split():
             case ["LIST", "UPS"]:
                 return [f'BEGIN LIST UPS\nUPS {self.ups} "fake"\nEND LIST UPS\n'.encode()]
@@ -54,7 +54,7 @@ class FakeUpsd:
         return [b"ERR UNKNOWN-COMMAND\n"]
 
     def says(self, answer: bytes) -> Callable[[], None]:
-        """From now on GET VAR is answered with this, the rest honestly."""
+        """Return a function that makes every GET be answered by `answer`, and the rest correctly."""
 
         def say() -> None:
             self.answer = lambda line: [answer] if line.startswith("GET") else self.honest(line)
@@ -62,12 +62,12 @@ class FakeUpsd:
         return say
 
     def hang(self) -> None:
-        """From now on it takes questions and answers none."""
+        """Receive requests and answer none from now on."""
         self._released.clear()
         self.answer = lambda _: SILENCE
 
     def refuse(self) -> None:
-        """Nothing listens any more."""
+        """Stop the server: nothing listens at the address any more."""
         if self._server is not None:
             self._released.set()
             self._server.shutdown()
@@ -75,7 +75,7 @@ class FakeUpsd:
             self._server = None
 
     def listen(self) -> None:
-        """Honest again, at the same address."""
+        """Answer correctly from now on, at the same address."""
         self.answer = self.honest
         self._released.set()
         if self._server is None:
@@ -85,7 +85,7 @@ class FakeUpsd:
             threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def reply(self, line: str) -> Answer:
-        """What is said to a line; waits where it is silence."""
+        """Return the answer to a line; for SILENCE, wait until released, 30 s at most."""
         self.heard.append(line)
         answer = self.answer(line)
         if answer is SILENCE:
@@ -107,7 +107,7 @@ class _Handler(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        with contextlib.suppress(OSError):  # who asked has gone
+        with contextlib.suppress(OSError):  # the client has closed the connection
             while line := self.rfile.readline(4_096).decode().rstrip("\n"):
                 for part in self.server.fake.reply(line) or ():
                     self.connection.sendall(part)
@@ -126,7 +126,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 @contextlib.contextmanager
 def fake_upsd(variables: dict[str, str], ups: str = "rack") -> Iterator[FakeUpsd]:
-    """One that is stopped at the end."""
+    """Run a server while the block runs."""
     fake = FakeUpsd(variables, ups)
     try:
         yield fake

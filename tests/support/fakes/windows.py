@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A fake table of Windows calls (windows_calls.Calls): devices that answer with bytes laid out as the
-documented structures."""
+"""Fake the table of Windows calls (WindowsCallTable): devices answer with bytes laid out as the documented
+structures."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from veilleuse.agent.sources.windows_emi import WindowsEmi
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "windows"
 PICOWATT_HOURS_PER_JOULE = 1e9 / 3.6
 ERROR_INVALID_PARAMETER = 87
-"""What OpenProcess says where there is no such process."""
+"""Error of OpenProcess for a process that does not exist."""
 JOB = 90
 CONTEXT = SourceContext("/nowhere", "/nowhere", "none")
 
 
 def wide(text: str, size: int | None = None) -> bytes:
-    """UTF-16 with its null, padded to `size` bytes."""
+    """Return the text as UTF-16 with its null, cut or padded to `size` bytes."""
     encoded = text.encode("utf-16-le") + b"\0\0"
     return encoded if size is None else encoded[:size].ljust(size, b"\0")
 
@@ -49,12 +49,12 @@ class Meter:
         self.picowatt_hours = [1_000_000_000_000] * len(names)
         self.time_100ns = 1
         self.refuses = 0
-        """Error of every control code; 0 = it answers."""
+        """Error code of every control call; 0: it answers."""
         self.cut: dict[int, int] = {}
-        """Control code → bytes that come."""
+        """Control code → number of bytes to which its answer is cut."""
 
     def metadata(self) -> bytes:
-        """EMI_METADATA_V1 or V2."""
+        """Return EMI_METADATA_V1 or V2."""
         if self.version == 1:
             name = wide(self.names[0])
             head = struct.pack("<i", self.unit) + wide("OEM", 32) + wide("Model", 32)
@@ -64,7 +64,7 @@ class Meter:
         return head + b"".join(channels)
 
     def answer(self, code: int) -> bytes:
-        """Of one control code."""
+        """Return the answer to one control code. Raises WindowsCallError."""
         if self.refuses:
             raise WindowsCallError(f"DeviceIoControl 0x{code:x}", self.refuses)
         whole = {
@@ -78,7 +78,7 @@ class Meter:
         return whole[: self.cut.get(code, len(whole))]
 
     def spend(self, joules: float, name: str | None = None) -> None:
-        """On one channel, or on all."""
+        """Add energy on one channel, or on all, and 1 s of time."""
         self.time_100ns += 10_000_000
         for index, each in enumerate(self.names):
             if name in (None, each):
@@ -96,7 +96,7 @@ class Battery:
         self.refuses = 0
 
     def answer(self, code: int, request: bytes) -> bytes:
-        """Of one control code."""
+        """Return the answer to one control code. Raises WindowsCallError."""
         if self.refuses:
             raise WindowsCallError(f"DeviceIoControl 0x{code:x}", self.refuses)
         if code == battery.QUERY_TAG:
@@ -111,7 +111,7 @@ class Battery:
 
 
 class Disk:
-    """One disk, with a serial number that nobody shall see."""
+    """One disk, whose serial number must not be read into any result."""
 
     SERIAL = b"S3R1AL-CANARY"
 
@@ -119,7 +119,7 @@ class Disk:
         self.spins, self.bus, self.removable = spins, bus, removable
 
     def answer(self, code: int, request: bytes) -> bytes:
-        """IOCTL_STORAGE_QUERY_PROPERTY."""
+        """Return the answer to IOCTL_STORAGE_QUERY_PROPERTY. Raises WindowsCallError for other codes."""
         if code != STORAGE_QUERY_PROPERTY:
             raise WindowsCallError("DeviceIoControl", ERROR_NOT_SUPPORTED)
         if struct.unpack_from("<L", request)[0] == 7:
@@ -129,7 +129,7 @@ class Disk:
 
 
 class FakeWindows:
-    """`windows_calls.Calls`."""
+    """Implements `WindowsCallTable` of platforms/windows/calls.py; missing values raise WindowsCallError."""
 
     def __init__(self) -> None:
         self.meters: dict[str, Meter] = {}
@@ -139,7 +139,7 @@ class FakeWindows:
         self.counters: dict[str, int] = {}
         """Instance → picowatt-hours of the performance counter."""
         self.counters_fail = 0xC0000BB8
-        """PDH_CSTATUS_NO_OBJECT; 0 = there are counters."""
+        """PDH_CSTATUS_NO_OBJECT: there are no counters; 0: there are."""
         self.opened_counter = ""
         self.status = struct.pack("<BBBBLL", 1, 0, 100, 0, 0, 0)
         self.times = (0, 0)
@@ -154,7 +154,7 @@ class FakeWindows:
         self.processes: set[int] = set()
         self.process_handles: dict[int, int] = {}
         self.no_process = ERROR_INVALID_PARAMETER
-        """Error of a process that is not in `processes`."""
+        """Error for a process that is not in `processes`."""
         self.no_job = False
         self.in_job: list[tuple[int, int]] = []
         self.job_time_100ns = 0
@@ -164,7 +164,7 @@ class FakeWindows:
 
     @classmethod
     def of(cls, name: str) -> FakeWindows:
-        """The meters of a machine in tests/fixtures/windows."""
+        """Return a fake Windows with the meters of a machine in tests/fixtures/windows."""
         made = cls()
         devices = json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))["devices"]
         for number, device in enumerate(devices):
@@ -174,12 +174,12 @@ class FakeWindows:
     # ------------------------------------------------------------------------------- DeviceCalls
 
     def interfaces(self, interface: str) -> tuple[str, ...]:
-        """Paths of the devices of a kind."""
+        """Return the device paths of an interface, in reverse order."""
         found = {emi.METER_INTERFACE: [*self.meters], battery.BATTERY_INTERFACE: [*self.batteries]}[interface]
         return tuple(reversed(found))
 
     def open(self, path: str, *, read: bool = True) -> int:
-        """A handle."""
+        """Return a new handle of a device; disks can only be opened without `read`."""
         if path in self.denied:
             raise WindowsCallError("CreateFileW", ERROR_ACCESS_DENIED)
         if path not in {**self.meters, **self.batteries} and not (path in self.disks and not read):
@@ -189,7 +189,7 @@ class FakeWindows:
         return self._next
 
     def control(self, handle: int, code: int, request: bytes, answer_bytes: int) -> bytes:
-        """What the device behind the handle answers; one that was removed answers no more."""
+        """Return the answer of the device behind the handle; a removed device raises an error."""
         path = self.handles[handle]
         if path in self.meters:
             self.reads += code == emi.GET_MEASUREMENT
@@ -203,13 +203,13 @@ class FakeWindows:
         return answer[:answer_bytes]
 
     def close(self, handle: int) -> None:
-        """Each handle once."""
+        """Close a handle. Raises KeyError for the second time."""
         del (self.process_handles if handle in self.process_handles else self.handles)[handle]
 
     # ------------------------------------------------------------------------------ CounterCalls
 
     def counter_open(self, path: str) -> int:
-        """A query."""
+        """Return a new query."""
         if self.counters_fail:
             raise WindowsCallError("PdhAddEnglishCounterW", self.counters_fail)
         self.opened_counter = path
@@ -218,51 +218,51 @@ class FakeWindows:
         return self._next
 
     def counter_read(self, query: int) -> tuple[CounterValue, ...]:
-        """All instances."""
+        """Return the values of all instances."""
         if self.counters_fail or query not in self.queries:
             raise WindowsCallError("PdhCollectQueryData", self.counters_fail)
         return tuple(CounterValue(name, value) for name, value in self.counters.items())
 
     def counter_close(self, query: int) -> None:
-        """Each query once."""
+        """Close a query. Raises KeyError for the second time."""
         self.queries.remove(query)
 
     # -------------------------------------------------------------------------------- PowerCalls
 
     def power_status(self) -> bytes:
-        """SYSTEM_POWER_STATUS."""
+        """Return the bytes of SYSTEM_POWER_STATUS."""
         return self.status
 
     def on_mains(self, line: int, *, battery_flag: int = 0) -> None:
-        """ACLineStatus: 0 battery, 1 mains, 255 unknown."""
+        """Set ACLineStatus: 0 battery, 1 mains, 255 unknown."""
         self.status = struct.pack("<BBBBLL", line, battery_flag, 50, 0, 0xFFFFFFFF, 0xFFFFFFFF)
 
     def interrupt_times(self) -> tuple[int, int]:
-        """(biased, unbiased)."""
+        """Return (biased, unbiased) interrupt time."""
         return self.times
 
     def plan_value(self, subgroup: str, setting: str) -> int:
-        """Of the active plan."""
+        """Return a value of the active power plan."""
         if (subgroup, setting) not in self.plan:
             raise WindowsCallError("PowerReadACValueIndex", ERROR_FILE_NOT_FOUND)
         return self.plan[subgroup, setting]
 
     def on_power_event(self, callback: Callable[[int], None]) -> None:
-        """Kept, for the test to call."""
+        """Keep the callback in `told`, for the test to call."""
         self.told.append(callback)
 
     # ------------------------------------------------------------------------------ ProcessCalls
 
     def quiet_crashes(self) -> None:
-        """Nothing crashes here."""
+        """Do nothing, because nothing crashes here."""
 
     def on_console_event(self, callback: Callable[[int], bool]) -> Callable[[], None]:
-        """Kept, for the test to call; the one registered last is asked first."""
+        """Keep the callback in `console`, for the test to call; the last registered is asked first."""
         self.console.insert(0, callback)
         return lambda: self.console.remove(callback)
 
     def process(self, number: int) -> int:
-        """A handle of one of `processes`."""
+        """Return a new handle of a process in `processes`."""
         if number not in self.processes:
             raise WindowsCallError("OpenProcess", self.no_process)
         self._next += 1
@@ -270,29 +270,29 @@ class FakeWindows:
         return self._next
 
     def lives(self, handle: int) -> bool:
-        """While it is in `processes`."""
+        """Return whether the handle's process is still in `processes`."""
         return self.process_handles[handle] in self.processes
 
     def job(self) -> int:
-        """The one job."""
+        """Return the only job."""
         if self.no_job:
             raise WindowsCallError("CreateJobObjectW", ERROR_ACCESS_DENIED)
         return JOB
 
     def job_add(self, job: int, process: int) -> None:
-        """Kept."""
+        """Record the process in `in_job`."""
         self.in_job.append((job, process))
 
     def job_times(self, job: int) -> int:
-        """Of the children."""
+        """Return the CPU time of the job's processes, in units of 100 ns."""
         return self.job_time_100ns
 
     def own_usage(self) -> tuple[int, int]:
-        """(CPU time, working set)."""
+        """Return (CPU time, working set) of the own process."""
         return self.usage
 
     def disk_room(self, folder: str) -> tuple[int, int]:
-        """(All, free); a folder that is not there has no disk."""
+        """Return (total, free) bytes of the disk; without `room`, the folder does not exist."""
         if self.room is None:
             raise WindowsCallError("GetDiskFreeSpaceExW", ERROR_FILE_NOT_FOUND)
         return self.room
@@ -300,18 +300,18 @@ class FakeWindows:
     # --------------------------------------------------------------------------------- FactCalls
 
     def firmware_table(self) -> bytes:
-        """RawSMBIOSData."""
+        """Return RawSMBIOSData."""
         if self.table is None:
             raise WindowsCallError("GetSystemFirmwareTable", ERROR_NOT_SUPPORTED)
         return self.table
 
     def registry(self, key: str, name: str) -> str | int | None:
-        """A value, or None."""
+        """Return a registry value, or None."""
         return self.keys.get((key, name))
 
 
 def smbios(*structures: tuple[int, bytes, tuple[str, ...]]) -> bytes:
-    """RawSMBIOSData with these (type, formatted part behind the header, texts)."""
+    """Return RawSMBIOSData with these structures: (type, formatted part after the header, texts)."""
     table = b""
     for number, (kind, data, texts) in enumerate((*structures, (127, b"", ()))):
         table += struct.pack("<BBH", kind, 4 + len(data), number) + data
@@ -322,7 +322,7 @@ def smbios(*structures: tuple[int, bytes, tuple[str, ...]]) -> bytes:
 
 @contextmanager
 def opened(windows: FakeWindows) -> Iterator[WindowsEmi]:
-    """A source on a fake Windows, opened without pauses; every handle must have come back at the end."""
+    """Give an opened source on a fake Windows, without pauses; all handles must be closed at the end."""
     source = WindowsEmi(CONTEXT, windows, pause=lambda _: None)
     source.open()
     try:
