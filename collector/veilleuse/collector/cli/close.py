@@ -31,7 +31,7 @@ from veilleuse.collector.closed_years.frozen import NotAClosedYear
 from veilleuse.collector.closed_years.signatures import known_public_key, missing_key
 from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
-from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
+from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
 from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose

@@ -48,7 +48,7 @@ from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
 from veilleuse.collector.inventory.plain_csv import KINDS
 from veilleuse.collector.inventory.plain_csv import template as template_of
 from veilleuse.collector.inventory.rows import InventoryReading, to_document
-from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
+from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from veilleuse.collector.closed_years.preconditions import not_over
 from veilleuse.collector.errors import AdminError, CollectorError
-from veilleuse.collector.ipc.unix_socket import pieces_of
+from veilleuse.collector.ipc import pieces_of
 from veilleuse.collector.model.closed_years import KeptYear, pack, sha256
 from veilleuse.collector.months.retention import month_limit, months_before
 from veilleuse.collector.ports.publications import ClosedYearReader

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from veilleuse.collector.admin.meters.files import METER_KEYS, MeterDeclaration
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.unix_socket import one_host
+from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import AssetRecord
 from veilleuse.collector.model.meters import (

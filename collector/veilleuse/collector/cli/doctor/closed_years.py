@@ -15,7 +15,7 @@ from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.storage import GRACE_DAYS
 from veilleuse.collector.closed_years.preconditions import not_over
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import ended_by
