@@ -25,7 +25,7 @@ from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
 from veilleuse.collector.reports.attribution import attribution_document, document
-from veilleuse.collector.store.sqlite import host_hours as pages
+from veilleuse.collector.store.sqlite import hours as pages
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply

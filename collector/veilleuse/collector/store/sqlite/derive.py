@@ -13,7 +13,7 @@ from veilleuse.collector.calendars.civil_days import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, DirtyPeriod, LedgerEntry, RecordCells
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.stale_months import StaleMonths
+from veilleuse.collector.store.sqlite.months import StaleMonths
 from veilleuse.collector.wire_codec import cells_from_wire, number
 
 NOT_DERIVABLE: Final = -1

@@ -39,8 +39,7 @@ from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.diagnostics import balance, latest_certificates, ran_since, sizes
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
-from veilleuse.collector.store.sqlite.host_hours import host_hours
-from veilleuse.collector.store.sqlite.hour_sums import hour_sums, oldest_hours
+from veilleuse.collector.store.sqlite.hours import host_hours, hour_sums, oldest_hours
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.month_rows import PeriodRows
 from veilleuse.collector.store.sqlite.registry_rows import (
