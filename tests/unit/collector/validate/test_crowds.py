@@ -14,7 +14,7 @@ import pytest
 from tests.support.pushes import MONDAY_10H, cell, clock, gap, measurement, realistic
 from tests.support.sound import refused
 from veilleuse.collector.errors import MalformedRequest
-from veilleuse.collector.validate import Reason
+from veilleuse.collector.model.records import Reason
 from veilleuse.collector.validate.messages import find_crowded_field, find_crowded_inside, parse_push
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

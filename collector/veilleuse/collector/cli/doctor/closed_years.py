@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.storage import GRACE_DAYS
 from veilleuse.collector.closed_years.preconditions import not_over

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, DirtyPeriod, LedgerEntry, RecordCells
 from veilleuse.collector.store.sqlite.connection import Database

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import days_milliseconds
+from veilleuse.collector.calendars.periods import days_milliseconds
 from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calibration import CalibrationBook
 from veilleuse.collector.model.figures import EnergySums

@@ -14,7 +14,7 @@ from datetime import date
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.meters import (
     NOT_SHARED,
     WHOLE_PPM,
