@@ -4,31 +4,31 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from veilleuse.collector.account.pedigree import coefficients, format_pedigree, gsd2, u
+from veilleuse.collector.account.emissions import format_pedigree, pedigree_coefficients, pedigree_gsd2
 from veilleuse.collector.account.rounding import round_interval
 
 
 def test_nothing_known():
     """docs/methodology.md §13: all scores null, GSD² 2.5163566012590954."""
-    assert gsd2({}) == pytest.approx(2.5163566012590954, abs=1e-15)
-    assert gsd2(dict.fromkeys(coefficients())) == gsd2({}) == gsd2(dict.fromkeys(coefficients(), 1))
+    assert pedigree_gsd2({}) == pytest.approx(2.5163566012590954, abs=1e-15)
+    assert (
+        pedigree_gsd2(dict.fromkeys(pedigree_coefficients()))
+        == pedigree_gsd2({})
+        == pedigree_gsd2(dict.fromkeys(pedigree_coefficients(), 1))
+    )
 
 
 def test_all_very_good_is_exact():
-    """Score 5 everywhere: GSD² 1, u 0."""
-    assert gsd2(dict.fromkeys(coefficients(), 5)) == 1.0
-    assert u(dict.fromkeys(coefficients(), 5)) == 0.0
+    """Score 5 everywhere: GSD² 1."""
+    assert pedigree_gsd2(dict.fromkeys(pedigree_coefficients(), 5)) == 1.0
 
 
 def test_one_characteristic():
-    """The others very good, a technical representativeness of 2: its U, 1.5; u is half its logarithm."""
-    scores = {**dict.fromkeys(coefficients(), 5), "technicalRepresentativeness": 2}
-    assert gsd2(scores) == pytest.approx(1.5)
-    assert u(scores) == pytest.approx(math.log(1.5) / 2)
+    """The others very good, a technical representativeness of 2: its U, 1.5."""
+    scores = {**dict.fromkeys(pedigree_coefficients(), 5), "technicalRepresentativeness": 2}
+    assert pedigree_gsd2(scores) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_one_characteristic():
 def test_what_is_no_score(scores, said):
     """Named."""
     with pytest.raises(ValueError, match=said):
-        gsd2(scores)
+        pedigree_gsd2(scores)
 
 
 def test_as_a_column():
