@@ -25,7 +25,7 @@ from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
 from veilleuse.collector.reports.attribution import attribution_document, document
-from veilleuse.collector.store.sqlite import hours as pages
+from veilleuse.collector.store.sqlite import hours
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -310,7 +310,7 @@ def test_hours_are_read_by_pages(tmp_path, monkeypatch):
         (host,) = [one for one in reader.hosts() if one.agent_id.hex() == server]
         whole = tuple(reader.host_hours(host.host_id, DAY - HOUR, DAY + 24 * HOUR))
         assert [one.start for one in whole] == [DAY + number * HOUR for number in range(20)]
-        monkeypatch.setattr(pages, "PAGE_HOURS", 3)
+        monkeypatch.setattr(hours, "PAGE_HOURS", 3)
         assert tuple(reader.host_hours(host.host_id, DAY - HOUR, DAY + 24 * HOUR)) == whole
         assert tuple(reader.host_hours(host.host_id, DAY + 1, DAY + 3 * HOUR + 1)) == whole[1:4]
         assert tuple(reader.host_hours(host.host_id, DAY + 1, DAY + 2)) == ()

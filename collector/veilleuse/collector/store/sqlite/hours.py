@@ -24,7 +24,7 @@ from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.store.sqlite.batch import bucket_columns
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
-from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.wire_codec import STATES, number
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import CELL_BUCKETS, HOUR_MILLISECONDS

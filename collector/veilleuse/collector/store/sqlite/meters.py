@@ -34,7 +34,7 @@ from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.store.sqlite.batch import TURN
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.store.sqlite.registry_rows import MARK_HOST
 from veilleuse.collector.wire_codec import POINT_KINDS, number
 from veilleuse.wire.ladder import METER_KINDS

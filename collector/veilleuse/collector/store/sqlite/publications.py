@@ -22,7 +22,7 @@ from veilleuse.collector.model.publications import (
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.ports.publications import PublicationSummary
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 
