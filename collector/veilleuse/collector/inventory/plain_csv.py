@@ -33,9 +33,8 @@ from veilleuse.collector.inventory.cells import (
     tidy,
 )
 from veilleuse.collector.inventory.csv_table import CsvTable, table_of
-from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES, ITEMS
 from veilleuse.collector.inventory.glpi_files import wrong_width
-from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.mapping import DEVICE_CLASSES, ITEMS, InventoryMapping
 from veilleuse.collector.inventory.rows import EntityRow, InventoryReading, Refusal, RetirementRow
 from veilleuse.collector.model.inventory import (
     RETIREMENT_DESTINATIONS,

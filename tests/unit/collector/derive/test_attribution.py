@@ -157,7 +157,7 @@ def test_units_may_sum_to_more_than_the_load():
 joules = st.integers(0, 10**9)
 lengths = st.integers(0, HOUR)
 sums = st.builds(EnergySums, lengths, joules, joules)
-hours = st.lists(
+hour_lists = st.lists(
     st.builds(
         HostHour,
         st.integers(0, 10**6),
@@ -179,7 +179,7 @@ machines = st.builds(
 )
 
 
-@given(hours, machines)
+@given(hour_lists, machines)
 def test_parts_sum_to_the_whole(given_hours, machine):
     """To the millijoule, none of them negative, and to what was derived; no CPU time, no energy."""
     found = attribution(given_hours, machine)
