@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Maps the words of inventories to our device classes and statuses; an organisation's mapping file adds words.
+"""Maps words of inventories to our device classes and statuses; an organisation's mapping file adds words.
 
 An unknown word is listed, never guessed. GLPI's agent writes the chassis names of SMBIOS and dmidecode as
 types. They map as the agent maps the chassis numbers (veilleuse.agent.host.machine.class_of), so that both
