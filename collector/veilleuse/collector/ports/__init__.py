@@ -14,8 +14,7 @@ from veilleuse.collector.ports.imports import (
     InventoryReader,
     InventoryStore,
 )
-from veilleuse.collector.ports.months import MonthReader, MonthStore
-from veilleuse.collector.ports.publications import ClosedYearReader, PublicationReader
+from veilleuse.collector.ports.months import ClosedYearReader, MonthReader, MonthStore, PublicationReader
 from veilleuse.collector.ports.registry import (
     AccountReader,
     Accounts,

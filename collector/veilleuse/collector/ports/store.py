@@ -55,10 +55,11 @@ from veilleuse.collector.ports.imports import (
     InventoryReader,
     InventoryStore,
 )
-from veilleuse.collector.ports.months import MonthReader, OldestKept
-from veilleuse.collector.ports.publications import (
+from veilleuse.collector.ports.months import (
     ClosedYearReader,
     ClosedYears,
+    MonthReader,
+    OldestKept,
     PublicationReader,
     Publications,
 )

@@ -15,7 +15,7 @@ from typing import Any, Final
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile, YearState
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.ports.publications import MayGo, PendingMonths
+from veilleuse.collector.ports.months import MayGo, PendingMonths
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.migrations import open_current
