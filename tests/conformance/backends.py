@@ -31,7 +31,7 @@ from veilleuse.collector.ports import (
     Reader,
     Registry,
 )
-from veilleuse.collector.ports.publications import ClosedYears, Publications
+from veilleuse.collector.ports.months import ClosedYears, Publications
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.vocabulary import (
     Boundary,

@@ -16,7 +16,7 @@ from tests.support.fakes.agent import Agent
 from tests.support.machines import Served, served, settings_in
 from veilleuse.agent.identity.store import ders_of
 from veilleuse.agent.sending import enrol
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 
 
 @pytest.fixture

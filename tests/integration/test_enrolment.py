@@ -25,7 +25,7 @@ from tests.support.waiting import PATIENCE_SECONDS, at_its_best, until
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.enrolment.ca import create
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -28,6 +28,7 @@ from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.agent.sources.snapshot import Publication, publish
 from veilleuse.agent.spool.database import connect
+from veilleuse.collector import ipc
 from veilleuse.collector.app.gateway import messages
 from veilleuse.collector.backup.restore import give_to_owner
 from veilleuse.collector.cli.main import run
@@ -35,8 +36,7 @@ from veilleuse.collector.closed_years.verify import FOLDER as CLOSED
 from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.enrolment.ca import Authority, draft
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc import unix_socket
-from veilleuse.collector.ipc.unix_socket import PrivateServer
+from veilleuse.collector.ipc import PrivateServer
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, YearState
 from veilleuse.collector.settings import Pki
 
@@ -192,7 +192,7 @@ def test_a_backup_names_the_file_that_it_does_not_copy_and_doctor_too(
 
 
 ASKING = {
-    "admin.sock": lambda data: unix_socket.ask(data, "health"),
+    "admin.sock": lambda data: ipc.ask(data, "health"),
     "door.sock": lambda data: messages.ask(data, {"op": "open"}, seconds=1),
 }
 

@@ -28,7 +28,7 @@ from tests.support.machines import settings_in
 from veilleuse.agent.commands.main import main
 from veilleuse.collector.app.gateway.messages import GatewayCertificate, GatewaySetup, as_head, decode, encode
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, GATEWAY_INNER_FILE, PrivateServer
+from veilleuse.collector.ipc import GATEWAY_FILE, GATEWAY_INNER_FILE, PrivateServer
 from veilleuse.collector.settings import settings_environment
 
 CODES = {0, 1, 2, 3}

@@ -42,8 +42,8 @@ from tests.support.stack import get
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
 from veilleuse.collector.admin.uploads import open_publication_uploads
-from veilleuse.collector.counters import Count, Health
-from veilleuse.collector.ipc.unix_socket import SOCKET_FILE
+from veilleuse.collector.ingest.counters import Count, Health
+from veilleuse.collector.ipc import SOCKET_FILE
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.store.directory import DATA_FILE

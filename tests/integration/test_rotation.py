@@ -23,7 +23,7 @@ from tests.support.authorities import Organisation
 from tests.support.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
 from tests.support.peers import peer
 from tests.support.stack import Stack
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode

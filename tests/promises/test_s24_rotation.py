@@ -37,7 +37,7 @@ from veilleuse.collector.app.data_directory import Collector, initialise, open_c
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.enrol import Application, Enroller
-from veilleuse.collector.enrolment.renew import Challenges, Renewal
+from veilleuse.collector.enrolment.issuing import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError, CollectorError
 from veilleuse.collector.model.hosts import CertificateChain

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
 from tests.support.waiting import until
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 RUNS = 100

@@ -12,7 +12,7 @@ from datetime import date
 
 from tests.support.filled import Filled
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
-from veilleuse.collector.ports.publications import PublicationSummary
+from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 
 

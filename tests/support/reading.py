@@ -26,7 +26,7 @@ from veilleuse.collector.model.publications import Publication
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
-from veilleuse.collector.store.sqlite.bounded_reader import SqliteBoundedReader
+from veilleuse.collector.store.sqlite.read_store import SqliteBoundedReader
 from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.fakes.authority import DER, PEM, Signed, TestAuthority, agent_id_of
 from tests.support.pushes import NOW, WORKSTATION, Stream, enrol
-from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
+from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ingest.receiver import TelemetryServicer
 from veilleuse.collector.ingest.writer import Writer

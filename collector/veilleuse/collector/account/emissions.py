@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """Computes emissions from energy and a factor, exactly,
-with the uncertainty of the product (pure). docs/methodology.md §6 and §8.
+with the uncertainty of the product and the pedigree of the energy (pure). docs/methodology.md §6 and §8.
 
 Values are fractions: nothing is rounded until a file is written.
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from fractions import Fraction
+from functools import cache
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
@@ -22,6 +23,7 @@ from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
 from veilleuse.collector.ports import ChosenFactor, Factor
 from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH, MILLIJOULES_PER_UNIT
 
 
@@ -212,3 +214,44 @@ def conversion(kwh: Fraction, chosen: ChosenFactor, zone: str) -> Answer:
 
 def _float(value: Fraction | None) -> float | None:
     return None if value is None else float(value)
+
+
+PEDIGREE_SCORES: Final = (1, 2, 3, 4, 5)
+"""Very bad to very good; None = not known, which counts as very bad.
+
+The pedigree, after ABC, gives the uncertainty of activity data, never of a factor row by row: the factor
+enters once, on the total. docs/methodology.md §6.
+"""
+
+
+@cache
+def pedigree_coefficients() -> Mapping[str, tuple[float, ...]]:
+    """Return characteristic → U by score, ≥ 1. Raises ConfigurationError.
+    Source: uncertainty_pedigree_abc.csv.
+    """
+    found = {}
+    for row in load_table("uncertainty_pedigree_abc").rows:
+        name, *values = row.values()
+        found[name] = tuple(map(float, values))
+    return found
+
+
+def pedigree_gsd2(scores: Mapping[str, int | None]) -> float:
+    """Return GSD² = exp(√Σ ln²U); an absent characteristic is not known. Nothing known: 2.5163566012590954.
+
+    Raises ValueError for an unknown characteristic, or a score outside 1 to 5.
+    """
+    table = pedigree_coefficients()
+    if strange := sorted(set(scores) - set(table)):
+        raise ValueError(f"unknown characteristic '{strange[0]}': use {', '.join(table)}")
+    for name, score in scores.items():
+        if score is not None and score not in PEDIGREE_SCORES:
+            raise ValueError(f"score {score} of {name} is not 1 to 5")
+    return math.exp(
+        math.sqrt(sum(math.log(values[(scores.get(name) or 1) - 1]) ** 2 for name, values in table.items()))
+    )
+
+
+def format_pedigree(scores: Mapping[str, int | None]) -> str:
+    """Format the `pedigree` column: scores in the table's order, `reliability=4 completeness=?`."""
+    return " ".join(f"{name}={scores.get(name) or '?'}" for name in pedigree_coefficients())

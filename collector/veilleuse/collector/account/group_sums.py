@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.parts import (
+    BY_CLASS,
     IDLE,
     KNOWN,
     LEVELS,
@@ -19,8 +20,12 @@ from veilleuse.collector.account.parts import (
     REST,
     Level,
     Part,
+    Rates,
+    away,
+    rates_of,
+    spent_of,
+    unknown,
 )
-from veilleuse.collector.account.rates import BY_CLASS, Rates, away, rates_of, spent_of, unknown
 from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, count, is_nobodys_or_safe, publish
 from veilleuse.collector.model.figures import (
     AUTRES,

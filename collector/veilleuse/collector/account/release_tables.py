@@ -27,8 +27,7 @@ from veilleuse.collector.account.group_sums import (
     sum_tallies,
 )
 from veilleuse.collector.account.observed_statement import u_model
-from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_told_together
-from veilleuse.collector.account.rates import Rates, rates_of
+from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, Rates, may_be_told_together, rates_of
 from veilleuse.collector.disclosure import publish
 from veilleuse.collector.model.figures import (
     KNOWN_STATES,

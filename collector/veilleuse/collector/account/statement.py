@@ -18,10 +18,16 @@ from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.account.change import Change, NoComparison, change, comparison_obstacle, covered_days
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
-from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
+from veilleuse.collector.account.emissions import (
+    Emissions,
+    emissions,
+    format_pedigree,
+    intervals,
+    kwh,
+    sum_emissions,
+)
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.market_based import Consumption, market
-from veilleuse.collector.account.pedigree import format_pedigree
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RowKey
 from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.errors import UnknownZone

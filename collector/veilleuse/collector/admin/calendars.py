@@ -18,6 +18,7 @@ from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.admin.sites import new_site
 from veilleuse.collector.calendars.compose import calendar_year, compose, declaration_of, first_day
 from veilleuse.collector.calendars.files import WEEKDAYS, read_calendar, span_text, write_calendar
+from veilleuse.collector.calendars.periods import PERIOD_YEARS
 from veilleuse.collector.calendars.school import (
     SchoolHolidays,
     holidays_of,
@@ -38,7 +39,6 @@ from veilleuse.collector.enrolment.register_replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
 from veilleuse.collector.model.hosts import Site
-from veilleuse.collector.model.years import PERIODS
 from veilleuse.wire.bands import Calendar, CalendarError
 
 log = logging.getLogger(__name__)
@@ -126,8 +126,10 @@ def show(context: AdminContext, *, site: str, year: int | None = None) -> dict[s
     known = _read_site(context, site)
     newest, today = known.versions[-1], _today(context, known.site)
     year = year or max(today, newest.from_day).year
-    if not PERIODS.first <= year <= today.year + MAXIMUM_YEARS_AHEAD:
-        raise UsageError(f"--year {year}: use one from {PERIODS.first} to {today.year + MAXIMUM_YEARS_AHEAD}")
+    if not PERIOD_YEARS.first <= year <= today.year + MAXIMUM_YEARS_AHEAD:
+        raise UsageError(
+            f"--year {year}: use one from {PERIOD_YEARS.first} to {today.year + MAXIMUM_YEARS_AHEAD}"
+        )
     versions = known.versions
     if newest.declaration is not None and year > newest.year + 1:  # machines do not have this year yet
         coming = compose(newest.declaration, known.site.time_zone, year)

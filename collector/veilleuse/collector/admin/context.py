@@ -11,11 +11,11 @@ from typing import Final, TypeVar
 
 from veilleuse.collector.admin.uploads import Uploads, open_publication_uploads
 from veilleuse.collector.backup.copies import Backups
-from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment.issuing import IssuingContext
 from veilleuse.collector.enrolment.tokens import Addresses
 from veilleuse.collector.factors.book import KnownFactors
+from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.ports.store import WriteStore

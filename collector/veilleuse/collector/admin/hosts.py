@@ -21,7 +21,7 @@ from veilleuse.collector.enrolment.authorise import agent_id_sha256
 from veilleuse.collector.enrolment.register import ADMITTED, EXCLUDED, FORGOTTEN, RegisterEntry
 from veilleuse.collector.enrolment.register_replay import rewrite
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.ipc.unix_socket import one_host
+from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.accounts import MAX_JOURNAL_LINES, Journal
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.ports import HostEraser, Registry

@@ -18,7 +18,7 @@ from veilleuse.collector.errors import AdminError, OvertakenImport, UsageError
 from veilleuse.collector.inventory.matching import match
 from veilleuse.collector.inventory.plan import Plan, plan
 from veilleuse.collector.inventory.rows import InventoryReading, Refusal, from_document
-from veilleuse.collector.ipc.unix_socket import one_host
+from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.inventory import (
     AssetMatches,
     AssetRecord,

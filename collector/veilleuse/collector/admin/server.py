@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.ipc.unix_socket import MAX_REQUEST_BYTES, SOCKET_FILE, PrivateServer
+from veilleuse.collector.ipc import MAX_REQUEST_BYTES, SOCKET_FILE, PrivateServer
 
 log = logging.getLogger(__name__)
 

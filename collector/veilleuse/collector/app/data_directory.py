@@ -21,7 +21,6 @@ from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.admin.sites import new_site
 from veilleuse.collector.backup.copies import Backups
 from veilleuse.collector.closed_years.verify import FOLDER as CLOSED_FOLDER
-from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import ca as certificate_authority
 from veilleuse.collector.enrolment.authorise import AccessTable, HostAccess
@@ -34,9 +33,10 @@ from veilleuse.collector.enrolment.register_replay import open_register, replay
 from veilleuse.collector.enrolment.tokens import Addresses
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.book import KnownFactors, choose
+from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.ingest.writer import Writer
-from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, GATEWAY_INNER_FILE, SOCKET_FILE
+from veilleuse.collector.ipc import GATEWAY_FILE, GATEWAY_INNER_FILE, SOCKET_FILE
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.model.records import AgentId

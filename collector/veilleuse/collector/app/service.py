@@ -31,16 +31,16 @@ from veilleuse.collector.app.grpc_server import (
 from veilleuse.collector.app.process_limits import bound_arenas, raise_descriptor_limit
 from veilleuse.collector.app.rescue import RESCUE_SECONDS, describe_loss, rescue
 from veilleuse.collector.app.schedule import run_daily_tasks, run_polls
-from veilleuse.collector.counters import Count
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
 from veilleuse.collector.enrolment.clones import CloneEnrolment
 from veilleuse.collector.enrolment.enrol import Enroller
-from veilleuse.collector.enrolment.renew import Challenges, Renewal
+from veilleuse.collector.enrolment.issuing import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import QueueFull, StoreDamaged
 from veilleuse.collector.gc_pause import settle
 from veilleuse.collector.ingest.admission import conflict_buckets
+from veilleuse.collector.ingest.counters import Count
 from veilleuse.collector.ingest.receiver import TelemetryServicer
 from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.model.clones import log_facts

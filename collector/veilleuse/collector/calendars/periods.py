@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Computes periods, civil days and shares of time (pure)."""
+"""Computes periods, civil days and shares of time, and defines the accepted years (pure).
+
+A clock record belongs to the civil day in which its UTC hour begins.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,41 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import CalendarVersion, in_force
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
-from veilleuse.collector.model.years import PERIODS
 from veilleuse.wire.bands import day_segments
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, Population
 
+
+class YearRange(NamedTuple):
+    """From one civil year to another, both included."""
+
+    first: int
+    last: int
+
+    def holds(self, year: int) -> bool:
+        """Return whether a year is in the range."""
+        return self.first <= year <= self.last
+
+
+# Years that commands, files and the API accept: one outside is a typing error.
+PERIOD_YEARS: Final = YearRange(2000, 2200)
+"""Years of a period, of a calendar, and those that are closed."""
+API_YEARS: Final = YearRange(2000, 2099)
+"""Years of a question to the API, whose dates begin with 20."""
+DATED_YEARS: Final = YearRange(2000, 2999)
+"""Years from which a meter or a share holds, and years of readings:
+an end that is open may be written as a far one.
+"""
+ENTERED_YEARS: Final = YearRange(1990, 2099)
+"""Years of purchases, and of lines of the REEN sheet."""
+CONVERTED_YEARS: Final = YearRange(1990, 2200)
+"""Years of an energy to convert."""
 _WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
 
 
@@ -139,8 +166,10 @@ class WeekShares:
 
 def check_day(option: str, day: date) -> date:
     """Return the day. Raises UsageError outside the allowed years."""
-    if not PERIODS.holds(day.year):
-        raise UsageError(f"{option} {day} must be between the years {PERIODS.first} and {PERIODS.last}")
+    if not PERIOD_YEARS.holds(day.year):
+        raise UsageError(
+            f"{option} {day} must be between the years {PERIOD_YEARS.first} and {PERIOD_YEARS.last}"
+        )
     return day
 
 
@@ -152,3 +181,38 @@ def check_period(first: date, end: date) -> None:
         raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
     check_day("--from", first)
     check_day("--to", end)
+
+
+@lru_cache(maxsize=4096)
+def civil_day(zone: ZoneInfo, unix_milliseconds: int) -> int:
+    """Return the day number (date.toordinal) of an instant in a zone."""
+    return datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, zone).toordinal()
+
+
+def day_of_hour(zone: ZoneInfo, unix_milliseconds: int) -> int:
+    """Return the day number of the UTC hour that contains an instant."""
+    return civil_day(zone, unix_milliseconds - unix_milliseconds % MILLISECONDS_PER_HOUR)
+
+
+@lru_cache(maxsize=4096)
+def day_bounds(zone: ZoneInfo, day: int) -> tuple[int, int]:
+    """Return [start, end) of the UTC hours that begin in a civil day, in Unix milliseconds.
+
+    The day has 23, 24 or 25 hours where offsets are whole hours.
+    """
+    return _first_hour(zone, day), _first_hour(zone, day + 1)
+
+
+def days_milliseconds(zone: ZoneInfo, first: int, end: int) -> int:
+    """Return the length of the civil days [first, end), from midnight to midnight, in milliseconds."""
+    return _midnight(zone, end) - _midnight(zone, first)
+
+
+def _first_hour(zone: ZoneInfo, day: int) -> int:
+    midnight = _midnight(zone, day)
+    return midnight + -midnight % MILLISECONDS_PER_HOUR
+
+
+def _midnight(zone: ZoneInfo, day: int) -> int:
+    local = datetime.combine(date.min + timedelta(days=day - 1), datetime.min.time(), zone)
+    return round(local.timestamp() * MILLISECONDS_PER_SECOND)

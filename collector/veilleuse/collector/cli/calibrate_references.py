@@ -42,7 +42,7 @@ from veilleuse.collector.derive.counters import METERS
 from veilleuse.collector.derive.priors import BATTERY_U_PPM, u_ppm_of_percent
 from veilleuse.collector.enrolment.tokens import checked_name
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.ipc.unix_socket import one_host
+from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.calibration import STANDBY, WALL, Hardware
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import Grain

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector.calendars.periods import PERIOD_YEARS
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -31,9 +32,8 @@ from veilleuse.collector.closed_years.frozen import NotAClosedYear
 from veilleuse.collector.closed_years.signatures import known_public_key, missing_key
 from veilleuse.collector.closed_years.verify import export
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
-from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
+from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
-from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
 from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings
@@ -51,7 +51,7 @@ def close(
     year: Annotated[
         int | None,
         typer.Argument(
-            metavar="YEAR", min=PERIODS.first, max=PERIODS.last, help="a calendar year that is over"
+            metavar="YEAR", min=PERIOD_YEARS.first, max=PERIOD_YEARS.last, help="a calendar year that is over"
         ),
     ] = None,
     definitive: Annotated[

@@ -14,10 +14,10 @@ import typer
 
 from veilleuse.collector.account.emissions import Answer, conversion, energy_kwh
 from veilleuse.collector.account.rounding import round_interval
+from veilleuse.collector.calendars.periods import CONVERTED_YEARS
 from veilleuse.collector.cli.factor_contracts import OnOption, book
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, print_json
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.years import CONVERTED
 from veilleuse.collector.ports import ChosenFactor
 
 app = typer.Typer(**APP)
@@ -37,7 +37,11 @@ def convert(
     ] = None,
     year: Annotated[
         int | None,
-        typer.Option(min=CONVERTED.first, max=CONVERTED.last, help="year of the energy (default: this year)"),
+        typer.Option(
+            min=CONVERTED_YEARS.first,
+            max=CONVERTED_YEARS.last,
+            help="year of the energy (default: this year)",
+        ),
     ] = None,
     factor: Annotated[str | None, typer.Option(help="name of a factor, instead of --zone and --year")] = None,
     on: OnOption = None,

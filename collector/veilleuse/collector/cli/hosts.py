@@ -32,7 +32,7 @@ from veilleuse.collector.cli.shared import (
     who_and_why,
 )
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.ipc.unix_socket import one_host
+from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import export_host, open_reader

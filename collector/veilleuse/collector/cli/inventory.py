@@ -39,16 +39,14 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.inventory import FORMATS, finished, glpi_files, read_files
 from veilleuse.collector.inventory.cells import CellError, entity_of, shown
 from veilleuse.collector.inventory.csv_table import MAXIMUM_BYTES
-from veilleuse.collector.inventory.device_classes import ITEMS
-from veilleuse.collector.inventory.export import csv_of
 from veilleuse.collector.inventory.glpi_api import Glpi, Wire, read_credentials
 from veilleuse.collector.inventory.glpi_api import pull as pull_glpi
+from veilleuse.collector.inventory.mapping import ITEMS, InventoryMapping, read_mapping
 from veilleuse.collector.inventory.mapping import MAXIMUM_BYTES as MAPPING_BYTES
-from veilleuse.collector.inventory.mapping import InventoryMapping, read_mapping
-from veilleuse.collector.inventory.plain_csv import KINDS
+from veilleuse.collector.inventory.plain_csv import KINDS, csv_of
 from veilleuse.collector.inventory.plain_csv import template as template_of
 from veilleuse.collector.inventory.rows import InventoryReading, to_document
-from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask, pieces_of
+from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS

@@ -16,8 +16,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.calendars.civil_days import civil_day
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,

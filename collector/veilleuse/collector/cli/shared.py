@@ -18,7 +18,7 @@ import typer
 
 from veilleuse.collector.calendars.periods import check_day
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.ipc.unix_socket import TIMEOUT_SECONDS, CollectorNotRunning, ask
+from veilleuse.collector.ipc import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.files import TooLong, read_named

@@ -18,7 +18,7 @@ from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, PowerContext
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.ports.publications import PendingMonths
+from veilleuse.collector.ports.months import PendingMonths
 from veilleuse.wire.vocabulary import DeviceClass
 
 MEASURABLE: Final = frozenset(one.value for one in DeviceClass) - {

@@ -30,7 +30,7 @@ from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.model.closed_years import ClosedYear
 from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
-from veilleuse.collector.ports.publications import ClosedYearReader
+from veilleuse.collector.ports.months import ClosedYearReader
 
 Asked = Callable[[str], bool]
 """Returns whether an entity may be published."""

@@ -32,7 +32,7 @@ from veilleuse.collector.closed_years.signatures import (
 )
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, file_parts, sha256
-from veilleuse.collector.ports.publications import ClosedYearReader
+from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.wire.files import make_own_folder, read_owned, read_with_status, replace_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 

@@ -18,9 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import check_access
 from veilleuse.collector.enrolment.enrol import Application, EnrolResult, HostPlacement
-from veilleuse.collector.enrolment.issuing import IssuingContext
+from veilleuse.collector.enrolment.issuing import EXPIRED_LIMIT, Challenges, IssuingContext
 from veilleuse.collector.enrolment.register import RegisterEntry
-from veilleuse.collector.enrolment.renew import EXPIRED_LIMIT, Challenges
 from veilleuse.collector.enrolment.tokens import Address, FailureLimiter, check_token
 from veilleuse.collector.enrolment.x509 import public_key_sha256, read_request, verify_signature
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing

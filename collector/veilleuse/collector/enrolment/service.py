@@ -12,7 +12,7 @@ import grpc
 
 from veilleuse.collector.enrolment.clones import CloneEnrolment, CopyProof
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
-from veilleuse.collector.enrolment.renew import Challenges, Renewal
+from veilleuse.collector.enrolment.issuing import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import peer_address
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, NotAuthorised
 from veilleuse.collector.model.hosts import CertificateChain

@@ -28,7 +28,7 @@ from veilleuse.collector.factors.base_carbone_rows import (
     RowError,
     factor_of,
 )
-from veilleuse.collector.factors.zones import fold
+from veilleuse.collector.factors.static import fold
 from veilleuse.collector.model.factors import FactorStatus
 from veilleuse.collector.ports import Factor
 

@@ -11,8 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
-from veilleuse.collector.factors.static import SHARES_2022
-from veilleuse.collector.factors.zones import MAINLAND, fold, zones_named
+from veilleuse.collector.factors.static import MAINLAND, SHARES_2022, fold, zones_named
 from veilleuse.collector.model.factors import COMPONENTS, INHERITED_UNCERTAINTY_PERCENT, FactorStatus
 from veilleuse.collector.ports import Factor
 

@@ -14,9 +14,8 @@ from typing import Final
 
 from veilleuse.collector.errors import ConfigurationError, UnknownZone, UsageError
 from veilleuse.collector.factors import BUILTIN, IMPORTED_INTO, load
-from veilleuse.collector.factors.static import zone_names
+from veilleuse.collector.factors.static import APART, CODES, MAINLAND, fold, zone_names
 from veilleuse.collector.factors.versions import in_force, known_on
-from veilleuse.collector.factors.zones import APART, CODES, MAINLAND, fold
 from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.ports import ChosenFactor, Factor, FactorSource
 

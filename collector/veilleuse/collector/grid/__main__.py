@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from veilleuse.collector.grid.poll import RemoteLedger, enabled_connectors, is_due, poll
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.process import finish

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
-from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import NotAuthorised, OlderInstance
 from veilleuse.collector.ingest.admission import conflict_buckets
+from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.model.clones import (
     CHANCE_BYTES,
     NonceVerdict,

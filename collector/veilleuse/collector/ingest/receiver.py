@@ -20,7 +20,6 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 
-from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import (
     EnrolmentRefused,
     MalformedRequest,
@@ -33,6 +32,7 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.ingest.admission import Admission
 from veilleuse.collector.ingest.call_queue import QueuedMethods, Reader
+from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.ingest.hello import HelloHandler, PopulationConfigs, wait_for_result
 from veilleuse.collector.model.clones import NonceVerdict
 from veilleuse.collector.model.hosts import Caller, CertificateChain

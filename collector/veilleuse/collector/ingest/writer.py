@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from traceback import format_tb
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull, StoreLost
+from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, ValidPush
 from veilleuse.collector.ports import IngestStore
 

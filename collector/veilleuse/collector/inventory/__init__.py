@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventory import fusioninventory, glpi_files, glpi_json, plain_csv
+from veilleuse.collector.inventory import fusioninventory, glpi_files, plain_csv
 from veilleuse.collector.inventory.assets import add_entities
 from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.mapping import InventoryMapping
@@ -45,9 +45,9 @@ def read_files(
         reading = reading or InventoryReading(source or _SOURCES[form])
         match form:
             case "glpi_csv":
-                glpi_files.read(reading, words, data, name, item)
+                glpi_files.read_csv(reading, words, data, name, item)
             case "glpi_json":
-                glpi_json.read(reading, words, data, name, item)
+                glpi_files.read_json(reading, words, data, name, item)
             case "fusioninventory":
                 fusioninventory.read(reading, words, data, name)
             case _:

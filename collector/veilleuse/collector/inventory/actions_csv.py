@@ -16,6 +16,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from veilleuse.collector.calendars.periods import ENTERED_YEARS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.indicators import COVERAGE, ON_THE_SHEET, SERVER_KWH, USE_PHASE
 from veilleuse.collector.inventory.cells import (
@@ -33,7 +34,6 @@ from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.plain_csv import without_notes
 from veilleuse.collector.inventory.rows import Refusal
 from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, ActionLine, ActionTable, Cells, key_of
-from veilleuse.collector.model.years import ENTERED
 from veilleuse.wire.vocabulary import Population
 
 ACTIONS: Final = "actions"
@@ -83,9 +83,9 @@ def _text(cell: str) -> str:
 
 
 def _year(cell: str) -> str:
-    year = integer_of(cell, ENTERED.last)
-    if not ENTERED.holds(year):
-        raise CellError(f"{year} is no year here", f"write {ENTERED.first} to {ENTERED.last}")
+    year = integer_of(cell, ENTERED_YEARS.last)
+    if not ENTERED_YEARS.holds(year):
+        raise CellError(f"{year} is no year here", f"write {ENTERED_YEARS.first} to {ENTERED_YEARS.last}")
     return str(year)
 
 

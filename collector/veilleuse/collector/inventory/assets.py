@@ -23,8 +23,7 @@ from veilleuse.collector.inventory.cells import (
     parent_of,
     shown,
 )
-from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES
-from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.mapping import DEVICE_CLASSES, InventoryMapping
 from veilleuse.collector.inventory.rows import AssetRow, EntityRow, InventoryReading, Refusal, Value
 from veilleuse.collector.model.inventory import PowerContext, ServerRole
 from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid

@@ -24,7 +24,7 @@ from veilleuse.collector.http_client.address import FetchError, check_address
 from veilleuse.collector.http_client.client import HttpClient, Route
 from veilleuse.collector.inventory import glpi_files
 from veilleuse.collector.inventory.cells import CellError, entity_of
-from veilleuse.collector.inventory.glpi_json import add_item
+from veilleuse.collector.inventory.glpi_files import add_item
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import MAXIMUM_ROWS, EntityRow, InventoryReading, Refusal
 from veilleuse.wire.files import FileRefused, read_with_status

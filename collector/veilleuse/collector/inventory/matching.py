@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Final, TypeVar
 
-from veilleuse.collector.inventory.device_classes import AGENT_CLASSES
+from veilleuse.collector.inventory.mapping import AGENT_CLASSES
 from veilleuse.collector.model.inventory import (
     AssetMatches,
     AssetRecord,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Reads plain CSV: assets, entities, purchases, retirements and headcounts that no GLPI holds.
+"""Reads plain CSV: assets, entities, purchases, retirements and headcounts; writes assets in the same form.
 
 One file holds one kind, named by its heading. `veilleuse inventory template KIND` writes an empty, documented
 one.
@@ -8,13 +8,16 @@ one.
 
 from __future__ import annotations
 
+import csv
 import difflib
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Final, TypeVar
 
+from veilleuse.collector.calendars.periods import ENTERED_YEARS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.assets import AssetFields, add_asset
 from veilleuse.collector.inventory.cells import (
@@ -30,18 +33,17 @@ from veilleuse.collector.inventory.cells import (
     tidy,
 )
 from veilleuse.collector.inventory.csv_table import CsvTable, table_of
-from veilleuse.collector.inventory.device_classes import DEVICE_CLASSES, ITEMS
 from veilleuse.collector.inventory.glpi_files import wrong_width
-from veilleuse.collector.inventory.mapping import InventoryMapping
+from veilleuse.collector.inventory.mapping import DEVICE_CLASSES, ITEMS, InventoryMapping
 from veilleuse.collector.inventory.rows import EntityRow, InventoryReading, Refusal, RetirementRow
 from veilleuse.collector.model.inventory import (
     RETIREMENT_DESTINATIONS,
+    Asset,
     Headcount,
     PowerContext,
     Purchase,
     Retirement,
 )
-from veilleuse.collector.model.years import ENTERED
 from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
@@ -359,9 +361,11 @@ def _units(cell: str) -> int:
 
 
 def _year(cell: str) -> int:
-    year = integer_of(cell, ENTERED.last)
-    if not ENTERED.holds(year):
-        raise CellError(f"{year} is no year of a purchase", f"write {ENTERED.first} to {ENTERED.last}")
+    year = integer_of(cell, ENTERED_YEARS.last)
+    if not ENTERED_YEARS.holds(year):
+        raise CellError(
+            f"{year} is no year of a purchase", f"write {ENTERED_YEARS.first} to {ENTERED_YEARS.last}"
+        )
     return year
 
 
@@ -389,3 +393,60 @@ def asset_key(text: str) -> tuple[str, ...]:
     """Return the keys that a retirement may name: the text itself, or the text as a serial number."""
     serial = normalise_serial(text)
     return (text, serial) if serial else (text,)
+
+
+_EXPORTED_NAMES: Final = ("source", "key", "name", "inventory_number")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
+"""Characters that may begin a formula in a spreadsheet.
+
+The import removes the apostrophe that guards them.
+"""
+_EXPORTED: Final = (
+    "asset", "device_class", "entity", "site", "population", "power_context", "vendor", "model", "in_service_on",
+    "out_of_service_on", "refurbished", "displays", "server_role", "absent_since", "matched",
+)  # fmt: skip
+
+
+def csv_of(assets: Iterable[Asset], names: Mapping[str, Sequence[str]]) -> str:
+    """Write one line for each asset.
+
+    `names`: asset number → source, key, name and inventory number. When it is empty, these columns are left
+    out.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow([*(_EXPORTED_NAMES if names else ()), *_EXPORTED])
+    for one in assets:
+        called = names.get(str(one.asset_id), ("",) * len(_EXPORTED_NAMES)) if names else ()
+        writer.writerow([_without_formula(cell) for cell in (*called, *_asset_cells(one))])
+    return text.getvalue()
+
+
+def _without_formula(cell: str) -> str:
+    """Put an apostrophe before a cell that a spreadsheet might execute."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _asset_cells(one: Asset) -> tuple[str, ...]:
+    place = one.placements[-1]
+    return (
+        str(one.asset_id),
+        one.device_class,
+        place.entity,
+        place.site,
+        one.population.value if one.population else "",
+        one.power_context.value,
+        one.vendor,
+        one.model,
+        _day_text(one.in_service_on),
+        _day_text(one.out_of_service_on),
+        "" if one.refurbished is None else "yes" if one.refurbished else "no",
+        "" if one.displays is None else str(one.displays),
+        one.server_role.value if one.server_role else "",
+        _day_text(one.absent_since),
+        "yes" if one.host_id is not None else "no",
+    )
+
+
+def _day_text(day: date | None) -> str:
+    return "" if day is None else day.isoformat()

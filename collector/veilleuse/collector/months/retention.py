@@ -26,8 +26,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import contributions
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports import Committer, Registry
-from veilleuse.collector.ports.months import Limits, MonthStore
-from veilleuse.collector.ports.publications import MayGo
+from veilleuse.collector.ports.months import Limits, MayGo, MonthStore
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 """Defines the contract between each stage and the store."""
 
 from veilleuse.collector.model.factors import ChosenFactor, Factor
-from veilleuse.collector.ports.derive import Calibrations, DeriveStore, MeteringStore
 from veilleuse.collector.ports.imports import (
     ActionReader,
     ActionStore,
@@ -15,26 +14,7 @@ from veilleuse.collector.ports.imports import (
     InventoryReader,
     InventoryStore,
 )
-from veilleuse.collector.ports.indicators import (
-    GaugedIndicator,
-    Indicator,
-    LoadReader,
-    MachineRatio,
-    SobrietyIndicator,
-)
-from veilleuse.collector.ports.ingest import Authoriser, Committer, IngestStore, Renewer
-from veilleuse.collector.ports.months import MonthReader, MonthStore
-from veilleuse.collector.ports.publications import ClosedYearReader, PublicationReader
-from veilleuse.collector.ports.readers import (
-    BoundedReader,
-    DataReader,
-    HourReader,
-    MeteringReader,
-    PeriodReader,
-    QueryReader,
-    Reader,
-    ReferenceReader,
-)
+from veilleuse.collector.ports.months import ClosedYearReader, MonthReader, MonthStore, PublicationReader
 from veilleuse.collector.ports.registry import (
     AccountReader,
     Accounts,
@@ -42,6 +22,30 @@ from veilleuse.collector.ports.registry import (
     Configurations,
     HostEraser,
     Registry,
+)
+from veilleuse.collector.ports.stages import (
+    Authoriser,
+    Calibrations,
+    Committer,
+    DeriveStore,
+    GaugedIndicator,
+    Indicator,
+    IngestStore,
+    MachineRatio,
+    MeteringStore,
+    Renewer,
+    SobrietyIndicator,
+)
+from veilleuse.collector.ports.store import (
+    BoundedReader,
+    DataReader,
+    HourReader,
+    LoadReader,
+    MeteringReader,
+    PeriodReader,
+    QueryReader,
+    Reader,
+    ReferenceReader,
 )
 
 __all__ = [

@@ -12,7 +12,7 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.derive.attribution import attribution
 from veilleuse.collector.documents.document import Document, Row, Value
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.ipc.unix_socket import one_host
+from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, Why
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.ports import DataReader

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from veilleuse.collector.closed_years.preconditions import not_over
 from veilleuse.collector.errors import AdminError, CollectorError
-from veilleuse.collector.ipc.unix_socket import pieces_of
+from veilleuse.collector.ipc import pieces_of
 from veilleuse.collector.model.closed_years import KeptYear, pack, sha256
 from veilleuse.collector.months.retention import month_limit, months_before
-from veilleuse.collector.ports.publications import ClosedYearReader
+from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
 from veilleuse.collector.reports.inputs import Sources, sources_of
 from veilleuse.collector.reports.year_basis import basis_of_kept, basis_of_machines, has_deleted_months

@@ -21,8 +21,7 @@ from veilleuse.collector.account.publishable import round_for_publication
 from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
-from veilleuse.collector.calendars.civil_days import civil_day
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, slices
+from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds, slices
 from veilleuse.collector.closed_years.published_rows import closed_figures, require_publishable
 from veilleuse.collector.documents.document import (
     LANGUAGES,

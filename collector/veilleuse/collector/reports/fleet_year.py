@@ -12,7 +12,7 @@ from itertools import groupby
 
 from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor
-from veilleuse.collector.calendars.periods import Slice, check_period, slices
+from veilleuse.collector.calendars.periods import PERIOD_YEARS, Slice, check_period, slices
 from veilleuse.collector.closed_years.published_rows import load_closed, require_publishable
 from veilleuse.collector.closed_years.reduce import reduce_year
 from veilleuse.collector.closed_years.restate import restate_year
@@ -32,7 +32,6 @@ from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.model.years import PERIODS
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.rooms import ServersInRooms, compute_rooms
@@ -335,7 +334,7 @@ def is_whole_year(query: YearQuery) -> bool:
 
 def query_of_year_before(query: YearQuery) -> YearQuery | None:
     """Return the same stretch of the year before; None when out of range, or 29 February alone."""
-    if query.first.year - 1 < PERIODS.first:
+    if query.first.year - 1 < PERIOD_YEARS.first:
         return None
     first, end = _day_a_year_before(query.first), _day_a_year_before(query.end)
     return replace(query, first=first, end=end) if first < end else None

@@ -22,7 +22,7 @@ from veilleuse.collector.ports import (
     MeteringReader,
     PeriodReader,
 )
-from veilleuse.collector.ports.publications import ClosedYearReader
+from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
 from veilleuse.collector.reports.savings import add_months
 from veilleuse.collector.settings import Indicators, ReportingSettings

@@ -11,8 +11,7 @@ from datetime import date
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
 from veilleuse.collector.derive.rooms import Hours, ServersBalance, whole_hours, with_servers
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observations import Place

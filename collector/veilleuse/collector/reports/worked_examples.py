@@ -18,7 +18,7 @@ from functools import cache
 from typing import Final, TypeAlias
 
 from veilleuse.collector import quantiles
-from veilleuse.collector.account import emissions, pedigree, rounding
+from veilleuse.collector.account import emissions, rounding
 from veilleuse.collector.derive import loadmodel, priors, wall
 from veilleuse.collector.derive.priors import MILLION, StatePowers
 from veilleuse.collector.factors.book import factor_book
@@ -199,7 +199,7 @@ def _tec() -> Iterator[WorkedExample]:
 
 
 def _pedigree() -> Iterator[WorkedExample]:
-    got = pedigree.gsd2({})
+    got = emissions.pedigree_gsd2({})
     yield _check_rounded("13", "pedigree, nothing known", "all scores null", "2.5163566012590954", got)
 
 

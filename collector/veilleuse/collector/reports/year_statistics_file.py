@@ -22,7 +22,7 @@ from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, canonical, sha256
-from veilleuse.collector.ports.publications import ClosedYearReader
+from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.collector.reports.inputs import Sources, is_enrolled
 from veilleuse.collector.reports.savings import add_months
 

@@ -9,8 +9,7 @@ interpreted.
 from __future__ import annotations
 
 from veilleuse.collector.validate.cells import MachineLimits
-from veilleuse.collector.validate.documents import clean_facts, clean_health
+from veilleuse.collector.validate.messages import clean_facts, clean_health
 from veilleuse.collector.validate.push import check_push
-from veilleuse.collector.validate.reasons import Reason
 
-__all__ = ["MachineLimits", "Reason", "check_push", "clean_facts", "clean_health"]
+__all__ = ["MachineLimits", "check_push", "clean_facts", "clean_health"]

@@ -11,8 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from veilleuse.collector.errors import RecordRefused
-from veilleuse.collector.model.records import Cell, Point
-from veilleuse.collector.validate.reasons import Reason
+from veilleuse.collector.model.records import Cell, Point, Reason
 from veilleuse.collector.wire_codec import (
     BANDS,
     BOUNDARIES,

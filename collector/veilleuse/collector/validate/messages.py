@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Counts sub-messages in the bytes, before a parser makes an object of each. docs/guarantees.md S8.
+"""Parses messages after counting their sub-messages in the bytes, and checks a Hello. docs/guarantees.md S8.
 
 A megabyte of empty sub-messages is half a million objects, some hundred MiB. Only messages of unusual length
 are counted. Source of the format: protobuf.dev/programming-guides/encoding.
@@ -16,15 +16,19 @@ from google.protobuf.message import DecodeError
 
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.model.clones import INSTANCE_ID_BYTES
+from veilleuse.collector.validate.cells import SOURCE_PATTERN
+from veilleuse.collector.wire_codec import DEVICE_CLASSES, GAP_REASONS, number
 from veilleuse.wire.limits import (
     CHAIN_BYTES,
     EPOCH_BYTES,
+    FACT_PATTERN,
     MAX_MESSAGE_BYTES,
     MAX_RECORDS_PER_PUSH,
     PROTOCOL_MINOR_MAXIMUM,
     PROTOCOL_MINOR_MINIMUM,
 )
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import DeviceClass
 
 ORDINARY_BYTES: Final = 8 * 1024
 """Shorter messages are parsed without a count: at most some thousand objects."""
@@ -43,18 +47,18 @@ def find_crowded_field(wire: bytes, most: Mapping[int, int]) -> int | None:
 def find_crowded_inside(wire: bytes, outer: int, most: Mapping[int, int]) -> int | None:
     """Do the same for the fields inside all sub-messages `outer` together."""
     counts: Counter[int] = Counter()
-    for number, start, end in _fields(wire, 0, len(wire)):
-        if number == outer and (found := _count(wire, start, end, most, counts)) is not None:
+    for field, start, end in _fields(wire, 0, len(wire)):
+        if field == outer and (found := _count(wire, start, end, most, counts)) is not None:
             return found
     return None
 
 
 def _count(wire: bytes, start: int, end: int, most: Mapping[int, int], counts: Counter[int]) -> int | None:
-    for number, _, _ in _fields(wire, start, end):
-        if number in most:
-            counts[number] += 1
-            if counts[number] > most[number]:
-                return number
+    for field, _, _ in _fields(wire, start, end):
+        if field in most:
+            counts[field] += 1
+            if counts[field] > most[field]:
+                return field
     return None
 
 
@@ -134,3 +138,61 @@ def check_hello(request: Any) -> int:
             f"{request.protocol.minimum} to {request.protocol.maximum}: upgrade one of the two",
         )
     return int(chosen)
+
+
+_TEXTS: Final = ("vendor", "model", "cpu_model", "virtualisation")
+_RANGES: Final = {
+    "cpu_count": (1, 4_096),
+    "memory_bytes": (1, 2**50),
+    "memory_modules": (1, 256),
+    "hard_disks": (0, 1_024),
+    "solid_state_disks": (0, 1_024),
+    "display_off_ac_seconds": (0, 2**32),
+    "sleep_ac_seconds": (0, 2**32),
+}
+_MAXIMUM_SOURCES: Final = 64
+_MAXIMUM_COUNT: Final = 2**48
+
+
+def clean_facts(facts: Any) -> bytes:
+    """Encode Facts that contain only values allowed by telemetry.proto.
+
+    Invalid fields are dropped one by one: a Hello refused for a vendor's odd name would silence the machine.
+    """
+    clean: Any = pb.Facts()
+    known = facts.device_class in DEVICE_CLASSES
+    clean.device_class = facts.device_class if known else number(DeviceClass.UNKNOWN)
+    for name in _TEXTS:
+        if facts.HasField(name) and FACT_PATTERN.fullmatch(getattr(facts, name)):
+            setattr(clean, name, getattr(facts, name))
+    for name, (lowest, highest) in _RANGES.items():
+        if facts.HasField(name) and lowest <= getattr(facts, name) <= highest:
+            setattr(clean, name, getattr(facts, name))
+    return bytes(clean.SerializeToString(deterministic=True))
+
+
+def clean_health(health: Any) -> bytes:
+    """Encode Health that contains only values allowed by telemetry.proto; others are dropped, as of Facts."""
+    clean = pb.Health(
+        spool_records=min(health.spool_records, _MAXIMUM_COUNT),
+        spool_bytes=min(health.spool_bytes, _MAXIMUM_COUNT),
+    )
+    if FACT_PATTERN.fullmatch(health.agent_version):
+        clean.agent_version = health.agent_version
+    for drop in health.drops[: len(GAP_REASONS)]:
+        if drop.reason in GAP_REASONS:
+            clean.drops.add(reason=drop.reason, records=min(drop.records, _MAXIMUM_COUNT))
+    for source in health.sources[:_MAXIMUM_SOURCES]:
+        if not source.name or not SOURCE_PATTERN.fullmatch(source.name):
+            continue
+        kept = clean.sources.add(
+            name=source.name,
+            successes=min(source.successes, _MAXIMUM_COUNT),
+            failures=min(source.failures, _MAXIMUM_COUNT),
+        )
+        if source.HasField("unavailable") and SOURCE_PATTERN.fullmatch(source.unavailable):
+            kept.unavailable = source.unavailable
+    for name in ("resident_cpu_milliseconds", "resident_rss_bytes", "quarantine_records"):
+        if health.HasField(name):
+            setattr(clean, name, min(getattr(health, name), _MAXIMUM_COUNT))
+    return clean.SerializeToString(deterministic=True)

@@ -1,15 +1,19 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Checks a Push: its shape, then each record; the chain is recomputed from `chain_before`."""
+"""Checks a Push: its shape, then each record; the chain is recomputed from `chain_before`.
+
+The period of a record is checked by population: kind, range and alignment. docs/privacy.md §1.
+"""
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
 from veilleuse.collector.errors import MalformedRequest, RecordRefused
-from veilleuse.collector.model.records import DecodedRecord, HostId, ValidPush
+from veilleuse.collector.model.records import DecodedRecord, HostId, Reason, ValidPush
 from veilleuse.collector.validate.cells import (
     MAXIMUM_LIST,
     MachineLimits,
@@ -18,8 +22,6 @@ from veilleuse.collector.validate.cells import (
     check_sensor_gaps,
 )
 from veilleuse.collector.validate.messages import ORDINARY_BYTES, find_crowded_inside
-from veilleuse.collector.validate.periods import LONGEST_GAP_MILLISECONDS, check_period
-from veilleuse.collector.validate.reasons import Reason
 from veilleuse.collector.wire_codec import GAP_REASONS, gap_spans, record_period
 from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.limits import (
@@ -32,9 +34,73 @@ from veilleuse.wire.limits import (
     MAX_RECORD_BYTES,
     MAX_RECORDS_PER_PUSH,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, UNIX_EPOCH_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
+
+MINIMUM_PERIOD_MILLISECONDS: Final = 10_000
+EARLIEST: Final = date(2020, 1, 1)
+"""Before the first line of this program: such a clock was never set."""
+EARLIEST_UNIX_MILLISECONDS: Final = 1_577_836_800_000
+FUTURE_DAYS: Final = 2
+"""How far ahead an agent's clock may be; the agent files what it thinks implausible as a gap."""
+LONGEST_DAY_MILLISECONDS: Final = MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
+LONGEST_WEEK_MILLISECONDS: Final = 7 * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
+LONGEST_GAP_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
+
+
+def _check_period(
+    period: Any, population: Population, now_unix_milliseconds: int, *, gap: bool = False
+) -> int:
+    """Return the longest duration of a record of this period, in ms.
+
+    With `gap`, a clock span may be longer than an hour and unaligned. Raises RecordRefused.
+    """
+    kind = period.WhichOneof("kind")
+    if kind is None:
+        raise RecordRefused(Reason.PERIOD_MISSING)
+    if (kind == "clock") is (population is Population.WORKSTATION):
+        raise RecordRefused(Reason.PERIOD_KIND_NOT_ALLOWED)
+    if kind == "clock":
+        return _check_clock(period.clock, population, now_unix_milliseconds, gap=gap)
+    first = _first_day(period, kind)
+    last = first + (6 if kind == "week" else 0)
+    if last < EARLIEST.toordinal():
+        raise RecordRefused(Reason.PERIOD_TOO_OLD)
+    if first - UNIX_EPOCH_DAY > now_unix_milliseconds // MILLISECONDS_PER_DAY + FUTURE_DAYS:
+        raise RecordRefused(Reason.PERIOD_IN_FUTURE)
+    return LONGEST_DAY_MILLISECONDS if kind == "date" else LONGEST_WEEK_MILLISECONDS
+
+
+def _first_day(period: Any, kind: str) -> int:
+    try:
+        if kind == "date":
+            return date(period.date.year, period.date.month, period.date.day).toordinal()
+        return date.fromisocalendar(period.week.year, period.week.week, 1).toordinal()
+    except (ValueError, OverflowError) as error:
+        raise RecordRefused(Reason.PERIOD_OUT_OF_RANGE) from error
+
+
+def _check_clock(clock: Any, population: Population, now_unix_milliseconds: int, *, gap: bool) -> int:
+    start: int = clock.start_unix_milliseconds
+    duration: int = clock.duration_milliseconds
+    longest = LONGEST_GAP_MILLISECONDS if gap else MILLISECONDS_PER_HOUR
+    shortest = 1 if gap else MINIMUM_PERIOD_MILLISECONDS
+    if not shortest <= duration <= longest:
+        raise RecordRefused(Reason.DURATION_OUT_OF_RANGE)
+    if start < EARLIEST_UNIX_MILLISECONDS:
+        raise RecordRefused(Reason.PERIOD_TOO_OLD)
+    if start + duration > now_unix_milliseconds + FUTURE_DAYS * MILLISECONDS_PER_DAY:
+        raise RecordRefused(Reason.PERIOD_IN_FUTURE)
+    # Whole seconds inside one UTC hour: an agent joins periods of its grain while it sleeps, 12 s of them or
+    # 300.
+    whole = start % 1_000 == 0 and duration % 1_000 == 0
+    if not gap and not (whole and start % MILLISECONDS_PER_HOUR + duration <= MILLISECONDS_PER_HOUR):
+        raise RecordRefused(Reason.PERIOD_NOT_ALIGNED)
+    if not gap and population is Population.CLASSROOM and duration != MILLISECONDS_PER_HOUR:
+        raise RecordRefused(Reason.GRAIN_TOO_FINE)
+    return duration
+
 
 MAXIMUM_SEQ: Final = 2**62
 MAXIMUM_GAP_SPANS: Final = 1_024
@@ -133,7 +199,7 @@ def _check_shape(request: Any) -> None:
 def _check_measurement(
     seq: int, wire: bytes, chain: bytes, measurement: Any, machine: MachineLimits, now_unix_milliseconds: int
 ) -> DecodedRecord:
-    longest = check_period(measurement.period, machine.population, now_unix_milliseconds)
+    longest = _check_period(measurement.period, machine.population, now_unix_milliseconds)
     if len(measurement.calendar_sha256) != CHAIN_BYTES:
         raise RecordRefused(Reason.CALENDAR_HASH_LENGTH)
     if not 1 <= measurement.idle_rule_version <= MAXIMUM_IDLE_RULE:
@@ -165,7 +231,7 @@ def _check_gap(
     for span in gap.spans:
         longest = LONGEST_GAP_MILLISECONDS
         if span.HasField("period"):
-            longest = check_period(span.period, population, now_unix_milliseconds, gap=True)
+            longest = _check_period(span.period, population, now_unix_milliseconds, gap=True)
             reach += longest
         if span.milliseconds > longest:
             raise RecordRefused(Reason.GAP_OUT_OF_RANGE)

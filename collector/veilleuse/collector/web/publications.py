@@ -18,7 +18,7 @@ from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.ports.publications import PublicationReader, PublicationSummary
+from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
 
 T = TypeVar("T")
 Publish = Callable[[Publication], None]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Energy × factor gives the worked answers of docs/methodology.md §13 exactly."""
+"""Energy × factor gives the worked answers of docs/methodology.md §13 exactly; the pedigree follows ABC."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from veilleuse.collector.account.emissions import (
     Emissions,
     emissions,
     factor_u,
+    format_pedigree,
     grams_from_millijoules,
     interval,
     kgco2e,
     kwh,
+    pedigree_coefficients,
+    pedigree_gsd2,
     sum_emissions,
 )
 from veilleuse.collector.factors.book import choose, factor_book
@@ -116,3 +119,45 @@ def test_the_interval_is_multiplicative():
     # docs/methodology.md §13 prints six digits of u, so the ends agree to a few kWh.
     assert low == pytest.approx(1_088_520, abs=25)
     assert high == pytest.approx(1_160_636, abs=25)
+
+
+def test_a_pedigree_of_nothing_known():
+    """docs/methodology.md §13: without any score, GSD² is 2.5163566012590954."""
+    assert pedigree_gsd2({}) == pytest.approx(2.5163566012590954, abs=1e-15)
+    assert (
+        pedigree_gsd2(dict.fromkeys(pedigree_coefficients()))
+        == pedigree_gsd2({})
+        == pedigree_gsd2(dict.fromkeys(pedigree_coefficients(), 1))
+    )
+
+
+def test_a_pedigree_that_is_all_very_good_is_exact():
+    """Score 5 for every characteristic gives GSD² 1."""
+    assert pedigree_gsd2(dict.fromkeys(pedigree_coefficients(), 5)) == 1.0
+
+
+def test_a_pedigree_of_one_characteristic():
+    """One score of 2 beside very good ones gives the U of that characteristic, 1.5."""
+    scores = {**dict.fromkeys(pedigree_coefficients(), 5), "technicalRepresentativeness": 2}
+    assert pedigree_gsd2(scores) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({"beauty": 3}, "unknown characteristic 'beauty'"),
+        ({"reliability": 6}, "score 6 of reliability"),
+        ({"completeness": 0}, "score 0"),
+    ],
+)
+def test_what_is_no_score_of_a_pedigree(scores, said):
+    """The error names the characteristic or the score."""
+    with pytest.raises(ValueError, match=said):
+        pedigree_gsd2(scores)
+
+
+def test_a_pedigree_as_a_column():
+    """Characteristics are in the order of the table, with a question mark for an unknown score."""
+    assert format_pedigree({"completeness": 4, "reliability": 5}) == (
+        "reliability=5 technicalRepresentativeness=? geographicRepresentativeness=? temporalRepresentativeness=? completeness=4"
+    )

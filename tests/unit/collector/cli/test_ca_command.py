@@ -33,7 +33,7 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
-from veilleuse.collector.enrolment.renew import Challenges, Renewal
+from veilleuse.collector.enrolment.issuing import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.hosts import CertificateChain

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from veilleuse.collector import quantiles
-from veilleuse.collector.account import emissions, pedigree, rounding
+from veilleuse.collector.account import emissions, rounding
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive import wall
 from veilleuse.collector.factors import book
@@ -113,7 +113,7 @@ def _book(function: Callable[[], book.FactorBook]) -> Callable[[], book.FactorBo
         (emissions, "kgco2e", _slightly, "ADEME 2022, residual"),
         (emissions, "factor_u", _slightly, "u of a published ±p %"),
         (worked_examples, "tec_kwh_per_year", _slightly, "TEC, notebook, EU 617/2013"),
-        (pedigree, "gsd2", _slightly, "pedigree, nothing known"),
+        (emissions, "pedigree_gsd2", _slightly, "pedigree, nothing known"),
         (quantiles, "quantile95", _slightly, "stratified mean, half-width"),
         (wall, "wall_energy", _wall, "wall model, laptop"),
         (rounding, "round_interval", _rounded, "rounded for people, upper end"),

@@ -131,7 +131,7 @@ def test_dry_run_import_and_again(place: Place, veilleuse: Command):
 
 def test_through_the_running_collector(place: Place, veilleuse: Command, monkeypatch: pytest.MonkeyPatch):
     """An import over admin.sock is sent in pieces where one line would be too long."""
-    monkeypatch.setattr("veilleuse.collector.ipc.unix_socket.PIECE_BYTES", 4_096)
+    monkeypatch.setattr("veilleuse.collector.ipc.PIECE_BYTES", 4_096)
     rows = "".join(
         f'"PC{n}";"A";"";"";"SN{n:05}{"X" * 90}";"Tower";"M{n}";"";"";"{n}";""\n' for n in range(3, 1_000)
     )

@@ -25,7 +25,7 @@ from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
-from veilleuse.collector.ipc.unix_socket import pieces_of
+from veilleuse.collector.ipc import pieces_of
 from veilleuse.collector.model.figures import (
     Detail,
     EnergyClass,

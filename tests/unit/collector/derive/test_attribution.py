@@ -24,7 +24,7 @@ from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
 from veilleuse.collector.reports.attribution import attribution_document, document
-from veilleuse.collector.store.sqlite import host_hours as pages
+from veilleuse.collector.store.sqlite import hours
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -153,7 +153,7 @@ def test_units_may_sum_to_more_than_the_load():
 joules = st.integers(0, 10**9)
 lengths = st.integers(0, HOUR)
 sums = st.builds(EnergySums, lengths, joules, joules)
-hours = st.lists(
+hour_lists = st.lists(
     st.builds(
         HostHour,
         st.integers(0, 10**6),
@@ -175,7 +175,7 @@ machines = st.builds(
 )
 
 
-@given(hours, machines)
+@given(hour_lists, machines)
 def test_parts_sum_to_the_whole(given_hours, machine):
     """Parts are never negative and sum to the derived energy in millijoules; no CPU time, no energy."""
     found = attribution(given_hours, machine)
@@ -304,7 +304,7 @@ def test_hours_are_read_by_pages(tmp_path, monkeypatch):
         (host,) = [one for one in reader.hosts() if one.agent_id.hex() == server]
         whole = tuple(reader.host_hours(host.host_id, DAY - HOUR, DAY + 24 * HOUR))
         assert [one.start for one in whole] == [DAY + number * HOUR for number in range(20)]
-        monkeypatch.setattr(pages, "PAGE_HOURS", 3)
+        monkeypatch.setattr(hours, "PAGE_HOURS", 3)
         assert tuple(reader.host_hours(host.host_id, DAY - HOUR, DAY + 24 * HOUR)) == whole
         assert tuple(reader.host_hours(host.host_id, DAY + 1, DAY + 3 * HOUR + 1)) == whole[1:4]
         assert tuple(reader.host_hours(host.host_id, DAY + 1, DAY + 2)) == ()

@@ -21,11 +21,11 @@ from tests.support.memory_store import host as memory_host
 from tests.support.memory_store import site as memory_site
 from tests.support.pushes import enrol
 from tests.support.waiting import PATIENCE_SECONDS, until
-from veilleuse.collector.counters import Health
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civil_year, derive_period
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.factors.book import choose
+from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell, DecodedRecord, Grain, HostId, RecordPeriod, ValidPush

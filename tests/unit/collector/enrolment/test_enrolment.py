@@ -22,7 +22,7 @@ from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
-from veilleuse.collector.enrolment.renew import RETURNS_AT_ONCE, Challenges, Renewal
+from veilleuse.collector.enrolment.issuing import RETURNS_AT_ONCE, Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.enrolment.x509 import read_request
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised

@@ -16,7 +16,7 @@ import pytest
 from tests.support.machines import Machine, refusal, served, settings_in
 from veilleuse.collector.enrolment.clones import CloneEnrolment
 from veilleuse.collector.enrolment.enrol import Enroller
-from veilleuse.collector.enrolment.renew import Challenges, Renewal
+from veilleuse.collector.enrolment.issuing import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import StoreFull

@@ -16,8 +16,7 @@ from tests.support.waiting import in_time
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.base_carbone import FactorFile, read_base_carbone
 from veilleuse.collector.factors.base_carbone_rows import french_decimal
-from veilleuse.collector.factors.static import SHARES_2022
-from veilleuse.collector.factors.zones import zones_named
+from veilleuse.collector.factors.static import SHARES_2022, zones_named
 from veilleuse.collector.model.factors import FactorStatus
 
 RAW = (Path(__file__).parents[3] / "fixtures" / "base_carbone" / "base_carbone.csv").read_bytes()

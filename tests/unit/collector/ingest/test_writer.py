@@ -16,8 +16,8 @@ import pytest
 from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector import settings
-from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFailing, StoreFull
+from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.writer import GROUP_PUSHES, Writer
 from veilleuse.collector.model.clones import Holders
 from veilleuse.collector.model.hosts import HostStatus

@@ -33,7 +33,7 @@ from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.closed_years import ClosedFile, canonical, pack, sha256
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.inventory import Asset, Placement
-from veilleuse.collector.ports.publications import PendingMonths
+from veilleuse.collector.ports.months import PendingMonths
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population

@@ -16,8 +16,8 @@ from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic
 from tests.support.waiting import PATIENCE_SECONDS, comes, until
 from veilleuse.collector import settings
 from veilleuse.collector.backup.copies import Backups
-from veilleuse.collector.counters import Health
 from veilleuse.collector.errors import AdminError, StoreFailing
+from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore

@@ -20,8 +20,8 @@ from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore
+from veilleuse.collector.store.sqlite.hours import SqliteLoadReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
-from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 HOUR = 3_600_000

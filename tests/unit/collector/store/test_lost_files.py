@@ -22,8 +22,8 @@ from veilleuse.collector import settings
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.rescue import rescue
 from veilleuse.collector.cli.doctor.storage import check_leftovers
-from veilleuse.collector.counters import Count, Health
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
+from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.records import AppendOutcome
 from veilleuse.collector.store import create_store, open_store

@@ -37,7 +37,7 @@ from veilleuse.collector.store import create_store, open_store
 from veilleuse.collector.store.directory import DirectoryLock, Reserve
 from veilleuse.collector.store.sqlite import SqliteStore, inspect, migrations
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.host_export import export_host
+from veilleuse.collector.store.sqlite.host_data import export_host
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 

@@ -40,8 +40,8 @@ from tests.support.sound import (
     with_cell,
 )
 from veilleuse.collector.errors import MalformedRequest
-from veilleuse.collector.model.records import Grain, HostId, RecordPeriod, ValidPush
-from veilleuse.collector.validate import MachineLimits, Reason, check_push
+from veilleuse.collector.model.records import Grain, HostId, Reason, RecordPeriod, ValidPush
+from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.wire_codec import cells_from_wire, number
 from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.limits import CELL_SUMS

@@ -26,7 +26,7 @@ from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.figures import Group, GroupKey, StateSums
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports.publications import PublicationSummary
+from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.web.api.release import ReleasedSums, is_month, sum_cells
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.publications import PublicationCache

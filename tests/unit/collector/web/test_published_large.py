@@ -35,7 +35,7 @@ from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.unix_socket import MAX_REQUEST_BYTES
+from veilleuse.collector.ipc import MAX_REQUEST_BYTES
 from veilleuse.collector.model.figures import EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.settings import CollectorSettings

@@ -26,9 +26,9 @@ from veilleuse.collector.app.schedule import note_presence, run_daily_tasks
 from veilleuse.collector.cli.doctor import run_checks
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
-from veilleuse.collector.counters import Health
 from veilleuse.collector.documents.text import words
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ingest.counters import Health
+from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import (

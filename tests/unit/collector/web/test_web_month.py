@@ -25,8 +25,8 @@ from veilleuse.collector.model.indicators import PCS
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.store.sqlite.bounded_reader import SqliteBoundedReader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.store.sqlite.read_store import SqliteBoundedReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.release import Releases
 from veilleuse.collector.web.app import make_app

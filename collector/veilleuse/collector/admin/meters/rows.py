@@ -17,8 +17,9 @@ from itertools import groupby
 from typing import Final, TypeVar
 
 from veilleuse.collector.admin.meters.files import METER_KEYS, MeterDeclaration
+from veilleuse.collector.calendars.periods import DATED_YEARS
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.unix_socket import one_host
+from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import AssetRecord
 from veilleuse.collector.model.meters import (
@@ -34,7 +35,6 @@ from veilleuse.collector.model.meters import (
     SharePart,
 )
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.model.years import DATED
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -42,8 +42,8 @@ METER_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,58}")
 """Characters of a subject `meter:<name>`: veilleuse.collector.validate.cells."""
 MAXIMUM_PUE: Final = 10
 _AFTER_HEXADECIMAL: Final = "g"
-_FIRST_DAY: Final = date(DATED.first, 1, 1)
-_LAST_DAY: Final = date(DATED.last, 12, 31)
+_FIRST_DAY: Final = date(DATED_YEARS.first, 1, 1)
+_LAST_DAY: Final = date(DATED_YEARS.last, 12, 31)
 _NAMED: Final = 10
 """Most sites that a refusal names."""
 PUE_POINTS: Final = (MeterBoundary.UPS_INPUT, MeterBoundary.UPS_OUTPUT, MeterBoundary.OUTLET)

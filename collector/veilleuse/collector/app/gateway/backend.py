@@ -30,7 +30,7 @@ from veilleuse.collector.app.grpc_server import ServerCertificate, unavailable
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, PrivateServer
+from veilleuse.collector.ipc import GATEWAY_FILE, PrivateServer
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.wire import metadata
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -30,7 +30,7 @@ from typing import Any, Final
 import grpc
 
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.ipc.unix_socket import GATEWAY_FILE, connect
+from veilleuse.collector.ipc import GATEWAY_FILE, connect
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """A chain of certificates and its key are some 4 KiB."""

@@ -26,7 +26,7 @@ from veilleuse.collector.app.gateway.messages import (
 from veilleuse.collector.app.gateway.relay import Relay, bind
 from veilleuse.collector.app.grpc_server import GRACE_SECONDS, OPTIONS
 from veilleuse.collector.errors import AddressUnavailable
-from veilleuse.collector.ipc.unix_socket import GATEWAY_INNER_FILE, socket_path
+from veilleuse.collector.ipc import GATEWAY_INNER_FILE, socket_path
 
 
 def run(data_dir: Path) -> int:

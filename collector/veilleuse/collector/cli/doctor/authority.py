@@ -13,7 +13,7 @@ from cryptography import x509
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.enrolment.ca import FOLDER, SERVER_RENEWAL, root_key_files
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES, Phase
-from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
+from veilleuse.collector.ipc import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_owned

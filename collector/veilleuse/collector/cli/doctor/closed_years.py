@@ -10,12 +10,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.storage import GRACE_DAYS
 from veilleuse.collector.closed_years.preconditions import not_over
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import ended_by

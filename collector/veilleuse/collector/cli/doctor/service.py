@@ -10,7 +10,7 @@ from typing import Any
 
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.unix_socket import CollectorNotRunning, ask
+from veilleuse.collector.ipc import CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 
 

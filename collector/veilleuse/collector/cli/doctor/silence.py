@@ -12,7 +12,7 @@ from veilleuse.collector.cli.doctor.findings import Finding, Outcome
 from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import AdminError
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, SilenceLevel, judge_of, sentence_of

@@ -21,6 +21,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
 
+from veilleuse.collector.calendars.periods import DATED_YEARS
 from veilleuse.collector.derive.calibration.samples import (
     COVERED,
     ON,
@@ -35,7 +36,6 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calibration import Hardware
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
-from veilleuse.collector.model.years import DATED
 from veilleuse.collector.validate.cells import SERVER_CEILING_WATTS
 from veilleuse.wire.units import (
     MILLISECONDS_PER_DAY,
@@ -200,10 +200,10 @@ def _moment(form: _Form, row: int, column: str, text: str) -> int:
             raise UsageError(
                 f"{where} is within the hour that the clocks were changed: write its offset, as in +01:00"
             )
-    known = DATED.holds(time.year)
+    known = DATED_YEARS.holds(time.year)
     at = round(time.timestamp() * MILLISECONDS_PER_SECOND) if known else form.latest + 1
     if at > form.latest:
-        raise UsageError(f"{where} is not between the year {DATED.first} and now")
+        raise UsageError(f"{where} is not between the year {DATED_YEARS.first} and now")
     return at
 
 

@@ -43,13 +43,12 @@ from veilleuse.collector.store.sqlite.derive import SqliteDerive
 from veilleuse.collector.store.sqlite.diagnostics import note_size
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
-from veilleuse.collector.store.sqlite.host_data import SqliteHostEraser
-from veilleuse.collector.store.sqlite.host_export import export_host
+from veilleuse.collector.store.sqlite.host_data import SqliteHostEraser, export_host
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory
 from veilleuse.collector.store.sqlite.meters import SqliteMeters
 from veilleuse.collector.store.sqlite.migrations import migrate, require_current
-from veilleuse.collector.store.sqlite.months import SqliteRolls
+from veilleuse.collector.store.sqlite.months import SqliteRolls, StaleMonths
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.collector.store.sqlite.periods import fill
 from veilleuse.collector.store.sqlite.publications import SqlitePublications
@@ -57,7 +56,6 @@ from veilleuse.collector.store.sqlite.read_store import open_reader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
 from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
-from veilleuse.collector.store.sqlite.stale_months import StaleMonths
 
 __all__ = [
     "MINIMUM_SQLITE",

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from veilleuse.collector.model.accounts import Access, Account, Role, day_number
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 _COLUMNS: Final = (

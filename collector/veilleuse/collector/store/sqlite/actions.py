@@ -18,7 +18,7 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange, StoredAction
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.collector.store.sqlite.migrations import open_current
 
 T = TypeVar("T")
 
@@ -148,13 +148,7 @@ class SqliteFollowReader(SqliteFollows):
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
-        data = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(data, "data")
-        except BaseException:
-            data.close()
-            raise
-        super().__init__(data)
+        super().__init__(open_current(directory / DATA_FILE, "data"))
 
     def close(self) -> None:
         """Close the connection."""

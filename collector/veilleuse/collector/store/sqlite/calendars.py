@@ -12,7 +12,7 @@ from typing import Any
 from veilleuse.collector.model.calendars import CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.collector.model.hosts import Site
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.stale_months import mark_kept
+from veilleuse.collector.store.sqlite.months import mark_kept
 from veilleuse.wire.bands import Calendar, CalendarError
 
 

@@ -24,7 +24,7 @@ from veilleuse.collector.model.calibration import (
 )
 from veilleuse.collector.model.records import Cell, Grain, HostId
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.store.sqlite.registry_rows import MARK_HOST
 from veilleuse.collector.wire_codec import cells_from_wire, number
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

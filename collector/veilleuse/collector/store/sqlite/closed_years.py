@@ -15,10 +15,10 @@ from typing import Any, Final
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile, YearState
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.ports.publications import MayGo, PendingMonths
+from veilleuse.collector.ports.months import MayGo, PendingMonths
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.collector.store.sqlite.migrations import open_current
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 from veilleuse.wire.vocabulary import Population
@@ -222,13 +222,7 @@ class SqliteClosingsReader(SqliteClosings):
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError, StoreDamaged."""
-        data = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(data, "data")
-        except BaseException:
-            data.close()
-            raise
-        super().__init__(data)
+        super().__init__(open_current(directory / DATA_FILE, "data"))
 
     def close(self) -> None:
         """Close the connection."""

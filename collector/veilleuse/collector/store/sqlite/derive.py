@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, DirtyPeriod, LedgerEntry, RecordCells
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.stale_months import StaleMonths
+from veilleuse.collector.store.sqlite.months import StaleMonths
 from veilleuse.collector.wire_codec import cells_from_wire, number
 
 NOT_DERIVABLE: Final = -1

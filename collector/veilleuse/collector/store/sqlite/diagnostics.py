@@ -17,7 +17,7 @@ from datetime import date, timedelta
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day, day_bounds, days_milliseconds
+from veilleuse.collector.calendars.periods import civil_day, day_bounds, days_milliseconds
 from veilleuse.collector.model.figures import BalanceRow
 from veilleuse.collector.model.hosts import HostStatus, LatestCertificate
 from veilleuse.collector.model.records import DaySize, Grain, HostId

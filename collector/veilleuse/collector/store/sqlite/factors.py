@@ -31,7 +31,7 @@ from veilleuse.collector.model.factors import (
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.collector.store.sqlite.migrations import open_current
 
 _FACTOR: Final = (
     "factor_id, zone, from_day, to_day, series, basis, status, total, components_json, shares_json, uncertainty_percent,"
@@ -175,13 +175,7 @@ class SqliteFactorsReader(SqliteFactors):
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
-        data = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(data, "data")
-        except BaseException:
-            data.close()
-            raise
-        super().__init__(data)
+        super().__init__(open_current(directory / DATA_FILE, "data"))
 
     def close(self) -> None:
         """Close the connection."""

@@ -15,25 +15,24 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import (
     AppendOutcome,
     AppendResult,
     DecodedRecord,
     Grain,
     HostId,
+    Reason,
     RecordPeriod,
     StreamPosition,
     ValidPush,
 )
 from veilleuse.collector.store.directory import Reserve
-from veilleuse.collector.store.sqlite.batch import Batch, Points
+from veilleuse.collector.store.sqlite.batch import Batch, Points, first_number, next_number
 from veilleuse.collector.store.sqlite.bounds import HostPoints, HostUnits, may_begin_a_stream
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.months import StaleMonths
 from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of, has_expired, periods_of
-from veilleuse.collector.store.sqlite.row_numbers import first_number, next_number
-from veilleuse.collector.store.sqlite.stale_months import StaleMonths
-from veilleuse.collector.validate import Reason
 from veilleuse.collector.wire_codec import POPULATIONS
 from veilleuse.wire.chain import chain_start
 

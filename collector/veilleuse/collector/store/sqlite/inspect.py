@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from veilleuse.collector.errors import QueryTooSlow, UsageError
-from veilleuse.collector.ports.readers import QueryAnswer
+from veilleuse.collector.ports.store import QueryAnswer
 from veilleuse.collector.store.directory import IDENTITY_FILE
 from veilleuse.collector.store.sqlite.connection import Database, is_about_the_disk
-from veilleuse.collector.store.sqlite.migrations import require_current
-from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.store.sqlite.migrations import BesideReader, open_current
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -76,8 +75,7 @@ class SqliteQueryReader(BesideReader):
 
     def attach_names(self) -> None:
         path = self._data.path.with_name(IDENTITY_FILE)
-        self._names = Database(path, writing=False)
-        require_current(self._names, "identity")
+        self._names = open_current(path, "identity")
         with self._asking() as connection:
             uri = f"{path.absolute().as_uri()}?mode=ro"
             connection.execute(f"ATTACH DATABASE ? AS {_NAMES}", (uri,))

@@ -41,7 +41,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite import inventory_rows as rows
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.collector.store.sqlite.migrations import open_current
 from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -234,8 +234,7 @@ class SqliteInventoryReader:
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError, StoreDamaged."""
-        self._data = Database(directory / DATA_FILE, writing=False)
-        require_current(self._data, "data")
+        self._data = open_current(directory / DATA_FILE, "data")
 
     def close(self) -> None:
         """Close the connection."""

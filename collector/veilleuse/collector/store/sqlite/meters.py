@@ -14,7 +14,7 @@ from datetime import date
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.meters import (
     NOT_SHARED,
     WHOLE_PPM,
@@ -32,10 +32,10 @@ from veilleuse.collector.model.meters import (
 )
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
+from veilleuse.collector.store.sqlite.batch import TURN
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.store.sqlite.registry_rows import MARK_HOST
-from veilleuse.collector.store.sqlite.row_numbers import TURN
 from veilleuse.collector.wire_codec import POINT_KINDS, number
 from veilleuse.wire.ladder import METER_KINDS
 from veilleuse.wire.sums import apportion

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Applies numbered migrations.
+"""Applies numbered migrations, and opens files of the newest schema for readers, which never migrate.
 
-Each is one transaction that also sets `user_version`: an interrupted one starts again.
+A migration is one transaction that also sets `user_version`: an interrupted one starts again.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from veilleuse.collector.errors import DataDirectoryError, StoreTooNew
+from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged, is_about_the_disk
 
 log = logging.getLogger(__name__)
@@ -82,6 +87,20 @@ def require_current(database: Database, kind: str) -> None:
         )
 
 
+def open_current(path: Path, kind: str) -> Database:
+    """Open a file read-only, beside the writer, in any process.
+
+    Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged.
+    """
+    database = Database(path, writing=False)
+    try:
+        require_current(database, kind)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
 def migrate(database: Database, kind: str) -> int:
     """Bring the file to the newest schema; returns its number. Raises StoreTooNew, or errors of the disk."""
     version = check_schema(database, kind)
@@ -109,3 +128,23 @@ def _apply(database: Database, migration: Migration) -> None:
                     "run `veilleuse doctor`, and restore a backup when it finds damage"
                 ) from error
             raise
+
+
+class BesideReader:
+    """A read-only connection to data.db of its own, one query at a time. Safe from any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
+        self._lock = threading.Lock()
+        self._data = open_current(directory / DATA_FILE, "data")
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._data.close()
+
+    @contextmanager
+    def _asking(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection for one query. Raises errors of the disk: see Database.translated."""
+        with self._lock, self._data.translated():
+            yield self._data.connection

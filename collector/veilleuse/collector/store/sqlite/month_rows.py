@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import day_bounds
+from veilleuse.collector.calendars.periods import day_bounds
 from veilleuse.collector.model.figures import ON_STATES
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import day_bounds, day_of_hour
+from veilleuse.collector.calendars.periods import day_bounds, day_of_hour
 from veilleuse.collector.model.records import DecodedRecord, Grain, HostId, RecordPeriod
 from veilleuse.collector.store.sqlite.batch import GAP_PERIOD, gap_bucket
 from veilleuse.collector.store.sqlite.connection import Database

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Stores publications in data.db.
 
-Rows are added and deleted, never changed. Implements ports.published; table of data_0018.
+Rows are added and deleted, never changed. Implements ports.Publications; table of data_0018.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from veilleuse.collector.model.publications import (
     PublicationKind,
 )
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.ports.publications import PublicationSummary
+from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.read_connection import BesideReader
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 

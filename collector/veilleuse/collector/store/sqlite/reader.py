@@ -39,9 +39,8 @@ from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.diagnostics import balance, latest_certificates, ran_since, sizes
 from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
-from veilleuse.collector.store.sqlite.host_hours import host_hours
-from veilleuse.collector.store.sqlite.hour_sums import hour_sums, oldest_hours
-from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.collector.store.sqlite.hours import host_hours, hour_sums, oldest_hours
+from veilleuse.collector.store.sqlite.migrations import open_current
 from veilleuse.collector.store.sqlite.month_rows import PeriodRows
 from veilleuse.collector.store.sqlite.registry_rows import (
     CONTACT_COLUMNS,
@@ -382,13 +381,7 @@ class SqliteReader:
     def _database(self) -> Database:
         database: Database | None = getattr(self._local, "database", None)
         if database is None:
-            database = Database(self._path, writing=False)
-            try:
-                require_current(database, "data")
-            except BaseException:
-                database.close()
-                raise
-            self._local.database = database
+            database = self._local.database = open_current(self._path, "data")
             with self._lock:
                 self._opened.append(database)
         return database

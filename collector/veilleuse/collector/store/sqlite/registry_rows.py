@@ -17,8 +17,8 @@ from veilleuse.collector.model.hosts import (
     Site,
 )
 from veilleuse.collector.model.records import AgentId, DataKind, HostId
+from veilleuse.collector.store.sqlite.batch import TURN
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.row_numbers import TURN
 from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, health_from_wire
 from veilleuse.wire.vocabulary import DeviceClass
 

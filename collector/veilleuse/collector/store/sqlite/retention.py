@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.civil_days import civil_day
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import Limits
 from veilleuse.collector.wire_codec import gap_spans, number

@@ -24,7 +24,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import BoundedReader, Factor, PeriodReader
-from veilleuse.collector.ports.publications import PublicationReader
+from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report

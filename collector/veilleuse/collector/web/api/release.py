@@ -50,7 +50,7 @@ from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.ports import BoundedReader, DataReader
-from veilleuse.collector.ports.publications import PublicationReader
+from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.publications import PublicationCache, Publish

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS
+from veilleuse.collector.calendars.periods import API_YEARS
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
 from veilleuse.collector.model.figures import OBSERVED, EmissionsRow
-from veilleuse.collector.model.years import API
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.vocabulary import Word
 
@@ -25,7 +25,7 @@ MAX_PAGE: Final = 1_000_000
 MAX_DAYS: Final = 1_827
 """Longest period of a query, days: five years with leap days."""
 DATE: Final = r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-"""Pattern of a date; its years are model.years.API."""
+"""Pattern of a date; its years are API_YEARS."""
 ZONE: Final = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,4})?"
 
 Schema = Mapping[str, Any]
@@ -130,7 +130,7 @@ _ZONE = Parameter("zone", "Only this grid zone, e.g. FR.", {"type": "string", "p
 _YEAR = Parameter(
     "year",
     "Only factors valid in this year.",
-    {"type": "integer", "minimum": API.first, "maximum": API.last},
+    {"type": "integer", "minimum": API_YEARS.first, "maximum": API_YEARS.last},
     2025,
 )
 _PERIOD: Final = (_FROM, _TO, _GROUP_BY, _PAGE, _LIMIT, _FORMAT)

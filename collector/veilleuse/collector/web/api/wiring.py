@@ -9,7 +9,7 @@ from typing import Any
 
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import KnownFactors
-from veilleuse.collector.ipc.unix_socket import ask, pieces_of
+from veilleuse.collector.ipc import ask, pieces_of
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
 from veilleuse.collector.ports.store import OpenReadStore, ReadStore
 from veilleuse.collector.settings import CollectorSettings

@@ -14,10 +14,9 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.records import AppendResult
+from veilleuse.collector.model.records import AppendResult, Reason
 from veilleuse.collector.model.remote_config import Rollout, state_of
 from veilleuse.collector.silence import SilenceLevel, last_sign
-from veilleuse.collector.validate import Reason
 from veilleuse.collector.web.metrics.fleet import FleetView
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND

@@ -29,7 +29,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Figure, Scope
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports.publications import PublicationReader
+from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, figures_of_machines
 from veilleuse.collector.reports.inputs import SobrietySources, sobriety_sources_of, targets_of

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from math import prod
 from typing import Final
 
-from veilleuse.collector.counters import COMMIT_BUCKETS_SECONDS
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric, MetricType
 from veilleuse.collector.indicators.avoidable_energy import CAUSES
+from veilleuse.collector.ingest.counters import COMMIT_BUCKETS_SECONDS
 from veilleuse.collector.model.grid import CONNECTORS
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.indicators import ServerVerdict

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.book import FactorBook, KnownFactors
-from veilleuse.collector.ipc.unix_socket import ask
+from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.settings import CollectorSettings

@@ -18,13 +18,7 @@ from veilleuse.collector.admin.operations import OPERATIONS
 from veilleuse.collector.admin.server import MAX_CONNECTIONS, AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import AdminError, UnknownZone, UsageError
-from veilleuse.collector.ipc.unix_socket import (
-    MAX_REQUEST_BYTES,
-    SOCKET_FILE,
-    CollectorNotRunning,
-    ask,
-    socket_path,
-)
+from veilleuse.collector.ipc import MAX_REQUEST_BYTES, SOCKET_FILE, CollectorNotRunning, ask, socket_path
 
 ORDER = {"org_entity": "DSI", "site": "Lyon", "population": "server"}
 

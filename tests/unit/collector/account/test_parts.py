@@ -11,7 +11,7 @@ from datetime import date
 import pytest
 
 from veilleuse.collector.account.group_sums import Tally
-from veilleuse.collector.account.rates import rates_of
+from veilleuse.collector.account.parts import rates_of
 from veilleuse.collector.account.release_tables import ReleaseTables, build_release_tables
 from veilleuse.collector.model.figures import Detail, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model.records import HostId

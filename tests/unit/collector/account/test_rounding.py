@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from veilleuse.collector.account.rounding import format_number, format_row
+import pytest
+
+from veilleuse.collector.account.rounding import format_number, format_row, round_interval
 from veilleuse.collector.model.figures import EmissionsRow
 
 ROW = EmissionsRow("2025-01-01", "2026-01-01", "row", 10, 1.0)
@@ -50,3 +52,18 @@ def test_what_does_not_exist_is_not_shown():
 def test_exact_figures():
     """An interval of no width removes only the fraction."""
     assert format_number(7.0, 0)["fr"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("figure", "told"),
+    [
+        ((1_124_000.0, 1_088_520.4, 1_160_636.2), ("1124000", "1089000", "1161000")),
+        ((47.31, 45.18, 49.63), ("47.3", "45.2", "49.6")),
+        ((0.55275, 0.5271, 0.5797), ("0.553", "0.527", "0.580")),
+        ((12.0, 12.0, 12.0), ("12", "12", "12")),
+        ((0.0, 0.0, 0.0), ("0", "0", "0")),
+    ],
+)
+def test_no_more_digits_than_the_half_width_has(figure, told):
+    """All three figures are rounded to the same place: two digits of the half-width."""
+    assert round_interval(figure) == told
