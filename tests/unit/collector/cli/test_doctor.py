@@ -18,7 +18,7 @@ from tests.support.backups import add_tokens, directory, make_backup, put_back
 from tests.support.machines import settings_in
 from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
 from tests.support.waiting import until
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.backup.destination import only_backup
