@@ -34,7 +34,10 @@ STOP_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.2
 """Interval between two checks for a stop of the service."""
 _PR_SET_PDEATHSIG: Final = 1
-"""Source: linux/prctl.h. The signal comes when the *thread* that started us ends: Child's lasts as the service."""
+"""Source: linux/prctl.h. The signal comes when the *thread* that started us ends.
+
+The thread of Child lasts as long as the service.
+"""
 
 
 def leashed_command(module: str, *arguments: str) -> list[str]:

@@ -11,10 +11,15 @@ from veilleuse.collector.documents.document import Document
 from veilleuse.collector.model.figures import Thresholds
 from veilleuse.collector.reports.emissions import today
 from veilleuse.collector.reports.indicators import SobrietyQuery, compute_indicators
+from veilleuse.collector.reports.indicators_document import (
+    servers_document,
+    sobriety_row,
+    with_rows,
+    withheld_row,
+)
 from veilleuse.collector.reports.inputs import sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import server_rows
 from veilleuse.collector.reports.reen import reen_document
-from veilleuse.collector.reports.sobriety_document import row, servers_document, with_rows, withheld_row
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 
@@ -27,7 +32,7 @@ def add_sobriety(document: Document, settings: CollectorSettings) -> Document:
             sources, _indicators_query(document, settings), targets_of(settings.indicators)
         )
     data = str(document.head["data"])
-    rows = [row(one.meta, one.scope, one.figure, data=data) for one in found.figures]
+    rows = [sobriety_row(one.meta, one.scope, one.figure, data=data) for one in found.figures]
     return with_rows(document, rows, [withheld_row(scope) for scope in found.withheld])
 
 

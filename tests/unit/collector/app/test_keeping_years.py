@@ -33,7 +33,7 @@ from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
-from veilleuse.collector.reports.due_years import keep_due
+from veilleuse.collector.reports.kept_years import keep_due
 from veilleuse.collector.reports.year_statistics_file import load_kept
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
