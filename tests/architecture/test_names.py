@@ -29,7 +29,6 @@ MODULES = {
     "collector/account/rounding": "a noun",
     "collector/cli/published": "the command's name",
     "collector/cli/shared": "what all commands share: no command of its own",
-    "collector/cli/factor_mapping": "a noun",
     "collector/enrolment/issuing": "a noun",
     "collector/inventory/mapping": "a noun",
     "collector/inventory/matching": "a noun",

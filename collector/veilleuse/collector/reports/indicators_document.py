@@ -232,7 +232,7 @@ def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) ->
     )
 
 
-def withheld_row(scope: Scope) -> Row:
+def withheld_scope_row(scope: Scope) -> Row:
     """Build the row of a population too small to be shown."""
     return {
         "period_from": scope.period_from.isoformat(),
