@@ -118,7 +118,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "load_cert_chain": "what was just written there",
     },
     f"{C}ipc.py": {"os.open": "O_PATH: opens nothing; O_NOFOLLOW for a socket", "unlink": ENTRY},
-    f"{C}documents/columns.py": {"read_text": PACKAGED},
+    f"{C}documents/document.py": {"read_text": PACKAGED},
     f"{C}documents/formats/html.py": {"read_text": PACKAGED},
     f"{C}documents/text.py": {"read_text": PACKAGED},
     f"{C}store/sqlite/connection.py": {

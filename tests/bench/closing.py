@@ -34,7 +34,7 @@ from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuery
-from veilleuse.collector.reports.year_basis import keep_year
+from veilleuse.collector.reports.kept_years import keep_year
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_store
 

@@ -45,7 +45,7 @@ from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions
-from veilleuse.collector.reports.year_basis import keep_year
+from veilleuse.collector.reports.kept_years import keep_year
 from veilleuse.collector.settings import ReportingSettings, settings_environment
 from veilleuse.collector.simulate.fleet import SimulationOrder
 from veilleuse.wire.vocabulary import DeviceClass

@@ -19,8 +19,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.reported import HEAD
-from veilleuse.collector.documents.columns import Column, ValueKind, catalogue
-from veilleuse.collector.documents.document import FORMATS, Document, Row, renderer
+from veilleuse.collector.documents.document import (
+    FORMATS,
+    Column,
+    Document,
+    Row,
+    ValueKind,
+    read_columns,
+    renderer,
+)
 from veilleuse.collector.documents.formats import pdf as pdf_format
 from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
 
@@ -31,7 +38,7 @@ def document(count: int) -> Document:
     """Return a document with `count` rows of all columns of the yearly export."""
     columns = tuple(dict.fromkeys((*FIRST_COLUMNS, *COLUMNS)))
     rows: list[Row] = [
-        {name: value(catalogue()[name], number) for name in columns} for number in range(count)
+        {name: value(read_columns()[name], number) for name in columns} for number in range(count)
     ]
     return Document(head=HEAD, columns=columns, tables={"rows": rows}, tabular=("rows",))
 

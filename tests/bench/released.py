@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench.months import FILLED_COLUMNS, KEYS, _row
 from tests.support.machines import settings_in
 from tests.support.pushes import enrol
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.model.accounts import Account, Role
@@ -34,11 +34,11 @@ from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
+from veilleuse.collector.web.__main__ import build_api
 from veilleuse.collector.web.access import read_metrics_auth
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.api.wiring import build_api
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 

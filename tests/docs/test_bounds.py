@@ -12,7 +12,7 @@ from tests.architecture.tree import ROOT
 from veilleuse.agent.identity import join_file, store
 from veilleuse.agent.sources import meters_file
 from veilleuse.collector.backup import archive, encryption
-from veilleuse.collector.cli import calendar, output, reen, verify
+from veilleuse.collector.cli import calendar, close, output, reen
 from veilleuse.collector.cli import meters as shared_meters
 from veilleuse.collector.closed_years import verify as verifying
 from veilleuse.collector.derive.calibration import readings
@@ -31,7 +31,7 @@ BOUNDS = {
     "`meters import`": (shared_meters.MAXIMUM_BYTES,),
     "keys and chains": (output.MAX_BYTES,),
     "authorities to trust": (files.AUTHORITIES_BYTES,),
-    "`verify`": (verifying.MOST_BYTES, verifying.SIGNATURE_BYTES, verify.KEY_BYTES),
+    "`verify`": (verifying.MOST_BYTES, verifying.SIGNATURE_BYTES, close.KEY_BYTES),
     "a join file": (join_file.MAX_BYTES, glpi_api.MAXIMUM_FILE_BYTES),
     "key file of backups": (encryption.KEY_FILE_BYTES, access.TOKEN_BYTES),
     "`restore`": (archive.MANIFEST_BYTES_MAXIMUM,),

@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.machines import SECONDS, Machine, Served, refusal, served, settings_in
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best, has_ended, until
-from veilleuse.collector.app.gateway import limits
+from veilleuse.collector.app.gateway import server
 from veilleuse.collector.enrolment.ca_rotation import renew_intermediate
 from veilleuse.collector.settings import child_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -181,7 +181,7 @@ def test_calls_that_say_nothing_give_their_places_back(running, figure):
         f"{len(codes)} calls without a request: {refused[1]}, and an enrolment after {time.monotonic() - began:.1f} s"
     )
     assert refused == (Code.RESOURCE_EXHAUSTED, "too_many_calls")
-    assert len(codes) == limits.CALLS_INSIDE
+    assert len(codes) == server.CALLS_INSIDE
     assert set(silent) == {Code.DEADLINE_EXCEEDED}
     until(lambda: refusals(running).get("deadline") == len(silent))
 
@@ -200,7 +200,7 @@ async def _silent_calls(machine: Machine) -> tuple[list[grpc.StatusCode], tuple[
             await opened.enter_async_context(
                 grpc.aio.secure_channel(machine.join["enrolment_address"], credentials, own)
             )
-            for _ in range(limits.CALLS_INSIDE // 4 + 1)
+            for _ in range(server.CALLS_INSIDE // 4 + 1)
         ]
         calls: list[Any] = [channel.stream_unary(ENROL)() for channel in channels[:-1] for _ in range(4)]
         await asyncio.gather(*(call.wait_for_connection() for call in calls))

@@ -41,7 +41,7 @@ from tests.support.ports import free_ports
 from tests.support.stack import get
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
-from veilleuse.collector.admin.uploads import open_publication_uploads
+from veilleuse.collector.admin.context import open_publication_uploads
 from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.ipc import SOCKET_FILE
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of

@@ -30,10 +30,9 @@ from veilleuse.collector.store.sqlite.read_store import SqliteBoundedReader
 from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext
-from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.app import SecurityMiddleware, make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
-from veilleuse.collector.web.middleware import SecurityMiddleware
 
 DAY = 86_400_000
 DOOR_TOKEN = "0123456789abcdef0123456789abcdef"

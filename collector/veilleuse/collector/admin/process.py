@@ -1,19 +1,24 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Operations on the running collector itself: ping, health, derivation, storage of months."""
+"""Operations on the running collector itself: ping, health, derivation, storage of months, backup copies."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import Any, Final
 
 from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.enrolment.issuing import unix_milliseconds
-from veilleuse.collector.errors import AdminError
+from veilleuse.collector.errors import AdminError, CollectorError
 from veilleuse.collector.months.worker import ended_by
 
+log = logging.getLogger(__name__)
+
 FLUSH_SECONDS: Final = 60.0
+BACKUP_NOTE: Final = "last_backup_unix_milliseconds"
+"""Key in the table meta: time when the last backup was complete, sealed or not."""
 
 
 def ping(context: AdminContext) -> dict[str, Any]:
@@ -68,3 +73,27 @@ def flush(context: AdminContext, *, wait_seconds: float = FLUSH_SECONDS) -> dict
                 f"periods still wait to be derived after {wait_seconds:g} s: see 'veilleuse doctor'"
             )
     return {"periods": periods}
+
+
+def copy_backup(context: AdminContext) -> dict[str, Any]:
+    """Make the copies of a backup. `folder`: their folder; `version`: version of this collector.
+
+    The command packs them, because the service may write nowhere else (ProtectSystem=strict). Then it calls
+    `finish_backup`.
+    """
+    folder = context.backups.copy()
+    return {"folder": str(folder), "version": context.process.version}
+
+
+def finish_backup(context: AdminContext, *, made_unix_milliseconds: int | None) -> dict[str, Any]:
+    """Remove the copies, and note the time of the backup; None: no backup was made."""
+    if made_unix_milliseconds is not None:
+        try:
+            note = str(int(made_unix_milliseconds))
+            context.issuing.commit(lambda: context.issuing.registry.put_meta(BACKUP_NOTE, note))
+        except CollectorError:
+            context.backups.discard()
+            raise
+        log.info("backup made")
+    context.backups.discard()
+    return {"noted": made_unix_milliseconds is not None}

@@ -1,14 +1,21 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Supervises a child process.
+"""Supervises a child process, and binds it to the collector.
 
-The web pages and the gateway run in one, so that they never delay an acknowledgement.
+The web pages and the gateway run in one, so that they never delay an acknowledgement. As `python -m
+veilleuse.collector.app.child PID MODULE …`, this module runs a module that dies with its parent PID. A
+collector that is killed must not leave its web process on the port: the next start would find it in use.
+
+Only the standard library is imported here: the child then runs any module.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -26,11 +33,16 @@ STABLE_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.2
 """Interval between two checks for a stop of the service."""
+_PR_SET_PDEATHSIG: Final = 1
+"""Source: linux/prctl.h. The signal comes when the *thread* that started us ends.
+
+The thread of Child lasts as long as the service.
+"""
 
 
 def leashed_command(module: str, *arguments: str) -> list[str]:
     """Return the command for a module of ours that ends with this process, however this process ends."""
-    return [sys.executable, "-m", "veilleuse.collector.app.leash", str(os.getpid()), module, *arguments]
+    return [sys.executable, "-m", "veilleuse.collector.app.child", str(os.getpid()), module, *arguments]
 
 
 def run_command(
@@ -134,3 +146,20 @@ class Child:
                 log.error("child process not started", extra={"child": self._name, "error": str(error)})
                 return None
         return self._process.wait()
+
+
+def main() -> None:
+    """Bind this process to its parent, then run the module."""
+    parent, module = int(sys.argv[1]), sys.argv[2]
+    # Linux only; elsewhere the service manager ends the group
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:  # the parent died before the call
+        sys.exit(1)
+    sys.argv = sys.argv[2:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ from veilleuse.collector.app.child import leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.reports.due_years import years_due
+from veilleuse.collector.reports.kept_years import years_due
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.silence import PRESENCE, Judge, Past, count_pcs, heard_before, open_days
 from veilleuse.collector.store import open_reader

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The running collector.
 
-GRPC server of the agents, derivation, administration socket, gateway and web process.
+gRPC server of the agents, derivation, administration socket, gateway and web process. When the file of an
+open database is removed, its content is saved before the process ends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.child import Child, leashed_command
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.gateway.backend import run_gateway
@@ -28,26 +29,39 @@ from veilleuse.collector.app.grpc_server import (
     listen,
     require_free,
 )
-from veilleuse.collector.app.process_limits import bound_arenas, raise_descriptor_limit
-from veilleuse.collector.app.rescue import RESCUE_SECONDS, describe_loss, rescue
 from veilleuse.collector.app.schedule import run_daily_tasks, run_polls
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, HostAccess
+from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.clones import CloneEnrolment
 from veilleuse.collector.enrolment.enrol import Enroller
 from veilleuse.collector.enrolment.issuing import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
-from veilleuse.collector.errors import QueueFull, StoreDamaged
+from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreLost
 from veilleuse.collector.gc_pause import settle
 from veilleuse.collector.ingest.admission import conflict_buckets
 from veilleuse.collector.ingest.counters import Count
 from veilleuse.collector.ingest.receiver import TelemetryServicer
-from veilleuse.collector.logs import configure, product_version
+from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.clones import log_facts
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.settings import CollectorSettings, child_environment, notify_socket
+from veilleuse.collector.store.directory import FLEET_KEY_FILE, name_remedy
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.web.access import read_metrics_auth
+
+log = logging.getLogger(__name__)
+
+RESCUE_SECONDS: Final = 30.0
+"""Wait between two tries, while there is no folder or no room for the copy.
+
+Nothing is acknowledged meanwhile.
+"""
+_SETTLE_SECONDS: Final = 1.0
+"""Wait for further removals: what removes one file often removes the next, and a fresh copy."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+LOOK_SECONDS: Final = 5.0
+"""Longest time before the loss of an idle database is noticed."""
 
 
 def notify(state: str) -> None:
@@ -63,9 +77,6 @@ def notify(state: str) -> None:
             connection.sendall(state.encode())
     except OSError as error:
         log.warning("service manager not told", extra={"state": state, "error": str(error)})
-
-
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -110,20 +121,11 @@ class Stop:
         self.set()
 
 
-log = logging.getLogger(__name__)
-
-LOOK_SECONDS: Final = 5.0
-"""Longest time before the loss of an idle database is noticed."""
-
-
 def run(settings: CollectorSettings) -> int:
     """Serve until a signal; return 0 after a clean stop.
 
     Raises CollectorError at the start, StoreDamaged when a database is damaged or lost.
     """
-    configure(settings)
-    raise_descriptor_limit()
-    bound_arenas()
     with open_collector(settings) as collector, Stop() as stop:
         _end_on_damage(collector, stop)
         with run_servers(collector) as addresses:
@@ -272,3 +274,50 @@ def _end_on_damage(collector: Collector, stop: Stop) -> None:
         stop.set()
 
     threading.Thread(target=watch, name="damage", daemon=True).start()
+
+
+def rescue(collector: Collector) -> bool:
+    """Save the open content of databases whose files were removed.
+
+    Return True when the process may end: nothing is left to save. Else the log names the obstacle.
+    """
+    writer, store = collector.writer, collector.store
+
+    def between() -> None:
+        writer.serve_waiting()  # waiting calls learn at once that nothing is stored
+
+    try:
+        if store.files.lost is not None:
+            time.sleep(_SETTLE_SECONDS)
+        while copies := writer.submit(lambda: store.rescue(between), alone=True).result():
+            log.error("rescued a lost database", extra={"files": ", ".join(map(str, copies))})
+            time.sleep(_SETTLE_SECONDS)
+    except QueueFull:  # the service is being stopped
+        return True
+    except (CollectorError, OSError) as error:
+        remedy = (
+            "give it folder and room, and do not stop the collector: only it still holds what was removed"
+        )
+        log.error("rescue of a lost database failed", extra={"error": str(error), "remedy": remedy})
+        return False
+    return True
+
+
+def describe_loss(collector: Collector, lost: StoreLost) -> StoreDamaged:
+    """Return one line about the loss.
+
+    Each saved database and how to restore it, and what only a backup has.
+    """
+    data_dir, saved = collector.settings.data_dir, collector.store.rescued
+    if not saved:
+        return lost
+    line = str(lost)
+    if others := [path.name for path in saved if path != lost.database]:
+        line += f"; {' and '.join(others)} was lost too"
+    wanted = (data_dir / FOLDER, data_dir / FLEET_KEY_FILE, collector.issuing.register.path)
+    if gone := [path.name for path in wanted if not path.exists()]:
+        line += (
+            f"; {', '.join(gone)} went too, and only a backup has it: first 'veilleuse restore FILE', then "
+            "the next steps"
+        )
+    return StoreDamaged(f"{line}; {name_remedy(*saved)}")

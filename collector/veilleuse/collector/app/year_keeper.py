@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from veilleuse.collector.ipc import ask
-from veilleuse.collector.reports.due_years import keep_due
+from veilleuse.collector.reports.kept_years import keep_due
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.process import finish

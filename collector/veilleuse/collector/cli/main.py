@@ -4,8 +4,8 @@
 
 To add a command, write `cli/<noun>.py` and add one line to COMMANDS.
 The file holds `app = typer.Typer(**APP)` with either one `@app.command()` (`veilleuse init …`) or several and
-an `@app.callback()` (`veilleuse token create …`).
-A module without `app` may hold a plain function with the name of the command.
+an `@app.callback()` (`veilleuse token create …`). Where one noun has several commands (`veilleuse backup`,
+`veilleuse restore`), the file holds a function for each, and its line names the function: `….backup:restore`.
 
 A module is imported only when its command runs, so that `veilleuse version` never loads a web framework.
 Options that all commands share (`--config`, `--json`), the settings and JSON output come from
@@ -23,20 +23,21 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from veilleuse.collector.cli.shared import APP
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json
+from veilleuse.collector.settings import read_settings
 from veilleuse.wire.interrupt import EXIT_INTERRUPTED
+from veilleuse.wire.limits import PROTOCOL_MINOR_MAXIMUM, PROTOCOL_MINOR_MINIMUM
 from veilleuse.wire.process import finish, say
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "init": ("veilleuse.collector.cli.init", "make a data directory with its certificate authority"),
-    "serve": ("veilleuse.collector.cli.serve", "run the collector"),
+    "serve": ("veilleuse.collector.cli.main:serve", "run the collector"),
     "token": ("veilleuse.collector.cli.token", "create, list and revoke enrolment tokens"),
     "hosts": ("veilleuse.collector.cli.hosts", "list and show machines; suspend, revoke, activate them"),
     "configuration": (
@@ -55,8 +56,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "top": ("veilleuse.collector.cli.top", "watch the collector live"),
     "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
-    "close": ("veilleuse.collector.cli.close", "close a year: freeze, sign and keep its figures"),
-    "verify": ("veilleuse.collector.cli.verify", "check the signature and figures of a closed year"),
+    "close": ("veilleuse.collector.cli.close:close", "close a year: freeze, sign and keep its figures"),
+    "verify": ("veilleuse.collector.cli.close:verify", "check the signature and figures of a closed year"),
     "convert": ("veilleuse.collector.cli.convert", "convert kWh into kilograms of CO2e"),
     "factors": ("veilleuse.collector.cli.factors", "list, import and restate emission factors"),
     "simulate": ("veilleuse.collector.cli.simulate", "fill a directory with a simulated fleet"),
@@ -78,13 +79,13 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "import the inventory, match it with machines, show it",
     ),
     "ca": ("veilleuse.collector.cli.ca", "show the certificate authority; replace its root"),
-    "backup": ("veilleuse.collector.cli.backup", "copy all data, keys and certificates into one file"),
-    "restore": ("veilleuse.collector.cli.restore", "restore a backup"),
+    "backup": ("veilleuse.collector.cli.backup:backup", "copy all data, keys and certificates into one file"),
+    "restore": ("veilleuse.collector.cli.backup:restore", "restore a backup"),
     "query": ("veilleuse.collector.cli.query", "read the database with SQL; changes nothing"),
     "doctor": ("veilleuse.collector.cli.doctor", "check the collector, and say what to do"),
-    "version": ("veilleuse.collector.cli.version", "print the version"),
+    "version": ("veilleuse.collector.cli.main:show_version", "print the version"),
 }
-"""Name → (module, one line of help)."""
+"""Name → (module, with its function where it holds several commands; one line of help)."""
 
 RETIRED: Final[Mapping[str, str]] = {
     "factors boavizta": "no figure used it; query BoaviztAPI itself for metals, primary energy and water",
@@ -123,7 +124,7 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, help_line = COMMANDS[cmd_name]
-        command = get_command(_typer(importlib.import_module(module), cmd_name))
+        command = get_command(_typer(*module.partition(":")[::2]))
         command.name, command.short_help = cmd_name, help_line
         return command
 
@@ -153,6 +154,36 @@ def veilleuse(
     """Collect measurements of agents, and compute energy, emissions and sobriety indicators from them."""
 
 
+def serve(config: ConfigOption = None) -> None:
+    """Run the collector until SIGTERM or Ctrl-C."""
+    settings = read_settings(config, tell=partial(say, "veilleuse", code=0))
+    from veilleuse.collector import app as service
+
+    raise typer.Exit(service.serve(settings))
+
+
+def show_version(as_json: JsonOption = False) -> None:
+    """Print the version of the program. With --json: also of the protocol, Python, SQLite and gRPC."""
+    import platform
+    import sqlite3
+    from importlib.metadata import version
+
+    from veilleuse.collector.logs import product_version
+
+    own = product_version()
+    facts = {
+        "version": own,
+        "protocol": f"v1.{PROTOCOL_MINOR_MINIMUM}-{PROTOCOL_MINOR_MAXIMUM}",
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "grpcio": version("grpcio"),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print(f"veilleuse {own}")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command line, given without the program's name; returns the exit code.
 
@@ -178,12 +209,13 @@ def _run(arguments: list[str]) -> int:
         return _usage(error)
 
 
-def _typer(module: ModuleType, name: str) -> typer.Typer:
-    found = getattr(module, "app", None)
-    if isinstance(found, typer.Typer):
+def _typer(name: str, function: str) -> typer.Typer:
+    module = importlib.import_module(name)
+    if not function:
+        found: typer.Typer = module.app
         return found
     plain = typer.Typer(**APP)
-    plain.command()(getattr(module, name))
+    plain.command()(getattr(module, function))
     return plain
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -27,7 +27,6 @@ from veilleuse.collector.account.observed_months import gather_kept
 from veilleuse.collector.account.observed_statement import withheld_row
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.output import refuse_terminal, write_output
-from veilleuse.collector.cli.report_indicators import add_sobriety, reen_sheet, servers_of
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
 from veilleuse.collector.documents.document import (
     BINARY,
@@ -42,6 +41,7 @@ from veilleuse.collector.documents.document import (
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
 from veilleuse.collector.grid.ledger import HourlyQuery
+from veilleuse.collector.model.figures import Thresholds
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
@@ -49,14 +49,21 @@ from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication, today
 from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.indicative import indicative_report_of
-from veilleuse.collector.reports.indicators import indicator_rows
-from veilleuse.collector.reports.inputs import sources_of
+from veilleuse.collector.reports.indicators import SobrietyQuery, compute_indicators, indicator_rows
+from veilleuse.collector.reports.indicators_document import (
+    servers_document,
+    sobriety_row,
+    with_rows,
+    withheld_scope_row,
+)
+from veilleuse.collector.reports.inputs import sobriety_sources_of, sources_of, targets_of
+from veilleuse.collector.reports.machines import server_rows
+from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
 
 app = typer.Typer(**APP)
-
 From = Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2026-01-01")]
 To = Annotated[str, typer.Option("--to", metavar="DATE", help="day after the last, e.g. 2027-01-01")]
 GroupBy = Annotated[str, typer.Option(help=f"comma-separated: {', '.join(DIMENSIONS)}")]
@@ -65,9 +72,7 @@ Output = Annotated[
     str, typer.Option("-o", "--output", metavar="FILE", help="where to write; - is standard output")
 ]
 Language = Annotated[str, typer.Option(help=f"language of html, pdf and xlsx: {' or '.join(LANGUAGES)}")]
-
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
-
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
 _Make: TypeAlias = Callable[[ObservedGroups, CollectorSettings, _Head], Document]
 _Write: TypeAlias = Callable[[Document], None]
@@ -314,3 +319,59 @@ def _print_notes(head: Head, hidden: int) -> None:
             "row or total",
             file=sys.stderr,
         )
+
+
+def add_sobriety(document: Document, settings: CollectorSettings) -> Document:
+    """Add the other indicators to a report of I1, I2 and I13; the head of the report has the query."""
+    with open_reader(settings.data_dir) as store:
+        sources = sobriety_sources_of(store, settings.reporting)
+        found = compute_indicators(
+            sources, _indicators_query(document, settings), targets_of(settings.indicators)
+        )
+    data = str(document.head["data"])
+    rows = [sobriety_row(one.meta, one.scope, one.figure, data=data) for one in found.figures]
+    return with_rows(document, rows, [withheld_scope_row(scope) for scope in found.withheld])
+
+
+def servers_of(document: Document, settings: CollectorSettings) -> Document:
+    """Return the report of the same query, server by server."""
+    with open_reader(settings.data_dir) as store:
+        sources = sobriety_sources_of(store, settings.reporting)
+        targets = targets_of(settings.indicators)
+        found = compute_indicators(sources, _indicators_query(document, settings), targets)
+    rows = server_rows(found.machines, targets, data=str(document.head["data"]))
+    left_out = ("kind", "group_by", "k_anonymity")
+    return servers_document(
+        rows, {name: value for name, value in document.head.items() if name not in left_out}
+    )
+
+
+def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
+    """Return the follow-up sheet. Raises UsageError, UnknownZone."""
+    with open_reader(settings.data_dir) as store:
+        sources = sobriety_sources_of(store, settings.reporting)
+        return reen_document(
+            sources,
+            first,
+            end,
+            settings.reporting.k_anonymity,
+            today(),
+            targets_of(settings.indicators),
+            Thresholds(settings.indicators.out_of_hours_target_ratio),
+        )
+
+
+def _indicators_query(document: Document, settings: CollectorSettings) -> SobrietyQuery:
+    head = document.head
+    asked = head["group_by"]
+    assert not isinstance(asked, str)
+    return replace(
+        SobrietyQuery(
+            date.fromisoformat(str(head["from"])),
+            date.fromisoformat(str(head["to"])),
+            (),
+            settings.reporting.k_anonymity,
+            today(),
+        ),
+        dimensions=tuple(map(str, asked or ())),  # type: ignore[arg-type]
+    )

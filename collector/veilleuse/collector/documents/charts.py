@@ -17,8 +17,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from veilleuse.collector.documents.columns import column
-from veilleuse.collector.documents.document import Chart, Document, Row
+from veilleuse.collector.documents.document import Chart, Document, Row, column
 from veilleuse.collector.documents.text import DASH, Words
 
 COLOURS: Final = ("#0b62ad", "#b85000", "#2b7a35", "#5d6875", "#8645ad", "#007d83", "#a8285f", "#7d7000")

@@ -8,8 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.documents.columns import GROUPS, KEY, MACHINE, NUMERIC, Column, ValueKind, column
-from veilleuse.collector.documents.document import SHOWN, UNDER_WAY_UNTIL, Chart, Document, Row, Value
+from veilleuse.collector.documents.document import (
+    GROUPS,
+    KEY,
+    MACHINE,
+    NUMERIC,
+    SHOWN,
+    UNDER_WAY_UNTIL,
+    Chart,
+    Column,
+    Document,
+    Row,
+    Value,
+    ValueKind,
+    column,
+)
 from veilleuse.collector.documents.text import DASH, Words
 
 WIDEST: Final = 8

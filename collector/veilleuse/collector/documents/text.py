@@ -20,8 +20,17 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from veilleuse.collector.documents.columns import Column, ValueKind, catalogue
-from veilleuse.collector.documents.document import LANGUAGES, SHOWN, UNDER_WAY_UNTIL, Row, Text, Value
+from veilleuse.collector.documents.document import (
+    LANGUAGES,
+    SHOWN,
+    UNDER_WAY_UNTIL,
+    Column,
+    Row,
+    Text,
+    Value,
+    ValueKind,
+    read_columns,
+)
 from veilleuse.wire.units import (
     GRAMS_PER_KILOGRAM,
     MILLIJOULES_PER_KWH,
@@ -190,13 +199,13 @@ class Words:
     def head(self, name: str, value: Value | Sequence[str]) -> str:
         """Write a value of the document's head."""
         if isinstance(value, Sequence) and not isinstance(value, str):
-            known = catalogue()
+            known = read_columns()
             return (
                 ", ".join(known[one].labels[self.language] if one in known else one for one in value) or DASH
             )
         if name.endswith("_unix_milliseconds") and isinstance(value, int):
             return self.time(value)
-        column = catalogue().get(name)
+        column = read_columns().get(name)
         if column is None:
             kind = ValueKind.DATE if name in HEAD_DAYS else ValueKind.TEXT
             column = Column(name, kind, "", {}, {}, words=name)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Lists every metric once: name, type, unit, help, labels, and the origin of its value.
 
+It defines those of the agents, of the collector and of its web process; fleet_metrics defines the others.
 The exposition, the Grafana panels, the alert rules and docs/metrics.md all take their names from here.
 `python -m veilleuse.collector.exposition.document` prints docs/metrics.md.
 """
@@ -13,21 +14,305 @@ from typing import Final
 
 from veilleuse.collector.exposition.fleet_metrics import *  # noqa: F403  # the names of all metrics, under one roof
 from veilleuse.collector.exposition.fleet_metrics import FLEET, GRID, PER_HOST
-from veilleuse.collector.exposition.metric import Metric, MetricOrigin, MetricType
-from veilleuse.collector.exposition.service_metrics import *  # noqa: F403  # idem
-from veilleuse.collector.exposition.service_metrics import AGENTS, COLLECTOR, HTTP_DURATION
+from veilleuse.collector.exposition.metric import (
+    Metric,
+    MetricOrigin,
+    MetricType,
+    counter,
+    gauge,
+    histogram,
+    summary,
+)
 
-__all__ = [
-    "AGENTS",
-    "COLLECTOR",
-    "FLEET",
-    "GRID",
-    "HTTP_DURATION",
-    "PER_HOST",
-    "Metric",
-    "MetricOrigin",
-    "MetricType",
-]
+__all__ = ["FLEET", "GRID", "PER_HOST", "Metric", "MetricOrigin", "MetricType"]  # of other files
+
+OTHER: Final = "other"
+"""Label value of everything outside a closed list."""
+VERSIONS: Final = 5
+"""Maximum agent versions with their own label value; the rarer ones are `other`."""
+
+CONTACT_AGE: Final = gauge(
+    "veilleuse_agent_last_contact_age_seconds",
+    "Age of the last contact of the active servers; for a server that never called, the time since its day of "
+    "enrolment.",
+    ("population", "statistic"),
+    MetricOrigin.REGISTRY,
+)
+SILENT: Final = gauge(
+    "veilleuse_agents_silent",
+    "Active servers without a contact for two contact intervals. PCs without one on their last two open days: a "
+    "lower bound, a multiple of k, once a day. Absent until the collector has listened for as long.",
+    ("population",),
+    MetricOrigin.REGISTRY,
+)
+SILENCE_LEVEL: Final = gauge(
+    "veilleuse_silence_level",
+    "Level of a population's silence, as in `veilleuse doctor`: 0 good, 1 warning, 2 failed; absent where it "
+    "cannot be judged.",
+    ("population",),
+    MetricOrigin.REGISTRY,
+)
+AGENT_INFO: Final = gauge(
+    "veilleuse_agent_version_hosts",
+    "Active servers by agent version.",
+    ("version",),
+    MetricOrigin.REGISTRY,
+)
+SOURCE_SUCCESS: Final = gauge(
+    "veilleuse_source_success",
+    "Servers by outcome of a source: success (was read), failure (failed in the last report), unavailable (does "
+    "not exist there).",
+    ("source", "outcome"),
+    MetricOrigin.REGISTRY,
+)
+CONFIGURATION_HOSTS: Final = gauge(
+    "veilleuse_configuration_hosts",
+    "Active servers by state of their remote configuration: confirmed, applied, failed, waiting, unaware (agents "
+    "before 0.2), own_file (nothing is set).",
+    ("population", "state"),
+    MetricOrigin.REGISTRY,
+)
+SPOOL_RECORDS: Final = gauge(
+    "veilleuse_spool_backlog_records",
+    "Records waiting on the agents of servers at their last contact.",
+    ("population",),
+    MetricOrigin.REGISTRY,
+)
+SPOOL_BYTES: Final = gauge(
+    "veilleuse_spool_backlog_bytes",
+    "Bytes of the spools of servers' agents at their last contact.",
+    ("population",),
+    MetricOrigin.REGISTRY,
+)
+QUARANTINE: Final = gauge(
+    "veilleuse_agent_quarantine_records",
+    "Refused records that servers' agents keep for inspection, at their last contact; for PCs, see `veilleuse "
+    "doctor`.",
+    ("population",),
+    MetricOrigin.REGISTRY,
+)
+DROPPED: Final = gauge(
+    "veilleuse_spool_dropped_records",
+    "Dropped records reported by servers' agents, by reason, since each agent's spool was created.",
+    ("population", "reason"),
+    MetricOrigin.REGISTRY,
+)
+GAP_RECORDS: Final = gauge(
+    "veilleuse_gap_records",
+    "Stored gaps declared by servers, in records.",
+    ("population", "reason"),
+    MetricOrigin.SUMS,
+)
+GAP_SECONDS: Final = gauge(
+    "veilleuse_gap_seconds",
+    "Stored gaps declared by servers, in seconds.",
+    ("population", "reason"),
+    MetricOrigin.SUMS,
+)
+UNEXPLAINED: Final = gauge(
+    "veilleuse_unexplained_seconds",
+    "Time of servers' last 7 whole days that is neither stored nor in a declared gap; above 0, data was lost. For "
+    "PCs, see `veilleuse doctor`.",
+    ("population",),
+    MetricOrigin.SUMS,
+)
+EXCESS: Final = gauge(
+    "veilleuse_excess_seconds",
+    "Time of the same days that was reported twice: clocks set back, machines restored from a snapshot.",
+    ("population",),
+    MetricOrigin.SUMS,
+)
+RECORDS_STORED: Final = gauge(
+    "veilleuse_store_records",
+    "Records in the store.",
+    (),
+    MetricOrigin.SUMS,
+)
+DIRTY: Final = gauge(
+    "veilleuse_derive_backlog_periods",
+    "Periods waiting to be derived again.",
+    (),
+    MetricOrigin.SUMS,
+)
+STORE_BYTES: Final = gauge(
+    "veilleuse_store_size_bytes",
+    "Size of the database and its write-ahead log on disk.",
+    (),
+    MetricOrigin.WEB,
+)
+STORE_FREE: Final = gauge(
+    "veilleuse_store_free_bytes",
+    "Free space on the disk of the data directory.",
+    (),
+    MetricOrigin.WEB,
+)
+STORE_RESERVE: Final = gauge(
+    "veilleuse_store_reserve_bytes",
+    "Free space below which records are no longer accepted.",
+    (),
+    MetricOrigin.WEB,
+)
+COLLECTOR_UP: Final = gauge(
+    "veilleuse_collector_up",
+    "1 if the receiving process answered on its administration socket, else 0.",
+    (),
+    MetricOrigin.COLLECTOR,
+)
+PUSHES: Final = counter(
+    "veilleuse_collector_pushes_total",
+    "Push calls answered, by outcome.",
+    ("outcome",),
+    MetricOrigin.COLLECTOR,
+)
+RECORDS: Final = counter(
+    "veilleuse_collector_records_total",
+    "Records received, by outcome.",
+    ("outcome",),
+    MetricOrigin.COLLECTOR,
+)
+REFUSED_CALLS: Final = counter(
+    "veilleuse_collector_refused_calls_total",
+    "Calls refused before their content was read, by reason.",
+    ("reason",),
+    MetricOrigin.COLLECTOR,
+)
+REFUSED_RECORDS: Final = counter(
+    "veilleuse_collector_refused_records_total",
+    "Records refused by validation, by reason.",
+    ("reason",),
+    MetricOrigin.COLLECTOR,
+)
+HELLOS: Final = counter(
+    "veilleuse_collector_hellos_total",
+    "Hello calls answered, by outcome.",
+    ("outcome",),
+    MetricOrigin.COLLECTOR,
+)
+RENEWALS: Final = counter(
+    "veilleuse_collector_renewals_total",
+    "Certificates renewed, by outcome.",
+    ("outcome",),
+    MetricOrigin.COLLECTOR,
+)
+ENROLMENTS: Final = counter(
+    "veilleuse_collector_enrolments_total",
+    "Enrolments answered, by outcome.",
+    ("outcome",),
+    MetricOrigin.COLLECTOR,
+)
+COPIES: Final = counter(
+    "veilleuse_collector_copies_total",
+    "Requests of clones of enrolled machines for their own identity, by outcome.",
+    ("outcome",),
+    MetricOrigin.COLLECTOR,
+)
+IDENTITY_CONFLICTS: Final = counter(
+    "veilleuse_collector_identity_conflicts_total",
+    "Calls refused because another machine uses the same identity, by evidence: generation, instance.",
+    ("reason",),
+    MetricOrigin.COLLECTOR,
+)
+BEHIND: Final = counter(
+    "veilleuse_collector_behind_total",
+    "Signs that this collector was restored from an older backup, by reason.",
+    ("reason",),
+    MetricOrigin.COLLECTOR,
+)
+STORE_ERRORS: Final = counter(
+    "veilleuse_collector_store_errors_total",
+    "Transactions that failed in the disk or the database, by reason.",
+    ("reason",),
+    MetricOrigin.COLLECTOR,
+)
+JOBS: Final = counter(
+    "veilleuse_collector_jobs_total",
+    "Writes other than pushes (derivation, enrolment, administration), by outcome.",
+    ("outcome",),
+    MetricOrigin.COLLECTOR,
+)
+COMMIT: Final = histogram(
+    "veilleuse_collector_commit_seconds",
+    "Time of durable commits, fsync included.",
+    MetricOrigin.COLLECTOR,
+)
+QUEUE: Final = gauge(
+    "veilleuse_collector_queue_pushes",
+    "Pushes waiting for the writer.",
+    (),
+    MetricOrigin.COLLECTOR,
+)
+CERTIFICATE: Final = gauge(
+    "veilleuse_certificate_expiry_timestamp_seconds",
+    "Expiry of the collector's own certificates, Unix time.",
+    ("name",),
+    MetricOrigin.COLLECTOR,
+)
+RENDER: Final = gauge(
+    "veilleuse_exposition_render_seconds",
+    "Duration of collecting and rendering the previous exposition.",
+    (),
+    MetricOrigin.WEB,
+)
+SERIES: Final = gauge(
+    "veilleuse_exposition_series",
+    "Number of series of this exposition, without those of the process itself.",
+    (),
+    MetricOrigin.WEB,
+)
+SERIES_BOUND: Final = gauge(
+    "veilleuse_exposition_series_bound",
+    "Maximum number of series for this registry of hosts and sites; agents cannot raise it.",
+    (),
+    MetricOrigin.WEB,
+)
+AGENTS: Final = (
+    CONTACT_AGE,
+    SILENT,
+    SILENCE_LEVEL,
+    AGENT_INFO,
+    CONFIGURATION_HOSTS,
+    SOURCE_SUCCESS,
+    SPOOL_RECORDS,
+    SPOOL_BYTES,
+    QUARANTINE,
+    DROPPED,
+    GAP_RECORDS,
+    GAP_SECONDS,
+    UNEXPLAINED,
+    EXCESS,
+)
+COLLECTOR: Final = (
+    COLLECTOR_UP,
+    PUSHES,
+    RECORDS,
+    REFUSED_CALLS,
+    REFUSED_RECORDS,
+    HELLOS,
+    RENEWALS,
+    ENROLMENTS,
+    COPIES,
+    IDENTITY_CONFLICTS,
+    BEHIND,
+    STORE_ERRORS,
+    JOBS,
+    COMMIT,
+    QUEUE,
+    CERTIFICATE,
+    RECORDS_STORED,
+    DIRTY,
+    STORE_BYTES,
+    STORE_FREE,
+    STORE_RESERVE,
+    RENDER,
+    SERIES,
+    SERIES_BOUND,
+)
+HTTP_DURATION: Final = summary(
+    "veilleuse_web_request_seconds",
+    "Time to answer HTTP requests, by route and status code.",
+    ("route", "code"),
+    MetricOrigin.WEB,
+)
 
 CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *PER_HOST, HTTP_DURATION)
 BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in CATALOGUE}

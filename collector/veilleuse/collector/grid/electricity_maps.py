@@ -27,7 +27,7 @@ from veilleuse.collector.grid.values import (
     step_minutes,
     unix_milliseconds,
 )
-from veilleuse.collector.http_client.address import FetchError
+from veilleuse.collector.http_client import FetchError
 from veilleuse.collector.model.grid import ELECTRICITY_MAPS, GridIntensity, IntensityKind, IntensityStatus
 from veilleuse.wire.files import TooLong, read_with_status
 

@@ -18,8 +18,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from veilleuse.collector.grid import electricity_maps, odre
 from veilleuse.collector.grid.values import Unreadable
-from veilleuse.collector.http_client.address import FetchError
-from veilleuse.collector.http_client.client import Route, get_json
+from veilleuse.collector.http_client import FetchError, Route, get_json
 from veilleuse.collector.model.grid import (
     CONNECTORS,
     CONSOLIDATED,

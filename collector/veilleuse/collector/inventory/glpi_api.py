@@ -20,8 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.http_client.address import FetchError, check_address
-from veilleuse.collector.http_client.client import HttpClient, Route
+from veilleuse.collector.http_client import FetchError, HttpClient, Route, check_address
 from veilleuse.collector.inventory import glpi_files
 from veilleuse.collector.inventory.cells import CellError, entity_of
 from veilleuse.collector.inventory.glpi_files import add_item

@@ -31,7 +31,7 @@ from veilleuse.collector.model.closed_years import (
 )
 from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.year_basis import LATER, ROOMS_BASIS, YearBasis, choose_basis
+from veilleuse.collector.reports.kept_years import LATER, ROOMS_BASIS, YearBasis, choose_basis
 from veilleuse.collector.settings import CollectorSettings
 
 _NOT_COMPARED: Final = frozenset(

@@ -6,5 +6,5 @@ Machines have a true power, and agents report only what the wire allows. Their r
 validated, written, derived, stored by months. The true energy of the whole fleet is written to a separate
 file.
 
-fleet → routines → physics → agent_stream → cells → fill; truth in parallel.
+fleet → routines → physics → agent_stream → fill.
 """

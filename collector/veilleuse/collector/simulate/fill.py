@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Fills a data directory with a simulated fleet by the path of all records, and returns the truth."""
+"""Fills a data directory with a simulated fleet by the path of all records, and returns its true energy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import base64
 import json
 import random
 import zlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from veilleuse.collector.app.data_directory import Collector, initialise, is_initialised, open_collector
@@ -20,6 +20,7 @@ from veilleuse.collector.inventory import read_files
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import to_document
 from veilleuse.collector.model.calibration import facts_of
+from veilleuse.collector.model.figures import EnergyClass
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId
 from veilleuse.collector.ports import Committer
 from veilleuse.collector.settings import CollectorSettings
@@ -30,6 +31,7 @@ from veilleuse.collector.simulate.fleet import (
     COLLEGES,
     PLACES,
     ROOM,
+    VIRTUAL,
     EntitySite,
     SimulatedDevice,
     SimulationOrder,
@@ -39,16 +41,26 @@ from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.registry import agent_id_of, enrol, put_sites
 from veilleuse.collector.simulate.routines import Span, routine_of
 from veilleuse.collector.simulate.server_room import METERS, ServerRoom, mean_watts
-from veilleuse.collector.simulate.truth import OTHER_ROOM, Truth
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, kwh_from_millijoules
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
+_Key = tuple[str, str, str, str, str]
+MONITOR: Final = EnergyClass.MONITOR.value
+OTHER_ROOM: Final = "other_room"
+"""Device class of a room's metered energy without a machine."""
 PUSH_RECORDS: Final = 256
 """Records of a push, as a sender reads them from its spool: docs/architecture.md §2."""
 IN_FLIGHT: Final = 8
+WHO: Final = "veilleuse simulate"
+Progress = Callable[[str, int, int], None]
+"""(step, done, total)."""
+_PERIODS_PER_JOB: Final = 128
+"""No other task waits for the writer here."""
+_RECORDS_BETWEEN: Final = 8_192
+_PART_BYTES: Final = 600_000
 
 
 class Pushes:
@@ -116,15 +128,6 @@ class Stream:
             for wire in some:
                 self._chain = chain_next(self._chain, wire)
             self._seq += len(some)
-
-
-WHO: Final = "veilleuse simulate"
-Progress = Callable[[str, int, int], None]
-"""(step, done, total)."""
-_PERIODS_PER_JOB: Final = 128
-"""No other task waits for the writer here."""
-_RECORDS_BETWEEN: Final = 8_192
-_PART_BYTES: Final = 600_000
 
 
 def simulate(settings: CollectorSettings, order: SimulationOrder, progress: Progress) -> Truth:
@@ -307,3 +310,72 @@ def _energy(spans: Sequence[Span], powers: Powers) -> float:
         mean_watts(span, active.wall, idle.wall) * (span.end - span.start)
         for span, (active, idle) in zip(spans, powers, strict=True)
     )
+
+
+class Truth:
+    """True energy by month, place and class, to compare with the intervals of a report.
+
+    A virtual machine's energy is its host's, so it is not included.
+    """
+
+    def __init__(self, order: SimulationOrder, machines: int) -> None:
+        self._order = order
+        self._machines = machines
+        self._sums: defaultdict[_Key, float] = defaultdict(float)
+
+    def add(self, device: SimulatedDevice, day: date, millijoules: float, screens_millijoules: float) -> None:
+        """Add one machine's day, with its external screens'."""
+        if device.model is VIRTUAL:
+            return
+        self._sums[_key(device.place, day, device.model.device_class.value)] += millijoules
+        if screens_millijoules:
+            self._sums[_key(device.place, day, MONITOR)] += screens_millijoules
+
+    def add_other(self, place: EntitySite, day: date, device_class: str, millijoules: float) -> None:
+        """Add devices without an agent: network, overhead, and devices of the inventory alone."""
+        self._sums[_key(place, day, device_class)] += millijoules
+
+    def kwh(self, first: date, end: date, **where: str) -> float:
+        """Return the kWh of whole months [first, end); `where`: entity, site, population or device_class."""
+        return sum(
+            float(row["kwh"])
+            for row in self._rows()
+            if first.isoformat() <= f"{row['month']}-01" < end.isoformat()
+            and all(row[name] == value for name, value in where.items())
+        )
+
+    def _rows(self) -> Iterable[dict[str, Any]]:
+        names = ("month", "entity", "site", "population", "device_class")
+        for key, energy in sorted(self._sums.items()):
+            whole = round(energy)
+            yield {
+                **dict(zip(names, key, strict=True)),
+                "energy_millijoules": whole,
+                "kwh": kwh_from_millijoules(whole),
+            }
+
+    def document(self) -> dict[str, Any]:
+        """Return the truth for JSON."""
+        rows = list(self._rows())
+        by_entity: defaultdict[str, float] = defaultdict(float)
+        for row in rows:
+            by_entity[row["entity"]] += row["kwh"]
+        return {
+            "data": "simulated",
+            "seed": self._order.seed,
+            "from": self._order.first.isoformat(),
+            "to": self._order.end.isoformat(),
+            "hosts": self._order.hosts,
+            "machines": self._machines,
+            "kwh_total": sum(row["kwh"] for row in rows),
+            "kwh_by_entity": dict(by_entity),
+            "months": rows,
+        }
+
+    def text(self) -> str:
+        """Return one JSON document; the same for the same seed."""
+        return json.dumps(self.document(), ensure_ascii=False, indent=1) + "\n"
+
+
+def _key(place: EntitySite, day: date, device_class: str) -> _Key:
+    return f"{day:%Y-%m}", place.entity, place.site, place.population.value, device_class

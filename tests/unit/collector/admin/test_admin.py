@@ -14,8 +14,7 @@ import pytest
 
 from tests.support.machines import settings_in
 from tests.support.pushes import enrol
-from veilleuse.collector.admin.operations import OPERATIONS
-from veilleuse.collector.admin.server import MAX_CONNECTIONS, AdminServer
+from veilleuse.collector.admin.operations import MAX_CONNECTIONS, OPERATIONS, AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.errors import AdminError, UnknownZone, UsageError
 from veilleuse.collector.ipc import MAX_REQUEST_BYTES, SOCKET_FILE, CollectorNotRunning, ask, socket_path

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.killing import run_program
-from veilleuse.collector.admin.uploads import KEPT_SECONDS, Uploads
+from veilleuse.collector.admin.context import KEPT_SECONDS, Uploads
 from veilleuse.collector.errors import AdminError, UsageError
 
 PROGRAM = r"""

@@ -22,7 +22,7 @@ from tests.support.filled import Filled
 from tests.support.machines import served, settings_in
 from tests.support.rolled import retention, roll, server_day, workstation_days
 from tests.support.waiting import until
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.schedule import keep_apart, run_day
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
@@ -33,7 +33,7 @@ from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
-from veilleuse.collector.reports.due_years import keep_due
+from veilleuse.collector.reports.kept_years import keep_due
 from veilleuse.collector.reports.year_statistics_file import load_kept
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader

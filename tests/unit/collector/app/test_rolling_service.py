@@ -16,7 +16,7 @@ from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.rolled import roll, workstation, workstation_days
 from tests.support.waiting import until
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.derive import _derive_here, _derive_in_collector

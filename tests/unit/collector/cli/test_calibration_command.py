@@ -30,7 +30,7 @@ from tests.support.laboratory import (
     wall,
 )
 from tests.support.pushes import clock
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError

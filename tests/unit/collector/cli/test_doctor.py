@@ -18,11 +18,11 @@ from tests.support.backups import add_tokens, directory, make_backup, put_back
 from tests.support.machines import settings_in
 from tests.support.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
 from tests.support.waiting import until
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.backup.destination import only_backup
-from veilleuse.collector.cli.doctor import CHECKS, run_checks
+from veilleuse.collector.cli.doctor import CHECKS, check_service, run_checks
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
 from veilleuse.collector.cli.doctor.findings import Check, Finding
 from veilleuse.collector.cli.doctor.fleet import (
@@ -32,7 +32,6 @@ from veilleuse.collector.cli.doctor.fleet import (
     check_identities,
     check_versions,
 )
-from veilleuse.collector.cli.doctor.service import check_service
 from veilleuse.collector.cli.doctor.storage import (
     check_backup,
     check_directory,

@@ -29,10 +29,10 @@ from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
+from veilleuse.collector.web.__main__ import build_api
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
-from veilleuse.collector.web.api.wiring import build_api
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import KEEP_SECONDS, SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page

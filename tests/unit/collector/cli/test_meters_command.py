@@ -19,8 +19,8 @@ from tests.support.machines import Served, make, served, settings_in
 from tests.support.memory_store import host as memory_host
 from tests.support.pushes import HOUR, enrol
 from tests.support.waiting import in_time
-from veilleuse.collector.admin.meters.files import MeterDeclaration, rows_of
-from veilleuse.collector.admin.meters.rows import check_rows
+from veilleuse.collector.admin.meter_rows import MeterDeclaration, check_rows
+from veilleuse.collector.admin.meters import rows_of
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run

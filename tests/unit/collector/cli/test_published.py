@@ -39,8 +39,8 @@ from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication, P
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.web.__main__ import publisher
 from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.api.wiring import publisher
 from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

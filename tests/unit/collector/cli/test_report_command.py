@@ -20,7 +20,7 @@ import pytest
 from tests.support.filled import Filled, cell, civil
 from tests.support.memory_store import HOUR
 from tests.unit.collector.derive.test_worker import SECOND, START, Fleet, enrol_virtual
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.derive import _MONTH_CHECKS
 from veilleuse.collector.cli.main import run

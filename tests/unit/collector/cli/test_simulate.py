@@ -28,7 +28,7 @@ from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.agent_stream import Agent
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of
-from veilleuse.collector.simulate.fill import simulate
+from veilleuse.collector.simulate.fill import Truth, simulate
 from veilleuse.collector.simulate.fleet import (
     COLLEGES,
     PLACES,
@@ -41,7 +41,6 @@ from veilleuse.collector.simulate.fleet import (
 )
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.routines import routine_of
-from veilleuse.collector.simulate.truth import Truth
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

@@ -12,31 +12,33 @@ import pytest
 
 from tests.support.reported import everything
 from veilleuse.collector.documents.charts import COLOURS
-from veilleuse.collector.documents.columns import NUMERIC, ValueKind, catalogue, column
 from veilleuse.collector.documents.document import (
     FORMATS,
     LANGUAGES,
+    NUMERIC,
     SHOWN,
     Document,
     Value,
+    ValueKind,
     clean,
+    column,
+    read_columns,
     renderer,
 )
 from veilleuse.collector.documents.text import shown_interval, words
 from veilleuse.collector.indicators import TABLE, load_sobriety
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
-from veilleuse.collector.reports import attribution, emissions_document, indicative, reen, sobriety_document
-from veilleuse.collector.reports import indicators_document as indicators_2
+from veilleuse.collector.reports import attribution, emissions_document, indicative, indicators_document, reen
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 REPORTS = {
     "emissions": (emissions_document.COLUMNS, emissions_document.ASSUMPTIONS),
-    "indicators": (indicators_2.COLUMNS, indicators_2.ASSUMPTIONS),
+    "indicators": (indicators_document.COLUMNS, indicators_document.ASSUMPTIONS),
     "attribution": (attribution.COLUMNS, attribution.ASSUMPTIONS),
     "indicative": (indicative.COLUMNS, indicative.ASSUMPTIONS),
-    "sobriety": (sobriety_document.COLUMNS, sobriety_document.ASSUMPTIONS),
-    "servers": (sobriety_document.SERVER_COLUMNS, sobriety_document.SERVER_ASSUMPTIONS),
+    "sobriety": (indicators_document.SOBRIETY_COLUMNS, indicators_document.SOBRIETY_ASSUMPTIONS),
+    "servers": (indicators_document.SERVER_COLUMNS, indicators_document.SERVER_ASSUMPTIONS),
     "reen": (reen.COLUMNS, reen.ASSUMPTIONS),
 }
 LISTS: dict[str, Iterable[str]] = {
@@ -56,13 +58,13 @@ LISTS: dict[str, Iterable[str]] = {
 @pytest.mark.parametrize("report", REPORTS)
 def test_every_column_of_a_report_is_in_the_catalogue(report):
     """A new column needs its kind, labels and sentences in columns.toml."""
-    assert [name for name in REPORTS[report][0] if name not in catalogue()] == []
+    assert [name for name in REPORTS[report][0] if name not in read_columns()] == []
 
 
 def test_every_column_says_what_it_is():
     """Each column has a label and a sentence in both languages, and the unit that its name says."""
     units = {"_millijoules": "mJ", "_milliseconds": "ms", "_watts": "W", "_percent": "%"}
-    for one in catalogue().values():
+    for one in read_columns().values():
         for language in LANGUAGES:
             assert 1 < len(one.labels[language]) < 40, one.name
             assert re.fullmatch(r"[A-ZÀÉ«“].*[.…]", one.sentences[language]), one.name
@@ -83,7 +85,7 @@ def test_every_word_of_a_list_has_its_word(language):
     for name, values in LISTS.items():
         known = w.texts["words"][name]
         assert {str(getattr(value, "value", value)) for value in values} - known.keys() == set(), name
-    for one in catalogue().values():
+    for one in read_columns().values():
         assert one.words is None or one.words in w.texts["words"], one.name
 
 
@@ -115,10 +117,10 @@ def test_values_are_written_by_their_kind():
         "year": (2025, "2025"),
     }
     for name, (value, text) in told.items():
-        assert w.value(catalogue()[name], value, {}) == text
-    assert w.value(catalogue()["value"], 0.25, {"unit": "ratio"}) == "25,0\u00a0%"
-    assert w.value(catalogue()["value"], 0.25, {"unit": "years"}) == "0,250"
-    assert w.value(catalogue()["kwh_total"], 12.0, {SHOWN: {"kwh_total": "douze"}}) == "douze"
+        assert w.value(read_columns()[name], value, {}) == text
+    assert w.value(read_columns()["value"], 0.25, {"unit": "ratio"}) == "25,0\u00a0%"
+    assert w.value(read_columns()["value"], 0.25, {"unit": "years"}) == "0,250"
+    assert w.value(read_columns()["kwh_total"], 12.0, {SHOWN: {"kwh_total": "douze"}}) == "douze"
 
 
 def test_a_column_that_nobody_declared_is_read_from_its_values():
@@ -160,4 +162,4 @@ def test_the_colours_are_those_of_the_pages():
 
 def test_numbers_are_known_by_their_kind():
     """Every column with a unit is of a numeric kind, so that it is right-aligned."""
-    assert {one.kind for one in catalogue().values() if one.unit} <= NUMERIC
+    assert {one.kind for one in read_columns().values() if one.unit} <= NUMERIC

@@ -28,16 +28,18 @@ from tests.support.reported import attribution, everything
 from tests.unit.collector.cli.test_report import documents, servers
 from veilleuse.collector.documents import formats
 from veilleuse.collector.documents.charts import COLOURS
-from veilleuse.collector.documents.columns import MACHINE, ValueKind, column
 from veilleuse.collector.documents.document import (
     BINARY,
     FORMATS,
     LANGUAGES,
+    MACHINE,
     MEDIA_TYPES,
     SHOWN,
     Document,
     Row,
+    ValueKind,
     add_under_way,
+    column,
     renderer,
 )
 from veilleuse.collector.documents.formats import pdf as pdf_format

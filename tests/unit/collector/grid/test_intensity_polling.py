@@ -24,7 +24,7 @@ from veilleuse.collector.app.data_directory import Collector, initialise, open_c
 from veilleuse.collector.app.schedule import PollSchedule
 from veilleuse.collector.grid.electricity_maps import read_token
 from veilleuse.collector.grid.poll import PollResult, RemoteLedger, enabled_connectors, is_due, poll, window
-from veilleuse.collector.http_client.address import FetchError
+from veilleuse.collector.http_client import FetchError
 from veilleuse.collector.model.grid import BY_DATASET, CONNECTORS, PollState
 from veilleuse.collector.settings import CollectorSettings, IntensitySettings, child_environment
 

@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.filled import METER, Filled, cell, clock
-from veilleuse.collector.documents.columns import catalogue
-from veilleuse.collector.documents.document import FORMATS, Document, renderer
+from veilleuse.collector.documents.document import FORMATS, Document, read_columns, renderer
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import HourlyQuery, by_hour, ledger
 from veilleuse.collector.model.figures import EnergySums, GroupKey
@@ -320,7 +319,7 @@ def test_every_format_says_what_it_is(place: Filled):
     _, document = answered(place)
     assert LABEL == "indicatif, hors bilan"
     rows = [row for table in document.tables.values() for row in table]
-    assert [name for row in rows for name in row if name not in catalogue()] == []
+    assert [name for row in rows for name in row if name not in read_columns()] == []
     told = json.loads(renderer("json")(document))
     assert told["report"]["label"] == LABEL
     lines = list(csv.DictReader(io.StringIO(renderer("csv")(document).decode("utf-8-sig"))))

@@ -19,7 +19,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions, year_figures
-from veilleuse.collector.reports.year_basis import keep_year
+from veilleuse.collector.reports.kept_years import keep_year
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 FIRST, END, TODAY = date(2024, 1, 1), date(2025, 1, 1), date(2025, 6, 1)

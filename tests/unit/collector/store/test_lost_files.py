@@ -20,7 +20,7 @@ from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
 from veilleuse.collector.app.data_directory import initialise, open_collector
-from veilleuse.collector.app.rescue import rescue
+from veilleuse.collector.app.service import rescue
 from veilleuse.collector.cli.doctor.storage import check_leftovers
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreLost
 from veilleuse.collector.ingest.counters import Count, Health

@@ -21,7 +21,7 @@ from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.waiting import PATIENCE_SECONDS, in_time, until
 from veilleuse.collector.errors import AdminError, QueryTooSlow
 from veilleuse.collector.model.accounts import TOKEN_PREFIX, Role, new_token
-from veilleuse.collector.web.api.limits import Rate, Turns
+from veilleuse.collector.web.api.handlers import Rate, Turns
 from veilleuse.collector.web.problems import MEDIA_TYPE, TITLES, Problem
 from veilleuse.wire.vocabulary import State
 

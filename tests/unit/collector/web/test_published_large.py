@@ -31,7 +31,7 @@ from tests.unit.collector.cli.test_published import (
     publication,
 )
 from veilleuse.collector.account.observed_months import tally_periods
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import AdminError
@@ -40,9 +40,9 @@ from veilleuse.collector.model.figures import EnergySums, Group, GroupSums, Stat
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.web.__main__ import publisher
 from veilleuse.collector.web.api import release
 from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.api.wiring import publisher
 from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
@@ -156,7 +156,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
 def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
     """The error has the permitted size, and nothing is kept."""
     first, end = last_month()
-    monkeypatch.setattr("veilleuse.collector.web.api.wiring.MAXIMUM_BYTES", 9_999)
+    monkeypatch.setattr("veilleuse.collector.web.__main__.MAXIMUM_BYTES", 9_999)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
         web = PublicationCache(FORM, reader, publisher(served), 10)
         with pytest.raises(AdminError, match="9999 at most may be kept"):

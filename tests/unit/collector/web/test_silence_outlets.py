@@ -19,8 +19,7 @@ from tests.support.backups import directory
 from tests.support.filled import METER, Filled, cell, clock
 from tests.support.pushes import enrol
 from tests.support.waiting import until
-from veilleuse.collector.admin.operations import Operations
-from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin.operations import AdminServer, Operations
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import note_presence, run_daily_tasks
 from veilleuse.collector.cli.doctor import run_checks

@@ -38,7 +38,7 @@ from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.released_month import MonthView, last_month
-from veilleuse.collector.web.metrics.series_bound import series_bound
+from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State, Supply

@@ -33,8 +33,8 @@ from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, compute_indicators
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
+from veilleuse.collector.web.__main__ import publisher
 from veilleuse.collector.web.access import MetricsAuth
-from veilleuse.collector.web.api.wiring import publisher
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import (
     FORM,
@@ -43,7 +43,7 @@ from veilleuse.collector.web.metrics.indicators_monthly import (
     add_machine_figures,
 )
 from veilleuse.collector.web.metrics.pc_figures import RULES
-from veilleuse.collector.web.metrics.series_bound import series_bound
+from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.indicators import GLOSSARY, indicator_part
 from veilleuse.wire.limits import CELL_BUCKETS

@@ -12,9 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from veilleuse.collector.app import prepare_transport
-from veilleuse.collector.app.process_limits import bound_arenas, raise_descriptor_limit
-from veilleuse.collector.logs import configure
+from veilleuse.collector.app import prepare_process
 from veilleuse.collector.settings import read_settings
 from veilleuse.wire.process import finish
 
@@ -29,13 +27,10 @@ def main() -> int:
 
 def _main() -> int:
     settings = read_settings(None)
-    configure(settings)
-    prepare_transport(settings)
+    prepare_process(settings)
     os.umask(0o077)
     with suppress(OSError):  # a service manager may forbid it: the priority then equals the collector's
         os.nice(NICE)
-    raise_descriptor_limit()
-    bound_arenas()
     from veilleuse.collector.app.gateway.server import run  # imported only now: gRPC reads its environment
 
     return run(settings.data_dir)

@@ -20,9 +20,8 @@ from veilleuse.collector.model.closed_years import KeptYear
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports import ClosedYearReader
-from veilleuse.collector.reports.due_years import years_due
 from veilleuse.collector.reports.inputs import sources_of
-from veilleuse.collector.reports.year_basis import has_deleted_months
+from veilleuse.collector.reports.kept_years import has_deleted_months, years_due
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.vocabulary import Population

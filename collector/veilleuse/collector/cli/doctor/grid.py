@@ -11,7 +11,7 @@ from typing import Final
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.grid.electricity_maps import read_token
 from veilleuse.collector.grid.poll import enabled_connectors
-from veilleuse.collector.http_client.address import FetchError
+from veilleuse.collector.http_client import FetchError
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
     ELECTRICITY_MAPS,

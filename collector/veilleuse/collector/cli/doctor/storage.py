@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.admin.backup import BACKUP_NOTE
+from veilleuse.collector.admin.process import BACKUP_NOTE
 from veilleuse.collector.app.data_directory import is_initialised, what_is_missing
 from veilleuse.collector.backup.destination import is_in_progress
 from veilleuse.collector.backup.restore import RESTORE_NOTE, RESTORED_BACKUP_NOTE, RESTORES_COUNT

@@ -19,8 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from veilleuse.collector.documents.charts import draw, legend, swatch
-from veilleuse.collector.documents.columns import column
-from veilleuse.collector.documents.document import Document, Text
+from veilleuse.collector.documents.document import Document, Text, column
 from veilleuse.collector.documents.layout import (
     TableCell,
     TableLayout,

@@ -17,8 +17,18 @@ from typing import TYPE_CHECKING, Final
 from xlsxwriter import Workbook
 
 from veilleuse.collector.documents.charts import COLOURS
-from veilleuse.collector.documents.columns import KEY, NUMERIC, Column, ValueKind, column
-from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Chart, Document, Row, Value
+from veilleuse.collector.documents.document import (
+    KEY,
+    NUMERIC,
+    UNDER_WAY_UNTIL,
+    Chart,
+    Column,
+    Document,
+    Row,
+    Value,
+    ValueKind,
+    column,
+)
 from veilleuse.collector.documents.formats.html import dictionary
 from veilleuse.collector.documents.layout import (
     charts_with_values,

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Handles the routes of /api/v1. Every access is logged in the access journal before its answer is sent."""
+"""Handles the routes of /api/v1, within limits of simultaneous queries and of requests a minute.
+
+Every access is logged in the access journal before its answer is sent.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ import json
 import logging
 import re
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -25,15 +29,19 @@ from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import caller_of
 from veilleuse.collector.web.api.answers import Figures
-from veilleuse.collector.web.api.limits import MAXIMUM_CONCURRENT, RETRY_SECONDS, Rate, Turns
-from veilleuse.collector.web.api.openapi import description
-from veilleuse.collector.web.api.pagination import Page, page_of, with_withheld
-from veilleuse.collector.web.api.query import ApiQuery, parse_query
+from veilleuse.collector.web.api.description import description
+from veilleuse.collector.web.api.query import ApiQuery, Page, page_of, parse_query, with_withheld
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Resource, ResourceKind
 from veilleuse.collector.web.problems import Problem
 
-log = logging.getLogger(__name__)
-
+MAXIMUM_CONCURRENT: Final = 2
+"""Queries answered at the same time, of all accounts: each has a thread and a connection."""
+WAIT_SECONDS: Final = 2.0
+"""Most seconds that a query waits for the one before it: the panels of a dashboard run one after another."""
+MAXIMUM_WAITING: Final = 16
+"""Most waiting queries of one account."""
+RETRY_SECONDS: Final = 5
+MINUTE_SECONDS: Final = 60.0
 KEPT_ANSWERS: Final = 8
 KEPT_ROWS: Final = 100_000
 """Most rows of all cached answers together, about 4 kB each."""
@@ -41,10 +49,90 @@ KEEP_SECONDS: Final = 60.0
 """Seconds that an answer is cached, so that its pages are cut from one answer."""
 PRIVATE: Final = "private, no-store"
 REVALIDATE: Final = "private, no-cache"
-
 NoteAccess = Callable[[int, str, str, int, int], None]
 """Writes (account_id, route, query, status, rows) to the access journal. Raises AdminError."""
 Handler = Callable[[Request], Awaitable[Response]]
+log = logging.getLogger(__name__)
+
+
+class Turns:
+    """Runs one query at a time per account, and MAXIMUM_CONCURRENT of all accounts. For one event loop."""
+
+    def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._wait_seconds = wait_seconds
+        self._by_account: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._waiting: defaultdict[int, int] = defaultdict(int)
+        self._slots = asyncio.Semaphore(MAXIMUM_CONCURRENT)
+
+    @asynccontextmanager
+    async def turn(self, account: Account) -> AsyncIterator[None]:
+        """Wait for a turn.
+
+        Raises Problem: 429 while another query of the account runs, 503 while other accounts' queries run.
+        """
+        number = account.account_id
+        if self._waiting[number] >= MAXIMUM_WAITING:
+            raise _busy_account()
+        self._waiting[number] += 1
+        try:
+            await asyncio.wait_for(self._by_account[number].acquire(), self._wait_seconds)
+        except TimeoutError as error:
+            raise _busy_account() from error
+        finally:
+            self._waiting[number] -= 1
+        try:
+            try:
+                await asyncio.wait_for(self._slots.acquire(), self._wait_seconds)
+            except TimeoutError as error:
+                raise Problem(
+                    503,
+                    "busy",
+                    "questions of other accounts are being worked on",
+                    remedy=f"ask again in {RETRY_SECONDS} s",
+                    retry_after_seconds=RETRY_SECONDS,
+                ) from error
+            try:
+                yield
+            finally:
+                self._slots.release()
+        finally:
+            self._by_account[number].release()
+
+
+def _busy_account() -> Problem:
+    return Problem(
+        429,
+        "too_many_requests",
+        "another question of this account is being worked on",
+        remedy="ask one after the other, or make another account for another use",
+        retry_after_seconds=RETRY_SECONDS,
+    )
+
+
+class Rate:
+    """Counts the requests of each account within a minute."""
+
+    def __init__(self, most: int, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
+        """Allow at most `most` requests a minute."""
+        self._most = most
+        self._now = monotonic_seconds
+        self._request_times: defaultdict[int, deque[float]] = defaultdict(deque)
+
+    def count(self, account: Account) -> None:
+        """Count one request. Raises Problem after too many; it tells how long to wait."""
+        times, now = self._request_times[account.account_id], self._now()
+        while times and times[0] <= now - MINUTE_SECONDS:
+            times.popleft()
+        if len(times) >= self._most:
+            wait_seconds = max(1, round(times[0] + MINUTE_SECONDS - now))
+            raise Problem(
+                429,
+                "too_many_requests",
+                f"this account made {self._most} requests within a minute",
+                remedy=f"ask again in {wait_seconds} s, and more rarely: http.api_requests_per_minute",
+                retry_after_seconds=wait_seconds,
+            )
+        times.append(now)
 
 
 class ApiContext:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -22,19 +23,74 @@ from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.book import FactorBook, KnownFactors
 from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.factors import FactorVersion
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
-from veilleuse.collector.web.metrics.balance import BalanceReader, PopulationBalance
 from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, FleetView, ServerFleetReader
 from veilleuse.collector.web.metrics.grid import GridReader, GridView
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, compute_indicators
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
 from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import Population
 
+BALANCE_SECONDS: Final = 600.0
+"""Seconds between two balances: each reads the hours of a week, too much for every scrape."""
+BALANCE_DAYS: Final = 7
 KEEP_SECONDS: Final = 1.0
 """Seconds that requests share one snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class PopulationBalance:
+    """Time balance of one population, over its last whole periods: time that no record explains.
+
+    For PCs, it is only in reports and in `veilleuse doctor`.
+    """
+
+    population: Population
+    periods: int
+    """Machine-days; > 0."""
+    unexplained_milliseconds: int
+    excess_milliseconds: int
+
+
+class BalanceReader:
+    """Reads time balances of servers (R18), and caches them for BALANCE_SECONDS.
+
+    Not thread-safe: one caller at a time.
+    """
+
+    def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
+        """Take the reader and a clock in Unix seconds."""
+        self._reader = reader
+        self._clock = clock
+        self._kept: tuple[float, tuple[PopulationBalance, ...]] | None = None
+
+    def read_balances(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
+        """Return the balance of each population, at most ten minutes old."""
+        if self._kept is None or self._clock() >= self._kept[0]:
+            self._kept = (self._clock() + BALANCE_SECONDS, self._taken(hosts, today))
+        return self._kept[1]
+
+    def _taken(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
+        periods: Counter[Population] = Counter()
+        unexplained: Counter[Population] = Counter()
+        excess: Counter[Population] = Counter()
+        for row in self._reader.balance(today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)):
+            host = hosts.get(row.host_id)
+            if host is not None and host.population in EXEMPT:
+                periods[host.population] += 1
+                unexplained[host.population] += row.unexplained_milliseconds
+                excess[host.population] += row.excess_milliseconds
+        return tuple(
+            PopulationBalance(one, number, unexplained[one], excess[one])
+            for one, number in sorted(periods.items())
+        )
+
+
 HEALTH_TIMEOUT_SECONDS: Final = 1.0
 
 

@@ -22,8 +22,7 @@ import pytest
 from tests.support.fakes.authority import TestAuthority
 from tests.support.fakes.devices import Asked, FakeDevice, Handler, dripping, endless, page, reply
 from tests.support.waiting import in_time
-from veilleuse.collector.http_client.address import FetchError, check_address
-from veilleuse.collector.http_client.client import HttpClient, Route, get_json
+from veilleuse.collector.http_client import FetchError, HttpClient, Route, check_address, get_json
 
 TOKEN = "t0ken-of-a-test"
 

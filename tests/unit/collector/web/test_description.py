@@ -15,7 +15,7 @@ from tests.support.reading import Reading
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.figures import EmissionsRow
-from veilleuse.collector.web.api.openapi import description
+from veilleuse.collector.web.api.description import description
 from veilleuse.collector.web.api.resources import (
     COVERAGE_COLUMNS,
     ENERGY_COLUMNS,

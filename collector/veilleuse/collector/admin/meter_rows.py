@@ -16,7 +16,6 @@ from heapq import heappop, heappush
 from itertools import groupby
 from typing import Final, TypeVar
 
-from veilleuse.collector.admin.meters.files import METER_KEYS, MeterDeclaration
 from veilleuse.collector.calendars.periods import DATED_YEARS
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import one_host
@@ -38,6 +37,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+METER_KEYS: Final = ("meter", "site", "room", "boundary", "parent", "efficiency")
 METER_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,58}")
 """Characters of a subject `meter:<name>`: veilleuse.collector.validate.cells."""
 MAXIMUM_PUE: Final = 10
@@ -62,6 +62,17 @@ E = TypeVar("E", bound=StrEnum)
 
 class _RowRefusedError(Exception):
     """A row is refused; its text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterDeclaration:
+    """One declaration as written in the file, without empty values."""
+
+    kind: str
+    """One of meter, share, pue, server."""
+    where: str
+    """Place in the file, for people: `line 4`, `meter 2, share 1`."""
+    values: Mapping[str, str]
 
 
 @dataclass(slots=True)

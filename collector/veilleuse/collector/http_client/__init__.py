@@ -1,3 +1,0 @@
-# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
-# SPDX-License-Identifier: EUPL-1.2
-"""Sends HTTP GETs to servers outside: ODRÉ, Electricity Maps, GLPI."""
