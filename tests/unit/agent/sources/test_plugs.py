@@ -341,9 +341,12 @@ def test_fifty_megabytes_are_not_read(monkeypatch):
     """The bound holds for received bytes: of a body of 50 MB no byte beyond the bound is received."""
     received: list[int] = []
     real = socket.socket.recv_into
-    monkeypatch.setattr(
-        socket.socket, "recv_into", lambda *given: received.append(real(*given)) or received[-1]
-    )
+
+    def counted(*given: Any) -> int:
+        received.append(real(*given))
+        return received[-1]
+
+    monkeypatch.setattr(socket.socket, "recv_into", counted)
 
     def flood(asked: Asked):
         yield b"HTTP/1.1 200 Said\r\nContent-Length: 52428800\r\n\r\n"

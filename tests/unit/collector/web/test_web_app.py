@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import httpx
 import pytest
@@ -336,16 +335,13 @@ def midday(day: date) -> int:
 
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_page_is_accessible(data, client, language):
-    """A page has lang, one h1, headings in order, a skip link, named charts with tables, and scopes on table
-    heads."""
+    """A page has lang, one h1, headings in order, a skip link, named charts with tables, scopes on heads."""
     a_server_and_a_virtual_machine(data)
     response = client().get(f"/?lang={language}")
     html = response.text
     page = Tags(html)
     assert f'<html lang="{language}">' in html
-    levels = [int(tag[1]) for tag in page.tags if re.fullmatch("h[1-6]", tag)]
-    assert (levels.count(1), levels[0]) == (1, 1)
-    assert all(level <= before + 1 for before, level in pairwise(levels))
+    assert re.fullmatch("1(2(34*)*)*", "".join(tag[1] for tag in page.tags if tag[1:].isdigit()))
     assert re.search(r'<a class="skip" href="#content">', html)
     assert '<main id="content"' in html
     charts = html.count('<svg class="chart"')
