@@ -207,27 +207,37 @@ def test_nobody_else_reads_the_energy_counters(tmp_path, figure):
 
 
 def test_no_file_here_opens_them_to_all():
-    """No mode in the rule or in tmpfiles.d gives others a right, except on the folder /etc/veilleuse."""
+    """No mode in the rule, tmpfiles.d or the units gives others a right, except on the folder
+    /etc/veilleuse."""
     for file in [RULE, *(SYSTEMD / "tmpfiles.d").iterdir()]:
         for line in file.read_text(encoding="utf-8").splitlines():
             if line.startswith("#"):
                 continue
             for mode in re.findall(r"\b0?[0-7]{3}\b", line):
                 assert mode[-1] == "0" or "/etc/veilleuse " in line, f"{file.name}: {line}"
+    for file in SYSTEMD.glob("*.service"):
+        told = settings(file.name)
+        modes = [value for name in told if name.endswith("DirectoryMode") for value in told[name]]
+        assert {mode[-1] for mode in modes} <= {"0"}, file.name
+        assert [mask[-1] for mask in told["UMask"]] == ["7"], file.name
 
 
 def test_purge_removes_what_the_units_make():
-    """S20: the README's section on uninstalling names these folders, and the README names each file."""
+    """S20: the README's `rm -rf` lines remove each folder that a unit or tmpfiles.d makes, and the program;
+    the README names each file."""
     text = Path(SYSTEMD / "README.md").read_text(encoding="utf-8")
     way_out = text[text.index("## Uninstall") :]
-    for path in (
-        "/var/lib/veilleuse-agent",
-        "/var/lib/veilleuse",
-        "/etc/veilleuse",
-        "/opt/veilleuse",
-        "/var/backups/veilleuse",
-    ):
-        assert path in way_out
+    removed = {path for line in way_out.splitlines() if line.startswith("rm -rf ") for path in line.split()}
+    made = {"/opt/veilleuse"}
+    for file in SYSTEMD.glob("*.service"):  # systemd itself removes a RuntimeDirectory
+        for kind, above in (("State", "/var/lib"), ("Cache", "/var/cache"), ("Logs", "/var/log")):
+            for names in settings(file.name).get(f"{kind}Directory", []):
+                made |= {f"{above}/{name}" for name in names.split()}
+    for file in (SYSTEMD / "tmpfiles.d").iterdir():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        made |= {line.split()[1] for line in lines if line.startswith("d ")}
+    assert {"/var/lib/veilleuse", "/var/lib/veilleuse-agent", "/var/backups/veilleuse"} < made
+    assert made <= removed
     for file in SYSTEMD.rglob("*"):
         if file.is_file() and file.name != "README.md":
             assert file.name in text, f"{file.name} is not in the README"

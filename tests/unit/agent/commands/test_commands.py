@@ -120,13 +120,17 @@ def test_every_command_has_help(capsys):
 
 
 def test_enrolling_from_the_command_line(agent, collector, capsys, tmp_path):
-    """`enrol --json` prints the identity; `--keep` leaves the join file in place."""
+    """`enrol --json` prints the identity; the join file is deleted, unless `--keep` is given."""
     join = collector.join_file(tmp_path / "join")
     assert main(words(agent, "enrol", str(join), "--json", "--keep")) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["agent_id"] == agent.identity.agent_id.hex()
     assert (said["population"], said["site"]) == ("server", "Part-Dieu")
     assert join.exists()
+    collector.token = "u" * 43
+    join = collector.join_file(tmp_path / "join")
+    assert main(words(agent, "enrol", str(join))) == 0
+    assert not join.exists()
 
 
 def test_a_refused_token_is_one_line_and_code_1(agent, collector, capsys, tmp_path):
@@ -363,7 +367,7 @@ def test_doctor_reads_a_captured_machine(agent, capsys, tmp_path):
 
 
 def test_show_prints_in_clear_what_leaves(agent, collector, capsys):
-    """`show` prints the waiting record, the sent one, the standing and the data that is never sent."""
+    """`show` prints the waiting record, the sent one, the facts, the standing and what is never sent."""
     agent.enrol(collector)
     agent.measure(record(0))
     assert agent.send()
@@ -386,6 +390,9 @@ def test_show_prints_in_clear_what_leaves(agent, collector, capsys):
     assert main(words(agent, "show")) == 0
     text = capsys.readouterr().out
     assert "1.001 J" in text
+    assert "cpu_count" in said["facts"]
+    for name, value in said["facts"].items():
+        assert f"  {name}: {value}\n" in text
     assert "night on_idle" in text
 
 

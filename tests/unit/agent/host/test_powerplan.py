@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -210,11 +211,22 @@ def test_any_file_is_borne(tmp_path_factory, content):
     power_plan(root)
 
 
-def test_homes_are_never_read(tmp_path):
-    """A file in a user's home does not change the plan."""
+def test_homes_are_never_read(tmp_path, monkeypatch):
+    """No file or folder of a user's home is opened, and such a file does not change the plan."""
     home = write(
         tmp_path,
         {"home/someone/.config/powerdevilrc": "[$i]\n[AC][SuspendAndShutdown]\nAutoSuspendAction=0\n"},
     )
-    (home / "home").chmod(0)
+    monkeypatch.setenv("HOME", str(home / "home/someone"))
+    opened, watching = [], [True]
+    sys.addaudithook(
+        lambda event, given: (
+            opened.append(str(given[0]))
+            if watching and event in ("open", "os.listdir", "os.scandir")
+            else None
+        )
+    )
     assert power_plan(tmp_path) == (None, None)
+    watching.clear()
+    assert any("/etc/" in name for name in opened)
+    assert [name for name in opened if name.startswith(str(tmp_path / "home"))] == []

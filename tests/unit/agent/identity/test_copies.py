@@ -188,7 +188,7 @@ def test_a_copy_of_a_copy_and_of_one_that_waits(machine, collector, tmp_path):
     assert len({machine.identity.agent_id, first.identity.agent_id, second.identity.agent_id}) == 3
 
 
-def test_fifty_copies_of_one_that_was_never_enrolled(machine, tmp_path):
+def test_a_copy_of_one_that_was_never_enrolled(machine, tmp_path):
     """The template's spool is set aside on other hardware, though the template was never enrolled."""
     reset.reset_if_clone(machine.settings)
     machine.measure(record(0))
@@ -260,7 +260,7 @@ def test_the_command_enrol_sets_aside_too(machine, collector, tmp_path):
 
 
 def test_hardware_that_moves_while_it_runs(machine, collector, tmp_path):
-    """The sender detects the new hardware, reports it and sends nothing until the identity is reset."""
+    """The sender reports the new hardware and sends nothing until the reset; old records are never sent."""
     machine.enrol(collector)
     machine.measure(record(0))
     become(tmp_path / "original", COPY)
@@ -272,6 +272,7 @@ def test_hardware_that_moves_while_it_runs(machine, collector, tmp_path):
     with ProcessLock(machine.state, SEND_LOCK, what="x"), ProcessLock(machine.state, RUN_LOCK, what="y"):
         reset.reset_identity(machine.settings)
     assert machine.send()
+    assert collector.stored(machine.identity.agent_id) == []
 
 
 # -------------------------------------------------------------------------------- equal hardware ids

@@ -284,11 +284,13 @@ def test_a_certificate_is_renewed_at_two_thirds_with_a_new_key(agent, collector)
 
 
 def test_a_renewal_is_spread_by_the_agents_id(agent, collector):
-    """Renewal falls between 2/3 of the certificate's life and a tenth of its life later."""
+    """Renewal falls between 2/3 of the certificate's life and a tenth of its life later, always at the same
+    time for one agent."""
     identity = agent.enrol(collector)
     life = identity.not_after_unix_milliseconds - identity.not_before_unix_milliseconds
     share = (identity.renewal_due_unix_milliseconds() - identity.not_before_unix_milliseconds) / life
     assert 2 / 3 - 0.001 <= share <= 2 / 3 + 0.101
+    assert agent.identity.renewal_due_unix_milliseconds() == identity.renewal_due_unix_milliseconds()
 
 
 def test_an_expired_certificate_is_renewed_with_its_own_key(agent, collector):

@@ -154,15 +154,20 @@ def test_a_pinned_ca_needs_no_other_word(agent, collector):
 
 
 def test_both_roots_while_the_old_one_still_issues(agent, collector):
-    """During a rotation the trusted CA issues the certificate, and the agent keeps the next root too."""
+    """During a rotation the trusted CA issues, and the agent keeps the next root too; then that one alone."""
     agent.enrol(collector)
-    new, store = TestAuthority("new"), IdentityStore(agent.state)
+    old, new, store = collector.authority, TestAuthority("new"), IdentityStore(agent.state)
 
-    def call(request: pb.RenewRequest) -> pb.RenewResponse:
-        issued = collector.issued(request.certificate_request_der, agent.identity.agent_id)
-        issued.roots_der.append(new.root.der)
-        return pb.RenewResponse(certificate=issued)
+    def renew_from(authority: TestAuthority, roots: list[bytes]) -> list[bytes]:
+        def call(request: pb.RenewRequest) -> pb.RenewResponse:
+            collector.authority = authority
+            issued = collector.issued(request.certificate_request_der, agent.identity.agent_id)
+            issued.roots_der[:] = roots
+            return pb.RenewResponse(certificate=issued)
 
-    certificates.renew(call, cast("certificates.Keys", keys), store)
-    assert ders_of(agent.identity.roots_pem) == [collector.authority.root.der, new.root.der]
+        certificates.renew(call, cast("certificates.Keys", keys), store)
+        return ders_of(agent.identity.roots_pem)
+
+    assert renew_from(old, [old.root.der, new.root.der]) == [old.root.der, new.root.der]
     assert agent.send()
+    assert renew_from(new, [new.root.der]) == [new.root.der]

@@ -292,7 +292,7 @@ def test_periods_of_a_server():
     assert totals(records[1:])["package-0"] == 30 * 12_345
 
 
-def test_thirty_days_off_are_720_records():
+def test_thirty_days_off_are_one_record_per_hour():
     """A long silence gives one record per hour; the records around it keep their period."""
     fold = Fold(Population.SERVER, 10_000)
     records = fold_all(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,10 +23,11 @@ from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.ca import Authority
 from veilleuse.collector.enrolment.enrol import Application, Enroller, EnrolResult
-from veilleuse.collector.enrolment.issuing import RETURNS_AT_ONCE, Challenges, Renewal
+from veilleuse.collector.enrolment.issuing import RETURN_SECONDS, RETURNS_AT_ONCE, Challenges, Renewal
+from veilleuse.collector.enrolment.service import _log_joined
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.enrolment.x509 import read_request
-from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
+from veilleuse.collector.errors import DataDirectoryError, EnrolmentRefused, NotAuthorised
 from veilleuse.collector.model.hosts import Caller, CertificateChain, HostStatus
 from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.vocabulary import Population
@@ -60,7 +62,7 @@ class Desk:
         )
         self.challenges = Challenges(lambda: self.now.timestamp())
         self.returned = 0
-        self.renewal = Renewal(self.issuing, self.challenges, self._count)
+        self.renewal = Renewal(self.issuing, self.challenges, self._count, lambda: self.now.timestamp())
 
     def _count(self) -> None:
         self.returned += 1
@@ -93,10 +95,11 @@ class Desk:
         key: ec.EllipticCurvePrivateKey,
         new: ec.EllipticCurvePrivateKey,
         certificate_der: bytes = b"",
+        nonce: bytes = b"",
     ) -> CertificateChain:
-        """Make a RenewExpired call in which everything is right."""
+        """Make a RenewExpired call in which everything is right, but for the given arguments."""
         assert joined.chain is not None
-        nonce, request = self.challenges.issue(joined.host.agent_id), csr(new)
+        nonce, request = nonce or self.challenges.issue(joined.host.agent_id), csr(new)
         message = renew_expired_message(nonce, request)
         return self.renewal.renew_expired(
             agent_id=joined.host.agent_id,
@@ -167,12 +170,12 @@ def test_a_pc_leaves_no_time_of_day(desk):
     assert desk.refusal(token, key) == "used_token"
 
 
-def test_names_stay_apart(desk):
+def test_names_stay_apart(desk, caplog):
     """A server's name goes to identity.db alone. A PC's name and a malformed name are not stored, and data.db
-    holds no pseudonym."""
+    holds no pseudonym. The log holds no name, and no id of a PC."""
     marks = {"chassis_pseudonym": b"\xaa" * 32, "smbios_pseudonym": b"short"}
     server = desk.join(desk.token(), new_key(), host_name="canary-srv-01.lyon", **marks)
-    desk.join(desk.token(population="classroom"), new_key(), host_name="canary-pc-02")
+    classroom = desk.join(desk.token(population="classroom"), new_key(), host_name="canary-pc-02")
     desk.join(desk.token(), new_key(), host_name="canary;03")
     asked = {"host": server.host.agent_id.hex(), "who": "ops", "why": "test"}
     assert desk.operations.perform("host_name", asked)["host_name"] == "canary-srv-01.lyon"
@@ -181,6 +184,13 @@ def test_names_stay_apart(desk):
     store_files = b"".join(path.read_bytes() for path in data_dir.glob("data.db*"))
     assert b"canary" not in store_files
     assert b"\xaa" * 32 not in store_files
+    with caplog.at_level(logging.DEBUG, "veilleuse"):
+        _log_joined(server)
+        _log_joined(classroom)
+    logged = str([vars(record) for record in caplog.records])
+    assert "canary" not in logged
+    assert server.host.agent_id.hex() in logged
+    assert classroom.host.agent_id.hex() not in logged
     journal = store.identity.connection.execute("SELECT who, what, why FROM journal").fetchall()
     assert [tuple(row) for row in journal] == [("ops", f"name of {server.host.agent_id.hex()}", "test")]
 
@@ -212,8 +222,14 @@ def test_no_second_reply_after_a_revocation(desk, status):
 
 
 def test_refused_enrolment_changes_nothing(desk):
-    """A bad request counts no use of the token and creates no host."""
+    """A bad request, and a certificate that cannot be issued, use up no token and create no host."""
+    began, ended = desk.now, desk.issuing.authority.keys.current.not_after
+    desk.now = ended - timedelta(minutes=1)
     token = desk.token()
+    desk.now = ended
+    with pytest.raises(DataDirectoryError, match="renew-intermediate"):
+        desk.join(token, new_key())
+    desk.now = began
     with pytest.raises(EnrolmentRefused):
         desk.joining.join(Application(token, b"rubbish", HERE))
     assert desk.operations.perform("token_list", {})[0]["uses"] == 0
@@ -300,8 +316,8 @@ def test_whoever_renews_without_end_fills_no_disk(desk):
 
 
 def test_whoever_comes_back_without_end_is_told_to_wait(desk):
-    """A host gets a limited number of certificates at once by RenewExpired, then is rate limited; other hosts
-    are not."""
+    """A host gets a limited number of certificates at once by RenewExpired, then one a minute; other hosts
+    are not limited."""
     key, other = new_key(), new_key()
     joined, second = desk.join(desk.token(), key), desk.join(desk.token(), other)
     for _ in range(RETURNS_AT_ONCE):
@@ -312,6 +328,11 @@ def test_whoever_comes_back_without_end_is_told_to_wait(desk):
         desk.come_back(joined, key, new_key())
     assert refused.value.reason == "rate_limited"
     assert desk.come_back(second, other, new_key())
+    desk.now += timedelta(seconds=RETURN_SECONDS)
+    fresh = new_key()
+    joined = replace(joined, chain=desk.come_back(joined, key, fresh))
+    with pytest.raises(EnrolmentRefused, match="wait a minute"):
+        desk.come_back(joined, fresh, new_key())
 
 
 def test_a_pem_where_der_belongs_is_no_crash(desk):
@@ -345,7 +366,8 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
 
 
 def test_return_of_somebody_else(desk):
-    """A foreign signature and another machine's certificate are refused."""
+    """A foreign signature, another machine's certificate, and another's, a used or an old nonce are
+    refused."""
     key, thief = new_key(), new_key()
     joined, other = desk.join(desk.token(), key), desk.join(desk.token(), thief)
     assert other.chain is not None
@@ -356,6 +378,15 @@ def test_return_of_somebody_else(desk):
             desk.come_back(joined, signer, new_key(), certificate_der)
         reasons.append(refused.value.reason)
     assert reasons == ["bad_signature", "other_agent"]
+    used, old = (desk.challenges.issue(joined.host.agent_id) for _ in range(2))
+    desk.come_back(joined, key, new_key(), nonce=used)
+    desk.now += timedelta(seconds=30)
+    for nonce in (desk.challenges.issue(other.host.agent_id), used, old):
+        if nonce == old:
+            desk.now += timedelta(seconds=31)
+        with pytest.raises(EnrolmentRefused) as stale:
+            desk.come_back(joined, key, new_key(), nonce=nonce)
+        assert stale.value.reason == "bad_nonce"
 
 
 def test_nonces(desk):

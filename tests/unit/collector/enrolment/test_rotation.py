@@ -252,11 +252,15 @@ def test_the_root_key_off_line(authority, tmp_path):
 
 
 def test_a_second_rotation_follows_the_first(authority):
-    """After three rotations in a row, leaves of all intermediates are recognised."""
+    """In three rotations in a row, old and new root are trusted together until the old one is retired; leaves
+    of all intermediates are recognised."""
     certificates = [leaf(authority)]
     for _ in range(3):
-        for step in (ca_rotation.rotate(None), ca_rotation.switch, ca_rotation.retire):
-            authority.change(step)
+        old = authority.root
+        authority.change(ca_rotation.rotate(None))
+        both = set(authority.keys.roots)
+        assert set(authority.change(ca_rotation.switch).roots) == both == {old, authority.root}
+        assert set(authority.change(ca_rotation.retire).roots) == both - {old}
         certificates.append(leaf(authority))
     assert {authority.recognise(each).agent_id for each in certificates} == {AGENT}
 

@@ -140,24 +140,25 @@ def test_memory_is_bounded():
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "allowed"),
     [
-        {"uses": 0},
-        {"uses": 10**9},
-        {"hours": 0},
-        {"hours": 721},
-        {"hours": float("nan")},
-        {"networks": ("192.0.2.0/33",)},
-        {"networks": ("192.0.2.1/24",)},
-        {"org_entity": ""},
-        {"org_entity": "a\nb"},
-        {"site": " Lyon"},
-        {"site": "x" * 129},
+        ({"uses": 0}, "from 1 to 100000"),
+        ({"uses": 10**9}, "from 1 to 100000"),
+        ({"hours": 0}, "at most 720"),
+        ({"hours": 721}, "at most 720"),
+        ({"hours": float("nan")}, "at most 720"),
+        ({"networks": ("192.0.2.0/33",)}, "like 192.0.2.0/24"),
+        ({"networks": ("192.0.2.1/24",)}, "like 192.0.2.0/24"),
+        ({"org_entity": ""}, "1 to 128 printable"),
+        ({"org_entity": "a\nb"}, "1 to 128 printable"),
+        ({"site": " Lyon"}, "1 to 128 printable"),
+        ({"site": "x" * 129}, "1 to 128 printable"),
     ],
 )
-def test_orders_out_of_range_are_wrong_usage(changes):
-    """An order out of range is refused."""
+def test_orders_out_of_range_are_wrong_usage(changes, allowed):
+    """An order out of range is refused in one line that says what is allowed."""
     good: dict[str, Any] = {"org_entity": "DSI", "site": "Lyon", "population": Population.SERVER}
     TokenOrder(**good)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=allowed) as refused:
         TokenOrder(**(good | changes))
+    assert "\n" not in str(refused.value)

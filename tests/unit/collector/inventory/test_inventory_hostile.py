@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tests.support.inventories import read
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.cells import CellError, date_of, decimal_of, entity_of, name_of
+from veilleuse.collector.inventory.fusioninventory import MAXIMUM_BYTES
 
 LAUGHS = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha">' + "".join(
     f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9)
@@ -59,9 +61,25 @@ LAUGHS = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha">' + "".join(
     ],
 )
 def test_hostile_xml(data, why):
-    """Hostile XML is refused with its reason."""
-    with pytest.raises(UsageError, match=why):
-        read(data, form="fusioninventory")
+    """Hostile XML is refused with its reason; nothing is opened or fetched, and memory stays bounded."""
+    touched: list[str] = []
+    watching = [True]
+    sys.addaudithook(
+        lambda event, given: (
+            touched.append(f"{event} {given[:2]}")
+            if watching and event.startswith(("open", "socket.", "subprocess.", "os.system", "urllib."))
+            else None
+        )
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match=why):
+            read(data, form="fusioninventory")
+        assert tracemalloc.get_traced_memory()[1] < 2.2 * MAXIMUM_BYTES
+    finally:
+        tracemalloc.stop()
+        watching.clear()
+    assert touched == []
 
 
 HOSTILE = {

@@ -351,13 +351,18 @@ def test_a_small_college_is_withheld(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "asked",
-    [{"dimensions": ("month",)}, {"end": date(2026, 3, 2)}, {"first": date(1026, 3, 2)}],
+    ("asked", "why"),
+    [
+        ({"dimensions": ("month",)}, "cannot group by 'month': use"),
+        ({"end": date(2026, 3, 2)}, "must be before --to 2026-03-02"),
+        ({"first": date(1026, 3, 2)}, "--from 1026-03-02"),
+    ],
 )
-def test_questions_that_are_none(asked: dict[str, Any]):
-    """An invalid question raises UsageError."""
-    with pytest.raises(UsageError):
+def test_questions_that_are_none(asked: dict[str, Any], why: str):
+    """An invalid question is refused in one line that says why."""
+    with pytest.raises(UsageError, match=why) as refused:
         question(**asked)
+    assert "\n" not in str(refused.value)
 
 
 def test_one_entity_and_what_is_below(place: Filled):

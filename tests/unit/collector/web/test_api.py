@@ -438,13 +438,15 @@ def test_nothing_is_answered_unnoted(reading):
 
 
 def test_the_page_and_the_description(reading):
-    """Both are served, and the page names every route and problem in both languages."""
+    """Both are served, and the page names every route, parameter and problem in both languages."""
     description = json.loads(reading.get("/api/v1/openapi.json").text)
     for language in ("fr", "en"):
         page = reading.get(f"/api?lang={language}").text
         assert f'<html lang="{language}">' in page
-        for path in description["paths"]:
+        for path, methods in description["paths"].items():
             assert path in page
+            for parameter in methods["get"].get("parameters", []):
+                assert f'<th scope="row"><code>{parameter["name"]}</code></th>' in page, parameter
         for kind in TITLES:
             assert f'id="{kind}"' in page
         assert f'href="/api?lang={"en" if language == "fr" else "fr"}"' in page

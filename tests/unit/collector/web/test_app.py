@@ -9,8 +9,10 @@ import os
 import socket
 import ssl
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,8 +155,8 @@ def test_child_that_cannot_start_is_tried_again(monkeypatch, caplog):
     child.stop()
 
 
-def test_log_lines():
-    """A line has the event, then its facts as JSON; an equal line is dropped for a while."""
+def test_log_lines(monkeypatch):
+    """A line has the event, then its facts as JSON; an equal line is dropped for 20 s."""
     record = logging.makeLogRecord(
         {"msg": "agent enrolled", "levelname": "INFO", "levelno": 20, "site": "Lyon", "uses": 2}
     )
@@ -162,6 +164,10 @@ def test_log_lines():
     repeats = RepeatFilter()
     other = logging.makeLogRecord({"msg": "agent enrolled", "levelno": 20, "site": "Bron"})
     assert [repeats.filter(each) for each in (record, record, other)] == [True, False, True]
+    now = time.monotonic()
+    for seconds, written in ((19.0, False), (20.5, True), (39.0, False)):
+        monkeypatch.setattr("veilleuse.collector.logs.time", SimpleNamespace(monotonic=lambda: now + seconds))  # noqa: B023
+        assert repeats.filter(record) is written
 
 
 def test_service_manager_is_told(monkeypatch, tmp_path):

@@ -53,9 +53,17 @@ def test_contrast(scheme):
 
 
 def test_scheme_motion_and_reflow():
-    """The style follows the system's scheme, shows focus, and has no animation or external address."""
+    """The style follows the system's scheme, shows focus, and has no animation or external address; nothing
+    outside a scrolled region is wider than 320 px (WCAG 2.1, 1.4.10)."""
     assert "prefers-color-scheme: dark" in CSS
     assert "focus-visible" in CSS
     assert "animation" not in CSS
     assert "transition" not in CSS
     assert "http" not in CSS
+    widths = [
+        (selector.strip(), float(number) * (1 if unit == "px" else 16))
+        for selector, body in re.findall(r"([^{}]+){([^{}]*)}", CSS)
+        for number, unit in re.findall(r"(?<![\w-])(?:min-)?width:\s*([\d.]+)(px|rem)", body)
+    ]
+    assert len(widths) > 2
+    assert [one for one in widths if one[1] > 320 and not one[0].startswith(".scroll ")] == []
