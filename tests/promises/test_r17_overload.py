@@ -121,8 +121,7 @@ def test_five_times_its_capacity(tmp_path, figure, records):
         load["offered"] = load["called_per_second"] / capacity
         said.append(
             f"{100 * load['goodput']:.0f} % of {capacity:,.0f} pushes/s stored at {load['offered']:.1f} × the capacity "
-            f"({MANNERS[manner]}), p99 {load['p99_seconds']:.1f} s, refusals: {in_words(load['refused'])}, "
-            f"all derived {load['derived']:.0f} s later"
+            f"({MANNERS[manner]}), p99 {load['p99_seconds']:.1f} s, refused {in_words(load['refused'])}, derived {load['derived']:.0f} s later"
         )
     figure(
         f"{AGENTS:,} agents with {records:,} records a push, and a target of {WANTED} × the capacity: {', '.join(said)}, "
