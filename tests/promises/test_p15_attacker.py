@@ -254,9 +254,9 @@ YEARS: Final = {late_install: "late start", one_sunday: "one Sunday", untold_mon
 
 
 @pytest.mark.promise("P15")
-@pytest.mark.parametrize("story", YEARS, ids=lambda story: story.__name__)
+@pytest.mark.parametrize(("story", "case"), YEARS.items(), ids=[one.__name__ for one in YEARS])
 def test_a_closed_year_beside_its_months_is_measured(
-    story: Callable[[Watched], None], tmp_path: Path, figure: Callable[[str], None]
+    story: Callable[[Watched], object], case: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     """Figures of a year and of its months are two partitions of one time: not promised. docs/closing.md."""
     with Watched(tmp_path, 1) as data:
@@ -271,7 +271,7 @@ def test_a_closed_year_beside_its_months_is_measured(
         year = of(closed, "auditor", (outlet,))
         alone, beside = (fewest(smallest(told, K)) for told in (year, year + months))
         cells.append(f"{alone} by the {outlet}, {beside} with the months of the API")
-    figure(f"fewest machines that a closed year isolates ({YEARS[story]}): {', '.join(cells)}")
+    figure(f"fewest machines that a closed year isolates ({case}): {', '.join(cells)}")
 
 
 @pytest.mark.promise("P15")

@@ -168,7 +168,7 @@ def test_loopback_opens_pages_not_figures(loopback, tokens, figure):
             status = 404 if name.startswith("nowhere") else 401 if name in FIGURES else 200
             assert loopback.get(url, tokens[who]).status_code == status, (name, who)
     figure(
-        f"{len(FIGURES)} routes with figures refused to {len(strangers)} callers without an account, on loopback"
+        f"{len(FIGURES)} routes with figures refused to {len(strangers)} callers without a valid token, on loopback"
     )
 
 
