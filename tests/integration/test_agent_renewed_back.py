@@ -62,7 +62,10 @@ def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, rene
         sum(gap.records for gap in gaps),
         sum(milliseconds for gap in gaps for _, milliseconds in gap.spans),
     )
-    figure(f"set back by {renewals} renewals: another host; {len(stored)} minutes stored, {records} declared")
+    figure(
+        f"{len(stored)} minutes stored and {records} declared as a gap, under a new identity, after a snapshot from "
+        f"before {renewals} renewal{'s' if renewals > 1 else ''}"
+    )
     assert sorted(stored) == list(range(3 + renewals))
     assert (records, lost) == (3, 3 * MINUTE)  # it cannot know that the first of them was delivered
 

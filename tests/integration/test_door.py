@@ -178,7 +178,8 @@ def test_calls_that_say_nothing_give_their_places_back(running, figure):
     until(lambda: enrols(machine))
     until(lambda: refusals(running).get("too_many_calls", 0) >= 1)
     figure(
-        f"{len(codes)} calls without a request: {refused[1]}, and an enrolment after {time.monotonic() - began:.1f} s"
+        f"{len(codes)} calls without a request: the next refused with {refused[1]}, an enrolment served after "
+        f"{time.monotonic() - began:.1f} s"
     )
     assert refused == (Code.RESOURCE_EXHAUSTED, "too_many_calls")
     assert len(codes) == server.CALLS_INSIDE

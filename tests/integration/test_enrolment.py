@@ -117,7 +117,8 @@ def test_expired_leaf_is_refused_on_a_live_connection(running, figure):
 
     # On a machine that stalls, a certificate may expire before it is used.
     answers, said, end = at_its_best(trial, lambda found: found[0] > 1)
-    figure(f"{answers} calls answered, the next after its end: {said}")
+    then = "answered" if said is None else f"refused with {said[0].name} ({said[1]})"
+    figure(f"{answers} calls answered until the certificate expired, the next {then}")
     assert answers > 1
     assert said == (Code.UNAUTHENTICATED, "expired")
     # A handshake compares whole seconds and accepts the last one; after it, the handshake itself fails.

@@ -301,8 +301,8 @@ def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
         assert (code, json.loads(out)["swept"], forget_seconds < 60) == (0, True, True)
         left = files_with(settings, *canaries)
         figure(
-            f"{CROWD:,} hosts with two months each, {records:,} records, {megabytes:.0f} MB: export {export_seconds:.1f} s, "
-            f"forget {forget_seconds:.1f} s; {len(left)} files with one of {len(canaries)} canaries after it"
+            f"{len(left)} files with one of {len(canaries)} canaries after one machine beside {CROWD:,} others ({records:,} records, "
+            f"{megabytes:.0f} MB) was exported in {export_seconds:.1f} s and deleted in {forget_seconds:.1f} s"
         )
         assert left == []
         assert refused(machine.hello) == (Code.PERMISSION_DENIED, "forgotten")
@@ -371,5 +371,5 @@ def test_export(running, veilleuse, tmp_path, figure):
     assert held["unit_sums"][0]["name"] == f"unit:{CANARY}-rapl"
     assert held["certificates"][0]["certificate_der"] == machine.certificate_der.hex()
     assert {"streams", "sums", "derived", "state_totals"} <= set(held)
-    figure(f"an export of {len(held)} tables, names and journal among them")
+    figure(f"{len(held)} tables exported, names and journal included")
     assert veilleuse("hosts", "export", machine.agent_id.hex(), "-o", str(output))[0] == 1

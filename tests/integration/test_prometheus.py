@@ -355,7 +355,7 @@ def test_workstations_are_nowhere_live(scraped, figure):
     asked.append(f"min_over_time(veilleuse_month_hosts{{{populations}}}[5m]) < 10")
     found = [query for query in asked if scraped.query(query) != []]
     figure(
-        f"{len(found)} of {len(asked)} queries of a live Prometheus for one PC, its hour or its label find a series"
+        f"{len(found)} of {len(asked)} queries of a real Prometheus for one PC, its hour or its label find a series"
     )
     assert found == []
 

@@ -76,4 +76,4 @@ def test_a_configuration_reaches_a_real_agent_and_is_confirmed(tmp_path: Path, f
         assert servers(stack)["active_hosts"] == {"confirmed": 1}
         assert "period_milliseconds=60000 " in stack.log("veilleuse-agent").replace("\n", " ")
         assert stack.stop(agent) == 0
-    figure("set, applied, confirmed and withdrawn by real commands")
+    figure("1 configuration set, applied, confirmed and withdrawn with the real commands")

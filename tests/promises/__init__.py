@@ -7,7 +7,7 @@ A test that proves one carries `@pytest.mark.promise("R5")` and reports its resu
     @pytest.mark.promise("R5")
     def test_io_errors_lose_nothing(figure):
         ...
-        figure(f"{lost} acknowledged lost of {sent:,}")  # before the assertion: a failure prints it too
+        figure(f"{lost} of {sent:,} acknowledged records lost")  # before the assertion
         assert lost == 0
 
 Several tests may prove one promise: it holds when all of them pass. `make test` runs the quick ones.

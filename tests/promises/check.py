@@ -32,6 +32,22 @@ from tests.promises.support.history import History
 from tests.promises.support.recount import recount
 
 DETAILS: Final = 12
+FAULTS: Final = {
+    "lost": "acknowledged records lost",
+    "duplicated": "records duplicated",
+    "never_made": "records that no machine made",
+    "never_sent": "records that no machine sent",
+    "foreign": "records of another machine",
+    "misplaced": "records under another number",
+    "values": "records with other values",
+    "holes": "holes in a stream",
+    "chains": "wrong chains",
+    "marks_back": "marks set back",
+    "sums": "wrong sums",
+    "damage": "damaged databases",
+    "unexplained_milliseconds": "ms unexplained",
+}
+"""Fault → its words in docs/promises.md."""
 
 
 @dataclass
@@ -53,9 +69,7 @@ class Report:
     produced_milliseconds: int = 0
 
     faults: Counter[str] = field(default_factory=Counter)
-    """Counts of lost, duplicated, never_made, never_sent, foreign, misplaced, values, holes, chains,
-    marks_back, sums, damage and unexplained_milliseconds.
-    """
+    """Counts of FAULTS."""
     details: list[str] = field(default_factory=list)
     """The first DETAILS faults, in words."""
 
@@ -70,10 +84,15 @@ class Report:
         return not any(self.faults.values())
 
     def __str__(self) -> str:
-        names = ("lost", "duplicated")
-        counted = ", ".join(f"{self.faults[name]} {name}" for name in names)
-        others = ", ".join(f"{n} {what}" for what, n in self.faults.items() if n and what not in names)
-        return f"{counted} of {self.acknowledged:,} acknowledged{f'; {others}' if others else ''}"
+        lost = f"{self.faults['lost']:,} of {self.acknowledged:,} acknowledged records lost"
+        others = {what: n for what, n in self.faults.items() if n and what not in ("lost", "duplicated")}
+        return ", ".join(
+            [
+                lost,
+                f"{self.faults['duplicated']:,} duplicated",
+                *(f"{n:,} {FAULTS[what]}" for what, n in others.items()),
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,8 @@ def test_no_period_and_no_tick_asked_from_afar_is_under_ten_seconds(tmp_path, fi
     _any_settings(tmp_path / "agent.toml")
     assert min(SEEN["used"], SEEN["refused"], SEEN["remote"]) > 50, SEEN
     figure(
-        f"{SEEN['all']} configurations by file, environment and collector, {SEEN['refused']} refused: 0 periods under 10 s, "
-        f"0 ticks under 10 s but the machine's own"
+        "0 periods below 10 s, and 0 ticks below 10 s other than the machine's own, in "
+        f"{SEEN['all']:,} configurations from file, environment and collector ({SEEN['refused']:,} refused)"
     )
 
 
@@ -116,4 +116,4 @@ def test_the_helper_reads_and_serves_every_ten_seconds(tmp_path, figure, monkeyp
             signal.signal(number, handler)
     assert waits == [FINEST / 1000] * PUBLISHED
     assert {one.every_milliseconds for one in told} == {FINEST} == {powermetrics_helper.INTERVAL_MILLISECONDS}
-    figure(f"the helper: {len(told)} readings served, {waits[0]:g} s between two, its shortest")
+    figure(f"{len(told)} readings served by the RAPL helper, {waits[0]:g} s apart")

@@ -4,9 +4,7 @@
 Each role's numbers from the API, from /metrics over time and from the page become one linear system
 (explaining.py). Every real combination of it is searched (isolating.py). The stories are the leaks that an
 attacker found. Random fleets have machines that come late, move, retire, are forgotten and are derived again
-between the looks.
-
-A closed year beside its months is measured here too, and not promised.
+between the looks. A closed year beside its months is measured here too, and not promised.
 
 Limits of the system: sums of whole cells (entity × class) are an assumption, which the values confirm;
 amounts that only rounding reveals are left out. I3 is left out: its counts of machines by power plan share no
@@ -223,7 +221,7 @@ def test_a_leak_that_was_found_stays_closed(
     explained(found)
     assert leaks(found) == {}
     assert {one.row.outlet for one in found.equations} == {"api", "metrics"}
-    figure(f"{len(STORIES)} stories of leaks that were found: 0 left")
+    figure(f"0 of {len(STORIES)} leaks that were found earlier still open")
 
 
 def late_install(data: Watched) -> None:
@@ -252,10 +250,13 @@ def untold_month(data: Watched) -> None:
     data.look(IN_OCTOBER, [AUG, SEP])
 
 
+YEARS: Final = {late_install: "late start", one_sunday: "one Sunday", untold_month: "withheld month"}
+
+
 @pytest.mark.promise("P15")
-@pytest.mark.parametrize("story", [late_install, one_sunday, untold_month], ids=lambda story: story.__name__)
+@pytest.mark.parametrize(("story", "case"), YEARS.items(), ids=[one.__name__ for one in YEARS])
 def test_a_closed_year_beside_its_months_is_measured(
-    story: Callable[[Watched], object], tmp_path: Path, figure: Callable[[str], None]
+    story: Callable[[Watched], object], case: str, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     """Figures of a year and of its months are two partitions of one time: not promised. docs/closing.md."""
     with Watched(tmp_path, 1) as data:
@@ -269,8 +270,8 @@ def test_a_closed_year_beside_its_months_is_measured(
     for outlet in (FILE, ROWS, TOTALS):
         year = of(closed, "auditor", (outlet,))
         alone, beside = (fewest(smallest(told, K)) for told in (year, year + months))
-        cells.append(f"{outlet} {alone}, × API months {beside}")
-    figure(f"machines told apart by a closed year ({story.__name__.replace('_', ' ')}): {', '.join(cells)}")
+        cells.append(f"{alone} by the {outlet}, {beside} with the months of the API")
+    figure(f"fewest machines that a closed year isolates ({case}): {', '.join(cells)}")
 
 
 @pytest.mark.promise("P15")
@@ -299,7 +300,7 @@ def test_a_published_year_tells_nobody_beside_its_months(
         assert row.machine_days_observed is None
         assert row.kwh_measured is None
     figure(
-        f"a published year's step is {min(step for _, step in rows) / whole:.0f} times the machine that exact rows tell"
+        f"rounding step of a published year {min(step for _, step in rows) / whole:,.0f} × the machine that exact rows isolate"
     )
 
 
@@ -361,19 +362,19 @@ def hold_together(
         found = solved(data)
     explained(found)
     assert leaks(found) == {}
-    figure(f"{len(months)} months: {table(found)}")
+    figure(f"0 combinations of fewer than {K} machines over {len(months)} months: {table(found)}")
 
 
 def table(found: Explained) -> str:
-    """Return each role's outlets, with the promised number of machines and the count of numbers there."""
+    """Return how many numbers each role reads in all outlets together."""
     read = systems(found.equations)
     cells = [
-        f"{role}: {outlets} ≥ {K} ({len(told)} numbers)"
-        for (role, outlets), told in sorted(read.items())
-        if role != "admin"
+        f"{len(told):,} numbers for a {role.replace('door', 'holder of the HTTP token')}"
+        for (role, outlets), told in read.items()
+        if outlets == "api + metrics"
     ]
-    answers = sum(role == "admin" for role, _ in read)
-    return "; ".join(["nobody, agent: 0 numbers", *cells, f"admin: each of {answers} answers ≥ {K}"])
+    cells.append(f"{sum(role == 'admin' for role, _ in read)} answers for an administrator, each alone")
+    return ", ".join(cells)
 
 
 @pytest.mark.promise("P15")

@@ -175,9 +175,9 @@ def test_no_personal_string(tmp_path, figure):
     controls = {"agent id": agent_id[:12], "boot id": CANARIES["boot id"], **CONTROLS}
     told = leaks_in(places, {name: text.lower() for name, text in controls.items()})
     figure(
-        f"{len(leaks)} of {len(CANARIES)} canaries in {len(spellings(CANARIES))} spellings found in {len(places)} places: "
-        f"{len(fake.requests)} messages of the wire, {len(kept)} files, {len(logs)} logs, {len(joined) + len(read)} answers; "
-        f"{len(controls)} controls found {len(told)} times"
+        f"{len(leaks)} of {len(CANARIES)} canaries ({len(spellings(CANARIES))} spellings) found in {len(places)} places, among "
+        f"them {len(fake.requests)} messages, {len(kept)} files, {len(logs)} logs and {len(joined) + len(read)} answers, "
+        f"{len(controls)} permitted strings found {len(told)} times"
     )
     assert leaks == []
     assert [kind for kind in KINDS if not any(re.search(kind, one) for one in told)] == []

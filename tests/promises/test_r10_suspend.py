@@ -39,7 +39,9 @@ def test_ten_hours_asleep(tmp_path, period, slept_millijoules, figure):
             states[state] += cell.milliseconds
             if state is State.ASLEEP:
                 asleep_millijoules += sum(energy for energy, _ in cell.energies.values())
-    figure(f"{asleep_millijoules} J asleep, first record {first / 1000:.0f} s after")
+    figure(
+        f"{asleep_millijoules} mJ counted for the sleep, first record {first / 1000:.0f} s after the resume"
+    )
     assert asleep_millijoules == 0
     assert states[State.ASLEEP] == 10 * HOUR
     assert first < 150_000

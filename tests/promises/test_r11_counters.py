@@ -163,7 +163,8 @@ def test_whatever_the_counter_does(figure):
         Counters, settings=settings(max_examples=30, stateful_step_count=20, deadline=None)
     )
     figure(
-        f"worst error {max(WORST):.4%} over {len(WORST):,} ticks, {SEEN['wraps']} wraps, {SEEN['gaps']} gaps, 0 negative"
+        f"{100 * max(WORST):.4f} % error at most, 0 negative values in {len(WORST):,} ticks, with {SEEN['wraps']:,} wraps and "
+        f"{SEEN['gaps']:,} gaps"
     )
     for what in ("wraps", "resets", "unreadable", "unloads", "stuck", "gaps"):
         assert SEEN[what], what

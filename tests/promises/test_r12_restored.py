@@ -111,8 +111,8 @@ def test_restored_from_a_backup_of_three_days_ago(tmp_path, figure):
         suspended = sum(known.get(agent.agent_id.hex()) != "active" for agent in others)
         lost, twice, expected = compared(others, stack.data)
         figure(
-            f"{lost} lost, {twice} duplicated of {expected:,}, {suspended + refused} suspended of {len(others)} agents "
-            f"with certificates up to generation {before}, backup {told['age_hours']:.1f} h old"
+            f"{lost} of {expected:,} records lost, {twice} duplicated, {suspended + refused} of {len(others)} agents suspended or "
+            f"refused, after a backup {told['age_hours']:.1f} h old and certificates up to generation {before}"
         )
         assert (lost, twice, suspended, refused) == (0, 0, 0, 0)
         assert before >= 4

@@ -128,8 +128,8 @@ def test_rolled_back_again_and_again_nothing_is_dropped_in_silence(rolled, figur
     stored = rolled.stored()
     lost, twice = rolled.delivered - set(stored), sum(n - 1 for n in stored.values())
     figure(
-        f"{len(lost)} lost, {twice} twice of {len(rolled.delivered)} after {rollbacks} rollbacks, each served after a day "
-        "without another contact"
+        f"{len(lost)} of {len(rolled.delivered)} records lost, {twice} stored twice, after {rollbacks} rollbacks, each served "
+        "after a day without another contact"
     )
     assert rolled.waits == rollbacks
     assert not lost
@@ -166,6 +166,9 @@ def test_a_rollback_and_then_a_restored_collector(rolled, figure):
     rolled.send()
     kept.add(100_010)
     stored = rolled.stored()
-    figure(f"{len(kept - set(stored))} lost, {sum(n - 1 for n in stored.values())} twice of {len(kept)}")
+    figure(
+        f"{len(kept - set(stored))} of {len(kept)} records lost, {sum(n - 1 for n in stored.values())} stored twice, after a "
+        "rollback of the agent and a restored collector"
+    )
     assert set(stored) == kept
     assert max(stored.values()) == 1

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.promises.results import in_words
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import Stack, get
 from tests.support.waiting import until
@@ -80,16 +81,16 @@ def test_the_store_opens_or_says_one_line(damaged, count, figure):
     for number in range(count):
         name = damaged.mutate()
         error = _opened(damaged.stack.data)
-        outcomes["opens" if error is None else "says one line"] += 1
+        outcomes["open" if error is None else "refused with one line"] += 1
         where = f"mutation {number} of seed {SEED}, {name}: {error!r}"
         assert error is None or isinstance(error, CollectorError), where
         assert error is None or "\n" not in str(error), where
         if isinstance(error, StoreDamaged):
-            outcomes["names the repair"] += 1
+            outcomes["name the file and the repair"] += 1
             assert name in str(error), where
             assert "restore the data directory from a backup" in str(error), where
-    figure(f"collector, {count:,} mutations: {dict(outcomes)}")
-    assert outcomes["names the repair"] > count // 10
+    figure(f"{count:,} damaged data directories of a collector: {in_words(outcomes)}")
+    assert outcomes["name the file and the repair"] > count // 10
 
 
 def _opened(data_dir: Path) -> Exception | None:
@@ -121,7 +122,7 @@ def test_the_real_collector_serves_or_stops_with_one_line(damaged, count, figure
         until(is_decided, f"{number} {name}")
         if serves[0]:
             assert damaged.stack.stop(process) == 0, f"{number} {name}: {log.read_text()}"
-            outcomes["serves"] += 1
+            outcomes["serve"] += 1
         else:
             said = log.read_text().strip()
             assert process.returncode == 1, f"{number} {name}: {said}"
@@ -129,9 +130,9 @@ def test_the_real_collector_serves_or_stops_with_one_line(damaged, count, figure
             assert "restore the data directory from a backup" in said.splitlines()[-1], (
                 f"{number} {name}: {said}"
             )
-            outcomes["stops with one line"] += 1
+            outcomes["stop with one line"] += 1
         damaged.stack.processes.remove(process)
-    figure(f"collector, {count} processes: {dict(outcomes)}")
+    figure(f"{count} collectors started on a damaged directory: {in_words(outcomes)}")
 
 
 def _answers(url: str) -> bool:

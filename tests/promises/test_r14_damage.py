@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.promises.results import in_words
 from tests.support.fakes.agent import Agent, record
 from tests.support.fakes.collector import FakeCollector
 from tests.support.fakes.measuring import FakeClock
@@ -149,8 +150,8 @@ def _mutations(damaged: Damaged, count: int) -> tuple[Counter[str], float]:
         except Exception as error:
             raise AssertionError(f"mutation {number} of seed {SEED}, {name}: {error!r}") from error
         aside = any(damaged.agent.state.glob("spool.db.damaged-*"))
-        outcomes["set aside" if aside else "read as it was"] += 1
-        outcomes["sends" if sent else "measures, does not send"] += 1
+        outcomes["spools set aside" if aside else "spools read as before"] += 1
+        outcomes["agents deliver" if sent else "agents measure without delivering"] += 1
     return outcomes, longest
 
 
@@ -172,10 +173,10 @@ def test_the_agent_always_starts(damaged, figure):
     """After each of 25 mutations the agent starts twice; its sender delivers, or reports in one line."""
     outcomes, longest = _mutations(damaged, 25)
     figure(
-        f"{outcomes.total() // 2} of 25 started, longest {longest:.1f} s, {outcomes['set aside']} set aside"
+        f"{outcomes.total() // 2} of 25 agents started, in {longest:.1f} s at most, {outcomes['spools set aside']} spools set aside"
     )
     assert longest < START_SECONDS
-    assert outcomes["set aside"] > 5
+    assert outcomes["spools set aside"] > 5
 
 
 @pytest.mark.promise("R14")
@@ -184,7 +185,9 @@ def test_the_agent_always_starts_1000_times(damaged, figure):
     """After each of 1,000 mutations the agent starts twice and measures."""
     damaged.chance.seed(SEED + 1)
     outcomes, longest = _mutations(damaged, 1_000)
-    figure(f"{outcomes.total() // 2:,} of 1,000 started, longest {longest:.1f} s, {dict(outcomes)}")
+    figure(
+        f"{outcomes.total() // 2:,} of 1,000 agents started, in {longest:.1f} s at most: {in_words(outcomes)}"
+    )
     assert longest < START_SECONDS
 
 
@@ -222,5 +225,5 @@ def test_the_real_process_always_starts(damaged, tmp_path, count, figure):
         assert ready, f"{number} {name}: {said}"
         assert process.returncode == 0, f"{number} {name}: {said}"
         assert "Traceback" not in said, f"{number} {name}: {said}"
-    figure(f"{count} of {count} processes ready, longest {longest:.1f} s")
+    figure(f"{count} of {count} agent processes ready, in {longest:.1f} s at most")
     assert longest < START_SECONDS

@@ -72,7 +72,7 @@ def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, fi
         assert steady(now) == steady(before), line
     with stack:
         assert stack.stop(stack.start_collector()) == 0
-    figure(f"0.2.0: {len(said)} outputs from {sum(tables.values()):,} rows are the same")
+    figure(f"{len(said)} outputs from {sum(tables.values()):,} rows of 0.2.0 unchanged")
 
 
 def rows(data: Path) -> dict[str, int]:
@@ -99,7 +99,7 @@ def test_settings_of_0_2_are_read(side, figure):
             if key not in now:
                 assert [f"'{key}'" in line for line in told] == [True]
                 assert f"`{key}`" in CHANGES
-    figure(f"{len(NAMES[side])} settings of the {side} of 0.2.0 are read")
+    figure(f"{len(NAMES[side])} settings of the {side} of 0.2.0 read, or reported as no longer used")
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -161,7 +161,7 @@ def test_metrics_of_0_2_are_exposed(figure):
         if name in BY_NAME
     }
     assert not {name: labels for name, labels in lacking.items() if labels}
-    figure(f"{len(NAMES['metrics']) - len(gone)} of {len(NAMES['metrics'])} metrics of 0.2.0 are exposed")
+    figure(f"{len(NAMES['metrics']) - len(gone)} of {len(NAMES['metrics'])} metrics of 0.2.0 exposed")
 
 
 def options_now() -> dict[str, set[str]]:
@@ -198,4 +198,4 @@ def test_command_lines_of_0_2_are_taken(figure, capsys):
         line: sorted(set(NAMES["commands"][line]) - now[line]) for line in NAMES["commands"].keys() - gone
     }
     assert not {line: options for line, options in lacking.items() if options}
-    figure(f"{len(NAMES['commands']) - len(gone)} of {len(NAMES['commands'])} commands of 0.2.0 are taken")
+    figure(f"{len(NAMES['commands']) - len(gone)} of {len(NAMES['commands'])} commands of 0.2.0 accepted")

@@ -72,7 +72,7 @@ def test_a_recorded_exchange_is_accepted(version, service, figure):
         assert sum(row.cell.milliseconds for row in [*sums, *days]) == milliseconds
         assert {host.facts.model for host in reader.hosts()} == {"PowerEdge R640"}
         assert all(host.health and host.health.drops for host in reader.hosts())
-    figure(f"recorded {version}: {stored} records of both kinds accepted")
+    figure(f"{stored} records of servers and workstations accepted, as recorded from {version}")
 
 
 def kind_of(wire: bytes) -> str:

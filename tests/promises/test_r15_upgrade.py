@@ -62,7 +62,7 @@ def test_a_spool_of_the_previous_release_goes_on(fleet, figure):
     fleet.use_previous(AGENT)
     fleet.feed(300)
     fleet.drain()
-    figure(f"a spool of 0.1 under 0.2, and back: {fleet.compare()}")
+    figure(f"{fleet.compare()} with a spool of 0.1 under 0.2, and back")
 
 
 @pytest.mark.promise("R15")
@@ -90,7 +90,7 @@ def test_a_collector_does_not_go_back_but_its_backup_does(fleet, figure):
     fleet.start_collector()
     fleet.must("veilleuse-agent", "send")
     fleet.drain()
-    figure(f"downgrade refused; from the copy {fleet.compare()}")
+    figure(f"{fleet.compare()} from a copy after a refused downgrade")
 
 
 @pytest.mark.long
@@ -113,7 +113,7 @@ def test_both_are_upgraded_while_records_flow(first, tmp_path, previous, figure)
         assert fleet.stop(running[AGENT]) == 0
         fleet.drain()
         assert fleet.stop(running[COLLECTOR]) == 0
-        figure(f"{first} first: {fleet.compare()}")
+        figure(f"{fleet.compare()} when {first} is upgraded first")
 
 
 def flow(fleet: Fleet) -> None:

@@ -70,7 +70,7 @@ class Return:
 
     def __str__(self) -> str:
         mean = self.mean or float("nan")
-        return f"peak {self.peak / mean:.2f} × mean of {self.mean:.1f}/s, later {self.later / mean:.2f} ×"
+        return f"peak {self.peak / mean:.2f} × the mean of {self.mean:.1f} connections/s, later {self.later / mean:.2f} ×"
 
 
 def returned(
@@ -92,7 +92,7 @@ def test_a_fleet_of_ten_thousand_comes_back_evenly(name, tmp_path, monkeypatch, 
     """After 10 min away, no second of the first 120 has over three times their mean, and no ten seconds of
     three later intervals over twice it."""
     back = returned(name, tmp_path, monkeypatch, retry_delay_milliseconds)
-    figure(f"10,000 {name}: {back}")
+    figure(f"10,000 agents, {name}: {back}")
     assert back.kept
 
 
@@ -105,7 +105,7 @@ def test_without_jitter_the_promise_is_broken(tmp_path, monkeypatch, figure):
 
     back = returned(QUICK, tmp_path, monkeypatch, certain)
     assert not back.kept, back
-    figure("mutant without jitter caught")
+    figure("mutant without jitter detected")
 
 
 @pytest.mark.long
@@ -120,8 +120,10 @@ def test_shorter_outages_are_no_worse(tmp_path, monkeypatch, figure):
         outage: returned(name, tmp_path, monkeypatch, retry_delay_milliseconds, outage) for outage in outages
     }
     figure(
-        "shorter outages "
-        + ", ".join(f"{out // 1000} s: {back.peak / back.mean:.2f} ×" for out, back in backs.items())
+        "peak after shorter outages: "
+        + ", ".join(
+            f"{back.peak / back.mean:.2f} × the mean ({out // 1000} s)" for out, back in backs.items()
+        )
     )
 
     def released(failures, interval, asked, uniform):
@@ -191,8 +193,8 @@ def test_a_thousand_real_channels_come_back(tmp_path, figure):
     mean, peak = sum(calls[second] for second in range(FIRST)) / FIRST, max(calls.values())
     slowest = sorted(caller.took for caller in callers)[int(AGENTS * 0.99) - 1]
     figure(
-        f"{len(times):,} real channels back in {max(times):.0f} s: peak {peak / mean:.2f} × mean of {mean:.1f}/s, "
-        f"p99 of a call with its handshake {slowest * 1000:.0f} ms"
+        f"{len(times):,} real connections restored in {max(times):.0f} s: peak {peak / mean:.2f} × the mean of "
+        f"{mean:.1f} connections/s, p99 of a call with its handshake {slowest * 1000:.0f} ms"
     )
     assert len(times) == AGENTS
     assert peak <= PEAK * mean

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.promises.results import in_words
 from tests.promises.support.trial import Trial
 from tests.support.waiting import until
 
@@ -32,6 +33,8 @@ CAPACITY_SECONDS, LOAD_SECONDS = 20, 40
 """Shorter runs on one machine differed by 5 % in what they stored."""
 WANTED, OFFERED = 6, 5
 """Multiples of the capacity: of the one measured before, and of the mean of those before and after."""
+MANNERS = {"obedient": "agents that wait as asked", "stubborn": "agents that push again at once"}
+"""Argument of the load → its meaning."""
 RSS_BYTES = 512 * 2**20
 DERIVED_SECONDS = 60
 """Longest time after the load until derivations put off are done (docs/wire.md §3)."""
@@ -103,7 +106,7 @@ def test_five_times_its_capacity(tmp_path, figure, records):
             closed = (CAPACITY_SECONDS, records, -AT_ONCE, pushes, "obedient")
             capacities = [told(trial.swift_load(servers, *closed))]
             loads = {}
-            for manner in ("obedient", "stubborn"):
+            for manner in MANNERS:
                 offered = WANTED * capacities[-1]["stored_per_second"]
                 loads[manner] = told(
                     trial.swift_load(servers, LOAD_SECONDS, records, offered, pushes, manner)
@@ -117,12 +120,12 @@ def test_five_times_its_capacity(tmp_path, figure, records):
         load["goodput"] = load["stored_per_second"] / capacity
         load["offered"] = load["called_per_second"] / capacity
         said.append(
-            f"{manner}: {load['offered']:.1f} × offered, goodput {load['goodput']:.0%} of {capacity:.0f}/s, "
-            f"p99 {load['p99_seconds']:.1f} s, refused {load['refused']}, all derived {load['derived']:.0f} s after"
+            f"{100 * load['goodput']:.0f} % of {capacity:,.0f} pushes/s stored at {load['offered']:.1f} × the capacity "
+            f"({MANNERS[manner]}), p99 {load['p99_seconds']:.1f} s, refused {in_words(load['refused'])}, derived {load['derived']:.0f} s later"
         )
     figure(
-        f"{records} records a push, {AGENTS:,} agents that want {WANTED} times the capacity: {'; '.join(said)}; "
-        f"RSS ≤ {largest.bytes / 2**20:.0f} MiB"
+        f"{AGENTS:,} agents with {records:,} records a push, and a target of {WANTED} × the capacity: {', '.join(said)}, "
+        f"resident memory ≤ {largest.bytes / 2**20:.0f} MiB"
     )
     assert largest.bytes < RSS_BYTES
     assert records != OPEN or loads["stubborn"]["offered"] >= OFFERED

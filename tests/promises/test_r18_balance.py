@@ -186,8 +186,8 @@ def test_every_whole_day_and_week_is_accounted_for(fleet, figure):
     rows = fleet.rows()
     unexplained = sum(row.unexplained_milliseconds for row in rows)
     figure(
-        f"{unexplained} ms unexplained of {len(rows):,} whole days and weeks of {len(hosts)} machines"
-        f" ({sum(row.gap_milliseconds + row.undated_milliseconds for row in rows) / HOUR:,.0f} h in declared gaps)"
+        f"{unexplained} ms unexplained in {len(rows):,} whole days and weeks of {len(hosts)} machines, "
+        f"{sum(row.gap_milliseconds + row.undated_milliseconds for row in rows) / HOUR:,.0f} h in declared gaps"
     )
     assert unexplained == 0
     assert {row.host_id for row in rows} == {host.host_id for host in hosts}
@@ -220,7 +220,7 @@ def test_a_record_lost_in_silence_shows(fleet, figure, population):
     gone = sum(cell.milliseconds for cell in host.bodies[middle].cells.values())
     fleet.send(host.stream, *encoded(host.bodies[:middle] + host.bodies[middle + 1 :]))
     rows = [row for row in fleet.rows() if row.unexplained_milliseconds]
-    figure(f"a mutant that drops a record shows: {gone} ms of a {population}")
+    figure(f"{gone:,} ms of a {population} unexplained after a mutant drops a record")
     assert [row.unexplained_milliseconds for row in rows] == [gone]
 
 

@@ -76,10 +76,10 @@ def test_soak(tmp_path, figure):
     connections = [at.connections for at in seen]
     wal = max(at.wal_bytes for at in seen)
     figure(
-        f"over {SOAK_SECONDS // 60} min, not 24 h, after the caches were full: RSS {seen[-1].rss_bytes / 2**20:.0f} MiB, "
-        f"{slope / 2**20:+.2f} ± {error / 2**20:.2f} MiB/h; descriptors {min(descriptors)} to {max(descriptors)} and "
-        f"{min(connections)} to {max(connections)} connections of agents; "
-        f"WAL ≤ {wal / 2**20:.1f} MiB beside {reading.times} snapshots of {READ_SECONDS} s; {report}"
+        f"{slope / 2**20:+.2f} ± {error / 2**20:.2f} MiB/h of resident memory ({seen[-1].rss_bytes / 2**20:.0f} MiB) over "
+        f"{SOAK_SECONDS // 60} min, not 24 h, with full caches, {min(descriptors)} to {max(descriptors)} descriptors and "
+        f"{min(connections)} to {max(connections)} connections of agents, write-ahead log ≤ {wal / 2**20:.1f} MiB beside "
+        f"{reading.times} snapshots of {READ_SECONDS} s, {report}"
     )
     assert slope < SLOPE_BYTES_PER_HOUR
     assert max(descriptors) - min(descriptors) <= AGENTS // 50

@@ -10,7 +10,8 @@ from tempfile import mkdtemp
 
 import pytest
 
-from tests.promises.check import Report
+from tests.promises.check import FAULTS, Report
+from tests.promises.results import in_words
 from tests.promises.support.trial import FIRST_ACK_SECONDS, Trial
 from tests.support.waiting import at_its_best
 
@@ -28,9 +29,7 @@ def killed(folder, agents: int, kills: int, *, pushes_per_second: float, longest
 def said(report: Report, kills: int) -> str:
     """Return the figure."""
     slowest = max(report.first_ack_seconds)
-    return (
-        f"{kills} kills under {report.agents} agents: {report}; first acknowledgement after ≤ {slowest:.1f} s"
-    )
+    return f"{report}, by {kills} kills under {report.agents} agents, first acknowledgement ≤ {slowest:.1f} s after a restart"
 
 
 @pytest.mark.promise("R1", "R18")
@@ -97,5 +96,8 @@ def test_the_checker_finds(tmp_path, figure, mutant, kills, seconds, faults):
         found, told = {fault: report.faults[fault] for fault in faults}, list(report.details)
         if any(found.values()):
             break
-    figure(f"mutant {mutant}: " + ", ".join(f"{number} {fault}" for fault, number in found.items()))
+    figure(
+        f"mutant detected ({mutant.replace('_', ' ')}): "
+        + in_words({FAULTS[fault]: number for fault, number in found.items()})
+    )
     assert any(found.values()), (found, told)

@@ -138,8 +138,8 @@ def test_a_bad_wire_loses_nothing(
     far.far("veilleuse-agent", "send")
     lost, other = _compared(far)
     figure(
-        f"{condition}: {arrived_in_bad:,} arrived in it, the rest within {took:.0f} s; {lost} lost, {other} unlike; "
-        f"agent CPU {share:.2%}"
+        f"{condition}: {lost} records lost, {other} stored twice or never sent, {arrived_in_bad:,} arrived meanwhile, the others "
+        f"within {took:.0f} s afterwards, agent CPU {100 * share:.2f} %"
     )
     assert (lost, other) == (0, 0)
     assert share < 0.01

@@ -43,7 +43,9 @@ def test_the_second_copy_ends_with_a_clear_message(tmp_path, figure):
         assert manager.recv(100) == b"READY=1"
         second = agent(tmp_path, "run")
         _, said = second.communicate(timeout=PATIENCE_SECONDS)
-        figure(f"exit code {second.returncode}: {said.strip()[:60]}…")
+        figure(
+            f"exit code {second.returncode} of the second instance, with the message: {said.strip()[:60]}…"
+        )
         assert second.returncode == 1
         assert said.count("\n") == 1
         assert f"process {first.pid} holds" in said

@@ -76,7 +76,7 @@ def test_power_cuts(tmp_path, figure):
     cuts = 50
     faults, acknowledged, details = cut(tmp_path, cuts)
     figure(
-        f"{cuts} cuts: {faults['lost']} lost of {acknowledged:,} acknowledged, {faults['damage']} databases damaged"
+        f"{faults['lost']:,} of {acknowledged:,} acknowledged records lost and {faults['damage']} databases damaged by {cuts} power cuts"
     )
     assert not any(faults.values()), (faults, details[:12])
     assert acknowledged > 2_000
@@ -87,5 +87,7 @@ def test_power_cuts(tmp_path, figure):
 def test_power_cuts_are_felt(tmp_path, figure):
     """The same cuts lose records of a collector that does not sync its commits: the test can fail."""
     faults, acknowledged, _ = cut(tmp_path, 10, "commits_without_fsync")
-    figure(f"mutant with synchronous=NORMAL, 10 cuts: {faults['lost']} lost of {acknowledged:,} acknowledged")
+    figure(
+        f"{faults['lost']:,} of {acknowledged:,} acknowledged records lost by 10 power cuts with a mutant (synchronous=NORMAL)"
+    )
     assert faults["lost"] > 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.promises.results import in_words
 from tests.promises.support.killed_agent import UNKNOWN, KilledAgent, held, numbered
 from tests.promises.support.proxy import Proxy
 from tests.support.records import clock_record, spool_of
@@ -60,8 +61,8 @@ def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
     may = agent.down_milliseconds + (agent.kills["resident"] + agent.kills["both"]) * (CHECKPOINT + TICK)
     may += round(began - first)  # the time before the first start is unknown
     figure(
-        f"{kills} kills ({dict(agent.kills)}): {found.duplicates} of {found.records} records duplicated, "
-        f"{unknown} ms unknown where {may} are allowed, 0 ms unexplained in {1 + len(whole)} live periods"
+        f"{found.duplicates} of {found.records:,} records duplicated by {kills} kills ({in_words(agent.kills)}), "
+        f"{unknown:,} ms unknown of {may:,} ms allowed, 0 ms unexplained in {1 + len(whole)} live periods"
     )
     assert set(before) <= set(found.periods), "records that waited were lost"
     assert all(sum(found.periods[start].values()) == PERIOD for start in before)

@@ -26,7 +26,8 @@ def test_answers_lost_after_the_commit(tmp_path, figure):
             report = trial.end()
     lost, answers = proxy.counts["lost"], proxy.counts["answers"]
     figure(
-        f"{lost} of {answers} answers lost ({lost / answers:.0%}), {report.lost_answers} known to be after a commit: {report}"
+        f"{report}, after {lost:,} of {answers:,} answers were lost ({100 * lost / answers:.0f} %), {report.lost_answers:,} of "
+        "them known to be after a commit"
     )
     assert report.sound, report.details
     assert lost > 0.1 * answers > 20

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from tests.promises.results import in_words
 from tests.promises.support.trial import Trial
 from tests.support.peers import peer
 from tests.support.stack import get
@@ -44,7 +45,7 @@ def test_fsyncs_and_writes_fail(tmp_path, figure):
         running = trial.collector.poll() is None
         report = trial.end()
         refused_writes = injected.read_text().count("ENOSPC")
-    figure(f"{refused_writes} writes refused, errors counted {errors}: {report}")
+    figure(f"{report}, after {refused_writes} failed writes, errors in /metrics: {in_words(errors)}")
     assert running, trial.said()
     assert "Traceback" not in trial.said()
     assert refused_writes > 3

@@ -58,7 +58,8 @@ def test_disk_full(tmp_path, figure):
         resumed = trial.wait_for_ack(trial.note("space"))
         report = trial.end()
     figure(
-        f"refused with {reason}, back in {retry_after} ms; pages, /metrics, hosts list, revoke worked; resumed after {resumed:.1f} s: {report}"
+        f"{report}, records refused with {reason} and a delay of {retry_after:,} ms, page, /metrics, `hosts list` and `hosts "
+        f"revoke` worked, storing resumed after {resumed:.1f} s"
     )
     assert left > 0
     assert resumed < 10

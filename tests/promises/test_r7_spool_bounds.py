@@ -102,7 +102,7 @@ def test_all_files_together_stay_below_the_bound(tmp_path, figure):
     records = [body for body in bodies if isinstance(body, Record)]
     dropped = sum(gap.records for gap in bodies if isinstance(gap, Gap) and gap.reason == "spool_cap")
     figure(
-        f"at most {watch.most / MIB:.1f} of {BOUND / MIB:.0f} MiB, {dropped:,} of {made:,} dropped and declared"
+        f"{watch.most / MIB:.1f} of {BOUND / MIB:.0f} MiB used at most, {dropped:,} of {made:,} records dropped and declared"
     )
     assert watch.most <= BOUND
     assert len(records) + dropped + delivered == made + 1  # one for the damaged spool's own gap
@@ -120,7 +120,9 @@ def test_the_last_of_the_disk_is_not_touched(disk, figure):
             spool.append([record(made + n).to_json() for n in range(500)], {})
             made += 500
             least = min(least, free_bytes(disk))
-    figure(f"{least / MIB:.2f} MiB stayed free of {reserve / MIB:.2f} promised, after {made:,} records")
+    figure(
+        f"{least / MIB:.2f} MiB of the disk free at least ({reserve / MIB:.2f} MiB promised), after {made:,} records"
+    )
     assert least >= reserve
     assert accounted(state) == made
 
@@ -146,7 +148,7 @@ def test_measuring_goes_on_while_the_disk_is_full_and_over_a_restart(disk, figur
         cell.milliseconds for body in bodies if isinstance(body, Record) for cell in body.cells.values()
     )
     passed = (120 + 60 + 60 + 30) * 10_000 + 60_000
-    figure(f"{waited} rows waited in memory, {passed - told} ms untold")
+    figure(f"{waited} rows kept in memory, {passed - told} ms unexplained")
     assert waited >= 8
     assert told == passed  # time that the full disk lost is `unknown`, from the last sign of life on
     machine.resident.end()
@@ -182,7 +184,7 @@ def test_the_real_process_starts_on_a_full_disk(disk, figure):
         finally:
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=PATIENCE_SECONDS)
-    figure(f"started and ended with {free_bytes(disk)} bytes free")
+    figure(f"1 agent process started and stopped with {free_bytes(disk)} bytes free")
     assert heard[0] == b"READY=1"
     assert process.returncode == 0, said
     assert "rows kept in memory" in said
@@ -239,8 +241,9 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
     measured = found.periods[while_full][ACTIVE] + found.periods[while_full][IDLE]
     lost = sum(produced.values()) - stored
     figure(
-        f"{largest:,} of {BOUND:,} bytes at most; {max(0, taken):,} bytes of the reserve; {lost // PERIOD:,} of {RECORDS:,} records went, "
-        f"{found.gap_milliseconds - lost} ms unexplained, {measured} ms measured in a period that ended while the disk was full"
+        f"{largest:,} of {BOUND:,} bytes used at most, {max(0, taken):,} bytes of the reserve used, {lost // PERIOD:,} of "
+        f"{RECORDS:,} records dropped, {found.gap_milliseconds - lost} ms unexplained, {measured:,} ms measured in a period "
+        "that ended while the disk was full"
     )
     assert largest <= BOUND
     assert taken <= 0

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.promises.results import in_words
 from tests.promises.support.trial import Trial
 from tests.promises.test_r17_overload import RSS_BYTES, Largest, told
 
@@ -36,9 +37,11 @@ def test_live_agents_while_ten_thousand_drain(tmp_path, figure):
             drained = told(drain)
     refused = {what: number for what, number in drained["ended"].items() if what != "all delivered"}
     figure(
-        f"{DRAINING:,} agents with {RECORDS * PUSHES:,} records each for {SECONDS} s: {drained['contacts']:,} contacts, ≤ {drained['most_at_once']} at a time, "
-        f"{drained['records'] / SECONDS:.0f} records/s, ended by {refused}; {now['delivered']} live records of {LIVE} agents: "
-        f"p99 {now['p99_seconds']:.1f} s after they were made, at intervals of {INTERVAL_SECONDS:.0f} s; RSS ≤ {largest.bytes / 2**20:.0f} MiB"
+        f"p99 {now['p99_seconds']:.1f} s from measurement to delivery of {now['delivered']:,} live records ({LIVE} agents, every "
+        f"{INTERVAL_SECONDS:.0f} s), beside {DRAINING:,} agents with {RECORDS * PUSHES:,} records each for {SECONDS} s "
+        f"({drained['contacts']:,} contacts, {drained['most_at_once']} at once at most, "
+        f"{drained['records'] / SECONDS:,.0f} records/s, refusals: {in_words(refused)}), "
+        f"resident memory ≤ {largest.bytes / 2**20:.0f} MiB"
     )
     assert drained["contacts"] >= DRAINING
     assert drained["ended"].get("all delivered", 0) < DRAINING / 10

@@ -43,7 +43,7 @@ def test_all_kept_and_drained(tmp_path, figure):
         found = held(stack.data)
     stored = [start for start in starts if sum(found.periods[start].values()) == MINUTE]
     figure(
-        f"{kept:,} records in {size / 2**20:.1f} MiB, drained in {seconds:.0f} s, {len(stored):,} stored, "
+        f"{kept:,} records kept in {size / 2**20:.1f} MiB, delivered in {seconds:.0f} s, {len(stored):,} stored, "
         f"{found.duplicates} duplicated"
     )
     assert done == 0, stack.log("veilleuse-agent")[-2_000:]

@@ -55,7 +55,9 @@ def test_a_clock_set_wrong_and_right_again(tmp_path, period, ticks, figure):
     bodies = machine.bodies()
     error = error_ratio(millijoules(bodies), machine.spent_millijoules)
     refused = list(refusals(bodies, machine.clock.unix))
-    figure(f"error {error:.3%}, {len(refused)} of {len(bodies)} records refused")
+    figure(
+        f"{100 * error:.3f} % energy error, {len(refused)} of {len(bodies)} records refused, with periods of {period:,} s"
+    )
     assert error < 0.001
     assert not refused
     cells = [cell for body in bodies if isinstance(body, Record) for cell in body.cells.values()]
@@ -79,7 +81,9 @@ def test_a_service_that_starts_under_a_wrong_clock(tmp_path, years, figure):
     bodies = machine.bodies()
     error = error_ratio(millijoules(bodies), machine.spent_millijoules)
     refused = list(refusals(bodies, machine.clock.unix))
-    figure(f"error {error:.3%}, {len(refused)} refused")
+    figure(
+        f"{100 * error:.3f} % energy error, {len(refused)} records refused, after a start under a wrong clock"
+    )
     assert error < 0.001
     assert not refused
     assert not [body for body in bodies if isinstance(body, Gap)]
@@ -140,7 +144,9 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
     error = error_ratio(millijoules(bodies), 50 * (end - begin))
     busy = spent.user + spent.system - processor.user - processor.system
     refused = list(refusals(bodies, time.time_ns() // 1_000_000))
-    figure(f"error {error:.3%}, {busy:.2f} s of processor in 10 s, {len(refused)} refused")
+    figure(
+        f"{100 * error:.3f} % energy error, {len(refused)} records refused, {busy:.2f} s of CPU time in 10 s, in the real service"
+    )
     assert error < 0.001
     assert busy < 1.0
     assert not refused

@@ -118,8 +118,8 @@ def test_a_flood_of_frames_leaves_the_others_their_answers(
             flooded += during.seconds
     ratio = _p99(flooded) / max(_p99(calm), CALM_AT_LEAST_SECONDS)
     figure(
-        f"{kind}: {sent:,} frames, p99 {_p99(flooded) * 1000:.0f} ms against {_p99(calm) * 1000:.0f} ms calm: {ratio:.1f} ×, "
-        f"{spent:.1f} processor seconds in {ROUNDS * SECONDS:.0f}"
+        f"p99 {_p99(flooded) * 1000:.0f} ms under {sent:,} {kind} frames, {_p99(calm) * 1000:.0f} ms calm ({ratio:.1f} ×), "
+        f"{spent:.1f} s of CPU time in {ROUNDS * SECONDS:.0f} s"
     )
     assert sent > 1_000
     assert spent < ROUNDS * SECONDS  # of 8 s: 13 in one process, 10 in two without the bound on bytes
@@ -162,6 +162,6 @@ def test_h2load_is_served_beside_an_honest_agent(tmp_path: Path, figure: Callabl
         requests = next(line for line in done.stdout.splitlines() if line.startswith("requests:"))
         ratio = loaded.p99 / max(calm.p99, CALM_AT_LEAST_SECONDS)
         figure(
-            f"h2load {requests.split(': ')[1].split(',')[0]} requests: p99 {loaded.p99 * 1000:.0f} ms, {ratio:.1f} × calm"
+            f"p99 {loaded.p99 * 1000:.0f} ms under {int(requests.split()[1]):,} requests of h2load, {ratio:.1f} × the calm p99"
         )
         assert ratio < 3

@@ -99,7 +99,7 @@ def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callabl
         after = series(stack)
         most = bound(stack)
     more = len(after) - len(before)
-    figure(f"{more} series more after {NAMES:,} names; {len(after):,} in all, bound {most:,}")
+    figure(f"{more} additional series after {NAMES:,} names, {len(after):,} series in all (bound: {most:,})")
     assert accepted == len(stream.wires) > 600
     assert [name for name in before if name.startswith("veilleuse_idle_while_on_ratio{")]
     # At most five agent versions have a series: a new version replaces an earlier one.

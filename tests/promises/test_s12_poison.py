@@ -195,7 +195,7 @@ def test_a_day_s_total_is_bounded_whatever_is_sent(tmp_path: Path, figure: Calla
             day = date(2026, 3, 2).toordinal()
             total = sum(row.energy_millijoules for row in reader.point_sums(Grain.DAY, day, day + 1))
     figure(
-        f"{total / 3.6e9:,.0f} kWh of {claimed / 3.6e9:,.0f} claimed reached a day's total (bound: 4 × 24 h × 5 kW)"
+        f"{total / 3.6e9:,.0f} of {claimed / 3.6e9:,.0f} kWh claimed reached a day's total (bound: 4 × 24 h × 5 kW)"
     )
     assert total == 4 * 24 * HOUR * 5_000
     assert refused == 6 * 24

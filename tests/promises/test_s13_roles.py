@@ -146,7 +146,7 @@ def test_every_route_for_everybody(closed, tokens, figure):
                 wrong.append(f"{name} × {who}: {answer.status_code}, not {status}")
             if status != 200 and re.search("Lyon|veilleuse_|kwh", answer.text):
                 wrong.append(f"{name} × {who}: a refusal that tells something")
-    figure(f"{len(CLOSED)} routes × {len(WHO)}: {len(wrong)} answers that should not be")
+    figure(f"{len(wrong)} wrong answers in {len(CLOSED)} routes × {len(WHO)} callers")
     assert wrong == []
     noted = {(line.account, line.route) for line in _journal(closed)}
     assert noted == {(who, route) for who in ("others", "mine", "reader", "admin") for route in FIGURES}
@@ -167,7 +167,9 @@ def test_loopback_opens_pages_not_figures(loopback, tokens, figure):
         for who in strangers:
             status = 404 if name.startswith("nowhere") else 401 if name in FIGURES else 200
             assert loopback.get(url, tokens[who]).status_code == status, (name, who)
-    figure(f"loopback: {len(FIGURES)} routes with figures closed to {len(strangers)} strangers")
+    figure(
+        f"{len(FIGURES)} routes with figures refused to {len(strangers)} callers without a valid token, on loopback"
+    )
 
 
 @pytest.mark.promise("S13")
@@ -250,7 +252,7 @@ def test_no_call_of_the_agents_is_for_a_reader(tmp_path: Path, figure: Callable[
             said["as a join token"] = refused(enrolment.Enrol, request, timeout=SECONDS)
             reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
             said["reflection"] = refused(channel.unary_unary(reflection), b"", timeout=SECONDS)
-    figure(f"{len(CALLS)} calls with an admin's token: {len(CALLS)} refused")
+    figure(f"{len(CALLS)} of {len(CALLS)} agent calls refused with an administrator's token")
     assert {said[name][0] for name in ("Hello", "Push", "Renew")} == {grpc.StatusCode.UNAVAILABLE}
     assert said["as a join token"][1] == "unknown_token"
     assert said["reflection"][0] is grpc.StatusCode.UNIMPLEMENTED

@@ -73,7 +73,7 @@ def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
         (number, number + 0.25) for number in range(1, len(EVERYTHING) + 1)
     ]
     figure(
-        f"0 formulas and links in {cells:,} cells of {len(documents)} workbooks{' (row by row)' if large else ''}"
+        f"0 formulas and links in {cells:,} cells of {len(documents)} workbooks{' (written row by row)' if large else ''}"
     )
 
 
@@ -88,7 +88,7 @@ def test_no_cell_of_a_csv_begins_a_formula(figure):
             for cell in line:
                 number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", cell)
                 assert number or not re.match(r"\s*[=+\-@＝]", cell), (separator, cell[:40])
-    figure(f"0 in CSV, cut four ways, {len(rows)} names")
+    figure(f"0 formulas in CSV with {len(rows)} names, split in four ways")
 
 
 @pytest.mark.promise("S14")
@@ -103,7 +103,7 @@ def test_libreoffice_counts_no_formula(name, tmp_path, figure):
     assert not [cell for cell in root.iter() if cell.get(f"{OFFICE}formula")]
     numbers = [cell for cell in cells if cell.get(TYPE) == "float"]
     assert name == "html" or len(numbers) >= 2 * len(EVERYTHING)  # the page has a decimal comma
-    figure(f"LibreOffice reads 0 formulas in {len(cells)} cells of {name}")
+    figure(f"0 formulas read by LibreOffice in {len(cells)} cells of {name.upper()}")
 
 
 def convert(office: str, folder: Path, file: str) -> None:

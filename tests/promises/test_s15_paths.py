@@ -92,7 +92,7 @@ def test_a_pdf_fetches_nothing(exports, figure):
         with watched() as seen:
             write_output(renderer("pdf")(small(everywhere(name))), str(exports / "out.pdf"), binary=True)
         assert elsewhere(seen, exports) == [], name
-    figure(f"0 of {len(names)} in PDF, nothing fetched")
+    figure(f"0 of {len(names)} names in a PDF fetched anything")
 
 
 @pytest.mark.promise("S15")

@@ -57,7 +57,7 @@ def test_no_script_runs_in_a_browser(tmp_path: Path, figure):
         assert "<title>hacked" not in found
         assert not re.search(r"<(script|img|iframe|link|object)\b", found)
         assert not re.search(r"<[^>]+\son\w+=", re.sub(r'"[^"]*"', '""', found))
-    figure(f"0 of {len(MARKUP)} ran in Chromium, without the page's policy too")
+    figure(f"0 of {len(MARKUP)} names ran a script in Chromium, with and without the page's policy")
 
 
 @pytest.mark.promise("S16")
@@ -72,7 +72,7 @@ def test_the_policy_stops_a_script_that_came_in(tmp_path: Path, figure):
         file.write_text(text, encoding="utf-8")
         titles.append("<title>hacked</title>" in dom(file, tmp_path))
     assert titles == [False, True]
-    figure("the page's policy stops an injected script")
+    figure("1 of 1 injected scripts stopped by the page's policy")
 
 
 @pytest.mark.promise("S16")
@@ -89,7 +89,7 @@ def test_json_and_pdf_hold_names_as_text(figure):
     text = pdf_text(content)
     for name in MARKUP:
         assert bare(name) in text, name
-    figure("0 actions in PDF")
+    figure("0 actions in a PDF with hostile names")
 
 
 @pytest.mark.promise("S16")

@@ -47,7 +47,9 @@ def test_tls_1_3_alone_on_both_ports(tmp_path, figure):
         found = [scan(where(stack, setting)) for setting in ("GRPC__ADDRESS", "GRPC__ENROLMENT_ADDRESS")]
     versions = sorted(set().union(*(enabled for enabled, _ in found)))
     suites = sorted(set().union(*(suites for _, suites in found)))
-    figure(f"sslscan: {', '.join(versions) or 'nothing'} on both ports, {len(suites)} suites")
+    figure(
+        f"{', '.join(versions).upper() or 'nothing'} found by sslscan on both ports, {len(suites)} cipher suites"
+    )
     for enabled, accepted in found:
         assert enabled == {"tls 1.3"}
         assert accepted
@@ -84,7 +86,7 @@ def test_no_port_is_plain_off_loopback(tmp_path, figure):
     assert all(ip_address(address.ip.removeprefix("::ffff:")).is_loopback for address in listening), listening
     assert plain == [b"", b""]
     refused = off_loopback(tmp_path)
-    figure(f"{len(listening)} ports, all on loopback; http.address off it without token: {refused}")
+    figure(f"{len(listening)} ports, all on loopback, `http.address` off loopback without a token: {refused}")
     assert refused == "refused"
 
 

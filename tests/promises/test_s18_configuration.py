@@ -132,7 +132,7 @@ def test_a_configuration_is_tried_confirmed_and_kept(machine, collector, figure)
     assert machine.agent.send()
     said = machine.hello().configuration
     assert (said.sha256, said.state) == (collector.configuration.sha256, pb.APPLIED_STATE_CONFIRMED)
-    figure("confirmed by the 2nd contact")
+    figure("1 configuration confirmed at the 2nd contact")
 
 
 @pytest.mark.promise("S18")
@@ -147,7 +147,7 @@ def test_a_configuration_that_cuts_the_network_is_given_up(machine, collector, f
     while machine.period != 60_000 and machine.clock.boottime < applied + 3_600_000:
         machine.steps(1 / 6)
     took = machine.clock.boottime - applied
-    figure(f"given up after {took / MINUTE:.1f} min")
+    figure(f"1 bad configuration reverted after {took / MINUTE:.1f} min")
     assert took <= TRIAL_MILLISECONDS
     assert machine.agent.send()
     said = machine.hello().configuration
@@ -220,7 +220,7 @@ def test_no_millisecond_is_lost_or_doubled(machine, collector, figure):
             states[state] += cell.milliseconds
     passed = machine.clock.unix - begun
     told = sum(states.values()) + delivered * MINUTE
-    figure(f"{passed - told} ms of {passed:,} unexplained")
+    figure(f"{passed - told} of {passed:,} ms unexplained")
     assert told == passed
     assert {
         record.period.duration_milliseconds
@@ -351,7 +351,9 @@ def test_whatever_is_sent_nothing_but_three_numbers_can_change_and_only_upwards(
     _any_message()
     assert dict(os.environ) == before
     assert BYTES_SEEN["tried"] > 50, "the strategy must find valid ones too"
-    figure(f"{BYTES_SEEN['all']:,} messages, {BYTES_SEEN['tried']:,} tried, 0 finer than the local file")
+    figure(
+        f"0 of {BYTES_SEEN['tried']:,} configurations on trial, from {BYTES_SEEN['all']:,} messages, finer than the machine's file"
+    )
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])

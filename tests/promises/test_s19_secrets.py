@@ -122,8 +122,8 @@ def test_no_secret_is_ever_said(tmp_path, figure):
         ]
     leaks = leaks_in(everything, canaries)
     figure(
-        f"{len(leaks)} of {len(canaries)} canaries found in {len(everything)} places "
-        f"({len(running)} processes, core limit {'/'.join(sorted(cores))})"
+        f"{len(leaks)} of {len(canaries)} canaries found in {len(everything)} places, {len(running)} processes with a core limit "
+        f"of {' or '.join(sorted(cores))}"
     )
     assert len(canaries) >= 8
     assert leaks == []
@@ -135,7 +135,7 @@ def test_units_leave_no_core_dump(figure):
     """Both units set LimitCORE=0: a process has no core dump even before our first line."""
     units = sorted((ROOT / "deploy/systemd").glob("veilleuse-*.service"))
     without = [unit.name for unit in units if "\nLimitCORE=0\n" not in unit.read_text()]
-    figure(f"LimitCORE=0 in {len(units) - len(without)} of {len(units)} units")
+    figure(f"{len(units) - len(without)} of {len(units)} units with LimitCORE=0")
     assert without == []
 
 

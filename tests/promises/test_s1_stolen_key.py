@@ -282,8 +282,8 @@ def test_a_stolen_key_of_a_gets_permission_denied_for_everything_but_a_s_own_pus
     )
     after = own_push(scene)
     figure(
-        f"{denied} of {denied + len(wrong)} attempts at another's identity denied and counted, {own} without effect on it;"
-        f" its own Push stored, and {after} once revoked"
+        f"{denied} of {denied + len(wrong)} attempts at another's identity refused and counted, {own} without effect on it, "
+        f"the key's own Push stored before its revocation, and {after} afterwards"
     )
     assert wrong == []
     assert after == "revoked"
@@ -315,7 +315,7 @@ def test_a_stolen_key_gives_no_second_identity(tmp_path, figure, approve):
         ]
         (token,) = perform("token_list", {})
         figure(
-            f"{len(answers)} requests with a stolen key and copy_of: {given} identities, {len(lines)} lines that wait"
+            f"{given} identities given to {len(answers)} requests with a stolen key and copy_of, {len(lines)} entries for the operator"
         )
         assert given == 0
         assert {host.status.value for host in lines} == {"pending"}

@@ -72,7 +72,7 @@ def test_nothing_is_anybody_elses(tmp_path, figure):
         found = [one for folder in folders for one in (folder, *folder.rglob("*"))]
         keys = [one for one in found if one.name in KEYS]
         figure(
-            f"{len(open_to_others)} of {len(found)} files and directories open to others, {len(keys)} keys 0600"
+            f"{len(open_to_others)} of {len(found)} files and directories open to others, {len(keys)} keys with mode 0600"
         )
         assert open_to_others == []
         assert {one.stat().st_mode & 0o777 for one in keys} == {0o600}
@@ -113,7 +113,7 @@ def test_the_documented_removal_removes_all(tmp_path, figure):
     on_root(commands("Uninstall", block=1), tmp_path)
     left = _ours(tmp_path)
     figure(
-        f"documented removal leaves {len(left)} of {len(installed)} on a temporary root (piuparts: not run, no package yet)"
+        f"{len(left)} of {len(installed)} files left by the documented removal, on a temporary root (piuparts: not run, no package yet)"
     )
     assert len(installed) > 12
     assert {one.relative_to(tmp_path).parts[0] for one in kept} == {"etc", "var"}

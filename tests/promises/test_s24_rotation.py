@@ -318,8 +318,8 @@ def test_nobody_lost_of_500_in_a_rotation(figure):
         assert all(len(agent.roots) >= 1 for agent in made.agents)
         roots = {root for agent in made.agents for root in agent.roots}
         figure(
-            f"{len(lost)} lost of {len(made.agents)}, 50 of them away during the overlap; {made.renewed:,} renewals, "
-            f"{made.came_back:,} after the end; retired after {made.refusals_to_retire} refusals"
+            f"{len(lost)} of {len(made.agents)} agents lost, 50 of them offline during the overlap, {made.renewed:,} renewals and "
+            f"{made.came_back:,} of expired certificates, old root retired after {made.refusals_to_retire} refusals"
         )
     assert not lost
     assert made.retired_on is not None

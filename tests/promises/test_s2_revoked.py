@@ -90,7 +90,7 @@ def test_a_revoked_machine_is_refused_at_its_next_call(tmp_path: Path, figure) -
     good = sum(wrong == 0 for _, wrong, _ in runs)
     slowest = max(seconds for _, _, seconds in runs)
     figure(
-        f"{good} of {RUNS} at the next call; first refusal at most {slowest * 1000:.0f} ms after the command"
+        f"{good} of {RUNS} refused at the next call, first refusal {slowest * 1000:.0f} ms after the command at most"
     )
     assert good == RUNS
     assert slowest < 10

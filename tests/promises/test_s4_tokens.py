@@ -71,7 +71,7 @@ def test_a_hundred_at_once_on_a_one_time_token(running, figure):
     """Exactly one of a hundred machines enrols, whatever the order: one host, one use."""
     ended = race(running.token(), CLIENTS)
     hosts = running.collector.issuing.commit(running.collector.store.registry.hosts)
-    figure(f"{ended['in']} of {CLIENTS} at once got in")
+    figure(f"{ended['in']} of {CLIENTS} machines at once enrolled with a one-time token")
     assert ended["in"] == len(hosts) == 1
     assert set(ended) == {"in", "used_token", "rate_limited"} or set(ended) == {"in", "used_token"}
     assert running.collector.operations.perform("token_list", {})[0]["uses"] == 1
@@ -84,7 +84,7 @@ def test_a_group_token_has_its_quota(running, figure):
     registry = running.collector.store.registry
     hosts = running.collector.issuing.commit(lambda: registry.hosts_of_token(1))
     ids = {host.agent_id for host in running.collector.issuing.commit(registry.hosts)}
-    figure(f"{ended['in']} of 30 on a token for 10")
+    figure(f"{ended['in']} of 30 machines enrolled with a token for 10")
     assert (ended["in"], len(hosts), len(ids)) == (10, 10, 10)
 
 
@@ -131,7 +131,7 @@ def test_tokens_that_do_not_open(running, figure):
         case.spoil(running, join)
         ended[name] = outcome(Machine(join))
     good = sum(ended[name] == case.reason for name, case in CASES.items())
-    figure(f"{good} of {len(CASES)} kinds of bad token refused")
+    figure(f"{good} of {len(CASES)} kinds of invalid token refused")
     assert ended == {name: case.reason for name, case in CASES.items()}
 
 
@@ -144,7 +144,7 @@ def test_failed_tries_are_counted_per_address(running, figure):
     with unread.enrolment() as stub:
         request = pb.EnrolRequest(token="A" * 43, certificate_request_der=b"not looked at")
         assert refused(stub.Enrol, request, timeout=SECONDS)[1] == "rate_limited"
-    figure(f"{tries.count('unknown_token')} guesses read, then refused unread")
+    figure(f"{tries.count('unknown_token')} guesses read, the next refused unread")
     assert tries == ["unknown_token"] * 10 + ["rate_limited"] * 5
 
 
@@ -175,7 +175,9 @@ def test_guesses_from_a_college_do_not_hold_its_machines_up(running, figure):
             others = [outcome(Machine(used)), outcome(Machine(revoked))]
         finally:
             stop.set()
-    figure(f"{ended['in']} of 30 machines in at once beside {guesses.total()} guesses from their address")
+    figure(
+        f"{ended['in']} of 30 machines enrolled at once beside {guesses.total():,} guesses from their address"
+    )
     assert ended == {"in": 30}
     assert copied.HasField("certificate")
     assert others == ["used_token", "rate_limited"]
@@ -204,7 +206,7 @@ def test_wrong_tokens_of_readers_do_not_hold_a_good_one_up(tmp_path, figure):
         slowest = max(seconds for _, seconds in answers)
         good = sum(status == 200 for status, _ in answers)
         figure(
-            f"{good} of 50 questions with a good token answered beside {guesses.total()} wrong ones, in {slowest:.1f} s at most"
+            f"{good} of 50 requests with a valid token answered in {slowest:.1f} s at most, beside {guesses.total():,} invalid ones"
         )
         assert good == 50
         assert slowest < 2
@@ -237,7 +239,7 @@ def test_a_token_is_stored_nowhere(running, figure):
             if path.is_file():
                 content = path.read_bytes()
                 found += sum(join["token"].encode() in content for join in joins)
-    figure(f"{found} of {len(joins)} texts found in the files")
+    figure(f"{found} of {len(joins)} token texts found in the files")
     assert found == 0
     assert all(len(join["token"]) == 43 for join in joins)
 

@@ -37,7 +37,8 @@ def test_a_lost_enrolment_reply_does_not_burn_the_token(tmp_path, figure):
             other = {"VEILLEUSE_AGENT__PATHS__STATE": str(tmp_path / "other")}
             thief = stack.run("veilleuse-agent", "enrol", str(join), **other)
         figure(
-            f"{proxy.counts['lost']} reply lost, {len(_hosts(stack))} identity made, token still good: yes"
+            f"{proxy.counts['lost']} answer lost, {len(_hosts(stack))} identity created, "
+            f"{'the same' if second['agent_id'] == made['agent_id'] else 'another'} given to the repeated command"
         )
         assert set(codes) == {1}
         assert proxy.counts["lost"] == len(codes)
@@ -63,7 +64,9 @@ def test_a_machine_that_enrols_by_itself_asks_again(tmp_path, figure):
             first = stack.run("veilleuse-agent", "send", **through)
             second = stack.run("veilleuse-agent", "send", **through)
         identities = {host["agent_id"] for host in _hosts(stack)}
-        figure(f"{proxy.counts['lost']} reply lost, {len(identities)} identity made without a command")
+        figure(
+            f"{proxy.counts['lost']} answer lost, {len(identities)} identity created at the next contact, without a command"
+        )
         assert (first.returncode, second.returncode) == (1, 0), second.stderr
         assert identities == {(stack.state / "id/agent_id").read_text()}
         assert not (stack.state / "join.json").exists()

@@ -116,7 +116,7 @@ def test_five_clones_wait_for_the_operator(tmp_path, figure):
         ids = {machine.watts: machine.agent_id() for machine in (template, *clones)}
         kept, mixed = _minutes(made), _mixed(made, ids)
         figure(
-            f"by default 5 of 5 clones waited, one command admitted them, {kept} of 15 minutes kept, {mixed} mixed"
+            f"5 of 5 clones waited by default, 1 command admitted them, {kept} of 15 minutes kept, {mixed} samples mixed"
         )
         assert len(set(ids.values())) == 6
         assert kept == 15

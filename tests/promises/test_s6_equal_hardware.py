@@ -171,6 +171,6 @@ def test_a_copied_spool_on_equal_hardware(tmp_path, collector, waiting, share, f
         mixed = pair.mixed()
         twice += max(0, stored[BEFORE] - waiting)
     figure(
-        f"{mixed} records mixed, {lost} lost without a gap, {twice} twice in {len(orders)} orders on equal hardware"
+        f"{mixed} records mixed, {lost} lost without a gap, {twice} stored twice, in {len(orders)} orders of contacts on equal hardware"
     )
     assert (mixed, lost, twice) == (0, 0, 0)

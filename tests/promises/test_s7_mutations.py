@@ -144,8 +144,9 @@ def mutate(folder: Path, number: int, figure: Callable[[str], None]) -> None:
         messages, wrong = sum(one.messages for one in found), [line for one in found for line in one.wrong]
         reasons = sum((one.reasons for one in found), Counter[str]())
         figure(
-            f"{messages:,} mutants over the wire: {len(wrong)} judged otherwise than by the oracle, "
-            f"{sum(one.taken for one in found):,} found sound by both, {len(reasons)} reasons, RSS +{grown:.0f} MiB"
+            f"{len(wrong)} of {messages:,} mutated messages judged differently by collector and oracle, "
+            f"{sum(one.taken for one in found):,} valid for both, {len(reasons)} reasons of refusal, resident memory "
+            f"{grown:+.0f} MiB"
         )
         assert wrong == []
         assert process.is_running()
@@ -201,6 +202,6 @@ def test_mutants_of_whole_requests(tmp_path: Path, figure: Callable[[str], None]
                 code, reason = refusal(error)
                 reasons[f"{code.name} {reason}"] += 1
         assert "call failed" not in stack.log("veilleuse")
-    figure(f"1,000 mutants of whole requests: {len(reasons)} kinds of answers, 0 INTERNAL")
+    figure(f"0 of 1,000 mutated whole requests answered INTERNAL, {len(reasons)} kinds of answers")
     assert not [name for name in reasons if name.startswith(("INTERNAL", "UNKNOWN", "UNAVAILABLE"))], reasons
     assert len(reasons) >= 4, reasons

@@ -124,7 +124,7 @@ def test_a_hundred_bombs_at_once(tmp_path: Path, figure: Callable[[str], None]) 
             for name, (method, message, zipped, _) in bombs().items():
                 answers[name] = _burst(machine, method, message, zipped=zipped)
         figure(
-            f"{AT_ONCE} at once of each of {len(answers)} kinds: +{grown[0]:.0f} MiB ({', '.join(answers)})"
+            f"{grown[0]:+.0f} MiB by {AT_ONCE} calls at once of each of {len(answers)} kinds ({', '.join(answers)})"
         )
         for name, codes in {
             METADATA: {EXHAUSTED},

@@ -130,7 +130,7 @@ def test_two_thousand_slow_connections_hold_nobody_up(
         time.sleep(1)
         left = sum(one.num_fds() for one in whole) - before
         figure(
-            f"{count:,} {name}: closed ≤ {longest:.1f} s, agent p99 {agent.p99 * 1000:.0f} ms, "
+            f"{count:,} connections, {name}: closed in ≤ {longest:.1f} s, agent p99 {agent.p99 * 1000:.0f} ms, "
             f"page p99 {page.p99 * 1000:.0f} ms, {left:+d} descriptors"
         )
         assert f"closed ≤ {CLOSED_SECONDS:g} s" in BY_NAME["S9"].figure
@@ -164,7 +164,9 @@ def test_slowhttptest_finds_the_pages_available(tmp_path: Path, figure: Callable
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
             text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
             said = re.findall(r"service available:\s+(\w+)", text)
-            figure(f"slowhttptest {mode[0]}: available in {said.count('YES')} of {len(said)} looks")
+            figure(
+                f"{said.count('YES')} of {len(said)} checks of slowhttptest {mode[0]} found the service available"
+            )
             assert said
             assert set(said) == {"YES"}
             assert get(stack.url + "healthz")

@@ -139,7 +139,7 @@ def test_slow_readers_lock_nobody_out(
         refused = sum(status != 200 for status, _ in answers)
         p99 = sorted(seconds for _, seconds in answers)[int(len(answers) * 0.99)]
         figure(
-            f"{READERS} readers {name}: {refused} of {len(answers)} good requests refused, p99 "
+            f"{refused} of {len(answers):,} legitimate requests refused beside {READERS} readers {name}, p99 "
             f"{p99 * 1000:.0f} ms, {most / 1024**2:+.0f} MiB, {left:+d} descriptors"
         )
         assert refused == 0

@@ -53,13 +53,13 @@ class Outcome:
 
     def said(self) -> str:
         """Return the figure. Unsent records of killed agents are no fault of the collector's."""
-        end = "goes on" if self.exit_code is None else f"exit code {self.exit_code}"
+        end = "the collector continues" if self.exit_code is None else f"exit code {self.exit_code}"
         lost = (
             ""
             if self.report is None
-            else f", {self.report.faults['lost']} of {self.report.acknowledged:,} lost"
+            else f", {self.report.faults['lost']} of {self.report.acknowledged:,} acknowledged records lost"
         )
-        return f"{self.lost}: {self.acknowledged_after} acknowledged after, {end}{lost}"
+        return f"{self.acknowledged_after} pushes acknowledged after the fault ({self.lost}), {end}{lost}"
 
     def row(self) -> str:
         """Return the row of the table."""

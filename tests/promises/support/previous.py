@@ -148,7 +148,7 @@ class Fleet(Stack):
             energies.setdefault(start, []).append(energy)
         lost = [start for start in self.fed if start not in energies]
         doubled = [start for start in self.fed if len(energies.get(start, ())) > 1]
-        figure = f"{len(lost)} lost, {len(doubled)} duplicated of {len(stored):,}"
+        figure = f"{len(lost)} of {len(stored):,} records lost, {len(doubled)} duplicated"
         assert not lost, figure
         assert not doubled, figure
         assert {start: energies[start] for start in self.fed} == {

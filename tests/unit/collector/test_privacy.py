@@ -41,7 +41,7 @@ def test_every_published_cell_is_safe(figure):
     """Each cell has k contributing machines or more, none above 85 %, also when cells share machines."""
     _cells_of_a_fleet()
     figure(
-        f"{COUNTED['cells']:,} cells of {COUNTED['fleets']} fleets published: 0 of fewer than k or above 85 %"
+        f"0 of {COUNTED['cells']:,} published cells of {COUNTED['fleets']} fleets with fewer than k machines or one above 85 %"
     )
     assert COUNTED["cells"] > 50
 
@@ -70,7 +70,9 @@ def test_nothing_is_lost_or_counted_twice(cells, k):
 def test_no_difference_of_sums_isolates_few_machines(figure):
     """No difference of two sums of published cells is a sum of fewer than k machines, over all pairs."""
     _differences_of_a_level()
-    figure(f"{COUNTED['pairs']:,} pairs of sums of {COUNTED['levels']} levels: 0 differences of fewer than k")
+    figure(
+        f"0 differences of fewer than k machines in {COUNTED['pairs']:,} pairs of sums of {COUNTED['levels']} levels"
+    )
     assert COUNTED["pairs"] > COUNTED["levels"] > 50
 
 
@@ -118,7 +120,9 @@ def test_a_machine_that_dominates_hides_its_cell(figure):
     hosts = dict(cells[0].contributions)
     hosts[HostId(0)] = 99
     assert publish([DisclosureCell("g0", hosts)], K).withheld_keys == ("g0",)
-    figure(f"one of {len(hosts)} machines with {99 / sum(hosts.values()):.0%} of a cell: withheld")
+    figure(
+        f"1 cell withheld, where one of {len(hosts)} machines has {100 * 99 / sum(hosts.values()):.0f} % of the energy"
+    )
 
 
 def test_machines_that_contributed_nothing_do_not_count():

@@ -62,7 +62,7 @@ def test_exposure_is_at_most_1_1(unit, figure):
 def exposure(unit: str, said: str) -> str:
     """Return the unit's name and systemd's score."""
     found = re.search(r"exposure level for \S+: ([\d.]+)", said)
-    return f"{unit} {found[1] if found else 'unknown'}"
+    return f"exposure {found[1] if found else 'unknown'} of {unit}"
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -201,7 +201,7 @@ def test_nobody_else_reads_the_energy_counters(tmp_path, figure):
     found = subprocess.run(
         ["find", tmp_path, "-name", "*_uj", "-perm", "/o+rwx"], capture_output=True, check=True
     )
-    figure("0 of 2 files readable by others once the commands of the udev rule ran, on a fake tree")
+    figure("0 of 2 files readable by others after the udev rule's commands, on a simulated tree")
     assert found.stdout == b""
     assert {file.stat().st_mode & 0o777 for file in files} == {0o440}
 

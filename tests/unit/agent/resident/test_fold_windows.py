@@ -172,7 +172,7 @@ def test_equal_sums_at_other_hours_are_the_same_records(figure):
     day, hour = 24 * 60, 60
     early = week(range(9 * hour, 12 * hour), range(day + hour, day + 2 * hour))
     late = week(range(3 * day + 14 * hour, 3 * day + 17 * hour), range(day + 4 * hour, day + 5 * hour))
-    figure(f"{len(set(early) ^ set(late))} of {len(early)} records of a week differ between other hours")
+    figure(f"{len(set(early) ^ set(late))} of {len(early)} records of a week differ after a change of hours")
     assert early == late
     assert early != week(range(9 * hour, 12 * hour), range(2 * day + hour, 2 * day + 2 * hour))
 

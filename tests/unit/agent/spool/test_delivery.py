@@ -246,7 +246,7 @@ def run(examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
 def test_every_minute_is_stored_once_or_declared(figure):
     """Each minute is stored once or declared, after any losses, refusals, damage, full disks and restores."""
     run(40, (Phase.explicit, Phase.generate))
-    figure("40 runs of up to 60 steps: 0 lost without a word, 0 twice")
+    figure("0 minutes lost without a declared gap, 0 stored twice, in 40 random sequences of up to 60 steps")
 
 
 @pytest.mark.long
@@ -254,7 +254,9 @@ def test_every_minute_is_stored_once_or_declared(figure):
 def test_every_minute_is_stored_once_or_declared_at_length(figure):
     """The same holds over 100 times as many runs."""
     run(4_000, (Phase.explicit, Phase.generate))
-    figure("4,000 runs of up to 60 steps: 0 lost without a word, 0 twice")
+    figure(
+        "0 minutes lost without a declared gap, 0 stored twice, in 4,000 random sequences of up to 60 steps"
+    )
 
 
 # ---------------------------------------------------------------------------- defects that it must find

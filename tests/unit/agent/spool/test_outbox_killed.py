@@ -113,4 +113,6 @@ print(lines, seen)
 def test_killed_at_every_line(tmp_path, name, arguments, every, figure):
     """The file is intact, in the state before or after. `every` = 2 kills at every second line."""
     said = run_program(PROGRAM, str(tmp_path), name, arguments, str(every))
-    figure(f"{name}: {int(said.split()[0]) // every} lines, each time as before or as after")
+    figure(
+        f"{-(-int(said.split()[0]) // every):,} kills inside {name}, the file in the state before or after each time"
+    )

@@ -162,7 +162,8 @@ def test_no_sum_of_what_is_told_is_of_few(figure):
     since = COUNTED - before
     assert since["sums"] > since["fleets"]
     figure(
-        f"{since['sums']:,} sums of cells less sums of parts of {since['fleets']} fleets of up to 24: 0 of fewer than {K}"
+        f"0 of {since['sums']:,} sums of cells less sums of parts are of fewer than {K} machines, in {since['fleets']} fleets of "
+        "up to 24 machines"
     )
 
 

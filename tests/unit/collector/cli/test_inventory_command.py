@@ -149,7 +149,7 @@ def test_names_stay_in_identity_db(place: Place, veilleuse: Command, figure: Cal
     data = b"".join(path.read_bytes() for path in place.settings.data_dir.glob("data.db*"))
     identity = b"".join(path.read_bytes() for path in place.settings.data_dir.glob("identity.db*"))
     found = [word for word in CANARIES if word.encode() in data]
-    figure(f"{len(found)} of {len(CANARIES)} names, numbers and serials of an inventory in data.db")
+    figure(f"{len(found)} of {len(CANARIES)} names, numbers and serials of an inventory found in data.db")
     assert found == []
     assert b"INVCANARI1" in identity
     for word in (b"SERIALCANARI", b"dupont", b"martin"):

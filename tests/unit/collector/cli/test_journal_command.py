@@ -132,7 +132,7 @@ def test_each_look_is_a_line(opened, figure):
     assert [tuple(line) for line in lines] == [
         ("dpo", "access journal of operators read, since 2026-01-01, who anne", "a look")
     ]
-    figure(f"{len(lines)} line for 1 look, none for a refused one")
+    figure(f"{len(lines)} journal entry for 1 access, none for a refused one")
 
 
 def test_more_lines_than_one_answer_holds_are_said_to_be_left_out(opened):

@@ -269,7 +269,7 @@ def test_nothing_moves_a_published_month(data, figure):
     moments = (NOW + timedelta(days=1), NOW + timedelta(days=40), NOW + timedelta(days=80))
     changed = [later for later in moments if answers(data, later) != before]
     figure(
-        f"{len(changed)} of {len(before)} answers changed at {len(moments)} later looks, by a new service each"
+        f"{len(changed)} of {len(moments)} later readings of {len(before)} answers differ, each by a newly started service"
     )
     assert changed == []
     data.store.publications.take_back(FIRST, END)

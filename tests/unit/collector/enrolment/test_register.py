@@ -287,7 +287,7 @@ def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place, figure):
         assert set(line) <= {
             "n", "of", "kind", "agent_id", "token", "uses", "org_entity", "site", "population", "status", "day",
         }  # fmt: skip
-    figure(f"{len(of_host)} lines of the register: days alone")
+    figure(f"0 of {len(of_host)} lines of the register with a time of day")
     with place.opened():
         pass
     assert len(place.lines()) == 4  # site, token, host, done

@@ -407,4 +407,4 @@ def test_no_log_line_tells_which_workstation_called(service, caplog, figure):
         assert agent_id.hex() not in text
         assert stream.epoch.hex() not in text
         assert not hasattr(record, "host_id")
-    figure(f"0 of {len(caplog.records)} log lines of an exchange name the workstation")
+    figure(f"0 of {len(caplog.records)} log lines of an exchange identify the workstation")

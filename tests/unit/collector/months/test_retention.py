@@ -296,7 +296,9 @@ def test_nothing_of_what_went_is_in_any_file(filled, tmp_path, figure):
     copy_database(filled.store.data, tmp_path / "backup" / "data.db", lambda: None)
     places = (*files, tmp_path / "backup" / "data.db")
     left = [(path, needle) for path in places for needle in needles if needle in path.read_bytes()]
-    figure(f"{len(left)} of {len(needles)} canaries left in {len(places)} files: database, WAL, a new backup")
+    figure(
+        f"{len(left)} traces of {len(needles)} canaries in {len(places)} files: database, write-ahead log, new backup"
+    )
     assert left == []
 
 

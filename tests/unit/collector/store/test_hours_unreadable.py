@@ -82,8 +82,8 @@ def test_the_rows_of_workstations_do_not_tell_when_they_called(tmp_path, figure)
     assert len(early["records"]) == SERVER_RECORDS + 6
     different = {name: found for name, found in early.items() if found != late[name]}
     figure(
-        f"two fleets, equal sums, other hours: {len(different)} of {len(early)} tables differ, "
-        f"{sum(map(len, early.values()))} rows"
+        f"{len(different)} of {len(early)} tables ({sum(map(len, early.values()))} rows) differ between two fleets with equal "
+        "sums at other hours"
     )
     assert different == {}
 

@@ -84,7 +84,7 @@ def test_names_are_not_in_data_db(tmp_path, figure):
         store.registry.put_name(store_agent(store), "srv-secret-name")
         files = sorted(path for path in tmp_path.iterdir() if b"srv-secret-name" in path.read_bytes())
     apart = [path.name for path in files if path.name.startswith("identity.db")]
-    figure(f"a name in {len(apart)} files of identity.db, in {len(files) - len(apart)} others")
+    figure(f"1 name found in {len(apart)} files of identity.db and in {len(files) - len(apart)} other files")
     assert apart == [path.name for path in files] != []
 
 

@@ -144,7 +144,7 @@ def counted(before: Counter[str]) -> str:
     """Return what was examined since."""
     since = COUNTED - before
     assert since["pairs"] > since["fleets"]
-    return f"{since['pairs']:,} pairs of answers about {since['fleets']} fleets of up to 14"
+    return f"{since['pairs']:,} pairs of answers about {since['fleets']} fleets of up to 14 machines"
 
 
 @pytest.mark.promise("P5")
@@ -153,7 +153,7 @@ def test_no_two_answers_leave_fewer_than_k(figure):
     before = COUNTED.copy()
     _answers_about_a_fleet()
     figure(
-        f"{counted(before)}, {len(GROUPINGS)} groupings × {len(SCOPES)} readers: 0 differences of fewer than {K}"
+        f"0 differences of fewer than {K} machines in {counted(before)}, {len(GROUPINGS)} groupings × {len(SCOPES)} readers"
     )
 
 
@@ -250,7 +250,7 @@ def test_no_two_looks_leave_fewer_than_k(figure):
     before = COUNTED.copy()
     _looks_of_a_story()
     figure(
-        f"{counted(before)} over months of late records, moves and departures: 0 differences of fewer than {K}"
+        f"0 differences of fewer than {K} machines in {counted(before)}, over months with late records, moves and departures"
     )
 
 

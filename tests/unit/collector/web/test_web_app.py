@@ -266,7 +266,7 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
         moved = set(of_population()) ^ set(before)
         if reporting_day() == today:
             break
-    figure(f"{len(moved)} of {len(before)} lines of /metrics moved by a {population}'s call")
+    figure(f"{len(moved)} of {len(before)} lines of /metrics changed by a {population}'s call")
     assert moved == set()
 
 
