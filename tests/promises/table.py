@@ -47,7 +47,7 @@ PROMISES: Final = (
     ),
     Promise(
         "R5",
-        "Input and output errors under the collector: EIO 1 %, ENOSPC 1 %",
+        "Errors of the disk under the collector: 2 % of synchronisations (EIO), 1 % of writes (ENOSPC)",
         "0 acknowledged records lost, no crash, errors counted in /metrics",
     ),
     Promise(
@@ -88,7 +88,7 @@ PROMISES: Final = (
     Promise(
         "R12",
         "The collector is restored from a backup 72 h old",
-        "0 records lost, 0 duplicated, 0 of 100 agents suspended",
+        "0 records lost, 0 duplicated, 0 of 100 or more agents suspended",
         simulated="72 hours of clock (libfaketime); in the random sequences, the collector",
     ),
     Promise(
@@ -171,7 +171,7 @@ PROMISES: Final = (
     ),
     Promise(
         "S7",
-        "Mutated messages (10^5 over the wire; 10^6)",
+        "1,000,000 mutated messages over the wire",
         "0 accepted wrongly, 0 crashes, resident memory constant",
     ),
     Promise(
