@@ -138,6 +138,20 @@ def test_the_kinds_are_cuts_of_one_statement(reading, token):
     assert {row["indicator"] for row in indicators} >= {"I2", "I13"}
 
 
+def test_the_whole_year_stands_beside_its_months(reading, token):
+    """/energy and /coverage by month have the total of the whole year too; they failed with 500."""
+    question = f"{YEAR}&group_by=entity,month"
+    whole = reading.get(f"/api/v1/emissions?{question}", token).json()["year"]
+    assert whole
+    for kind in ("energy", "coverage"):
+        answer = reading.get(f"/api/v1/{kind}?{question}", token).json()
+        for row, other in zip(answer["year"], whole, strict=True):
+            assert row.items() <= other.items()
+        text = reading.get(f"/api/v1/{kind}?{question}&format=csv", token).text
+        lines = list(csv.DictReader(io.StringIO(text)))
+        assert len(lines) == sum(len(answer[table]) for table in ("rows", "totals", "memo", "year"))
+
+
 def test_figures_are_kept_by_nobody_factors_until_they_change(reading, token):
     """Figures are no-store; factors and the description answer 304 to a known tag."""
     assert reading.get(EMISSIONS, token).headers["cache-control"] == "private, no-store"

@@ -338,7 +338,10 @@ def _cut(document: Document, kind: ResourceKind) -> Document:
     }
     head = {name: value for name, value in document.head.items() if name != "ledger"}
     columns = tuple(name for name in document.columns if name in resource.columns)
-    return replace(document, head={**head, "kind": kind.value}, columns=columns, tables=tables)
+    tabular = tuple(name for name in document.tabular if name in tables)
+    return replace(
+        document, head={**head, "kind": kind.value}, columns=columns, tables=tables, tabular=tabular
+    )
 
 
 def _without_screens(groups: Sequence[Group]) -> tuple[Group, ...]:

@@ -225,7 +225,7 @@ def _answer(resource: Resource) -> Json:
     }
     return {
         "type": "object",
-        "required": ["report", *resource.tables],
+        "required": ["report", *(table for table in resource.tables if table != "year")],
         "properties": {
             "report": {"$ref": "#/components/schemas/report"},
             **{table: special.get(table, rows) for table in resource.tables},

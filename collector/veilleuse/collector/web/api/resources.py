@@ -76,7 +76,7 @@ class Resource:
     columns: Mapping[str, Schema]
     """Columns of a row: name → JSON Schema. Each may be absent: a missing value has no column."""
     tables: tuple[str, ...]
-    """Tables of the JSON answer."""
+    """Tables of the JSON answer. `year` is only beside the months of a whole year of the fleet."""
 
     @property
     def path(self) -> str:
@@ -256,7 +256,7 @@ RESOURCES: Final = (
         "The rows of `veilleuse report emissions`: official ledger, with factor, method, coverage and uncertainty beside each figure.",
         _PERIOD,
         EMISSIONS_COLUMNS,
-        ("rows", "totals", "memo", "items", "contracts", "home_shares", "factors", "withheld"),
+        ("rows", "totals", "memo", "year", "items", "contracts", "home_shares", "factors", "withheld"),
     ),
     Resource(
         ResourceKind.ENERGY,
@@ -264,7 +264,7 @@ RESOURCES: Final = (
         "The same rows without what a factor makes of them.",
         _PERIOD,
         {name: EMISSIONS_COLUMNS[name] for name in ENERGY_COLUMNS},
-        ("rows", "totals", "memo", "withheld"),
+        ("rows", "totals", "memo", "year", "withheld"),
     ),
     Resource(
         ResourceKind.INDICATORS,
@@ -280,7 +280,7 @@ RESOURCES: Final = (
         "I13: known state and known energy over the fleet's time. To be read before any other figure.",
         _PERIOD,
         {name: EMISSIONS_COLUMNS[name] for name in COVERAGE_COLUMNS},
-        ("rows", "totals", "memo", "withheld"),
+        ("rows", "totals", "memo", "year", "withheld"),
     ),
     Resource(
         ResourceKind.FACTORS,
