@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-# All tests, in two parts: units, on all cores at once; then those that start services, which wait more than they compute, two at a
-# time. Usage: test.sh PYTHON [arguments of pytest]
+# All tests, in two parts: units, one process more than cores, for some of them wait; then those that start services, three at a time.
+# Usage: test.sh PYTHON [arguments of pytest]
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 python=$1
@@ -18,6 +18,6 @@ part() {
   esac
 }
 
-part beside --numprocesses=logical --maxprocesses=8 --dist=loadfile "$@"
-part services --numprocesses=2 --dist=loadfile "$@"
+part beside --numprocesses=$(($(nproc) < 8 ? $(nproc) + 1 : 8)) --dist=loadfile "$@"
+part services --numprocesses=3 --dist=loadfile "$@"
 exit $worst

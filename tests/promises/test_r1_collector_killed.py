@@ -78,9 +78,9 @@ def defective(folder, mutant: str, *, kills: int, seconds: float) -> Report:
     ("mutant", "kills", "seconds", "faults"),
     [
         ("acknowledges_first", 5, 0.0, ("lost", "marks_back")),
-        ("stores_replays", 0, 3.5, ("duplicated",)),
-        ("adds_retries", 0, 1.5, ("sums",)),
-        ("ignores_the_chain", 0, 3.5, ("lost", "chains")),
+        pytest.param("stores_replays", 0, 3.5, ("duplicated",), marks=pytest.mark.long),
+        pytest.param("adds_retries", 0, 1.5, ("sums",), marks=pytest.mark.long),
+        pytest.param("ignores_the_chain", 0, 3.5, ("lost", "chains"), marks=pytest.mark.long),
     ],
 )
 def test_the_checker_finds(tmp_path, figure, mutant, kills, seconds, faults):
