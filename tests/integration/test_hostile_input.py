@@ -278,7 +278,7 @@ def test_a_disk_error_in_the_door(tmp_path):
     with closing(PrivateServer(tmp_path, GATEWAY_FILE, answer, places=4)):
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == f"veilleuse door: {tmp_path / GATEWAY_INNER_FILE}: Is a directory\n"
+    assert done.stderr == f"veilleuse gateway: {tmp_path / GATEWAY_INNER_FILE}: Is a directory\n"
 
 
 def fuzz(desk: Desk, files: list[Path], seed: int, lines: int, seconds: float) -> int:

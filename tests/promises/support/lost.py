@@ -27,7 +27,7 @@ AGENTS: Final = 16
 PUSHES_PER_SECOND: Final = 150
 BEFORE_SECONDS: Final = 1.5
 AFTER_SECONDS: Final = 8.0
-"""Longer than an idle collector waits between two checks (service.LOOK_SECONDS)."""
+"""Longer than an idle collector waits between two checks (service.CHECK_SECONDS)."""
 BEGIN, END = "<!-- make bench-faults -->", "<!-- end -->"
 
 

@@ -31,7 +31,7 @@ BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 STABLE_SECONDS: Final = 60.0
 """A child that lived this long resets the waits."""
 STOP_SECONDS: Final = 2.0
-LOOK_SECONDS: Final = 0.2
+CHECK_SECONDS: Final = 0.2
 """Interval between two checks for a stop of the service."""
 _PR_SET_PDEATHSIG: Final = 1
 """Source: linux/prctl.h. The signal comes when the *thread* that started us ends.
@@ -59,7 +59,7 @@ def run_command(
     try:
         while not stop.is_set() and time.monotonic() < until:
             with suppress(subprocess.TimeoutExpired):
-                output, _ = process.communicate(timeout=LOOK_SECONDS)
+                output, _ = process.communicate(timeout=CHECK_SECONDS)
                 if process.returncode:
                     raise OSError(f"its process ended with code {process.returncode}: the log says why")
                 return output

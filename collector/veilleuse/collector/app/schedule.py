@@ -35,7 +35,7 @@ from veilleuse.collector.store import open_reader
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 3600.0
+CHECK_SECONDS: Final = 3600.0
 """Interval between two checks for a new day."""
 STOP_SECONDS: Final = 1.0
 KEEPING_SECONDS: Final = 30 * 60.0
@@ -61,7 +61,7 @@ def run_daily_tasks(
     *,
     keep: Keep = keep_apart,
     today: Callable[[], date] = lambda: datetime.now(UTC).date(),
-    look_seconds: float = LOOK_SECONDS,
+    check_seconds: float = CHECK_SECONDS,
 ) -> Iterator[None]:
     """Run the daily tasks at once and at each new UTC day, while the block runs."""
     stop = threading.Event()
@@ -80,7 +80,7 @@ def run_daily_tasks(
                 and run_day(collector, day, stop, keep)
             ):
                 noted = day
-            stop.wait(look_seconds)
+            stop.wait(check_seconds)
 
     thread = threading.Thread(target=watch, name="upkeep", daemon=True)
     thread.start()

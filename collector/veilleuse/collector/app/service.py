@@ -60,7 +60,7 @@ Nothing is acknowledged meanwhile.
 _SETTLE_SECONDS: Final = 1.0
 """Wait for further removals: what removes one file often removes the next, and a fresh copy."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-LOOK_SECONDS: Final = 5.0
+CHECK_SECONDS: Final = 5.0
 """Longest time before the loss of an idle database is noticed."""
 
 
@@ -265,7 +265,7 @@ def _end_on_damage(collector: Collector, stop: Stop) -> None:
     """Stop serving as soon as a database is damaged or lost; of a lost one, first save what can be saved."""
 
     def watch() -> None:
-        while not collector.damaged.wait(LOOK_SECONDS):
+        while not collector.damaged.wait(CHECK_SECONDS):
             collector.health.listening_since(0)  # detects the end of a pause
             with suppress(QueueFull):  # the writer is stopping
                 collector.writer.submit(lambda: None)  # an empty commit checks the files too

@@ -83,12 +83,12 @@ def _wait_for_months(settings: CollectorSettings, reader: DataReader) -> None:
     A month with periods to derive is kept by a later run.
     """
     before = date.fromisoformat(ask(settings.data_dir, "roll")["before"])
-    left, looks = reader.months_due(before), 0
-    while left and looks < _MONTH_CHECKS:
+    left, checks = reader.months_due(before), 0
+    while left and checks < _MONTH_CHECKS:
         time.sleep(_CHECK_SECONDS)
         ask(settings.data_dir, "roll")
         now = reader.months_due(before)
-        left, looks = now, looks + 1 if now >= left else 0
+        left, checks = now, checks + 1 if now >= left else 0
 
 
 def _derive_here(settings: CollectorSettings, everything: bool) -> int:

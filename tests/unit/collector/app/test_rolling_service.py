@@ -62,7 +62,7 @@ def test_a_collector_that_runs_keeps_months_and_removes_days(settings):
     days = [TODAY]
     with open_collector(settings) as collector:
         collector.rolls.start()
-        with run_daily_tasks(collector, today=lambda: days[-1], look_seconds=0.05):
+        with run_daily_tasks(collector, today=lambda: days[-1], check_seconds=0.05):
             until(lambda: oldest(settings) == TODAY - timedelta(days=62))
             days.append(TODAY + timedelta(days=10))
             until(lambda: oldest(settings) == TODAY - timedelta(days=52))

@@ -285,7 +285,7 @@ def test_serve_renews(settings):
     with open_collector(settings) as collector:
         Desk(collector, date(2024, 3, 1)).bring()
         before = Desk(collector, machine=False).given_out()
-        with run_daily_tasks(collector, look_seconds=0.01):
+        with run_daily_tasks(collector, check_seconds=0.01):
             until(lambda: Desk(collector, machine=False).given_out() != before)
         year = calendar_year(datetime.now(UTC).date())
         assert Desk(collector, machine=False).given_out().closures[-1].year == year + 1

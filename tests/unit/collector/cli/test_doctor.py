@@ -136,7 +136,7 @@ def test_serve_notes_its_size_every_day(tmp_path):
     days = [date(2026, 3, 1)]
     with (
         open_collector(settings) as collector,
-        run_daily_tasks(collector, today=lambda: days[-1], look_seconds=0.01),
+        run_daily_tasks(collector, today=lambda: days[-1], check_seconds=0.01),
         open_reader(settings.data_dir) as store,
     ):
         for expected in (1, 2):

@@ -446,6 +446,6 @@ def test_machines_that_enrol_later_are_matched_by_the_next_day(place: Place, vei
     """`serve` matches machines at its start and once a day."""
     asked(veilleuse, "import", place.file(LIST))
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
-    with open_collector(place.settings) as collector, run_daily_tasks(collector, look_seconds=0.05):
+    with open_collector(place.settings) as collector, run_daily_tasks(collector, check_seconds=0.05):
         until(lambda: place.assets()[0].host_id is not None)
     assert place.assets()[0].host_id == place.hosts[Population.SERVER].host_id

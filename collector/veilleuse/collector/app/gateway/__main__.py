@@ -22,7 +22,7 @@ NICE: Final = 5
 
 def main() -> int:
     """Serve until SIGTERM. 0 = stopped as asked, 1 = cannot serve, 2 = wrong configuration."""
-    return finish("veilleuse door", _main)
+    return finish("veilleuse gateway", _main)
 
 
 def _main() -> int:

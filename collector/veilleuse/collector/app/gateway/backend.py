@@ -57,7 +57,9 @@ def run_gateway(
     """
     backend = _GatewayBackend(settings, _Methods(servicer), certificate, count_refusal)
     with closing(PrivateServer(settings.data_dir, GATEWAY_FILE, backend.answer, places=PLACES)):
-        child = Child("door", leashed_command("veilleuse.collector.app.gateway"), child_environment(settings))
+        child = Child(
+            "gateway", leashed_command("veilleuse.collector.app.gateway"), child_environment(settings)
+        )
         child.start()
         try:
             yield backend.wait_until_open()
@@ -98,7 +100,7 @@ class _GatewayBackend:
         try:
             head, body = self._answer(*decode(reading))
         except GatewayError as error:
-            log.debug("door not understood", extra={"error": str(error)})
+            log.debug("message of the gateway not understood", extra={"error": str(error)})
             return
         writing.write(encode(head, body))
 
@@ -117,7 +119,7 @@ class _GatewayBackend:
                 )
                 self._reported.set()
             case {"op": "unavailable"}:
-                log.error("the door has no address", extra={"address": self._address, "setting": SETTING})
+                log.error("the gateway has no address", extra={"address": self._address, "setting": SETTING})
                 self._reported.set()
             case {"op": "certificate", "sha256": str(sha256)}:
                 shown = self._certificate_message()

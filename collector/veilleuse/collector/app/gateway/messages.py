@@ -126,7 +126,7 @@ def reasons_from(head: Mapping[str, Any]) -> dict[str, int]:
     try:
         return {str(reason): int(count) for reason, count in head["reasons"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise GatewayError("the door makes no sense") from error
+        raise GatewayError("the message of the gateway is not valid") from error
 
 
 def setup_from(head: Mapping[str, Any]) -> GatewaySetup:
@@ -163,7 +163,7 @@ def as_head(said: GatewayCertificate | GatewaySetup | Reply) -> dict[str, object
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 2.0
+CHECK_SECONDS: Final = 2.0
 """Longest delay before a change that the folder did not show is noticed."""
 PATIENCE_SECONDS: Final = 1.0
 """Longest wait of a handshake for the answer; it then continues with the present certificate."""
@@ -189,7 +189,7 @@ class CertificateSource:
     def renew_certificate(self) -> Any:
         """Return a new certificate, or None to keep the present one. One handshake waits for the answer."""
         changed = self._last_change()
-        recent = changed == self._changed and time.monotonic() - self._asked_at < LOOK_SECONDS
+        recent = changed == self._changed and time.monotonic() - self._asked_at < CHECK_SECONDS
         if recent or not self._lock.acquire(blocking=False):
             return None
         try:
