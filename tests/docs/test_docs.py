@@ -95,8 +95,10 @@ def test_every_metric_is_documented():
 def test_every_source_has_its_section(name):
     """A source's section of docs/sources.md starts with Requirements, Metrics and Configuration."""
     sections = re.split(r"^## ", text_of("sources.md"), flags=re.M)
-    (section,) = [part for part in sections if part.splitlines()[:1] == [name]]
-    assert re.findall(r"^### (\w+)", section, re.M)[:3] == ["Requirements", "Metrics", "Configuration"]
+    section = next((part for part in sections if part.splitlines()[:1] == [name]), "")
+    assert re.findall(r"^### (\w+)", section, re.M)[:3] == ["Requirements", "Metrics", "Configuration"], (
+        f"add a section '## {name}' to docs/sources.md; it starts with ### Requirements, Metrics, Configuration"
+    )
 
 
 @pytest.mark.promise("P1")
