@@ -52,7 +52,8 @@ def test_every_backend_is_under_test():
     """BACKENDS lists every module or folder of store/; a missing one would not be tested."""
     root = Path(backend_choice.__file__).parent
     found = {path.relative_to(root).parts[0].removesuffix(".py") for path in root.rglob("*.py")}
-    assert found - _SHARED == set(BACKENDS)
+    differing = (found - _SHARED) ^ set(BACKENDS)
+    assert not differing, f"add to BACKENDS in tests/conformance/backends.py: {sorted(differing)}"
 
 
 # --- marks and chains
