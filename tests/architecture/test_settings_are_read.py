@@ -18,28 +18,41 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.settings_file import Section, describe
 
 
-def attributes_read(code: Iterable[Path]) -> set[str]:
-    """Return the names that any of these files reads as an attribute.
-
-    In settings.py, only reads by a property, as `self.name`, count.
+def attributes_read(code: Iterable[Path]) -> set[tuple[str, str]]:
+    """Return (owner, name) of each attribute that these files read: `self._measure.units` gives ("measure",
+    "units").
     """
     return {
-        node.attr
+        (str(getattr(node.value, "id", getattr(node.value, "attr", ""))).strip("_"), node.attr)
         for file in code
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
-        if file.name != "settings.py" or (isinstance(node.value, ast.Name) and node.value.id == "self")
     }
 
 
 @pytest.mark.parametrize(("side", "settings"), [("agent", AgentSettings), ("collector", CollectorSettings)])
 def test_each_setting_is_read(side: str, settings: type[Section]):
-    """The code of a side reads each of its settings; an unread setting has no effect, and nobody notices."""
-    read = attributes_read(files(".py", under=ROOT / side))
-    assert [one.dotted for one in describe(settings) if one.dotted.rpartition(".")[2] not in read] == []
+    """The code of a side reads each of its settings; an unread setting has no effect, and nobody notices.
+
+    It is read from its section, from settings, or by a property of settings.py; an attribute of the same name
+    of another object does not count.
+    """
+    every = list(files(".py", under=ROOT / side))
+    read = attributes_read(every)
+    of_properties = attributes_read(file for file in every if file.name == "settings.py")
+    from_settings = {name for owner, name in read if owner.endswith("settings")}
+    from_settings |= {name for owner, name in of_properties if owner == "self"}
+    unread = [
+        one.dotted
+        for one in describe(settings)
+        if one.dotted.rpartition(".")[2] not in from_settings
+        and tuple(one.dotted.split(".")[-2:]) not in read
+    ]
+    assert not unread, f"read as <section>.<name> where the setting has its effect, or delete: {unread}"
 
 
 def test_each_target_is_read_by_an_indicator():
     """An indicator reads each field of Targets; a setting that only reaches Targets has no effect."""
     read = attributes_read(files(".py", under=ROOT / "collector/veilleuse/collector/indicators"))
-    assert {target.name for target in fields(Targets)} - read == set()
+    unread = {target.name for target in fields(Targets)} - {name for _, name in read}
+    assert not unread, f"no file of indicators/ reads these fields of Targets: {sorted(unread)}"
