@@ -143,13 +143,26 @@ def test_settings_become_targets():
     made = targets_of(
         read_settings(None, {}, {f"indicators.{name}": text for name, text in CHANGED.items()}).indicators
     )
-    assert made == Targets(16, 60, 10, 10_000, 0.2, 40, 30, 60, 0.02, 0.8, 9.0, made.reused_purchases, 0.6)
-    assert made.reused_purchases == (("laptops", 2027, 0.25), ("screens", 2027, 0.2))
     same = [one.name for one in fields(Targets) if getattr(made, one.name) == getattr(Targets(), one.name)]
     assert not same, (
         f"{same} of Targets is not filled from its setting: fill it in targets_of (reports/inputs.py), and add "
-        "the setting to CHANGED here"
+        "the setting to CHANGED in this test"
     )
+    assert made == Targets(
+        display_off_minutes=16,
+        sleep_minutes=60,
+        comatose_cpu_percent=10,
+        comatose_network_bytes_per_second=10_000,
+        underused_mean_cpu_ratio=0.2,
+        underused_cpu_percent=40,
+        oversized_cpu_percent=30,
+        oversized_memory_percent=60,
+        oversized_core_ratio=0.02,
+        observed_ratio=0.8,
+        lifetime_years=9.0,
+        reused_purchases=(("laptops", 2027, 0.25), ("screens", 2027, 0.2)),
+        reused_retirements_ratio=0.6,
+    ), "targets_of (reports/inputs.py) fills a field from another setting, or CHANGED lacks a new one's value"
     for name, value in (
         ("sleep_minutes", "20"),
         ("comatose_cpu_percent", "6"),
