@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The code of each side reads its settings: none is documented without effect."""
+"""The code reads each setting, and each fact that makes derive run again: none is without effect."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytest
 
 from tests.architecture.tree import ROOT, files
 from veilleuse.agent.settings import AgentSettings
+from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.registry_rows import _WHAT_DERIVE_ASKS
 from veilleuse.wire.settings_file import Section, describe
 
 
@@ -56,3 +58,16 @@ def test_each_target_is_read_by_an_indicator():
     read = attributes_read(files(".py", under=ROOT / "collector/veilleuse/collector/indicators"))
     unread = {target.name for target in fields(Targets)} - {name for _, name in read}
     assert not unread, f"no file of indicators/ reads these fields of Targets: {sorted(unread)}"
+
+
+def test_each_fact_that_derive_reads_makes_it_derive_again():
+    """Without its line, a fact that comes late would not correct the energy of the days before."""
+    here = ROOT / "collector/veilleuse/collector"
+    read = attributes_read([*files(".py", under=here / "derive"), here / "model/calibration.py"])
+    known = {one.name for one in fields(MachineFacts)} - {"device_class"}  # tells_more compares it itself
+    differing = {name for owner, name in read if owner in ("machine", "facts") and name in known}
+    differing ^= set(_WHAT_DERIVE_ASKS)
+    assert not differing, (
+        "add to (or remove from) _WHAT_DERIVE_ASKS in store/sqlite/registry_rows.py, which has the facts that "
+        f"derive/ reads as machine.<name> or facts.<name>: {sorted(differing)}"
+    )
