@@ -43,7 +43,7 @@ def defined(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("concern", _MODULES)
 def test_every_module_of_a_system_is_in_the_table(concern):
-    """A module that no line of _MODULES names would never be loaded. Callers of load_module are no such module."""
+    """A module that no line of _MODULES names would never be loaded. Callers of load_module have none."""
     written = {
         ".".join(file.relative_to(AGENT).with_suffix("").parts)
         for folder in ("host", "platforms")
