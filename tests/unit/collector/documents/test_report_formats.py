@@ -73,13 +73,13 @@ def test_every_format_has_a_media_type_and_gives_bytes(written):
     modules = {module.name for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}.")}
     page_of_docs = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
     document = "documents/document.py"
-    is_text = {
+    texts = {
         name for name in written if "\N{REPLACEMENT CHARACTER}" not in written[name].decode(errors="replace")
     }
     for place, found, wanted in (
         (f"FORMATS of {document}", {one.partition(":")[0] for one in FORMATS.values()}, modules),
         (f"MEDIA_TYPES of {document}", MEDIA_TYPES.keys(), FORMATS.keys()),
-        (f"BINARY of {document}", BINARY, FORMATS.keys() - is_text),
+        (f"BINARY of {document}", BINARY, FORMATS.keys() - texts),
         (
             "the table of docs/reports.md",
             set(re.findall(r"^\| `(\w+)` \|", page_of_docs, re.M)),
