@@ -14,7 +14,7 @@ import pytest
 from tests.architecture.tree import ROOT
 from veilleuse.collector import indicators
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load, load_gauged
-from veilleuse.collector.model.figures import IndicatorFigure
+from veilleuse.collector.model.figures import GaugeParts, IndicatorFigure
 from veilleuse.collector.model.indicators import PCS, Figure
 from veilleuse.collector.web.metrics.pc_figures import RULES
 
@@ -58,6 +58,7 @@ def test_each_file_is_in_the_table():
 def test_parts_have_one_entry_per_gauge(identifier: str):
     """With another number of parts, /metrics would fail: zip() refuses it."""
     gauges = TABLE[identifier].gauges
+    parts: tuple[GaugeParts, ...]
     if TABLE[identifier].made_of is IndicatorInput.SUMS:
         parts = load(identifier).parts(None), load(identifier).parts(IndicatorFigure(None, None, None))
     else:
