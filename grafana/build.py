@@ -27,6 +27,8 @@ from veilleuse.collector.exposition import catalogue as c
 OUTPUT: Final = Path(__file__).resolve().parent / "dashboards"
 DATASOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 UID: Final = "veilleuse"
+_COLUMNS: Final = 24
+"""Width of a dashboard in Grafana."""
 
 
 def veilleuse() -> model.Dashboard:
@@ -79,6 +81,8 @@ def _row(row: Row) -> dashboard.Row:
 
 def _panel(panel: Panel) -> Any:
     """Return a builder. Its type is Any: the SDK's builders share methods but no base type."""
+    if panel.width > _COLUMNS:
+        raise ValueError(f"panel {panel.identifier} ({panel.title}) is wider than {_COLUMNS} columns")
     builder: Any = _form(panel.form)
     builder = (
         builder.id(panel.identifier)

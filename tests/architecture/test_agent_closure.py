@@ -79,7 +79,11 @@ def test_the_closure_is_the_committed_list(interpreter):
         line for line in LIST.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
     ]
     ours = [name for name in found if name.startswith("veilleuse")]
-    assert ours == [name for name in listed if name.startswith("veilleuse")]
+    wanted = [name for name in listed if name.startswith("veilleuse")]
+    assert ours == wanted, (
+        "add to tests/architecture/agent_modules.txt, in order, or delete from it: "
+        f"{sorted(set(ours) ^ set(wanted))}"
+    )
     foreign = {name for name in found if not name.startswith("veilleuse")}
     assert foreign <= set(listed), f"psutil loads more than before: {foreign - set(listed)}"
 

@@ -15,23 +15,35 @@ from veilleuse.agent.model import EnergyCounter, PowerGauge
 from veilleuse.agent.ports import Source, SourceContext
 from veilleuse.agent.sources import BUILTIN
 from veilleuse.wire.limits import FACT_PATTERN
+from veilleuse.wire.units import MICROJOULES_PER_JOULE, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import SOURCES, SOURCES_OF_SYSTEM
 
 FILES = Path(__file__).parents[2] / "agent/veilleuse/agent/sources"
-PREFIXES = {"linux": "linux_", "win32": "windows_", "darwin": "macos_"}
+PREFIXES = {system: f"{names[0].partition('_')[0]}_" for system, names in SOURCES_OF_SYSTEM.items()}
 NOT_LISTED = {"rapl_snapshot"}
 """It has `open` and `read`, but is part of another source (linux_rapl)."""
 
 TREES = Path(__file__).parents[1] / "fixtures" / "sys"
-WHERE = {
-    "linux_rapl": "laptop",
-    "linux_hwmon": "server_amd_two_dies",
-    "linux_battery": "laptop",
-    "linux_displays": "laptop",
-    "linux_units": "../cgroup/server_unified",
-    "fake": "laptop",
+WHERE: dict[str, tuple[str, dict[str, str] | None]] = {
+    "linux_rapl": (
+        "laptop",
+        {
+            "rapl dram-0": "22000.0 J, component",
+            "rapl package-0": "184467.440737 J, component",
+            "rapl psys": "201000.0 J, machine_dc",
+        },
+    ),
+    "linux_hwmon": ("server_amd_two_dies", {"hwmon power_meter": "287.0 W, wall"}),
+    "linux_battery": (
+        "laptop",
+        {"battery_out BAT0": "9.32 W, machine_dc", "battery_in BAT0": "0.0 W, machine_dc"},
+    ),
+    "linux_displays": ("laptop", {}),
+    "linux_units": ("../cgroup/server_unified", {}),
+    "fake": ("laptop", None),
 }
-"""Source → a tree of files on which it works."""
+"""Source → a tree of files on which it works, and what its points then measure: kind and domain → energy or
+power, boundary. None: a value that the files do not give."""
 
 
 def make(name: str, root: Path, virtualisation: str = "none", watts: float = 10.0) -> Source:
@@ -63,7 +75,9 @@ def test_every_source_file_is_listed():
     }
     assert written - NOT_LISTED == SOURCES, "list it in proto/veilleuse/wire/vocabulary.py"
     for system, prefix in PREFIXES.items():
-        assert {name for name in SOURCES if name.startswith(prefix)} == set(SOURCES_OF_SYSTEM[system])
+        assert {name for name in SOURCES if name.startswith(prefix)} == set(SOURCES_OF_SYSTEM[system]), (
+            f"in SOURCES_OF_SYSTEM, {system!r} has exactly the sources whose name starts with {prefix}"
+        )
 
 
 @pytest.mark.parametrize("name", ["fake", *(name for names in SOURCES_OF_SYSTEM.values() for name in names)])
@@ -71,8 +85,9 @@ def test_a_source_of_energy_tells_doctor_its_kinds(name):
     """Each source of energy has KINDS, else `doctor` cannot name a missing source. Polled sources are
     reported by their meters."""
     file = FILES / f"{name}.py"
+    wanted = name.title().replace("_", "")
     if "PointKind." in file.read_text(encoding="utf-8"):
-        assert "KINDS" in classes(file)[name.title().replace("_", "")]
+        assert "KINDS" in classes(file).get(wanted, ()), f"{file.name}: add class {wanted} with its KINDS"
 
 
 ELSEWHERE = {"polled"}
@@ -82,7 +97,10 @@ ELSEWHERE = {"polled"}
 @pytest.fixture(params=sorted(BUILTIN.keys() - ELSEWHERE))
 def name(request: pytest.FixtureRequest) -> str:
     """Give each built-in source; fails for one without a tree in WHERE."""
-    assert request.param in WHERE, f"add a fixture tree for {request.param}"
+    assert request.param in WHERE, (
+        f"add {request.param} to WHERE of tests/conformance/test_sources.py: a tree of files, and what its "
+        "points then measure"
+    )
     return str(request.param)
 
 
@@ -93,7 +111,7 @@ def test_construction_touches_nothing(name, tmp_path):
 
 def test_points_and_readings_agree(name):
     """Each reading belongs to an offered point, at most one each; domains use the alphabet of facts."""
-    source = make(name, TREES / WHERE[name])
+    source = make(name, TREES / WHERE[name][0])
     points = source.open()
     assert len(set(points)) == len(points)
     assert all(FACT_PATTERN.fullmatch(point.domain) for point in points)
@@ -103,9 +121,29 @@ def test_points_and_readings_agree(name):
     assert len(set(seen)) == len(seen)
 
 
+def test_values_have_the_unit_of_the_files(name):
+    """Each point gives the energy or power of its files: the test finds a source that is wrong by 1,000."""
+    tree, expected = WHERE[name]
+    source = make(name, TREES / tree)
+    source.open()
+    found = {}
+    for reading in source.read():
+        if isinstance(reading, EnergyCounter):
+            value = f"{reading.energy_microjoules / MICROJOULES_PER_JOULE} J"
+        elif isinstance(reading, PowerGauge):
+            value = f"{reading.power_milliwatts / MILLIWATTS_PER_WATT} W"
+        else:
+            continue
+        found[f"{reading.point.kind} {reading.point.domain}"] = f"{value}, {reading.point.boundary}"
+    assert expected is None or found == expected, (
+        f"{name} does not give what WHERE expects of tests/fixtures/sys/{tree}: correct the unit or the "
+        "boundary in the source, or the expected value if the files say so"
+    )
+
+
 def test_values_are_whole_and_not_negative(name):
     """Values are integers ≥ 0; a counter is within its range and has a ceiling."""
-    source = make(name, TREES / WHERE[name])
+    source = make(name, TREES / WHERE[name][0])
     source.open()
     for reading in source.read():
         if isinstance(reading, EnergyCounter):
@@ -130,7 +168,7 @@ def test_files_that_go_or_hold_nonsense(name, tmp_path):
     """After any change of its files, a read gives readings or ReadFailed: no other error; deleted files give
     no reading."""
     root = tmp_path / "tree"
-    shutil.copytree(TREES / WHERE[name], root)
+    shutil.copytree(TREES / WHERE[name][0], root)
     source = make(name, root)
     source.open()
     before = source.read()
@@ -154,7 +192,7 @@ def _reads_or_fails(source: Source) -> int:
 
 def test_close_twice(name):
     """A source may be closed twice, and before `open`."""
-    source = make(name, TREES / WHERE[name])
+    source = make(name, TREES / WHERE[name][0])
     source.close()
     source.open()
     source.close()

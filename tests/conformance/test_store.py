@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import tomllib
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import date
@@ -18,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.architecture.tree import ROOT
 from tests.conformance.backends import BACKENDS, MONDAY, Backend
 from tests.support.pushes import (
     HOUR,
@@ -52,7 +54,18 @@ def test_every_backend_is_under_test():
     """BACKENDS lists every module or folder of store/; a missing one would not be tested."""
     root = Path(backend_choice.__file__).parent
     found = {path.relative_to(root).parts[0].removesuffix(".py") for path in root.rglob("*.py")}
-    assert found - _SHARED == set(BACKENDS)
+    differing = (found - _SHARED) ^ set(BACKENDS)
+    assert not differing, f"add to BACKENDS in tests/conformance/backends.py: {sorted(differing)}"
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_is_protected(name: str):
+    """An import contract names each backend; without it, any module could import one."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    protected = {one for each in contracts["contracts"] for one in each.get("protected_modules", ())}
+    assert f"veilleuse.collector.store.{name}" in protected, (
+        f"add veilleuse.collector.store.{name} to the contract 'One backend behind the store' in pyproject.toml"
+    )
 
 
 # --- marks and chains

@@ -95,8 +95,10 @@ def test_every_metric_is_documented():
 def test_every_source_has_its_section(name):
     """A source's section of docs/sources.md starts with Requirements, Metrics and Configuration."""
     sections = re.split(r"^## ", text_of("sources.md"), flags=re.M)
-    (section,) = [part for part in sections if part.splitlines()[:1] == [name]]
-    assert re.findall(r"^### (\w+)", section, re.M)[:3] == ["Requirements", "Metrics", "Configuration"]
+    section = next((part for part in sections if part.splitlines()[:1] == [name]), "")
+    assert re.findall(r"^### (\w+)", section, re.M)[:3] == ["Requirements", "Metrics", "Configuration"], (
+        f"add a section '## {name}' to docs/sources.md; it starts with ### Requirements, Metrics, Configuration"
+    )
 
 
 @pytest.mark.promise("P1")
@@ -107,7 +109,7 @@ def test_every_field_that_leaves_a_machine_is_in_the_dictionary(message, figure)
     sent = {field.name for field in fields(message.DESCRIPTOR, set())} - {"body", "measurement"}
     missing = sent - set(re.findall(r"`(\w+)`", page))
     figure(f"{len(missing)} of {len(sent)} fields of {message.DESCRIPTOR.name} missing in privacy.md")
-    assert missing == set()
+    assert missing == set(), f"say in docs/privacy.md what these fields are for: {sorted(missing)}"
 
 
 def fields(message: Descriptor, seen: set[str]) -> list[FieldDescriptor]:

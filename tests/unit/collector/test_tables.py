@@ -39,7 +39,7 @@ def test_every_shipped_table_loads_with_its_origin(name: str):
     assert table.licence
     assert table.attribution
     assert table.year >= 2024
-    assert f"`{name}.csv`" in (DATA / "SOURCES.md").read_text()
+    assert f"`{name}.csv`" in (DATA / "SOURCES.md").read_text(), f"add {name}.csv to data/SOURCES.md"
 
 
 def test_a_table_is_read_as_written(tmp_path: Path):

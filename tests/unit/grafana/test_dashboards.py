@@ -39,7 +39,8 @@ def base(name: str) -> str:
 
 def test_committed_files_are_what_would_be_built():
     """`make dashboards` would change nothing, and no other file is there."""
-    assert {file.name: file.read_text(encoding="utf-8") for file in FILES} == dashboards()
+    committed = {file.name: file.read_text(encoding="utf-8") for file in FILES}
+    assert committed == dashboards(), "run 'make dashboards', and read its diff"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -55,15 +56,20 @@ def test_panels_of_the_file(file):
     """Each panel has its own id, a title, a description, a unit, the variable data source, no HTML (S16)."""
     raw = json.loads(file.read_text(encoding="utf-8"))
     panels: list[dict[str, Any]] = raw["panels"]
-    identifiers = [panel["id"] for panel in panels]
-    assert len(identifiers) == len(set(identifiers))
+    titles: dict[int, str] = {}
     for panel in panels:
-        assert panel["type"] not in {"text", "dashlist", "news", "html"}
+        identifier, title = panel["id"], panel["title"]
+        assert identifier not in titles, (
+            f"id {identifier} is used twice: {titles[identifier]!r} and {title!r}"
+        )
+        titles[identifier] = title
+        where = f"panel {identifier} ({title}) in grafana/panels*.py"
+        assert panel["type"] not in {"text", "dashlist", "news", "html"}, f"{where}: no text panels"
         if panel["type"] == "row":
             continue
-        assert panel["title"]
-        assert panel["description"].endswith(".")
-        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert title, f"{where}: give a title"
+        assert panel["description"].endswith("."), f"{where}: the description is a sentence with a full stop"
+        assert panel["fieldConfig"]["defaults"]["unit"], f"{where}: give a unit"
         assert panel["datasource"]["uid"] == "${datasource}"
         assert all(target["expr"] for target in panel["targets"])
     assert "<" not in "".join(panel.get("title", "") + panel.get("description", "") for panel in panels)
@@ -72,13 +78,15 @@ def test_panels_of_the_file(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_panels_do_not_overlap(file):
     """Each panel is within the 24 columns and covers no other."""
-    taken: set[tuple[int, int]] = set()
+    taken: dict[tuple[int, int], str] = {}
     for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]:
         at = panel["gridPos"]
         x, y = at.get("x", 0), at.get("y", 0)
-        assert x + at["w"] <= 24
-        cells = {(x + i, y + j) for i in range(at["w"]) for j in range(at["h"])}
-        assert not cells & taken, panel["title"]
+        title = f"panel {panel['id']} ({panel['title']})"
+        assert x + at["w"] <= 24, f"{title} is wider than 24 columns, or ends beyond them"
+        cells = dict.fromkeys(((x + i, y + j) for i in range(at["w"]) for j in range(at["h"])), title)
+        covered = {taken[cell] for cell in cells.keys() & taken.keys()}
+        assert not covered, f"{title} covers {covered}: change a width or a height"
         taken |= cells
 
 
@@ -88,7 +96,7 @@ def test_every_metric_exists(panel):
     for query in panel.queries:
         assert names(query.expression)
         for name in names(query.expression):
-            assert base(name) in BY_NAME, name
+            assert base(name) in BY_NAME, f"{name} is not in exposition/catalogue.py"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -101,6 +109,7 @@ def test_colours_judge_where_they_are_meant_to(file):
     for panel in PANELS:
         if panel.form not in (Form.STAT, Form.BARS):
             continue
+        assert panel.identifier in panels, "run 'make dashboards'"
         defaults = panels[panel.identifier]["fieldConfig"]["defaults"]
         base, *steps = [(step["value"], step["color"]) for step in defaults["thresholds"]["steps"]]
         assert base[0] is None
@@ -133,7 +142,7 @@ def test_totals_leave_virtual_machines_out(panel):
             c.DAY_ENERGY.name,
             c.MONTH_ENERGY.name,
         }:
-            assert "virtual_machine" in query.expression
+            assert "virtual_machine" in query.expression, f"{panel.title}: select PHYSICAL or VIRTUAL"
 
 
 def test_unknown_label_is_refused():

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -17,14 +18,63 @@ from veilleuse.wire.sums import apportion, merge_smallest
 amounts = st.integers(0, 2**63)
 
 
+FIRST_PRINCIPLES = {
+    "NANOJOULES_PER_MICROJOULE": 10**9 // 10**6,
+    "MILLIJOULES_PER_JOULE": 10**3,
+    "MICROJOULES_PER_MILLIJOULE": 10**6 // 10**3,
+    "MICROJOULES_PER_JOULE": 10**6,
+    "MICROJOULES_PER_WATT_MINUTE": 10**6 * 60,
+    "MICROJOULES_PER_WATT_HOUR": 10**6 * 60 * 60,
+    "MICROJOULES_PER_KILOWATT_HOUR": 10**6 * 10**3 * 60 * 60,
+    "MICROJOULES_PER_MICROWATT_HOUR": 60 * 60,
+    "JOULES_PER_KWH": 10**3 * 60 * 60,
+    "MILLIJOULES_PER_KWH": 10**3 * 10**3 * 60 * 60,
+    "NANOSECONDS_PER_MILLISECOND": 10**9 // 10**3,
+    "MICROSECONDS_PER_MILLISECOND": 10**6 // 10**3,
+    "HUNDREDS_OF_NANOSECONDS_PER_MILLISECOND": 10**9 // 10**3 // 100,
+    "SECONDS_PER_MINUTE": 60,
+    "MILLISECONDS_PER_SECOND": 10**3,
+    "MILLISECONDS_PER_MINUTE": 60 * 10**3,
+    "MILLISECONDS_PER_HOUR": 60 * 60 * 10**3,
+    "MILLISECONDS_PER_DAY": 24 * 60 * 60 * 10**3,
+    "UNIX_EPOCH_DAY": date(1970, 1, 1).toordinal(),
+    "MICROWATTS_PER_MILLIWATT": 10**6 // 10**3,
+    "MICROWATTS_PER_WATT": 10**6,
+    "MICROAMPERE_MICROVOLTS_PER_MILLIWATT": 10**6 * 10**6 // 10**3,  # 1 A × 1 V = 1 W = 1,000 mW
+    "MICROWATT_MILLISECONDS_PER_MILLIJOULE": 10**6 * 10**3 // 10**3,  # 1 W × 1 s = 1 J = 1,000 mJ
+    "MILLIWATTS_PER_WATT": 10**3,
+    "WATTS_PER_KILOWATT": 10**3,
+    "MILLIJOULES_PER_UNIT": {
+        "mJ": 1,
+        "J": 10**3,
+        "kJ": 10**6,
+        "MJ": 10**9,
+        "Wh": 60 * 60 * 10**3,
+        "kWh": 60 * 60 * 10**6,
+        "MWh": 60 * 60 * 10**9,
+    },
+    "MILLIGRAMS_PER_GRAM": 10**3,
+    "GRAMS_PER_KILOGRAM": 10**3,
+    "KILOGRAMS_PER_TONNE": 10**3,
+}
+"""Constant of wire/units.py → its value from SI prefixes and the lengths of minute, hour and day."""
+
+
+@pytest.mark.parametrize(
+    "name", sorted({name for name in vars(units) if name.isupper()} | FIRST_PRINCIPLES.keys())
+)
+def test_each_constant_is_what_its_name_says(name):
+    """A constant that is wrong by 1,000 is found here, before any figure shows it."""
+    assert name in FIRST_PRINCIPLES, f"add {name} to FIRST_PRINCIPLES in tests/unit/wire/test_numbers.py"
+    assert getattr(units, name) == FIRST_PRINCIPLES[name], f"correct {name} in proto/veilleuse/wire/units.py"
+
+
 def test_one_kilowatt_hour():
-    """1 kWh = 3.6 MJ = 3,600,000,000 mJ; 1 W for an hour is 1 Wh; 1 µWh is 3,600 µJ."""
-    assert units.JOULES_PER_KWH == 3_600_000
+    """1 kWh = 3.6 MJ = 3,600,000,000 mJ; 1 W for an hour is 1 Wh; 10¹² pWh are 1 Wh, 3,600 J."""
     assert units.kwh_from_millijoules(3_600_000_000) == 1.0
     assert units.joules_from_millijoules(1_500) == 1.5
     assert units.millijoules_from_watts(1.0, units.MILLISECONDS_PER_HOUR) == 3_600_000
-    assert units.MICROJOULES_PER_MICROWATT_HOUR == 3_600
-    assert units.MILLISECONDS_PER_DAY == 24 * units.MILLISECONDS_PER_HOUR == 86_400_000
+    assert units.microjoules_from_picowatt_hours(10**12) == 3_600 * 10**6
 
 
 @given(amounts, st.lists(st.integers(0, 2**40), min_size=1, max_size=20).filter(any))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Parts that differ by operating system. `sys.platform` is read only here, and in sources/ to choose sources.
+"""Parts that differ by operating system. `sys.platform` is read only here.
 
 `here` is the interface of the processes to their system, `SystemClock` its clock. Host facts and hardware ids
 have their own modules in `host/`, chosen by `load_module`. Modules of other systems are never imported.
@@ -16,12 +16,14 @@ from veilleuse.agent.model import Instant
 
 _SYSTEMS: Final = {"linux": "linux", "win32": "windows", "darwin": "macos"}
 """sys.platform → the name of the system in our modules."""
-if sys.platform not in _SYSTEMS:
+PLATFORM: Final = sys.platform if sys.platform in _SYSTEMS else sys.platform.rstrip("0123456789")
+"""sys.platform without the version that some systems append, as in freebsd14 (before Python 3.14)."""
+if PLATFORM not in _SYSTEMS:
     raise SystemExit(
         f"veilleuse-agent does not run on {sys.platform}, only on {', '.join(_SYSTEMS.values())}: "
         "to add a system, see 'run on another system' in CONTRIBUTING.md"
     )
-SYSTEM: Final = _SYSTEMS[sys.platform]
+SYSTEM: Final = _SYSTEMS[PLATFORM]
 _MODULES: Final = {
     "system": {
         "linux": "platforms.posix",

@@ -8,12 +8,12 @@ A source is imported only when chosen.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, cast
 
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.model import Point
+from veilleuse.agent.platforms import PLATFORM
 from veilleuse.agent.ports import LoadSource, Source, SourceContext
 from veilleuse.wire.vocabulary import POLLED_SOURCES, SOURCES, SOURCES_OF_SYSTEM
 
@@ -24,7 +24,7 @@ def _target(name: str) -> str:
 
 
 BUILTIN: Final = {
-    **{name: _target(name) for name in SOURCES_OF_SYSTEM.get(sys.platform, ())},
+    **{name: _target(name) for name in SOURCES_OF_SYSTEM.get(PLATFORM, ())},
     "polled": "veilleuse.agent.sources.polled:PolledSources",
     "fake": _target("fake"),
 }

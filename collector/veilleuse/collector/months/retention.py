@@ -40,7 +40,7 @@ _SWEEP_SECONDS: Final = 0.5
 
 
 def limits(
-    kept: settings.RetentionSettings,
+    retention: settings.RetentionSettings,
     population: Population,
     time_zone: str,
     today: date,
@@ -48,27 +48,27 @@ def limits(
 ) -> Limits:
     """Return the expiry limits of a day, for machines of a population."""
     if population is Population.SERVER:
-        days = month_limit(kept, population, today)
-        fine = months_before(today, kept.server_records_months)
+        days = month_limit(retention, population, today)
+        fine = months_before(today, retention.server_records_months)
         return Limits(
             days.toordinal(),
             day_start_unix_milliseconds(fine, time_zone),
             fine.toordinal(),
             days.toordinal(),
         )
-    days = today - timedelta(days=kept.pc_daily_days)
+    days = today - timedelta(days=retention.pc_daily_days)
     return Limits(
         days.toordinal(),
         day_start_unix_milliseconds(days, time_zone),
         days.toordinal(),
-        month_limit(kept, population, today).toordinal(),
+        month_limit(retention, population, today).toordinal(),
         closed_years,
     )
 
 
-def month_limit(kept: settings.RetentionSettings, population: Population, today: date) -> date:
+def month_limit(retention: settings.RetentionSettings, population: Population, today: date) -> date:
     """Return the day by which months must have ended to be expired."""
-    months = kept.server_daily_months if population is Population.SERVER else kept.pc_monthly_months
+    months = retention.server_daily_months if population is Population.SERVER else retention.pc_monthly_months
     return months_before(today, months)
 
 

@@ -1,13 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test the protocol System, and its Windows module over a fake table. Under Wine: docs/windows.md."""
+"""Test the Windows module of the protocol System over a fake table. Under Wine: docs/windows.md."""
 
 from __future__ import annotations
 
-import ast
 import errno
 import importlib
-import inspect
 import io
 import os
 import sqlite3
@@ -38,35 +36,6 @@ from veilleuse.agent.sources.utilisation import Utilisation
 from veilleuse.agent.spool.database import FILE_NAME, Bounds, FileSpool, connect
 
 CTRL_C, CTRL_CLOSE, CTRL_LOGOFF = 0, 2, 5
-
-
-def members() -> dict[str, list[str] | None]:
-    """Return the members of the protocol System: name → parameters, None if it is no function."""
-    tree = ast.parse(Path(platforms.__file__).read_text(encoding="utf-8"))
-    (found,) = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "System")
-    wanted: dict[str, list[str] | None] = {}
-    for node in found.body:
-        if isinstance(node, ast.FunctionDef):
-            wanted[node.name] = [argument.arg for argument in node.args.args[1:]]
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            wanted[node.target.id] = None
-    return wanted
-
-
-@pytest.mark.parametrize("module", ["posix", "macos", "windows.system"])
-def test_every_system_has_all_of_the_seam(module):
-    """Each module has all members with the protocol's parameters, and loads on any system."""
-    if sys.platform == "win32" and module != "windows.system":
-        pytest.skip("fcntl is not there")
-    one = importlib.import_module(f"veilleuse.agent.platforms.{module}")
-    wanted = members()
-    assert len(wanted) > 20
-    for name, parameters in wanted.items():
-        assert hasattr(one, name), name
-        if parameters is not None:
-            taken = list(inspect.signature(getattr(one, name)).parameters.values())
-            assert [each.name for each in taken[: len(parameters)]] == parameters, name
-            assert all(each.default is not each.empty for each in taken[len(parameters) :]), name
 
 
 @pytest.fixture

@@ -84,7 +84,8 @@ def test_every_word_of_a_list_has_its_word(language):
     w = words(language)
     for name, values in LISTS.items():
         known = w.texts["words"][name]
-        assert {str(getattr(value, "value", value)) for value in values} - known.keys() == set(), name
+        missing = {str(getattr(value, "value", value)) for value in values} - known.keys()
+        assert not missing, f"add to [words.{name}] in documents/locale/{language}.toml: {sorted(missing)}"
     for one in read_columns().values():
         assert one.words is None or one.words in w.texts["words"], one.name
 

@@ -175,14 +175,19 @@ def test_each_provider_is_in_the_table():
         if isinstance(made, type) and made.__module__ == module.__name__
         if hasattr(made, "name") and hasattr(made, "factors")
     }
-    assert found == set(BUILTIN.values())
+    differing = found ^ set(BUILTIN.values())
+    assert not differing, f"add to BUILTIN in factors/__init__.py, or remove from it: {sorted(differing)}"
 
 
 @pytest.mark.parametrize("source", [load(name) for name in BUILTIN])
 def test_every_factor_says_where_it_comes_from(source: FactorSource):
-    """Each factor has a source, a licence, an uncertainty and a validity of one civil year."""
+    """Each factor has a source, a licence, an uncertainty and a validity of one civil year; grams taken as
+    kilograms are found."""
     assert source.name in BUILTIN
     for factor in source.factors():
+        assert 0 < factor.total_kgco2e_per_kwh < 3, (
+            f"{factor.factor_id}: {factor.total_kgco2e_per_kwh} kgCO2e/kWh is no mix; convert grams to kilograms"
+        )
         assert factor.source
         assert factor.licence
         assert factor.uncertainty_percent > 0

@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import ast
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
 from tests.architecture.tree import ROOT
-from veilleuse.collector.indicators import TABLE, IndicatorInput
-from veilleuse.collector.model.indicators import PCS
+from veilleuse.collector import indicators
+from veilleuse.collector.indicators import TABLE, IndicatorInput, load, load_gauged
+from veilleuse.collector.model.figures import GaugeParts, IndicatorFigure
+from veilleuse.collector.model.indicators import PCS, Figure
 from veilleuse.collector.web.metrics.pc_figures import RULES
 
 HERE = Path(__file__).parent
@@ -38,16 +42,45 @@ def computed_ids() -> set[str]:
     }
 
 
+def test_each_file_is_in_the_table():
+    """An indicator without its line in TABLE would never be computed."""
+    written = {
+        f"{name}:{made.__name__}"
+        for _, name, _ in iter_modules(indicators.__path__)
+        for made in vars(import_module(f"{indicators.__name__}.{name}")).values()
+        if isinstance(made, type) and hasattr(made, "meta") and made.__module__.endswith(f".{name}")
+    }
+    differing = written ^ {line.place for line in TABLE.values()}
+    assert not differing, f"add to TABLE in indicators/__init__.py, or remove from it: {sorted(differing)}"
+
+
+@pytest.mark.parametrize("identifier", TABLE)
+def test_parts_have_one_entry_per_gauge(identifier: str):
+    """With another number of parts, /metrics would fail: zip() refuses it."""
+    gauges = TABLE[identifier].gauges
+    parts: tuple[GaugeParts, ...]
+    if TABLE[identifier].made_of is IndicatorInput.SUMS:
+        parts = load(identifier).parts(None), load(identifier).parts(IndicatorFigure(None, None, None))
+    else:
+        parts = (load_gauged(identifier).parts(Figure(None, 0)),) if gauges else ()
+    assert {len(one) for one in parts} <= {len(gauges)}, (
+        f"`parts` of {identifier} must return one mapping for each of its gauges in TABLE, in any case: {gauges}"
+    )
+
+
 @pytest.mark.parametrize("identifier", TABLE)
 def test_an_indicator_has_its_row_in_the_methodology(identifier: str):
     """Formula, threshold and direction are published in docs/methodology.md §12."""
     _, _, section = METHOD.partition("\n## 12. ")
-    assert f"\n| {identifier} |" in section.partition("\n## ")[0]
+    assert f"\n| {identifier} |" in section.partition("\n## ")[0], (
+        f"add the row of {identifier} to the table of docs/methodology.md, section 12"
+    )
 
 
 def test_each_worked_example_is_computed():
     """A worked example without a test could be wrong."""
-    assert TABLE.keys() - computed_ids() == set()
+    missing = TABLE.keys() - computed_ids()
+    assert not missing, f"test the docstring's example in tests/unit/collector/indicators/: {missing}"
 
 
 def test_each_gauge_over_pcs_has_a_disclosure_rule():
@@ -57,4 +90,5 @@ def test_each_gauge_over_pcs_has_a_disclosure_rule():
         for identifier, line in TABLE.items()
         if line.gauges and line.made_of is IndicatorInput.MACHINES and line.populations & PCS
     }
-    assert of_pcs == RULES.keys()
+    differing = of_pcs ^ RULES.keys()
+    assert not differing, f"add to RULES in web/metrics/pc_figures.py, or remove from it: {differing}"

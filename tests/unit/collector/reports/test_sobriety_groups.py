@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 
 import pytest
@@ -119,23 +119,50 @@ def test_a_vector_is_read_into_its_band():
     assert (use.beyond(30), use.beyond(15), use.screens_millijoules, use.window_millijoules) == (6, 0, 3, 2)
 
 
+CHANGED = {
+    "display_off_minutes": "16",
+    "sleep_minutes": "60",
+    "comatose_cpu_percent": "10",
+    "comatose_network_bytes_per_second": "10000",
+    "underused_mean_cpu_ratio": "0.2",
+    "underused_cpu_percent": "40",
+    "oversized_cpu_percent": "30",
+    "oversized_memory_percent": "60",
+    "oversized_core_ratio": "0.02",
+    "server_observed_ratio": "0.8",
+    "lifetime_years": "9",
+    "reused_purchases_targets": "laptops@2027=0.25,screens@2027=0.2",
+    "reused_retirements_ratio": "0.6",
+}
+"""Setting of [indicators] → a value that is not its default."""
+
+
 def test_settings_become_targets():
     """Each setting becomes a target; impossible edges and unreadable targets are refused."""
-    made = read_settings(
-        None,
-        {},
-        {
-            "indicators.sleep_minutes": "60",
-            "indicators.oversized_memory_percent": "60",
-            "indicators.reused_purchases_targets": "laptops@2027=0.25,screens@2027=0.2",
-        },
-    ).indicators
-    assert targets_of(made) == Targets(
-        sleep_minutes=60,
-        oversized_memory_percent=60,
-        reused_purchases=(("laptops", 2027, 0.25), ("screens", 2027, 0.2)),
-    )
     assert targets_of(read_settings(None, {}).indicators) == Targets()
+    made = targets_of(
+        read_settings(None, {}, {f"indicators.{name}": text for name, text in CHANGED.items()}).indicators
+    )
+    same = [one.name for one in fields(Targets) if getattr(made, one.name) == getattr(Targets(), one.name)]
+    assert not same, (
+        f"{same} of Targets is not filled from its setting: fill it in targets_of (reports/inputs.py), and add "
+        "the setting to CHANGED in this test"
+    )
+    assert made == Targets(
+        display_off_minutes=16,
+        sleep_minutes=60,
+        comatose_cpu_percent=10,
+        comatose_network_bytes_per_second=10_000,
+        underused_mean_cpu_ratio=0.2,
+        underused_cpu_percent=40,
+        oversized_cpu_percent=30,
+        oversized_memory_percent=60,
+        oversized_core_ratio=0.02,
+        observed_ratio=0.8,
+        lifetime_years=9.0,
+        reused_purchases=(("laptops", 2027, 0.25), ("screens", 2027, 0.2)),
+        reused_retirements_ratio=0.6,
+    ), "targets_of (reports/inputs.py) fills a field from another setting, or CHANGED lacks a new one's value"
     for name, value in (
         ("sleep_minutes", "20"),
         ("comatose_cpu_percent", "6"),
