@@ -104,6 +104,13 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def test_each_tree_tells_where_it_comes_from():
+    """A tree of unknown origin could not be told from the files of a real machine."""
+    told = (TREES / "PROVENANCE.md").read_text(encoding="utf-8")
+    missing = [tree.name for tree in TREES.iterdir() if tree.is_dir() and f"\n| `{tree.name}` |" not in told]
+    assert not missing, f"add a row to tests/fixtures/sys/PROVENANCE.md: {missing}"
+
+
 def test_construction_touches_nothing(name, tmp_path):
     """Constructing a source with paths that do not exist is harmless; only `open` reads them."""
     make(name, tmp_path / "nowhere")

@@ -47,7 +47,7 @@ class IndicatorLine:
     """module:class below this package; imported only when used."""
     made_of: IndicatorInput
     gauges: tuple[str, ...] = ()
-    """Metric names in exposition/catalogue.py, in the order of the class's `parts`."""
+    """Metric names in exposition/fleet_metrics.py, in the order of the class's `parts`."""
     days: int | None = None
     """Length in days of the window that ends with the period; None = computed over months or any period."""
     objective: str | None = None

@@ -50,10 +50,40 @@ def test_every_module_of_a_system_is_in_the_table(concern):
         for file in (AGENT / folder).rglob("*.py")
         if MARKS[concern] in defined(file) and "load_module(" not in file.read_text(encoding="utf-8")
     }
-    differing = written ^ set(_MODULES[concern].values())
-    assert not differing, (
-        f"add to (or remove from) _SYSTEMS and _MODULES in platforms/__init__.py: {differing}"
-    )
+    named = set(_MODULES[concern].values())
+    assert named <= written, f"define {MARKS[concern]} in {named - written}"
+    assert written <= named, f"add to _SYSTEMS and _MODULES in platforms/__init__.py: {written - named}"
+
+
+def calls() -> dict[str, list[tuple[str, ast.Call]]]:
+    """Return the calls `load_module(concern).name(...)` in the agent: concern → (name, call)."""
+    found: dict[str, list[tuple[str, ast.Call]]] = {}
+    for file in AGENT.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    ast.Attribute(ast.Call(ast.Name("load_module"), [ast.Constant(str() as concern)]), name)
+                ):
+                    found.setdefault(concern, []).append((name, node))
+    return found
+
+
+@pytest.mark.parametrize("concern", _MODULES.keys() - {"system"})
+@pytest.mark.parametrize("system", _SYSTEMS.values())
+def test_every_system_has_the_functions_that_are_called(system, concern):
+    """A missing function of a system's module would be found only on a machine of that system."""
+    if sys.platform == "win32" and system != "windows":
+        pytest.skip("fcntl is not there")
+    module = import_module(f"veilleuse.agent.{_MODULES[concern][system]}")
+    called = calls()[concern]
+    for name, call in called:
+        assert hasattr(module, name), f"define {name} in {module.__name__}"
+        try:
+            inspect.signature(getattr(module, name)).bind(
+                *call.args, **{str(one.arg): one.value for one in call.keywords}
+            )
+        except TypeError as error:
+            pytest.fail(f"{module.__name__}.{name} must take {ast.unparse(call)}: {error}")
 
 
 def test_every_service_manager_belongs_to_a_system():

@@ -36,13 +36,16 @@ def fields(value: Any) -> set[str]:
 
 def test_both_languages_say_the_same_things():
     """Both have the same keys and fields, but for the reports' notes, whose keys are English."""
-    french, english = (
-        dict(leaves({name: text for name, text in words(language).texts.items() if name != "notes"}))
-        for language in LANGUAGES
-    )
-    assert french.keys() == english.keys()
-    for key in french:
-        assert fields(french[key]) == fields(english[key]), key
+    for part in ("", "pages.", "api."):
+        one, other = (f"{part}{language}.toml" for language in LANGUAGES)
+        first, second = (
+            dict(leaves({name: text for name, text in texts_of(file).items() if name != "notes"}))
+            for file in (one, other)
+        )
+        differing = sorted(first.keys() ^ second.keys())
+        assert not differing, f"only one of documents/locale/{one} and {other} has: {differing}"
+        for key in first:
+            assert fields(first[key]) == fields(second[key]), f"{key} of documents/locale/{one} and {other}"
 
 
 def test_no_file_hides_a_text_of_another():

@@ -13,6 +13,8 @@ import pytest
 
 from tests.architecture.tree import ROOT
 from veilleuse.collector import indicators
+from veilleuse.collector.documents.document import LANGUAGES
+from veilleuse.collector.documents.text import texts_of
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load, load_gauged
 from veilleuse.collector.model.figures import GaugeParts, IndicatorFigure
 from veilleuse.collector.model.indicators import PCS, Figure
@@ -81,6 +83,15 @@ def test_each_worked_example_is_computed():
     """A worked example without a test could be wrong."""
     missing = TABLE.keys() - computed_ids()
     assert not missing, f"test the docstring's example in tests/unit/collector/indicators/: {missing}"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_indicator_with_gauges_is_in_the_glossary(language: str):
+    """The pages link each of these indicators to its entry of the glossary."""
+    gauged = [identifier for identifier, line in TABLE.items() if line.gauges]
+    glossary = texts_of(f"pages.{language}.toml")["glossary"]
+    missing = {key for name in gauged for key in (name, f"{name}_text")} - glossary.keys()
+    assert not missing, f"add to [glossary] of documents/locale/pages.{language}.toml: {sorted(missing)}"
 
 
 def test_each_gauge_over_pcs_has_a_disclosure_rule():

@@ -146,7 +146,7 @@ def test_settings_become_targets():
     same = [one.name for one in fields(Targets) if getattr(made, one.name) == getattr(Targets(), one.name)]
     assert not same, (
         f"{same} of Targets is not filled from its setting: fill it in targets_of (reports/inputs.py), and add "
-        "the setting to CHANGED in this test"
+        "the setting to CHANGED and the field to `made == Targets(...)` in this test"
     )
     assert made == Targets(
         display_off_minutes=16,
@@ -162,7 +162,10 @@ def test_settings_become_targets():
         lifetime_years=9.0,
         reused_purchases=(("laptops", 2027, 0.25), ("screens", 2027, 0.2)),
         reused_retirements_ratio=0.6,
-    ), "targets_of (reports/inputs.py) fills a field from another setting, or CHANGED lacks a new one's value"
+    ), (
+        "add a new field to `Targets(...)` here, with its value in CHANGED; else targets_of (reports/inputs.py) "
+        "fills a field from another setting"
+    )
     for name, value in (
         ("sleep_minutes", "20"),
         ("comatose_cpu_percent", "6"),
