@@ -194,6 +194,16 @@ def test_random_damage_never_escapes_as_something_else(tmp_path, seed):
     assert not any("\n" in line for line in said)
 
 
+@pytest.mark.parametrize(("name", "column"), [("data.db", "token_sha256"), ("identity.db", "document")])
+def test_a_changed_letter_in_the_name_of_a_column_is_damage(tmp_path, name, column):
+    """R14 at full size found `no such column`: `quick_check` reports no changed name in the schema."""
+    make(tmp_path).close()
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes().replace(column.encode(), column.replace("t", "u").encode()))
+    with pytest.raises(StoreDamaged, match=rf"{name} is damaged \(its schema has no \w+\.{column}\)"):
+        open_store(tmp_path, LIMITS)
+
+
 def test_an_emptied_file_is_damage_not_a_new_store(tmp_path):
     """An emptied data.db is refused and left as it is: a new store would know no agent."""
     make(tmp_path).close()

@@ -47,7 +47,7 @@ from veilleuse.collector.store.sqlite.host_data import SqliteHostEraser, export_
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory
 from veilleuse.collector.store.sqlite.meters import SqliteMeters
-from veilleuse.collector.store.sqlite.migrations import migrate, require_current
+from veilleuse.collector.store.sqlite.migrations import migrate, require_columns, require_current
 from veilleuse.collector.store.sqlite.months import SqliteRolls, StaleMonths
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.collector.store.sqlite.periods import fill
@@ -95,6 +95,7 @@ class SqliteStore:
             for database, kind in ((self.data, "data"), (self.identity, "identity")):
                 _check_sound(database)
                 migrate(database, kind)
+                require_columns(database, kind)
             fill(self.data)
             stale = StaleMonths(self.data)
             self.ingest = SqliteIngest(
@@ -247,6 +248,7 @@ def check_database(path: Path, kind: str) -> str | None:
         found = quick_check(database)
         if not found:
             require_current(database, kind)
+            require_columns(database, kind)
     return found[0] if found else None
 
 

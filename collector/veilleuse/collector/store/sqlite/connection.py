@@ -101,7 +101,7 @@ class Database:
         if writing:
             _create_private(path)
         known = _known(path)
-        with self.translated(), _unreadable_is_damage(path):
+        with self.translated(), unreadable_is_damage(path):
             self.connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'rw' if writing else 'ro'}",
                 uri=True,
@@ -270,22 +270,23 @@ class Database:
 
 def quick_check(database: Database) -> tuple[str, ...]:
     """Return the errors that `PRAGMA quick_check` found; empty when sound. Reads the whole file."""
-    with database.translated(), _unreadable_is_damage(database.path):
+    with database.translated(), unreadable_is_damage(database.path):
         found = tuple(str(row[0]) for row in database.connection.execute("PRAGMA quick_check(20)"))
     return () if found == ("ok",) else found
 
 
 @contextmanager
-def _unreadable_is_damage(path: Path) -> Iterator[None]:
-    """Translate a decoding error: SQLite quotes a damaged schema, which Python cannot decode."""
+def unreadable_is_damage(path: Path) -> Iterator[None]:
+    """Translate errors of the schema, which may be text that Python cannot decode.
+
+    Our own statements are right: the header or the schema is damaged.
+    """
     try:
         yield
     except UnicodeDecodeError as error:
         raise damaged(path, "its schema is not text") from error
     except sqlite3.OperationalError as error:
-        if (
-            _primary(error) == sqlite3.SQLITE_ERROR
-        ):  # our own statements are right: the header or the schema is damaged
+        if _primary(error) in (0, sqlite3.SQLITE_ERROR):  # 0: of Python's module
             raise damaged(path, str(error)) from error
         raise
 

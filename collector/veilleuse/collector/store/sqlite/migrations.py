@@ -12,7 +12,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -21,10 +21,18 @@ from typing import Final
 
 from veilleuse.collector.errors import DataDirectoryError, StoreTooNew
 from veilleuse.collector.store.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.connection import Database, damaged, is_about_the_disk
+from veilleuse.collector.store.sqlite.connection import (
+    Database,
+    damaged,
+    is_about_the_disk,
+    unreadable_is_damage,
+)
 
 log = logging.getLogger(__name__)
 
+_EVERY_COLUMN: Final = """
+    SELECT m.name, p.name FROM sqlite_schema AS m, pragma_table_info(m.name) AS p WHERE m.type = 'table'
+"""
 _NAME: Final = re.compile(r"(?P<kind>[a-z]+)_(?P<number>\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -112,6 +120,27 @@ def migrate(database: Database, kind: str) -> int:
         log.info("migration applied", extra=about)
         version = migration.number
     return version
+
+
+@cache
+def _columns(kind: str) -> frozenset[tuple[str, str]]:
+    """Return (table, column) of the newest schema."""
+    with closing(sqlite3.connect(":memory:")) as empty:
+        for migration in migrations(kind):
+            empty.executescript(migration.sql)
+        return frozenset(empty.execute(_EVERY_COLUMN))
+
+
+def require_columns(database: Database, kind: str) -> None:
+    """Check a migrated file. Raises StoreDamaged without one of its columns.
+
+    `quick_check` does not see a changed letter in a name.
+    """
+    with database.translated(), unreadable_is_damage(database.path):
+        missing = _columns(kind) - set(database.connection.execute(_EVERY_COLUMN))
+    if missing:
+        table, column = min(missing)
+        raise damaged(database.path, f"its schema has no {table}.{column}")
 
 
 def _apply(database: Database, migration: Migration) -> None:
