@@ -147,7 +147,7 @@ def indicators(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write the sobriety indicators I1 to I14. With thresholds, coverage and who can act on each."""
+    """Write the sobriety indicators. With thresholds, coverage and who can act on each."""
     write, settings = _make_writer(form, language, output), load_settings(config)
     finish = servers_of if servers else add_sobriety
     _write_report(

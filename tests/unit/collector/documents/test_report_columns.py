@@ -41,6 +41,7 @@ REPORTS = {
     "servers": (indicators_document.SERVER_COLUMNS, indicators_document.SERVER_ASSUMPTIONS),
     "reen": (reen.COLUMNS, reen.ASSUMPTIONS),
 }
+METAS = [load_sobriety(identifier).meta for identifier in TABLE]
 LISTS: dict[str, Iterable[str]] = {
     "device_class": [*DeviceClass, *InventoryClass, "monitor", "autres"],
     "population": Population,
@@ -49,9 +50,10 @@ LISTS: dict[str, Iterable[str]] = {
     "level": ["row", "total", "autres", "memo"],
     "state": ["open", "closed_provisional", "closed_definitive"],
     "tree": ["as of then", "current, pro forma"],
-    "name": [
-        *(load_sobriety(name).meta.name for name in TABLE),
-    ],
+    "name": [meta.name for meta in METAS],
+    "unit": [meta.unit for meta in METAS],
+    "direction": [meta.direction for meta in METAS],
+    "owner": [meta.owner for meta in METAS],
 }
 
 
