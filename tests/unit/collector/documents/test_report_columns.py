@@ -138,6 +138,7 @@ def test_a_column_that_nobody_declared_is_read_from_its_values():
     assert kinds == [ValueKind.NUMBER, ValueKind.BOOLEAN, ValueKind.INTEGER, ValueKind.TEXT, ValueKind.MIX]
     assert column(document, "rows", "shiny_new").label("fr") == "shiny new"
     assert all(renderer(name)(document) for name in FORMATS)
+    assert renderer("csv")(document).startswith(b"shiny_new,flag,count,text,mix\r\n")
 
 
 def test_columns_come_in_the_documents_order():
