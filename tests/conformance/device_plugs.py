@@ -26,13 +26,20 @@ def shelly_plug(folder: Path) -> AbstractContextManager[Device]:
         name = "gen2_shelly" if asked.path == "/shelly" else "gen2_switch"
         return reply(200, text=(FIXTURES / f"{name}.json").read_bytes())
 
-    return _device("shelly_plug", good, '{"id": 0, "apower": LIE, "aenergy": {"total": LIE}}', "44444440.8 J, wall")
+    return _device(
+        "shelly_plug", good, '{"id": 0, "apower": LIE, "aenergy": {"total": LIE}}', "44444440.8 J, wall"
+    )
 
 
 def tasmota_plug(folder: Path) -> AbstractContextManager[Device]:
     """Give a plug with one channel."""
     good = page((FIXTURES / "tasmota_status8.json").read_bytes())
-    return _device("tasmota_plug", good, '{"StatusSNS": {"ENERGY": {"Total": LIE, "Power": LIE}}}', "1572429600.0 J, wall")
+    return _device(
+        "tasmota_plug",
+        good,
+        '{"StatusSNS": {"ENERGY": {"Total": LIE, "Power": LIE}}}',
+        "1572429600.0 J, wall",
+    )
 
 
 @contextmanager

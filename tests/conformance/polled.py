@@ -29,7 +29,7 @@ class Device(NamedTuple):
     answer: Callable[[], None]
     """Make the device answer as at first; the source must recover by itself, or after close and open."""
     expected: dict[str, str]
-    """What its points measure: kind and domain → energy or power, boundary; as in WHERE of test_sources.py."""
+    """What its points measure: kind and domain → energy or power, boundary (as in test_sources.py)."""
     nonsense: tuple[Callable[[], None], ...]
     """Each makes the device give a wrong answer: empty, text, negative, null, far too large, or cut."""
     absent: SourceContext | None = None

@@ -68,7 +68,7 @@ def secret_file(path: Path, text: str) -> str:
 
 
 def measured_values(readings: Iterable[Reading]) -> dict[str, str]:
-    """Return kind and domain → energy (J) or power (W), and boundary, of the readings of counters and gauges."""
+    """Return kind and domain → energy (J) or power (W), and boundary, of counters and gauges."""
     found = {}
     for reading in readings:
         if isinstance(reading, EnergyCounter):

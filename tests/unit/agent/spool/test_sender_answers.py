@@ -161,7 +161,7 @@ def test_a_hello_that_is_refused_names_the_versions(sender, direct, monkeypatch)
 
 
 def test_health_tells_how_the_sources_do(sender, direct, outbox):
-    """Hello's health has the values that the resident left in the control table, in every field of the wire."""
+    """Hello's health has the values that the resident left in the control table, in every field."""
     sources = [
         {"name": "utilisation", "successes": 9, "failures": 1, "unavailable": None},
         {"name": "linux_rapl", "successes": 0, "failures": 0, "unavailable": "virtual_machine"},

@@ -302,7 +302,7 @@ def test_what_the_contract_forbids_is_refused_with_its_reason(name):
 
 @pytest.mark.parametrize("name", [*CELL_SUMS, *CELL_BUCKETS])
 def test_no_sum_exceeds_its_cell(name: str):
-    """A sum or a bucket list above the cell's 60 s is refused: without its range any number would be stored."""
+    """A sum or a bucket list above the cell's 60 s is refused: without a range any number is stored."""
     size = CELL_BUCKETS.get(name)
     value = [60_001, *[0] * (size - 1)] if size else 60_001
     assert refused(with_cell(**{name: value})) in set(Reason)
