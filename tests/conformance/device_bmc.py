@@ -47,6 +47,7 @@ def ipmi_dcmi(folder: Path) -> Iterator[Device]:
             context=SourceContext(f"{folder}/sys", f"{folder}/proc", "none", meter=meter),
             refuse=lambda: tool.says("Could not open device at /dev/ipmi0", "fail"),
             answer=lambda: tool.prints("activated"),
+            expected={"bmc bmc": "214.0 W, wall"},
             nonsense=(
                 *(_calling(tool.prints, name) for name in names),
                 *(_calling(tool.says, text) for text in texts),
@@ -91,6 +92,7 @@ def redfish(folder: Path) -> Iterator[Device]:
                 context=context(device, credentials_file(folder), {"ca_file": str(folder / "root.pem")}),
                 refuse=device.refuse,
                 answer=answer,
+                expected={"bmc bmc-3": "374.2 W, wall"},
                 nonsense=(*map(reading, values), *map(says, wrong)),
                 hang=says(lambda asked: None),
             )

@@ -36,6 +36,7 @@ def nut_ups(folder: Path) -> Iterator[Device]:
             context=context_of("nut_ups", upsd.address, subject="meter:rack-a"),
             refuse=upsd.refuse,
             answer=upsd.listen,
+            expected={"ups rack-a": "187.5 W, wall"},
             nonsense=tuple(upsd.says(lie) for lie in lies),
             hang=upsd.hang,
         )
@@ -62,6 +63,7 @@ def snmp_meter(folder: Path) -> Iterator[Device]:
             ),
             refuse=agent.refuse,
             answer=answer,
+            expected={"pdu rack-a": "96.0 W, wall"},
             nonsense=(
                 *map(says, NOT_INTEGERS),
                 garbles(lambda _: b""),

@@ -39,6 +39,10 @@ def nvidia_nvml(folder: Path) -> Iterator[Device]:
             context=SourceContext(f"{folder}/sys", f"{folder}/proc", "none"),
             refuse=fail_with(LOST),
             answer=set_to(5_000_000, 70_000),
+            expected={
+                "gpu gpu-0000_41_00.0": "5000.0 J, component",
+                "gpu gpu-0000_81_00.0": "5000.0 J, component",
+            },
             nonsense=(
                 set_to(2**64 - 1, 2**32 - 1),
                 set_to(None, 2**32 - 1),

@@ -26,17 +26,24 @@ def shelly_plug(folder: Path) -> AbstractContextManager[Device]:
         name = "gen2_shelly" if asked.path == "/shelly" else "gen2_switch"
         return reply(200, text=(FIXTURES / f"{name}.json").read_bytes())
 
-    return _device("shelly_plug", good, '{"id": 0, "apower": LIE, "aenergy": {"total": LIE}}')
+    return _device(
+        "shelly_plug", good, '{"id": 0, "apower": LIE, "aenergy": {"total": LIE}}', "44444440.8 J, wall"
+    )
 
 
 def tasmota_plug(folder: Path) -> AbstractContextManager[Device]:
     """Give a plug with one channel."""
     good = page((FIXTURES / "tasmota_status8.json").read_bytes())
-    return _device("tasmota_plug", good, '{"StatusSNS": {"ENERGY": {"Total": LIE, "Power": LIE}}}')
+    return _device(
+        "tasmota_plug",
+        good,
+        '{"StatusSNS": {"ENERGY": {"Total": LIE, "Power": LIE}}}',
+        "1572429600.0 J, wall",
+    )
 
 
 @contextmanager
-def _device(source: str, good: Handler, shape: str) -> Iterator[Device]:
+def _device(source: str, good: Handler, shape: str, expected: str) -> Iterator[Device]:
     meter = MeterSpec(
         "desk-12", source, "", "meter:desk-12", Boundary.WALL, 10, PATIENT_SECONDS, 3680.0, "", {"channel": 0}
     )
@@ -63,6 +70,7 @@ def _device(source: str, good: Handler, shape: str) -> Iterator[Device]:
             context=SourceContext("", "", "none", meter=meter._replace(address=device.address)),
             refuse=device.refuse,
             answer=answer,
+            expected={"plug desk-12": expected},
             nonsense=tuple(map(says, wrong)),
             hang=says(lambda asked: None),
         )

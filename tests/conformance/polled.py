@@ -28,6 +28,8 @@ class Device(NamedTuple):
     """Make the device answer nobody from now on (absent, closed, or an error for every request)."""
     answer: Callable[[], None]
     """Make the device answer as at first; the source must recover by itself, or after close and open."""
+    expected: dict[str, str]
+    """What its points measure: kind and domain → energy or power, boundary (as in test_sources.py)."""
     nonsense: tuple[Callable[[], None], ...]
     """Each makes the device give a wrong answer: empty, text, negative, null, far too large, or cut."""
     absent: SourceContext | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.polled import DEVICES, Device, device_of
-from tests.support.metering import hurried, patiently
+from tests.support.metering import hurried, measured_values, patiently
 from tests.support.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
@@ -86,11 +86,14 @@ def test_construction_touches_nothing(name, device):
 
 def test_points_and_readings_agree(name, device, tmp_path):
     """Readings belong to the offered points, at most one each, their domains use the alphabet of facts, and
-    all can be published."""
+    all can be published. A source that is wrong by 1,000 does not give the device's expected values."""
     with opened(name, device) as (source, points):
         readings = source.read()
     assert points
-    assert readings
+    assert measured_values(readings) == device.expected, (
+        f"{name} does not give what its device in tests/conformance/ shows: correct the unit or the boundary in "
+        "the source, or `expected` if the device says so"
+    )
     check(readings, points)
     assert len(set(points)) == len(points)
     assert all(FACT_PATTERN.fullmatch(point.domain) for point in points)
@@ -105,7 +108,10 @@ def test_a_configured_point_carries_its_meters_name(name, device):
     """A point's domain is `<meter>` or `<meter>.<part>`, so two meters never share a point."""
     meter = device.context.meter
     if meter is None:
-        assert name in SELF_DETECTING
+        assert name in SELF_DETECTING, (
+            f"add {name} and its device files to SELF_DETECTING in sources/__init__.py: without a meter in the "
+            "meters file, no other source is opened"
+        )
         return
     with opened(name, device) as (_, points):
         for point in points:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.metering import measured_values
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, PowerGauge
 from veilleuse.agent.ports import Source, SourceContext
 from veilleuse.agent.sources import BUILTIN
 from veilleuse.wire.limits import FACT_PATTERN
-from veilleuse.wire.units import MICROJOULES_PER_JOULE, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import SOURCES, SOURCES_OF_SYSTEM
 
 FILES = Path(__file__).parents[2] / "agent/veilleuse/agent/sources"
@@ -76,7 +76,8 @@ def test_every_source_file_is_listed():
     assert written - NOT_LISTED == SOURCES, "list it in proto/veilleuse/wire/vocabulary.py"
     for system, prefix in PREFIXES.items():
         assert {name for name in SOURCES if name.startswith(prefix)} == set(SOURCES_OF_SYSTEM[system]), (
-            f"in SOURCES_OF_SYSTEM, {system!r} has exactly the sources whose name starts with {prefix}"
+            f"in SOURCES_OF_SYSTEM, {system!r} has exactly the sources whose name starts with {prefix}; the name "
+            "of a polled source, which is of every system, starts with no such prefix"
         )
 
 
@@ -133,16 +134,7 @@ def test_values_have_the_unit_of_the_files(name):
     tree, expected = WHERE[name]
     source = make(name, TREES / tree)
     source.open()
-    found = {}
-    for reading in source.read():
-        if isinstance(reading, EnergyCounter):
-            value = f"{reading.energy_microjoules / MICROJOULES_PER_JOULE} J"
-        elif isinstance(reading, PowerGauge):
-            value = f"{reading.power_milliwatts / MILLIWATTS_PER_WATT} W"
-        else:
-            continue
-        found[f"{reading.point.kind} {reading.point.domain}"] = f"{value}, {reading.point.boundary}"
-    assert expected is None or found == expected, (
+    assert expected is None or measured_values(source.read()) == expected, (
         f"{name} does not give what WHERE expects of tests/fixtures/sys/{tree}: correct the unit or the "
         "boundary in the source, or the expected value if the files say so"
     )

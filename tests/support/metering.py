@@ -1,15 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Configure meters for tests of the sources that read them."""
+"""Configure meters for tests of the sources that read them, and write what sources measure as text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from veilleuse.agent.errors import ReadFailed
+from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.wire.units import MICROJOULES_PER_JOULE, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Boundary
 
 Result = TypeVar("Result")
@@ -63,3 +65,17 @@ def secret_file(path: Path, text: str) -> str:
     path.write_text(text)
     path.chmod(0o640)
     return str(path)
+
+
+def measured_values(readings: Iterable[Reading]) -> dict[str, str]:
+    """Return kind and domain → energy (J) or power (W), and boundary, of counters and gauges."""
+    found = {}
+    for reading in readings:
+        if isinstance(reading, EnergyCounter):
+            value = f"{reading.energy_microjoules / MICROJOULES_PER_JOULE} J"
+        elif isinstance(reading, PowerGauge):
+            value = f"{reading.power_milliwatts / MILLIWATTS_PER_WATT} W"
+        else:
+            continue
+        found[f"{reading.point.kind} {reading.point.domain}"] = f"{value}, {reading.point.boundary}"
+    return found

@@ -14,7 +14,8 @@ from veilleuse.collector.documents.text import shown_interval
 from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, IdlePower, Why
 from veilleuse.collector.reports import attribution as attribution_report
 from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
-from veilleuse.collector.reports.indicators_document import ASSUMPTIONS
+from veilleuse.collector.reports.indicators_document import ASSUMPTIONS, SOBRIETY_COLUMNS
+from veilleuse.collector.reports.indicators_document import COLUMNS as INDICATORS_COLUMNS
 from veilleuse.wire.ladder import Method
 
 ENTITIES = ("Collège d'Oullins (annexe)", "Direction de l'eau > Études", "Voirie", "DSI")
@@ -207,3 +208,12 @@ def attribution(*names: str) -> Document:
 def small(names: Mapping[str, str], language: str = "fr") -> Document:
     """Return the document of `everything` with three rows, for tests that write many documents."""
     return everything(names, language, ENTITIES[:1])
+
+
+def require_columns(details: Mapping[str, object]) -> None:
+    """Fail for a detail of an indicator that is no column of the report: it would have no label."""
+    missing = details.keys() - {*INDICATORS_COLUMNS, *SOBRIETY_COLUMNS}
+    assert not missing, (
+        "add to SOBRIETY_COLUMNS (of SUMS: COLUMNS) in reports/indicators_document.py, and to "
+        f"documents/columns.toml: {missing}"
+    )

@@ -71,7 +71,9 @@ Format = Annotated[str, typer.Option("--format", help=" or ".join(FORMATS))]
 Output = Annotated[
     str, typer.Option("-o", "--output", metavar="FILE", help="where to write; - is standard output")
 ]
-Language = Annotated[str, typer.Option(help=f"language of html, pdf and xlsx: {' or '.join(LANGUAGES)}")]
+Language = Annotated[
+    str, typer.Option(help=f"language of labels, notes and numbers for people: {' or '.join(LANGUAGES)}")
+]
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
 _Make: TypeAlias = Callable[[ObservedGroups, CollectorSettings, _Head], Document]
@@ -147,7 +149,7 @@ def indicators(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write the sobriety indicators I1 to I14. With thresholds, coverage and who can act on each."""
+    """Write the sobriety indicators. With thresholds, coverage and who can act on each."""
     write, settings = _make_writer(form, language, output), load_settings(config)
     finish = servers_of if servers else add_sobriety
     _write_report(

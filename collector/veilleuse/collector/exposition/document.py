@@ -25,7 +25,7 @@ ORIGIN_TEXT: Final[Mapping[MetricOrigin, str]] = {
     MetricOrigin.RECORDS: "the newest derived record of each server",
     MetricOrigin.SUMS: "the sums of the store; energy as currently derived",
     MetricOrigin.RELEASE: "the month of /api/v1, published once (docs/api.md); absent until three days after its end",
-    MetricOrigin.INDICATORS: "the indicators (docs/methodology.md §12); I3 to I8 are computed outside scrapes, for servers once a day, for "
+    MetricOrigin.INDICATORS: "the indicators (docs/methodology.md §12); those computed from machines run outside scrapes, for servers once a day, for "
     "PCs once a month",
     MetricOrigin.FACTORS: "the electricity factors in force, shipped and imported",
     MetricOrigin.INTENSITIES: "stored intensities of the grid (docs/indicative.md); no part of the bilan",

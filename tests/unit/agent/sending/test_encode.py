@@ -17,17 +17,21 @@ from veilleuse.agent.model import (
     ClockPeriod,
     DatePeriod,
     Gap,
+    LoadDelta,
     Period,
     Point,
+    PointEnergy,
     Record,
+    Tick,
     WeekPeriod,
     body_from_json,
 )
+from veilleuse.agent.resident.cell_sums import add_share, split_tick
 from veilleuse.agent.sending.encode import WireEncoder, encode_gap, encode_record
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.limits import BUCKETS, CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
+from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, Population, State, Supply
 
 amounts = st.integers(0, 2**53)
 lengths = st.integers(1, 604_800_000)
@@ -108,6 +112,37 @@ def decoded_cell(cell: pb.Cell, found: list[Point]) -> Cell:
             for one in cell.update_window_energies
         },
         {unit.name: unit.cpu_milliseconds for unit in cell.units},
+    )
+
+
+def test_a_tick_of_everything_sets_every_field():
+    """The test finds a field of the wire that the agent never sends. The record takes the spool's way."""
+    point = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT, "machine")
+    tick = Tick(
+        start_unix_milliseconds=0,
+        duration_milliseconds=10_000,
+        state=State.ON_IDLE,
+        supply=Supply.AC,
+        energies=(PointEnergy(point, 1, 10_000),),
+        load=LoadDelta(0.5, 0.9, 0.5, 1, 1),
+        idle_run_milliseconds=7_200_000,
+        displays_on=(1, 0, 0, 0),
+        units=(("unit:ssh", 1),),
+    )
+    cell = Cell()
+    (share,) = split_tick(tick, (10_000,))
+    add_share(cell, share, tick, 0, 10_000, population=Population.SERVER, in_window=True)
+    key, gap = (Band.OPEN, tick.state, tick.supply), (GapReason.SENSOR_LOST, "linux_hwmon")
+    sent = Record(ClockPeriod(0, 10_000), "", 1, {key: cell}, {gap: 1})
+    measurement = pb.Record.FromString(encode_record(Record.from_json(sent.to_json()))).measurement
+    missing = [
+        field.full_name
+        for message in (measurement, measurement.cells[0])
+        for field in message.DESCRIPTOR.fields
+        if field not in dict(message.ListFields())
+    ]
+    assert not missing, (
+        f'{missing}: the agent\'s places are in CONTRIBUTING.md, "add a field on the wire"; give a value in this test'
     )
 
 

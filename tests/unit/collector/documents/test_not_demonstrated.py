@@ -22,7 +22,7 @@ from tests.support.year import END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import StatementTerms, build_statement
-from veilleuse.collector.documents.document import FORMATS, LANGUAGES, Document, renderer
+from veilleuse.collector.documents.document import BINARY, FORMATS, LANGUAGES, Document, renderer
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.fleet.estimate import Estimate, Representativeness
@@ -172,7 +172,10 @@ def texts_of(name: str, content: bytes) -> str:
         return "\n".join(cell for cell in cells if isinstance(cell, str))
     if name == "pdf":
         return pdf_text(content)
-    return Page(content).text if name == "html" else content.decode(errors="replace")
+    if name == "html":
+        return Page(content).text
+    assert name not in BINARY, f"add a branch for the text of {name} to texts_of of this file"
+    return content.decode()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -41,6 +41,7 @@ REPORTS = {
     "servers": (indicators_document.SERVER_COLUMNS, indicators_document.SERVER_ASSUMPTIONS),
     "reen": (reen.COLUMNS, reen.ASSUMPTIONS),
 }
+METAS = [load_sobriety(identifier).meta for identifier in TABLE]
 LISTS: dict[str, Iterable[str]] = {
     "device_class": [*DeviceClass, *InventoryClass, "monitor", "autres"],
     "population": Population,
@@ -49,9 +50,10 @@ LISTS: dict[str, Iterable[str]] = {
     "level": ["row", "total", "autres", "memo"],
     "state": ["open", "closed_provisional", "closed_definitive"],
     "tree": ["as of then", "current, pro forma"],
-    "name": [
-        *(load_sobriety(name).meta.name for name in TABLE),
-    ],
+    "name": [meta.name for meta in METAS],
+    "unit": [meta.unit for meta in METAS],
+    "direction": [meta.direction for meta in METAS],
+    "owner": [meta.owner for meta in METAS],
 }
 
 
@@ -136,6 +138,7 @@ def test_a_column_that_nobody_declared_is_read_from_its_values():
     assert kinds == [ValueKind.NUMBER, ValueKind.BOOLEAN, ValueKind.INTEGER, ValueKind.TEXT, ValueKind.MIX]
     assert column(document, "rows", "shiny_new").label("fr") == "shiny new"
     assert all(renderer(name)(document) for name in FORMATS)
+    assert renderer("csv")(document).startswith(b"shiny_new,flag,count,text,mix\r\n")
 
 
 def test_columns_come_in_the_documents_order():

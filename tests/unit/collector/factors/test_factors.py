@@ -180,6 +180,15 @@ def test_each_provider_is_in_the_table():
 
 
 @pytest.mark.parametrize("source", [load(name) for name in BUILTIN])
+def test_every_source_serves_a_zone(source: FactorSource):
+    """The first source of BUILTIN that knows a zone serves it: one that stands behind the source of all its
+    zones would never be chosen."""
+    assert any(map(factor_book().is_official, source.factors())), (
+        f"in BUILTIN of factors/__init__.py, list {source.name!r} before the source that knows its zones"
+    )
+
+
+@pytest.mark.parametrize("source", [load(name) for name in BUILTIN])
 def test_every_factor_says_where_it_comes_from(source: FactorSource):
     """Each factor has a source, a licence, an uncertainty and a validity of one civil year; grams taken as
     kilograms are found."""

@@ -9,6 +9,7 @@ from datetime import date
 
 import pytest
 
+from tests.support.reported import require_columns
 from veilleuse.collector import indicators
 from veilleuse.collector.model.figures import (
     EnergySums,
@@ -34,6 +35,7 @@ def figure(name: str, sums: GroupSums, population: Population = Population.WORKS
     """Return the figure of an indicator."""
     found = indicators.load(name).figure(key(population), sums)
     assert found is not None
+    require_columns(found.details)
     return found
 
 

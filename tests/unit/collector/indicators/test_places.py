@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -15,9 +16,10 @@ from tests.architecture.tree import ROOT
 from veilleuse.collector import indicators
 from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.documents.text import texts_of
-from veilleuse.collector.indicators import TABLE, IndicatorInput, load, load_gauged
+from veilleuse.collector.indicators import SERVERS, TABLE, IndicatorInput, load, load_gauged
 from veilleuse.collector.model.figures import GaugeParts, IndicatorFigure
 from veilleuse.collector.model.indicators import PCS, Figure
+from veilleuse.collector.reports.indicators_document import SOBRIETY_ASSUMPTIONS
 from veilleuse.collector.web.metrics.pc_figures import RULES
 
 HERE = Path(__file__).parent
@@ -42,6 +44,12 @@ def computed_ids() -> set[str]:
         for argument in node.args[:1]
         if isinstance(argument, ast.Constant)
     }
+
+
+def named_ids(text: str) -> set[str]:
+    """Return the ids that a text names, also those inside a range such as "I1 to I7"."""
+    found = re.findall(r"\bI(\d+)(?: to I(\d+))?", text)
+    return {f"I{number}" for first, last in found for number in range(int(first), int(last or first) + 1)}
 
 
 def test_each_file_is_in_the_table():
@@ -79,6 +87,23 @@ def test_an_indicator_has_its_row_in_the_methodology(identifier: str):
     )
 
 
+def test_each_indicator_is_in_the_note_about_its_days():
+    """A report must say of which part of its period an indicator is."""
+    missing = TABLE.keys() - named_ids(" ".join(SOBRIETY_ASSUMPTIONS))
+    assert not missing, (
+        "say its days in SOBRIETY_ASSUMPTIONS of reports/indicators_document.py, with the French in [notes] of "
+        f"documents/locale/fr.toml: {missing}"
+    )
+
+
+@pytest.mark.parametrize("objective", ["1", "2"])
+def test_each_objective_names_its_indicators(objective: str):
+    """docs/reen.md tells what is computed for an objective."""
+    (row,) = re.findall(rf"^\| {objective}° .*", (ROOT / "docs" / "reen.md").read_text("utf-8"), re.M)
+    differing = named_ids(row) ^ {one for one, line in TABLE.items() if line.objective == objective}
+    assert not differing, f"correct the row {objective}° of docs/reen.md: {differing}"
+
+
 def test_each_worked_example_is_computed():
     """A worked example without a test could be wrong."""
     missing = TABLE.keys() - computed_ids()
@@ -87,11 +112,27 @@ def test_each_worked_example_is_computed():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_indicator_with_gauges_is_in_the_glossary(language: str):
-    """The pages link each of these indicators to its entry of the glossary."""
-    gauged = [identifier for identifier, line in TABLE.items() if line.gauges]
-    glossary = texts_of(f"pages.{language}.toml")["glossary"]
-    missing = {key for name in gauged for key in (name, f"{name}_text")} - glossary.keys()
-    assert not missing, f"add to [glossary] of documents/locale/pages.{language}.toml: {sorted(missing)}"
+    """The pages link each of these indicators to its entry of the glossary; of PCs they show the note."""
+    gauged = {identifier: line for identifier, line in TABLE.items() if line.gauges}
+    noted = [
+        f"{name}_note"
+        for name, line in gauged.items()
+        if line.made_of is IndicatorInput.MACHINES and line.populations != SERVERS
+    ]
+    texts = texts_of(f"pages.{language}.toml")
+    for section, keys in (
+        ("glossary", [key for name in gauged for key in (name, f"{name}_text")]),
+        ("sobriety", noted),
+    ):
+        missing = set(keys) - texts[section].keys()
+        assert not missing, f"add to [{section}] of documents/locale/pages.{language}.toml: {sorted(missing)}"
+
+
+def test_only_sums_and_machines_have_gauges():
+    """/metrics computes no other indicator, so its gauges would never have a sample."""
+    computed = (IndicatorInput.SUMS, IndicatorInput.MACHINES)
+    silent = [name for name, line in TABLE.items() if line.gauges and line.made_of not in computed]
+    assert not silent, f"remove the gauges from TABLE: {silent}"
 
 
 def test_each_gauge_over_pcs_has_a_disclosure_rule():

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from tests.support.reported import require_columns
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load_sobriety, server_loads
 from veilleuse.collector.indicators.avoidable_energy import causes_of
 from veilleuse.collector.indicators.comatose_server import verdict
@@ -59,6 +61,11 @@ def server(number: int = 1, **more: Any) -> IndicatorMachine:
 def the(identifier: str, group: SobrietyGroup, targets: Targets = TARGETS) -> Figure:
     """Return the only figure of an indicator."""
     (figure,) = load_sobriety(identifier).figures(group, targets)
+    require_columns(figure.details)
+    if figure.counted_in:
+        assert figure.counted_in in words("fr").texts["words"]["counted_in"], (
+            f"add {figure.counted_in!r} to [words.counted_in] of documents/locale/fr.toml and en.toml"
+        )
     return figure
 
 

@@ -13,6 +13,7 @@ from datetime import date
 import pytest
 
 from tests.support.memory_store import host
+from tests.support.reported import require_columns
 from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import SCOPE
 from veilleuse.collector.indicators import load_sobriety
@@ -50,6 +51,7 @@ UNTOUCHED = (site("c", 100, 97), site("d", 300, 295))
 def test_the_worked_example():
     """The saving is 54 kWh; with two sites on each side the interval is wide, and nothing is claimed."""
     figure = saving(compared(TOUCHED, UNTOUCHED))
+    require_columns(figure.details)
     assert figure.value == pytest.approx(54)
     first, second = arm(TOUCHED), arm(UNTOUCHED)
     assert first is not None

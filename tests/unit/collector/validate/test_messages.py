@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.pushes import MONDAY_10H, cell, clock, gap, measurement, realistic
+from tests.support.pushes import MONDAY_10H, cell, clock, gap, measurement, rapl, realistic
 from tests.support.sound import refused
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.model.records import Reason
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.validate.messages import find_crowded_field, find_crowded_inside, parse_push
-from veilleuse.collector.wire_codec import facts_from_wire, health_from_wire
+from veilleuse.collector.wire_codec import cells_from_measurement, facts_from_wire, health_from_wire
+from veilleuse.wire.limits import DISPLAY_BUCKETS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, GapReason
 
@@ -147,8 +148,13 @@ def filled(message: Any) -> Any:
     for field in message.DESCRIPTOR.fields:
         if field.message_type is not None:
             filled(getattr(message, field.name).add())
-        else:  # 1 is the first real value of each enum
-            setattr(message, field.name, "word" if field.cpp_type == field.CPPTYPE_STRING else 1)
+            continue
+        # 1 is the first real value of each enum
+        value: Any = "word" if field.cpp_type == field.CPPTYPE_STRING else 1
+        if field.is_repeated:
+            getattr(message, field.name).append(value)
+        else:
+            setattr(message, field.name, value)
     return message
 
 
@@ -172,3 +178,13 @@ def test_every_field_is_decoded(message, decode):
     assert not differing, f"add to {type(decoded).__name__} in model/hosts.py: {sorted(differing)}"
     unread = [one.name for one in fields(decoded) if not getattr(decoded, one.name)]
     assert not unread, f"decode in wire_codec.py: {unread}"
+
+
+def test_every_field_of_a_cell_is_decoded():
+    """A field of a cell that is not decoded in wire_codec.py would never reach the sums."""
+    (decoded,) = cells_from_measurement(pb.Measurement(points=[rapl()] * 2, cells=[filled(pb.Cell())]))
+    sent = {DISPLAY_BUCKETS if name == "displays" else name for name in pb.Cell.DESCRIPTOR.fields_by_name}
+    differing = {one.name for one in fields(decoded)} ^ sent
+    assert not differing, f"add to Cell in model/records.py: {sorted(differing)}"
+    unread = [one.name for one in fields(decoded) if not getattr(decoded, one.name)]
+    assert not unread, f"decode in cell_from_fields of wire_codec.py: {unread}"

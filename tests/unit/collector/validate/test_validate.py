@@ -44,7 +44,7 @@ from veilleuse.collector.model.records import Grain, HostId, Reason, RecordPerio
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.wire_codec import cells_from_wire, number
 from veilleuse.wire.chain import chain_next, record_hash
-from veilleuse.wire.limits import CELL_SUMS
+from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -298,6 +298,14 @@ def test_what_the_contract_forbids_is_refused_with_its_reason(name):
     """The refusal has one word."""
     record, machine, reason = REFUSED[name]
     assert refused(record, machine) == reason
+
+
+@pytest.mark.parametrize("name", [*CELL_SUMS, *CELL_BUCKETS])
+def test_no_sum_exceeds_its_cell(name: str):
+    """A sum or a bucket list above the cell's 60 s is refused: without a range any number is stored."""
+    size = CELL_BUCKETS.get(name)
+    value = [60_001, *[0] * (size - 1)] if size else 60_001
+    assert refused(with_cell(**{name: value})) in set(Reason)
 
 
 ONLY_THE_STORE = {Reason.PERIOD_FULL, Reason.TOO_MANY_POINTS_OF_HOST, Reason.NOT_STORABLE}

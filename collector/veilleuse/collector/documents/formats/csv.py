@@ -26,7 +26,9 @@ full-width forms as signs.
 def render(document: Document) -> bytes:
     """Write all tabular tables as one, with every column in use; an absent value is an empty cell."""
     rows = [row for name in document.tabular for row in document.tables[name]]
-    columns = [column for column in document.columns if any(column in row for row in rows)]
+    used = dict.fromkeys(column for name in document.tabular for column in document.columns_of(name))
+    declared = [column for column in document.columns if column in used]
+    columns = [*declared, *(column for column in used if column not in declared)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns or document.columns)

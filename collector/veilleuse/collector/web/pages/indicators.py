@@ -17,7 +17,7 @@ from veilleuse.collector.disclosure import MIXED
 from veilleuse.collector.documents.charts import SEPARATOR, Series, shares
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import SERVERS, TABLE
-from veilleuse.collector.indicators.avoidable_energy import CAUSES, kwh_by_cause
+from veilleuse.collector.indicators.avoidable_energy import CAUSES, AvoidableEnergy, kwh_by_cause
 from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.settings import CollectorSettings
@@ -193,7 +193,9 @@ def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
 def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
     """Draw one bar per kind of machine with avoidable energy; None when there is none."""
     avoidable = [
-        one for one in figures if one.group_figure.meta.unit == KWH and one.group_figure.figure.value
+        one
+        for one in figures
+        if one.group_figure.meta == AvoidableEnergy.meta and one.group_figure.figure.value
     ]
     if not avoidable:
         return None
