@@ -121,6 +121,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     f"{C}documents/document.py": {"read_text": PACKAGED},
     f"{C}documents/formats/html.py": {"read_text": PACKAGED},
     f"{C}documents/text.py": {"read_text": PACKAGED},
+    f"{C}store/sqlite/migrations.py": {"sqlite3.connect": "in memory"},
     f"{C}store/sqlite/connection.py": {
         "sqlite3.connect": "what open_owned has just made with O_EXCL",
         "mkdir": OWN_FOLDER,
