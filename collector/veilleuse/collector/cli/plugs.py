@@ -126,8 +126,7 @@ def report(
     units = [one for one in found.values() if isinstance(one, StudyUnit)]
     rows = study_rows(units, METER_U_PPM / MILLION, k=k) if over else []
     machines = [
-        {**_names(one), **_state(found[one.plug], one, over=over, of_people=made.of_people)}
-        for one in made.units
+        {**_names(one), **_state(found[one.plug], over=over, of_people=made.of_people)} for one in made.units
     ]
     if as_json:
         head = {"plan_sha256": sha256, "method_versions": sorted({made.method_version, METHOD_VERSION})}
@@ -139,6 +138,7 @@ def report(
             empty="",
         )
         print_table([_row(row) for row in rows], empty=_without_rows(made, k, over=over))
+        print(f"{file}: SHA-256 {sha256}, method {made.method_version}", file=sys.stderr)
     if any(one["note"] for one in machines) or (over and not rows):
         raise typer.Exit(EXIT_WARNINGS)
 
@@ -183,21 +183,20 @@ def _left_out(options: Iterable[str], made: PlugPlan) -> dict[int, str]:
 def _names(one: PlannedUnit) -> dict[str, Any]:
     return {
         "plug": one.plug,
-        "role": "reserve" if one.reserve else "drawn",
         "machine": one.agent_id[:AGENT_ID_DIGITS],
         "class": one.device_class,
         "system": one.system,
     }
 
 
-def _state(found: StudyUnit | str, planned: PlannedUnit, *, over: bool, of_people: bool) -> dict[str, Any]:
+def _state(found: StudyUnit | str, *, over: bool, of_people: bool) -> dict[str, Any]:
     """Return what is told of one machine; of a PC of people neither its hours nor its errors."""
     if isinstance(found, str):
         return {"compared": "", "errors": {}, "note": found}
     hours = [
         scope if of_people else f"{scope} {found.hours(scope):.0f} h" for scope in Scope if found.hours(scope)
     ]
-    note = "; ".join(found.notes) or ("" if hours or planned.reserve else "no reading yet")
+    note = "; ".join(found.notes) or "no reading yet" * (not hours)
     errors = {} if of_people or not over else found.found
     return {
         "compared": ", ".join(hours),

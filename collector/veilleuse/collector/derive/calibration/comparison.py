@@ -105,9 +105,9 @@ class StudyUnit:
                 continue
             on += cell.milliseconds
             meter = best_meter(cell)
-            if meter is None or meter.kind not in PLUGS:
+            if meter is None or meter.kind not in PLUGS or not meter.energy_millijoules:
                 continue
-            if meter.covered_milliseconds >= COVERED * cell.milliseconds > 0:
+            if meter.covered_milliseconds >= COVERED * cell.milliseconds:
                 watts = meter.energy_millijoules / meter.covered_milliseconds
                 self._compare(Scope.ON, (cell,), watts, trust_psys)
                 compared += cell.milliseconds
@@ -131,7 +131,7 @@ class StudyUnit:
             cells = [cell for record in inside for cell in record.cells]
             known = sum(cell.milliseconds for cell in cells if cell.state is not State.UNKNOWN)
             length = reading.end - reading.start
-            if COVERED * length <= known <= (2 - COVERED) * length:
+            if reading.milliwatts and COVERED * length <= known <= (2 - COVERED) * length:
                 self._compare(Scope.WHOLE, cells, reading.milliwatts / MILLIWATTS_PER_WATT, trust_psys)
                 compared += length
         if readings and compared < COVERED * whole_milliseconds:
@@ -159,9 +159,9 @@ class StudyUnit:
                 for cell in seen
                 for part in wall_energy(cell, self.machine, self.plugged_share_ppm, trust_psys=trust_psys)
             ]
-            counted = sum(one.milliseconds for one in parts if one.method in _INSIDE)
-            if method is Method.LOAD_MODELLED or counted >= COVERED * on > 0:
-                time = sum(part.milliseconds for part in parts)
+            time = sum(part.milliseconds for part in parts)
+            counted = sum(part.milliseconds for part in parts if part.method in _INSIDE)
+            if time and (method is Method.LOAD_MODELLED or counted >= COVERED * on > 0):
                 self.found.setdefault((scope, method), Comparison()).add(
                     sum(part.energy_millijoules for part in parts),
                     sum(part.uncertainty_millijoules for part in parts),
@@ -221,10 +221,8 @@ def study_rows(units: Sequence[StudyUnit], meter_u: float, *, k: int | None = No
     of all, of k units or more.
     """
     found: list[StudyRow] = []
-    for scope, method in sorted({key for unit in units for key, one in unit.found.items() if one.is_known}):
-        having = [
-            unit for unit in units if (scope, method) in unit.found and unit.found[scope, method].is_known
-        ]
+    for scope, method in sorted({key for unit in units for key in unit.found}):
+        having = [unit for unit in units if (scope, method) in unit.found]
         groups: dict[tuple[str, str], list[StudyUnit]] = {}
         for unit in having if k is None else ():
             groups.setdefault((unit.device_class, unit.system), []).append(unit)
