@@ -23,7 +23,7 @@ from veilleuse.collector.cli.calibrate_references import (
     dated_records,
     open_references,
 )
-from veilleuse.collector.cli.shared import read_content, read_text
+from veilleuse.collector.cli.shared import plural, read_content, read_text
 from veilleuse.collector.derive.calibration.acceptance import Reference
 from veilleuse.collector.derive.calibration.comparison import Scope, StudyUnit, leave_one_out
 from veilleuse.collector.derive.calibration.readings import MAX_BYTES, Reading, parse_readings
@@ -137,7 +137,7 @@ def draw_plan(
     number = sum(map(len, strata.values()))
     if number < plugs:
         raise UsageError(
-            f"{number} machines for {plugs} plugs: population {population}, active, not virtual, of known class and "
+            f"{number} {plural(number, 'machine')} for {plugs} plugs: population {population}, active, not virtual, of known class and "
             f"system, heard of in the last {HEARD_DAYS} days; give fewer --plugs, or enrol more"
         )
     return PlugPlan(first.isoformat(), seed, population.value, number, tuple(_draw(strata, plugs, seed)))

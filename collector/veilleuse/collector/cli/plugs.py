@@ -32,6 +32,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     new_private,
     parse_date,
+    plural,
     print_json,
     print_table,
 )
@@ -95,7 +96,7 @@ def plan(
     ]
     print_table(rows, empty="")
     print(
-        f"{output}: {number} of {made.drawn_from} machines drawn with seed {seed}; four weeks from {begin}; "
+        f"{output}: {number} of {made.drawn_from} {plural(made.drawn_from, 'machine')} drawn with seed {seed}; four weeks from {begin}; "
         f"SHA-256 {read_plan(output)[1]}: note it before the first reading",
         file=sys.stderr,
     )

@@ -61,7 +61,7 @@ def test_a_french_spreadsheet_is_read():
 
 
 def test_counters_are_subtracted():
-    """Notes of a plug's counter, in any order, give the energy between them; a unit's first note gives none."""
+    """Notes of a plug's counter, in any order, give the energy between them."""
     found = parse(
         "unit;time;counter_kwh\n"
         "3;2026-03-09 08:00;12,42\n"
