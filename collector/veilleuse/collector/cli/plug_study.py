@@ -243,7 +243,10 @@ def compare_plugs(
                 records, readings = _records(reader, host, plan), counters.get(plug, ())
                 hardware = Hardware.of(host.facts)
                 if host.population is Population.WORKSTATION:
-                    readings = list(_whole_weeks(readings, ZoneInfo(settings.reporting.time_zone)))
+                    weeks = list(_whole_weeks(readings, ZoneInfo(settings.reporting.time_zone)))
+                    if readings and not weeks:
+                        unit.notes.append("its readings do not go from Monday to Monday, as its records do")
+                    readings = weeks
                 elif hardware is not None:
                     metered_samples(samples, hardware, str(plug), host.facts, records)
                 unit.compare_records(records)

@@ -129,7 +129,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 @pytest.fixture
 def fleet(settings: CollectorSettings) -> CollectorSettings:
-    """Store metered desks (1 to 3), a tower without meter (4), a silent desk (5), a virtual machine (6), a desk
+    """Store metered desks (1 to 3), a tower without meter (4), a silent desk (5), a virtual one (6), a desk
     whose agent named no system (7), a Windows desk (8) and a workstation (9)."""
     with closing(open_store(settings.data_dir, settings.store)) as store:
         for number, gain in ((1, 1.0), (2, 1.04), (3, 0.97)):
@@ -273,7 +273,7 @@ def test_people_are_told_together_or_not_at_all(settings, capsys, tmp_path):
     tuesday = [(unit, day + timedelta(days=unit == 4), kwh) for unit, day, kwh in rows]
     found = answer(capsys, plan, "--readings", counters(tmp_path, *tuesday), code=3)
     assert found["rows"] == []
-    assert "cover 0% of the time" in found["machines"][3]["note"]
+    assert "do not go from Monday to Monday" in found["machines"][3]["note"]
     assert run(("plugs", "report", plan)) == 3
     assert "fewer than 10 PCs of people completed the study" in capsys.readouterr().err
 
