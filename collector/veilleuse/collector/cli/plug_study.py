@@ -249,7 +249,7 @@ def compare_plugs(
                     readings = weeks
                 elif hardware is not None:
                     metered_samples(samples, hardware, str(plug), host.facts, records)
-                unit.compare_records(records)
+                unit.compare_records(records, over=over)
                 unit.compare_readings(readings, records, (end - first).days * MILLISECONDS_PER_DAY * over)
                 found[plug] = unit
     for name, one in leave_one_out(samples, Reference("meters", "plug", METER_U_PPM)).items():

@@ -62,12 +62,12 @@ def unit(device_class: str = "sff", system: str = "linux") -> StudyUnit:
 def test_the_plug_is_hidden_from_the_models():
     """30 h at 40 W by the plug: the prior says 24.5 W of 10 W at the package, the load model its default."""
     one = unit()
-    one.compare_records([record(cell((PACKAGE, 10), (PLUG, 40), hours=30))])
+    one.compare_records([record(cell((PACKAGE, 10), (PLUG, 40), hours=30))], over=True)
     assert one.found[COUNTER].modelled_millijoules == pytest.approx(PRIOR_WATTS * 30 * HOUR)
     assert one.found[COUNTER].error == pytest.approx(math.log(PRIOR_WATTS / 40))
     assert one.found[COUNTER].u == pytest.approx(math.log(1.5) / 2, rel=1e-4)
     bare = unit()
-    bare.compare_records([record(cell((PLUG, 40), hours=30))])
+    bare.compare_records([record(cell((PLUG, 40), hours=30))], over=True)
     assert bare.found == {LOAD: one.found[LOAD]}
     assert one.hours(Scope.ON) == 30
     assert one.hours(Scope.WHOLE) == 0
@@ -83,11 +83,14 @@ def test_the_plug_is_hidden_from_the_models():
     ],
 )
 def test_a_plug_that_was_read_too_little_gives_no_error(cells, note):
-    """The reason is told, and nothing is compared."""
+    """The reason is told, and nothing is compared. Few hours are no reason while the study goes on."""
     one = unit()
-    one.compare_records([record(*cells)])
+    one.compare_records([record(*cells)], over=True)
     assert one.found == {}
     assert note in one.notes[0]
+    young = unit()
+    young.compare_records([record(*cells)], over=False)
+    assert young.found.keys() == ({LOAD, COUNTER} if "less than 20 h" in note else set())
 
 
 def test_other_time_and_other_meters_are_no_comparison():
@@ -101,7 +104,8 @@ def test_other_time_and_other_meters_are_no_comparison():
             record(cell((PLUG, 60), (charging, 20), hours=30)),
             record(cell((BMC, 60), hours=30)),
             record(cell((PLUG, 0), hours=30)),
-        ]
+        ],
+        over=True,
     )
     assert (one.found, one.notes) == ({}, [])
 
@@ -174,7 +178,7 @@ def study(errors: list[float], gain: float = 1.0, device_class: str = "sff") -> 
     for error in errors:
         one = unit(device_class)
         watts = PRIOR_WATTS / math.exp(error) * gain
-        one.compare_records([record(cell((PACKAGE, 10), (PLUG, watts), hours=30))])
+        one.compare_records([record(cell((PACKAGE, 10), (PLUG, watts), hours=30))], over=True)
         made.append(one)
     return made
 

@@ -96,8 +96,11 @@ class StudyUnit:
     notes: list[str] = field(default_factory=list)
     """What could not be compared."""
 
-    def compare_records(self, records: Sequence[StoredRecord]) -> None:
-        """Compare the cells in which the machine was on, on mains, not charging, with its own plug."""
+    def compare_records(self, records: Sequence[StoredRecord], *, over: bool) -> None:
+        """Compare the cells in which the machine was on, on mains, not charging, with its own plug.
+
+        `over`: the study has ended.
+        """
         on = compared = 0
         trust_psys = trusts_psys(records)
         for cell in (cell for record in records for cell in record.cells):
@@ -113,7 +116,7 @@ class StudyUnit:
                 compared += cell.milliseconds
         if 0 < compared < COVERED * on:
             self._drop(Scope.ON, f"its agent read the plug in {compared / on:.0%} of its time on")
-        elif 0 < compared < FEWEST_HOURS_ON * MILLISECONDS_PER_HOUR:
+        elif over and 0 < compared < FEWEST_HOURS_ON * MILLISECONDS_PER_HOUR:
             self._drop(Scope.ON, f"its agent read the plug for less than {FEWEST_HOURS_ON} h")
 
     def compare_readings(
