@@ -7,10 +7,10 @@ from __future__ import annotations
 import math
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -41,10 +41,17 @@ from veilleuse.collector.derive.priors import METER_U_PPM, MILLION
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.store import open_reader
+from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 app = typer.Typer(**APP)
+_SHORT: Final[Mapping[str, str]] = {
+    Method.LOAD_MODELLED.value: "load model",
+    Method.COUNTER_MODELLED.value: "counters",
+    Method.COUNTER_CALIBRATED.value: "calibrated",
+}
+"""Method → its name in the tables."""
 
 
 @app.callback()
@@ -127,18 +134,18 @@ def report(
     units = [one for one in found.values() if isinstance(one, StudyUnit)]
     rows = study_rows(units, METER_U_PPM / MILLION, k=k) if over else []
     machines = [
-        {**_names(one), **_state(found[one.plug], over=over, of_people=made.of_people)} for one in made.units
+        {**_names(one), **state}
+        for one in made.units
+        for state in _states(found[one.plug], over=over, of_people=made.of_people)
     ]
     if as_json:
         head = {"plan_sha256": sha256, "method_versions": sorted({made.method_version, METHOD_VERSION})}
         days = {"from": str(made.days[0]), "to": str(made.days[1])}
         print_json({**head, **days, "machines": machines, "rows": [row._asdict() for row in rows]})
     else:
-        print_table(
-            [{**one, "plug": str(one["plug"]), "errors": _errors(one["errors"])} for one in machines],
-            empty="",
-        )
-        print_table([_row(row) for row in rows], empty=_without_rows(made, k, over=over))
+        print_table([_machine_text(one) for one in machines], empty="")
+        print()
+        print_table([_row_text(row) for row in rows], empty=_without_rows(made, k, over=over))
         print(f"{file}: SHA-256 {sha256}, method {made.method_version}", file=sys.stderr)
     if any(one["note"] for one in machines) or (over and not rows):
         raise typer.Exit(EXIT_WARNINGS)
@@ -190,33 +197,41 @@ def _names(one: PlannedUnit) -> dict[str, Any]:
     }
 
 
-def _state(found: StudyUnit | str, *, over: bool, of_people: bool) -> dict[str, Any]:
-    """Return what is told of one machine; of a PC of people neither its hours nor its errors."""
+def _states(found: StudyUnit | str, *, over: bool, of_people: bool) -> Iterator[dict[str, Any]]:
+    """Yield what is told of a machine, per time compared; of a PC of people neither hours nor errors."""
     if isinstance(found, str):
-        return {"compared": "", "errors": {}, "note": found}
-    hours = [
-        scope if of_people else f"{scope} {found.hours(scope):.0f} h" for scope in Scope if found.hours(scope)
-    ]
-    note = "; ".join(found.notes) or "no reading yet" * (not hours)
-    errors = {} if of_people or not over else found.found
+        yield {"time": None, "hours": None, "errors": {}, "note": found}
+        return
+    note = "; ".join(found.notes)
+    for scope in (one for one in Scope if found.hours(one)):
+        errors = {
+            method.value: math.expm1(one.error)
+            for (place, method), one in found.found.items()
+            if place is scope and over and not of_people
+        }
+        hours = None if of_people else round(found.hours(scope))
+        yield {"time": scope.value, "hours": hours, "errors": errors, "note": note}
+    if not found.found:
+        yield {"time": None, "hours": None, "errors": {}, "note": note or "no reading"}
+
+
+def _machine_text(one: dict[str, Any]) -> dict[str, str]:
+    errors = {short: one["errors"].get(method) for method, short in _SHORT.items()}
+    facts = {name: value for name, value in one.items() if name not in ("errors", "note")}
     return {
-        "compared": ", ".join(hours),
-        "errors": {f"{scope} {method}": math.expm1(one.error) for (scope, method), one in errors.items()},
-        "note": note,
+        **{name: "" if value is None else str(value) for name, value in facts.items()},
+        **{short: "" if error is None else f"{error:+.1%}" for short, error in errors.items()},
+        "note": one["note"],
     }
 
 
-def _errors(errors: dict[str, float]) -> str:
-    return ", ".join(f"{name} {error:+.1%}" for name, error in errors.items())
-
-
-def _row(row: StudyRow) -> dict[str, str]:
+def _row_text(row: StudyRow) -> dict[str, str]:
     interval = "too few" if row.error_low is None else f"{row.error_low:+.1%} to {row.error_high:+.1%}"
     return {
         "class": row.device_class,
         "system": row.system,
-        "method": row.method,
         "time": row.scope,
+        "method": _SHORT[row.method],
         "plugs": str(row.units),
         "hours": str(row.hours),
         "error": f"{row.error:+.1%}",

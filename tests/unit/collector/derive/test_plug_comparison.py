@@ -218,11 +218,11 @@ def test_classes_have_rows_of_their_own_and_one_of_all():
     """Two machines give an error without interval; the row of all does not replace them."""
     rows = of_counters(study_rows([*study([0.1, 0.2]), *study([0.0], device_class="tower")], METER_U))
     assert [(row.device_class, row.system, row.units) for row in rows] == [
-        ("all", "linux", 3),
         ("sff", "linux", 2),
         ("tower", "linux", 1),
+        ("all", "linux", 3),
     ]
-    assert [row.error_low is None for row in rows] == [False, True, True]
+    assert [row.error_low is None for row in rows] == [True, True, False]
 
 
 def test_pcs_of_people_are_told_together_or_not_at_all():

@@ -229,10 +229,11 @@ def study_rows(units: Sequence[StudyUnit], meter_u: float, *, k: int | None = No
         groups: dict[tuple[str, str], list[StudyUnit]] = {}
         for unit in having if k is None else ():
             groups.setdefault((unit.device_class, unit.system), []).append(unit)
+        groups = dict(sorted(groups.items()))
         if len(groups) != 1 and len(having) >= (k or 0):
             classes, systems = {unit.device_class for unit in having}, {unit.system for unit in having}
             groups[_common(classes), _common(systems)] = having
-        for (device_class, system), members in sorted(groups.items()):
+        for (device_class, system), members in groups.items():
             comparisons = [unit.found[scope, method] for unit in members]
             found.append(_row((device_class, system, method.value, scope.value), comparisons, meter_u))
     return found
