@@ -141,7 +141,7 @@ def plug_studies(studies: Sequence[dict[str, Any]]) -> str:
         for row in study["rows"]:
             words = [
                 head,
-                *(str(row[name]) for name in ("device_class", "system", "method", "scope", "units")),
+                *(str(row[name]) for name in ("device_class", "system", "method", "time", "units")),
             ]
             known = row["error_low"] is not None
             interval = f"{row['error_low']:+.0%} to {row['error_high']:+.0%}" if known else "too few plugs"

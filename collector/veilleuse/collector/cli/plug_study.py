@@ -25,7 +25,7 @@ from veilleuse.collector.cli.calibrate_references import (
 )
 from veilleuse.collector.cli.shared import plural, read_content, read_text
 from veilleuse.collector.derive.calibration.acceptance import Reference
-from veilleuse.collector.derive.calibration.comparison import Scope, StudyUnit, leave_one_out
+from veilleuse.collector.derive.calibration.comparison import StudyTime, StudyUnit, leave_one_out
 from veilleuse.collector.derive.calibration.readings import MAX_BYTES, Reading, parse_readings
 from veilleuse.collector.derive.calibration.samples import Samples, StoredRecord, metered_samples
 from veilleuse.collector.derive.priors import METER_U_PPM, MILLION
@@ -239,23 +239,18 @@ def compare_plugs(
                 )
             else:
                 share_ppm = round(settings.derive.laptop_plugged_share * MILLION)
-                unit = StudyUnit(planned.device_class, planned.system, host.facts, share_ppm)
-                records, readings = _records(reader, host, plan), counters.get(plug, ())
-                hardware = Hardware.of(host.facts)
+                found[plug] = unit = StudyUnit(planned.device_class, planned.system, host.facts, share_ppm)
+                readings, records = counters.get(plug, ()), _records(reader, host, plan)
                 if host.population is Population.WORKSTATION:
-                    weeks = list(_whole_weeks(readings, ZoneInfo(settings.reporting.time_zone)))
-                    if readings and not weeks:
-                        unit.notes.append("its readings do not go from Monday to Monday, as its records do")
-                    readings = weeks
-                elif hardware is not None:
+                    readings = _whole_weeks(unit, readings, ZoneInfo(settings.reporting.time_zone))
+                elif (hardware := Hardware.of(host.facts)) is not None:
                     metered_samples(samples, hardware, str(plug), host.facts, records)
                 unit.compare_records(records, over=over)
                 unit.compare_readings(readings, records, (end - first).days * MILLISECONDS_PER_DAY * over)
-                found[plug] = unit
-    for name, one in leave_one_out(samples, Reference("meters", "plug", METER_U_PPM)).items():
-        unit = found[int(name)]
-        if isinstance(unit, StudyUnit) and unit.hours(Scope.ON):
-            unit.found[Scope.ON, Method.COUNTER_CALIBRATED] = one
+    predicted = leave_one_out(samples, Reference("meters", "plug", METER_U_PPM))
+    for plug, one in found.items():
+        if isinstance(one, StudyUnit) and one.hours(StudyTime.ON) and str(plug) in predicted:
+            one.found[StudyTime.ON, Method.COUNTER_CALIBRATED] = predicted[str(plug)]
     return found
 
 
@@ -270,14 +265,18 @@ def _records(reader: ReferenceReader, host: Host, plan: PlugPlan) -> list[Stored
     return list(clock_records(reader, host, ReferenceQuery("", first, end + timedelta(days=1))))
 
 
-def _whole_weeks(readings: Iterable[Reading], zone: ZoneInfo) -> Iterator[Reading]:
-    """Yield the readings from a Monday to a Monday, as of midnight: a PC's records are days and ISO weeks."""
+def _whole_weeks(unit: StudyUnit, readings: Sequence[Reading], zone: ZoneInfo) -> list[Reading]:
+    """Return the readings from Monday to Monday, as of midnight: a PC's records are days and ISO weeks."""
+    found = []
     for one in readings:
         first, end = (
             datetime.fromtimestamp(at / MILLISECONDS_PER_SECOND, zone).date() for at in (one.start, one.end)
         )
         if first.weekday() == end.weekday() == 0:
-            yield one._replace(start=_milliseconds(first), end=_milliseconds(end))
+            found.append(one._replace(start=_milliseconds(first), end=_milliseconds(end)))
+    if readings and not found:
+        unit.notes.append("its readings do not go from Monday to Monday, as its records do")
+    return found
 
 
 def _milliseconds(day: date) -> int:

@@ -36,7 +36,7 @@ from veilleuse.collector.cli.shared import (
     print_json,
     print_table,
 )
-from veilleuse.collector.derive.calibration.comparison import Scope, StudyRow, StudyUnit, study_rows
+from veilleuse.collector.derive.calibration.comparison import StudyRow, StudyTime, StudyUnit, study_rows
 from veilleuse.collector.derive.priors import METER_U_PPM, MILLION
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import UsageError
@@ -203,14 +203,14 @@ def _states(found: StudyUnit | str, *, over: bool, of_people: bool) -> Iterator[
         yield {"time": None, "hours": None, "errors": {}, "note": found}
         return
     note = "; ".join(found.notes)
-    for scope in (one for one in Scope if found.hours(one)):
+    for time in (one for one in StudyTime if found.hours(one)):
         errors = {
             method.value: math.expm1(one.error)
-            for (place, method), one in found.found.items()
-            if place is scope and over and not of_people
+            for (compared, method), one in found.found.items()
+            if compared is time and over and not of_people
         }
-        hours = None if of_people else round(found.hours(scope))
-        yield {"time": scope.value, "hours": hours, "errors": errors, "note": note}
+        hours = None if of_people else round(found.hours(time))
+        yield {"time": time.value, "hours": hours, "errors": errors, "note": note}
     if not found.found:
         yield {"time": None, "hours": None, "errors": {}, "note": note or "no reading"}
 
@@ -230,7 +230,7 @@ def _row_text(row: StudyRow) -> dict[str, str]:
     return {
         "class": row.device_class,
         "system": row.system,
-        "time": row.scope,
+        "time": row.time,
         "method": _SHORT[row.method],
         "plugs": str(row.units),
         "hours": str(row.hours),

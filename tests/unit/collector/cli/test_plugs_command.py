@@ -206,7 +206,7 @@ def test_a_study_that_ended_gives_the_errors(fleet, capsys, tmp_path):
     found = answer(capsys, plan, "--readings", notes)
     times = [(one["time"], one["hours"], len(one["errors"])) for one in found["machines"]]
     assert times == [("on", 30, 3)] * 3 + [("whole", 671, 2)]
-    rows = {(row["device_class"], row["method"], row["scope"]): row for row in found["rows"]}
+    rows = {(row["device_class"], row["method"], row["time"]): row for row in found["rows"]}
     calibrated = rows["sff", "counter_calibrated", "on"]
     assert calibrated["units"] == 3
     assert abs(calibrated["error"]) < 0.01

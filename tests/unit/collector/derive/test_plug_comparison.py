@@ -14,9 +14,9 @@ from tests.support.reference_units import Truth, simulated
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.calibration.acceptance import Reference
 from veilleuse.collector.derive.calibration.comparison import (
-    Comparison,
-    Scope,
+    PlugComparison,
     StudyRow,
+    StudyTime,
     StudyUnit,
     leave_one_out,
     study_rows,
@@ -35,7 +35,7 @@ PLUG = Point(PointKind.PLUG, "plug", Boundary.WALL, "machine")
 BMC = Point(PointKind.BMC, "bmc", Boundary.WALL, "machine")
 HOUR = 3_600_000
 METER_U = priors.METER_U_PPM / 1e6
-LOAD, COUNTER = (Scope.ON, Method.LOAD_MODELLED), (Scope.ON, Method.COUNTER_MODELLED)
+LOAD, COUNTER = (StudyTime.ON, Method.LOAD_MODELLED), (StudyTime.ON, Method.COUNTER_MODELLED)
 PRIOR_WATTS = 12 + 1.25 * 10
 """Wall model of an SFF whose package draws 10 W."""
 
@@ -69,8 +69,8 @@ def test_the_plug_is_hidden_from_the_models():
     bare = unit()
     bare.compare_records([record(cell((PLUG, 40), hours=30))], over=True)
     assert bare.found == {LOAD: one.found[LOAD]}
-    assert one.hours(Scope.ON) == 30
-    assert one.hours(Scope.WHOLE) == 0
+    assert one.hours(StudyTime.ON) == 30
+    assert one.hours(StudyTime.WHOLE) == 0
     assert one.notes == []
 
 
@@ -124,7 +124,7 @@ def test_a_counter_is_compared_over_all_the_time_of_its_readings():
     ]
     one = unit()
     one.compare_readings(readings, days, 48 * HOUR)
-    counted = one.found[Scope.WHOLE, Method.COUNTER_MODELLED]
+    counted = one.found[StudyTime.WHOLE, Method.COUNTER_MODELLED]
     assert counted.milliseconds == 47 * HOUR
     assert counted.metered_millijoules == pytest.approx(watts * 47 * HOUR)
     assert counted.modelled_millijoules == pytest.approx((12 * PRIOR_WATTS + 35 * 0.5) * HOUR)
@@ -206,7 +206,7 @@ def test_a_row_says_what_the_prior_should_have_been():
     """Three machines at +10, +30 and −5 %: mean, spread about the plug, and who is inside GSD² 1.5."""
     errors = [math.log(1.1), math.log(1.3), math.log(0.95)]
     (row,) = of_counters(study_rows(study([*errors, 0.5]), METER_U))
-    assert (row.device_class, row.system, row.scope, row.units, row.hours) == ("sff", "linux", "on", 4, 120)
+    assert (row.device_class, row.system, row.time, row.units, row.hours) == ("sff", "linux", "on", 4, 120)
     assert row.error == pytest.approx(math.expm1((sum(errors) + 0.5) / 4), rel=1e-4)
     square = (sum(error**2 for error in errors) + 0.25) / 4
     assert row.gsd2_found == pytest.approx(math.exp(2 * math.sqrt(square)), rel=1e-4)
@@ -236,7 +236,7 @@ def test_pcs_of_people_are_told_together_or_not_at_all():
 
 def test_a_comparison_adds_up():
     """Sums over time."""
-    one = Comparison()
+    one = PlugComparison()
     one.add(2, 0.5, 1, 10)
     one.add(2, 0.5, 1, 10)
     assert (one.error, one.u, one.milliseconds) == (pytest.approx(math.log(2)), 0.25, 20)

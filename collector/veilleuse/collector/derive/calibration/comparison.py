@@ -47,7 +47,7 @@ ALL: Final = "all"
 """Device class or system of a row of several."""
 
 
-class Scope(StrEnum):
+class StudyTime(StrEnum):
     """Time over which a machine was compared."""
 
     ON = "on"
@@ -57,7 +57,7 @@ class Scope(StrEnum):
 
 
 @dataclass(slots=True)
-class Comparison:
+class PlugComparison:
     """Energy of one machine by one method, and by its plug, over the same time. mJ and ms."""
 
     modelled_millijoules: float = 0.0
@@ -92,7 +92,7 @@ class StudyUnit:
     system: str
     machine: MachineFacts
     plugged_share_ppm: int
-    found: dict[tuple[Scope, Method], Comparison] = field(default_factory=dict)
+    found: dict[tuple[StudyTime, Method], PlugComparison] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """What could not be compared."""
 
@@ -112,12 +112,12 @@ class StudyUnit:
                 continue
             if meter.covered_milliseconds >= COVERED * cell.milliseconds:
                 watts = meter.energy_millijoules / meter.covered_milliseconds
-                self._compare(Scope.ON, (cell,), watts, trust_psys)
+                self._compare(StudyTime.ON, (cell,), watts, trust_psys)
                 compared += cell.milliseconds
         if 0 < compared < COVERED * on:
-            self._drop(Scope.ON, f"its agent read the plug in {compared / on:.0%} of its time on")
+            self._drop(StudyTime.ON, f"its agent read the plug in {compared / on:.0%} of its time on")
         elif over and 0 < compared < FEWEST_HOURS_ON * MILLISECONDS_PER_HOUR:
-            self._drop(Scope.ON, f"its agent read the plug for less than {FEWEST_HOURS_ON} h")
+            self._drop(StudyTime.ON, f"its agent read the plug for less than {FEWEST_HOURS_ON} h")
 
     def compare_readings(
         self, readings: Sequence[Reading], records: Sequence[StoredRecord], whole_milliseconds: int
@@ -135,23 +135,25 @@ class StudyUnit:
             known = sum(cell.milliseconds for cell in cells if cell.state is not State.UNKNOWN)
             length = reading.end - reading.start
             if reading.milliwatts and COVERED * length <= known <= (2 - COVERED) * length:
-                self._compare(Scope.WHOLE, cells, reading.milliwatts / MILLIWATTS_PER_WATT, trust_psys)
+                self._compare(StudyTime.WHOLE, cells, reading.milliwatts / MILLIWATTS_PER_WATT, trust_psys)
                 compared += length
         if readings and compared < COVERED * whole_milliseconds:
             share = compared / whole_milliseconds
-            self._drop(Scope.WHOLE, f"readings with records beside them cover {share:.0%} of the time")
+            self._drop(StudyTime.WHOLE, f"readings with records beside them cover {share:.0%} of the time")
 
-    def hours(self, scope: Scope) -> float:
+    def hours(self, time: StudyTime) -> float:
         """Return the hours that were compared."""
-        one = self.found.get((scope, Method.LOAD_MODELLED))
+        one = self.found.get((time, Method.LOAD_MODELLED))
         return one.milliseconds / MILLISECONDS_PER_HOUR if one else 0.0
 
-    def _drop(self, scope: Scope, why: str) -> None:
+    def _drop(self, time: StudyTime, why: str) -> None:
         self.notes.append(why)
-        for key in [key for key in self.found if key[0] is scope]:
+        for key in [key for key in self.found if key[0] is time]:
             del self.found[key]
 
-    def _compare(self, scope: Scope, cells: Sequence[Cell], metered_watts: float, trust_psys: bool) -> None:
+    def _compare(
+        self, time: StudyTime, cells: Sequence[Cell], metered_watts: float, trust_psys: bool
+    ) -> None:
         """Add the energy of some cells by each method, beside the plug's mean power over the same time."""
         on = sum(cell.milliseconds for cell in cells if cell.state in ON_STATES)
         bare = [replace(cell, energies=()) for cell in cells]
@@ -162,14 +164,14 @@ class StudyUnit:
                 for cell in seen
                 for part in wall_energy(cell, self.machine, self.plugged_share_ppm, trust_psys=trust_psys)
             ]
-            time = sum(part.milliseconds for part in parts)
+            known = sum(part.milliseconds for part in parts)
             counted = sum(part.milliseconds for part in parts if part.method in _INSIDE)
-            if time and (method is Method.LOAD_MODELLED or counted >= COVERED * on > 0):
-                self.found.setdefault((scope, method), Comparison()).add(
+            if known and (method is Method.LOAD_MODELLED or counted >= COVERED * on > 0):
+                self.found.setdefault((time, method), PlugComparison()).add(
                     sum(part.energy_millijoules for part in parts),
                     sum(part.uncertainty_millijoules for part in parts),
-                    metered_watts * time,
-                    time,
+                    metered_watts * known,
+                    known,
                 )
 
 
@@ -178,12 +180,12 @@ def _inside(cell: Cell) -> tuple[tuple[Point, int, int], ...]:
     return tuple(energy for energy in cell.energies if energy[0].boundary is not Boundary.WALL)
 
 
-def leave_one_out(samples: Samples, reference: Reference) -> dict[str, Comparison]:
+def leave_one_out(samples: Samples, reference: Reference) -> dict[str, PlugComparison]:
     """Predict the time on of each unit by the calibration that the other units of its model give.
 
     A calibration that would be refused predicts nothing. Returns unit → comparison.
     """
-    found: dict[str, Comparison] = {}
+    found: dict[str, PlugComparison] = {}
     for (hardware, quantity), kinds_of_unit in samples.found.items():
         units = [unit for kinds in kinds_of_unit.values() for kind, unit in kinds.items() if kind in PLUGS]
         for unit in units if quantity.startswith(WALL) else ():
@@ -192,17 +194,17 @@ def leave_one_out(samples: Samples, reference: Reference) -> dict[str, Compariso
             if outcome.kept is not None and outcome.refused is None:
                 total = unit.total
                 modelled, u = outcome.kept.fit.energy(round(total.c), round(total.t))
-                found.setdefault(unit.name, Comparison()).add(modelled, u, total.e, total.t)
+                found.setdefault(unit.name, PlugComparison()).add(modelled, u, total.e, total.t)
     return found
 
 
 class StudyRow(NamedTuple):
-    """Result of a study for one class, system, method and scope."""
+    """Result of a study for one class, system, method and time."""
 
     device_class: str
     system: str
     method: str
-    scope: str
+    time: str
     units: int
     hours: int
     error: float
@@ -224,8 +226,8 @@ def study_rows(units: Sequence[StudyUnit], meter_u: float, *, k: int | None = No
     of all, of k units or more.
     """
     found: list[StudyRow] = []
-    for scope, method in sorted({key for unit in units for key in unit.found}):
-        having = [unit for unit in units if (scope, method) in unit.found]
+    for time, method in sorted({key for unit in units for key in unit.found}):
+        having = [unit for unit in units if (time, method) in unit.found]
         groups: dict[tuple[str, str], list[StudyUnit]] = {}
         for unit in having if k is None else ():
             groups.setdefault((unit.device_class, unit.system), []).append(unit)
@@ -234,8 +236,8 @@ def study_rows(units: Sequence[StudyUnit], meter_u: float, *, k: int | None = No
             classes, systems = {unit.device_class for unit in having}, {unit.system for unit in having}
             groups[_common(classes), _common(systems)] = having
         for (device_class, system), members in groups.items():
-            comparisons = [unit.found[scope, method] for unit in members]
-            found.append(_row((device_class, system, method.value, scope.value), comparisons, meter_u))
+            comparisons = [unit.found[time, method] for unit in members]
+            found.append(_row((device_class, system, method.value, time.value), comparisons, meter_u))
     return found
 
 
@@ -243,7 +245,7 @@ def _common(words: set[str]) -> str:
     return words.pop() if len(words) == 1 else ALL
 
 
-def _row(names: tuple[str, str, str, str], comparisons: Sequence[Comparison], meter_u: float) -> StudyRow:
+def _row(names: tuple[str, str, str, str], comparisons: Sequence[PlugComparison], meter_u: float) -> StudyRow:
     errors = [one.error for one in comparisons]
     mean, low, high = fmean(errors), None, None
     if len(errors) >= FEWEST_UNITS:
