@@ -137,8 +137,9 @@ def draw_plan(
     number = sum(map(len, strata.values()))
     if number < plugs:
         raise UsageError(
-            f"{number} {plural(number, 'machine')} for {plugs} plugs: population {population}, active, not virtual, of known class and "
-            f"system, heard of in the last {HEARD_DAYS} days; give fewer --plugs, or enrol more"
+            f"only {number} {plural(number, 'machine')} can be drawn for {plugs} plugs: of population {population}, "
+            f"active, not virtual, of known class and system, heard of in the last {HEARD_DAYS} days; give fewer "
+            "--plugs, or enrol more"
         )
     return PlugPlan(first.isoformat(), seed, population.value, number, tuple(_draw(strata, plugs, seed)))
 

@@ -184,12 +184,14 @@ def test_wrong_plans_are_refused(fleet, capsys, tmp_path):
     """Each refusal says what to do; people are asked first, and are ten or none."""
     file, ids = tmp_path / "plan.json", tmp_path / "ids"
     plan = ("plan", "-o", str(file))
-    assert "5 machines for 6 plugs: population server" in complaint(capsys, *plan, "--plugs", "6")
+    assert "only 5 machines can be drawn for 6 plugs: of population server" in complaint(
+        capsys, *plan, "--plugs", "6"
+    )
     assert "take a Monday to come" in complaint(capsys, *plan, "--from", "2026-03-02")
     people = (*plan, "--population", "workstation", "--plugs", "10")
     assert "workstations need --among FILE" in complaint(capsys, *people)
     ids.write_text("# who agreed\n09090909 # by letter\n\n")
-    assert "1 machine for 10 plugs" in complaint(capsys, *people, "--among", str(ids))
+    assert "only 1 machine can be drawn" in complaint(capsys, *people, "--among", str(ids))
     assert "take 12 plugs" in complaint(capsys, *people, "--plugs", "9", "--among", str(ids))
     assert "take 12 plugs" in complaint(capsys, *plan, "--population", "classroom", "--plugs", "9")
     ids.write_text("0909\n")
