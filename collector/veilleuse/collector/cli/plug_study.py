@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
@@ -101,15 +101,14 @@ def read_plan(file: Path) -> tuple[PlugPlan, str]:
     try:
         facts = json.loads(content)
         plan = PlugPlan(**facts | {"units": tuple(PlannedUnit(*one) for one in facts["units"])})
-        same = (plan.content().encode(), plan.days[0].weekday()) == (content, 0)
         Population(plan.population)
-    except (ValueError, TypeError, KeyError):
-        same = False
-    if not same:
+        if plan.content().encode() != content or plan.days[0].weekday():
+            raise ValueError("it was changed")
+    except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
             f"{file} is not as 'veilleuse plugs plan' wrote it: restore it; name machines that dropped out with "
             "--leave-out"
-        )
+        ) from error
     return plan, hashlib.sha256(content).hexdigest()
 
 
@@ -117,7 +116,7 @@ def draw_plan(
     hosts: Sequence[Host],
     first: date,
     population: Population,
-    classes: Collection[DeviceClass],
+    classes: frozenset[DeviceClass],
     plugs: int,
     seed: int,
 ) -> PlugPlan:
@@ -129,7 +128,7 @@ def draw_plan(
         if (
             host.status is HostStatus.ACTIVE
             and host.population is population
-            and device_class in (classes or set(DeviceClass)) - _NOT_DRAWN
+            and device_class in classes - _NOT_DRAWN
             and (host.last_contact_unix_milliseconds or 0) >= heard
             and system
         ):

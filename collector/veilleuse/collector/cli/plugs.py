@@ -89,7 +89,7 @@ def plan(
         hosts = store.data.hosts()
     chosen = hosts if among is None else read_hosts(among, hosts)
     seed = secrets.randbelow(MILLION) if seed is None else seed
-    made = draw_plan(chosen, begin, population, set(device_class or ()), number, seed)
+    made = draw_plan(chosen, begin, population, frozenset(device_class or DeviceClass), number, seed)
     with new_private(output) as file:
         file.write(made.content())
     known = {host.agent_id.hex(): host for host in hosts}

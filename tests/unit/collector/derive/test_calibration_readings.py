@@ -70,8 +70,8 @@ def test_counters_are_subtracted():
         "3;2026-03-16 08:00;12,42\n",
         PARIS,
     )
-    weeks = [at(f"2026-03-{day:02}T07:00:00Z") for day in (2, 9, 16)]
-    assert found == {"3": [Reading(*weeks[:2], 10_000, "", 2), Reading(*weeks[1:], 0, "", 5)]}
+    first, second, third = (at(f"2026-03-{day:02}T07:00:00Z") for day in (2, 9, 16))
+    assert found == {"3": [Reading(first, second, 10_000, "", 2), Reading(second, third, 0, "", 5)]}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from tests.support.reference_units import Truth, simulated
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.calibration.acceptance import Reference
 from veilleuse.collector.derive.calibration.comparison import (
-    PlugComparison,
     StudyRow,
     StudyTime,
     StudyUnit,
@@ -232,11 +231,3 @@ def test_pcs_of_people_are_told_together_or_not_at_all():
     assert (row.device_class, row.units) == ("all", 10)
     assert study_rows(ten[:9], METER_U, k=10) == []
     assert study_rows([], METER_U) == []
-
-
-def test_a_comparison_adds_up():
-    """Sums over time."""
-    one = PlugComparison()
-    one.add(2, 0.5, 1, 10)
-    one.add(2, 0.5, 1, 10)
-    assert (one.error, one.u, one.milliseconds) == (pytest.approx(math.log(2)), 0.25, 20)
