@@ -102,9 +102,10 @@ def read_plan(file: Path) -> tuple[PlugPlan, str]:
         facts = json.loads(content)
         plan = PlugPlan(**facts | {"units": tuple(PlannedUnit(*one) for one in facts["units"])})
         Population(plan.population)
-        if plan.content().encode() != content or plan.days[0].weekday():
+        typed = all([type(part) for part in one] == [int, str, str, str] for one in plan.units)
+        if plan.content().encode() != content or plan.days[0].weekday() or not typed:
             raise ValueError("it was changed")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UsageError(
             f"{file} is not as 'veilleuse plugs plan' wrote it: restore it; name machines that dropped out with "
             "--leave-out"

@@ -65,12 +65,13 @@ def plan(
     first: Annotated[
         str | None, typer.Option("--from", metavar="DATE", help="first day, a Monday; default: the next one")
     ] = None,
-    number: Annotated[int, typer.Option("--plugs", min=1, max=1000, help="number of plugs")] = 10,
+    number: Annotated[int, typer.Option("--plugs", min=1, max=1000, help="machines to draw")] = 10,
     population: Annotated[
         Population, typer.Option(help="population to draw from; stock and laboratory machines: server")
     ] = Population.SERVER,
     device_class: Annotated[
-        list[DeviceClass] | None, typer.Option("--class", help="draw this device class only; repeatable")
+        list[DeviceClass] | None,
+        typer.Option("--class", metavar="CLASS", help="only this device class, e.g. laptop; repeatable"),
     ] = None,
     among: Annotated[
         Path | None,

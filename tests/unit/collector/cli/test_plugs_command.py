@@ -296,6 +296,14 @@ def test_wrong_reports_are_refused(fleet, capsys, tmp_path):
     powers.write_text("unit,time,watts\n1,2026-03-02T10:00Z,40\n")
     assert f"{powers}: row 1: give energies" in complaint(capsys, *report, "--readings", str(powers))
     content = Path(plan).read_text()
-    for wrong in ("{}", "[]", "no", content.replace(" ", ""), content.replace("server", "servers")):
+    other = (content.replace("2026-03-02", "9999-12-27"), content.replace('"sff"', "1"))
+    for wrong in (
+        "{}",
+        "[]",
+        "[" * 20_000,
+        content.replace(" ", ""),
+        content.replace("server", "servers"),
+        *other,
+    ):
         Path(plan).write_text(wrong)
         assert "is not as 'veilleuse plugs plan' wrote it" in complaint(capsys, *report)
