@@ -131,7 +131,7 @@ wire-release: $(VENV)/.dev ## at a release only: what the wire says now becomes 
 	@$(BIN)/buf build proto --exclude-source-info -o $(RELEASED_WIRE)
 
 .PHONY: docs
-docs: $(VENV)/.dev ## regenerate docs/metrics.md, docs/config.md and docs/promises.md
+docs: $(VENV)/.dev ## regenerate docs/metrics.md, config.md and promises.md, and a table of methodology.md
 	@$(PY) docs/generate.py
 
 .PHONY: dashboards
@@ -187,6 +187,10 @@ bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a 
 .PHONY: bench-calibration
 bench-calibration: $(VENV)/.dev ## how often a calibration's 95 % interval holds the truth, and its error before and after
 	@$(PY) tests/bench/calibration.py
+
+.PHONY: bench-uncertainty
+bench-uncertainty: $(VENV)/.dev ## a fleet's 95 % interval without counters, with them, calibrated, metered
+	@$(PY) tests/bench/uncertainty.py
 
 .PHONY: bench-figures
 bench-figures: $(VENV)/.dev ## figures that once were wrong: case, before, after, truth

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -15,6 +17,7 @@ from tests.architecture.tree import ROOT
 from veilleuse.agent.commands.main import main as run_agent
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.collector.cli.main import run as run_collector
+from veilleuse.collector.derive.calibration.comparison import StudyRow
 from veilleuse.collector.exposition.catalogue import CATALOGUE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.settings_file import describe
@@ -44,6 +47,7 @@ GROUPS = {
     "intensity",
     "inventory",
     "meters",
+    "plugs",
     "reen",
     "report",
     "token",
@@ -56,16 +60,43 @@ def text_of(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["config.md", "metrics.md"])
-def test_generated_pages_are_fresh(name):
-    """`make docs` would change nothing."""
+@pytest.fixture(scope="module")
+def generate() -> Any:
+    """Return the module docs/generate.py."""
     spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
     assert spec is not None
     assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    fresh = {"config.md": generate.config, "metrics.md": generate.metrics}[name]()
-    assert text_of(name) == fresh, "run `make docs`"
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.mark.parametrize("name", ["config", "metrics", "methodology"])
+def test_generated_pages_are_fresh(generate, name):
+    """`make docs` would change nothing."""
+    assert text_of(f"{name}.md") == getattr(generate, name)(), "run `make docs`"
+
+
+def test_the_table_of_plugs_says_that_nobody_measured(generate):
+    """While data/plug_study.json holds no study, methodology.md says that its uncertainties are priors."""
+    empty = not json.loads(generate.STUDIES.read_text(encoding="utf-8"))["studies"]
+    said = "Nobody has run a study with real plugs yet: the uncertainties above are priors." in text_of(
+        "methodology.md"
+    )
+    assert said == empty
+
+
+def test_a_study_fills_the_table_of_plugs(generate):
+    """A report of `veilleuse plugs`, and who made it, become rows. Two machines have no interval."""
+    row = StudyRow("sff", "linux", "load_modelled", "whole", 3, 2016, 0.124, 0.02, 0.241, 1.333, 1.5, 3)
+    pair = row._replace(system="windows", units=2, error=-0.05, error_low=None, error_high=None, inside=2)
+    study = {"by": "Lyon", "from": "2027-03-01", "to": "2027-03-29", "method_versions": ["0.6"]}
+    table = generate.plug_studies([{**study, "rows": [row._asdict(), pair._asdict()]}]).splitlines()
+    head = "| Lyon, 2027-03-01 to 2027-03-29, method 0.6 | sff"
+    assert table[2:] == [
+        f"{head} | linux | load_modelled | whole | 3 | +12% (+2% to +24%) | 1.33, 1.50 | 3 of 3 |",
+        f"{head} | windows | load_modelled | whole | 2 | -5% (too few plugs) | 1.33, 1.50 | 2 of 2 |",
+    ]
 
 
 @pytest.mark.parametrize("settings", [AgentSettings, CollectorSettings])

@@ -31,6 +31,8 @@ COMMANDS = {
     "calendar": "calendar import {} --site test",
     "school holidays": "calendar school-holidays {}",
     "calibration": "calibrate readings {} --meter any",
+    "plan of plugs": "plugs report {}",
+    "machines for plugs": "plugs plan -o {new} --among {}",
     "closed year": "verify {}",
     "signature": "verify {year}",
     "public key": "verify {year} --key {}",

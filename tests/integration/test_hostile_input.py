@@ -48,6 +48,8 @@ READERS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "meters import FILE": (run, "meters"),
     "intensity import FILE --series mine --zone FR --kind consumption": (run, "intensity"),
     "calibrate readings FILE --meter a --accuracy 1 --unit a=00000000": (run, "readings"),
+    "plugs plan -o to --among FILE": (run, ""),
+    "plugs report FILE": (run, ""),
     "inventory import FILE": (run, "assets"),
     "inventory import FILE --dry-run": (run, "headcounts"),
     "inventory import FILE --mapping FILE": (run, ""),

@@ -90,12 +90,12 @@ class ReferenceQuery:
 def from_meters(settings: CollectorSettings, query: ReferenceQuery) -> list[Outcome]:
     """Fit the machines with a meter of their own in the store. Raises AdminError when there is none."""
     samples = Samples()
-    with _open(settings) as (reader, hosts):
+    with open_references(settings) as (reader, hosts):
         metered = reader.hosts_with(METERS, Boundary.WALL)
         for host, hardware in _hosts_of_model(hosts, query):
             if host.host_id in metered and host.population is not Population.WORKSTATION:
                 metered_samples(
-                    samples, hardware, _name(host), host.facts, _clock_records(reader, host, query)
+                    samples, hardware, _name(host), host.facts, clock_records(reader, host, query)
                 )
     if not samples.found:
         raise AdminError(
@@ -113,12 +113,12 @@ def from_battery(settings: CollectorSettings, query: ReferenceQuery) -> list[Out
     """Fit laptops with hours on battery. Raises AdminError when there is none."""
     samples = Samples()
     people: set[str] = set()
-    with _open(settings) as (reader, hosts):
+    with open_references(settings) as (reader, hosts):
         powered = reader.hosts_with((PointKind.BATTERY_OUT,))
         for host, hardware in _hosts_of_model(hosts, query):
             if host.host_id not in powered or hardware.device_class is not DeviceClass.LAPTOP:
                 continue
-            records = [*_clock_records(reader, host, query), *_dated_records(reader, host, query)]
+            records = [*clock_records(reader, host, query), *dated_records(reader, host, query)]
             trust = trusts_psys(records)
             battery_samples(samples, hardware, _name(host), host.facts, records, trust_psys=trust)
             if host.population is not Population.SERVER:
@@ -159,7 +159,7 @@ def from_readings(
         )
         if strange := sorted(set(names) - set(found)):
             raise UsageError(f"--unit {strange[0]}: the file has no such unit")
-        with _open(settings) as (reader, hosts):
+        with open_references(settings) as (reader, hosts):
             units = _units(found, names, hosts)
             for name, host, hardware in units:
                 records = _records_beside(reader, host, found[name])
@@ -184,13 +184,13 @@ def parse_units(options: Iterable[str]) -> dict[str, str]:
 
 def count_derivations(settings: CollectorSettings, outcome: Outcome) -> dict[str, Any]:
     """Count what --apply would derive again: `hosts` and `periods`."""
-    with _open(settings) as (reader, hosts):
+    with open_references(settings) as (reader, hosts):
         mine = [host.host_id for host in hosts if Hardware.of(host.facts) == outcome.hardware]
         return {"hosts": len(mine), "periods": reader.periods(mine)}
 
 
 @contextmanager
-def _open(settings: CollectorSettings) -> Iterator[tuple[ReferenceReader, tuple[Host, ...]]]:
+def open_references(settings: CollectorSettings) -> Iterator[tuple[ReferenceReader, tuple[Host, ...]]]:
     """Open the reference reader, and read the present hosts."""
     with open_reader(settings.data_dir) as store:
         hosts = store.data.hosts()
@@ -244,7 +244,8 @@ def _hide_people(outcome: Outcome, people: set[str], settings: CollectorSettings
     return replace(outcome, left_out=left_out, refused=refused)
 
 
-def _clock_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -> Iterator[StoredRecord]:
+def clock_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -> Iterator[StoredRecord]:
+    """Yield records of servers and classroom PCs, in order of time."""
     start, end = (
         (day.toordinal() - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY for day in (query.first, query.end)
     )
@@ -252,7 +253,7 @@ def _clock_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -
         yield StoredRecord(*record)
 
 
-def _dated_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -> Iterator[StoredRecord]:
+def dated_records(reader: ReferenceReader, host: Host, query: ReferenceQuery) -> Iterator[StoredRecord]:
     """Yield records of workstations: days, and weeks of the open band, each at noon of its first day."""
     for grain in (Grain.DAY, Grain.WEEK):
         for start, milliseconds, cells in reader.records(

@@ -71,6 +71,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "veilleuse.collector.cli.calibrate",
         "fit the wall power of machines, per hardware model",
     ),
+    "plugs": (
+        "veilleuse.collector.cli.plugs",
+        "study with plugs: compare modelled with metered energy",
+    ),
     "meters": ("veilleuse.collector.cli.meters", "declare shared meters; show the balance of a room"),
     "action": ("veilleuse.collector.cli.action", "enter actions, so that their savings are measured"),
     "reen": ("veilleuse.collector.cli.reen", "import objectives and measures of the REEN sheet"),

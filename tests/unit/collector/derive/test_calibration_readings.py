@@ -60,6 +60,20 @@ def test_a_french_spreadsheet_is_read():
     assert parse(text, PARIS) == {"poste 7": [Reading(start, start + 900_000, 50_000, "", 2)]}
 
 
+def test_counters_are_subtracted():
+    """Notes of a plug's counter, in any order, give the energy between them."""
+    found = parse(
+        "unit;time;counter_kwh\n"
+        "3;2026-03-09 08:00;12,42\n"
+        "3;2026-03-02 08:00;10,74\n"
+        "4;2026-03-02 08:05;0,5\n"
+        "3;2026-03-16 08:00;12,42\n",
+        PARIS,
+    )
+    first, second, third = (at(f"2026-03-{day:02}T07:00:00Z") for day in (2, 9, 16))
+    assert found == {"3": [Reading(first, second, 10_000, "", 2), Reading(second, third, 0, "", 5)]}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -71,7 +85,18 @@ def test_a_french_spreadsheet_is_read():
         ("time,watts\n", "row 1: it needs the column unit"),
         ("unit,start,watts\n", "either time, or start and end"),
         ("unit,time,start,end,watts\n", "either time, or start and end"),
-        ("unit,time\n", "one of the columns watts and watt_hours"),
+        ("unit,time\n", "one of the columns watts, watt_hours, counter_kwh"),
+        ("unit,start,end,counter_kwh\n", "counter_kwh goes with the columns unit and time only"),
+        ("unit,time,counter_kwh,state\n", "counter_kwh goes with the columns unit and time only"),
+        ("unit,time,counter_kwh\nx,2026-03-02T10:00Z,3\n", "a counter gives one from its second row on"),
+        (
+            "unit,time,counter_kwh\nx,2026-03-02T10:00Z,3\nx,2026-03-09T10:00Z,2.9\n",
+            "row 3, column counter_kwh: the counter of unit 'x' is lower than in row 2",
+        ),
+        (
+            "unit,time,counter_kwh\nx,2026-03-02T10:00Z,3\nx,2026-03-02T11:00Z,9\n",
+            "the counter of unit 'x' makes 6,000 W, more than one machine draws",
+        ),
         ("unit,time,watt_hours\n", "give start and end instead of time"),
         (HEAD + "x,2026-03-02T10:00Z,NaN\n", "row 2, column watts: 'NaN' is no plain number"),
         (HEAD + "x,2026-03-02T10:00Z,inf\n", "row 2, column watts: 'inf' is no plain number"),

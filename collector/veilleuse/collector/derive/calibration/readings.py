@@ -47,10 +47,12 @@ from veilleuse.wire.units import (
 MAX_BYTES: Final = 64 * 2**20
 MAX_ROWS: Final = 1_000_000
 """Eleven days of ten units at one reading in ten seconds."""
-COLUMNS: Final = ("unit", "time", "start", "end", "watts", "watt_hours", "state")
+COLUMNS: Final = ("unit", "time", "start", "end", "watts", "watt_hours", "counter_kwh", "state")
 STATES: Final = ("", "on", "off", "asleep")
 MAX_UNITS: Final = 1_000
 _MAX_NAME: Final = 128
+_PER_WATT_HOUR: Final = {"watts": 1, "watt_hours": 1, "counter_kwh": 1_000}
+"""Column of values → watts or watt-hours in one of its units."""
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -61,7 +63,7 @@ class Reading(NamedTuple):
     """Unix milliseconds."""
     end: int
     milliwatts: int
-    """Mean power of the stretch, or power at the moment."""
+    """Mean power of the stretch, or power at the moment; of a counter until it is subtracted, mWh."""
     state: str
     """on, off, asleep; empty = not given."""
     row: int
@@ -78,6 +80,11 @@ class _Form:
     zone: tzinfo | None
     latest: int
     """Unix milliseconds after which no reading can be."""
+
+    @property
+    def counter(self) -> bool:
+        """True when the values are those of counters, to be subtracted."""
+        return "counter_kwh" in self.place
 
 
 def parse_readings(
@@ -111,11 +118,13 @@ def parse_readings(
                 _take(found, form, number, cells)
     except csv.Error as error:
         raise UsageError(f"row {number + 1}: {error}") from error
-    if not found:
-        raise UsageError("it has no readings")
     for name, readings in found.items():
         readings.sort()
         _apart(name, readings)
+    if form.counter:
+        found = {name: made for name, readings in found.items() if (made := _subtract(name, readings))}
+    if not found:
+        raise UsageError("it has no readings" + ": a counter gives one from its second row on" * form.counter)
     return found
 
 
@@ -134,10 +143,12 @@ def _form(header: Sequence[str], delimiter: str, zone: tzinfo | None, latest: in
     when = there & {"time", "start", "end"}
     if "unit" not in there or when not in ({"time"}, {"start", "end"}):
         raise UsageError("row 1: it needs the column unit, and either time, or start and end")
-    if len(there & {"watts", "watt_hours"}) != 1:
-        raise UsageError("row 1: it needs one of the columns watts and watt_hours")
+    if len(there & set(_PER_WATT_HOUR)) != 1:
+        raise UsageError(f"row 1: it needs one of the columns {', '.join(_PER_WATT_HOUR)}")
     if "watt_hours" in there and "time" in there:
         raise UsageError("row 1: watt_hours are of a stretch of time: give start and end instead of time")
+    if "counter_kwh" in there and ("start" in there or "state" in there):
+        raise UsageError("row 1: counter_kwh goes with the columns unit and time only")
     place = {name: at for at, name in enumerate(names)}
     return _Form(place, len(names), delimiter != ",", zone, latest)
 
@@ -167,22 +178,43 @@ def _take(found: dict[str, list[Reading]], form: _Form, row: int, cells: Sequenc
 
 
 def _milliwatts(form: _Form, row: int, said: dict[str, str], milliseconds: int) -> int:
-    column = "watts" if "watts" in said else "watt_hours"
+    (column,) = set(_PER_WATT_HOUR) & set(said)
     text = said[column].replace(",", ".") if form.decimal_comma else said[column]
     if not _NUMBER.fullmatch(text):
         why = "negative" if text.startswith("-") else "no plain number such as 42.5"
         raise UsageError(f"row {row}, column {column}: '{_short(said[column])}' is {why}")
-    value = Decimal(text) * MILLIWATTS_PER_WATT
+    value = Decimal(text) * _PER_WATT_HOUR[column] * MILLIWATTS_PER_WATT
     if column == "watt_hours":
         value = value * MILLISECONDS_PER_HOUR / milliseconds
-    if value > SERVER_CEILING_WATTS * MILLIWATTS_PER_WATT:
+    if not form.counter:
+        _check_power(value, f"row {row}, column {column}: '{_short(said[column])}'")
+    return round(value)
+
+
+def _check_power(milliwatts: Decimal | float, where: str) -> None:
+    """Raise UsageError when one machine cannot draw that power."""
+    if milliwatts > SERVER_CEILING_WATTS * MILLIWATTS_PER_WATT:
         raise UsageError(
-            f"row {row}, column {column}: '{_short(said[column])}' "
-            f"makes {value / MILLIWATTS_PER_WATT:,.0f} W, more "
-            "than one machine draws "
+            f"{where} makes {milliwatts / MILLIWATTS_PER_WATT:,.0f} W, more than one machine draws "
             f"({SERVER_CEILING_WATTS:,} W): look at the unit of measurement"
         )
-    return round(value)
+
+
+def _subtract(name: str, counters: Sequence[Reading]) -> list[Reading]:
+    """Return the readings between the rows of a counter. Raises UsageError where it falls."""
+    made = []
+    for one, other in pairwise(counters):
+        where = f"row {other.row}, column counter_kwh: the counter of unit '{_short(name)}'"
+        risen = other.milliwatts - one.milliwatts
+        if risen < 0:
+            raise UsageError(
+                f"{where} is lower than in row {one.row}: it was set back, or it is another plug; give one of "
+                "the two parts only"
+            )
+        milliwatts = risen * MILLISECONDS_PER_HOUR / (other.start - one.start)
+        _check_power(milliwatts, where)
+        made.append(Reading(one.start, other.start, round(milliwatts), "", other.row))
+    return made
 
 
 def _moment(form: _Form, row: int, column: str, text: str) -> int:
