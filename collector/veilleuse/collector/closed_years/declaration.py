@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Shows the sign-off of a closed year in a report, and says when its base year is to be recalculated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Final
+
+from veilleuse.collector.documents.document import LANGUAGES, SHOWN, Document, Value
+from veilleuse.collector.documents.text import words
+from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.ports.months import ClosedYearReader
+
+SIGN_OFF: Final = "sign_off"
+"""Key of a closed report, and table of a document."""
+COLUMNS: Final = (
+    "declaration",
+    "declared",
+    "person",
+    "declared_on",
+    "declared_kwh",
+    "declared_kgco2e",
+    "declared_share",
+    "comment",
+    "source",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What people declared of a closed year."""
+
+    signed: Mapping[str, Any]
+    """As frozen: closed_years.sign_off."""
+    base: Mapping[str, Any] | None
+    """Last closed report of its base year; None where that is this year, or not closed here."""
+    notes: tuple[Mapping[str, str], ...]
+    """Language → why the base year is to be recalculated."""
+
+
+def declaration_of(reader: ClosedYearReader, report: Mapping[str, Any]) -> Declaration | None:
+    """Return the declaration of a closed report; None where nobody signed it off."""
+    signed = report.get(SIGN_OFF)
+    if not signed:
+        return None
+    base = _base_report(reader, report["year"], signed)
+    notes = () if base is None else tuple(_recalculation(reader, report, base))
+    return Declaration(signed, base, notes)
+
+
+def _base_report(reader: ClosedYearReader, year: int, signed: Mapping[str, Any]) -> Any:
+    base = signed.get("base_year", {}).get("year", year)
+    revisions = () if base == year else reader.revisions(base)
+    return json.loads(reader.file(revisions[-1]).report) if revisions else None
+
+
+def _recalculation(
+    reader: ClosedYearReader, report: Mapping[str, Any], base: Mapping[str, Any]
+) -> Iterator[Mapping[str, str]]:
+    """Yield the reasons: another method, or a large effect of method and boundary since it was closed."""
+    if base["method_version"] != report["method_version"]:
+        yield _note("base_method", base=base, report=report)
+    threshold = report[SIGN_OFF]["base_year"].get("recalculation_threshold_percent")
+    if report["difference"] is None or threshold is None:
+        return
+    effects = {cause: Fraction(one["exact"]) for cause, one in report["difference"]["kgco2e"].items()}
+    total = sum(Fraction(row.get("kgco2e_total_exact", 0)) for row in report["figures"]["totals"])
+    before, moved = total - sum(effects.values()), abs(effects["method"] + effects["perimeter"])
+    earlier = reader.revisions(report["year"])[report["revision"] - 2]
+    if (
+        100 * moved > Fraction(threshold) * before
+        and base["closed_unix_milliseconds"] < earlier.closed_unix_milliseconds
+    ):
+        yield _note("base_moved", base=base, report=report, threshold=threshold)
+
+
+def _note(name: str, **values: Any) -> Mapping[str, str]:
+    return {language: words(language)(f"declaration.{name}", **values) for language in LANGUAGES}
+
+
+def add_declaration(
+    document: Document, declaration: Declaration | None, totals: Sequence[EmissionsRow], *, public: bool
+) -> Document:
+    """Add the declaration as a table, and its notes; `totals` are those that the document shows.
+
+    `public`: without names that their holders did not publish, and without the exact figure of another year.
+    """
+    if declaration is None:
+        return document
+    rows = [
+        {name: value for name, value in row.items() if value is not None}
+        for row in _rows(declaration, totals, public=public)
+    ]
+    figures = {name: document.tables[name] for name in document.tabular}
+    return replace(
+        document,
+        columns=(*document.columns, *(name for name in COLUMNS if name not in document.columns)),
+        tables={**figures, SIGN_OFF: rows, **document.tables},
+        tabular=(*document.tabular, SIGN_OFF),
+        assumptions=(*declaration.notes, *document.assumptions),
+    )
+
+
+def _rows(
+    declaration: Declaration, totals: Sequence[EmissionsRow], *, public: bool
+) -> Iterator[Mapping[str, Value | None]]:
+    signed, base = declaration.signed, declaration.base
+    organisation, since, gwp = (signed.get(name, {}) for name in ("organisation", "base_year", "gwp"))
+    yield {"declaration": "organisation", "declared": organisation.get("name")}
+    yield {"declaration": "control", **_control(organisation.get("control"))}
+    yield {"declaration": "boundary", "declared": organisation.get("boundary")}
+    for role in ("preparer", "reviewer", "approver"):
+        one = signed.get(role, {})
+        is_named = not public or one.get("publish_name", False)
+        name = one.get("name") if is_named else None
+        yield {
+            "declaration": role,
+            "declared": one.get("function"),
+            "person": name,
+            "declared_on": one.get("date"),
+        }
+    exact = None if base is None or public else base["figures"]["totals"][0].get("kgco2e_total")
+    kilograms = since.get("kgco2e", exact)
+    yield {
+        "declaration": "base_year",
+        "declared": str(since["year"]) if "year" in since else None,
+        "declared_kgco2e": None if kilograms is None else float(kilograms),
+        "comment": since.get("why"),
+        "source": None if base is None else base["report_id"],
+    }
+    yield {
+        "declaration": "recalculation_threshold",
+        "declared_share": _share(since.get("recalculation_threshold_percent")),
+    }
+    yield {"declaration": "gwp", "declared": gwp.get("edition"), "source": gwp.get("source")}
+    yield from _exclusions(signed.get("exclusion", ()), totals)
+    yield {
+        "declaration": "exclusion_threshold",
+        "declared_share": _share(organisation.get("exclusion_threshold_percent")),
+    }
+
+
+def _control(control: str | None) -> Mapping[str, Value]:
+    if control is None:
+        return {}
+    return {
+        "declared": control,
+        SHOWN: {"declared": {one: words(one).word("control", control) for one in LANGUAGES}},
+    }
+
+
+def _share(percent: str | None) -> float | None:
+    return None if percent is None else float(Fraction(percent) / 100)
+
+
+def _exclusions(
+    exclusions: Sequence[Mapping[str, Any]], totals: Sequence[EmissionsRow]
+) -> Iterator[Mapping[str, Value | None]]:
+    """Yield each exclusion, at the mean factor of the totals shown, and their sum."""
+    total_kwh = sum(row.kwh_total or 0.0 for row in totals)
+    total_kilograms = sum(row.kgco2e_total or 0.0 for row in totals)
+
+    def size(kwh: int | None) -> Mapping[str, Value | None]:
+        if kwh is None or not total_kwh:
+            return {"declared_kwh": kwh}
+        return {
+            "declared_kwh": kwh,
+            "declared_kgco2e": kwh * total_kilograms / total_kwh,
+            "declared_share": kwh / (total_kwh + excluded),
+        }
+
+    excluded = sum(one.get("kwh", 0) for one in exclusions)
+    for one in exclusions:
+        told = {"declared": one.get("what"), "comment": one.get("why"), "source": one.get("estimated_by")}
+        yield {"declaration": "exclusion", **told, **size(one.get("kwh"))}
+    if exclusions:
+        yield {"declaration": "exclusions", **size(excluded)}
