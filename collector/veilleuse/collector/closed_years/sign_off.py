@@ -12,7 +12,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.calendars.files import parse_day, require_known
@@ -57,9 +56,7 @@ def _choose(*known: str) -> Callable[[Any, str], str]:
     def read(value: Any, where: str) -> str:
         if value in ("", *known):
             return str(value)
-        near = get_close_matches(str(value), known, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UsageError(f"{where} = {value!r}: {hint}write one of {', '.join(known)}")
+        raise UsageError(f"{where} = {value!r}: write one of {', '.join(known)}")
 
     return read
 
@@ -169,7 +166,7 @@ def read_sign_off(text: str, name: str) -> dict[str, Any]:
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
     except ValueError as error:
-        raise UsageError(f"{name} is no TOML: {error}; see 'veilleuse close template YEAR'") from error
+        raise UsageError(f"{name}: no TOML: {error}; see 'veilleuse close template YEAR'") from error
     return {table: one for table, one in found.items() if one}
 
 
@@ -237,7 +234,7 @@ def _keys(table: str, before: Mapping[str, Any], told: set[str]) -> Iterator[str
 
 
 def _exclusions(before: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the exclusions of before, or a first one, and what the program knows to be in no figure."""
+    """Yield what the program knows to be in no figure, and the exclusions of before, or a first one."""
     without = classes_without_energy(figures)
     yield from ("", f"# Sans énergie dans le chiffre / no energy in the figure: {without or '–'}")
     if figures["memo"]:
@@ -245,7 +242,9 @@ def _exclusions(before: Sequence[Mapping[str, Any]], figures: Mapping[str, Any])
         yield f"# Machines virtuelles, dans leurs hôtes / virtual machines, in their hosts: {memo:.0f} kWh"
     if NETWORK.isdisjoint(row.get("device_class") for row in figures["rows"]):
         yield "# Réseau : aucun équipement dans l’inventaire / network: no equipment in the inventory"
-    yield "# Une table [[exclusion]] pour chacune ; aucune : effacer. / one table each; none: remove it"
     told: set[str] = set()
-    for one in before or ({"what": without},):
+    for one in before or [{"what": without}] * bool(without):
         yield from ("", f"[[{EXCLUSION}]]", *_keys(EXCLUSION, one, told))
+    if not told:
+        yield "# Une table pour chaque exclusion, ôter les # : / a table for each exclusion, without the #:"
+        yield from (f"# {line}" for line in (f"[[{EXCLUSION}]]", *_keys(EXCLUSION, {}, told)))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.closed_years.declaration import SIGN_OFF
 from veilleuse.collector.closed_years.frozen import (
     ClosedRevision,
     NotAClosedYear,
@@ -96,6 +97,7 @@ class Verification:
                 "state": closed_year.state.value,
                 "sha256": closed_year.sha256,
                 "totals": self.closed.report["figures"]["totals"],
+                SIGN_OFF: self.closed.report.get(SIGN_OFF),
             }
         if self.signed is not None:
             found |= {"public_key": self.signed.public_key, "root_sha256": self.signed.root_sha256}
