@@ -163,10 +163,10 @@ date = "2026-02-20"
 """Complete sign-off of the year 2025."""
 
 
-def definitive(folder: Path, approved: str = "2026-02-20", text: str = SIGN_OFF) -> tuple[str, ...]:
-    """Write a sign-off below `folder`, approved on that day. Return the options of a definitive closing."""
-    path = folder / "sign_off.toml"
-    path.write_text(text.replace("2026-02-20", approved))
+def signed_off(settings: CollectorSettings, text: str = SIGN_OFF) -> tuple[str, ...]:
+    """Write a sign-off beside the data directory. Return the options of a definitive closing with it."""
+    path = settings.data_dir.parent / "sign_off.toml"
+    path.write_text(text)
     return "--definitive", "--sign-off", str(path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import openpyxl
 import pytest
 
-from tests.support.closed_years import PERIOD, SIGN_OFF, YEAR, Command, definitive, stored, told
+from tests.support.closed_years import PERIOD, SIGN_OFF, YEAR, Command, signed_off, stored, told
 from tests.unit.collector.closed_years.test_closing_tampering import _changed
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, ENTERED, with_line
 from veilleuse.collector.closed_years import preconditions
@@ -152,17 +152,17 @@ def test_items_from_memory_are_confirmed_by_naming_them():
 # --- frozen and shown
 
 
-def test_a_definitive_closing_needs_a_sign_off(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_a_definitive_closing_needs_a_sign_off(place: CollectorSettings, veilleuse: Command):
     """Without one it is refused; a later one is a revision; the template has the answers of before."""
     found = told(veilleuse, "close", str(YEAR), "--definitive", code=1)
     assert "veilleuse close template 2025 > sign_off.toml" in found["open_points"][-1]
-    words = definitive(tmp_path)
+    words = signed_off(place)
     assert told(veilleuse, "close", str(YEAR), *words)["sign_off"]["approver"]["name"] == "Cléo Trois"
     assert told(veilleuse, "close", str(YEAR), *words)["changed"] is False
     assert told(veilleuse, "close", str(YEAR))["changed"] is False
     code, template, _ = veilleuse("close", "template", str(YEAR))
     assert (code, 'name = "Cléo Trois"' in template) == (0, True)
-    other = definitive(tmp_path, "2026-03-01", template.replace('date = ""', 'date = "2026-03-01"'))
+    other = signed_off(place, template.replace('date = ""', 'date = "2026-03-01"'))
     assert "date" not in read_sign_off(template, "template")["approver"]
     found = told(veilleuse, "close", str(YEAR), *other, "--why", "approved again")
     assert (found["revision"], found["sign_off"]["approver"]["date"]) == (2, "2026-03-01")
@@ -172,9 +172,9 @@ def test_a_definitive_closing_needs_a_sign_off(place: CollectorSettings, veilleu
     )
 
 
-def test_a_changed_letter_of_a_name_is_found(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_a_changed_letter_of_a_name_is_found(place: CollectorSettings, veilleuse: Command):
     """The names stand inside the signature."""
-    told(veilleuse, "close", str(YEAR), *definitive(tmp_path))
+    told(veilleuse, "close", str(YEAR), *signed_off(place))
     path = place.data_dir / "closed" / "2025-r1.json"
     key = told(veilleuse, "close", "--key")["public_key"]
     assert veilleuse("verify", str(path), "--key", key)[0] == 0
@@ -199,7 +199,7 @@ def test_the_sheet_shows_it_in_every_format(
     kind: str, place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """People, boundary, exclusions at the total's factor: the same in JSON, CSV, XLSX and HTML."""
-    told(veilleuse, "close", str(YEAR), *definitive(tmp_path, text=SIGN_OFF + EXCLUSION.format(1)))
+    told(veilleuse, "close", str(YEAR), *signed_off(place, SIGN_OFF + EXCLUSION.format(1)))
     rows = json.loads(_report(veilleuse, kind, "json", tmp_path))["sign_off"]
     by_name = {row["declaration"]: row for row in rows}
     assert by_name["approver"] == {
@@ -224,7 +224,7 @@ def test_the_sheet_shows_it_in_every_format(
 def test_a_published_report_names_who_agreed(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """--public shows functions and days, and only the names of people who publish them."""
     text = SIGN_OFF.replace('name = "Bob Deux"', 'name = "Bob Deux"\npublish_name = true')
-    told(veilleuse, "close", str(YEAR), *definitive(tmp_path, text=text))
+    told(veilleuse, "close", str(YEAR), *signed_off(place, text))
     rows = json.loads(_report(veilleuse, "emissions", "json", tmp_path, "--public"))["sign_off"]
     people = {row["declaration"]: row.get("person") for row in rows if "declared_on" in row}
     assert people == {"preparer": None, "reviewer": "Bob Deux", "approver": None}
