@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.calendars.files import parse_day, require_known
 from veilleuse.collector.calendars.periods import ENTERED_YEARS
+from veilleuse.collector.documents.document import LANGUAGES
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.wire.settings_file import parse_toml
@@ -106,14 +108,14 @@ TABLES: Final[Mapping[str, Mapping[str, _Key]]] = {
         "name": _Key(_text, "Organisation qui déclare. / reporting organisation"),
         "control": _Key(
             _choose("operational", "financial", "equity_share"),
-            "Contrôle opérationnel, contrôle financier ou part du capital. / operational, financial or equity_share",
+            "operational (contrôle opérationnel), financial (contrôle financier), equity_share (part du capital). / operational, financial or equity_share",
         ),
         "boundary": _Key(
             _text, "Périmètre : ce qui est dedans, ce qui est dehors. / what is inside, what is outside"
         ),
         "exclusion_threshold_percent": _Key(
             _read_percent,
-            "Part du total que les exclusions ne dépassent pas. / most that exclusions may be of the total",
+            "Part du total que les exclusions ne dépassent pas, en %. / most that exclusions may be, in % of the total with them",
             "5",
         ),
     },
@@ -122,12 +124,12 @@ TABLES: Final[Mapping[str, Mapping[str, _Key]]] = {
         "why": _Key(_text, "Pourquoi celle-ci. / why this one"),
         "recalculation_threshold_percent": _Key(
             _read_percent,
-            "Recalculée si méthode ou périmètre changent le total de plus de. / recalculated above such a change of method or boundary",
+            "Recalculée si méthode et périmètre changent un total de plus que cela, en %. / recalculated above such a change of a total, in %",
             "5",
         ),
         "kgco2e": _Key(
             _read_whole,
-            "Son chiffre, si Veilleuse ne l’a pas close. / its kgCO2e, where Veilleuse has not closed it",
+            "Son chiffre en kgCO2e, seulement si Veilleuse ne l’a pas close. / its kgCO2e, only where Veilleuse has not closed it",
             "0",
             optional=True,
         ),
@@ -135,10 +137,11 @@ TABLES: Final[Mapping[str, Mapping[str, _Key]]] = {
     "gwp": {
         "edition": _Key(
             _choose("IPCC AR4", "IPCC AR5", "IPCC AR6"),
-            "PRG à 100 ans des facteurs. / 100-year potentials behind the factors: IPCC AR4, IPCC AR5 or IPCC AR6",
+            "PRG à 100 ans des facteurs : IPCC AR4, IPCC AR5 ou IPCC AR6. / GWP of the factors: IPCC AR4, IPCC AR5 or IPCC AR6",
         ),
         "source": _Key(
-            _text, "Document de leur éditeur qui le dit. / document of their publisher that says so"
+            _text,
+            "Document de l’éditeur des facteurs qui le dit. / document of the factors’ publisher that says so",
         ),
     },
     "preparer": _PERSON,
@@ -213,7 +216,8 @@ def write_template(year: int, before: SignOff, figures: Mapping[str, Any]) -> st
     told: set[str] = set()
     for table in TABLES:
         if table != EXCLUSION:
-            lines += ["", f"[{table}]", *_keys(table, before.get(table, {}), told)]
+            titles = (words(language).word("declaration", table) for language in LANGUAGES)
+            lines += ["", f"# {' / '.join(titles)}", f"[{table}]", *_keys(table, before.get(table, {}), told)]
     return "\n".join((*lines, *_exclusions(before.get(EXCLUSION, ()), figures))) + "\n"
 
 
