@@ -18,10 +18,12 @@ from tests.support.closed_years import PERIOD, SIGN_OFF, YEAR, Command, signed_o
 from tests.unit.collector.closed_years.test_closing_tampering import _changed
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, ENTERED, with_line
 from veilleuse.collector.closed_years import preconditions
-from veilleuse.collector.closed_years.declaration import Declaration
+from veilleuse.collector.closed_years.declaration import Declaration, add_declaration, declaration_of
 from veilleuse.collector.closed_years.sign_off import read_sign_off, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
+from veilleuse.collector.documents.document import Document
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, YearState, canonical
 from veilleuse.collector.model.factors import BilanItem, ContextMapping
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.settings import CollectorSettings
@@ -228,3 +230,64 @@ def test_a_published_report_names_who_agreed(place: CollectorSettings, veilleuse
     rows = json.loads(_report(veilleuse, "emissions", "json", tmp_path, "--public"))["sign_off"]
     people = {row["declaration"]: row.get("person") for row in rows if "declared_on" in row}
     assert people == {"preparer": None, "reviewer": "Bob Deux", "approver": None}
+
+
+# --- base year
+
+
+class _Closings:
+    """Closed years in memory: the base year 2019, closed at `closed`, and two revisions of 2025."""
+
+    def __init__(self, closed: int, method: str) -> None:
+        kilograms = [{"kgco2e_total": "4000"}]
+        self._base = {"report_id": "2019-r1", "year": 2019, "method_version": method}
+        self._base |= {"closed_unix_milliseconds": closed, "figures": {"totals": kilograms}}
+
+    def revisions(self, year: int) -> tuple[ClosedYear, ...]:
+        numbers = (1,) if year == 2019 else (1, 2)
+        return tuple(ClosedYear(year, one, YearState.CLOSED_DEFINITIVE, 100 * one, "", "") for one in numbers)
+
+    def file(self, _: ClosedYear) -> ClosedFile:
+        return ClosedFile(canonical(self._base), b"", b"")
+
+
+def _declared(closed: int, method: str, moved: str) -> Declaration:
+    """Declare 2025-r2 of 1,025 kgCO2e, whose boundary moved its total by `moved`."""
+    effects = {"method": {"exact": "0/1"}, "perimeter": {"exact": moved}, "factor": {"exact": "1/1"}}
+    report = {
+        "year": YEAR,
+        "revision": 2,
+        "report_id": "2025-r2",
+        "method_version": "0.6",
+        "difference": {"kgco2e": effects},
+        "figures": {"totals": [{"kgco2e_total_exact": "1025"}]},
+        "sign_off": read_sign_off(SIGN_OFF.replace("kgco2e = 4000", ""), "mine"),
+    }
+    found = declaration_of(_Closings(closed, method), report)  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("closed", "method", "moved", "notes"),
+    [
+        (50, "0.6", "24/1", []),  # 24 of 1,000 kgCO2e: below 2.5 %
+        (50, "0.6", "-27/1", ["method and boundary change the total of 2025 by more than 2.5 %"]),
+        (150, "0.6", "-27/1", []),  # closed again after the first revision of 2025
+        (50, "0.4", "24/1", ["2019-r1 is of method 0.4, 2025-r2 of method 0.6"]),
+    ],
+)
+def test_when_the_base_year_is_to_be_recalculated(closed: int, method: str, moved: str, notes: list[str]):
+    """Another method, or a change above the threshold since the base year was closed, gives a note."""
+    found = [note["en"] for note in _declared(closed, method, moved).notes]
+    assert len(found) == len(notes)
+    assert all(said in note for said, note in zip(notes, found, strict=True))
+
+
+def test_the_figure_of_the_base_year_is_not_published_exactly():
+    """A published sheet names the revision of the base year, not its exact total."""
+    empty = Document({}, (), {}, ())
+    for public, kilograms in ((False, 4000.0), (True, None)):
+        made = add_declaration(empty, _declared(50, "0.6", "0/1"), (), public=public)
+        (row,) = [row for row in made.tables["sign_off"] if row["declaration"] == "base_year"]
+        assert (row.get("declared_kgco2e"), row["source"]) == (kilograms, "2019-r1")
