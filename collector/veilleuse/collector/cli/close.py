@@ -32,10 +32,10 @@ from veilleuse.collector.cli.shared import (
     read_text,
     run_operation,
 )
-from veilleuse.collector.closed_years.declaration import SIGN_OFF
 from veilleuse.collector.closed_years.frozen import NotAClosedYear
 from veilleuse.collector.closed_years.sign_off import MAXIMUM_BYTES, PEOPLE, SignOff, read_sign_off
 from veilleuse.collector.closed_years.signatures import known_public_key, missing_key, parse_public_key
+from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.closed_years.verify import Verification, export, verify_file, verify_year
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of

@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Any
 
 from veilleuse.collector.account.emissions import kwh
-from veilleuse.collector.closed_years.declaration import SIGN_OFF, Declaration
 from veilleuse.collector.closed_years.frozen import EXACT
 from veilleuse.collector.closed_years.sign_off import (
     EXCLUSION,
@@ -20,29 +19,30 @@ from veilleuse.collector.closed_years.sign_off import (
     classes_without_energy,
     missing_keys,
 )
+from veilleuse.collector.closed_years.signed_year import SIGN_OFF, SignedYear
 
 
 def of_sign_off(
     report: Mapping[str, Any],
-    declaration: Declaration | None,
+    signed_year: SignedYear | None,
     before: Mapping[str, Any] | None,
     today: date,
 ) -> Iterator[str]:
     """Yield what the sign-off of a report lacks or contradicts; `before`: the revision before, if any."""
     year = report["year"]
-    if declaration is None:
+    if signed_year is None:
         yield (
             f"nobody has signed {year} off: write a file with 'veilleuse close template {year} > sign_off.toml', fill it in, "
             "and give it with --sign-off sign_off.toml"
         )
         return
-    signed = declaration.signed
+    signed = signed_year.signed
     yield from missing_keys(signed)
     yield from _of_people(signed, year, today)
     if before is not None:
         yield from _of_approval(report, before)
     yield from _of_exclusions(signed, report["figures"])
-    yield from _of_base_year(signed, year, declaration.base)
+    yield from _of_base_year(signed, year, signed_year.base)
 
 
 def _of_base_year(signed: SignOff, year: int, base: Mapping[str, Any] | None) -> Iterator[str]:

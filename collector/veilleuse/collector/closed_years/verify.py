@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.closed_years.declaration import SIGN_OFF
 from veilleuse.collector.closed_years.frozen import (
     ClosedRevision,
     NotAClosedYear,
@@ -31,6 +30,7 @@ from veilleuse.collector.closed_years.signatures import (
     known_public_key,
     public_pem,
 )
+from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, file_parts, sha256
 from veilleuse.collector.ports.months import ClosedYearReader

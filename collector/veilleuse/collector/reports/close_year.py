@@ -13,12 +13,12 @@ from typing import Any, Final
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.closed_years import preconditions
-from veilleuse.collector.closed_years.declaration import SIGN_OFF, declaration_of
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
 from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, frozen_documents, revision_of
 from veilleuse.collector.closed_years.sign_off import SignOff, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
+from veilleuse.collector.closed_years.signed_year import SIGN_OFF, read_signed_year
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.class_defaults import class_microwatts
@@ -125,12 +125,12 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
     file = ClosedFile(canonical(report), statistics, b"")
     # Compare what is written: JSON turns tuples into lists.
     as_written = json.loads(file.report)
-    declaration = declaration_of(sources.closings, as_written)
+    signed_year = read_signed_year(sources.closings, as_written)
     refused = (
         *_refusals(sources, settings, order.year, kept, terms, of_machines=basis.is_of_machines),
-        *of_sign_off(as_written, declaration, None if last is None else last.report, order.today),
+        *of_sign_off(as_written, signed_year, None if last is None else last.report, order.today),
     )
-    notes = () if declaration is None else tuple(note["en"] for note in declaration.notes)
+    notes = () if signed_year is None else tuple(note["en"] for note in signed_year.notes)
     notes += _notes(facts, order.year, settings.retention.server_records_months)
     return Proposal(replace(closed_year, sha256=sha256(file.content)), as_written, file, last, refused, notes)
 

@@ -18,9 +18,9 @@ from tests.support.closed_years import PERIOD, SIGN_OFF, YEAR, Command, signed_o
 from tests.unit.collector.closed_years.test_closing_tampering import _changed
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, ENTERED, with_line
 from veilleuse.collector.closed_years import preconditions
-from veilleuse.collector.closed_years.declaration import Declaration, add_declaration, declaration_of
 from veilleuse.collector.closed_years.sign_off import read_sign_off, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
+from veilleuse.collector.closed_years.signed_year import SignedYear, add_sign_off, read_signed_year
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, YearState, canonical
@@ -93,7 +93,7 @@ def test_a_template_is_read_as_it_was_written():
 def _points(text: str, base: dict[str, Any] | None = None, **more: Any) -> list[str]:
     signed = read_sign_off(text, "mine.toml")
     report = {"year": YEAR, "figures": FIGURES, "sign_off": signed}
-    return list(of_sign_off(report, Declaration(signed, base, ()), more.get("before"), date(2026, 3, 1)))
+    return list(of_sign_off(report, SignedYear(signed, base, ()), more.get("before"), date(2026, 3, 1)))
 
 
 def _replaced(before: str, after: str) -> str:
@@ -251,7 +251,7 @@ class _Closings:
         return ClosedFile(canonical(self._base), b"", b"")
 
 
-def _declared(closed: int, method: str, moved: str) -> Declaration:
+def _declared(closed: int, method: str, moved: str) -> SignedYear:
     """Declare 2025-r2 of 1,025 kgCO2e, whose boundary moved its total by `moved`."""
     effects = {"method": {"exact": "0/1"}, "perimeter": {"exact": moved}, "factor": {"exact": "1/1"}}
     report = {
@@ -263,7 +263,7 @@ def _declared(closed: int, method: str, moved: str) -> Declaration:
         "figures": {"totals": [{"kgco2e_total_exact": "1025"}]},
         "sign_off": read_sign_off(SIGN_OFF.replace("kgco2e = 4000", ""), "mine"),
     }
-    found = declaration_of(_Closings(closed, method), report)  # type: ignore[arg-type]
+    found = read_signed_year(_Closings(closed, method), report)  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -288,6 +288,6 @@ def test_the_figure_of_the_base_year_is_not_published_exactly():
     """A published sheet names the revision of the base year, not its exact total."""
     empty = Document({}, (), {}, ())
     for public, kilograms in ((False, 4000.0), (True, None)):
-        made = add_declaration(empty, _declared(50, "0.6", "0/1"), (), public=public)
+        made = add_sign_off(empty, _declared(50, "0.6", "0/1"), (), public=public)
         (row,) = [row for row in made.tables["sign_off"] if row["declaration"] == "base_year"]
         assert (row.get("declared_kgco2e"), row["source"]) == (kilograms, "2019-r1")

@@ -31,7 +31,7 @@ COLUMNS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
+class SignedYear:
     """What people declared of a closed year."""
 
     signed: Mapping[str, Any]
@@ -42,14 +42,14 @@ class Declaration:
     """Language → why the base year is to be recalculated."""
 
 
-def declaration_of(reader: ClosedYearReader, report: Mapping[str, Any]) -> Declaration | None:
-    """Return the declaration of a closed report; None where nobody signed it off."""
+def read_signed_year(reader: ClosedYearReader, report: Mapping[str, Any]) -> SignedYear | None:
+    """Read what people declared of a closed report; None where nobody signed it off."""
     signed = report.get(SIGN_OFF)
     if not signed:
         return None
     base = _base_report(reader, report["year"], signed)
     notes = () if base is None else tuple(_recalculation(reader, report, base))
-    return Declaration(signed, base, notes)
+    return SignedYear(signed, base, notes)
 
 
 def _base_report(reader: ClosedYearReader, year: int, signed: Mapping[str, Any]) -> Any:
@@ -63,7 +63,7 @@ def _recalculation(
 ) -> Iterator[Mapping[str, str]]:
     """Yield the reasons: another method, or a large effect of method and boundary since it was closed."""
     if base["method_version"] != report["method_version"]:
-        yield _note("base_method", base=base, report=report)
+        yield _note("method", base=base, report=report)
     threshold = report[SIGN_OFF]["base_year"].get("recalculation_threshold_percent")
     if report["difference"] is None or threshold is None:
         return
@@ -75,25 +75,25 @@ def _recalculation(
         100 * moved > Fraction(threshold) * before
         and base["closed_unix_milliseconds"] < earlier.closed_unix_milliseconds
     ):
-        yield _note("base_moved", base=base, report=report, threshold=threshold)
+        yield _note("moved", base=base, report=report, threshold=threshold)
 
 
 def _note(name: str, **values: Any) -> Mapping[str, str]:
-    return {language: words(language)(f"declaration.{name}", **values) for language in LANGUAGES}
+    return {language: words(language)(f"base_year.{name}", **values) for language in LANGUAGES}
 
 
-def add_declaration(
-    document: Document, declaration: Declaration | None, totals: Sequence[EmissionsRow], *, public: bool
+def add_sign_off(
+    document: Document, signed_year: SignedYear | None, totals: Sequence[EmissionsRow], *, public: bool
 ) -> Document:
-    """Add the declaration as a table, and its notes; `totals` are those that the document shows.
+    """Add the sign-off as a table, and its notes; `totals` are those that the document shows.
 
     `public`: without names that their holders did not publish, and without the exact figure of another year.
     """
-    if declaration is None:
+    if signed_year is None:
         return document
     rows = [
         {name: value for name, value in row.items() if value is not None}
-        for row in _rows(declaration, totals, public=public)
+        for row in _rows(signed_year, totals, public=public)
     ]
     figures = {name: document.tables[name] for name in document.tabular}
     return replace(
@@ -101,14 +101,14 @@ def add_declaration(
         columns=(*document.columns, *(name for name in COLUMNS if name not in document.columns)),
         tables={**figures, SIGN_OFF: rows, **document.tables},
         tabular=(*document.tabular, SIGN_OFF),
-        assumptions=(*declaration.notes, *document.assumptions),
+        assumptions=(*signed_year.notes, *document.assumptions),
     )
 
 
 def _rows(
-    declaration: Declaration, totals: Sequence[EmissionsRow], *, public: bool
+    signed_year: SignedYear, totals: Sequence[EmissionsRow], *, public: bool
 ) -> Iterator[Mapping[str, Value | None]]:
-    signed, base = declaration.signed, declaration.base
+    signed, base = signed_year.signed, signed_year.base
     organisation, since, gwp = (signed.get(name, {}) for name in ("organisation", "base_year", "gwp"))
     yield {"declaration": "organisation", "declared": organisation.get("name")}
     yield {"declaration": "control", **_control(organisation.get("control"))}
