@@ -101,16 +101,15 @@ def _of_mapping(mapping: BilanMapping, in_use: Collection[PowerContext]) -> Iter
         if context in in_use:
             yield (
                 f"the item of the bilan carbone is not entered for {context}: run 'veilleuse factors "
-                "mapping confirm' with it"
+                "mapping confirm --eple authority', or with '--eple college --item eple=4.1/3.3'"
             )
     from_memory = {name: item for name, item in items_from_memory(mapping).items() if name in in_use}
     if from_memory:
-        options = [f"--item {item}" for item in from_memory.values()] + ["--eple authority|college"] * bool(
-            missing
-        )
+        options = " ".join(f"--item {item}" for item in from_memory.values())
+        holder = " --eple authority" if set(missing) - set(in_use) else ""  # `confirm` asks for it
         yield (
-            f"nobody has confirmed the item of the bilan carbone for {', '.join(from_memory)}: ours is from memory, look it up "
-            f"in the method of the BEGES, then run 'veilleuse factors mapping confirm {' '.join(options)}'"
+            f"nobody has confirmed the item of the bilan carbone for {', '.join(from_memory)}: ours is from "
+            f"memory, look it up in the method of the BEGES, then run 'veilleuse factors mapping confirm {options}{holder}'"
         )
 
 

@@ -120,7 +120,7 @@ TABLES: Final[Mapping[str, Mapping[str, _Key]]] = {
         ),
     },
     "base_year": {
-        "year": _Key(_read_year, "Année de référence. / year with which later ones are compared", "0"),
+        "year": _Key(_read_year, "L’année. / year with which later ones are compared, such as 2024", "0"),
         "why": _Key(_text, "Pourquoi celle-ci. / why this one"),
         "recalculation_threshold_percent": _Key(
             _read_percent,
@@ -157,23 +157,33 @@ TABLES: Final[Mapping[str, Mapping[str, _Key]]] = {
 
 
 def read_sign_off(text: str, name: str) -> dict[str, Any]:
-    """Read a file, complete or not. Raises UsageError for what is wrong in it, with the nearest known key."""
+    """Read a file, complete or not. Raises UsageError with the first fault of each table."""
     try:
         document = parse_toml(text)
-        require_known(document, tuple(TABLES), "")
-        several = document.pop(EXCLUSION, [])
-        if not isinstance(several, list):
-            raise UsageError(f"'{EXCLUSION}' is one table each: write [[{EXCLUSION}]]")
-        found: dict[str, Any] = {name: _read_table(name, one, f"[{name}]") for name, one in document.items()}
-        found[EXCLUSION] = [_read_table(EXCLUSION, one, _numbered(i)) for i, one in enumerate(several, 1)]
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
     except ValueError as error:
-        raise UsageError(f"{name}: no TOML: {error}; see 'veilleuse close template YEAR'") from error
+        raise UsageError(
+            f"{name}: no TOML: {error}: texts stand in quotes, days are like 2027-05-31"
+        ) from error
+    several = document.pop(EXCLUSION, [])
+    tables = [(table, f"[{table}]", given) for table, given in document.items()]
+    several = several if isinstance(several, list) else [several]
+    tables += [(EXCLUSION, _numbered(i), one) for i, one in enumerate(several, 1)]
+    found: dict[str, Any] = {EXCLUSION: []}
+    faults = []
+    for table, where, given in tables:
+        try:
+            values = _read_table(table, given, where)
+        except UsageError as error:
+            faults.append(str(error))
+        else:
+            found |= {table: [*found[EXCLUSION], values] if table == EXCLUSION else values}
+    if faults:
+        raise UsageError(f"{name}: {'; '.join(faults)}")
     return {table: one for table, one in found.items() if one}
 
 
 def _read_table(table: str, given: Any, where: str) -> dict[str, Any]:
+    require_known((table,), tuple(TABLES), "")
     keys = TABLES[table]
     if not isinstance(given, dict):
         raise UsageError(f"'{table}' must be a table: write {where}")
@@ -216,7 +226,7 @@ def write_template(year: int, before: SignOff, figures: Mapping[str, Any]) -> st
     told: set[str] = set()
     for table in TABLES:
         if table != EXCLUSION:
-            titles = (words(language).word("declaration", table) for language in LANGUAGES)
+            titles = dict.fromkeys(words(language).word("declaration", table) for language in LANGUAGES)
             lines += ["", f"# {' / '.join(titles)}", f"[{table}]", *_keys(table, before.get(table, {}), told)]
     return "\n".join((*lines, *_exclusions(before.get(EXCLUSION, ()), figures))) + "\n"
 

@@ -57,7 +57,7 @@ EXCLUSION = (
         ("2.5", "250", "recalculation_threshold_percent = 250: write per cent"),
         ('"Ada Un"', "3", "[preparer] name: write a text"),
         ('name = "Ada Un"', "publish_name = 1", "[preparer] publish_name = 1: write true or false"),
-        ("[gwp]", "[exclusion]\n[gwp]", "write [[exclusion]]"),
+        ("[organisation]", "exclusion = 3\n[organisation]", "must be a table: write [[exclusion]]"),
         ("[gwp]", "gwp", "no TOML"),
     ],
 )
@@ -146,7 +146,7 @@ def test_items_from_memory_are_confirmed_by_naming_them():
     """A context in use whose item is from memory refuses, also where the mapping was confirmed as a whole."""
     (point,) = preconditions._of_mapping(DEFAULT_MAPPING, {PowerContext.OWN_SITE, PowerContext.HOSTED})
     assert "for hosted: ours is from memory" in point
-    assert "factors mapping confirm --item hosted=4.5/3.1 --eple authority|college'" in point
+    assert "factors mapping confirm --item hosted=4.5/3.1 --eple authority'" in point
     line = ContextMapping(PowerContext.HOSTED, BilanItem("4.5", "3.1"), None, False, True, ENTERED)
     assert not list(preconditions._of_mapping(with_line(DEFAULT_MAPPING, line), {PowerContext.HOSTED}))
 
