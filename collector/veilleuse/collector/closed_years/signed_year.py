@@ -5,28 +5,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
-from veilleuse.collector.documents.document import LANGUAGES, SHOWN, Document, Value
-from veilleuse.collector.documents.text import words
+from veilleuse.collector.documents.document import LANGUAGES, SHOWN, Document, Row, Value
+from veilleuse.collector.documents.text import NO_BREAK, Words, words
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.ports.months import ClosedYearReader
 
 SIGN_OFF: Final = "sign_off"
 """Key of a closed report, and table of a document."""
+EXCLUSIONS: Final = "exclusions"
+PERCENT: Final = "%"
 COLUMNS: Final = (
-    "declaration",
-    "declared",
-    "person",
-    "declared_on",
-    "declared_kwh",
-    "declared_kgco2e",
-    "declared_share",
-    "comment",
-    "source",
+    *("declaration", "declared", "person", "declared_on"),
+    *("declared_kwh", "declared_kgco2e", "declared_share", "declared_detail", "declared_estimate"),
 )
 
 
@@ -91,70 +86,81 @@ def add_sign_off(
     """
     if signed_year is None:
         return document
-    rows = [
-        {name: value for name, value in row.items() if value is not None}
-        for row in _rows(signed_year, totals, public=public)
-    ]
+    rows = {
+        SIGN_OFF: list(map(_without_blanks, _rows(signed_year, public=public))),
+        EXCLUSIONS: list(map(_without_blanks, _exclusions(signed_year.signed.get("exclusion", ()), totals))),
+    }
+    added = {name: table for name, table in rows.items() if table}
     figures = {name: document.tables[name] for name in document.tabular}
     return replace(
         document,
         columns=(*document.columns, *(name for name in COLUMNS if name not in document.columns)),
-        tables={**figures, SIGN_OFF: rows, **document.tables},
-        tabular=(*document.tabular, SIGN_OFF),
+        tables={**figures, **added, **document.tables},
+        tabular=(*document.tabular, *added),
         assumptions=(*signed_year.notes, *document.assumptions),
     )
 
 
-def _rows(
-    signed_year: SignedYear, totals: Sequence[EmissionsRow], *, public: bool
-) -> Iterator[Mapping[str, Value | None]]:
+def _without_blanks(row: Mapping[str, Value | None]) -> Row:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _rows(signed_year: SignedYear, *, public: bool) -> Iterator[Mapping[str, Value | None]]:
     signed, base = signed_year.signed, signed_year.base
     organisation, since, gwp = (signed.get(name, {}) for name in ("organisation", "base_year", "gwp"))
-    yield {"declaration": "organisation", "declared": organisation.get("name")}
-    yield {"declaration": "control", **_control(organisation.get("control"))}
-    yield {"declaration": "boundary", "declared": organisation.get("boundary")}
     for role in ("preparer", "reviewer", "approver"):
         one = signed.get(role, {})
-        is_named = not public or one.get("publish_name", False)
-        name = one.get("name") if is_named else None
+        name = one.get("name") if one.get("publish_name") or not public else None
         yield {
             "declaration": role,
             "declared": one.get("function"),
             "person": name,
             "declared_on": one.get("date"),
         }
-    exact = None if base is None or public else base["figures"]["totals"][0].get("kgco2e_total")
-    kilograms = since.get("kgco2e", exact)
-    yield {
-        "declaration": "base_year",
-        "declared": str(since["year"]) if "year" in since else None,
-        "declared_kgco2e": None if kilograms is None else float(kilograms),
-        "comment": since.get("why"),
-        "source": None if base is None else base["report_id"],
-    }
-    yield {
-        "declaration": "recalculation_threshold",
-        "declared_share": _share(since.get("recalculation_threshold_percent")),
-    }
-    yield {"declaration": "gwp", "declared": gwp.get("edition"), "source": gwp.get("source")}
-    yield from _exclusions(signed.get("exclusion", ()), totals)
+    yield {"declaration": "organisation", "declared": organisation.get("name")}
+    yield {"declaration": "control", **_word(organisation.get("control"))}
+    yield {"declaration": "boundary", "declared": organisation.get("boundary")}
+    if "exclusion" not in signed:
+        yield {"declaration": EXCLUSIONS, **_word("none")}
     yield {
         "declaration": "exclusion_threshold",
-        "declared_share": _share(organisation.get("exclusion_threshold_percent")),
+        **_measure(organisation, "exclusion_threshold_percent", PERCENT),
     }
+    year = str(since["year"]) if "year" in since else None
+    yield {"declaration": "base_year", "declared": year, "declared_detail": since.get("why")}
+    if base is not None:
+        total = {} if public else base["figures"]["totals"][0]
+        figure = _measure(total, "kgco2e_total", "kgCO2e")
+        yield {"declaration": "base_year_figure", **figure, "declared_detail": base["report_id"]}
+    elif "kgco2e" in since:
+        yield {"declaration": "base_year_figure", **_measure(since, "kgco2e", "kgCO2e")}
+    threshold = _measure(since, "recalculation_threshold_percent", PERCENT)
+    yield {"declaration": "recalculation_threshold", **threshold}
+    yield {"declaration": "gwp", "declared": gwp.get("edition"), "declared_detail": gwp.get("source")}
 
 
-def _control(control: str | None) -> Mapping[str, Value]:
-    if control is None:
+def _word(word: str | None) -> Mapping[str, Value]:
+    """Return a word of a closed list, with what people read."""
+    if word is None:
         return {}
-    return {
-        "declared": control,
-        SHOWN: {"declared": {one: words(one).word("control", control) for one in LANGUAGES}},
-    }
+    return _declared(word, lambda w: w.word("declared", word))
 
 
-def _share(percent: str | None) -> float | None:
-    return None if percent is None else float(Fraction(percent) / 100)
+def _measure(values: Mapping[str, Any], key: str, unit: str) -> Mapping[str, Value]:
+    """Return a number with its unit, with what people read."""
+    if key not in values:
+        return {}
+    value = values[key]
+
+    def show(w: Words) -> str:
+        number = w.plain_number(value) if unit == PERCENT else w.number(float(value))
+        return f"{number}{NO_BREAK}{unit}"
+
+    return _declared(f"{value} {unit}", show)
+
+
+def _declared(text: str, show: Callable[[Words], str]) -> Mapping[str, Value]:
+    return {"declared": text, SHOWN: {"declared": {one: show(words(one)) for one in LANGUAGES}}}
 
 
 def _exclusions(
@@ -175,7 +181,11 @@ def _exclusions(
 
     excluded = sum(one.get("kwh", 0) for one in exclusions)
     for one in exclusions:
-        told = {"declared": one.get("what"), "comment": one.get("why"), "source": one.get("estimated_by")}
+        told = {
+            "declared": one.get("what"),
+            "declared_detail": one.get("why"),
+            "declared_estimate": one.get("estimated_by"),
+        }
         yield {"declaration": "exclusion", **told, **size(one.get("kwh"))}
-    if exclusions:
-        yield {"declaration": "exclusions", **size(excluded)}
+    if len(exclusions) > 1:
+        yield {"declaration": EXCLUSIONS, **size(excluded)}

@@ -201,9 +201,9 @@ def test_the_sheet_shows_it_in_every_format(
     kind: str, place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """People, boundary, exclusions at the total's factor: the same in JSON, CSV, XLSX and HTML."""
-    told(veilleuse, "close", str(YEAR), *signed_off(place, SIGN_OFF + EXCLUSION.format(1)))
-    rows = json.loads(_report(veilleuse, kind, "json", tmp_path))["sign_off"]
-    by_name = {row["declaration"]: row for row in rows}
+    told(veilleuse, "close", str(YEAR), *signed_off(place, SIGN_OFF + 2 * EXCLUSION.format(1)))
+    found = json.loads(_report(veilleuse, kind, "json", tmp_path))
+    by_name = {row["declaration"]: row for row in (*found["sign_off"], *found["exclusions"])}
     assert by_name["approver"] == {
         "declaration": "approver",
         "declared": "Directrice générale adjointe",
@@ -213,13 +213,20 @@ def test_the_sheet_shows_it_in_every_format(
     total = json.loads(stored(place)[1].report)["figures"]["totals"][0]
     factor = float(total["kgco2e_total"]) / float(total["kwh_total"])
     assert by_name["exclusion"]["declared_kgco2e"] == pytest.approx(factor)
-    assert by_name["exclusions"]["declared_share"] == pytest.approx(1 / (1 + float(total["kwh_total"])))
+    assert by_name["exclusions"]["declared_share"] == pytest.approx(2 / (2 + float(total["kwh_total"])))
     lines = list(csv.DictReader(io.StringIO(_report(veilleuse, kind, "csv", tmp_path).decode())))
     assert [line["person"] for line in lines if line["declaration"] == "reviewer"] == ["Bob Deux"]
     book = openpyxl.load_workbook(io.BytesIO(_report(veilleuse, kind, "xlsx", tmp_path)))
     assert "Cléo Trois" in [cell.value for row in book["Déclaration"] for cell in row]
     page = _report(veilleuse, kind, "html", tmp_path).decode()
-    for words in ("contrôle opérationnel", "Approuvé par", "20 février 2026", "IPCC AR5", "Première année"):
+    for words in (
+        "contrôle opérationnel",
+        "Approuvé par",
+        "20 février 2026",
+        "IPCC AR5",
+        "2,5\u00a0%",
+        "4\u202f000\u00a0kgCO2e",
+    ):
         assert words in page
 
 
@@ -287,7 +294,7 @@ def test_when_the_base_year_is_to_be_recalculated(closed: int, method: str, move
 def test_the_figure_of_the_base_year_is_not_published_exactly():
     """A published sheet names the revision of the base year, not its exact total."""
     empty = Document({}, (), {}, ())
-    for public, kilograms in ((False, 4000.0), (True, None)):
+    for public, kilograms in ((False, "4000 kgCO2e"), (True, None)):
         made = add_sign_off(empty, _declared(50, "0.6", "0/1"), (), public=public)
-        (row,) = [row for row in made.tables["sign_off"] if row["declaration"] == "base_year"]
-        assert (row.get("declared_kgco2e"), row["source"]) == (kilograms, "2019-r1")
+        (row,) = [row for row in made.tables["sign_off"] if row["declaration"] == "base_year_figure"]
+        assert (row.get("declared"), row["declared_detail"]) == (kilograms, "2019-r1")
