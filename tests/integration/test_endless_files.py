@@ -32,6 +32,7 @@ COMMANDS = {
     "school holidays": "calendar school-holidays {}",
     "calibration": "calibrate readings {} --meter any",
     "closed year": "verify {}",
+    "sign-off": "close 2025 --sign-off {}",
     "signature": "verify {year}",
     "public key": "verify {year} --key {}",
     "configuration": "close --list --config {}",

@@ -94,8 +94,8 @@ def close(
     Its figures are frozen and signed; the sums behind them are kept, no single machine is.
     """
     settings = load_settings(config)
-    is_template = bool(words) and words[0] == "template"
-    year = _read_year(words[is_template:] if words else ())
+    is_template = (words or [])[:1] == ["template"]
+    year = _read_year((words or [])[is_template:])
     if show or to is not None:
         _show_closed(settings, year, to, as_json)
     elif key:
