@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import secrets
 import sys
 import time
@@ -111,7 +112,7 @@ def close(
 def _read_year(words: Sequence[str]) -> int | None:
     if not words:
         return None
-    year = int(words[0]) if len(words) == 1 and words[0].isdecimal() else 0
+    year = int(words[0]) if len(words) == 1 and re.fullmatch("[0-9]{4}", words[0]) else 0
     if not PERIOD_YEARS.holds(year):
         raise UsageError(
             f"'{' '.join(words)}' is no year: name one year, {PERIOD_YEARS.first} to {PERIOD_YEARS.last}, such as 'veilleuse close 2026'"
