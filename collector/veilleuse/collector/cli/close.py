@@ -41,7 +41,6 @@ from veilleuse.collector.closed_years.verify import Verification, export, verify
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
-from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose, template_of
 from veilleuse.collector.reports.inputs import Sources, sources_of
 from veilleuse.collector.settings import CollectorSettings
@@ -257,25 +256,12 @@ def _people(signed: SignOff) -> Iterator[str]:
     """Yield who signed, one line each."""
     for role in PEOPLE:
         if one := signed.get(role):
-            yield f"  {role}: {_signature(one)}"
-
-
-def _signature(person: Mapping[str, Any]) -> str:
-    return ", ".join(person[key] for key in ("function", "name", "date") if key in person)
-
-
-def _sign_off(reader: ClosedYearReader, told: ClosedYear) -> SignOff:
-    try:
-        found: SignOff = json.loads(reader.file(told).report).get(SIGN_OFF, {})
-    except (CollectorError, ValueError):  # a damaged revision is listed too: `verify` says what is wrong
-        return {}
-    return found
+            yield f"  {role}: " + ", ".join(one[key] for key in ("function", "name", "date") if key in one)
 
 
 def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
     with open_reader(settings.data_dir) as store:
         revisions = store.closings.revisions(year)
-        sign_offs = [_sign_off(store.closings, told) for told in revisions]
         kept = [
             one for one in store.closings.kept_years() if year in (None, one.year) and one.statistics_sha256
         ]
@@ -288,12 +274,7 @@ def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None,
             for told in revisions:
                 print(export(to, told, store.closings.file(told), public_key, give=False), file=sys.stderr)
     if as_json:
-        print_json(
-            [
-                _row(told) | {SIGN_OFF: signed or None}
-                for told, signed in zip(revisions, sign_offs, strict=True)
-            ]
-        )
+        print_json([_row(told) for told in revisions])
     else:
         print_table(
             [
@@ -301,10 +282,9 @@ def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None,
                     "revision": told.report_id,
                     "state": told.state.value,
                     "closed": moment(told.closed_unix_milliseconds),
-                    "approved": _signature(signed.get("approver", {})),
                     "sha256": told.sha256,
                 }
-                for told, signed in zip(revisions, sign_offs, strict=True)
+                for told in revisions
             ],
             empty="no year is closed",
         )

@@ -50,12 +50,11 @@ def _of_base_year(signed: SignOff, year: int, base: Mapping[str, Any] | None) ->
     since = named.get("year")
     if since is not None and since > year:
         yield f"[base_year] year {since} is after {year}: write {year} or an earlier year"
-    elif since not in (None, year) and (base is None) is ("kgco2e" not in named):
-        yield (
-            f"[base_year] {since} is not closed here: close it, or write its kgco2e"
-            if base is None
-            else f"[base_year] kgco2e is not needed: {base['report_id']} has the figure of {since}, remove the line"
-        )
+    elif since == year or base is not None:
+        if "kgco2e" in named:
+            yield f"[base_year] kgco2e is not needed: Veilleuse has the figure of {since}, remove the line"
+    elif since is not None and "kgco2e" not in named:
+        yield f"[base_year] {since} is not closed here: close it, or write its kgco2e"
 
 
 def _of_people(signed: SignOff, year: int, today: date) -> Iterator[str]:

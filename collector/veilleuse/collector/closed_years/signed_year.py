@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
 from veilleuse.collector.documents.document import LANGUAGES, SHOWN, Document, Row, Value
-from veilleuse.collector.documents.text import NO_BREAK, Words, words
+from veilleuse.collector.documents.text import NO_BREAK, words
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.ports.months import ClosedYearReader
 
@@ -118,10 +118,10 @@ def _rows(signed_year: SignedYear, *, public: bool) -> Iterator[Mapping[str, Val
             "declared_on": one.get("date"),
         }
     yield {"declaration": "organisation", "declared": organisation.get("name")}
-    yield {"declaration": "control", **_word(organisation.get("control"))}
+    yield {"declaration": "control", "declared": organisation.get("control")}
     yield {"declaration": "boundary", "declared": organisation.get("boundary")}
     if "exclusion" not in signed:
-        yield {"declaration": EXCLUSIONS, **_word("none")}
+        yield {"declaration": EXCLUSIONS, "declared": "none"}
     yield {
         "declaration": "exclusion_threshold",
         **_measure(organisation, "exclusion_threshold_percent", PERCENT),
@@ -139,28 +139,17 @@ def _rows(signed_year: SignedYear, *, public: bool) -> Iterator[Mapping[str, Val
     yield {"declaration": "gwp", "declared": gwp.get("edition"), "declared_detail": gwp.get("source")}
 
 
-def _word(word: str | None) -> Mapping[str, Value]:
-    """Return a word of a closed list, with what people read."""
-    if word is None:
-        return {}
-    return _declared(word, lambda w: w.word("declared", word))
-
-
 def _measure(values: Mapping[str, Any], key: str, unit: str) -> Mapping[str, Value]:
     """Return a number with its unit, with what people read."""
     if key not in values:
         return {}
     value = values[key]
-
-    def show(w: Words) -> str:
+    shown = {}
+    for language in LANGUAGES:
+        w = words(language)
         number = w.plain_number(value) if unit == PERCENT else w.number(float(value))
-        return f"{number}{NO_BREAK}{unit}"
-
-    return _declared(f"{value} {unit}", show)
-
-
-def _declared(text: str, show: Callable[[Words], str]) -> Mapping[str, Value]:
-    return {"declared": text, SHOWN: {"declared": {one: show(words(one)) for one in LANGUAGES}}}
+        shown[language] = f"{number}{NO_BREAK}{unit}"
+    return {"declared": f"{value} {unit}", SHOWN: {"declared": shown}}
 
 
 def _exclusions(

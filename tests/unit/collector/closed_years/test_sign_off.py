@@ -133,7 +133,7 @@ def test_a_complete_sign_off_has_no_open_point():
     assert _points(SIGN_OFF + EXCLUSION.format(52)) == []
     base = {"report_id": "2019-r1"}
     assert _points(_replaced("kgco2e = 4000", ""), base) == []
-    assert "2019-r1 has the figure" in _points(_replaced("", ""), base)[0]
+    assert "Veilleuse has the figure of 2019, remove the line" in _points(_replaced("", ""), base)[0]
 
 
 def test_all_that_is_missing_is_told_at_once():
@@ -168,7 +168,7 @@ def test_a_definitive_closing_needs_a_sign_off(place: CollectorSettings, veilleu
     assert "date" not in read_sign_off(template, "template")["approver"]
     found = told(veilleuse, "close", str(YEAR), *other, "--why", "approved again")
     assert (found["revision"], found["sign_off"]["approver"]["date"]) == (2, "2026-03-01")
-    assert told(veilleuse, "close", "--list")[1]["sign_off"] == found["sign_off"]
+    assert told(veilleuse, "verify", str(YEAR))[1]["sign_off"] == found["sign_off"]
     assert (
         "approver: Directrice générale adjointe, Cléo Trois, 2026-03-01" in veilleuse("verify", str(YEAR))[1]
     )
