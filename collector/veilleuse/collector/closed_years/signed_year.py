@@ -144,11 +144,12 @@ def _measure(values: Mapping[str, Any], key: str, unit: str) -> Mapping[str, Val
     if key not in values:
         return {}
     value = values[key]
-    shown = {}
-    for language in LANGUAGES:
-        w = words(language)
-        number = w.plain_number(value) if unit == PERCENT else w.number(float(value))
-        shown[language] = f"{number}{NO_BREAK}{unit}"
+    shown = {
+        w.language: w("percent", number=w.plain_number(value))
+        if unit == PERCENT
+        else f"{w.number(float(value))}{NO_BREAK}{unit}"
+        for w in map(words, LANGUAGES)
+    }
     return {"declared": f"{value} {unit}", SHOWN: {"declared": shown}}
 
 
