@@ -34,6 +34,7 @@ COMMANDS = {
     "plan of plugs": "plugs report {}",
     "machines for plugs": "plugs plan -o {new} --among {}",
     "closed year": "verify {}",
+    "sign-off": "close 2025 --sign-off {}",
     "signature": "verify {year}",
     "public key": "verify {year} --key {}",
     "configuration": "close --list --config {}",

@@ -56,6 +56,7 @@ READERS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "inventory pull --credentials FILE": (run, ""),
     "reen import FILE": (run, "actions"),
     "factors import FILE --why x": (run, "factors"),
+    "close 2025 --sign-off FILE": (run, ""),
     "verify FILE": (run, ""),
     "restore FILE": (run, ""),
     "backup to --key-file FILE": (run, ""),
@@ -194,7 +195,7 @@ NAMED: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "factors show electricity/FR --on 9999-12-31": (run, "between the years 2000 and 2200"),
     "convert 1 --on 9999-12-31": (run, "between the years 2000 and 2200"),
     "calibrate meters --model x --to 0001-01-01": (run, "between the years 2000 and 2200"),
-    "close 99999999999999999999 --list": (run, "less than or equal to 2200"),
+    "close 99999999999999999999 --list": (run, "name one year, 2000 to 2200"),
     "intensity show --from 0001-01-01 --to 2026-01-01": (run, "between the years 2000 and 2200"),
     "intensity show --from 2000-01-01 --to 2200-12-31": (run, "more than 366 days"),
 }

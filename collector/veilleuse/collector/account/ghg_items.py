@@ -85,6 +85,15 @@ def contexts_without_item(mapping: BilanMapping) -> tuple[PowerContext, ...]:
     return tuple(line.context for line in mapping.lines if not line.combustion.beges_item)
 
 
+def items_from_memory(mapping: BilanMapping) -> dict[PowerContext, str]:
+    """Return the contexts whose item nobody has confirmed by naming it → that item, as `--item` takes it."""
+    return {
+        line.context: f"{line.context}={line.combustion.beges_item}/{line.combustion.ghg_category}"
+        for line in mapping.lines
+        if line.origin == REMEMBERED
+    }
+
+
 def bilan_lines(context: PowerContext, billed: Emissions, mapping: BilanMapping) -> tuple[BilanLine, ...]:
     """Assign the emissions of a context to items; the lines sum exactly to its total.
 

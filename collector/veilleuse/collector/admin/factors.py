@@ -13,7 +13,13 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, ENTERED, with_eple, with_line
+from veilleuse.collector.account.ghg_items import (
+    DEFAULT_MAPPING,
+    ENTERED,
+    items_from_memory,
+    with_eple,
+    with_line,
+)
 from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import factor_book
@@ -193,7 +199,11 @@ def confirm_mapping(
 
     mapping = context.issuing.commit(job)
     log.info("mapping confirmed")
-    return {"contexts": len(mapping.lines), "confirmed_by": mapping.confirmed_by}
+    return {
+        "contexts": len(mapping.lines),
+        "confirmed_by": mapping.confirmed_by,
+        "from_memory": list(items_from_memory(mapping).values()),
+    }
 
 
 def _enter_items(mapping: BilanMapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> BilanMapping:

@@ -66,7 +66,7 @@ def _toml(text: str) -> Declaration:
         document = parse_toml(text)
     except ValueError as error:
         raise UsageError(f"no TOML: {error}") from error
-    _require_known(document, tuple(TABLES), "")
+    require_known(document, tuple(TABLES), "")
     if "open" not in document:
         raise UsageError("no table [open]: write it, empty when the site never opens")
     public, school = _table(document, "public_holidays"), _table(document, "school_holidays")
@@ -100,7 +100,7 @@ def _csv(text: str) -> Iterator[Closure]:
     columns = [
         "first" if column.strip().lower() == "date" else column.strip().lower() for column in next(reader, [])
     ]
-    _require_known(columns, _CSV_COLUMNS, "line 1", word="column")
+    require_known(columns, _CSV_COLUMNS, "line 1", word="column")
     if "first" not in columns:
         raise UsageError("line 1: no column 'first': write first,last,name")
     for cells in reader:
@@ -113,11 +113,11 @@ def _csv(text: str) -> Iterator[Closure]:
 
 
 def _closure(values: Mapping[str, Any], where: str) -> Closure:
-    _require_known(values, TABLES["closure"], where)
+    require_known(values, TABLES["closure"], where)
     if "first" not in values:
         raise UsageError(f"{where}: no key 'first': write first = 2026-12-24")
-    first = _date(values["first"], f"{where}, first")
-    last = _date(values.get("last", first), f"{where}, last")
+    first = parse_day(values["first"], f"{where}, first")
+    last = parse_day(values.get("last", first), f"{where}, last")
     if last < first:
         raise UsageError(f"{where}, last: {last} is before {first}: exchange them")
     name = values.get("name", "")
@@ -126,7 +126,8 @@ def _closure(values: Mapping[str, Any], where: str) -> Closure:
     return Closure(first, last, name.strip())
 
 
-def _date(value: object, where: str) -> date:
+def parse_day(value: object, where: str) -> date:
+    """Return a TOML date, or a text like 2026-12-24. Raises UsageError, which says `where`."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     try:
@@ -207,7 +208,7 @@ def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = document.get(name, {})
     if not isinstance(found, dict):
         raise UsageError(f"'{name}' must be a table: write [{name}]")
-    _require_known(found, TABLES[name], f"[{name}]")
+    require_known(found, TABLES[name], f"[{name}]")
     return found
 
 
@@ -220,7 +221,8 @@ def _choice(table: Mapping[str, Any], name: str, key: str, known: Sequence[str])
     return value
 
 
-def _require_known(given: Iterable[str], known: Sequence[str], where: str, word: str = "key") -> None:
+def require_known(given: Iterable[str], known: Sequence[str], where: str, word: str = "key") -> None:
+    """Check the keys of a table; blank `where`: the tables of a file. Raises UsageError with the nearest."""
     for key in given:
         if key not in known:
             near = get_close_matches(key.lower(), known, n=1)

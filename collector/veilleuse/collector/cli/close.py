@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Implements `veilleuse close YEAR` and `veilleuse verify FILE|YEAR`.
+"""Implements `veilleuse close [template] YEAR` and `veilleuse verify FILE|YEAR`.
 
 This process computes the year; the collector signs and stores it. `verify` needs only the .sig of a file and
 the public key; for a year it needs the data directory.
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -29,20 +30,25 @@ from veilleuse.collector.cli.shared import (
     moment,
     print_json,
     print_table,
+    read_text,
     run_operation,
 )
 from veilleuse.collector.closed_years.frozen import NotAClosedYear
+from veilleuse.collector.closed_years.sign_off import MAXIMUM_BYTES, PEOPLE, SignOff, read_sign_off
 from veilleuse.collector.closed_years.signatures import known_public_key, missing_key, parse_public_key
+from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.closed_years.verify import Verification, export, verify_file, verify_year
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
-from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
-from veilleuse.collector.reports.inputs import sources_of
+from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose, template_of
+from veilleuse.collector.reports.inputs import Sources, sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_named
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
+
+T = TypeVar("T")
 
 SECONDS: Final = 120.0
 _MOST_CHARACTERS: Final = 256
@@ -51,10 +57,11 @@ KEY_BYTES: Final = 64 * 1024
 
 
 def close(
-    year: Annotated[
-        int | None,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="YEAR", min=PERIOD_YEARS.first, max=PERIOD_YEARS.last, help="a calendar year that is over"
+            metavar="[template] YEAR",
+            help="a calendar year that is over; 'template YEAR' prints a sign-off file to fill in",
         ),
     ] = None,
     definitive: Annotated[
@@ -63,6 +70,14 @@ def close(
             "--definitive", help="close for good: machines' months may then go; revisions stay possible"
         ),
     ] = False,
+    sign_off: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign-off",
+            metavar="FILE",
+            help="who prepared, reviewed and approved the year, and its boundary; needed for --definitive",
+        ),
+    ] = None,
     why: Annotated[str, typer.Option(metavar="TEXT", help="reason; needed for a revision")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="compute and print, write nothing")] = False,
     show: Annotated[bool, typer.Option("--list", help="list closed years")] = False,
@@ -79,35 +94,62 @@ def close(
     Its figures are frozen and signed; the sums behind them are kept, no single machine is.
     """
     settings = load_settings(config)
+    is_template = (words or [])[:1] == ["template"]
+    year = _read_year((words or [])[is_template:])
     if show or to is not None:
         _show_closed(settings, year, to, as_json)
     elif key:
         _show_key(settings, as_json)
     elif year is None:
         raise UsageError("name the year: veilleuse close 2026; --list shows closed years")
+    elif is_template:
+        print(_compute(template_of, settings, _order(year, definitive, why, None)), end="")
     else:
-        _close(settings, _order(year, definitive, why), dry_run, as_json)
+        _close(settings, _order(year, definitive, why, sign_off), dry_run, as_json)
 
 
-def _order(year: int, definitive: bool, why: str) -> ClosingOrder:
+def _read_year(words: Sequence[str]) -> int | None:
+    if not words:
+        return None
+    year = int(words[0]) if len(words) == 1 and re.fullmatch("[0-9]{4}", words[0]) else 0
+    if not PERIOD_YEARS.holds(year):
+        raise UsageError(
+            f"'{' '.join(words)}' is no year: name one year, {PERIOD_YEARS.first} to {PERIOD_YEARS.last}, such as 'veilleuse close 2026'"
+        )
+    return year
+
+
+def _order(year: int, definitive: bool, why: str, sign_off: Path | None) -> ClosingOrder:
     why = why.strip()
     if not why.isprintable() or len(why) > _MOST_CHARACTERS:
         raise UsageError(f"--why is one line of at most {_MOST_CHARACTERS} characters")
     now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, UTC).date()
-    return ClosingOrder(year, definitive, getpass.getuser()[:128], why, now, today)
+    signed = None
+    if sign_off is not None:
+        text = read_text(sign_off, MAXIMUM_BYTES, "name the file that 'veilleuse close template' wrote")
+        signed = read_sign_off(text, str(sign_off))
+    return ClosingOrder(year, definitive, getpass.getuser()[:128], why, now, today, signed)
 
 
-def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_json: bool) -> None:
+def _compute(
+    make: Callable[[Sources, CollectorSettings, ClosingOrder], T],
+    settings: CollectorSettings,
+    order: ClosingOrder,
+) -> T:
     try:
         with open_reader(settings.data_dir) as store:
-            sources = sources_of(store, settings.reporting)
-            made = propose(sources, settings, order)
+            return make(sources_of(store, settings.reporting), settings, order)
     except NotAClosedYear as error:
         raise AdminError(
             f"the last revision of {order.year} is damaged: {error}; see 'veilleuse verify {order.year}'"
         ) from error
-    refused = made.closed_year.state is YearState.CLOSED_DEFINITIVE and bool(made.refused)
+
+
+def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_json: bool) -> None:
+    made = _compute(propose, settings, order)
+    is_definitive = made.closed_year.state is YearState.CLOSED_DEFINITIVE
+    refused = is_definitive and made.changed and bool(made.refused)
     written: Mapping[str, Any] = {}
     if made.changed and not refused and not dry_run:
         if made.before is not None and not order.why:
@@ -160,6 +202,7 @@ def _result_facts(made: Proposal, dry_run: bool, refused: bool, written: Mapping
         "cells": made.file.statistics.count(b'"methods_hidden":'),
         "statistics_bytes": len(made.file.statistics),
         "difference": made.report["difference"] if made.changed else None,
+        SIGN_OFF: made.report.get(SIGN_OFF),
         **written,
     }
 
@@ -186,6 +229,8 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
             f"{total['period_from'][:4]}: {float(total.get('kwh_total', 0)):,.0f} kWh"
             + (f", {float(kilograms):,.0f} kgCO2e" if kilograms else "")
         )
+    for line in _people(found[SIGN_OFF] or {}):
+        print(line)
     difference = found["difference"]
     if difference is not None:
         for cause in difference["order"]:
@@ -205,6 +250,13 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
             )
     elif not found["refused"]:
         print(f"would be {found['report_id']} {found['state']}; nothing was written")
+
+
+def _people(signed: SignOff) -> Iterator[str]:
+    """Yield who signed, one line each."""
+    for role in PEOPLE:
+        if one := signed.get(role):
+            yield f"  {role}: " + ", ".join(one[key] for key in ("function", "name", "date") if key in one)
 
 
 def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
@@ -318,3 +370,5 @@ def _print_verification(one: Verification) -> None:
             f"  {total['period_from'][:4]}: {total.get('kwh_total', '')} kWh, "
             f"{total.get('kgco2e_total', '')} kgCO2e"
         )
+    for line in _people(one.closed.report.get(SIGN_OFF, {})):
+        print(line)

@@ -336,7 +336,10 @@ def confirm_mapping(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Confirm the mapping, as shown or with items of your own. Earlier confirmations stay on record."""
+    """Confirm the mapping, as shown or with items of your own. Earlier confirmations stay on record.
+
+    Items from memory (hosted, home) are confirmed by naming them with --item.
+    """
     found = run_operation(
         load_settings(config),
         "factors_mapping_confirm",
@@ -349,6 +352,11 @@ def confirm_mapping(
         print_json(found)
     else:
         print(f"{found['contexts']} power contexts confirmed by {found['confirmed_by']}")
+        if found["from_memory"]:
+            print(
+                "note: these items are from memory, a year that uses them is not closed definitively until you have looked "
+                f"them up and named them: {' '.join(f'--item {item}' for item in found['from_memory'])}"
+            )
 
 
 def _current_mapping(config: Any) -> BilanMapping:

@@ -28,6 +28,7 @@ from veilleuse.collector.account.observed_statement import withheld_row
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
+from veilleuse.collector.closed_years.signed_year import add_sign_off
 from veilleuse.collector.documents.document import (
     BINARY,
     FORMATS,
@@ -129,7 +130,7 @@ def emissions(
         sources = sources_of(store, settings.reporting)
         made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
     made = prepare_for_publication(made) if public else made
-    write(made.document)
+    write(add_sign_off(made.document, made.signed_year, made.statement.totals, public=public))
     _print_notes(made.document.head, len(made.statement.withheld))
     for warning in made.warnings:
         print(warning["en"], file=sys.stderr)

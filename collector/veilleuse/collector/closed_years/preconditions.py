@@ -6,15 +6,16 @@ with the remedy for each. docs/closing.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account.ghg_items import contexts_without_item
+from veilleuse.collector.account.ghg_items import contexts_without_item, items_from_memory
 from veilleuse.collector.closed_years.document import FrozenTerms
 from veilleuse.collector.closed_years.restate import class_coverage
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.fleet.observations import Place
+from veilleuse.collector.model.factors import BilanMapping
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, PowerContext
 from veilleuse.collector.months.worker import ended_by
@@ -90,12 +91,26 @@ def of_terms(terms: FrozenTerms, kept: YearStatistics) -> Iterator[str]:
     in_use |= {Place.of(cell.stratum).power_context for cell in kept.cells if not cell.memo}
     if kept.homes:
         in_use.add(PowerContext.HOME)
-    for context in contexts_without_item(terms.mapping):
+    yield from _of_mapping(terms.mapping, in_use)
+
+
+def _of_mapping(mapping: BilanMapping, in_use: Collection[PowerContext]) -> Iterator[str]:
+    """Yield contexts in use without an item, and those whose item nobody has confirmed."""
+    missing = contexts_without_item(mapping)
+    for context in missing:
         if context in in_use:
             yield (
                 f"the item of the bilan carbone is not entered for {context}: run 'veilleuse factors "
-                "mapping confirm' with it"
+                "mapping confirm --eple authority', or with '--eple college --item eple=4.1/3.3'"
             )
+    from_memory = {name: item for name, item in items_from_memory(mapping).items() if name in in_use}
+    if from_memory:
+        options = " ".join(f"--item {item}" for item in from_memory.values())
+        holder = " --eple authority" if set(missing) - set(in_use) else ""  # `confirm` asks for it
+        yield (
+            f"nobody has confirmed the item of the bilan carbone for {', '.join(from_memory)}: ours is from "
+            f"memory, look it up in the method of the BEGES, then run 'veilleuse factors mapping confirm {options}{holder}'"
+        )
 
 
 def of_coverage(kept: YearStatistics, minimum_ratio: float) -> Iterator[str]:

@@ -30,6 +30,7 @@ from veilleuse.collector.closed_years.signatures import (
     known_public_key,
     public_pem,
 )
+from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, file_parts, sha256
 from veilleuse.collector.ports.months import ClosedYearReader
@@ -96,6 +97,7 @@ class Verification:
                 "state": closed_year.state.value,
                 "sha256": closed_year.sha256,
                 "totals": self.closed.report["figures"]["totals"],
+                SIGN_OFF: self.closed.report.get(SIGN_OFF),
             }
         if self.signed is not None:
             found |= {"public_key": self.signed.public_key, "root_sha256": self.signed.root_sha256}

@@ -16,6 +16,9 @@ from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
 from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, frozen_documents, revision_of
+from veilleuse.collector.closed_years.sign_off import SignOff, write_template
+from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
+from veilleuse.collector.closed_years.signed_year import SIGN_OFF, read_signed_year
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.class_defaults import class_microwatts
@@ -61,6 +64,8 @@ class ClosingOrder:
     why: str
     now_unix_milliseconds: int
     today: date
+    sign_off: SignOff | None = None
+    """None: that of the last revision, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,9 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
     definitive = order.definitive or (
         last is not None and last.closed_year.state is YearState.CLOSED_DEFINITIVE
     )
-    refused = tuple(_refusals(sources, settings, order.year, kept, terms, of_machines=basis.is_of_machines))
+    signed = order.sign_off
+    if signed is None:
+        signed = {} if last is None else last.report.get(SIGN_OFF, {})
     state = YearState.CLOSED_DEFINITIVE if definitive else YearState.CLOSED_PROVISIONAL
     revision = 1 if last is None else last.closed_year.revision + 1
     closed_year = ClosedYear(order.year, revision, state, order.now_unix_milliseconds, sha256(statistics), "")
@@ -113,11 +120,18 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
         "terms": terms_document(terms),
         "figures": frozen_documents(kept, terms),
         "difference": None if last is None else difference(last, kept, terms),
+        **({SIGN_OFF: signed} if signed else {}),
     }
     file = ClosedFile(canonical(report), statistics, b"")
     # Compare what is written: JSON turns tuples into lists.
     as_written = json.loads(file.report)
-    notes = _notes(facts, order.year, settings.retention.server_records_months)
+    signed_year = read_signed_year(sources.closings, as_written)
+    refused = (
+        *_refusals(sources, settings, order.year, kept, terms, of_machines=basis.is_of_machines),
+        *of_sign_off(as_written, signed_year, None if last is None else last.report, order.today),
+    )
+    notes = () if signed_year is None else tuple(note["en"] for note in signed_year.notes)
+    notes += _notes(facts, order.year, settings.retention.server_records_months)
     return Proposal(replace(closed_year, sha256=sha256(file.content)), as_written, file, last, refused, notes)
 
 
@@ -130,6 +144,19 @@ def _notes(facts: Mapping[str, Any], year: int, months: int) -> tuple[str, ...]:
         f"{year} are of the later ones"
     )
     return (said,)
+
+
+def template_of(sources: Sources, settings: CollectorSettings, order: ClosingOrder) -> str:
+    """Write the sign-off file of a year to fill in, with the answers of the newest revision before.
+
+    Raises as `propose`.
+    """
+    figures = propose(sources, settings, order).report["figures"]
+    revisions = [one for one in sources.closings.revisions() if one.year <= order.year]
+    for one in sorted(revisions, key=lambda one: (one.year, one.revision), reverse=True):
+        if before := json.loads(sources.closings.file(one).report).get(SIGN_OFF):
+            return write_template(order.year, before, figures)
+    return write_template(order.year, {}, figures)
 
 
 def _head(closed_year: ClosedYear, order: ClosingOrder, last: ClosedRevision | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
 from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds, slices
 from veilleuse.collector.closed_years.published_rows import closed_figures, require_publishable
+from veilleuse.collector.closed_years.signed_year import SignedYear, read_signed_year
 from veilleuse.collector.documents.document import (
     LANGUAGES,
     PUBLIC,
@@ -143,6 +144,8 @@ class EmissionsReport:
     document: Document
     warnings: tuple[Mapping[str, str], ...] = ()
     """Errors and doubts about its server rooms; the document holds them too."""
+    signed_year: SignedYear | None = None
+    """Sign-off of a closed year; the commands add it to the document."""
 
 
 def emissions_report_of(
@@ -196,9 +199,9 @@ def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:
         )
     k = head["k_anonymity"]
     assert isinstance(k, int), "a closed year has it"
-    return _build_report(
-        round_for_publication(report.statement, report.periods, k), report.periods, {**head, PUBLIC: True}
-    )
+    rounded = round_for_publication(report.statement, report.periods, k)
+    made = _build_report(rounded, report.periods, {**head, PUBLIC: True})
+    return replace(made, signed_year=report.signed_year)
 
 
 def _mark_under_way(document: Document, query: YearQuery) -> Document:
@@ -240,7 +243,8 @@ def _closed_year_report(sources: Sources, query: YearQuery, *, compare: bool) ->
         "periods_not_derived": 0,
         "unexplained_milliseconds": None,
     }
-    return _build_report(statement, found.periods, head)
+    signed_year = read_signed_year(sources.closings, found.closed.report)
+    return replace(_build_report(statement, found.periods, head), signed_year=signed_year)
 
 
 def _build_report(

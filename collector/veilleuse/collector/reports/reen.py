@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.closed_years.signed_year import add_sign_off
 from veilleuse.collector.documents.document import (
     UNDER_WAY_UNTIL,
     Chart,
@@ -261,6 +262,7 @@ def reen_document(
         head,
         report.warnings,
     )
+    document = add_sign_off(document, report.signed_year, report.statement.totals, public=False)
     return add_under_way(document, today, yesterday)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.backups import make_backup, put_back
-from tests.support.closed_years import Command, copied, told, verified
+from tests.support.closed_years import Command, copied, signed_off, told, verified
 from tests.support.filled import Filled
 from tests.support.machines import served, settings_in
 from tests.support.rolled import retention, roll, server_day, workstation_days
@@ -207,7 +207,7 @@ def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse
         assert room["energy_millijoules"] == (12 if year == YEAR else len(QUARTERS)) * READ
         (noted,) = report(veilleuse, year)["report"]["years_of_statistics"]
         assert f"{year} ({year + 1}-01-15)" <= noted <= f"{year} ({year + 1}-08-01)"
-        made = told(veilleuse, "close", str(year), "--definitive")
+        made = told(veilleuse, "close", str(year), *signed_off(place))
         assert (made["revision"], made["state"], made["open_points"]) == (1, "closed_definitive", [])
         ((closed,),) = verified(told(veilleuse, "verify", str(year)))
         assert closed["energy_millijoules"] == total["energy_millijoules"]
@@ -311,7 +311,7 @@ def test_a_backup_carries_what_is_kept(place, veilleuse, tmp_path):
     shutil.rmtree(place.data_dir)
     put_back(place, archive)
     assert figures(veilleuse, YEAR) == before
-    assert told(veilleuse, "close", str(YEAR), "--definitive")["written"]
+    assert told(veilleuse, "close", str(YEAR), *signed_off(place))["written"]
 
 
 def test_a_closed_year_is_not_kept_twice(place, veilleuse):

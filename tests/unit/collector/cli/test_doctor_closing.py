@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from tests.support.closed_years import YEAR, told
+from tests.support.closed_years import YEAR, signed_off, told
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.rolled import retention
@@ -113,10 +113,10 @@ def test_no_day_that_is_past_is_named(place):
     )
 
 
-@pytest.mark.parametrize("words", [(), ("--definitive",)])
-def test_a_closed_year_is_not_named(place, veilleuse, words):
+@pytest.mark.parametrize("definitive", [False, True])
+def test_a_closed_year_is_not_named(place, veilleuse, definitive):
     """A provisional closing suffices, because its statistics stay."""
-    told(veilleuse, "close", str(YEAR), *words)
+    told(veilleuse, "close", str(YEAR), *(signed_off(place) if definitive else ()))
     assert said(place, JANUARY_GOES)[0] == "good"
 
 

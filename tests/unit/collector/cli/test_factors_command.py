@@ -366,6 +366,8 @@ def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Comm
     shown = told(veilleuse, "factors", "mapping", "show")
     lines = {one["power_context"]: one for one in shown["contexts"]}
     assert (shown["confirmed"], shown["why"], shown["to_be_entered"]) == (True, "comité du 3 mars", [])
+    assert lines["home"]["origin"] == "remembered, not verified"
+    assert "--item home=3.3/3.7" in veilleuse("factors", "mapping", "confirm")[1]
     assert lines["eple"]["upstream_and_losses"] == {"beges_item": "4.1", "ghg_category": "3.3"}
     assert (lines["hosted"]["beges_item"], lines["hosted"]["origin"]) == ("4.5", "entered")
     assert veilleuse(*confirmed)[0] == 0  # the same again is not a new confirmation

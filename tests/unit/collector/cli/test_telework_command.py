@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.closed_years import PERIOD, TODAY, YEAR, Command, command, copied, report, told, verified
+from tests.support.closed_years import (
+    PERIOD,
+    TODAY,
+    YEAR,
+    Command,
+    command,
+    copied,
+    report,
+    signed_off,
+    told,
+    verified,
+)
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.report_files import Page, bare, pdf_text, sheet_rows, workbook
@@ -193,9 +204,12 @@ def _as_csv(value: object) -> str:
 
 def test_a_closed_year_keeps_its_split(declared, veilleuse, tmp_path):
     """A closed year verifies and shows the same rows, items and shares, even when every machine's rows are
-    deleted and other days are declared."""
+    deleted and other days are declared. Its item at home is from memory until somebody names it."""
+    refused = told(veilleuse, "close", str(YEAR), *signed_off(declared), code=1)["open_points"]
+    (command,) = [one.partition("run '")[2].rstrip("'") for one in refused if "is from memory" in one]
+    assert told(veilleuse, *command.split()[1:])["from_memory"] == ["hosted=4.5/3.1"]
     opened = report(veilleuse)
-    told(veilleuse, "close", str(YEAR), "--definitive")
+    told(veilleuse, "close", str(YEAR), *signed_off(declared))
     closed, totals = report(veilleuse), verified(told(veilleuse, "verify", str(YEAR)))
     for table in ("items", "home_shares", "contracts"):
         assert closed[table] == opened[table]

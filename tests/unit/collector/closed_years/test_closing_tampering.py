@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.closed_years import YEAR, copied, filled_year, put, stored, told, verified
+from tests.support.closed_years import YEAR, copied, filled_year, put, signed_off, stored, told, verified
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from veilleuse.collector.cli.main import run
@@ -50,8 +50,8 @@ def closed_folder(template: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     folder = tmp_path_factory.mktemp("closed")
     with pytest.MonkeyPatch.context() as patch:
         settings = copied(folder, template, patch)
-        assert run(["close", str(YEAR)]) == 0
-        assert run(["close", str(YEAR), "--definitive", "--why", "complete"]) == 0
+        assert run(["close", str(YEAR)]) == 3
+        assert run(["close", str(YEAR), *signed_off(settings), "--why", "complete"]) == 0
     key = (settings.data_dir / "closed" / "key.pem").read_text()
     (folder / "key.pem").write_text(key)
     return settings.data_dir / "closed", str(folder / "key.pem")
@@ -148,7 +148,7 @@ def test_two_years_are_swapped(closed_folder, tmp_path, veilleuse):
 def test_the_store_is_tampered_with(place, veilleuse):
     """A changed year, a deleted or replaced revision and replaced statistics are found."""
     told(veilleuse, "close", str(YEAR))
-    told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")
+    told(veilleuse, "close", str(YEAR), *signed_off(place), "--why", "complete")
     sound = (place.data_dir / "data.db").read_bytes()
     statements = (
         "UPDATE closed_years SET year = 2024 WHERE revision = 2",

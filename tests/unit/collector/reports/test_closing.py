@@ -17,7 +17,19 @@ from typing import Any
 import pytest
 
 from tests.support.backups import make_backup, put_back
-from tests.support.closed_years import PERIOD, TODAY, YEAR, put, report, stored, told, verified, watch
+from tests.support.closed_years import (
+    PERIOD,
+    SIGN_OFF,
+    TODAY,
+    YEAR,
+    put,
+    report,
+    signed_off,
+    stored,
+    told,
+    verified,
+    watch,
+)
 from tests.support.filled import Filled
 from tests.support.machines import served, settings_in
 from tests.support.rolled import retention, roll, server_day
@@ -52,8 +64,8 @@ def test_open_provisional_definitive(place, veilleuse):
     assert first["written"]
     again = told(veilleuse, "close", str(YEAR))
     assert (again["written"], again["changed"]) == (False, False)
-    assert veilleuse("close", str(YEAR), "--definitive")[0] == 2
-    last = told(veilleuse, "close", str(YEAR), "--definitive", "--why", "the year is complete")
+    assert veilleuse("close", str(YEAR), *signed_off(place))[0] == 2
+    last = told(veilleuse, "close", str(YEAR), *signed_off(place), "--why", "the year is complete")
     assert (last["revision"], last["state"]) == (2, "closed_definitive")
     assert told(veilleuse, "close", str(YEAR))["changed"] is False  # it stays definitive
     listed = told(veilleuse, "close", "--list")
@@ -77,7 +89,7 @@ def test_open_provisional_definitive(place, veilleuse):
 def test_a_closed_year_outlives_its_machines(place, veilleuse, tmp_path):
     """With every row expired and every machine forgotten, a closed year verifies and reports equal figures.
     So do a restored backup and, with the public key, the exported file alone."""
-    told(veilleuse, "close", str(YEAR), "--definitive")
+    told(veilleuse, "close", str(YEAR), *signed_off(place))
     before, totals = report(veilleuse), verified(told(veilleuse, "verify", str(YEAR)))
     with Filled(place.data_dir) as filled:
         retention(filled, closed_years=filled.store.closings.definitive_years()).run(date(2032, 1, 1))
@@ -190,14 +202,17 @@ def _restate(total: str) -> None:
 
 def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleuse):
     """After a definitive closing only the kept statistics count: a factor changes the figure."""
-    first = told(veilleuse, "close", str(YEAR), "--definitive")
+    first = told(veilleuse, "close", str(YEAR), *signed_off(place))
     with open_collector(place) as collector:
         collector.retention.run(date(2032, 1, 1))
     _restate("0.05")
     assert report(veilleuse)["totals"][0]["kgco2e_total"] == pytest.approx(
         float(first["totals"][0]["kgco2e_total"])
     )  # frozen
-    found = told(veilleuse, "close", str(YEAR), "--why", "restated")
+    unapproved = told(veilleuse, "close", str(YEAR), "--why", "restated", code=1)["open_points"]
+    assert [one for one in unapproved if "approved 2025-r1, and the total has changed since" in one]
+    again = signed_off(place, SIGN_OFF.replace("2026-02-20", "2026-06-01"))
+    found = told(veilleuse, "close", str(YEAR), *again, "--why", "restated")
     assert (found["state"], found["revision"]) == ("closed_definitive", 2)
     assert _moved(first, found) == {"factor"}
     with closing(SqliteClosingsReader(place.data_dir)) as reader:
@@ -208,7 +223,7 @@ def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleu
 
 def test_a_definitive_year_takes_no_late_data(place, veilleuse):
     """Late data change nothing, even while machines' rows remain: else a figure would depend on its day."""
-    told(veilleuse, "close", str(YEAR), "--definitive")
+    told(veilleuse, "close", str(YEAR), *signed_off(place))
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
         server_day(filled, server.host_id, date(YEAR, 5, 5), watts=900)
@@ -228,7 +243,7 @@ def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleus
     put(place, {**made.report, "statistics_sha256": sha256(statistics)}, statistics)
     assert told(veilleuse, "close", str(YEAR))["changed"] is False
     _restate("0.05")
-    assert told(veilleuse, "close", str(YEAR), "--why", "restated")["written"]
+    assert told(veilleuse, "close", str(YEAR), *signed_off(place), "--why", "restated")["written"]
     assert stored(place, 2)[1].statistics == statistics
     verified(told(veilleuse, "verify", str(YEAR)))
 
@@ -368,7 +383,7 @@ def test_words_that_cannot_be(place, veilleuse):
 
 def test_a_closed_year_tells_no_less_than_itself(place, veilleuse, monkeypatch):
     """Months, the present tree, a part and a stricter k are refused; longer periods use the kept sums."""
-    told(veilleuse, "close", str(YEAR), "--definitive")
+    told(veilleuse, "close", str(YEAR), *signed_off(place))
     for words, said in (
         (("--group-by", "month"), "leave out 'month'"),
         (("--tree", "now"), "stand where they stood then"),

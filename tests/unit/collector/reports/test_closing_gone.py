@@ -11,7 +11,7 @@ from datetime import date
 
 import pytest
 
-from tests.support.closed_years import TODAY, YEAR, put, report, told, watch
+from tests.support.closed_years import TODAY, YEAR, put, report, signed_off, told, watch
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.rolled import retention, roll, workstation_days
@@ -131,7 +131,7 @@ def test_retention_of_the_service_knows_closed_years(place, veilleuse):
     told(veilleuse, "close", str(YEAR))
     for definitive in (False, True):
         if definitive:
-            told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")
+            told(veilleuse, "close", str(YEAR), *signed_off(place), "--why", "complete")
         with open_collector(place) as collector:
             collector.retention.run(TODAY)
             pcs = [
@@ -151,7 +151,7 @@ def test_retention_of_the_service_knows_closed_years(place, veilleuse):
 
 def test_closing_for_good_says_what_goes(place, veilleuse):
     """The message appears once, so that what needs the months can be written before."""
-    words = ("close", str(YEAR), "--definitive")
+    words = ("close", str(YEAR), *signed_off(place))
     assert "removes the months of PCs of 2025" in veilleuse(*words)[2]
     assert "months of PCs" not in veilleuse(*words)[2]
 
@@ -162,7 +162,7 @@ def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, 
     with Filled(place.data_dir) as filled:
         watch(filled, YEAR)
         watch(filled, YEAR + 1)
-    told(veilleuse, "close", str(YEAR), "--definitive")
+    told(veilleuse, "close", str(YEAR), *signed_off(place))
     whole = ("--from", f"{YEAR + 1}-01-01", "--to", f"{YEAR + 2}-01-01")
     part = ("--from", f"{YEAR + 1}-03-01", "--to", f"{YEAR + 1}-04-01")
     for words in (whole, part, (*whole, "--group-by", "month"), (*whole, "--tree", "now")):
@@ -209,11 +209,11 @@ def test_a_lost_key_is_not_replaced_in_silence(place, veilleuse, tmp_path):
     """Closing and exporting report a missing key, and a new one is made only on request."""
     first = told(veilleuse, "close", str(YEAR))
     (place.data_dir / "ca" / "closing.key").unlink()
-    code, _, err = veilleuse("close", str(YEAR), "--definitive", "--why", "complete")
+    code, _, err = veilleuse("close", str(YEAR), *signed_off(place), "--why", "complete")
     assert (code, "closing.key is missing" in err, "restore it from a backup" in err) == (1, True, True)
     code, _, err = veilleuse("close", "--export", str(tmp_path / "out"))
     assert (code, "closing.key is missing" in err) == (1, True)
     assert told(veilleuse, "close", "--key")["public_key"] != first["public_key"]
-    assert told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")["written"]
+    assert told(veilleuse, "close", str(YEAR), *signed_off(place), "--why", "complete")["written"]
     found = told(veilleuse, "verify", str(YEAR), code=1)
     assert [one["verified"] for one in found] == [False, True]
