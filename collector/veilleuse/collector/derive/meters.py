@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -192,21 +192,24 @@ def load_context(
     period: DirtyPeriod,
     records: Sequence[RecordCells],
     machine: MachineFacts,
-    calibration: Calibration | None = None,
+    calibration: Calibration | None,
+    before_marks: Callable[[], None],
 ) -> Context:
     """Store the records' readings of shared meters, then return the context of this period.
 
-    Runs in the writer's thread. A virtual machine has no outlet: its host has the energy.
+    Runs in the writer's thread. A virtual machine has no outlet: its host has the energy. `before_marks` is
+    called before other periods are marked: a result that waits to be written would clear its new mark.
     """
     if store is None:
         return Context(calibration)
     shared = NOT_SHARED
     if period.grain is Grain.HOUR:
         if found := readings(records):
+            before_marks()
             store.put_readings(period, found)
         if machine.device_class is not DeviceClass.VIRTUAL_MACHINE:
             shared = store.shared_readings(period)
-    return Context(calibration, *_on_battery(store, period, records, machine), shared)
+    return Context(calibration, *_on_battery(store, period, records, machine, before_marks), shared)
 
 
 def _verdict(seen: PsysCheck) -> tuple[bool, int | None]:
@@ -216,7 +219,11 @@ def _verdict(seen: PsysCheck) -> tuple[bool, int | None]:
 
 
 def _on_battery(
-    store: MeteringStore, period: DirtyPeriod, records: Sequence[RecordCells], machine: MachineFacts
+    store: MeteringStore,
+    period: DirtyPeriod,
+    records: Sequence[RecordCells],
+    machine: MachineFacts,
+    before_marks: Callable[[], None],
 ) -> tuple[bool, int | None]:
     """Return the result of the machine's whole time on battery;
     when it changes, mark the machine for derivation.
@@ -239,5 +246,6 @@ def _on_battery(
     store.put_psys(period, here)
     now = _verdict(store.psys_seen(period.host_id))
     if now != before:
+        before_marks()
         store.mark_host_dirty(period.host_id)
     return now

@@ -20,12 +20,13 @@ from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
 from veilleuse.collector.model.calibration import CalibrationBook
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.records import Cell, CellKey, Grain
+from veilleuse.collector.model.records import Cell, CellKey, Grain, HostId
 from veilleuse.collector.model.sums import (
     DerivedCell,
     DerivedRecord,
     DirtyPeriod,
     LedgerEntry,
+    PeriodResult,
     RecordCells,
     WallEnergy,
 )
@@ -56,6 +57,8 @@ GATHER_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 5.0
 """Wait after a failure of the store."""
 _PERIODS_PER_SLICE: Final = 64
+_WRITE_SECONDS: Final = 0.000_05
+"""Time that the end of a slice takes for each record to write what was derived, from above."""
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone. veilleuse.collector.factors.book.FactorBook.choose."""
@@ -193,6 +196,28 @@ def ledger_entries(
     )
 
 
+class _Known:
+    """What one slice has read and derived: the slice is one transaction."""
+
+    def __init__(self, registry: Registry, calibrations: Calibrations | None) -> None:
+        self._registry = registry
+        self._hosts: dict[HostId, Host | None] = {}
+        self._sites: dict[str, Site] = {}
+        self.book = calibrations.book() if calibrations else CalibrationBook()
+        self.waiting: list[PeriodResult] = []
+        """Results that are not written yet."""
+
+    def host(self, host_id: HostId) -> Host | None:
+        if host_id not in self._hosts:
+            self._hosts[host_id] = self._registry.host(host_id)
+        return self._hosts[host_id]
+
+    def site(self, name: str) -> Site:
+        if name not in self._sites:
+            self._sites[name] = self._registry.site(name)
+        return self._sites[name]
+
+
 def _never() -> bool:
     return False
 
@@ -263,38 +288,63 @@ class DeriveWorker:
     def run_slice(self) -> int:
         """Derive dirty periods for at most 20 ms (5 ms under pressure), at least one; return their number.
 
-        Runs in the writer's thread.
+        Runs in the writer's thread. The results are written together at the end.
         """
         end = self._clock() + (PRESSED_SLICE_SECONDS if self._pressed() else SLICE_SECONDS)
-        done = 0
+        done = records = 0
         periods = self._store.dirty(_PERIODS_PER_SLICE)
-        book = self._calibrations.book() if self._calibrations and periods else CalibrationBook()
+        known = _Known(self._registry, self._calibrations if periods else None)
         for period in periods:
             try:
-                self._derive(period, book)
+                result = self._derive(period, known)
+                known.waiting.append(result)
+                records += len(result.records)
             except CollectorError:
                 raise
             except Exception as error:  # noqa: BLE001  # one period never stops the others: decisions/0011
                 self._put_aside(period, error)
             done += 1
-            if self._clock() >= end:
+            if self._clock() + records * _WRITE_SECONDS >= end:
                 break
+        self._write(known.waiting)
         return done
 
-    def _derive(self, period: DirtyPeriod, book: CalibrationBook) -> None:
+    def _derive(self, period: DirtyPeriod, known: _Known) -> PeriodResult:
         records = self._store.record_cells(period)
-        host = self._registry.host(period.host_id)
+        host = known.host(period.host_id)
         if host is None:  # forgotten meanwhile: no energy of it may be derived any more
-            self._store.write_derived(period, (), [DerivedRecord(one.record_id, None) for one in records], ())
-            return
-        context = load_context(self._metering, period, records, host.facts, book.of(host.facts))
+            return PeriodResult(period, "UTC", (), [DerivedRecord(one.record_id, None) for one in records])
+        context = load_context(
+            self._metering,
+            period,
+            records,
+            host.facts,
+            known.book.of(host.facts),
+            lambda: self._write(known.waiting),
+        )
         derived = derive_period(records, host, self._plugged_share_ppm, context)
+        site = known.site(host.site)
         ledger: tuple[LedgerEntry, ...] = ()
         try:
-            ledger = ledger_entries(period, host, self._registry.site(host.site), derived, self._choose)
+            ledger = ledger_entries(period, host, site, derived, self._choose)
         except UnknownZone as error:
             self._report_zone(host.site, error)
-        self._store.write_derived(period, derived.cells, derived.records, ledger, derived.screens)
+        return PeriodResult(period, site.time_zone, derived.cells, derived.records, ledger, derived.screens)
+
+    def _write(self, waiting: list[PeriodResult]) -> None:
+        """Write the results and empty the list; when that fails, one by one."""
+        results = waiting.copy()
+        waiting.clear()
+        try:
+            self._store.write_derived(results)
+        except CollectorError:
+            raise
+        except Exception as error:  # noqa: BLE001  # one period never stops the others: decisions/0011
+            if len(results) == 1:
+                self._put_aside(results[0].period, error)
+                return
+            for one in results:
+                self._write([one])
 
     def _put_aside(self, period: DirtyPeriod, error: Exception) -> None:
         """Put aside a period that our code cannot derive:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from veilleuse.collector.model.records import Cell, Grain, HostId, Point
@@ -86,6 +87,21 @@ class LedgerEntry:
     factor_kgco2e_per_kwh: str
     """Decimal text, part of the key: a corrected factor never changes what was counted."""
     energy_millijoules: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodResult:
+    """What derive writes of one period."""
+
+    period: DirtyPeriod
+    time_zone: str
+    """Of the host's site: an hour counts in its civil day."""
+    cells: Sequence[DerivedCell] = ()
+    records: Sequence[DerivedRecord] = ()
+    """All records that were read."""
+    ledger: Sequence[LedgerEntry] = ()
+    screens: Sequence[DerivedCell] = ()
+    """Cells of external screens, in no sum of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
