@@ -299,6 +299,7 @@ def test_a_period_that_cannot_be_derived_never_stops_the_others(
     """Its mark is put aside with an error in the log, and the periods beside and after it are derived."""
     fleet.push(START, START + HOUR)
     fleet.writer.submit(lambda: fleet.store.data.connection.execute(spoil)).result(PATIENCE_SECONDS)
+    fleet.writer.submit(fleet.store.data.forget).result(PATIENCE_SECONDS)  # also the cells of the record
     fleet.worker.start()
     until(lambda: reader.dirty_count() == 0)
     (message,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]

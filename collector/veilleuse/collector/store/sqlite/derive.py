@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod, LedgerEntry, PeriodResult, RecordCells
+from veilleuse.collector.store.sqlite.batch import UnreadCells
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.months import StaleMonths
 from veilleuse.collector.wire_codec import cells_from_wire, number
@@ -55,9 +56,10 @@ _BEFORE_ALL: Final = -(2**63)
 class SqliteDerive:
     """Reads dirty periods, writes derived cells and the ledger."""
 
-    def __init__(self, database: Database, stale: StaleMonths) -> None:
+    def __init__(self, database: Database, stale: StaleMonths, unread: UnreadCells) -> None:
         self._database = database
         self._stale = stale
+        self._unread = unread
 
     def dirty(self, limit: int) -> tuple[DirtyPeriod, ...]:
         """Return at most `limit` dirty periods, oldest marks first."""
@@ -77,7 +79,8 @@ class SqliteDerive:
                 (period.host_id, period.grain, period.start),
             ).fetchall()
         return tuple(
-            RecordCells(record_id, bool(first), cells_from_wire(wire)) for record_id, first, wire in rows
+            RecordCells(record_id, bool(first), self._unread.take(record_id) or cells_from_wire(wire))
+            for record_id, first, wire in rows
         )
 
     def write_derived(self, results: Sequence[PeriodResult]) -> None:
