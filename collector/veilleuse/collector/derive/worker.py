@@ -7,20 +7,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.derive.meters import ALONE, Context, distribute_over_cells, load_context
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
-from veilleuse.collector.model.calibration import CalibrationBook
+from veilleuse.collector.model.calibration import Calibration, CalibrationBook
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.records import Cell, CellKey, Grain, HostId
+from veilleuse.collector.model.records import Cell, Grain, HostId
 from veilleuse.collector.model.sums import (
     DerivedCell,
     DerivedRecord,
@@ -39,7 +39,7 @@ from veilleuse.collector.ports import (
     Registry,
 )
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import DeviceClass, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
 
 logger = logging.getLogger(__name__)
 
@@ -81,30 +81,26 @@ def derive_period(
     records: Sequence[RecordCells], host: Host, plugged_share_ppm: int, context: Context = ALONE
 ) -> DerivedPeriod:
     """Sum the wall energy of a period's records, in integers: Σ records = Σ cells, exactly (pure)."""
-    energies = [0] * len(records)
-    counted = [False] * len(records)
-    sums: _Sums = defaultdict(lambda: [0, 0, 0])
-    firsts: defaultdict[tuple[Method, State], int] = defaultdict(int)
+    energies: list[int | None] = [None] * len(records)
+    sums: _Sums = {}
+    firsts: dict[tuple[Method, State], int] = {}
     for place, cell, parts in _cells(records, host, plugged_share_ppm, context):
-        key = (cell.band, cell.state, cell.supply)
         for part in parts:
-            counted[place] = True
-            energies[place] += part.energy_millijoules
-            _add(sums[key, part.method], part)
+            energies[place] = (energies[place] or 0) + part.energy_millijoules
+            _add(sums, cell, part)
             if records[place].first_time:
-                firsts[part.method, cell.state] += part.energy_millijoules
+                first = (part.method, cell.state)
+                firsts[first] = firsts.get(first, 0) + part.energy_millijoules
     return DerivedPeriod(
         _derived_cells(sums),
-        tuple(
-            DerivedRecord(record.record_id, energy if known else None)
-            for record, energy, known in zip(records, energies, counted, strict=True)
-        ),
-        tuple((*key, energy) for key, energy in sorted(firsts.items())),
+        tuple([DerivedRecord(one.record_id, energy) for one, energy in zip(records, energies, strict=True)]),
+        tuple([(*key, energy) for key, energy in firsts.items()]),
         _screens(records, host, context),
     )
 
 
-_Sums = defaultdict[tuple[CellKey, Method], list[int]]
+_Sums = dict[tuple[Band, State, Supply, Method], list[int]]
+"""Key of a derived cell → milliseconds, mJ, uncertainty in mJ."""
 
 
 def _cells(
@@ -140,24 +136,22 @@ def _screens(records: Sequence[RecordCells], host: Host, context: Context) -> tu
     cells = [cell for record in records for cell in record.cells]
     if not context.shared.monitor_declared and not any(cell.display_milliseconds for cell in cells):
         return ()
-    sums: _Sums = defaultdict(lambda: [0, 0, 0])
+    sums: _Sums = {}
     for cell, energy in zip(cells, screen_energies(cells, context.shared), strict=True):
         if energy is not None:
-            _add(sums[(cell.band, cell.state, cell.supply), energy.method], energy)
+            _add(sums, cell, energy)
     return _derived_cells(sums)
 
 
 def _derived_cells(sums: _Sums) -> tuple[DerivedCell, ...]:
-    return tuple(
-        DerivedCell(*key, method, milliseconds, energy, uncertainty)
-        for (key, method), (milliseconds, energy, uncertainty) in sorted(sums.items())
-    )
+    return tuple([DerivedCell(*key, *values) for key, values in sums.items()])
 
 
-def _add(sums: list[int], part: WallEnergy) -> None:
-    sums[0] += part.milliseconds
-    sums[1] += part.energy_millijoules
-    sums[2] += part.uncertainty_millijoules
+def _add(sums: _Sums, cell: Cell, part: WallEnergy) -> None:
+    key = (cell.band, cell.state, cell.supply, part.method)
+    values = [part.milliseconds, part.energy_millijoules, part.uncertainty_millijoules]
+    before = sums.get(key)
+    sums[key] = values if before is None else [a + b for a, b in zip(before, values, strict=True)]
 
 
 def civil_year(period: DirtyPeriod, time_zone: str) -> int:
@@ -165,52 +159,56 @@ def civil_year(period: DirtyPeriod, time_zone: str) -> int:
     a week belongs to its Thursday's (ISO 8601).
     """
     if period.grain is Grain.HOUR:
-        start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=period.start)
-        return start.astimezone(ZoneInfo(time_zone)).year
+        return date.fromordinal(civil_day(ZoneInfo(time_zone), period.start)).year
     day = date.fromordinal(period.start)
     return (day + timedelta(days=3)).year if period.grain is Grain.WEEK else day.year
 
 
-def ledger_entries(
-    period: DirtyPeriod, host: Host, site: Site, derived: DerivedPeriod, choose: ChooseFactor
-) -> tuple[LedgerEntry, ...]:
-    """Return the counters' increments, at the factor of the period's year and the site's zone.
-    Raises UnknownZone.
-    """
-    if not derived.first_energies:
-        return ()
-    factor = choose(site.zone, civil_year(period, site.time_zone)).factor
+def ledger_entries(host: Host, derived: DerivedPeriod, factor: tuple[str, str]) -> tuple[LedgerEntry, ...]:
+    """Return the counters' increments at a factor: its id, and kgCO2e/kWh as decimal text."""
     return tuple(
-        LedgerEntry(
-            host.org_entity,
-            host.site,
-            host.population,
-            host.facts.device_class,
-            method,
-            state,
-            factor.factor_id,
-            str(factor.total_kgco2e_per_kwh),
-            energy,
-        )
-        for method, state, energy in derived.first_energies
+        [
+            LedgerEntry(
+                host.org_entity,
+                host.site,
+                host.population,
+                host.facts.device_class,
+                method,
+                state,
+                *factor,
+                energy,
+            )
+            for method, state, energy in derived.first_energies
+        ]
     )
 
 
 class _Known:
     """What one slice has read and derived: the slice is one transaction."""
 
-    def __init__(self, registry: Registry, calibrations: Calibrations | None) -> None:
-        self._registry = registry
-        self._hosts: dict[HostId, Host | None] = {}
+    def __init__(self, registry: Registry, calibrations: Calibrations | None, choose: ChooseFactor) -> None:
+        self._registry, self._choose = registry, choose
+        self._book = calibrations.book() if calibrations else CalibrationBook()
+        self._hosts: dict[HostId, tuple[Host, Calibration | None] | None] = {}
         self._sites: dict[str, Site] = {}
-        self.book = calibrations.book() if calibrations else CalibrationBook()
+        self._factors: dict[tuple[str, int], tuple[str, str]] = {}
         self.waiting: list[PeriodResult] = []
         """Results that are not written yet."""
 
-    def host(self, host_id: HostId) -> Host | None:
+    def host(self, host_id: HostId) -> tuple[Host, Calibration | None] | None:
+        """Return a host and the calibration of its model; None: forgotten."""
         if host_id not in self._hosts:
-            self._hosts[host_id] = self._registry.host(host_id)
+            host = self._registry.host(host_id)
+            self._hosts[host_id] = None if host is None else (host, self._book.of(host.facts))
         return self._hosts[host_id]
+
+    def factor(self, zone: str, year: int) -> tuple[str, str]:
+        """Return a factor's id and kgCO2e/kWh. Raises UnknownZone."""
+        found = self._factors.get((zone, year))
+        if found is None:
+            factor = self._choose(zone, year).factor
+            found = self._factors[zone, year] = factor.factor_id, str(factor.total_kgco2e_per_kwh)
+        return found
 
     def site(self, name: str) -> Site:
         if name not in self._sites:
@@ -293,7 +291,7 @@ class DeriveWorker:
         end = self._clock() + (PRESSED_SLICE_SECONDS if self._pressed() else SLICE_SECONDS)
         done = records = 0
         periods = self._store.dirty(_PERIODS_PER_SLICE)
-        known = _Known(self._registry, self._calibrations if periods else None)
+        known = _Known(self._registry, self._calibrations if periods else None, self._choose)
         for period in periods:
             try:
                 result = self._derive(period, known)
@@ -311,24 +309,25 @@ class DeriveWorker:
 
     def _derive(self, period: DirtyPeriod, known: _Known) -> PeriodResult:
         records = self._store.record_cells(period)
-        host = known.host(period.host_id)
-        if host is None:  # forgotten meanwhile: no energy of it may be derived any more
+        found = known.host(period.host_id)
+        if found is None:  # forgotten meanwhile: no energy of it may be derived any more
             return PeriodResult(period, "UTC", (), [DerivedRecord(one.record_id, None) for one in records])
-        context = load_context(
-            self._metering,
-            period,
-            records,
-            host.facts,
-            known.book.of(host.facts),
-            lambda: self._write(known.waiting),
-        )
+        host, calibration = found
+
+        def before_marks(hour: int | None) -> None:
+            if hour is None or any(one.period.start == hour for one in known.waiting):
+                self._write(known.waiting)
+
+        context = load_context(self._metering, period, records, host.facts, calibration, before_marks)
         derived = derive_period(records, host, self._plugged_share_ppm, context)
         site = known.site(host.site)
         ledger: tuple[LedgerEntry, ...] = ()
-        try:
-            ledger = ledger_entries(period, host, site, derived, self._choose)
-        except UnknownZone as error:
-            self._report_zone(host.site, error)
+        if derived.first_energies:
+            try:
+                factor = known.factor(site.zone, civil_year(period, site.time_zone))
+                ledger = ledger_entries(host, derived, factor)
+            except UnknownZone as error:
+                self._report_zone(host.site, error)
         return PeriodResult(period, site.time_zone, derived.cells, derived.records, ledger, derived.screens)
 
     def _write(self, waiting: list[PeriodResult]) -> None:

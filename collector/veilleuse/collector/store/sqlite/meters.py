@@ -45,9 +45,9 @@ _BEST_HOUR: Final = (
     " ORDER BY covered_milliseconds DESC, host_id LIMIT 1"
 )
 """Selects one of several agents that read one meter: the one that covers more of the hour."""
-_OF_HOST: Final = (
-    "SELECT meter, part, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
-    " JOIN sites USING (site) WHERE host_id = ?"
+_SHARES: Final = (
+    "SELECT host_id, meter, part, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
+    " JOIN sites USING (site) ORDER BY meter, from_day, host_id, part"
 )
 _OF_METER: Final = (
     "SELECT host_id, part, share_ppm FROM meter_shares WHERE meter = ? AND from_day <= ? AND to_day >= ?"
@@ -77,6 +77,12 @@ class SqliteMeters:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._shares: dict[HostId, list[tuple[str, SharePart, ZoneInfo, int, int]]] | None = None
+        """Machine → its shares: derive asks for each hour, and few machines have one."""
+        database.on_forget(self._forget)
+
+    def _forget(self) -> None:
+        self._shares = None
 
     # --- for derive
 
@@ -103,11 +109,10 @@ class SqliteMeters:
         meter.
         """
         with self._database.translated():
-            rows = self._database.connection.execute(_OF_HOST, (period.host_id,)).fetchall()
             valid = [
-                (meter, SharePart(part), day)
-                for meter, part, zone, first, last in rows
-                if first <= (day := civil_day(ZoneInfo(zone), period.start)) <= last
+                (meter, part, day)
+                for meter, part, zone, first, last in self._shares_of(period.host_id)
+                if first <= (day := civil_day(zone, period.start)) <= last
             ]
             if not valid:
                 return NOT_SHARED
@@ -117,6 +122,15 @@ class SqliteMeters:
             }
         declared = any(part is SharePart.MONITOR for _, part, _ in valid)
         return SharedReadings(parts[SharePart.MACHINE], parts[SharePart.MONITOR], declared)
+
+    def _shares_of(self, host_id: HostId) -> Sequence[tuple[str, SharePart, ZoneInfo, int, int]]:
+        """Return (meter, part, time zone, first day, last day) of a machine's shares."""
+        if self._shares is None:
+            self._shares = {}
+            for host, meter, part, zone, first, last in self._database.connection.execute(_SHARES):
+                share = (meter, SharePart(part), ZoneInfo(zone), first, last)
+                self._shares.setdefault(host, []).append(share)
+        return self._shares.get(host_id, ())
 
     def _energy(
         self, period: DirtyPeriod, part: SharePart, valid: Sequence[tuple[str, int]]
@@ -250,6 +264,7 @@ class SqliteMeters:
             connection.executemany(
                 "INSERT INTO room_servers VALUES (?, ?, ?, ?, ?, ?)", [_server_row(one) for one in servers]
             )
+        self._forget()
 
 
 class SqliteMeteringReader(BesideReader):
