@@ -97,6 +97,7 @@ class PeriodResult:
     time_zone: str
     """Of the host's site: an hour counts in its civil day."""
     cells: Sequence[DerivedCell] = ()
+    """Of distinct keys."""
     records: Sequence[DerivedRecord] = ()
     """All records that were read."""
     ledger: Sequence[LedgerEntry] = ()

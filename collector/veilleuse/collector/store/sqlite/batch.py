@@ -118,7 +118,7 @@ _HOST_POINT: Final = "INSERT INTO host_points (host_id, point_id) VALUES (?, ?) 
 _DIRTY: Final = f"INSERT INTO dirty VALUES (?1, ?2, ?3, {TURN.format(grain='?2')}) ON CONFLICT DO NOTHING"
 _MARK: Final = "UPDATE streams SET mark = ?, chain = ? WHERE stream_id = ?"
 
-_CELL_KEYS: Final = {
+CELL_KEYS: Final = {
     (band, state, supply): (number(band), number(state), number(supply))
     for band in Band
     for state in State
@@ -243,7 +243,7 @@ class Batch:
         self._cells.append(record.cells)
         for cell in record.cells:
             values = _values(cell)
-            cell_key = _CELL_KEYS[cell.band, cell.state, cell.supply]
+            cell_key = CELL_KEYS[cell.band, cell.state, cell.supply]
             self._states[host_id, cell_key[1]] += cell.milliseconds
             energies = [
                 (self._points.id_of(point), energy, covered) for point, energy, covered in cell.energies

@@ -6,19 +6,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod, LedgerEntry, PeriodResult, RecordCells
-from veilleuse.collector.store.sqlite.batch import UnreadCells
+from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod, PeriodResult, RecordCells
+from veilleuse.collector.store.sqlite.batch import CELL_KEYS, UnreadCells
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.months import StaleMonths
 from veilleuse.collector.wire_codec import cells_from_wire, number
+from veilleuse.wire.ladder import Method
 
 NOT_DERIVABLE: Final = -1
 """Value of records.derived_energy_millijoules when no energy could be derived; NULL: not yet tried."""
+
+_METHODS: Final = {method: method.value for method in Method}
 
 _Period: TypeAlias = tuple[int, int, int]
 """(grain, start, host_id): the head of the key of both tables of cells."""
@@ -92,9 +95,9 @@ class SqliteDerive:
         """
         with self._database.transaction() as connection:
             zones = {_period(one.period): one.time_zone for one in results}
-            self._replace("derived", {_period(one.period): _summed(one.cells) for one in results}, zones)
+            self._replace("derived", {_period(one.period): _by_key(one.cells) for one in results}, zones)
             self._replace(
-                "derived_screens", {_period(one.period): _summed(one.screens) for one in results}, zones
+                "derived_screens", {_period(one.period): _by_key(one.screens) for one in results}, zones
             )
             connection.executemany(
                 "UPDATE records SET derived_energy_millijoules = ? WHERE record_id = ?",
@@ -180,17 +183,15 @@ def _no_cells() -> defaultdict[_Key, _Values]:
     return defaultdict(lambda: (0, 0, 0))
 
 
-def _summed(cells: Sequence[DerivedCell]) -> _Cells:
-    sums = _no_cells()
-    for cell in cells:
-        key = (number(cell.band), number(cell.state), number(cell.supply), cell.method.value)
-        milliseconds, energy, uncertainty = sums[key]
-        sums[key] = (
-            milliseconds + cell.milliseconds,
-            energy + cell.energy_millijoules,
-            uncertainty + cell.uncertainty_millijoules,
+def _by_key(cells: Sequence[DerivedCell]) -> _Cells:
+    return {
+        (*CELL_KEYS[cell.band, cell.state, cell.supply], _METHODS[cell.method]): (
+            cell.milliseconds,
+            cell.energy_millijoules,
+            cell.uncertainty_millijoules,
         )
-    return sums
+        for cell in cells
+    }
 
 
 def _add_difference(sums: defaultdict[_Key, _Values], old: _Cells, new: _Cells) -> None:
@@ -210,23 +211,24 @@ def _rows(cells: Mapping[_Period, _Cells]) -> list[tuple[int | str, ...]]:
 
 
 def _ledger_rows(results: Sequence[PeriodResult]) -> list[tuple[int | str, ...]]:
-    sums: defaultdict[tuple[int | str, ...], int] = defaultdict(int)
+    sums: defaultdict[tuple[Any, ...], int] = defaultdict(int)
     for result in results:
-        for entry in result.ledger:
-            if entry.energy_millijoules < 0:
+        for one in result.ledger:
+            if one.energy_millijoules < 0:
                 raise ValueError("the ledger only goes up")
-            sums[_ledger_key(entry)] += entry.energy_millijoules
-    return [(*key, energy) for key, energy in sums.items()]
-
-
-def _ledger_key(entry: LedgerEntry) -> tuple[int | str, ...]:
-    return (
-        entry.org_entity,
-        entry.site,
-        number(entry.population),
-        entry.device_class.value,
-        entry.method.value,
-        number(entry.state),
-        entry.factor_id,
-        entry.factor_kgco2e_per_kwh,
-    )
+            place = (one.org_entity, one.site, one.population, one.device_class)
+            factor = (one.factor_id, one.factor_kgco2e_per_kwh)
+            sums[*place, one.method, one.state, *factor] += one.energy_millijoules
+    return [
+        (
+            entity,
+            site,
+            number(population),
+            device_class.value,
+            _METHODS[method],
+            number(state),
+            *factor,
+            energy,
+        )
+        for (entity, site, population, device_class, method, state, *factor), energy in sums.items()
+    ]
