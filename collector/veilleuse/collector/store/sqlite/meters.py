@@ -45,6 +45,13 @@ _BEST_HOUR: Final = (
     " ORDER BY covered_milliseconds DESC, host_id LIMIT 1"
 )
 """Selects one of several agents that read one meter: the one that covers more of the hour."""
+_PUT_READING: Final = (
+    "INSERT INTO meter_hours VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET kind = excluded.kind,"
+    " energy_millijoules = excluded.energy_millijoules, covered_milliseconds = excluded.covered_milliseconds"
+    " WHERE (kind, energy_millijoules, covered_milliseconds)"
+    " IS NOT (excluded.kind, excluded.energy_millijoules, excluded.covered_milliseconds)"
+)
+"""Changes no row where the same reading is stored."""
 _SHARES: Final = (
     "SELECT host_id, meter, part, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
     " JOIN sites USING (site) ORDER BY meter, from_day, host_id, part"
@@ -93,25 +100,22 @@ class SqliteMeters:
         """
         with self._database.transaction() as connection:
             for one in readings:
-                row = (number(one.kind), one.energy_millijoules, one.covered_milliseconds)
                 key = (one.meter, period.start, period.host_id)
-                known = connection.execute(
-                    "SELECT kind, energy_millijoules, covered_milliseconds FROM meter_hours"
-                    " WHERE meter = ? AND start = ? AND host_id = ?",
-                    key,
-                ).fetchone()
-                if known != row:
-                    connection.execute("REPLACE INTO meter_hours VALUES (?, ?, ?, ?, ?, ?)", (*key, *row))
+                row = (number(one.kind), one.energy_millijoules, one.covered_milliseconds)
+                if connection.execute(_PUT_READING, (*key, *row)).rowcount:
                     connection.execute(_MARK, (period.start, one.meter))
 
     def shared_readings(self, period: DirtyPeriod) -> SharedReadings:
         """Return the shares of a machine and of its screens in this hour's readings; NOT_SHARED without a
         meter.
         """
+        shares = self._shares_of(period.host_id)
+        if not shares:
+            return NOT_SHARED
         with self._database.translated():
             valid = [
                 (meter, part, day)
-                for meter, part, zone, first, last in self._shares_of(period.host_id)
+                for meter, part, zone, first, last in shares
                 if first <= (day := civil_day(zone, period.start)) <= last
             ]
             if not valid:
@@ -126,8 +130,10 @@ class SqliteMeters:
     def _shares_of(self, host_id: HostId) -> Sequence[tuple[str, SharePart, ZoneInfo, int, int]]:
         """Return (meter, part, time zone, first day, last day) of a machine's shares."""
         if self._shares is None:
+            with self._database.translated():
+                rows = self._database.connection.execute(_SHARES).fetchall()
             self._shares = {}
-            for host, meter, part, zone, first, last in self._database.connection.execute(_SHARES):
+            for host, meter, part, zone, first, last in rows:
                 share = (meter, SharePart(part), ZoneInfo(zone), first, last)
                 self._shares.setdefault(host, []).append(share)
         return self._shares.get(host_id, ())
