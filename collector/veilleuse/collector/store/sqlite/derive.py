@@ -13,7 +13,7 @@ from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod, PeriodResult, RecordCells
 from veilleuse.collector.store.sqlite.batch import CELL_KEYS, UnreadCells
-from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.connection import Database, padded
 from veilleuse.collector.store.sqlite.months import StaleMonths
 from veilleuse.collector.wire_codec import cells_from_wire, number
 from veilleuse.wire.ladder import Method
@@ -167,8 +167,9 @@ class SqliteDerive:
         """Return the cells of these periods in the table; a period without cells is absent."""
         if not periods:
             return {}
-        sql = _STANDING.format(table=table, periods=", ".join(["(?, ?, ?)"] * len(periods)))
-        values = [value for period in periods for value in period]
+        asked = padded([*periods])
+        sql = _STANDING.format(table=table, periods=", ".join(["(?, ?, ?)"] * len(asked)))
+        values = [value for period in asked for value in period]
         found: defaultdict[_Period, _Cells] = defaultdict(dict)
         for row in self._database.connection.execute(sql, values).fetchall():
             found[row[:3]][row[3:7]] = row[7:]
