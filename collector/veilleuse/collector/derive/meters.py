@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import (
@@ -170,8 +169,7 @@ def _left_over(parts: Parts, whole: int, left: int) -> Parts:
     return tuple(cut_to(one, one.milliseconds * left // whole) for one in parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """Inputs of a derivation in addition to the records."""
 
     calibration: Calibration | None = None

@@ -8,9 +8,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import civil_day
@@ -64,8 +63,7 @@ ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone. veilleuse.collector.factors.book.FactorBook.choose."""
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedPeriod:
+class DerivedPeriod(NamedTuple):
     """Result of one derived period."""
 
     cells: tuple[DerivedCell, ...]
