@@ -21,14 +21,12 @@ def test_records_take_the_numbers_of_undone_ones(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(UnreadCells, "_REMEMBERED", most)
     with Filled(tmp_path / "data") as filled:
         host_id, store = filled.add_host(), filled.store
-        for watts, kept in ((20, False), (35, True)):
-            stream = Stream(host_id)
-            with suppress(RuntimeError), store.transaction():
-                store.ingest.append(
-                    [stream.send(*(realistic(MONDAY_10H, milliwatts=n * watts) for n in (1, 2)))]
-                )
-                if not kept:
-                    raise RuntimeError
+        undone, stream = Stream(host_id), Stream(host_id)
+        first, second = ([realistic(MONDAY_10H, milliwatts=n * watts) for n in (1, 2)] for watts in (20, 35))
+        with suppress(RuntimeError), store.transaction():
+            store.ingest.append([undone.send(*first)])
+            raise RuntimeError
+        store.ingest.append([stream.send(*second)])
         (period,) = store.derive.dirty(2)
         read = [record.cells for record in store.derive.record_cells(period)]
         assert read == [record.cells for record in stream.push().records]
