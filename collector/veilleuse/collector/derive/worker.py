@@ -92,7 +92,7 @@ def derive_period(
     return DerivedPeriod(
         _derived_cells(sums),
         tuple([DerivedRecord(one.record_id, energy) for one, energy in zip(records, energies, strict=True)]),
-        tuple([(*key, energy) for key, energy in firsts.items()]),
+        tuple([(*key, energy) for key, energy in sorted(firsts.items())]),
         _screens(records, host, context),
     )
 
@@ -142,7 +142,7 @@ def _screens(records: Sequence[RecordCells], host: Host, context: Context) -> tu
 
 
 def _derived_cells(sums: _Sums) -> tuple[DerivedCell, ...]:
-    return tuple([DerivedCell(*key, *values) for key, values in sums.items()])
+    return tuple([DerivedCell(*key, *values) for key, values in sorted(sums.items())])
 
 
 def _add(sums: _Sums, cell: Cell, part: WallEnergy) -> None:
