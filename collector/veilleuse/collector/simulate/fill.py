@@ -58,7 +58,7 @@ IN_FLIGHT: Final = 8
 WHO: Final = "veilleuse simulate"
 Progress = Callable[[str, int, int], None]
 """(step, done, total)."""
-_PERIODS_PER_JOB: Final = 128
+_PERIODS_PER_JOB: Final = 1_024
 """No other task waits for the writer here."""
 _RECORDS_BETWEEN: Final = 8_192
 _PART_BYTES: Final = 600_000

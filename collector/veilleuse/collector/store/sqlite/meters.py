@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import date
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import civil_day
@@ -53,12 +53,8 @@ _PUT_READING: Final = (
 )
 """Changes no row where the same reading is stored."""
 _SHARES: Final = (
-    "SELECT host_id, meter, part, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
-    " JOIN sites USING (site) ORDER BY meter, from_day, host_id, part"
-)
-_OF_METER: Final = (
-    "SELECT host_id, part, share_ppm FROM meter_shares WHERE meter = ? AND from_day <= ? AND to_day >= ?"
-    " ORDER BY host_id, part"
+    "SELECT host_id, meter, part, share_ppm, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
+    " JOIN sites USING (site) ORDER BY meter, host_id, part, from_day"
 )
 _LAST_READ: Final = (
     "WITH RECURSIVE names (meter) AS (SELECT min(meter) FROM meter_hours UNION ALL"
@@ -79,13 +75,30 @@ _MARK_ALL: Final = (
 )
 
 
+class _Share(NamedTuple):
+    """A row of _SHARES."""
+
+    host_id: HostId
+    meter: str
+    part: SharePart
+    ppm: int
+    zone: ZoneInfo
+    """Time zone of the meter's site."""
+    first: int
+    last: int
+
+
+_Shares: TypeAlias = tuple[dict[HostId, list[_Share]], dict[str, list[_Share]]]
+"""All shares, by machine and by meter."""
+
+
 class SqliteMeters:
     """Reads and writes the tables of data_0007."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._shares: dict[HostId, list[tuple[str, SharePart, ZoneInfo, int, int]]] | None = None
-        """Machine → its shares: derive asks for each hour, and few machines have one."""
+        self._shares: _Shares | None = None
+        """Cache: derive asks for each hour, and few machines have a share."""
         database.on_forget(self._forget)
 
     def _forget(self) -> None:
@@ -109,14 +122,15 @@ class SqliteMeters:
         """Return the shares of a machine and of its screens in this hour's readings; NOT_SHARED without a
         meter.
         """
-        shares = self._shares_of(period.host_id)
-        if not shares:
+        of_host, _ = self._read_shares()
+        shares = of_host.get(period.host_id)
+        if shares is None:
             return NOT_SHARED
         with self._database.translated():
             valid = [
-                (meter, part, day)
-                for meter, part, zone, first, last in shares
-                if first <= (day := civil_day(zone, period.start)) <= last
+                (one.meter, one.part, day)
+                for one in shares
+                if one.first <= (day := civil_day(one.zone, period.start)) <= one.last
             ]
             if not valid:
                 return NOT_SHARED
@@ -127,16 +141,18 @@ class SqliteMeters:
         declared = any(part is SharePart.MONITOR for _, part, _ in valid)
         return SharedReadings(parts[SharePart.MACHINE], parts[SharePart.MONITOR], declared)
 
-    def _shares_of(self, host_id: HostId) -> Sequence[tuple[str, SharePart, ZoneInfo, int, int]]:
-        """Return (meter, part, time zone, first day, last day) of a machine's shares."""
+    def _read_shares(self) -> _Shares:
         if self._shares is None:
             with self._database.translated():
                 rows = self._database.connection.execute(_SHARES).fetchall()
-            self._shares = {}
-            for host, meter, part, zone, first, last in rows:
-                share = (meter, SharePart(part), ZoneInfo(zone), first, last)
-                self._shares.setdefault(host, []).append(share)
-        return self._shares.get(host_id, ())
+            of_host: dict[HostId, list[_Share]] = {}
+            of_meter: dict[str, list[_Share]] = {}
+            for host_id, meter, part, ppm, zone, first, last in rows:
+                share = _Share(HostId(host_id), meter, SharePart(part), ppm, ZoneInfo(zone), first, last)
+                of_host.setdefault(share.host_id, []).append(share)
+                of_meter.setdefault(meter, []).append(share)
+            self._shares = of_host, of_meter
+        return self._shares
 
     def _energy(
         self, period: DirtyPeriod, part: SharePart, valid: Sequence[tuple[str, int]]
@@ -170,13 +186,14 @@ class SqliteMeters:
         if read is None:
             return None
         kind, energy, covered = read
-        shares = self._database.connection.execute(_OF_METER, (meter, day, day)).fetchall()
-        weights = [share for _, _, share in shares]
+        _, of_meter = self._read_shares()
+        shares = [one for one in of_meter[meter] if one.first <= day <= one.last]
+        weights = [one.ppm for one in shares]
         parts = apportion(energy, [*weights, max(0, WHOLE_PPM - sum(weights))])
         mine = [
-            (given, share)
-            for given, (host_id, of, share) in zip(parts, shares, strict=False)
-            if host_id == period.host_id and of == part.value
+            (given, one.ppm)
+            for given, one in zip(parts, shares, strict=False)
+            if one.host_id == period.host_id and one.part is part
         ]
         given, share = mine[0]
         return SharedEnergy(POINT_KINDS[kind], given, covered, share == WHOLE_PPM)
