@@ -11,14 +11,17 @@ the mean ratio of figure and truth. A few simulations prove little: 95 % of 20 i
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import math
 import resource
+import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -78,11 +81,30 @@ def _next_month(day: date) -> date:
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
-def one(order: SimulationOrder, directory: Path) -> tuple[float, Truth]:
-    """Simulate a fleet; return the seconds and the truth."""
-    began = time.perf_counter()
+def one(order: SimulationOrder, directory: Path) -> tuple[float, float, Truth]:
+    """Simulate a fleet; return the seconds, the processor seconds of all threads, and the truth."""
+    began, spent = time.perf_counter(), time.process_time()
     truth = simulate(CollectorSettings(data_dir=directory), order, lambda what, done, whole: None)
-    return time.perf_counter() - began, truth
+    return time.perf_counter() - began, time.process_time() - spent, truth
+
+
+def digest(path: Path) -> str:
+    """Return 12 hexadecimal digits over all rows of a database, without the moments of the run: equal before
+    and after a change that is to change no figure."""
+    found = hashlib.sha256()
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        tables = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1"
+        ).fetchall()
+        for (table,) in tables:
+            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            columns = ", ".join(
+                name for name in names if not name.endswith(("unix_milliseconds", "created_day"))
+            )
+            if table != "meta":
+                for row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY {columns}"):
+                    found.update(repr((table, row)).encode())
+    return found.hexdigest()[:12]
 
 
 def bias(logarithms: list[float]) -> str:
@@ -110,7 +132,8 @@ def main() -> None:
         order = SimulationOrder(options.hosts, options.first, options.days, seed)
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / "data"
-            seconds, truth = one(order, directory)
+            seconds, spent, truth = one(order, directory)
+            rows = digest(directory / "data.db")
             size = (directory / "data.db").stat().st_size / 2**20
             first, end = whole_months(order)
             began = time.perf_counter()
@@ -118,8 +141,9 @@ def main() -> None:
             reported = time.perf_counter() - began
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
-            f"seed {seed}: {order.hosts} hosts, {order.days} days: {seconds:.1f} s (processor {time.process_time():.1f} s so far), "
-            f"{size:.0f} MiB, peak memory {memory:.0f} MiB; report of {first} to {end} {reported:.2f} s"
+            f"seed {seed}: {order.hosts} hosts, {order.days} days: {seconds:.1f} s, {spent:.1f} processor s, "
+            f"{order.hosts * order.days / spent:.0f} agent-days a processor s, {size:.0f} MiB, tables {rows}, "
+            f"peak memory {memory:.0f} MiB; report of {first} to {end} {reported:.2f} s"
         )
         for name, (low, kwh, high) in sorted(found.items()):
             true = true_kwh(truth, first, end, *name)

@@ -233,8 +233,8 @@ def test_one_poisoned_push_fails_alone(store):
     good, bad = Stream(enrol(store.registry)), Stream(enrol(store.registry))
     poison = bad.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(3)))
     one, record, three = poison.records
-    too_big = replace(record.cells[0], any_core_busy_milliseconds=2**70)
-    poison = replace(poison, records=(one, replace(record, cells=(too_big,)), three))
+    too_big = record.cells[0]._replace(any_core_busy_milliseconds=2**70)
+    poison = replace(poison, records=(one, record._replace(cells=(too_big,)), three))
     outcomes = store.ingest.append([good.send(realistic(MONDAY_10H)), poison])
     assert [outcome.result for outcome in outcomes] == [AppendResult.STORED, AppendResult.REFUSED]
     assert outcomes[1].refusals == ((2, "not_storable"),)

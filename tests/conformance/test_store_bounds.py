@@ -114,7 +114,7 @@ def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
     stored = ((stream.host_id, "sensor_lost", 0, 16 * 64 * 5),)
     assert store.reader.gap_totals() == stored
     huge = stream.send(gap(reason=pb.GAP_REASON_SENSOR_LOST))
-    huge = replace(huge, records=(replace(huge.records[0], gap_milliseconds=2**63 - 1),))
+    huge = replace(huge, records=(huge.records[0]._replace(gap_milliseconds=2**63 - 1),))
     (outcome,) = store.ingest.append([huge])
     assert (outcome.result, outcome.refusals) == (AppendResult.REFUSED, ((17, "not_storable"),))
     assert store.reader.gap_totals() == stored

@@ -110,6 +110,7 @@ def test_a_declaration_marks_who_was_and_who_is_on_the_meter(store: Backend):
     store.metering.declare([pdu()], [share(before)], [])
     store.metering.put_readings(hour(poller), [read(5)])
     clean(store)
+    assert store.metering.shared_readings(hour(before)).machine is not None
     store.metering.declare([pdu()], [share(after)], [])
     assert set(store.derive.dirty(10)) == {hour(before), hour(after)}
     assert store.metering.shared_readings(hour(before)) == NOT_SHARED

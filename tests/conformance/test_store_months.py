@@ -21,7 +21,7 @@ from tests.support.pushes import (
 )
 from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, add_vectors
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod
+from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod, PeriodResult
 from veilleuse.collector.ports.months import Limits, StaleMonth
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -54,7 +54,7 @@ def derive(store: Backend, energy: int = 1_000) -> None:
     """Derive all dirty periods, each with `energy` millijoules."""
     while periods := store.derive.dirty(100):
         for period in periods:
-            store.derive.write_derived(period, [derived(energy)], [], [])
+            store.derive.write_derived([PeriodResult(period, "Europe/Paris", [derived(energy)])])
             store.derive.put_aside(period)
 
 
@@ -86,9 +86,9 @@ def test_deriving_differently_marks_and_deriving_the_same_does_not(store):
     stream = pushed(store, MONDAY_10H)
     store.rolls.write_month(stream.host_id, MARCH, [])
     period = DirtyPeriod(stream.host_id, Grain.HOUR, MONDAY_10H)
-    store.derive.write_derived(period, [derived(1_000)], [], [])
+    store.derive.write_derived([PeriodResult(period, "Europe/Paris", [derived(1_000)])])
     assert store.rolls.due(APRIL, 10) == ()
-    store.derive.write_derived(period, [derived(1_001)], [], [])
+    store.derive.write_derived([PeriodResult(period, "Europe/Paris", [derived(1_001)])])
     assert store.rolls.due(APRIL, 10) == (StaleMonth(stream.host_id, MARCH),)
 
 

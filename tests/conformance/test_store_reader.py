@@ -30,7 +30,7 @@ from tests.support.pushes import (
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration
 from veilleuse.collector.model.figures import EnergySums, StateSums
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.model.sums import DerivedCell, DerivedRecord
+from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, PeriodResult
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -106,7 +106,7 @@ def test_energies_are_added_up(store):
             for method in (Method.METERED, Method.LOAD_MODELLED)
         ]
         records = [DerivedRecord(one.record_id, 1) for one in store.derive.record_cells(period)]
-        store.derive.write_derived(period, cells, records, [])
+        store.derive.write_derived([PeriodResult(period, "Europe/Paris", cells, records)])
     for grain, start, end in ((Grain.DAY, MONDAY, MONDAY + 1), (Grain.DAY, 0, 2**62), (Grain.WEEK, 0, 2**62)):
         expected: defaultdict[Any, EnergySums] = defaultdict(EnergySums)
         for row in store.reader.derived(grain, start, end):
@@ -181,5 +181,5 @@ def test_marks_have_an_oldest_and_a_newest(store):
     assert newest == oldest + 2
     (period,) = store.derive.dirty(1)
     ids = [DerivedRecord(one.record_id, 1) for one in store.derive.record_cells(period)]
-    store.derive.write_derived(period, [], ids, [])
+    store.derive.write_derived([PeriodResult(period, "Europe/Paris", [], ids)])
     assert store.reader.dirty_span() == (oldest + 1, newest)

@@ -9,6 +9,7 @@ Nothing is checked here: the package `validate` checked the bytes before they we
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
@@ -72,8 +73,7 @@ def cells_from_measurement(measurement: Any) -> tuple[Cell, ...]:
     """Return the cells of a validated Measurement, in its order."""
     points = [point_from_message(point) for point in measurement.points]
     return tuple(
-        cell_from_fields({field.name: value for field, value in cell.ListFields()}, points)
-        for cell in measurement.cells
+        [cell_from_message(cell, point_energies(cell.energies, points), points) for cell in measurement.cells]
     )
 
 
@@ -82,43 +82,44 @@ def cells_from_wire(record: bytes) -> tuple[Cell, ...]:
     return cells_from_measurement(pb.Record.FromString(record).measurement)
 
 
-def cell_from_fields(fields: dict[str, Any], points: list[Point]) -> Cell:
-    """Build a cell from {name: value} of the fields that are set: some 12 of 18."""
-    get = fields.get
+def point_energies(messages: Any, points: Sequence[Point]) -> tuple[tuple[Point, int, int], ...]:
+    """Return (point, millijoules, covered milliseconds) of each PointEnergy."""
+    return tuple(
+        [(points[one.point_index], one.energy_millijoules, one.covered_milliseconds) for one in messages]
+    )
+
+
+def cell_from_message(
+    cell: Any, energies: tuple[tuple[Point, int, int], ...], points: Sequence[Point]
+) -> Cell:
+    """Convert a validated Cell; `energies`: its own, converted."""
+    has = cell.HasField
     return Cell(
-        BANDS[fields["band"]],
-        STATES[fields["state"]],
-        SUPPLIES[fields["supply"]],
-        fields["milliseconds"],
-        tuple(
-            [
-                (points[energy.point_index], energy.energy_millijoules, energy.covered_milliseconds)
-                for energy in get("energies", ())
-            ]
-        ),
-        get("cpu_covered_milliseconds"),
-        get("cpu_busy_milliseconds"),
-        tuple(get("cpu_bucket_milliseconds", ())),
-        tuple(get("memory_bucket_milliseconds", ())),
-        get("any_core_busy_milliseconds"),
-        get("idle_beyond_15_minutes_milliseconds"),
-        get("idle_beyond_30_minutes_milliseconds"),
-        get("idle_beyond_60_minutes_milliseconds"),
-        tuple(get("network_rate_milliseconds", ())),
-        get("update_window_milliseconds"),
-        _displays(fields["displays"]) if "displays" in fields else (),
-        tuple(
-            [
-                (points[energy.point_index], energy.energy_millijoules, energy.covered_milliseconds)
-                for energy in get("update_window_energies", ())
-            ]
-        ),
-        tuple([(unit.name, unit.cpu_milliseconds) for unit in get("units", ())]),
+        BANDS[cell.band],
+        STATES[cell.state],
+        SUPPLIES[cell.supply],
+        cell.milliseconds,
+        energies,
+        cell.cpu_covered_milliseconds if has("cpu_covered_milliseconds") else None,
+        cell.cpu_busy_milliseconds if has("cpu_busy_milliseconds") else None,
+        tuple(cell.cpu_bucket_milliseconds),
+        tuple(cell.memory_bucket_milliseconds),
+        cell.any_core_busy_milliseconds if has("any_core_busy_milliseconds") else None,
+        cell.idle_beyond_15_minutes_milliseconds if has("idle_beyond_15_minutes_milliseconds") else None,
+        cell.idle_beyond_30_minutes_milliseconds if has("idle_beyond_30_minutes_milliseconds") else None,
+        cell.idle_beyond_60_minutes_milliseconds if has("idle_beyond_60_minutes_milliseconds") else None,
+        tuple(cell.network_rate_milliseconds),
+        cell.update_window_milliseconds if has("update_window_milliseconds") else None,
+        _displays(cell.displays),
+        point_energies(cell.update_window_energies, points),
+        tuple([(unit.name, unit.cpu_milliseconds) for unit in cell.units]),
     )
 
 
 def _displays(displays: Any) -> tuple[int, ...]:
-    """Return milliseconds by size. A record with any size covers all: an absent size was on for 0 ms."""
+    """Return milliseconds by size. With any size, all are known: an absent one was on for 0 ms."""
+    if not displays:
+        return ()
     by_size = {one.size: one.milliseconds for one in displays}
     return tuple([by_size.get(size, 0) for size in _SIZES])
 

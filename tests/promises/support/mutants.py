@@ -77,7 +77,7 @@ def ignores_the_chain() -> None:
             push = replace(push, chain_before=position.chain)
         elif 0 < known <= len(push.records):
             records = list(push.records)
-            records[known - 1] = replace(records[known - 1], chain=position.chain)
+            records[known - 1] = records[known - 1]._replace(chain=position.chain)
             push = replace(push, records=tuple(records))
         return one(self, push, batch)
 

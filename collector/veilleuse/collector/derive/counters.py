@@ -195,9 +195,9 @@ def base_microwatts(seen: PsysCheck) -> int | None:
     return (2 * seen.base_millijoules + seen.base_milliseconds) // doubled * priors.MILLION
 
 
-def sees_psys(cell: Cell) -> bool:
-    """Return whether the cell may have a platform counter; cheap, because every cell is asked."""
-    return any(point.domain.endswith(("sys", "SYS")) for point, _, _ in cell.energies)
+def may_be_psys(point: Point) -> bool:
+    """Return whether a point may be a platform counter; cheap, because every period's are asked."""
+    return point.domain.endswith(("sys", "SYS"))
 
 
 def sum_disjoint(parts: Iterable[tuple[int, int]]) -> CoveredEnergy | None:

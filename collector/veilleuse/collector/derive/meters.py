@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import (
     METERS,
     base_microwatts,
     best_meter,
+    may_be_psys,
     psys_check,
     psys_is_trusted,
     round_quotient,
-    sees_psys,
 )
 from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.priors import WALL_PRIORS
@@ -170,8 +169,7 @@ def _left_over(parts: Parts, whole: int, left: int) -> Parts:
     return tuple(cut_to(one, one.milliseconds * left // whole) for one in parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """Inputs of a derivation in addition to the records."""
 
     calibration: Calibration | None = None
@@ -185,6 +183,11 @@ class Context:
 
 
 ALONE: Final = Context()
+BeforeMarks = Callable[[int | None], None]
+"""Called before other periods are marked: those of an hour (Unix milliseconds), or all of the machine (None).
+
+A result that waits to be written would clear its new mark.
+"""
 
 
 def load_context(
@@ -192,7 +195,8 @@ def load_context(
     period: DirtyPeriod,
     records: Sequence[RecordCells],
     machine: MachineFacts,
-    calibration: Calibration | None = None,
+    calibration: Calibration | None,
+    before_marks: BeforeMarks,
 ) -> Context:
     """Store the records' readings of shared meters, then return the context of this period.
 
@@ -201,12 +205,17 @@ def load_context(
     if store is None:
         return Context(calibration)
     shared = NOT_SHARED
+    points = {point for record in records for cell in record.cells for point, _, _ in cell.energies}
     if period.grain is Grain.HOUR:
-        if found := readings(records):
+        is_read = any(point.subject.startswith(SUBJECT_PREFIX) for point in points)
+        if is_read and (found := readings(records)):
+            before_marks(period.start)
             store.put_readings(period, found)
         if machine.device_class is not DeviceClass.VIRTUAL_MACHINE:
             shared = store.shared_readings(period)
-    return Context(calibration, *_on_battery(store, period, records, machine), shared)
+    if not any(may_be_psys(point) for point in points):
+        return Context(calibration, shared=shared)
+    return Context(calibration, *_on_battery(store, period, records, machine, before_marks), shared)
 
 
 def _verdict(seen: PsysCheck) -> tuple[bool, int | None]:
@@ -216,17 +225,19 @@ def _verdict(seen: PsysCheck) -> tuple[bool, int | None]:
 
 
 def _on_battery(
-    store: MeteringStore, period: DirtyPeriod, records: Sequence[RecordCells], machine: MachineFacts
+    store: MeteringStore,
+    period: DirtyPeriod,
+    records: Sequence[RecordCells],
+    machine: MachineFacts,
+    before_marks: BeforeMarks,
 ) -> tuple[bool, int | None]:
     """Return the result of the machine's whole time on battery;
     when it changes, mark the machine for derivation.
     """
-    cells = [cell for record in records for cell in record.cells]
-    if not any(sees_psys(cell) for cell in cells):
-        return True, None
     before = _verdict(store.psys_seen(period.host_id))
     prior = WALL_PRIORS.get(machine.device_class)
-    checks = [check for cell in cells if (check := psys_check(cell, prior)) is not None]
+    found = (psys_check(cell, prior) for record in records for cell in record.cells)
+    checks = [check for check in found if check is not None]
     if not checks:
         return before
     here = PsysCheck(
@@ -239,5 +250,6 @@ def _on_battery(
     store.put_psys(period, here)
     now = _verdict(store.psys_seen(period.host_id))
     if now != before:
+        before_marks(None)
         store.mark_host_dirty(period.host_id)
     return now

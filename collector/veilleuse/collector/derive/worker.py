@@ -7,25 +7,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from datetime import date, timedelta
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.derive.meters import ALONE, Context, distribute_over_cells, load_context
 from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
-from veilleuse.collector.model.calibration import CalibrationBook
+from veilleuse.collector.model.calibration import Calibration, CalibrationBook
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.records import Cell, CellKey, Grain
+from veilleuse.collector.model.records import Cell, Grain, HostId
 from veilleuse.collector.model.sums import (
     DerivedCell,
     DerivedRecord,
     DirtyPeriod,
     LedgerEntry,
+    PeriodResult,
     RecordCells,
     WallEnergy,
 )
@@ -38,7 +38,7 @@ from veilleuse.collector.ports import (
     Registry,
 )
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import DeviceClass, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
 
 logger = logging.getLogger(__name__)
 
@@ -56,13 +56,14 @@ GATHER_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 5.0
 """Wait after a failure of the store."""
 _PERIODS_PER_SLICE: Final = 64
+_WRITE_SECONDS: Final = 0.000_05
+"""Time that the end of a slice takes for each record to write what was derived, from above."""
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone. veilleuse.collector.factors.book.FactorBook.choose."""
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedPeriod:
+class DerivedPeriod(NamedTuple):
     """Result of one derived period."""
 
     cells: tuple[DerivedCell, ...]
@@ -78,30 +79,26 @@ def derive_period(
     records: Sequence[RecordCells], host: Host, plugged_share_ppm: int, context: Context = ALONE
 ) -> DerivedPeriod:
     """Sum the wall energy of a period's records, in integers: Σ records = Σ cells, exactly (pure)."""
-    energies = [0] * len(records)
-    counted = [False] * len(records)
-    sums: _Sums = defaultdict(lambda: [0, 0, 0])
-    firsts: defaultdict[tuple[Method, State], int] = defaultdict(int)
+    energies: list[int | None] = [None] * len(records)
+    sums: _Sums = {}
+    firsts: dict[tuple[Method, State], int] = {}
     for place, cell, parts in _cells(records, host, plugged_share_ppm, context):
-        key = (cell.band, cell.state, cell.supply)
         for part in parts:
-            counted[place] = True
-            energies[place] += part.energy_millijoules
-            _add(sums[key, part.method], part)
+            energies[place] = (energies[place] or 0) + part.energy_millijoules
+            _add(sums, cell, part)
             if records[place].first_time:
-                firsts[part.method, cell.state] += part.energy_millijoules
+                first = (part.method, cell.state)
+                firsts[first] = firsts.get(first, 0) + part.energy_millijoules
     return DerivedPeriod(
         _derived_cells(sums),
-        tuple(
-            DerivedRecord(record.record_id, energy if known else None)
-            for record, energy, known in zip(records, energies, counted, strict=True)
-        ),
-        tuple((*key, energy) for key, energy in sorted(firsts.items())),
+        tuple([DerivedRecord(one.record_id, energy) for one, energy in zip(records, energies, strict=True)]),
+        tuple([(*key, energy) for key, energy in sorted(firsts.items())]),
         _screens(records, host, context),
     )
 
 
-_Sums = defaultdict[tuple[CellKey, Method], list[int]]
+_Sums = dict[tuple[Band, State, Supply, Method], list[int]]
+"""Key of a derived cell → milliseconds, mJ, uncertainty in mJ."""
 
 
 def _cells(
@@ -137,24 +134,22 @@ def _screens(records: Sequence[RecordCells], host: Host, context: Context) -> tu
     cells = [cell for record in records for cell in record.cells]
     if not context.shared.monitor_declared and not any(cell.display_milliseconds for cell in cells):
         return ()
-    sums: _Sums = defaultdict(lambda: [0, 0, 0])
+    sums: _Sums = {}
     for cell, energy in zip(cells, screen_energies(cells, context.shared), strict=True):
         if energy is not None:
-            _add(sums[(cell.band, cell.state, cell.supply), energy.method], energy)
+            _add(sums, cell, energy)
     return _derived_cells(sums)
 
 
 def _derived_cells(sums: _Sums) -> tuple[DerivedCell, ...]:
-    return tuple(
-        DerivedCell(*key, method, milliseconds, energy, uncertainty)
-        for (key, method), (milliseconds, energy, uncertainty) in sorted(sums.items())
-    )
+    return tuple([DerivedCell(*key, *values) for key, values in sorted(sums.items())])
 
 
-def _add(sums: list[int], part: WallEnergy) -> None:
-    sums[0] += part.milliseconds
-    sums[1] += part.energy_millijoules
-    sums[2] += part.uncertainty_millijoules
+def _add(sums: _Sums, cell: Cell, part: WallEnergy) -> None:
+    key = (cell.band, cell.state, cell.supply, part.method)
+    values = [part.milliseconds, part.energy_millijoules, part.uncertainty_millijoules]
+    before = sums.get(key)
+    sums[key] = values if before is None else [a + b for a, b in zip(before, values, strict=True)]
 
 
 def civil_year(period: DirtyPeriod, time_zone: str) -> int:
@@ -162,35 +157,61 @@ def civil_year(period: DirtyPeriod, time_zone: str) -> int:
     a week belongs to its Thursday's (ISO 8601).
     """
     if period.grain is Grain.HOUR:
-        start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=period.start)
-        return start.astimezone(ZoneInfo(time_zone)).year
+        return date.fromordinal(civil_day(ZoneInfo(time_zone), period.start)).year
     day = date.fromordinal(period.start)
     return (day + timedelta(days=3)).year if period.grain is Grain.WEEK else day.year
 
 
-def ledger_entries(
-    period: DirtyPeriod, host: Host, site: Site, derived: DerivedPeriod, choose: ChooseFactor
-) -> tuple[LedgerEntry, ...]:
-    """Return the counters' increments, at the factor of the period's year and the site's zone.
-    Raises UnknownZone.
-    """
-    if not derived.first_energies:
-        return ()
-    factor = choose(site.zone, civil_year(period, site.time_zone)).factor
+def ledger_entries(host: Host, derived: DerivedPeriod, factor: tuple[str, str]) -> tuple[LedgerEntry, ...]:
+    """Return the counters' increments at a factor: its id, and kgCO2e/kWh as decimal text."""
     return tuple(
-        LedgerEntry(
-            host.org_entity,
-            host.site,
-            host.population,
-            host.facts.device_class,
-            method,
-            state,
-            factor.factor_id,
-            str(factor.total_kgco2e_per_kwh),
-            energy,
-        )
-        for method, state, energy in derived.first_energies
+        [
+            LedgerEntry(
+                host.org_entity,
+                host.site,
+                host.population,
+                host.facts.device_class,
+                method,
+                state,
+                *factor,
+                energy,
+            )
+            for method, state, energy in derived.first_energies
+        ]
     )
+
+
+class _Known:
+    """What one slice has read and derived: the slice is one transaction."""
+
+    def __init__(self, registry: Registry, calibrations: Calibrations | None, choose: ChooseFactor) -> None:
+        self._registry, self._choose = registry, choose
+        self._book = calibrations.book() if calibrations else CalibrationBook()
+        self._hosts: dict[HostId, tuple[Host, Calibration | None] | None] = {}
+        self._sites: dict[str, Site] = {}
+        self._factors: dict[tuple[str, int], tuple[str, str]] = {}
+        self.waiting: list[PeriodResult] = []
+        """Results that are not written yet."""
+
+    def host(self, host_id: HostId) -> tuple[Host, Calibration | None] | None:
+        """Return a host and the calibration of its model; None: forgotten."""
+        if host_id not in self._hosts:
+            host = self._registry.host(host_id)
+            self._hosts[host_id] = None if host is None else (host, self._book.of(host.facts))
+        return self._hosts[host_id]
+
+    def factor(self, zone: str, year: int) -> tuple[str, str]:
+        """Return a factor's id and kgCO2e/kWh. Raises UnknownZone."""
+        found = self._factors.get((zone, year))
+        if found is None:
+            factor = self._choose(zone, year).factor
+            found = self._factors[zone, year] = factor.factor_id, str(factor.total_kgco2e_per_kwh)
+        return found
+
+    def site(self, name: str) -> Site:
+        if name not in self._sites:
+            self._sites[name] = self._registry.site(name)
+        return self._sites[name]
 
 
 def _never() -> bool:
@@ -263,38 +284,64 @@ class DeriveWorker:
     def run_slice(self) -> int:
         """Derive dirty periods for at most 20 ms (5 ms under pressure), at least one; return their number.
 
-        Runs in the writer's thread.
+        Runs in the writer's thread. The results are written together at the end.
         """
         end = self._clock() + (PRESSED_SLICE_SECONDS if self._pressed() else SLICE_SECONDS)
-        done = 0
+        done = records = 0
         periods = self._store.dirty(_PERIODS_PER_SLICE)
-        book = self._calibrations.book() if self._calibrations and periods else CalibrationBook()
+        known = _Known(self._registry, self._calibrations if periods else None, self._choose)
         for period in periods:
             try:
-                self._derive(period, book)
+                result = self._derive(period, known)
+                known.waiting.append(result)
+                records += len(result.records)
             except CollectorError:
                 raise
             except Exception as error:  # noqa: BLE001  # one period never stops the others: decisions/0011
                 self._put_aside(period, error)
             done += 1
-            if self._clock() >= end:
+            if self._clock() + records * _WRITE_SECONDS >= end:
                 break
+        self._write(known.waiting)
         return done
 
-    def _derive(self, period: DirtyPeriod, book: CalibrationBook) -> None:
+    def _derive(self, period: DirtyPeriod, known: _Known) -> PeriodResult:
         records = self._store.record_cells(period)
-        host = self._registry.host(period.host_id)
-        if host is None:  # forgotten meanwhile: no energy of it may be derived any more
-            self._store.write_derived(period, (), [DerivedRecord(one.record_id, None) for one in records], ())
-            return
-        context = load_context(self._metering, period, records, host.facts, book.of(host.facts))
+        found = known.host(period.host_id)
+        if found is None:  # forgotten meanwhile: no energy of it may be derived any more
+            return PeriodResult(period, "UTC", (), [DerivedRecord(one.record_id, None) for one in records])
+        host, calibration = found
+
+        def before_marks(hour: int | None) -> None:
+            if hour is None or any(one.period.start == hour for one in known.waiting):
+                self._write(known.waiting)
+
+        context = load_context(self._metering, period, records, host.facts, calibration, before_marks)
         derived = derive_period(records, host, self._plugged_share_ppm, context)
+        site = known.site(host.site)
         ledger: tuple[LedgerEntry, ...] = ()
+        if derived.first_energies:
+            try:
+                factor = known.factor(site.zone, civil_year(period, site.time_zone))
+                ledger = ledger_entries(host, derived, factor)
+            except UnknownZone as error:
+                self._report_zone(host.site, error)
+        return PeriodResult(period, site.time_zone, derived.cells, derived.records, ledger, derived.screens)
+
+    def _write(self, waiting: list[PeriodResult]) -> None:
+        """Write the results and empty the list; when that fails, one by one."""
+        results = waiting.copy()
+        waiting.clear()
         try:
-            ledger = ledger_entries(period, host, self._registry.site(host.site), derived, self._choose)
-        except UnknownZone as error:
-            self._report_zone(host.site, error)
-        self._store.write_derived(period, derived.cells, derived.records, ledger, derived.screens)
+            self._store.write_derived(results)
+        except CollectorError:
+            raise
+        except Exception as error:  # noqa: BLE001  # one period never stops the others: decisions/0011
+            if len(results) == 1:
+                self._put_aside(results[0].period, error)
+                return
+            for one in results:
+                self._write([one])
 
     def _put_aside(self, period: DirtyPeriod, error: Exception) -> None:
         """Put aside a period that our code cannot derive:

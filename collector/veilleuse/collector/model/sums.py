@@ -1,10 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines sums of records, and the values derived from them."""
+"""Defines sums of records, and the values derived from them.
+
+Those of each record are NamedTuples, as in model.records.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from veilleuse.collector.model.records import Cell, Grain, HostId, Point
 from veilleuse.wire.ladder import Method
@@ -17,8 +22,7 @@ from veilleuse.wire.vocabulary import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WallEnergy:
+class WallEnergy(NamedTuple):
     """Derived wall energy of one cell, or of the part that one method covers."""
 
     method: Method
@@ -31,8 +35,7 @@ class WallEnergy:
     """Part of the cell of this method: parts of one cell have distinct methods and never overlap."""
 
 
-@dataclass(frozen=True, slots=True)
-class DirtyPeriod:
+class DirtyPeriod(NamedTuple):
     """A period to derive again."""
 
     host_id: HostId
@@ -41,8 +44,7 @@ class DirtyPeriod:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class RecordCells:
+class RecordCells(NamedTuple):
     """One stored record as derive sees it."""
 
     record_id: int
@@ -51,8 +53,7 @@ class RecordCells:
     cells: tuple[Cell, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedCell:
+class DerivedCell(NamedTuple):
     """Derived energy of one key within a period."""
 
     band: Band
@@ -64,16 +65,14 @@ class DerivedCell:
     uncertainty_millijoules: int
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedRecord:
+class DerivedRecord(NamedTuple):
     """Energy of one record: the sum of its cells' integer millijoules; None when nothing could be derived."""
 
     record_id: int
     energy_millijoules: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """An increment of the counters, as first derived."""
 
     org_entity: str
@@ -86,6 +85,21 @@ class LedgerEntry:
     factor_kgco2e_per_kwh: str
     """Decimal text, part of the key: a corrected factor never changes what was counted."""
     energy_millijoules: int
+
+
+class PeriodResult(NamedTuple):
+    """What derive writes of one period."""
+
+    period: DirtyPeriod
+    time_zone: str
+    """Of the host's site: an hour counts in its civil day."""
+    cells: Sequence[DerivedCell] = ()
+    """Of distinct keys."""
+    records: Sequence[DerivedRecord] = ()
+    """All records that were read."""
+    ledger: Sequence[LedgerEntry] = ()
+    screens: Sequence[DerivedCell] = ()
+    """Cells of external screens, in no sum of the machine."""
 
 
 @dataclass(frozen=True, slots=True)

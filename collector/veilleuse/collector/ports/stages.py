@@ -39,10 +39,8 @@ from veilleuse.collector.model.records import (
     ValidPush,
 )
 from veilleuse.collector.model.sums import (
-    DerivedCell,
-    DerivedRecord,
     DirtyPeriod,
-    LedgerEntry,
+    PeriodResult,
     RecordCells,
 )
 
@@ -119,17 +117,11 @@ class DeriveStore(Protocol):
     def record_cells(self, period: DirtyPeriod) -> tuple[RecordCells, ...]:
         """Return all measurements of the period, in stream order."""
 
-    def write_derived(
-        self,
-        period: DirtyPeriod,
-        cells: Sequence[DerivedCell],
-        records: Sequence[DerivedRecord],
-        ledger: Sequence[LedgerEntry],
-        screens: Sequence[DerivedCell] = (),
-    ) -> None:
-        """Replace the period's derived cells and, separately, its screens' cells, in one transaction.
+    def write_derived(self, results: Sequence[PeriodResult]) -> None:
+        """Write derived periods, each one once, in one transaction.
 
-        Add the difference to its day, set each record's energy, advance the ledger, clear the dirty mark.
+        Replace the period's derived cells and, separately, its screens' cells. Add the difference to its day,
+        set each record's energy, advance the ledger. Clear the mark, unless a record arrived meanwhile.
         """
 
     def put_aside(self, period: DirtyPeriod) -> None:

@@ -48,7 +48,7 @@ _CPU_BUCKETS, _MEMORY_BUCKETS, _RATE_BUCKETS = (
     CELL_BUCKETS[f"{name}_milliseconds"] for name in ("cpu_bucket", "memory_bucket", "network_rate")
 )
 _IDLE_EDGES: Final = tuple(minutes * MILLISECONDS_PER_MINUTE for minutes in IDLE_RUN_EDGES_MINUTES)
-_ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
+_ON: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 _BANDS: Final = {band: number(band) for band in Band}
 _STATES: Final = {state: number(state) for state in State}
 _SUPPLIES: Final = {supply: number(supply) for supply in Supply}
@@ -126,19 +126,19 @@ class Sensors:
 
     def __init__(self, indexes: Mapping[str, int]) -> None:
         """Take package, dram, wall, battery → index of its point; an absent one is not read."""
-        self._indexes = indexes
+        self._read = [
+            (index, Watts._fields.index(name), name == "wall", name in ("package", "dram"))
+            for name, index in indexes.items()
+            if name in Watts._fields
+        ]
 
     def read(self, sums: CellSums, watts: Watts, milliseconds: int, gain: float, *, on: bool) -> None:
         """Add the readings of these milliseconds; 1 W over 1 ms is 1 mJ."""
-        for name, power in (
-            ("package", watts.package if on else 0.0),
-            ("dram", watts.dram if on else 0.0),
-            ("wall", watts.wall * gain),
-            ("battery", watts.battery),
-        ):
-            index = self._indexes.get(name)
-            if index is not None and power:
-                sums.energies[index] = sums.energies.get(index, 0.0) + power * milliseconds
+        energies = sums.energies
+        for index, place, gains, only_on in self._read:
+            power = watts[place] * gain if gains else watts[place]
+            if power and (on or not only_on):
+                energies[index] = energies.get(index, 0.0) + power * milliseconds
 
 
 def add_piece(
@@ -176,57 +176,45 @@ def add_piece(
                 sums.idle_beyond[place] += max(0, min(length, end - span.idle_since - edge))
 
 
-def cell_message(key: CellKey, sums: CellSums, population: Population, screens: int) -> Any:
-    """Encode a cell for the wire."""
+def write_cell(cell: Any, key: CellKey, sums: CellSums, population: Population, screens: int) -> None:
+    """Write a cell into its message."""
     band, state, supply = key
-    fields: dict[str, Any] = {
-        "band": _BANDS[band],
-        "state": _STATES[state],
-        "supply": _SUPPLIES[supply],
-        "milliseconds": sums.milliseconds,
-    }
-    if sums.energies:
-        fields["energies"] = [
-            pb.PointEnergy(
-                point_index=index, energy_millijoules=round(energy), covered_milliseconds=sums.milliseconds
-            )
-            for index, energy in sorted(sums.energies.items())
-        ]
+    cell.band, cell.state, cell.supply = _BANDS[band], _STATES[state], _SUPPLIES[supply]
+    cell.milliseconds = sums.milliseconds
+    for index, energy in sorted(sums.energies.items()):
+        cell.energies.add(
+            point_index=index, energy_millijoules=round(energy), covered_milliseconds=sums.milliseconds
+        )
     if state in _ON:
-        fields |= _load(sums)
+        _write_load(cell, sums)
         if population is Population.SERVER:
-            fields |= _traffic(sums)
+            _write_traffic(cell, sums)
         if screens:
-            fields["displays"] = [pb.DisplayTime(size=SCREEN_SIZE, milliseconds=sums.screens)]  # type: ignore[arg-type]
-    return pb.Cell(**fields)
+            cell.displays.add(size=SCREEN_SIZE, milliseconds=sums.screens)
 
 
-def _load(sums: CellSums) -> dict[str, Any]:
+def _write_load(cell: Any, sums: CellSums) -> None:
     buckets = [0] * _CPU_BUCKETS
     for place, milliseconds in sums.buckets.items():
         buckets[place] = milliseconds
-    return {
-        "cpu_covered_milliseconds": sums.milliseconds,
-        "cpu_busy_milliseconds": min(sums.milliseconds, round(sums.busy)),
-        "cpu_bucket_milliseconds": buckets,
-        "idle_beyond_15_minutes_milliseconds": sums.idle_beyond[0],
-        "idle_beyond_30_minutes_milliseconds": sums.idle_beyond[1],
-        "idle_beyond_60_minutes_milliseconds": sums.idle_beyond[2],
-    }
+    cell.cpu_covered_milliseconds = sums.milliseconds
+    cell.cpu_busy_milliseconds = min(sums.milliseconds, round(sums.busy))
+    cell.cpu_bucket_milliseconds.extend(buckets)
+    cell.idle_beyond_15_minutes_milliseconds = sums.idle_beyond[0]
+    cell.idle_beyond_30_minutes_milliseconds = sums.idle_beyond[1]
+    cell.idle_beyond_60_minutes_milliseconds = sums.idle_beyond[2]
 
 
-def _traffic(sums: CellSums) -> dict[str, Any]:
-    """Return a server's traffic in proportion to its load, so that an idle server has almost none."""
+def _write_traffic(cell: Any, sums: CellSums) -> None:
+    """Write a server's traffic in proportion to its load, so that an idle server has almost none."""
     load = sums.busy / sums.milliseconds
     rate = _QUIET_BYTES_PER_SECOND + round(load * load * _BYTES_PER_SECOND_AT_FULL_LOAD)
     rates, memory = [0] * _RATE_BUCKETS, [0] * _MEMORY_BUCKETS
     rates[bucket_index(rate, NETWORK_RATE_EDGES_BYTES_PER_SECOND)] = sums.milliseconds
     memory[_MEMORY_BUCKETS // 2] = sums.milliseconds
-    return {
-        "any_core_busy_milliseconds": sums.milliseconds if load > BUSY_CORE_RATIO / 2 else 0,
-        "memory_bucket_milliseconds": memory,
-        "network_rate_milliseconds": rates,
-    }
+    cell.any_core_busy_milliseconds = sums.milliseconds if load > BUSY_CORE_RATIO / 2 else 0
+    cell.memory_bucket_milliseconds.extend(memory)
+    cell.network_rate_milliseconds.extend(rates)
 
 
 def points_of(device: SimulatedDevice, meters: Mapping[str, PointKind]) -> tuple[list[Any], dict[str, int]]:
@@ -308,7 +296,7 @@ class Agent:
         weekly = self._population is Population.WORKSTATION
         records = self._by_day(day, into) if weekly else self._by_clock(day, into)
         for period, cells in records:
-            length = sum(sums.milliseconds for sums in cells.values())
+            length = sum([sums.milliseconds for sums in cells.values()])
             if lost:
                 self._lost.append((period, length))
             else:
@@ -333,7 +321,7 @@ class Agent:
             for index, watts in zip(self._meters, self._shared_watts(start), strict=True):
                 for sums in cells.values():
                     sums.energies[index] = watts * sums.milliseconds
-        length = sum(sums.milliseconds for sums in cells.values())
+        length = sum([sums.milliseconds for sums in cells.values()])
         return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=length))
 
     def _by_day(self, day: date, into: _CellInputs) -> Iterator[tuple[Any, Cells]]:
@@ -350,19 +338,18 @@ class Agent:
     # --- messages
 
     def _record(self, day: date, period: Any, cells: Cells, length: int, *, sensors_lost: bool) -> bytes:
-        measurement = pb.Measurement(
-            period=period,
-            calendar_sha256=self._timetable.sha256(day),
-            idle_rule_version=IDLE_RULE_VERSION,
-            points=self._points,
-            cells=[
-                cell_message(key, sums, self._population, self._device.screens) for key, sums in cells.items()
-            ],
-        )
+        record = pb.Record()
+        measurement = record.measurement
+        measurement.period.CopyFrom(period)
+        measurement.calendar_sha256 = self._timetable.sha256(day)
+        measurement.idle_rule_version = IDLE_RULE_VERSION
+        measurement.points.extend(self._points)
+        for key, sums in cells.items():
+            write_cell(measurement.cells.add(), key, sums, self._population, self._device.screens)
         if sensors_lost and self._points and any(state is not State.OFF for _, state, _ in cells):
             reason: Any = number(GapReason.SENSOR_LOST)
             measurement.gaps.add(reason=reason, milliseconds=length, source=_RAPL_SOURCE)
-        return pb.Record(measurement=measurement).SerializeToString(deterministic=True)
+        return record.SerializeToString(deterministic=True)
 
     def _gap(self, reason: GapReason | None) -> bytes:
         """Return the gap of the lost records; without a trusted clock it has no period."""

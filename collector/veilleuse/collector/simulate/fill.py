@@ -9,7 +9,7 @@ import json
 import random
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -46,6 +46,7 @@ from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND, kwh_from_millijoules
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
 
 _Key = tuple[str, str, str, str, str]
 MONITOR: Final = EnergyClass.MONITOR.value
@@ -57,7 +58,7 @@ IN_FLIGHT: Final = 8
 WHO: Final = "veilleuse simulate"
 Progress = Callable[[str, int, int], None]
 """(step, done, total)."""
-_PERIODS_PER_JOB: Final = 128
+_PERIODS_PER_JOB: Final = 1_024
 """No other task waits for the writer here."""
 _RECORDS_BETWEEN: Final = 8_192
 _PART_BYTES: Final = 600_000
@@ -164,10 +165,7 @@ class _Run:
         self._fleet = devices(order)
         self._physics = Physics(order)
         counts = {place: sum(one.place is place for one in self._fleet) for place in PLACES}
-        self._timetables: dict[EntitySite, Timetable] = {
-            place: Timetable(order, place, period_of(place.population, order, counts[place]))
-            for place in PLACES
-        }
+        self._timetables = _timetables(order, counts)
         self._room = ServerRoom(order, self._fleet, self._timetables[ROOM], self._physics)
         self._truth = Truth(order, len(self._fleet))
         now = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
@@ -304,6 +302,17 @@ class _Run:
                 )
 
 
+def _timetables(order: SimulationOrder, counts: Mapping[EntitySite, int]) -> dict[EntitySite, Timetable]:
+    """Return the timetable of each place; places of one kind share one."""
+    kinds: dict[tuple[bool, Population, int | None], Timetable] = {}
+    found: dict[EntitySite, Timetable] = {}
+    for place in PLACES:
+        period = period_of(place.population, order, counts[place])
+        kind = (place.school, place.population, period)
+        found[place] = kinds[kind] = kinds.get(kind) or Timetable(order, place, period)
+    return found
+
+
 def _energy(spans: Sequence[Span], powers: Powers) -> float:
     """Return the energy at the socket, mJ."""
     return sum(
@@ -378,4 +387,4 @@ class Truth:
 
 
 def _key(place: EntitySite, day: date, device_class: str) -> _Key:
-    return f"{day:%Y-%m}", place.entity, place.site, place.population.value, device_class
+    return day.isoformat()[:7], place.entity, place.site, place.population.value, device_class

@@ -153,15 +153,14 @@ class SimulatedMachine:
             for state in (State.OFF, State.ASLEEP)
             for supply in (Supply.AC, Supply.UNKNOWN)
         }
+        self._idle = {supply: self._on(IDLE_LOAD, State.ON_IDLE, supply) for supply in Supply}
 
     def powers(self, span: Span) -> tuple[Watts, Watts]:
         """Return the power (while active, while idle); both equal where it is neither."""
         if span.state is State.ON_ACTIVE:
-            return self._on(span.load, State.ON_ACTIVE, span.supply), self._on(
-                IDLE_LOAD, State.ON_IDLE, span.supply
-            )
+            return self._on(span.load, State.ON_ACTIVE, span.supply), self._idle[span.supply]
         if span.state is State.ON_IDLE:
-            idle = self._on(IDLE_LOAD, State.ON_IDLE, span.supply)
+            idle = self._idle[span.supply]
             return idle, idle
         at_rest = self._standby[span.state, span.supply]
         return at_rest, at_rest

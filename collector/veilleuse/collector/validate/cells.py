@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import KeysView, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -19,13 +19,13 @@ from veilleuse.collector.wire_codec import (
     POINT_KINDS,
     STATES,
     SUPPLIES,
-    cell_from_fields,
+    cell_from_message,
+    point_energies,
 )
 from veilleuse.wire.limits import (
     CELL_BUCKETS,
     DISPLAY_SIZES,
     FACT_PATTERN,
-    IDLE_RUN_EDGES_MINUTES,
     MAX_CELLS_PER_RECORD,
     MAX_CPUS,
     MAX_DISPLAYS_PER_SIZE,
@@ -56,16 +56,7 @@ _NOT_ON: Final = frozenset({State.ASLEEP, State.OFF, State.UNKNOWN})
 _METERS: Final = frozenset({PointKind.UPS, PointKind.PDU, PointKind.PLUG, PointKind.BMC})
 _BATTERIES: Final = frozenset({PointKind.BATTERY_OUT, PointKind.BATTERY_IN})
 _NOT_ON_FIELDS: Final = frozenset({"band", "state", "supply", "milliseconds", "energies"})
-_IDLE_RUNS: Final = tuple(f"idle_beyond_{minutes}_minutes_milliseconds" for minutes in IDLE_RUN_EDGES_MINUTES)
 _CPU_BUCKETS: Final = CELL_BUCKETS["cpu_bucket_milliseconds"]
-_RARE: Final = frozenset(
-    {
-        "update_window_milliseconds",
-        "update_window_energies",
-        "displays",
-        "units",
-    }
-)
 _DISPLAY_SIZES: Final = range(1, len(DISPLAY_SIZES) + 1)
 
 
@@ -95,9 +86,9 @@ def check_points(messages: Sequence[Any], machine: MachineLimits) -> list[Point]
         point = _point(message.kind, message.domain, message.boundary, message.subject)
         if point.kind is PointKind.FAKE and not machine.allow_fake:
             raise RecordRefused(Reason.POINT_FAKE)
-        if point in points:
-            raise RecordRefused(Reason.POINT_REPEATED)
         points.append(point)
+    if len(set(points)) != len(points):
+        raise RecordRefused(Reason.POINT_REPEATED)
     return points
 
 
@@ -126,10 +117,10 @@ def check_cells(
         raise RecordRefused(Reason.CELLS_MISSING)
     if len(messages) > MAX_CELLS_PER_RECORD:
         raise RecordRefused(Reason.TOO_MANY_CELLS)
-    cells = tuple(_check_cell(message, points, machine) for message in messages)
+    cells = tuple([_check_cell(message, points, machine) for message in messages])
     if len({(cell.band, cell.state, cell.supply) for cell in cells}) != len(cells):
         raise RecordRefused(Reason.CELL_REPEATED)
-    if sum(cell.milliseconds for cell in cells) > longest_milliseconds:
+    if sum([cell.milliseconds for cell in cells]) > longest_milliseconds:
         raise RecordRefused(Reason.CELLS_EXCEED_PERIOD)
     if period_kind != "clock" and any((cell.band is Band.OPEN) is (period_kind == "date") for cell in cells):
         # the open band is reported by the week, the others by the day
@@ -141,6 +132,8 @@ def check_sensor_gaps(
     messages: Sequence[Any], longest_milliseconds: int
 ) -> tuple[tuple[GapReason, str, int], ...]:
     """Return (reason, source, milliseconds) of the time that a source did not cover. Raises RecordRefused."""
+    if not messages:
+        return ()
     if len(messages) > MAXIMUM_LIST:
         raise RecordRefused(Reason.SENSOR_GAPS)
     gaps: dict[tuple[GapReason, str], int] = {}
@@ -160,31 +153,45 @@ def check_sensor_gaps(
 
 
 def _check_cell(message: Any, points: list[Point], machine: MachineLimits) -> Cell:
-    fields = {field.name: value for field, value in message.ListFields()}
-    milliseconds = fields.get("milliseconds", 0)
+    milliseconds = message.milliseconds
     if milliseconds == 0:
         raise RecordRefused(Reason.CELL_EMPTY)
-    state = STATES.get(fields.get("state", 0))
-    if state is None or fields.get("band", 0) not in BANDS or fields.get("supply", 0) not in SUPPLIES:
+    state = STATES.get(message.state)
+    if state is None or message.band not in BANDS or message.supply not in SUPPLIES:
         raise RecordRefused(Reason.CELL_UNKNOWN)
-    _check_population(fields.keys(), machine.population)
-    if state in _NOT_ON and not fields.keys() <= _NOT_ON_FIELDS:
+    if state in _NOT_ON:
+        return _check_not_on(message, state, points, machine)
+    energies = _check_energies(message.energies, points, machine, milliseconds)
+    try:
+        cell = cell_from_message(message, energies, points)
+    except IndexError as error:
+        raise RecordRefused(Reason.UPDATE_WINDOW) from error
+    _check_population(cell, machine.population)
+    _check_load(cell)
+    _check_windows(cell)
+    if cell.display_milliseconds:
+        _check_displays(message.displays, milliseconds)
+    if cell.units:
+        _check_units(cell.units, milliseconds)
+    return cell
+
+
+def _check_not_on(message: Any, state: State, points: list[Point], machine: MachineLimits) -> Cell:
+    """Check a cell of time off, asleep or unknown: it has no load."""
+    if not {field.name for field, _ in message.ListFields()} <= _NOT_ON_FIELDS:
         raise RecordRefused(Reason.LOAD_WHILE_NOT_ON)
-    seen = _check_energies(fields.get("energies", ()), points, machine, milliseconds)
-    if state in _NOT_ON and not all(_works_alone(points[index]) for index in seen):
+    energies = _check_energies(message.energies, points, machine, message.milliseconds)
+    if not all(_works_alone(point) for point, _, _ in energies):
         raise RecordRefused(Reason.ENERGY_WHILE_NOT_ON)
-    _check_load(fields, milliseconds)
-    if not fields.keys().isdisjoint(_RARE):
-        _check_rare(fields, milliseconds, seen)
-    return cell_from_fields(fields, points)
+    return Cell(BANDS[message.band], state, SUPPLIES[message.supply], message.milliseconds, energies)
 
 
-def _check_population(names: KeysView[str], population: Population) -> None:
+def _check_population(cell: Cell, population: Population) -> None:
     if population is Population.SERVER:
         return
-    if population is Population.WORKSTATION and "network_rate_milliseconds" in names:
+    if population is Population.WORKSTATION and cell.network_rate_milliseconds:
         raise RecordRefused(Reason.NOT_ON_WORKSTATIONS)
-    if "units" in names:
+    if cell.units:
         raise RecordRefused(Reason.SERVERS_ONLY)
 
 
@@ -199,65 +206,64 @@ def _works_alone(point: Point) -> bool:
 
 
 def _check_energies(
-    energies: Sequence[Any], points: list[Point], machine: MachineLimits, milliseconds: int
-) -> dict[int, int]:
-    """Check the energies and return {point index: millijoules}."""
-    if len(energies) > len(points):
+    messages: Sequence[Any], points: list[Point], machine: MachineLimits, milliseconds: int
+) -> tuple[tuple[Point, int, int], ...]:
+    """Check the energies and convert them."""
+    if len(messages) > len(points):
         raise RecordRefused(Reason.ENERGY_REPEATED)
-    seen: dict[int, int] = {}
-    for energy in energies:
-        index, covered = energy.point_index, energy.covered_milliseconds
-        if index >= len(points):
-            raise RecordRefused(Reason.POINT_INDEX)
-        if index in seen:
-            raise RecordRefused(Reason.ENERGY_REPEATED)
+    try:
+        energies = point_energies(messages, points)
+    except IndexError as error:
+        raise RecordRefused(Reason.POINT_INDEX) from error
+    if len(energies) > 1 and len({point for point, _, _ in energies}) != len(energies):
+        raise RecordRefused(Reason.ENERGY_REPEATED)
+    for point, energy, covered in energies:
         if covered > milliseconds:
             raise RecordRefused(Reason.ENERGY_EXCEEDS_CELL)
-        ceiling = machine.ceiling_watts(points[index]) * covered + CEILING_SLACK_MILLIJOULES
-        if energy.energy_millijoules > ceiling:
+        if energy > machine.ceiling_watts(point) * covered + CEILING_SLACK_MILLIJOULES:
             raise RecordRefused(Reason.ENERGY_ABOVE_CEILING)
-        seen[index] = energy.energy_millijoules
-    return seen
+    return energies
 
 
-def _check_load(fields: dict[str, Any], milliseconds: int) -> None:
-    covered = fields.get("cpu_covered_milliseconds", 0)
+def _check_load(cell: Cell) -> None:
+    covered = cell.cpu_covered_milliseconds or 0
     if (
-        covered > milliseconds
-        or fields.get("cpu_busy_milliseconds", 0) > covered
-        or fields.get("any_core_busy_milliseconds", 0) > covered
+        covered > cell.milliseconds
+        or (cell.cpu_busy_milliseconds or 0) > covered
+        or (cell.any_core_busy_milliseconds or 0) > covered
     ):
         raise RecordRefused(Reason.CPU_EXCEEDS)
     for name, size in CELL_BUCKETS.items():
-        if name in fields:
-            buckets = fields[name]
+        if buckets := getattr(cell, name):
             if len(buckets) != size:
                 raise RecordRefused(Reason.BUCKETS_LENGTH)
             total = sum(buckets)
-            if total > milliseconds or (size == _CPU_BUCKETS and total != covered):
+            if total > cell.milliseconds or (size == _CPU_BUCKETS and total != covered):
                 raise RecordRefused(Reason.BUCKETS_SUM)
-    longer = milliseconds
-    for name in _IDLE_RUNS:
-        beyond = fields.get(name, 0)
-        if beyond > longer:
+    longer = cell.milliseconds
+    for beyond in (
+        cell.idle_beyond_15_minutes_milliseconds,
+        cell.idle_beyond_30_minutes_milliseconds,
+        cell.idle_beyond_60_minutes_milliseconds,
+    ):
+        if (beyond or 0) > longer:
             raise RecordRefused(Reason.IDLE_RUNS)
-        longer = beyond
+        longer = beyond or 0
 
 
-def _check_rare(fields: dict[str, Any], milliseconds: int, energies: dict[int, int]) -> None:
-    if fields.get("update_window_milliseconds", 0) > milliseconds:
+def _check_windows(cell: Cell) -> None:
+    """Check the time and energies inside update windows."""
+    if (cell.update_window_milliseconds or 0) > cell.milliseconds:
         raise RecordRefused(Reason.UPDATE_WINDOW)
-    windows = fields.get("update_window_energies", ())
-    if len(windows) > len(energies) or len({one.point_index for one in windows}) != len(windows):
+    windows = cell.update_window_energies
+    if not windows:
+        return
+    energies = {point: energy for point, energy, _ in cell.energies}
+    if len({point for point, _, _ in windows}) != len(windows):
         raise RecordRefused(Reason.UPDATE_WINDOW)
-    for one in windows:
-        if (
-            one.energy_millijoules > energies.get(one.point_index, -1)
-            or one.covered_milliseconds > milliseconds
-        ):
+    for point, energy, covered in windows:
+        if energy > energies.get(point, -1) or covered > cell.milliseconds:
             raise RecordRefused(Reason.UPDATE_WINDOW)
-    _check_displays(fields.get("displays", ()), milliseconds)
-    _check_units(fields.get("units", ()), milliseconds)
 
 
 def _check_displays(displays: Sequence[Any], milliseconds: int) -> None:
@@ -268,9 +274,9 @@ def _check_displays(displays: Sequence[Any], milliseconds: int) -> None:
             raise RecordRefused(Reason.DISPLAYS)
 
 
-def _check_units(units: Sequence[Any], milliseconds: int) -> None:
-    if len(units) > MAX_UNITS_PER_CELL or len({one.name for one in units}) != len(units):
+def _check_units(units: Sequence[tuple[str, int]], milliseconds: int) -> None:
+    if len(units) > MAX_UNITS_PER_CELL or len({name for name, _ in units}) != len(units):
         raise RecordRefused(Reason.UNITS)
-    for one in units:
-        if not UNIT_PATTERN.fullmatch(one.name) or one.cpu_milliseconds > MAX_CPUS * milliseconds:
+    for name, spent in units:
+        if not UNIT_PATTERN.fullmatch(name) or spent > MAX_CPUS * milliseconds:
             raise RecordRefused(Reason.UNITS)

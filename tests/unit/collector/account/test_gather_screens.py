@@ -64,7 +64,7 @@ def test_screens_of_a_machine_that_enrolled_meanwhile_wait():
     cell = DerivedCell(Band.OPEN, State.ON_IDLE, Supply.AC, Method.LOAD_MODELLED, 0, 0, 0)
     for number, grain, day in ((9, Grain.DAY, MONDAY), (1, Grain.WEEK, date(2026, 3, 30))):
         energy = SCREEN if number == 9 else 0
-        row = DerivedRow(HostId(number), grain, day.toordinal(), replace(cell, energy_millijoules=energy))
+        row = DerivedRow(HostId(number), grain, day.toordinal(), cell._replace(energy_millijoules=energy))
         reader.screen_rows.append(row)
     found, (total,) = rows(reader, "device_class")
     assert [(row.device_class, row.apportioned) for row in found] == [("sff", False)]

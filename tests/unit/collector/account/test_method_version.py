@@ -89,8 +89,7 @@ def cells() -> Iterator[Cell]:
                 made = Cell(Band.OPEN, state, supply, HOUR, energies)
                 yield made
                 if state in ON:
-                    yield replace(
-                        made,
+                    yield made._replace(
                         cpu_busy_milliseconds=sum(LOAD) // 5,
                         cpu_covered_milliseconds=sum(LOAD),
                         cpu_bucket_milliseconds=LOAD,

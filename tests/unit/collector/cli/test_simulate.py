@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +19,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.sources import opened
-from veilleuse.collector.app.data_directory import initialise
+from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.cli.main import run
+from veilleuse.collector.derive.priors import DEFAULT_PLUGGED_SHARE_PPM
+from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.documents.document import renderer
 from veilleuse.collector.errors import DataDirectoryError, UsageError
+from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.fleet_year import YearQuery
@@ -54,6 +58,15 @@ TODAY = date(2026, 11, 26)
 BIG = SimulationOrder(hosts=200, first=date(2025, 9, 1), days=365, seed=1)
 AFTER_ALL = 1_900_000_000_000
 """A time in 2030, in Unix milliseconds."""
+
+
+DERIVED = (
+    "SELECT * FROM derived",
+    "SELECT * FROM derived_screens",
+    "SELECT * FROM ledger",
+    "SELECT derived_energy_millijoules FROM records ORDER BY record_id",
+)
+"""What derive writes, in the order of each table's key."""
 
 
 class Made(NamedTuple):
@@ -181,6 +194,36 @@ def test_the_same_seed_makes_the_same_figures(tmp_path):
     other = replace(order, seed=4)
     assert devices(order) != devices(other)
     assert Physics(order).meter_gain(fine=True) != Physics(other).meter_gain(fine=True)
+
+
+def test_slices_of_one_period_derive_the_same(made: Made, tmp_path):
+    """Everything is derived for the first time again, each period in its own slice: the cells, the ledger and
+    the energy of each record are those of slices of 64 periods."""
+    directory = tmp_path / "data"
+    shutil.copytree(made.directory, directory)
+    before = [asked(directory, sql) for sql in DERIVED]
+    with open_collector(CollectorSettings(data_dir=directory)) as collector:
+        store = collector.store
+
+        def undo() -> None:
+            for table in ("derived", "derived_screens", "ledger"):
+                store.data.connection.execute(f"DELETE FROM {table}")
+            store.data.connection.execute("UPDATE records SET derived_energy_millijoules = NULL")
+            store.derive.mark_all_dirty()
+
+        collector.writer.submit(undo).result()
+        worker = DeriveWorker(
+            collector.writer,
+            store.derive,
+            store.registry,
+            choose,
+            plugged_share_ppm=DEFAULT_PLUGGED_SHARE_PPM,
+            clock=itertools.count().__next__,
+            metering=store.metering,
+            calibrations=store.calibrations,
+        )
+        assert worker.drain() > 1_000
+    assert [asked(directory, sql) for sql in DERIVED] == before
 
 
 # --- the directory

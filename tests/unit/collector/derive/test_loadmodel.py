@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -159,7 +158,7 @@ def loaded(load_percent: int) -> Cell:
     buckets = [0] * 13
     buckets[above] += HOUR // 2
     buckets[below] += HOUR // 2
-    return replace(made, cpu_bucket_milliseconds=tuple(buckets))
+    return made._replace(cpu_bucket_milliseconds=tuple(buckets))
 
 
 def server_watts(device_class: DeviceClass, threads: int, load_percent: int) -> float:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -58,7 +57,7 @@ def test_an_hour_is_split_as_the_model_has_it_and_sums_to_the_meter():
 def test_no_meter_changes_nothing():
     """Without a shared meter, or with one that covered under a millisecond, the other methods apply."""
     one = cell((PACKAGE, 3_600_000, HOUR))
-    assert laid([one], None) == laid([replace(one)], shared(5, 0)) == [wall_energy(one, SERVER)]
+    assert laid([one], None) == laid([one], shared(5, 0)) == [wall_energy(one, SERVER)]
     nothing = SharedReadings(None, shared(5, 0), monitor_declared=True)
     assert screen_energies([screens(HOUR, 0, 0, 0)], nothing) == [None]
 
@@ -178,7 +177,7 @@ def test_an_hour_that_was_told_twice_is_one_hour_of_the_meter():
 
 def screens(*milliseconds: int) -> Cell:
     """Return an hour with external displays by size."""
-    return replace(cell(), display_milliseconds=milliseconds)
+    return cell()._replace(display_milliseconds=milliseconds)
 
 
 def test_a_screen_draws_while_it_is_on():
@@ -222,7 +221,7 @@ def test_a_screen_on_a_declared_plug_is_metered_never_modelled():
     """It has its share of the plug to the millijoule, and no energy while the plug is not read."""
     cells = [screens(0, HOUR, 0, 0), screens(0, 0, 0, 0)]
     read = SharedReadings(None, shared(1_001, whole=False), monitor_declared=True)
-    found = screen_energies([replace(one, milliseconds=HOUR // 2) for one in cells], read)
+    found = screen_energies([one._replace(milliseconds=HOUR // 2) for one in cells], read)
     assert sum(one.energy_millijoules for one in found if one) == 1_001
     assert found[0]
     assert found[0].method is Method.METERED

@@ -285,16 +285,21 @@ def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteReader):
     until(lambda: reader.dirty_count() == 0)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        f"UPDATE records SET wire = x'ff00' WHERE start = {START}",
+        f"CREATE TRIGGER no BEFORE INSERT ON derived WHEN new.start = {START} BEGIN SELECT raise(ABORT, 'no'); END",
+    ],
+    ids=["reading", "writing"],
+)
 def test_a_period_that_cannot_be_derived_never_stops_the_others(
-    fleet: Fleet, reader: SqliteReader, caplog: pytest.LogCaptureFixture
+    fleet: Fleet, reader: SqliteReader, caplog: pytest.LogCaptureFixture, spoil: str
 ):
-    """Its mark is put aside with an error in the log, and later periods are derived."""
+    """Its mark is put aside with an error in the log, and the periods beside and after it are derived."""
     fleet.push(START, START + HOUR)
-    wire = b"\xff not a record"
-    spoil = "UPDATE records SET wire = ? WHERE start = ?"
-    fleet.writer.submit(lambda: fleet.store.data.connection.execute(spoil, (wire, START))).result(
-        PATIENCE_SECONDS
-    )
+    fleet.writer.submit(lambda: fleet.store.data.connection.execute(spoil)).result(PATIENCE_SECONDS)
+    fleet.writer.submit(fleet.store.data.forget).result(PATIENCE_SECONDS)  # also the cells of the record
     fleet.worker.start()
     until(lambda: reader.dirty_count() == 0)
     (message,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]

@@ -8,7 +8,7 @@ The counters' sum is `derive.counters.counter_signal`: the very sum to which der
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from veilleuse.collector.derive import priors
@@ -105,7 +105,7 @@ def measure_cells(
     None when they cannot be used.
     """
     whole = sum(cell.milliseconds for cell in cells)
-    blind = [replace(cell, supply=Supply.AC, energies=_inside(cell)) for cell in cells]
+    blind = [cell._replace(supply=Supply.AC, energies=_inside(cell)) for cell in cells]
     said = [
         part for cell in blind for part in wall_energy(cell, machine, priors.MILLION, trust_psys=trust_psys)
     ]

@@ -26,6 +26,7 @@ from veilleuse.collector.store.directory import (
 )
 from veilleuse.collector.store.sqlite.accounts import SqliteAccounts
 from veilleuse.collector.store.sqlite.actions import SqliteFollows
+from veilleuse.collector.store.sqlite.batch import UnreadCells
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
 from veilleuse.collector.store.sqlite.closed_years import SqliteClosings
@@ -97,12 +98,11 @@ class SqliteStore:
                 migrate(database, kind)
                 require_columns(database, kind)
             fill(self.data)
-            stale = StaleMonths(self.data)
-            self.ingest = SqliteIngest(
-                self.data, Reserve(directory, limits.free_bytes_minimum, limits.free_ratio_minimum), stale
-            )
+            stale, unread = StaleMonths(self.data), UnreadCells(self.data)
+            reserve = Reserve(directory, limits.free_bytes_minimum, limits.free_ratio_minimum)
+            self.ingest = SqliteIngest(self.data, reserve, stale, unread)
             self.registry = SqliteRegistry(self.data, self.identity)
-            self.derive = SqliteDerive(self.data, stale)
+            self.derive = SqliteDerive(self.data, stale, unread)
             self.rolls = SqliteRolls(self.data, stale)
             self.forgetting = SqliteHostEraser(self.data, self.identity)
             self.configurations = SqliteConfigurations(self.data)

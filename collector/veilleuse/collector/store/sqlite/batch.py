@@ -118,7 +118,7 @@ _HOST_POINT: Final = "INSERT INTO host_points (host_id, point_id) VALUES (?, ?) 
 _DIRTY: Final = f"INSERT INTO dirty VALUES (?1, ?2, ?3, {TURN.format(grain='?2')}) ON CONFLICT DO NOTHING"
 _MARK: Final = "UPDATE streams SET mark = ?, chain = ? WHERE stream_id = ?"
 
-_CELL_KEYS: Final = {
+CELL_KEYS: Final = {
     (band, state, supply): (number(band), number(state), number(supply))
     for band in Band
     for state in State
@@ -170,14 +170,43 @@ class Points:
         raise AssertionError("there are more points than numbers")
 
 
+class UnreadCells:
+    """Keeps the cells of stored records until derive reads them: their bytes are decoded once.
+
+    Records beyond the limit are decoded again.
+    """
+
+    _REMEMBERED: Final = 8_192
+    """Records, some 2 kB each."""
+
+    def __init__(self, database: Database) -> None:
+        self._cells: dict[int, tuple[Cell, ...]] = {}
+        database.on_forget(self._cells.clear)
+
+    def put(self, record_id: int, cells: tuple[Cell, ...]) -> None:
+        """Keep the cells of a record that was just stored."""
+        if len(self._cells) < self._REMEMBERED:
+            self._cells[record_id] = cells
+
+    def take(self, record_id: int) -> tuple[Cell, ...] | None:
+        """Return the cells, once; None where they are not kept."""
+        return self._cells.pop(record_id, None)
+
+
 class Batch:
     """Rows that a group adds. `flush` writes them into the open transaction."""
 
     def __init__(
-        self, connection: sqlite3.Connection, points: Points, units: HostUnits, stale: StaleMonths
+        self,
+        connection: sqlite3.Connection,
+        points: Points,
+        units: HostUnits,
+        stale: StaleMonths,
+        unread: UnreadCells,
     ) -> None:
         self._connection = connection
         self._stale = stale
+        self._unread = unread
         self._points = points
         self._units_of = units
         self._clear()
@@ -211,9 +240,10 @@ class Batch:
                 record.wire,
             )
         )
+        self._cells.append(record.cells)
         for cell in record.cells:
             values = _values(cell)
-            cell_key = _CELL_KEYS[cell.band, cell.state, cell.supply]
+            cell_key = CELL_KEYS[cell.band, cell.state, cell.supply]
             self._states[host_id, cell_key[1]] += cell.milliseconds
             energies = [
                 (self._points.id_of(point), energy, covered) for point, energy, covered in cell.energies
@@ -272,6 +302,7 @@ class Batch:
                 record.wire,
             )
         )
+        self._cells.append(())
         assert record.gap is not None, "a record without period is a gap"
         reason = number(record.gap)
         _add(self._gaps, (host_id, reason), record.gap_records, record.gap_milliseconds)
@@ -316,11 +347,13 @@ class Batch:
     def _numbered(self) -> list[tuple[int | bytes, ...]]:
         following: dict[int, int] = {}
         rows: list[tuple[int | bytes, ...]] = []
-        for row in self._records:
+        for row, cells in zip(self._records, self._cells, strict=True):
             first = row[0]
             number = following.get(first) or next_number(self._connection, "records", "record_id", first)
             following[first] = number + 1
             rows.append((number, *row[1:]))
+            if cells:
+                self._unread.put(number, cells)
         return rows
 
     def _flush_sums(self) -> None:
@@ -342,6 +375,7 @@ class Batch:
 
     def _clear(self) -> None:
         self._records: list[_Record] = []
+        self._cells: list[tuple[Cell, ...]] = []
         self._sums: defaultdict[_Key, list[_Values]] = defaultdict(list)
         self._rare: defaultdict[_Key, list[_Values]] = defaultdict(list)
         self._energies: dict[_Key, tuple[int, int]] = {}

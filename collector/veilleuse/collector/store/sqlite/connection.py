@@ -13,12 +13,12 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import disk_usage
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from veilleuse.collector.errors import (
     DataDirectoryError,
@@ -32,6 +32,8 @@ from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_ow
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MINIMUM_SQLITE: Final = (3, 37, 0)
 """First version with STRICT tables. Source: sqlite.org/stricttables.html."""
@@ -340,6 +342,11 @@ def _raise_translated(path: Path, error: sqlite3.Error) -> NoReturn:
                 f"cannot use {path} ({name}: {error}): look at the disk and the rights"
             ) from error
     raise error
+
+
+def padded(values: Sequence[T]) -> list[T]:
+    """Repeat the last value up to a power of two: few lengths make few statements to prepare."""
+    return [*values, *[values[-1]] * ((1 << (len(values) - 1).bit_length()) - len(values))]
 
 
 def _savepoint(depth: int) -> tuple[str, str, str]:

@@ -5,27 +5,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, DirtyPeriod, LedgerEntry, RecordCells
-from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod, PeriodResult, RecordCells
+from veilleuse.collector.store.sqlite.batch import CELL_KEYS, UnreadCells
+from veilleuse.collector.store.sqlite.connection import Database, padded
 from veilleuse.collector.store.sqlite.months import StaleMonths
 from veilleuse.collector.wire_codec import cells_from_wire, number
+from veilleuse.wire.ladder import Method
 
 NOT_DERIVABLE: Final = -1
 """Value of records.derived_energy_millijoules when no energy could be derived; NULL: not yet tried."""
 
+_METHODS: Final = {method: method.value for method in Method}
+
+_Period: TypeAlias = tuple[int, int, int]
+"""(grain, start, host_id): the head of the key of both tables of cells."""
 _Key: TypeAlias = tuple[int, int, int, str]
 _Values: TypeAlias = tuple[int, int, int]
+_Cells: TypeAlias = dict[_Key, _Values]
 
-_DERIVED: Final = "derived"
-_SCREENS: Final = "derived_screens"
 _CELL: Final = (
-    "INSERT INTO {table} (host_id, grain, start, band, state, supply, method, milliseconds, energy_millijoules,"
+    "INSERT INTO {table} (grain, start, host_id, band, state, supply, method, milliseconds, energy_millijoules,"
     " uncertainty_millijoules) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (grain, start, host_id, band, state, supply, method) DO UPDATE SET"
     " milliseconds = milliseconds + excluded.milliseconds,"
@@ -33,12 +38,20 @@ _CELL: Final = (
     " uncertainty_millijoules = uncertainty_millijoules + excluded.uncertainty_millijoules"
 )
 """Columns of both tables of cells."""
+_STANDING: Final = (
+    "SELECT grain, start, host_id, band, state, supply, method, milliseconds, energy_millijoules,"
+    " uncertainty_millijoules FROM {table} WHERE (grain, start, host_id) IN (VALUES {periods})"
+)
+_DELETE: Final = "DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?"
 _LEDGER: Final = (
     "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " energy_millijoules = energy_millijoules + excluded.energy_millijoules"
 )
-
-
+_CLEAR: Final = (
+    "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ? AND NOT EXISTS (SELECT 1 FROM records"
+    " WHERE records.host_id = dirty.host_id AND records.grain = dirty.grain"
+    " AND records.bucket = dirty.start AND records.record_id > ?)"
+)
 _BEFORE_ALL: Final = -(2**63)
 """A number below that of any record."""
 
@@ -46,9 +59,10 @@ _BEFORE_ALL: Final = -(2**63)
 class SqliteDerive:
     """Reads dirty periods, writes derived cells and the ledger."""
 
-    def __init__(self, database: Database, stale: StaleMonths) -> None:
+    def __init__(self, database: Database, stale: StaleMonths, unread: UnreadCells) -> None:
         self._database = database
         self._stale = stale
+        self._unread = unread
 
     def dirty(self, limit: int) -> tuple[DirtyPeriod, ...]:
         """Return at most `limit` dirty periods, oldest marks first."""
@@ -68,44 +82,43 @@ class SqliteDerive:
                 (period.host_id, period.grain, period.start),
             ).fetchall()
         return tuple(
-            RecordCells(record_id, bool(first), cells_from_wire(wire)) for record_id, first, wire in rows
+            RecordCells(record_id, bool(first), self._unread.take(record_id) or cells_from_wire(wire))
+            for record_id, first, wire in rows
         )
 
-    def write_derived(
-        self,
-        period: DirtyPeriod,
-        cells: Sequence[DerivedCell],
-        records: Sequence[DerivedRecord],
-        ledger: Sequence[LedgerEntry],
-        screens: Sequence[DerivedCell] = (),
-    ) -> None:
-        """Write a derived period in one transaction.
+    def write_derived(self, results: Sequence[PeriodResult]) -> None:
+        """Write derived periods in one transaction, each table in the order of its key.
 
-        Replaces the period's cells, adds an hour's difference to its civil day, sets the energy of each
-        record, advances the ledger and clears the dirty mark. The mark stays when a record arrived after the
+        Replaces the periods' cells, adds the hours' differences to their civil days, sets the energy of each
+        record, advances the ledger and clears the dirty marks. A mark stays when a record arrived after the
         given ones.
         """
         with self._database.transaction() as connection:
-            self._replace(_DERIVED, period, _summed(cells))
-            self._replace(_SCREENS, period, _summed(screens))
+            zones = {_period(one.period): one.time_zone for one in results}
+            self._replace("derived", {_period(one.period): _by_key(one.cells) for one in results}, zones)
+            self._replace(
+                "derived_screens", {_period(one.period): _by_key(one.screens) for one in results}, zones
+            )
             connection.executemany(
                 "UPDATE records SET derived_energy_millijoules = ? WHERE record_id = ?",
                 [
                     (NOT_DERIVABLE if r.energy_millijoules is None else r.energy_millijoules, r.record_id)
-                    for r in records
+                    for one in results
+                    for r in one.records
                 ],
             )
-            connection.executemany(_LEDGER, [_ledger_row(entry) for entry in ledger])
-            connection.execute(
-                "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ? AND NOT EXISTS (SELECT 1 FROM records"
-                " WHERE records.host_id = dirty.host_id AND records.grain = dirty.grain"
-                " AND records.bucket = dirty.start AND records.record_id > ?)",
-                (
-                    period.host_id,
-                    period.grain,
-                    period.start,
-                    max((r.record_id for r in records), default=_BEFORE_ALL),
-                ),
+            connection.executemany(_LEDGER, _ledger_rows(results))
+            connection.executemany(
+                _CLEAR,
+                [
+                    (
+                        one.period.host_id,
+                        one.period.grain,
+                        one.period.start,
+                        max((r.record_id for r in one.records), default=_BEFORE_ALL),
+                    )
+                    for one in results
+                ],
             )
 
     def put_aside(self, period: DirtyPeriod) -> None:
@@ -125,75 +138,98 @@ class SqliteDerive:
             )
             return int(connection.execute("SELECT count(*) FROM dirty").fetchone()[0])
 
-    def _replace(self, table: str, period: DirtyPeriod, new: dict[_Key, _Values]) -> None:
-        connection = self._database.connection
-        where = (period.host_id, int(period.grain), period.start)
-        rows = connection.execute(
-            "SELECT band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
-            f" FROM {table} WHERE host_id = ? AND grain = ? AND start = ?",
-            where,
-        ).fetchall()
-        old: dict[_Key, _Values] = {row[:4]: row[4:] for row in rows}
-        if not old and not new:
+    def _replace(self, table: str, new: Mapping[_Period, _Cells], zones: Mapping[_Period, str]) -> None:
+        """Replace the cells of periods, and add new − old of each hour to its civil day."""
+        many = self._database.connection.executemany
+        old = self._standing(table, new)
+        changed = {period: cells for period, cells in new.items() if cells != old.get(period, {})}
+        if not changed:
             return
-        connection.execute(f"DELETE FROM {table} WHERE host_id = ? AND grain = ? AND start = ?", where)
-        connection.executemany(
-            _CELL.format(table=table), [(*where, *key, *values) for key, values in new.items()]
+        days: defaultdict[_Period, defaultdict[_Key, _Values]] = defaultdict(_no_cells)
+        stale: set[_Period] = set()
+        for period, cells in changed.items():
+            grain, start, host_id = period
+            if grain == Grain.HOUR:
+                day = (int(Grain.DAY), civil_day(ZoneInfo(zones[period]), start), host_id)
+                _add_difference(days[day], old.get(period, {}), cells)
+                period = day
+            stale.add(period)
+        many(_DELETE.format(table=table), sorted(old.keys() & changed.keys()))
+        moved = {day: {key: by for key, by in cells.items() if any(by)} for day, cells in days.items()}
+        many(_CELL.format(table=table), sorted([*_rows(changed), *_rows(moved)]))
+        many(
+            _DELETE.format(table=table) + " AND milliseconds = 0 AND energy_millijoules = 0",
+            [day for day, cells in moved.items() if any(ms <= 0 and mj <= 0 for ms, mj, _ in cells.values())],
         )
-        if old == new:
-            return
-        if period.grain is Grain.HOUR:
-            self._carry(table, period, old, new)
-        else:
-            self._stale.mark({(period.host_id, where[1:])})
+        self._stale.mark({(HostId(host_id), (grain, start)) for grain, start, host_id in stale})
 
-    def _carry(
-        self, table: str, period: DirtyPeriod, old: dict[_Key, _Values], new: dict[_Key, _Values]
-    ) -> None:
-        """Add new − old of an hour to its day."""
-        connection = self._database.connection
-        (zone,) = connection.execute(
-            "SELECT time_zone FROM hosts JOIN sites USING (site) WHERE host_id = ?", (period.host_id,)
-        ).fetchone()
-        day = (period.host_id, int(Grain.DAY), civil_day(ZoneInfo(zone), period.start))
-        self._stale.mark({(period.host_id, day[1:])})
-        nothing = (0, 0, 0)
-        differences = [
-            (*day, *key, *(n - o for n, o in zip(new.get(key, nothing), old.get(key, nothing), strict=True)))
-            for key in old.keys() | new.keys()
-        ]
-        connection.executemany(_CELL.format(table=table), [row for row in differences if any(row[-3:])])
-        connection.execute(
-            f"DELETE FROM {table} WHERE host_id = ? AND grain = ? AND start = ? AND milliseconds = 0"
-            " AND energy_millijoules = 0",
-            day,
+    def _standing(self, table: str, periods: Collection[_Period]) -> dict[_Period, _Cells]:
+        """Return the cells of these periods in the table; a period without cells is absent."""
+        if not periods:
+            return {}
+        asked = padded([*periods])
+        sql = _STANDING.format(table=table, periods=", ".join(["(?, ?, ?)"] * len(asked)))
+        values = [value for period in asked for value in period]
+        found: defaultdict[_Period, _Cells] = defaultdict(dict)
+        for row in self._database.connection.execute(sql, values).fetchall():
+            found[row[:3]][row[3:7]] = row[7:]
+        return found
+
+
+def _period(period: DirtyPeriod) -> _Period:
+    return int(period.grain), period.start, period.host_id
+
+
+def _no_cells() -> defaultdict[_Key, _Values]:
+    return defaultdict(lambda: (0, 0, 0))
+
+
+def _by_key(cells: Sequence[DerivedCell]) -> _Cells:
+    return {
+        (*CELL_KEYS[cell.band, cell.state, cell.supply], _METHODS[cell.method]): (
+            cell.milliseconds,
+            cell.energy_millijoules,
+            cell.uncertainty_millijoules,
         )
+        for cell in cells
+    }
 
 
-def _summed(cells: Sequence[DerivedCell]) -> dict[_Key, _Values]:
-    sums: dict[_Key, _Values] = defaultdict(lambda: (0, 0, 0))
-    for cell in cells:
-        key = (number(cell.band), number(cell.state), number(cell.supply), cell.method.value)
-        milliseconds, energy, uncertainty = sums[key]
-        sums[key] = (
-            milliseconds + cell.milliseconds,
-            energy + cell.energy_millijoules,
-            uncertainty + cell.uncertainty_millijoules,
+def _add_difference(sums: defaultdict[_Key, _Values], old: _Cells, new: _Cells) -> None:
+    """Add new − old."""
+    for sign, cells in ((1, new), (-1, old)):
+        for key, (milliseconds, energy, uncertainty) in cells.items():
+            before = sums[key]
+            sums[key] = (
+                before[0] + sign * milliseconds,
+                before[1] + sign * energy,
+                before[2] + sign * uncertainty,
+            )
+
+
+def _rows(cells: Mapping[_Period, _Cells]) -> list[tuple[int | str, ...]]:
+    return [(*period, *key, *values) for period, sums in cells.items() for key, values in sums.items()]
+
+
+def _ledger_rows(results: Sequence[PeriodResult]) -> list[tuple[int | str, ...]]:
+    sums: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+    for result in results:
+        for one in result.ledger:
+            if one.energy_millijoules < 0:
+                raise ValueError("the ledger only goes up")
+            place = (one.org_entity, one.site, one.population, one.device_class)
+            factor = (one.factor_id, one.factor_kgco2e_per_kwh)
+            sums[*place, one.method, one.state, *factor] += one.energy_millijoules
+    return [
+        (
+            entity,
+            site,
+            number(population),
+            device_class.value,
+            _METHODS[method],
+            number(state),
+            *factor,
+            energy,
         )
-    return sums
-
-
-def _ledger_row(entry: LedgerEntry) -> tuple[int | str, ...]:
-    if entry.energy_millijoules < 0:
-        raise ValueError("the ledger only goes up")
-    return (
-        entry.org_entity,
-        entry.site,
-        number(entry.population),
-        entry.device_class.value,
-        entry.method.value,
-        number(entry.state),
-        entry.factor_id,
-        entry.factor_kgco2e_per_kwh,
-        entry.energy_millijoules,
-    )
+        for (entity, site, population, device_class, method, state, *factor), energy in sums.items()
+    ]

@@ -28,7 +28,7 @@ from veilleuse.collector.model.records import (
     ValidPush,
 )
 from veilleuse.collector.store.directory import Reserve
-from veilleuse.collector.store.sqlite.batch import Batch, Points, first_number, next_number
+from veilleuse.collector.store.sqlite.batch import Batch, Points, UnreadCells, first_number, next_number
 from veilleuse.collector.store.sqlite.bounds import HostPoints, HostUnits, may_begin_a_stream
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.months import StaleMonths
@@ -82,10 +82,16 @@ class SqliteIngest:
     """Appends pushes. Only the writer calls it."""
 
     def __init__(
-        self, database: Database, reserve: Reserve, stale: StaleMonths, today: Callable[[], int] = _utc_day
+        self,
+        database: Database,
+        reserve: Reserve,
+        stale: StaleMonths,
+        unread: UnreadCells,
+        today: Callable[[], int] = _utc_day,
     ) -> None:
         """`today`: returns the day number in UTC."""
         self._stale = stale
+        self._unread = unread
         self._today = today
         self._database = database
         self._reserve = reserve
@@ -163,7 +169,7 @@ class SqliteIngest:
         """Return True when the database rejects the record's own values; otherwise the record is stored."""
         try:
             with self._database.transaction():
-                batch = Batch(self._database.connection, self._points, self._units, self._stale)
+                batch = self._batch()
                 self._store(host_id, stream.stream_id, [record], batch)
                 batch.flush()
         except (sqlite3.DataError, OverflowError):
@@ -176,7 +182,7 @@ class SqliteIngest:
 
     def _apply(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
         """Store all pushes inside the open transaction."""
-        batch = Batch(self._database.connection, self._points, self._units, self._stale)
+        batch = self._batch()
         outcomes = []
         hosts: set[HostId] = set()
         for push in pushes:
@@ -187,6 +193,9 @@ class SqliteIngest:
             outcomes.append(self._one(push, batch))
         batch.flush()
         return outcomes
+
+    def _batch(self) -> Batch:
+        return Batch(self._database.connection, self._points, self._units, self._stale, self._unread)
 
     def _one(self, push: ValidPush, batch: Batch) -> AppendOutcome:
         streams = self._host_streams(push.host_id)

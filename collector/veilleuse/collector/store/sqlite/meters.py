@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import date
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import civil_day
@@ -45,13 +45,16 @@ _BEST_HOUR: Final = (
     " ORDER BY covered_milliseconds DESC, host_id LIMIT 1"
 )
 """Selects one of several agents that read one meter: the one that covers more of the hour."""
-_OF_HOST: Final = (
-    "SELECT meter, part, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
-    " JOIN sites USING (site) WHERE host_id = ?"
+_PUT_READING: Final = (
+    "INSERT INTO meter_hours VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET kind = excluded.kind,"
+    " energy_millijoules = excluded.energy_millijoules, covered_milliseconds = excluded.covered_milliseconds"
+    " WHERE (kind, energy_millijoules, covered_milliseconds)"
+    " IS NOT (excluded.kind, excluded.energy_millijoules, excluded.covered_milliseconds)"
 )
-_OF_METER: Final = (
-    "SELECT host_id, part, share_ppm FROM meter_shares WHERE meter = ? AND from_day <= ? AND to_day >= ?"
-    " ORDER BY host_id, part"
+"""Changes no row where the same reading is stored."""
+_SHARES: Final = (
+    "SELECT host_id, meter, part, share_ppm, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
+    " JOIN sites USING (site) ORDER BY meter, host_id, part, from_day"
 )
 _LAST_READ: Final = (
     "WITH RECURSIVE names (meter) AS (SELECT min(meter) FROM meter_hours UNION ALL"
@@ -72,11 +75,34 @@ _MARK_ALL: Final = (
 )
 
 
+class _Share(NamedTuple):
+    """A row of _SHARES."""
+
+    host_id: HostId
+    meter: str
+    part: SharePart
+    ppm: int
+    zone: ZoneInfo
+    """Time zone of the meter's site."""
+    first: int
+    last: int
+
+
+_Shares: TypeAlias = tuple[dict[HostId, list[_Share]], dict[str, list[_Share]]]
+"""All shares, by machine and by meter."""
+
+
 class SqliteMeters:
     """Reads and writes the tables of data_0007."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._shares: _Shares | None = None
+        """Cache: derive asks for each hour, and few machines have a share."""
+        database.on_forget(self._forget)
+
+    def _forget(self) -> None:
+        self._shares = None
 
     # --- for derive
 
@@ -87,27 +113,24 @@ class SqliteMeters:
         """
         with self._database.transaction() as connection:
             for one in readings:
-                row = (number(one.kind), one.energy_millijoules, one.covered_milliseconds)
                 key = (one.meter, period.start, period.host_id)
-                known = connection.execute(
-                    "SELECT kind, energy_millijoules, covered_milliseconds FROM meter_hours"
-                    " WHERE meter = ? AND start = ? AND host_id = ?",
-                    key,
-                ).fetchone()
-                if known != row:
-                    connection.execute("REPLACE INTO meter_hours VALUES (?, ?, ?, ?, ?, ?)", (*key, *row))
+                row = (number(one.kind), one.energy_millijoules, one.covered_milliseconds)
+                if connection.execute(_PUT_READING, (*key, *row)).rowcount:
                     connection.execute(_MARK, (period.start, one.meter))
 
     def shared_readings(self, period: DirtyPeriod) -> SharedReadings:
         """Return the shares of a machine and of its screens in this hour's readings; NOT_SHARED without a
         meter.
         """
+        of_host, _ = self._read_shares()
+        shares = of_host.get(period.host_id)
+        if shares is None:
+            return NOT_SHARED
         with self._database.translated():
-            rows = self._database.connection.execute(_OF_HOST, (period.host_id,)).fetchall()
             valid = [
-                (meter, SharePart(part), day)
-                for meter, part, zone, first, last in rows
-                if first <= (day := civil_day(ZoneInfo(zone), period.start)) <= last
+                (one.meter, one.part, day)
+                for one in shares
+                if one.first <= (day := civil_day(one.zone, period.start)) <= one.last
             ]
             if not valid:
                 return NOT_SHARED
@@ -117,6 +140,19 @@ class SqliteMeters:
             }
         declared = any(part is SharePart.MONITOR for _, part, _ in valid)
         return SharedReadings(parts[SharePart.MACHINE], parts[SharePart.MONITOR], declared)
+
+    def _read_shares(self) -> _Shares:
+        if self._shares is None:
+            with self._database.translated():
+                rows = self._database.connection.execute(_SHARES).fetchall()
+            of_host: dict[HostId, list[_Share]] = {}
+            of_meter: dict[str, list[_Share]] = {}
+            for host_id, meter, part, ppm, zone, first, last in rows:
+                share = _Share(HostId(host_id), meter, SharePart(part), ppm, ZoneInfo(zone), first, last)
+                of_host.setdefault(share.host_id, []).append(share)
+                of_meter.setdefault(meter, []).append(share)
+            self._shares = of_host, of_meter
+        return self._shares
 
     def _energy(
         self, period: DirtyPeriod, part: SharePart, valid: Sequence[tuple[str, int]]
@@ -150,13 +186,14 @@ class SqliteMeters:
         if read is None:
             return None
         kind, energy, covered = read
-        shares = self._database.connection.execute(_OF_METER, (meter, day, day)).fetchall()
-        weights = [share for _, _, share in shares]
+        _, of_meter = self._read_shares()
+        shares = [one for one in of_meter[meter] if one.first <= day <= one.last]
+        weights = [one.ppm for one in shares]
         parts = apportion(energy, [*weights, max(0, WHOLE_PPM - sum(weights))])
         mine = [
-            (given, share)
-            for given, (host_id, of, share) in zip(parts, shares, strict=False)
-            if host_id == period.host_id and of == part.value
+            (given, one.ppm)
+            for given, one in zip(parts, shares, strict=False)
+            if one.host_id == period.host_id and one.part is part
         ]
         given, share = mine[0]
         return SharedEnergy(POINT_KINDS[kind], given, covered, share == WHOLE_PPM)
@@ -250,6 +287,7 @@ class SqliteMeters:
             connection.executemany(
                 "INSERT INTO room_servers VALUES (?, ?, ?, ?, ?, ?)", [_server_row(one) for one in servers]
             )
+        self._forget()
 
 
 class SqliteMeteringReader(BesideReader):

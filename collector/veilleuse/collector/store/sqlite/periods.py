@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_bounds, day_of_hour
 from veilleuse.collector.model.records import DecodedRecord, Grain, HostId, RecordPeriod
 from veilleuse.collector.store.sqlite.batch import GAP_PERIOD, gap_bucket
-from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.connection import Database, padded
 from veilleuse.collector.wire_codec import gap_spans
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, UNIX_EPOCH_DAY
@@ -37,7 +37,9 @@ MOST_MILLISECONDS: Final = {
 _REMEMBERED: Final = 40_000
 """Cached pairs of host and grain, some 250 bytes each; the cache is emptied when there are more."""
 
-_Key: TypeAlias = tuple[HostId, Grain, int]
+_RECORDS_HELD: Final = "SELECT bucket, count(*) FROM records WHERE host_id = ? AND grain = ? AND bucket IN ({marks}) GROUP BY bucket"
+_MILLISECONDS_HELD: Final = "SELECT start, sum(milliseconds) FROM sums WHERE host_id = ? AND grain = ? AND start IN ({marks}) GROUP BY start"
+_Key: TypeAlias = tuple[Grain, int]
 _Held: TypeAlias = tuple[int, int]
 """(number of records, milliseconds of their cells)."""
 
@@ -56,44 +58,51 @@ class Fullness:
 
     def take(self, host_id: HostId, records: Iterable[DecodedRecord]) -> tuple[int, ...]:
         """Count all of `records`, or none: then returns the seqs of those whose period is full."""
-        taken: dict[_Key, _Held] = {}
+        measured = [
+            (record, (record.period.grain, bucket_of(record.period)))
+            for record in records
+            if record.period is not None
+        ]
+        held = self._held(host_id, [key for _, key in measured])
         refused: list[int] = []
-        for record in records:
-            period = record.period
-            if period is None:
-                continue
-            key = (host_id, period.grain, bucket_of(period))
-            held = taken.get(key) or self._known(*key)
-            more = (held[0] + 1, held[1] + sum([cell.milliseconds for cell in record.cells]))
-            if more[0] > MOST_RECORDS or more[1] > MOST_MILLISECONDS[period.grain]:
+        for record, key in measured:
+            before, milliseconds = held[key]
+            more = (before + 1, milliseconds + sum([cell.milliseconds for cell in record.cells]))
+            if more[0] > MOST_RECORDS or more[1] > MOST_MILLISECONDS[key[0]]:
                 refused.append(record.seq)
             else:
-                taken[key] = more
+                held[key] = more
         if not refused:
-            self._remember(taken)
+            self._remember(host_id, held)
         return tuple(refused)
 
-    def _remember(self, taken: dict[_Key, _Held]) -> None:
+    def _remember(self, host_id: HostId, held: dict[_Key, _Held]) -> None:
         if len(self._last) >= _REMEMBERED:
             self._last.clear()
-        for (host_id, grain, bucket), held in taken.items():
-            self._last[host_id, grain] = (bucket, held)
+        for (grain, bucket), contents in held.items():
+            self._last[host_id, grain] = (bucket, contents)
 
-    def _known(self, host_id: HostId, grain: Grain, bucket: int) -> _Held:
-        last = self._last.get((host_id, grain))
-        return last[1] if last and last[0] == bucket else self._look(host_id, grain, bucket)
+    def _held(self, host_id: HostId, keys: Iterable[_Key]) -> dict[_Key, _Held]:
+        """Return what these periods hold, in the order of `keys`."""
+        found: dict[_Key, _Held] = dict.fromkeys(keys, (0, 0))
+        unknown: defaultdict[Grain, list[int]] = defaultdict(list)
+        for grain, bucket in found:
+            last = self._last.get((host_id, grain))
+            if last is not None and last[0] == bucket:
+                found[grain, bucket] = last[1]
+            else:
+                unknown[grain].append(bucket)
+        for grain, buckets in unknown.items():
+            some = padded(buckets)
+            marks = ", ".join("?" * len(some))
+            records = self._ask(_RECORDS_HELD.format(marks=marks), host_id, grain, some)
+            milliseconds = self._ask(_MILLISECONDS_HELD.format(marks=marks), host_id, grain, some)
+            for bucket in buckets:
+                found[grain, bucket] = (records.get(bucket, 0), milliseconds.get(bucket, 0))
+        return found
 
-    def _look(self, host_id: HostId, grain: Grain, bucket: int) -> _Held:
-        ask = self._connection.execute
-        (records,) = ask(
-            "SELECT count(*) FROM records WHERE host_id = ? AND grain = ? AND bucket = ?",
-            (host_id, grain, bucket),
-        ).fetchone()
-        (milliseconds,) = ask(
-            "SELECT coalesce(sum(milliseconds), 0) FROM sums WHERE grain = ? AND start = ? AND host_id = ?",
-            (grain, bucket, host_id),
-        ).fetchone()
-        return records, milliseconds
+    def _ask(self, sql: str, host_id: HostId, grain: Grain, buckets: Sequence[int]) -> dict[int, int]:
+        return dict(self._connection.execute(sql, (host_id, grain, *buckets)).fetchall())
 
 
 SURELY_KEPT_DAYS: Final = 28
