@@ -97,6 +97,8 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             machine_figures=indicators.machine_figures,
             month=indicators.month,
             month_is_of_older_rule=indicators.is_of_older_rule,
+            balance=indicators.balance,
+            grid=indicators.grid,
         )
         bound = series_bound(snapshots.take_snapshot().fleet)
         listener = _listen(metrics_auth)

@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Keeps the servers of the registry between two looks, and counts them by difference.
+
+A look reads only the servers that changed since the last one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, NamedTuple, TypeAlias
+
+from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.remote_config import Rollout, state_of
+from veilleuse.collector.ports import ServerSumReader
+from veilleuse.collector.silence import last_sign
+from veilleuse.wire.vocabulary import SOURCES, DeviceClass
+
+STATUS: Final = "status"
+ACTIVE: Final = "active"
+CONFIGURATION: Final = "configuration"
+VERSION: Final = "version"
+SOURCE: Final = "source"
+SPOOL_RECORDS: Final = "spool_records"
+SPOOL_BYTES: Final = "spool_bytes"
+QUARANTINE: Final = "quarantine"
+DROPPED: Final = "dropped"
+"""First parts of a key of `ServerCounts.counts`."""
+
+CountKey: TypeAlias = tuple[str, ...]
+
+
+class Count(NamedTuple):
+    """Sum over the servers that have a key."""
+
+    servers: int
+    """≥ 1."""
+    amount: int
+
+
+class _Cohort(NamedTuple):
+    """What enrolled time depends on."""
+
+    virtual: bool
+    site: str
+    status: HostStatus
+    enrolled_on: date
+    last_contact_unix_milliseconds: int | None
+    """Of a server that left."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCounts:
+    """Servers at one moment."""
+
+    servers: int
+    """Servers of any status."""
+    counts: Mapping[CountKey, Count]
+    members: tuple[Host, ...]
+    """Active servers, the longest silent first."""
+
+    def of(self, *head: str) -> dict[str, int]:
+        """Return last part of the key → amount, of the keys that begin so."""
+        size = len(head)
+        return {key[size]: count.amount for key, count in sorted(self.counts.items()) if key[:size] == head}
+
+    def active(self, *, virtual: bool) -> int:
+        """Return the number of active physical or virtual servers."""
+        return self.of(ACTIVE).get(str(virtual), 0)
+
+
+def is_virtual(device_class: str) -> bool:
+    """Return true when machines of this class are a memo line outside every total.
+
+    A virtual machine's energy is already in its host's.
+    """
+    return device_class == DeviceClass.VIRTUAL_MACHINE
+
+
+class ServerRegistry:
+    """Keeps the servers. Not thread-safe: one caller at a time."""
+
+    def __init__(self, sums: ServerSumReader) -> None:
+        """Read nothing yet."""
+        self._sums = sums
+        self._change = 0
+        self._hosts: dict[HostId, Host] = {}
+        self._rollout: Rollout | None = None
+        self._counts: dict[CountKey, Count] = {}
+        self._cohorts: dict[_Cohort, dict[HostId, Host]] = {}
+        self._signs: list[tuple[int, HostId, Host]] = []
+        """Active servers by their last sign, Unix ms."""
+
+    def read(self, rollout: Rollout) -> ServerCounts:
+        """Read what changed, and return the present counts; `rollout`: of servers."""
+        if rollout != self._rollout:
+            for host in self._hosts.values():
+                self._count(host, -1)
+            self._rollout = rollout
+            for host in self._hosts.values():
+                self._count(host, 1)
+        for change, host in self._sums.changes(self._change):
+            self._change = change
+            self._replace(host.host_id, host)
+        if self._sums.number_of_servers() != len(self._hosts):
+            for gone in self._hosts.keys() - self._sums.server_ids():
+                self._replace(gone, None)
+        members = tuple([host for _, _, host in self._signs])
+        return ServerCounts(len(self._hosts), dict(self._counts), members)
+
+    def enrolled(
+        self, day: date, sites: Mapping[str, Site], now_unix_milliseconds: int, *, virtual: bool
+    ) -> tuple[int, int]:
+        """Return (servers, milliseconds enrolled) on a civil day up to now.
+
+        Of each server at least its stored time: a measured machine was there, so coverage is never above 1.
+        """
+        part = Slice(day, date.fromordinal(day.toordinal() + 1))
+        lengths = {
+            cohort: enrolled_milliseconds(
+                next(iter(hosts.values())), sites[cohort.site], part, now_unix_milliseconds
+            )
+            for cohort, hosts in self._cohorts.items()
+            if cohort.virtual is virtual
+        }
+        whole = sum(length * len(self._cohorts[cohort]) for cohort, length in lengths.items())
+        servers = sum(len(self._cohorts[cohort]) for cohort in lengths)
+        active = [length for cohort, length in lengths.items() if cohort.status is HostStatus.ACTIVE]
+        for host_id, milliseconds in self._sums.times(day, min(active, default=0)).items():
+            host = self._hosts.get(host_id)
+            if host is not None and (cohort := _cohort_of(host)).virtual is virtual:
+                whole += max(0, milliseconds - lengths[cohort])
+        return servers, whole
+
+    def _replace(self, host_id: HostId, host: Host | None) -> None:
+        old = self._hosts.pop(host_id, None)
+        if old is not None:
+            self._count(old, -1)
+            cohort = _cohort_of(old)
+            del self._cohorts[cohort][host_id]
+            if not self._cohorts[cohort]:
+                del self._cohorts[cohort]
+            if old.status is HostStatus.ACTIVE:
+                del self._signs[bisect_left(self._signs, (last_sign(old), host_id))]
+        if host is not None:
+            self._hosts[host_id] = host
+            self._count(host, 1)
+            self._cohorts.setdefault(_cohort_of(host), {})[host_id] = host
+            if host.status is HostStatus.ACTIVE:
+                insort(self._signs, (last_sign(host), host_id, host))
+
+    def _count(self, host: Host, sign: int) -> None:
+        assert self._rollout is not None, "read sets it first"
+        for key, amount in _parts_of(host, self._rollout):
+            servers, whole = self._counts.get(key, (0, 0))
+            self._counts[key] = Count(servers + sign, whole + sign * amount)
+            if not servers + sign:
+                del self._counts[key]
+
+
+def _cohort_of(host: Host) -> _Cohort:
+    left = host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN)
+    contact = host.last_contact_unix_milliseconds if left else None
+    return _Cohort(is_virtual(host.facts.device_class), host.site, host.status, host.enrolled_on, contact)
+
+
+def _parts_of(host: Host, rollout: Rollout) -> Iterator[tuple[CountKey, int]]:
+    """Yield (key, amount) that a server adds to the counts: of its agent's health only while it is active."""
+    yield (STATUS, host.status.value), 1
+    if host.status is not HostStatus.ACTIVE:
+        return
+    yield (ACTIVE, str(is_virtual(host.facts.device_class))), 1
+    yield (CONFIGURATION, state_of(rollout, host).value), 1
+    health = host.health
+    if health is None:
+        return
+    yield (VERSION, health.agent_version), 1
+    yield (SPOOL_RECORDS, ""), health.spool_records
+    yield (SPOOL_BYTES, ""), health.spool_bytes
+    if health.quarantine_records is not None:
+        yield (QUARANTINE, ""), health.quarantine_records
+    for reason, records in health.drops:
+        yield (DROPPED, reason.value), records
+    for source in health.sources:
+        name = source.name if source.name in SOURCES else c.OTHER
+        if source.unavailable is not None:
+            yield (SOURCE, name, "unavailable"), 1
+            continue
+        # One source of one host may have both: some reads succeeded and some failed.
+        yield (SOURCE, name, "success"), int(source.successes > 0)
+        yield (SOURCE, name, "failure"), int(source.failures > 0)
