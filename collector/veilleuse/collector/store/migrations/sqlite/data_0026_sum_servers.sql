@@ -142,11 +142,10 @@ CREATE TRIGGER server_state_changed AFTER UPDATE OF milliseconds ON sums WHEN NE
         WHERE day = NEW.start AND group_id = (SELECT group_id FROM servers WHERE host_id = NEW.host_id) AND state = NEW.state;
     UPDATE server_days SET milliseconds = milliseconds + NEW.milliseconds - OLD.milliseconds WHERE day = NEW.start AND host_id = NEW.host_id;
 END;
+-- Within the days that are kept, only a server that is forgotten loses rows: its server_days go with its row in hosts.
 CREATE TRIGGER server_state_removed AFTER DELETE ON sums WHEN OLD.grain = 2 AND OLD.start >= (SELECT first_day FROM server_sums) BEGIN
     UPDATE server_states SET milliseconds = milliseconds - OLD.milliseconds, cells = cells - 1
         WHERE day = OLD.start AND group_id = (SELECT group_id FROM servers WHERE host_id = OLD.host_id) AND state = OLD.state;
-    UPDATE server_days SET milliseconds = milliseconds - OLD.milliseconds, known_cells = known_cells - (OLD.state <> 5)
-        WHERE day = OLD.start AND host_id = OLD.host_id;
 END;
 
 CREATE TRIGGER server_energy_added AFTER INSERT ON derived
