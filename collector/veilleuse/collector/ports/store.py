@@ -231,7 +231,7 @@ class ServerSumReader(Protocol):
         """Return milliseconds by entity, site and state since the data directory was created."""
 
     def gaps(self) -> dict[str, tuple[int, int]]:
-        """Return reason → (whole records, milliseconds) since the data directory was created."""
+        """Return reason → (whole records, milliseconds) of gaps that servers declared."""
 
     def powers(
         self, now_unix_milliseconds: int, contact_milliseconds: int

@@ -4,8 +4,8 @@
 
 Implements ports.HostEraser; docs/guarantees.md P9. The export uses sqlite-utils.
 
-Sums over machines that name none of them stay: the ledger, and the states and gaps of servers that /metrics
-counts. The rows of data_0026 leave with the machine's row in `hosts`.
+Sums over machines that name none of them stay: the ledger, and the states of servers that /metrics counts.
+The rows of data_0026 leave with the machine's row in `hosts`.
 """
 
 from __future__ import annotations

@@ -199,8 +199,8 @@ class SqliteServerSums:
     def times(self, day: date, longer_than_milliseconds: int) -> dict[HostId, int]:
         """Return the stored time of a civil day, ms, of servers with more, and of all that are not active."""
         rows = self._ask(
-            "SELECT host_id, d.milliseconds FROM server_days d JOIN servers USING (host_id)"
-            " WHERE day = ? AND (d.milliseconds > ? OR NOT is_active)",
+            "SELECT host_id, milliseconds FROM server_days WHERE day = ? AND (milliseconds > ?"
+            " OR host_id IN (SELECT host_id FROM servers WHERE NOT is_active))",
             day.toordinal(),
             longer_than_milliseconds,
         )
@@ -224,8 +224,8 @@ class SqliteServerSums:
         return {(entity, site, STATES[state]): milliseconds for entity, site, state, milliseconds in rows}
 
     def gaps(self) -> dict[str, tuple[int, int]]:
-        """Return reason → (whole records, milliseconds) since the data directory was created."""
-        rows = self._ask("SELECT reason, records, milliseconds FROM server_gaps")
+        """Return reason → (whole records, milliseconds) of gaps that servers declared."""
+        rows = self._ask("SELECT reason, records, milliseconds FROM server_gaps WHERE cells > 0")
         return {GAP_REASONS[reason].value: (records, milliseconds) for reason, records, milliseconds in rows}
 
     # --- single servers

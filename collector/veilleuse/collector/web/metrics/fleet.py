@@ -36,8 +36,6 @@ class Day:
     states: Mapping[tuple[ServerGroup, State], int]
     """Milliseconds."""
     energies: Energies
-    seen: Mapping[ServerGroup, int]
-    """Servers with a known state."""
     enrolled: Mapping[bool, tuple[int, int]]
     """Virtual → (servers, milliseconds enrolled up to now)."""
 
@@ -76,11 +74,13 @@ class FleetView:
     hours: Mapping[tuple[DeviceClass, Method], Mapping[int, int]]
     """Derived energy of servers per UTC hour of the current civil day, mJ."""
     yesterday: Day
+    seen_yesterday: Mapping[ServerGroup, int]
+    """Servers with a known state yesterday."""
     ledger: tuple[LedgerEntry, ...]
     state_totals: Mapping[tuple[str, str, State], int]
     """(entity, site, state) → milliseconds of servers since the data directory was created."""
     gaps: Mapping[str, tuple[int, int]]
-    """Reason → (records, milliseconds) of servers, likewise."""
+    """Reason → (records, milliseconds) of gaps that servers declared."""
     active_pcs: int
     """Counted up to k."""
     records: int
@@ -121,6 +121,7 @@ class ServerFleetReader:
         """Read the store as it is now. Raises StoreDamaged or another DataDirectoryError."""
         now = int(self._clock() * MILLISECONDS_PER_SECOND)
         today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, self._zone).date()
+        yesterday = today - timedelta(days=1)
         rollouts = {rollout.population: rollout for rollout in self._reader.rollouts()}
         sites = {site.site: site for site in self._reader.sites()}
         servers = self._registry.read(rollouts.get(Population.SERVER) or Rollout(Population.SERVER))
@@ -138,7 +139,8 @@ class ServerFleetReader:
                 day_start_unix_milliseconds(today, self._zone.key),
                 day_start_unix_milliseconds(today + timedelta(days=1), self._zone.key),
             ),
-            yesterday=self._day(today - timedelta(days=1), sites, now),
+            yesterday=self._day(yesterday, sites, now),
+            seen_yesterday=self._sums.seen(yesterday),
             ledger=self._reader.ledger(),
             state_totals=self._sums.totals(),
             gaps=self._sums.gaps(),
@@ -171,8 +173,7 @@ class ServerFleetReader:
             day,
             self._sums.states(day),
             self._sums.energies(day),
-            self._sums.seen(day),
-            {virtual: self._registry.enrolled(day, sites, now, virtual=virtual) for virtual in (False, True)},
+            self._registry.enrolled(day, sites, now),
         )
 
 

@@ -115,7 +115,7 @@ def _server_day(out: Exposition, snapshot: Snapshot) -> None:
             out.add(c.DAY_EMISSIONS, (*labels, OFFICIAL), float(grams))
     for (group, state_), milliseconds in sorted(day.states.items()):
         out.add(c.DAY_STATE, (*group, state_.value), milliseconds / MILLISECONDS_PER_SECOND)
-    for group, servers in sorted(day.seen.items()):
+    for group, servers in sorted(snapshot.fleet.seen_yesterday.items()):
         out.add(c.DAY_HOSTS, group, servers)
 
 

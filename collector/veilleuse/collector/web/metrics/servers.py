@@ -8,9 +8,11 @@ A look reads only the servers that changed since the last one.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import zip_longest
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
@@ -20,7 +22,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.remote_config import Rollout, state_of
 from veilleuse.collector.ports import ServerSumReader
 from veilleuse.collector.silence import last_sign
-from veilleuse.wire.vocabulary import SOURCES, DeviceClass
+from veilleuse.wire.vocabulary import SOURCES, DeviceClass, Population
 
 STATUS: Final = "status"
 ACTIVE: Final = "active"
@@ -91,7 +93,9 @@ class ServerRegistry:
         self._sums = sums
         self._change = 0
         self._hosts: dict[HostId, Host] = {}
-        self._rollout: Rollout | None = None
+        self._parts: dict[HostId, tuple[tuple[CountKey, int], ...]] = {}
+        """What each server adds to the counts."""
+        self._rollout = Rollout(Population.SERVER)
         self._counts: dict[CountKey, Count] = {}
         self._cohorts: dict[_Cohort, dict[HostId, Host]] = {}
         self._signs: list[tuple[int, HostId, Host]] = []
@@ -100,11 +104,9 @@ class ServerRegistry:
     def read(self, rollout: Rollout) -> ServerCounts:
         """Read what changed, and return the present counts; `rollout`: of servers."""
         if rollout != self._rollout:
-            for host in self._hosts.values():
-                self._count(host, -1)
             self._rollout = rollout
-            for host in self._hosts.values():
-                self._count(host, 1)
+            for host_id, host in list(self._hosts.items()):
+                self._replace(host_id, host)
         for change, host in self._sums.changes(self._change):
             self._change = change
             self._replace(host.host_id, host)
@@ -115,9 +117,9 @@ class ServerRegistry:
         return ServerCounts(len(self._hosts), dict(self._counts), members)
 
     def enrolled(
-        self, day: date, sites: Mapping[str, Site], now_unix_milliseconds: int, *, virtual: bool
-    ) -> tuple[int, int]:
-        """Return (servers, milliseconds enrolled) on a civil day up to now.
+        self, day: date, sites: Mapping[str, Site], now_unix_milliseconds: int
+    ) -> Mapping[bool, tuple[int, int]]:
+        """Return virtual → (servers, milliseconds enrolled) of a civil day up to now.
 
         Of each server at least its stored time: a measured machine was there, so coverage is never above 1.
         """
@@ -127,21 +129,21 @@ class ServerRegistry:
                 next(iter(hosts.values())), sites[cohort.site], part, now_unix_milliseconds
             )
             for cohort, hosts in self._cohorts.items()
-            if cohort.virtual is virtual
         }
-        whole = sum(length * len(self._cohorts[cohort]) for cohort, length in lengths.items())
-        servers = sum(len(self._cohorts[cohort]) for cohort in lengths)
+        servers, whole = Counter[bool](), Counter[bool]()
+        for cohort, length in lengths.items():
+            servers[cohort.virtual] += len(self._cohorts[cohort])
+            whole[cohort.virtual] += length * len(self._cohorts[cohort])
         active = [length for cohort, length in lengths.items() if cohort.status is HostStatus.ACTIVE]
         for host_id, milliseconds in self._sums.times(day, min(active, default=0)).items():
-            host = self._hosts.get(host_id)
-            if host is not None and (cohort := _cohort_of(host)).virtual is virtual:
-                whole += max(0, milliseconds - lengths[cohort])
-        return servers, whole
+            if host_id in self._hosts:
+                cohort = _cohort_of(self._hosts[host_id])
+                whole[cohort.virtual] += max(0, milliseconds - lengths[cohort])
+        return {virtual: (servers[virtual], whole[virtual]) for virtual in (False, True)}
 
     def _replace(self, host_id: HostId, host: Host | None) -> None:
-        old = self._hosts.pop(host_id, None)
+        old, parts = self._hosts.pop(host_id, None), self._parts.pop(host_id, ())
         if old is not None:
-            self._count(old, -1)
             cohort = _cohort_of(old)
             del self._cohorts[cohort][host_id]
             if not self._cohorts[cohort]:
@@ -150,18 +152,22 @@ class ServerRegistry:
                 del self._signs[bisect_left(self._signs, (last_sign(old), host_id))]
         if host is not None:
             self._hosts[host_id] = host
-            self._count(host, 1)
+            self._parts[host_id] = tuple(_parts_of(host, self._rollout))
             self._cohorts.setdefault(_cohort_of(host), {})[host_id] = host
             if host.status is HostStatus.ACTIVE:
                 insort(self._signs, (last_sign(host), host_id, host))
+        self._count(parts, self._parts.get(host_id, ()))
 
-    def _count(self, host: Host, sign: int) -> None:
-        assert self._rollout is not None, "read sets it first"
-        for key, amount in _parts_of(host, self._rollout):
-            servers, whole = self._counts.get(key, (0, 0))
-            self._counts[key] = Count(servers + sign, whole + sign * amount)
-            if not servers + sign:
-                del self._counts[key]
+    def _count(self, old: Sequence[tuple[CountKey, int]], new: Sequence[tuple[CountKey, int]]) -> None:
+        """Subtract the parts of a server and add the new ones; most of them are equal."""
+        for before, after in zip_longest(old, new):
+            if before != after:
+                for part, sign in ((before, -1), (after, 1)):
+                    if part is not None:
+                        servers, amount = self._counts.get(part[0], (0, 0))
+                        self._counts[part[0]] = Count(servers + sign, amount + sign * part[1])
+                        if not servers + sign:
+                            del self._counts[part[0]]
 
 
 def _cohort_of(host: Host) -> _Cohort:

@@ -160,7 +160,9 @@ class SnapshotCache:
                 self._machine_figures(),
                 month,
                 self._month_is_of_older_rule(),
-                judge_of(fleet.kind, health, now, k).conditions(fleet.servers.members, fleet.rollouts),
+                judge_of(fleet.kind, health, now, k).conditions_in_order(
+                    fleet.servers.members, fleet.rollouts
+                ),
             )
 
     def _health(self) -> Mapping[str, Any] | None:

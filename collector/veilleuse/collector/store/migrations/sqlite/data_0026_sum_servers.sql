@@ -65,17 +65,19 @@ CREATE TABLE server_days (
     PRIMARY KEY (day, host_id)
 ) STRICT, WITHOUT ROWID;
 
--- Since the data directory was created, with the servers that were forgotten since: counters on /metrics may not go down.
+-- state_totals of a group, with the servers that were forgotten since: counters on /metrics may not go down.
 CREATE TABLE server_totals (
     group_id     INTEGER NOT NULL,
     state        INTEGER NOT NULL,
     milliseconds INTEGER NOT NULL,
     PRIMARY KEY (group_id, state)
 ) STRICT, WITHOUT ROWID;
+-- gap_sums of all servers; cells: rows behind the sum.
 CREATE TABLE server_gaps (
     reason       INTEGER PRIMARY KEY,
     records      INTEGER NOT NULL,
-    milliseconds INTEGER NOT NULL
+    milliseconds INTEGER NOT NULL,
+    cells        INTEGER NOT NULL
 ) STRICT;
 
 INSERT INTO server_groups (org_entity, site, device_class)
@@ -91,7 +93,7 @@ UPDATE servers SET (bucket, record_id, start, milliseconds, energy_millijoules) 
 INSERT INTO server_totals SELECT group_id, state, sum(milliseconds) FROM (
     SELECT group_id, state, t.milliseconds FROM state_totals t JOIN servers USING (host_id)
     UNION ALL SELECT group_id, state, milliseconds FROM forgotten_states JOIN server_groups USING (org_entity, site)) GROUP BY group_id, state;
-INSERT INTO server_gaps SELECT reason, sum(records), sum(t.milliseconds) FROM gap_sums t JOIN servers USING (host_id) GROUP BY reason;
+INSERT INTO server_gaps SELECT reason, sum(records), sum(t.milliseconds), count(*) FROM gap_sums t JOIN servers USING (host_id) GROUP BY reason;
 
 -- Counts of machines, without the documents in hosts.
 CREATE INDEX hosts_by_place ON hosts (population, org_entity, site, status, enrolled_day);
@@ -185,10 +187,14 @@ CREATE TRIGGER server_total_changed AFTER UPDATE ON state_totals BEGIN
         ON CONFLICT DO UPDATE SET milliseconds = milliseconds + excluded.milliseconds;
 END;
 CREATE TRIGGER server_gap_added AFTER INSERT ON gap_sums WHEN EXISTS (SELECT 1 FROM servers WHERE host_id = NEW.host_id) BEGIN
-    INSERT INTO server_gaps VALUES (NEW.reason, NEW.records, NEW.milliseconds)
-        ON CONFLICT DO UPDATE SET records = records + excluded.records, milliseconds = milliseconds + excluded.milliseconds;
+    INSERT INTO server_gaps VALUES (NEW.reason, NEW.records, NEW.milliseconds, 1)
+        ON CONFLICT DO UPDATE SET records = records + excluded.records, milliseconds = milliseconds + excluded.milliseconds, cells = cells + 1;
 END;
 CREATE TRIGGER server_gap_changed AFTER UPDATE ON gap_sums WHEN EXISTS (SELECT 1 FROM servers WHERE host_id = NEW.host_id) BEGIN
     UPDATE server_gaps SET records = records + NEW.records - OLD.records, milliseconds = milliseconds + NEW.milliseconds - OLD.milliseconds
         WHERE reason = NEW.reason;
+END;
+CREATE TRIGGER server_gap_removed AFTER DELETE ON gap_sums WHEN EXISTS (SELECT 1 FROM servers WHERE host_id = OLD.host_id) BEGIN
+    UPDATE server_gaps SET records = records - OLD.records, milliseconds = milliseconds - OLD.milliseconds, cells = cells - 1
+        WHERE reason = OLD.reason;
 END;
