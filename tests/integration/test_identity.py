@@ -311,10 +311,10 @@ def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
         connection = store.data.connection
         assert connection.execute("SELECT value FROM totals").fetchone() == (records - MONTHS_HOURS,)
         assert connection.execute("SELECT sum(energy_millijoules) FROM ledger").fetchone() == ledger
-        states = connection.execute(
+        states = (
             "SELECT org_entity, site, milliseconds FROM server_totals JOIN server_groups USING (group_id)"
-        ).fetchall()
-        assert states == [("DSI", "Lyon", MONTHS_HOURS * HOUR)]
+        )
+        assert connection.execute(states).fetchall() == [("DSI", "Lyon", MONTHS_HOURS * HOUR)]
         asked_for = ["veilleuse hosts show --name", "veilleuse hosts export", "request 12"]
         assert journal_of_a_forgotten(store.identity.connection) == asked_for
         push(stays)  # its points are found again

@@ -38,7 +38,7 @@ DROPPED: Final = "dropped"
 CountKey: TypeAlias = tuple[str, ...]
 
 
-class Count(NamedTuple):
+class KeySum(NamedTuple):
     """Sum over the servers that have a key."""
 
     servers: int
@@ -63,7 +63,7 @@ class ServerCounts:
 
     servers: int
     """Servers of any status."""
-    counts: Mapping[CountKey, Count]
+    counts: Mapping[CountKey, KeySum]
     members: tuple[Host, ...]
     """Active servers, the longest silent first."""
 
@@ -96,7 +96,7 @@ class ServerRegistry:
         self._parts: dict[HostId, tuple[tuple[CountKey, int], ...]] = {}
         """What each server adds to the counts."""
         self._rollout = Rollout(Population.SERVER)
-        self._counts: dict[CountKey, Count] = {}
+        self._counts: dict[CountKey, KeySum] = {}
         self._cohorts: dict[_Cohort, dict[HostId, Host]] = {}
         self._signs: list[tuple[int, HostId, Host]] = []
         """Active servers by their last sign, Unix ms."""
@@ -165,7 +165,7 @@ class ServerRegistry:
                 for part, sign in ((before, -1), (after, 1)):
                     if part is not None:
                         servers, amount = self._counts.get(part[0], (0, 0))
-                        self._counts[part[0]] = Count(servers + sign, amount + sign * part[1])
+                        self._counts[part[0]] = KeySum(servers + sign, amount + sign * part[1])
                         if not servers + sign:
                             del self._counts[part[0]]
 
