@@ -5,9 +5,9 @@
 5 % of the machines are servers.
 
 `python tests/bench/look.py [--small] [--rounds 5] [--text FOLDER]`. `--small` stops at 10,000 machines.
-Between two looks 15 s pass, and each server that is due contacts the collector. Goal: 50 ms at 100,000
-machines, and no growth from 1,000. `--text` writes the answers of /metrics at a fixed time, to compare them
-before and after a change of the code.
+Between two looks, servers that are due contact the collector, and the web process follows. Goal: 50 ms at
+100,000 machines, and no growth from 1,000. `--text` writes the answers of /metrics at a fixed time, to compare
+them before and after a change of the code.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from veilleuse.collector.cli.top import screen
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.__main__ import FOLLOW_SECONDS
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -44,9 +45,9 @@ TEMPLATES = ENTITIES * len(CLASSES)
 HOUR = 3_600_000
 HOURS = 40
 NOW = datetime(2026, 11, 25, 15, 10, tzinfo=UTC).timestamp()
-BETWEEN_SECONDS = 15
-"""Interval of a Prometheus server that scrapes often."""
 CONTACT_SECONDS = 300
+FOLLOWED = 6
+"""How often the web process follows between two looks."""
 SOURCES = tuple(
     (name, 360, number, None) for number, name in enumerate(("utilisation", "linux_rapl", "linux_hwmon"))
 )
@@ -104,15 +105,15 @@ class Fleet:
             "UPDATE records SET derived_energy_millijoules = derived_energy_millijoules WHERE stream_id > 1000000"
         )
 
-    def pass_time(self) -> None:
+    def pass_time(self, seconds: float) -> None:
         """Let the servers that are due contact the collector."""
-        self.now += BETWEEN_SECONDS
+        self.now += seconds
         health = pb.Health(agent_version="0.1.0", spool_records=self._next % 5, spool_bytes=4096)
         for name, successes, failures, _ in SOURCES:
             health.sources.add(name=name, successes=successes, failures=failures)
         wire = health.SerializeToString()
         with self.store.store.transaction():
-            for _ in range(len(self.servers) * BETWEEN_SECONDS // CONTACT_SECONDS):
+            for _ in range(round(len(self.servers) * seconds / CONTACT_SECONDS)):
                 host = self.servers[self._next % len(self.servers)]
                 self._next += 1
                 self.store.store.registry.record_hello(
@@ -143,7 +144,10 @@ def measure(machines: int, rounds: int, text: Path | None) -> dict[str, float]:
             for name, look in kinds.items():
                 times = []
                 for _ in range(rounds):
-                    fleet.pass_time()
+                    for _ in range(FOLLOWED):
+                        fleet.pass_time(FOLLOW_SECONDS)
+                        cache.follow()
+                    fleet.pass_time(FOLLOW_SECONDS)
                     cache._last = None
                     times.append(milliseconds(look))
                 found[name] = statistics.median(times)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
@@ -22,9 +22,11 @@ from veilleuse.collector.ports import DataReader
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.web.metrics.servers import ServerCounts, ServerRegistry, is_virtual
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
+CLOSED_DAY_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
+"""Time that the sums of a closed day are cached: late records of servers still reach a closed day."""
 Energies: TypeAlias = Mapping[tuple[ServerGroup, Method, State], EnergySums]
 
 
@@ -116,15 +118,23 @@ class ServerFleetReader:
         self._registry = ServerRegistry(self._sums)
         self._zone = ZoneInfo(reporting.time_zone)
         self._clock = clock
+        self._closed: tuple[int, Day, Mapping[ServerGroup, int]] | None = None
+
+    def follow(self) -> None:
+        """Read the servers that changed; the next view then reads fewer."""
+        self._registry.read(_rollout_of_servers({one.population: one for one in self._reader.rollouts()}))
 
     def read_view(self) -> FleetView:
         """Read the store as it is now. Raises StoreDamaged or another DataDirectoryError."""
         now = int(self._clock() * MILLISECONDS_PER_SECOND)
         today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, self._zone).date()
-        yesterday = today - timedelta(days=1)
         rollouts = {rollout.population: rollout for rollout in self._reader.rollouts()}
         sites = {site.site: site for site in self._reader.sites()}
-        servers = self._registry.read(rollouts.get(Population.SERVER) or Rollout(Population.SERVER))
+        servers = self._registry.read(_rollout_of_servers(rollouts))
+        yesterday = today - timedelta(days=1)
+        if self._closed is None or self._closed[1].day != yesterday or now >= self._closed[0]:
+            day = self._day(yesterday, sites, now)
+            self._closed = (now + CLOSED_DAY_MILLISECONDS, day, self._sums.seen(yesterday))
         return FleetView(
             now_unix_milliseconds=now,
             time_zone=self._zone.key,
@@ -139,8 +149,8 @@ class ServerFleetReader:
                 day_start_unix_milliseconds(today, self._zone.key),
                 day_start_unix_milliseconds(today + timedelta(days=1), self._zone.key),
             ),
-            yesterday=self._day(yesterday, sites, now),
-            seen_yesterday=self._sums.seen(yesterday),
+            yesterday=self._closed[1],
+            seen_yesterday=self._closed[2],
             ledger=self._reader.ledger(),
             state_totals=self._sums.totals(),
             gaps=self._sums.gaps(),
@@ -179,4 +189,8 @@ class ServerFleetReader:
 
 def longest_contact_milliseconds(rollouts: Mapping[Population, Rollout]) -> int:
     """Return the longest time between two contacts of a server, ms."""
-    return (rollouts.get(Population.SERVER) or Rollout(Population.SERVER)).longest_contact_milliseconds
+    return _rollout_of_servers(rollouts).longest_contact_milliseconds
+
+
+def _rollout_of_servers(rollouts: Mapping[Population, Rollout]) -> Rollout:
+    return rollouts.get(Population.SERVER) or Rollout(Population.SERVER)

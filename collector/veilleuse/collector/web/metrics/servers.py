@@ -8,7 +8,7 @@ A look reads only the servers that changed since the last one.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -46,6 +46,10 @@ class KeySum(NamedTuple):
     amount: int
 
 
+Part: TypeAlias = tuple[CountKey, int]
+"""What one server adds to a key."""
+
+
 class _Cohort(NamedTuple):
     """What enrolled time depends on."""
 
@@ -55,6 +59,12 @@ class _Cohort(NamedTuple):
     enrolled_on: date
     last_contact_unix_milliseconds: int | None
     """Of a server that left."""
+
+
+class _Server(NamedTuple):
+    host: Host
+    cohort: _Cohort
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ def is_virtual(device_class: str) -> bool:
 
     A virtual machine's energy is already in its host's.
     """
-    return device_class == DeviceClass.VIRTUAL_MACHINE
+    return device_class == DeviceClass.VIRTUAL_MACHINE.value
 
 
 class ServerRegistry:
@@ -92,12 +102,10 @@ class ServerRegistry:
         """Read nothing yet."""
         self._sums = sums
         self._change = 0
-        self._hosts: dict[HostId, Host] = {}
-        self._parts: dict[HostId, tuple[tuple[CountKey, int], ...]] = {}
-        """What each server adds to the counts."""
         self._rollout = Rollout(Population.SERVER)
+        self._servers: dict[HostId, _Server] = {}
         self._counts: dict[CountKey, KeySum] = {}
-        self._cohorts: dict[_Cohort, dict[HostId, Host]] = {}
+        self._cohorts: defaultdict[_Cohort, dict[HostId, Host]] = defaultdict(dict)
         self._signs: list[tuple[int, HostId, Host]] = []
         """Active servers by their last sign, Unix ms."""
 
@@ -105,16 +113,16 @@ class ServerRegistry:
         """Read what changed, and return the present counts; `rollout`: of servers."""
         if rollout != self._rollout:
             self._rollout = rollout
-            for host_id, host in list(self._hosts.items()):
-                self._replace(host_id, host)
+            for one in list(self._servers.values()):
+                self._replace(one.host.host_id, one.host)
         for change, host in self._sums.changes(self._change):
             self._change = change
             self._replace(host.host_id, host)
-        if self._sums.number_of_servers() != len(self._hosts):
-            for gone in self._hosts.keys() - self._sums.server_ids():
+        if self._sums.number_of_servers() != len(self._servers):
+            for gone in self._servers.keys() - self._sums.server_ids():
                 self._replace(gone, None)
         members = tuple([host for _, _, host in self._signs])
-        return ServerCounts(len(self._hosts), dict(self._counts), members)
+        return ServerCounts(len(self._servers), dict(self._counts), members)
 
     def enrolled(
         self, day: date, sites: Mapping[str, Site], now_unix_milliseconds: int
@@ -136,38 +144,39 @@ class ServerRegistry:
             whole[cohort.virtual] += length * len(self._cohorts[cohort])
         active = [length for cohort, length in lengths.items() if cohort.status is HostStatus.ACTIVE]
         for host_id, milliseconds in self._sums.times(day, min(active, default=0)).items():
-            if host_id in self._hosts:
-                cohort = _cohort_of(self._hosts[host_id])
+            if host_id in self._servers:
+                cohort = self._servers[host_id].cohort
                 whole[cohort.virtual] += max(0, milliseconds - lengths[cohort])
         return {virtual: (servers[virtual], whole[virtual]) for virtual in (False, True)}
 
     def _replace(self, host_id: HostId, host: Host | None) -> None:
-        old, parts = self._hosts.pop(host_id, None), self._parts.pop(host_id, ())
+        old = self._servers.pop(host_id, None)
         if old is not None:
-            cohort = _cohort_of(old)
-            del self._cohorts[cohort][host_id]
-            if not self._cohorts[cohort]:
-                del self._cohorts[cohort]
-            if old.status is HostStatus.ACTIVE:
-                del self._signs[bisect_left(self._signs, (last_sign(old), host_id))]
+            del self._cohorts[old.cohort][host_id]
+            if not self._cohorts[old.cohort]:
+                del self._cohorts[old.cohort]
+            if old.host.status is HostStatus.ACTIVE:
+                del self._signs[bisect_left(self._signs, (last_sign(old.host), host_id))]
         if host is not None:
-            self._hosts[host_id] = host
-            self._parts[host_id] = tuple(_parts_of(host, self._rollout))
-            self._cohorts.setdefault(_cohort_of(host), {})[host_id] = host
+            new = _Server(host, _cohort_of(host), tuple(_parts_of(host, self._rollout)))
+            self._servers[host_id] = new
+            self._cohorts[new.cohort][host_id] = host
             if host.status is HostStatus.ACTIVE:
                 insort(self._signs, (last_sign(host), host_id, host))
-        self._count(parts, self._parts.get(host_id, ()))
+        self._count(old.parts if old else (), self._servers[host_id].parts if host else ())
 
-    def _count(self, old: Sequence[tuple[CountKey, int]], new: Sequence[tuple[CountKey, int]]) -> None:
+    def _count(self, old: Sequence[Part], new: Sequence[Part]) -> None:
         """Subtract the parts of a server and add the new ones; most of them are equal."""
         for before, after in zip_longest(old, new):
-            if before != after:
-                for part, sign in ((before, -1), (after, 1)):
-                    if part is not None:
-                        servers, amount = self._counts.get(part[0], (0, 0))
-                        self._counts[part[0]] = KeySum(servers + sign, amount + sign * part[1])
-                        if not servers + sign:
-                            del self._counts[part[0]]
+            if before == after:
+                continue
+            for part, sign in ((before, -1), (after, 1)):
+                if part is not None:
+                    key, amount = part
+                    servers, whole = self._counts.get(key, (0, 0))
+                    self._counts[key] = KeySum(servers + sign, whole + sign * amount)
+                    if not servers + sign:
+                        del self._counts[key]
 
 
 def _cohort_of(host: Host) -> _Cohort:
@@ -176,7 +185,7 @@ def _cohort_of(host: Host) -> _Cohort:
     return _Cohort(is_virtual(host.facts.device_class), host.site, host.status, host.enrolled_on, contact)
 
 
-def _parts_of(host: Host, rollout: Rollout) -> Iterator[tuple[CountKey, int]]:
+def _parts_of(host: Host, rollout: Rollout) -> Iterator[Part]:
     """Yield (key, amount) that a server adds to the counts: of its agent's health only while it is active."""
     yield (STATUS, host.status.value), 1
     if host.status is not HostStatus.ACTIVE:

@@ -137,6 +137,11 @@ class SnapshotCache:
                 self._last = (now, self._take())
             return self._last[1]
 
+    def follow(self) -> None:
+        """Read the servers that changed, so that the next snapshot takes no longer after a long pause."""
+        with self._lock:
+            self.fleet.follow()
+
     def _take(self) -> Snapshot:
         with without_garbage_collection():
             fleet, health, disk = self.fleet.read_view(), self._health(), disk_of(self._settings)
