@@ -6,8 +6,8 @@
 
 `python tests/bench/look.py [--small] [--rounds 5] [--text FOLDER]`. `--small` stops at 10,000 machines.
 Between two looks, servers that are due contact the collector, and the web process follows. Goal: 50 ms at
-100,000 machines, and no growth from 1,000. `--text` writes the answers of /metrics at a fixed time, to compare
-them before and after a change of the code.
+100,000 machines, and no growth from 1,000. `--text` writes the answers of /metrics at a fixed time, so that
+two versions of the code can be compared.
 """
 
 from __future__ import annotations

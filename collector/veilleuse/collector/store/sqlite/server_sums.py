@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeAlias
 
@@ -281,7 +281,7 @@ class SqliteServerSums:
             for host, agent, group, watts, contact in rows
         )
 
-    def _uses(self, hosts: Iterable[int], day: date) -> dict[int, tuple[Mapping[State, int], int, int]]:
+    def _uses(self, hosts: Iterable[int], day: date) -> dict[int, tuple[dict[State, int], int, int]]:
         """Return (milliseconds by state, busy and covered milliseconds of the CPU)."""
         found: dict[int, tuple[dict[State, int], int, int]] = {}
         for host, state, milliseconds, busy, covered in self._ask(

@@ -89,9 +89,9 @@ def add_agents(out: Exposition, snapshot: Snapshot) -> None:
         out.add(c.EXCESS, (_SERVER,), excess / MILLISECONDS_PER_SECOND)
     _silence(out, snapshot)
     _versions(out, servers)
-    for labels, count in sorted(servers.counts.items()):
-        if labels[0] == SOURCE:
-            out.add(c.SOURCE_SUCCESS, labels[1:], count.amount)
+    for key, count in sorted(servers.counts.items()):
+        if key[0] == SOURCE:
+            out.add(c.SOURCE_SUCCESS, key[1:], count.amount)
 
 
 def _silence(out: Exposition, snapshot: Snapshot) -> None:
