@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.filled import Filled, cell, civil, clock
+from tests.support.filled import Filled, cell, civil, clock, remove_server_sums
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import Store
@@ -235,7 +235,8 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
         fleet.derive(everything=False)
         fleet.connection.execute("INSERT INTO forgotten_states VALUES ('E0', 'lyon', 3, 1, 17)")
         fleet.totals["E0", 1] += 17
-        _remove_sums(fleet.connection)
+        remove_server_sums(fleet.connection)
+        fleet.connection.execute("PRAGMA user_version = 25")
     store = open_store(tmp_path / "data", Store(free_bytes_minimum=0))
     with closing(store):
         fleet.store.store = store
@@ -243,18 +244,6 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
         fleet.keep(0)
         check(fleet)
         assert fleet.kept("server_energies", 5)
-
-
-def _remove_sums(connection: sqlite3.Connection) -> None:
-    """Take the file back to schema 25."""
-    for kind in ("trigger", "table"):
-        names = connection.execute(
-            "SELECT name FROM sqlite_schema WHERE type = ? AND name LIKE 'server%'", (kind,)
-        ).fetchall()
-        for (name,) in sorted(names, reverse=True):
-            connection.execute(f"DROP {kind} {name}")
-    connection.execute("DROP INDEX hosts_by_place")
-    connection.execute("PRAGMA user_version = 25")
 
 
 @pytest.mark.parametrize("today", [date(2026, 11, 24), date(2026, 11, 25), date(2026, 11, 27)])
