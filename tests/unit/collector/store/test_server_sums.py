@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tests that the sums of servers, which triggers keep, equal the sums of the tables that they are made of."""
+"""Tests that the sums of servers, which triggers keep, equal the sums of the tables that they are made of. The
+servers that the web process keeps between two looks must equal a new reading."""
 
 from __future__ import annotations
 
@@ -18,10 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.filled import Filled, cell, civil, clock, remove_server_sums
+from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.settings import Store
+from veilleuse.collector.silence import last_sign
 from veilleuse.collector.store.sqlite import open_store
+from veilleuse.collector.web.metrics.servers import ServerRegistry
 from veilleuse.collector.wire_codec import facts_from_wire, number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population, State
@@ -48,6 +53,9 @@ class Fleet:
         ]
         self.pc = self.store.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
         self.totals: Counter[tuple[str, int]] = Counter()
+        self.reader = self.store.reader()
+        self.registry = ServerRegistry(self.reader.server_sums())
+        """As the web process keeps it."""
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -74,13 +82,16 @@ class Fleet:
             self.store.store.derive.mark_all_dirty()
         self.store.derive()
 
-    def greet(self, place: int, device_class: DeviceClass) -> None:
-        """Let a server say its class, perhaps another one than before."""
+    def greet(self, place: int, device_class: DeviceClass, sources: int) -> None:
+        """Let a server say its class and its health, perhaps others than before."""
         form: Any = number(device_class)
+        health = pb.Health(agent_version=f"0.{sources}", spool_records=sources)
+        for one in range(sources):
+            health.sources.add(name=("utilisation", "strange", "odd")[one], successes=one)
         self.store.store.registry.record_hello(
             self.hosts[place % len(self.hosts)],
             facts_wire=pb.Facts(device_class=form, cpu_count=4).SerializeToString(),
-            health_wire=None,
+            health_wire=health.SerializeToString(),
             now_unix_milliseconds=round(NOW.timestamp() * 1000),
         )
 
@@ -185,9 +196,29 @@ def check(fleet: Fleet) -> None:
         "SELECT org_entity, state, sum(milliseconds) FROM server_totals JOIN server_groups USING (group_id) GROUP BY 1, 2"
     )
     assert {row[:2]: row[2] for row in totals} == fleet.totals
+    check_registry(fleet)
     gaps = "SELECT reason, sum(records), sum(milliseconds), count(*) FROM gap_sums JOIN hosts USING (host_id)"
     standing = ask(f"{gaps} WHERE population = 3 GROUP BY reason").fetchall()
     assert fleet.kept("server_gaps", 1) == {row[:1]: row[1:] for row in standing}
+
+
+def check_registry(fleet: Fleet) -> None:
+    """Compare what the web process keeps with a new reading, and enrolled time with a sum over servers."""
+    fresh, now = ServerRegistry(fleet.reader.server_sums()), round(NOW.timestamp() * 1000)
+    kept, read = fleet.registry.read(Rollout(Population.SERVER)), fresh.read(Rollout(Population.SERVER))
+    assert (kept.servers, kept.counts) == (read.servers, read.counts)
+    assert sorted(map(last_sign, kept.members)) == list(map(last_sign, kept.members))
+    assert set(kept.members) == set(read.members)
+    sites = {site.site: site for site in fleet.reader.sites()}
+    for day in (NOW.date(), NOW.date() - timedelta(days=1)):
+        times = fleet.reader.server_sums().times(day, -1)
+        whole = dict.fromkeys((False, True), (0, 0))
+        for host in fleet.reader.hosts(Population.SERVER):
+            virtual = host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
+            length = enrolled_milliseconds(host, sites[host.site], Slice(day, day + timedelta(days=1)), now)
+            servers, milliseconds = whole[virtual]
+            whole[virtual] = (servers + 1, milliseconds + max(length, times.get(host.host_id, 0)))
+        assert fleet.registry.enrolled(day, sites, now) == whole
 
 
 places = st.integers(0, 2)
@@ -200,7 +231,12 @@ pushes = st.builds(
 steps = st.one_of(
     pushes,
     st.builds(lambda everything: lambda fleet: fleet.derive(everything), st.booleans()),
-    st.builds(lambda place, kind: lambda fleet: fleet.greet(place, kind), places, st.sampled_from(CLASSES)),
+    st.builds(
+        lambda place, kind, sources: lambda fleet: fleet.greet(place, kind, sources),
+        places,
+        st.sampled_from(CLASSES),
+        st.integers(0, 3),
+    ),
     st.builds(
         lambda place, status: lambda fleet: fleet.set_status(place, status),
         places,
@@ -216,10 +252,11 @@ undone = st.builds(lambda step: lambda fleet: fleet.undo(step), steps)
 @given(st.lists(st.one_of(pushes, pushes, steps, undone), min_size=12, max_size=30))
 def test_sums_of_servers_are_those_of_the_tables(order: list[Callable[[Fleet], None]]) -> None:
     """After any order of pushes, late records, derivations, classes, forgetting, days and kills. A trigger
-    that misses one of them gives a figure on /metrics that no report has."""
+    that misses one of them gives a figure on /metrics that no report has, as does a web process that misses a
+    change."""
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(Path(folder) / "data")
-        with fleet.store:
+        with fleet.store, closing(fleet.reader):
             for step in order:
                 step(fleet)
                 check(fleet)
@@ -229,7 +266,7 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
     """Sums, newest records and totals of a store of schema 25 are those of its tables, forgotten servers
     included."""
     fleet = Fleet(tmp_path / "data")
-    with fleet.store:
+    with fleet.store, closing(fleet.reader):
         for hours_ago in (1, 2, 30, 60, 100):
             fleet.push(hours_ago, hours_ago, [State.ON_ACTIVE, State.UNKNOWN])
         fleet.derive(everything=False)
@@ -238,7 +275,9 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
         remove_server_sums(fleet.connection)
         fleet.connection.execute("PRAGMA user_version = 25")
     store = open_store(tmp_path / "data", Store(free_bytes_minimum=0))
-    with closing(store):
+    fleet.reader = fleet.store.reader()
+    fleet.registry = ServerRegistry(fleet.reader.server_sums())
+    with closing(store), closing(fleet.reader):
         fleet.store.store = store
         check(fleet)
         fleet.keep(0)
@@ -250,7 +289,7 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
 def test_two_days_before_today_are_kept(tmp_path: Path, today: date) -> None:
     """Yesterday in any time zone is kept, and nothing older."""
     fleet = Fleet(tmp_path / "data")
-    with fleet.store:
+    with fleet.store, closing(fleet.reader):
         for hours_ago in range(0, HOURS, 6):
             fleet.push(0, hours_ago, [State.ON_IDLE])
         fleet.derive(everything=False)
