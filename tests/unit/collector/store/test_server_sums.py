@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tests that the sums of servers, which triggers keep, equal the sums of the tables that they are made of. The
+"""Tests that the sums of servers, which triggers keep, equal those of the tables that they are made of. The
 servers that the web process keeps between two looks must equal a new reading."""
 
 from __future__ import annotations
