@@ -129,8 +129,9 @@ class ServerFleetReader:
         now = int(self._clock() * MILLISECONDS_PER_SECOND)
         today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, self._zone).date()
         rollouts = {rollout.population: rollout for rollout in self._reader.rollouts()}
-        sites = {site.site: site for site in self._reader.sites()}
         servers = self._registry.read(_rollout_of_servers(rollouts))
+        # After the servers: a new one may have a new site.
+        sites = {site.site: site for site in self._reader.sites()}
         yesterday = today - timedelta(days=1)
         if self._closed is None or self._closed[1].day != yesterday or now >= self._closed[0]:
             day = self._day(yesterday, sites, now)
