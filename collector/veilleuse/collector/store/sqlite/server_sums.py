@@ -114,7 +114,6 @@ class SqliteServerSums:
     # --- machines
 
     def changes(self, after: int) -> Iterator[tuple[int, Host]]:
-        """Yield (number of the change, server) of servers that changed after that number, in its order."""
         columns = ", ".join(f"h.{name.strip()}" for name in HOST_COLUMNS.split(","))
         rows = self._ask(
             f"SELECT change, {columns} FROM servers JOIN hosts h USING (host_id) WHERE change > ? ORDER BY change",
@@ -123,24 +122,19 @@ class SqliteServerSums:
         return ((change, host_from_row(row)) for change, *row in rows)
 
     def number_of_servers(self) -> int:
-        """Return the number of servers of any status."""
         return int(self._ask("SELECT count(*) FROM servers")[0][0])
 
     def server_ids(self) -> frozenset[HostId]:
-        """Return the servers of any status."""
         return frozenset(HostId(row[0]) for row in self._ask("SELECT host_id FROM servers"))
 
     def places(self) -> frozenset[tuple[str, str, Population]]:
-        """Return (entity, site, population) of all machines."""
         return frozenset((entity, site, POPULATIONS[number]) for entity, site, number in self._ask(_PLACES))
 
     def active_pcs(self, limit: int) -> int:
-        """Count active PCs, up to `limit`."""
         sql = f"SELECT count(*) FROM (SELECT 1 FROM hosts WHERE {_PCS} AND status = ? LIMIT ?)"
         return int(self._ask(sql, HostStatus.ACTIVE.value, limit)[0][0])
 
     def pc_counts(self) -> dict[tuple[Population, HostStatus], tuple[int, date]]:
-        """Return (number, first day of enrolment) of PCs by population and status."""
         rows = self._ask(
             f"SELECT population, status, count(*), min(enrolled_day) FROM hosts WHERE {_PCS} GROUP BY 1, 2"
         )
@@ -152,7 +146,6 @@ class SqliteServerSums:
     # --- groups
 
     def states(self, day: date) -> dict[tuple[ServerGroup, State], int]:
-        """Return the milliseconds of a civil day."""
         rows = self._ask(
             "SELECT group_id, state, milliseconds FROM server_states WHERE day = ? AND cells > 0",
             day.toordinal(),
@@ -160,7 +153,6 @@ class SqliteServerSums:
         return {(self._group(group), STATES[state]): milliseconds for group, state, milliseconds in rows}
 
     def energies(self, day: date) -> dict[tuple[ServerGroup, Method, State], EnergySums]:
-        """Return the derived energy of a civil day, without its uncertainty."""
         rows = self._ask(
             "SELECT group_id, method, state, milliseconds, energy_millijoules FROM server_energies"
             " WHERE grain = ? AND start = ? AND cells > 0",
@@ -173,7 +165,6 @@ class SqliteServerSums:
         }
 
     def hours(self, start: int, end: int) -> dict[tuple[DeviceClass, Method], dict[int, int]]:
-        """Return the energy, mJ, of the hours start ≤ hour < end (Unix ms) that have any."""
         rows = self._ask(
             "SELECT device_class, method, start, sum(energy_millijoules) FROM server_energies"
             " JOIN server_groups USING (group_id) WHERE grain = ? AND start >= ? AND start < ? AND cells > 0"
@@ -188,7 +179,6 @@ class SqliteServerSums:
         return dict(found)
 
     def seen(self, day: date) -> dict[ServerGroup, int]:
-        """Return the number of servers with a known state on a civil day."""
         rows = self._ask(
             "SELECT group_id, count(*) FROM server_days JOIN servers USING (host_id)"
             " WHERE day = ? AND known_cells > 0 GROUP BY group_id",
@@ -197,7 +187,6 @@ class SqliteServerSums:
         return {self._group(group): count for group, count in rows}
 
     def times(self, day: date, longer_than_milliseconds: int) -> dict[HostId, int]:
-        """Return the stored time of a civil day, ms, of servers with more, and of all that are not active."""
         rows = self._ask(
             "SELECT host_id, milliseconds FROM server_days WHERE day = ? AND (milliseconds > ?"
             " OR host_id IN (SELECT host_id FROM servers WHERE NOT is_active))",
@@ -207,7 +196,6 @@ class SqliteServerSums:
         return {HostId(host): milliseconds for host, milliseconds in rows}
 
     def power(self, now_unix_milliseconds: int, contact_milliseconds: int) -> dict[ServerGroup, GroupPower]:
-        """Return the power of active servers now."""
         rows = self._ask(
             f"SELECT group_id, count(*), sum({_WATTS}), max(start + milliseconds) FROM servers"
             f" WHERE {_IS_RECENT} GROUP BY group_id",
@@ -216,7 +204,6 @@ class SqliteServerSums:
         return {self._group(group): GroupPower(*values) for group, *values in rows}
 
     def totals(self) -> dict[tuple[str, str, State], int]:
-        """Return the milliseconds by entity, site and state since the data directory was created."""
         rows = self._ask(
             "SELECT org_entity, site, state, sum(milliseconds) FROM server_totals JOIN server_groups USING (group_id)"
             " GROUP BY 1, 2, 3"
@@ -224,7 +211,6 @@ class SqliteServerSums:
         return {(entity, site, STATES[state]): milliseconds for entity, site, state, milliseconds in rows}
 
     def gaps(self) -> dict[str, tuple[int, int]]:
-        """Return reason → (whole records, milliseconds) of gaps that servers declared."""
         rows = self._ask("SELECT reason, records, milliseconds FROM server_gaps WHERE cells > 0")
         return {GAP_REASONS[reason].value: (records, milliseconds) for reason, records, milliseconds in rows}
 
@@ -233,7 +219,6 @@ class SqliteServerSums:
     def powers(
         self, now_unix_milliseconds: int, contact_milliseconds: int
     ) -> Iterator[tuple[AgentId, ServerGroup, float]]:
-        """Yield the active servers with a power now, W."""
         rows = self._ask(
             f"SELECT agent_id, group_id, {_WATTS} FROM servers JOIN hosts USING (host_id) WHERE {_IS_RECENT}"
             " ORDER BY host_id",
@@ -242,7 +227,6 @@ class SqliteServerSums:
         return ((AgentId(agent), self._group(group), watts) for agent, group, watts in rows)
 
     def day_energies(self, day: date) -> Iterator[tuple[AgentId, ServerGroup, Method, int]]:
-        """Yield the energy, mJ, of each server and method on a civil day."""
         rows = self._ask(
             "SELECT agent_id, group_id, method, sum(d.energy_millijoules) FROM derived d JOIN servers USING (host_id)"
             " JOIN hosts USING (host_id) WHERE grain = ? AND d.start = ? GROUP BY host_id, method"
@@ -258,7 +242,6 @@ class SqliteServerSums:
     def busiest(
         self, now_unix_milliseconds: int, contact_milliseconds: int, day: date, limit: int
     ) -> tuple[ServerUse, ...]:
-        """Return the active servers of the highest power, then those without one; `day`: of their sums."""
         rows = self._ask(
             "SELECT host_id, agent_id, group_id, watts, last_contact_unix_milliseconds FROM"
             f" (SELECT host_id, group_id, iif({_IS_RECENT}, {_WATTS}, NULL) AS watts FROM servers WHERE is_active"
