@@ -160,6 +160,10 @@ bench-faults: $(VENV)/.dev ## each file of the store, each fault, under load; AR
 bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
 	@$(PY) tests/bench/metrics.py
 
+.PHONY: bench-look
+bench-look: $(VENV)/.dev ## milliseconds of a look at 1,000 to 100,000 machines; ARGS=--small stops at 10,000
+	@$(PY) tests/bench/look.py $(ARGS)
+
 .PHONY: bench-months
 bench-months: $(VENV)/.dev ## size and reading of a year of months of 10,000 machines
 	@$(PY) tests/bench/months.py

@@ -74,7 +74,7 @@ def main() -> None:
         renders = [milliseconds(lambda: generate_latest(fleet_exposition(look, "bench", 10))) for _ in rounds]
         gathers = [milliseconds(lambda: fleet_exposition(look, "bench", 10)) for _ in rounds]
         series = fleet_exposition(look, "bench", 10).series()
-        per_host = [milliseconds(lambda: hosts_exposition(look).text(c.PER_HOST)) for _ in rounds]
+        per_host = [milliseconds(lambda: hosts_exposition(fresh).text(c.PER_HOST)) for _ in rounds]
         print(f"{options.hosts} servers in {options.groups} groups: {series} series")
         print(f"  first look              {first:9.1f} ms")
         print(f"  look, nothing kept      {statistics.median(looks):9.1f} ms")

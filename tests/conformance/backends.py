@@ -19,6 +19,7 @@ from veilleuse.collector.ports import (
     Calendars,
     Calibrations,
     Configurations,
+    DataReader,
     DeriveStore,
     Factors,
     HostEraser,
@@ -28,7 +29,6 @@ from veilleuse.collector.ports import (
     MeteringStore,
     MonthReader,
     MonthStore,
-    Reader,
     Registry,
 )
 from veilleuse.collector.ports.months import ClosedYears, Publications
@@ -50,7 +50,7 @@ class Backend:
     ingest: IngestStore
     derive: DeriveStore
     registry: Registry
-    reader: Reader
+    reader: DataReader
     configurations: Configurations
     calibrations: Calibrations
     metering: MeteringStore

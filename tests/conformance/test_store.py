@@ -211,10 +211,7 @@ def test_undated_gaps_of_two_epochs_both_count(store):
         )
     )
     store.ingest.append([old.send(gap(records=2), dated), new.send(gap(records=2), dated)])
-    assert sorted(store.reader.gap_totals()) == [
-        (old.host_id, "disabled", 1, 2 * HOUR),
-        (old.host_id, "spool_cap", 4, 0),
-    ]
+    assert store.reader.server_sums().gaps() == {"disabled": (1, 2 * HOUR), "spool_cap": (4, 0)}
 
 
 def test_streams_of_two_hosts_do_not_touch(store):
@@ -349,10 +346,7 @@ def test_sensor_gaps_are_summed_apart_from_lost_records(store):
     stream = Stream(enrol(store.registry))
     lost = [pb.GapTotal(reason=pb.GAP_REASON_SENSOR_LOST, milliseconds=20_000, source="linux_rapl")]
     store.ingest.append([stream.send(measurement(gaps=lost), gap(records=3, milliseconds=99))])
-    assert sorted(store.reader.gap_totals()) == [
-        (stream.host_id, "sensor_lost", 0, 20_000),
-        (stream.host_id, "spool_cap", 3, 99),
-    ]
+    assert store.reader.server_sums().gaps() == {"sensor_lost": (0, 20_000), "spool_cap": (3, 99)}
 
 
 # --- an independent model
@@ -463,4 +457,4 @@ def _everything(store: Backend) -> Any:
     points = [row for grain in Grain for row in store.reader.point_sums(grain, 0, 2**62)]
     sums = [row for grain in Grain for row in store.reader.sums(grain, 0, 2**62)]
     units = [row for grain in Grain for row in store.reader.unit_sums(grain, 0, 2**62)]
-    return points, sums, units, store.reader.gap_totals(), store.reader.record_count()
+    return points, sums, units, store.reader.server_sums().gaps(), store.reader.record_count()

@@ -111,13 +111,13 @@ def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
             for i in range(64)
         ]
         store.ingest.append([stream.send(measurement(clock(MONDAY_10H + start * 60_000), gaps=lost))])
-    stored = ((stream.host_id, "sensor_lost", 0, 16 * 64 * 5),)
-    assert store.reader.gap_totals() == stored
+    stored = {"sensor_lost": (0, 16 * 64 * 5)}
+    assert store.reader.server_sums().gaps() == stored
     huge = stream.send(gap(reason=pb.GAP_REASON_SENSOR_LOST))
     huge = replace(huge, records=(huge.records[0]._replace(gap_milliseconds=2**63 - 1),))
     (outcome,) = store.ingest.append([huge])
     assert (outcome.result, outcome.refusals) == (AppendResult.REFUSED, ((17, "not_storable"),))
-    assert store.reader.gap_totals() == stored
+    assert store.reader.server_sums().gaps() == stored
 
 
 def test_a_host_has_256_points_and_no_more(store):

@@ -94,18 +94,20 @@ def test_oldest_marks_come_first(store):
     assert store.reader.dirty_count() == 3
 
 
-def test_the_last_derived_record_is_looked_for_among_the_recent_ones_only(store):
-    """The live power is that of the newest derived record since a moment, not of all that wait."""
+def test_the_power_is_that_of_the_newest_derived_record_while_it_is_recent(store):
+    """Records that wait to be derived, or are derived later though they are older, do not count."""
     stream = Stream(enrol(store.registry))
     store.ingest.append([stream.send(*(realistic(MONDAY_10H + hours * HOUR) for hours in range(4)))])
     periods = store.derive.dirty(10)
-    for period in sorted(periods, key=lambda period: period.start)[:3]:
+    ordered = sorted(periods, key=lambda period: period.start)
+    for period in (ordered[0], ordered[2], ordered[1]):
         _derive(store, period, period.start // HOUR)
     since = MONDAY_10H + 2 * HOUR
-    (last,) = store.reader.last_records(since)
-    assert (last.host_id, last.start_unix_milliseconds) == (stream.host_id, since)
-    assert last.energy_millijoules == since // HOUR
-    assert store.reader.last_records(since + HOUR) == ()
+    sums = store.reader.server_sums()
+    (power,) = sums.power(since + 600_000, 60_000).values()
+    assert power == (1, pytest.approx(since // HOUR / 300_000), since + 300_000)
+    assert [watts for _, _, watts in sums.powers(since + 600_000, 60_000)] == [power.watts]
+    assert sums.power(since + HOUR, 60_000) == {}
 
 
 def test_the_ledger_only_goes_up(store):

@@ -58,7 +58,7 @@ def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, fi
     tables = rows(stack.data)
     assert run(["account", "list"]) == 0
     assert "grafana" in capsys.readouterr().out
-    assert rows(stack.data) == tables
+    assert rows(stack.data).items() >= tables.items(), "new tables may come"
     with closing(sqlite3.connect(stack.data / "data.db")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (migrations("data")[-1].number,)
     for line, before in said.items():

@@ -30,6 +30,7 @@ from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.validate import MachineLimits, check_push
+from veilleuse.collector.web.metrics.indicators_monthly import read_balance
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population, State, Supply
@@ -237,7 +238,9 @@ def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
     now = midnight(AUTUMN + timedelta(days=4)) // 1000
     config = CollectorSettings(data_dir=fleet.directory)
     with closing(SqliteReader(fleet.directory)) as reader:
-        out = fleet_exposition(SnapshotCache(reader, config, lambda: now).take_snapshot(), "0", 10)
+        balance = read_balance(reader, AUTUMN + timedelta(days=4))
+        cache = SnapshotCache(reader, config, lambda: now, balance=lambda: balance)
+        out = fleet_exposition(cache.take_snapshot(), "0", 10)
         told = {sample.name: sample for family in out.collect() for sample in family.samples}
         unexplained, excess = told[c.UNEXPLAINED.name], told[c.EXCESS.name]
         assert unexplained[:3] == (c.UNEXPLAINED.name, {"population": "server"}, gone / 1000)

@@ -11,7 +11,7 @@ from datetime import date
 
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
 from veilleuse.collector.model.figures import ON_STATES, BalanceRow, EnergySums, StateSums
-from veilleuse.collector.model.hosts import Host, HostStatus, LastRecord, MachineFacts, Site
+from veilleuse.collector.model.hosts import Host, HostStatus, MachineFacts, Site
 from veilleuse.collector.model.records import AgentId, Cell, DataKind, Grain, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
@@ -109,8 +109,8 @@ class MemoryReader:
     def data_kind(self) -> DataKind:
         return DataKind(self.simulated)
 
-    def hosts(self) -> tuple[Host, ...]:
-        return tuple(self.host_list)
+    def hosts(self, population: Population | None = None) -> tuple[Host, ...]:
+        return tuple(one for one in self.host_list if population in (None, one.population))
 
     def sites(self) -> tuple[Site, ...]:
         return tuple(self.site_list)
@@ -183,19 +183,12 @@ class MemoryReader:
     def ledger(self) -> tuple[LedgerEntry, ...]:
         return ()
 
-    def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
-        return ()
-
-    def balance(self, first_day: date, last_day: date, *, by_hour: bool = True) -> Iterator[BalanceRow]:
+    def balance(
+        self, first_day: date, last_day: date, *, by_hour: bool = True, population: Population | None = None
+    ) -> Iterator[BalanceRow]:
         return iter(())
 
-    def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
-        return ()
-
     def rollouts(self) -> tuple[Rollout, ...]:
-        return ()
-
-    def forgotten_states(self) -> tuple[tuple[str, str, State, int], ...]:
         return ()
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:

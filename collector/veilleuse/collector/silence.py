@@ -16,8 +16,9 @@ k, which `serve` takes once a day and stores for every reader.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -233,20 +234,24 @@ class Judge:
         """Return the condition of each population that can be judged: servers now, PCs at the first count of
         the day.
         """
-        servers = self.server_condition(hosts, rollouts.get(Population.SERVER) or Rollout(Population.SERVER))
+        servers = (h for h in hosts if h.population is Population.SERVER and h.status is HostStatus.ACTIVE)
+        return self.conditions_in_order(sorted(servers, key=last_sign), rollouts)
+
+    def conditions_in_order(
+        self, members: Sequence[Host], rollouts: Mapping[Population, Rollout]
+    ) -> tuple[Condition, ...]:
+        """Return the same; `members`: the active servers, the longest silent first."""
+        rollout = rollouts.get(Population.SERVER) or Rollout(Population.SERVER)
+        servers = self.server_condition(members, rollout)
         pcs = (self._mark_waiting(one) for one in self.past.told or () if one.machines >= self.k)
         return (*((servers,) if servers else ()), *pcs)
 
-    def server_condition(self, hosts: Iterable[Host], rollout: Rollout) -> Condition | None:
-        """Return the condition of servers; None without any server."""
-        members = sorted(
-            (h for h in hosts if h.population is Population.SERVER and h.status is HostStatus.ACTIVE),
-            key=last_sign,
-        )
+    def server_condition(self, members: Sequence[Host], rollout: Rollout) -> Condition | None:
+        """Return the condition of servers, the longest silent first; None without any server."""
         if not members:
             return None
         bound = self.now_unix_milliseconds - MISSED * rollout.longest_contact_milliseconds
-        late = tuple(host for host in members if last_sign(host) < bound)
+        late = tuple(members[: bisect_left(members, bound, key=last_sign)])
         level = _level(Population.SERVER, len(late), len(members), None)
         started = self.started_unix_milliseconds
         if level is not SilenceLevel.GOOD and (started is None or started > bound):

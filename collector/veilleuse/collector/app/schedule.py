@@ -3,6 +3,7 @@
 """Daily tasks of the running collector:
 
 - notes the size of its databases, for `veilleuse doctor`, and the share of the PCs that were heard of;
+- moves the days whose sums of servers are kept, for /metrics, the first page and `top`;
 - gives sites the closures of a new year, and matches machines with assets;
 - keeps the statistics of years that nobody has closed;
 - removes data older than the retention allows.
@@ -92,11 +93,14 @@ def run_daily_tasks(
 
 
 def _note_size(collector: Collector, day: date) -> bool:
-    """Note the size; False when it could not be written: the next check tries again."""
+    """Note the size, and keep the sums of servers from this day on; False to try again."""
     try:
         collector.issuing.commit(lambda: collector.store.note_size(day))
+        collector.issuing.commit(lambda: collector.store.keep_server_sums(day))
     except CollectorError as error:
-        log.warning("size of the databases not noted", extra={"error": str(error)})
+        log.warning(
+            "size of the databases not noted, or sums of servers not moved", extra={"error": str(error)}
+        )
         return False
     return True
 

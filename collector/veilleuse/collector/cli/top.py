@@ -12,7 +12,6 @@ import contextlib
 import math
 import sys
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -24,20 +23,17 @@ import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, names_of
 from veilleuse.collector.documents.text import DASH, Words, words
-from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.records import HostId
-from veilleuse.collector.model.sums import SumRow
+from veilleuse.collector.model.server_sums import ServerUse
 from veilleuse.collector.ports import PublicationReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.metrics.fleet import group_of, is_virtual
 from veilleuse.collector.web.metrics.released_month import MonthView, build_month_view, energy_of, last_month
-from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
+from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month, short_id
+from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, local_time
 from veilleuse.collector.web.publications import PublicationCache
-from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population, State
 
@@ -154,24 +150,23 @@ def _screens(
     """Yield a screen now and after every interval, until the end. The last screen is at the end itself."""
     w = words("en")
     while True:
-        yield screen(snapshots.take_snapshot(), settings, w)
+        yield screen(snapshots, settings, w)
         left = None if until is None else until - time.monotonic()
         if left is not None and left <= 0:
             return
         time.sleep(interval_seconds if left is None else min(interval_seconds, left))
 
 
-def screen(snapshot: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
-    """Return the texts of a snapshot (pure)."""
+def screen(snapshots: SnapshotCache, settings: CollectorSettings, w: Words) -> Screen:
+    """Take a snapshot and return its texts."""
+    snapshot = snapshots.take_snapshot()
     base = f"http://{settings.http.address}/"
-    watts = {power.host.host_id: power.watts for power in snapshot.fleet.power}
-    servers = [host for host in snapshot.fleet.active if host.population is Population.SERVER]
-    servers.sort(key=lambda host: (-watts.get(host.host_id, -1.0), host.host_id))
+    busiest = snapshots.fleet.read_busiest(snapshot.fleet, MAXIMUM_ROWS)
     return Screen(
         f"{local_time(snapshot):%H:%M:%S}",
         tuple(_headline(snapshot, w)),
-        tuple(_rows(snapshot, servers[:MAXIMUM_ROWS], watts, w)),
-        len(servers),
+        tuple(_row(snapshot, one, w) for one in busiest),
+        len(snapshot.fleet.servers.members),
         tuple(_other_lines(snapshot, w)),
         base,
         base + "metrics",
@@ -182,10 +177,10 @@ def screen(snapshot: Snapshot, settings: CollectorSettings, w: Words) -> Screen:
 def _headline(snapshot: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
     for virtual, name in ((False, "servers"), (True, "virtual machines")):
         energy, grams = energy_today(snapshot, virtual=virtual)
-        power = [p.watts for p in snapshot.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
+        power = snapshot.fleet.power_of(virtual=virtual)
         if energy is None and not power and virtual:
             continue
-        watts = w.watts(sum(power)) if power else w("none.unknown")
+        watts = w.watts(power.watts) if power else w("none.unknown")
         text = f"{watts}, today {w.energy(energy) if energy is not None else w('none.unknown')}"
         text += f" = {w.grams(grams)}" if grams is not None else ""
         missing, whole = snapshot.fleet.without_power(virtual=virtual)
@@ -198,60 +193,38 @@ def _headline(snapshot: Snapshot, w: Words) -> Iterable[tuple[str, str]]:
             yield name, f"today: states {w.percent(one.coverage_states)}, energy {energy_part}"
 
 
-def _rows(
-    snapshot: Snapshot, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words
-) -> Iterable[ServerRow]:
-    wanted = {host.host_id for host in shown}
-    energy: dict[HostId, int] = {}
-    for row in snapshot.fleet.today.derived:
-        if row.host_id in wanted:
-            energy[row.host_id] = energy.get(row.host_id, 0) + row.cell.energy_millijoules
-    sums: defaultdict[HostId, list[SumRow]] = defaultdict(list)
-    for one in snapshot.fleet.today.sums:
-        if one.host_id in wanted:
-            sums[one.host_id].append(one)
-    for host in shown:
-        key, group = host.host_id, group_of(host)
-        yield ServerRow(
-            host.agent_id.hex()[:AGENT_ID_DIGITS],
-            f"{group.entity} / {group.site} / {group.device_class}",
-            w.watts(watts[key]) if key in watts else DASH,
-            _cpu(sums[key], w),
-            _states(sums[key]),
-            w.energy(energy[key]) if key in energy else DASH,
-            _contact(snapshot, host),
-        )
+def _row(snapshot: Snapshot, one: ServerUse, w: Words) -> ServerRow:
+    watts, group = one.watts, one.group
+    busy, covered, energy = one.cpu_busy_milliseconds, one.cpu_covered_milliseconds, one.energy_millijoules
+    return ServerRow(
+        short_id(one.agent_id),
+        f"{group.entity} / {group.site} / {group.device_class}",
+        DASH if watts is None else w.watts(watts),
+        w.percent(busy / covered) if covered else DASH,
+        _states(one.states),
+        DASH if energy is None else w.energy(energy),
+        _contact(snapshot, one.last_contact_unix_milliseconds),
+    )
 
 
-def _cpu(sums: Iterable[SumRow], w: Words) -> str:
-    """Return today's mean CPU load over the covered time."""
-    covered = [row.cell for row in sums if row.cell.cpu_covered_milliseconds]
-    whole = sum(cell.cpu_covered_milliseconds or 0 for cell in covered)
-    return w.percent(sum(c.cpu_busy_milliseconds or 0 for c in covered) / whole) if whole else DASH
-
-
-def _states(sums: Iterable[SumRow]) -> str:
+def _states(times: Mapping[State, int]) -> str:
     """Return the shares of today's states, largest first."""
-    times: defaultdict[State, int] = defaultdict(int)
-    for row in sums:
-        times[row.cell.state] += row.cell.milliseconds
     whole = sum(times.values())
     ordered = sorted(times.items(), key=lambda item: -item[1])
     return " ".join(f"{STATE_WORDS[state]} {ms / whole:.0%}" for state, ms in ordered if ms) or DASH
 
 
-def _contact(snapshot: Snapshot, host: Host) -> str:
-    if host.last_contact_unix_milliseconds is None:
+def _contact(snapshot: Snapshot, unix_milliseconds: int | None) -> str:
+    if unix_milliseconds is None:
         return "never"
     zone = ZoneInfo(snapshot.fleet.time_zone)
-    moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
+    moment = datetime.fromtimestamp(unix_milliseconds / MILLISECONDS_PER_SECOND, zone)
     return f"{moment:%H:%M:%S}" if moment.date() == snapshot.today else f"{moment.date()}"
 
 
 def _other_lines(snapshot: Snapshot, w: Words) -> Iterable[str]:
-    numbers = Counter(host.population for host in snapshot.fleet.active)
-    kinds = (Population.WORKSTATION, Population.CLASSROOM)
-    told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
+    kinds, pcs = (Population.WORKSTATION, Population.CLASSROOM), snapshot.day_start.pcs
+    told = [w.count(f"count.{kind.value}", pcs.active(kind)) for kind in kinds if pcs.active(kind)]
     if told:
         yield f"{', '.join(told)}: by published month, never live"
     for kind in kinds if snapshot.month else ():
@@ -281,7 +254,7 @@ def _warnings(snapshot: Snapshot, w: Words) -> Iterable[str]:
         yield "simulated data: no figure comes from a real machine"
     if snapshot.health is None:
         yield "the collector does not answer: these are the last figures stored"
-    if not snapshot.fleet.hosts:
+    if not snapshot.fleet.places:
         yield "no machine is enrolled yet: 'veilleuse token create', then 'veilleuse-agent enrol'"
     for one in snapshot.silence:
         if one.level in (SilenceLevel.WARNING, SilenceLevel.FAILED):

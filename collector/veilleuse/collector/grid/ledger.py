@@ -171,9 +171,10 @@ class HourlyQuery:
 def indicative(reader: HourReader, query: HourlyQuery) -> Hourly:
     """Compute the ledger over every machine with hours. Raises UsageError."""
     sites = {site.site: site for site in reader.sites()}
+    only = next(iter(query.populations)) if len(query.populations) == 1 else None
     hosts = {
         host.host_id: host
-        for host in reader.hosts()
+        for host in reader.hosts(only)
         if host.population in query.populations
         and host.site in sites
         and _is_requested(query, host.org_entity)
@@ -182,9 +183,9 @@ def indicative(reader: HourReader, query: HourlyQuery) -> Hourly:
     grid = reader.intensities()
     zones = {sites[host.site].zone for host in hosts.values()}
     return Hourly(
-        ledger(_hours(reader, grid, query, hosts, sites), keys, query.k_anonymity),
+        ledger(_hours(reader, grid, query, hosts, sites, only), keys, query.k_anonymity),
         tuple(one for one in grid.states() if one.series == query.series and one.zone in zones),
-        _hours_from(reader, hosts),
+        _hours_from(reader, hosts, only),
     )
 
 
@@ -213,9 +214,9 @@ def _hours(
     query: HourlyQuery,
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
+    only: Population | None,
 ) -> Iterator[tuple[HostId, HourIntensity, EnergySums]]:
     """Yield hours site by site: each site has its time zone and its grid."""
-    only = next(iter(query.populations)) if len(query.populations) == 1 else None
     members: defaultdict[tuple[str, str], set[HostId]] = defaultdict(set)
     for host in hosts.values():
         site = sites[host.site]
@@ -255,9 +256,11 @@ def _labels(
     return labels, kinds
 
 
-def _hours_from(reader: HourReader, hosts: Mapping[HostId, Host]) -> dict[Population, int]:
+def _hours_from(
+    reader: HourReader, hosts: Mapping[HostId, Host], only: Population | None
+) -> dict[Population, int]:
     found: dict[Population, int] = {}
-    for host_id, start in reader.oldest_hours().items():
+    for host_id, start in reader.oldest_hours(only).items():
         host = hosts.get(host_id)
         if host is not None:
             found[host.population] = min(start, found.get(host.population, start))

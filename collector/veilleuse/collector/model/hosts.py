@@ -192,17 +192,6 @@ class CertificateChain:
 
 
 @dataclass(frozen=True, slots=True)
-class LastRecord:
-    """Newest clock record of one host that was derived."""
-
-    host_id: HostId
-    start_unix_milliseconds: int
-    milliseconds: int
-    energy_millijoules: int | None
-    """None when nothing could be derived, which is not zero."""
-
-
-@dataclass(frozen=True, slots=True)
 class Site:
     """A site: it determines the grid zone, the civil day and the timetable."""
 

@@ -46,6 +46,7 @@ from veilleuse.collector.ports.store import (
     QueryReader,
     Reader,
     ReferenceReader,
+    ServerSumReader,
 )
 
 __all__ = [
@@ -89,5 +90,6 @@ __all__ = [
     "ReferenceReader",
     "Registry",
     "Renewer",
+    "ServerSumReader",
     "SobrietyIndicator",
 ]

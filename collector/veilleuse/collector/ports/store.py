@@ -23,7 +23,7 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.hosts import (
     Host,
-    LastRecord,
+    HostStatus,
     LatestCertificate,
     Site,
 )
@@ -31,6 +31,7 @@ from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.records import (
+    AgentId,
     Cell,
     DataKind,
     DaySize,
@@ -38,6 +39,7 @@ from veilleuse.collector.model.records import (
     HostId,
 )
 from veilleuse.collector.model.remote_config import Rollout
+from veilleuse.collector.model.server_sums import GroupPower, ServerGroup, ServerUse
 from veilleuse.collector.model.sums import (
     DerivedRow,
     LedgerEntry,
@@ -66,14 +68,16 @@ from veilleuse.collector.ports.months import (
 from veilleuse.collector.ports.registry import AccountReader, Accounts, Calendars, HostEraser
 from veilleuse.collector.ports.stages import Calibrations, DeriveStore, MeteringStore
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Population, State
+from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, Population, State
 
 
 class Reader(Protocol):
     """Read-only queries of metrics, pages and reports. Any number of readers, in any process."""
 
     def data_kind(self) -> DataKind: ...
-    def hosts(self) -> tuple[Host, ...]: ...
+    def hosts(self, population: Population | None = None) -> tuple[Host, ...]:
+        """Return the machines of one population or all, in the order of enrolment."""
+
     def sites(self) -> tuple[Site, ...]: ...
     def calendars(self, site: Site) -> tuple[CalendarVersion, ...]: ...  # as Calendars.versions
     def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
@@ -108,29 +112,28 @@ class Reader(Protocol):
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Return the totals since the data directory was created, per key."""
 
-    def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
-        """Return (host, reason, records, milliseconds)."""
-
-    def balance(self, first_day: date, last_day: date, *, by_hour: bool = True) -> Iterator[BalanceRow]:
+    def balance(
+        self,
+        first_day: date,
+        last_day: date,
+        *,
+        by_hour: bool = True,
+        population: Population | None = None,
+    ) -> Iterator[BalanceRow]:
         """Yield stored, declared lost and missing time per host and whole period (R18).
 
         Periods are in [first_day, last_day], both included. Servers and classroom PCs by civil day of the
         site, workstations by ISO week. Only periods between the days of the host's first and last record
         count, both excluded. In (start, host) order. `by_hour`: an hour reported twice does not hide a
-        missing one on the same day. Without it, a year of a fleet is read in seconds.
+        missing one on the same day. Without it, a year of a fleet is read in seconds. `population`: None for
+        all.
         """
-
-    def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
-        """Return the newest derived clock record of each host, in an hour begun since then."""
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
         """Return (host, state, milliseconds) of all records ever stored: updated on insert, never scanned."""
 
     def rollouts(self) -> tuple[Rollout, ...]:
         """Return the same as Configurations.rollouts."""
-
-    def forgotten_states(self) -> tuple[tuple[str, str, State, int], ...]:
-        """Return (entity, site, state, milliseconds) of forgotten servers, which counters still include."""
 
     def record_count(self) -> int: ...
     def dirty_count(self) -> int: ...
@@ -162,7 +165,7 @@ class PeriodReader(Protocol):
 class HourReader(Protocol):
     """Hours of machines with grid intensities, for the indicative ledger; read-only, in any process."""
 
-    def hosts(self) -> tuple[Host, ...]: ...
+    def hosts(self, population: Population | None = None) -> tuple[Host, ...]: ...
     def sites(self) -> tuple[Site, ...]: ...
     def hour_sums(
         self, labels: Mapping[int, int], population: Population | None = None
@@ -173,8 +176,8 @@ class HourReader(Protocol):
         Of one population, or of all machines; the same pair may come more than once.
         """
 
-    def oldest_hours(self) -> dict[HostId, int]:
-        """Return the start of each host's oldest stored hour with energy, Unix ms.
+    def oldest_hours(self, population: Population | None = None) -> dict[HostId, int]:
+        """Return the start of each host's oldest stored hour with energy, Unix ms, of one population or all.
         Machines without hours are absent.
         """
 
@@ -182,8 +185,73 @@ class HourReader(Protocol):
         """Return the grid intensities of the same store; for the calling thread."""
 
 
+class ServerSumReader(Protocol):
+    """Sums of servers for looks (/metrics, first page, `top`), and what looks tell of PCs.
+
+    They are kept by the transaction that stores or derives: no query grows with the records. Sums of days go
+    back to the day before yesterday, UTC.
+    """
+
+    def changes(self, after: int) -> Iterator[tuple[int, Host]]:
+        """Yield (number of the change, server) of servers that changed after that number, in its order."""
+
+    def number_of_servers(self) -> int: ...
+    def server_ids(self) -> frozenset[HostId]: ...
+    def places(self) -> frozenset[tuple[str, str, Population]]:
+        """Return (entity, site, population) of all machines."""
+
+    def active_pcs(self, limit: int) -> int:
+        """Count active PCs, up to `limit`."""
+
+    def pc_counts(self) -> dict[tuple[Population, HostStatus], tuple[int, date]]:
+        """Return (number, first day of enrolment) of PCs by population and status; reads every PC's row."""
+
+    def states(self, day: date) -> dict[tuple[ServerGroup, State], int]:
+        """Return the milliseconds of a civil day."""
+
+    def energies(self, day: date) -> dict[tuple[ServerGroup, Method, State], EnergySums]:
+        """Return the derived energy of a civil day, without its uncertainty."""
+
+    def hours(self, start: int, end: int) -> dict[tuple[DeviceClass, Method], dict[int, int]]:
+        """Return the energy, mJ, of the hours start ≤ hour < end (Unix ms) that have any."""
+
+    def seen(self, day: date) -> dict[ServerGroup, int]:
+        """Return the number of servers with a known state on a civil day."""
+
+    def times(self, day: date, longer_than_milliseconds: int) -> dict[HostId, int]:
+        """Return the stored time of a civil day, ms, of servers with more, and of all that are not active."""
+
+    def power(self, now_unix_milliseconds: int, contact_milliseconds: int) -> dict[ServerGroup, GroupPower]:
+        """Return the power of active servers now.
+
+        A record counts up to its length, one contact interval and one minute after its end.
+        """
+
+    def totals(self) -> dict[tuple[str, str, State], int]:
+        """Return milliseconds by entity, site and state since the data directory was created."""
+
+    def gaps(self) -> dict[str, tuple[int, int]]:
+        """Return reason → (whole records, milliseconds) of gaps that servers declared."""
+
+    def powers(
+        self, now_unix_milliseconds: int, contact_milliseconds: int
+    ) -> Iterator[tuple[AgentId, ServerGroup, float]]:
+        """Yield the active servers with a power now, W, in the order of enrolment."""
+
+    def day_energies(self, day: date) -> Iterator[tuple[AgentId, ServerGroup, Method, int]]:
+        """Yield the energy, mJ, of each server and method on any civil day, in the order of enrolment."""
+
+    def busiest(
+        self, now_unix_milliseconds: int, contact_milliseconds: int, day: date, limit: int
+    ) -> tuple[ServerUse, ...]:
+        """Return the active servers of the highest power, then those without one; `day`: of their sums."""
+
+
 class DataReader(Reader, MonthReader, HourReader, Protocol):
     """Queries data.db, except tables that have their own reader. Safe from any thread."""
+
+    def server_sums(self) -> ServerSumReader:
+        """Return the sums of servers, for the calling thread."""
 
     def contacts(self) -> tuple[Host, ...]:
         """Return all machines without their facts and health: quick, also in the process that receives."""

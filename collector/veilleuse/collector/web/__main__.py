@@ -13,11 +13,12 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
@@ -41,6 +42,9 @@ from veilleuse.collector.web.server import SEND_BUFFER_BYTES, DeadlineProtocol, 
 from veilleuse.wire.process import finish
 
 log = logging.getLogger("veilleuse.collector.web")
+
+FOLLOW_SECONDS: Final = 2.0
+"""Seconds between two readings of the servers that changed: a look reads those of this time at most."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +101,8 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             machine_figures=indicators.machine_figures,
             month=indicators.month,
             month_is_of_older_rule=indicators.is_of_older_rule,
+            balance=indicators.balance,
+            grid=indicators.grid,
         )
         bound = series_bound(snapshots.take_snapshot().fleet)
         listener = _listen(metrics_auth)
@@ -120,8 +126,17 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         indicators.start()
+        stop = threading.Event()
+        cleanup.callback(stop.set)
+        threading.Thread(target=_follow, args=(snapshots, stop), name="servers", daemon=True).start()
         server.run(sockets=[listener])
         return 0 if server.started else 1
+
+
+def _follow(snapshots: SnapshotCache, stop: threading.Event) -> None:
+    while not stop.wait(FOLLOW_SECONDS):
+        with suppress(CollectorError):  # a look reports it
+            snapshots.follow()
 
 
 def _listen(metrics_auth: MetricsAuth) -> socket.socket:

@@ -256,8 +256,9 @@ def _metrics(context: HandlerContext) -> Handler:
 def _hosts_metrics(context: HandlerContext) -> Handler:
     async def hosts_metrics(_request: Request) -> Response:
         """Answer the metrics of single servers."""
-        snapshot = await context.take_snapshot()
-        return Response(hosts_exposition(snapshot).text(c.PER_HOST), media_type=CONTENT_TYPE)
+        loop = asyncio.get_running_loop()
+        out = await loop.run_in_executor(context.reading, hosts_exposition, context.snapshots)
+        return Response(out.text(c.PER_HOST), media_type=CONTENT_TYPE)
 
     return hosts_metrics
 

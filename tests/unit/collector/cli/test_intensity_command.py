@@ -24,7 +24,7 @@ from veilleuse.collector.cli.main import run
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.grid import LABEL, GridIntensity, IntensityKind, IntensityStatus
 from veilleuse.collector.settings import CollectorSettings, settings_environment
-from veilleuse.collector.web.metrics.grid import GridReader, add_grid
+from veilleuse.collector.web.metrics.grid import add_grid, read_grid
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import State
@@ -178,13 +178,15 @@ def test_metrics(tmp_path: Path):
         settings = CollectorSettings(data_dir=made.directory)
         reader = made.reader()
         empty = Exposition()
-        add_grid(empty, GridReader(reader, settings, NOW.timestamp).read_view())
+        add_grid(empty, read_grid(reader, settings, NOW.timestamp()))
         assert not [family for family in empty.collect() if "intensity" in family.name]
         filled(settings, made)
         made.store.intensities.note("odre", "timeout", 5)
         assert made.store.intensities.count_call("odre", 1, 9)
         made.store.intensities.note("odre_consolidated", "done", 5)
-        out = fleet_exposition(SnapshotCache(reader, settings, NOW.timestamp).take_snapshot(), "0", 10)
+        view = read_grid(reader, settings, NOW.timestamp())
+        cache = SnapshotCache(reader, settings, NOW.timestamp, grid=lambda: view)
+        out = fleet_exposition(cache.take_snapshot(), "0", 10)
         reader.close()
     samples = {
         (sample.name.removeprefix("veilleuse_"), *sorted(sample.labels.values())): sample.value

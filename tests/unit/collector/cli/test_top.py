@@ -55,7 +55,7 @@ def test_screen_says_what_is_known(data):
     counted."""
     settings = CollectorSettings(data_dir=data)
     reader = SqliteReader(data)
-    shown = screen(SnapshotCache(reader, settings).take_snapshot(), settings, words("en"))
+    shown = screen(SnapshotCache(reader, settings), settings, words("en"))
     known = [host.agent_id.hex()[:12] for host in reader.hosts()]
     reader.close()
     heard, virtual, unheard = shown.rows
@@ -82,7 +82,7 @@ def test_a_screen_fits_its_terminal(data, width, height):
             filled.add_host(entity=f"A long name of an entity {number}")
     settings = CollectorSettings(data_dir=data.with_name("many"))
     reader = SqliteReader(settings.data_dir)
-    shown = screen(SnapshotCache(reader, settings).take_snapshot(), settings, words("en"))
+    shown = screen(SnapshotCache(reader, settings), settings, words("en"))
     reader.close()
     out = io.StringIO()
     Console(file=out, width=width, height=height).print(_render(shown, height))

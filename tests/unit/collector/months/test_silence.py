@@ -95,7 +95,8 @@ class Watch:
 
     def servers(self, hosts: Iterable[Host], rollout: Rollout | None = None) -> Condition | None:
         """Return the condition of servers."""
-        return self.judge.server_condition(hosts, rollout or Rollout(SERVER))
+        conditions = self.judge.conditions(hosts, {SERVER: rollout or Rollout(SERVER)})
+        return next((one for one in conditions if one.population is SERVER), None)
 
     def note(self, hosts: Iterable[Host]) -> None:
         """Note the day, as `serve` does once a day."""

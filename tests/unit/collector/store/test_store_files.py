@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.filled import remove_server_sums
 from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
@@ -242,6 +243,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing_and_starts_again(tmp_pat
 
 def back_to_16(connection: sqlite3.Connection) -> None:
     """Return the database to schema 16, without what later migrations add."""
+    remove_server_sums(connection)
     connection.execute("DROP TABLE published_periods")
     connection.execute("DROP TABLE kept_years")
     connection.execute("DROP TABLE room_servers")

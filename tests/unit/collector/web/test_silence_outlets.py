@@ -134,11 +134,7 @@ def said(settings: CollectorSettings) -> Said:
                 language: asyncio.run(get(f"/?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
                 for language in ("fr", "en")
             },
-            [
-                line
-                for line in screen(outlook.take_snapshot(), settings, words("en")).warnings
-                if "silent" in line
-            ],
+            [line for line in screen(outlook, settings, words("en")).warnings if "silent" in line],
             re.findall(
                 r"^veilleuse_(?:agents_silent|silence_level)\{.*", asyncio.run(get("/metrics")), re.MULTILINE
             ),
@@ -294,12 +290,12 @@ def test_watts_older_than_a_contact_and_a_record_are_not_now(tmp_path):
         with closing(data.reader()) as reader:
             outlook = SnapshotCache(reader, CollectorSettings(data_dir=data.directory), lambda: now[0])
             seen = outlook.take_snapshot()
-            assert [power.watts for power in seen.fleet.power] == [100.0]
+            assert [(power.servers, power.watts) for power in seen.fleet.power.values()] == [(1, 100.0)]
             for language, note in (
                 ("en", "2 servers of 3 are not"),
                 ("fr", "2 serveurs sur 3 ne sont pas dans ce chiffre"),
             ):
                 (tile,) = (tile for tile in first_page(seen, words(language)).tiles if "100" in tile.value)
                 assert any(note in text for text in tile.notes)
-            shown = dict(screen(seen, CollectorSettings(), words("en")).headline)
+            shown = dict(screen(outlook, CollectorSettings(), words("en")).headline)
             assert "2 of 3 not in the power" in shown["servers"]

@@ -254,10 +254,11 @@ def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
     look = service.look(RELEASED_ON)
     told = {"pushes": {"stored": 1}, "store_errors": {"full": 0}, "queue_pushes": 0}
     more = {"pushes": {"stored": 2}, "store_errors": {"full": 1}, "queue_pushes": 1}
-    first = samples(replace(look, health=told, day_health=told))
+    look = replace(look, day_start=replace(look.day_start, health=told))
+    first = samples(replace(look, health=told))
     fleet = replace(look.fleet, records=look.fleet.records + 1, dirty=1)
     disk = replace(look.disk, free_bytes=look.disk.free_bytes - 4096)
-    then = samples(replace(look, health=more, day_health=told, fleet=fleet, disk=disk))
+    then = samples(replace(look, health=more, fleet=fleet, disk=disk))
     moved = {name for name in first if first[name] != then[name]}
     assert "collector_store_errors_total" in moved
     calls = {"collector_pushes_total", "collector_queue_pushes", "store_records", "derive_backlog_periods"}
@@ -413,10 +414,10 @@ def test_top_reads_the_month_and_publishes_none(data, service):
     with closing(SqlitePublicationReader(data.directory)) as reader:
         month = _published_month(service.settings, reader, lambda: date(2026, 11, 4))
         outlook = SnapshotCache(service.reader, service.settings, lambda: service.now, month=month)
-        told = screen(outlook.take_snapshot(), service.settings, words("en")).others
+        told = screen(outlook, service.settings, words("en")).others
         assert told == ("30 workstations: by published month, never live",)
         service.look(RELEASED_ON)
         outlook._last = None
-        _, line = screen(outlook.take_snapshot(), service.settings, words("en")).others
+        _, line = screen(outlook, service.settings, words("en")).others
     assert line.startswith("workstations, October 2026: ")
     assert line.endswith("CO₂e")

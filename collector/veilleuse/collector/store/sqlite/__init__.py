@@ -10,7 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +57,8 @@ from veilleuse.collector.store.sqlite.read_store import open_reader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
 from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
+from veilleuse.collector.store.sqlite.server_sums import begin, keep_sums
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 __all__ = [
     "MINIMUM_SQLITE",
@@ -98,6 +100,7 @@ class SqliteStore:
                 migrate(database, kind)
                 require_columns(database, kind)
             fill(self.data)
+            begin(self.data)
             stale, unread = StaleMonths(self.data), UnreadCells(self.data)
             reserve = Reserve(directory, limits.free_bytes_minimum, limits.free_ratio_minimum)
             self.ingest = SqliteIngest(self.data, reserve, stale, unread)
@@ -138,6 +141,10 @@ class SqliteStore:
         """Run several calls in one durable transaction of data.db; a nested transaction is undone alone."""
         with self.data.transaction():
             yield
+
+    def keep_server_sums(self, today: date) -> None:
+        """Keep the sums that looks show, and delete those of earlier days; `today`: UTC."""
+        keep_sums(self.data, today)
 
     def note_size(self, today: date) -> None:
         """Store the size of both databases and the number of records for this day."""
@@ -201,6 +208,8 @@ def create_store(
         with store.transaction():
             store.registry.put_meta("simulated", "1" if simulated else "0")
             store.registry.put_meta("created_unix_milliseconds", str(now_unix_milliseconds))
+            created = datetime.fromtimestamp(now_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC)
+            store.keep_server_sums(created.date())
     elif kind.simulated is not simulated:
         words = ("simulated", "real") if kind.simulated else ("real", "simulated")
         store.close()

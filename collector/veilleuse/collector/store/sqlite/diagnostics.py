@@ -23,7 +23,7 @@ from veilleuse.collector.model.hosts import HostStatus, LatestCertificate
 from veilleuse.collector.model.records import DaySize, Grain, HostId
 from veilleuse.collector.store.directory import database_bytes
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.wire_codec import POPULATIONS, gap_spans
+from veilleuse.collector.wire_codec import POPULATIONS, gap_spans, number
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -39,9 +39,9 @@ _LONGEST_RECORD_MILLISECONDS: Final = {
 
 _BOUNDS: Final = (
     "SELECT host_id, population, time_zone,"
-    " (SELECT min(start) FROM sums s WHERE s.host_id = h.host_id AND s.grain = ?),"
-    " (SELECT max(start) FROM sums s WHERE s.host_id = h.host_id AND s.grain = ?)"
-    " FROM hosts h JOIN sites USING (site)"
+    " (SELECT min(start) FROM sums s WHERE s.host_id = h.host_id AND s.grain = ?1),"
+    " (SELECT max(start) FROM sums s WHERE s.host_id = h.host_id AND s.grain = ?1)"
+    " FROM hosts h JOIN sites USING (site) WHERE population = ifnull(?2, population)"
 )
 _WITHIN: Final = (
     "SELECT host_id, sum(length), sum(min(length, ?)) FROM (SELECT host_id, sum(milliseconds) AS length FROM sums"
@@ -72,10 +72,13 @@ class _Seen:
     last: int
 
 
-def balance(ask: Ask, first_day: date, last_day: date, *, by_hour: bool) -> Iterator[BalanceRow]:
+def balance(
+    ask: Ask, first_day: date, last_day: date, *, by_hour: bool, population: Population | None
+) -> Iterator[BalanceRow]:
     """See ports.Reader.balance. Rows written meanwhile only explain more: no snapshot is needed."""
     first, end = first_day.toordinal(), last_day.toordinal() + 1
-    rows = [*_days(ask, first, end, by_hour=by_hour), *_weeks(ask, first, end)]
+    only = None if population is None else number(population)
+    rows = [*_days(ask, first, end, only, by_hour=by_hour), *_weeks(ask, first, end, only)]
     open_hosts: defaultdict[HostId, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         if row.unexplained_milliseconds:
@@ -85,9 +88,9 @@ def balance(ask: Ask, first_day: date, last_day: date, *, by_hour: bool) -> Iter
     yield from sorted(rows, key=lambda row: (row.start, row.host_id))
 
 
-def _days(ask: Ask, first: int, end: int, *, by_hour: bool) -> Iterator[BalanceRow]:
+def _days(ask: Ask, first: int, end: int, only: int | None, *, by_hour: bool) -> Iterator[BalanceRow]:
     zones: defaultdict[ZoneInfo, list[_Seen]] = defaultdict(list)
-    for host_id, population, name, oldest, newest in ask(_BOUNDS, Grain.HOUR, Grain.HOUR):
+    for host_id, population, name, oldest, newest in ask(_BOUNDS, Grain.HOUR, only):
         if POPULATIONS[population] is not Population.WORKSTATION and oldest is not None:
             zone = ZoneInfo(name)
             zones[zone].append(_Seen(HostId(host_id), zone, civil_day(zone, oldest), civil_day(zone, newest)))
@@ -112,10 +115,10 @@ def _day(ask: Ask, day: int, zone: ZoneInfo, machines: list[_Seen], *, by_hour: 
         yield _row(one.host_id, Grain.DAY, day, stop - start, stored, within, gaps.get(one.host_id, 0))
 
 
-def _weeks(ask: Ask, first: int, end: int) -> Iterator[BalanceRow]:
+def _weeks(ask: Ask, first: int, end: int, only: int | None) -> Iterator[BalanceRow]:
     machines = [
         _Seen(HostId(host_id), ZoneInfo(name), oldest, newest)
-        for host_id, population, name, oldest, newest in ask(_BOUNDS, Grain.DAY, Grain.DAY)
+        for host_id, population, name, oldest, newest in ask(_BOUNDS, Grain.DAY, only)
         if POPULATIONS[population] is Population.WORKSTATION and oldest is not None
     ]
     if not machines:

@@ -5,6 +5,7 @@
 Implements ports.HostEraser; docs/guarantees.md P9. The export uses sqlite-utils.
 
 Sums over machines that name none of them stay: the ledger, and the states of servers that /metrics counts.
+The rows of data_0026 leave with the machine's row in `hosts`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.inspect import utilities
-from veilleuse.collector.wire_codec import number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.vocabulary import Population
 
 SLICE_ROWS: Final = 400
 SLICE_PERIODS: Final = 8
@@ -72,10 +71,6 @@ _HIGHEST: Final = (
     "INSERT INTO meta VALUES (:key, :host) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     " WHERE CAST(value AS INTEGER) < :host"
 )
-_STATES: Final = (
-    "INSERT INTO forgotten_states SELECT ?, ?, ?, state, milliseconds FROM state_totals WHERE host_id = ?"
-    " ON CONFLICT DO UPDATE SET milliseconds = milliseconds + excluded.milliseconds"
-)
 
 
 class SqliteHostEraser:
@@ -106,9 +101,6 @@ class SqliteHostEraser:
             if _left(connection, host.host_id):
                 return False
             of_host = {"host": host.host_id}
-            if host.population is Population.SERVER:
-                values = (host.org_entity, host.site, number(host.population), host.host_id)
-                connection.execute(_STATES, values)
             connection.execute(_ORPHANS, of_host)
             connection.execute(_ORPHAN_UNITS, of_host)
             for table in (*_WHOLE, "host_points", "host_units", "streams", "certificates"):

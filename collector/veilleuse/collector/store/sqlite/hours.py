@@ -49,7 +49,7 @@ _POPULATION_SUMS: Final = (
 )
 _OLDEST: Final = (
     f"SELECT host_id, (SELECT min(start) FROM derived d WHERE d.host_id = h.host_id AND d.grain = {Grain.HOUR:d})"
-    " FROM hosts h"
+    " FROM hosts h WHERE population = ifnull(?, population)"
 )
 
 
@@ -69,9 +69,10 @@ def hour_sums(
             yield HostId(host_id), label, EnergySums(*sums)
 
 
-def oldest_hours(ask: Ask) -> dict[HostId, int]:
+def oldest_hours(ask: Ask, population: Population | None = None) -> dict[HostId, int]:
     """Return host → its oldest hour with energy, where there is one; one index lookup a host."""
-    return {HostId(host_id): start for host_id, start in ask(_OLDEST) if start is not None}
+    rows = ask(_OLDEST, None if population is None else number(population))
+    return {HostId(host_id): start for host_id, start in rows if start is not None}
 
 
 _HOURS: Final = (

@@ -19,7 +19,7 @@ from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
 from veilleuse.collector.model.calibration import StoredFit
 from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.model.figures import BalanceRow, EnergySums, StateSums
-from veilleuse.collector.model.hosts import Host, LastRecord, LatestCertificate, Site
+from veilleuse.collector.model.hosts import Host, LatestCertificate, Site
 from veilleuse.collector.model.records import Cell, DataKind, DaySize, Grain, HostId, Point
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
@@ -51,10 +51,10 @@ from veilleuse.collector.store.sqlite.registry_rows import (
     site_from_row,
 )
 from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
+from veilleuse.collector.store.sqlite.server_sums import SqliteServerSums
 from veilleuse.collector.wire_codec import (
     BANDS,
     BOUNDARIES,
-    GAP_REASONS,
     POINT_KINDS,
     POPULATIONS,
     STATES,
@@ -100,9 +100,11 @@ class SqliteReader:
         with database.translated():
             return read_data_kind(database.connection)
 
-    def hosts(self) -> tuple[Host, ...]:
-        """Return all hosts, in the order of enrolment."""
-        return tuple(map(host_from_row, self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")))
+    def hosts(self, population: Population | None = None) -> tuple[Host, ...]:
+        """Return the hosts of one population or all, in the order of enrolment."""
+        sql = f"SELECT {HOST_COLUMNS} FROM hosts WHERE population = ifnull(?, population) ORDER BY host_id"
+        only = None if population is None else number(population)
+        return tuple(map(host_from_row, self._rows(sql, only)))
 
     def contacts(self) -> tuple[Host, ...]:
         """Return all hosts without facts and health: fast, also in the process that receives."""
@@ -244,9 +246,13 @@ class SqliteReader:
         """Return the intensities of grids, on this thread's connection: ports.IntensityReader."""
         return SqliteIntensities(self._database())
 
-    def oldest_hours(self) -> dict[HostId, int]:
-        """Return the oldest hour with energy of each host."""
-        return oldest_hours(self._rows)
+    def oldest_hours(self, population: Population | None = None) -> dict[HostId, int]:
+        """Return the oldest hour with energy of each host of one population or all."""
+        return oldest_hours(self._rows, population)
+
+    def server_sums(self) -> SqliteServerSums:
+        """Return the sums of servers, on this thread's connection: ports.ServerSumReader."""
+        return SqliteServerSums(self._rows)
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Return totals since the data directory was created, by key, in key order."""
@@ -269,42 +275,21 @@ class SqliteReader:
             for entity, site, population, device, method, state, factor_id, factor, energy in rows
         )
 
-    def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
-        """Return (host, reason, whole records, milliseconds); gaps of all sources of a host together."""
-        rows = self._rows("SELECT host_id, reason, records, milliseconds FROM gap_sums")
-        return tuple((HostId(host), GAP_REASONS[reason].value, *both) for host, reason, *both in rows)
-
-    def balance(self, first_day: date, last_day: date, *, by_hour: bool = True) -> Iterator[BalanceRow]:
+    def balance(
+        self,
+        first_day: date,
+        last_day: date,
+        *,
+        by_hour: bool = True,
+        population: Population | None = None,
+    ) -> Iterator[BalanceRow]:
         """Yield whole days and weeks inside each host's first and last record, in the order (start, host)."""
-        return balance(self._rows, first_day, last_day, by_hour=by_hour)
-
-    def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
-        """Return the newest derived clock record of each host in an hour that begins since then; one lookup a
-        host.
-        """
-        rows = self._rows(
-            "SELECT r.host_id, r.start, r.milliseconds, r.derived_energy_millijoules FROM hosts h JOIN records r"
-            " ON r.record_id = (SELECT record_id FROM records WHERE host_id = h.host_id AND grain = ? AND bucket >= ?"
-            " AND derived_energy_millijoules IS NOT NULL ORDER BY bucket DESC, record_id DESC LIMIT 1)",
-            Grain.HOUR,
-            since_unix_milliseconds,
-        )
-        return tuple(
-            LastRecord(HostId(host), start, milliseconds, None if energy < 0 else energy)
-            for host, start, milliseconds, energy in rows
-        )
+        return balance(self._rows, first_day, last_day, by_hour=by_hour, population=population)
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
         """Return (host, state, milliseconds) of all records ever stored."""
         rows = self._rows("SELECT host_id, state, milliseconds FROM state_totals")
         return tuple((HostId(host), STATES[state], milliseconds) for host, state, milliseconds in rows)
-
-    def forgotten_states(self) -> tuple[tuple[str, str, State, int], ...]:
-        """Return (entity, site, state, milliseconds) of forgotten servers."""
-        rows = self._rows("SELECT org_entity, site, state, milliseconds FROM forgotten_states")
-        return tuple(
-            (entity, site, STATES[state], milliseconds) for entity, site, state, milliseconds in rows
-        )
 
     def sizes(self) -> tuple[DaySize, ...]:
         """Return the sizes of all days, oldest first."""

@@ -24,10 +24,11 @@ from veilleuse.collector.store.sqlite.registry_rows import (
     SITE_COLUMNS,
     FactsUpdate,
     host_from_row,
+    place_server,
     read_data_kind,
     site_from_row,
 )
-from veilleuse.collector.wire_codec import POPULATIONS, number
+from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 
@@ -92,7 +93,9 @@ class SqliteRegistry:
                     copy_of,
                 ),
             )
-        return HostId(int(cursor.lastrowid or 0))
+            host_id = HostId(int(cursor.lastrowid or 0))
+            place_server(connection, host_id, facts_from_wire(facts_wire or b"").device_class)
+        return host_id
 
     def host(self, host_id: HostId) -> Host | None:
         return self._host("host_id = ?", host_id)
@@ -101,12 +104,11 @@ class SqliteRegistry:
         return self._host("agent_id = ?", agent_id)
 
     def hosts(self) -> tuple[Host, ...]:
-        rows = self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")
-        return tuple(host_from_row(row) for row in rows)
+        return tuple(map(host_from_row, self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")))
 
     def hosts_of_token(self, token_id: int) -> tuple[HostId, ...]:
-        rows = self._rows("SELECT host_id FROM hosts WHERE token_id = ? ORDER BY host_id", token_id)
-        return tuple(HostId(row[0]) for row in rows)
+        sql = "SELECT host_id FROM hosts WHERE token_id = ? ORDER BY host_id"
+        return tuple(HostId(row[0]) for row in self._rows(sql, token_id))
 
     def set_status(self, host_id: HostId, status: HostStatus) -> None:
         """Set the status of a host. The caller also tells the access table."""
@@ -191,8 +193,8 @@ class SqliteRegistry:
 
     def count_copies(self, original: HostId, status: HostStatus) -> int:
         """Count machines of this status that said to be clones of `original`."""
-        row = self._row("SELECT count(*) FROM hosts WHERE copy_of = ? AND status = ?", original, status.value)
-        return int(row[0])
+        sql = "SELECT count(*) FROM hosts WHERE copy_of = ? AND status = ?"
+        return int(self._row(sql, original, status.value)[0])
 
     # --- forgotten machines
 
@@ -434,10 +436,8 @@ class SqliteRegistry:
 
     def revoked_accounts(self) -> dict[bytes, int]:
         """Return SHA-256 of their tokens → UTC day number."""
-        rows = self._rows(
-            "SELECT token_sha256, revoked_unix_milliseconds FROM accounts WHERE revoked_unix_milliseconds IS NOT NULL"
-        )
-        return {sha256: day_number(moment) for sha256, moment in rows}
+        sql = "SELECT token_sha256, revoked_unix_milliseconds FROM accounts WHERE revoked_unix_milliseconds IS NOT NULL"
+        return {sha256: day_number(moment) for sha256, moment in self._rows(sql)}
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
         """Add one access to identity.db to the journal."""

@@ -19,8 +19,8 @@ from veilleuse.collector.model.hosts import (
 from veilleuse.collector.model.records import AgentId, DataKind, HostId
 from veilleuse.collector.store.sqlite.batch import TURN
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, health_from_wire
-from veilleuse.wire.vocabulary import DeviceClass
+from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, health_from_wire, number
+from veilleuse.wire.vocabulary import DeviceClass, Population
 
 HOST_COLUMNS: Final = (
     "host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact_unix_milliseconds, facts, health,"
@@ -88,6 +88,22 @@ _WHAT_DERIVE_ASKS: Final = (
 )
 
 
+_GROUP: Final = (
+    "INSERT INTO server_groups (org_entity, site, device_class) SELECT org_entity, site, ? FROM hosts"
+    " WHERE host_id = ? AND population = ? ON CONFLICT DO NOTHING"
+)
+_PLACE: Final = (
+    "UPDATE servers SET group_id = (SELECT group_id FROM server_groups JOIN hosts USING (org_entity, site)"
+    " WHERE hosts.host_id = servers.host_id AND device_class = ?) WHERE host_id = ?"
+)
+
+
+def place_server(connection: sqlite3.Connection, host_id: HostId, device_class: DeviceClass) -> None:
+    """Move a server's sums to the group of its class (data_0026), in the open transaction; a PC has none."""
+    connection.execute(_GROUP, (device_class.value, host_id, number(Population.SERVER)))
+    connection.execute(_PLACE, (device_class.value, host_id))
+
+
 def tells_more(before: MachineFacts, now: MachineFacts) -> bool:
     """Tell whether facts that derive lacked are known now.
 
@@ -100,6 +116,8 @@ def tells_more(before: MachineFacts, now: MachineFacts) -> bool:
 
 class FactsUpdate:
     """Marks a host's periods dirty when new facts (class, CPU, memory) would change their derived energy.
+
+    Places a server whose class changed.
 
     At most once a day for each machine: alternating facts would keep derive busy.
     """
@@ -115,9 +133,12 @@ class FactsUpdate:
 
         `day`: changes once a day.
         """
-        if before is None or self._marked.get(before.host_id) == day:
+        if before is None:
             return
-        if tells_more(before.facts, facts_from_wire(facts_wire)):
+        now = facts_from_wire(facts_wire)
+        if now.device_class is not before.facts.device_class:
+            place_server(self._connection, before.host_id, now.device_class)
+        if self._marked.get(before.host_id) != day and tells_more(before.facts, now):
             self._connection.execute(MARK_HOST, (before.host_id,))
             self._marked[before.host_id] = day
 

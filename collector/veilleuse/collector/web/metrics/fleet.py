@@ -5,57 +5,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.model.hosts import Host, HostStatus, LastRecord, Site
-from veilleuse.collector.model.records import DataKind, Grain, HostId
+from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.hosts import HostStatus, Site
+from veilleuse.collector.model.records import AgentId, DataKind
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.model.sums import DerivedRow, LedgerEntry, SumRow
-from veilleuse.collector.ports import Reader
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
+from veilleuse.collector.model.server_sums import GroupPower, ServerGroup, ServerUse
+from veilleuse.collector.model.sums import LedgerEntry
+from veilleuse.collector.ports import DataReader
+from veilleuse.collector.settings import ReportingSettings
+from veilleuse.collector.web.metrics.servers import ServerCounts, ServerRegistry, is_virtual
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
-CALL_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
-"""Time allowed to store and derive a server's record, 1 min.
-
-A record's power counts as current for its length, one contact interval and this time.
-"""
-LONGEST_MILLISECONDS: Final = 3 * MILLISECONDS_PER_HOUR
-"""Longest time before a record's end at which its hour can have started: a record lasts one hour at most."""
-CLOSED_DAY_SECONDS: Final = 60.0
-"""Seconds that the rows of a closed day are cached: late records of servers still reach a closed day."""
-
-
-class ServerGroup(NamedTuple):
-    """Labels of a group of servers, as text."""
-
-    entity: str
-    site: str
-    population: str
-    device_class: str
-
-
-@dataclass(frozen=True, slots=True)
-class Power:
-    """Mean wall power of one server over its newest record."""
-
-    host: Host
-    watts: float
-    end_unix_milliseconds: int
+CLOSED_DAY_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
+"""Time that the sums of a closed day are cached: late records of servers still reach a closed day."""
+Energies: TypeAlias = Mapping[tuple[ServerGroup, Method, State], EnergySums]
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Day sums of servers, and the rows derived from these sums."""
+    """Sums of servers over a civil day."""
 
     day: date
-    sums: tuple[SumRow, ...]
-    derived: tuple[DerivedRow, ...]
+    states: Mapping[tuple[ServerGroup, State], int]
+    """Milliseconds."""
+    energies: Energies
+    enrolled: Mapping[bool, tuple[int, int]]
+    """Virtual → (servers, milliseconds enrolled up to now)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PcCounts:
+    """PCs as counted once a day: a live count would reveal when one of them enrolled."""
+
+    by_status: Mapping[tuple[Population, HostStatus], int]
+    first_enrolled_on: date | None
+    """Of the active ones; None without any."""
+
+    def active(self, population: Population) -> int:
+        """Return the number of active PCs."""
+        return self.by_status.get((population, HostStatus.ACTIVE), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +65,41 @@ class FleetView:
     now_unix_milliseconds: int
     time_zone: str
     kind: DataKind
-    hosts: dict[HostId, Host]
+    servers: ServerCounts
+    places: frozenset[tuple[str, str, Population]]
+    """(entity, site, population) of all machines."""
     sites: dict[str, Site]
     rollouts: dict[Population, Rollout]
     """Remote configuration of the populations that were ever configured."""
-    power: tuple[Power, ...]
+    power: Mapping[ServerGroup, GroupPower]
     today: Day
-    hours: tuple[DerivedRow, ...]
-    """Derived energy of servers per UTC hour of the current civil day."""
+    hours: Mapping[tuple[DeviceClass, Method], Mapping[int, int]]
+    """Derived energy of servers per UTC hour of the current civil day, mJ."""
     yesterday: Day
+    seen_yesterday: Mapping[ServerGroup, int]
+    """Servers with a known state yesterday."""
     ledger: tuple[LedgerEntry, ...]
-    state_totals: dict[tuple[HostId, State], int]
-    """Milliseconds of servers since the data directory was created."""
-    forgotten_states: tuple[tuple[str, str, State, int], ...]
-    """State times of forgotten servers: (entity, site, state, milliseconds)."""
-    gaps: tuple[tuple[HostId, str, int, int], ...]
+    state_totals: Mapping[tuple[str, str, State], int]
+    """(entity, site, state) → milliseconds of servers since the data directory was created."""
+    gaps: Mapping[str, tuple[int, int]]
+    """Reason → (records, milliseconds) of gaps that servers declared."""
+    active_pcs: int
+    """Counted up to k."""
     records: int
     dirty: int
 
-    @property
-    def active(self) -> tuple[Host, ...]:
-        """Return the hosts that may connect."""
-        return tuple(host for host in self.hosts.values() if host.status is HostStatus.ACTIVE)
+    def power_of(self, *, virtual: bool) -> GroupPower | None:
+        """Return the power of physical or virtual servers; None where none is known."""
+        found = [one for group, one in self.power.items() if is_virtual(group.device_class) is virtual]
+        if not found:
+            return None
+        end = max(one.end_unix_milliseconds for one in found)
+        return GroupPower(sum(one.servers for one in found), sum(one.watts for one in found), end)
 
     def without_power(self, *, virtual: bool) -> tuple[int, int]:
         """Return (active servers that are not in `power`, all active servers), physical or virtual."""
-        known = {power.host.host_id for power in self.power}
-        members = [
-            host.host_id
-            for host in self.active
-            if host.population is Population.SERVER and is_virtual(host.facts.device_class) is virtual
-        ]
-        return sum(host_id not in known for host_id in members), len(members)
+        whole, known = self.servers.active(virtual=virtual), self.power_of(virtual=virtual)
+        return whole - (known.servers if known else 0), whole
 
 
 class ServerFleetReader:
@@ -107,115 +107,91 @@ class ServerFleetReader:
 
     def __init__(
         self,
-        reader: Reader,
-        time_zone: str,
+        reader: DataReader,
+        reporting: ReportingSettings,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take the IANA time zone of the civil day and a clock in Unix seconds."""
+        """Take the time zone of the civil day and k, and a clock in Unix seconds."""
         self._reader = reader
-        self._zone = ZoneInfo(time_zone)
+        self._k = reporting.k_anonymity
+        self._sums = reader.server_sums()
+        self._registry = ServerRegistry(self._sums)
+        self._zone = ZoneInfo(reporting.time_zone)
         self._clock = clock
-        self._closed: tuple[float, Day] | None = None
+        self._closed: tuple[int, Day, Mapping[ServerGroup, int]] | None = None
 
-    @property
-    def reader(self) -> Reader:
-        """Return the store's reader."""
-        return self._reader
+    def follow(self) -> None:
+        """Read the servers that changed; the next view then reads fewer."""
+        self._registry.read(_rollout_of_servers({one.population: one for one in self._reader.rollouts()}))
 
     def read_view(self) -> FleetView:
         """Read the store as it is now. Raises StoreDamaged or another DataDirectoryError."""
-        now = self._clock()
-        today = datetime.fromtimestamp(now, self._zone).date()
-        hosts = {host.host_id: host for host in self._reader.hosts()}
-        servers = {key for key, host in hosts.items() if host.population is Population.SERVER}
-        day_start = day_start_unix_milliseconds(today, self._zone.key)
-        day_end = day_start_unix_milliseconds(today + timedelta(days=1), self._zone.key)
-        now_milliseconds = int(now * MILLISECONDS_PER_SECOND)
+        now = int(self._clock() * MILLISECONDS_PER_SECOND)
+        today = datetime.fromtimestamp(now / MILLISECONDS_PER_SECOND, self._zone).date()
         rollouts = {rollout.population: rollout for rollout in self._reader.rollouts()}
-        contact = longest_contact_milliseconds(rollouts)
+        servers = self._registry.read(_rollout_of_servers(rollouts))
+        # After the servers: a new one may have a new site.
+        sites = {site.site: site for site in self._reader.sites()}
+        yesterday = today - timedelta(days=1)
+        if self._closed is None or self._closed[1].day != yesterday or now >= self._closed[0]:
+            day = self._day(yesterday, sites, now)
+            self._closed = (now + CLOSED_DAY_MILLISECONDS, day, self._sums.seen(yesterday))
         return FleetView(
-            now_unix_milliseconds=now_milliseconds,
+            now_unix_milliseconds=now,
             time_zone=self._zone.key,
             kind=self._reader.data_kind(),
-            hosts=hosts,
-            sites={site.site: site for site in self._reader.sites()},
+            servers=servers,
+            places=self._sums.places(),
+            sites=sites,
             rollouts=rollouts,
-            power=live_power(
-                self._reader.last_records(now_milliseconds - contact - LONGEST_MILLISECONDS),
-                hosts,
-                now_milliseconds,
-                contact,
+            power=self._sums.power(now, longest_contact_milliseconds(rollouts)),
+            today=self._day(today, sites, now),
+            hours=self._sums.hours(
+                day_start_unix_milliseconds(today, self._zone.key),
+                day_start_unix_milliseconds(today + timedelta(days=1), self._zone.key),
             ),
-            today=self._day(today, servers),
-            hours=tuple(
-                row for row in self._reader.derived(Grain.HOUR, day_start, day_end) if row.host_id in servers
-            ),
-            yesterday=self._closed_day(today - timedelta(days=1), servers, now),
+            yesterday=self._closed[1],
+            seen_yesterday=self._closed[2],
             ledger=self._reader.ledger(),
-            state_totals={
-                (host, state): milliseconds
-                for host, state, milliseconds in self._reader.state_totals()
-                if host in servers
-            },
-            forgotten_states=self._reader.forgotten_states(),
-            gaps=self._reader.gap_totals(),
+            state_totals=self._sums.totals(),
+            gaps=self._sums.gaps(),
+            active_pcs=self._sums.active_pcs(self._k),
             records=self._reader.record_count(),
             dirty=self._reader.dirty_count(),
         )
 
-    def _day(self, day: date, servers: set[HostId]) -> Day:
-        key = day.toordinal()
+    def count_pcs(self) -> PcCounts:
+        """Count the PCs; reads every PC's entry in an index."""
+        counts = self._sums.pc_counts()
+        firsts = [first for (_, status), (_, first) in counts.items() if status is HostStatus.ACTIVE]
+        return PcCounts({key: number for key, (number, _) in counts.items()}, min(firsts, default=None))
+
+    def read_busiest(self, view: FleetView, limit: int) -> tuple[ServerUse, ...]:
+        """Return the active servers of the highest power, then those without one, with today's sums."""
+        contact = longest_contact_milliseconds(view.rollouts)
+        return self._sums.busiest(view.now_unix_milliseconds, contact, view.today.day, limit)
+
+    def read_powers(self, view: FleetView) -> Iterator[tuple[AgentId, ServerGroup, float]]:
+        """Yield the active servers with a power now, W."""
+        return self._sums.powers(view.now_unix_milliseconds, longest_contact_milliseconds(view.rollouts))
+
+    def read_day_energies(self, view: FleetView) -> Iterator[tuple[AgentId, ServerGroup, Method, int]]:
+        """Yield yesterday's energy, mJ, of each server and method."""
+        return self._sums.day_energies(view.yesterday.day)
+
+    def _day(self, day: date, sites: Mapping[str, Site], now: int) -> Day:
         return Day(
             day,
-            tuple(row for row in self._reader.sums(Grain.DAY, key, key + 1) if row.host_id in servers),
-            tuple(row for row in self._reader.derived(Grain.DAY, key, key + 1) if row.host_id in servers),
+            self._sums.states(day),
+            self._sums.energies(day),
+            self._registry.enrolled(day, sites, now),
         )
-
-    def _closed_day(self, day: date, servers: set[HostId], now: float) -> Day:
-        if self._closed is None or self._closed[1].day != day or now >= self._closed[0]:
-            self._closed = (now + CLOSED_DAY_SECONDS, self._day(day, servers))
-        return self._closed[1]
-
-
-def group_of(host: Host) -> ServerGroup:
-    """Return the labels of a server's group."""
-    return ServerGroup(host.org_entity, host.site, host.population.value, host.facts.device_class.value)
-
-
-def is_virtual(device_class: str) -> bool:
-    """Return true when machines of this class are a memo line outside every total.
-
-    A virtual machine's energy is already in its host's.
-    """
-    return device_class == DeviceClass.VIRTUAL_MACHINE
 
 
 def longest_contact_milliseconds(rollouts: Mapping[Population, Rollout]) -> int:
     """Return the longest time between two contacts of a server, ms."""
-    return (rollouts.get(Population.SERVER) or Rollout(Population.SERVER)).longest_contact_milliseconds
+    return _rollout_of_servers(rollouts).longest_contact_milliseconds
 
 
-def live_power(
-    records: Iterable[LastRecord],
-    hosts: dict[HostId, Host],
-    now_unix_milliseconds: int,
-    contact_milliseconds: int,
-) -> tuple[Power, ...]:
-    """Return the mean wall power of each active server with a recent record, W.
-
-    A record is recent up to its length, one contact interval and CALL_MILLISECONDS after its end. Servers
-    without a recent record, or whose record has no energy, are absent: never 0 W.
-    """
-    found: list[Power] = []
-    for record in records:
-        host = hosts.get(record.host_id)
-        if host is None or host.population is not Population.SERVER or host.status is not HostStatus.ACTIVE:
-            continue
-        if record.energy_millijoules is None or record.milliseconds <= 0:
-            continue
-        end = record.start_unix_milliseconds + record.milliseconds
-        if now_unix_milliseconds - end > record.milliseconds + contact_milliseconds + CALL_MILLISECONDS:
-            continue
-        # 1 mJ per ms is 1 W.
-        found.append(Power(host, record.energy_millijoules / record.milliseconds, end))
-    return tuple(found)
+def _rollout_of_servers(rollouts: Mapping[Population, Rollout]) -> Rollout:
+    return rollouts.get(Population.SERVER) or Rollout(Population.SERVER)

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -26,8 +24,6 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
-KEEP_SECONDS: Final = 60.0
-"""Seconds that a view is cached: grid values are hourly."""
 INDICATIVE: Final = "indicative"
 
 
@@ -41,43 +37,23 @@ class GridView:
     """Lines of yesterday's servers; virtual machines are memo lines."""
 
 
-class GridReader:
-    """Reads grid views and caches the last one. Not thread-safe: one caller at a time."""
-
-    def __init__(
-        self,
-        reader: HourReader,
-        settings: CollectorSettings,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """Take the reader, the settings and a clock in Unix seconds."""
-        self._reader, self._settings, self._clock = reader, settings, clock
-        self._kept: tuple[float, date, GridView] | None = None
-
-    def read_view(self) -> GridView:
-        """Return a view at most one minute old. Raises the store's errors."""
-        now = self._clock()
-        today = datetime.fromtimestamp(now, ZoneInfo(self._settings.reporting.time_zone)).date()
-        if self._kept is None or now >= self._kept[0] or today != self._kept[1]:
-            self._kept = (now + KEEP_SECONDS, today, self._take(now, today))
-        return self._kept[2]
-
-    def _take(self, now: float, today: date) -> GridView:
-        grid = self._reader.intensities()
-        states, polls = grid.states(), grid.polls()
-        if not states:
-            return GridView((), polls)
-        query = HourlyQuery(
-            today - timedelta(days=1),
-            today,
-            DIMENSIONS,
-            self._settings.reporting.k_anonymity,
-            self._settings.intensity.series,
-            int(now * MILLISECONDS_PER_SECOND),
-            frozenset({Population.SERVER}),
-        )
-        found = indicative(self._reader, query)
-        return GridView(states, polls, found.ledger.lines)
+def read_grid(reader: HourReader, settings: CollectorSettings, now: float) -> GridView:
+    """Read the view at a time in Unix seconds; too slow for a look. Raises the store's errors."""
+    grid = reader.intensities()
+    states, polls = grid.states(), grid.polls()
+    if not states:
+        return GridView((), polls)
+    today = datetime.fromtimestamp(now, ZoneInfo(settings.reporting.time_zone)).date()
+    query = HourlyQuery(
+        today - timedelta(days=1),
+        today,
+        DIMENSIONS,
+        settings.reporting.k_anonymity,
+        settings.intensity.series,
+        int(now * MILLISECONDS_PER_SECOND),
+        frozenset({Population.SERVER}),
+    )
+    return GridView(states, polls, indicative(reader, query).ledger.lines)
 
 
 def add_grid(out: Exposition, view: GridView) -> None:

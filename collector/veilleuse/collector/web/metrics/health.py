@@ -5,23 +5,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from statistics import median
 from typing import Any, Final
 
-from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import AppendResult, Reason
-from veilleuse.collector.model.remote_config import Rollout, state_of
 from veilleuse.collector.silence import SilenceLevel, last_sign
-from veilleuse.collector.web.metrics.fleet import FleetView
+from veilleuse.collector.web.metrics.servers import (
+    CONFIGURATION,
+    DROPPED,
+    QUARANTINE,
+    SOURCE,
+    SPOOL_BYTES,
+    SPOOL_RECORDS,
+    STATUS,
+    VERSION,
+    ServerCounts,
+)
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import SOURCES, Population
+from veilleuse.wire.vocabulary import Population
 
+_SERVER: Final = Population.SERVER.value
 LEVELS: Final = {SilenceLevel.GOOD: 0, SilenceLevel.WARNING: 1, SilenceLevel.FAILED: 2}
 _COUNTERS: Final = (
     ("pushes", c.PUSHES),
@@ -62,32 +70,28 @@ def add_agents(out: Exposition, snapshot: Snapshot) -> None:
     The two are the number of hosts and of silent hosts, from the first snapshot of the day. Any live value
     would reveal the scrape at which a PC connected.
     """
-    fleet, day_start = snapshot.fleet, snapshot.day_start
-    statuses = Counter(
-        (host.population.value, host.status.value)
-        for seen, exempt in ((fleet, True), (day_start, False))
-        for host in seen.hosts.values()
-        if (host.population in EXEMPT) is exempt
-    )
+    fleet, servers = snapshot.fleet, snapshot.fleet.servers
+    statuses = {(Population.SERVER.value, status): number for status, number in servers.of(STATUS).items()}
+    for (population, status), number in snapshot.day_start.pcs.by_status.items():
+        statuses[population.value, status.value] = number
     for labels, number in sorted(statuses.items()):
         out.add(c.HOSTS, labels, number)
-    servers = [host for host in fleet.active if host.population in EXEMPT]
-    for population in EXEMPT:
-        members = [host for host in servers if host.population is population]
-        if members:
-            _configuration(out, fleet.rollouts.get(population) or Rollout(population), members)
-            _spool(out, population, members)
-            _gaps(out, population, fleet)
-    for account in snapshot.accounts:
-        out.add(
-            c.UNEXPLAINED,
-            (account.population.value,),
-            account.unexplained_milliseconds / MILLISECONDS_PER_SECOND,
-        )
-        out.add(c.EXCESS, (account.population.value,), account.excess_milliseconds / MILLISECONDS_PER_SECOND)
+    for state, number in servers.of(CONFIGURATION).items():
+        out.add(c.CONFIGURATION_HOSTS, (_SERVER, state), number)
+    _spool(out, servers)
+    if servers.members:
+        for reason, (records, milliseconds) in sorted(fleet.gaps.items()):
+            out.add(c.GAP_RECORDS, (_SERVER, reason), records)
+            out.add(c.GAP_SECONDS, (_SERVER, reason), milliseconds / MILLISECONDS_PER_SECOND)
+    if snapshot.balance is not None:
+        unexplained, excess = snapshot.balance.unexplained_milliseconds, snapshot.balance.excess_milliseconds
+        out.add(c.UNEXPLAINED, (_SERVER,), unexplained / MILLISECONDS_PER_SECOND)
+        out.add(c.EXCESS, (_SERVER,), excess / MILLISECONDS_PER_SECOND)
     _silence(out, snapshot)
     _versions(out, servers)
-    _sources(out, servers)
+    for key, count in sorted(servers.counts.items()):
+        if key[0] == SOURCE:
+            out.add(c.SOURCE_SUCCESS, key[1:], count.amount)
 
 
 def _silence(out: Exposition, snapshot: Snapshot) -> None:
@@ -99,52 +103,30 @@ def _silence(out: Exposition, snapshot: Snapshot) -> None:
         if one.level is not SilenceLevel.WAITING:
             out.add(c.SILENT, (one.population.value,), one.silent)
             out.add(c.SILENCE_LEVEL, (one.population.value,), LEVELS[one.level])
-    servers = (host for host in snapshot.fleet.active if host.population in EXEMPT)
-    now = snapshot.fleet.now_unix_milliseconds
-    ages = [max(0.0, (now - last_sign(host)) / MILLISECONDS_PER_SECOND) for host in servers]
-    if ages:
-        out.add(c.CONTACT_AGE, (Population.SERVER.value, "median"), median(ages))
-        out.add(c.CONTACT_AGE, (Population.SERVER.value, "max"), max(ages))
+    if members := snapshot.fleet.servers.members:
+        now, half = snapshot.fleet.now_unix_milliseconds, len(members) // 2
+        ages = [
+            max(0.0, (now - last_sign(host)) / MILLISECONDS_PER_SECOND)
+            for host in (members[0], members[half], members[-half - 1])
+        ]
+        out.add(c.CONTACT_AGE, (_SERVER, "median"), median(ages[1:]))
+        out.add(c.CONTACT_AGE, (_SERVER, "max"), ages[0])
 
 
-def _configuration(out: Exposition, rollout: Rollout, members: Iterable[Host]) -> None:
-    states = Counter(state_of(rollout, host).value for host in members)
-    for state, number in sorted(states.items()):
-        out.add(c.CONFIGURATION_HOSTS, (rollout.population.value, state), number)
+def _spool(out: Exposition, servers: ServerCounts) -> None:
+    for key, metric in (
+        (SPOOL_RECORDS, c.SPOOL_RECORDS),
+        (SPOOL_BYTES, c.SPOOL_BYTES),
+        (QUARANTINE, c.QUARANTINE),
+    ):
+        for amount in servers.of(key).values():
+            out.add(metric, (_SERVER,), amount)
+    for reason, records in servers.of(DROPPED).items():
+        out.add(c.DROPPED, (_SERVER, reason), records)
 
 
-def _spool(out: Exposition, population: Population, members: Iterable[Host]) -> None:
-    healths = [host.health for host in members if host.health is not None]
-    if not healths:
-        return
-    out.add(c.SPOOL_RECORDS, (population.value,), sum(one.spool_records for one in healths))
-    out.add(c.SPOOL_BYTES, (population.value,), sum(one.spool_bytes for one in healths))
-    kept = [one.quarantine_records for one in healths if one.quarantine_records is not None]
-    if kept:
-        out.add(c.QUARANTINE, (population.value,), sum(kept))
-    drops: Counter[str] = Counter()
-    for one in healths:
-        for reason, records in one.drops:
-            drops[reason.value] += records
-    for reason_name, records in sorted(drops.items()):
-        out.add(c.DROPPED, (population.value, reason_name), records)
-
-
-def _gaps(out: Exposition, population: Population, fleet: FleetView) -> None:
-    records: Counter[str] = Counter()
-    times: Counter[str] = Counter()
-    for host_id, reason, number, milliseconds in fleet.gaps:
-        host = fleet.hosts.get(host_id)
-        if host is not None and host.population is population:
-            records[reason] += number
-            times[reason] += milliseconds
-    for reason in sorted(records):
-        out.add(c.GAP_RECORDS, (population.value, reason), records[reason])
-        out.add(c.GAP_SECONDS, (population.value, reason), times[reason] / MILLISECONDS_PER_SECOND)
-
-
-def _versions(out: Exposition, servers: Iterable[Host]) -> None:
-    versions = Counter(host.health.agent_version for host in servers if host.health is not None)
+def _versions(out: Exposition, servers: ServerCounts) -> None:
+    versions = Counter(servers.of(VERSION))
     kept = dict(versions.most_common(c.VERSIONS))
     rest = sum(versions.values()) - sum(kept.values())
     for version, number in sorted(kept.items()):
@@ -153,42 +135,25 @@ def _versions(out: Exposition, servers: Iterable[Host]) -> None:
         out.add(c.AGENT_INFO, (c.OTHER,), rest)
 
 
-def _sources(out: Exposition, servers: Iterable[Host]) -> None:
-    found: Counter[tuple[str, str]] = Counter()
-    for host in servers:
-        for source in host.health.sources if host.health else ():
-            name = source.name if source.name in SOURCES else c.OTHER
-            if source.unavailable is not None:
-                found[name, "unavailable"] += 1
-                continue
-            # One source of one host may have both: some reads succeeded and some failed.
-            found[name, "success"] += source.successes > 0
-            found[name, "failure"] += source.failures > 0
-    for labels, number in sorted(found.items()):
-        out.add(c.SOURCE_SUCCESS, labels, number)
-
-
 def add_collector(out: Exposition, snapshot: Snapshot, k: int) -> None:
     """Add the samples of the receiving process and of the store's disk usage.
 
     Where fewer than k PCs are enrolled, values that each call changes come from the first snapshot of the
     day. Live values would reveal when one of few people's machines was on (docs/privacy.md).
     """
-    few = snapshot.has_few_pcs(k)
-    seen, calls = (snapshot.day_start, snapshot.day_health) if few else (snapshot.fleet, snapshot.health)
-    disk = snapshot.day_disk if few else snapshot.disk
+    seen = snapshot.day_start if snapshot.has_few_pcs(k) else snapshot
     out.add(c.COLLECTOR_UP, (), int(snapshot.health is not None))
     for key, metric in _COUNTERS:
-        _counter(out, metric, key, calls if key in _CALLS else snapshot.health)
-    _commits(out, calls)
+        _counter(out, metric, key, seen.health if key in _CALLS else snapshot.health)
+    _commits(out, seen.health)
     if snapshot.health is not None:
         _certificates(out, snapshot.health)
-    out.add(c.RECORDS_STORED, (), seen.records)
-    out.add(c.DIRTY, (), seen.dirty)
-    if not few:
+    out.add(c.RECORDS_STORED, (), seen.fleet.records)
+    out.add(c.DIRTY, (), seen.fleet.dirty)
+    if seen is snapshot:
         out.add(c.STORE_BYTES, (), snapshot.disk.size_bytes)
-    out.add(c.STORE_FREE, (), disk.free_bytes)
-    out.add(c.STORE_RESERVE, (), disk.reserve_bytes)
+    out.add(c.STORE_FREE, (), seen.disk.free_bytes)
+    out.add(c.STORE_RESERVE, (), seen.disk.reserve_bytes)
 
 
 def _counter(out: Exposition, metric: Metric, key: str, health: Mapping[str, Any] | None) -> None:

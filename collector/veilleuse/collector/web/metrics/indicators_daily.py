@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.account.observed_days import ObservedQuery, gather
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
@@ -22,16 +21,16 @@ from veilleuse.collector.model.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports import Reader
-from veilleuse.collector.web.metrics.fleet import is_virtual
+from veilleuse.collector.web.metrics.fleet import Day
+from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, joules_from_millijoules
-from veilleuse.wire.vocabulary import Band, Population, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 TODAY: Final = "today"
 DAY: Final = "day"
 OF_SUMS: Final = made_of(IndicatorInput.SUMS)
+_ANY_BAND: Final = Band.OPEN
+"""Bands are not kept apart: no indicator of servers asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,49 +64,23 @@ class DailyIndicators:
         return self.value(c.COVERAGE, ENERGY)
 
 
-def compute_indicators(
-    reader: Reader,
-    members: Mapping[HostId, Host],
-    period: str,
-    first: date,
-    now_unix_milliseconds: int,
-) -> tuple[DailyIndicators, ...]:
-    """Compute the indicators of `members` over one day, physical and virtual machines separately.
-
-    `members` are servers, so no disclosure rule applies.
-    """
-    found: list[DailyIndicators] = []
+def indicators_of_day(day: Day, period: str) -> Iterator[DailyIndicators]:
+    """Yield the indicators of servers over one day, of physical and virtual machines apart."""
     for virtual in (False, True):
-        chosen = [host for host in members.values() if is_virtual(host.facts.device_class) is virtual]
-        if not chosen:
-            continue
-        query = ObservedQuery(first, first + timedelta(days=1), (), 1, now_unix_milliseconds)
-        groups = gather(reader, query, chosen).groups
-        if groups:
-            found.append(
-                indicators_of_sums(groups[0].key, merge([group.sums for group in groups]), period, first)
-            )
-    return tuple(found)
-
-
-def merge(parts: Sequence[GroupSums]) -> GroupSums:
-    """Merge groups that differ by grid zone or year.
-
-    `hosts` becomes the largest count, since one machine may be in several groups.
-    """
-    states: dict[tuple[Band, State], StateSums] = {}
-    energies: dict[EnergyKey, EnergySums] = {}
-    for part in parts:
-        for key, more in part.states.items():
-            states[key] = states.get(key, StateSums()) + more
-        for energy_key, extra in part.energies.items():
-            energies[energy_key] = energies.get(energy_key, EnergySums()) + extra
-    return GroupSums(
-        max((part.hosts for part in parts), default=0),
-        sum(part.enrolled_milliseconds for part in parts),
-        states,
-        energies,
-    )
+        servers, enrolled = day.enrolled[virtual]
+        states: dict[tuple[Band, State], StateSums] = {}
+        for (group, state), milliseconds in day.states.items():
+            if is_virtual(group.device_class) is virtual:
+                key = (_ANY_BAND, state)
+                states[key] = states.get(key, StateSums()) + StateSums(milliseconds)
+        energies: dict[EnergyKey, EnergySums] = {}
+        for (group, method, state), sums in day.energies.items():
+            if is_virtual(group.device_class) is virtual:
+                energy_key = (DeviceClass(group.device_class), method, _ANY_BAND, state)
+                energies[energy_key] = energies.get(energy_key, EnergySums()) + sums
+        if enrolled or states or energies:
+            family = GroupKey(day.day, day.day + timedelta(days=1), "", Population.SERVER, virtual)
+            yield indicators_of_sums(family, GroupSums(servers, enrolled, states, energies), period, day.day)
 
 
 def indicators_of_sums(

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Computes the released month of PCs and I3 to I8 in a background thread.
+"""Computes the released month of PCs, I3 to I8, the balance and the grid's view in a background thread.
 
-A month of energy and 180 days of load are too much work for a scrape. Servers' indicators are computed once
-a civil day. Populations under the k rule are shown from the month that the API answers from. I3 to I5 of the
-machines in that month are published once beside it (docs/api.md). So a changed power plan or a late machine
-never shows as the difference of two snapshots.
+A month of energy, 180 days of load or a week of hours are too much work for a look. Servers' indicators are
+computed once a civil day. Populations under the k rule are shown from the month that the API answers from. I3
+to I5 of the machines in that month are published once beside it (docs/api.md). So a changed power plan or a
+late machine never shows as the difference of two snapshots.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Figure, Scope
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.ports import Reader
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, figures_of_machines
@@ -38,7 +39,7 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.release import make_month
 from veilleuse.collector.web.api.release_format import FORM as RELEASE
 from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.metrics.fleet import is_virtual
+from veilleuse.collector.web.metrics.grid import GridView, read_grid
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.pc_figures import DisclosureContext, ReleasePlace, disclose_figures
 from veilleuse.collector.web.metrics.released_month import (
@@ -48,9 +49,31 @@ from veilleuse.collector.web.metrics.released_month import (
     families_of,
     last_month,
 )
+from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.publications import FigureFormat, PublicationCache, Publish
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
+
+
+@dataclass(frozen=True, slots=True)
+class ServerBalance:
+    """Time balance of servers (R18) over their last whole days: time that no record explains.
+
+    For PCs, it is only in reports and in `veilleuse doctor`.
+    """
+
+    unexplained_milliseconds: int
+    excess_milliseconds: int
+
+
+def read_balance(reader: Reader, today: date) -> ServerBalance | None:
+    """Read the balance of the BALANCE_DAYS before today; None without whole days."""
+    first, last = today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)
+    rows = list(reader.balance(first, last, population=Population.SERVER))
+    if not rows:
+        return None
+    unexplained = sum(row.unexplained_milliseconds for row in rows)
+    return ServerBalance(unexplained, sum(row.excess_milliseconds for row in rows))
 
 
 class MachineFigure(NamedTuple):
@@ -137,7 +160,10 @@ def _number(value: Any) -> Any:
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 60.0
-"""Seconds between two checks of the thread for a new day or month."""
+"""Seconds between two checks of the thread for a new day or month, and two readings of the grid."""
+BALANCE_SECONDS: Final = 600.0
+"""Seconds between two balances: each reads the hours of a week."""
+BALANCE_DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +207,9 @@ class MachineIndicators:
         self._current: tuple[MachineFigure, ...] = ()
         self._month: MonthView | None = None
         self._is_of_older_rule = False
+        self._balance: ServerBalance | None = None
+        self._balance_due = 0.0
+        self._grid = GridView()
         self._months = PublicationCache(RELEASE, published, publish, settings.reporting.k_anonymity)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
@@ -200,9 +229,22 @@ class MachineIndicators:
         """
         return self._is_of_older_rule
 
+    def balance(self) -> ServerBalance | None:
+        """Return the newest balance. Never waits."""
+        return self._balance
+
+    def grid(self) -> GridView:
+        """Return the newest view of the grid. Never waits."""
+        return self._grid
+
     def refresh(self) -> None:
         """Compute what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
         today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
+        with self._open_store() as store:
+            self._grid = read_grid(store.data, self._settings, self._clock())
+            if self._clock() >= self._balance_due:
+                self._balance_due = self._clock() + BALANCE_SECONDS
+                self._balance = read_balance(store.data, today)
         servers, others = _due_computations(today)
         self._by_computation = {
             servers: self._by_computation[servers]
@@ -282,6 +324,7 @@ class MachineIndicators:
 
     def _forget(self) -> None:
         self._current, self._month, self._is_of_older_rule = (), None, False
+        self._balance, self._balance_due, self._grid = None, 0.0, GridView()
 
 
 def _due_computations(today: date) -> tuple[_Computation, ...]:

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final
@@ -14,20 +13,19 @@ from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.records import HostId
-from veilleuse.collector.model.sums import DerivedRow
-from veilleuse.collector.web.metrics.fleet import Day, FleetView, ServerGroup, group_of, is_virtual
+from veilleuse.collector.model.records import AgentId
+from veilleuse.collector.model.server_sums import ServerGroup
+from veilleuse.collector.web.metrics.fleet import Day, FleetView
 from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.indicators_monthly import add_machine_figures
 from veilleuse.collector.web.metrics.released_month import MONTH, energy_of, times_of
-from veilleuse.collector.web.metrics.snapshot import Snapshot
-from veilleuse.wire.ladder import Method
+from veilleuse.collector.web.metrics.servers import is_virtual
+from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND, joules_from_millijoules
-from veilleuse.wire.vocabulary import Population, State
+from veilleuse.wire.vocabulary import Population
 
 OFFICIAL: Final = "official"
 Grams = Fraction
@@ -51,24 +49,20 @@ def fleet_exposition(snapshot: Snapshot, version: str, k: int) -> Exposition:
     return out
 
 
-def hosts_exposition(snapshot: Snapshot) -> Exposition:
+def hosts_exposition(snapshots: SnapshotCache) -> Exposition:
     """Return /metrics/hosts: servers only, by the first digits of their agent ids, never by name."""
-    out = Exposition()
-    for power in snapshot.fleet.power:
-        out.add(c.HOST_POWER, (_label(power.host), *group_of(power.host)), power.watts)
-    sums: defaultdict[tuple[HostId, Method], int] = defaultdict(int)
-    for row in snapshot.fleet.yesterday.derived:
-        sums[row.host_id, row.cell.method] += row.cell.energy_millijoules
-    for (host_id, method), energy in sorted(sums.items()):
-        host = snapshot.fleet.hosts[host_id]
-        labels = (_label(host), *group_of(host), method.value)
+    out, view = Exposition(), snapshots.take_snapshot().fleet
+    for agent_id, group, watts in snapshots.fleet.read_powers(view):
+        out.add(c.HOST_POWER, (short_id(agent_id), *group), watts)
+    for agent_id, group, method, energy in snapshots.fleet.read_day_energies(view):
+        labels = (short_id(agent_id), *group, method.value)
         out.add(c.HOST_DAY_ENERGY, labels, joules_from_millijoules(energy))
     return out
 
 
-def _label(host: Host) -> str:
-    """Return the host's short agent id, which `veilleuse hosts` accepts."""
-    return host.agent_id.hex()[:AGENT_ID_DIGITS]
+def short_id(agent_id: AgentId) -> str:
+    """Return the short agent id, which `veilleuse hosts` accepts."""
+    return agent_id.hex()[:AGENT_ID_DIGITS]
 
 
 def _ledger(out: Exposition, fleet: FleetView) -> None:
@@ -101,70 +95,41 @@ def _ledger(out: Exposition, fleet: FleetView) -> None:
 
 
 def _power(out: Exposition, fleet: FleetView) -> None:
-    watts: defaultdict[ServerGroup, float] = defaultdict(float)
-    hosts: Counter[ServerGroup] = Counter()
-    for power in fleet.power:
-        watts[group_of(power.host)] += power.watts
-        hosts[group_of(power.host)] += 1
-    for group in sorted(watts):
-        out.add(c.POWER, group, watts[group])
-        out.add(c.POWER_HOSTS, group, hosts[group])
+    for group, power in sorted(fleet.power.items()):
+        out.add(c.POWER, group, power.watts)
+        out.add(c.POWER_HOSTS, group, power.servers)
 
 
 def _states(out: Exposition, fleet: FleetView) -> None:
-    totals: Counter[tuple[str, ...]] = Counter()
-    for (host_id, state), milliseconds in fleet.state_totals.items():
-        host = fleet.hosts.get(host_id)
-        if host is not None:
-            totals[host.org_entity, host.site, host.population.value, state.value] += milliseconds
-    for entity, site, state, milliseconds in fleet.forgotten_states:
-        totals[entity, site, Population.SERVER.value, state.value] += milliseconds
-    for labels, milliseconds in sorted(totals.items()):
+    for (entity, site, state), milliseconds in sorted(fleet.state_totals.items()):
+        labels = (entity, site, Population.SERVER.value, state.value)
         out.add(c.STATE_SECONDS, labels, milliseconds / MILLISECONDS_PER_SECOND)
 
 
 def _server_day(out: Exposition, snapshot: Snapshot) -> None:
-    hosts, day = snapshot.fleet.hosts, snapshot.fleet.yesterday
-    for (group, method, state), (energy, grams) in energies(
-        day.derived, hosts, snapshot, day.day.year
-    ).items():
+    day = snapshot.fleet.yesterday
+    for (group, method, state), (energy, grams) in energies(day, snapshot).items():
         labels = (*group, method, state)
         out.add(c.DAY_ENERGY, labels, joules_from_millijoules(energy))
         if grams is not None:
             out.add(c.DAY_EMISSIONS, (*labels, OFFICIAL), float(grams))
-    _server_day_states(out, hosts, day)
+    for (group, state_), milliseconds in sorted(day.states.items()):
+        out.add(c.DAY_STATE, (*group, state_.value), milliseconds / MILLISECONDS_PER_SECOND)
+    for group, servers in sorted(snapshot.fleet.seen_yesterday.items()):
+        out.add(c.DAY_HOSTS, group, servers)
 
 
-def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) -> None:
-    times: Counter[tuple[str, ...]] = Counter()
-    present: defaultdict[ServerGroup, set[HostId]] = defaultdict(set)
-    for row in day.sums:
-        group = group_of(hosts[row.host_id])
-        times[(*group, row.cell.state.value)] += row.cell.milliseconds
-        if row.cell.state is not State.UNKNOWN:
-            present[group].add(row.host_id)
-    for labels, milliseconds in sorted(times.items()):
-        out.add(c.DAY_STATE, labels, milliseconds / MILLISECONDS_PER_SECOND)
-    for group, who in sorted(present.items()):
-        out.add(c.DAY_HOSTS, group, len(who))
-
-
-def energies(
-    rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], snapshot: Snapshot, year: int
-) -> dict[tuple[ServerGroup, str, str], tuple[int, Grams | None]]:
-    """Return (group, method, state) → (mJ, g at the year's factor).
+def energies(day: Day, snapshot: Snapshot) -> dict[tuple[ServerGroup, str, str], tuple[int, Grams | None]]:
+    """Return (group, method, state) → (mJ, g at the factor of the day's year).
 
     Grams are None where the site's zone has no factor.
     """
-    sums: defaultdict[tuple[ServerGroup, str, str], int] = defaultdict(int)
-    for row in rows:
-        key = (group_of(hosts[row.host_id]), row.cell.method.value, row.cell.state.value)
-        sums[key] += row.cell.energy_millijoules
     found: dict[tuple[ServerGroup, str, str], tuple[int, Grams | None]] = {}
-    for key, energy in sorted(sums.items()):
-        chosen = snapshot.factor_of_site(key[0].site, year)
+    for (group, method, state), sums in sorted(day.energies.items()):
+        energy, chosen = sums.energy_millijoules, snapshot.factor_of_site(group.site, day.day.year)
         factor = chosen.factor.total_kgco2e_per_kwh if chosen else None
-        found[key] = (energy, None if factor is None else grams_from_millijoules(energy, factor))
+        grams = None if factor is None else grams_from_millijoules(energy, factor)
+        found[group, method.value, state.value] = (energy, grams)
     return found
 
 
@@ -173,7 +138,7 @@ def energy_today(snapshot: Snapshot, *, virtual: bool) -> tuple[int | None, Gram
 
     Both are None when nothing is known. Grams are None when one site's zone has no factor.
     """
-    found = energies(snapshot.fleet.today.derived, snapshot.fleet.hosts, snapshot, snapshot.today.year)
+    found = energies(snapshot.fleet.today, snapshot)
     mine = [one for (group, _, _), one in found.items() if is_virtual(group.device_class) is virtual]
     if not mine:
         return None, None

@@ -99,7 +99,7 @@ class SnapshotCollector:
         """Take a snapshot and return its metric families. Raises StoreDamaged, another DataDirectoryError."""
         snapshot = self._snapshots.take_snapshot()
         out = fleet_exposition(snapshot, self._version, self._k)
-        registry = snapshot.day_start if snapshot.has_few_pcs(self._k) else snapshot.fleet
+        registry = (snapshot.day_start if snapshot.has_few_pcs(self._k) else snapshot).fleet
         out.add(c.SERIES_BOUND, (), series_bound(registry, snapshot.month))
         out.add(c.SERIES, (), out.series() + 1)
         if self.render_seconds is not None:
@@ -148,9 +148,8 @@ def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
 
     Entities of the released month count too, since they may have older names. Agents cannot raise the bound.
     """
-    places = {(host.org_entity, host.site, host.population) for host in fleet.hosts.values()}
-    places |= {(entry.org_entity, entry.site, entry.population) for entry in fleet.ledger}
-    places |= {(entity, site, Population.SERVER) for entity, site, _, _ in fleet.forgotten_states}
+    places = fleet.places | {(entry.org_entity, entry.site, entry.population) for entry in fleet.ledger}
+    places |= {(entity, site, Population.SERVER) for entity, site, _ in fleet.state_totals}
     zones = len({site.zone for site in fleet.sites.values()} | {one.zone for one in _families(month)}) + 1
     entities = {(entity, population) for entity, _, population in places}
     entities |= {(row.entity, Population(row.population)) for row in (month.cells if month else ())}

@@ -10,87 +10,29 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.book import FactorBook, KnownFactors
+from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.ipc import ask
-from veilleuse.collector.model.factors import FactorVersion
-from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
+from veilleuse.collector.ports import ChosenFactor, DataReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
-from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, FleetView, ServerFleetReader
-from veilleuse.collector.web.metrics.grid import GridReader, GridView
-from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, compute_indicators
-from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
+from veilleuse.collector.web.metrics.fleet import FleetView, PcCounts, ServerFleetReader
+from veilleuse.collector.web.metrics.grid import GridView
+from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, indicators_of_day
+from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure, ServerBalance
 from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import Population
 
-BALANCE_SECONDS: Final = 600.0
-"""Seconds between two balances: each reads the hours of a week, too much for every scrape."""
-BALANCE_DAYS: Final = 7
 KEEP_SECONDS: Final = 1.0
 """Seconds that requests share one snapshot."""
-
-
-@dataclass(frozen=True, slots=True)
-class PopulationBalance:
-    """Time balance of one population, over its last whole periods: time that no record explains.
-
-    For PCs, it is only in reports and in `veilleuse doctor`.
-    """
-
-    population: Population
-    periods: int
-    """Machine-days; > 0."""
-    unexplained_milliseconds: int
-    excess_milliseconds: int
-
-
-class BalanceReader:
-    """Reads time balances of servers (R18), and caches them for BALANCE_SECONDS.
-
-    Not thread-safe: one caller at a time.
-    """
-
-    def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
-        """Take the reader and a clock in Unix seconds."""
-        self._reader = reader
-        self._clock = clock
-        self._kept: tuple[float, tuple[PopulationBalance, ...]] | None = None
-
-    def read_balances(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
-        """Return the balance of each population, at most ten minutes old."""
-        if self._kept is None or self._clock() >= self._kept[0]:
-            self._kept = (self._clock() + BALANCE_SECONDS, self._taken(hosts, today))
-        return self._kept[1]
-
-    def _taken(self, hosts: Mapping[HostId, Host], today: date) -> tuple[PopulationBalance, ...]:
-        periods: Counter[Population] = Counter()
-        unexplained: Counter[Population] = Counter()
-        excess: Counter[Population] = Counter()
-        for row in self._reader.balance(today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)):
-            host = hosts.get(row.host_id)
-            if host is not None and host.population in EXEMPT:
-                periods[host.population] += 1
-                unexplained[host.population] += row.unexplained_milliseconds
-                excess[host.population] += row.excess_milliseconds
-        return tuple(
-            PopulationBalance(one, number, unexplained[one], excess[one])
-            for one, number in sorted(periods.items())
-        )
-
-
 HEALTH_TIMEOUT_SECONDS: Final = 1.0
 
 
@@ -104,6 +46,16 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class DayStart:
+    """First look of a day, shown instead of live values that one PC's call or enrolment changes."""
+
+    fleet: FleetView
+    pcs: PcCounts
+    health: Mapping[str, Any] | None
+    disk: Disk
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that the pages, /metrics and `top` show."""
 
@@ -114,19 +66,11 @@ class Snapshot:
     health: Mapping[str, Any] | None
     """Health of the running collector; None when the collector does not answer."""
     disk: Disk
-    day_start: FleetView
-    """First fleet view of the day: source of the counts of PCs' agents.
-
-    A live count would reveal when one of the PCs connected.
-    """
-    day_health: Mapping[str, Any] | None
-    """`health` at the first snapshot of the day: shown for calls where PCs are few."""
-    day_disk: Disk
-    """`disk` at the first snapshot of the day, shown where PCs are few."""
-    accounts: tuple[PopulationBalance, ...]
-    """Time balance (R18) of each population with whole periods."""
+    day_start: DayStart
+    balance: ServerBalance | None
+    """None before the first computation, and without whole days."""
     grid: GridView
-    """Indicative ledger and grid intensity."""
+    """Indicative ledger and grid intensity; empty before the first reading."""
     machine_figures: tuple[MachineFigure, ...]
     """I3 to I8, computed in another thread; empty until the first computation."""
     month: MonthView | None
@@ -146,7 +90,7 @@ class Snapshot:
 
         Values that each PC's call changes then come from the first snapshot of the day (docs/privacy.md).
         """
-        return 0 < sum(host.population not in EXEMPT for host in self.fleet.active) < k
+        return 0 < self.fleet.active_pcs < k
 
     def factor_of_site(self, site: str, year: int) -> ChosenFactor | None:
         """Return the factor applied to a site's energy of a year; None without a factor."""
@@ -159,46 +103,31 @@ class Snapshot:
         return [(zone, one) for (zone, of), one in sorted(self.factors.items()) if of == year]
 
 
-class SnapshotReader(Reader, HourReader, Protocol):
-    """Reader of everything that a snapshot holds."""
-
-    def factor_versions(self) -> tuple[FactorVersion, ...]: ...  # see FactorReader.versions
-
-
 class SnapshotCache:
     """Takes snapshots one at a time and caches the last one for KEEP_SECONDS. Thread-safe."""
 
     def __init__(
         self,
-        reader: SnapshotReader,
+        reader: DataReader,
         settings: CollectorSettings,
         clock: Callable[[], float] = time.time,
         machine_figures: Callable[[], tuple[MachineFigure, ...]] = tuple,
         month: Callable[[], MonthView | None] = lambda: None,
         month_is_of_older_rule: Callable[[], bool] = lambda: False,
+        balance: Callable[[], ServerBalance | None] = lambda: None,
+        grid: Callable[[], GridView] = GridView,
     ) -> None:
-        """Take a clock in Unix seconds and three functions that must not wait.
-
-        `machine_figures` returns the current I3 to I8. `month` returns the last released month.
-        `month_is_of_older_rule` tells if that month was published under an older rule.
-        """
+        """Take a clock in Unix seconds and functions that must not wait: see Snapshot."""
         self._settings = settings
-        self._reader = reader
-        self._zone = ZoneInfo(settings.reporting.time_zone)
-        self._clock = clock
         self._machine_figures = machine_figures
         self._month = month
         self._month_is_of_older_rule = month_is_of_older_rule
         self._factors = KnownFactors(reader.factor_versions)
-        self._fleet = ServerFleetReader(reader, settings.reporting.time_zone, clock)
-        self._accounts = BalanceReader(reader, clock)
-        self._grid = GridReader(reader, settings, clock)
-        self._yesterday: tuple[float, date, tuple[DailyIndicators, ...]] | None = None
+        self._balance, self._grid = balance, grid
+        self.fleet = ServerFleetReader(reader, settings.reporting, clock)
         self._lock = threading.Lock()
         self._last: tuple[float, Snapshot] | None = None
-        self._day_start: FleetView | None = None
-        self._day_health: Mapping[str, Any] | None = None
-        self._day_disk: Disk | None = None
+        self._day_start: DayStart | None = None
 
     def take_snapshot(self) -> Snapshot:
         """Return a snapshot at most one second old. Raises StoreDamaged, another DataDirectoryError."""
@@ -208,46 +137,38 @@ class SnapshotCache:
                 self._last = (now, self._take())
             return self._last[1]
 
-    def _take(self) -> Snapshot:
-        fleet, health, disk = self._fleet.read_view(), self._health(), disk_of(self._settings)
-        new_day = self._day_start is None or self._day_start.today.day != fleet.today.day
-        if self._day_start is None or self._day_disk is None or new_day:
-            self._day_start, self._day_health, self._day_disk = fleet, health, disk
-        judge = judge_of(
-            fleet.kind, health, fleet.now_unix_milliseconds, self._settings.reporting.k_anonymity
-        )
-        month = self._month()
-        return Snapshot(
-            fleet,
-            (*self._read_indicators(fleet), *(month.sobriety if month else ())),
-            factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
-            health,
-            disk,
-            self._day_start,
-            self._day_health,
-            self._day_disk,
-            self._accounts.read_balances(fleet.hosts, fleet.today.day),
-            self._grid.read_view(),
-            self._machine_figures(),
-            month,
-            self._month_is_of_older_rule(),
-            judge.conditions(fleet.hosts.values(), fleet.rollouts),
-        )
+    def follow(self) -> None:
+        """Read the servers that changed, so that the next snapshot takes no longer after a long pause."""
+        with self._lock:
+            self.fleet.follow()
 
-    def _read_indicators(self, fleet: FleetView) -> tuple[DailyIndicators, ...]:
-        today = fleet.today.day
-        servers = {key: host for key, host in fleet.hosts.items() if host.population in EXEMPT}
-        now = fleet.now_unix_milliseconds
-        figures = compute_indicators(self._reader, servers, TODAY, today, now)
-        yesterday = today - timedelta(days=1)
-        if self._yesterday is None or self._yesterday[1] != yesterday or self._clock() >= self._yesterday[0]:
-            until = self._clock() + CLOSED_DAY_SECONDS
-            self._yesterday = (
-                until,
-                yesterday,
-                compute_indicators(self._reader, servers, DAY, yesterday, now),
+    def _take(self) -> Snapshot:
+        with without_garbage_collection():
+            fleet, health, disk = self.fleet.read_view(), self._health(), disk_of(self._settings)
+            if self._day_start is None or self._day_start.fleet.today.day != fleet.today.day:
+                self._day_start = DayStart(fleet, self.fleet.count_pcs(), health, disk)
+            k, now = self._settings.reporting.k_anonymity, fleet.now_unix_milliseconds
+            month = self._month()
+            return Snapshot(
+                fleet,
+                (
+                    *indicators_of_day(fleet.today, TODAY),
+                    *indicators_of_day(fleet.yesterday, DAY),
+                    *(month.sobriety if month else ()),
+                ),
+                factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
+                health,
+                disk,
+                self._day_start,
+                self._balance(),
+                self._grid(),
+                self._machine_figures(),
+                month,
+                self._month_is_of_older_rule(),
+                judge_of(fleet.kind, health, now, k).conditions_in_order(
+                    fleet.servers.members, fleet.rollouts
+                ),
             )
-        return (*figures, *self._yesterday[2])
 
     def _health(self) -> Mapping[str, Any] | None:
         try:

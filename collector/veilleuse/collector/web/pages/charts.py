@@ -16,8 +16,8 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.documents.charts import Series, columns, shares
 from veilleuse.collector.documents.text import DASH, Words, energy_unit
 from veilleuse.collector.model.figures import AUTRES
-from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.released_month import ON, REST, RowLabels, times_of
+from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
@@ -65,15 +65,10 @@ class PageChart:
 
 def energy_chart(snapshot: Snapshot, w: Words) -> PageChart | None:
     """Draw columns per hour of the current day; None when nothing was derived today."""
-    rows = snapshot.fleet.hours
-    if not rows:
+    sums = snapshot.fleet.hours
+    if not sums:
         return None
     starts = _hours(snapshot)
-    sums: defaultdict[tuple[DeviceClass, Method], defaultdict[int, int]]
-    sums = defaultdict(lambda: defaultdict(int))
-    for row in rows:
-        device_class = snapshot.fleet.hosts[row.host_id].facts.device_class
-        sums[device_class, row.cell.method][row.start] += row.cell.energy_millijoules
     keys = sorted(sums, key=lambda key: (is_virtual(key[0]), key[0], LADDER.index(key[1])))
     whole = max(sum(sums[key].get(start, 0) for key in keys) for start in starts)
     scale, unit = energy_unit(whole)
@@ -124,9 +119,9 @@ def states_chart(snapshot: Snapshot, w: Words) -> PageChart | None:
     bars: list[tuple[str, dict[str, int]]] = []
     for virtual in (False, True):
         sums: defaultdict[str, int] = defaultdict(int)
-        for row in snapshot.fleet.today.sums:
-            if is_virtual(snapshot.fleet.hosts[row.host_id].facts.device_class) is virtual:
-                sums[row.cell.state.value] += row.cell.milliseconds
+        for (group, state), milliseconds in snapshot.fleet.today.states.items():
+            if is_virtual(group.device_class) is virtual:
+                sums[state.value] += milliseconds
         if sums:
             name = machines_name(Population.SERVER, virtual, w)
             bars.append((f"{name} · {w('indicators.today')}", dict(sums)))

@@ -16,17 +16,16 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
-from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.figures import AUTRES
-from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.web.api.release import released_on
-from veilleuse.collector.web.metrics.fleet import is_virtual
+from veilleuse.collector.web.metrics.fleet import Energies
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, millijoules
 from veilleuse.collector.web.metrics.released_month import MONTH, MonthView, RowLabels, energy_of, last_month
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
+from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot, local_time
 from veilleuse.collector.web.pages.charts import (
     PageChart,
@@ -80,7 +79,7 @@ def first_page(snapshot: Snapshot, w: Words) -> FirstPage:
         f"{moment:%H:%M}",
         fleet.kind.simulated,
         snapshot.health is None,
-        bool(fleet.hosts),
+        bool(fleet.places),
         tuple(
             sentence_of(one, w)
             for one in snapshot.silence
@@ -92,7 +91,7 @@ def first_page(snapshot: Snapshot, w: Words) -> FirstPage:
         states_chart(snapshot, w),
         _closed(snapshot, w),
         _indicators(snapshot.sobriety, w),
-        _methods(fleet.today.derived, w),
+        _methods(fleet.today.energies, w),
     )
 
 
@@ -100,7 +99,7 @@ def _tiles(snapshot: Snapshot, w: Words) -> Iterable[Tile]:
     physical, physical_grams = energy_today(snapshot, virtual=False)
     virtual, virtual_grams = energy_today(snapshot, virtual=True)
     if physical is None:
-        key = "energy_none" if _has_physical(snapshot) else "energy_no_server"
+        key = "energy_none" if snapshot.fleet.servers.active(virtual=False) else "energy_no_server"
         yield Tile(w("figures.energy"), w("none.unknown"), (w(f"figures.{key}"),))
     else:
         yield Tile(w("figures.energy"), w.energy(physical), (w("figures.energy_note"),))
@@ -110,13 +109,6 @@ def _tiles(snapshot: Snapshot, w: Words) -> Iterable[Tile]:
         yield Tile(w("figures.memo"), w.energy(virtual), (w("figures.memo_note"),))
     yield _hosts(snapshot, w)
     yield from _coverage(snapshot.sobriety, w)
-
-
-def _has_physical(snapshot: Snapshot) -> bool:
-    return any(
-        host.population is Population.SERVER and not is_virtual(host.facts.device_class)
-        for host in snapshot.fleet.active
-    )
 
 
 def _emissions(
@@ -147,13 +139,12 @@ def _since(snapshot: Snapshot) -> Fraction | None:
 
 
 def _power(snapshot: Snapshot, w: Words) -> Tile:
-    physical = [p for p in snapshot.fleet.power if not is_virtual(p.host.facts.device_class)]
-    virtual = [p for p in snapshot.fleet.power if is_virtual(p.host.facts.device_class)]
+    physical, virtual = (snapshot.fleet.power_of(virtual=one) for one in (False, True))
     notes: list[str] = []
     if physical:
-        end = max(power.end_unix_milliseconds for power in physical)
+        end = physical.end_unix_milliseconds
         clock = datetime.fromtimestamp(end / MILLISECONDS_PER_SECOND, ZoneInfo(snapshot.fleet.time_zone))
-        hosts = w.count("count.server", len(physical))
+        hosts = w.count("count.server", physical.servers)
         notes.append(w("figures.power_note", hosts=hosts, time=f"{clock:%H:%M:%S}"))
     missing, whole = snapshot.fleet.without_power(virtual=False)
     if missing:
@@ -161,17 +152,14 @@ def _power(snapshot: Snapshot, w: Words) -> Tile:
     elif not physical and not virtual:
         notes.append(w("figures.power_none"))
     if virtual:
-        watts = w.watts(sum(power.watts for power in virtual))
-        notes.append(w("figures.power_memo", watts=watts))
-    value = w.watts(sum(power.watts for power in physical)) if physical else w("none.unknown")
+        notes.append(w("figures.power_memo", watts=w.watts(virtual.watts)))
+    value = w.watts(physical.watts) if physical else w("none.unknown")
     return Tile(w("figures.power"), value, tuple(notes))
 
 
 def _hosts(snapshot: Snapshot, w: Words) -> Tile:
-    numbers: defaultdict[Population, int] = defaultdict(int)
-    for seen, exempt in ((snapshot.fleet, True), (snapshot.day_start, False)):  # same sources as on /metrics
-        for host in seen.active:
-            numbers[host.population] += (host.population in EXEMPT) is exempt
+    numbers = {one: snapshot.day_start.pcs.active(one) for one in Population}  # same sources as on /metrics
+    numbers[Population.SERVER] = len(snapshot.fleet.servers.members)
     notes = tuple(w.count(f"count.{p.value}", numbers[p]) for p in Population if numbers[p])
     return Tile(w("figures.hosts"), w.number(sum(numbers.values())), notes)
 
@@ -231,13 +219,12 @@ def _closed(snapshot: Snapshot, w: Words) -> PageTable | None:
 
 def no_month(snapshot: Snapshot, w: Words, k: int) -> str:
     """Explain why no figures of PCs are shown; called only where there are none."""
-    enrolled = [host.enrolled_on for host in snapshot.fleet.active if host.population not in EXEMPT]
+    begun = snapshot.day_start.pcs.first_enrolled_on
     first, end = last_month(snapshot.today)
     if snapshot.month_is_of_older_rule:
         return w("closed.older_rule", month=w.month(first), k=k, first=first, end=end)
-    if not enrolled:
+    if begun is None:
         return w("closed.no_pcs")
-    begun = min(enrolled)
     if begun >= end:
         return w("closed.not_yet", month=w.month(begun), day=w.long_day(released_on(begun)))
     if snapshot.month is None:
@@ -284,10 +271,10 @@ def _ratio(ratio: float | None, kwh: float | None, w: Words) -> str:
     return w.percent(ratio) + energy
 
 
-def _methods(rows: Sequence[DerivedRow], w: Words) -> PageTable | None:
+def _methods(energies: Energies, w: Words) -> PageTable | None:
     sums: defaultdict[Method, int] = defaultdict(int)
-    for row in rows:
-        sums[row.cell.method] += row.cell.energy_millijoules
+    for (_, method, _), one in energies.items():
+        sums[method] += one.energy_millijoules
     total = sum(sums.values())
     if not total:
         return None
