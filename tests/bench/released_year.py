@@ -144,7 +144,7 @@ def drawn(shape: Shape, chance: random.Random):
             Asset(number, stratum.device_class, (Placement(date(2020, 1, 1), stratum.entity, "hq"),),
                   Population.WORKSTATION, host_id=host_id, in_service_on=FIRST + timedelta(days=first) if first else None)
         )  # fmt: skip
-    stored = Stored((site("hq"),), tuple(hosts), tuple(assets), tuple(months), HOLIDAYS, frozenset({"hq"}))
+    stored = Stored((replace(site("hq"), time_zone="UTC"),), tuple(hosts), tuple(assets), tuple(months), HOLIDAYS, frozenset({"hq"}))
     return stored, truth, defaults
 
 
@@ -244,8 +244,8 @@ class Found:
 
     def add(self, energy, low, high, truth):
         self.bias.append(energy / truth - 1)
-        self.held.append(low <= truth <= high)
-        self.below += truth < low
+        self.held.append(low * (1 - 1e-9) <= truth <= high * (1 + 1e-9))
+        self.below += truth < low * (1 - 1e-9)
         self.width.append((high - low) / 2 / energy)
 
     def text(self):

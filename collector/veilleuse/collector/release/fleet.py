@@ -1,286 +1,351 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Estimates the fleet's energy of released months from their published cells (pure). DRAFT"""
+"""Estimates the fleet's energy of released months (pure). docs/methodology.md §6, *Released months*.
+
+The input is published cells, counts of the inventory and constants, and nothing of a machine. So a figure
+reveals no more than the cells reveal, whatever anyone subtracts. Energies are integer millijoules, times
+integer milliseconds, uncertainties parts per million of a row's energy (k = 1, rounded up).
+"""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import add
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
-from veilleuse.collector.fleet.samples import DAY_TYPES, Days
-from veilleuse.collector.model.figures import AUTRES, Group, GroupKey
-from veilleuse.collector.model.months import DayType
-from veilleuse.collector.quantiles import Z95, quantile95
+from veilleuse.collector.fleet.samples import Days
+from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
+from veilleuse.collector.model.figures import AUTRES, Group
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.release.class_means import (
+    NO_DAYS,
+    SPREAD,
+    Cell,
+    ClassMean,
+    Family,
+    means_of_months,
+)
 from veilleuse.wire.sums import apportion
+from veilleuse.wire.units import MICROWATTS_PER_WATT
+from veilleuse.wire.vocabulary import Word
 
-OPEN_PLACE = DAY_TYPES.index(DayType.OPEN)
+MILLION: Final = 1_000_000
 
 
-class Counts(NamedTuple):
+class FleetKey(NamedTuple):
+    """Place and class of devices in service."""
+
+    family: Family
+    entity: str
+    device_class: str
+    power_context: PowerContext | None
+
+
+class FleetCount(NamedTuple):
+    """Devices in service in a month, as the inventory lists them."""
+
     machines: int
     milliseconds: Days
+    """Time in service by day type."""
 
 
-@dataclass(frozen=True)
-class Tuning:
-    s0: float = 1.0
-    between_cells: bool = True
-    season: bool = True
-    fill: bool = True
-    given: Mapping[str, float] = field(default_factory=dict)
+class Source(Word):
+    """Origin of the mean power of a row's unobserved time."""
+
+    OWN = "own"
+    """The published cell of its entity and class."""
+    BRANCH = "branch"
+    """A published cell that it shares with other rows."""
+    CLASS = "class"
+    """All published cells of its class."""
+    DEFAULT = "default"
+    """The class default: nothing of its class is published."""
 
 
-class Pool(NamedTuple):
-    n: float
-    rate: float
-    concentration: float
-    open_share: float
-    milliseconds: float
-    u_ppm: int = 0
+@dataclass(frozen=True, slots=True)
+class ReleasedMonth:
+    """Published cells of one month, and the fleet of that month."""
+
+    cells: Sequence[Group]
+    hidden: Sequence[Hidden]
+    fleet: Mapping[FleetKey, FleetCount]
 
 
 @dataclass(frozen=True, slots=True)
 class FleetRow:
-    key: GroupKey
-    source: str
+    """Energy of the devices of one place and class in one month."""
+
+    key: FleetKey
+    source: Source
+    mean_entity: str
+    """Entity of the published cell whose mean was used; empty for a class mean and a default."""
+    mean_class: str
+    """Device class of the published cells whose mean was used; empty for a default."""
     machines: int
     fleet_milliseconds: int
     known_milliseconds: int
+    """Published time. A cell that several rows share is divided in proportion to their time in service."""
     known_millijoules: int
-    extrapolated: float
-    default: float
-    own: float
-    common: float
-    pool: str
-    model: float
+    extrapolated_millijoules: int
+    default_millijoules: int
+    """Part of the extrapolated energy at the class default."""
+    u_own_ppm: int
+    """Sampling error of this row alone."""
+    u_shared_ppm: int
+    """Sampling error that it shares with all rows of its pool."""
+    u_model_ppm: int
+    """Error of models and meters, which all rows of a class share."""
 
     @property
-    def energy(self) -> float:
-        return self.known_millijoules + self.extrapolated
+    def energy_millijoules(self) -> int:
+        """Known and extrapolated energy."""
+        return self.known_millijoules + self.extrapolated_millijoules
+
+    @property
+    def pool(self) -> tuple[object, ...]:
+        """Rows of one pool have one mean, so that their shared errors add up linearly."""
+        if self.source is Source.DEFAULT:
+            return (self.key.device_class,)
+        return self.key.family, self.mean_entity, self.mean_class
 
 
-def _family(key: GroupKey) -> tuple:
-    return key.zone, key.population, key.memo
+def estimate_months(
+    months: Sequence[ReleasedMonth], class_microwatts: Mapping[str, Days], k: int
+) -> list[tuple[FleetRow, ...]]:
+    """Estimate the released months of one year; return the rows of each.
+
+    `class_microwatts`: class default by day type. `k`: the rule under which the months were published.
+    """
+    cells = [[Cell.of(group) for group in month.cells] for month in months]
+    days = [_days_by_class(month.fleet) for month in months]
+    return [
+        tuple(_Estimate(month, of_month, means, class_microwatts, k).rows())
+        for month, of_month, means in zip(months, cells, means_of_months(cells, days), strict=True)
+    ]
 
 
-def estimate(months, defaults: Mapping[str, Days], k: int, tuning: Tuning = Tuning()):
-    """months: sequence of (cells, hidden, fleet)."""
-    pools = [dict(_pools(cells, fleet)) for cells, _, fleet in months]
-    year: dict = defaultdict(list)
-    for one in pools:
-        for name, pool in one.items():
-            year[name].append(pool)
-    rows = []
-    for (cells, hidden, fleet), here in zip(months, pools, strict=True):
-        rows.append(_Month(cells, hidden, fleet, here, year, defaults, k, tuning).rows())
-    return rows
+def _days_by_class(fleet: Mapping[FleetKey, FleetCount]) -> dict[tuple[Family, str], Days]:
+    found: dict[tuple[Family, str], Days] = {}
+    for key, count in fleet.items():
+        name = key.family, key.device_class
+        found[name] = tuple(map(add, found.get(name, NO_DAYS), count.milliseconds))
+    return found
 
 
-def _pools(cells, fleet):
-    by = defaultdict(list)
-    for one in cells:
-        if one.key.device_class != AUTRES:
-            by[_family(one.key), one.key.device_class].append(one)
-    for name, members in by.items():
-        y, m = sum(map(energy_of, members)), sum(map(time_of, members))
-        n = sum(one.sums.hosts for one in members)
-        if m:
-            days = [0] * len(DAY_TYPES)
-            for key, counts in fleet.items():
-                if (_family(key), key.device_class) == name:
-                    days = [a + b for a, b in zip(days, counts.milliseconds, strict=True)]
-            share = days[OPEN_PLACE] / sum(days) if sum(days) else 0.0
-            u = sum(energy_of(one) * u_of(one) for one in members) / y if y else 0.0
-            yield name, Pool(n, y / m, sum((one.sums.hosts / n) ** 2 for one in members), share, m, u)
+class _Part(NamedTuple):
+    """Devices of one place and class, with their share of a published cell."""
+
+    key: FleetKey
+    machines: int
+    days: Days
+    """Time in service by day type."""
+    cell: Cell | None = None
+    known_milliseconds: int = 0
+    known_millijoules: int = 0
+    sharers: int = 1
+    """Parts of the cell."""
+
+    @property
+    def fleet(self) -> int:
+        """Time in service, never below the published time."""
+        return max(sum(self.days), self.known_milliseconds)
+
+    @property
+    def left(self) -> int:
+        """Time in service that no published cell covers."""
+        return self.fleet - self.known_milliseconds
 
 
-def energy_of(one: Group) -> int:
-    return sum(e.energy_millijoules for e in one.sums.energies.values())
+class _Extra(NamedTuple):
+    """Energy of unobserved time, millijoules, with its errors (k = 1)."""
+
+    source: Source
+    energy: int = 0
+    default: int = 0
+    own: float = 0.0
+    shared: float = 0.0
+    model: float = 0.0
 
 
-def time_of(one: Group) -> int:
-    return sum(s.milliseconds for s in one.sums.states.values())
+class _Estimate:
+    """Estimate of one month."""
 
+    def __init__(
+        self,
+        month: ReleasedMonth,
+        cells: Sequence[Cell],
+        means: Mapping[tuple[Family, str], ClassMean],
+        class_microwatts: Mapping[str, Days],
+        k: int,
+    ) -> None:
+        self._fleet, self._cells, self._means = month.fleet, cells, means
+        self._defaults, self._k = class_microwatts, k
+        self._places = {(cell.family, cell.entity, cell.device_class, cell.merged): cell for cell in cells}
+        self._hidden = {(Family.of(one.family), name) for one in month.hidden for name in one.device_classes}
+        self._listed = Counter[tuple[Family, str]]()
+        for key, count in month.fleet.items():
+            self._listed[key.family, key.device_class] += count.machines
 
-def u_of(one: Group) -> float:
-    e = energy_of(one)
-    return sum(x.uncertainty_millijoules for x in one.sums.energies.values()) / e if e else 0.0
+    def rows(self) -> Iterator[FleetRow]:
+        """Yield all rows."""
+        members: defaultdict[Cell | None, list[FleetKey]] = defaultdict(list)
+        for key in sorted(self._fleet, key=_order):
+            members[self._cell_of(key)].append(key)
+        elsewhere = Counter[tuple[Family, str]]()
+        for cell in self._cells:
+            if keys := members.get(cell):
+                yield from self._divided(cell, keys)
+            else:
+                # The inventory does not list this place: its time is not counted at another place too.
+                elsewhere[cell.family, cell.device_class] += cell.milliseconds
+                key = FleetKey(cell.family, cell.entity, cell.device_class, None)
+                part = _Part(key, cell.hosts, NO_DAYS, cell, cell.milliseconds, cell.millijoules)
+                yield _row(part, _Extra(Source.OWN))
+        yield from self._without_cell(members[None], elsewhere)
 
-
-def fill(points: Sequence[Pool], share: float, season: bool) -> Pool:
-    whole = sum(p.milliseconds for p in points)
-    mean = sum(p.milliseconds * p.rate for p in points) / whole
-    n = sum(p.milliseconds * p.n for p in points) / whole
-    c = max(p.concentration for p in points)
-    u = max(p.u_ppm for p in points)
-    rate = mean
-    if season:
-        o = sum(p.milliseconds * p.open_share for p in points) / whole
-        sxx = sum(p.milliseconds * (p.open_share - o) ** 2 for p in points)
-        sxy = sum(p.milliseconds * (p.open_share - o) * (p.rate - mean) for p in points)
-        slope = sxy / sxx if sxx > 1e-4 * whole else 0.0
-        slope = min(max(0.0, slope), mean / o if o else 0.0)
-        rate = mean + slope * (share - o)
-    return Pool(n, rate, c, share, whole, u)
-
-
-class _Month:
-    def __init__(self, cells, hidden, fleet, pools, year, defaults, k, tuning):
-        self.cells, self.hidden, self.fleet = cells, hidden, fleet
-        self.pools, self.year, self.defaults, self.k, self.tuning = pools, year, defaults, k, tuning
-        self.spreads = {}
-        for name in pools:
-            self.spreads[name] = self._spread(name)
-
-    def _spread(self, name):
-        t = self.tuning
-        if name[1] in t.given:
-            return t.given[name[1]] ** 2
-        members = [c for c in self.cells if (_family(c.key), c.key.device_class) == name and time_of(c)]
-        rate = self.pools[name].rate
-        if not t.between_cells or not rate:
-            return t.s0**2
-        nu = len(members) - 1
-        lack = max(0, 10 - nu)
-        squares = sum(c.sums.hosts * (energy_of(c) / time_of(c) / rate - 1) ** 2 for c in members)
-        v = (squares + lack * t.s0**2) / (nu + lack)
-        return v * (quantile95(nu + lack) / Z95) ** 2
-
-    def pool(self, key: GroupKey):
-        """(pool, spread) or None."""
-        name = (_family(key), key.device_class)
-        found = self.pools.get(name)
-        if found is not None:
-            return found, self.spreads[name]
-        points = self.year.get(name)
-        if points and self.tuning.fill:
-            days = [0] * len(DAY_TYPES)
-            for other, counts in self.fleet.items():
-                if (_family(other), other.device_class) == name:
-                    days = [a + b for a, b in zip(days, counts.milliseconds, strict=True)]
-            share = days[OPEN_PLACE] / sum(days) if sum(days) else 0.0
-            given = self.tuning.given.get(name[1], self.tuning.s0) ** 2
-            return fill(points, share, self.tuning.season), given
+    def _cell_of(self, key: FleetKey) -> Cell | None:
+        """Return the cell of a place and class: its own, else the nearest merged one above it."""
+        own = self._places.get((key.family, key.entity, key.device_class, False))
+        if own is not None:
+            return own
+        is_hidden = (key.family, key.device_class) in self._hidden
+        for name in (key.device_class, AUTRES) if is_hidden else (key.device_class,):
+            for above in (*_above(key.entity), AUTRES):
+                merged = self._places.get((key.family, above, name, True))
+                if merged is not None:
+                    return merged
         return None
 
-    def rows(self):
-        by_key = {(_family(c.key), c.key.entity, c.key.device_class): c for c in self.cells}
-        members = defaultdict(list)
-        alone = []
-        for key, counts in sorted(self.fleet.items(), key=lambda i: str(i[0])):
-            at = self._atom(key, by_key)
-            if at is None:
-                alone.append((key, counts))
+    def _divided(self, cell: Cell, keys: Sequence[FleetKey]) -> Iterator[FleetRow]:
+        """Divide a cell among its devices, in proportion to their time in service."""
+        counts = [self._fleet[key] for key in keys]
+        weights = [sum(count.milliseconds) for count in counts]
+        times, energies = apportion(cell.milliseconds, weights), apportion(cell.millijoules, weights)
+        left = sum(max(0, weight - time) for weight, time in zip(weights, times, strict=True))
+        for key, count, time, energy in zip(keys, counts, times, energies, strict=True):
+            part = _Part(key, *count, cell, time, energy, len(keys))
+            if cell.device_class == key.device_class:
+                yield _row(part, self._by_cell(part, cell, left))
             else:
-                members[at].append((key, counts))
-        found = []
-        for at, cell in by_key.items():
-            found += self._of_atom(cell, members.get(at, []))
-        for key, counts in alone:
-            found.append(self._unseen(key, counts, sum(counts.milliseconds), counts.milliseconds))
-        return found
+                yield _row(part, self._by_class_or_default(part, left))
 
-    def _atom(self, key, by_key):
-        family = _family(key)
-        for at in ((family, key.entity, key.device_class), (family, AUTRES, key.device_class)):
-            if at in by_key:
-                return at
-        at = (family, AUTRES, AUTRES)
-        if at in by_key and any(
-            _family(h.family) == family and h.family.device_class is None
-            and key.device_class in h.device_classes and key.entity in h.entities
-            for h in self.hidden
-        ):
-            return at
-        return None
+    def _without_cell(
+        self, keys: Sequence[FleetKey], elsewhere: Mapping[tuple[Family, str], int]
+    ) -> Iterator[FleetRow]:
+        by_class: defaultdict[tuple[Family, str], list[FleetKey]] = defaultdict(list)
+        for key in keys:
+            by_class[key.family, key.device_class].append(key)
+        for name, of_class in by_class.items():
+            counts = [self._fleet[key] for key in of_class]
+            times = [sum(count.milliseconds) for count in counts]
+            taken = apportion(min(elsewhere.get(name, 0), sum(times)), times)
+            for key, count, less in zip(of_class, counts, taken, strict=True):
+                whole = sum(count.milliseconds)
+                days = tuple(time * (whole - less) // whole for time in count.milliseconds)
+                part = _Part(key, count.machines, days)
+                yield _row(part, self._by_class_or_default(part, 0))
 
-    def _of_atom(self, cell, members):
-        y, m, n = energy_of(cell), time_of(cell), cell.sums.hosts
-        whole = sum(sum(c.milliseconds) for _, c in members)
-        if not members:
-            return [FleetRow(cell.key, "own", n, m, m, y, 0.0, 0.0, 0.0, 0.0, "", u_of(cell) * y)]
-        rate = y / m if m else 0.0
-        weights = [sum(c.milliseconds) for _, c in members]
-        times = apportion(m, weights)
-        energies = apportion(y, weights)
-        found = []
-        for (key, counts), mine, known in zip(members, times, energies, strict=True):
-            fleet = max(sum(counts.milliseconds), mine)
-            left = fleet - mine
-            if cell.key.device_class != AUTRES:
-                name = (_family(key), key.device_class)
-                s2 = self.spreads[name]
-                u = left * rate
-                # the atom's own mean: its error is common to its members
-                missing = max(whole, m) - m
-                error = math.sqrt(s2 * missing * max(whole, m) / n) * rate * (left / missing if missing else 0.0)
-                single = len(members) == 1
-                found.append(FleetRow(key, "own" if single else "branch", counts.machines, fleet, mine, known, u, 0.0,
-                                      error if single else 0.0, 0.0 if single else error,
-                                      "atom " + str(cell.key), u_of(cell) * (known + u)))
-                continue
-            of_class = self.pool(key)
-            share = left / fleet if fleet else 0.0
-            days = tuple(round(d * share) for d in counts.milliseconds)
-            if of_class is not None:
-                row = self._unseen(key, counts, left, days)
-            else:
-                among = sum(c.machines for k_, c in members if k_.device_class == key.device_class)
-                part = min(1.0, self.k / among) if among else 0.0
-                row = self._unseen(key, counts, left, days, part, rate)
-                s2 = self.tuning.s0**2
-                var = s2 * rate**2 * (part * left) ** 2 / n
-                row = replace(row, own=math.hypot(row.own, math.sqrt(var)), model=row.model + u_of(cell) * rate * part * left)
-            found.append(replace(row, fleet_milliseconds=fleet, known_milliseconds=mine, known_millijoules=known,
-                                 model=row.model + u_of(cell) * known))
-        return found
+    # --- energy of unobserved time
 
-    def _unseen(self, key, counts, left, days, part=0.0, rate=0.0):
-        of_class = self.pool(key)
-        if of_class is not None:
-            pool, s2 = of_class
-            e = pool.rate * left
-            own = pool.rate * math.sqrt(s2 * left * sum(counts.milliseconds) / max(1, counts.machines) + PRIOR_STRATA**2 * left**2)
-            common = e * math.sqrt(s2 / pool.n + PRIOR_STRATA**2 * pool.concentration)
-            return FleetRow(key, "class", counts.machines, left, 0, 0, e, 0.0, own, common,
-                            str((_family(key), key.device_class)), pool.u_ppm * e)
-        watts = self.defaults.get(key.device_class)
-        default = sum(d * w for d, w in zip(days, watts, strict=True)) / 1e6 * (1 - part) if watts else 0.0
-        return FleetRow(key, "default", counts.machines, left, 0, 0, default + part * rate * left, default, 0.0,
-                        default * DEFAULT_U, "default " + str(key.device_class), 0.0)
+    def _by_cell(self, part: _Part, cell: Cell, left: int) -> _Extra:
+        """Use the cell's mean; `left`: unobserved time of all that share it."""
+        energy = cell.energy_of(part.left)
+        error = self._means[cell.family, cell.device_class].variance * _squares(cell, left) if left else 0.0
+        error = cell.watts * math.sqrt(error) * part.left
+        model = cell.u_model * energy
+        if part.sharers == 1:
+            return _Extra(Source.OWN, energy, own=error, model=model)
+        return _Extra(Source.BRANCH, energy, shared=error, model=model)
+
+    def _by_class_or_default(self, part: _Part, left: int) -> _Extra:
+        mean = self._means.get((part.key.family, part.key.device_class))
+        return self._by_default(part, left) if mean is None else _by_class(part, mean)
+
+    def _by_default(self, part: _Part, left: int) -> _Extra:
+        """Use the class default; in a cell of several classes its mean for at most k devices of each class.
+
+        The mean of other classes represents no more of them: decision 0045.
+        """
+        cell = part.cell
+        if cell is None:
+            default = self._default_energy(part, part.left)
+            return _Extra(Source.DEFAULT, default, default, shared=default * DEFAULT_U)
+        listed = self._listed[part.key.family, part.key.device_class]
+        of_cell = part.left * min(self._k, listed) // listed
+        energy, default = cell.energy_of(of_cell), self._default_energy(part, part.left - of_cell)
+        error = cell.watts * SPREAD * math.sqrt(_squares(cell, left)) * of_cell if left else 0.0
+        return _Extra(
+            Source.BRANCH,
+            energy + default,
+            default,
+            shared=math.hypot(default * DEFAULT_U, error),
+            model=cell.u_model * energy,
+        )
+
+    def _default_energy(self, part: _Part, left: int) -> int:
+        microwatts, whole = self._defaults.get(part.key.device_class, NO_DAYS), sum(part.days)
+        energy = sum(time * power for time, power in zip(part.days, microwatts, strict=True))
+        return energy * left // (whole * MICROWATTS_PER_WATT) if whole else 0
 
 
-@dataclass
-class Sum:
-    energy: float = 0.0
-    known: int = 0
-    default: float = 0.0
-    own: dict = field(default_factory=lambda: defaultdict(float))
-    common: dict = field(default_factory=lambda: defaultdict(float))
-    model: dict = field(default_factory=lambda: defaultdict(float))
+def _by_class(part: _Part, mean: ClassMean) -> _Extra:
+    """Use the mean of all published cells of the class."""
+    energy = mean.energy_of(part.left)
+    noise = mean.variance * part.left * part.fleet / max(1, part.machines) + (PRIOR_STRATA * part.left) ** 2
+    common = mean.variance / mean.machines + PRIOR_STRATA**2 * mean.concentration
+    return _Extra(
+        Source.CLASS,
+        energy,
+        own=mean.watts * math.sqrt(noise),
+        shared=energy * math.sqrt(common),
+        model=mean.u_model * energy,
+    )
 
-    def add(self, rows):
-        for r in rows:
-            self.energy += r.energy
-            self.known += r.known_millijoules
-            self.default += r.default
-            self.own[_family(r.key), r.key.entity, r.key.device_class] += r.own
-            self.common[r.pool] += r.common
-            self.model[r.key.device_class] += r.model
-        return self
 
-    def parts(self):
-        return [math.sqrt(sum(v * v for v in d.values())) for d in (self.own, self.common, self.model)]
+def _squares(cell: Cell, left: int) -> float:
+    """Return the factor of the relative variance between machines in the squared error of a cell's mean.
 
-    def bounds(self):
-        own, common, model = self.parts()
-        u = math.sqrt(own**2 + common**2 + model**2) / self.energy
-        low = self.energy * math.exp(-Z95 * u)
-        floor = self.known * math.exp(-Z95 * model / self.energy)
-        return max(low, floor), self.energy * math.exp(Z95 * u)
+    `left`: unobserved time of all that use the mean. Per millisecond of it: docs/methodology.md §6's U·M/n.
+    """
+    return (cell.milliseconds + left) / (cell.hosts * left)
+
+
+def _row(part: _Part, extra: _Extra) -> FleetRow:
+    energy = part.known_millijoules + extra.energy
+    model = extra.model + (part.cell.u_model * part.known_millijoules if part.cell else 0.0)
+    u_own, u_shared, u_model = (
+        math.ceil(MILLION * error / energy) if energy else 0 for error in (extra.own, extra.shared, model)
+    )
+    cell = part.cell if extra.source in (Source.OWN, Source.BRANCH) else None
+    of_class = "" if extra.source is Source.DEFAULT else part.key.device_class
+    return FleetRow(
+        part.key,
+        extra.source,
+        cell.entity if cell else "",
+        cell.device_class if cell else of_class,
+        part.machines,
+        part.fleet,
+        part.known_milliseconds,
+        part.known_millijoules,
+        extra.energy,
+        extra.default,
+        u_own,
+        u_shared,
+        u_model,
+    )
+
+
+def _order(key: FleetKey) -> tuple[str, ...]:
+    return (*map(str, key.family), key.entity, key.device_class, key.power_context or "")
+
+
+def _above(entity: str) -> list[str]:
+    """Return the entities above one, the nearest first."""
+    parts = entity.split(ENTITY_SEPARATOR)
+    return [ENTITY_SEPARATOR.join(parts[:size]) for size in range(len(parts), 0, -1)]

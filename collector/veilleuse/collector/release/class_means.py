@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Computes the mean power of each device class from the published cells of a year's months (pure)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, NamedTuple, TypeAlias
+
+from veilleuse.collector.fleet.samples import DAY_TYPES, Days
+from veilleuse.collector.model.figures import AUTRES, EnergyClass, Group, GroupKey
+from veilleuse.collector.model.months import DayType
+from veilleuse.collector.quantiles import Z95, quantile95
+from veilleuse.wire.vocabulary import Population
+
+SPREAD: Final = 1.0
+"""Relative standard deviation between machines of a class in a month, where too few cells are published to
+compute it. Our choice.
+"""
+DEGREES: Final = 10
+"""Degrees of freedom to which SPREAD completes those of the published cells."""
+NO_DAYS: Final = (0,) * len(DAY_TYPES)
+_OPEN: Final = DAY_TYPES.index(DayType.OPEN)
+
+
+class Family(NamedTuple):
+    """Machines whose cells may merge."""
+
+    zone: str
+    population: Population
+    memo: bool
+
+    @classmethod
+    def of(cls, key: GroupKey) -> Family:
+        """Return the family of a published row."""
+        return cls(key.zone, key.population, key.memo)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A published cell."""
+
+    family: Family
+    entity: str
+    device_class: str
+    merged: bool
+    hosts: int
+    milliseconds: int
+    millijoules: int
+    uncertain_millijoules: int
+
+    @classmethod
+    def of(cls, group: Group) -> Cell:
+        """Read a published row."""
+        key, energies = group.key, group.sums.energies.values()
+        return cls(
+            Family.of(key),
+            key.entity or "",
+            key.device_class or "",
+            key.autres,
+            group.sums.hosts,
+            sum(one.milliseconds for one in group.sums.states.values()),
+            sum(one.energy_millijoules for one in energies),
+            sum(one.uncertainty_millijoules for one in energies),
+        )
+
+    @property
+    def watts(self) -> float:
+        """Mean power; 0 without known time."""
+        return self.millijoules / self.milliseconds if self.milliseconds else 0.0
+
+    @property
+    def u_model(self) -> float:
+        """Relative standard uncertainty of models and meters."""
+        return self.uncertain_millijoules / self.millijoules if self.millijoules else 0.0
+
+    def energy_of(self, milliseconds: int) -> int:
+        """Return the energy of a time at the mean power."""
+        return milliseconds * self.millijoules // self.milliseconds if self.milliseconds else 0
+
+
+ClassOfFamily: TypeAlias = tuple[Family, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMean:
+    """Mean power of a class in one month."""
+
+    exact_watts: Fraction
+    machines: float
+    concentration: float
+    """Σ of squared shares of the cells in the class's machines."""
+    variance: float
+    """Relative variance between machines, × (t ÷ 1.96)² for its degrees of freedom."""
+    u_model: float
+    milliseconds: int
+    """Known time; 0 for a mean of other months."""
+    open_share: Fraction
+    """Share of open days in the class's time in service."""
+
+    @property
+    def watts(self) -> float:
+        """Mean power."""
+        return float(self.exact_watts)
+
+    def energy_of(self, milliseconds: int) -> int:
+        """Return the energy of a time at the mean power."""
+        return int(milliseconds * self.exact_watts)
+
+
+def means_of_months(
+    cells: Sequence[Iterable[Cell]], days: Sequence[Mapping[ClassOfFamily, Days]]
+) -> list[dict[ClassOfFamily, ClassMean]]:
+    """Return the means of each month: of its own cells, else of the year's other months.
+
+    `days`: time in service of each class in each month, by day type.
+    """
+    own = [dict(_means(of_month, times)) for of_month, times in zip(cells, days, strict=True)]
+    year: defaultdict[ClassOfFamily, list[ClassMean]] = defaultdict(list)
+    for means in own:
+        for name, mean in means.items():
+            year[name].append(mean)
+    return [
+        {
+            **{
+                name: _of_other_months(year[name], _open_share(times))
+                for name, times in of_month.items()
+                if name in year
+            },
+            **means,
+        }
+        for means, of_month in zip(own, days, strict=True)
+    ]
+
+
+def _means(
+    cells: Iterable[Cell], days: Mapping[ClassOfFamily, Days]
+) -> Iterator[tuple[ClassOfFamily, ClassMean]]:
+    by_class: defaultdict[ClassOfFamily, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.device_class not in (AUTRES, EnergyClass.MONITOR.value) and cell.milliseconds:
+            by_class[cell.family, cell.device_class].append(cell)
+    for name, members in by_class.items():
+        yield name, _mean(members, _open_share(days.get(name, NO_DAYS)))
+
+
+def _open_share(days: Days) -> Fraction:
+    return Fraction(days[_OPEN], sum(days)) if any(days) else Fraction(0)
+
+
+def _mean(cells: Sequence[Cell], open_share: Fraction) -> ClassMean:
+    machines, energy = sum(cell.hosts for cell in cells), sum(cell.millijoules for cell in cells)
+    time = sum(cell.milliseconds for cell in cells)
+    watts = energy / time
+    degrees = len(cells) - 1
+    lacking = max(0, DEGREES - degrees)
+    squares = math.fsum(cell.hosts * (cell.watts / watts - 1) ** 2 for cell in cells) if watts else 0.0
+    return ClassMean(
+        Fraction(energy, time),
+        machines,
+        math.fsum((cell.hosts / machines) ** 2 for cell in cells),
+        (squares + lacking * SPREAD**2) / (degrees + lacking) * (quantile95(degrees + lacking) / Z95) ** 2,
+        sum(cell.uncertain_millijoules for cell in cells) / energy if energy else 0.0,
+        time,
+        open_share,
+    )
+
+
+def _of_other_months(means: Sequence[ClassMean], open_share: Fraction) -> ClassMean:
+    """Return the mean of a month in which no cell of the class is published.
+
+    Power is a line in the share of open days, by least squares; neither open nor other days draw less than
+    nothing. Where all months have the same share, it is their mean.
+    """
+
+    def average(value: Callable[[ClassMean], Fraction]) -> Fraction:
+        whole = sum((one.milliseconds * value(one) for one in means), Fraction(0))
+        return whole / sum(one.milliseconds for one in means)
+
+    watts, share = average(lambda one: one.exact_watts), average(lambda one: one.open_share)
+    squares = average(lambda one: (one.open_share - share) ** 2)
+    products = average(lambda one: (one.open_share - share) * (one.exact_watts - watts))
+    steepest = watts / share if share else Fraction(0)
+    slope = min(max(products / squares, Fraction(0)), steepest) if squares else Fraction(0)
+    return ClassMean(
+        watts + slope * (open_share - share),
+        float(average(lambda one: Fraction(one.machines))),
+        max(one.concentration for one in means),
+        max(one.variance for one in means),
+        max(one.u_model for one in means),
+        0,
+        open_share,
+    )

@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Sums rows of released months, with the interval of the sum (pure).
+
+docs/methodology.md §6, *Released months*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.release.fleet import FleetKey, FleetRow
+
+MILLION: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class FleetSum:
+    """Sum of rows, of any months.
+
+    The months of a row have the same machines, so that each of its three errors adds up linearly over months.
+    """
+
+    machine_milliseconds: int = 0
+    known_milliseconds: int = 0
+    known_millijoules: int = 0
+    extrapolated_millijoules: int = 0
+    default_millijoules: int = 0
+    _own: Counter[FleetKey] = field(default_factory=Counter)
+    """Errors in millijoules × 1,000,000."""
+    _shared: Counter[tuple[object, ...]] = field(default_factory=Counter)
+    _model: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, rows: Iterable[FleetRow]) -> FleetSum:
+        """Return the sum of rows."""
+        found = cls()
+        for row in rows:
+            found.add(row)
+        return found
+
+    def add(self, row: FleetRow) -> None:
+        """Add one row."""
+        energy = row.energy_millijoules
+        self.machine_milliseconds += row.fleet_milliseconds
+        self.known_milliseconds += row.known_milliseconds
+        self.known_millijoules += row.known_millijoules
+        self.extrapolated_millijoules += row.extrapolated_millijoules
+        self.default_millijoules += row.default_millijoules
+        self._own[row.key] += row.u_own_ppm * energy
+        self._shared[row.pool] += row.u_shared_ppm * energy
+        self._model[row.key.device_class] += row.u_model_ppm * energy
+
+    @property
+    def energy_millijoules(self) -> int:
+        """Known and extrapolated energy."""
+        return self.known_millijoules + self.extrapolated_millijoules
+
+    @property
+    def u_sampling(self) -> float:
+        """Relative standard uncertainty of sampling."""
+        return self._relative(self._own, self._shared)
+
+    @property
+    def u_model(self) -> float:
+        """Relative standard uncertainty of models and meters."""
+        return self._relative(self._model)
+
+    @property
+    def bounds_millijoules(self) -> tuple[float, float]:
+        """Interval of the energy; its lower end is never below the known energy, less the models' error."""
+        half_width = Z95 * math.hypot(self.u_sampling, self.u_model)
+        low = self.energy_millijoules * math.exp(-half_width)
+        least = self.known_millijoules * math.exp(-Z95 * self.u_model)
+        return max(low, least), self.energy_millijoules * math.exp(half_width)
+
+    def _relative(self, *errors: Counter[FleetKey] | Counter[tuple[object, ...]] | Counter[str]) -> float:
+        """Add errors in quadrature, in integers: the order of rows changes no digit."""
+        squares = sum(error**2 for one in errors for error in one.values())
+        return math.isqrt(squares) / MILLION / self.energy_millijoules if self.energy_millijoules else 0.0
