@@ -195,3 +195,30 @@ def _of_other_months(means: Sequence[ClassMean], open_share: Fraction) -> ClassM
         0,
         open_share,
     )
+
+
+class Level(NamedTuple):
+    """Mean power of the machines of one entity and class ÷ the class's, over months with their own cell."""
+
+    ratio: Fraction
+    machines: float
+
+
+def levels_of_year(
+    cells: Sequence[Iterable[Cell]], means: Sequence[Mapping[ClassOfFamily, ClassMean]]
+) -> dict[tuple[Family, str, str], Level]:
+    """Return (family, entity, device class) → its level in the year."""
+    sums: defaultdict[tuple[Family, str, str], list[Fraction]] = defaultdict(lambda: [Fraction(0)] * 4)
+    for of_month, mean_of in zip(cells, means, strict=True):
+        for cell in of_month:
+            mean = mean_of.get((cell.family, cell.device_class))
+            if mean is not None and not cell.merged and mean.exact_watts:
+                time = Fraction(cell.milliseconds)
+                values = (time, cell.hosts * time, Fraction(cell.millijoules), time * mean.exact_watts)
+                key = cell.family, cell.entity, cell.device_class
+                sums[key] = [one + more for one, more in zip(sums[key], values, strict=True)]
+    return {
+        key: Level(energy / expected, float(hosts / time))
+        for key, (time, hosts, energy, expected) in sums.items()
+        if time
+    }

@@ -29,6 +29,8 @@ from veilleuse.collector.release.class_means import (
     Cell,
     ClassMean,
     Family,
+    Level,
+    levels_of_year,
     means_of_months,
 )
 from veilleuse.wire.sums import apportion
@@ -123,10 +125,11 @@ def estimate_months(
     `class_microwatts`: class default by day type. `k`: the rule under which the months were published.
     """
     cells = [[Cell.of(group) for group in month.cells] for month in months]
-    days = [_days_by_class(month.fleet) for month in months]
+    means = means_of_months(cells, [_days_by_class(month.fleet) for month in months])
+    levels = levels_of_year(cells, means)
     return [
-        tuple(_Estimate(month, of_month, means, class_microwatts, k).rows())
-        for month, of_month, means in zip(months, cells, means_of_months(cells, days), strict=True)
+        tuple(_Estimate(month, of_month, of_classes, levels, class_microwatts, k).rows())
+        for month, of_month, of_classes in zip(months, cells, means, strict=True)
     ]
 
 
@@ -181,11 +184,12 @@ class _Estimate:
         month: ReleasedMonth,
         cells: Sequence[Cell],
         means: Mapping[tuple[Family, str], ClassMean],
+        levels: Mapping[tuple[Family, str, str], Level],
         class_microwatts: Mapping[str, Days],
         k: int,
     ) -> None:
         self._fleet, self._cells, self._means = month.fleet, cells, means
-        self._defaults, self._k = class_microwatts, k
+        self._levels, self._defaults, self._k = levels, class_microwatts, k
         self._places = {(cell.family, cell.entity, cell.device_class, cell.merged): cell for cell in cells}
         self._hidden = {(Family.of(one.family), name) for one in month.hidden for name in one.device_classes}
         self._listed = Counter[tuple[Family, str]]()
@@ -264,8 +268,12 @@ class _Estimate:
         return _Extra(Source.BRANCH, energy, shared=error, model=model)
 
     def _by_class_or_default(self, part: _Part, left: int) -> _Extra:
-        mean = self._means.get((part.key.family, part.key.device_class))
-        return self._by_default(part, left) if mean is None else _by_class(part, mean)
+        key = part.key
+        mean = self._means.get((key.family, key.device_class))
+        if mean is None:
+            return self._by_default(part, left)
+        level = self._levels.get((key.family, key.entity, key.device_class))
+        return _by_class(part, mean) if level is None else _by_level(part, mean, level)
 
     def _by_default(self, part: _Part, left: int) -> _Extra:
         """Use the class default; in a cell of several classes its mean for at most k devices of each class.
@@ -306,6 +314,15 @@ def _by_class(part: _Part, mean: ClassMean) -> _Extra:
         shared=energy * math.sqrt(common),
         model=mean.u_model * energy,
     )
+
+
+def _by_level(part: _Part, mean: ClassMean, level: Level) -> _Extra:
+    """Use the mean of the place's own cells in other months, at the class's power of this month."""
+    energy = int(part.left * mean.exact_watts * level.ratio)
+    error = (
+        energy * math.sqrt(mean.variance * part.fleet / (level.machines * part.left)) if part.left else 0.0
+    )
+    return _Extra(Source.OWN, energy, own=error, model=mean.u_model * energy)
 
 
 def _squares(cell: Cell, left: int) -> float:
