@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days
-from veilleuse.collector.model.figures import AUTRES, EnergyClass, Group, GroupKey
+from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.quantiles import Z95, quantile95
-from veilleuse.wire.vocabulary import Population
+from veilleuse.collector.release.cells import NO_DAYS, Cell, CellKey, ClassOfFamily
 
 SPREAD: Final = 1.0
 """Relative standard deviation between machines of a class in a month, where too few cells are published to
@@ -23,67 +23,7 @@ compute it. Our choice.
 """
 DEGREES: Final = 10
 """Degrees of freedom to which SPREAD completes those of the published cells."""
-NO_DAYS: Final = (0,) * len(DAY_TYPES)
 _OPEN: Final = DAY_TYPES.index(DayType.OPEN)
-
-
-class Family(NamedTuple):
-    """Machines whose cells may merge."""
-
-    zone: str
-    population: Population
-    memo: bool
-
-    @classmethod
-    def of(cls, key: GroupKey) -> Family:
-        """Return the family of a published row."""
-        return cls(key.zone, key.population, key.memo)
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A published cell."""
-
-    family: Family
-    entity: str
-    device_class: str
-    merged: bool
-    hosts: int
-    milliseconds: int
-    millijoules: int
-    uncertain_millijoules: int
-
-    @classmethod
-    def of(cls, group: Group) -> Cell:
-        """Read a published row."""
-        key, energies = group.key, group.sums.energies.values()
-        return cls(
-            Family.of(key),
-            key.entity or "",
-            key.device_class or "",
-            key.autres,
-            group.sums.hosts,
-            sum(one.milliseconds for one in group.sums.states.values()),
-            sum(one.energy_millijoules for one in energies),
-            sum(one.uncertainty_millijoules for one in energies),
-        )
-
-    @property
-    def watts(self) -> float:
-        """Mean power; 0 without known time."""
-        return self.millijoules / self.milliseconds if self.milliseconds else 0.0
-
-    @property
-    def u_model(self) -> float:
-        """Relative standard uncertainty of models and meters."""
-        return self.uncertain_millijoules / self.millijoules if self.millijoules else 0.0
-
-    def energy_of(self, milliseconds: int) -> int:
-        """Return the energy of a time at the mean power."""
-        return milliseconds * self.millijoules // self.milliseconds if self.milliseconds else 0
-
-
-ClassOfFamily: TypeAlias = tuple[Family, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +82,8 @@ def _means(
 ) -> Iterator[tuple[ClassOfFamily, ClassMean]]:
     by_class: defaultdict[ClassOfFamily, list[Cell]] = defaultdict(list)
     for cell in cells:
-        if cell.device_class not in (AUTRES, EnergyClass.MONITOR.value) and cell.milliseconds:
-            by_class[cell.family, cell.device_class].append(cell)
+        if cell.key.device_class != AUTRES and cell.milliseconds:
+            by_class[cell.of_class].append(cell)
     for name, members in by_class.items():
         yield name, _mean(members, _open_share(days.get(name, NO_DAYS)))
 
@@ -206,17 +146,16 @@ class Level(NamedTuple):
 
 def levels_of_year(
     cells: Sequence[Iterable[Cell]], means: Sequence[Mapping[ClassOfFamily, ClassMean]]
-) -> dict[tuple[Family, str, str], Level]:
+) -> dict[CellKey, Level]:
     """Return (family, entity, device class) → its level in the year."""
-    sums: defaultdict[tuple[Family, str, str], list[Fraction]] = defaultdict(lambda: [Fraction(0)] * 4)
+    sums: defaultdict[CellKey, list[Fraction]] = defaultdict(lambda: [Fraction(0)] * 4)
     for of_month, mean_of in zip(cells, means, strict=True):
         for cell in of_month:
-            mean = mean_of.get((cell.family, cell.device_class))
+            mean = mean_of.get(cell.of_class)
             if mean is not None and not cell.merged and mean.exact_watts:
                 time = Fraction(cell.milliseconds)
                 values = (time, cell.hosts * time, Fraction(cell.millijoules), time * mean.exact_watts)
-                key = cell.family, cell.entity, cell.device_class
-                sums[key] = [one + more for one, more in zip(sums[key], values, strict=True)]
+                sums[cell.key] = [one + more for one, more in zip(sums[cell.key], values, strict=True)]
     return {
         key: Level(energy / expected, float(hosts / time))
         for key, (time, hosts, energy, expected) in sums.items()

@@ -11,28 +11,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import add
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
-from veilleuse.collector.model.figures import AUTRES, Group
+from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.release.class_means import (
-    NO_DAYS,
-    SPREAD,
-    Cell,
-    ClassMean,
-    Family,
-    Level,
-    levels_of_year,
-    means_of_months,
-)
+from veilleuse.collector.release.cells import NO_DAYS, Cell, CellKey, ClassOfFamily, Family
+from veilleuse.collector.release.class_means import SPREAD, ClassMean, Level
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Word
@@ -57,6 +47,16 @@ class FleetCount(NamedTuple):
     """Time in service by day type."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReleaseAssumptions:
+    """Constants of an estimate."""
+
+    class_microwatts: Mapping[str, Days]
+    """Class default by day type."""
+    k: int
+    """Rule under which the months were published."""
+
+
 class Source(Word):
     """Origin of the mean power of a row's unobserved time."""
 
@@ -68,15 +68,6 @@ class Source(Word):
     """All published cells of its class."""
     DEFAULT = "default"
     """The class default: nothing of its class is published."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReleasedMonth:
-    """Published cells of one month, and the fleet of that month."""
-
-    cells: Sequence[Group]
-    hidden: Sequence[Hidden]
-    fleet: Mapping[FleetKey, FleetCount]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,30 +108,6 @@ class FleetRow:
         return self.key.family, self.mean_entity, self.mean_class
 
 
-def estimate_months(
-    months: Sequence[ReleasedMonth], class_microwatts: Mapping[str, Days], k: int
-) -> list[tuple[FleetRow, ...]]:
-    """Estimate the released months of one year; return the rows of each.
-
-    `class_microwatts`: class default by day type. `k`: the rule under which the months were published.
-    """
-    cells = [[Cell.of(group) for group in month.cells] for month in months]
-    means = means_of_months(cells, [_days_by_class(month.fleet) for month in months])
-    levels = levels_of_year(cells, means)
-    return [
-        tuple(_Estimate(month, of_month, of_classes, levels, class_microwatts, k).rows())
-        for month, of_month, of_classes in zip(months, cells, means, strict=True)
-    ]
-
-
-def _days_by_class(fleet: Mapping[FleetKey, FleetCount]) -> dict[tuple[Family, str], Days]:
-    found: dict[tuple[Family, str], Days] = {}
-    for key, count in fleet.items():
-        name = key.family, key.device_class
-        found[name] = tuple(map(add, found.get(name, NO_DAYS), count.milliseconds))
-    return found
-
-
 class _Part(NamedTuple):
     """Devices of one place and class, with their share of a published cell."""
 
@@ -176,24 +143,28 @@ class _Extra(NamedTuple):
     model: float = 0.0
 
 
-class _Estimate:
+class FleetEstimate:
     """Estimate of one month."""
 
     def __init__(
         self,
-        month: ReleasedMonth,
+        fleet: Mapping[FleetKey, FleetCount],
         cells: Sequence[Cell],
-        means: Mapping[tuple[Family, str], ClassMean],
-        levels: Mapping[tuple[Family, str, str], Level],
-        class_microwatts: Mapping[str, Days],
-        k: int,
+        hidden: Collection[ClassOfFamily],
+        means: Mapping[ClassOfFamily, ClassMean],
+        levels: Mapping[CellKey, Level],
+        assumptions: ReleaseAssumptions,
     ) -> None:
-        self._fleet, self._cells, self._means = month.fleet, cells, means
-        self._levels, self._defaults, self._k = levels, class_microwatts, k
-        self._places = {(cell.family, cell.entity, cell.device_class, cell.merged): cell for cell in cells}
-        self._hidden = {(Family.of(one.family), name) for one in month.hidden for name in one.device_classes}
-        self._listed = Counter[tuple[Family, str]]()
-        for key, count in month.fleet.items():
+        """Take the fleet and the published cells.
+
+        `hidden`: classes with machines in a cell of several classes. `means`, `levels`: those of the year.
+        """
+        self._fleet, self._cells, self._hidden = fleet, cells, hidden
+        self._means, self._levels = means, levels
+        self._defaults, self._k = assumptions.class_microwatts, assumptions.k
+        self._places = {(cell.key, cell.merged): cell for cell in cells}
+        self._listed = Counter[ClassOfFamily]()
+        for key, count in fleet.items():
             self._listed[key.family, key.device_class] += count.machines
 
     def rows(self) -> Iterator[FleetRow]:
@@ -201,27 +172,27 @@ class _Estimate:
         members: defaultdict[Cell | None, list[FleetKey]] = defaultdict(list)
         for key in sorted(self._fleet, key=_order):
             members[self._cell_of(key)].append(key)
-        elsewhere = Counter[tuple[Family, str]]()
+        elsewhere = Counter[ClassOfFamily]()
         for cell in self._cells:
             if keys := members.get(cell):
                 yield from self._divided(cell, keys)
             else:
                 # The inventory does not list this place: its time is not counted at another place too.
-                elsewhere[cell.family, cell.device_class] += cell.milliseconds
-                key = FleetKey(cell.family, cell.entity, cell.device_class, None)
+                elsewhere[cell.of_class] += cell.milliseconds
+                key = FleetKey(*cell.key, None)
                 part = _Part(key, cell.hosts, NO_DAYS, cell, cell.milliseconds, cell.millijoules)
                 yield _row(part, _Extra(Source.OWN))
         yield from self._without_cell(members[None], elsewhere)
 
     def _cell_of(self, key: FleetKey) -> Cell | None:
         """Return the cell of a place and class: its own, else the nearest merged one above it."""
-        own = self._places.get((key.family, key.entity, key.device_class, False))
+        own = self._places.get((CellKey(key.family, key.entity, key.device_class), False))
         if own is not None:
             return own
         is_hidden = (key.family, key.device_class) in self._hidden
         for name in (key.device_class, AUTRES) if is_hidden else (key.device_class,):
             for above in (*_above(key.entity), AUTRES):
-                merged = self._places.get((key.family, above, name, True))
+                merged = self._places.get((CellKey(key.family, above, name), True))
                 if merged is not None:
                     return merged
         return None
@@ -234,15 +205,15 @@ class _Estimate:
         left = sum(max(0, weight - time) for weight, time in zip(weights, times, strict=True))
         for key, count, time, energy in zip(keys, counts, times, energies, strict=True):
             part = _Part(key, *count, cell, time, energy, len(keys))
-            if cell.device_class == key.device_class:
+            if cell.key.device_class == key.device_class:
                 yield _row(part, self._by_cell(part, cell, left))
             else:
                 yield _row(part, self._by_class_or_default(part, left))
 
     def _without_cell(
-        self, keys: Sequence[FleetKey], elsewhere: Mapping[tuple[Family, str], int]
+        self, keys: Sequence[FleetKey], elsewhere: Mapping[ClassOfFamily, int]
     ) -> Iterator[FleetRow]:
-        by_class: defaultdict[tuple[Family, str], list[FleetKey]] = defaultdict(list)
+        by_class: defaultdict[ClassOfFamily, list[FleetKey]] = defaultdict(list)
         for key in keys:
             by_class[key.family, key.device_class].append(key)
         for name, of_class in by_class.items():
@@ -260,7 +231,7 @@ class _Estimate:
     def _by_cell(self, part: _Part, cell: Cell, left: int) -> _Extra:
         """Use the cell's mean; `left`: unobserved time of all that share it."""
         energy = cell.energy_of(part.left)
-        error = self._means[cell.family, cell.device_class].variance * _squares(cell, left) if left else 0.0
+        error = self._means[cell.of_class].variance * _squares(cell, left) if left else 0.0
         error = cell.watts * math.sqrt(error) * part.left
         model = cell.u_model * energy
         if part.sharers == 1:
@@ -272,7 +243,7 @@ class _Estimate:
         mean = self._means.get((key.family, key.device_class))
         if mean is None:
             return self._by_default(part, left)
-        level = self._levels.get((key.family, key.entity, key.device_class))
+        level = self._levels.get(CellKey(key.family, key.entity, key.device_class))
         return _by_class(part, mean) if level is None else _by_level(part, mean, level)
 
     def _by_default(self, part: _Part, left: int) -> _Extra:
@@ -344,8 +315,8 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
     return FleetRow(
         part.key,
         extra.source,
-        cell.entity if cell else "",
-        cell.device_class if cell else of_class,
+        cell.key.entity if cell else "",
+        cell.key.device_class if cell else of_class,
         part.machines,
         part.fleet,
         part.known_milliseconds,

@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Estimates the released months of a year, machines first, then their screens (pure).
+
+docs/methodology.md §6, *Released months*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from operator import add
+
+from veilleuse.collector.account.release_tables import Hidden
+from veilleuse.collector.fleet.observations import MONITOR
+from veilleuse.collector.fleet.samples import Days
+from veilleuse.collector.model.figures import Group
+from veilleuse.collector.release.cells import NO_DAYS, Cell, ClassOfFamily, Family
+from veilleuse.collector.release.class_means import levels_of_year, means_of_months
+from veilleuse.collector.release.fleet import (
+    FleetCount,
+    FleetEstimate,
+    FleetKey,
+    FleetRow,
+    ReleaseAssumptions,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedMonth:
+    """Published cells of one month, and the fleet of that month."""
+
+    cells: Sequence[Group]
+    hidden: Sequence[Hidden]
+    fleet: Mapping[FleetKey, FleetCount]
+
+
+def estimate_months(
+    months: Sequence[ReleasedMonth], assumptions: ReleaseAssumptions
+) -> list[tuple[FleetRow, ...]]:
+    """Estimate the released months of one year; return the rows of each.
+
+    A month in which a class or a place is not published uses the year's other months.
+    """
+    cells = [
+        [Cell.of(group) for group in month.cells if group.key.device_class != MONITOR] for month in months
+    ]
+    return _estimate(
+        [month.fleet for month in months], cells, [_hidden(month.hidden) for month in months], assumptions
+    )
+
+
+def _estimate(
+    fleets: Sequence[Mapping[FleetKey, FleetCount]],
+    cells: Sequence[Sequence[Cell]],
+    hidden: Sequence[Collection[ClassOfFamily]],
+    assumptions: ReleaseAssumptions,
+) -> list[tuple[FleetRow, ...]]:
+    means = means_of_months(cells, [_days_by_class(fleet) for fleet in fleets])
+    levels = levels_of_year(cells, means)
+    return [
+        tuple(FleetEstimate(fleet, of_month, names, of_classes, levels, assumptions).rows())
+        for fleet, of_month, names, of_classes in zip(fleets, cells, hidden, means, strict=True)
+    ]
+
+
+def _hidden(hidden: Sequence[Hidden]) -> frozenset[ClassOfFamily]:
+    return frozenset((Family.of(one.family), name) for one in hidden for name in one.device_classes)
+
+
+def _days_by_class(fleet: Mapping[FleetKey, FleetCount]) -> dict[ClassOfFamily, Days]:
+    found: dict[ClassOfFamily, Days] = {}
+    for key, count in fleet.items():
+        name = key.family, key.device_class
+        found[name] = tuple(map(add, found.get(name, NO_DAYS), count.milliseconds))
+    return found
