@@ -30,7 +30,7 @@ _OPEN: Final = DAY_TYPES.index(DayType.OPEN)
 class ClassMean:
     """Mean power of a class in one month."""
 
-    exact_watts: Fraction
+    watts: Fraction
     machines: float
     concentration: float
     """Σ of squared shares of the cells in the class's machines."""
@@ -41,15 +41,12 @@ class ClassMean:
     """Known time; 0 for a mean of other months."""
     open_share: Fraction
     """Share of open days in the class's time in service."""
+    slope: Fraction = Fraction(0)
+    """Increase of the mean power with the share of open days, for a mean of other months."""
 
-    @property
-    def watts(self) -> float:
-        """Mean power."""
-        return float(self.exact_watts)
-
-    def energy_of(self, milliseconds: int) -> int:
-        """Return the energy of a time at the mean power."""
-        return int(milliseconds * self.exact_watts)
+    def watts_on(self, days: Days) -> Fraction:
+        """Return the mean power of devices with these times in service by day type."""
+        return self.watts + self.slope * (_open_share(days) - self.open_share)
 
 
 def means_of_months(
@@ -64,17 +61,8 @@ def means_of_months(
     for means in own:
         for name, mean in means.items():
             year[name].append(mean)
-    return [
-        {
-            **{
-                name: _of_other_months(year[name], _open_share(times))
-                for name, times in of_month.items()
-                if name in year
-            },
-            **means,
-        }
-        for means, of_month in zip(own, days, strict=True)
-    ]
+    others = {name: _of_other_months(means) for name, means in year.items()}
+    return [others | means for means in own]
 
 
 def _means(
@@ -110,8 +98,8 @@ def _mean(cells: Sequence[Cell], open_share: Fraction) -> ClassMean:
     )
 
 
-def _of_other_months(means: Sequence[ClassMean], open_share: Fraction) -> ClassMean:
-    """Return the mean of a month in which no cell of the class is published.
+def _of_other_months(means: Sequence[ClassMean]) -> ClassMean:
+    """Return the mean for a month in which no cell of the class is published.
 
     Power is a line in the share of open days, by least squares; neither open nor other days draw less than
     nothing. Where all months have the same share, it is their mean.
@@ -121,19 +109,20 @@ def _of_other_months(means: Sequence[ClassMean], open_share: Fraction) -> ClassM
         whole = sum((one.milliseconds * value(one) for one in means), Fraction(0))
         return whole / sum(one.milliseconds for one in means)
 
-    watts, share = average(lambda one: one.exact_watts), average(lambda one: one.open_share)
+    watts, share = average(lambda one: one.watts), average(lambda one: one.open_share)
     squares = average(lambda one: (one.open_share - share) ** 2)
-    products = average(lambda one: (one.open_share - share) * (one.exact_watts - watts))
+    products = average(lambda one: (one.open_share - share) * (one.watts - watts))
     steepest = watts / share if share else Fraction(0)
     slope = min(max(products / squares, Fraction(0)), steepest) if squares else Fraction(0)
     return ClassMean(
-        watts + slope * (open_share - share),
+        watts,
         float(average(lambda one: Fraction(one.machines))),
         max(one.concentration for one in means),
         max(one.variance for one in means),
         max(one.u_model for one in means),
         0,
-        open_share,
+        share,
+        slope,
     )
 
 
@@ -152,9 +141,9 @@ def levels_of_year(
     for of_month, mean_of in zip(cells, means, strict=True):
         for cell in of_month:
             mean = mean_of.get(cell.of_class)
-            if mean is not None and not cell.merged and mean.exact_watts:
+            if mean is not None and not cell.merged and mean.watts:
                 time = Fraction(cell.milliseconds)
-                values = (time, cell.hosts * time, Fraction(cell.millijoules), time * mean.exact_watts)
+                values = (time, cell.hosts * time, Fraction(cell.millijoules), time * mean.watts)
                 sums[cell.key] = [one + more for one, more in zip(sums[cell.key], values, strict=True)]
     return {
         key: Level(energy / expected, float(hosts / time))

@@ -275,13 +275,14 @@ class FleetEstimate:
 
 def _by_class(part: _Part, mean: ClassMean) -> _Extra:
     """Use the mean of all published cells of the class."""
-    energy = mean.energy_of(part.left)
+    watts = mean.watts_on(part.days)
+    energy = int(part.left * watts)
     noise = mean.variance * part.left * part.fleet / max(1, part.machines) + (PRIOR_STRATA * part.left) ** 2
     common = mean.variance / mean.machines + PRIOR_STRATA**2 * mean.concentration
     return _Extra(
         Source.CLASS,
         energy,
-        own=mean.watts * math.sqrt(noise),
+        own=float(watts) * math.sqrt(noise),
         shared=energy * math.sqrt(common),
         model=mean.u_model * energy,
     )
@@ -289,11 +290,9 @@ def _by_class(part: _Part, mean: ClassMean) -> _Extra:
 
 def _by_level(part: _Part, mean: ClassMean, level: Level) -> _Extra:
     """Use the mean of the place's own cells in other months, at the class's power of this month."""
-    energy = int(part.left * mean.exact_watts * level.ratio)
-    error = (
-        energy * math.sqrt(mean.variance * part.fleet / (level.machines * part.left)) if part.left else 0.0
-    )
-    return _Extra(Source.OWN, energy, own=error, model=mean.u_model * energy)
+    energy = int(part.left * mean.watts_on(part.days) * level.ratio)
+    squares = mean.variance * part.fleet / (level.machines * part.left) if part.left else 0.0
+    return _Extra(Source.OWN, energy, own=energy * math.sqrt(squares), model=mean.u_model * energy)
 
 
 def _squares(cell: Cell, left: int) -> float:
