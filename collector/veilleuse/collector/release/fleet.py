@@ -88,8 +88,10 @@ class FleetRow:
     extrapolated_millijoules: int
     default_millijoules: int
     """Part of the extrapolated energy at the class default."""
+    share_ppm: int
+    """Its share of the time in service of all rows that share its cell; 1,000,000 where none does."""
     u_own_ppm: int
-    """Sampling error of this row alone."""
+    """Sampling error of this row alone. All rows of a cell together have none: their sum is published."""
     u_shared_ppm: int
     """Sampling error that it shares with all rows of its pool."""
     u_model_ppm: int
@@ -118,8 +120,8 @@ class _Part(NamedTuple):
     cell: Cell | None = None
     known_milliseconds: int = 0
     known_millijoules: int = 0
-    sharers: int = 1
-    """Parts of the cell."""
+    share: float = 1.0
+    """Share of the time in service of all parts of the cell."""
 
     @property
     def fleet(self) -> int:
@@ -202,9 +204,9 @@ class FleetEstimate:
         counts = [self._fleet[key] for key in keys]
         weights = [sum(count.milliseconds) for count in counts]
         times, energies = apportion(cell.milliseconds, weights), apportion(cell.millijoules, weights)
-        left = sum(max(0, weight - time) for weight, time in zip(weights, times, strict=True))
+        left, whole = max(0, sum(weights) - cell.milliseconds), sum(weights)
         for key, count, time, energy in zip(keys, counts, times, energies, strict=True):
-            part = _Part(key, *count, cell, time, energy, len(keys))
+            part = _Part(key, *count, cell, time, energy, sum(count.milliseconds) / whole)
             if cell.key.device_class == key.device_class:
                 yield _row(part, self._by_cell(part, cell, left))
             else:
@@ -230,13 +232,13 @@ class FleetEstimate:
 
     def _by_cell(self, part: _Part, cell: Cell, left: int) -> _Extra:
         """Use the cell's mean; `left`: unobserved time of all that share it."""
-        energy = cell.energy_of(part.left)
-        error = self._means[cell.of_class].variance * _squares(cell, left) if left else 0.0
-        error = cell.watts * math.sqrt(error) * part.left
+        energy, variance = cell.energy_of(part.left), self._means[cell.of_class].variance
+        error = _error_of_cell(cell, variance, part.left, left)
         model = cell.u_model * energy
-        if part.sharers == 1:
+        if part.share == 1:
             return _Extra(Source.OWN, energy, own=error, model=model)
-        return _Extra(Source.BRANCH, energy, shared=error, model=model)
+        noise = cell.watts * _noise(part, variance, part.fleet)
+        return _Extra(Source.BRANCH, energy, own=noise, shared=error, model=model)
 
     def _by_class_or_default(self, part: _Part, left: int) -> _Extra:
         key = part.key
@@ -258,12 +260,12 @@ class FleetEstimate:
         listed = self._listed[part.key.family, part.key.device_class]
         of_cell = part.left * min(self._k, listed) // listed
         energy, default = cell.energy_of(of_cell), self._default_energy(part, part.left - of_cell)
-        error = cell.watts * SPREAD * math.sqrt(_squares(cell, left)) * of_cell if left else 0.0
         return _Extra(
             Source.BRANCH,
             energy + default,
             default,
-            shared=math.hypot(default * DEFAULT_U, error),
+            own=cell.watts * _noise(part, SPREAD**2, part.known_milliseconds + of_cell),
+            shared=math.hypot(default * DEFAULT_U, _error_of_cell(cell, SPREAD**2, of_cell, left)),
             model=cell.u_model * energy,
         )
 
@@ -277,12 +279,12 @@ def _by_class(part: _Part, mean: ClassMean) -> _Extra:
     """Use the mean of all published cells of the class."""
     watts = mean.watts_on(part.days)
     energy = int(part.left * watts)
-    noise = mean.variance * part.left * part.fleet / max(1, part.machines) + (PRIOR_STRATA * part.left) ** 2
+    unknown = part.left if part.cell is None else part.fleet
     common = mean.variance / mean.machines + PRIOR_STRATA**2 * mean.concentration
     return _Extra(
         Source.CLASS,
         energy,
-        own=float(watts) * math.sqrt(noise),
+        own=float(watts) * _noise(part, mean.variance, unknown),
         shared=energy * math.sqrt(common),
         model=mean.u_model * energy,
     )
@@ -295,12 +297,19 @@ def _by_level(part: _Part, mean: ClassMean, level: Level) -> _Extra:
     return _Extra(Source.OWN, energy, own=energy * math.sqrt(squares), model=mean.u_model * energy)
 
 
-def _squares(cell: Cell, left: int) -> float:
-    """Return the factor of the relative variance between machines in the squared error of a cell's mean.
+def _error_of_cell(cell: Cell, variance: float, time: int, left: int) -> float:
+    """Return the error of a time at the cell's mean, mJ: docs/methodology.md §6's s²·U·M/n.
 
-    `left`: unobserved time of all that use the mean. Per millisecond of it: docs/methodology.md §6's U·M/n.
+    `left`: unobserved time of all that use the mean; their errors add up linearly.
     """
-    return (cell.milliseconds + left) / (cell.hosts * left)
+    squares = variance * (cell.milliseconds + left) / (cell.hosts * left) if left else 0.0
+    return cell.watts * math.sqrt(squares) * time
+
+
+def _noise(part: _Part, variance: float, time: int) -> float:
+    """Return how far the devices of a place may be from a mean that is not theirs, in ms of that mean."""
+    between_machines = variance * time * part.fleet / max(1, part.machines)
+    return math.sqrt(between_machines + (PRIOR_STRATA * time) ** 2)
 
 
 def _row(part: _Part, extra: _Extra) -> FleetRow:
@@ -322,6 +331,7 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
         part.known_millijoules,
         extra.energy,
         extra.default,
+        round(MILLION * part.share) if extra.source is Source.BRANCH else MILLION,
         u_own,
         u_shared,
         u_model,

@@ -8,8 +8,8 @@ docs/methodology.md §6, *Released months*.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,10 +20,22 @@ MILLION: Final = 1_000_000
 
 
 @dataclass(slots=True)
+class _Own:
+    """Errors of one row of its own."""
+
+    error: int = 0
+    """Linear sum over months, millijoules × 1,000,000."""
+    share_ppm: int = 0
+    """Sum over months of its share of its cell."""
+    months: int = 0
+
+
+@dataclass(slots=True)
 class FleetSum:
     """Sum of rows, of any months.
 
     The months of a row have the same machines, so that each of its three errors adds up linearly over months.
+    The more of a cell's rows are in the sum, the less of their own errors is: the sum of all is published.
     """
 
     machine_milliseconds: int = 0
@@ -31,8 +43,10 @@ class FleetSum:
     known_millijoules: int = 0
     extrapolated_millijoules: int = 0
     default_millijoules: int = 0
-    _own: Counter[FleetKey] = field(default_factory=Counter)
-    """Errors in millijoules × 1,000,000."""
+    _own: defaultdict[tuple[object, ...], dict[FleetKey, _Own]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    """Pool → place and class → errors."""
     _shared: Counter[tuple[object, ...]] = field(default_factory=Counter)
     _model: Counter[str] = field(default_factory=Counter)
 
@@ -52,7 +66,10 @@ class FleetSum:
         self.known_millijoules += row.known_millijoules
         self.extrapolated_millijoules += row.extrapolated_millijoules
         self.default_millijoules += row.default_millijoules
-        self._own[row.key] += row.u_own_ppm * energy
+        own = self._own[row.pool].setdefault(row.key, _Own())
+        own.error += row.u_own_ppm * energy
+        own.share_ppm += row.share_ppm
+        own.months += 1
         self._shared[row.pool] += row.u_shared_ppm * energy
         self._model[row.key.device_class] += row.u_model_ppm * energy
 
@@ -64,12 +81,13 @@ class FleetSum:
     @property
     def u_sampling(self) -> float:
         """Relative standard uncertainty of sampling."""
-        return self._relative(self._own, self._shared)
+        own = sum(_square_of_pool(of_pool.values()) for of_pool in self._own.values())
+        return self._relative(own + sum(error**2 for error in self._shared.values()))
 
     @property
     def u_model(self) -> float:
         """Relative standard uncertainty of models and meters."""
-        return self._relative(self._model)
+        return self._relative(sum(error**2 for error in self._model.values()))
 
     @property
     def bounds_millijoules(self) -> tuple[float, float]:
@@ -79,7 +97,15 @@ class FleetSum:
         least = self.known_millijoules * math.exp(-Z95 * self.u_model)
         return max(low, least), self.energy_millijoules * math.exp(half_width)
 
-    def _relative(self, *errors: Counter[FleetKey] | Counter[tuple[object, ...]] | Counter[str]) -> float:
-        """Add errors in quadrature, in integers: the order of rows changes no digit."""
-        squares = sum(error**2 for one in errors for error in one.values())
-        return math.isqrt(squares) / MILLION / self.energy_millijoules if self.energy_millijoules else 0.0
+    def _relative(self, square: int) -> float:
+        """Return a squared error ÷ the energy. In integers, the order of rows changes no digit."""
+        return math.isqrt(square) / MILLION / self.energy_millijoules if self.energy_millijoules else 0.0
+
+
+def _square_of_pool(rows: Collection[_Own]) -> int:
+    """Return the squared error of rows of one pool, each with its own error."""
+    squares = sum(row.error**2 for row in rows)
+    if any(row.share_ppm == MILLION * row.months for row in rows):
+        return squares
+    inside = sum(row.share_ppm // row.months for row in rows)
+    return squares * max(0, MILLION - inside) // MILLION

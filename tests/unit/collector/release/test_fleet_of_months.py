@@ -143,6 +143,19 @@ def test_twelve_equal_months_are_as_uncertain_as_one():
     assert year.u_model == pytest.approx(one.u_model) == pytest.approx(0.1, abs=1e-5)
 
 
+def test_all_places_of_a_cell_are_more_certain_than_one():
+    """Two places share a cell that covers all their time: their sum is known, each of them is not."""
+    fleet = {place("C > 1"): count(6), place("C > 2"): count(4)}
+    (rows,) = estimated(ReleasedMonth((cell("C", "laptop", 10, 300, 8, merged=True),), (), fleet))
+    sums = [FleetSum.of(some) for some in (rows, rows[:1], rows[1:])]
+    assert sums[0].u_sampling < 1e-3
+    spread = 2.228139 / 1.959964
+    one, two = (
+        math.sqrt(share * (spread**2 / n + (math.log(1.5) / 2) ** 2)) for share, n in ((0.4, 6), (0.6, 4))
+    )
+    assert (sums[1].u_sampling, sums[2].u_sampling) == pytest.approx((one, two), rel=1e-4)
+
+
 def test_few_of_a_class_in_a_cell_of_several():
     """Its mean counts for ten towers of 30, the class default for the others: decision 0045."""
     fleet = {place("A", "tower"): count(30), place("A"): count(5)}
