@@ -137,14 +137,31 @@ def drawn(shape: Shape, chance: random.Random):
             if any(seen):
                 energies, off = independent._energies(unit, seen, chance)
                 spent += sum(energies)
-                months += rows_of(world, host_id, MONTHS[at].first, unit, seen, energies, off, error[stratum.device_class], chance)
+                months += rows_of(
+                    world,
+                    host_id,
+                    MONTHS[at].first,
+                    unit,
+                    seen,
+                    energies,
+                    off,
+                    error[stratum.device_class],
+                    chance,
+                )
             truth += spent
             by[stratum.device_class] += spent
         assets.append(
             Asset(number, stratum.device_class, (Placement(date(2020, 1, 1), stratum.entity, "hq"),),
                   Population.WORKSTATION, host_id=host_id, in_service_on=FIRST + timedelta(days=first) if first else None)
         )  # fmt: skip
-    stored = Stored((replace(site("hq"), time_zone="UTC"),), tuple(hosts), tuple(assets), tuple(months), HOLIDAYS, frozenset({"hq"}))
+    stored = Stored(
+        (replace(site("hq"), time_zone="UTC"),),
+        tuple(hosts),
+        tuple(assets),
+        tuple(months),
+        HOLIDAYS,
+        frozenset({"hq"}),
+    )
     return stored, truth, defaults
 
 
@@ -180,7 +197,16 @@ def fleet_of(stored: Stored, part: Slice):
         days = days_of(first, high) if first < high else (0, 0, 0)
         if not any(days):
             continue
-        key = GroupKey(part.first, part.end, "FR", Population.WORKSTATION, False, asset.placements[0].entity, None, asset.device_class)
+        key = GroupKey(
+            part.first,
+            part.end,
+            "FR",
+            Population.WORKSTATION,
+            False,
+            asset.placements[0].entity,
+            None,
+            asset.device_class,
+        )
         n, ms = found.get(key, Counts(0, (0, 0, 0)))
         found[key] = Counts(n + 1, tuple(a + DAY * b for a, b in zip(ms, days)))
     return found
@@ -208,7 +234,10 @@ def class_first(tallies, k):
                 key = replace(merged[0][0], entity=AUTRES, autres=True)
                 units.append((key, sum_tallies(t for _, t in merged)))
         if unsafe:
-            rest = (replace(unsafe[0][0], entity=AUTRES, device_class=AUTRES, autres=True), sum_tallies(t for _, t in unsafe))
+            rest = (
+                replace(unsafe[0][0], entity=AUTRES, device_class=AUTRES, autres=True),
+                sum_tallies(t for _, t in unsafe),
+            )
             level = publish([t.cell(key, rates) for key, t in [*units, rest]], k)
             if level.withheld_keys:
                 continue
@@ -217,7 +246,13 @@ def class_first(tallies, k):
             units = [(key, t) for key, t in units if key not in joined]
             units.append((rest[0], sum_tallies(of[key] for key in joined)))
             names = [key for key, _ in unsafe] + [key for key in joined]
-            hidden.append(release_tables.Hidden(family.key, frozenset(key.entity for key, _ in unsafe) | frozenset(a.entity for a in joined) , frozenset(key.device_class for key in names)))
+            hidden.append(
+                release_tables.Hidden(
+                    family.key,
+                    frozenset(key.entity for key, _ in unsafe) | frozenset(a.entity for a in joined),
+                    frozenset(key.device_class for key in names),
+                )
+            )
         for key, tally in units:
             tally = release_tables.round_to_machine_days(tally, k)
             cells.append(release_tables._cell(key, tally, [tally]))
@@ -227,7 +262,9 @@ def class_first(tallies, k):
 def months_of(stored: Stored, partition: str):
     found = []
     for part in MONTHS:
-        query = ObservedQuery(part.first, part.end, ("entity", "device_class", "month"), K, 2**45, screens=True)
+        query = ObservedQuery(
+            part.first, part.end, ("entity", "device_class", "month"), K, 2**45, screens=True
+        )
         tallies = tally_periods(stored, stored, query, stored.host_list)
         if partition == "today":
             tables = build_release_tables(tallies, K)
@@ -249,7 +286,7 @@ class Found:
         self.width.append((high - low) / 2 / energy)
 
     def text(self):
-        return f"{fmean(self.bias):+7.1%} {100 * (sum((b - fmean(self.bias)) ** 2 for b in self.bias) / len(self.bias)) ** .5:5.1f} {fmean(self.held):6.1%} {self.below / len(self.held):6.1%} {median(self.width):6.1%}"
+        return f"{fmean(self.bias):+7.1%} {100 * (sum((b - fmean(self.bias)) ** 2 for b in self.bias) / len(self.bias)) ** 0.5:5.1f} {fmean(self.held):6.1%} {self.below / len(self.held):6.1%} {median(self.width):6.1%}"
 
 
 def own(stored, known):
@@ -257,7 +294,11 @@ def own(stored, known):
     (year,) = year_figures(sources, YearQuery(FIRST, END, (), K, TODAY), known)
     one = year.total.estimate
     yield "a year", one.energy_millijoules, *one.bounds_millijoules
-    months = [m.total.estimate for m in year_figures(sources, YearQuery(FIRST, END, ("month",), K, TODAY), known) if m.total]
+    months = [
+        m.total.estimate
+        for m in year_figures(sources, YearQuery(FIRST, END, ("month",), K, TODAY), known)
+        if m.total
+    ]
     yield ("b months", sum(m.energy_millijoules for m in months), sum(m.bounds_millijoules[0] for m in months),
            sum(m.bounds_millijoules[1] for m in months))  # fmt: skip
 
@@ -291,18 +332,34 @@ def measure(shape, fleets, seed, quick=False):
 
 BASE = World(classes=PCS)
 SHAPES = {
-    "12 machines, all measured": Shape(World(entities=(1, 1), size=(12, 12.01), reach=(1, 1), late=0.0, classes=PCS)),
-    "12 of 40 in one entity": Shape(World(entities=(1, 1), size=(40, 40.01), reach=(0.3, 0.3), late=0.0, classes=PCS)),
-    "12 of 40, one class": Shape(World(entities=(1, 1), size=(40, 40.01), reach=(0.3, 0.3), late=0.0, classes=("sff",))),
+    "12 machines, all measured": Shape(
+        World(entities=(1, 1), size=(12, 12.01), reach=(1, 1), late=0.0, classes=PCS)
+    ),
+    "12 of 40 in one entity": Shape(
+        World(entities=(1, 1), size=(40, 40.01), reach=(0.3, 0.3), late=0.0, classes=PCS)
+    ),
+    "12 of 40, one class": Shape(
+        World(entities=(1, 1), size=(40, 40.01), reach=(0.3, 0.3), late=0.0, classes=("sff",))
+    ),
     "2-24 entities, 8-30 %": Shape(BASE),
     "2-24 entities, 8-30 %, models u .15": Shape(World(classes=PCS, model_u=0.15)),
     "hundreds, all measured": Shape(World(classes=PCS, reach=(1, 1), entities=(10, 24))),
-    "hundreds, 90 %": Shape(World(classes=PCS, reach=(.9, .9), entities=(10, 24), late=0.0)),
-    "hundreds, 90 %, July": Shape(World(classes=PCS, reach=(.9, .9), entities=(10, 24), late=0.0), start=181),
-    "hundreds, 30 %, July": Shape(World(classes=PCS, reach=(.3, .3), entities=(10, 24), late=0.0), start=181),
-    "hundreds, 50 %, silent tenth": Shape(World(classes=PCS, reach=(.5, .5), entities=(10, 24), late=0.0), silent=0.1),
-    "hundreds, 90 %, a tenth of days off lost": Shape(World(classes=PCS, reach=(.9, .9), entities=(10, 24), late=0.0, lost_off_days=0.1)),
-    "thin: 2-6 entities of 3-12, half": Shape(World(classes=PCS, reach=(.5, .5), entities=(4, 8), size=(3, 12), late=0.0)),
+    "hundreds, 90 %": Shape(World(classes=PCS, reach=(0.9, 0.9), entities=(10, 24), late=0.0)),
+    "hundreds, 90 %, July": Shape(
+        World(classes=PCS, reach=(0.9, 0.9), entities=(10, 24), late=0.0), start=181
+    ),
+    "hundreds, 30 %, July": Shape(
+        World(classes=PCS, reach=(0.3, 0.3), entities=(10, 24), late=0.0), start=181
+    ),
+    "hundreds, 50 %, silent tenth": Shape(
+        World(classes=PCS, reach=(0.5, 0.5), entities=(10, 24), late=0.0), silent=0.1
+    ),
+    "hundreds, 90 %, a tenth of days off lost": Shape(
+        World(classes=PCS, reach=(0.9, 0.9), entities=(10, 24), late=0.0, lost_off_days=0.1)
+    ),
+    "thin: 2-6 entities of 3-12, half": Shape(
+        World(classes=PCS, reach=(0.5, 0.5), entities=(4, 8), size=(3, 12), late=0.0)
+    ),
 }
 
 

@@ -6,6 +6,7 @@ docs/methodology.md §6.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import Counter
@@ -17,7 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.released_oracle import Counts, unexplained
 from veilleuse.collector.account.release_tables import Hidden
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.figures import (
     AUTRES,
     EnergyClass,
@@ -32,6 +35,7 @@ from veilleuse.collector.release.cells import Family
 from veilleuse.collector.release.fleet import FleetCount, FleetKey, FleetRow, ReleaseAssumptions, Source
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.sums import FleetSum
+from veilleuse.collector.web.api.release_format import Month, encode_month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -281,6 +285,28 @@ def test_rows_sum_to_what_is_published_and_listed(drawn: list[ReleasedMonth]):
             assert 0 <= row.default_millijoules <= row.extrapolated_millijoules
             assert row.fleet_milliseconds > row.known_milliseconds or not row.extrapolated_millijoules
             assert min(row.u_own_ppm, row.u_shared_ppm, row.u_model_ppm) >= 0
+
+
+def content_of(month: ReleasedMonth) -> str:
+    """Return a month as it is published."""
+    return json.dumps(
+        encode_month(Month(Slice(FIRST, END), tuple(month.cells), (), (), (), tuple(month.hidden)))
+    )
+
+
+def counts_of(month: ReleasedMonth) -> Counts:
+    """Return the fleet as the oracle reads it."""
+    return {
+        (key.family.zone, key.family.population.value, key.entity, key.device_class): count
+        for key, count in month.fleet.items()
+    }
+
+
+@given(months())
+def test_the_oracle_gives_every_number(drawn: list[ReleasedMonth]):
+    """An independent computation from published contents and counts gives the same integers."""
+    contents, counts = [content_of(month) for month in drawn], [counts_of(month) for month in drawn]
+    assert unexplained(estimated(*drawn), contents, counts, DEFAULTS, K) == []
 
 
 @given(months(), st.randoms(use_true_random=False))
