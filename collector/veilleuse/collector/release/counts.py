@@ -14,6 +14,7 @@ from operator import add
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observations import MONITOR, FleetBook, Place
+from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.release.cells import NO_DAYS, Family
 from veilleuse.collector.release.fleet import FleetCount, FleetKey
 
@@ -35,4 +36,19 @@ def count_fleet(devices: Iterable[FleetDevice]) -> dict[FleetKey, FleetCount]:
             before = found.get(key, FleetCount(0, NO_DAYS))
             times = tuple(map(add, before.milliseconds, one.milliseconds))
             found[key] = FleetCount(before.machines + one.machines, times)
+    return found
+
+
+def count_screens(devices: Iterable[FleetDevice]) -> dict[tuple[str, str], FleetCount]:
+    """Return (zone, entity) → external screens that the inventory lists."""
+    found: dict[tuple[str, str], FleetCount] = {}
+    for standing in devices:
+        if standing.device_class == MONITOR:
+            at = standing.zone, standing.entity
+            before = found.get(at, FleetCount(0, NO_DAYS))
+            times = tuple(
+                time + standing.milliseconds.get(kind, 0)
+                for kind, time in zip(DAY_TYPES, before.milliseconds, strict=True)
+            )
+            found[at] = FleetCount(before.machines + 1, times)
     return found

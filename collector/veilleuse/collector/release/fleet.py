@@ -82,6 +82,7 @@ class FleetRow:
     """Device class of the published cells whose mean was used; empty for a default."""
     machines: int
     fleet_milliseconds: int
+    """Time in service; of screens: that of their PCs."""
     known_milliseconds: int
     """Published time. A cell that several rows share is divided in proportion to their time in service."""
     known_millijoules: int
@@ -222,9 +223,8 @@ class FleetEstimate:
             counts = [self._fleet[key] for key in of_class]
             times = [sum(count.milliseconds) for count in counts]
             taken = apportion(min(elsewhere.get(name, 0), sum(times)), times)
-            for key, count, less in zip(of_class, counts, taken, strict=True):
-                whole = sum(count.milliseconds)
-                days = tuple(time * (whole - less) // whole for time in count.milliseconds)
+            for key, count, whole, less in zip(of_class, counts, times, taken, strict=True):
+                days = tuple(time * (whole - less) // (whole or 1) for time in count.milliseconds)
                 part = _Part(key, count.machines, days)
                 yield _row(part, self._by_class_or_default(part, 0))
 

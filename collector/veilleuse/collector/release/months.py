@@ -8,7 +8,7 @@ docs/methodology.md §6, *Released months*.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import add
 
 from veilleuse.collector.account.release_tables import Hidden
@@ -24,6 +24,7 @@ from veilleuse.collector.release.fleet import (
     FleetRow,
     ReleaseAssumptions,
 )
+from veilleuse.collector.release.screens import screens_of_month, with_standby
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class ReleasedMonth:
     cells: Sequence[Group]
     hidden: Sequence[Hidden]
     fleet: Mapping[FleetKey, FleetCount]
+    screens: Mapping[tuple[str, str], FleetCount] = field(default_factory=dict)
+    """(zone, entity) → external screens that the inventory lists."""
 
 
 def estimate_months(
@@ -45,9 +48,19 @@ def estimate_months(
     cells = [
         [Cell.of(group) for group in month.cells if group.key.device_class != MONITOR] for month in months
     ]
-    return _estimate(
-        [month.fleet for month in months], cells, [_hidden(month.hidden) for month in months], assumptions
-    )
+    hidden = [_hidden(month.hidden) for month in months]
+    machines = _estimate([month.fleet for month in months], cells, hidden, assumptions)
+    of_screens = [
+        screens_of_month(month.cells, month.hidden, month.fleet, rows)
+        for month, rows in zip(months, machines, strict=True)
+    ]
+    fleets, screen_cells = zip(*of_screens, strict=True) if of_screens else ((), ())
+    screens = _estimate(fleets, screen_cells, [frozenset()] * len(months), assumptions)
+    default = assumptions.class_microwatts.get(MONITOR, NO_DAYS)
+    return [
+        (*rows, *with_standby(on, month.screens, default))
+        for month, rows, on in zip(months, machines, screens, strict=True)
+    ]
 
 
 def _estimate(

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from veilleuse.collector.model.figures import EnergyClass
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.fleet import FleetKey, FleetRow
 
@@ -61,8 +62,9 @@ class FleetSum:
     def add(self, row: FleetRow) -> None:
         """Add one row."""
         energy = row.energy_millijoules
-        self.machine_milliseconds += row.fleet_milliseconds
-        self.known_milliseconds += row.known_milliseconds
+        if row.key.device_class != EnergyClass.MONITOR:  # its time is that of PCs, which is counted
+            self.machine_milliseconds += row.fleet_milliseconds
+            self.known_milliseconds += row.known_milliseconds
         self.known_millijoules += row.known_millijoules
         self.extrapolated_millijoules += row.extrapolated_millijoules
         self.default_millijoules += row.default_millijoules
