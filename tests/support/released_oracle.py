@@ -8,16 +8,16 @@ something that is not published: days, methods, times that were rounded, machine
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
 AUTRES: Final = "autres"
+SCREENS: Final = "monitor"
 NUMBERS: Final = (
     "machines",
     "fleet_milliseconds",
@@ -54,23 +54,11 @@ class Cell:
 
 @dataclass
 class Month:
-    """What is public of a month."""
+    """What is public of a month: machines, or their screens."""
 
     content: Mapping[str, Any]
     counts: Counts
-    cells: list[Cell] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.cells = [
-            Cell(
-                *(one[name] for name in ("zone", "population", "memo", "entity", "device_class", "autres")),
-                one["hosts"],
-                sum(row[2] for row in one["states"]),
-                sum(row[5] for row in one["energies"]),
-            )
-            for one in self.content["cells"]
-            if one["device_class"] != "monitor"
-        ]
+    cells: list[Cell]
 
     def is_hidden(self, zone: str, population: str, device_class: str) -> bool:
         """Return whether machines of the class are in a cell of several classes."""
@@ -82,6 +70,50 @@ class Month:
         )
 
 
+def _month(content: Mapping[str, Any], counts: Counts) -> Month:
+    names = ("zone", "population", "memo", "entity", "device_class", "autres")
+    cells = [
+        Cell(
+            *(one[name] for name in names),
+            one["hosts"],
+            sum(row[2] for row in one["states"]),
+            sum(row[5] for row in one["energies"]),
+        )
+        for one in content["cells"]
+    ]
+    return Month(content, counts, cells)
+
+
+def _screens(month: Month, rows: Mapping[tuple[Any, ...], Sequence[int]]) -> Month:
+    """Return screens as a class whose time is that of their PCs, which these rows give."""
+    known: Counter[tuple[str, str, str]] = Counter()
+    left: Counter[tuple[str, str, str]] = Counter()
+    for (zone, population, _, entity, _), (_, fleet, time, *_) in rows.items():
+        known[zone, population, entity] += time
+        left[zone, population, entity] += fleet - time
+    shared = {
+        (one["family"]["zone"], one["family"]["population"], entity)
+        for one in month.content["hidden_cells"]
+        if one["family"]["device_class"] == SCREENS
+        for entity in one["entities"]
+    }
+    cells = [cell for cell in month.cells if cell.device_class == SCREENS]
+    own = {(cell.zone, cell.population, cell.entity) for cell in cells if not cell.merged}
+    for cell in cells:
+        inside = [one for one in shared if one[:2] == cell.family[:2]]
+        alone = [(cell.zone, cell.population, cell.entity)]
+        cell.time = sum(known[one] for one in (inside if cell.merged else alone))
+    counts: dict[tuple[str, str, str, str], tuple[int, tuple[int, int, int]]] = {}
+    for (zone, population, entity, _), (machines, days) in month.counts.items():
+        place = zone, population, entity
+        without = any(cell.family[:2] == place[:2] for cell in cells) and place not in own | shared
+        part, whole = (left[place], left[place] + known[place]) if without else (1, 1)
+        before, (opened, holidays, closed) = counts.get((*place, SCREENS), (0, (0, 0, 0)))
+        a, b, c = (one * part // (whole or 1) for one in days)
+        counts[*place, SCREENS] = before + machines, (opened + a, holidays + b, closed + c)
+    return Month(month.content, counts, cells)
+
+
 def unexplained(
     rows: Sequence[Iterable[Any]],
     contents: Sequence[str],
@@ -90,27 +122,37 @@ def unexplained(
     k: int,
 ) -> list[str]:
     """Return the numbers of the rows of each month that public numbers do not give, as text."""
+    public = [_month(json.loads(one), of_month) for one, of_month in zip(contents, counts, strict=True)]
     months = [
-        Month(json.loads(content), of_month) for content, of_month in zip(contents, counts, strict=True)
+        replace(month, cells=[cell for cell in month.cells if cell.device_class != SCREENS])
+        for month in public
     ]
+    expected = [dict(_rows(months, month, defaults, k)) for month in months]
+    screens = [_screens(month, machines) for month, machines in zip(public, expected, strict=True)]
     found = []
-    for number, (month, told) in enumerate(zip(months, rows, strict=True)):
-        expected = dict(_rows(months, month, defaults, k))
-        for row in told:
-            numbers = {
-                one.name: getattr(row, one.name)
-                for one in dataclasses.fields(row)
-                if isinstance(getattr(row, one.name), int | float) and not one.name.endswith("_ppm")
-            }
-            key = (*row.key.family, row.key.entity, row.key.device_class)
-            mine = dict(zip(NUMBERS, expected.pop(key, ()), strict=False))
-            found += [
-                f"month {number + 1}, {key}: {name} {value}, not {mine.get(name)}"
-                for name, value in numbers.items()
-                if mine.get(name) != value
-            ]
-        found += [f"month {number + 1}: {key} is missing" for key in expected]
+    for number, (month, told) in enumerate(zip(screens, rows, strict=True)):
+        of_screens = {
+            key: numbers
+            for key, numbers in _rows(screens, month, {}, k)
+            if _power(screens, month, (key[0], key[1], SCREENS), Fraction(0)) is not None
+        }
+        differences = _differences(told, expected[number] | of_screens)
+        found += [f"month {number + 1}, {one}" for one in differences]
     return found
+
+
+def _differences(told: Iterable[Any], expected: Mapping[tuple[Any, ...], Sequence[int]]) -> Iterator[str]:
+    left = dict(expected)
+    for row in told:
+        key = (*row.key.family, row.key.entity, row.key.device_class)
+        mine = dict(zip(NUMBERS, left.pop(key, ()), strict=False))
+        for name in (one.name for one in fields(row)):
+            value = getattr(row, name)
+            is_number = isinstance(value, int | float) and not name.endswith("_ppm")
+            if is_number and mine.get(name) != value:
+                yield f"{key}: {name} {value}, not {mine.get(name)}"
+    for key in left:
+        yield f"{key} is missing"
 
 
 def _rows(
@@ -186,7 +228,7 @@ def _more(
     """Return (extrapolated energy, part of it at the class default) of unobserved time."""
     zone, population, entity, device_class = key
     if cell is not None and cell.device_class == device_class:
-        return left * cell.energy // cell.time, 0
+        return left * cell.energy // cell.time if cell.time else 0, 0
     open_share = Fraction(days[0], sum(days)) if sum(days) else Fraction(0)
     power = _power(months, month, (zone, population, device_class), open_share)
     if power is not None:
