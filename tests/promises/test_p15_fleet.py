@@ -34,20 +34,21 @@ from tests.promises.test_p15_attacker import (
     watts,
     zones,
 )
-from tests.support.released import LATER, count
+from tests.support.released import LATER
 from tests.support.released_oracle import Counts, unexplained
 from tests.support.year import weekday
 from veilleuse.collector.account import release_tables
 from veilleuse.collector.account.observed_days import ObservedQuery
 from veilleuse.collector.account.observed_months import tally_periods
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.fleet.census import DayTypes
+from veilleuse.collector.fleet.census import Census, DayTypes
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.observations import MONITOR, group_by_machine, machine
 from veilleuse.collector.fleet.samples import DAY_TYPES, Stratum
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.release.counts import count_fleet
 from veilleuse.collector.release.fleet import FleetRow, ReleaseAssumptions, Source
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.store import open_reader
@@ -85,14 +86,15 @@ def told(data: Watched) -> Told:
     """Return the months that were published, with the fleet of each."""
     parts, contents, months = [], [], []
     with open_reader(data.data.directory) as store:
-        sites = {site.site: site for site in store.data.sites()}
+        sites = store.data.sites()
         for part in data.months:
             found = store.publications.find(PublicationKind.RELEASE, part.first, part.end)
             if found is not None:
                 month = FORM.decode(json.loads(found.content), part.first, part.end)
                 zone = DEFAULT_CALENDAR.time_zone
                 days = DayTypes(part.first, part.end, {}, weekday, default_time_zone=zone)
-                fleet = count(days, sites, (), store.data.hosts())
+                census = Census(days, sites, default_zone="FR", today=date.max)
+                fleet = count_fleet(census.devices((), store.data.hosts()))
                 parts.append(part)
                 contents.append(found.content)
                 months.append(ReleasedMonth(month.cells, month.hidden_cells, fleet))

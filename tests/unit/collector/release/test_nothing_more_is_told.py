@@ -79,7 +79,8 @@ def fleet() -> StoredYear:
 def rows_of(stored: StoredYear) -> list[FleetRow]:
     """Return the fleet's rows of both months, without their uncertainties."""
     made = estimate_months(
-        [release(stored, part, K) for part in MONTHS], ReleaseAssumptions({"laptop": (3_000_000,) * 3}, K)
+        [release(stored.sources(), part, K) for part in MONTHS],
+        ReleaseAssumptions({"laptop": (3_000_000,) * 3}, K),
     )
     return [replace(row, u_own_ppm=0, u_shared_ppm=0, u_model_ppm=0) for rows in made for row in rows]
 
