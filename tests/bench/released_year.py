@@ -42,6 +42,7 @@ from tests.bench.independent_fleets import (
 )
 from tests.bench.simulate import one as simulated
 from tests.support.memory_store import host, site
+from tests.support.released import release
 from tests.support.sources import opened
 from tests.support.stored_year import StoredYear
 from tests.support.year import vector

@@ -23,6 +23,8 @@ compute it. Our choice.
 """
 DEGREES: Final = 10
 """Degrees of freedom to which SPREAD completes those of the published cells."""
+VARIANCE_OF_FEW: Final = (SPREAD * quantile95(DEGREES) / Z95) ** 2
+"""Relative variance between machines, × (t ÷ 1.96)², where no cell gives any."""
 _OPEN: Final = DAY_TYPES.index(DayType.OPEN)
 
 

@@ -22,7 +22,7 @@ from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.release.cells import NO_DAYS, Cell, CellKey, ClassOfFamily, Family
-from veilleuse.collector.release.class_means import SPREAD, ClassMean, Level
+from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, Level
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Word
@@ -264,8 +264,8 @@ class FleetEstimate:
             Source.BRANCH,
             energy + default,
             default,
-            own=cell.watts * _noise(part, SPREAD**2, part.known_milliseconds + of_cell),
-            shared=math.hypot(default * DEFAULT_U, _error_of_cell(cell, SPREAD**2, of_cell, left)),
+            own=cell.watts * _noise(part, VARIANCE_OF_FEW, part.known_milliseconds + of_cell),
+            shared=math.hypot(default * DEFAULT_U, _error_of_cell(cell, VARIANCE_OF_FEW, of_cell, left)),
             model=cell.u_model * energy,
         )
 
