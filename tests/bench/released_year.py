@@ -115,13 +115,13 @@ PCS: Final = ("laptop", "sff", "tower")
 MANY: Final = World(classes=PCS, entities=(10, 24), late=0.0)
 SHAPES: Final = {
     "12 machines, all measured": Shape(
-        World(classes=PCS, entities=(1, 1), size=(12, 12.01), reach=(1, 1), late=0.0), is_whole=True
+        World(classes=PCS, entities=(1, 1), size=(12, 12), reach=(1, 1), late=0.0), is_whole=True
     ),
     "12 of 40 machines of one class": Shape(
-        World(classes=("sff",), entities=(1, 1), size=(40, 40.01), reach=(0.3, 0.3), late=0.0), is_whole=True
+        World(classes=("sff",), entities=(1, 1), size=(40, 40), reach=(0.3, 0.3), late=0.0), is_whole=True
     ),
     "12 of 40 machines of three classes": Shape(
-        World(classes=PCS, entities=(1, 1), size=(40, 40.01), reach=(0.3, 0.3), late=0.0), is_whole=True
+        World(classes=PCS, entities=(1, 1), size=(40, 40), reach=(0.3, 0.3), late=0.0), is_whole=True
     ),
     "thin classes: 4 to 8 entities of 3 to 12, half": Shape(
         World(classes=PCS, entities=(4, 8), size=(3, 12), reach=(0.5, 0.5), late=0.0), is_whole=True
@@ -303,10 +303,11 @@ def own_figures(
     `populations`: only rows of these; their ends are summed.
     """
     for name, dimensions in ((YEAR, ("population",)), (OWN_MONTHS, ("population", "month"))):
-        rows = []
+        found = []
         for period in year_figures(sources, YearQuery(FIRST, END, dimensions, K, TODAY), known):
-            rows += [row for row in period.rows if row.key.population in populations] or [period.total]
-        found = [row.estimate for row in rows if row is not None]
+            of_pcs = [row for row in period.rows if row.key.population in populations]
+            rows = of_pcs if populations or period.total is None else [period.total]
+            found += [row.estimate for row in rows]
         low, high = (math.fsum(one.bounds_millijoules[end] for one in found) for end in (0, 1))
         yield name, sum(one.energy_millijoules for one in found), (low, high)
 

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -233,12 +233,8 @@ class WithDays(FleetRow):
 
 def with_days(data: Watched, public: Told, rows: Sequence[FleetRow]) -> list[FleetRow]:
     """Tell the days of the ten machines that have most: the others' follow from the cell's time."""
-    return [WithDays(*row_values(row), days_observed=21.5) for row in rows]
-
-
-def row_values(row: FleetRow) -> list[Any]:
-    """Return the values of a row, in order."""
-    return [getattr(row, one.name) for one in fields(row)]
+    values = [{one.name: getattr(row, one.name) for one in fields(row)} for row in rows]
+    return [WithDays(**one, days_observed=21.5) for one in values]
 
 
 @pytest.mark.promise("P15")

@@ -28,7 +28,7 @@ NUMBERS: Final = (
 )
 """Numbers of a row that are recomputed. Its uncertainties are not: the estimate has no other input."""
 
-Counts = Mapping[tuple[str, str, str, str], tuple[int, tuple[int, int, int]]]
+Counts = Mapping[tuple[str, str, str, str], tuple[int, tuple[int, ...]]]
 """(zone, population, entity, device class) → machines, and time on open, holiday and closed days."""
 
 
@@ -103,14 +103,14 @@ def _screens(month: Month, rows: Mapping[tuple[Any, ...], Sequence[int]]) -> Mon
         inside = [one for one in shared if one[:2] == cell.family[:2]]
         alone = [(cell.zone, cell.population, cell.entity)]
         cell.time = sum(known[one] for one in (inside if cell.merged else alone))
-    counts: dict[tuple[str, str, str, str], tuple[int, tuple[int, int, int]]] = {}
+    counts: dict[tuple[str, str, str, str], tuple[int, tuple[int, ...]]] = {}
     for (zone, population, entity, _), (machines, days) in month.counts.items():
         place = zone, population, entity
         without = any(cell.family[:2] == place[:2] for cell in cells) and place not in own | shared
         part, whole = (left[place], left[place] + known[place]) if without else (1, 1)
-        before, (opened, holidays, closed) = counts.get((*place, SCREENS), (0, (0, 0, 0)))
-        a, b, c = (one * part // (whole or 1) for one in days)
-        counts[*place, SCREENS] = before + machines, (opened + a, holidays + b, closed + c)
+        before, times = counts.get((*place, SCREENS), (0, (0, 0, 0)))
+        more = (one * part // (whole or 1) for one in days)
+        counts[*place, SCREENS] = before + machines, tuple(map(int.__add__, times, more))
     return Month(month.content, counts, cells)
 
 
@@ -269,11 +269,12 @@ def _power(
     if not points or open_share is None:
         return None
     whole = sum(weight for weight, _, _ in points)
-    x0 = sum(weight * x for weight, x, _ in points) / whole
-    y0 = sum(weight * y for weight, _, y in points) / whole
-    xx = sum(weight * (x - x0) ** 2 for weight, x, _ in points)
-    xy = sum(weight * (x - x0) * (y - y0) for weight, x, y in points)
-    slope = min(max(xy / xx, Fraction(0)), y0 / x0 if x0 else Fraction(0)) if xx else Fraction(0)
+    none = Fraction(0)
+    x0 = sum((weight * x for weight, x, _ in points), none) / whole
+    y0 = sum((weight * y for weight, _, y in points), none) / whole
+    xx = sum((weight * (x - x0) ** 2 for weight, x, _ in points), none)
+    xy = sum((weight * (x - x0) * (y - y0) for weight, x, y in points), none)
+    slope = min(max(xy / xx, none), y0 / x0 if x0 else none) if xx else none
     return y0 + slope * (open_share - x0)
 
 
