@@ -14,7 +14,7 @@ from veilleuse.wire.vocabulary import Population
 NO_DAYS: Final = (0,) * len(DAY_TYPES)
 
 
-class Family(NamedTuple):
+class CellFamily(NamedTuple):
     """Machines whose cells may merge."""
 
     zone: str
@@ -22,25 +22,25 @@ class Family(NamedTuple):
     memo: bool
 
     @classmethod
-    def of(cls, key: GroupKey) -> Family:
+    def of(cls, key: GroupKey) -> CellFamily:
         """Return the family of a published row."""
         return cls(key.zone, key.population, key.memo)
 
 
-ClassOfFamily: TypeAlias = tuple[Family, str]
+ClassOfFamily: TypeAlias = tuple[CellFamily, str]
 """Family and device class."""
 
 
 class CellKey(NamedTuple):
     """Place and class of a cell."""
 
-    family: Family
+    family: CellFamily
     entity: str
     device_class: str
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PublishedCell:
     """A published cell."""
 
     key: CellKey
@@ -53,11 +53,11 @@ class Cell:
     uncertain_millijoules: int
 
     @classmethod
-    def of(cls, group: Group) -> Cell:
+    def of(cls, group: Group) -> PublishedCell:
         """Read a published row."""
         key, energies = group.key, group.sums.energies.values()
         return cls(
-            CellKey(Family.of(key), key.entity or "", key.device_class or ""),
+            CellKey(CellFamily.of(key), key.entity or "", key.device_class or ""),
             key.autres,
             group.sums.hosts,
             sum(one.milliseconds for one in group.sums.states.values()),

@@ -15,7 +15,7 @@ from veilleuse.collector.fleet.samples import DAY_TYPES, Days
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.quantiles import Z95, quantile95
-from veilleuse.collector.release.cells import NO_DAYS, Cell, CellKey, ClassOfFamily
+from veilleuse.collector.release.cells import NO_DAYS, CellKey, ClassOfFamily, PublishedCell
 
 SPREAD: Final = 1.0
 """Relative standard deviation between machines of a class in a month, where too few cells are published to
@@ -52,7 +52,7 @@ class ClassMean:
 
 
 def means_of_months(
-    cells: Sequence[Iterable[Cell]], days: Sequence[Mapping[ClassOfFamily, Days]]
+    cells: Sequence[Iterable[PublishedCell]], days: Sequence[Mapping[ClassOfFamily, Days]]
 ) -> list[dict[ClassOfFamily, ClassMean]]:
     """Return the means of each month: of its own cells, else of the year's other months.
 
@@ -68,9 +68,9 @@ def means_of_months(
 
 
 def _means(
-    cells: Iterable[Cell], days: Mapping[ClassOfFamily, Days]
+    cells: Iterable[PublishedCell], days: Mapping[ClassOfFamily, Days]
 ) -> Iterator[tuple[ClassOfFamily, ClassMean]]:
-    by_class: defaultdict[ClassOfFamily, list[Cell]] = defaultdict(list)
+    by_class: defaultdict[ClassOfFamily, list[PublishedCell]] = defaultdict(list)
     for cell in cells:
         if cell.key.device_class != AUTRES and cell.milliseconds:
             by_class[cell.of_class].append(cell)
@@ -82,7 +82,7 @@ def _open_share(days: Days) -> Fraction:
     return Fraction(days[_OPEN], sum(days)) if any(days) else Fraction(0)
 
 
-def _mean(cells: Sequence[Cell], open_share: Fraction) -> ClassMean:
+def _mean(cells: Sequence[PublishedCell], open_share: Fraction) -> ClassMean:
     machines, energy = sum(cell.hosts for cell in cells), sum(cell.millijoules for cell in cells)
     time = sum(cell.milliseconds for cell in cells)
     watts = energy / time
@@ -128,7 +128,7 @@ def _of_other_months(means: Sequence[ClassMean]) -> ClassMean:
     )
 
 
-class Level(NamedTuple):
+class PlaceLevel(NamedTuple):
     """Mean power of the machines of one entity and class ÷ the class's, over months with their own cell."""
 
     ratio: Fraction
@@ -136,8 +136,8 @@ class Level(NamedTuple):
 
 
 def levels_of_year(
-    cells: Sequence[Iterable[Cell]], means: Sequence[Mapping[ClassOfFamily, ClassMean]]
-) -> dict[CellKey, Level]:
+    cells: Sequence[Iterable[PublishedCell]], means: Sequence[Mapping[ClassOfFamily, ClassMean]]
+) -> dict[CellKey, PlaceLevel]:
     """Return (family, entity, device class) → its level in the year."""
     sums: defaultdict[CellKey, list[Fraction]] = defaultdict(lambda: [Fraction(0)] * 4)
     for of_month, mean_of in zip(cells, means, strict=True):
@@ -148,7 +148,7 @@ def levels_of_year(
                 values = (time, cell.hosts * time, Fraction(cell.millijoules), time * mean.watts)
                 sums[cell.key] = [one + more for one, more in zip(sums[cell.key], values, strict=True)]
     return {
-        key: Level(energy / expected, float(hosts / time))
+        key: PlaceLevel(energy / expected, float(hosts / time))
         for key, (time, hosts, energy, expected) in sums.items()
         if time
     }

@@ -15,7 +15,7 @@ from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observations import MONITOR, FleetBook, Place
 from veilleuse.collector.fleet.samples import DAY_TYPES
-from veilleuse.collector.release.cells import NO_DAYS, Family
+from veilleuse.collector.release.cells import NO_DAYS, CellFamily
 from veilleuse.collector.release.fleet import FleetCount, FleetKey
 
 
@@ -31,7 +31,7 @@ def count_fleet(devices: Iterable[FleetDevice]) -> dict[FleetKey, FleetCount]:
     for one in book.in_service():
         place = Place.of(one.stratum)
         if place.population is not None:
-            family = Family(place.zone, place.population, False)
+            family = CellFamily(place.zone, place.population, False)
             key = FleetKey(family, place.entity, one.stratum.device_class, place.power_context)
             before = found.get(key, FleetCount(0, NO_DAYS))
             times = tuple(map(add, before.milliseconds, one.milliseconds))

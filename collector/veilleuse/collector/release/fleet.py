@@ -21,8 +21,8 @@ from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
 from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.release.cells import NO_DAYS, Cell, CellKey, ClassOfFamily, Family
-from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, Level
+from veilleuse.collector.release.cells import NO_DAYS, CellFamily, CellKey, ClassOfFamily, PublishedCell
+from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Word
@@ -33,7 +33,7 @@ MILLION: Final = 1_000_000
 class FleetKey(NamedTuple):
     """Place and class of devices in service."""
 
-    family: Family
+    family: CellFamily
     entity: str
     device_class: str
     power_context: PowerContext | None
@@ -118,7 +118,7 @@ class _Part(NamedTuple):
     machines: int
     days: Days
     """Time in service by day type."""
-    cell: Cell | None = None
+    cell: PublishedCell | None = None
     known_milliseconds: int = 0
     known_millijoules: int = 0
     share: float = 1.0
@@ -152,10 +152,10 @@ class FleetEstimate:
     def __init__(
         self,
         fleet: Mapping[FleetKey, FleetCount],
-        cells: Sequence[Cell],
+        cells: Sequence[PublishedCell],
         hidden: Collection[ClassOfFamily],
         means: Mapping[ClassOfFamily, ClassMean],
-        levels: Mapping[CellKey, Level],
+        levels: Mapping[CellKey, PlaceLevel],
         assumptions: ReleaseAssumptions,
     ) -> None:
         """Take the fleet and the published cells.
@@ -172,7 +172,7 @@ class FleetEstimate:
 
     def rows(self) -> Iterator[FleetRow]:
         """Yield all rows."""
-        members: defaultdict[Cell | None, list[FleetKey]] = defaultdict(list)
+        members: defaultdict[PublishedCell | None, list[FleetKey]] = defaultdict(list)
         for key in sorted(self._fleet, key=_order):
             members[self._cell_of(key)].append(key)
         elsewhere = Counter[ClassOfFamily]()
@@ -187,7 +187,7 @@ class FleetEstimate:
                 yield _row(part, _Extra(Source.OWN))
         yield from self._without_cell(members[None], elsewhere)
 
-    def _cell_of(self, key: FleetKey) -> Cell | None:
+    def _cell_of(self, key: FleetKey) -> PublishedCell | None:
         """Return the cell of a place and class: its own, else the nearest merged one above it."""
         own = self._places.get((CellKey(key.family, key.entity, key.device_class), False))
         if own is not None:
@@ -200,7 +200,7 @@ class FleetEstimate:
                     return merged
         return None
 
-    def _divided(self, cell: Cell, keys: Sequence[FleetKey]) -> Iterator[FleetRow]:
+    def _divided(self, cell: PublishedCell, keys: Sequence[FleetKey]) -> Iterator[FleetRow]:
         """Divide a cell among its devices, in proportion to their time in service."""
         counts = [self._fleet[key] for key in keys]
         weights = [sum(count.milliseconds) for count in counts]
@@ -230,7 +230,7 @@ class FleetEstimate:
 
     # --- energy of unobserved time
 
-    def _by_cell(self, part: _Part, cell: Cell, left: int) -> _Extra:
+    def _by_cell(self, part: _Part, cell: PublishedCell, left: int) -> _Extra:
         """Use the cell's mean; `left`: unobserved time of all that share it."""
         energy, variance = cell.energy_of(part.left), self._means[cell.of_class].variance
         error = _error_of_cell(cell, variance, part.left, left)
@@ -290,14 +290,14 @@ def _by_class(part: _Part, mean: ClassMean) -> _Extra:
     )
 
 
-def _by_level(part: _Part, mean: ClassMean, level: Level) -> _Extra:
+def _by_level(part: _Part, mean: ClassMean, level: PlaceLevel) -> _Extra:
     """Use the mean of the place's own cells in other months, at the class's power of this month."""
     energy = int(part.left * mean.watts_on(part.days) * level.ratio)
     squares = mean.variance * part.fleet / (level.machines * part.left) if part.left else 0.0
     return _Extra(Source.OWN, energy, own=energy * math.sqrt(squares), model=mean.u_model * energy)
 
 
-def _error_of_cell(cell: Cell, variance: float, time: int, left: int) -> float:
+def _error_of_cell(cell: PublishedCell, variance: float, time: int, left: int) -> float:
     """Return the error of a time at the cell's mean, mJ: docs/methodology.md §6's s²·U·M/n.
 
     `left`: unobserved time of all that use the mean; their errors add up linearly.

@@ -15,7 +15,7 @@ from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.figures import Group
-from veilleuse.collector.release.cells import NO_DAYS, Cell, ClassOfFamily, Family
+from veilleuse.collector.release.cells import NO_DAYS, CellFamily, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import levels_of_year, means_of_months
 from veilleuse.collector.release.fleet import (
     FleetCount,
@@ -46,7 +46,8 @@ def estimate_months(
     A month in which a class or a place is not published uses the year's other months.
     """
     cells = [
-        [Cell.of(group) for group in month.cells if group.key.device_class != MONITOR] for month in months
+        [PublishedCell.of(group) for group in month.cells if group.key.device_class != MONITOR]
+        for month in months
     ]
     hidden = [_hidden(month.hidden) for month in months]
     machines = _estimate([month.fleet for month in months], cells, hidden, assumptions)
@@ -65,7 +66,7 @@ def estimate_months(
 
 def _estimate(
     fleets: Sequence[Mapping[FleetKey, FleetCount]],
-    cells: Sequence[Sequence[Cell]],
+    cells: Sequence[Sequence[PublishedCell]],
     hidden: Sequence[Collection[ClassOfFamily]],
     assumptions: ReleaseAssumptions,
 ) -> list[tuple[FleetRow, ...]]:
@@ -78,7 +79,7 @@ def _estimate(
 
 
 def _hidden(hidden: Sequence[Hidden]) -> frozenset[ClassOfFamily]:
-    return frozenset((Family.of(one.family), name) for one in hidden for name in one.device_classes)
+    return frozenset((CellFamily.of(one.family), name) for one in hidden for name in one.device_classes)
 
 
 def _days_by_class(fleet: Mapping[FleetKey, FleetCount]) -> dict[ClassOfFamily, Days]:

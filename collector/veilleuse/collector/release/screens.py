@@ -22,7 +22,7 @@ from veilleuse.collector.fleet.errors import DEFAULT_U, STANDBY_U
 from veilleuse.collector.fleet.observations import MONITOR, PCS
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.figures import AUTRES, SCREEN_STANDBY_MICROWATTS, Group
-from veilleuse.collector.release.cells import NO_DAYS, Cell, Family
+from veilleuse.collector.release.cells import NO_DAYS, CellFamily, PublishedCell
 from veilleuse.collector.release.fleet import (
     MILLION,
     FleetCount,
@@ -38,7 +38,7 @@ ON_MICROWATTS: Final = SCREEN_MICROWATTS[1]
 """Power of a screen of usual size that is on: its energy gives the time."""
 
 
-Place: TypeAlias = tuple[Family, str]
+Place: TypeAlias = tuple[CellFamily, str]
 """Family and entity."""
 
 
@@ -47,7 +47,7 @@ def screens_of_month(
     hidden: Iterable[Hidden],
     fleet: Mapping[FleetKey, FleetCount],
     rows: Iterable[FleetRow],
-) -> tuple[dict[FleetKey, FleetCount], list[Cell]]:
+) -> tuple[dict[FleetKey, FleetCount], list[PublishedCell]]:
     """Return the fleet and the published cells of screens; `rows`: of the month's machines."""
     pcs = [row for row in rows if row.key.device_class in (*PCS, AUTRES)]
     known, left = Counter[Place](), Counter[Place]()
@@ -56,7 +56,7 @@ def screens_of_month(
         known[at] += row.known_milliseconds
         left[at] += row.fleet_milliseconds - row.known_milliseconds
     shared = {
-        (Family.of(one.family), entity)
+        (CellFamily.of(one.family), entity)
         for one in hidden
         if one.family.device_class == MONITOR
         for entity in one.entities
@@ -64,7 +64,7 @@ def screens_of_month(
     cells = []
     for group in groups:
         if group.key.device_class == MONITOR:
-            cell = Cell.of(group)
+            cell = PublishedCell.of(group)
             family = cell.key.family
             inside = [at for at in shared if at[0] == family] if cell.merged else [(family, cell.key.entity)]
             cells.append(replace(cell, milliseconds=sum(known[at] for at in inside)))
@@ -131,7 +131,7 @@ def _by_default(at: tuple[str, str], count: FleetCount, microwatts: Days) -> Fle
     energy = sum(time * power for time, power in zip(count.milliseconds, microwatts, strict=True))
     energy //= MICROWATTS_PER_WATT
     zone, entity = at
-    key = FleetKey(Family(zone, Population.WORKSTATION, False), entity, MONITOR, None)
+    key = FleetKey(CellFamily(zone, Population.WORKSTATION, False), entity, MONITOR, None)
     time = sum(count.milliseconds)
     u = math.ceil(MILLION * DEFAULT_U)
     return FleetRow(key, Source.DEFAULT, "", "", count.machines, time, 0, 0, energy, energy, MILLION, 0, u, 0)

@@ -31,7 +31,7 @@ from veilleuse.collector.model.figures import (
     StateSums,
 )
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.release.cells import Family
+from veilleuse.collector.release.cells import CellFamily
 from veilleuse.collector.release.fleet import FleetCount, FleetKey, FleetRow, ReleaseAssumptions, Source
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.sums import FleetSum
@@ -42,7 +42,7 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 DAY = 86_400_000
 K = 10
 FIRST, END = date(2026, 3, 1), date(2026, 4, 1)
-OFFICES = Family("FR", Population.WORKSTATION, False)
+OFFICES = CellFamily("FR", Population.WORKSTATION, False)
 DEFAULTS = {"laptop": (4_000_000, 2_000_000, 1_000_000), "tower": (10_000_000,) * 3}
 ASSUMPTIONS = ReleaseAssumptions(DEFAULTS, K)
 
