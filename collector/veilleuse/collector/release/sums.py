@@ -15,7 +15,7 @@ from typing import Final
 
 from veilleuse.collector.model.figures import EnergyClass
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.fleet import FleetKey, FleetRow
+from veilleuse.collector.release.fleet import FleetKey, FleetRow, Source
 
 MILLION: Final = 1_000_000
 
@@ -29,6 +29,8 @@ class _Own:
     share_ppm: int = 0
     """Sum over months of its share of its cell."""
     months: int = 0
+    known_millijoules: int = 0
+    """Known energy that is its own: of its own cell, or its part of a cell that it shares."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class FleetSum:
         own.error += row.u_own_ppm * energy
         own.share_ppm += row.share_ppm
         own.months += 1
+        if row.source in (Source.OWN, Source.BRANCH):
+            own.known_millijoules += row.known_millijoules
         self._shared[row.pool] += row.u_shared_ppm * energy
         self._model[row.key.device_class] += row.u_model_ppm * energy
 
@@ -83,8 +87,11 @@ class FleetSum:
     @property
     def u_sampling(self) -> float:
         """Relative standard uncertainty of sampling."""
-        own = sum(_square_of_pool(of_pool.values()) for of_pool in self._own.values())
-        return self._relative(own + sum(error**2 for error in self._shared.values()))
+        squares = (
+            sum(row.error**2 for row in rows.values()) * (MILLION - _inside_ppm(rows.values())) // MILLION
+            for rows in self._own.values()
+        )
+        return self._relative(sum(squares) + sum(error**2 for error in self._shared.values()))
 
     @property
     def u_model(self) -> float:
@@ -93,10 +100,19 @@ class FleetSum:
 
     @property
     def bounds_millijoules(self) -> tuple[float, float]:
-        """Interval of the energy; its lower end is never below the known energy, less the models' error."""
+        """Interval of the energy; its lower end is never below the known energy, less the models' error.
+
+        A part of a shared cell is known where all of the cell is in the sum.
+        """
         half_width = Z95 * math.hypot(self.u_sampling, self.u_model)
         low = self.energy_millijoules * math.exp(-half_width)
-        least = self.known_millijoules * math.exp(-Z95 * self.u_model)
+        known = sum(
+            row.known_millijoules
+            for rows in self._own.values()
+            if not (inside := _inside_ppm(rows.values())) or inside >= MILLION - len(rows)
+            for row in rows.values()
+        )
+        least = known * math.exp(-Z95 * self.u_model)
         return max(low, least), self.energy_millijoules * math.exp(half_width)
 
     def _relative(self, square: int) -> float:
@@ -104,10 +120,8 @@ class FleetSum:
         return math.isqrt(square) / MILLION / self.energy_millijoules if self.energy_millijoules else 0.0
 
 
-def _square_of_pool(rows: Collection[_Own]) -> int:
-    """Return the squared error of rows of one pool, each with its own error."""
-    squares = sum(row.error**2 for row in rows)
+def _inside_ppm(rows: Collection[_Own]) -> int:
+    """Return the share of a shared cell that these rows are; 0 where each has a cell of its own, or none."""
     if any(row.share_ppm == MILLION * row.months for row in rows):
-        return squares
-    inside = sum(row.share_ppm // row.months for row in rows)
-    return squares * max(0, MILLION - inside) // MILLION
+        return 0
+    return min(MILLION, sum(row.share_ppm // row.months for row in rows))

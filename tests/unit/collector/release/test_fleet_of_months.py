@@ -158,6 +158,12 @@ def test_all_places_of_a_cell_are_more_certain_than_one():
         math.sqrt(share * (spread**2 / n + (math.log(1.5) / 2) ** 2)) for share, n in ((0.4, 6), (0.6, 4))
     )
     assert (sums[1].u_sampling, sums[2].u_sampling) == pytest.approx((one, two), rel=1e-4)
+    for some in sums[1:]:
+        # Nobody knows which part of the cell's energy is the place's: its lower end may be below that part.
+        assert some.bounds_millijoules[0] < 0.8 * some.known_millijoules
+    assert sums[0].bounds_millijoules[0] == pytest.approx(
+        sums[0].known_millijoules * math.exp(-0.1959964), rel=1e-4
+    )
 
 
 def test_few_of_a_class_in_a_cell_of_several():
