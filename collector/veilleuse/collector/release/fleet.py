@@ -208,7 +208,7 @@ class FleetEstimate:
         left, whole = max(0, sum(weights) - cell.milliseconds), sum(weights)
         for key, count, time, energy in zip(keys, counts, times, energies, strict=True):
             part = _Part(key, *count, cell, time, energy, sum(count.milliseconds) / whole)
-            if cell.key.device_class == key.device_class:
+            if cell.key.device_class == key.device_class and cell.milliseconds:
                 yield _row(part, self._by_cell(part, cell, left))
             else:
                 yield _row(part, self._by_class_or_default(part, left))
@@ -294,7 +294,8 @@ def _by_level(part: _Part, mean: ClassMean, level: PlaceLevel) -> _Extra:
     """Use the mean of the place's own cells in other months, at the class's power of this month."""
     energy = int(part.left * mean.watts_on(part.days) * level.ratio)
     squares = mean.variance * part.fleet / (level.machines * part.left) if part.left else 0.0
-    return _Extra(Source.OWN, energy, own=energy * math.sqrt(squares), model=mean.u_model * energy)
+    source = Source.OWN if part.cell is None else Source.CLASS  # then the known part is not its own
+    return _Extra(source, energy, own=energy * math.sqrt(squares), model=mean.u_model * energy)
 
 
 def _error_of_cell(cell: PublishedCell, variance: float, time: int, left: int) -> float:

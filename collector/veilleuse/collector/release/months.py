@@ -56,7 +56,8 @@ def estimate_months(
         for month, rows in zip(months, machines, strict=True)
     ]
     fleets, screen_cells = zip(*of_screens, strict=True) if of_screens else ((), ())
-    screens = _estimate(fleets, screen_cells, [frozenset()] * len(months), assumptions)
+    without_default = ReleaseAssumptions({}, assumptions.k)  # it is for the time of screens, not of PCs
+    screens = _estimate(fleets, screen_cells, [frozenset()] * len(months), without_default)
     default = assumptions.class_microwatts.get(MONITOR, NO_DAYS)
     return [
         (*rows, *with_standby(on, month.screens, default))

@@ -86,3 +86,10 @@ def test_listed_screens_that_nothing_represents_are_at_the_class_default():
     row = of(rows_of(month), "A", MONITOR)
     assert watt_days(row) == row.default_millijoules / DAY == 600 * 4
     assert (row.source, row.machines) == (Source.DEFAULT, 20)
+
+
+def test_screens_without_published_pcs_keep_their_energy():
+    """The time of their PCs is not published: no more is extrapolated, and none of it is lost."""
+    rows = rows_of(ReleasedMonth((screens("A", 250),), (), {place("A"): count(20)}))
+    row = of(rows, "A", MONITOR)
+    assert (row.energy_millijoules, row.known_millijoules) == (250 * DAY, 250 * DAY)
