@@ -71,10 +71,14 @@ class Month:
 
 
 def _month(content: Mapping[str, Any], counts: Counts) -> Month:
-    names = ("zone", "population", "memo", "entity", "device_class", "autres")
     cells = [
         Cell(
-            *(one[name] for name in names),
+            one["zone"],
+            one["population"],
+            one["memo"],
+            one["entity"],
+            one["device_class"],
+            one["autres"],
             one["hosts"],
             sum(row[2] for row in one["states"]),
             sum(row[5] for row in one["energies"]),
