@@ -321,10 +321,11 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
     )
     cell = part.cell if extra.source in (Source.OWN, Source.BRANCH) else None
     of_class = "" if extra.source is Source.DEFAULT else part.key.device_class
+    of_entity = part.key.entity if extra.source is Source.OWN else ""
     return FleetRow(
         part.key,
         extra.source,
-        cell.key.entity if cell else "",
+        cell.key.entity if cell else of_entity,
         cell.key.device_class if cell else of_class,
         part.machines,
         part.fleet,

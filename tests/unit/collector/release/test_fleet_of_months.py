@@ -195,7 +195,9 @@ def test_a_month_without_a_cell_uses_the_other_months():
     fleet = {place("A"): count(10, 20, 0, 10), place("B"): count(10, 20, 0, 10)}
     full = ReleasedMonth((cell("A", "laptop", 10, 300, 12), cell("B", "laptop", 10, 300, 8)), (), fleet)
     before = {place("A"): count(10, 30, 0, 0), place("C"): count(10, 0, 0, 30)}
-    _, _, rows = estimated(june, full, ReleasedMonth((), (), before))
+    first, _, rows = estimated(june, full, ReleasedMonth((), (), before))
+    # Both months err as the same machines' mean does.
+    assert of(rows, "A").pool == of(first, "A").pool
     # 5 W where a third of the days are open, 10 W where two thirds are: 15 W on open days, 0 W on others.
     assert watt_days(of(rows, "A")) == 300 * 15 * 1.2
     assert of(rows, "A").source is Source.OWN
