@@ -200,6 +200,10 @@ bench-uncertainty: $(VENV)/.dev ## a fleet's 95 % interval without counters, wit
 bench-figures: $(VENV)/.dev ## figures that once were wrong: case, before, after, truth
 	@$(PY) tests/bench/figures.py
 
+.PHONY: bench-released-year
+bench-released-year: $(VENV)/.dev ## a year as the sum of its released months, beside its own estimate and the true energy
+	@$(PY) tests/bench/released_year.py --simulated 12
+
 .PHONY: bench-estimator
 bench-estimator: $(VENV)/.dev ## how often the fleet's 95 % interval holds the truth, shape by shape; seconds of a total over 10,000 machines
 	@$(PY) tests/bench/estimator.py

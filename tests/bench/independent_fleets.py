@@ -63,7 +63,7 @@ class Hardware(NamedTuple):
     """Pareto exponent; a larger one gives smaller factors."""
 
 
-PC_HABITS = ((0.78, OFFICE), (0.14, RARE), (0.08, FORGOTTEN))
+PC_HABITS = ((0.86, OFFICE), (0.14, RARE), (0.0, FORGOTTEN))
 CLASSES: Final = {
     "laptop": Hardware(0.38, 14.0, 0.25, PC_HABITS),
     "sff": Hardware(0.42, 28.0, 0.30, PC_HABITS, heavy=0.03),
@@ -90,6 +90,8 @@ class World:
     """Share of the observed machines' days off that never reach the collector."""
     volunteers: float = 0.0
     """Exponent of a machine's power in its chance of having an agent; below 0, low power is more likely."""
+    always_on: float = 0.08
+    """Share of PCs that are never turned off; the others are in office hours."""
     every_row: bool = False
     """True: at least one machine of each class in each entity has an agent."""
     classes: tuple[str, ...] = tuple(CLASSES)
@@ -143,9 +145,9 @@ def drawn(world: World, chance: random.Random) -> Drawn:
     units = [
         (Stratum(name, f"entity {number}"), unit)
         for number in range(chance.randint(*world.entities))
-        for name, unit in _entity(world, chance)
+        for name, unit in entity_of(world, chance)
     ]
-    with_agent = _chosen(world, units, chance)
+    with_agent = chosen_for_agents(world, units, chance)
     there: defaultdict[Stratum, list[Days]] = defaultdict(list)
     for place, (stratum, unit) in enumerate(units):
         days = _days(unit.first, 1.0)
@@ -157,9 +159,9 @@ def drawn(world: World, chance: random.Random) -> Drawn:
                 agent += chance.random() * 0.9 * (1 - unit.first)
         seen = _days(agent, 1.0) if agent is not None else (0, 0, 0)
         unseen = tuple(map(int.__sub__, days, seen))
-        spent = sum(_energies(unit, unseen, chance)[0])
+        spent = sum(energies_of(unit, unseen, chance)[0])
         if any(seen):
-            energies, off = _energies(unit, seen, chance)
+            energies, off = energies_of(unit, seen, chance)
             spent += sum(energies)
             found.machines.append(_observed(world, stratum, unit, seen, energies, off, error, chance))
         found.truth[stratum] = found.truth.get(stratum, 0.0) + spent
@@ -170,7 +172,8 @@ def drawn(world: World, chance: random.Random) -> Drawn:
     return found
 
 
-def _entity(world: World, chance: random.Random) -> list[tuple[str, Unit]]:
+def entity_of(world: World, chance: random.Random) -> list[tuple[str, Unit]]:
+    """Draw the machines of an entity, each with its class."""
     low, high = (math.log(size) for size in world.size)
     size = round(math.exp(chance.uniform(low, high)))
     weights = [CLASSES[name].weight * chance.gammavariate(2.0, 0.5) for name in world.classes]
@@ -184,7 +187,9 @@ def _entity(world: World, chance: random.Random) -> list[tuple[str, Unit]]:
 def unit_of(world: World, name: str, hours: float, watts: float, chance: random.Random) -> Unit:
     """Draw a machine of a class, in an entity with these factors for hours and watts."""
     hardware = CLASSES[name]
-    habit = chance.choices(*zip(*((h, w) for w, h in hardware.habits), strict=True))[0]
+    share = world.always_on
+    habits = [(h, w + share * ((h is FORGOTTEN) - (h is OFFICE))) for w, h in hardware.habits]
+    habit = chance.choices(*zip(*habits, strict=True))[0]
     heavy = 1.5 * chance.paretovariate(hardware.tail) if chance.random() < hardware.heavy else 1.0
     first = chance.uniform(0.1, 0.9) if chance.random() < world.late else 0.0
     return Unit(
@@ -196,7 +201,7 @@ def unit_of(world: World, name: str, hours: float, watts: float, chance: random.
     )
 
 
-def _chosen(world: World, units: Sequence[tuple[Stratum, Unit]], chance: random.Random) -> set[int]:
+def chosen_for_agents(world: World, units: Sequence[tuple[Stratum, Unit]], chance: random.Random) -> set[int]:
     """Return the indices of the machines that have agents."""
     number = max(2, round(len(units) * chance.uniform(*world.reach)))
     order = sorted(
@@ -215,7 +220,7 @@ def _days(first: float, end: float) -> Days:
     return tuple(round(end * days) - round(first * days) for days in YEAR)
 
 
-def _energies(unit: Unit, days: Days, chance: random.Random) -> tuple[list[float], list[int]]:
+def energies_of(unit: Unit, days: Days, chance: random.Random) -> tuple[list[float], list[int]]:
     """Return (energy in mJ, days off) by day type; each day is on or off independently."""
     found, off = [], []
     for number, p in zip(days, unit.on, strict=True):

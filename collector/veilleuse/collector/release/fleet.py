@@ -1,0 +1,350 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Estimates the fleet's energy of released months (pure). docs/methodology.md §6, *Released months*.
+
+The input is published cells, counts of the inventory and constants, and nothing of a machine. So a figure
+reveals no more than the cells reveal, whatever anyone subtracts. Energies are integer millijoules, times
+integer milliseconds, uncertainties parts per million of a row's energy (k = 1, rounded up).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from veilleuse.collector.fleet.errors import DEFAULT_U
+from veilleuse.collector.fleet.pool import PRIOR_STRATA
+from veilleuse.collector.fleet.samples import Days
+from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
+from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.release.cells import NO_DAYS, CellFamily, CellKey, ClassOfFamily, PublishedCell
+from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.units import MICROWATTS_PER_WATT
+from veilleuse.wire.vocabulary import Word
+
+MILLION: Final = 1_000_000
+
+
+class FleetKey(NamedTuple):
+    """Place and class of devices in service."""
+
+    family: CellFamily
+    entity: str
+    device_class: str
+    power_context: PowerContext | None
+
+
+class FleetCount(NamedTuple):
+    """Devices in service in a month, as the inventory lists them."""
+
+    machines: int
+    milliseconds: Days
+    """Time in service by day type."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAssumptions:
+    """Constants of an estimate."""
+
+    class_microwatts: Mapping[str, Days]
+    """Class default by day type."""
+    k: int
+    """Rule under which the months were published."""
+
+
+class Source(Word):
+    """Origin of the mean power of a row's unobserved time."""
+
+    OWN = "own"
+    """The published cell of its entity and class."""
+    BRANCH = "branch"
+    """A published cell that it shares with other rows."""
+    CLASS = "class"
+    """All published cells of its class."""
+    DEFAULT = "default"
+    """The class default: nothing of its class is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRow:
+    """Energy of the devices of one place and class in one month."""
+
+    key: FleetKey
+    source: Source
+    mean_entity: str
+    """Entity of the published cell whose mean was used; empty for a class mean and a default."""
+    mean_class: str
+    """Device class of the published cells whose mean was used; empty for a default."""
+    machines: int
+    fleet_milliseconds: int
+    """Time in service; of screens: that of their PCs."""
+    known_milliseconds: int
+    """Published time. A cell that several rows share is divided in proportion to their time in service."""
+    known_millijoules: int
+    extrapolated_millijoules: int
+    default_millijoules: int
+    """Part of the extrapolated energy at the class default."""
+    share_ppm: int
+    """Its share of the time in service of all rows that share its cell; 1,000,000 where none does."""
+    u_own_ppm: int
+    """Sampling error of this row alone. All rows of a cell together have none: their sum is published."""
+    u_shared_ppm: int
+    """Sampling error that it shares with all rows of its pool."""
+    u_model_ppm: int
+    """Error of models and meters, which all rows of a class share."""
+
+    @property
+    def energy_millijoules(self) -> int:
+        """Known and extrapolated energy."""
+        return self.known_millijoules + self.extrapolated_millijoules
+
+    @property
+    def pool(self) -> tuple[object, ...]:
+        """Rows of one pool have one mean, so that their shared errors add up linearly."""
+        if self.source is Source.DEFAULT:
+            return (self.key.device_class,)
+        return self.key.family, self.mean_entity, self.mean_class
+
+
+class _Part(NamedTuple):
+    """Devices of one place and class, with their share of a published cell."""
+
+    key: FleetKey
+    machines: int
+    days: Days
+    """Time in service by day type."""
+    cell: PublishedCell | None = None
+    known_milliseconds: int = 0
+    known_millijoules: int = 0
+    share: float = 1.0
+    """Share of the time in service of all parts of the cell."""
+
+    @property
+    def fleet(self) -> int:
+        """Time in service, never below the published time."""
+        return max(sum(self.days), self.known_milliseconds)
+
+    @property
+    def left(self) -> int:
+        """Time in service that no published cell covers."""
+        return self.fleet - self.known_milliseconds
+
+
+class _Extra(NamedTuple):
+    """Energy of unobserved time, millijoules, with its errors (k = 1)."""
+
+    source: Source
+    energy: int = 0
+    default: int = 0
+    own: float = 0.0
+    shared: float = 0.0
+    model: float = 0.0
+
+
+class FleetEstimate:
+    """Estimate of one month."""
+
+    def __init__(
+        self,
+        fleet: Mapping[FleetKey, FleetCount],
+        cells: Sequence[PublishedCell],
+        hidden: Collection[ClassOfFamily],
+        means: Mapping[ClassOfFamily, ClassMean],
+        levels: Mapping[CellKey, PlaceLevel],
+        assumptions: ReleaseAssumptions,
+    ) -> None:
+        """Take the fleet and the published cells.
+
+        `hidden`: classes with machines in a cell of several classes. `means`, `levels`: those of the year.
+        """
+        self._fleet, self._cells, self._hidden = fleet, cells, hidden
+        self._means, self._levels = means, levels
+        self._defaults, self._k = assumptions.class_microwatts, assumptions.k
+        self._places = {(cell.key, cell.merged): cell for cell in cells}
+        self._listed = Counter[ClassOfFamily]()
+        for key, count in fleet.items():
+            self._listed[key.family, key.device_class] += count.machines
+
+    def rows(self) -> Iterator[FleetRow]:
+        """Yield all rows."""
+        members: defaultdict[PublishedCell | None, list[FleetKey]] = defaultdict(list)
+        for key in sorted(self._fleet, key=_order):
+            members[self._cell_of(key)].append(key)
+        elsewhere = Counter[ClassOfFamily]()
+        for cell in self._cells:
+            if keys := members.get(cell):
+                yield from self._divided(cell, keys)
+            else:
+                # The inventory does not list this place: its time is not counted at another place too.
+                elsewhere[cell.of_class] += cell.milliseconds
+                key = FleetKey(*cell.key, None)
+                part = _Part(key, cell.hosts, NO_DAYS, cell, cell.milliseconds, cell.millijoules)
+                yield _row(part, _Extra(Source.OWN))
+        yield from self._without_cell(members[None], elsewhere)
+
+    def _cell_of(self, key: FleetKey) -> PublishedCell | None:
+        """Return the cell of a place and class: its own, else the nearest merged one above it."""
+        own = self._places.get((CellKey(key.family, key.entity, key.device_class), False))
+        if own is not None:
+            return own
+        is_hidden = (key.family, key.device_class) in self._hidden
+        for name in (key.device_class, AUTRES) if is_hidden else (key.device_class,):
+            for above in (*_above(key.entity), AUTRES):
+                merged = self._places.get((CellKey(key.family, above, name), True))
+                if merged is not None:
+                    return merged
+        return None
+
+    def _divided(self, cell: PublishedCell, keys: Sequence[FleetKey]) -> Iterator[FleetRow]:
+        """Divide a cell among its devices, in proportion to their time in service."""
+        counts = [self._fleet[key] for key in keys]
+        weights = [sum(count.milliseconds) for count in counts]
+        times, energies = apportion(cell.milliseconds, weights), apportion(cell.millijoules, weights)
+        left, whole = max(0, sum(weights) - cell.milliseconds), sum(weights)
+        for key, count, time, energy in zip(keys, counts, times, energies, strict=True):
+            part = _Part(key, *count, cell, time, energy, sum(count.milliseconds) / whole)
+            if cell.key.device_class == key.device_class and cell.milliseconds:
+                yield _row(part, self._by_cell(part, cell, left))
+            else:
+                yield _row(part, self._by_class_or_default(part, left))
+
+    def _without_cell(
+        self, keys: Sequence[FleetKey], elsewhere: Mapping[ClassOfFamily, int]
+    ) -> Iterator[FleetRow]:
+        by_class: defaultdict[ClassOfFamily, list[FleetKey]] = defaultdict(list)
+        for key in keys:
+            by_class[key.family, key.device_class].append(key)
+        for name, of_class in by_class.items():
+            counts = [self._fleet[key] for key in of_class]
+            times = [sum(count.milliseconds) for count in counts]
+            taken = apportion(min(elsewhere.get(name, 0), sum(times)), times)
+            for key, count, whole, less in zip(of_class, counts, times, taken, strict=True):
+                days = tuple(time * (whole - less) // (whole or 1) for time in count.milliseconds)
+                part = _Part(key, count.machines, days)
+                yield _row(part, self._by_class_or_default(part, 0))
+
+    # --- energy of unobserved time
+
+    def _by_cell(self, part: _Part, cell: PublishedCell, left: int) -> _Extra:
+        """Use the cell's mean; `left`: unobserved time of all that share it."""
+        energy, variance = cell.energy_of(part.left), self._means[cell.of_class].variance
+        error = _error_of_cell(cell, variance, part.left, left)
+        model = cell.u_model * energy
+        if part.share == 1:
+            return _Extra(Source.OWN, energy, own=error, model=model)
+        noise = cell.watts * _noise(part, variance, part.fleet)
+        return _Extra(Source.BRANCH, energy, own=noise, shared=error, model=model)
+
+    def _by_class_or_default(self, part: _Part, left: int) -> _Extra:
+        key = part.key
+        mean = self._means.get((key.family, key.device_class))
+        if mean is None:
+            return self._by_default(part, left)
+        level = self._levels.get(CellKey(key.family, key.entity, key.device_class))
+        return _by_class(part, mean) if level is None else _by_level(part, mean, level)
+
+    def _by_default(self, part: _Part, left: int) -> _Extra:
+        """Use the class default; in a cell of several classes its mean for at most k devices of each class.
+
+        The mean of other classes represents no more of them: decision 0045.
+        """
+        cell = part.cell
+        if cell is None:
+            default = self._default_energy(part, part.left)
+            return _Extra(Source.DEFAULT, default, default, shared=default * DEFAULT_U)
+        listed = self._listed[part.key.family, part.key.device_class]
+        of_cell = part.left * min(self._k, listed) // listed
+        energy, default = cell.energy_of(of_cell), self._default_energy(part, part.left - of_cell)
+        return _Extra(
+            Source.BRANCH,
+            energy + default,
+            default,
+            own=cell.watts * _noise(part, VARIANCE_OF_FEW, part.known_milliseconds + of_cell),
+            shared=math.hypot(default * DEFAULT_U, _error_of_cell(cell, VARIANCE_OF_FEW, of_cell, left)),
+            model=cell.u_model * energy,
+        )
+
+    def _default_energy(self, part: _Part, left: int) -> int:
+        microwatts, whole = self._defaults.get(part.key.device_class, NO_DAYS), sum(part.days)
+        energy = sum(time * power for time, power in zip(part.days, microwatts, strict=True))
+        return energy * left // (whole * MICROWATTS_PER_WATT) if whole else 0
+
+
+def _by_class(part: _Part, mean: ClassMean) -> _Extra:
+    """Use the mean of all published cells of the class."""
+    watts = mean.watts_on(part.days)
+    energy = int(part.left * watts)
+    unknown = part.left if part.cell is None else part.fleet
+    common = mean.variance / mean.machines + PRIOR_STRATA**2 * mean.concentration
+    return _Extra(
+        Source.CLASS,
+        energy,
+        own=float(watts) * _noise(part, mean.variance, unknown),
+        shared=energy * math.sqrt(common),
+        model=mean.u_model * energy,
+    )
+
+
+def _by_level(part: _Part, mean: ClassMean, level: PlaceLevel) -> _Extra:
+    """Use the mean of the place's own cells in other months, at the class's power of this month."""
+    energy = int(part.left * mean.watts_on(part.days) * level.ratio)
+    squares = mean.variance * part.fleet / (level.machines * part.left) if part.left else 0.0
+    source = Source.OWN if part.cell is None else Source.CLASS  # then the known part is not its own
+    return _Extra(source, energy, own=energy * math.sqrt(squares), model=mean.u_model * energy)
+
+
+def _error_of_cell(cell: PublishedCell, variance: float, time: int, left: int) -> float:
+    """Return the error of a time at the cell's mean, mJ: docs/methodology.md §6's s²·U·M/n.
+
+    `left`: unobserved time of all that use the mean; their errors add up linearly.
+    """
+    squares = variance * (cell.milliseconds + left) / (cell.hosts * left) if left else 0.0
+    return cell.watts * math.sqrt(squares) * time
+
+
+def _noise(part: _Part, variance: float, time: int) -> float:
+    """Return how far the devices of a place may be from a mean that is not theirs, in ms of that mean."""
+    between_machines = variance * time * part.fleet / max(1, part.machines)
+    return math.sqrt(between_machines + (PRIOR_STRATA * time) ** 2)
+
+
+def _row(part: _Part, extra: _Extra) -> FleetRow:
+    energy = part.known_millijoules + extra.energy
+    model = extra.model + (part.cell.u_model * part.known_millijoules if part.cell else 0.0)
+    u_own, u_shared, u_model = (
+        math.ceil(MILLION * error / energy) if energy else 0 for error in (extra.own, extra.shared, model)
+    )
+    cell = part.cell if extra.source in (Source.OWN, Source.BRANCH) else None
+    of_class = "" if extra.source is Source.DEFAULT else part.key.device_class
+    of_entity = part.key.entity if extra.source is Source.OWN else ""
+    return FleetRow(
+        part.key,
+        extra.source,
+        cell.key.entity if cell else of_entity,
+        cell.key.device_class if cell else of_class,
+        part.machines,
+        part.fleet,
+        part.known_milliseconds,
+        part.known_millijoules,
+        extra.energy,
+        extra.default,
+        round(MILLION * part.share) if extra.source is Source.BRANCH else MILLION,
+        u_own,
+        u_shared,
+        u_model,
+    )
+
+
+def _order(key: FleetKey) -> tuple[str, ...]:
+    return (*map(str, key.family), key.entity, key.device_class, key.power_context or "")
+
+
+def _above(entity: str) -> list[str]:
+    """Return the entities above one, the nearest first."""
+    parts = entity.split(ENTITY_SEPARATOR)
+    return [ENTITY_SEPARATOR.join(parts[:size]) for size in range(len(parts), 0, -1)]

@@ -1,0 +1,91 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Estimates the released months of a year, machines first, then their screens (pure).
+
+docs/methodology.md §6, *Released months*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import add
+
+from veilleuse.collector.account.release_tables import Hidden
+from veilleuse.collector.fleet.observations import MONITOR
+from veilleuse.collector.fleet.samples import Days
+from veilleuse.collector.model.figures import Group
+from veilleuse.collector.release.cells import NO_DAYS, CellFamily, ClassOfFamily, PublishedCell
+from veilleuse.collector.release.class_means import levels_of_year, means_of_months
+from veilleuse.collector.release.fleet import (
+    FleetCount,
+    FleetEstimate,
+    FleetKey,
+    FleetRow,
+    ReleaseAssumptions,
+)
+from veilleuse.collector.release.screens import screens_of_month, with_standby
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedMonth:
+    """Published cells of one month, and the fleet of that month."""
+
+    cells: Sequence[Group]
+    hidden: Sequence[Hidden]
+    fleet: Mapping[FleetKey, FleetCount]
+    screens: Mapping[tuple[str, str], FleetCount] = field(default_factory=dict)
+    """(zone, entity) → external screens that the inventory lists."""
+
+
+def estimate_months(
+    months: Sequence[ReleasedMonth], assumptions: ReleaseAssumptions
+) -> list[tuple[FleetRow, ...]]:
+    """Estimate the released months of one year; return the rows of each.
+
+    A month in which a class or a place is not published uses the year's other months.
+    """
+    cells = [
+        [PublishedCell.of(group) for group in month.cells if group.key.device_class != MONITOR]
+        for month in months
+    ]
+    hidden = [_hidden(month.hidden) for month in months]
+    machines = _estimate([month.fleet for month in months], cells, hidden, assumptions)
+    of_screens = [
+        screens_of_month(month.cells, month.hidden, month.fleet, rows)
+        for month, rows in zip(months, machines, strict=True)
+    ]
+    fleets, screen_cells = zip(*of_screens, strict=True) if of_screens else ((), ())
+    without_default = ReleaseAssumptions({}, assumptions.k)  # it is for the time of screens, not of PCs
+    screens = _estimate(fleets, screen_cells, [frozenset()] * len(months), without_default)
+    default = assumptions.class_microwatts.get(MONITOR, NO_DAYS)
+    return [
+        (*rows, *with_standby(on, month.screens, default))
+        for month, rows, on in zip(months, machines, screens, strict=True)
+    ]
+
+
+def _estimate(
+    fleets: Sequence[Mapping[FleetKey, FleetCount]],
+    cells: Sequence[Sequence[PublishedCell]],
+    hidden: Sequence[Collection[ClassOfFamily]],
+    assumptions: ReleaseAssumptions,
+) -> list[tuple[FleetRow, ...]]:
+    means = means_of_months(cells, [_days_by_class(fleet) for fleet in fleets])
+    levels = levels_of_year(cells, means)
+    return [
+        tuple(FleetEstimate(fleet, of_month, names, of_classes, levels, assumptions).rows())
+        for fleet, of_month, names, of_classes in zip(fleets, cells, hidden, means, strict=True)
+    ]
+
+
+def _hidden(hidden: Sequence[Hidden]) -> frozenset[ClassOfFamily]:
+    return frozenset((CellFamily.of(one.family), name) for one in hidden for name in one.device_classes)
+
+
+def _days_by_class(fleet: Mapping[FleetKey, FleetCount]) -> dict[ClassOfFamily, Days]:
+    found: dict[ClassOfFamily, Days] = {}
+    for key, count in fleet.items():
+        name = key.family, key.device_class
+        found[name] = tuple(map(add, found.get(name, NO_DAYS), count.milliseconds))
+    return found

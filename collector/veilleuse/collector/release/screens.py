@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Prepares the estimate of external screens from that of their PCs (pure). docs/methodology.md §6.
+
+An inventory has no hours of screens. So screens are estimated like a class of machines whose time is that of
+their PCs: energy of screens ÷ known time of PCs, × the time of PCs in service. Standby is added for the
+screens that are listed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from operator import add
+from typing import Final, TypeAlias
+
+from veilleuse.collector.account.release_tables import Hidden
+from veilleuse.collector.derive.priors import SCREEN_MICROWATTS
+from veilleuse.collector.fleet.errors import DEFAULT_U, STANDBY_U
+from veilleuse.collector.fleet.observations import MONITOR, PCS
+from veilleuse.collector.fleet.samples import Days
+from veilleuse.collector.model.figures import AUTRES, SCREEN_STANDBY_MICROWATTS, Group
+from veilleuse.collector.release.cells import NO_DAYS, CellFamily, PublishedCell
+from veilleuse.collector.release.fleet import (
+    MILLION,
+    FleetCount,
+    FleetKey,
+    FleetRow,
+    Source,
+)
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.units import MICROWATTS_PER_WATT
+from veilleuse.wire.vocabulary import Population
+
+ON_MICROWATTS: Final = SCREEN_MICROWATTS[1]
+"""Power of a screen of usual size that is on: its energy gives the time."""
+
+
+Place: TypeAlias = tuple[CellFamily, str]
+"""Family and entity."""
+
+
+def screens_of_month(
+    groups: Iterable[Group],
+    hidden: Iterable[Hidden],
+    fleet: Mapping[FleetKey, FleetCount],
+    rows: Iterable[FleetRow],
+) -> tuple[dict[FleetKey, FleetCount], list[PublishedCell]]:
+    """Return the fleet and the published cells of screens; `rows`: of the month's machines."""
+    pcs = [row for row in rows if row.key.device_class in (*PCS, AUTRES)]
+    known, left = Counter[Place](), Counter[Place]()
+    for row in pcs:
+        at = row.key.family, row.key.entity
+        known[at] += row.known_milliseconds
+        left[at] += row.fleet_milliseconds - row.known_milliseconds
+    shared = {
+        (CellFamily.of(one.family), entity)
+        for one in hidden
+        if one.family.device_class == MONITOR
+        for entity in one.entities
+    }
+    cells = []
+    for group in groups:
+        if group.key.device_class == MONITOR:
+            cell = PublishedCell.of(group)
+            family = cell.key.family
+            inside = [at for at in shared if at[0] == family] if cell.merged else [(family, cell.key.entity)]
+            cells.append(replace(cell, milliseconds=sum(known[at] for at in inside)))
+    told = {cell.key.family for cell in cells}
+    own = {(cell.key.family, cell.key.entity) for cell in cells if not cell.merged}
+    by_place: defaultdict[FleetKey, FleetCount] = defaultdict(lambda: FleetCount(0, NO_DAYS))
+    for key, count in fleet.items():
+        if key.device_class in PCS:
+            at, place = (key.family, key.entity), key._replace(device_class=MONITOR)
+            # Published PCs without a published screen have none.
+            unknown = at[0] not in told or at in own | shared
+            part = (1, 1) if unknown else (left[at], left[at] + known[at])
+            times = tuple(time * part[0] // (part[1] or 1) for time in count.milliseconds)
+            before = by_place[place]
+            by_place[place] = FleetCount(
+                before.machines + count.machines, tuple(map(add, before.milliseconds, times))
+            )
+    return dict(by_place), cells
+
+
+def with_standby(
+    rows: Sequence[FleetRow], listed: Mapping[tuple[str, str], FleetCount], microwatts: Days
+) -> list[FleetRow]:
+    """Add the standby of listed screens, and those of places without an estimate at the class default.
+
+    `rows`: screens that are on. `listed`: (zone, entity) → screens of the inventory. `microwatts`: default.
+    """
+    by_place: defaultdict[tuple[str, str], list[FleetRow]] = defaultdict(list)
+    for row in rows:
+        if row.source is not Source.DEFAULT:  # a default of screens is not of their PCs' time
+            by_place[row.key.family.zone, row.key.entity].append(row)
+    found = []
+    for at, count in sorted(listed.items()):
+        on = by_place.pop(at, [])
+        weights = [row.energy_millijoules for row in on]
+        if not any(weights):
+            by_place[at] = on
+            found.append(_by_default(at, count, microwatts))
+            continue
+        time_on = sum(weights) * MICROWATTS_PER_WATT // ON_MICROWATTS
+        rest = max(0, sum(count.milliseconds) - time_on) * SCREEN_STANDBY_MICROWATTS // MICROWATTS_PER_WATT
+        parts = zip(on, apportion(rest, weights), apportion(count.machines, weights), strict=True)
+        found += [_with_more(row, energy, number) for row, energy, number in parts]
+    return [*found, *(row for of_place in by_place.values() for row in of_place)]
+
+
+def _with_more(row: FleetRow, standby: int, machines: int) -> FleetRow:
+    whole = row.energy_millijoules + standby
+
+    def share(ppm: int) -> int:
+        return -(-ppm * row.energy_millijoules // whole)
+
+    return replace(
+        row,
+        machines=machines,
+        extrapolated_millijoules=row.extrapolated_millijoules + standby,
+        u_own_ppm=share(row.u_own_ppm),
+        u_shared_ppm=share(row.u_shared_ppm),
+        u_model_ppm=share(row.u_model_ppm) + math.ceil(MILLION * STANDBY_U * standby / whole),
+    )
+
+
+def _by_default(at: tuple[str, str], count: FleetCount, microwatts: Days) -> FleetRow:
+    energy = sum(time * power for time, power in zip(count.milliseconds, microwatts, strict=True))
+    energy //= MICROWATTS_PER_WATT
+    zone, entity = at
+    key = FleetKey(CellFamily(zone, Population.WORKSTATION, False), entity, MONITOR, None)
+    time = sum(count.milliseconds)
+    u = math.ceil(MILLION * DEFAULT_U)
+    return FleetRow(key, Source.DEFAULT, "", "", count.machines, time, 0, 0, energy, energy, MILLION, 0, u, 0)
