@@ -346,7 +346,7 @@ def measure_simulated(hosts: int, seeds: int) -> dict[str, Figures]:
     for seed in range(1, seeds + 1):
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / "data"
-            _, true = simulated(SimulationOrder(hosts, FIRST - timedelta(days=31), 400, seed), directory)
+            true = simulated(SimulationOrder(hosts, FIRST - timedelta(days=31), 400, seed), directory)[-1]
             of_pcs = [
                 true.kwh(FIRST, END, population=population, device_class=name)
                 for population in PC_POPULATIONS

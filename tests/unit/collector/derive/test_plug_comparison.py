@@ -99,7 +99,7 @@ def test_other_time_and_other_meters_are_no_comparison():
     one.compare_records(
         [
             record(cell((PLUG, 1), state=State.OFF, hours=30)),
-            record(replace(cell((PLUG, 0), hours=30), supply=Supply.BATTERY)),
+            record(cell((PLUG, 0), hours=30)._replace(supply=Supply.BATTERY)),
             record(cell((PLUG, 60), (charging, 20), hours=30)),
             record(cell((BMC, 60), hours=30)),
             record(cell((PLUG, 0), hours=30)),

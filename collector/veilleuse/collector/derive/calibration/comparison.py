@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import fmean, stdev
 from typing import Final, NamedTuple
@@ -156,8 +156,8 @@ class StudyUnit:
     ) -> None:
         """Add the energy of some cells by each method, beside the plug's mean power over the same time."""
         on = sum(cell.milliseconds for cell in cells if cell.state in ON_STATES)
-        bare = [replace(cell, energies=()) for cell in cells]
-        blind = [replace(cell, energies=_inside(cell)) for cell in cells]
+        bare = [cell._replace(energies=()) for cell in cells]
+        blind = [cell._replace(energies=_inside(cell)) for cell in cells]
         for method, seen in ((Method.LOAD_MODELLED, bare), (Method.COUNTER_MODELLED, blind)):
             parts = [
                 part
