@@ -176,7 +176,7 @@ def test_every_field_is_decoded(message, decode):
     decoded = decode(filled(message()).SerializeToString())
     differing = {one.name for one in fields(decoded)} ^ set(message.DESCRIPTOR.fields_by_name)
     assert not differing, f"add to {type(decoded).__name__} in model/hosts.py: {sorted(differing)}"
-    unread = [name for name in decoded._fields if not getattr(decoded, name)]
+    unread = [one.name for one in fields(decoded) if not getattr(decoded, one.name)]
     assert not unread, f"decode in wire_codec.py: {unread}"
 
 
