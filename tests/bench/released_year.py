@@ -359,6 +359,8 @@ def measure_simulated(hosts: int, seeds: int) -> dict[str, Figures]:
                     found[name].add(energy, bounds, truth)
                 total, _ = released(sources, known.class_microwatts)
                 found[RELEASED].add(total.energy_millijoules, total.bounds_millijoules, truth)
+        errors = ", ".join(f"{who} {one.ratios[-1] - 1:+.1%}" for who, one in found.items())
+        print(f"  seed {seed}: {errors}", flush=True)
     return found
 
 

@@ -37,8 +37,7 @@ from veilleuse.wire.vocabulary import Population
 ON_MICROWATTS: Final = SCREEN_MICROWATTS[1]
 """Power of a screen of usual size that is on: its energy gives the time."""
 
-
-Place: TypeAlias = tuple[CellFamily, str]
+_Place: TypeAlias = tuple[CellFamily, str]
 """Family and entity."""
 
 
@@ -50,7 +49,7 @@ def screens_of_month(
 ) -> tuple[dict[FleetKey, FleetCount], list[PublishedCell]]:
     """Return the fleet and the published cells of screens; `rows`: of the month's machines."""
     pcs = [row for row in rows if row.key.device_class in (*PCS, AUTRES)]
-    known, left = Counter[Place](), Counter[Place]()
+    known, left = Counter[_Place](), Counter[_Place]()
     for row in pcs:
         at = row.key.family, row.key.entity
         known[at] += row.known_milliseconds

@@ -11,13 +11,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 from veilleuse.collector.model.figures import EnergyClass
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.fleet import FleetKey, FleetRow, Source
-
-MILLION: Final = 1_000_000
+from veilleuse.collector.release.fleet import MILLION, FleetKey, FleetRow, Source
 
 
 @dataclass(slots=True)
