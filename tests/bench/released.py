@@ -21,6 +21,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from veilleuse.collector.model.query import Query
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.months import FILLED_COLUMNS, KEYS, _row
@@ -144,7 +146,7 @@ def ask_all(settings: CollectorSettings, months: int) -> None:
             partial(open_reader, settings.data_dir),
         )
         for name, dimensions in DIMENSIONS.items():
-            question = ApiQuery(ResourceKind.EMISSIONS, 1, 1000, "json", *period(months), dimensions)
+            question = ApiQuery(ResourceKind.EMISSIONS, 1, 1000, "json", Query(*period(months), dimensions))
             for _ in range(2):
                 began, cpu = time.monotonic(), time.process_time()
                 rows = asked(desk, question)

@@ -28,9 +28,8 @@ from tests.support.pushes import (
     week,
 )
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration
-from veilleuse.collector.model.figures import EnergySums, StateSums
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.model.sums import DerivedCell, DerivedRecord
+from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, EnergySums, StateSums
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -292,13 +292,13 @@ def test_a_published_year_tells_nobody_beside_its_months(
     assert isolated.machines == {hosts[0]}
     energies = data.versions[-1].amounts
     whole = sum(amount for key, amount in energies.items() if key.host == hosts[0] and key.what.unit == "mJ")
-    assert {row.entity for row, _ in rows if row.energy_millijoules} == {"A", "B", None}
+    assert {row.key.entity for row, _ in rows if row.energy.energy_millijoules} == {"A", "B", None}
     for row, step in rows:
         assert 0 < whole < step / 2
-        assert row.energy_millijoules is not None
-        assert row.energy_millijoules % step == 0
-        assert row.machine_days_observed is None
-        assert row.kwh_measured is None
+        assert row.energy.energy_millijoules is not None
+        assert row.energy.energy_millijoules % step == 0
+        assert row.activity.machine_days_observed is None
+        assert row.energy.kwh_measured is None
     figure(
         f"rounding step of a published year {min(step for _, step in rows) / whole:,.0f} × the machine that exact rows isolate"
     )

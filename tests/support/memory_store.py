@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
-from veilleuse.collector.model.figures import ON_STATES, BalanceRow, EnergySums, StateSums
 from veilleuse.collector.model.hosts import Host, HostStatus, LastRecord, MachineFacts, Site
 from veilleuse.collector.model.records import AgentId, Cell, DataKind, Grain, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
+    ON_STATES,
+    BalanceRow,
     DerivedCell,
     DerivedRow,
+    EnergySums,
     LedgerEntry,
     PointSumRow,
+    StateSums,
     SumRow,
     UnitSumRow,
 )

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 

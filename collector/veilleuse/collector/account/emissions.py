@@ -16,11 +16,11 @@ from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from fractions import Fraction
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
+from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, IntervalEnds, Uncertainty
 from veilleuse.collector.ports import ChosenFactor, Factor
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.shipped_tables import load_table
@@ -113,28 +113,30 @@ def interval(value: float, u: float) -> tuple[float, float]:
     return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)
 
 
-def intervals(estimate: Estimate, emitted_kgco2e: float, u_factor: float) -> dict[str, Any]:
-    """Return the interval columns of an estimate and its emissions.
+def uncertainty(estimate: Estimate, emitted_kgco2e: float, u_factor: float) -> Uncertainty:
+    """Return the intervals of an estimate and its emissions, of 95 % or of the sample only."""
 
-    The column names say whether the interval is one of 95 %, or of the sample only.
-    """
-
-    def ends(kind: str, of_energy: Sequence[float], of_emissions: Sequence[float]) -> dict[str, float]:
-        return {
-            f"kwh_lo{kind}": estimate.energy_millijoules * of_energy[0] * float(kwh(1)),
-            f"kwh_hi{kind}": estimate.energy_millijoules * of_energy[1] * float(kwh(1)),
-            f"kgco2e_lo{kind}": emitted_kgco2e * of_emissions[0],
-            f"kgco2e_hi{kind}": emitted_kgco2e * of_emissions[1],
-        }
+    def ends(factors: Sequence[float]) -> list[float]:
+        return [estimate.energy_millijoules * factor * float(kwh(1)) for factor in factors[:2]]
 
     both = estimate.interval(u_factor)
+    emitted = (emitted_kgco2e * both[0], emitted_kgco2e * both[1])
+    errors = (estimate.u_sampling, estimate.u_model, u_factor)
     if estimate.is_demonstrated:
-        return {"interval": FULL_INTERVAL, **ends("95", estimate.interval(), both), "gsd2": both.gsd2}
-    return {
-        "interval": SAMPLE_INTERVAL,
-        **ends("_sample", estimate.interval(), both),
-        **ends("_sensitivity", estimate.sensitivity(), estimate.sensitivity(u_factor)),
-    }
+        return Uncertainty(
+            FULL_INTERVAL,
+            IntervalEnds(*ends(estimate.interval())),
+            IntervalEnds(*emitted),
+            *errors,
+            both.gsd2,
+        )
+    wider = estimate.sensitivity(u_factor)
+    return Uncertainty(
+        SAMPLE_INTERVAL,
+        IntervalEnds(None, None, *ends(estimate.interval()), *ends(estimate.sensitivity())),
+        IntervalEnds(None, None, *emitted, emitted_kgco2e * wider[0], emitted_kgco2e * wider[1]),
+        *errors,
+    )
 
 
 _FRENCH: Final = re.compile(r"-?(\d+|\d{1,3}( \d{3})+)(,\d+)?", re.ASCII)

@@ -27,8 +27,9 @@ from veilleuse.collector.account.parts import (
     unknown,
 )
 from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, count, is_nobodys_or_safe, publish
-from veilleuse.collector.model.figures import (
-    AUTRES,
+from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import (
     ON_STATES,
     REST_STATES,
     Detail,
@@ -36,11 +37,9 @@ from veilleuse.collector.model.figures import (
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

@@ -11,7 +11,7 @@ groups.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache, partial
@@ -22,50 +22,22 @@ from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import (
     Slice,
     WeekShares,
-    check_period,
     day_start_unix_milliseconds,
     enrolled_milliseconds,
     evening_of,
     slices,
 )
-from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.figures import EnergyClass, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import EnergyClass, EnergySums, Group, StateSums
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+from veilleuse.wire.vocabulary import Band, Population, State
 
-DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
-"""Dimensions of --group-by. Year and population always divide: a row has one factor and one disclosure rule.
-"""
-DEFAULT_DIMENSIONS: Final = ("entity", "device_class")
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
 """Time on above which a night counts: docs/methodology.md §12, I1."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedQuery:
-    """Query for groups. Raises UsageError for an unknown dimension, or an empty or impossible period."""
-
-    first: date
-    end: date
-    """Exclusive."""
-    dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS
-    k_anonymity: int = 10
-    """Fewest machines of a published group; 1: the caller applies the rule."""
-    now_unix_milliseconds: int = 0
-    screens: bool = False
-    """True to add the energy of external screens, as device class `monitor`.
-    Indicators never do: screens have no state.
-    """
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.dimensions if name not in DIMENSIONS]
-        if unknown:
-            raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
-        check_period(self.first, self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +48,7 @@ class ObservedGroups:
     withheld: tuple[GroupKey, ...]
 
 
-def gather(reader: Reader, query: ObservedQuery, hosts: Iterable[Host] | None = None) -> ObservedGroups:
+def gather(reader: Reader, query: Query, hosts: Iterable[Host] | None = None) -> ObservedGroups:
     """Return every group of the query, of `hosts` only when given.
 
     Raises CalendarError or StoreDamaged for a damaged calendar.
@@ -88,7 +60,7 @@ def gather(reader: Reader, query: ObservedQuery, hosts: Iterable[Host] | None = 
     for part in slices(query.first, query.end, by_month="month" in query.dimensions):
         tallies |= _Pass(reader, query, part, fleet).tallies()
     groups, withheld = merge_small_groups(tallies, query.k_anonymity)
-    return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
+    return ObservedGroups(tuple(sorted(groups, key=lambda group: group.key.order)), withheld)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +76,7 @@ class _Fleet:
 class _Pass:
     """One pass over a slice of the query."""
 
-    def __init__(self, reader: Reader, query: ObservedQuery, part: Slice, fleet: _Fleet) -> None:
+    def __init__(self, reader: Reader, query: Query, part: Slice, fleet: _Fleet) -> None:
         self._reader = reader
         self._query = query
         self._part = part
@@ -112,7 +84,7 @@ class _Pass:
         self._seen: Counter[HostId] = Counter()
         self._tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
         self._of = {
-            host_id: group_key(host, self._sites[host.site], part, query.dimensions)
+            host_id: key_of_host(host, self._sites[host.site], part.first, part.end).coarsen(query.dimensions)
             for host_id, host in self._hosts.items()
         }
 
@@ -221,25 +193,3 @@ class _Pass:
             enrolled = enrolled_milliseconds(host, self._sites[host.site], self._part, now)
             if length := max(enrolled, self._seen[host_id]):
                 self._tallies[self._of[host_id]].enrolled[host_id] += length
-
-
-def group_key(host: Host, site: Site, part: Slice, dimensions: Collection[str]) -> GroupKey:
-    """Return the group key of a machine."""
-    device_class = host.facts.device_class
-    return GroupKey(
-        part.first,
-        part.end,
-        site.zone,
-        host.population,
-        device_class is DeviceClass.VIRTUAL_MACHINE,
-        entity=host.org_entity if "entity" in dimensions else None,
-        site=host.site if "site" in dimensions else None,
-        device_class=device_class.value if "device_class" in dimensions else None,
-    )
-
-
-def order_of(group: Group) -> tuple[date, str, str, str, str, str, bool, bool]:
-    """Return the sort key of a group."""
-    key = group.key
-    words = (key.entity or "", key.site or "", key.population.value, key.device_class or "", key.zone)
-    return (key.period_from, *words, key.memo, key.autres)

@@ -15,17 +15,10 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.observed_days import (
-    ObservedGroups,
-    ObservedQuery,
-    gather,
-    group_key,
-    order_of,
-)
+from veilleuse.collector.account.observed_days import ObservedGroups, gather
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure import EXEMPT
-from veilleuse.collector.model.figures import EnergyClass, EnergySums, GroupKey, StateSums
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import (
     IDLE_COLUMNS,
@@ -35,7 +28,9 @@ from veilleuse.collector.model.months import (
     Vector,
     add_vectors,
 )
+from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import EnergyClass, EnergySums, StateSums
 from veilleuse.collector.ports import PeriodReader, Reader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply
@@ -53,7 +48,7 @@ _NIGHTS: Final = PLACE["nights_on"]
 
 
 def gather_periods(
-    reader: Reader, periods: PeriodReader, query: ObservedQuery, hosts: Iterable[Host] | None = None
+    reader: Reader, periods: PeriodReader, query: Query, hosts: Iterable[Host] | None = None
 ) -> ObservedGroups:
     """Return every group of the query, of `hosts` only when given.
 
@@ -61,11 +56,11 @@ def gather_periods(
     """
     tallies = tally_periods(reader, periods, query, hosts)
     groups, withheld = merge_small_groups(tallies, query.k_anonymity)
-    return ObservedGroups(tuple(sorted(groups, key=order_of)), withheld)
+    return ObservedGroups(tuple(sorted(groups, key=lambda group: group.key.order)), withheld)
 
 
 def tally_periods(
-    reader: Reader, periods: PeriodReader, query: ObservedQuery, hosts: Iterable[Host] | None = None
+    reader: Reader, periods: PeriodReader, query: Query, hosts: Iterable[Host] | None = None
 ) -> dict[GroupKey, Tally]:
     """Return the same groups before the disclosure rule: no value of them may be published.
     Raises the same errors.
@@ -78,7 +73,7 @@ def tally_periods(
     return tallies
 
 
-def gather_kept(reader: Reader, periods: PeriodReader, query: ObservedQuery) -> ObservedGroups:
+def gather_kept(reader: Reader, periods: PeriodReader, query: Query) -> ObservedGroups:
     """Return every group of the query, from days or months.
 
     Servers keep their days for years and use `gather`; other populations use `gather_periods`. Raises the
@@ -92,21 +87,22 @@ def gather_kept(reader: Reader, periods: PeriodReader, query: ObservedQuery) -> 
         gather_periods(reader, periods, query, ruled) if ruled else ObservedGroups((), ()),
     )
     return ObservedGroups(
-        tuple(sorted((group for one in found for group in one.groups), key=order_of)),
+        tuple(sorted((group for one in found for group in one.groups), key=lambda group: group.key.order)),
         tuple(key for one in found for key in one.withheld),
     )
 
 
 def _tallies(
     periods: PeriodReader,
-    query: ObservedQuery,
+    query: Query,
     part: Slice,
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
 ) -> dict[GroupKey, Tally]:
     """Return the groups of one slice with an enrolled machine or a measurement."""
     of = {
-        host_id: group_key(host, sites[host.site], part, query.dimensions) for host_id, host in hosts.items()
+        host_id: key_of_host(host, sites[host.site], part.first, part.end).coarsen(query.dimensions)
+        for host_id, host in hosts.items()
     }
     tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
     seen: Counter[HostId] = Counter()

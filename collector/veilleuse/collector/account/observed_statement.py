@@ -24,18 +24,20 @@ from veilleuse.collector.account.emissions import (
     sum_emissions,
 )
 from veilleuse.collector.account.observed_days import ObservedGroups
-from veilleuse.collector.account.statement import METHOD_VERSION, factor_row, with_factor, with_split
+from veilleuse.collector.account.statement import METHOD_VERSION, applied_factor, factor_row, row_emissions
 from veilleuse.collector.model.figures import (
-    AUTRES,
     FULL_INTERVAL,
     OBSERVED,
-    Detail,
+    Activity,
     EmissionsRow,
     EmissionsStatement,
-    EnergyClass,
-    Group,
-    GroupKey,
+    EnergyByOrigin,
+    IntervalEnds,
+    Provenance,
+    Uncertainty,
 )
+from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.collector.model.sums import Detail, EnergyClass, Group
 from veilleuse.collector.ports import ChosenFactor
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
@@ -84,38 +86,27 @@ class _RowBuilder:
         self._applied: dict[tuple[str, int], ChosenFactor] = {}
 
     def row(self, group: Group, level: str) -> EmissionsRow:
-        key = group.key
-        return replace(
-            self._row([group], level),
-            entity=key.entity,
-            site=key.site,
-            population=key.population.value,
-            device_class=key.device_class,
-        )
+        return self._row([group], group.key, level)
 
     def total(self, groups: Sequence[Group]) -> EmissionsRow:
-        return self._row(groups, "total")
+        first, zones = groups[0].key, {group.key.zone for group in groups}
+        key = GroupKey(first.period_from, first.period_to, zones.pop() if len(zones) == 1 else "")
+        return self._row(groups, key, "total")
 
-    def _row(self, groups: Sequence[Group], level: str) -> EmissionsRow:
-        key = groups[0].key
+    def _row(self, groups: Sequence[Group], key: GroupKey, level: str) -> EmissionsRow:
         enrolled = _enrolled(groups)
         observed = sum(group.sums.observed_milliseconds for group in groups)
         derived = sum(group.sums.derived_milliseconds for group in groups)
-        row = EmissionsRow(
-            period_from=key.period_from.isoformat(),
-            period_to=key.period_to.isoformat(),
-            level=level,
-            zone=key.zone if len({group.key.zone for group in groups}) == 1 else None,
-            n=_machines(groups, level),
-            machine_days_observed=None if _are_of_screens(groups) else observed / MILLISECONDS_PER_DAY,
+        activity = Activity(
+            _machines(groups, level),
+            None if _are_of_screens(groups) else observed / MILLISECONDS_PER_DAY,
             coverage_states=_ratio(observed, enrolled),
             coverage_energy=None if _withheld(groups, Detail.DERIVED) else _ratio(derived, enrolled),
             basis=OBSERVED,
             apportioned=any(group.sums.apportioned for group in groups),
             incomplete=any(group.sums.incomplete for group in groups) or None,
-            data=self._data,
-            method_version=METHOD_VERSION,
         )
+        row = EmissionsRow(key, level, activity, provenance=Provenance(self._data, METHOD_VERSION))
         energies = _by_class_and_method(groups)
         return self._with_energy(row, groups, energies) if energies else row
 
@@ -133,22 +124,22 @@ class _RowBuilder:
         u_factor = _factor_u(shares)
         u_both = math.hypot(u, u_factor)
         kg_low, kg_high = interval(float(billed.total_kgco2e), u_both)
-        row = replace(
+        energy = EnergyByOrigin() if _withheld(groups, Detail.METHODS) else _methods(energies, total)
+        return replace(
             row,
-            energy_millijoules=total,
-            kwh_total=float(kwh(total)),
-            interval=FULL_INTERVAL,
-            kwh_lo95=low,
-            kwh_hi95=high,
-            kgco2e_lo95=kg_low,
-            kgco2e_hi95=kg_high,
-            u_model=u,
-            u_factor=u_factor,
-            gsd2=math.exp(2 * u_both),
+            energy=replace(energy, energy_millijoules=total, kwh_total=float(kwh(total))),
+            uncertainty=Uncertainty(
+                FULL_INTERVAL,
+                IntervalEnds(low, high),
+                IntervalEnds(kg_low, kg_high),
+                None,
+                u,
+                u_factor,
+                math.exp(2 * u_both),
+            ),
+            factor=applied_factor([share.chosen for share in shares]),
+            emissions=row_emissions(billed),
         )
-        if not _withheld(groups, Detail.METHODS):
-            row = _with_methods(row, energies, total)
-        return with_factor(with_split(row, billed), [share.chosen for share in shares])
 
     def _shares(self, groups: Iterable[Group]) -> list[_Share]:
         """Return the energy per factor: a total may include several zones."""
@@ -220,20 +211,18 @@ def u_model(groups: Iterable[Group]) -> float:
     return math.sqrt(sum(u**2 for u in errors.values())) / total if total else 0.0
 
 
-def _with_methods(
-    row: EmissionsRow,
+def _methods(
     energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]],
     total: int,
-) -> EmissionsRow:
-    """Add the measured and modelled energy, and the share of each method, best first;
+) -> EnergyByOrigin:
+    """Return the measured and modelled energy, and the share of each method, best first;
     no shares without energy.
     """
     sums: defaultdict[Method, int] = defaultdict(int)
     for (_, method), (energy, _) in energies.items():
         sums[method] += energy
     measured = sum(energy for method, energy in sums.items() if method in MEASURED)
-    return replace(
-        row,
+    return EnergyByOrigin(
         kwh_measured=float(kwh(measured)),
         kwh_modelled=float(kwh(total - measured)),
         method_mix={one.value: sums[one] / total for one in Method if one in sums} if total else None,

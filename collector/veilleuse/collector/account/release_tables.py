@@ -29,7 +29,8 @@ from veilleuse.collector.account.group_sums import (
 from veilleuse.collector.account.observed_statement import u_model
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, Rates, may_be_told_together, rates_of
 from veilleuse.collector.disclosure import publish
-from veilleuse.collector.model.figures import (
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import (
     KNOWN_STATES,
     REST_STATES,
     Detail,
@@ -37,7 +38,6 @@ from veilleuse.collector.model.figures import (
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
 )
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND

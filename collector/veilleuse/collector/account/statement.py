@@ -22,19 +22,31 @@ from veilleuse.collector.account.emissions import (
     Emissions,
     emissions,
     format_pedigree,
-    intervals,
     kwh,
     sum_emissions,
+    uncertainty,
 )
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.market_based import Consumption, market
-from veilleuse.collector.account.row import FigureRow, PeriodFigures, RowKey
+from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
 from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.errors import UnknownZone
-from veilleuse.collector.fleet.estimate import ESTIMATED_ABOVE
+from veilleuse.collector.fleet.estimate import ESTIMATED_ABOVE, Estimate
 from veilleuse.collector.model.calibration import MILLION
-from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, Contract
-from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, ContextMapping, Contract
+from veilleuse.collector.model.figures import (
+    Activity,
+    AppliedFactor,
+    EmissionsRow,
+    EmissionsStatement,
+    EnergyByOrigin,
+    Items,
+    Provenance,
+    RoomEnergy,
+    RowChange,
+    RowEmissions,
+)
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 METHOD_VERSION: Final = "0.6"
@@ -46,7 +58,7 @@ _COMPLETE: Final = (0.3, 0.6, 0.9)
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
-_Name: TypeAlias = tuple[RowKey, bool]
+_Name: TypeAlias = tuple[GroupKey, bool]
 """(key, True for rooms): unique among the rows of a period."""
 
 
@@ -78,12 +90,12 @@ def build_statement(periods: Sequence[PeriodFigures], terms: StatementTerms) -> 
     applied: dict[tuple[str, int], ChosenFactor] = {}
     for number, period in enumerate(periods):
         bill = _PeriodRows(period, terms, applied, number)
-        rows += [bill.row(row, AUTRES if row.key.autres else "row") for row in period.rows]
+        rows += map(bill.row, period.rows)
         if period.total is not None:
             totals.append(bill.total(period.total))
         items += bill.items()
         contracts += bill.contracts()
-        memo += [bill.row(row, "memo") for row in period.memo]
+        memo += map(bill.row, period.memo)
     return EmissionsStatement(
         rows=tuple(rows),
         totals=tuple(totals),
@@ -116,36 +128,19 @@ class _PeriodRows:
         self._market = self._by_contract()
         self._lines: list[BilanLine] = []
 
-    def row(self, row: FigureRow, level: str) -> EmissionsRow:
+    def row(self, row: FigureRow) -> EmissionsRow:
         key = row.key
-        line = self._terms.mapping.of(key.power_context)
-        made = replace(
-            self._row(row, level),
-            zone=key.zone or None,
-            entity=key.entity,
-            site=key.site,
-            population=str(key.population) if key.population else None,
-            device_class=key.device_class,
-            power_context=str(key.power_context),
-            beges_item=line.combustion.beges_item or None,
-            ghg_category=line.combustion.ghg_category or None,
-            in_beges_energie=line.in_beges_energie and level != "memo",
-            in_bilan_numerique=line.in_bilan_numerique and level != "memo",
-        )
+        context = key.power_context
+        assert context is not None, "every row of a fleet has one"
         shares = Counter({key.zone: row.estimate.energy_millijoules})
         previous = None if self._before is None else _same(self._before.rows, row)
-        made, bill = self._with_emissions(made, row, shares, previous, self._market.get(_name(row)))
-        if bill is None:
-            return made
-        if level != "memo":
-            self._lines += bilan_lines(key.power_context, bill, self._terms.mapping)
-        if line.rest is None or bill.combustion_kgco2e is None:
-            return made
-        return replace(
-            made,
-            beges_item_upstream=line.rest.beges_item or None,
-            ghg_category_upstream=line.rest.ghg_category or None,
+        made, bill = self._with_emissions(
+            self._row(row, key, key.level), row, shares, previous, self._market.get(_name(row))
         )
+        if bill is not None and not key.memo:
+            self._lines += bilan_lines(context, bill, self._terms.mapping)
+        is_split = bill is not None and bill.combustion_kgco2e is not None
+        return replace(made, items=_items(self._terms.mapping.of(context), key, is_split=is_split))
 
     def items(self) -> Iterator[dict[str, str | float | bool]]:
         """Yield kgCO2e of the rows so far, by item."""
@@ -172,33 +167,41 @@ class _PeriodRows:
         shares: Counter[str] = Counter()
         for one in filter(_has_energy, self._period.rows):
             shares[one.key.zone] += one.estimate.energy_millijoules
-        made = replace(self._row(row, "total"), zone=row.key.zone or None, incomplete=self._period.incomplete)
+        made = self._row(row, GroupKey(zone=row.key.zone), "total", incomplete=self._period.incomplete)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
         previous = None if self._before is None else self._before.total
         return self._with_emissions(made, row, shares, previous, by_contract)[0]
 
-    def _row(self, row: FigureRow, level: str) -> EmissionsRow:
-        estimate, key = row.estimate, row.key
-        made = EmissionsRow(
-            period_from=self._period.first.isoformat(),
-            period_to=self._period.end.isoformat(),
-            level=level,
-            n=row.machines,
-            n_fleet=estimate.machines_fleet if not key.memo else None,
-            machine_days_observed=estimate.observed_milliseconds / MILLISECONDS_PER_DAY,
-            machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
+    def _row(
+        self, row: FigureRow, key: GroupKey, level: str, *, incomplete: bool | None = None
+    ) -> EmissionsRow:
+        estimate = row.estimate
+        activity = Activity(
+            row.machines,
+            estimate.observed_milliseconds / MILLISECONDS_PER_DAY,
             days_observed=covered_days(row, self._days),
-            coverage_states=estimate.coverage_states if not key.memo else None,
-            coverage_energy=estimate.coverage_energy if not key.memo else None,
-            representativeness=str(estimate.representativeness) if not key.memo else None,
-            basis=str(estimate.basis) if not key.memo else None,
             data_type=str(estimate.data_type),
             pedigree=_pedigree(row),
+            incomplete=incomplete,
             apportioned=row.apportioned,
-            data=self._terms.data,
-            method_version=METHOD_VERSION,
         )
-        return made if row.hides_methods else _with_parts(made, row)
+        if not key.memo:
+            activity = replace(
+                activity,
+                n_fleet=estimate.machines_fleet,
+                machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY,
+                coverage_states=estimate.coverage_states,
+                coverage_energy=estimate.coverage_energy,
+                representativeness=str(estimate.representativeness),
+                basis=str(estimate.basis),
+            )
+        return EmissionsRow(
+            key.over(self._period.first, self._period.end),
+            level,
+            activity,
+            EnergyByOrigin() if row.hides_methods else _parts(estimate),
+            provenance=Provenance(self._terms.data, METHOD_VERSION),
+        )
 
     def _with_emissions(
         self,
@@ -216,18 +219,22 @@ class _PeriodRows:
         ]
         bill = sum_emissions(emissions(energy, one.factor) for energy, one in chosen)
         u_factor = _factor_u(chosen)
-        made = replace(
-            made,
+        energy = replace(
+            made.energy,
             energy_millijoules=estimate.energy_millijoules,
             kwh_total=float(kwh(estimate.energy_millijoules)),
-            **intervals(estimate, float(bill.total_kgco2e), u_factor),
-            u_sampling=estimate.u_sampling,
-            u_model=estimate.u_model,
-            u_factor=u_factor,
-            kgco2e_market=None if by_contract is None else float(by_contract),
         )
-        made = with_factor(with_split(_with_room(made, row), bill), [one for _, one in chosen])
-        return self._with_effects(made, row, before, [one for _, one in chosen]), bill
+        factors = [one for _, one in chosen]
+        made = replace(
+            made,
+            energy=energy,
+            uncertainty=uncertainty(estimate, float(bill.total_kgco2e), u_factor),
+            room=_room(row.room),
+            factor=applied_factor(factors),
+            emissions=row_emissions(bill, by_contract),
+            change=self._change(made.level, row, before, factors),
+        )
+        return made, bill
 
     def _factor(self, zone: str) -> ChosenFactor:
         year = self._period.first.year
@@ -235,23 +242,23 @@ class _PeriodRows:
             self._applied[zone, year] = self._terms.choose(zone, year)
         return self._applied[zone, year]
 
-    def _with_effects(
-        self, made: EmissionsRow, row: FigureRow, before: FigureRow | None, chosen: Sequence[ChosenFactor]
-    ) -> EmissionsRow:
+    def _change(
+        self, level: str, row: FigureRow, before: FigureRow | None, chosen: Sequence[ChosenFactor]
+    ) -> RowChange:
         if row.key.memo:
-            return made
+            return RowChange()
         if self._before is None:
-            return replace(made, not_compared=self._terms.not_compared.get(self._number))
+            return RowChange(self._terms.not_compared.get(self._number))
         if before is None:
-            return replace(made, not_compared=NoComparison.NO_ROW.value)
-        made = replace(made, days_observed_before=covered_days(before, self._days))
+            return RowChange(NoComparison.NO_ROW.value)
+        days_before = covered_days(before, self._days)
         reason = comparison_obstacle(before, row, self._days)
-        if made.level == "total" and (self._period.incomplete or self._before.incomplete):
+        if level == "total" and (self._period.incomplete or self._before.incomplete):
             reason = NoComparison.MACHINES
         found = None if reason else change(before, row)
         if found is None:
-            return replace(made, not_compared=(reason or NoComparison.NO_DATA).value)
-        made = replace(made, **_effects(found))
+            return RowChange((reason or NoComparison.NO_DATA).value, days_before)
+        made = RowChange(None, days_before, **_effects(found))
         if len(chosen) != 1:
             return made
         try:
@@ -311,22 +318,15 @@ class _PeriodRows:
                 }
 
 
-def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
-    """Add the measured, modelled, imputed and extrapolated parts; no shares without energy."""
-    estimate, total = row.estimate, row.estimate.energy_millijoules
-    mix = (
-        {str(method): energy / total for method, energy in estimate.methods.items() if energy}
-        if total
-        else {}
-    )
-    for name, energy in (
-        ("imputed", estimate.imputed_millijoules),
-        ("extrapolated", estimate.extrapolated_millijoules),
-    ):
-        if energy:
-            mix[name] = energy / total
-    return replace(
-        made,
+def _parts(estimate: Estimate) -> EnergyByOrigin:
+    """Return the measured, modelled, imputed and extrapolated parts; no shares without energy."""
+    total = estimate.energy_millijoules
+    by_origin = {
+        **{str(method): energy for method, energy in estimate.methods.items()},
+        "imputed": estimate.imputed_millijoules,
+        "extrapolated": estimate.extrapolated_millijoules,
+    }
+    return EnergyByOrigin(
         measured_millijoules=estimate.measured_millijoules,
         modelled_millijoules=estimate.modelled_millijoules,
         imputed_millijoules=estimate.imputed_millijoules,
@@ -335,7 +335,9 @@ def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
         kwh_modelled=float(kwh(estimate.modelled_millijoules)),
         kwh_imputed=float(kwh(estimate.imputed_millijoules)),
         kwh_extrapolated=float(kwh(estimate.extrapolated_millijoules)),
-        method_mix=mix or None,
+        method_mix={name: energy / total for name, energy in by_origin.items() if energy} or None
+        if total
+        else None,
         imputed_share=estimate.imputed_millijoules / total if total else None,
         estimated=estimate.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
     )
@@ -360,18 +362,29 @@ def _pedigree(row: FigureRow) -> str:
     )
 
 
-def _with_room(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
-    room = row.room
+def _items(line: ContextMapping, key: GroupKey, *, is_split: bool) -> Items:
+    """Return the items of a row; `is_split`: its emissions have components."""
+    rest = line.rest if is_split else None
+    return Items(
+        line.combustion.beges_item or None,
+        line.combustion.ghg_category or None,
+        (rest.beges_item or None) if rest else None,
+        (rest.ghg_category or None) if rest else None,
+        line.in_beges_energie and not key.memo,
+        line.in_bilan_numerique and not key.memo,
+    )
+
+
+def _room(room: RoomParts | None) -> RoomEnergy:
     if room is None:
-        return made
-    return replace(
-        made,
-        kwh_it=float(kwh(room.it_millijoules)),
-        kwh_ups_loss=_kwh(room.ups_loss_millijoules),
-        kwh_overhead=_kwh(room.overhead_millijoules),
-        overhead=room.overhead,
-        pue=None if room.pue_ppm is None else room.pue_ppm / MILLION,
-        top_down_kwh=float(kwh(room.top_down_millijoules)),
+        return RoomEnergy()
+    return RoomEnergy(
+        float(kwh(room.it_millijoules)),
+        _kwh(room.ups_loss_millijoules),
+        _kwh(room.overhead_millijoules),
+        room.overhead,
+        None if room.pue_ppm is None else room.pue_ppm / MILLION,
+        float(kwh(room.top_down_millijoules)),
     )
 
 
@@ -379,33 +392,32 @@ def _kwh(millijoules: int | None) -> float | None:
     return None if millijoules is None else float(kwh(millijoules))
 
 
-def with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
-    """Add the emissions' columns, total and components."""
-    return replace(
-        made,
-        kgco2e_total=float(bill.total_kgco2e),
-        kgco2e_combustion=_float(bill.combustion_kgco2e),
-        kgco2e_upstream=_float(bill.upstream_kgco2e),
-        kgco2e_losses=_float(bill.losses_kgco2e),
-        split_residual_kgco2e=_float(bill.split_residual_kgco2e),
-        split_estimated=bill.split_estimated,
+def row_emissions(bill: Emissions, by_contract: Fraction | None = None) -> RowEmissions:
+    """Return the emissions of a row; `by_contract`: market-based ones, where contracts were entered."""
+    return RowEmissions(
+        float(bill.total_kgco2e),
+        _float(bill.combustion_kgco2e),
+        _float(bill.upstream_kgco2e),
+        _float(bill.losses_kgco2e),
+        _float(bill.split_residual_kgco2e),
+        bill.split_estimated,
+        _float(by_contract),
     )
 
 
-def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
-    """Add the factor's columns; a total over several factors has only `provisional`."""
+def applied_factor(applied: Sequence[ChosenFactor]) -> AppliedFactor:
+    """Return the factor of a row; a total over several factors has only `provisional`."""
     provisional = any(chosen.provisional for chosen in applied)
     if len({chosen.factor.factor_id for chosen in applied}) != 1:
-        return replace(made, provisional=provisional)
+        return AppliedFactor(provisional=provisional)
     factor = applied[0].factor
-    return replace(
-        made,
-        provisional=provisional,
-        factor_id=factor.factor_id,
-        factor_series=factor.series,
-        factor_source=factor.source,
-        factor_published=factor.published or None,
-        factor_kgco2e_per_kwh=float(factor.total_kgco2e_per_kwh),
+    return AppliedFactor(
+        factor.factor_id,
+        factor.series,
+        factor.source,
+        factor.published or None,
+        float(factor.total_kgco2e_per_kwh),
+        provisional,
     )
 
 
@@ -470,7 +482,7 @@ def factor_row(year: int, chosen: ChosenFactor) -> dict[str, str | float | int |
     }
 
 
-def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
+def _withheld(period: PeriodFigures, key: GroupKey) -> dict[str, str]:
     """Return the row of a population too small to publish."""
     return {
         "period_from": period.first.isoformat(),

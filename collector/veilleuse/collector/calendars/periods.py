@@ -12,41 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import CalendarVersion, in_force
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.wire.bands import day_segments
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, Population
 
-
-class YearRange(NamedTuple):
-    """From one civil year to another, both included."""
-
-    first: int
-    last: int
-
-    def holds(self, year: int) -> bool:
-        """Return whether a year is in the range."""
-        return self.first <= year <= self.last
-
-
 # Years that commands, files and the API accept: one outside is a typing error.
-PERIOD_YEARS: Final = YearRange(2000, 2200)
-"""Years of a period, of a calendar, and those that are closed."""
-API_YEARS: Final = YearRange(2000, 2099)
-"""Years of a question to the API, whose dates begin with 20."""
-DATED_YEARS: Final = YearRange(2000, 2999)
-"""Years from which a meter or a share holds, and years of readings:
-an end that is open may be written as a far one.
-"""
-ENTERED_YEARS: Final = YearRange(1990, 2099)
-"""Years of purchases, and of lines of the REEN sheet."""
-CONVERTED_YEARS: Final = YearRange(1990, 2200)
-"""Years of an energy to convert."""
 _WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
 
 
@@ -74,14 +49,16 @@ def slices(first: date, end: date, *, by_month: bool = False) -> tuple[Slice, ..
     """Cut [first, end) at every 1 January (a factor is valid for a year), or at every month."""
     parts: list[Slice] = []
     while first < end:
-        following = _next_month(first) if by_month else date(first.year + 1, 1, 1)
+        following = add_months(first, 1) if by_month else date(first.year + 1, 1, 1)
         parts.append(Slice(first, min(following, end)))
         first = following
     return tuple(parts)
 
 
-def _next_month(day: date) -> date:
-    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+def add_months(month: date, months: int) -> date:
+    """Return the 1st of the month `months` later."""
+    number = month.year * 12 + month.month - 1 + months
+    return date(number // 12, number % 12 + 1, 1)
 
 
 @lru_cache(maxsize=65_536)
@@ -162,25 +139,6 @@ class WeekShares:
             for offset in range(7)
         )
         return found if any(found) else _WEEKDAYS
-
-
-def check_day(option: str, day: date) -> date:
-    """Return the day. Raises UsageError outside the allowed years."""
-    if not PERIOD_YEARS.holds(day.year):
-        raise UsageError(
-            f"{option} {day} must be between the years {PERIOD_YEARS.first} and {PERIOD_YEARS.last}"
-        )
-    return day
-
-
-def check_period(first: date, end: date) -> None:
-    """Check a period, `end` exclusive. Raises UsageError for an empty period or one outside the allowed
-    years.
-    """
-    if first >= end:
-        raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
-    check_day("--from", first)
-    check_day("--to", end)
 
 
 @lru_cache(maxsize=4096)

@@ -20,7 +20,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.calendars.periods import PERIOD_YEARS
 from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
@@ -37,6 +36,7 @@ from veilleuse.collector.closed_years.verify import Verification, export, verify
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
+from veilleuse.collector.model.query import PERIOD_YEARS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
 from veilleuse.collector.reports.inputs import sources_of
 from veilleuse.collector.settings import CollectorSettings

@@ -19,8 +19,8 @@ from veilleuse.collector.disclosure import EXEMPT, is_nobodys_or_safe, publish
 from veilleuse.collector.disclosure import DisclosureCell as Figure
 from veilleuse.collector.fleet.observations import MONITOR, Place
 from veilleuse.collector.fleet.samples import SampleCell, Stratum
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 

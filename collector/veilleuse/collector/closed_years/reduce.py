@@ -59,9 +59,9 @@ from veilleuse.collector.fleet.samples import (
     SampleMachine,
     Stratum,
 )
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Headcount
 from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, add_vectors
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band

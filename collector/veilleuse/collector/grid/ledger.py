@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import Final
 
-from veilleuse.collector.calendars.periods import check_period, day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, publish
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.figures import AUTRES, EnergySums, GroupKey
+from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.grid import (
     MINUTES_PER_HOUR,
     NOTHING,
@@ -30,10 +29,12 @@ from veilleuse.collector.model.grid import (
     Sums,
 )
 from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.query import AUTRES, GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.ports import HourReader, IntensityReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
-from veilleuse.wire.vocabulary import DeviceClass, Population
+from veilleuse.wire.vocabulary import Population
 
 
 def by_hour(values: Iterable[GridIntensity]) -> dict[int, HourIntensity]:
@@ -99,7 +100,7 @@ def ledger(hours: Hours, key_of: Mapping[HostId, GroupKey], k: int) -> Ledger:
             groups[key].machines[host_id].add(energy.energy_millijoules, hour)
     families: defaultdict[GroupKey, dict[GroupKey, LedgerGroup]] = defaultdict(dict)
     for key, group in groups.items():
-        families[replace(key, entity=None, site=None, device_class=None)][key] = group
+        families[key.family][key] = group
     lines: list[LedgerLine] = []
     withheld: list[GroupKey] = []
     for family, members in families.items():
@@ -146,76 +147,45 @@ DIMENSIONS: Final = ("entity", "site", "population", "device_class")
 """Requested dimensions; `population` and the grid zone always separate rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class HourlyQuery:
-    """A query of the ledger. Raises UsageError on an unknown dimension or an empty period."""
-
-    first: date
-    end: date
-    """Exclusive; civil dates of each site."""
-    dimensions: tuple[str, ...]
-    k_anonymity: int
-    series: str
-    now_unix_milliseconds: int
-    populations: frozenset[Population] = POPULATIONS
-    entities: frozenset[str] | None = None
-    """These and all below them; None: all."""
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.dimensions if name not in DIMENSIONS]
-        if unknown:
-            raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
-        check_period(self.first, self.end)
-
-
-def indicative(reader: HourReader, query: HourlyQuery) -> Hourly:
-    """Compute the ledger over every machine with hours. Raises UsageError."""
+def indicative(
+    reader: HourReader, query: Query, series: str, populations: frozenset[Population] = POPULATIONS
+) -> Hourly:
+    """Compute the ledger over every machine with hours. Raises UsageError for an unknown dimension."""
+    unknown = [name for name in query.dimensions if name not in DIMENSIONS]
+    if unknown:
+        raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
     sites = {site.site: site for site in reader.sites()}
     hosts = {
         host.host_id: host
         for host in reader.hosts()
-        if host.population in query.populations
+        if host.population in populations
         and host.site in sites
-        and _is_requested(query, host.org_entity)
+        and is_within(host.org_entity, query.entities)
     }
-    keys = {host.host_id: _key(host, sites[host.site], query) for host in hosts.values()}
+    keys = {
+        host.host_id: key_of_host(host, sites[host.site], query.first, query.end).coarsen(query.dimensions)
+        for host in hosts.values()
+    }
     grid = reader.intensities()
     zones = {sites[host.site].zone for host in hosts.values()}
     return Hourly(
-        ledger(_hours(reader, grid, query, hosts, sites), keys, query.k_anonymity),
-        tuple(one for one in grid.states() if one.series == query.series and one.zone in zones),
+        ledger(_hours(reader, grid, query, series, hosts, sites), keys, query.k_anonymity),
+        tuple(one for one in grid.states() if one.series == series and one.zone in zones),
         _hours_from(reader, hosts),
-    )
-
-
-def _is_requested(query: HourlyQuery, entity: str) -> bool:
-    wanted = query.entities
-    return wanted is None or any(entity == one or entity.startswith(f"{one} > ") for one in wanted)
-
-
-def _key(host: Host, site: Site, query: HourlyQuery) -> GroupKey:
-    asked = query.dimensions
-    return GroupKey(
-        query.first,
-        query.end,
-        site.zone,
-        host.population,
-        host.facts.device_class is DeviceClass.VIRTUAL_MACHINE,
-        entity=host.org_entity if "entity" in asked else None,
-        site=host.site if "site" in asked else None,
-        device_class=host.facts.device_class.value if "device_class" in asked else None,
     )
 
 
 def _hours(
     reader: HourReader,
     grid: IntensityReader,
-    query: HourlyQuery,
+    query: Query,
+    series: str,
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
 ) -> Iterator[tuple[HostId, HourIntensity, EnergySums]]:
     """Yield hours site by site: each site has its time zone and its grid."""
-    only = next(iter(query.populations)) if len(query.populations) == 1 else None
+    populations = {host.population for host in hosts.values()}
+    only = populations.pop() if len(populations) == 1 else None
     members: defaultdict[tuple[str, str], set[HostId]] = defaultdict(set)
     for host in hosts.values():
         site = sites[host.site]
@@ -224,7 +194,7 @@ def _hours(
         start = _whole_hour(day_start_unix_milliseconds(query.first, time_zone))
         end = _whole_hour(day_start_unix_milliseconds(query.end, time_zone))
         end = min(end, _whole_hour(query.now_unix_milliseconds))
-        known = by_hour(grid.values(zone, query.series, start, end))
+        known = by_hour(grid.values(zone, series, start, end))
         labels, kinds = _labels(range(start, end, MILLISECONDS_PER_HOUR), known)
         for host_id, label, sums in reader.hour_sums(labels, only):
             if host_id in own:

@@ -7,15 +7,14 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.model.figures import (
-    Detail,
     GaugeParts,
-    GroupKey,
-    GroupSums,
     IndicatorFigure,
     IndicatorMeta,
     Thresholds,
     known_part,
 )
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import Detail, GroupSums
 
 STATES: Final = "states"
 ENERGY: Final = "energy"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from veilleuse.collector.model.figures import EnergyClass, IndicatorMeta
+from veilleuse.collector.model.figures import IndicatorMeta
 from veilleuse.collector.model.indicators import (
     PC_CLASSES,
     Contributions,
@@ -16,6 +16,7 @@ from veilleuse.collector.model.indicators import (
     Targets,
     contributions,
 )
+from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 _DAY_MILLISECONDS = 24 * MILLISECONDS_PER_HOUR

@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 from veilleuse.collector.model.figures import (
-    ON_STATES,
     GaugeParts,
-    GroupKey,
-    GroupSums,
     IndicatorFigure,
     IndicatorMeta,
     Thresholds,
     known_part,
 )
 from veilleuse.collector.model.indicators import IndicatorMachine, Pair, Targets
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import ON_STATES, GroupSums
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, State
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.model.figures import (
-    KNOWN_STATES,
-    ON_STATES,
     GaugeParts,
-    GroupKey,
-    GroupSums,
     IndicatorFigure,
     IndicatorMeta,
     Thresholds,
     known_part,
 )
 from veilleuse.collector.model.indicators import IndicatorMachine, Pair, Targets
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import KNOWN_STATES, ON_STATES, GroupSums
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, Population
 

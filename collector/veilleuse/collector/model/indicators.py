@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
 from veilleuse.collector.model.months import IDLE_COLUMNS, METHOD_COLUMNS, PLACE, Vector
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
@@ -38,23 +38,6 @@ PC_CLASSES: Final = frozenset(
     }
 )
 """Classes of a user's main computer; I12."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Key of a figure. A dimension that was not requested, or does not apply, is None."""
-
-    period_from: date
-    period_to: date
-    """Exclusive."""
-    entity: str | None = None
-    site: str | None = None
-    population: Population | None = None
-    device_class: str | None = None
-    memo: bool = False
-    """Virtual machines."""
-    autres: bool = False
-    """The groups too small to publish, together."""
 
 
 class BandUse(NamedTuple):
@@ -279,7 +262,7 @@ class Comparison:
 class SobrietyGroup:
     """Inputs of one row of figures."""
 
-    scope: Scope
+    key: GroupKey
     machines: tuple[IndicatorMachine, ...] = ()
     devices: tuple[IndicatorDevice, ...] = ()
     users: int | None = None

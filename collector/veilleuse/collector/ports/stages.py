@@ -9,14 +9,7 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar, runtime_checkable
 
 from veilleuse.collector.model.calibration import CalibrationBook, Hardware, KeptFit, StoredFit
-from veilleuse.collector.model.figures import (
-    GaugeParts,
-    GroupKey,
-    GroupSums,
-    IndicatorFigure,
-    IndicatorMeta,
-    Thresholds,
-)
+from veilleuse.collector.model.figures import GaugeParts, IndicatorFigure, IndicatorMeta, Thresholds
 from veilleuse.collector.model.hosts import (
     Caller,
     CertificateChain,
@@ -32,6 +25,7 @@ from veilleuse.collector.model.meters import (
     RoomServer,
     SharedReadings,
 )
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import (
     AppendOutcome,
     HostId,
@@ -42,6 +36,7 @@ from veilleuse.collector.model.sums import (
     DerivedCell,
     DerivedRecord,
     DirtyPeriod,
+    GroupSums,
     LedgerEntry,
     RecordCells,
 )

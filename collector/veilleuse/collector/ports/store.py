@@ -16,11 +16,6 @@ from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calendars import CalendarVersion
 from veilleuse.collector.model.calibration import CalibrationBook, StoredFit
 from veilleuse.collector.model.factors import FactorVersion
-from veilleuse.collector.model.figures import (
-    BalanceRow,
-    EnergySums,
-    StateSums,
-)
 from veilleuse.collector.model.hosts import (
     Host,
     LastRecord,
@@ -39,9 +34,12 @@ from veilleuse.collector.model.records import (
 )
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
+    BalanceRow,
     DerivedRow,
+    EnergySums,
     LedgerEntry,
     PointSumRow,
+    StateSums,
     SumRow,
     UnitSumRow,
 )

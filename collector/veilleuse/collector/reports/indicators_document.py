@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Final
 
 from veilleuse.collector.documents.document import Document, Head, Row, Value
-from veilleuse.collector.model.figures import AUTRES, GroupKey, IndicatorFigure, IndicatorMeta
-from veilleuse.collector.model.indicators import Figure, Scope
+from veilleuse.collector.model.figures import IndicatorFigure, IndicatorMeta
+from veilleuse.collector.model.indicators import Figure
+from veilleuse.collector.model.query import GroupKey
 
 COLUMNS: Final = (
     "indicator",
@@ -140,14 +141,8 @@ def row(
     values: dict[str, Value | None] = {
         "indicator": meta.indicator,
         "name": meta.name,
-        "period_from": key.period_from.isoformat(),
-        "period_to": key.period_to.isoformat(),
-        "entity": key.entity,
-        "site": key.site,
-        "zone": key.zone,
-        "population": key.population.value,
-        "device_class": key.device_class,
-        "level": "memo" if key.memo else AUTRES if key.autres else "row",
+        **key.columns,
+        "level": key.level,
         "incomplete": incomplete or None,
         "n": hosts,
         "value": figure.value,
@@ -183,19 +178,14 @@ def document(
     )
 
 
-def sobriety_row(meta: IndicatorMeta, scope: Scope, figure: Figure, *, data: str) -> Row:
+def sobriety_row(meta: IndicatorMeta, key: GroupKey, figure: Figure, *, data: str) -> Row:
     """Build one row of I3 to I12 or I14; missing values are left out."""
     low, high = figure.interval or (None, None)
     values: dict[str, Value | None] = {
         "indicator": meta.indicator,
         "name": meta.name,
-        "period_from": scope.period_from.isoformat(),
-        "period_to": scope.period_to.isoformat(),
-        "entity": scope.entity,
-        "site": scope.site,
-        "population": scope.population.value if scope.population else None,
-        "device_class": scope.device_class,
-        "level": "memo" if scope.memo else AUTRES if scope.autres else "row",
+        **key.columns,
+        "level": key.level,
         "n": figure.n,
         "value": figure.value,
         "unit": meta.unit,
@@ -232,14 +222,10 @@ def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) ->
     )
 
 
-def withheld_scope_row(scope: Scope) -> Row:
+def withheld_group_row(key: GroupKey) -> Row:
     """Build the row of a population too small to be shown."""
-    return {
-        "period_from": scope.period_from.isoformat(),
-        "period_to": scope.period_to.isoformat(),
-        **({"population": scope.population.value} if scope.population else {}),
-        "level": "memo" if scope.memo else "row",
-    }
+    words = {name: word for name, word in key.columns.items() if word is not None}
+    return {**words, "level": key.level}
 
 
 def servers_document(rows: Sequence[Row], head: Head) -> Document:

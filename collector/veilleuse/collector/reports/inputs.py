@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
+from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.inventory import Asset
@@ -24,7 +25,6 @@ from veilleuse.collector.ports import (
 )
 from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.collector.ports.store import ReadStore
-from veilleuse.collector.reports.savings import add_months
 from veilleuse.collector.settings import Indicators, ReportingSettings
 from veilleuse.wire.vocabulary import Population
 

@@ -86,16 +86,17 @@ def test_a_month_that_is_being_taken_apart_is_whole(data):
 
 def test_days_alone_say_what_months_say(data):
     """Days and months give equal energy by method, time by state and band, and nights."""
-    from veilleuse.collector.account.observed_days import ObservedQuery, gather
+    from veilleuse.collector.account.observed_days import gather
     from veilleuse.collector.account.observed_months import gather_periods
+    from veilleuse.collector.model.query import Query
     from veilleuse.collector.months.reader import Periods
 
-    question = ObservedQuery(
+    question = Query(
         date(2026, 5, 1),
         date(2026, 6, 1),
         ("entity", "device_class", "month"),
         10,
-        round(NOW.timestamp() * 1000),
+        now_unix_milliseconds=round(NOW.timestamp() * 1000),
         screens=True,
     )
     reader = data.reader()

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.observed_days import ObservedQuery, gather
+from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.account.parts import NO_PARTS
 from veilleuse.collector.calendars.periods import Slice, WeekShares, enrolled_milliseconds, evening_of, slices
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
-from veilleuse.collector.model.figures import AUTRES, Detail, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.model.query import AUTRES, GroupKey, Query
 from veilleuse.collector.model.records import Cell, Grain, HostId
-from veilleuse.collector.model.sums import SumRow
+from veilleuse.collector.model.sums import Detail, EnergySums, Group, StateSums, SumRow
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -34,7 +34,7 @@ SERVER = Population.SERVER
 
 def ask(reader: MemoryReader, first: date, end: date, *dimensions: str, k: int = 10) -> tuple[Group, ...]:
     """Return the groups of a period."""
-    return gather(reader, ObservedQuery(first, end, dimensions, k, LATE)).groups
+    return gather(reader, Query(first, end, dimensions, k, now_unix_milliseconds=LATE)).groups
 
 
 def test_a_day_is_inside_or_outside():
@@ -189,7 +189,7 @@ def test_only_the_hosts_asked_for():
         reader.state(number, MONDAY, Band.NIGHT, State.ON_IDLE, 5 * HOUR)
         reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, 5 * HOUR, grain=Grain.WEEK)
         reader.energy(number, MONDAY, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 10, grain=Grain.WEEK)
-    question = ObservedQuery(MONDAY, date(2026, 3, 3), (), 1, LATE)
+    question = Query(MONDAY, date(2026, 3, 3), (), 1, now_unix_milliseconds=LATE)
     (group,) = gather(reader, question, reader.host_list[:1]).groups
     assert (group.sums.hosts, group.sums.nights) == (1, 1)
     assert [sums.energy_millijoules for sums in group.sums.energies.values()] == [2]
@@ -256,13 +256,13 @@ def test_servers_have_no_nights():
 def test_a_question_that_makes_no_sense_is_refused():
     """An unknown dimension, an empty period or a date out of range raises UsageError."""
     with pytest.raises(UsageError, match="cannot group by 'color'"):
-        ObservedQuery(MONDAY, date(2026, 3, 3), ("color",))
+        Query(MONDAY, date(2026, 3, 3), ("color",))
     with pytest.raises(UsageError, match="must be before"):
-        ObservedQuery(MONDAY, MONDAY)
+        Query(MONDAY, MONDAY)
     with pytest.raises(UsageError, match="--from 0001-01-01 must be between"):
-        ObservedQuery(date.min, MONDAY)
+        Query(date.min, MONDAY)
     with pytest.raises(UsageError, match="--to 9999-12-31 must be between"):
-        ObservedQuery(MONDAY, date.max)
+        Query(MONDAY, date.max)
 
 
 def test_hours_of_a_server_are_no_classrooms_nights():

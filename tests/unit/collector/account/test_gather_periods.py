@@ -13,12 +13,13 @@ import pytest
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host
 from tests.support.year import vector
 from tests.unit.collector.account.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
-from veilleuse.collector.account.observed_days import ObservedGroups, ObservedQuery, gather
+from veilleuse.collector.account.observed_days import ObservedGroups, gather
 from veilleuse.collector.account.observed_months import gather_periods
 from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -61,9 +62,9 @@ def kept(machines: int = 3, screens: int = 3, *, apportioned: bool = False) -> M
     return MemoryPeriods(rows)
 
 
-def ask(*dimensions: str, k: int = 1) -> ObservedQuery:
+def ask(*dimensions: str, k: int = 1) -> Query:
     """Return a query of March with screens."""
-    return ObservedQuery(FIRST, END, dimensions, k, NOW, screens=True)
+    return Query(FIRST, END, dimensions, k, now_unix_milliseconds=NOW, screens=True)
 
 
 def told(found: ObservedGroups) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
@@ -82,19 +83,19 @@ def test_screens_of_a_month_are_those_of_its_days(dimensions, machines, screens,
     assert told(found) == told(gather(reader, question))
     (total,) = told(found)[1]
     withheld = "device_class" in dimensions and screens < k
-    assert total.energy_millijoules == machines * MACHINE + (0 if withheld else screens * SCREEN)
+    assert total.energy.energy_millijoules == machines * MACHINE + (0 if withheld else screens * SCREEN)
     assert [one.device_class for one in found.withheld] == ["monitor"] * withheld
 
 
 def test_screens_are_shown_to_be_shared_where_their_month_is():
     """A week cut by the month's edge marks the screens' row as it does the machines'."""
     found, _ = told(gather_periods(fleet(), kept(apportioned=True), ask("device_class")))
-    assert {row.device_class: row.apportioned for row in found} == {"sff": True, "monitor": True}
+    assert {row.key.device_class: row.activity.apportioned for row in found} == {"sff": True, "monitor": True}
 
 
 def test_screens_nobody_asked_for_are_not_there():
     """Indicators contain the machines' energy alone."""
-    question = ObservedQuery(FIRST, END, ("device_class",), 1, NOW)
+    question = Query(FIRST, END, ("device_class",), 1, now_unix_milliseconds=NOW)
     found = gather_periods(fleet(), kept(), question)
     assert found == gather_periods(fleet(), kept(screens=0), question)
 
@@ -112,7 +113,7 @@ def test_a_month_of_a_machine_that_is_not_asked_for_is_left():
     reader = fleet()
     found = gather_periods(reader, kept(), ask(), reader.host_list[:2])
     (row,), _ = told(found)
-    assert (row.n, row.energy_millijoules) == (2, 2 * (MACHINE + SCREEN))
+    assert (row.activity.n, row.energy.energy_millijoules) == (2, 2 * (MACHINE + SCREEN))
 
 
 def test_what_rounding_leaves_is_of_a_known_state():

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date
 
 from tests.support.memory_store import HOUR, MemoryReader, host
-from veilleuse.collector.account.observed_days import ObservedQuery, gather
+from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.account.observed_statement import build_observed_statement
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.derive.meters import ALONE, Context
@@ -32,6 +32,7 @@ from veilleuse.collector.model.meters import (
     SharedReadings,
     SharePart,
 )
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import Cell, HostId, Point
 from veilleuse.collector.model.sums import RecordCells
 from veilleuse.collector.reports import emissions_document as emissions_report
@@ -122,8 +123,8 @@ def figures() -> Iterator[object]:
                 yield derived.cells, derived.records, derived.first_energies, derived.screens
     yield room_balance("DC1", *ROOM)
     row = build_observed_statement(gather(reader(), question()), choose, data="real").rows[0]
-    values = {name: getattr(row, name) for name in FLOATS}
-    yield row.energy_millijoules, {name: f"{value:.10g}" for name, value in values.items()}
+    values = {name: row.columns[name] for name in FLOATS}
+    yield row.energy.energy_millijoules, {name: f"{value:.10g}" for name, value in values.items()}
 
 
 ROOM = (
@@ -152,9 +153,9 @@ def reader() -> MemoryReader:
     return made
 
 
-def question() -> ObservedQuery:
+def question() -> Query:
     """Return a query of that day."""
-    return ObservedQuery(DAY, date(2026, 3, 3), ("device_class",), 10, 2**41)
+    return Query(DAY, date(2026, 3, 3), ("device_class",), 10, now_unix_milliseconds=2**41)
 
 
 def test_the_same_data_give_the_figures_of_this_version():

@@ -13,8 +13,9 @@ import pytest
 from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.account.parts import rates_of
 from veilleuse.collector.account.release_tables import ReleaseTables, build_release_tables
-from veilleuse.collector.model.figures import Detail, EnergySums, Group, GroupKey, StateSums
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergySums, Group, StateSums
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

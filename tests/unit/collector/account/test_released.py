@@ -33,16 +33,9 @@ from veilleuse.collector.account.parts import (
 from veilleuse.collector.account.release_tables import ReleaseTables, build_release_tables
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role
-from veilleuse.collector.model.figures import (
-    Detail,
-    EnergyClass,
-    EnergySums,
-    Group,
-    GroupKey,
-    GroupSums,
-    StateSums,
-)
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -471,4 +464,4 @@ def test_screens_apart_have_no_days_of_known_state():
     drawn = EnergyClass.MONITOR, Method.LOAD_MODELLED, Band.OPEN, State.OFF
     group = Group(key, GroupSums(3, 0, {}, {drawn: EnergySums(0, 1_000, 50)}))
     made = build_observed_statement(ObservedGroups((group,), ()), book_of(()).choose, data="real")
-    assert [row.machine_days_observed for row in made.rows] == [None]
+    assert [row.activity.machine_days_observed for row in made.rows] == [None]

@@ -26,17 +26,10 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
 from veilleuse.collector.ipc import pieces_of
-from veilleuse.collector.model.figures import (
-    Detail,
-    EnergyClass,
-    EnergySums,
-    Group,
-    GroupKey,
-    GroupSums,
-    StateSums,
-)
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication, PublicationKind, content_of
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.__main__ import publisher

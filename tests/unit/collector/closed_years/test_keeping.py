@@ -33,10 +33,10 @@ from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import MONITOR, ObservedMachine, Place
 from veilleuse.collector.fleet.samples import SampleCell, Stratum
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import PLACE, DayType, HostPeriod
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population

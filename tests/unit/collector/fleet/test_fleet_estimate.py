@@ -17,7 +17,7 @@ from tests.support.fleet_machines import DAY, KWH, YEAR, A, B, in_service, kwh, 
 from veilleuse.collector.fleet.estimate import DataType, EstimateBasis, Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.samples import InService, SampleCell, SampleMachine, Stratum
-from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 

@@ -10,14 +10,9 @@ from datetime import date
 import pytest
 
 from veilleuse.collector import indicators
-from veilleuse.collector.model.figures import (
-    EnergySums,
-    GroupKey,
-    GroupSums,
-    IndicatorFigure,
-    StateSums,
-    Thresholds,
-)
+from veilleuse.collector.model.figures import IndicatorFigure, Thresholds
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import EnergySums, GroupSums, StateSums
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -23,12 +23,12 @@ from veilleuse.collector.model.indicators import (
     IndicatorMachine,
     Load,
     PowerPlan,
-    Scope,
     ServerVerdict,
     SobrietyGroup,
     Targets,
 )
 from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT, MEMORY_BUCKET_EDGES_PERCENT
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
@@ -38,7 +38,7 @@ DAY = 24 * HOUR
 WATT = 1
 """Millijoules per millisecond."""
 TARGETS = Targets()
-SCOPE = Scope(date(2026, 1, 1), date(2027, 1, 1))
+SCOPE = GroupKey(date(2026, 1, 1), date(2027, 1, 1))
 
 
 def machine(number: int = 1, device_class: DeviceClass = DeviceClass.TOWER, **more: Any) -> IndicatorMachine:

@@ -15,6 +15,7 @@ import pytest
 from tests.support.memory_store import host
 from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import SCOPE
+from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.indicators.measured_savings import arm, saving
 from veilleuse.collector.model.actions import Action
@@ -24,7 +25,7 @@ from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reports.indicators import disclose_figure
-from veilleuse.collector.reports.savings import Windows, add_months, compare_actions, find_windows
+from veilleuse.collector.reports.savings import Windows, compare_actions, find_windows
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 KWH = 3_600_000_000

@@ -13,8 +13,9 @@ from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import HOUR, SCOPE, device, machine, of, the
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.actions import ActionLine, ActionTable
-from veilleuse.collector.model.indicators import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
+from veilleuse.collector.model.indicators import BandUse, PowerPlan, SobrietyGroup, Targets, use_of
 from veilleuse.collector.model.inventory import Headcount, Retirement
+from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.reports.indicators import disclose_figure, merge_small_groups
 from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
@@ -58,19 +59,24 @@ def test_causes_fall_together():
     assert found.value is not None
     assert [name for name in found.details if name.endswith("_kwh")] == []
     assert disclose_figure(
-        the("I4", of(*machines)), Scope(*SCOPE_DAYS, population=Population.SERVER), 10
+        the("I4", of(*machines)), GroupKey(*SCOPE_DAYS, population=Population.SERVER), 10
     ).details
 
 
 SCOPE_DAYS = (SCOPE.period_from, SCOPE.period_to)
 
 
+def asked(*dimensions: str) -> Query:
+    """Return a question about the year."""
+    return Query(*SCOPE_DAYS, dimensions)
+
+
 def test_small_groups_merge_and_a_small_population_is_withheld():
     """Three of E1 join the ten of E2, three classroom PCs alone are withheld, and servers are shown."""
     use = {Band.NIGHT: BandUse(derived_millijoules=HOUR)}
 
-    def group(entity: str, population: Population, count: int, first: int) -> tuple[Scope, SobrietyGroup]:
-        scope = Scope(*SCOPE_DAYS, entity=entity, population=population)
+    def group(entity: str, population: Population, count: int, first: int) -> tuple[GroupKey, SobrietyGroup]:
+        scope = GroupKey(*SCOPE_DAYS, entity=entity, population=population)
         ones = tuple(machine(first + n, population=population, bands=use) for n in range(count))
         return scope, SobrietyGroup(scope, ones)
 
@@ -84,8 +90,8 @@ def test_small_groups_merge_and_a_small_population_is_withheld():
         ]
     )
     kept, withheld = merge_small_groups(groups, 10)
-    assert {(one.scope.entity, len(one.machines)) for one in kept} == {("autres", 13), ("E3", 20), ("S", 1)}
-    assert withheld == [Scope(*SCOPE_DAYS, population=Population.CLASSROOM)]
+    assert {(one.key.entity, len(one.machines)) for one in kept} == {("autres", 13), ("E3", 20), ("S", 1)}
+    assert withheld == [GroupKey(*SCOPE_DAYS, population=Population.CLASSROOM)]
 
 
 def test_a_vector_is_read_into_its_band():
@@ -196,12 +202,12 @@ def test_users_are_of_the_nearest_entity_that_declares_them():
     )
     inventory = Counted(counts)
     day = date(2026, 12, 31)
-    groups = list(user_groups(inventory, devices, (), SCOPE, ("entity",), day))  # type: ignore[arg-type]
-    assert [(one.scope.entity, one.users, len(one.devices)) for one in groups] == [
+    groups = list(user_groups(inventory, devices, (), asked("entity"), day))  # type: ignore[arg-type]
+    assert [(one.key.entity, one.users, len(one.devices)) for one in groups] == [
         ("M", 100, 2),
         ("M > A", 12, 1),
     ]
-    (whole,) = user_groups(inventory, devices, (), SCOPE, (), day)  # type: ignore[arg-type]
+    (whole,) = user_groups(inventory, devices, (), asked(), day)  # type: ignore[arg-type]
     assert (whole.users, len(whole.devices)) == (112, 3)
 
 
@@ -218,9 +224,9 @@ def reuse_of(
         ActionLine("k", ({"entity": name} if name else {}) | {"year": "2026", "units": str(units)})
         for name, units in stock.items()
     )
-    groups = fleet_groups(Left(retirements), Stocked(lines), SCOPE, by_entity=by_entity)  # type: ignore[arg-type]
+    groups = fleet_groups(Left(retirements), Stocked(lines), asked(*["entity"] * by_entity))  # type: ignore[arg-type]
     return {
-        group.scope.entity or "": figure.value
+        group.key.entity or "": figure.value
         for group in groups
         for figure in load_sobriety("I11").figures(group, Targets())
     }

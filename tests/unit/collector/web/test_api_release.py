@@ -23,9 +23,10 @@ from veilleuse.collector.account.release_tables import build_release_tables
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.documents.document import SHOWN
 from veilleuse.collector.model.accounts import is_within
-from veilleuse.collector.model.figures import Group, GroupKey, StateSums
 from veilleuse.collector.model.publications import Publication, PublicationKind
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Group, StateSums
 from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.web.api.release import ReleasedSums, is_month, sum_cells
 from veilleuse.collector.web.api.release_format import FORM, Month
@@ -450,8 +451,8 @@ def test_who_may_see_all_gets_the_report(tmp_path):
     """An administrator's rows are those of `veilleuse report emissions`, number by number."""
     from tests.support.sources import opened
     from veilleuse.collector.model.accounts import Role
+    from veilleuse.collector.model.query import Query
     from veilleuse.collector.reports.emissions import emissions_report_of, today
-    from veilleuse.collector.reports.fleet_year import YearQuery
     from veilleuse.collector.settings import ReportingSettings
 
     with (
@@ -459,7 +460,7 @@ def test_who_may_see_all_gets_the_report(tmp_path):
         Reading(data, clock=NOW.timestamp) as reading,
     ):
         a_dozen(data)
-        question = YearQuery(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
+        question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
         with opened(tmp_path / "data", ReportingSettings()) as sources:
             expected = emissions_report_of(sources, question).document.tables
         answer = reading.get(

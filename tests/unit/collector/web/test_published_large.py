@@ -36,8 +36,8 @@ from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import MAX_REQUEST_BYTES
-from veilleuse.collector.model.figures import EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.sums import EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.__main__ import publisher

@@ -17,7 +17,9 @@ from tests.unit.collector.web.test_web_indicators import GOOD, MONTH, NOW
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.model.indicators import Figure
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.reports.indicators import GroupFigure
+from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.metrics.indicators_monthly import (
@@ -81,7 +83,7 @@ def test_the_page_names_the_period_of_its_table():
             period = re.search(r"--from (\S+) --to (\S+) ", command)
             assert period is not None
             first, end = map(date.fromisoformat, period.groups())
-            asked = SobrietyQuery(first, end, (), 10, today).stretch
+            asked = stretch_of(Query(first, end, (), 10, today))
             assert last == command.endswith("--servers")
             if last:
                 assert asked.until == today

@@ -18,15 +18,17 @@ from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
 from veilleuse.collector.model.calibration import StoredFit
 from veilleuse.collector.model.factors import FactorVersion
-from veilleuse.collector.model.figures import BalanceRow, EnergySums, StateSums
 from veilleuse.collector.model.hosts import Host, LastRecord, LatestCertificate, Site
 from veilleuse.collector.model.records import Cell, DataKind, DaySize, Grain, HostId, Point
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
+    BalanceRow,
     DerivedCell,
     DerivedRow,
+    EnergySums,
     LedgerEntry,
     PointSumRow,
+    StateSums,
     SumRow,
     UnitSumRow,
 )

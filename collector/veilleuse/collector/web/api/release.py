@@ -27,25 +27,23 @@ from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.observed_days import ObservedQuery, order_of
 from veilleuse.collector.account.observed_months import tally_periods
 from veilleuse.collector.account.observed_statement import withheld_row
 from veilleuse.collector.account.release_tables import Hidden, build_release_tables
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.model.accounts import is_within
-from veilleuse.collector.model.figures import (
-    AUTRES,
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.query import AUTRES, GroupKey, Query
+from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import WAIT_DAYS
@@ -128,7 +126,14 @@ class Releases:
 
 def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
     """Compute one month from the fleet's present data."""
-    query = ObservedQuery(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
+    query = Query(
+        part.first,
+        part.end,
+        PARTITION,
+        k,
+        now_unix_milliseconds=now_unix_milliseconds,
+        screens=True,
+    )
     tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()))
     found = build_release_tables(tallies, k)
     return Month(
@@ -143,7 +148,7 @@ def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: i
 
 
 def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
-    return tuple(sorted(groups, key=order_of))
+    return tuple(sorted(groups, key=lambda group: group.key.order))
 
 
 def hosts_under_rule(hosts: Iterable[Host]) -> list[Host]:
@@ -200,13 +205,8 @@ def sum_cells(
             for key, sums in _month_rows(month, (), entities, of_uses, screens).items():
                 totals[key] = add_sums(totals[key], sums, same_time=False) if key in totals else sums
         for key, found in runs.items():
-            rows += [
-                Group(replace(key, period_from=run.first, period_to=run.end), sums) for run, sums in found
-            ]
-        whole += [
-            Group(replace(key, period_from=part.first, period_to=part.end), sums)
-            for key, sums in totals.items()
-        ]
+            rows += [Group(key.over(run.first, run.end), sums) for run, sums in found]
+        whole += [Group(key.over(part.first, part.end), sums) for key, sums in totals.items()]
     return ReleasedSums(tuple(rows), tuple(whole))
 
 
@@ -285,14 +285,7 @@ def _divides_families(dimensions: Collection[str]) -> bool:
 
 
 def _coarsen_key(key: GroupKey, dimensions: Collection[str]) -> GroupKey:
-    return replace(
-        key,
-        period_from=date.min,
-        period_to=date.max,
-        entity=key.entity if "entity" in dimensions else None,
-        device_class=key.device_class if "device_class" in dimensions else None,
-        autres=key.autres and _divides_families(dimensions),
-    )
+    return key.coarsen(dimensions).over()
 
 
 def _extend(runs: list[tuple[Slice, GroupSums]], part: Slice, sums: GroupSums) -> None:

@@ -16,17 +16,17 @@ from typing import Any, Final
 
 from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.model.figures import (
+from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.web.publications import FigureFormat
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

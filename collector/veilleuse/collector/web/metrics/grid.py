@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuery, indicative
+from veilleuse.collector.grid.ledger import DIMENSIONS, indicative
 from veilleuse.collector.model.grid import (
     CONSOLIDATED,
     LedgerLine,
@@ -21,6 +21,7 @@ from veilleuse.collector.model.grid import (
     SeriesState,
     Sums,
 )
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.ports import HourReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_SECOND
@@ -67,16 +68,15 @@ class GridReader:
         states, polls = grid.states(), grid.polls()
         if not states:
             return GridView((), polls)
-        query = HourlyQuery(
+        query = Query(
             today - timedelta(days=1),
             today,
             DIMENSIONS,
             self._settings.reporting.k_anonymity,
-            self._settings.intensity.series,
-            int(now * MILLISECONDS_PER_SECOND),
-            frozenset({Population.SERVER}),
+            now_unix_milliseconds=int(now * MILLISECONDS_PER_SECOND),
         )
-        found = indicative(self._reader, query)
+        series, servers = self._settings.intensity.series, frozenset({Population.SERVER})
+        found = indicative(self._reader, query, series, servers)
         return GridView(states, polls, found.ledger.lines)
 
 
@@ -89,7 +89,7 @@ def add_grid(out: Exposition, view: GridView) -> None:
             labels = (
                 key.entity or "",
                 key.site or "",
-                key.population.value,
+                key.population or "",
                 key.device_class or "",
                 INDICATIVE,
             )

@@ -9,21 +9,16 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.account.observed_days import ObservedQuery, gather
+from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load, made_of
 from veilleuse.collector.indicators.coverage import ENERGY, STATES
-from veilleuse.collector.model.figures import (
-    EnergyKey,
-    EnergySums,
-    GroupKey,
-    GroupSums,
-    StateSums,
-)
 from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import EnergyKey, EnergySums, GroupSums, StateSums
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, joules_from_millijoules
@@ -81,7 +76,7 @@ def compute_indicators(
         chosen = [host for host in members.values() if is_virtual(host.facts.device_class) is virtual]
         if not chosen:
             continue
-        query = ObservedQuery(first, first + timedelta(days=1), (), 1, now_unix_milliseconds)
+        query = Query(first, first + timedelta(days=1), (), 1, now_unix_milliseconds=now_unix_milliseconds)
         groups = gather(reader, query, chosen).groups
         if groups:
             found.append(

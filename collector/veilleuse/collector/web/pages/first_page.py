@@ -19,7 +19,7 @@ from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.sums import DerivedRow
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.web.api.release import released_on

@@ -82,7 +82,7 @@ def _identifier(one: MachineFigure) -> str:
 
 
 def _order(one: MachineFigure) -> tuple[str, int, bool]:
-    scope = one.group_figure.scope
+    scope = one.group_figure.key
     return _identifier(one), _POPULATIONS.index(scope.population), scope.memo
 
 
@@ -105,8 +105,8 @@ def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
 
 
 def _machines(one: MachineFigure, w: Words) -> str:
-    population = one.group_figure.scope.population
-    return machines_name(population, one.group_figure.scope.memo, w) if population else DASH
+    population = one.group_figure.key.population
+    return machines_name(population, one.group_figure.key.memo, w) if population else DASH
 
 
 def _period(one: MachineFigure, w: Words) -> str:
