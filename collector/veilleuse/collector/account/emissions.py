@@ -20,11 +20,22 @@ from typing import Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, IntervalEnds, Uncertainty
+from veilleuse.collector.model.figures import (
+    FULL_INTERVAL,
+    SAMPLE_INTERVAL,
+    AppliedFactor,
+    IntervalEnds,
+    RowEmissions,
+    Uncertainty,
+)
 from veilleuse.collector.ports import ChosenFactor, Factor
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.shipped_tables import load_table
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH, MILLIJOULES_PER_UNIT
+from veilleuse.wire.units import (
+    GRAMS_PER_KILOGRAM,
+    MILLIJOULES_PER_KWH,
+    MILLIJOULES_PER_UNIT,
+)
 
 
 def kwh(energy_millijoules: int) -> Fraction:
@@ -257,3 +268,66 @@ def pedigree_gsd2(scores: Mapping[str, int | None]) -> float:
 def format_pedigree(scores: Mapping[str, int | None]) -> str:
     """Format the `pedigree` column: scores in the table's order, `reliability=4 completeness=?`."""
     return " ".join(f"{name}={scores.get(name) or '?'}" for name in pedigree_coefficients())
+
+
+def row_emissions(bill: Emissions, by_contract: Fraction | None = None) -> RowEmissions:
+    """Return the emissions of a row; `by_contract`: market-based ones, where contracts were entered."""
+    return RowEmissions(
+        float(bill.total_kgco2e),
+        _float(bill.combustion_kgco2e),
+        _float(bill.upstream_kgco2e),
+        _float(bill.losses_kgco2e),
+        _float(bill.split_residual_kgco2e),
+        bill.split_estimated,
+        _float(by_contract),
+    )
+
+
+def applied_factor(applied: Sequence[ChosenFactor]) -> AppliedFactor:
+    """Return the factor of a row; a total over several factors has only `provisional`."""
+    provisional = any(chosen.provisional for chosen in applied)
+    if len({chosen.factor.factor_id for chosen in applied}) != 1:
+        return AppliedFactor(provisional=provisional)
+    factor = applied[0].factor
+    return AppliedFactor(
+        factor.factor_id,
+        factor.series,
+        factor.source,
+        factor.published or None,
+        float(factor.total_kgco2e_per_kwh),
+        provisional,
+    )
+
+
+def factors_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
+    """Return the factor's u on a sum over zones, independent between zones;
+    for one zone, the factor's own.
+    """
+    if len(shares) == 1:
+        return shares[0][1].u
+    weights = [float(energy * Fraction(chosen.factor.total_kgco2e_per_kwh)) for energy, chosen in shares]
+    whole = sum(weights)
+    if not whole:
+        return 0.0
+    errors = [weight * chosen.u for weight, (_, chosen) in zip(weights, shares, strict=True)]
+    return math.hypot(*errors) / whole
+
+
+def factor_row(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
+    """Return the row of an applied factor, with its source."""
+    factor = chosen.factor
+    return {
+        "factor_id": factor.factor_id,
+        "zone": factor.zone,
+        "year": year,
+        "factor_series": factor.series,
+        "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
+        "provisional": chosen.provisional,
+        "uncertainty_percent": float(factor.uncertainty_percent),
+        "uncertainty_inherited": factor.uncertainty_inherited,
+        "u_factor": chosen.u,
+        "factor_source": factor.source,
+        "factor_published": factor.published,
+        "factor_sourced": factor.sourced,
+        "licence": factor.licence,
+    }

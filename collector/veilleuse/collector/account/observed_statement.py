@@ -17,14 +17,17 @@ from datetime import date
 from fractions import Fraction
 
 from veilleuse.collector.account.emissions import (
+    applied_factor,
     emissions,
+    factor_row,
     factor_u,
     interval,
     kwh,
+    row_emissions,
     sum_emissions,
 )
 from veilleuse.collector.account.observed_days import ObservedGroups
-from veilleuse.collector.account.statement import METHOD_VERSION, applied_factor, factor_row, row_emissions
+from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.model.figures import (
     FULL_INTERVAL,
     OBSERVED,
@@ -33,7 +36,7 @@ from veilleuse.collector.model.figures import (
     EmissionsStatement,
     EnergyByOrigin,
     IntervalEnds,
-    Provenance,
+    RowOrigin,
     Uncertainty,
 )
 from veilleuse.collector.model.query import AUTRES, GroupKey
@@ -106,7 +109,7 @@ class _RowBuilder:
             apportioned=any(group.sums.apportioned for group in groups),
             incomplete=any(group.sums.incomplete for group in groups) or None,
         )
-        row = EmissionsRow(key, level, activity, provenance=Provenance(self._data, METHOD_VERSION))
+        row = EmissionsRow(key, level, activity, origin=RowOrigin(self._data, METHOD_VERSION))
         energies = _by_class_and_method(groups)
         return self._with_energy(row, groups, energies) if energies else row
 

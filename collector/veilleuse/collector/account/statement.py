@@ -8,7 +8,6 @@ The factor enters once, on the sum of the row or total, and so does its uncertai
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,9 +19,13 @@ from veilleuse.collector.account.change import Change, NoComparison, change, com
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
 from veilleuse.collector.account.emissions import (
     Emissions,
+    applied_factor,
     emissions,
+    factor_row,
+    factors_u,
     format_pedigree,
     kwh,
+    row_emissions,
     sum_emissions,
     uncertainty,
 )
@@ -36,15 +39,13 @@ from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, ContextMapping, Contract
 from veilleuse.collector.model.figures import (
     Activity,
-    AppliedFactor,
     EmissionsRow,
     EmissionsStatement,
     EnergyByOrigin,
     Items,
-    Provenance,
     RoomEnergy,
     RowChange,
-    RowEmissions,
+    RowOrigin,
 )
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
@@ -200,7 +201,7 @@ class _PeriodRows:
             level,
             activity,
             EnergyByOrigin() if row.hides_methods else _parts(estimate),
-            provenance=Provenance(self._terms.data, METHOD_VERSION),
+            origin=RowOrigin(self._terms.data, METHOD_VERSION),
         )
 
     def _with_emissions(
@@ -218,7 +219,7 @@ class _PeriodRows:
             (Fraction(0), self._factor(zone)) for zone in shares
         ]
         bill = sum_emissions(emissions(energy, one.factor) for energy, one in chosen)
-        u_factor = _factor_u(chosen)
+        u_factor = factors_u(chosen)
         energy = replace(
             made.energy,
             energy_millijoules=estimate.energy_millijoules,
@@ -392,49 +393,6 @@ def _kwh(millijoules: int | None) -> float | None:
     return None if millijoules is None else float(kwh(millijoules))
 
 
-def row_emissions(bill: Emissions, by_contract: Fraction | None = None) -> RowEmissions:
-    """Return the emissions of a row; `by_contract`: market-based ones, where contracts were entered."""
-    return RowEmissions(
-        float(bill.total_kgco2e),
-        _float(bill.combustion_kgco2e),
-        _float(bill.upstream_kgco2e),
-        _float(bill.losses_kgco2e),
-        _float(bill.split_residual_kgco2e),
-        bill.split_estimated,
-        _float(by_contract),
-    )
-
-
-def applied_factor(applied: Sequence[ChosenFactor]) -> AppliedFactor:
-    """Return the factor of a row; a total over several factors has only `provisional`."""
-    provisional = any(chosen.provisional for chosen in applied)
-    if len({chosen.factor.factor_id for chosen in applied}) != 1:
-        return AppliedFactor(provisional=provisional)
-    factor = applied[0].factor
-    return AppliedFactor(
-        factor.factor_id,
-        factor.series,
-        factor.source,
-        factor.published or None,
-        float(factor.total_kgco2e_per_kwh),
-        provisional,
-    )
-
-
-def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
-    """Return the factor's u on a sum over zones, independent between zones;
-    for one zone, the factor's own.
-    """
-    if len(shares) == 1:
-        return shares[0][1].u
-    weights = [float(energy * Fraction(chosen.factor.total_kgco2e_per_kwh)) for energy, chosen in shares]
-    whole = sum(weights)
-    if not whole:
-        return 0.0
-    errors = [weight * chosen.u for weight, (_, chosen) in zip(weights, shares, strict=True)]
-    return math.hypot(*errors) / whole
-
-
 def _effects(found: Change) -> dict[str, Any]:
     """Return the change's columns."""
     effects = {f"{name}_effect": getattr(found.effects, f"{name}_kwh") for name in EFFECTS}
@@ -460,26 +418,6 @@ def _name(row: FigureRow) -> _Name:
 
 def _same(rows: Iterable[FigureRow], row: FigureRow) -> FigureRow | None:
     return next((one for one in rows if _name(one) == _name(row)), None)
-
-
-def factor_row(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
-    """Return the row of an applied factor, with its source."""
-    factor = chosen.factor
-    return {
-        "factor_id": factor.factor_id,
-        "zone": factor.zone,
-        "year": year,
-        "factor_series": factor.series,
-        "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
-        "provisional": chosen.provisional,
-        "uncertainty_percent": float(factor.uncertainty_percent),
-        "uncertainty_inherited": factor.uncertainty_inherited,
-        "u_factor": chosen.u,
-        "factor_source": factor.source,
-        "factor_published": factor.published,
-        "factor_sourced": factor.sourced,
-        "licence": factor.licence,
-    }
 
 
 def _withheld(period: PeriodFigures, key: GroupKey) -> dict[str, str]:

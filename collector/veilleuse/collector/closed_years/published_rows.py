@@ -30,8 +30,8 @@ from veilleuse.collector.model.figures import (
     COLUMNS,
     EmissionsRow,
     EmissionsStatement,
-    Provenance,
     RowChange,
+    RowOrigin,
     column_type,
 )
 from veilleuse.collector.ports.months import ClosedYearReader
@@ -186,8 +186,8 @@ def _mark_rows(
     closed_year = closed.closed_year
 
     def mark(row: EmissionsRow) -> EmissionsRow:
-        provenance = Provenance(
-            row.provenance.data,
+        origin = RowOrigin(
+            row.origin.data,
             closed.report["method_version"],
             closed_year.report_id,
             closed_year.revision,
@@ -195,7 +195,7 @@ def _mark_rows(
             before.get((row.level, row.key)),
             closed_year.sha256,
         )
-        return replace(row, provenance=provenance)
+        return replace(row, origin=origin)
 
     return replace(
         statement,

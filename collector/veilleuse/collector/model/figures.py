@@ -260,7 +260,7 @@ class RowChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class RowOrigin:
     """Report and program that a row comes from."""
 
     data: str | None = None
@@ -291,7 +291,7 @@ class EmissionsRow:
     emissions: RowEmissions = RowEmissions()
     items: Items = Items()
     change: RowChange = RowChange()
-    provenance: Provenance = Provenance()
+    origin: RowOrigin = RowOrigin()
 
     @property
     def columns(self) -> dict[str, ColumnValue]:
@@ -361,8 +361,8 @@ COLUMNS: Final[Mapping[str, str]] = {
     **_at("change", *(one.name for one in fields(RowChange))),
     **_at("room", "top_down_kwh"),
     **_at("activity", "apportioned"),
-    **_at("provenance", "report_id", "revision", "state", "as_published_kgco2e"),
-    **_at("provenance", "data", "method_version", "sha256"),
+    **_at("origin", "report_id", "revision", "state", "as_published_kgco2e"),
+    **_at("origin", "data", "method_version", "sha256"),
 }
 """Column of the yearly export → path of its value in a row, in the order of docs/methodology.md §10."""
 _VALUES: Final = {name: attrgetter(path) for name, path in COLUMNS.items()}

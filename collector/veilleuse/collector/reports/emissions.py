@@ -42,8 +42,8 @@ from veilleuse.collector.model.figures import (
     EmissionsRow,
     EmissionsStatement,
     EnergyByOrigin,
-    Provenance,
     RowEmissions,
+    RowOrigin,
 )
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.query import Query
@@ -325,7 +325,7 @@ def _year_total_rows(
         Activity(total.activity.n, total.activity.machine_days_observed),
         EnergyByOrigin(energy_millijoules=energy, kwh_total=float(kwh(energy))),
         emissions=RowEmissions(kilograms),
-        provenance=Provenance(total.provenance.data, total.provenance.method_version),
+        origin=RowOrigin(total.origin.data, total.origin.method_version),
     )
     return total, since
 

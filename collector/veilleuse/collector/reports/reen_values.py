@@ -122,7 +122,7 @@ class YearValues:
 
     def is_cut(self, indicator: str, population: Population | None) -> bool:
         """Return true when a figure of this indicator would cover only a part of the period."""
-        whole = self.of_statistics or (self.total is not None and self.total.provenance.revision is not None)
+        whole = self.of_statistics or (self.total is not None and self.total.origin.revision is not None)
         rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not whole)
         return rests and not self.cut.isdisjoint(_populations_of(indicator, population))
 

@@ -98,8 +98,8 @@ def test_a_row_names_everything():
     assert math.fsum(part for part in parts if part is not None) == pytest.approx(row.emissions.kgco2e_total)
     assert row.emissions.split_estimated is True
     assert (row.items.beges_item, row.items.ghg_category, row.items.in_beges_energie) == ("2.1", "2", True)
-    assert (row.activity.n, row.activity.n_fleet, row.level, row.provenance.data) == (20, 20, "row", "real")
-    assert row.provenance.method_version == METHOD_VERSION
+    assert (row.activity.n, row.activity.n_fleet, row.level, row.origin.data) == (20, 20, "row", "real")
+    assert row.origin.method_version == METHOD_VERSION
     assert row.uncertainty.kwh.lo95 < row.energy.kwh_total < row.uncertainty.kwh.hi95
     assert (
         row.uncertainty.kgco2e.lo95 / row.emissions.kgco2e_total
