@@ -35,7 +35,6 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
-from veilleuse.collector.model.figures import Thresholds
 from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Query
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import Reader
@@ -46,7 +45,6 @@ from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows
 from veilleuse.collector.reports.indicators_document import (
     servers_document,
-    sobriety_row,
     with_rows,
     withheld_group_row,
 )
@@ -219,7 +217,7 @@ def _write_report(make: _Make, asked: tuple[str, str, str], write: _Write, confi
 
 def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, head: _Head) -> Document:
     """Return every built-in indicator of every group that it applies to."""
-    rows = indicator_rows(gathered.groups, settings, str(head["data"]))
+    rows = indicator_rows(gathered.groups, targets_of(settings.indicators), str(head["data"]))
     return indicators_report.document(rows, map(withheld_row, gathered.withheld), head)
 
 
@@ -307,7 +305,7 @@ def add_sobriety(document: Document, settings: CollectorSettings) -> Document:
             sources, _indicators_query(document, settings), targets_of(settings.indicators)
         )
     data = str(document.head["data"])
-    rows = [sobriety_row(one.meta, one.key, one.figure, data=data) for one in found.figures]
+    rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
     return with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
 
 
@@ -335,7 +333,6 @@ def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
             settings.reporting.k_anonymity,
             today(),
             targets_of(settings.indicators),
-            Thresholds(settings.indicators.out_of_hours_target_ratio),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import date
 from operator import attrgetter
 from types import NoneType, UnionType
@@ -34,50 +34,6 @@ Ends: TypeAlias = tuple[float, float]
 """Lower and upper end."""
 SCREEN_STANDBY_MICROWATTS: Final = 300_000
 """Standby power of an external screen, off or asleep: 0.3 W, docs/methodology.md §6."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """Settings of the indicators."""
-
-    out_of_hours_target_ratio: float = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class IndicatorMeta:
-    """Metadata of an indicator."""
-
-    indicator: str
-    """I1, I2, I13."""
-    name: str
-    unit: str
-    direction: str
-    """"lower" or "higher" is better."""
-    owner: str
-    """Role that acts on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndicatorFigure:
-    """One indicator of one group."""
-
-    value: float | None
-    """None when its denominator is zero, or it is withheld: absent, never zero."""
-    numerator_milliseconds: int | None
-    """None when it is withheld, as the other two: a part of it has few machines."""
-    denominator_milliseconds: int | None
-    details: Mapping[str, float | int | str] = field(default_factory=dict)
-
-
-GaugeParts: TypeAlias = tuple[Mapping[str, float], ...]
-"""Gauge by gauge, value of the label that parts it ("" where none does) → amount, in kWh where the gauge is
-in joules. What is not known
-is absent."""
-
-
-def known_part(value: float | str | None, label: str = "") -> dict[str, float]:
-    """Return the only part of a gauge; none where its value is not known."""
-    return {} if value is None else {label: float(value)}
 
 
 @dataclass(frozen=True, slots=True)

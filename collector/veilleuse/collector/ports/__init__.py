@@ -28,13 +28,11 @@ from veilleuse.collector.ports.stages import (
     Calibrations,
     Committer,
     DeriveStore,
-    GaugedIndicator,
     Indicator,
     IngestStore,
     MachineRatio,
     MeteringStore,
     Renewer,
-    SobrietyIndicator,
 )
 from veilleuse.collector.ports.store import (
     BoundedReader,
@@ -67,7 +65,6 @@ __all__ = [
     "FactorReader",
     "FactorSource",
     "Factors",
-    "GaugedIndicator",
     "HostEraser",
     "HourReader",
     "Indicator",
@@ -89,5 +86,4 @@ __all__ = [
     "ReferenceReader",
     "Registry",
     "Renewer",
-    "SobrietyIndicator",
 ]

@@ -11,15 +11,15 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, is_safe, publish
 from veilleuse.collector.documents.document import Row
-from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load, load_sobriety, made_of
-from veilleuse.collector.model.figures import IndicatorMeta, Thresholds
+from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import (
     Contributions,
     Figure,
     IndicatorDevice,
+    IndicatorGroup,
     IndicatorMachine,
-    SobrietyGroup,
+    IndicatorMeta,
     Targets,
 )
 from veilleuse.collector.model.query import AUTRES, GroupKey, Query
@@ -30,7 +30,6 @@ from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.machines import machines_of, stretch_of
 from veilleuse.collector.reports.savings import actions_in_force, compare_actions
-from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Population
 
 OF_MACHINES: Final = made_of(IndicatorInput.MACHINES)
@@ -65,7 +64,7 @@ def compute_indicators(sources: SobrietySources, query: Query, targets: Targets)
     hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), stretch_of(query)
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
-    groups: list[tuple[Sequence[str], SobrietyGroup]] = []
+    groups: list[tuple[Sequence[str], IndicatorGroup]] = []
     withheld: list[GroupKey] = []
     for identifiers, cells in (
         (OF_MACHINES, _by_key(query, machines, ())),
@@ -92,7 +91,7 @@ def figures_of_machines(
 
 
 def _disclose_figures(
-    groups: Iterable[tuple[Sequence[str], SobrietyGroup]],
+    groups: Iterable[tuple[Sequence[str], IndicatorGroup]],
     targets: Targets,
     k: int,
     cut: Collection[Population] = (),
@@ -117,32 +116,32 @@ def _disclose_figures(
     )
 
 
-def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Targets) -> Iterator[GroupFigure]:
+def figures_of(identifiers: Iterable[str], group: IndicatorGroup, targets: Targets) -> Iterator[GroupFigure]:
     """Yield the figures of one group, before the disclosure rule."""
     for identifier in identifiers:
-        indicator = load_sobriety(identifier)
+        indicator = load_indicator(identifier)
         for figure in indicator.figures(group, targets):
             yield GroupFigure(indicator.meta, group.key, figure)
 
 
-def action_groups(sources: SobrietySources, query: Query, hosts: Sequence[Host]) -> Iterator[SobrietyGroup]:
+def action_groups(sources: SobrietySources, query: Query, hosts: Sequence[Host]) -> Iterator[IndicatorGroup]:
     """Yield one group per action in force that has whole months after it."""
     actions = actions_in_force(sources.follows.actions())
     end = stretch_of(query).months[1]
     for _, windows, comparison in compare_actions(sources.base.periods, hosts, actions, end):
-        yield SobrietyGroup(GroupKey(windows.after, windows.end), comparison=comparison)
+        yield IndicatorGroup(GroupKey(windows.after, windows.end), comparison=comparison)
 
 
 # --- disclosure rule
 
 
 def merge_small_groups(
-    groups: Mapping[GroupKey, SobrietyGroup], k: int
-) -> tuple[list[SobrietyGroup], list[GroupKey]]:
+    groups: Mapping[GroupKey, IndicatorGroup], k: int
+) -> tuple[list[IndicatorGroup], list[GroupKey]]:
     """Return (groups that may be shown, populations withheld whole), by the rule of `disclosure`."""
-    shown: list[SobrietyGroup] = []
+    shown: list[IndicatorGroup] = []
     withheld: list[GroupKey] = []
-    families: defaultdict[GroupKey, dict[GroupKey, SobrietyGroup]] = defaultdict(dict)
+    families: defaultdict[GroupKey, dict[GroupKey, IndicatorGroup]] = defaultdict(dict)
     for key, group in groups.items():
         if k == 1 or key.population is None or key.population in EXEMPT:
             shown.append(group)
@@ -188,7 +187,7 @@ def _may_show(behind: Contributions, k: int) -> bool:
     return not any(mine.values()) or is_safe(mine, k)
 
 
-def _cell(key: GroupKey, group: SobrietyGroup) -> DisclosureCell[GroupKey]:
+def _cell(key: GroupKey, group: IndicatorGroup) -> DisclosureCell[GroupKey]:
     members = {HostId(one.host_id): 1 for one in group.machines} or {
         HostId(one.asset_id): 1 for one in group.devices
     }
@@ -196,7 +195,7 @@ def _cell(key: GroupKey, group: SobrietyGroup) -> DisclosureCell[GroupKey]:
     return DisclosureCell(key, members, (energies,))
 
 
-def _merge_groups(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
+def _merge_groups(groups: Sequence[IndicatorGroup]) -> IndicatorGroup:
     """Merge groups: `autres` in every requested dimension, blank in the others."""
     key = groups[0].key
     named = replace(
@@ -206,7 +205,7 @@ def _merge_groups(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
         device_class=key.device_class and AUTRES,
         autres=True,
     )
-    return SobrietyGroup(
+    return IndicatorGroup(
         named,
         tuple(one for group in groups for one in group.machines),
         tuple(one for group in groups for one in group.devices),
@@ -215,7 +214,7 @@ def _merge_groups(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
 
 def _by_key(
     query: Query, machines: Iterable[IndicatorMachine], devices: Iterable[IndicatorDevice]
-) -> dict[GroupKey, SobrietyGroup]:
+) -> dict[GroupKey, IndicatorGroup]:
     found: defaultdict[GroupKey, tuple[list[IndicatorMachine], list[IndicatorDevice]]] = defaultdict(
         lambda: ([], [])
     )
@@ -224,7 +223,7 @@ def _by_key(
         found[key][0].append(machine)
     for device in devices:
         found[_key_of(query, device, device.device_class, memo=False)][1].append(device)
-    return {key: SobrietyGroup(key, tuple(ms), tuple(ds)) for key, (ms, ds) in found.items()}
+    return {key: IndicatorGroup(key, tuple(ms), tuple(ds)) for key, (ms, ds) in found.items()}
 
 
 def _key_of(
@@ -241,29 +240,23 @@ def _key_of(
     return key.coarsen(query.dimensions)
 
 
-def indicator_rows(groups: Iterable[Group], settings: CollectorSettings, data: str) -> list[Row]:
-    """Compute every built-in indicator of every group it applies to, with the group's coverage.
+def indicator_rows(groups: Iterable[Group], targets: Targets, data: str) -> list[Row]:
+    """Compute every indicator of sums of every group it applies to, with the group's coverage.
 
     `data`: real or simulated.
     """
-    thresholds = Thresholds(settings.indicators.out_of_hours_target_ratio)
-    coverage, chosen = load(COVERAGE), tuple(groups)
-    rows: list[Row] = []
-    for indicator in map(load, made_of(IndicatorInput.SUMS)):
-        for group in chosen:
-            figure = indicator.figure(group.key, group.sums)
-            covered = coverage.figure(group.key, group.sums)
-            if figure is not None:
-                rows.append(
-                    indicators_report.row(
-                        indicator.meta,
-                        indicator.threshold(thresholds),
-                        group.key,
-                        group.sums.hosts,
-                        figure,
-                        coverage_states=None if covered is None else covered.value,
-                        incomplete=group.sums.incomplete,
-                        data=data,
-                    )
-                )
-    return rows
+    coverage, chosen = load_indicator(COVERAGE), tuple(groups)
+    return [
+        indicators_report.row(
+            one.meta,
+            one.key,
+            one.figure,
+            coverage_states=next((found.value for found in coverage.figures(inputs, targets)), None),
+            incomplete=group.sums.incomplete,
+            data=data,
+        )
+        for identifier in made_of(IndicatorInput.SUMS)
+        for group in chosen
+        for inputs in (IndicatorGroup(group.key, sums=group.sums),)
+        for one in figures_of((identifier,), inputs, targets)
+    ]

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from veilleuse.collector.documents.document import Document, Head, Row, Value
-from veilleuse.collector.model.figures import IndicatorFigure, IndicatorMeta
-from veilleuse.collector.model.indicators import Figure
+from veilleuse.collector.model.indicators import MILLISECONDS, Figure, IndicatorMeta
 from veilleuse.collector.model.query import GroupKey
 
 COLUMNS: Final = (
@@ -128,31 +127,36 @@ SERVER_ASSUMPTIONS: Final = (
 
 def row(
     meta: IndicatorMeta,
-    threshold: float | None,
     key: GroupKey,
-    hosts: int,
-    figure: IndicatorFigure,
+    figure: Figure,
     *,
-    coverage_states: float | None,
-    incomplete: bool,
+    coverage_states: float | None = None,
+    incomplete: bool = False,
     data: str,
 ) -> Row:
-    """Build one row of I1, I2 or I13: figure, indicator, group and coverage; missing values are left out."""
+    """Build one row: indicator, group and figure; missing values are left out."""
+    is_time = figure.counted_in == MILLISECONDS
+    amounts = (
+        ("numerator_milliseconds", "denominator_milliseconds") if is_time else ("numerator", "denominator")
+    )
+    low, high = figure.interval or (None, None)
     values: dict[str, Value | None] = {
         "indicator": meta.indicator,
         "name": meta.name,
         **key.columns,
         "level": key.level,
         "incomplete": incomplete or None,
-        "n": hosts,
+        "n": figure.n,
         "value": figure.value,
         "unit": meta.unit,
-        "threshold": threshold,
+        "threshold": figure.threshold,
         "direction": meta.direction,
         "owner": meta.owner,
-        "numerator_milliseconds": figure.numerator_milliseconds,
-        "denominator_milliseconds": figure.denominator_milliseconds,
-        "withheld": True if figure.numerator_milliseconds is None else None,
+        **dict(zip(amounts, (figure.numerator, figure.denominator), strict=True)),
+        "withheld": figure.withheld or None,
+        "counted_in": None if is_time else figure.counted_in,
+        "value_lo95": low,
+        "value_hi95": high,
         **figure.details,
         "coverage_states": coverage_states,
         "data": data,
@@ -176,32 +180,6 @@ def document(
         tabular=("rows",),
         assumptions=ASSUMPTIONS,
     )
-
-
-def sobriety_row(meta: IndicatorMeta, key: GroupKey, figure: Figure, *, data: str) -> Row:
-    """Build one row of I3 to I12 or I14; missing values are left out."""
-    low, high = figure.interval or (None, None)
-    values: dict[str, Value | None] = {
-        "indicator": meta.indicator,
-        "name": meta.name,
-        **key.columns,
-        "level": key.level,
-        "n": figure.n,
-        "value": figure.value,
-        "unit": meta.unit,
-        "threshold": figure.threshold,
-        "direction": meta.direction,
-        "owner": meta.owner,
-        "withheld": True if figure.withheld else None,
-        "numerator": figure.numerator,
-        "denominator": figure.denominator,
-        "counted_in": figure.counted_in,
-        "value_lo95": low,
-        "value_hi95": high,
-        **figure.details,
-        "data": data,
-    }
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) -> Document:

@@ -86,6 +86,7 @@ def sobriety_sources_of(store: ReadStore, reporting: ReportingSettings) -> Sobri
 def targets_of(settings: Indicators) -> Targets:
     """Convert the settings to the indicators' targets."""
     return Targets(
+        out_of_hours_target_ratio=settings.out_of_hours_target_ratio,
         display_off_minutes=settings.display_off_minutes,
         sleep_minutes=settings.sleep_minutes,
         comatose_cpu_percent=settings.comatose_cpu_percent,

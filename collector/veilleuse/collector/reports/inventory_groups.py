@@ -12,7 +12,7 @@ from typing import Final
 
 from veilleuse.collector.fleet.census import DAYS_PER_YEAR
 from veilleuse.collector.model.actions import ActionTable
-from veilleuse.collector.model.indicators import Disposal, IndicatorDevice, IndicatorMachine, SobrietyGroup
+from veilleuse.collector.model.indicators import Disposal, IndicatorDevice, IndicatorGroup, IndicatorMachine
 from veilleuse.collector.model.inventory import Asset, Headcount, Retirement
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.ports import ActionReader, InventoryReader
@@ -46,7 +46,7 @@ def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...
     return tuple(found)
 
 
-def fleet_groups(inventory: InventoryReader, follows: ActionReader, query: Query) -> Iterator[SobrietyGroup]:
+def fleet_groups(inventory: InventoryReader, follows: ActionReader, query: Query) -> Iterator[IndicatorGroup]:
     """Yield purchases and retirements of the query's civil year; nothing when its period is no civil year.
 
     A retirement below an entity with a declared retired stock leaves this entity's stock.
@@ -63,7 +63,7 @@ def fleet_groups(inventory: InventoryReader, follows: ActionReader, query: Query
         bought = tuple(one for one in purchases if entity in (None, one.entity))
         left = tuple(one for one in retirements if entity in (None, at[one.entity]))
         stock = _total_stock(stocks, left) if entity is None else stocks.get(entity) if entity else None
-        yield SobrietyGroup(
+        yield IndicatorGroup(
             replace(query.key, entity=entity or None),
             purchases=bought,
             year=year,
@@ -109,7 +109,7 @@ def user_groups(
     machines: Sequence[IndicatorMachine],
     query: Query,
     last_day: date,
-) -> Iterator[SobrietyGroup]:
+) -> Iterator[IndicatorGroup]:
     """Yield one group per entity with a headcount, or one for all of them together.
 
     Devices and machines outside these entities are in no group.
@@ -127,10 +127,10 @@ def user_groups(
     if "entity" in query.dimensions:
         for entity, number in sorted(users.items()):
             mine = at[entity]
-            yield SobrietyGroup(replace(query.key, entity=entity), tuple(mine[1]), tuple(mine[0]), number)
+            yield IndicatorGroup(replace(query.key, entity=entity), tuple(mine[1]), tuple(mine[0]), number)
         return
     known = [at[entity] for entity in sorted(users)]
-    yield SobrietyGroup(
+    yield IndicatorGroup(
         query.key,
         tuple(one for _, mine in known for one in mine),
         tuple(one for mine, _ in known for one in mine),

@@ -25,7 +25,7 @@ from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.indicators import ON_THE_SHEET, SERVER_KWH, TABLE, USE_PHASE
 from veilleuse.collector.model.actions import ECO_DESIGN, OBJECTIVES, ActionTable, Cells
-from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
+from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
@@ -195,7 +195,6 @@ class _Sheet:
     sources: SobrietySources
     query: Query
     targets: Targets
-    thresholds: Thresholds
     now: YearValues
     data: str
     _years: dict[int, YearValues | None]
@@ -212,7 +211,7 @@ class _Sheet:
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
         if end > self.query.first or not _has_months(self.sources, first, end):
             return None
-        return _values(self.sources, replace(self.query, first=first, end=end), self.targets, self.thresholds)
+        return _values(self.sources, replace(self.query, first=first, end=end), self.targets)
 
 
 def reen_document(
@@ -222,7 +221,6 @@ def reen_document(
     k_anonymity: int,
     today: date,
     targets: Targets,
-    thresholds: Thresholds,
 ) -> Document:
     """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
     for option, day in (("--from", first), ("--to", end)):
@@ -230,9 +228,9 @@ def reen_document(
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
     query = Query(first, end, ("population",), k_anonymity, today)
     report = _emissions_report(sources, query)
-    now = _values_of(report, sources, query, targets, thresholds)
+    now = _values_of(report, sources, query, targets)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
-    sheet = _Sheet(sources, query, targets, thresholds, now, data, {})
+    sheet = _Sheet(sources, query, targets, now, data, {})
     head: Head = {
         "from": first.isoformat(),
         "to": end.isoformat(),
@@ -258,8 +256,8 @@ def reen_document(
     return add_under_way(document, today, yesterday)
 
 
-def _values(sources: SobrietySources, query: Query, targets: Targets, thresholds: Thresholds) -> YearValues:
-    return _values_of(_emissions_report(sources, query), sources, query, targets, thresholds)
+def _values(sources: SobrietySources, query: Query, targets: Targets) -> YearValues:
+    return _values_of(_emissions_report(sources, query), sources, query, targets)
 
 
 def _emissions_report(sources: SobrietySources, query: Query) -> EmissionsReport:
@@ -272,11 +270,10 @@ def _values_of(
     sources: SobrietySources,
     query: Query,
     targets: Targets,
-    thresholds: Thresholds,
 ) -> YearValues:
     statement = report.statement
     total = statement.totals[0] if len(statement.totals) == 1 else None
-    return year_values(sources, query, targets, thresholds, statement.rows, total)
+    return year_values(sources, query, targets, statement.rows, total)
 
 
 def _has_months(sources: SobrietySources, first: date, end: date) -> bool:

@@ -22,19 +22,18 @@ from veilleuse.collector.indicators import (
     TABLE,
     USE_PHASE,
     IndicatorInput,
-    load,
-    load_sobriety,
+    load_indicator,
     made_of,
 )
 from veilleuse.collector.model.actions import Cells
-from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends, Thresholds
+from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends
 from veilleuse.collector.model.indicators import (
     PCS,
     BandUse,
     IndicatorDevice,
+    IndicatorGroup,
     IndicatorMachine,
     Pair,
-    SobrietyGroup,
     Targets,
 )
 from veilleuse.collector.model.query import Query
@@ -81,12 +80,11 @@ class YearValues:
 
     query: Query
     targets: Targets
-    thresholds: Thresholds
     machines: tuple[IndicatorMachine, ...]
     devices: tuple[IndicatorDevice, ...]
-    groups: tuple[SobrietyGroup, ...]
+    groups: tuple[IndicatorGroup, ...]
     """Purchases and retirements."""
-    users: tuple[SobrietyGroup, ...]
+    users: tuple[IndicatorGroup, ...]
     emissions: tuple[EmissionsRow, ...] = ()
     """Rows of the estimator, by population."""
     total: EmissionsRow | None = None
@@ -137,7 +135,7 @@ class YearValues:
         if population is not None:
             devices = tuple(one for one in devices if one.population is population)
         key = replace(self.query.key, population=Population.SERVER if wanted == SERVERS else None)
-        group, made = SobrietyGroup(key, tuple(machines), devices), load_sobriety(indicator)
+        group, made = IndicatorGroup(key, tuple(machines), devices), load_indicator(indicator)
         for one in figures_of((indicator,), group, self.targets):
             figure = disclose_figure(one.figure, key, self.query.k_anonymity)
             if self._reveals_small_population(wanted):
@@ -162,7 +160,7 @@ class YearValues:
     def _of_sums(
         self, indicator: str, machines: Sequence[IndicatorMachine], wanted: Collection[Population]
     ) -> Iterable[SheetValue]:
-        made, covered = load(indicator), self.coverage(wanted)
+        made, covered = load_indicator(indicator), self.coverage(wanted)
         meta = made.meta
         if indicator == COVERAGE:
             if covered is not None:
@@ -173,14 +171,14 @@ class YearValues:
             return
         query = self.query
         key = replace(query.key, population=Population.WORKSTATION)
-        figure = made.figure(key, GroupSums(len(seen), 0, _states(seen)))
+        sums = GroupSums(len(seen), 0, _states(seen))
+        (figure,) = made.figures(IndicatorGroup(key, sums=sums), self.targets)
         pairs = [made.pair(one, self.targets) for one in seen]
         behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
         if not self._may_show(seen, behind) or self._reveals_small_population(wanted):
             yield SheetValue(meta.name, meta.unit, meta.direction, None, withheld=True)
-        elif figure is not None and figure.value is not None:
+        elif figure.value is not None:
             interval = ratio_interval(pairs, covered)
-            threshold = made.threshold(self.thresholds)
             yield SheetValue(
                 meta.name,
                 meta.unit,
@@ -188,7 +186,7 @@ class YearValues:
                 figure.value,
                 interval,
                 covered,
-                threshold,
+                figure.threshold,
                 is_sample_only=not self._is_demonstrated(wanted),
             )
 
@@ -254,7 +252,6 @@ def year_values(
     sources: SobrietySources,
     query: Query,
     targets: Targets,
-    thresholds: Thresholds,
     emissions: Sequence[EmissionsRow] = (),
     total: EmissionsRow | None = None,
 ) -> YearValues:
@@ -268,7 +265,6 @@ def year_values(
     return YearValues(
         query,
         targets,
-        thresholds,
         machines,
         devices,
         tuple(fleet_groups(base.inventory, sources.follows, query)),
@@ -292,7 +288,7 @@ def _populations_of(indicator: str, population: Population | None) -> frozenset[
 
 
 def _no_value(indicator: str) -> SheetValue:
-    meta = (load if indicator in _OF_SUMS else load_sobriety)(indicator).meta
+    meta = load_indicator(indicator).meta
     return SheetValue(meta.name, meta.unit, meta.direction, None)
 
 

@@ -21,12 +21,13 @@ from veilleuse.collector.documents.document import BINARY, FORMATS, Document, re
 from veilleuse.collector.documents.formats import csv as csv_format
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
-from veilleuse.collector.indicators import IndicatorInput, load, made_of
-from veilleuse.collector.model.figures import EmissionsStatement, Thresholds
+from veilleuse.collector.model.figures import EmissionsStatement
+from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
+from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -318,24 +319,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
     """Return both reports."""
     head: dict[str, object] = {**HEAD, "data": "simulated" if reader.simulated else "real"}
     gathered = gather(reader, Query(FIRST, END, ("entity", "device_class"), 10, now_unix_milliseconds=NOW))
-    rows = []
-    for name in made_of(IndicatorInput.SUMS):
-        indicator = load(name)
-        for group in gathered.groups:
-            figure = indicator.figure(group.key, group.sums)
-            if figure is not None:
-                rows.append(
-                    indicators_report.row(
-                        indicator.meta,
-                        indicator.threshold(Thresholds()),
-                        group.key,
-                        group.sums.hosts,
-                        figure,
-                        coverage_states=0.75,
-                        incomplete=False,
-                        data="real",
-                    )
-                )
+    rows = [{**row, "coverage_states": 0.75} for row in indicator_rows(gathered.groups, Targets(), "real")]
     return (
         emissions_report.document(state_of(reader), head),  # type: ignore[arg-type]
         indicators_report.document(rows, (), head),  # type: ignore[arg-type]

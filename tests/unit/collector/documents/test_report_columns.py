@@ -26,7 +26,7 @@ from veilleuse.collector.documents.document import (
     renderer,
 )
 from veilleuse.collector.documents.text import shown_interval, words
-from veilleuse.collector.indicators import TABLE, load_sobriety
+from veilleuse.collector.indicators import TABLE, load_indicator
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
 from veilleuse.collector.reports import attribution, emissions_document, indicative, indicators_document, reen
 from veilleuse.wire.ladder import Method
@@ -50,7 +50,7 @@ LISTS: dict[str, Iterable[str]] = {
     "state": ["open", "closed_provisional", "closed_definitive"],
     "tree": ["as of then", "current, pro forma"],
     "name": [
-        *(load_sobriety(name).meta.name for name in TABLE),
+        *(load_indicator(name).meta.name for name in TABLE),
     ],
 }
 

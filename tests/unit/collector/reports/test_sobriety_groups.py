@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import HOUR, SCOPE, device, machine, of, the
-from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.indicators import load_indicator
 from veilleuse.collector.model.actions import ActionLine, ActionTable
-from veilleuse.collector.model.indicators import BandUse, PowerPlan, SobrietyGroup, Targets, use_of
+from veilleuse.collector.model.indicators import BandUse, IndicatorGroup, PowerPlan, Targets, use_of
 from veilleuse.collector.model.inventory import Headcount, Retirement
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.reports.indicators import disclose_figure, merge_small_groups
@@ -75,10 +75,10 @@ def test_small_groups_merge_and_a_small_population_is_withheld():
     """Three of E1 join the ten of E2, three classroom PCs alone are withheld, and servers are shown."""
     use = {Band.NIGHT: BandUse(derived_millijoules=HOUR)}
 
-    def group(entity: str, population: Population, count: int, first: int) -> tuple[GroupKey, SobrietyGroup]:
+    def group(entity: str, population: Population, count: int, first: int) -> tuple[GroupKey, IndicatorGroup]:
         scope = GroupKey(*SCOPE_DAYS, entity=entity, population=population)
         ones = tuple(machine(first + n, population=population, bands=use) for n in range(count))
-        return scope, SobrietyGroup(scope, ones)
+        return scope, IndicatorGroup(scope, ones)
 
     groups = dict(
         [
@@ -126,6 +126,7 @@ def test_a_vector_is_read_into_its_band():
 
 
 CHANGED = {
+    "out_of_hours_target_ratio": "0.07",
     "display_off_minutes": "16",
     "sleep_minutes": "60",
     "comatose_cpu_percent": "10",
@@ -155,6 +156,7 @@ def test_settings_become_targets():
         "the setting to CHANGED and the field to `made == Targets(...)` in this test"
     )
     assert made == Targets(
+        out_of_hours_target_ratio=0.07,
         display_off_minutes=16,
         sleep_minutes=60,
         comatose_cpu_percent=10,
@@ -228,7 +230,7 @@ def reuse_of(
     return {
         group.key.entity or "": figure.value
         for group in groups
-        for figure in load_sobriety("I11").figures(group, Targets())
+        for figure in load_indicator("I11").figures(group, Targets())
     }
 
 

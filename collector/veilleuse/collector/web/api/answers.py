@@ -31,7 +31,7 @@ from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import emissions_report_of, today
 from veilleuse.collector.reports.indicators import indicator_rows
-from veilleuse.collector.reports.inputs import sources_of
+from veilleuse.collector.reports.inputs import sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.release import (
@@ -271,7 +271,7 @@ class Figures:
         return self._add_notes(_cut(document, kind), answer)
 
     def _indicators(self, answer: _Answer, head: Head) -> Document:
-        rows = indicator_rows(answer.rows, self._settings, str(head["data"]))
+        rows = indicator_rows(answer.rows, targets_of(self._settings.indicators), str(head["data"]))
         return self._add_notes(indicators_report.document(rows, answer.withheld, head), answer)
 
     @staticmethod

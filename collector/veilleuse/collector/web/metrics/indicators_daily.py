@@ -13,9 +13,10 @@ from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import TABLE, IndicatorInput, load, made_of
+from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.indicators.coverage import ENERGY, STATES
 from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.indicators import IndicatorGroup, Targets
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergyKey, EnergySums, GroupSums, StateSums
@@ -111,9 +112,9 @@ def indicators_of_sums(
     """Compute the indicators of these sums; `key` names their population."""
     parts: dict[str, Mapping[str, float]] = {}
     for identifier in identifiers:
-        indicator = load(identifier)
-        shown = indicator.parts(indicator.figure(key, sums))
-        parts.update(zip(TABLE[identifier].gauges, shown, strict=True))
+        indicator = load_indicator(identifier)
+        for figure in indicator.figures(IndicatorGroup(key, sums=sums), Targets()):
+            parts.update(zip(TABLE[identifier].gauges, indicator.parts(figure), strict=True))
     return DailyIndicators(key.population, key.memo, period, first, parts)
 
 

@@ -24,7 +24,7 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import TABLE, load_gauged, load_sobriety
+from veilleuse.collector.indicators import TABLE, load_indicator
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.model.publications import PublicationKind
@@ -122,7 +122,7 @@ def _decode_figure(one: Mapping[str, Any], first: date, end: date) -> GroupFigur
         _number(one["threshold"]),
         one["withheld"],
     )
-    return GroupFigure(load_sobriety(one["indicator"]).meta, key, figure)
+    return GroupFigure(load_indicator(one["indicator"]).meta, key, figure)
 
 
 def _encode_number(value: float | str | None) -> Any:
@@ -332,7 +332,6 @@ def add_machine_figures(out: Exposition, machine_figures: Iterable[MachineFigure
     for one in machine_figures:
         meta, key, figure = one.group_figure
         labels = {"population": key.population or "", "machines": "virtual" if key.memo else "physical"}
-        gauges = TABLE[meta.indicator].gauges
-        shown = load_gauged(meta.indicator).parts(figure) if gauges else ()
-        for gauge, parts in zip(gauges, shown, strict=True):
+        shown = load_indicator(meta.indicator).parts(figure)
+        for gauge, parts in zip(TABLE[meta.indicator].gauges, shown, strict=True):
             add_parts(out, gauge, labels, parts)
