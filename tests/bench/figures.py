@@ -122,10 +122,10 @@ def first_year(_: int) -> Iterator[Row]:
         )
         if hosts == 60:
             effects = (
-                year.fleet_effect_kwh,
-                year.mix_effect_kwh,
-                year.hours_effect_kwh,
-                year.watts_effect_kwh,
+                year.change.fleet_effect_kwh,
+                year.change.mix_effect_kwh,
+                year.change.hours_effect_kwh,
+                year.change.watts_effect_kwh,
             )
             yield Row(
                 "the same: change from 2024, in which a week spilled two days",

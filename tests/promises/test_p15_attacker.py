@@ -29,10 +29,11 @@ from tests.promises.support.isolating import Column, Equation, Isolated, dominat
 from tests.promises.support.machine_figures import AVOIDABLE
 from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
 from tests.promises.support.summed import amount
-from veilleuse.collector.account import group_sums, release_tables
+from veilleuse.collector.account import group_sums
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.release import month as release_month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K: Final = 10
@@ -463,7 +464,7 @@ def test_the_attacker_takes_out_watts_that_everybody_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The laptop of `watts` is isolated where the product does not know the public watts."""
-    for module in (group_sums, release_tables, group_sums):
+    for module in (group_sums, release_month):
         monkeypatch.setattr(module, "rates_of", lambda _: ())
     with Watched(tmp_path, 1) as data:
         laptop = watts(data)

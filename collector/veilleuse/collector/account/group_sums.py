@@ -280,7 +280,9 @@ class Tally:
 
     # --- result
 
-    def freeze(self, population: Population, withheld: frozenset[Detail], *, exact: bool = True) -> GroupSums:
+    def freeze(
+        self, population: Population | None, withheld: frozenset[Detail], *, exact: bool = True
+    ) -> GroupSums:
         """Return the sums as a value.
 
         `exact`: no state, band or method replaces another. Otherwise the value cannot reveal what is

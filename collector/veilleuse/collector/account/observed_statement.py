@@ -248,14 +248,8 @@ def _factor_u(shares: Sequence[_Share]) -> float:
 
 def withheld_row(key: GroupKey) -> dict[str, str]:
     """Return the row of a population, or its screens, too small to publish."""
-    return {
-        "period_from": key.period_from.isoformat(),
-        "period_to": key.period_to.isoformat(),
-        "zone": key.zone,
-        "population": key.population.value,
-        "level": "memo" if key.memo else "row",
-        **({} if key.device_class is None else {"device_class": key.device_class}),
-    }
+    words = {name: word for name, word in key.columns.items() if word is not None}
+    return {**words, "level": key.level}
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -28,15 +28,16 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import SumRow
 from veilleuse.collector.ports import PublicationReader
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.month import Month
+from veilleuse.collector.release.publications import PublicationCache
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.metrics.fleet import group_of, is_virtual
 from veilleuse.collector.web.metrics.released_month import MonthView, build_month_view, energy_of, last_month
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, local_time
-from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population, State

@@ -119,7 +119,7 @@ def test_a_laptop_row_is_two():
     hosts = machines(("E1", LAPTOP, 40))
     (whole,) = year(hosts, measured=30).rows
     made = year(hosts, declared(E1="2"), measured=30)
-    home, site = sorted(made.rows, key=lambda row: row.key.power_context)
+    home, site = sorted(made.rows, key=lambda row: row.key.order)
     assert (home.key.power_context, site.key) == (PowerContext.HOME, whole.key)
     assert (home.key.entity, home.key.device_class, home.machines) == ("E1", "laptop", 30)
     names = (

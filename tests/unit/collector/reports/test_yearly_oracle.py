@@ -386,11 +386,13 @@ def test_a_change_is_fleet_mix_hours_and_watts(drawn: list[Batch], at: int, leng
         return
     old, new = _classes(world, *earlier), _classes(world, first, end)
     time0, time1 = (sum(time for time, _ in one.values()) for one in (old, new))
-    change = Fraction((made[0].energy_millijoules or 0) - (before[0].energy_millijoules or 0), oracle.KWH)
+    change = Fraction(
+        (made[0].energy.energy_millijoules or 0) - (before[0].energy.energy_millijoules or 0), oracle.KWH
+    )
     assert sum(Fraction(one or 0) for one in effects) == pytest.approx(float(change), rel=1e-9, abs=1e-6)
     growth = Fraction(time1 - time0, time0)
     assert effects[0] == pytest.approx(
-        float(growth * (before[0].energy_millijoules or 0) / oracle.KWH), rel=1e-9, abs=1e-6
+        float(growth * (before[0].energy.energy_millijoules or 0) / oracle.KWH), rel=1e-9, abs=1e-6
     )
     mix = Fraction(0)
     for name in {**old, **new}:
@@ -409,6 +411,6 @@ def _classes(world: oracle.World, first: date, end: date) -> dict[str, tuple[int
         time, _ = found.get(stratum.device_class, (0, 0))
         found[stratum.device_class] = (time + sum(sums.fleet.values()), Fraction(0))
     for row in report(world, first, end, ("device_class",)).rows:
-        name = row.device_class or ""
-        found[name] = (found[name][0], found[name][1] + (row.energy_millijoules or 0))
+        name = row.key.device_class or ""
+        found[name] = (found[name][0], found[name][1] + (row.energy.energy_millijoules or 0))
     return {name: one for name, one in found.items() if one[0]}

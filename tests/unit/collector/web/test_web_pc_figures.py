@@ -26,8 +26,8 @@ from veilleuse.collector.model.sums import (
     StateSums,
 )
 from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.release.month import Month
 from veilleuse.collector.reports.indicators import disclose_figure
-from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.pc_figures import (
     DisclosureContext,
     compute_night_ratio,

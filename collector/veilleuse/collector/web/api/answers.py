@@ -27,6 +27,15 @@ from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports import BoundedReader, Factor, PeriodReader
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import OpenReadStore
+from veilleuse.collector.release.answer import (
+    READERS_DIMENSIONS,
+    MonthStatus,
+    month_status,
+    sum_cells,
+    withheld_rows,
+)
+from veilleuse.collector.release.month import Month, hosts_under_rule
+from veilleuse.collector.release.publications import Publish, Releases
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import emissions_report_of, today
@@ -34,18 +43,7 @@ from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.inputs import sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.query import ApiQuery
-from veilleuse.collector.web.api.release import (
-    READERS_DIMENSIONS,
-    MonthStatus,
-    Releases,
-    hosts_under_rule,
-    month_status,
-    sum_cells,
-    withheld_rows,
-)
-from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
-from veilleuse.collector.web.publications import Publish
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 
@@ -213,13 +211,12 @@ class Figures:
         hosts = self._reader.hosts()
         live = self._gather_exempt(query, hosts)
         ruled = hosts_under_rule(hosts)
-        bounds = (query.first, query.end, query.dimensions, query.entities)
         whole = self._releases.months(query.first, query.end, self._closed_years())
         older = [part for part in whole if self._releases.is_of_older_rule(part)]
         may_group = set(query.dimensions) <= READERS_DIMENSIONS
         months: list[MonthStatus] = []
         parts = self._months(whole if may_group else (), bool(ruled), query.entities, months)
-        released = sum_cells(parts, *bounds, of_uses=kind is ResourceKind.INDICATORS, screens=query.screens)
+        released = sum_cells(parts, query, of_uses=kind is ResourceKind.INDICATORS)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld_row(key) for key in live.withheld])
         rows, totals = (
@@ -229,7 +226,7 @@ class Figures:
         return _Answer(
             tuple(sorted((*live.groups, *rows), key=lambda group: group.key.order)),
             (*live.groups, *totals),
-            withheld_rows(months, older, self._releases.today(), *bounds, ruled),
+            withheld_rows(months, older, self._releases.today(), query, ruled),
             READERS_NOTES,
         )
 

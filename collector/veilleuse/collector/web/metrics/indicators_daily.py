@@ -115,6 +115,7 @@ def indicators_of_sums(
         indicator = load_indicator(identifier)
         for figure in indicator.figures(IndicatorGroup(key, sums=sums), Targets()):
             parts.update(zip(TABLE[identifier].gauges, indicator.parts(figure), strict=True))
+    assert key.population is not None, "sums of machines are of a population"
     return DailyIndicators(key.population, key.memo, period, first, parts)
 
 

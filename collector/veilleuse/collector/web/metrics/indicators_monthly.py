@@ -32,13 +32,14 @@ from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import OpenReadStore
+from veilleuse.collector.release.format import FORM as RELEASE
+from veilleuse.collector.release.format import FigureFormat
+from veilleuse.collector.release.month import PARTITION, Month, make_month
+from veilleuse.collector.release.publications import PublicationCache, Publish
 from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
 from veilleuse.collector.reports.inputs import SobrietySources, sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.api.release import PARTITION, make_month
-from veilleuse.collector.web.api.release_format import FORM as RELEASE
-from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.pc_figures import DisclosureContext, disclose_figures
 from veilleuse.collector.web.metrics.released_month import (
@@ -47,7 +48,6 @@ from veilleuse.collector.web.metrics.released_month import (
     families_of,
     last_month,
 )
-from veilleuse.collector.web.publications import FigureFormat, PublicationCache, Publish
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 

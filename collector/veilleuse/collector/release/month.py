@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the tables that may be published of a period under the disclosure rule, in any combination (pure).
-docs/decisions/0046.
+"""Builds a month of workstations and classroom PCs as it is published (pure). docs/decisions/0046.
 
-Three tables of disjoint groups are built in one pass. Every published value is a sum of their rows, so that
-no sum or difference of published values is of fewer than k machines:
+Any number of readers may send any number of queries and combine the answers. So the fleet has one partition:
+entity × device class × calendar month, made safe once (veilleuse.collector.disclosure). Three tables of
+disjoint groups are built in one pass. Every published value is a sum of their rows, so that no sum or
+difference of published values is of fewer than k machines:
 - `cells`: machines, known time and energy, as finely as groups may be;
 - `uses`: the parts of time and energy, of cells, or of several cells together where a part has few machines;
 - `whole`: coverage, of each family as a whole.
@@ -13,8 +14,9 @@ no sum or difference of published values is of fewer than k machines:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
@@ -26,10 +28,13 @@ from veilleuse.collector.account.group_sums import (
     merge_into_autres,
     sum_tallies,
 )
+from veilleuse.collector.account.observed_months import tally_periods
 from veilleuse.collector.account.observed_statement import u_model
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, Rates, may_be_told_together, rates_of
-from veilleuse.collector.disclosure import publish
-from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure import EXEMPT, publish
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.sums import (
     KNOWN_STATES,
     REST_STATES,
@@ -39,6 +44,9 @@ from veilleuse.collector.model.sums import (
     EnergySums,
     Group,
 )
+from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.months.worker import WAIT_DAYS
+from veilleuse.collector.ports import DataReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
@@ -105,6 +113,9 @@ _EVERYTHING: Final = frozenset(Detail) - {Detail.ENERGIES}
 _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED})
 
 
+PARTITION: Final = ("entity", "device_class", "month")
+
+
 @dataclass(frozen=True, slots=True)
 class Hidden:
     """Names of one family with machines in its row `autres`: their combination is not published."""
@@ -115,19 +126,25 @@ class Hidden:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseTables:
-    """Rows of the three tables, the names in `autres`, and the families withheld."""
+class Month:
+    """A released month in three tables. Their keys have its period."""
 
+    part: Slice
     cells: tuple[Group, ...]
+    """Entity × device class, or `autres` of their family: machines, time and energy."""
     uses: tuple[Group, ...]
+    """The same machines without screens, in the same groups or fewer: parts of their time and energy."""
     whole: tuple[Group, ...]
+    """One group per family (zone, population, memo), without screens: enrolled and derived time."""
     withheld: tuple[GroupKey, ...]
-    hidden_cells: tuple[Hidden, ...]
-    hidden_uses: tuple[Hidden, ...]
+    """Families with nothing that may be disclosed."""
+    hidden_cells: tuple[Hidden, ...] = ()
+    """Entities and classes that `cells` merged into `autres`, by name."""
+    hidden_uses: tuple[Hidden, ...] = ()
 
 
-def build_release_tables(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
-    """Build the tables of groups under the disclosure rule, by entity and device class."""
+def build_month(part: Slice, groups: Mapping[GroupKey, Tally], k: int) -> Month:
+    """Build a month of groups under the disclosure rule, by entity and device class."""
     cells: list[Group] = []
     uses: list[Group] = []
     whole: list[Group] = []
@@ -148,9 +165,19 @@ def build_release_tables(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTab
                 uses += of_family
                 hidden_uses += _hidden(family, [use.key for use in of_family])
                 whole.append(_whole(family, merged, k))
-    return ReleaseTables(
-        tuple(cells), tuple(uses), tuple(whole), tuple(withheld), tuple(hidden_cells), tuple(hidden_uses)
+    return Month(
+        part,
+        _sorted(cells),
+        _sorted(uses),
+        _sorted(whole),
+        tuple(withheld),
+        tuple(hidden_cells),
+        tuple(hidden_uses),
     )
+
+
+def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
+    return tuple(sorted(groups, key=lambda group: group.key.order))
 
 
 def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
@@ -270,3 +297,32 @@ def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
         derived -= beyond
     energies = {_energy_key(EnergyClass.AUTRES): EnergySums(derived)} if derived else {}
     return Group(family.key, replace(sums, energies=energies))
+
+
+def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
+    """Compute one month from the fleet's present data."""
+    query = Query(
+        part.first,
+        part.end,
+        PARTITION,
+        k,
+        now_unix_milliseconds=now_unix_milliseconds,
+        screens=True,
+    )
+    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()))
+    return build_month(part, tallies, k)
+
+
+def hosts_under_rule(hosts: Iterable[Host]) -> list[Host]:
+    """Return the hosts of populations that may only be shown as groups."""
+    return [host for host in hosts if host.population not in EXEMPT]
+
+
+def released_on(day: date) -> date:
+    """Return the first day on which the month of `day` may be released."""
+    return (day.replace(day=1) + timedelta(days=31)).replace(day=1) + timedelta(days=WAIT_DAYS)
+
+
+def is_month(part: Slice) -> bool:
+    """Return true for a whole calendar month."""
+    return part.first.day == 1 and part.end.day == 1 and (part.end - part.first).days > 27
