@@ -19,7 +19,7 @@ from functools import cache
 from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.fleet.estimate import Estimate
+from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis
 from veilleuse.collector.model.figures import (
     FULL_INTERVAL,
     SAMPLE_INTERVAL,
@@ -132,7 +132,8 @@ def uncertainty(estimate: Estimate, emitted_kgco2e: float, u_factor: float) -> U
 
     both = estimate.interval(u_factor)
     emitted = (emitted_kgco2e * both[0], emitted_kgco2e * both[1])
-    errors = (estimate.u_sampling, estimate.u_model, u_factor)
+    is_observed = estimate.basis is EstimateBasis.OBSERVED
+    errors = (None if is_observed else estimate.u_sampling, estimate.u_model, u_factor)
     if estimate.is_demonstrated:
         return Uncertainty(
             FULL_INTERVAL,

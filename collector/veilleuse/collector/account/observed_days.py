@@ -18,6 +18,7 @@ from functools import cache, partial
 from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
+from veilleuse.collector.account.observations import ObservedGroups
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import (
     Slice,
@@ -30,7 +31,7 @@ from veilleuse.collector.calendars.periods import (
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.model.sums import EnergyClass, EnergySums, Group, StateSums
+from veilleuse.collector.model.sums import EnergyClass, EnergySums, StateSums
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -38,14 +39,6 @@ from veilleuse.wire.vocabulary import Band, Population, State
 
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
 """Time on above which a night counts: docs/methodology.md §12, I1."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedGroups:
-    """Groups, small ones merged, and the keys (dimensions blank) of populations withheld entirely."""
-
-    groups: tuple[Group, ...]
-    withheld: tuple[GroupKey, ...]
 
 
 def gather(reader: Reader, query: Query, hosts: Iterable[Host] | None = None) -> ObservedGroups:

@@ -15,7 +15,8 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.observed_days import ObservedGroups, gather
+from veilleuse.collector.account.observations import ObservedGroups
+from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure import EXEMPT

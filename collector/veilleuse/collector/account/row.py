@@ -19,6 +19,7 @@ from veilleuse.collector.fleet.samples import DAY_TYPES, Days, Stratum
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import State
 
@@ -95,7 +96,8 @@ class FigureRow:
     machines: int
     """Observed machines; a total does not count a machine again for its screens."""
     apportioned: bool
-    hides_methods: bool
+    withheld: frozenset[Detail]
+    """Details that are not published: METHODS, COVERAGE or DERIVED."""
     states: Mapping[str, Mapping[State, tuple[int, int]]]
     class_energies: Mapping[str, tuple[int, int]]
     """Device class → (fleet milliseconds, millijoules), screens separate: inputs of a decomposition."""
@@ -104,6 +106,10 @@ class FigureRow:
     room: RoomParts | None = None
     classes: Mapping[str, ClassFigure] = field(default_factory=dict)
     """Device class → its part, with rooms."""
+    incomplete: bool = False
+    """True when some of an observed row's machines are in `autres`."""
+    of_screens: bool = False
+    """True for an observed row of screens alone: their time is that of their machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +196,7 @@ def figure_row(key: GroupKey, sums: RowSums, fleet: HomeSplit, class_figure: Cla
         whole,
         sums.machines,
         sums.apportioned,
-        sums.hides_methods,
+        frozenset({Detail.METHODS}) if sums.hides_methods else frozenset(),
         sums.states,
         {
             name: (estimate.fleet_milliseconds, estimate.energy_millijoules)

@@ -45,7 +45,7 @@ def with_rooms(
     """
     groups: defaultdict[GroupKey, list[RoomFigure]] = defaultdict(list)
     for room in rooms:
-        groups[_key(room, dimensions)].append(room)
+        groups[_key(room, dimensions).over(period.first, period.end)].append(room)
     if not groups:
         return period
     length = (period.end - period.first).days * MILLISECONDS_PER_DAY
@@ -131,7 +131,9 @@ def _row(key: GroupKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -
     )
     places = tuple((_place(room), _energy(room)) for room in rooms)
     classes = {OTHER_ROOM: ClassFigure(estimate, covered=CoveredDays(read))}
-    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts, classes)
+    return FigureRow(
+        key, estimate, 0, False, frozenset(), {}, {OTHER_ROOM: (time, energy)}, places, parts, classes
+    )
 
 
 def _parts(rooms: Sequence[RoomFigure]) -> RoomParts:

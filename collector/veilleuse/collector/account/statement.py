@@ -34,7 +34,7 @@ from veilleuse.collector.account.market_based import Consumption, market
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
 from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.errors import UnknownZone
-from veilleuse.collector.fleet.estimate import ESTIMATED_ABOVE, Estimate
+from veilleuse.collector.fleet.estimate import ESTIMATED_ABOVE, Estimate, EstimateBasis
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, ContextMapping, Contract
 from veilleuse.collector.model.figures import (
@@ -48,6 +48,7 @@ from veilleuse.collector.model.figures import (
     RowOrigin,
 )
 from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import Detail
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 METHOD_VERSION: Final = "0.6"
@@ -102,7 +103,7 @@ def build_statement(periods: Sequence[PeriodFigures], terms: StatementTerms) -> 
         totals=tuple(totals),
         memo=tuple(memo),
         factors=tuple(factor_row(year, chosen) for (_, year), chosen in sorted(applied.items())),
-        withheld=tuple(_withheld(period, key) for period in periods for key in period.withheld),
+        withheld=tuple(withheld_row(key) for period in periods for key in period.withheld),
         items=tuple(items),
         contracts=tuple(contracts),
         homes=tuple(home_row(period.first, period.end, one) for period in periods for one in period.homes),
@@ -132,12 +133,13 @@ class _PeriodRows:
     def row(self, row: FigureRow) -> EmissionsRow:
         key = row.key
         context = key.power_context
-        assert context is not None, "every row of a fleet has one"
         shares = Counter({key.zone: row.estimate.energy_millijoules})
         previous = None if self._before is None else _same(self._before.rows, row)
         made, bill = self._with_emissions(
             self._row(row, key, key.level), row, shares, previous, self._market.get(_name(row))
         )
+        if context is None:  # an observed row has no place in the bilan carbone
+            return made
         if bill is not None and not key.memo:
             self._lines += bilan_lines(context, bill, self._terms.mapping)
         is_split = bill is not None and bill.combustion_kgco2e is not None
@@ -168,7 +170,8 @@ class _PeriodRows:
         shares: Counter[str] = Counter()
         for one in filter(_has_energy, self._period.rows):
             shares[one.key.zone] += one.estimate.energy_millijoules
-        made = self._row(row, GroupKey(zone=row.key.zone), "total", incomplete=self._period.incomplete)
+        key = GroupKey(self._period.first, self._period.end, row.key.zone)
+        made = self._row(row, key, "total", incomplete=self._period.incomplete)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
         previous = None if self._before is None else self._before.total
         return self._with_emissions(made, row, shares, previous, by_contract)[0]
@@ -177,30 +180,38 @@ class _PeriodRows:
         self, row: FigureRow, key: GroupKey, level: str, *, incomplete: bool | None = None
     ) -> EmissionsRow:
         estimate = row.estimate
-        activity = Activity(
-            row.machines,
-            estimate.observed_milliseconds / MILLISECONDS_PER_DAY,
-            days_observed=covered_days(row, self._days),
-            data_type=str(estimate.data_type),
-            pedigree=_pedigree(row),
-            incomplete=incomplete,
-            apportioned=row.apportioned,
-        )
-        if not key.memo:
+        observed_days = estimate.observed_milliseconds / MILLISECONDS_PER_DAY
+        activity = Activity(row.machines, observed_days, apportioned=row.apportioned)
+        if estimate.basis is EstimateBasis.OBSERVED or not key.memo:
             activity = replace(
                 activity,
-                n_fleet=estimate.machines_fleet,
-                machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY,
                 coverage_states=estimate.coverage_states,
-                coverage_energy=estimate.coverage_energy,
-                representativeness=str(estimate.representativeness),
+                coverage_energy=None if Detail.DERIVED in row.withheld else estimate.coverage_energy,
                 basis=str(estimate.basis),
             )
+        if estimate.basis is EstimateBasis.OBSERVED:
+            days = None if row.of_screens else observed_days
+            activity = replace(activity, machine_days_observed=days, incomplete=row.incomplete or None)
+        else:
+            activity = replace(
+                activity,
+                days_observed=covered_days(row, self._days),
+                data_type=str(estimate.data_type),
+                pedigree=_pedigree(row),
+                incomplete=incomplete,
+            )
+            if not key.memo:
+                activity = replace(
+                    activity,
+                    n_fleet=estimate.machines_fleet,
+                    machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY,
+                    representativeness=str(estimate.representativeness),
+                )
         return EmissionsRow(
-            key.over(self._period.first, self._period.end),
+            key,
             level,
             activity,
-            EnergyByOrigin() if row.hides_methods else _parts(estimate),
+            EnergyByOrigin() if Detail.METHODS in row.withheld else _parts(estimate),
             origin=RowOrigin(self._terms.data, METHOD_VERSION),
         )
 
@@ -215,9 +226,7 @@ class _PeriodRows:
         estimate = row.estimate
         if not _has_energy(row):
             return made, None
-        chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
-            (Fraction(0), self._factor(zone)) for zone in shares
-        ]
+        chosen = self._chosen(shares)
         bill = sum_emissions(emissions(energy, one.factor) for energy, one in chosen)
         u_factor = factors_u(chosen)
         energy = replace(
@@ -236,6 +245,16 @@ class _PeriodRows:
             change=self._change(made.level, row, before, factors),
         )
         return made, bill
+
+    def _chosen(self, shares: Mapping[str, int]) -> list[tuple[Fraction, ChosenFactor]]:
+        """Return the energy of each factor, kWh: one factor may be that of two names of a zone."""
+        factors = {zone: self._factor(zone) for zone in shares}
+        energies: defaultdict[str, int] = defaultdict(int)
+        for zone, energy in shares.items():
+            energies[factors[zone].factor.factor_id] += energy
+        by_id = {one.factor.factor_id: one for one in factors.values()}
+        known = [name for name, energy in energies.items() if energy] or list(energies)
+        return [(kwh(energies[name]), by_id[name]) for name in known]
 
     def _factor(self, zone: str) -> ChosenFactor:
         year = self._period.first.year
@@ -320,25 +339,29 @@ class _PeriodRows:
 
 
 def _parts(estimate: Estimate) -> EnergyByOrigin:
-    """Return the measured, modelled, imputed and extrapolated parts; no shares without energy."""
+    """Return the parts of the energy by origin; no shares without energy."""
     total = estimate.energy_millijoules
     by_origin = {
         **{str(method): energy for method, energy in estimate.methods.items()},
         "imputed": estimate.imputed_millijoules,
         "extrapolated": estimate.extrapolated_millijoules,
     }
-    return EnergyByOrigin(
+    mix = {name: energy / total for name, energy in by_origin.items() if energy} if total else {}
+    parts = EnergyByOrigin(
+        kwh_measured=float(kwh(estimate.measured_millijoules)),
+        kwh_modelled=float(kwh(estimate.modelled_millijoules)),
+        method_mix=mix or None,
+    )
+    if estimate.basis is EstimateBasis.OBSERVED:
+        return parts
+    return replace(
+        parts,
         measured_millijoules=estimate.measured_millijoules,
         modelled_millijoules=estimate.modelled_millijoules,
         imputed_millijoules=estimate.imputed_millijoules,
         extrapolated_millijoules=estimate.extrapolated_millijoules,
-        kwh_measured=float(kwh(estimate.measured_millijoules)),
-        kwh_modelled=float(kwh(estimate.modelled_millijoules)),
         kwh_imputed=float(kwh(estimate.imputed_millijoules)),
         kwh_extrapolated=float(kwh(estimate.extrapolated_millijoules)),
-        method_mix={name: energy / total for name, energy in by_origin.items() if energy} or None
-        if total
-        else None,
         imputed_share=estimate.imputed_millijoules / total if total else None,
         estimated=estimate.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
     )
@@ -406,30 +429,28 @@ def _effects(found: Change) -> dict[str, Any]:
 def _has_energy(row: FigureRow) -> bool:
     """Return whether any energy is known, 0 included: unknown energy needs no factor."""
     estimate = row.estimate
-    return bool(estimate.energy_millijoules or estimate.derived_milliseconds or row.room is not None)
+    is_told = estimate.basis is EstimateBasis.OBSERVED and bool(estimate.methods)
+    return bool(
+        estimate.energy_millijoules or estimate.derived_milliseconds or row.room is not None or is_told
+    )
 
 
 def _name(row: FigureRow) -> _Name:
     """Return the name of a row: where device classes are merged,
     a room's row has the key of the servers' row.
     """
-    return row.key, row.room is not None
+    return row.key.over(), row.room is not None
 
 
 def _same(rows: Iterable[FigureRow], row: FigureRow) -> FigureRow | None:
     return next((one for one in rows if _name(one) == _name(row)), None)
 
 
-def _withheld(period: PeriodFigures, key: GroupKey) -> dict[str, str]:
-    """Return the row of a population too small to publish."""
-    return {
-        "period_from": period.first.isoformat(),
-        "period_to": period.end.isoformat(),
-        "zone": key.zone,
-        "population": str(key.population or ""),
-        "power_context": str(key.power_context),
-        "level": "memo" if key.memo else "row",
-    }
+def withheld_row(key: GroupKey) -> dict[str, str]:
+    """Return the row of a population, or its screens, too small to publish."""
+    words = {**key.columns, "population": str(key.population or "")}
+    known = {name: word for name, word in words.items() if word is not None}
+    return {**known, "level": "memo" if key.memo else "row"}
 
 
 def home_row(first: date, end: date, one: PeriodHomeShare) -> dict[str, str | float | bool]:

@@ -17,10 +17,9 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.observed_days import ObservedGroups
+from veilleuse.collector.account.observations import ObservedGroups
 from veilleuse.collector.account.observed_months import gather_kept
-from veilleuse.collector.account.observed_statement import withheld_row
-from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.account.statement import METHOD_VERSION, withheld_row
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
 from veilleuse.collector.documents.document import (

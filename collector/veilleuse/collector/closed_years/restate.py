@@ -191,7 +191,7 @@ def _of_machines(
     for one in kept.fleet:
         place = Place.of(one.stratum)
         if asked(place.entity) and one.stratum in fleet.strata:
-            rows[_key(one.stratum, place, dimensions)].strata.add(one.stratum)
+            rows[_key(kept, one.stratum, place, dimensions)].strata.add(one.stratum)
     total = None
     if rows:
         whole = _whole(rows.values(), kept.moved)
@@ -214,7 +214,9 @@ def _of_machines(
         ),
         total,
         tuple(
-            GroupKey(zone=one.zone, memo=one.memo, autres=True, power_context=min(PowerContext))
+            GroupKey(
+                kept.first, kept.end, one.zone, memo=one.memo, autres=True, power_context=min(PowerContext)
+            )
             for one in kept.withheld
         ),
         list_home_shares(homes),
@@ -317,12 +319,12 @@ def _rows(
     for cell in kept.cells:
         place = Place.of(cell.stratum)
         if cell.memo is memo and asked(place.entity):
-            rows[_key(cell.stratum, place, dimensions)].add(cell)
+            rows[_key(kept, cell.stratum, place, dimensions)].add(cell)
     return rows
 
 
-def _key(stratum: Stratum, place: Place, dimensions: Collection[str]) -> GroupKey:
-    key = row_key(place, stratum.device_class, dimensions)
+def _key(kept: YearStatistics, stratum: Stratum, place: Place, dimensions: Collection[str]) -> GroupKey:
+    key = row_key(place, stratum.device_class, dimensions).over(kept.first, kept.end)
     of_several_populations = place.population is None and place.entity == AUTRES
     return replace(key, autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
 

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.account.observed_statement import withheld_row
+from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.hosts import Host

@@ -13,9 +13,10 @@ import pytest
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host
 from tests.support.year import vector
 from tests.unit.collector.account.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
-from veilleuse.collector.account.observed_days import ObservedGroups, gather
+from veilleuse.collector.account.observations import ObservedGroups, observed_periods
+from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.account.observed_months import gather_periods
-from veilleuse.collector.account.observed_statement import build_observed_statement
+from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.months import DayType, HostPeriod
@@ -69,7 +70,7 @@ def ask(*dimensions: str, k: int = 1) -> Query:
 
 def told(found: ObservedGroups) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
     """Return (rows, totals) of the statement."""
-    made = build_observed_statement(found, choose, data="real")
+    made = build_statement(observed_periods(found), StatementTerms(choose, "real"))
     return list(made.rows), list(made.totals)
 
 

@@ -10,8 +10,9 @@ from datetime import date
 import pytest
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host
+from veilleuse.collector.account.observations import observed_periods
 from veilleuse.collector.account.observed_days import gather
-from veilleuse.collector.account.observed_statement import build_observed_statement
+from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.query import Query
@@ -43,7 +44,7 @@ def fleet(machines: int = 3, screens: int = 3, population: Population = Populati
 def rows(reader: MemoryReader, *dimensions: str, k: int = 1) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
     """Return (rows, totals) of March."""
     question = Query(FIRST, END, dimensions, k, now_unix_milliseconds=NOW, screens=True)
-    made = build_observed_statement(gather(reader, question), choose, data="real")
+    made = build_statement(observed_periods(gather(reader, question)), StatementTerms(choose, "real"))
     return list(made.rows), list(made.totals)
 
 
@@ -112,7 +113,7 @@ def test_a_week_on_the_edge_shares_its_screens_too():
         now_unix_milliseconds=NOW + 40 * DAY,
         screens=True,
     )
-    made = build_observed_statement(gather(reader, question), choose, data="real")
+    made = build_statement(observed_periods(gather(reader, question)), StatementTerms(choose, "real"))
     monitors = [row for row in made.rows if row.key.device_class == "monitor"]
     assert len(monitors) == 2
     assert sum(row.energy.energy_millijoules or 0 for row in monitors) == 1_000_001

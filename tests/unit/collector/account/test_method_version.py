@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import date
 
 from tests.support.memory_store import HOUR, MemoryReader, host
+from veilleuse.collector.account.observations import observed_periods
 from veilleuse.collector.account.observed_days import gather
-from veilleuse.collector.account.observed_statement import build_observed_statement
-from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
 from veilleuse.collector.derive.meters import ALONE, Context
 from veilleuse.collector.derive.rooms import room_balance
 from veilleuse.collector.derive.worker import derive_period
@@ -122,7 +122,9 @@ def figures() -> Iterator[object]:
                 derived = derive_period([RecordCells(1, True, (cell,))], machine, 500_000, context)
                 yield derived.cells, derived.records, derived.first_energies, derived.screens
     yield room_balance("DC1", *ROOM)
-    row = build_observed_statement(gather(reader(), question()), choose, data="real").rows[0]
+    row = build_statement(
+        observed_periods(gather(reader(), question())), StatementTerms(choose, "real")
+    ).rows[0]
     values = {name: row.columns[name] for name in FLOATS}
     yield row.energy.energy_millijoules, {name: f"{value:.10g}" for name, value in values.items()}
 
@@ -169,8 +171,9 @@ def test_every_row_of_a_report_names_the_method():
     gathered = gather(reader(), question())
     head: dict[str, object] = {"method_version": METHOD_VERSION}
     row: Row = {"indicator": "I2"}
+    stated = build_statement(observed_periods(gathered), StatementTerms(choose, "real"))
     found: list[Document] = [
-        emissions_report.document(build_observed_statement(gathered, choose, data="real"), head),  # type: ignore[arg-type]
+        emissions_report.document(stated, head),  # type: ignore[arg-type]
         indicators_report.document([row], (), head),  # type: ignore[arg-type]
     ]
     for document in found:

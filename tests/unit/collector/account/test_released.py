@@ -20,8 +20,7 @@ from tests.support.filled import Filled, cell, civil
 from tests.support.reading import Reading
 from tests.unit.collector.cli.test_published import publication
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.observed_days import ObservedGroups
-from veilleuse.collector.account.observed_statement import build_observed_statement, u_model
+from veilleuse.collector.account.observations import ObservedGroups, observed_periods, u_model
 from veilleuse.collector.account.parts import (
     LEVELS,
     ON,
@@ -30,6 +29,7 @@ from veilleuse.collector.account.parts import (
     Part,
     may_be_told_together,
 )
+from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role
@@ -465,5 +465,7 @@ def test_screens_apart_have_no_days_of_known_state():
     key = GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, "A", None, "monitor")
     drawn = EnergyClass.MONITOR, Method.LOAD_MODELLED, Band.OPEN, State.OFF
     group = Group(key, GroupSums(3, 0, {}, {drawn: EnergySums(0, 1_000, 50)}))
-    made = build_observed_statement(ObservedGroups((group,), ()), book_of(()).choose, data="real")
+    made = build_statement(
+        observed_periods(ObservedGroups((group,), ())), StatementTerms(book_of(()).choose, "real")
+    )
     assert [row.activity.machine_days_observed for row in made.rows] == [None]

@@ -302,7 +302,7 @@ def test_with_k_of_one_everything_is_shown():
     one = tower()
     row = total(stored((one,), (asset_of(one),), tuple(_told(one, TOLD, 4, 40, metered=True))))
     assert row.energy.measured_millijoules == row.energy.energy_millijoules
-    assert only(period(fleet(10)).rows).hides_methods is False
+    assert only(period(fleet(10)).rows).withheld == frozenset()
 
 
 def test_a_room_from_its_meter_down():

@@ -15,8 +15,9 @@ from datetime import UTC, date, datetime
 import pytest
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
+from veilleuse.collector.account.observations import observed_periods
 from veilleuse.collector.account.observed_days import gather
-from veilleuse.collector.account.observed_statement import build_observed_statement
+from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.documents.document import BINARY, FORMATS, Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
 from veilleuse.collector.errors import UnknownZone
@@ -46,7 +47,9 @@ def state_of(
     gathered = gather(
         reader, Query(first, end, dimensions or ("entity", "device_class"), 10, now_unix_milliseconds=NOW)
     )
-    return build_observed_statement(gathered, choose, data="simulated" if reader.simulated else "real")
+    return build_statement(
+        observed_periods(gathered), StatementTerms(choose, "simulated" if reader.simulated else "real")
+    )
 
 
 def servers() -> MemoryReader:
@@ -419,7 +422,9 @@ def test_notes_say_what_was_assumed():
     monday = date(2026, 3, 2)
     reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)
     gathered = gather(reader, Query(monday, date(2026, 3, 4), (), 10, now_unix_milliseconds=NOW))
-    document = emissions_report.document(build_observed_statement(gathered, choose, data="simulated"), {})
+    document = emissions_report.document(
+        build_statement(observed_periods(gathered), StatementTerms(choose, "simulated")), {}
+    )
     notes = " ".join(map(str, document.assumptions))
     assert "provisional" in notes
     assert "apportioned" in notes

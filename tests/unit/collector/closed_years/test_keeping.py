@@ -38,6 +38,7 @@ from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import PLACE, DayType, HostPeriod
 from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
@@ -226,9 +227,9 @@ def test_methods_of_few_are_not_told_apart():
     assert cell.methods_hidden
     assert not any(values[PLACE["metered_energy_millijoules"]] for values in cell.sums.values())
     shown = restate_year(keep(standings, [*metered, *measured[3:]]), DIMENSIONS, Assumptions())
-    assert shown.rows[0].hides_methods
+    assert shown.rows[0].withheld == {Detail.METHODS}
     assert shown.total is not None
-    assert shown.total.hides_methods
+    assert shown.total.withheld == {Detail.METHODS}
     assert not shown.total.estimate.measured_millijoules
     assert not keep(standings, measured).cells[0].methods_hidden
 

@@ -10,10 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.observed_days import ObservedGroups, gather
+from veilleuse.collector.account.observations import ObservedGroups, observed_periods
+from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.account.observed_months import gather_kept
-from veilleuse.collector.account.observed_statement import build_observed_statement, withheld_row
-from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.account.statement import (
+    METHOD_VERSION,
+    StatementTerms,
+    build_statement,
+    withheld_row,
+)
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
@@ -258,10 +263,9 @@ class Figures:
 
     def _emissions(self, kind: ResourceKind, answer: _Answer, head: Head) -> Document:
         data = str(head["data"])
-        choose = self._book().choose
-        statement = build_observed_statement(ObservedGroups(answer.rows, ()), choose, data=data)
-        totals = build_observed_statement(ObservedGroups(answer.whole, ()), choose, data=data).totals
-        whole = replace(statement, totals=totals, withheld=tuple(answer.withheld))
+        periods = observed_periods(ObservedGroups(answer.rows), answer.whole)
+        statement = build_statement(periods, StatementTerms(self._book().choose, data))
+        whole = replace(statement, withheld=tuple(answer.withheld))
         document = emissions_report.document(whole, head)
         true_of_sums = [text for text in document.assumptions if not str(text).startswith(NOT_OF_SUMS)]
         document = replace(document, assumptions=(*OBSERVED_NOTES, *true_of_sums))
