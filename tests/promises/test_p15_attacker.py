@@ -33,7 +33,7 @@ from veilleuse.collector.account import group_sums
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.release import month as release_month
+from veilleuse.collector.release import tables as release_tables
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K: Final = 10
@@ -464,7 +464,7 @@ def test_the_attacker_takes_out_watts_that_everybody_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The laptop of `watts` is isolated where the product does not know the public watts."""
-    for module in (group_sums, release_month):
+    for module in (group_sums, release_tables):
         monkeypatch.setattr(module, "rates_of", lambda _: ())
     with Watched(tmp_path, 1) as data:
         laptop = watts(data)

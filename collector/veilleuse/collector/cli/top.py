@@ -29,8 +29,8 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import SumRow
 from veilleuse.collector.ports import PublicationReader
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.month import Month
 from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.store import open_reader

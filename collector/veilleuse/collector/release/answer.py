@@ -26,7 +26,7 @@ from veilleuse.collector.model.sums import (
     StateSums,
 )
 from veilleuse.collector.months.worker import WAIT_DAYS
-from veilleuse.collector.release.month import Hidden, Month, released_on
+from veilleuse.collector.release.tables import Hidden, Month, released_on
 from veilleuse.wire.vocabulary import Band, Population, State
 
 READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})

@@ -26,7 +26,7 @@ from veilleuse.collector.model.sums import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.release.month import Hidden, Month
+from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

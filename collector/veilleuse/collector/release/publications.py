@@ -29,7 +29,7 @@ from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.ports import BoundedReader
 from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
 from veilleuse.collector.release.format import FORM, FigureFormat, T
-from veilleuse.collector.release.month import Month, is_month, make_month
+from veilleuse.collector.release.tables import Month, is_month, make_month
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 

@@ -36,7 +36,7 @@ from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
-from veilleuse.collector.release.month import Month, build_month
+from veilleuse.collector.release.tables import Month, build_month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -30,8 +30,8 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.month import Hidden, Month
 from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.__main__ import publisher

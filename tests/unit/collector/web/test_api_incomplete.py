@@ -15,7 +15,7 @@ from tests.unit.collector.web.test_api_release import NOW, OCTOBER, Fleet, Seen,
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.release.answer import sum_cells
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.month import Month
+from veilleuse.collector.release.tables import Month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 

@@ -29,8 +29,8 @@ from veilleuse.collector.model.sums import Group, StateSums
 from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.release.answer import ReleasedSums, sum_cells
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.month import Month, build_month, is_month
 from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Month, build_month, is_month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = 3

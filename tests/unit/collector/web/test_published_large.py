@@ -38,10 +38,10 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import MAX_REQUEST_BYTES
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.sums import EnergySums, Group, GroupSums, StateSums
-from veilleuse.collector.release import month
+from veilleuse.collector.release import tables
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.month import Month
 from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.__main__ import publisher
@@ -199,7 +199,7 @@ def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeyp
             made.append(reading.reader._database().connection.execute(LONG).fetchone())
             return tally_periods(*arguments)
 
-        monkeypatch.setattr(month, "tally_periods", slow)
+        monkeypatch.setattr(tables, "tally_periods", slow)
         token = reading.account()
         first = reading.get(f"/api/v1/coverage?{OCTOBER}", token)
         assert (first.status_code, first.json()["type"]) == (503, "/api#too_slow")

@@ -26,7 +26,7 @@ from veilleuse.collector.model.sums import (
     StateSums,
 )
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.month import Month
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.indicators import disclose_figure
 from veilleuse.collector.web.metrics.pc_figures import (
     DisclosureContext,

@@ -39,8 +39,8 @@ from veilleuse.collector.release.answer import (
     sum_cells,
     withheld_rows,
 )
-from veilleuse.collector.release.month import Month, hosts_under_rule
 from veilleuse.collector.release.publications import Publish, Releases
+from veilleuse.collector.release.tables import Month, hosts_under_rule
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import emissions_report_of, today

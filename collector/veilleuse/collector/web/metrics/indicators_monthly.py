@@ -34,8 +34,8 @@ from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.format import FigureFormat
-from veilleuse.collector.release.month import PARTITION, Month, make_month
 from veilleuse.collector.release.publications import PublicationCache, Publish
+from veilleuse.collector.release.tables import PARTITION, Month, make_month
 from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
 from veilleuse.collector.reports.inputs import SobrietySources, sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of

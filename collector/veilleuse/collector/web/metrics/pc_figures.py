@@ -31,7 +31,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import KNOWN_STATES, Group, GroupSums
 from veilleuse.collector.model.sums import Detail as Part
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.month import Month
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.indicators import GroupFigure
 from veilleuse.collector.web.metrics.released_month import energy_of
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH

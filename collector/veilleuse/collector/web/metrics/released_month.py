@@ -20,7 +20,7 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import ON_STATES, REST_STATES, Group, GroupSums
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.release.answer import add_sums
-from veilleuse.collector.release.month import Month
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, indicators_of_sums
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 

@@ -21,7 +21,7 @@ from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.sums import DerivedRow
-from veilleuse.collector.release.month import released_on
+from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.web.metrics.fleet import is_virtual
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, millijoules
