@@ -7,22 +7,15 @@ A clock record belongs to the civil day in which its UTC hour begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from itertools import accumulate
-from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.model.calendars import CalendarVersion, in_force
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
-from veilleuse.wire.bands import day_segments
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import Band, Population
 
 # Years that commands, files and the API accept: one outside is a typing error.
-_WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +29,6 @@ class Slice:
     def days(self) -> tuple[int, int]:
         """The stretch as day numbers."""
         return self.first.toordinal(), self.end.toordinal()
-
-    def cut_mondays(self) -> Iterator[int]:
-        """Yield the day numbers of Mondays whose week is partly inside."""
-        first, end = self.days
-        for day in {*range(first - 6, first), *range(end - 6, end)}:
-            if date.fromordinal(day).weekday() == 0:
-                yield day
 
 
 def slices(first: date, end: date, *, by_month: bool = False) -> tuple[Slice, ...]:
@@ -101,44 +87,6 @@ def _end_of_contact(host: Host, site: Site) -> int:
     instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=host.last_contact_unix_milliseconds)
     day = instant.astimezone(ZoneInfo(site.time_zone)).date()
     return day_start_unix_milliseconds(day + timedelta(days=1), site.time_zone)
-
-
-class WeekShares:
-    """Shares a week's sums between its days, in proportion to the open milliseconds of the calendar in force
-    then.
-    """
-
-    def __init__(self, versions: tuple[CalendarVersion, ...]) -> None:
-        """Take the calendars of one site; `versions`: oldest first, not empty."""
-        self._versions = versions
-        self._reached: dict[int, tuple[int, ...]] = {}
-        """Monday → weights of the days before its first, second … day, and of all seven."""
-
-    def share(self, monday: int, first: int, end: int, value: int) -> int:
-        """Return the part on the days [first, end) of a value ≥ 0 of the week from that Monday (day numbers).
-
-        As `wire.sums.apportion`: the shares of any division of the week sum exactly to `value`.
-        """
-        reached = self._reached.get(monday)
-        if reached is None:
-            reached = self._reached[monday] = (0, *accumulate(self._weights(monday)))
-        low, high = (min(max(day - monday, 0), 7) for day in (first, end))
-        return value * reached[high] // reached[7] - value * reached[low] // reached[7]
-
-    def _weights(self, monday: int) -> tuple[int, ...]:
-        """Return the weight of each day; Monday to Friday equally when the calendar has no open time in that
-        week.
-        """
-        calendar = in_force(self._versions, date.fromordinal(monday), Population.WORKSTATION).calendar
-        found = tuple(
-            sum(
-                segment.end_unix_milliseconds - segment.start_unix_milliseconds
-                for segment in day_segments(calendar, date.fromordinal(monday + offset))
-                if segment.band is Band.OPEN
-            )
-            for offset in range(7)
-        )
-        return found if any(found) else _WEEKDAYS
 
 
 @lru_cache(maxsize=4096)

@@ -17,8 +17,7 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.observations import ObservedGroups
-from veilleuse.collector.account.observed_months import gather_kept
+from veilleuse.collector.account.observations import ObservedGroups, gather_periods
 from veilleuse.collector.account.statement import METHOD_VERSION, withheld_row
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
@@ -208,7 +207,7 @@ def _write_report(make: _Make, asked: tuple[str, str, str], write: _Write, confi
     settings = load_settings(config)
     query = _query(settings, *asked)
     with open_reader(settings.data_dir) as store:
-        gathered = gather_kept(store.data, Periods(store.data), query)
+        gathered = gather_periods(store.data, Periods(store.data), query)
         head = _head(store.data, query)
     write(make(gathered, settings, head))
     _print_notes(head, len(gathered.withheld))

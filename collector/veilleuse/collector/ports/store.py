@@ -39,7 +39,6 @@ from veilleuse.collector.model.sums import (
     EnergySums,
     LedgerEntry,
     PointSumRow,
-    StateSums,
     SumRow,
     UnitSumRow,
 )
@@ -63,8 +62,7 @@ from veilleuse.collector.ports.months import (
 )
 from veilleuse.collector.ports.registry import AccountReader, Accounts, Calendars, HostEraser
 from veilleuse.collector.ports.stages import Calibrations, DeriveStore, MeteringStore
-from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Population, State
+from veilleuse.wire.vocabulary import Boundary, PointKind, Population, State
 
 
 class Reader(Protocol):
@@ -81,27 +79,6 @@ class Reader(Protocol):
     def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]: ...
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         """Yield derived cells; DAY covers clock records too (by civil day of the site)."""
-
-    def state_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
-        """Yield `sums` added up over start ≤ key < end: a year is one row per host, band and state."""
-
-    def energy_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield `derived` added up over start ≤ key < end."""
-
-    def screen_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield the energy of external screens, in display-milliseconds; it is in no other sum."""
-
-    def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
-        """Yield (host, count) of DAY keys with start ≤ key < end whose `night` cells are on for longer."""
-
-    def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
-        """Yield (host, hour, ms on in its `night` cells > 0) of HOUR keys with start ≤ key < end."""
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Return the totals since the data directory was created, per key."""

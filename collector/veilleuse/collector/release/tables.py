@@ -28,8 +28,7 @@ from veilleuse.collector.account.group_sums import (
     merge_into_autres,
     sum_tallies,
 )
-from veilleuse.collector.account.observations import u_model
-from veilleuse.collector.account.observed_months import tally_periods
+from veilleuse.collector.account.observations import tally_periods, u_model
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, Rates, may_be_told_together, rates_of
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure import EXEMPT, publish

@@ -326,7 +326,7 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
 
 
 def _states(machines: Iterable[IndicatorMachine]) -> dict[tuple[Band, State], StateSums]:
-    """Sum the states as `account.gather` does, with off and asleep together."""
+    """Sum the states as `account.observations` does, with off and asleep together."""
     found: dict[tuple[Band, State], StateSums] = {}
 
     def add(band: Band, state: State, more: StateSums) -> None:

@@ -9,9 +9,8 @@ from datetime import date
 
 import pytest
 
-from tests.support.memory_store import DAY, HOUR, MemoryReader, host
+from tests.support.memory_store import DAY, HOUR, MemoryReader, gather, host
 from veilleuse.collector.account.observations import observed_periods
-from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
@@ -97,24 +96,3 @@ def test_screens_of_few_machines_are_not_shown_alone(screens: int, shown: set[st
     found, (total,) = rows(reader, "device_class", k=10)
     assert {row.key.device_class for row in found} == shown
     assert total.energy.energy_millijoules == 30 * MACHINE + (screens * SCREEN if "monitor" in shown else 0)
-
-
-def test_a_week_on_the_edge_shares_its_screens_too():
-    """The shares of both months sum to the week's screens exactly."""
-    reader = fleet(1, 0)
-    cell = DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, Method.LOAD_MODELLED, HOUR, 1_000_001, 7)
-    monday = date(2026, 3, 30)
-    reader.screen_rows.append(DerivedRow(HostId(1), Grain.WEEK, monday.toordinal(), cell))
-    question = Query(
-        FIRST,
-        date(2026, 5, 1),
-        ("device_class", "month"),
-        1,
-        now_unix_milliseconds=NOW + 40 * DAY,
-        screens=True,
-    )
-    made = build_statement(observed_periods(gather(reader, question)), StatementTerms(choose, "real"))
-    monitors = [row for row in made.rows if row.key.device_class == "monitor"]
-    assert len(monitors) == 2
-    assert sum(row.energy.energy_millijoules or 0 for row in monitors) == 1_000_001
-    assert all(row.activity.apportioned for row in monitors)

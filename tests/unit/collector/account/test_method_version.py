@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 
-from tests.support.memory_store import HOUR, MemoryReader, host
+from tests.support.memory_store import HOUR, MemoryReader, gather, host
 from veilleuse.collector.account.observations import observed_periods
-from veilleuse.collector.account.observed_days import gather
 from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
 from veilleuse.collector.derive.meters import ALONE, Context
 from veilleuse.collector.derive.rooms import room_balance

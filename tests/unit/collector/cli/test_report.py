@@ -14,9 +14,9 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
-from veilleuse.collector.account.observations import observed_periods
-from veilleuse.collector.account.observed_days import gather
+from tests.support.memory_store import DAY, HOUR, MemoryPeriods, MemoryReader, gather, host, site
+from tests.support.year import vector
+from veilleuse.collector.account.observations import gather_periods, observed_periods
 from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.documents.document import BINARY, FORMATS, Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
@@ -24,8 +24,9 @@ from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsStatement
 from veilleuse.collector.model.indicators import Targets
+from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.query import AUTRES, Query
-from veilleuse.collector.model.records import Grain
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.indicators import indicator_rows
@@ -420,8 +421,10 @@ def test_notes_say_what_was_assumed():
     """The notes mention shared weeks and provisional factors."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     monday = date(2026, 3, 2)
-    reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)
-    gathered = gather(reader, Query(monday, date(2026, 3, 4), (), 10, now_unix_milliseconds=NOW))
+    values = vector(metered_milliseconds=HOUR, metered_energy_millijoules=5, on_idle_energy_millijoules=5)
+    week = HostPeriod(HostId(1), monday, DayType.OPEN, Band.OPEN, values, apportioned=True)
+    question = Query(monday, date(2026, 3, 4), (), 10, now_unix_milliseconds=NOW)
+    gathered = gather_periods(reader, MemoryPeriods(reader, [week]), question)
     document = emissions_report.document(
         build_statement(observed_periods(gathered), StatementTerms(choose, "simulated")), {}
     )

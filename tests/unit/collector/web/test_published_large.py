@@ -30,7 +30,7 @@ from tests.unit.collector.cli.test_published import (
     last_month,
     publication,
 )
-from veilleuse.collector.account.observed_months import tally_periods
+from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.calendars.periods import Slice

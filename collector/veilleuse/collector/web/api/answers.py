@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.observations import ObservedGroups, observed_periods
-from veilleuse.collector.account.observed_days import gather
-from veilleuse.collector.account.observed_months import gather_kept
+from veilleuse.collector.account.observations import ObservedGroups, gather_periods, observed_periods
 from veilleuse.collector.account.statement import (
     METHOD_VERSION,
     StatementTerms,
@@ -208,7 +206,7 @@ class Figures:
 
     def _gather_groups(self, query: Query) -> _Answer:
         """Sum any period and grouping, under the disclosure rule."""
-        observed = gather_kept(self._reader, Periods(self._reader), query)
+        observed = gather_periods(self._reader, Periods(self._reader), query)
         return _Answer(observed.groups, observed.groups, [withheld_row(key) for key in observed.withheld])
 
     def _sum_released(self, kind: ResourceKind, query: Query) -> _Answer:
@@ -256,8 +254,9 @@ class Figures:
         mine = [
             host for host in hosts if host.population in EXEMPT and is_within(host.org_entity, query.entities)
         ]
-        # Without hosts, gather would read all rows of the others for nothing.
-        return gather(self._reader, query, mine) if mine else ObservedGroups((), ())
+        if not mine:
+            return ObservedGroups(())
+        return gather_periods(self._reader, Periods(self._reader, mine), query, mine)
 
     # --- documents
 

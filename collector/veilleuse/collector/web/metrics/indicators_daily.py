@@ -4,24 +4,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from veilleuse.collector.account.observed_days import gather
+from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
+from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.indicators.coverage import ENERGY, STATES
-from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import IndicatorGroup, Targets
-from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergyKey, EnergySums, GroupSums, StateSums
-from veilleuse.collector.ports import Reader
-from veilleuse.collector.web.metrics.fleet import is_virtual
+from veilleuse.collector.web.metrics.fleet import Day, FleetView, is_virtual
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, joules_from_millijoules
 from veilleuse.wire.vocabulary import Band, Population, State
 
@@ -61,49 +61,39 @@ class DailyIndicators:
         return self.value(c.COVERAGE, ENERGY)
 
 
-def compute_indicators(
-    reader: Reader,
-    members: Mapping[HostId, Host],
-    period: str,
-    first: date,
-    now_unix_milliseconds: int,
-) -> tuple[DailyIndicators, ...]:
-    """Compute the indicators of `members` over one day, physical and virtual machines separately.
-
-    `members` are servers, so no disclosure rule applies.
-    """
-    found: list[DailyIndicators] = []
+def indicators_of_day(fleet: FleetView, day: Day, period: str) -> Iterator[DailyIndicators]:
+    """Yield the indicators of servers over one day, of physical and virtual machines apart."""
+    part = Slice(day.day, day.day + timedelta(days=1))
     for virtual in (False, True):
-        chosen = [host for host in members.values() if is_virtual(host.facts.device_class) is virtual]
-        if not chosen:
-            continue
-        query = Query(first, first + timedelta(days=1), (), 1, now_unix_milliseconds=now_unix_milliseconds)
-        groups = gather(reader, query, chosen).groups
-        if groups:
-            found.append(
-                indicators_of_sums(groups[0].key, merge([group.sums for group in groups]), period, first)
+        servers = {
+            host_id: host
+            for host_id, host in fleet.hosts.items()
+            if host.population in EXEMPT and is_virtual(host.facts.device_class) is virtual
+        }
+        states: defaultdict[tuple[Band, State], StateSums] = defaultdict(StateSums)
+        energies: defaultdict[EnergyKey, EnergySums] = defaultdict(EnergySums)
+        seen: Counter[HostId] = Counter()
+        for row in day.sums:
+            if row.host_id in servers:
+                states[row.cell.band, row.cell.state] += StateSums(row.cell.milliseconds)
+                seen[row.host_id] += row.cell.milliseconds
+        for one in day.derived:
+            if one.host_id in servers:
+                cell = one.cell
+                key = servers[one.host_id].facts.device_class, cell.method, cell.band, cell.state
+                energies[key] += EnergySums(cell.milliseconds, cell.energy_millijoules)
+        # A measured machine was there, whatever its enrolment says: coverage is never above 1.
+        enrolled = sum(
+            max(
+                seen[host_id],
+                enrolled_milliseconds(host, fleet.sites[host.site], part, fleet.now_unix_milliseconds),
             )
-    return tuple(found)
-
-
-def merge(parts: Sequence[GroupSums]) -> GroupSums:
-    """Merge groups that differ by grid zone or year.
-
-    `hosts` becomes the largest count, since one machine may be in several groups.
-    """
-    states: dict[tuple[Band, State], StateSums] = {}
-    energies: dict[EnergyKey, EnergySums] = {}
-    for part in parts:
-        for key, more in part.states.items():
-            states[key] = states.get(key, StateSums()) + more
-        for energy_key, extra in part.energies.items():
-            energies[energy_key] = energies.get(energy_key, EnergySums()) + extra
-    return GroupSums(
-        max((part.hosts for part in parts), default=0),
-        sum(part.enrolled_milliseconds for part in parts),
-        states,
-        energies,
-    )
+            for host_id, host in servers.items()
+        )
+        if enrolled or states or energies:
+            family = GroupKey(part.first, part.end, population=Population.SERVER, memo=virtual)
+            sums = GroupSums(len(seen), enrolled, states, energies)
+            yield indicators_of_sums(family, sums, period, day.day)
 
 
 def indicators_of_sums(

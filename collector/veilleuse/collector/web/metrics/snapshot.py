@@ -30,7 +30,7 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
 from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, FleetView, ServerFleetReader
 from veilleuse.collector.web.metrics.grid import GridReader, GridView
-from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, compute_indicators
+from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, indicators_of_day
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
 from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -236,18 +236,15 @@ class SnapshotCache:
 
     def _read_indicators(self, fleet: FleetView) -> tuple[DailyIndicators, ...]:
         today = fleet.today.day
-        servers = {key: host for key, host in fleet.hosts.items() if host.population in EXEMPT}
-        now = fleet.now_unix_milliseconds
-        figures = compute_indicators(self._reader, servers, TODAY, today, now)
         yesterday = today - timedelta(days=1)
         if self._yesterday is None or self._yesterday[1] != yesterday or self._clock() >= self._yesterday[0]:
             until = self._clock() + CLOSED_DAY_SECONDS
             self._yesterday = (
                 until,
                 yesterday,
-                compute_indicators(self._reader, servers, DAY, yesterday, now),
+                tuple(indicators_of_day(fleet, fleet.yesterday, DAY)),
             )
-        return (*figures, *self._yesterday[2])
+        return (*indicators_of_day(fleet, fleet.today, TODAY), *self._yesterday[2])
 
     def _health(self) -> Mapping[str, Any] | None:
         try:
