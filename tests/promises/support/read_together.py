@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.filled import METER, Filled, cell, civil, clock, week
 from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.calendars.periods import Slice, day_start_unix_milliseconds, enrolled_milliseconds
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.hosts import HostStatus

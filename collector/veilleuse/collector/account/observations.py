@@ -19,9 +19,9 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.parts import Part
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
+from veilleuse.collector.disclosure.parts import Part
 from veilleuse.collector.fleet.estimate import DataType, Estimate, EstimateBasis, Representativeness
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import (

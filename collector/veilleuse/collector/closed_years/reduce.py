@@ -37,7 +37,7 @@ from veilleuse.collector.closed_years.year_statistics import (
     sample_of,
     triangle,
 )
-from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.disclosure.rule import is_safe
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observations import (
     MONITOR,

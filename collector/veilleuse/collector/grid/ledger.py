@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, publish
+from veilleuse.collector.disclosure.partition import merge_families
+from veilleuse.collector.disclosure.rule import DisclosureCell
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.grid import (
@@ -29,7 +30,7 @@ from veilleuse.collector.model.grid import (
     Sums,
 )
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.query import AUTRES, GroupKey, Query, key_of_host
+from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.ports import HourReader, IntensityReader
@@ -98,48 +99,32 @@ def ledger(hours: Hours, key_of: Mapping[HostId, GroupKey], k: int) -> Ledger:
         key = key_of.get(host_id)
         if key is not None:
             groups[key].machines[host_id].add(energy.energy_millijoules, hour)
-    families: defaultdict[GroupKey, dict[GroupKey, LedgerGroup]] = defaultdict(dict)
-    for key, group in groups.items():
-        families[key.family][key] = group
-    lines: list[LedgerLine] = []
-    withheld: list[GroupKey] = []
-    for family, members in families.items():
-        if k == 1 or family.population in EXEMPT:
-            lines += [_line(key, [group]) for key, group in members.items()]
-            continue
-        level = publish([group.cell(key) for key, group in members.items()], k)
-        if level.withheld_keys:
-            withheld.append(family)
-            continue
-        lines += [_line(cell.key, [members[cell.key]]) for cell in level.kept]
-        lines += _autres(level.merged_keys, members)
+    rows, withheld = merge_families(groups, k, _cells, _merge)
+    lines = [_line(key, group) for key, group in rows]
     return Ledger(tuple(sorted(lines, key=_order)), tuple(sorted(withheld, key=str)))
+
+
+def _cells(groups: Mapping[GroupKey, LedgerGroup]) -> list[DisclosureCell[GroupKey]]:
+    return [group.cell(key) for key, group in groups.items()]
+
+
+def _merge(groups: Iterable[LedgerGroup]) -> LedgerGroup:
+    """Merge groups; a machine is in one of them."""
+    whole = LedgerGroup()
+    for group in groups:
+        whole.machines.update(group.machines)
+    return whole
 
 
 def _order(line: LedgerLine) -> tuple[bool, str]:
     return line.key.memo, str(line.key)
 
 
-def _line(key: GroupKey, groups: Sequence[LedgerGroup]) -> LedgerLine:
-    total, machines = Sums(), set[HostId]()
-    for group in groups:
-        machines.update(group.machines)
-        for one in group.machines.values():
-            total += one
-    return LedgerLine(key, len(machines), total)
-
-
-def _autres(hidden: Sequence[GroupKey], members: Mapping[GroupKey, LedgerGroup]) -> Iterator[LedgerLine]:
-    """Yield the line of merged groups: `autres` in every requested dimension, blank in the others."""
-    for key in hidden[:1]:
-        named = replace(
-            key,
-            entity=key.entity and AUTRES,
-            site=key.site and AUTRES,
-            device_class=key.device_class and AUTRES,
-            autres=True,
-        )
-        yield _line(named, [members[one] for one in hidden])
+def _line(key: GroupKey, group: LedgerGroup) -> LedgerLine:
+    total = Sums()
+    for one in group.machines.values():
+        total += one
+    return LedgerLine(key, len(group.machines), total)
 
 
 POPULATIONS: Final = frozenset({Population.SERVER, Population.CLASSROOM})

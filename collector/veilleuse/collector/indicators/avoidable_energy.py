@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.disclosure import MIXED
+from veilleuse.collector.disclosure.rule import MIXED
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.model.indicators import (

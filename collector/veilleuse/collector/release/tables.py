@@ -21,17 +21,23 @@ from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
 from veilleuse.collector.account.group_sums import (
-    Family,
     Member,
     Tally,
-    families,
-    merge_into_autres,
+    merge_small,
     sum_tallies,
 )
 from veilleuse.collector.account.observations import tally_periods, u_model
-from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, Rates, may_be_told_together, rates_of
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure import EXEMPT, publish
+from veilleuse.collector.disclosure.partition import Family, families
+from veilleuse.collector.disclosure.parts import (
+    LEVELS,
+    NO_PARTS,
+    Level,
+    Rates,
+    may_be_told_together,
+    rates_of,
+)
+from veilleuse.collector.disclosure.rule import EXEMPT, publish
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.sums import (
@@ -150,8 +156,8 @@ def build_month(part: Slice, groups: Mapping[GroupKey, Tally], k: int) -> Month:
     withheld: list[GroupKey] = []
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
-    for family in families(groups):
-        merged = family.merge_small(k)
+    for family in families(groups, screens=True):
+        merged = merge_small(family, k)
         if merged is None:
             withheld.append(family.key)
         elif merged:
@@ -160,7 +166,7 @@ def build_month(part: Slice, groups: Mapping[GroupKey, Tally], k: int) -> Month:
             cells += [_cell(key, one, inside if key.autres else [one]) for key, one in merged]
             hidden_cells += _hidden(family, [key for key, _ in merged])
             if family.key.device_class is None:
-                of_family = _uses(merged, k)
+                of_family = _uses(family, merged, k)
                 uses += of_family
                 hidden_uses += _hidden(family, [use.key for use in of_family])
                 whole.append(_whole(family, merged, k))
@@ -179,7 +185,7 @@ def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: group.key.order))
 
 
-def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
+def _hidden(family: Family[Tally], rows: Collection[GroupKey]) -> list[Hidden]:
     """Return the names of members with machines but without a row of their own; none where each has one."""
     merged = [key for key, tally in family.members.items() if tally.hosts and key not in rows]
     if not merged:
@@ -188,7 +194,7 @@ def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
     return [Hidden(family.key, entities, frozenset(key.device_class for key in merged if key.device_class))]
 
 
-def _tallies_in_autres(family: Family, rows: Collection[GroupKey]) -> list[Tally]:
+def _tallies_in_autres(family: Family[Tally], rows: Collection[GroupKey]) -> list[Tally]:
     return [tally for key, tally in family.members.items() if tally.hosts and key not in rows]
 
 
@@ -230,11 +236,11 @@ def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
     return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
 
 
-def _uses(cells: Sequence[Member], k: int) -> list[Group]:
+def _uses(family: Family[Tally], cells: Sequence[Member], k: int) -> list[Group]:
     """Return cells, or several together, with the parts that all of them may publish."""
     rates = rates_of(tally for _, tally in cells)
     for level in LEVELS:
-        rows = _merge_at_level(cells, level, rates, k)
+        rows = _merge_at_level(family, cells, level, rates, k)
         if rows is not None:
             alone = {id(tally) for _, tally in cells}
             return [
@@ -250,7 +256,9 @@ def _uses(cells: Sequence[Member], k: int) -> list[Group]:
     return [_use(key, tally, Level((), NO_PARTS), k) for key, tally in cells]
 
 
-def _merge_at_level(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
+def _merge_at_level(
+    family: Family[Tally], cells: Sequence[Member], level: Level, rates: Rates, k: int
+) -> list[Member] | None:
     """Merge cells until each part is empty or safe; None where parts cannot be published with the cells."""
     of = dict(cells)
     found = publish([tally.parts(key, level, rates) for key, tally in cells], k)
@@ -267,7 +275,7 @@ def _merge_at_level(cells: Sequence[Member], level: Level, rates: Rates, k: int)
         masks = [tally.masks(getattr(tally, table)) for _, tally in hidden]
         if not may_be_told_together(masks, level.parts, k):
             return None
-    return [one for one in kept if not one[0].autres] + [merge_into_autres(hidden)]
+    return [one for one in kept if not one[0].autres] + [family.merge(hidden, sum_tallies)]
 
 
 def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = True) -> Group:
@@ -284,7 +292,7 @@ def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = 
     return Group(key, replace(sums, energies=by_part))
 
 
-def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
+def _whole(family: Family[Tally], merged: Sequence[Member], k: int) -> Group:
     unheard = [tally for tally in family.members.values() if not tally.hosts]
     tally = sum_tallies([*unheard, *(tally for _, tally in merged)])
     details = _COVERAGE - tally.unsafe_details(k)

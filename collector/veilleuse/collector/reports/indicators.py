@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, is_safe, publish
+from veilleuse.collector.disclosure.partition import merge_families
+from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell, is_nobodys_or_safe
 from veilleuse.collector.documents.document import Row
 from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.model.hosts import Host
@@ -22,7 +23,7 @@ from veilleuse.collector.model.indicators import (
     IndicatorMeta,
     Targets,
 )
-from veilleuse.collector.model.query import AUTRES, GroupKey, Query
+from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.reports import indicators_document as indicators_report
@@ -139,22 +140,8 @@ def merge_small_groups(
     groups: Mapping[GroupKey, IndicatorGroup], k: int
 ) -> tuple[list[IndicatorGroup], list[GroupKey]]:
     """Return (groups that may be shown, populations withheld whole), by the rule of `disclosure`."""
-    shown: list[IndicatorGroup] = []
-    withheld: list[GroupKey] = []
-    families: defaultdict[GroupKey, dict[GroupKey, IndicatorGroup]] = defaultdict(dict)
-    for key, group in groups.items():
-        if k == 1 or key.population is None or key.population in EXEMPT:
-            shown.append(group)
-        else:
-            families[key.family][key] = group
-    for family, members in families.items():
-        level = publish([_cell(key, group) for key, group in members.items()], k)
-        if level.withheld_keys:
-            withheld.append(family)
-            continue
-        shown += [members[cell.key] for cell in level.kept]
-        if level.merged_keys:
-            shown.append(_merge_groups([members[key] for key in level.merged_keys]))
+    rows, withheld = merge_families(groups, k, _cells, _merge_groups)
+    shown = (replace(group, key=key) for key, group in rows)
     return sorted(shown, key=lambda group: group.key.order), withheld
 
 
@@ -183,8 +170,11 @@ def disclose_figure(figure: Figure, key: GroupKey, k: int) -> Figure:
 
 def _may_show(behind: Contributions, k: int) -> bool:
     """Return true when nobody contributes, or enough do."""
-    mine = {HostId(key): value for key, value in behind.items()}
-    return not any(mine.values()) or is_safe(mine, k)
+    return is_nobodys_or_safe({HostId(key): value for key, value in behind.items()}, k)
+
+
+def _cells(groups: Mapping[GroupKey, IndicatorGroup]) -> list[DisclosureCell[GroupKey]]:
+    return [_cell(key, group) for key, group in groups.items()]
 
 
 def _cell(key: GroupKey, group: IndicatorGroup) -> DisclosureCell[GroupKey]:
@@ -196,17 +186,8 @@ def _cell(key: GroupKey, group: IndicatorGroup) -> DisclosureCell[GroupKey]:
 
 
 def _merge_groups(groups: Sequence[IndicatorGroup]) -> IndicatorGroup:
-    """Merge groups: `autres` in every requested dimension, blank in the others."""
-    key = groups[0].key
-    named = replace(
-        key,
-        entity=key.entity and AUTRES,
-        site=key.site and AUTRES,
-        device_class=key.device_class and AUTRES,
-        autres=True,
-    )
     return IndicatorGroup(
-        named,
+        groups[0].key,
         tuple(one for group in groups for one in group.machines),
         tuple(one for group in groups for one in group.devices),
     )

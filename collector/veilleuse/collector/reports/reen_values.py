@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.disclosure.rule import is_nobodys_or_enough, is_nobodys_or_safe, is_safe
 from veilleuse.collector.documents.document import Row, Value
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.indicators import (
@@ -226,14 +226,15 @@ class YearValues:
     def _may_show(self, machines: Sequence[IndicatorMachine], behind: dict[HostId, int]) -> bool:
         known = {one.host_id: one.observed_milliseconds for one in machines}
         k = self.query.k_anonymity
-        return is_safe(known, k) and (not any(behind.values()) or is_safe(behind, k))
+        return is_safe(known, k) and is_nobodys_or_safe(behind, k)
 
     def _reveals_small_population(self, wanted: Collection[Population]) -> bool:
         """Return true when the difference of two figures would reveal a PC population below k machines."""
         if wanted == SERVERS or set(wanted) >= PCS:
             return False
-        sizes = [sum(one.population is kind for one in self.machines) for kind in PCS]
-        return any(0 < size < self.query.k_anonymity for size in sizes)
+        k = self.query.k_anonymity
+        populations = ({one.host_id: 1 for one in self.machines if one.population is kind} for kind in PCS)
+        return not all(is_nobodys_or_enough(machines, k) for machines in populations)
 
     def coverage(self, wanted: Collection[Population]) -> float | None:
         """Return observed ÷ fleet machine-days of these populations; None without an estimate."""

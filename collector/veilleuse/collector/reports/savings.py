@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.calendars.periods import add_months
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.model.actions import Action, StoredAction
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Comparison, Contributions, SiteEnergy, use_of

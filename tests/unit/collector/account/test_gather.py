@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, gather, host, site
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.parts import NO_PARTS
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, evening_of, slices
+from veilleuse.collector.disclosure.parts import NO_PARTS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.query import AUTRES, GroupKey, Query

@@ -11,8 +11,8 @@ from datetime import date
 import pytest
 
 from veilleuse.collector.account.group_sums import Tally
-from veilleuse.collector.account.parts import rates_of
 from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure.parts import rates_of
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergySums, Group, StateSums

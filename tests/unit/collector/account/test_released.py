@@ -21,7 +21,9 @@ from tests.support.reading import Reading
 from tests.unit.collector.cli.test_published import publication
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.observations import ObservedGroups, observed_periods, u_model
-from veilleuse.collector.account.parts import (
+from veilleuse.collector.account.statement import StatementTerms, build_statement
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure.parts import (
     LEVELS,
     ON,
     PART_OF,
@@ -29,8 +31,6 @@ from veilleuse.collector.account.parts import (
     Part,
     may_be_told_together,
 )
-from veilleuse.collector.account.statement import StatementTerms, build_statement
-from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.query import GroupKey

@@ -27,7 +27,7 @@ from veilleuse.collector.closed_years.merge_strata import (
 from veilleuse.collector.closed_years.reduce import YearReducer
 from veilleuse.collector.closed_years.restate import class_coverage, restate_year
 from veilleuse.collector.closed_years.year_statistics import STACKED, W, YearStatistics, triangle
-from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.disclosure.rule import is_safe
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import MONITOR, ObservedMachine, Place

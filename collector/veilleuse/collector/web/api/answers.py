@@ -18,7 +18,7 @@ from veilleuse.collector.account.statement import (
     withheld_row,
 )
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
 from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role, is_within

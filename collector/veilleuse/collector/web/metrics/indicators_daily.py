@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition

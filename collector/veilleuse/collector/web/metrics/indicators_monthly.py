@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import TABLE, load_indicator

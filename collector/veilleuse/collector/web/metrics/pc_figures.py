@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.disclosure.rule import is_safe
 from veilleuse.collector.indicators.avoidable_energy import (
     OUTSIDE,
     AvoidableEnergy,

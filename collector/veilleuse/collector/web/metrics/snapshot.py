@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.book import FactorBook, KnownFactors
 from veilleuse.collector.ipc import ask

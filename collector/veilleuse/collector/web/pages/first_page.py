@@ -16,7 +16,7 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.query import AUTRES

@@ -13,7 +13,7 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.disclosure import MIXED
+from veilleuse.collector.disclosure.rule import MIXED
 from veilleuse.collector.documents.charts import SEPARATOR, Series, shares
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import SERVERS, TABLE
