@@ -30,10 +30,10 @@ from tests.support.machines import settings_in
 from tests.support.pushes import enrol
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS
-from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.__main__ import build_api

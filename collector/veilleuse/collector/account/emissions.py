@@ -20,6 +20,7 @@ from typing import Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis
+from veilleuse.collector.model.factors import ChosenFactor, Factor
 from veilleuse.collector.model.figures import (
     FULL_INTERVAL,
     SAMPLE_INTERVAL,
@@ -28,7 +29,6 @@ from veilleuse.collector.model.figures import (
     RowEmissions,
     Uncertainty,
 )
-from veilleuse.collector.ports import ChosenFactor, Factor
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire.units import (

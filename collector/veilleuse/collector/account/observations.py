@@ -35,7 +35,7 @@ from veilleuse.collector.model.months import (
 from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, StateSums
-from veilleuse.collector.ports import PeriodReader, Reader
+from veilleuse.collector.ports.store import PeriodReader, Reader
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply

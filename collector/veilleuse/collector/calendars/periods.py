@@ -122,3 +122,14 @@ def _first_hour(zone: ZoneInfo, day: int) -> int:
 def _midnight(zone: ZoneInfo, day: int) -> int:
     local = datetime.combine(date.min + timedelta(days=day - 1), datetime.min.time(), zone)
     return round(local.timestamp() * MILLISECONDS_PER_SECOND)
+
+
+def months_before(day: date, months: int) -> date:
+    """Return the same day `months` months earlier, or the last day of that month."""
+    index = day.year * 12 + day.month - 1 - months
+    for last in (day.day, 30, 29, 28):
+        try:
+            return date(index // 12, index % 12 + 1, min(day.day, last))
+        except ValueError:
+            continue
+    raise AssertionError("every month has 28 days")

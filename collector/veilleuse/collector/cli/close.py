@@ -38,7 +38,7 @@ from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
 from veilleuse.collector.model.query import PERIOD_YEARS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose
-from veilleuse.collector.reports.inputs import sources_of
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_named

@@ -17,8 +17,8 @@ from veilleuse.collector.account.rounding import round_interval
 from veilleuse.collector.cli.factor_contracts import OnOption, book
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, print_json
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.query import CONVERTED_YEARS
-from veilleuse.collector.ports import ChosenFactor
 
 app = typer.Typer(**APP)
 

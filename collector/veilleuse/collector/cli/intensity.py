@@ -40,7 +40,7 @@ from veilleuse.collector.model.grid import (
     IntensityStatus,
 )
 from veilleuse.collector.model.query import check_period
-from veilleuse.collector.ports import IntensityReader
+from veilleuse.collector.ports.imports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import (

@@ -50,7 +50,7 @@ from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
 from veilleuse.collector.reports.fleet_year import servers_in_rooms
-from veilleuse.collector.reports.inputs import sources_of
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.reports.rooms import balance_of, room_warnings
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader

@@ -35,7 +35,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
 from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Query
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import Reader
+from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication, today
@@ -46,8 +46,8 @@ from veilleuse.collector.reports.indicators_document import (
     with_rows,
     withheld_group_row,
 )
-from veilleuse.collector.reports.inputs import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.machines import server_rows
+from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader

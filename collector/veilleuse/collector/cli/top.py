@@ -27,7 +27,7 @@ from veilleuse.collector.documents.text import DASH, Words, words
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import SumRow
-from veilleuse.collector.ports import PublicationReader
+from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache
 from veilleuse.collector.release.tables import Month

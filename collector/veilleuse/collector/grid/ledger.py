@@ -33,7 +33,8 @@ from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergySums
-from veilleuse.collector.ports import HourReader, IntensityReader
+from veilleuse.collector.ports.imports import IntensityReader
+from veilleuse.collector.ports.store import HourReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 

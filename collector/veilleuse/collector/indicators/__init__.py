@@ -15,7 +15,7 @@ from typing import Final
 
 from veilleuse.collector.indicators.server_loads import COMATOSE_DAYS, OVERSIZED_DAYS, UNDERUSED_DAYS
 from veilleuse.collector.model.indicators import PCS
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.vocabulary import Population
 
 SERVERS: Final = frozenset({Population.SERVER})

@@ -16,7 +16,7 @@ from veilleuse.collector.model.indicators import (
     IndicatorMeta,
     Targets,
 )
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 
 EDGES_YEARS: Final = (5, 6, 8, 10)
 """5, 6 and 8: docs/methodology.md §12; 10: age above which the duty to reuse equipment ends (décret

@@ -26,7 +26,7 @@ from veilleuse.collector.model.indicators import (
     Targets,
     contributions,
 )
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH

@@ -29,7 +29,7 @@ from veilleuse.collector.model.indicators import (
     Targets,
     judged,
 )
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 

@@ -18,7 +18,7 @@ from veilleuse.collector.model.indicators import (
     known_part,
 )
 from veilleuse.collector.model.sums import Detail as Part
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 
 STATES: Final = "states"
 ENERGY: Final = "energy"

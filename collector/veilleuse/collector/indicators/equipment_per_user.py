@@ -17,7 +17,7 @@ from veilleuse.collector.model.indicators import (
     contributions,
 )
 from veilleuse.collector.model.sums import EnergyClass
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 _DAY_MILLISECONDS = 24 * MILLISECONDS_PER_HOUR

@@ -18,7 +18,7 @@ from veilleuse.collector.model.indicators import (
     SiteEnergy,
     Targets,
 )
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 

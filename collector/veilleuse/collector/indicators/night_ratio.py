@@ -16,7 +16,7 @@ from veilleuse.collector.model.indicators import (
     Targets,
     known_part,
 )
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.vocabulary import Band
 
 _MILLIJOULES_PER_MILLISECOND_WATT: Final = 1

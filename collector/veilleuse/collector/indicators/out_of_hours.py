@@ -20,7 +20,7 @@ from veilleuse.collector.model.indicators import (
     known_part,
 )
 from veilleuse.collector.model.sums import KNOWN_STATES, ON_STATES
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, Population
 

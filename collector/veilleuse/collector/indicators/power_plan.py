@@ -20,7 +20,7 @@ from veilleuse.collector.model.indicators import (
     judged,
     known_part,
 )
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 
 _MINUTE_SECONDS: Final = 60
 

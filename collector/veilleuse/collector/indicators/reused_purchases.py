@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from veilleuse.collector.model.indicators import Detail, Figure, IndicatorGroup, IndicatorMeta, Targets
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 
 
 class ReusedPurchases(Indicator):

@@ -9,7 +9,7 @@ from typing import Final
 
 from veilleuse.collector.model.indicators import Detail, Figure, IndicatorGroup, IndicatorMeta, Targets
 from veilleuse.collector.model.inventory import Retirement
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 
 DUTY_STOPS_YEARS: Final = 10
 REUSE: Final = "reuse"

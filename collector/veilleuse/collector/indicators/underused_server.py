@@ -17,7 +17,7 @@ from veilleuse.collector.model.indicators import (
     Targets,
     judged,
 )
-from veilleuse.collector.ports import Indicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.vocabulary import Population
 
 

@@ -19,15 +19,14 @@ from typing import Final, Generic
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.calendars.periods import Slice, months_before, slices
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.publications import Publication
-from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import WAIT_DAYS
-from veilleuse.collector.ports import BoundedReader
 from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
+from veilleuse.collector.ports.store import BoundedReader
 from veilleuse.collector.release.format import FORM, FigureFormat, T
 from veilleuse.collector.release.tables import Month, is_month, make_month
 from veilleuse.collector.settings import CollectorSettings

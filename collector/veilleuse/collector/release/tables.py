@@ -51,7 +51,7 @@ from veilleuse.collector.model.sums import (
 )
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.months.worker import WAIT_DAYS
-from veilleuse.collector.ports import DataReader
+from veilleuse.collector.ports.store import DataReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, State

@@ -22,7 +22,7 @@ from veilleuse.collector.model.grid import (
     Sums,
 )
 from veilleuse.collector.model.query import GroupKey, Query
-from veilleuse.collector.ports import HourReader, Reader
+from veilleuse.collector.ports.store import HourReader, Reader
 from veilleuse.wire.units import MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 

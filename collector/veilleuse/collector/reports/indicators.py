@@ -27,9 +27,10 @@ from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
+from veilleuse.collector.reports.inputs import cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.machines import machines_of, stretch_of
+from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.savings import actions_in_force, compare_actions
 from veilleuse.wire.vocabulary import Population
 

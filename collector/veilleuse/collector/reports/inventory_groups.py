@@ -15,7 +15,7 @@ from veilleuse.collector.model.actions import ActionTable
 from veilleuse.collector.model.indicators import Disposal, IndicatorDevice, IndicatorGroup, IndicatorMachine
 from veilleuse.collector.model.inventory import Asset, Headcount, Retirement
 from veilleuse.collector.model.query import Query
-from veilleuse.collector.ports import ActionReader, InventoryReader
+from veilleuse.collector.ports.imports import ActionReader, InventoryReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 SEPARATOR: Final = " > "

@@ -37,7 +37,8 @@ from veilleuse.collector.model.indicators import (
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.reports.inputs import SobrietySources, is_enrolled
+from veilleuse.collector.reports.inputs import is_enrolled
+from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.wire.limits import (
     AGENT_ID_DIGITS,
     CPU_BUCKET_EDGES_PERCENT,

@@ -31,8 +31,8 @@ from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.emissions_document import sample_notes
 from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, disclose_figure, figures_of
-from veilleuse.collector.reports.inputs import SobrietySources
 from veilleuse.collector.reports.machines import stretch_of
+from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.reen_values import (
     SheetValue,
     YearValues,

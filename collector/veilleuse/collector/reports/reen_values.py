@@ -39,12 +39,13 @@ from veilleuse.collector.model.indicators import (
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import GroupSums, StateSums
-from veilleuse.collector.ports import MachineRatio
+from veilleuse.collector.ports.stages import MachineRatio
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reports.indicators import GroupFigure, disclose_figure, figures_of
-from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
+from veilleuse.collector.reports.inputs import cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.machines import machines_of, stretch_of
+from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State

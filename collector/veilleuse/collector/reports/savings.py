@@ -17,7 +17,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Comparison, Contributions, SiteEnergy, use_of
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports import PeriodReader
+from veilleuse.collector.ports.store import PeriodReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 

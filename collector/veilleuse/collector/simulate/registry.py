@@ -20,7 +20,7 @@ from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.model.sums import EnergyClass
-from veilleuse.collector.ports import Registry
+from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.simulate.calendars import TIME_ZONE, Timetable
 from veilleuse.collector.simulate.fleet import (
     COLLEGES,

@@ -26,7 +26,7 @@ from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ipc import ask, pieces_of
 from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
-from veilleuse.collector.ports.store import OpenReadStore, ReadStore
+from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.release.publications import Publish
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader

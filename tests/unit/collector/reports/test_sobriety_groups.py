@@ -17,8 +17,8 @@ from veilleuse.collector.model.indicators import BandUse, IndicatorGroup, PowerP
 from veilleuse.collector.model.inventory import Headcount, Retirement
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.reports.indicators import disclose_figure, merge_small_groups
-from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
+from veilleuse.collector.reports.readers import targets_of
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.settings_file import ConfigurationError
@@ -152,7 +152,7 @@ def test_settings_become_targets():
     )
     same = [one.name for one in fields(Targets) if getattr(made, one.name) == getattr(Targets(), one.name)]
     assert not same, (
-        f"{same} of Targets is not filled from its setting: fill it in targets_of (reports/inputs.py), and add "
+        f"{same} of Targets is not filled from its setting: fill it in targets_of (reports/readers.py), and add "
         "the setting to CHANGED and the field to `made == Targets(...)` in this test"
     )
     assert made == Targets(
@@ -171,7 +171,7 @@ def test_settings_become_targets():
         reused_purchases=(("laptops", 2027, 0.25), ("screens", 2027, 0.2)),
         reused_retirements_ratio=0.6,
     ), (
-        "add a new field to `Targets(...)` here, with its value in CHANGED; else targets_of (reports/inputs.py) "
+        "add a new field to `Targets(...)` here, with its value in CHANGED; else targets_of (reports/readers.py) "
         "fills a field from another setting"
     )
     for name, value in (

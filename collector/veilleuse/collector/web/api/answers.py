@@ -22,14 +22,15 @@ from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
 from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role, is_within
+from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.sums import EnergyClass, Group
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import BoundedReader, Factor, PeriodReader
+from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
-from veilleuse.collector.ports.store import OpenReadStore
+from veilleuse.collector.ports.store import BoundedReader, PeriodReader
 from veilleuse.collector.release.answer import (
     READERS_DIMENSIONS,
     MonthStatus,
@@ -43,7 +44,7 @@ from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import emissions_report_of, today
 from veilleuse.collector.reports.indicators import indicator_rows
-from veilleuse.collector.reports.inputs import sources_of, targets_of
+from veilleuse.collector.reports.readers import sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind

@@ -16,7 +16,7 @@ from veilleuse.collector.model.hosts import Host, HostStatus, LastRecord, Site
 from veilleuse.collector.model.records import DataKind, Grain, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import DerivedRow, LedgerEntry, SumRow
-from veilleuse.collector.ports import Reader
+from veilleuse.collector.ports.store import Reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 

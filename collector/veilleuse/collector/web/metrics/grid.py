@@ -22,7 +22,7 @@ from veilleuse.collector.model.grid import (
     Sums,
 )
 from veilleuse.collector.model.query import Query
-from veilleuse.collector.ports import HourReader
+from veilleuse.collector.ports.store import HourReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population

@@ -30,15 +30,15 @@ from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
-from veilleuse.collector.ports.store import OpenReadStore
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.format import FigureFormat
 from veilleuse.collector.release.publications import PublicationCache, Publish
 from veilleuse.collector.release.tables import PARTITION, Month, make_month
 from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
-from veilleuse.collector.reports.inputs import SobrietySources, sobriety_sources_of, targets_of
 from veilleuse.collector.reports.machines import Stretch, machines_of
+from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.pc_figures import DisclosureContext, disclose_figures

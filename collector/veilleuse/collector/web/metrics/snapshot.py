@@ -22,10 +22,10 @@ from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.book import FactorBook, KnownFactors
 from veilleuse.collector.ipc import ask
-from veilleuse.collector.model.factors import FactorVersion
+from veilleuse.collector.model.factors import ChosenFactor, FactorVersion
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
+from veilleuse.collector.ports.store import HourReader, Reader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
 from veilleuse.collector.web.metrics.fleet import CLOSED_DAY_SECONDS, FleetView, ServerFleetReader

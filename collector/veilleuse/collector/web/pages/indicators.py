@@ -19,7 +19,7 @@ from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import SERVERS, TABLE
 from veilleuse.collector.indicators.avoidable_energy import CAUSES, kwh_by_cause
 from veilleuse.collector.model.indicators import Figure, Targets
-from veilleuse.collector.reports.inputs import targets_of
+from veilleuse.collector.reports.readers import targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
