@@ -31,9 +31,9 @@ from veilleuse.collector.cli.close import _send
 from veilleuse.collector.closed_years.document import statistics_document
 from veilleuse.collector.closed_years.verify import verify_file
 from veilleuse.collector.model.closed_years import canonical
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.kept_years import keep_year
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_store
@@ -81,7 +81,7 @@ def verify(settings: CollectorSettings) -> None:
 
 def report(settings: CollectorSettings) -> None:
     """Compute the emissions report of the closed year."""
-    question = YearQuery(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, TODAY)
+    question = Query(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, TODAY)
     with opened(settings.data_dir, settings.reporting) as sources:
         emissions_report_of(sources, question)
 

@@ -42,9 +42,10 @@ from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.observations import MONITOR
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions
+from veilleuse.collector.reports.fleet_year import read_assumptions
 from veilleuse.collector.reports.kept_years import keep_year
 from veilleuse.collector.settings import ReportingSettings, settings_environment
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -103,28 +104,28 @@ def first_year(_: int) -> Iterator[Row]:
             directory = Path(folder) / "data"
             truth = simulate_one(order, directory)[-1]
             with opened(directory, ReportingSettings()) as sources:
-                question = YearQuery(order.first, order.end, (), 10, order.end)
+                question = Query(order.first, order.end, (), 10, order.end)
                 year = emissions_report_of(sources, question).statement.totals[0]
                 months = emissions_report_of(sources, replace(question, dimensions=("month",))).statement
                 kept = keep_year(sources, 2025, k=10, today=order.end)
                 closed = restate_year(kept, (), read_assumptions(sources, random_roll_out=False)).total
-        low, high = year.kwh_interval or (0.0, 0.0)
-        of_months = sum(row.kwh_total or 0 for row in months.totals)
+        low, high = year.uncertainty.kwh.ends or (0.0, 0.0)
+        of_months = sum(row.energy.kwh_total or 0 for row in months.totals)
         told = closed.estimate.energy_millijoules / KWH if closed else 0.0
         yield Row(
             f"{hosts} simulated hosts, a first year, kWh",
             missing,
-            f"{year.kwh_total:,.1f} open [{low:,.0f}; {high:,.0f}], {told:,.1f} closed; months {of_months:,.1f} "
-            + "".join(f"+ {row.kwh_total:,.1f} since publication" for row in months.year[1:])
-            + (", incomplete" if year.incomplete else ""),
+            f"{year.energy.kwh_total:,.1f} open [{low:,.0f}; {high:,.0f}], {told:,.1f} closed; months {of_months:,.1f} "
+            + "".join(f"+ {row.energy.kwh_total:,.1f} since publication" for row in months.year[1:])
+            + (", incomplete" if year.activity.incomplete else ""),
             f"{truth.kwh(order.first, order.end):,.1f}",
         )
         if hosts == 60:
             effects = (
-                year.fleet_effect_kwh,
-                year.mix_effect_kwh,
-                year.hours_effect_kwh,
-                year.watts_effect_kwh,
+                year.change.fleet_effect_kwh,
+                year.change.mix_effect_kwh,
+                year.change.hours_effect_kwh,
+                year.change.watts_effect_kwh,
             )
             yield Row(
                 "the same: change from 2024, in which a week spilled two days",

@@ -29,7 +29,8 @@ from veilleuse.collector.documents.document import (
     renderer,
 )
 from veilleuse.collector.documents.formats import pdf as pdf_format
-from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
+from veilleuse.collector.model.figures import COLUMNS
+from veilleuse.collector.reports.emissions_document import FIRST_COLUMNS
 
 SAME = ("period_from", "period_to", "zone", "data", "method_version")
 

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.samples import Days, InService, SampleMachine, Stratum
-from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.wire.ladder import Method
 
 DAY: Final = 86_400_000

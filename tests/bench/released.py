@@ -21,6 +21,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from veilleuse.collector.model.query import Query
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.months import FILLED_COLUMNS, KEYS, _row
@@ -28,10 +30,10 @@ from tests.support.machines import settings_in
 from tests.support.pushes import enrol
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
+from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS
-from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.__main__ import build_api
@@ -144,7 +146,7 @@ def ask_all(settings: CollectorSettings, months: int) -> None:
             partial(open_reader, settings.data_dir),
         )
         for name, dimensions in DIMENSIONS.items():
-            question = ApiQuery(ResourceKind.EMISSIONS, 1, 1000, "json", *period(months), dimensions)
+            question = ApiQuery(ResourceKind.EMISSIONS, 1, 1000, "json", Query(*period(months), dimensions))
             for _ in range(2):
                 began, cpu = time.monotonic(), time.process_time()
                 rows = asked(desk, question)

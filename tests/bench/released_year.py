@@ -55,11 +55,12 @@ from veilleuse.collector.model.calendars import SchoolPeriod, SchoolZone
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.months import estimate_months
 from veilleuse.collector.release.sums import FleetSum
-from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions, year_figures
+from veilleuse.collector.reports.fleet_year import read_assumptions, year_figures
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -304,7 +305,7 @@ def own_figures(
     """
     for name, dimensions in ((YEAR, ("population",)), (OWN_MONTHS, ("population", "month"))):
         found = []
-        for period in year_figures(sources, YearQuery(FIRST, END, dimensions, K, TODAY), known):
+        for period in year_figures(sources, Query(FIRST, END, dimensions, K, TODAY), known):
             of_pcs = [row for row in period.rows if row.key.population in populations]
             rows = of_pcs if populations or period.total is None else [period.total]
             found += [row.estimate for row in rows]

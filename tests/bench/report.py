@@ -43,9 +43,9 @@ from veilleuse.collector.model.inventory import (
     PowerContext,
 )
 from veilleuse.collector.model.months import COLUMNS, PLACE, DayType, Vector
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import AgentId, HostId
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import ReportingSettings, Store
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore
@@ -238,15 +238,15 @@ def inventory(store: SqliteStore, ids: list[HostId]) -> None:
     store.inventory.put_matching(AssetMatches({place + 1: host_id for place, host_id in enumerate(ids)}, ()))
 
 
-def questions(*, current: bool) -> Iterator[tuple[str, YearQuery]]:
+def questions(*, current: bool) -> Iterator[tuple[str, Query]]:
     """Yield (name, query) of each report."""
     today = date(YEAR, *unrolled.TODAY) if current else date(YEAR + 1, 2, 1)
     ends = {"year": date(YEAR + 1, 1, 1)} | ({"9 months": date(YEAR, unrolled.MONTH, 1)} if current else {})
     for name, end in ends.items():
-        yield name, YearQuery(date(YEAR, 1, 1), end, ("entity", "device_class"), 10, today)
+        yield name, Query(date(YEAR, 1, 1), end, ("entity", "device_class"), 10, today)
 
 
-def report(directory: Path, question: YearQuery) -> tuple[float, float, int, bytes]:
+def report(directory: Path, question: Query) -> tuple[float, float, int, bytes]:
     """Return (seconds of the figures, seconds of the CSV, rows, CSV)."""
     began = time.perf_counter()
     with opened(directory, ReportingSettings()) as sources:

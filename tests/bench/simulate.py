@@ -28,9 +28,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.sources import opened
-from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.reports.emissions import emissions_report_of, today
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.fill import Truth, simulate
 from veilleuse.collector.simulate.fleet import SimulationOrder
@@ -47,17 +46,19 @@ def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], 
 
     If small classes of a population were merged, only the total can be compared with the truth.
     """
-    question = YearQuery(first, end, ("device_class",), K, today())
+    question = Query(first, end, ("device_class",), K, today())
     with opened(directory, ReportingSettings()) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
     found: dict[tuple[str, str], Interval] = {}
-    merged = {row.population or "" for row in statement.rows if row.level == AUTRES}
+    merged = {row.key.population or "" for row in statement.rows if row.level == AUTRES}
     for row in (*statement.rows, *statement.totals):
-        apart = row.level == "total" or not {row.population or "", ""} & merged
-        if row.kwh_total is not None and apart:  # the shares are fixed: parts of one class err together
-            key = (row.population or "", row.device_class or "")
-            before, (low, high) = found.get(key, (0.0, 0.0, 0.0)), row.kwh_interval or (0.0, 0.0)
-            found[key] = before[0] + low, before[1] + row.kwh_total, before[2] + high
+        apart = row.level == "total" or not {row.key.population or "", ""} & merged
+        if (
+            row.energy.kwh_total is not None and apart
+        ):  # the shares are fixed: parts of one class err together
+            key = (row.key.population or "", row.key.device_class or "")
+            before, (low, high) = found.get(key, (0.0, 0.0, 0.0)), row.uncertainty.kwh.ends or (0.0, 0.0)
+            found[key] = before[0] + low, before[1] + row.energy.kwh_total, before[2] + high
     return found
 
 

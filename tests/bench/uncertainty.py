@@ -36,7 +36,7 @@ from veilleuse.collector.fleet.samples import (
     age_band,
 )
 from veilleuse.collector.model.calibration import Fit, Hardware
-from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass
 

@@ -13,25 +13,11 @@ from pathlib import Path
 from tests.support.pushes import NOW
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Point
-from veilleuse.collector.ports import (
-    Accounts,
-    ActionStore,
-    Calendars,
-    Calibrations,
-    Configurations,
-    DataReader,
-    DeriveStore,
-    Factors,
-    HostEraser,
-    IngestStore,
-    Intensities,
-    InventoryStore,
-    MeteringStore,
-    MonthReader,
-    MonthStore,
-    Registry,
-)
-from veilleuse.collector.ports.months import ClosedYears, Publications
+from veilleuse.collector.ports.imports import ActionStore, Factors, Intensities, InventoryStore
+from veilleuse.collector.ports.months import ClosedYears, MonthReader, MonthStore, Publications
+from veilleuse.collector.ports.registry import Accounts, Calendars, Configurations, HostEraser, Registry
+from veilleuse.collector.ports.stages import Calibrations, DeriveStore, IngestStore, MeteringStore
+from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.vocabulary import (
     Boundary,

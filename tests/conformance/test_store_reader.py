@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.backends import BACKENDS, MONDAY, Backend
+from tests.conformance.backends import BACKENDS, Backend
 from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
@@ -21,20 +20,16 @@ from tests.support.pushes import (
     Stream,
     cell,
     clock,
-    day,
     enrol,
     measurement,
     site,
     week,
 )
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration
-from veilleuse.collector.model.figures import EnergySums, StateSums
-from veilleuse.collector.model.records import Grain
-from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, PeriodResult
+from veilleuse.collector.model.sums import DerivedRecord, PeriodResult
 from veilleuse.wire.bands import DEFAULT_CALENDAR
-from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.vocabulary import Band, Population, State, Supply
+from veilleuse.wire.vocabulary import Population
 
 NIGHT_IDLE: dict[str, Any] = {"band": pb.BAND_NIGHT, "state": pb.STATE_ON_IDLE}
 MONDAY_22H_PARIS = MONDAY_10H + 11 * HOUR
@@ -65,97 +60,6 @@ def _fill(store: Backend) -> None:
     store.ingest.append(
         [desk.send(measurement(week(2026, 10), [cell(7 * HOUR), cell(HOUR, state=pb.STATE_OFF)]))]
     )
-
-
-def test_states_are_added_up(store):
-    """States per host, band and state equal the sums of the rows over any range, both supplies together; a
-    sum that was never measured stays None."""
-    _fill(store)
-    for grain, start, end in (
-        (Grain.HOUR, 0, 2**62),
-        (Grain.DAY, MONDAY, MONDAY + 1),
-        (Grain.DAY, MONDAY + 1, MONDAY + 9),
-        (Grain.WEEK, MONDAY, MONDAY + 1),
-        (Grain.WEEK, MONDAY + 1, MONDAY + 9),
-    ):
-        expected: defaultdict[Any, StateSums] = defaultdict(StateSums)
-        for row in store.reader.sums(grain, start, end):
-            one = row.cell
-            expected[row.host_id, (one.band, one.state)] += StateSums(
-                one.milliseconds,
-                one.idle_beyond_15_minutes_milliseconds,
-                one.idle_beyond_30_minutes_milliseconds,
-                one.idle_beyond_60_minutes_milliseconds,
-            )
-        found = list(store.reader.state_sums(grain, start, end))
-        assert {(host, key): sums for host, key, sums in found} == expected
-        assert len(found) == len(expected)
-    idle = {
-        sums for _, (_, state), sums in store.reader.state_sums(Grain.DAY, 0, 2**62) if state is State.ON_IDLE
-    }
-    assert idle == {StateSums(100_000, 40_000, None, None)}
-
-
-def test_energies_are_added_up(store):
-    """Energies per host, method, band and state equal the sums of the rows over any range."""
-    _fill(store)
-    for number, period in enumerate(store.derive.dirty(99)):
-        cells = [
-            DerivedCell(Band.OPEN, State.ON_IDLE, supply, method, 5_000, 10**number, 3)
-            for supply in (Supply.AC, Supply.BATTERY)
-            for method in (Method.METERED, Method.LOAD_MODELLED)
-        ]
-        records = [DerivedRecord(one.record_id, 1) for one in store.derive.record_cells(period)]
-        store.derive.write_derived([PeriodResult(period, "Europe/Paris", cells, records)])
-    for grain, start, end in ((Grain.DAY, MONDAY, MONDAY + 1), (Grain.DAY, 0, 2**62), (Grain.WEEK, 0, 2**62)):
-        expected: defaultdict[Any, EnergySums] = defaultdict(EnergySums)
-        for row in store.reader.derived(grain, start, end):
-            one = row.cell
-            expected[row.host_id, (one.method, one.band, one.state)] += EnergySums(
-                one.milliseconds, one.energy_millijoules, one.uncertainty_millijoules
-            )
-        found = list(store.reader.energy_sums(grain, start, end))
-        assert {(host, key): sums for host, key, sums in found} == expected
-        assert len(found) == len(expected) > 0
-
-
-def test_dates_on_at_night_are_counted(store):
-    """Dates with more than 4 h on at night are counted, idle included; exactly 4 h, off, or another band are
-    not."""
-    hour = HOUR
-    nights = {
-        2: [cell(3 * hour, **NIGHT_IDLE), cell(hour + 1, band=pb.BAND_NIGHT)],
-        3: [cell(4 * hour, **NIGHT_IDLE)],
-        4: [cell(8 * hour, band=pb.BAND_NIGHT, state=pb.STATE_OFF)],
-        5: [cell(8 * hour, band=pb.BAND_CLOSED, state=pb.STATE_ON_IDLE)],
-        6: [cell(5 * hour, **NIGHT_IDLE)],
-    }
-    desk = Stream(enrol(store.registry, Population.WORKSTATION), WORKSTATION)
-    quiet = Stream(enrol(store.registry, Population.WORKSTATION), WORKSTATION)
-    store.ingest.append(
-        [desk.send(measurement(day(date(2026, 3, number)), cells)) for number, cells in nights.items()]
-        + [quiet.send(measurement(day(date(2026, 3, 2)), nights[4]))]
-    )
-    assert list(store.reader.dates_on(MONDAY, MONDAY + 7, 4 * hour)) == [(desk.host_id, 2)]
-    assert list(store.reader.dates_on(MONDAY, MONDAY + 4, 4 * hour)) == [(desk.host_id, 1)]
-
-
-def test_hours_on_at_night_of_one_population(store):
-    """Milliseconds on at night are summed per hour, both states and all records; other populations and bands
-    are left out."""
-    school, server = Stream(enrol(store.registry, Population.CLASSROOM)), Stream(enrol(store.registry))
-    records = [
-        measurement(clock(MONDAY_22H_PARIS), [cell(20_000, **NIGHT_IDLE), cell(40_000, band=pb.BAND_NIGHT)]),
-        measurement(clock(MONDAY_22H_PARIS + 60_000), [cell(60_000, **NIGHT_IDLE)]),
-        measurement(clock(MONDAY_22H_PARIS + HOUR), [cell(60_000, band=pb.BAND_NIGHT, state=pb.STATE_OFF)]),
-        measurement(clock(MONDAY_22H_PARIS - HOUR), [cell(60_000, band=pb.BAND_CLOSED)]),
-    ]
-    store.ingest.append([stream.send(*records) for stream in (school, server)])
-    found = Counter(
-        {(host, hour): on for host, hour, on in store.reader.night_hours(Population.CLASSROOM, 0, 2**62)}
-    )
-    assert found == {(school.host_id, MONDAY_22H_PARIS): 120_000}
-    assert not list(store.reader.night_hours(Population.CLASSROOM, 0, MONDAY_22H_PARIS))
 
 
 def test_the_calendars_of_a_site_are_read_as_they_were_put(store):

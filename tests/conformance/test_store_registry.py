@@ -19,7 +19,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.clones import Holders
 from veilleuse.collector.model.hosts import Certificate, HostStatus
 from veilleuse.collector.model.records import AgentId, Grain, HostId
-from veilleuse.collector.ports import Registry
+from veilleuse.collector.ports.registry import Registry
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     DeviceClass,

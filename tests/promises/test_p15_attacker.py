@@ -29,10 +29,11 @@ from tests.promises.support.isolating import Column, Equation, Isolated, dominat
 from tests.promises.support.machine_figures import AVOIDABLE
 from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
 from tests.promises.support.summed import amount
-from veilleuse.collector.account import group_sums, release_tables
+from veilleuse.collector.account import group_sums
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.release import tables as release_tables
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K: Final = 10
@@ -292,13 +293,13 @@ def test_a_published_year_tells_nobody_beside_its_months(
     assert isolated.machines == {hosts[0]}
     energies = data.versions[-1].amounts
     whole = sum(amount for key, amount in energies.items() if key.host == hosts[0] and key.what.unit == "mJ")
-    assert {row.entity for row, _ in rows if row.energy_millijoules} == {"A", "B", None}
+    assert {row.key.entity for row, _ in rows if row.energy.energy_millijoules} == {"A", "B", None}
     for row, step in rows:
         assert 0 < whole < step / 2
-        assert row.energy_millijoules is not None
-        assert row.energy_millijoules % step == 0
-        assert row.machine_days_observed is None
-        assert row.kwh_measured is None
+        assert row.energy.energy_millijoules is not None
+        assert row.energy.energy_millijoules % step == 0
+        assert row.activity.machine_days_observed is None
+        assert row.energy.kwh_measured is None
     figure(
         f"rounding step of a published year {min(step for _, step in rows) / whole:,.0f} × the machine that exact rows isolate"
     )
@@ -463,7 +464,7 @@ def test_the_attacker_takes_out_watts_that_everybody_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The laptop of `watts` is isolated where the product does not know the public watts."""
-    for module in (group_sums, release_tables, group_sums):
+    for module in (group_sums, release_tables):
         monkeypatch.setattr(module, "rates_of", lambda _: ())
     with Watched(tmp_path, 1) as data:
         laptop = watts(data)

@@ -37,9 +37,7 @@ from tests.promises.test_p15_attacker import (
 from tests.support.released import LATER
 from tests.support.released_oracle import Counts, unexplained
 from tests.support.year import weekday
-from veilleuse.collector.account import release_tables
-from veilleuse.collector.account.observed_days import ObservedQuery
-from veilleuse.collector.account.observed_months import tally_periods
+from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.fleet.census import Census, DayTypes
 from veilleuse.collector.fleet.class_defaults import class_microwatts
@@ -47,13 +45,15 @@ from veilleuse.collector.fleet.observations import MONITOR, group_by_machine, ma
 from veilleuse.collector.fleet.samples import DAY_TYPES, Stratum
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.release import tables
 from veilleuse.collector.release.counts import count_fleet
 from veilleuse.collector.release.fleet import FleetRow, ReleaseAssumptions, Source
+from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
+from veilleuse.collector.release.tables import PARTITION, make_month
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.api.release import PARTITION, make_month
-from veilleuse.collector.web.api.release_format import FORM
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import DeviceClass, State
 
@@ -205,7 +205,7 @@ def by_day_type(data: Watched, public: Told, rows: Sequence[FleetRow]) -> list[F
 def with_true_times(data: Watched, public: Told, rows: Sequence[FleetRow]) -> list[FleetRow]:
     """Use known time as it was measured, not as it is published."""
     with pytest.MonkeyPatch.context() as patch, closing(data.data.reader()) as reader:
-        patch.setattr(release_tables, "round_to_machine_days", lambda tally, _: tally)
+        patch.setattr(tables, "round_to_machine_days", lambda tally, _: tally)
         (part,), (month,) = public.parts, public.months
         exact = make_month(reader, part, K, round(data.now[0] * 1000))
         return list(estimate_months([replace(month, cells=exact.cells)], ASSUMPTIONS)[0])
@@ -215,11 +215,11 @@ def with_hidden_machines(data: Watched, public: Told, rows: Sequence[FleetRow]) 
     """Take laptops of `autres` into the mean of their class."""
     (part,), (month,) = public.parts, public.months
     with closing(data.data.reader()) as reader:
-        query = ObservedQuery(part.first, part.end, PARTITION, K, LATER, screens=True)
+        query = Query(part.first, part.end, PARTITION, K, now_unix_milliseconds=LATER, screens=True)
         groups = tally_periods(reader, Periods(reader), query)
     mine = [one for one in groups.items() if one[0].entity == "B" and one[0].device_class == "laptop"]
     ((key, tally),) = mine
-    more = release_tables._cell(replace(key, entity="hidden"), tally, [tally])
+    more = tables._cell(replace(key, entity="hidden"), tally, [tally])
     made = estimate_months([replace(month, cells=(*month.cells, more))], ASSUMPTIONS)[0]
     return [row for row in made if row.key.entity != "hidden"]
 

@@ -23,8 +23,8 @@ from veilleuse.agent.spool.database import gap_over
 from veilleuse.collector import settings
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.model.figures import BalanceRow
 from veilleuse.collector.model.records import AppendResult, Grain, HostId, ValidPush
+from veilleuse.collector.model.sums import BalanceRow
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore

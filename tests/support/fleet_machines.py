@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.samples import Days, InService, SampleCell, SampleMachine, Stratum
-from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.wire.ladder import Method
 
 DAY = 86_400_000

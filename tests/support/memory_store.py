@@ -4,17 +4,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
+from veilleuse.collector.account.observations import ObservedGroups, gather_periods
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
-from veilleuse.collector.model.figures import ON_STATES, BalanceRow, EnergySums, StateSums
 from veilleuse.collector.model.hosts import Host, HostStatus, MachineFacts, Site
+from veilleuse.collector.model.months import COLUMNS, IDLE_COLUMNS, DayType, HostPeriod
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import AgentId, Cell, DataKind, Grain, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
+    BalanceRow,
     DerivedCell,
     DerivedRow,
     LedgerEntry,
@@ -131,55 +134,6 @@ class MemoryReader:
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         return (row for row in self.derived_rows if row.grain is grain and start <= row.start < end)
 
-    def state_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
-        for row in self.sums(grain, start, end):
-            cell = row.cell
-            idle = (
-                cell.idle_beyond_15_minutes_milliseconds,
-                cell.idle_beyond_30_minutes_milliseconds,
-                cell.idle_beyond_60_minutes_milliseconds,
-            )
-            yield row.host_id, (cell.band, cell.state), StateSums(cell.milliseconds, *idle)
-
-    def energy_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        return self._energies(self.derived_rows, grain, start, end)
-
-    def screen_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        return self._energies(self.screen_rows, grain, start, end)
-
-    def _energies(
-        self, rows: list[DerivedRow], grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        for row in rows:
-            if row.grain is not grain or not start <= row.start < end:
-                continue
-            cell = row.cell
-            values = (cell.milliseconds, cell.energy_millijoules, cell.uncertainty_millijoules)
-            yield row.host_id, (cell.method, cell.band, cell.state), EnergySums(*values)
-
-    def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
-        on = self._on_at_night(Grain.DAY, start, end)
-        return ((host_id, 1) for (host_id, _), length in on.items() if length > longer_than_milliseconds)
-
-    def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
-        others = {one.host_id for one in self.host_list if one.population is not population}
-        for (host_id, hour), length in self._on_at_night(Grain.HOUR, start, end).items():
-            if host_id not in others:
-                yield host_id, hour, length
-
-    def _on_at_night(self, grain: Grain, start: int, end: int) -> Counter[tuple[HostId, int]]:
-        on: Counter[tuple[HostId, int]] = Counter()
-        for row in self.sums(grain, start, end):
-            if row.cell.band is Band.NIGHT and row.cell.state in ON_STATES:
-                on[row.host_id, row.start] += row.cell.milliseconds
-        return on
-
     def ledger(self) -> tuple[LedgerEntry, ...]:
         return ()
 
@@ -202,3 +156,46 @@ class MemoryReader:
 
     def dirty_span(self) -> tuple[int, int] | None:
         return (1, self.dirty) if self.dirty else None
+
+
+@dataclass
+class MemoryPeriods:
+    """Implements `ports.PeriodReader` over the days of a reader, and over rows of the same machines."""
+
+    reader: MemoryReader
+    rows: list[HostPeriod] = field(default_factory=list)
+
+    def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
+        found: defaultdict[tuple[HostId, Band], Counter[str]] = defaultdict(Counter)
+        days = Grain.DAY, first.toordinal(), end.toordinal()
+        for row in self.reader.sums(*days):
+            cell, values = row.cell, found[row.host_id, row.cell.band]
+            values[f"{cell.state}_{cell.supply}_milliseconds"] += cell.milliseconds
+            for column in IDLE_COLUMNS:
+                values[column] += getattr(cell, column) or 0
+        for one in self.reader.derived(*days):
+            of, values = one.cell, found[one.host_id, one.cell.band]
+            values[f"{of.method}_milliseconds"] += of.milliseconds
+            values[f"{of.method}_energy_millijoules"] += of.energy_millijoules
+            values[f"{of.method}_uncertainty_millijoules"] += of.uncertainty_millijoules
+            values[f"{of.state}_energy_millijoules"] += of.energy_millijoules
+        for one in self.reader.screen_rows:
+            of, values = one.cell, found[one.host_id, one.cell.band]
+            if days[1] <= one.start < days[2]:
+                values["screens_milliseconds"] += of.milliseconds
+                values["screens_energy_millijoules"] += of.energy_millijoules
+                values["screens_uncertainty_millijoules"] += of.uncertainty_millijoules
+        made = [
+            HostPeriod(host_id, first, DayType.OPEN, band, tuple(values[column] for column in COLUMNS))
+            for (host_id, band), values in found.items()
+        ]
+        made += [row for row in self.rows if first <= row.period_from < end]
+        return iter(sorted(made, key=lambda row: row.host_id))
+
+    def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
+        return self.host_periods(first, end)
+
+
+def gather(reader: MemoryReader, query: Query, hosts: Iterable[Host] | None = None) -> ObservedGroups:
+    """Return the groups of a query over the days of a reader."""
+    return gather_periods(reader, MemoryPeriods(reader), query, hosts)

@@ -12,7 +12,7 @@ from typing import Any
 
 from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.records import AgentId, DecodedRecord, HostId, ValidPush
-from veilleuse.collector.ports import Registry
+from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.wire_codec import cells_from_measurement, record_period
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar

@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Final
 
-from veilleuse.collector.account.observed_days import ObservedQuery
-from veilleuse.collector.account.observed_months import tally_periods
-from veilleuse.collector.account.release_tables import build_release_tables
+from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice
 from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.release.counts import count_fleet, count_screens
 from veilleuse.collector.release.months import ReleasedMonth
+from veilleuse.collector.release.tables import PARTITION, build_month, hosts_under_rule
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.web.api.release import PARTITION, hosts_under_rule
 from veilleuse.wire.vocabulary import Population
 
 LATER: Final = 2**45
@@ -27,11 +26,11 @@ LATER: Final = 2**45
 
 def release(sources: Sources, part: Slice, k: int) -> ReleasedMonth:
     """Return a month's published cells and its fleet."""
-    query = ObservedQuery(part.first, part.end, PARTITION, k, LATER, screens=True)
+    query = Query(part.first, part.end, PARTITION, k, now_unix_milliseconds=LATER, screens=True)
     hosts = hosts_under_rule(sources.hosts)
-    tables = build_release_tables(tally_periods(sources.reader, sources.periods, query, hosts), k)
+    month = build_month(part, tally_periods(sources.reader, sources.periods, query, hosts), k)
     devices = list(_devices(sources, part))
-    return ReleasedMonth(tables.cells, tables.hidden_cells, count_fleet(devices), count_screens(devices))
+    return ReleasedMonth(month.cells, month.hidden_cells, count_fleet(devices), count_screens(devices))
 
 
 def _devices(sources: Sources, part: Slice) -> Iterator[FleetDevice]:

@@ -12,8 +12,9 @@ from typing import Any
 from veilleuse.collector.documents.document import Chart, Document, Row
 from veilleuse.collector.documents.text import shown_interval
 from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, IdlePower, Why
+from veilleuse.collector.model.figures import COLUMNS
 from veilleuse.collector.reports import attribution as attribution_report
-from veilleuse.collector.reports.emissions_document import COLUMNS, FIRST_COLUMNS
+from veilleuse.collector.reports.emissions_document import FIRST_COLUMNS
 from veilleuse.collector.reports.indicators_document import ASSUMPTIONS, SOBRIETY_COLUMNS
 from veilleuse.collector.reports.indicators_document import COLUMNS as INDICATORS_COLUMNS
 from veilleuse.wire.ladder import Method

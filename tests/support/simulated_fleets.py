@@ -25,7 +25,7 @@ from veilleuse.collector.fleet.samples import (
     age_band,
     sum_groups,
 )
-from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.wire.ladder import Method
 
 DAY = 86_400_000

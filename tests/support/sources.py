@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from veilleuse.collector.reports.inputs import SobrietySources, Sources, sobriety_sources_of, sources_of
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, sources_of
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
 

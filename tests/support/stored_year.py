@@ -16,12 +16,12 @@ from veilleuse.collector.model.calendars import (
     SchoolPeriod,
     SchoolZone,
 )
-from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.records import DataKind, HostId
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.wire.bands import Calendar
 from veilleuse.wire.vocabulary import Population

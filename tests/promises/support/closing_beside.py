@@ -26,9 +26,9 @@ from tests.support.rolled import roll
 from tests.support.sources import opened
 from veilleuse.collector.account.publishable import round_for_publication, step_millijoules
 from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.wire.vocabulary import Band, State
 
 FILE: Final = "signed file"
@@ -60,7 +60,7 @@ def published_year(data: Watched, today: date, k: int) -> list[tuple[EmissionsRo
     """Return rows and totals of the closed year 2026 by entity and device class, as `report emissions
     --public` prints them, each with its step in mJ."""
     directory = data.data.directory
-    question = YearQuery(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
+    question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
     with opened(directory, settings_in(directory.parent).reporting) as sources:
         made = emissions_report_of(sources, question, compare=False)
     told = round_for_publication(made.statement, made.periods, k)

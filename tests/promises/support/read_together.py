@@ -25,12 +25,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.filled import METER, Filled, cell, civil, clock, week
 from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.calendars.periods import Slice, day_start_unix_milliseconds, enrolled_milliseconds
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.wire_codec import number
+from veilleuse.collector.wire_codec import BANDS, STATES, number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import MEASURED
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -374,10 +374,12 @@ class Watched:
                     kind = "measured" if row.cell.method in MEASURED else "modelled"
                     what = What("mJ", row.cell.band, row.cell.state, kind)
                     amounts[Key(row.host_id, grain, row.start, what)] += row.cell.energy_millijoules
-                for start in sorted({key.start for key in amounts if key.grain is grain}):
-                    for host_id, (_, band, state), screens in reader.screen_sums(grain, start, start + 1):
-                        what = What("mJ", band, state, "screen")
-                        amounts[Key(host_id, grain, start, what)] += screens.energy_millijoules
+                for host_id, start, band, state, energy in self.data.store.data.connection.execute(
+                    "SELECT host_id, start, band, state, energy_millijoules FROM derived_screens WHERE grain = ?",
+                    (grain,),
+                ):
+                    what = What("mJ", BANDS[band], STATES[state], "screen")
+                    amounts[Key(HostId(host_id), grain, start, what)] += energy
         now = round(self.now[0] * 1000)
         return Version(
             datetime.fromtimestamp(self.now[0], UTC),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.disclosure import DisclosureCell, is_safe, publish
+from veilleuse.collector.disclosure.rule import DisclosureCell, is_safe, publish
 from veilleuse.collector.model.records import HostId
 
 K = 10

@@ -16,15 +16,26 @@ from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from fractions import Fraction
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
-from veilleuse.collector.ports import ChosenFactor, Factor
+from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis
+from veilleuse.collector.model.factors import ChosenFactor, Factor
+from veilleuse.collector.model.figures import (
+    FULL_INTERVAL,
+    SAMPLE_INTERVAL,
+    AppliedFactor,
+    IntervalEnds,
+    RowEmissions,
+    Uncertainty,
+)
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.shipped_tables import load_table
-from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH, MILLIJOULES_PER_UNIT
+from veilleuse.wire.units import (
+    GRAMS_PER_KILOGRAM,
+    MILLIJOULES_PER_KWH,
+    MILLIJOULES_PER_UNIT,
+)
 
 
 def kwh(energy_millijoules: int) -> Fraction:
@@ -113,28 +124,31 @@ def interval(value: float, u: float) -> tuple[float, float]:
     return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)
 
 
-def intervals(estimate: Estimate, emitted_kgco2e: float, u_factor: float) -> dict[str, Any]:
-    """Return the interval columns of an estimate and its emissions.
+def uncertainty(estimate: Estimate, emitted_kgco2e: float, u_factor: float) -> Uncertainty:
+    """Return the intervals of an estimate and its emissions, of 95 % or of the sample only."""
 
-    The column names say whether the interval is one of 95 %, or of the sample only.
-    """
-
-    def ends(kind: str, of_energy: Sequence[float], of_emissions: Sequence[float]) -> dict[str, float]:
-        return {
-            f"kwh_lo{kind}": estimate.energy_millijoules * of_energy[0] * float(kwh(1)),
-            f"kwh_hi{kind}": estimate.energy_millijoules * of_energy[1] * float(kwh(1)),
-            f"kgco2e_lo{kind}": emitted_kgco2e * of_emissions[0],
-            f"kgco2e_hi{kind}": emitted_kgco2e * of_emissions[1],
-        }
+    def ends(factors: Sequence[float]) -> list[float]:
+        return [estimate.energy_millijoules * factor * float(kwh(1)) for factor in factors[:2]]
 
     both = estimate.interval(u_factor)
+    emitted = (emitted_kgco2e * both[0], emitted_kgco2e * both[1])
+    is_observed = estimate.basis is EstimateBasis.OBSERVED
+    errors = (None if is_observed else estimate.u_sampling, estimate.u_model, u_factor)
     if estimate.is_demonstrated:
-        return {"interval": FULL_INTERVAL, **ends("95", estimate.interval(), both), "gsd2": both.gsd2}
-    return {
-        "interval": SAMPLE_INTERVAL,
-        **ends("_sample", estimate.interval(), both),
-        **ends("_sensitivity", estimate.sensitivity(), estimate.sensitivity(u_factor)),
-    }
+        return Uncertainty(
+            FULL_INTERVAL,
+            IntervalEnds(*ends(estimate.interval())),
+            IntervalEnds(*emitted),
+            *errors,
+            both.gsd2,
+        )
+    wider = estimate.sensitivity(u_factor)
+    return Uncertainty(
+        SAMPLE_INTERVAL,
+        IntervalEnds(None, None, *ends(estimate.interval()), *ends(estimate.sensitivity())),
+        IntervalEnds(None, None, *emitted, emitted_kgco2e * wider[0], emitted_kgco2e * wider[1]),
+        *errors,
+    )
 
 
 _FRENCH: Final = re.compile(r"-?(\d+|\d{1,3}( \d{3})+)(,\d+)?", re.ASCII)
@@ -255,3 +269,66 @@ def pedigree_gsd2(scores: Mapping[str, int | None]) -> float:
 def format_pedigree(scores: Mapping[str, int | None]) -> str:
     """Format the `pedigree` column: scores in the table's order, `reliability=4 completeness=?`."""
     return " ".join(f"{name}={scores.get(name) or '?'}" for name in pedigree_coefficients())
+
+
+def row_emissions(bill: Emissions, by_contract: Fraction | None = None) -> RowEmissions:
+    """Return the emissions of a row; `by_contract`: market-based ones, where contracts were entered."""
+    return RowEmissions(
+        float(bill.total_kgco2e),
+        _float(bill.combustion_kgco2e),
+        _float(bill.upstream_kgco2e),
+        _float(bill.losses_kgco2e),
+        _float(bill.split_residual_kgco2e),
+        bill.split_estimated,
+        _float(by_contract),
+    )
+
+
+def applied_factor(applied: Sequence[ChosenFactor]) -> AppliedFactor:
+    """Return the factor of a row; a total over several factors has only `provisional`."""
+    provisional = any(chosen.provisional for chosen in applied)
+    if len({chosen.factor.factor_id for chosen in applied}) != 1:
+        return AppliedFactor(provisional=provisional)
+    factor = applied[0].factor
+    return AppliedFactor(
+        factor.factor_id,
+        factor.series,
+        factor.source,
+        factor.published or None,
+        float(factor.total_kgco2e_per_kwh),
+        provisional,
+    )
+
+
+def factors_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
+    """Return the factor's u on a sum over zones, independent between zones;
+    for one zone, the factor's own.
+    """
+    if len(shares) == 1:
+        return shares[0][1].u
+    weights = [float(energy * Fraction(chosen.factor.total_kgco2e_per_kwh)) for energy, chosen in shares]
+    whole = sum(weights)
+    if not whole:
+        return 0.0
+    errors = [weight * chosen.u for weight, (_, chosen) in zip(weights, shares, strict=True)]
+    return math.hypot(*errors) / whole
+
+
+def factor_row(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
+    """Return the row of an applied factor, with its source."""
+    factor = chosen.factor
+    return {
+        "factor_id": factor.factor_id,
+        "zone": factor.zone,
+        "year": year,
+        "factor_series": factor.series,
+        "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
+        "provisional": chosen.provisional,
+        "uncertainty_percent": float(factor.uncertainty_percent),
+        "uncertainty_inherited": factor.uncertainty_inherited,
+        "u_factor": chosen.u,
+        "factor_source": factor.source,
+        "factor_published": factor.published,
+        "factor_sourced": factor.sourced,
+        "licence": factor.licence,
+    }

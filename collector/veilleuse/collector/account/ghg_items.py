@@ -16,9 +16,8 @@ from fractions import Fraction
 from typing import Final
 
 from veilleuse.collector.account.emissions import Emissions
-from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping
+from veilleuse.collector.model.factors import BilanItem, BilanMapping, ChosenFactor, ContextMapping
 from veilleuse.collector.model.inventory import Headcount, PowerContext
-from veilleuse.collector.ports import ChosenFactor
 
 READ, REMEMBERED, ENTERED = "read in the method", "remembered, not verified", "entered"
 

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
-from veilleuse.collector.account.parts import (
+from veilleuse.collector.disclosure.partition import Family, merge_families
+from veilleuse.collector.disclosure.parts import (
     BY_CLASS,
     IDLE,
     KNOWN,
@@ -26,9 +27,16 @@ from veilleuse.collector.account.parts import (
     spent_of,
     unknown,
 )
-from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, count, is_nobodys_or_safe, publish
-from veilleuse.collector.model.figures import (
-    AUTRES,
+from veilleuse.collector.disclosure.rule import (
+    EXEMPT,
+    DisclosureCell,
+    count,
+    is_nobodys_or_enough,
+    is_nobodys_or_safe,
+)
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import (
     ON_STATES,
     REST_STATES,
     Detail,
@@ -36,11 +44,9 @@ from veilleuse.collector.model.figures import (
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -250,7 +256,7 @@ class Tally:
         Fewer than k machines that never reported also prevent it.
         """
         silent, never = self._silent()
-        return is_nobodys_or_safe(silent | never, k) and (count(never) == 0 or count(never) >= k)
+        return is_nobodys_or_safe(silent | never, k) and is_nobodys_or_enough(never, k)
 
     def may_publish_silence(self, k: int) -> bool:
         """Return whether enrolled time less known time isolates no few machines among those that reported."""
@@ -281,7 +287,9 @@ class Tally:
 
     # --- result
 
-    def freeze(self, population: Population, withheld: frozenset[Detail], *, exact: bool = True) -> GroupSums:
+    def freeze(
+        self, population: Population | None, withheld: frozenset[Detail], *, exact: bool = True
+    ) -> GroupSums:
         """Return the sums as a value.
 
         `exact`: no state, band or method replaces another. Otherwise the value cannot reveal what is
@@ -349,33 +357,15 @@ def _of(table: Shares, parts: Part) -> Counter[HostId]:
 Member = tuple[GroupKey, Tally]
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Groups that may merge with each other."""
-
-    key: GroupKey
-    """Key without entity, site and class; `monitor` for screens."""
-    members: Mapping[GroupKey, Tally]
-
-    def merge_small(self, k: int) -> list[Member] | None:
-        """Return the groups with machines, small ones merged into `autres`; None: no merge is safe."""
-        heard = {key: tally for key, tally in self.members.items() if tally.hosts}
-        rates = rates_of(heard.values())
-        level = publish([tally.cell(key, rates) for key, tally in heard.items()], k)
-        if level.withheld_keys:
-            return None
-        found = [(cell.key, heard[cell.key]) for cell in level.kept]
-        return found + (
-            [merge_into_autres([(key, heard[key]) for key in level.merged_keys])] if level.others else []
-        )
+def merge_small(family: Family[Tally], k: int) -> list[Member] | None:
+    """Return the groups with machines, small ones merged into `autres`; None: no merge is safe."""
+    return family.merge_small(_cells(family.members), k, sum_tallies)
 
 
-def families(groups: Mapping[GroupKey, Tally]) -> list[Family]:
-    """Divide groups under the disclosure rule into families."""
-    found: defaultdict[GroupKey, dict[GroupKey, Tally]] = defaultdict(dict)
-    for key, tally in groups.items():
-        found[_family(key)][key] = tally
-    return [Family(key, members) for key, members in found.items()]
+def _cells(groups: Mapping[GroupKey, Tally]) -> list[DisclosureCell[GroupKey]]:
+    heard = {key: tally for key, tally in groups.items() if tally.hosts}
+    rates = rates_of(heard.values())
+    return [tally.cell(key, rates) for key, tally in heard.items()]
 
 
 def merge_small_groups(
@@ -389,55 +379,28 @@ def merge_small_groups(
     contribution is a row where k of its machines were enrolled. With k = 1 everything is returned: the caller
     applies the rule.
     """
-    shown: list[Group] = []
-    withheld: list[GroupKey] = []
-    ruled: dict[GroupKey, Tally] = {}
-    for key, tally in groups.items():
-        if k == 1 or key.population in EXEMPT:
-            shown.append(Group(key, tally.freeze(key.population, frozenset())))
-        else:
-            ruled[key] = tally
-    for family in families(ruled):
-        merged = family.merge_small(k)
-        silent = [
-            (key, tally)
-            for key, tally in family.members.items()
-            if not tally.hosts and tally.enrolled and tally.may_publish_coverage(k)
-        ]
-        if merged is None:
-            withheld.append(family.key)
-        shown += [_publish_group(key, tally, k) for key, tally in (*(merged or ()), *silent)]
+    rows, withheld = merge_families(groups, k, _cells, sum_tallies, screens=True)
+    shown = [_publish_group(key, tally, k) for key, tally in rows]
+    shown += [
+        _publish_group(key, tally, k)
+        for key, tally in groups.items()
+        if not _is_free(key, k) and not tally.hosts and tally.enrolled and tally.may_publish_coverage(k)
+    ]
     return tuple(shown), tuple(withheld)
 
 
+def _is_free(key: GroupKey, k: int) -> bool:
+    return k == 1 or key.population in EXEMPT
+
+
 def _publish_group(key: GroupKey, tally: Tally, k: int) -> Group:
+    if _is_free(key, k):
+        return Group(key, tally.freeze(key.population, frozenset()))
     level = tally.level(k)
     withheld = level.withheld | tally.unsafe_details(k)
     if level.parts and not tally.may_publish_energies(level, rates_of([tally]), k):
         withheld |= {Detail.ENERGIES}
     return Group(key, tally.freeze(key.population, withheld, exact=False))
-
-
-def _family(key: GroupKey) -> GroupKey:
-    screens = EnergyClass.MONITOR.value
-    device_class = screens if key.device_class == screens else None
-    return replace(key, entity=None, site=None, device_class=device_class)
-
-
-def merge_into_autres(hidden: Sequence[Member]) -> Member:
-    """Merge groups into one, named `autres` in every requested dimension, blank in the others;
-    screens stay screens.
-    """
-    key = hidden[0][0]
-    screens = key.device_class == EnergyClass.MONITOR.value
-    named = replace(
-        key,
-        entity=key.entity and AUTRES,
-        site=key.site and AUTRES,
-        device_class=key.device_class if screens else key.device_class and AUTRES,
-        autres=True,
-    )
-    return named, sum_tallies(tally for _, tally in hidden)
 
 
 def sum_tallies(tallies: Iterable[Tally]) -> Tally:

@@ -18,8 +18,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from veilleuse.collector.model.factors import Contract
-from veilleuse.collector.ports import Factor
+from veilleuse.collector.model.factors import Contract, Factor
 
 _Days: TypeAlias = tuple[date, date]
 """[first, end)."""

@@ -12,13 +12,13 @@ the rounded energy, or are rounded to whole per cents.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.fleet.observations import MONITOR, PCS
-from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 
@@ -55,7 +55,7 @@ def round_for_publication(
     return EmissionsStatement(
         rows=tuple(_round_row(row, of, k) for row, of in zip(statement.rows, rows, strict=True)),
         totals=tuple(_round_row(row, of, k) for row, of in zip(statement.totals, totals, strict=True)),
-        memo=tuple(row for row in statement.memo if row.population == Population.SERVER.value),
+        memo=tuple(row for row in statement.memo if row.key.population is Population.SERVER),
         factors=statement.factors,
         withheld=statement.withheld,
         homes=statement.homes,
@@ -85,48 +85,48 @@ def _round_row(row: EmissionsRow, of: FigureRow, k: int) -> EmissionsRow:
     if _OF_PCS.isdisjoint(of.classes):
         return row
     step = step_millijoules(of, k)
-    columns = {one.name: getattr(row, one.name) for one in fields(row) if one.name in _TOLD}
-    made = EmissionsRow(**columns, n=row.n // k * k, machine_days_observed=None)
-    exact = row.energy_millijoules
+    exact, columns = row.energy.energy_millijoules, row.columns
+    made: dict[str, Any] = {name: value for name, value in columns.items() if name in _TOLD}
+    made["n"] = row.activity.n // k * k
     if exact is None or not step or exact < _LEAST_STEPS * step:
-        return replace(made, interval=None)
+        return EmissionsRow.of({**made, "interval": None})
     energy = (exact + step // 2) // step * step
-    return replace(
-        made,
-        energy_millijoules=energy,
-        kwh_total=energy / MILLIJOULES_PER_KWH,
-        coverage_states=_round_ratio(row.coverage_states),
-        coverage_energy=_round_ratio(row.coverage_energy),
-        **_ends(row, "kwh", energy / MILLIJOULES_PER_KWH, step / MILLIJOULES_PER_KWH),
-        **_round_emissions(row, energy / exact, step / exact),
-    )
+    rounded = {
+        "energy_millijoules": energy,
+        "kwh_total": energy / MILLIJOULES_PER_KWH,
+        "coverage_states": _round_ratio(row.activity.coverage_states),
+        "coverage_energy": _round_ratio(row.activity.coverage_energy),
+        **_ends(columns, "kwh", energy / MILLIJOULES_PER_KWH, step / MILLIJOULES_PER_KWH),
+        **_round_emissions(columns, energy / exact, step / exact),
+    }
+    return EmissionsRow.of({**made, **rounded})
 
 
-def _round_emissions(row: EmissionsRow, ratio: float, step_ratio: float) -> dict[str, Any]:
+def _round_emissions(row: Mapping[str, Any], ratio: float, step_ratio: float) -> dict[str, Any]:
     """Return the emissions columns, by the factor of the row.
 
     For several zones they are rounded separately: their ratio to the energy would reveal each zone's part.
     """
-    total = row.kgco2e_total
+    total = row["kgco2e_total"]
     if not total:
         return {}
     split: dict[str, Any] = {}
     step, figure = step_ratio * total, ratio * total
-    if row.zone is None:
+    if row["zone"] is None:
         step = _nice(step)
         figure = round(total / step) * step
     else:
-        split = {name: value * ratio for name in _SPLIT if (value := getattr(row, name)) is not None}
+        split = {name: value * ratio for name in _SPLIT if (value := row[name]) is not None}
     return {"kgco2e_total": figure, **split, **_ends(row, "kgco2e", figure, step)}
 
 
-def _ends(row: EmissionsRow, unit: str, figure: float, step: float) -> dict[str, Any]:
+def _ends(row: Mapping[str, Any], unit: str, figure: float, step: float) -> dict[str, Any]:
     """Return the interval columns: whole per cents of the figure, outward,
     with half a step of rounding added.
     """
-    total, found = getattr(row, f"{unit}_total"), {}
+    total, found = row[f"{unit}_total"], {}
     for end in _INTERVALS:
-        value = getattr(row, f"{unit}_{end}")
+        value = row[f"{unit}_{end}"]
         if value is not None and total:
             percent = value / total * _PER_CENT
             found[f"{unit}_{end}"] = (

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from datetime import date
-from typing import Final
+from typing import Any, Final
 
 from veilleuse.collector.fleet.estimate import SELECTION
 from veilleuse.collector.model.figures import EmissionsRow, Ends
@@ -79,15 +78,17 @@ def format_row(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping
     `in_words`: a total has its interval in the text; a table of many rows has it in columns of its own.
     """
     found: dict[str, Mapping[str, str]] = dict(_format_change(row))
-    for names, unit, ends, wider in (
-        (_KWH, "kWh", row.kwh_interval, row.kwh_sensitivity),
-        (_KGCO2E, "kgCO2e", row.kgco2e_interval, row.kgco2e_sensitivity),
+    values: Mapping[str, Any] = row.columns
+    for names, unit, interval in (
+        (_KWH, "kWh", row.uncertainty.kwh),
+        (_KGCO2E, "kgCO2e", row.uncertainty.kgco2e),
     ):
+        ends, wider = interval.ends, interval.sensitivity
         if ends is None:
             continue
         digits = decimals((ends[1] - ends[0]) / 2)
         for name in names:
-            value = getattr(row, name)
+            value = values[name]
             if value is not None:
                 found[name] = format_number(value, digits)
         if in_words and row.level == "total" and names[0] in found:
@@ -101,14 +102,14 @@ def _format_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield observed days of the period, and effects with their margins,
     even where an effect is below its margin.
     """
-    first, end = date.fromisoformat(row.period_from), date.fromisoformat(row.period_to)
-    if row.days_observed is not None:
-        days, whole = round(row.days_observed), (end - first).days
+    values: Mapping[str, Any] = row.columns
+    if row.activity.days_observed is not None:
+        days, whole = round(row.activity.days_observed), (row.key.period_to - row.key.period_from).days
         yield "days_observed", {"fr": f"{days} sur {whole}", "en": f"{days} of {whole}"}
-    if row.days_observed_before is not None:
-        yield "days_observed_before", format_number(row.days_observed_before, 0)
+    if row.change.days_observed_before is not None:
+        yield "days_observed_before", format_number(row.change.days_observed_before, 0)
     for name in _CHANGES:
-        value, margin = getattr(row, f"{name}_kwh"), getattr(row, f"{name}_margin_kwh")
+        value, margin = values[f"{name}_kwh"], values[f"{name}_margin_kwh"]
         if value is not None and margin is not None:
             digits = decimals(margin)
             texts, margins = format_number(value, digits), format_number(margin, digits)

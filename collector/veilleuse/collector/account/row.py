@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from veilleuse.collector.account.telework import HomeShare, HomeSplit, PeriodHomeShare
 from veilleuse.collector.fleet.estimate import Estimate
@@ -17,32 +17,11 @@ from veilleuse.collector.fleet.random_groups import StateSums
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days, Stratum
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
-from veilleuse.wire.vocabulary import Population, State
-
-DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
-"""Dimensions of --group-by.
-
-Year, zone, population and power context always divide. A row has one factor, one item of the bilan carbone
-and one disclosure rule.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class RowKey:
-    """Key of a row. A dimension that was not requested is None."""
-
-    zone: str
-    population: Population | None
-    power_context: PowerContext
-    entity: str | None = None
-    site: str | None = None
-    device_class: str | None = None
-    autres: bool = False
-    """True for the row of the groups too small to publish."""
-    memo: bool = False
-    """Virtual machines: in no total."""
+from veilleuse.wire.vocabulary import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +91,13 @@ class ClassFigure:
 class FigureRow:
     """One row before factors: key, estimate and disclosure."""
 
-    key: RowKey
+    key: GroupKey
     estimate: Estimate
     machines: int
     """Observed machines; a total does not count a machine again for its screens."""
     apportioned: bool
-    hides_methods: bool
+    withheld: frozenset[Detail]
+    """Details that are not published: METHODS, COVERAGE or DERIVED."""
     states: Mapping[str, Mapping[State, tuple[int, int]]]
     class_energies: Mapping[str, tuple[int, int]]
     """Device class → (fleet milliseconds, millijoules), screens separate: inputs of a decomposition."""
@@ -126,6 +106,10 @@ class FigureRow:
     room: RoomParts | None = None
     classes: Mapping[str, ClassFigure] = field(default_factory=dict)
     """Device class → its part, with rooms."""
+    incomplete: bool = False
+    """True when some of an observed row's machines are in `autres`."""
+    of_screens: bool = False
+    """True for an observed row of screens alone: their time is that of their machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +122,7 @@ class PeriodFigures:
     memo: tuple[FigureRow, ...]
     total: FigureRow | None
     """None where there is neither a fleet nor a machine."""
-    withheld: tuple[RowKey, ...]
+    withheld: tuple[GroupKey, ...]
     """Zones with too few machines to publish: their measured energy is in no row and no total."""
     homes: tuple[PeriodHomeShare, ...] = ()
     """Shares of laptops' energy at home, where telework days are declared."""
@@ -170,31 +154,31 @@ ClassFigures: TypeAlias = Callable[[Collection[Stratum], Estimate, CoveredDays],
 """(strata of one class, their estimate, covered days) → the inputs of a comparison."""
 
 
-def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> RowKey:
+def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> GroupKey:
     """Return the row key of a stratum."""
-    return RowKey(
-        place.zone,
-        place.population,
-        place.power_context,
-        entity=place.entity if "entity" in dimensions else None,
-        site=place.site if "site" in dimensions else None,
-        device_class=device_class if "device_class" in dimensions else None,
-    )
+    return GroupKey(
+        zone=place.zone,
+        population=place.population,
+        entity=place.entity,
+        site=place.site,
+        device_class=device_class,
+        power_context=place.power_context,
+    ).coarsen(dimensions)
 
 
-def home_key(key: RowKey) -> RowKey:
+def home_key(key: GroupKey) -> GroupKey:
     """Return the key of the row that holds a row's part at home."""
     return replace(key, power_context=PowerContext.HOME)
 
 
-def total_key(strata: Iterable[Stratum]) -> RowKey:
+def total_key(strata: Iterable[Stratum]) -> GroupKey:
     """Return the key of a total, with its zone where there is only one."""
     places = [Place.of(stratum) for stratum in strata]
     zones, contexts = {place.zone for place in places}, {place.power_context for place in places}
-    return RowKey(min(zones) if len(zones) == 1 else "", None, min(contexts))
+    return GroupKey(zone=min(zones) if len(zones) == 1 else "", power_context=min(contexts))
 
 
-def figure_row(key: RowKey, sums: RowSums, fleet: HomeSplit, class_figure: ClassFigures) -> FigureRow:
+def figure_row(key: GroupKey, sums: RowSums, fleet: HomeSplit, class_figure: ClassFigures) -> FigureRow:
     """Build a row; a row at home has the home part of its strata. Raises KeyError for an unknown stratum."""
     at_home = key.power_context is PowerContext.HOME
     by_class: defaultdict[str, list[Stratum]] = defaultdict(list)
@@ -212,7 +196,7 @@ def figure_row(key: RowKey, sums: RowSums, fleet: HomeSplit, class_figure: Class
         whole,
         sums.machines,
         sums.apportioned,
-        sums.hides_methods,
+        frozenset({Detail.METHODS}) if sums.hides_methods else frozenset(),
         sums.states,
         {
             name: (estimate.fleet_milliseconds, estimate.energy_millijoules)
@@ -227,13 +211,6 @@ def figure_row(key: RowKey, sums: RowSums, fleet: HomeSplit, class_figure: Class
             for name, estimate in of_classes.items()
         },
     )
-
-
-def row_order(row: FigureRow) -> tuple[str, str, str, str, str, str, bool]:
-    """Return the sort key of a row."""
-    key = row.key
-    words = (key.entity or "", key.site or "", str(key.population or ""), key.device_class or "")
-    return (*words, key.zone, key.power_context, key.autres)
 
 
 def list_home_shares(shares: Mapping[Stratum, HomeShare]) -> tuple[PeriodHomeShare, ...]:

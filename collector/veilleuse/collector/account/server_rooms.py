@@ -16,19 +16,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from veilleuse.collector.account.row import (
-    ClassFigure,
-    CoveredDays,
-    FigureRow,
-    PeriodFigures,
-    RoomParts,
-    RowKey,
-)
+from veilleuse.collector.account.row import ClassFigure, CoveredDays, FigureRow, PeriodFigures, RoomParts
 from veilleuse.collector.fleet.estimate import DataType, Estimate, EstimateBasis, Representativeness
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.variance import most_down
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
@@ -49,9 +43,9 @@ def with_rooms(
     """Return the period with a row for the rooms of each zone
     (and site, if requested), and all rooms in the total.
     """
-    groups: defaultdict[RowKey, list[RoomFigure]] = defaultdict(list)
+    groups: defaultdict[GroupKey, list[RoomFigure]] = defaultdict(list)
     for room in rooms:
-        groups[_key(room, dimensions)].append(room)
+        groups[_key(room, dimensions).over(period.first, period.end)].append(room)
     if not groups:
         return period
     length = (period.end - period.first).days * MILLISECONDS_PER_DAY
@@ -81,22 +75,22 @@ def with_rooms(
     return replace(period, rows=(*period.rows, *shown), total=total)
 
 
-def _key(room: RoomFigure, dimensions: Collection[str]) -> RowKey:
-    return RowKey(
-        room.zone,
-        Population.SERVER,
-        PowerContext.OWN_SITE,
-        site=room.site if "site" in dimensions else None,
-        device_class=OTHER_ROOM if "device_class" in dimensions else None,
-    )
+def _key(room: RoomFigure, dimensions: Collection[str]) -> GroupKey:
+    return GroupKey(
+        zone=room.zone,
+        population=Population.SERVER,
+        site=room.site,
+        device_class=OTHER_ROOM,
+        power_context=PowerContext.OWN_SITE,
+    ).coarsen(dimensions)
 
 
-def _total_key(key: RowKey, rows: Sequence[FigureRow], *, whole: bool) -> RowKey:
+def _total_key(key: GroupKey, rows: Sequence[FigureRow], *, whole: bool) -> GroupKey:
     zones = {row.key.zone for row in rows} | ({key.zone} if whole else set())
-    return RowKey(zones.pop() if len(zones) == 1 else "", None, key.power_context)
+    return GroupKey(zone=zones.pop() if len(zones) == 1 else "", power_context=key.power_context)
 
 
-def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> FigureRow:
+def _row(key: GroupKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> FigureRow:
     parts = _parts(rooms)
     modelled = sum(room.overhead_millijoules or 0 for room in rooms if room.overhead == "pue")
     energy = parts.it_millijoules + (parts.ups_loss_millijoules or 0) + (parts.overhead_millijoules or 0)
@@ -137,7 +131,9 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
     )
     places = tuple((_place(room), _energy(room)) for room in rooms)
     classes = {OTHER_ROOM: ClassFigure(estimate, covered=CoveredDays(read))}
-    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts, classes)
+    return FigureRow(
+        key, estimate, 0, False, frozenset(), {}, {OTHER_ROOM: (time, energy)}, places, parts, classes
+    )
 
 
 def _parts(rooms: Sequence[RoomFigure]) -> RoomParts:

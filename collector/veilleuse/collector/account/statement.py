@@ -8,7 +8,6 @@ The factor enters once, on the sum of the row or total, and so does its uncertai
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,21 +19,36 @@ from veilleuse.collector.account.change import Change, NoComparison, change, com
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
 from veilleuse.collector.account.emissions import (
     Emissions,
+    applied_factor,
     emissions,
+    factor_row,
+    factors_u,
     format_pedigree,
-    intervals,
     kwh,
+    row_emissions,
     sum_emissions,
+    uncertainty,
 )
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.market_based import Consumption, market
-from veilleuse.collector.account.row import FigureRow, PeriodFigures, RowKey
+from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
 from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.errors import UnknownZone
-from veilleuse.collector.fleet.estimate import ESTIMATED_ABOVE
+from veilleuse.collector.fleet.estimate import ESTIMATED_ABOVE, Estimate, EstimateBasis
 from veilleuse.collector.model.calibration import MILLION
-from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, Contract
-from veilleuse.collector.model.figures import AUTRES, EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.factors import BilanMapping, ChosenFactor, ContextMapping, Contract
+from veilleuse.collector.model.figures import (
+    Activity,
+    EmissionsRow,
+    EmissionsStatement,
+    EnergyByOrigin,
+    Items,
+    RoomEnergy,
+    RowChange,
+    RowOrigin,
+)
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import Detail
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 METHOD_VERSION: Final = "0.6"
@@ -46,7 +60,7 @@ _COMPLETE: Final = (0.3, 0.6, 0.9)
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
-_Name: TypeAlias = tuple[RowKey, bool]
+_Name: TypeAlias = tuple[GroupKey, bool]
 """(key, True for rooms): unique among the rows of a period."""
 
 
@@ -78,18 +92,18 @@ def build_statement(periods: Sequence[PeriodFigures], terms: StatementTerms) -> 
     applied: dict[tuple[str, int], ChosenFactor] = {}
     for number, period in enumerate(periods):
         bill = _PeriodRows(period, terms, applied, number)
-        rows += [bill.row(row, AUTRES if row.key.autres else "row") for row in period.rows]
+        rows += map(bill.row, period.rows)
         if period.total is not None:
             totals.append(bill.total(period.total))
         items += bill.items()
         contracts += bill.contracts()
-        memo += [bill.row(row, "memo") for row in period.memo]
+        memo += map(bill.row, period.memo)
     return EmissionsStatement(
         rows=tuple(rows),
         totals=tuple(totals),
         memo=tuple(memo),
         factors=tuple(factor_row(year, chosen) for (_, year), chosen in sorted(applied.items())),
-        withheld=tuple(_withheld(period, key) for period in periods for key in period.withheld),
+        withheld=tuple(withheld_row(key) for period in periods for key in period.withheld),
         items=tuple(items),
         contracts=tuple(contracts),
         homes=tuple(home_row(period.first, period.end, one) for period in periods for one in period.homes),
@@ -116,36 +130,20 @@ class _PeriodRows:
         self._market = self._by_contract()
         self._lines: list[BilanLine] = []
 
-    def row(self, row: FigureRow, level: str) -> EmissionsRow:
+    def row(self, row: FigureRow) -> EmissionsRow:
         key = row.key
-        line = self._terms.mapping.of(key.power_context)
-        made = replace(
-            self._row(row, level),
-            zone=key.zone or None,
-            entity=key.entity,
-            site=key.site,
-            population=str(key.population) if key.population else None,
-            device_class=key.device_class,
-            power_context=str(key.power_context),
-            beges_item=line.combustion.beges_item or None,
-            ghg_category=line.combustion.ghg_category or None,
-            in_beges_energie=line.in_beges_energie and level != "memo",
-            in_bilan_numerique=line.in_bilan_numerique and level != "memo",
-        )
+        context = key.power_context
         shares = Counter({key.zone: row.estimate.energy_millijoules})
         previous = None if self._before is None else _same(self._before.rows, row)
-        made, bill = self._with_emissions(made, row, shares, previous, self._market.get(_name(row)))
-        if bill is None:
-            return made
-        if level != "memo":
-            self._lines += bilan_lines(key.power_context, bill, self._terms.mapping)
-        if line.rest is None or bill.combustion_kgco2e is None:
-            return made
-        return replace(
-            made,
-            beges_item_upstream=line.rest.beges_item or None,
-            ghg_category_upstream=line.rest.ghg_category or None,
+        made, bill = self._with_emissions(
+            self._row(row, key, key.level), row, shares, previous, self._market.get(_name(row))
         )
+        if context is None:  # an observed row has no place in the bilan carbone
+            return made
+        if bill is not None and not key.memo:
+            self._lines += bilan_lines(context, bill, self._terms.mapping)
+        is_split = bill is not None and bill.combustion_kgco2e is not None
+        return replace(made, items=_items(self._terms.mapping.of(context), key, is_split=is_split))
 
     def items(self) -> Iterator[dict[str, str | float | bool]]:
         """Yield kgCO2e of the rows so far, by item."""
@@ -172,33 +170,50 @@ class _PeriodRows:
         shares: Counter[str] = Counter()
         for one in filter(_has_energy, self._period.rows):
             shares[one.key.zone] += one.estimate.energy_millijoules
-        made = replace(self._row(row, "total"), zone=row.key.zone or None, incomplete=self._period.incomplete)
+        key = GroupKey(self._period.first, self._period.end, row.key.zone)
+        made = self._row(row, key, "total", incomplete=self._period.incomplete)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
         previous = None if self._before is None else self._before.total
         return self._with_emissions(made, row, shares, previous, by_contract)[0]
 
-    def _row(self, row: FigureRow, level: str) -> EmissionsRow:
-        estimate, key = row.estimate, row.key
-        made = EmissionsRow(
-            period_from=self._period.first.isoformat(),
-            period_to=self._period.end.isoformat(),
-            level=level,
-            n=row.machines,
-            n_fleet=estimate.machines_fleet if not key.memo else None,
-            machine_days_observed=estimate.observed_milliseconds / MILLISECONDS_PER_DAY,
-            machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
-            days_observed=covered_days(row, self._days),
-            coverage_states=estimate.coverage_states if not key.memo else None,
-            coverage_energy=estimate.coverage_energy if not key.memo else None,
-            representativeness=str(estimate.representativeness) if not key.memo else None,
-            basis=str(estimate.basis) if not key.memo else None,
-            data_type=str(estimate.data_type),
-            pedigree=_pedigree(row),
-            apportioned=row.apportioned,
-            data=self._terms.data,
-            method_version=METHOD_VERSION,
+    def _row(
+        self, row: FigureRow, key: GroupKey, level: str, *, incomplete: bool | None = None
+    ) -> EmissionsRow:
+        estimate = row.estimate
+        observed_days = estimate.observed_milliseconds / MILLISECONDS_PER_DAY
+        activity = Activity(row.machines, observed_days, apportioned=row.apportioned)
+        if estimate.basis is EstimateBasis.OBSERVED or not key.memo:
+            activity = replace(
+                activity,
+                coverage_states=estimate.coverage_states,
+                coverage_energy=None if Detail.DERIVED in row.withheld else estimate.coverage_energy,
+                basis=str(estimate.basis),
+            )
+        if estimate.basis is EstimateBasis.OBSERVED:
+            days = None if row.of_screens else observed_days
+            activity = replace(activity, machine_days_observed=days, incomplete=row.incomplete or None)
+        else:
+            activity = replace(
+                activity,
+                days_observed=covered_days(row, self._days),
+                data_type=str(estimate.data_type),
+                pedigree=_pedigree(row),
+                incomplete=incomplete,
+            )
+            if not key.memo:
+                activity = replace(
+                    activity,
+                    n_fleet=estimate.machines_fleet,
+                    machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY,
+                    representativeness=str(estimate.representativeness),
+                )
+        return EmissionsRow(
+            key,
+            level,
+            activity,
+            EnergyByOrigin() if Detail.METHODS in row.withheld else _parts(estimate),
+            origin=RowOrigin(self._terms.data, METHOD_VERSION),
         )
-        return made if row.hides_methods else _with_parts(made, row)
 
     def _with_emissions(
         self,
@@ -211,23 +226,35 @@ class _PeriodRows:
         estimate = row.estimate
         if not _has_energy(row):
             return made, None
-        chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
-            (Fraction(0), self._factor(zone)) for zone in shares
-        ]
+        chosen = self._chosen(shares)
         bill = sum_emissions(emissions(energy, one.factor) for energy, one in chosen)
-        u_factor = _factor_u(chosen)
-        made = replace(
-            made,
+        u_factor = factors_u(chosen)
+        energy = replace(
+            made.energy,
             energy_millijoules=estimate.energy_millijoules,
             kwh_total=float(kwh(estimate.energy_millijoules)),
-            **intervals(estimate, float(bill.total_kgco2e), u_factor),
-            u_sampling=estimate.u_sampling,
-            u_model=estimate.u_model,
-            u_factor=u_factor,
-            kgco2e_market=None if by_contract is None else float(by_contract),
         )
-        made = with_factor(with_split(_with_room(made, row), bill), [one for _, one in chosen])
-        return self._with_effects(made, row, before, [one for _, one in chosen]), bill
+        factors = [one for _, one in chosen]
+        made = replace(
+            made,
+            energy=energy,
+            uncertainty=uncertainty(estimate, float(bill.total_kgco2e), u_factor),
+            room=_room(row.room),
+            factor=applied_factor(factors),
+            emissions=row_emissions(bill, by_contract),
+            change=self._change(made.level, row, before, factors),
+        )
+        return made, bill
+
+    def _chosen(self, shares: Mapping[str, int]) -> list[tuple[Fraction, ChosenFactor]]:
+        """Return the energy of each factor, kWh: one factor may be that of two names of a zone."""
+        factors = {zone: self._factor(zone) for zone in shares}
+        energies: defaultdict[str, int] = defaultdict(int)
+        for zone, energy in shares.items():
+            energies[factors[zone].factor.factor_id] += energy
+        by_id = {one.factor.factor_id: one for one in factors.values()}
+        known = [name for name, energy in energies.items() if energy] or list(energies)
+        return [(kwh(energies[name]), by_id[name]) for name in known]
 
     def _factor(self, zone: str) -> ChosenFactor:
         year = self._period.first.year
@@ -235,23 +262,23 @@ class _PeriodRows:
             self._applied[zone, year] = self._terms.choose(zone, year)
         return self._applied[zone, year]
 
-    def _with_effects(
-        self, made: EmissionsRow, row: FigureRow, before: FigureRow | None, chosen: Sequence[ChosenFactor]
-    ) -> EmissionsRow:
+    def _change(
+        self, level: str, row: FigureRow, before: FigureRow | None, chosen: Sequence[ChosenFactor]
+    ) -> RowChange:
         if row.key.memo:
-            return made
+            return RowChange()
         if self._before is None:
-            return replace(made, not_compared=self._terms.not_compared.get(self._number))
+            return RowChange(self._terms.not_compared.get(self._number))
         if before is None:
-            return replace(made, not_compared=NoComparison.NO_ROW.value)
-        made = replace(made, days_observed_before=covered_days(before, self._days))
+            return RowChange(NoComparison.NO_ROW.value)
+        days_before = covered_days(before, self._days)
         reason = comparison_obstacle(before, row, self._days)
-        if made.level == "total" and (self._period.incomplete or self._before.incomplete):
+        if level == "total" and (self._period.incomplete or self._before.incomplete):
             reason = NoComparison.MACHINES
         found = None if reason else change(before, row)
         if found is None:
-            return replace(made, not_compared=(reason or NoComparison.NO_DATA).value)
-        made = replace(made, **_effects(found))
+            return RowChange((reason or NoComparison.NO_DATA).value, days_before)
+        made = RowChange(None, days_before, **_effects(found))
         if len(chosen) != 1:
             return made
         try:
@@ -311,31 +338,30 @@ class _PeriodRows:
                 }
 
 
-def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
-    """Add the measured, modelled, imputed and extrapolated parts; no shares without energy."""
-    estimate, total = row.estimate, row.estimate.energy_millijoules
-    mix = (
-        {str(method): energy / total for method, energy in estimate.methods.items() if energy}
-        if total
-        else {}
+def _parts(estimate: Estimate) -> EnergyByOrigin:
+    """Return the parts of the energy by origin; no shares without energy."""
+    total = estimate.energy_millijoules
+    by_origin = {
+        **{str(method): energy for method, energy in estimate.methods.items()},
+        "imputed": estimate.imputed_millijoules,
+        "extrapolated": estimate.extrapolated_millijoules,
+    }
+    mix = {name: energy / total for name, energy in by_origin.items() if energy} if total else {}
+    parts = EnergyByOrigin(
+        kwh_measured=float(kwh(estimate.measured_millijoules)),
+        kwh_modelled=float(kwh(estimate.modelled_millijoules)),
+        method_mix=mix or None,
     )
-    for name, energy in (
-        ("imputed", estimate.imputed_millijoules),
-        ("extrapolated", estimate.extrapolated_millijoules),
-    ):
-        if energy:
-            mix[name] = energy / total
+    if estimate.basis is EstimateBasis.OBSERVED:
+        return parts
     return replace(
-        made,
+        parts,
         measured_millijoules=estimate.measured_millijoules,
         modelled_millijoules=estimate.modelled_millijoules,
         imputed_millijoules=estimate.imputed_millijoules,
         extrapolated_millijoules=estimate.extrapolated_millijoules,
-        kwh_measured=float(kwh(estimate.measured_millijoules)),
-        kwh_modelled=float(kwh(estimate.modelled_millijoules)),
         kwh_imputed=float(kwh(estimate.imputed_millijoules)),
         kwh_extrapolated=float(kwh(estimate.extrapolated_millijoules)),
-        method_mix=mix or None,
         imputed_share=estimate.imputed_millijoules / total if total else None,
         estimated=estimate.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
     )
@@ -360,67 +386,34 @@ def _pedigree(row: FigureRow) -> str:
     )
 
 
-def _with_room(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
-    room = row.room
+def _items(line: ContextMapping, key: GroupKey, *, is_split: bool) -> Items:
+    """Return the items of a row; `is_split`: its emissions have components."""
+    rest = line.rest if is_split else None
+    return Items(
+        line.combustion.beges_item or None,
+        line.combustion.ghg_category or None,
+        (rest.beges_item or None) if rest else None,
+        (rest.ghg_category or None) if rest else None,
+        line.in_beges_energie and not key.memo,
+        line.in_bilan_numerique and not key.memo,
+    )
+
+
+def _room(room: RoomParts | None) -> RoomEnergy:
     if room is None:
-        return made
-    return replace(
-        made,
-        kwh_it=float(kwh(room.it_millijoules)),
-        kwh_ups_loss=_kwh(room.ups_loss_millijoules),
-        kwh_overhead=_kwh(room.overhead_millijoules),
-        overhead=room.overhead,
-        pue=None if room.pue_ppm is None else room.pue_ppm / MILLION,
-        top_down_kwh=float(kwh(room.top_down_millijoules)),
+        return RoomEnergy()
+    return RoomEnergy(
+        float(kwh(room.it_millijoules)),
+        _kwh(room.ups_loss_millijoules),
+        _kwh(room.overhead_millijoules),
+        room.overhead,
+        None if room.pue_ppm is None else room.pue_ppm / MILLION,
+        float(kwh(room.top_down_millijoules)),
     )
 
 
 def _kwh(millijoules: int | None) -> float | None:
     return None if millijoules is None else float(kwh(millijoules))
-
-
-def with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
-    """Add the emissions' columns, total and components."""
-    return replace(
-        made,
-        kgco2e_total=float(bill.total_kgco2e),
-        kgco2e_combustion=_float(bill.combustion_kgco2e),
-        kgco2e_upstream=_float(bill.upstream_kgco2e),
-        kgco2e_losses=_float(bill.losses_kgco2e),
-        split_residual_kgco2e=_float(bill.split_residual_kgco2e),
-        split_estimated=bill.split_estimated,
-    )
-
-
-def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
-    """Add the factor's columns; a total over several factors has only `provisional`."""
-    provisional = any(chosen.provisional for chosen in applied)
-    if len({chosen.factor.factor_id for chosen in applied}) != 1:
-        return replace(made, provisional=provisional)
-    factor = applied[0].factor
-    return replace(
-        made,
-        provisional=provisional,
-        factor_id=factor.factor_id,
-        factor_series=factor.series,
-        factor_source=factor.source,
-        factor_published=factor.published or None,
-        factor_kgco2e_per_kwh=float(factor.total_kgco2e_per_kwh),
-    )
-
-
-def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
-    """Return the factor's u on a sum over zones, independent between zones;
-    for one zone, the factor's own.
-    """
-    if len(shares) == 1:
-        return shares[0][1].u
-    weights = [float(energy * Fraction(chosen.factor.total_kgco2e_per_kwh)) for energy, chosen in shares]
-    whole = sum(weights)
-    if not whole:
-        return 0.0
-    errors = [weight * chosen.u for weight, (_, chosen) in zip(weights, shares, strict=True)]
-    return math.hypot(*errors) / whole
 
 
 def _effects(found: Change) -> dict[str, Any]:
@@ -436,50 +429,28 @@ def _effects(found: Change) -> dict[str, Any]:
 def _has_energy(row: FigureRow) -> bool:
     """Return whether any energy is known, 0 included: unknown energy needs no factor."""
     estimate = row.estimate
-    return bool(estimate.energy_millijoules or estimate.derived_milliseconds or row.room is not None)
+    is_told = estimate.basis is EstimateBasis.OBSERVED and bool(estimate.methods)
+    return bool(
+        estimate.energy_millijoules or estimate.derived_milliseconds or row.room is not None or is_told
+    )
 
 
 def _name(row: FigureRow) -> _Name:
     """Return the name of a row: where device classes are merged,
     a room's row has the key of the servers' row.
     """
-    return row.key, row.room is not None
+    return row.key.over(), row.room is not None
 
 
 def _same(rows: Iterable[FigureRow], row: FigureRow) -> FigureRow | None:
     return next((one for one in rows if _name(one) == _name(row)), None)
 
 
-def factor_row(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
-    """Return the row of an applied factor, with its source."""
-    factor = chosen.factor
-    return {
-        "factor_id": factor.factor_id,
-        "zone": factor.zone,
-        "year": year,
-        "factor_series": factor.series,
-        "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
-        "provisional": chosen.provisional,
-        "uncertainty_percent": float(factor.uncertainty_percent),
-        "uncertainty_inherited": factor.uncertainty_inherited,
-        "u_factor": chosen.u,
-        "factor_source": factor.source,
-        "factor_published": factor.published,
-        "factor_sourced": factor.sourced,
-        "licence": factor.licence,
-    }
-
-
-def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
-    """Return the row of a population too small to publish."""
-    return {
-        "period_from": period.first.isoformat(),
-        "period_to": period.end.isoformat(),
-        "zone": key.zone,
-        "population": str(key.population or ""),
-        "power_context": str(key.power_context),
-        "level": "memo" if key.memo else "row",
-    }
+def withheld_row(key: GroupKey) -> dict[str, str]:
+    """Return the row of a population, or its screens, too small to publish."""
+    words = {**key.columns, "population": str(key.population or "")}
+    known = {name: word for name, word in words.items() if word is not None}
+    return {**known, "level": "memo" if key.memo else "row"}
 
 
 def home_row(first: date, end: date, one: PeriodHomeShare) -> dict[str, str | float | bool]:

@@ -24,8 +24,8 @@ from veilleuse.collector.fleet.estimator import Fleet
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.samples import DAY_TYPES, InService, Stratum
 from veilleuse.collector.model.calibration import MILLION
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Headcount, PowerContext
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

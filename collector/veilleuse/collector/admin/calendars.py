@@ -18,7 +18,6 @@ from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.admin.sites import new_site
 from veilleuse.collector.calendars.compose import calendar_year, compose, declaration_of, first_day
 from veilleuse.collector.calendars.files import WEEKDAYS, read_calendar, span_text, write_calendar
-from veilleuse.collector.calendars.periods import PERIOD_YEARS
 from veilleuse.collector.calendars.school import (
     SchoolHolidays,
     holidays_of,
@@ -39,6 +38,7 @@ from veilleuse.collector.enrolment.register_replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
 from veilleuse.collector.model.hosts import Site
+from veilleuse.collector.model.query import PERIOD_YEARS
 from veilleuse.wire.bands import Calendar, CalendarError
 
 log = logging.getLogger(__name__)

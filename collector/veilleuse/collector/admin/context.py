@@ -26,7 +26,7 @@ from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.hello import PopulationConfigs
 from veilleuse.collector.months.worker import MonthWorker
-from veilleuse.collector.ports.store import WriteStore
+from veilleuse.collector.ports.directory import WriteStore
 from veilleuse.collector.settings import CollectorSettings
 
 T = TypeVar("T")

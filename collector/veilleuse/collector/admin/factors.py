@@ -38,11 +38,11 @@ from veilleuse.collector.model.factors import (
     BilanMapping,
     ContextMapping,
     Contract,
+    Factor,
     FactorImport,
     FactorStatus,
 )
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.ports import Factor
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.accounts import MAX_JOURNAL_LINES, Journal
 from veilleuse.collector.model.hosts import Host, HostStatus
-from veilleuse.collector.ports import HostEraser, Registry
+from veilleuse.collector.ports.registry import HostEraser, Registry
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from heapq import heappop, heappush
 from itertools import groupby
 from typing import Final, TypeVar
 
-from veilleuse.collector.calendars.periods import DATED_YEARS
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.hosts import Host
@@ -33,6 +32,7 @@ from veilleuse.collector.model.meters import (
     RoomServer,
     SharePart,
 )
+from veilleuse.collector.model.query import DATED_YEARS
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass, Population

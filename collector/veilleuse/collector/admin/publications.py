@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.publications import (
     MAXIMUM_BYTES,
@@ -17,7 +18,6 @@ from veilleuse.collector.model.publications import (
     PublicationKind,
     content_of,
 )
-from veilleuse.collector.months.retention import months_before
 
 log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.months.retention import Retention
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.months.worker import MonthWorker
-from veilleuse.collector.ports import Registry
+from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import CollectorStore, create_store, open_store
 from veilleuse.collector.store.directory import (

@@ -21,7 +21,7 @@ from veilleuse.collector import settings
 from veilleuse.collector.enrolment.ca import FOLDER
 from veilleuse.collector.enrolment.ca_files import MOST_BYTES
 from veilleuse.collector.errors import AdminError, DataDirectoryError
-from veilleuse.collector.ports import Committer
+from veilleuse.collector.ports.stages import Committer
 from veilleuse.collector.store.directory import (
     BACKUP_FOLDER,
     FLEET_KEY_FILE,

@@ -7,47 +7,15 @@ A clock record belongs to the civil day in which its UTC hour begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from itertools import accumulate
-from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.calendars import CalendarVersion, in_force
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
-from veilleuse.wire.bands import day_segments
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import Band, Population
-
-
-class YearRange(NamedTuple):
-    """From one civil year to another, both included."""
-
-    first: int
-    last: int
-
-    def holds(self, year: int) -> bool:
-        """Return whether a year is in the range."""
-        return self.first <= year <= self.last
-
 
 # Years that commands, files and the API accept: one outside is a typing error.
-PERIOD_YEARS: Final = YearRange(2000, 2200)
-"""Years of a period, of a calendar, and those that are closed."""
-API_YEARS: Final = YearRange(2000, 2099)
-"""Years of a question to the API, whose dates begin with 20."""
-DATED_YEARS: Final = YearRange(2000, 2999)
-"""Years from which a meter or a share holds, and years of readings:
-an end that is open may be written as a far one.
-"""
-ENTERED_YEARS: Final = YearRange(1990, 2099)
-"""Years of purchases, and of lines of the REEN sheet."""
-CONVERTED_YEARS: Final = YearRange(1990, 2200)
-"""Years of an energy to convert."""
-_WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +30,21 @@ class Slice:
         """The stretch as day numbers."""
         return self.first.toordinal(), self.end.toordinal()
 
-    def cut_mondays(self) -> Iterator[int]:
-        """Yield the day numbers of Mondays whose week is partly inside."""
-        first, end = self.days
-        for day in {*range(first - 6, first), *range(end - 6, end)}:
-            if date.fromordinal(day).weekday() == 0:
-                yield day
-
 
 def slices(first: date, end: date, *, by_month: bool = False) -> tuple[Slice, ...]:
     """Cut [first, end) at every 1 January (a factor is valid for a year), or at every month."""
     parts: list[Slice] = []
     while first < end:
-        following = _next_month(first) if by_month else date(first.year + 1, 1, 1)
+        following = add_months(first, 1) if by_month else date(first.year + 1, 1, 1)
         parts.append(Slice(first, min(following, end)))
         first = following
     return tuple(parts)
 
 
-def _next_month(day: date) -> date:
-    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+def add_months(month: date, months: int) -> date:
+    """Return the 1st of the month `months` later."""
+    number = month.year * 12 + month.month - 1 + months
+    return date(number // 12, number % 12 + 1, 1)
 
 
 @lru_cache(maxsize=65_536)
@@ -126,63 +89,6 @@ def _end_of_contact(host: Host, site: Site) -> int:
     return day_start_unix_milliseconds(day + timedelta(days=1), site.time_zone)
 
 
-class WeekShares:
-    """Shares a week's sums between its days, in proportion to the open milliseconds of the calendar in force
-    then.
-    """
-
-    def __init__(self, versions: tuple[CalendarVersion, ...]) -> None:
-        """Take the calendars of one site; `versions`: oldest first, not empty."""
-        self._versions = versions
-        self._reached: dict[int, tuple[int, ...]] = {}
-        """Monday → weights of the days before its first, second … day, and of all seven."""
-
-    def share(self, monday: int, first: int, end: int, value: int) -> int:
-        """Return the part on the days [first, end) of a value ≥ 0 of the week from that Monday (day numbers).
-
-        As `wire.sums.apportion`: the shares of any division of the week sum exactly to `value`.
-        """
-        reached = self._reached.get(monday)
-        if reached is None:
-            reached = self._reached[monday] = (0, *accumulate(self._weights(monday)))
-        low, high = (min(max(day - monday, 0), 7) for day in (first, end))
-        return value * reached[high] // reached[7] - value * reached[low] // reached[7]
-
-    def _weights(self, monday: int) -> tuple[int, ...]:
-        """Return the weight of each day; Monday to Friday equally when the calendar has no open time in that
-        week.
-        """
-        calendar = in_force(self._versions, date.fromordinal(monday), Population.WORKSTATION).calendar
-        found = tuple(
-            sum(
-                segment.end_unix_milliseconds - segment.start_unix_milliseconds
-                for segment in day_segments(calendar, date.fromordinal(monday + offset))
-                if segment.band is Band.OPEN
-            )
-            for offset in range(7)
-        )
-        return found if any(found) else _WEEKDAYS
-
-
-def check_day(option: str, day: date) -> date:
-    """Return the day. Raises UsageError outside the allowed years."""
-    if not PERIOD_YEARS.holds(day.year):
-        raise UsageError(
-            f"{option} {day} must be between the years {PERIOD_YEARS.first} and {PERIOD_YEARS.last}"
-        )
-    return day
-
-
-def check_period(first: date, end: date) -> None:
-    """Check a period, `end` exclusive. Raises UsageError for an empty period or one outside the allowed
-    years.
-    """
-    if first >= end:
-        raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
-    check_day("--from", first)
-    check_day("--to", end)
-
-
 @lru_cache(maxsize=4096)
 def civil_day(zone: ZoneInfo, unix_milliseconds: int) -> int:
     """Return the day number (date.toordinal) of an instant in a zone."""
@@ -216,3 +122,14 @@ def _first_hour(zone: ZoneInfo, day: int) -> int:
 def _midnight(zone: ZoneInfo, day: int) -> int:
     local = datetime.combine(date.min + timedelta(days=day - 1), datetime.min.time(), zone)
     return round(local.timestamp() * MILLISECONDS_PER_SECOND)
+
+
+def months_before(day: date, months: int) -> date:
+    """Return the same day `months` months earlier, or the last day of that month."""
+    index = day.year * 12 + day.month - 1 - months
+    for last in (day.day, 30, 29, 28):
+        try:
+            return date(index // 12, index % 12 + 1, min(day.day, last))
+        except ValueError:
+            continue
+    raise AssertionError("every month has 28 days")

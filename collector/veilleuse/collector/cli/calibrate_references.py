@@ -46,7 +46,7 @@ from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.calibration import STANDBY, WALL, Hardware
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.ports import ReferenceReader
+from veilleuse.collector.ports.directory import ReferenceReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS

@@ -21,7 +21,6 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from veilleuse.collector.calendars.periods import PERIOD_YEARS
 from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
@@ -41,8 +40,10 @@ from veilleuse.collector.closed_years.verify import Verification, export, verify
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
+from veilleuse.collector.model.query import PERIOD_YEARS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose, template_of
-from veilleuse.collector.reports.inputs import Sources, sources_of
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.files import read_named
@@ -181,7 +182,7 @@ def _send(settings: CollectorSettings, made: Proposal) -> Any:
             ask(settings.data_dir, "close_part", timeout_seconds=SECONDS, **part)
         return ask(settings.data_dir, "close_put", timeout_seconds=SECONDS, **last)
     except CollectorNotRunning:
-        from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
+        from veilleuse.collector.app.data_directory import open_collector
 
         with open_collector(settings) as collector:
             for part in parts:

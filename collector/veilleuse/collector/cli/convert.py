@@ -14,11 +14,11 @@ import typer
 
 from veilleuse.collector.account.emissions import Answer, conversion, energy_kwh
 from veilleuse.collector.account.rounding import round_interval
-from veilleuse.collector.calendars.periods import CONVERTED_YEARS
 from veilleuse.collector.cli.factor_contracts import OnOption, book
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, print_json
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.ports import ChosenFactor
+from veilleuse.collector.model.factors import ChosenFactor
+from veilleuse.collector.model.query import CONVERTED_YEARS
 
 app = typer.Typer(**APP)
 

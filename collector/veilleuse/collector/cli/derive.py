@@ -13,7 +13,7 @@ import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, plural, print_json
 from veilleuse.collector.ipc import CollectorNotRunning, ask
-from veilleuse.collector.ports import DataReader
+from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 

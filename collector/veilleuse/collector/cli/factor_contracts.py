@@ -28,7 +28,7 @@ from veilleuse.collector.factors.base_carbone_rows import french_decimal
 from veilleuse.collector.factors.book import FactorBook, book_of
 from veilleuse.collector.inventory.cells import is_ambiguous
 from veilleuse.collector.model.factors import FactorVersion, StoredContract
-from veilleuse.collector.ports import FactorReader
+from veilleuse.collector.ports.imports import FactorReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.directory import DATA_FILE

@@ -33,9 +33,8 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, FactorFile, read_base_carbone
 from veilleuse.collector.factors.book import FactorBook, factor_book
 from veilleuse.collector.factors.versions import InForce, factor_document, history
-from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping
+from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping, Factor
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.ports import Factor
 from veilleuse.collector.store.directory import DATA_FILE
 
 app = typer.Typer(**APP)

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.calendars.periods import check_period
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -40,7 +39,8 @@ from veilleuse.collector.model.grid import (
     IntensityKind,
     IntensityStatus,
 )
-from veilleuse.collector.ports import IntensityReader
+from veilleuse.collector.model.query import check_period
+from veilleuse.collector.ports.imports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import (

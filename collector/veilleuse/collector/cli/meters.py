@@ -46,10 +46,11 @@ from veilleuse.collector.model.meters import (
     RoomServer,
     rooms_without_meter,
 )
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
-from veilleuse.collector.reports.fleet_year import YearQuery, servers_in_rooms
-from veilleuse.collector.reports.inputs import sources_of
+from veilleuse.collector.reports.fleet_year import servers_in_rooms
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.reports.rooms import balance_of, room_warnings
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
@@ -164,7 +165,7 @@ def show(
         raise UsageError(f"--from {since} must be before --to {until}, by at most {_LONGEST_DAYS} days")
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
-        servers = servers_in_rooms(sources, YearQuery(since, until, (), 1, today()))
+        servers = servers_in_rooms(sources, Query(since, until, (), 1, today()))
         declared = servers.declared
         inside = [meter for meter in declared.meters if meter.room == room]
         if not inside and any(one.room == room for one in declared.servers):

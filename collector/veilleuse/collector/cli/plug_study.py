@@ -29,12 +29,12 @@ from veilleuse.collector.derive.calibration.comparison import StudyTime, StudyUn
 from veilleuse.collector.derive.calibration.readings import MAX_BYTES, Reading, parse_readings
 from veilleuse.collector.derive.calibration.samples import Samples, StoredRecord, metered_samples
 from veilleuse.collector.derive.priors import METER_U_PPM, MILLION
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.calibration import Hardware
 from veilleuse.collector.model.hosts import Host, HostStatus
-from veilleuse.collector.ports import ReferenceReader
+from veilleuse.collector.ports.directory import ReferenceReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.ladder import Method

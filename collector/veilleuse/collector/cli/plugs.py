@@ -38,7 +38,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.derive.calibration.comparison import StudyRow, StudyTime, StudyUnit, study_rows
 from veilleuse.collector.derive.priors import METER_U_PPM, MILLION
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.ladder import Method

@@ -17,15 +17,8 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.observed_days import (
-    DEFAULT_DIMENSIONS,
-    DIMENSIONS,
-    ObservedGroups,
-    ObservedQuery,
-)
-from veilleuse.collector.account.observed_months import gather_kept
-from veilleuse.collector.account.observed_statement import withheld_row
-from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.account.observations import ObservedGroups, gather_periods
+from veilleuse.collector.account.statement import METHOD_VERSION, withheld_row
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
 from veilleuse.collector.closed_years.signed_year import add_sign_off
@@ -41,24 +34,21 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
-from veilleuse.collector.grid.ledger import HourlyQuery
-from veilleuse.collector.model.figures import Thresholds
+from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Query
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import Reader
+from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication, today
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.reports.indicative import indicative_report_of
-from veilleuse.collector.reports.indicators import SobrietyQuery, compute_indicators, indicator_rows
+from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows
 from veilleuse.collector.reports.indicators_document import (
     servers_document,
-    sobriety_row,
     with_rows,
-    withheld_scope_row,
+    withheld_group_row,
 )
-from veilleuse.collector.reports.inputs import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.machines import server_rows
+from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
@@ -117,14 +107,7 @@ def emissions(
         raise UsageError(
             f"--from {first} is in the future: today is {today()}, choose a period that has begun"
         )
-    query = YearQuery(
-        parse_date("--from", first),
-        parse_date("--to", end),
-        _dimensions(group_by),
-        settings.reporting.k_anonymity,
-        today(),
-        current_tree=tree == "now",
-    )
+    query = replace(_query(settings, first, end, group_by), current_tree=tree == "now")
     write = _make_writer(form, language, output)
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
@@ -187,17 +170,10 @@ def indicative(
 ) -> None:
     """Write emissions by hour, with the grid's intensity. Indicatif, hors bilan: servers, classrooms."""
     settings = load_settings(config)
-    query = HourlyQuery(
-        parse_date("--from", first),
-        parse_date("--to", end),
-        _dimensions(group_by),
-        settings.reporting.k_anonymity,
-        series or settings.intensity.series,
-        time.time_ns() // NANOSECONDS_PER_MILLISECOND,
-    )
+    query = _query(settings, first, end, group_by)
     write = _make_writer(form, language, output)
     with open_reader(settings.data_dir) as store:
-        found, document = indicative_report_of(store.data, query)
+        found, document = indicative_report_of(store.data, query, series or settings.intensity.series)
     write(document)
     _print_notes(document.head, len(found.ledger.withheld))
 
@@ -232,9 +208,9 @@ def _write_report(make: _Make, asked: tuple[str, str, str], write: _Write, confi
     `asked`: --from, --to and --group-by as typed.
     """
     settings = load_settings(config)
-    query = _observed_query(settings, *asked)
+    query = _query(settings, *asked)
     with open_reader(settings.data_dir) as store:
-        gathered = gather_kept(store.data, Periods(store.data), query)
+        gathered = gather_periods(store.data, Periods(store.data), query)
         head = _head(store.data, query)
     write(make(gathered, settings, head))
     _print_notes(head, len(gathered.withheld))
@@ -242,22 +218,20 @@ def _write_report(make: _Make, asked: tuple[str, str, str], write: _Write, confi
 
 def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, head: _Head) -> Document:
     """Return every built-in indicator of every group that it applies to."""
-    rows = indicator_rows(gathered.groups, settings, str(head["data"]))
+    rows = indicator_rows(gathered.groups, targets_of(settings.indicators), str(head["data"]))
     return indicators_report.document(rows, map(withheld_row, gathered.withheld), head)
 
 
-def _observed_query(settings: CollectorSettings, first: str, end: str, group_by: str) -> ObservedQuery:
-    return ObservedQuery(
+def _query(settings: CollectorSettings, first: str, end: str, group_by: str) -> Query:
+    """Return the query of --from, --to and --group-by as typed. Raises UsageError."""
+    return Query(
         parse_date("--from", first),
         parse_date("--to", end),
-        _dimensions(group_by),
+        tuple(part.strip() for part in group_by.split(",") if part.strip()),
         settings.reporting.k_anonymity,
+        today(),
         time.time_ns() // NANOSECONDS_PER_MILLISECOND,
     )
-
-
-def _dimensions(group_by: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in group_by.split(",") if part.strip())
 
 
 def _make_writer(form: str, language: str, output: str) -> _Write:
@@ -277,7 +251,7 @@ def _make_writer(form: str, language: str, output: str) -> _Write:
     )
 
 
-def _head(reader: Reader, query: ObservedQuery) -> _Head:
+def _head(reader: Reader, query: Query) -> _Head:
     return {
         "from": query.first.isoformat(),
         "to": query.end.isoformat(),
@@ -291,7 +265,7 @@ def _head(reader: Reader, query: ObservedQuery) -> _Head:
     }
 
 
-def _unexplained_milliseconds(reader: Reader, query: ObservedQuery) -> int:
+def _unexplained_milliseconds(reader: Reader, query: Query) -> int:
     """Return the time of all machines that is neither stored nor declared lost (R18), in milliseconds.
 
     Counts their whole days and weeks of the period.
@@ -332,8 +306,8 @@ def add_sobriety(document: Document, settings: CollectorSettings) -> Document:
             sources, _indicators_query(document, settings), targets_of(settings.indicators)
         )
     data = str(document.head["data"])
-    rows = [sobriety_row(one.meta, one.scope, one.figure, data=data) for one in found.figures]
-    return with_rows(document, rows, [withheld_scope_row(scope) for scope in found.withheld])
+    rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
+    return with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
 
 
 def servers_of(document: Document, settings: CollectorSettings) -> Document:
@@ -360,21 +334,11 @@ def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
             settings.reporting.k_anonymity,
             today(),
             targets_of(settings.indicators),
-            Thresholds(settings.indicators.out_of_hours_target_ratio),
         )
 
 
-def _indicators_query(document: Document, settings: CollectorSettings) -> SobrietyQuery:
+def _indicators_query(document: Document, settings: CollectorSettings) -> Query:
     head = document.head
     asked = head["group_by"]
-    assert not isinstance(asked, str)
-    return replace(
-        SobrietyQuery(
-            date.fromisoformat(str(head["from"])),
-            date.fromisoformat(str(head["to"])),
-            (),
-            settings.reporting.k_anonymity,
-            today(),
-        ),
-        dimensions=tuple(map(str, asked or ())),  # type: ignore[arg-type]
-    )
+    assert isinstance(asked, list)
+    return _query(settings, str(head["from"]), str(head["to"]), ",".join(asked))

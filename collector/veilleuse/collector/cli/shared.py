@@ -16,10 +16,10 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from veilleuse.collector.calendars.periods import check_day
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.ipc import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.query import check_day
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.files import TooLong, read_named
 from veilleuse.wire.limits import AGENT_ID_DIGITS

@@ -24,16 +24,17 @@ import typer
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, names_of
 from veilleuse.collector.documents.text import DASH, Words, words
 from veilleuse.collector.model.server_sums import ServerUse
-from veilleuse.collector.ports import PublicationReader
+from veilleuse.collector.ports.months import PublicationReader
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.api.release_format import FORM, Month
 from veilleuse.collector.web.metrics.released_month import MonthView, build_month_view, energy_of, last_month
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month, short_id
 from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache, local_time
-from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population, State
 

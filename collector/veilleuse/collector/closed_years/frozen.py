@@ -8,7 +8,6 @@ twelve digits: exponentials and logarithms may differ in the sixteenth digit bet
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,20 +97,20 @@ def frozen_documents(kept: YearStatistics, terms: FrozenTerms) -> dict[str, Any]
 
 
 def _exact(row: EmissionsRow, terms: FrozenTerms) -> Fraction:
-    if row.zone is None or not row.energy_millijoules:
+    energy, zone = row.energy.energy_millijoules, row.key.zone
+    if not zone or not energy:
         return Fraction(0)
-    return kwh(row.energy_millijoules) * Fraction(terms.factors[row.zone].factor.total_kgco2e_per_kwh)
+    return kwh(energy) * Fraction(terms.factors[zone].factor.total_kgco2e_per_kwh)
 
 
 def _document(row: EmissionsRow, exact: Fraction) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for column in dataclasses.fields(row):
-        value = getattr(row, column.name)
+    for column, value in row.columns.items():
         if isinstance(value, Mapping):
-            found[column.name] = {name: decimal(one) for name, one in value.items()}
+            found[column] = {name: decimal(one) for name, one in value.items()}
         elif value is not None:
-            found[column.name] = decimal(value) if isinstance(value, float) else value
-    if row.kgco2e_total is not None:
+            found[column] = decimal(value) if isinstance(value, float) else value
+    if row.emissions.kgco2e_total is not None:
         found[EXACT] = f"{exact.numerator}/{exact.denominator}"
     return found
 

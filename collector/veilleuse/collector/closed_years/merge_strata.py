@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
-from veilleuse.collector.disclosure import EXEMPT, is_nobodys_or_safe, publish
-from veilleuse.collector.disclosure import DisclosureCell as Figure
+from veilleuse.collector.disclosure.rule import EXEMPT, is_nobodys_or_safe, publish
+from veilleuse.collector.disclosure.rule import DisclosureCell as Figure
 from veilleuse.collector.fleet.observations import MONITOR, Place
 from veilleuse.collector.fleet.samples import SampleCell, Stratum
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 

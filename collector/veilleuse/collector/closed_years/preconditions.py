@@ -16,8 +16,8 @@ from veilleuse.collector.closed_years.restate import class_coverage
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.model.factors import BilanMapping
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Asset, PowerContext
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports.months import PendingMonths
 from veilleuse.wire.vocabulary import DeviceClass

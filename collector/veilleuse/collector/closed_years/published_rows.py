@@ -6,12 +6,9 @@ among other years, from its statistics.
 
 from __future__ import annotations
 
-import dataclasses
-import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from veilleuse.collector.account.change import NoComparison
 from veilleuse.collector.account.row import PeriodFigures, list_home_shares
@@ -29,7 +26,14 @@ from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.model.closed_years import ClosedYear
 from veilleuse.collector.model.factors import ChosenFactor
-from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.figures import (
+    COLUMNS,
+    EmissionsRow,
+    EmissionsStatement,
+    RowChange,
+    RowOrigin,
+    column_type,
+)
 from veilleuse.collector.ports.months import ClosedYearReader
 
 Asked = Callable[[str], bool]
@@ -140,7 +144,7 @@ def _state(
     if compared is None:
         return written, ()
     rows, totals = (
-        tuple(replace(row, not_compared=NoComparison.METHOD.value) for row in part)
+        tuple(replace(row, change=RowChange(NoComparison.METHOD.value)) for row in part)
         for part in (written.rows, written.totals)
     )
     return replace(written, rows=rows, totals=totals), ()
@@ -163,29 +167,12 @@ def _as_written(closed: ClosedRevision) -> EmissionsStatement:
 def _row(document: Mapping[str, Any]) -> EmissionsRow:
     values: dict[str, Any] = {}
     for name, value in document.items():
-        if name in _floats():
+        if name in COLUMNS and column_type(name) is float:
             value = float(value)
         elif isinstance(value, dict):
             value = {key: float(one) for key, one in value.items()}
-        if name in _columns():
-            values[name] = value
-    return EmissionsRow(**values)
-
-
-@cache
-def _columns() -> frozenset[str]:
-    return frozenset(column.name for column in dataclasses.fields(EmissionsRow))
-
-
-@cache
-def _floats() -> frozenset[str]:
-    """Return the columns that hold a float."""
-    found = set()
-    for name, hint in get_type_hints(EmissionsRow).items():
-        kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        if float in kinds:
-            found.add(name)
-    return frozenset(found)
+        values[name] = value
+    return EmissionsRow.of(values)
 
 
 def _mark_rows(
@@ -195,35 +182,24 @@ def _mark_rows(
     statement of revision 1, None where this grouping is not possible.
     """
     told_then = () if published is None else (*published.rows, *published.totals, *published.memo)
-    before = {_name(row): row.kgco2e_total for row in told_then}
+    before = {(row.level, row.key): row.emissions.kgco2e_total for row in told_then}
     closed_year = closed.closed_year
 
     def mark(row: EmissionsRow) -> EmissionsRow:
-        return replace(
-            row,
-            report_id=closed_year.report_id,
-            revision=closed_year.revision,
-            state=closed_year.state.value,
-            as_published_kgco2e=before.get(_name(row)),
-            method_version=closed.report["method_version"],
-            sha256=closed_year.sha256,
+        origin = RowOrigin(
+            row.origin.data,
+            closed.report["method_version"],
+            closed_year.report_id,
+            closed_year.revision,
+            closed_year.state.value,
+            before.get((row.level, row.key)),
+            closed_year.sha256,
         )
+        return replace(row, origin=origin)
 
     return replace(
         statement,
         rows=tuple(map(mark, statement.rows)),
         totals=tuple(map(mark, statement.totals)),
         memo=tuple(map(mark, statement.memo)),
-    )
-
-
-def _name(row: EmissionsRow) -> tuple[str | None, ...]:
-    return (
-        row.level,
-        row.zone,
-        row.entity,
-        row.site,
-        row.population,
-        row.device_class,
-        row.power_context,
     )

@@ -37,7 +37,7 @@ from veilleuse.collector.closed_years.year_statistics import (
     sample_of,
     triangle,
 )
-from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.disclosure.rule import is_safe
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observations import (
     MONITOR,
@@ -59,9 +59,9 @@ from veilleuse.collector.fleet.samples import (
     SampleMachine,
     Stratum,
 )
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import Headcount
 from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, add_vectors
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band

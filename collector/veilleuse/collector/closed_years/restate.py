@@ -19,14 +19,13 @@ from typing import NamedTuple
 from veilleuse.collector.account.row import (
     ClassFigure,
     CoveredDays,
+    FigureRow,
     PeriodFigures,
-    RowKey,
     RowSums,
     figure_row,
     home_key,
     list_home_shares,
     row_key,
-    row_order,
     total_key,
 )
 from veilleuse.collector.account.server_rooms import with_rooms
@@ -47,9 +46,9 @@ from veilleuse.collector.fleet.observations import (
 from veilleuse.collector.fleet.random_groups import Groups, deviations, states_by_group
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import Alike, InService, Key, Sample, Stratum
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import HostPeriod
+from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import State
 
@@ -192,7 +191,7 @@ def _of_machines(
     for one in kept.fleet:
         place = Place.of(one.stratum)
         if asked(place.entity) and one.stratum in fleet.strata:
-            rows[_key(one.stratum, place, dimensions)].strata.add(one.stratum)
+            rows[_key(kept, one.stratum, place, dimensions)].strata.add(one.stratum)
     total = None
     if rows:
         whole = _whole(rows.values(), kept.moved)
@@ -208,36 +207,40 @@ def _of_machines(
     return PeriodFigures(
         kept.first,
         kept.end,
-        tuple(sorted(shown, key=row_order)),
-        tuple(
-            sorted(
-                (
-                    figure_row(replace(key, memo=True), row.sums({}), virtual, virtual_figures)
-                    for key, row in memo.items()
-                ),
-                key=row_order,
-            )
+        _sorted(shown),
+        _sorted(
+            figure_row(replace(key, memo=True), row.sums({}), virtual, virtual_figures)
+            for key, row in memo.items()
         ),
         total,
-        tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
+        tuple(
+            GroupKey(
+                kept.first, kept.end, one.zone, memo=one.memo, autres=True, power_context=min(PowerContext)
+            )
+            for one in kept.withheld
+        ),
         list_home_shares(homes),
         fleet.rooms,
     )
 
 
+def _sorted(rows: Iterable[FigureRow]) -> tuple[FigureRow, ...]:
+    return tuple(sorted(rows, key=lambda row: row.key.order))
+
+
 def _with_home(
-    rows: Mapping[RowKey, _Row],
+    rows: Mapping[GroupKey, _Row],
     kept: YearStatistics,
     homes: Mapping[Stratum, HomeShare],
-    where: Mapping[Stratum, RowKey],
-) -> Iterable[tuple[RowKey, _Row]]:
+    where: Mapping[Stratum, GroupKey],
+) -> Iterable[tuple[GroupKey, _Row]]:
     """Return the rows with those of energy at home, as account.at_home; every cell already has k machines."""
     found = {
         key: row
         for key, row in rows.items()
         if not all(stratum in homes and homes[stratum].share == 1 for stratum in row.strata)
     }
-    at_home: defaultdict[RowKey, _Row] = defaultdict(_Row)
+    at_home: defaultdict[GroupKey, _Row] = defaultdict(_Row)
     for stratum in homes:
         at_home[home_key(where[stratum])].strata.add(stratum)
     for cell in kept.cells:
@@ -311,17 +314,17 @@ def _observed(cell: StatisticsCell) -> ObservedMachine:
 
 def _rows(
     kept: YearStatistics, dimensions: Collection[str], asked: Callable[[str], bool], *, memo: bool
-) -> defaultdict[RowKey, _Row]:
-    rows: defaultdict[RowKey, _Row] = defaultdict(_Row)
+) -> defaultdict[GroupKey, _Row]:
+    rows: defaultdict[GroupKey, _Row] = defaultdict(_Row)
     for cell in kept.cells:
         place = Place.of(cell.stratum)
         if cell.memo is memo and asked(place.entity):
-            rows[_key(cell.stratum, place, dimensions)].add(cell)
+            rows[_key(kept, cell.stratum, place, dimensions)].add(cell)
     return rows
 
 
-def _key(stratum: Stratum, place: Place, dimensions: Collection[str]) -> RowKey:
-    key = row_key(place, stratum.device_class, dimensions)
+def _key(kept: YearStatistics, stratum: Stratum, place: Place, dimensions: Collection[str]) -> GroupKey:
+    key = row_key(place, stratum.device_class, dimensions).over(kept.first, kept.end)
     of_several_populations = place.population is None and place.entity == AUTRES
     return replace(key, autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
 

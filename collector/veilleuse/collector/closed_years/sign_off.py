@@ -15,11 +15,10 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.calendars.files import parse_day, require_known
-from veilleuse.collector.calendars.periods import ENTERED_YEARS
 from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.query import AUTRES, ENTERED_YEARS
 from veilleuse.wire.settings_file import parse_toml
 
 SignOff: TypeAlias = Mapping[str, Any]

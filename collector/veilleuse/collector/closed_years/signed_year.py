@@ -157,8 +157,8 @@ def _exclusions(
     exclusions: Sequence[Mapping[str, Any]], totals: Sequence[EmissionsRow]
 ) -> Iterator[Mapping[str, Value | None]]:
     """Yield each exclusion, at the mean factor of the totals shown, and their sum."""
-    total_kwh = sum(row.kwh_total or 0.0 for row in totals)
-    total_kilograms = sum(row.kgco2e_total or 0.0 for row in totals)
+    total_kwh = sum(row.energy.kwh_total or 0.0 for row in totals)
+    total_kilograms = sum(row.emissions.kgco2e_total or 0.0 for row in totals)
 
     def size(kwh: int | None) -> Mapping[str, Value | None]:
         if kwh is None or not total_kwh:

@@ -25,8 +25,8 @@ from veilleuse.collector.model.attribution import (
     IdlePower,
     Why,
 )
-from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

@@ -38,7 +38,7 @@ from veilleuse.collector.model.meters import (
 )
 from veilleuse.collector.model.records import Cell, Grain, Point
 from veilleuse.collector.model.sums import DirtyPeriod, RecordCells, WallEnergy
-from veilleuse.collector.ports import MeteringStore
+from veilleuse.collector.ports.stages import MeteringStore
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

@@ -18,6 +18,7 @@ from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
 from veilleuse.collector.model.calibration import Calibration, CalibrationBook
+from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.records import Cell, Grain, HostId
 from veilleuse.collector.model.sums import (
@@ -29,14 +30,8 @@ from veilleuse.collector.model.sums import (
     RecordCells,
     WallEnergy,
 )
-from veilleuse.collector.ports import (
-    Calibrations,
-    ChosenFactor,
-    Committer,
-    DeriveStore,
-    MeteringStore,
-    Registry,
-)
+from veilleuse.collector.ports.registry import Registry
+from veilleuse.collector.ports.stages import Calibrations, Committer, DeriveStore, MeteringStore
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
 

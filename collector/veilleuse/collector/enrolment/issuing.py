@@ -32,7 +32,8 @@ from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFai
 from veilleuse.collector.ingest.admission import Buckets
 from veilleuse.collector.model.hosts import Caller, Certificate, CertificateChain, Host
 from veilleuse.collector.model.records import AgentId
-from veilleuse.collector.ports import Committer, Registry
+from veilleuse.collector.ports.registry import Registry
+from veilleuse.collector.ports.stages import Committer
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND

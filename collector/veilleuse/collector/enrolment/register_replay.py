@@ -37,7 +37,7 @@ from veilleuse.collector.enrolment.register import (
 from veilleuse.collector.errors import StoreFailing
 from veilleuse.collector.model.hosts import Host, HostStatus, Site, Token
 from veilleuse.collector.model.records import AgentId, HostId
-from veilleuse.collector.ports import Registry
+from veilleuse.collector.ports.registry import Registry
 from veilleuse.wire.bands import Calendar
 from veilleuse.wire.limits import AGENT_ID_BYTES
 from veilleuse.wire.vocabulary import Population

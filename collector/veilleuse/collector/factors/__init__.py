@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Final, cast
 
-from veilleuse.collector.ports import FactorSource
+from veilleuse.collector.ports.imports import FactorSource
 
 BUILTIN: Final[Mapping[str, str]] = {
     "ademe": "veilleuse.collector.factors.static:AdemeFactors",

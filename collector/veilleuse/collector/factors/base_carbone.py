@@ -29,8 +29,7 @@ from veilleuse.collector.factors.base_carbone_rows import (
     factor_of,
 )
 from veilleuse.collector.factors.static import fold
-from veilleuse.collector.model.factors import FactorStatus
-from veilleuse.collector.ports import Factor
+from veilleuse.collector.model.factors import Factor, FactorStatus
 
 UNIT: Final = "kgco2e/kwh"
 MAXIMUM_BYTES: Final = 128 * 1024 * 1024

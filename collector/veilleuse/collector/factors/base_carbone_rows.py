@@ -12,8 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from veilleuse.collector.factors.static import MAINLAND, SHARES_2022, fold, zones_named
-from veilleuse.collector.model.factors import COMPONENTS, INHERITED_UNCERTAINTY_PERCENT, FactorStatus
-from veilleuse.collector.ports import Factor
+from veilleuse.collector.model.factors import COMPONENTS, INHERITED_UNCERTAINTY_PERCENT, Factor, FactorStatus
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+|\d{1,3}( \d{3})+)([.,]\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 _SPACES: Final = str.maketrans({"\u00a0": " ", "\u202f": " "})

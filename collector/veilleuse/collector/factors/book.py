@@ -16,8 +16,8 @@ from veilleuse.collector.errors import ConfigurationError, UnknownZone, UsageErr
 from veilleuse.collector.factors import BUILTIN, IMPORTED_INTO, load
 from veilleuse.collector.factors.static import APART, CODES, MAINLAND, fold, zone_names
 from veilleuse.collector.factors.versions import in_force, known_on
-from veilleuse.collector.model.factors import FactorVersion
-from veilleuse.collector.ports import ChosenFactor, Factor, FactorSource
+from veilleuse.collector.model.factors import ChosenFactor, Factor, FactorVersion
+from veilleuse.collector.ports.imports import FactorSource
 
 STANDS_IN_YEARS: Final = 2
 """Number of years after its own in which a factor may be used, as provisional [P]: docs/factors.md."""

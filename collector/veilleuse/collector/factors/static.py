@@ -17,8 +17,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Final
 
-from veilleuse.collector.model.factors import INHERITED_UNCERTAINTY_PERCENT
-from veilleuse.collector.ports import Factor
+from veilleuse.collector.model.factors import INHERITED_UNCERTAINTY_PERCENT, Factor
 from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 

@@ -14,8 +14,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.factors import COMPONENTS, FactorBasis, FactorStatus, FactorVersion
-from veilleuse.collector.ports import Factor
+from veilleuse.collector.model.factors import COMPONENTS, Factor, FactorBasis, FactorStatus, FactorVersion
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 MAXIMUM_FACTORS: Final = 1_000

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.collector.fleet.strata import KnownSums
+from veilleuse.collector.model.figures import OBSERVED
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 
@@ -38,6 +39,8 @@ class Representativeness(StrEnum):
 class EstimateBasis(StrEnum):
     """Basis of a figure."""
 
+    OBSERVED = OBSERVED
+    """No figure of a fleet: what machines with an agent were observed to use."""
     CENSUS = "census"
     SAMPLE = "sample"
     CLASS_DEFAULT = "class_default"
@@ -120,26 +123,6 @@ class Estimate:
     def coverage_energy(self) -> float | None:
         """Time with derived energy ÷ the fleet's time. Imputed time is not covered. None without a fleet."""
         return self.derived_milliseconds / self.fleet_milliseconds if self.fleet_milliseconds else None
-
-    @property
-    def imputed_share(self) -> float | None:
-        """Imputed share of the observed machines' energy; None without any."""
-        known = self.energy_millijoules - self.extrapolated_millijoules
-        return self.imputed_millijoules / known if known else None
-
-    @property
-    def is_estimated(self) -> bool:
-        """True above 20 % of imputed energy: the figure is labelled as estimated. docs/methodology.md §4."""
-        return (self.imputed_share or 0.0) > ESTIMATED_ABOVE
-
-    @property
-    def method_mix(self) -> dict[str, float] | None:
-        """Method, `imputed` and `extrapolated` → share of the energy, best first; None without energy."""
-        if not self.energy_millijoules:
-            return None
-        parts = {method.value: self.methods[method] for method in Method if method in self.methods}
-        parts |= {"imputed": self.imputed_millijoules, "extrapolated": self.extrapolated_millijoules}
-        return {name: part / self.energy_millijoules for name, part in parts.items() if part}
 
     def interval(self, factor_u: float = 0.0) -> Interval:
         """Return the interval of the energy; with the factor's u, of its product with the emission factor.

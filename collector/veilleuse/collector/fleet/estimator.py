@@ -46,7 +46,7 @@ from veilleuse.collector.fleet.strata import (
     unseen_share,
 )
 from veilleuse.collector.fleet.variance import sampling
-from veilleuse.collector.model.figures import EnergyClass
+from veilleuse.collector.model.sums import EnergyClass
 
 MOST_UNSEEN: Final = 0.25
 """Greatest unseen share of the sampled machines' time in service for a representative sample. Our choice."""

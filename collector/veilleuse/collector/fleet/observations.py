@@ -28,7 +28,6 @@ from veilleuse.collector.fleet.samples import (
     Stratum,
     age_band,
 )
-from veilleuse.collector.model.figures import EnergyClass, EnergySums
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import (
     METHOD_COLUMNS,
@@ -41,6 +40,7 @@ from veilleuse.collector.model.months import (
     Vector,
 )
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import EnergyClass, EnergySums
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply

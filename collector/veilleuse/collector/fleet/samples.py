@@ -15,8 +15,9 @@ from operator import add, sub
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.model.calibration import MILLION, Fit
-from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS, EnergySums
+from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.wire.ladder import MEASURED, Method
 
 DAY_TYPES: Final = tuple(DayType)

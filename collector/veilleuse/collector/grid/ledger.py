@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date
+from dataclasses import dataclass, field
 from typing import Final
 
-from veilleuse.collector.calendars.periods import check_period, day_start_unix_milliseconds
-from veilleuse.collector.disclosure import EXEMPT, DisclosureCell, publish
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.disclosure.partition import merge_families
+from veilleuse.collector.disclosure.rule import DisclosureCell
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.figures import AUTRES, EnergySums, GroupKey
+from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.grid import (
     MINUTES_PER_HOUR,
     NOTHING,
@@ -30,10 +30,13 @@ from veilleuse.collector.model.grid import (
     Sums,
 )
 from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports import HourReader, IntensityReader
+from veilleuse.collector.model.sums import EnergySums
+from veilleuse.collector.ports.imports import IntensityReader
+from veilleuse.collector.ports.store import HourReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
-from veilleuse.wire.vocabulary import DeviceClass, Population
+from veilleuse.wire.vocabulary import Population
 
 
 def by_hour(values: Iterable[GridIntensity]) -> dict[int, HourIntensity]:
@@ -97,48 +100,32 @@ def ledger(hours: Hours, key_of: Mapping[HostId, GroupKey], k: int) -> Ledger:
         key = key_of.get(host_id)
         if key is not None:
             groups[key].machines[host_id].add(energy.energy_millijoules, hour)
-    families: defaultdict[GroupKey, dict[GroupKey, LedgerGroup]] = defaultdict(dict)
-    for key, group in groups.items():
-        families[replace(key, entity=None, site=None, device_class=None)][key] = group
-    lines: list[LedgerLine] = []
-    withheld: list[GroupKey] = []
-    for family, members in families.items():
-        if k == 1 or family.population in EXEMPT:
-            lines += [_line(key, [group]) for key, group in members.items()]
-            continue
-        level = publish([group.cell(key) for key, group in members.items()], k)
-        if level.withheld_keys:
-            withheld.append(family)
-            continue
-        lines += [_line(cell.key, [members[cell.key]]) for cell in level.kept]
-        lines += _autres(level.merged_keys, members)
+    rows, withheld = merge_families(groups, k, _cells, _merge)
+    lines = [_line(key, group) for key, group in rows]
     return Ledger(tuple(sorted(lines, key=_order)), tuple(sorted(withheld, key=str)))
+
+
+def _cells(groups: Mapping[GroupKey, LedgerGroup]) -> list[DisclosureCell[GroupKey]]:
+    return [group.cell(key) for key, group in groups.items()]
+
+
+def _merge(groups: Iterable[LedgerGroup]) -> LedgerGroup:
+    """Merge groups; a machine is in one of them."""
+    whole = LedgerGroup()
+    for group in groups:
+        whole.machines.update(group.machines)
+    return whole
 
 
 def _order(line: LedgerLine) -> tuple[bool, str]:
     return line.key.memo, str(line.key)
 
 
-def _line(key: GroupKey, groups: Sequence[LedgerGroup]) -> LedgerLine:
-    total, machines = Sums(), set[HostId]()
-    for group in groups:
-        machines.update(group.machines)
-        for one in group.machines.values():
-            total += one
-    return LedgerLine(key, len(machines), total)
-
-
-def _autres(hidden: Sequence[GroupKey], members: Mapping[GroupKey, LedgerGroup]) -> Iterator[LedgerLine]:
-    """Yield the line of merged groups: `autres` in every requested dimension, blank in the others."""
-    for key in hidden[:1]:
-        named = replace(
-            key,
-            entity=key.entity and AUTRES,
-            site=key.site and AUTRES,
-            device_class=key.device_class and AUTRES,
-            autres=True,
-        )
-        yield _line(named, [members[one] for one in hidden])
+def _line(key: GroupKey, group: LedgerGroup) -> LedgerLine:
+    total = Sums()
+    for one in group.machines.values():
+        total += one
+    return LedgerLine(key, len(group.machines), total)
 
 
 POPULATIONS: Final = frozenset({Population.SERVER, Population.CLASSROOM})
@@ -146,72 +133,40 @@ DIMENSIONS: Final = ("entity", "site", "population", "device_class")
 """Requested dimensions; `population` and the grid zone always separate rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class HourlyQuery:
-    """A query of the ledger. Raises UsageError on an unknown dimension or an empty period."""
-
-    first: date
-    end: date
-    """Exclusive; civil dates of each site."""
-    dimensions: tuple[str, ...]
-    k_anonymity: int
-    series: str
-    now_unix_milliseconds: int
-    populations: frozenset[Population] = POPULATIONS
-    entities: frozenset[str] | None = None
-    """These and all below them; None: all."""
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.dimensions if name not in DIMENSIONS]
-        if unknown:
-            raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
-        check_period(self.first, self.end)
-
-
-def indicative(reader: HourReader, query: HourlyQuery) -> Hourly:
-    """Compute the ledger over every machine with hours. Raises UsageError."""
+def indicative(
+    reader: HourReader, query: Query, series: str, populations: frozenset[Population] = POPULATIONS
+) -> Hourly:
+    """Compute the ledger over every machine with hours. Raises UsageError for an unknown dimension."""
+    unknown = [name for name in query.dimensions if name not in DIMENSIONS]
+    if unknown:
+        raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
     sites = {site.site: site for site in reader.sites()}
-    only = next(iter(query.populations)) if len(query.populations) == 1 else None
+    only = next(iter(populations)) if len(populations) == 1 else None
     hosts = {
         host.host_id: host
         for host in reader.hosts(only)
-        if host.population in query.populations
+        if host.population in populations
         and host.site in sites
-        and _is_requested(query, host.org_entity)
+        and is_within(host.org_entity, query.entities)
     }
-    keys = {host.host_id: _key(host, sites[host.site], query) for host in hosts.values()}
+    keys = {
+        host.host_id: key_of_host(host, sites[host.site], query.first, query.end).coarsen(query.dimensions)
+        for host in hosts.values()
+    }
     grid = reader.intensities()
     zones = {sites[host.site].zone for host in hosts.values()}
     return Hourly(
-        ledger(_hours(reader, grid, query, hosts, sites, only), keys, query.k_anonymity),
-        tuple(one for one in grid.states() if one.series == query.series and one.zone in zones),
+        ledger(_hours(reader, grid, query, series, hosts, sites, only), keys, query.k_anonymity),
+        tuple(one for one in grid.states() if one.series == series and one.zone in zones),
         _hours_from(reader, hosts, only),
-    )
-
-
-def _is_requested(query: HourlyQuery, entity: str) -> bool:
-    wanted = query.entities
-    return wanted is None or any(entity == one or entity.startswith(f"{one} > ") for one in wanted)
-
-
-def _key(host: Host, site: Site, query: HourlyQuery) -> GroupKey:
-    asked = query.dimensions
-    return GroupKey(
-        query.first,
-        query.end,
-        site.zone,
-        host.population,
-        host.facts.device_class is DeviceClass.VIRTUAL_MACHINE,
-        entity=host.org_entity if "entity" in asked else None,
-        site=host.site if "site" in asked else None,
-        device_class=host.facts.device_class.value if "device_class" in asked else None,
     )
 
 
 def _hours(
     reader: HourReader,
     grid: IntensityReader,
-    query: HourlyQuery,
+    query: Query,
+    series: str,
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
     only: Population | None,
@@ -225,7 +180,7 @@ def _hours(
         start = _whole_hour(day_start_unix_milliseconds(query.first, time_zone))
         end = _whole_hour(day_start_unix_milliseconds(query.end, time_zone))
         end = min(end, _whole_hour(query.now_unix_milliseconds))
-        known = by_hour(grid.values(zone, query.series, start, end))
+        known = by_hour(grid.values(zone, series, start, end))
         labels, kinds = _labels(range(start, end, MILLISECONDS_PER_HOUR), known)
         for host_id, label, sums in reader.hour_sums(labels, only):
             if host_id in own:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib import import_module
-from typing import Final, cast
+from typing import Final
 
 from veilleuse.collector.indicators.server_loads import COMATOSE_DAYS, OVERSIZED_DAYS, UNDERUSED_DAYS
 from veilleuse.collector.model.indicators import PCS
-from veilleuse.collector.ports import GaugedIndicator, Indicator, SobrietyIndicator
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.vocabulary import Population
 
 SERVERS: Final = frozenset({Population.SERVER})
@@ -27,7 +27,7 @@ class IndicatorInput(Enum):
     """An IndicatorInput names the data that an indicator is computed from."""
 
     SUMS = auto()
-    """Sums of groups over any days (`Indicator`); the other inputs are for a `SobrietyIndicator`."""
+    """Sums of groups over any days."""
     MACHINES = auto()
     DEVICES = auto()
     """Assets in service."""
@@ -168,22 +168,8 @@ def made_of(one: IndicatorInput) -> tuple[str, ...]:
     return tuple(identifier for identifier, line in TABLE.items() if line.made_of is one)
 
 
-def load(identifier: str) -> Indicator:
-    """Return the indicator of this id, with input SUMS. Raises KeyError."""
-    return cast("Indicator", _create(identifier))  # a test checks that every class follows the protocol
-
-
-def load_sobriety(identifier: str) -> SobrietyIndicator:
-    """Return the indicator of this id, with any other input than SUMS. Raises KeyError."""
-    return cast("SobrietyIndicator", _create(identifier))
-
-
-def load_gauged(identifier: str) -> GaugedIndicator:
-    """Return the indicator of this id, whose line has gauges. Raises KeyError."""
-    return cast("GaugedIndicator", _create(identifier))
-
-
-def _create(identifier: str) -> object:
+def load_indicator(identifier: str) -> Indicator:
+    """Return the indicator of this id. Raises KeyError."""
     module, _, name = TABLE[identifier].place.partition(":")
-    made: object = getattr(import_module(f"{__name__}.{module}"), name)()
+    made: Indicator = getattr(import_module(f"{__name__}.{module}"), name)()
     return made

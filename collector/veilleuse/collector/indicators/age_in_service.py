@@ -8,15 +8,22 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Final
 
-from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import Detail, Figure, IndicatorDevice, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import (
+    Detail,
+    Figure,
+    IndicatorDevice,
+    IndicatorGroup,
+    IndicatorMeta,
+    Targets,
+)
+from veilleuse.collector.ports.stages import Indicator
 
 EDGES_YEARS: Final = (5, 6, 8, 10)
 """5, 6 and 8: docs/methodology.md §12; 10: age above which the duty to reuse equipment ends (décret
 2023-266)."""
 
 
-class AgeInService:
+class AgeInService(Indicator):
     """I9, age in service.
 
     Formula: median age of the equipment in service on the last day of the period, in years of 365.25 days
@@ -33,7 +40,7 @@ class AgeInService:
 
     meta = IndicatorMeta("I9", "age in service", "years", "higher", "purchasing")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figure of assets in service."""
         if not group.devices:
             return

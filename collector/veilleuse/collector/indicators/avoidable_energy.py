@@ -9,21 +9,24 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.disclosure import MIXED
+from veilleuse.collector.disclosure.rule import MIXED
 from veilleuse.collector.indicators.comatose_server import verdict
-from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS, GaugeParts, IndicatorMeta
+from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.model.indicators import (
     PCS,
     BandUse,
     Contributions,
     Detail,
     Figure,
+    GaugeParts,
+    IndicatorGroup,
     IndicatorMachine,
+    IndicatorMeta,
     ServerVerdict,
-    SobrietyGroup,
     Targets,
     contributions,
 )
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
@@ -48,7 +51,7 @@ class Cause(NamedTuple):
     screen_milliseconds: int = 0
 
 
-class AvoidableEnergy:
+class AvoidableEnergy(Indicator):
     """I4, avoidable energy.
 
     Formula: Σ over disjoint causes, for each machine by its own on-idle energy, from the best method
@@ -76,7 +79,7 @@ class AvoidableEnergy:
 
     meta = IndicatorMeta("I4", "avoidable energy", "kWh", "lower", "system team")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figure of physical machines; energy of a virtual machine is its server's."""
         machines = [one for one in group.machines if not one.is_virtual and one.bands]
         if not machines:

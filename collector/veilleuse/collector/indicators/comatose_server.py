@@ -17,24 +17,26 @@ from veilleuse.collector.indicators.server_loads import (
     is_measured,
     network_p95_below,
 )
-from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
     Detail,
     Figure,
+    GaugeParts,
+    IndicatorGroup,
     IndicatorMachine,
+    IndicatorMeta,
     Pair,
     ServerVerdict,
-    SobrietyGroup,
     Targets,
     judged,
 )
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 
 _ALIVE: Final = frozenset({ServerVerdict.IN_SERVICE, ServerVerdict.SUSPECT, ServerVerdict.COMATOSE})
 
 
-class ComatoseServer:
+class ComatoseServer(Indicator):
     """I6, comatose servers: no useful service for six months.
 
     Formula: comatose servers ÷ servers that could be judged. Comatose: over the last 180 days, at least 95 %
@@ -57,7 +59,7 @@ class ComatoseServer:
 
     meta = IndicatorMeta("I6", "comatose servers", "ratio", "lower", "operations")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figures of servers, with virtual machines in their own groups."""
         servers = [one for one in group.machines if one.population is Population.SERVER]
         if not servers:

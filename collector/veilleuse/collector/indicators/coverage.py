@@ -4,24 +4,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.model.figures import (
+from veilleuse.collector.model.indicators import (
+    MILLISECONDS,
     Detail,
+    Figure,
     GaugeParts,
-    GroupKey,
-    GroupSums,
-    IndicatorFigure,
+    IndicatorGroup,
     IndicatorMeta,
-    Thresholds,
+    Targets,
     known_part,
 )
+from veilleuse.collector.model.sums import Detail as Part
+from veilleuse.collector.ports.stages import Indicator
 
 STATES: Final = "states"
 ENERGY: Final = "energy"
 
 
-class Coverage:
+class Coverage(Indicator):
     """I13, coverage.
 
     Formula: for states, milliseconds of known state ÷ milliseconds enrolled; for energy (detail),
@@ -36,25 +39,21 @@ class Coverage:
 
     meta = IndicatorMeta("I13", "coverage", "ratio", "higher", "system team")
 
-    def threshold(self, _thresholds: Thresholds) -> float | None:
-        """Return None: no target is set."""
-        return None
-
-    def figure(self, _key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
-        """Return the figure of any population; None where it would reveal the silence of few machines."""
-        if Detail.COVERAGE in sums.withheld:
-            return None
+    def figures(self, group: IndicatorGroup, _targets: Targets) -> Iterable[Figure]:
+        """Yield the figure of any population; none where it would reveal the silence of few machines."""
+        sums = group.sums
+        if sums is None or Part.COVERAGE in sums.withheld:
+            return
         observed, enrolled = sums.observed_milliseconds, sums.enrolled_milliseconds
-        details: dict[str, float | int | str] = {}
-        if Detail.DERIVED not in sums.withheld:
+        details: dict[str, Detail] = {}
+        if Part.DERIVED not in sums.withheld:
             details["derived_milliseconds"] = sums.derived_milliseconds
             if enrolled:
                 details["coverage_energy"] = sums.derived_milliseconds / enrolled
-        return IndicatorFigure(observed / enrolled if enrolled else None, observed, enrolled, details)
+        value = observed / enrolled if enrolled else None
+        yield Figure(value, sums.hosts, observed, enrolled, MILLISECONDS, details)
 
-    def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
+    def parts(self, figure: Figure) -> GaugeParts:
         """Return the ratio of states and the ratio of energy."""
-        if figure is None:
-            return ({},)
         energy = known_part(figure.details.get("coverage_energy"), ENERGY)
         return ({**known_part(figure.value, STATES), **energy},)

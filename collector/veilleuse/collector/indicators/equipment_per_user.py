@@ -6,22 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from veilleuse.collector.model.figures import EnergyClass, IndicatorMeta
 from veilleuse.collector.model.indicators import (
     PC_CLASSES,
     Contributions,
     Detail,
     Figure,
-    SobrietyGroup,
+    IndicatorGroup,
+    IndicatorMeta,
     Targets,
     contributions,
 )
+from veilleuse.collector.model.sums import EnergyClass
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 _DAY_MILLISECONDS = 24 * MILLISECONDS_PER_HOUR
 
 
-class EquipmentPerUser:
+class EquipmentPerUser(Indicator):
     """I12, equipment and screens per user, screen-on hours.
 
     Formula: PCs and thin clients of workstations in service on the last day ÷ headcount of their entity then
@@ -38,7 +40,7 @@ class EquipmentPerUser:
 
     meta = IndicatorMeta("I12", "equipment per user", "per user", "lower", "system team")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figure of an entity with a known headcount."""
         if group.users is None:
             return

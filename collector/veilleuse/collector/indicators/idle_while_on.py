@@ -4,24 +4,29 @@
 
 from __future__ import annotations
 
-from veilleuse.collector.model.figures import (
-    ON_STATES,
+from collections.abc import Iterable
+
+from veilleuse.collector.model.indicators import (
+    MILLISECONDS,
+    Detail,
+    Figure,
     GaugeParts,
-    GroupKey,
-    GroupSums,
-    IndicatorFigure,
+    IndicatorGroup,
+    IndicatorMachine,
     IndicatorMeta,
-    Thresholds,
+    Pair,
+    Targets,
     known_part,
 )
-from veilleuse.collector.model.indicators import IndicatorMachine, Pair, Targets
+from veilleuse.collector.model.sums import ON_STATES
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, State
 
 _ALL = frozenset(Band)
 
 
-class IdleWhileOn:
+class IdleWhileOn(Indicator):
     """I2, idle while on.
 
     Formula: milliseconds on_idle ÷ milliseconds on (on_active + on_idle), in every band; idle is CPU < 5 %
@@ -36,17 +41,17 @@ class IdleWhileOn:
 
     meta = IndicatorMeta("I2", "idle while on", "ratio", "lower", "system team")
 
-    def threshold(self, _thresholds: Thresholds) -> float | None:
-        """Return None: no target is set."""
-        return None
-
-    def figure(self, _key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
-        """Return the figure of any population."""
+    def figures(self, group: IndicatorGroup, _targets: Targets) -> Iterable[Figure]:
+        """Yield the figure of any population."""
+        sums = group.sums
+        if sums is None:
+            return
         idle = sums.milliseconds(_ALL, frozenset({State.ON_IDLE}))
         on = sums.milliseconds(_ALL, ON_STATES)
         if idle is None or on is None:
-            return IndicatorFigure(None, None, None)
-        details: dict[str, float | int | str] = {}
+            yield Figure(None, sums.hosts, counted_in=MILLISECONDS, withheld=True)
+            return
+        details: dict[str, Detail] = {}
         cells = [cell for (_, state), cell in sums.states.items() if state is State.ON_IDLE]
         runs = {
             "beyond_15_minutes_ratio": [cell.idle_beyond_15_minutes_milliseconds for cell in cells],
@@ -60,11 +65,11 @@ class IdleWhileOn:
         energy = sums.millijoules(_ALL, frozenset({State.ON_IDLE}))
         if energy is not None:
             details["kwh"] = energy / MILLIJOULES_PER_KWH
-        return IndicatorFigure(idle / on if on else None, idle, on, details)
+        yield Figure(idle / on if on else None, sums.hosts, idle, on, MILLISECONDS, details)
 
-    def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
+    def parts(self, figure: Figure) -> GaugeParts:
         """Return the ratio, and the kWh."""
-        return (known_part(figure.value), known_part(figure.details.get("kwh"))) if figure else ({}, {})
+        return known_part(figure.value), known_part(figure.details.get("kwh"))
 
     def pair(self, machine: IndicatorMachine, _targets: Targets) -> Pair:
         """Return milliseconds idle, and on."""

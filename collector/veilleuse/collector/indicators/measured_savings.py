@@ -9,15 +9,16 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Final, NamedTuple
 
-from veilleuse.collector.model.figures import IndicatorMeta
 from veilleuse.collector.model.indicators import (
     Comparison,
     Detail,
     Figure,
+    IndicatorGroup,
+    IndicatorMeta,
     SiteEnergy,
-    SobrietyGroup,
     Targets,
 )
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
@@ -38,7 +39,7 @@ class Arm(NamedTuple):
     degrees_of_freedom: float
 
 
-class MeasuredSavings:
+class MeasuredSavings(Indicator):
     """I14, measured savings of an action.
 
     Formula: frozen = kWh per machine-day before the action, by site, device class and day type, × the
@@ -66,7 +67,7 @@ class MeasuredSavings:
 
     meta = IndicatorMeta("I14", "measured savings", "kWh", "higher", "leader of the action")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figure of a comparison."""
         if group.comparison is not None:
             yield saving(group.comparison)

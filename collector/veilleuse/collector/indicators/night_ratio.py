@@ -8,15 +8,22 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Final
 
-from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta, known_part
-from veilleuse.collector.model.indicators import Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import (
+    Figure,
+    GaugeParts,
+    IndicatorGroup,
+    IndicatorMeta,
+    Targets,
+    known_part,
+)
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.vocabulary import Band
 
 _MILLIJOULES_PER_MILLISECOND_WATT: Final = 1
 """1 mJ in 1 ms is 1 W."""
 
 
-class NightRatio:
+class NightRatio(Indicator):
     """I5, night and weekend ratio.
 
     Formula: mean wall power of the bands night and closed ÷ mean wall power of the band open; power = derived
@@ -32,7 +39,7 @@ class NightRatio:
 
     meta = IndicatorMeta("I5", "night and weekend ratio", "ratio", "lower", "system team")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figures of machines with derived energy; virtual machines are in their own groups."""
         outside = {one.host_id: one.use(Band.NIGHT, Band.CLOSED) for one in group.machines if one.bands}
         inside = {one.host_id: one.use(Band.OPEN) for one in group.machines if one.bands}

@@ -4,27 +4,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.model.figures import (
-    KNOWN_STATES,
-    ON_STATES,
+from veilleuse.collector.model.indicators import (
+    MILLISECONDS,
+    Detail,
+    Figure,
     GaugeParts,
-    GroupKey,
-    GroupSums,
-    IndicatorFigure,
+    IndicatorGroup,
+    IndicatorMachine,
     IndicatorMeta,
-    Thresholds,
+    Pair,
+    Targets,
     known_part,
 )
-from veilleuse.collector.model.indicators import IndicatorMachine, Pair, Targets
+from veilleuse.collector.model.sums import KNOWN_STATES, ON_STATES
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, Population
 
 _OUTSIDE: Final = frozenset({Band.NIGHT, Band.CLOSED})
 
 
-class OutOfHours:
+class OutOfHours(Indicator):
     """I1, on outside opening hours.
 
     Formula: milliseconds on (on_active + on_idle) in the bands night and closed ÷ milliseconds of known state
@@ -41,30 +44,30 @@ class OutOfHours:
 
     meta = IndicatorMeta("I1", "on outside opening hours", "ratio", "lower", "system team")
 
-    def threshold(self, thresholds: Thresholds) -> float | None:
-        """Return the target, 0 to 1."""
-        return thresholds.out_of_hours_target_ratio
-
-    def figure(self, key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
-        """Return the figure; None for servers."""
-        if key.population is Population.SERVER:
-            return None
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
+        """Yield the figure; none for servers."""
+        sums = group.sums
+        if sums is None or group.key.population is Population.SERVER:
+            return
+        threshold = targets.out_of_hours_target_ratio
         on = sums.milliseconds(_OUTSIDE, ON_STATES)
         whole = sums.milliseconds(_OUTSIDE, KNOWN_STATES)
         if on is None or whole is None:
-            return IndicatorFigure(None, None, None)
+            yield Figure(None, sums.hosts, counted_in=MILLISECONDS, threshold=threshold, withheld=True)
+            return
         energy = sums.millijoules(_OUTSIDE, ON_STATES)
-        details: dict[str, float | int | str] = {}
+        details: dict[str, Detail] = {}
         if energy is not None:
             details["kwh"] = energy / MILLIJOULES_PER_KWH
         if sums.nights is not None and sums.nights_are is not None:
             details["nights_on"] = sums.nights
             details["nights_are"] = sums.nights_are
-        return IndicatorFigure(on / whole if whole else None, on, whole, details)
+        value = on / whole if whole else None
+        yield Figure(value, sums.hosts, on, whole, MILLISECONDS, details, threshold=threshold)
 
-    def parts(self, figure: IndicatorFigure | None) -> GaugeParts:
+    def parts(self, figure: Figure) -> GaugeParts:
         """Return the ratio, and the kWh."""
-        return (known_part(figure.value), known_part(figure.details.get("kwh"))) if figure else ({}, {})
+        return known_part(figure.value), known_part(figure.details.get("kwh"))
 
     def pair(self, machine: IndicatorMachine, _targets: Targets) -> Pair:
         """Return milliseconds on, and of known state, outside opening hours."""

@@ -14,19 +14,21 @@ from veilleuse.collector.indicators.server_loads import (
     is_measured,
     memory_p95_below,
 )
-from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
     Figure,
+    GaugeParts,
+    IndicatorGroup,
     IndicatorMachine,
+    IndicatorMeta,
     Pair,
-    SobrietyGroup,
     Targets,
     judged,
 )
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.vocabulary import Population
 
 
-class OversizedServer:
+class OversizedServer(Indicator):
     """I8, oversized servers: the next smaller class would be enough.
 
     Formula: oversized servers ÷ servers that could be judged. A server is oversized if three tests hold for
@@ -46,7 +48,7 @@ class OversizedServer:
 
     meta = IndicatorMeta("I8", "oversized servers", "ratio", "lower", "operations")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figure of servers."""
         servers = [one for one in group.machines if one.population is Population.SERVER]
         if not servers:

@@ -7,22 +7,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta, known_part
 from veilleuse.collector.model.indicators import (
     PCS,
     Figure,
+    GaugeParts,
+    IndicatorGroup,
     IndicatorMachine,
+    IndicatorMeta,
     Pair,
-    SobrietyGroup,
     Targets,
     contributions,
     judged,
+    known_part,
 )
+from veilleuse.collector.ports.stages import Indicator
 
 _MINUTE_SECONDS: Final = 60
 
 
-class PowerPlanCompliance:
+class PowerPlanCompliance(Indicator):
     """I3, power-plan compliance.
 
     Formula: machines whose power plan on mains switches the display off within 15 minutes and sleeps within
@@ -41,7 +44,7 @@ class PowerPlanCompliance:
 
     meta = IndicatorMeta("I3", "power-plan compliance", "ratio", "higher", "system team")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figure of physical PCs."""
         machines = [one for one in group.machines if one.population in PCS and not one.is_virtual]
         if not machines:

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 
-from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import Detail, Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import Detail, Figure, IndicatorGroup, IndicatorMeta, Targets
+from veilleuse.collector.ports.stages import Indicator
 
 
-class ReusedPurchases:
+class ReusedPurchases(Indicator):
     """I10, reused share of purchases.
 
     Formula: euros excl. VAT of reused, refurbished or recycled equipment ÷ euros excl. VAT bought, per legal
@@ -28,7 +28,7 @@ class ReusedPurchases:
 
     meta = IndicatorMeta("I10", "reused share of purchases", "ratio", "higher", "purchasing")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield one figure per category, without the k rule: purchases are not about persons."""
         for category in sorted({one.category for one in group.purchases}):
             lines = [one for one in group.purchases if one.category == category]

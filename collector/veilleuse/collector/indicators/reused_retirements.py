@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from veilleuse.collector.model.figures import IndicatorMeta
-from veilleuse.collector.model.indicators import Detail, Figure, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import Detail, Figure, IndicatorGroup, IndicatorMeta, Targets
 from veilleuse.collector.model.inventory import Retirement
+from veilleuse.collector.ports.stages import Indicator
 
 DUTY_STOPS_YEARS: Final = 10
 REUSE: Final = "reuse"
 
 
-class ReusedRetirements:
+class ReusedRetirements(Indicator):
     """I11, reuse of retired equipment.
 
     Formula: A ÷ B; A = equipment that left for reuse in year N, with the taker's commitment; B = retired
@@ -35,7 +35,7 @@ class ReusedRetirements:
 
     meta = IndicatorMeta("I11", "reuse of retired equipment", "ratio", "higher", "logistics")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figure of a year with a departure or a known stock."""
         disposal = group.disposal
         if disposal is None or (disposal.stock is None and not disposal.retirements):

@@ -7,19 +7,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from veilleuse.collector.indicators.server_loads import UNDERUSED_DAYS, by_verdict, cpu_p95_below, find_load
-from veilleuse.collector.model.figures import GaugeParts, IndicatorMeta
 from veilleuse.collector.model.indicators import (
     Figure,
+    GaugeParts,
+    IndicatorGroup,
     IndicatorMachine,
+    IndicatorMeta,
     Pair,
-    SobrietyGroup,
     Targets,
     judged,
 )
+from veilleuse.collector.ports.stages import Indicator
 from veilleuse.wire.vocabulary import Population
 
 
-class UnderusedServer:
+class UnderusedServer(Indicator):
     """I7, under-used servers.
 
     Formula: under-used servers ÷ servers that could be judged. Under-used: over the last 30 days, a mean CPU
@@ -36,7 +38,7 @@ class UnderusedServer:
 
     meta = IndicatorMeta("I7", "under-used servers", "ratio", "lower", "operations")
 
-    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets) -> Iterable[Figure]:
         """Yield the figure of servers."""
         servers = [one for one in group.machines if one.population is Population.SERVER]
         if not servers:

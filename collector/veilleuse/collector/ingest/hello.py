@@ -31,7 +31,8 @@ from veilleuse.collector.model.clones import (
 from veilleuse.collector.model.hosts import AppliedConfiguration, AppliedState, Caller
 from veilleuse.collector.model.records import StreamPosition
 from veilleuse.collector.model.remote_config import OWN_FILE, Rollout, sha256_of
-from veilleuse.collector.ports import Committer, Configurations, IngestStore, Registry
+from veilleuse.collector.ports.registry import Configurations, Registry
+from veilleuse.collector.ports.stages import Committer, IngestStore
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.validate.messages import check_hello, parse_message
 from veilleuse.wire.bands import Calendar, OpenSpan

@@ -37,7 +37,8 @@ from veilleuse.collector.ingest.hello import HelloHandler, PopulationConfigs, wa
 from veilleuse.collector.model.clones import NonceVerdict
 from veilleuse.collector.model.hosts import Caller, CertificateChain
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId, StreamPosition
-from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
+from veilleuse.collector.ports.registry import Registry
+from veilleuse.collector.ports.stages import Authoriser, Committer, IngestStore, Renewer
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.validate.messages import parse_message, parse_push
 from veilleuse.wire import metadata

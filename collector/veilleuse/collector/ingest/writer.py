@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull, StoreLost
 from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, ValidPush
-from veilleuse.collector.ports import IngestStore
+from veilleuse.collector.ports.stages import IngestStore
 
 log = logging.getLogger(__name__)
 

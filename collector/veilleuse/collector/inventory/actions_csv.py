@@ -16,7 +16,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from veilleuse.collector.calendars.periods import ENTERED_YEARS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.indicators import COVERAGE, ON_THE_SHEET, SERVER_KWH, USE_PHASE
 from veilleuse.collector.inventory.cells import (
@@ -34,6 +33,7 @@ from veilleuse.collector.inventory.csv_table import table_of
 from veilleuse.collector.inventory.plain_csv import without_notes
 from veilleuse.collector.inventory.rows import Refusal
 from veilleuse.collector.model.actions import KEYS, OBJECTIVES, Action, ActionLine, ActionTable, Cells, key_of
+from veilleuse.collector.model.query import ENTERED_YEARS
 from veilleuse.wire.vocabulary import Population
 
 ACTIONS: Final = "actions"

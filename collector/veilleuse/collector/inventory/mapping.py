@@ -45,8 +45,8 @@ from typing import Any, Final
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.cells import CellError, entity_of, folded
 from veilleuse.collector.inventory.rows import FIELDS
-from veilleuse.collector.model.figures import EnergyClass
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
+from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.wire.settings_file import parse_toml
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

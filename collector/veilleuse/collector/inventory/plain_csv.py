@@ -17,7 +17,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from veilleuse.collector.calendars.periods import ENTERED_YEARS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.assets import AssetFields, add_asset
 from veilleuse.collector.inventory.cells import (
@@ -44,6 +43,7 @@ from veilleuse.collector.model.inventory import (
     Purchase,
     Retirement,
 )
+from veilleuse.collector.model.query import ENTERED_YEARS
 from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from veilleuse.collector.model.figures import GroupKey
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.wire.units import (
     GRAMS_PER_KILOGRAM,
     MILLIGRAMS_PER_GRAM,

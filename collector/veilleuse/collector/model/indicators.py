@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
 from veilleuse.collector.model.months import IDLE_COLUMNS, METHOD_COLUMNS, PLACE, Vector
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import GroupSums
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -26,6 +27,7 @@ Detail: TypeAlias = "float | int | str"
 Pair: TypeAlias = tuple[float, float]
 """(part, whole) of a ratio, of one machine."""
 
+MILLISECONDS: Final = "milliseconds"
 PCS: Final = frozenset({Population.WORKSTATION, Population.CLASSROOM})
 PC_CLASSES: Final = frozenset(
     {
@@ -38,23 +40,6 @@ PC_CLASSES: Final = frozenset(
     }
 )
 """Classes of a user's main computer; I12."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Key of a figure. A dimension that was not requested, or does not apply, is None."""
-
-    period_from: date
-    period_to: date
-    """Exclusive."""
-    entity: str | None = None
-    site: str | None = None
-    population: Population | None = None
-    device_class: str | None = None
-    memo: bool = False
-    """Virtual machines."""
-    autres: bool = False
-    """The groups too small to publish, together."""
 
 
 class BandUse(NamedTuple):
@@ -276,10 +261,10 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class SobrietyGroup:
+class IndicatorGroup:
     """Inputs of one row of figures."""
 
-    scope: Scope
+    key: GroupKey
     machines: tuple[IndicatorMachine, ...] = ()
     devices: tuple[IndicatorDevice, ...] = ()
     users: int | None = None
@@ -290,12 +275,15 @@ class SobrietyGroup:
     """Civil year that equals the period; None where none does."""
     disposal: Disposal | None = None
     comparison: Comparison | None = None
+    sums: GroupSums | None = None
+    """Sums of its machines over any days."""
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
     """Settings of the indicators: section [indicators]."""
 
+    out_of_hours_target_ratio: float = 0.05
     display_off_minutes: int = 15
     sleep_minutes: int = 30
     comatose_cpu_percent: int = 5
@@ -336,7 +324,7 @@ class Figure:
     numerator: float | None = None
     denominator: float | None = None
     counted_in: str = "machines"
-    """Unit of numerator and denominator."""
+    """Unit of numerator and denominator; MILLISECONDS for sums of time."""
     details: Mapping[str, Detail] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     """95 % interval, where it is known."""
@@ -357,3 +345,28 @@ def judged(found: bool | None) -> Pair:
 def contributions(pairs: Iterable[tuple[IndicatorMachine, int]]) -> Contributions:
     """Return the contribution of each machine."""
     return {machine.host_id: amount for machine, amount in pairs}
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorMeta:
+    """Metadata of an indicator."""
+
+    indicator: str
+    """I1, I2, I13."""
+    name: str
+    unit: str
+    direction: str
+    """"lower" or "higher" is better."""
+    owner: str
+    """Role that acts on it."""
+
+
+GaugeParts: TypeAlias = tuple[Mapping[str, float], ...]
+"""Gauge by gauge, value of the label that parts it ("" where none does) → amount, in kWh where the gauge is
+in joules. What is not known
+is absent."""
+
+
+def known_part(value: float | str | None, label: str = "") -> dict[str, float]:
+    """Return the only part of a gauge; none where its value is not known."""
+    return {} if value is None else {label: float(value)}

@@ -27,7 +27,7 @@ class PublicationKind(Word):
     """Subject of a publication. One per kind and period."""
 
     RELEASE = "release"
-    """A month of the release for readers of the API: veilleuse.collector.web.api.release."""
+    """A month of the release for readers of the API: veilleuse.collector.release.tables."""
     INDICATORS = "indicators"
     """I3 to I5 of a month on `/metrics` and the page: veilleuse.collector.web.metrics.indicators_monthly."""
 

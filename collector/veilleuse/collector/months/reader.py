@@ -36,8 +36,10 @@ class Periods:
     A long-lived instance sees changes of the store, but not new enrolments: build a new one for these.
     """
 
-    def __init__(self, reader: MonthReader) -> None:
+    def __init__(self, reader: MonthReader, hosts: Iterable[Host] | None = None) -> None:
+        """Take the machines whose days are read where a month is cut or stale; None: all."""
         self._reader = reader
+        self._chosen = None if hosts is None else tuple(hosts)
         self._site_calendars = SiteCalendars(reader.calendars, reader.school_periods)
         self._fleet: dict[HostId, Host] | None = None
         self._sites: dict[str, Site] = {}
@@ -93,7 +95,7 @@ class Periods:
         return found
 
     def _now(self, one: StaleMonth) -> Sequence[HostPeriod]:
-        """Recompute a month from its days; empty for a machine forgotten meanwhile."""
+        """Recompute a month from its days; empty for a machine that is not read, or forgotten meanwhile."""
         host = self._hosts().get(one.host_id)
         if host is None:
             return ()
@@ -103,7 +105,8 @@ class Periods:
 
     def _hosts(self) -> dict[HostId, Host]:
         if self._fleet is None:
-            self._fleet = {host.host_id: host for host in self._reader.hosts()}
+            chosen = self._reader.hosts() if self._chosen is None else self._chosen
+            self._fleet = {host.host_id: host for host in chosen}
             self._sites = {site.site: site for site in self._reader.sites()}
         return self._fleet
 

@@ -20,13 +20,14 @@ from functools import partial
 from typing import Final
 
 from veilleuse.collector import settings
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, months_before
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import contributions
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.ports import Committer, Registry
 from veilleuse.collector.ports.months import Limits, MayGo, MonthStore
+from veilleuse.collector.ports.registry import Registry
+from veilleuse.collector.ports.stages import Committer
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
@@ -70,17 +71,6 @@ def month_limit(retention: settings.RetentionSettings, population: Population, t
     """Return the day by which months must have ended to be expired."""
     months = retention.server_daily_months if population is Population.SERVER else retention.pc_monthly_months
     return months_before(today, months)
-
-
-def months_before(day: date, months: int) -> date:
-    """Return the same day `months` months earlier, or the last day of that month."""
-    index = day.year * 12 + day.month - 1 - months
-    for last in (day.day, 30, 29, 28):
-        try:
-            return date(index // 12, index % 12 + 1, min(day.day, last))
-        except ValueError:
-            continue
-    raise AssertionError("every month has 28 days")
 
 
 @dataclass(frozen=True, slots=True)

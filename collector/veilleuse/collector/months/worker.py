@@ -14,8 +14,9 @@ from typing import Final
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.ports import Committer, DeriveStore, Registry
 from veilleuse.collector.ports.months import MonthStore, StaleMonth
+from veilleuse.collector.ports.registry import Registry
+from veilleuse.collector.ports.stages import Committer, DeriveStore
 
 log = logging.getLogger(__name__)
 

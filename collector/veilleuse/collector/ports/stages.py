@@ -9,19 +9,19 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar, runtime_checkable
 
 from veilleuse.collector.model.calibration import CalibrationBook, Hardware, KeptFit, StoredFit
-from veilleuse.collector.model.figures import (
-    GaugeParts,
-    GroupKey,
-    GroupSums,
-    IndicatorFigure,
-    IndicatorMeta,
-    Thresholds,
-)
 from veilleuse.collector.model.hosts import (
     Caller,
     CertificateChain,
 )
-from veilleuse.collector.model.indicators import Figure, IndicatorMachine, Pair, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import (
+    Figure,
+    GaugeParts,
+    IndicatorGroup,
+    IndicatorMachine,
+    IndicatorMeta,
+    Pair,
+    Targets,
+)
 from veilleuse.collector.model.meters import (
     DeclaredMeter,
     MeterDeclarations,
@@ -190,30 +190,13 @@ class Indicator(Protocol):
 
     meta: IndicatorMeta
 
-    def threshold(self, thresholds: Thresholds, /) -> float | None:
-        """Return the configured target, in the indicator's unit; None when there is none."""
-
-    def figure(self, key: GroupKey, sums: GroupSums, /) -> IndicatorFigure | None:
-        """Return its figure for one group; None when it does not apply to this kind of machine. Pure."""
-
-    def parts(self, figure: IndicatorFigure | None, /) -> GaugeParts:
-        """Return the value of each of its gauges."""
-
-
-class SobrietyIndicator(Protocol):
-    """Defines an indicator of machines and assets. Its docstring has the parts of an `Indicator`'s."""
-
-    meta: IndicatorMeta
-
-    def figures(self, group: SobrietyGroup, targets: Targets, /) -> Iterable[Figure]:
+    def figures(self, group: IndicatorGroup, targets: Targets, /) -> Iterable[Figure]:
         """Return its figures for one group; none when it does not apply to this kind of group. Pure."""
+        ...
 
-
-class GaugedIndicator(SobrietyIndicator, Protocol):
-    """Defines an indicator whose table line has gauges."""
-
-    def parts(self, figure: Figure, /) -> GaugeParts:
-        """Return the value of each of its gauges."""
+    def parts(self, _figure: Figure, /) -> GaugeParts:
+        """Return the value of each of its gauges; by default it has none."""
+        return ()
 
 
 @runtime_checkable

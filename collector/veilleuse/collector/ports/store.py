@@ -1,74 +1,40 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines the readers of a data directory, and its ports together, as composition roots open it.
+"""Defines the readers of a data directory that most reports need.
 
 Readers work beside the writer, in any process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import date
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Protocol
 
 from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calendars import CalendarVersion
-from veilleuse.collector.model.calibration import CalibrationBook, StoredFit
+from veilleuse.collector.model.calibration import StoredFit
 from veilleuse.collector.model.factors import FactorVersion
-from veilleuse.collector.model.figures import (
-    BalanceRow,
-    EnergySums,
-    StateSums,
-)
-from veilleuse.collector.model.hosts import (
-    Host,
-    HostStatus,
-    LatestCertificate,
-    Site,
-)
-from veilleuse.collector.model.indicators import Load
+from veilleuse.collector.model.hosts import Host, HostStatus, LatestCertificate, Site
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.records import (
-    AgentId,
-    Cell,
-    DataKind,
-    DaySize,
-    Grain,
-    HostId,
-)
+from veilleuse.collector.model.records import AgentId, DataKind, DaySize, Grain, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.server_sums import GroupPower, ServerGroup, ServerUse
 from veilleuse.collector.model.sums import (
+    BalanceRow,
     DerivedRow,
+    EnergySums,
     LedgerEntry,
     PointSumRow,
     SumRow,
     UnitSumRow,
 )
-from veilleuse.collector.ports.imports import (
-    ActionReader,
-    ActionStore,
-    FactorReader,
-    Factors,
-    Intensities,
-    IntensityReader,
-    InventoryReader,
-    InventoryStore,
-)
-from veilleuse.collector.ports.months import (
-    ClosedYearReader,
-    ClosedYears,
-    MonthReader,
-    OldestKept,
-    PublicationReader,
-    Publications,
-)
-from veilleuse.collector.ports.registry import AccountReader, Accounts, Calendars, HostEraser
-from veilleuse.collector.ports.stages import Calibrations, DeriveStore, MeteringStore
+from veilleuse.collector.ports.imports import IntensityReader
+from veilleuse.collector.ports.months import MonthReader, OldestKept
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, Population, State
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 
 class Reader(Protocol):
@@ -87,27 +53,6 @@ class Reader(Protocol):
     def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]: ...
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         """Yield derived cells; DAY covers clock records too (by civil day of the site)."""
-
-    def state_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
-        """Yield `sums` added up over start ≤ key < end: a year is one row per host, band and state."""
-
-    def energy_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield `derived` added up over start ≤ key < end."""
-
-    def screen_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield the energy of external screens, in display-milliseconds; it is in no other sum."""
-
-    def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
-        """Yield (host, count) of DAY keys with start ≤ key < end whose `night` cells are on for longer."""
-
-    def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
-        """Yield (host, hour, ms on in its `night` cells > 0) of HOUR keys with start ≤ key < end."""
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Return the totals since the data directory was created, per key."""
@@ -308,125 +253,3 @@ class MeteringReader(Protocol):
 
     def last_read(self) -> dict[str, int]:
         """Return every meter ever read by an agent, declared or not → its newest hour (Unix ms)."""
-
-
-class ReferenceReader(Protocol):
-    """Reads records of reference units, for calibration; for one thread."""
-
-    def stored(self) -> tuple[StoredFit, ...]:
-        """Return Calibrations.stored."""
-
-    def periods(self, hosts: Iterable[HostId]) -> int:
-        """Count the periods of these hosts that a calibration would derive again."""
-
-    def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
-        """Return the hosts that ever sent a point of the machine itself of one of these kinds."""
-
-    def records(
-        self, host_id: HostId, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
-        """Yield (start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain), in
-        time order.
-        """
-
-
-class LoadReader(Protocol):
-    """Inputs of I4 and I6 to I8 in addition to months; read-only, in any process."""
-
-    def server_loads(self, end: date, days: Sequence[int]) -> Mapping[HostId, Mapping[int, Load]]:
-        """Return server → days → its load over the last `days` civil days of its site before `end`."""
-
-    def book(self) -> CalibrationBook:
-        """Return the calibrations in force."""
-
-
-class QueryAnswer(NamedTuple):
-    """A QueryAnswer holds rows of a query."""
-
-    rows: list[dict[str, Any]]
-    cut: bool
-    """True when there were more rows than requested."""
-    withheld: tuple[str, ...]
-    """`table.column` of each column that was read as NULL."""
-
-
-class QueryReader(Protocol):
-    """Runs SQL of an administrator, read-only and limited; secrets are read as NULL."""
-
-    def attach_names(self) -> None:
-        """Attach identity.db too, as schema `identity`."""
-
-    def tables(self) -> list[dict[str, str]]:
-        """Return each column of each table, by table: `table`, `column`, `type`, `key`, `note`."""
-
-    def ask(self, sql: str, *, seconds: float, rows: int) -> QueryAnswer:
-        """Return the first `rows` rows of one statement.
-
-        Raises UsageError for wrong SQL, QueryTooSlow after `seconds`.
-        """
-
-
-class WriteStore(Protocol):
-    """Groups the ports for writing, used in the writer's thread. One job is one transaction of data.db."""
-
-    @property
-    def derive(self) -> DeriveStore: ...
-    @property
-    def forgetting(self) -> HostEraser: ...
-    @property
-    def calendars(self) -> Calendars: ...
-    @property
-    def calibrations(self) -> Calibrations: ...
-    @property
-    def metering(self) -> MeteringStore: ...
-    @property
-    def factors(self) -> Factors: ...
-    @property
-    def intensities(self) -> Intensities: ...
-    @property
-    def inventory(self) -> InventoryStore: ...
-    @property
-    def accounts(self) -> Accounts: ...
-    @property
-    def closings(self) -> ClosedYears: ...
-    @property
-    def publications(self) -> Publications: ...
-    @property
-    def follows(self) -> ActionStore: ...
-
-
-class ReadStore(Protocol):
-    """Groups the ports for reading, beside the writer and in any process.
-
-    Each reader is opened at its first use, on its own connections; all are closed together. Opening one
-    raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged.
-    """
-
-    @property
-    def data(self) -> DataReader: ...
-    @property
-    def bounded(self) -> BoundedReader: ...
-    @property
-    def inventory(self) -> InventoryReader: ...
-    @property
-    def factors(self) -> FactorReader: ...
-    @property
-    def metering(self) -> MeteringReader: ...
-    @property
-    def closings(self) -> ClosedYearReader: ...
-    @property
-    def loads(self) -> LoadReader: ...
-    @property
-    def follows(self) -> ActionReader: ...
-    @property
-    def publications(self) -> PublicationReader: ...
-    @property
-    def accounts(self) -> AccountReader: ...
-    @property
-    def references(self) -> ReferenceReader: ...
-    @property
-    def queries(self) -> QueryReader: ...
-
-
-OpenReadStore: TypeAlias = Callable[[], AbstractContextManager[ReadStore]]
-"""Opens new readers for a thread or an answer."""

@@ -1,3 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Estimates the fleet's energy from released months alone. docs/methodology.md §6."""
+"""Publishes the months of workstations and classroom PCs, and estimates the fleet from them.
+
+Every reader's answer is summed from these months. docs/methodology.md §6, *Released months*.
+"""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.fleet.samples import DAY_TYPES
-from veilleuse.collector.model.figures import Group, GroupKey
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import Group
 from veilleuse.wire.vocabulary import Population
 
 NO_DAYS: Final = (0,) * len(DAY_TYPES)
@@ -18,7 +19,7 @@ class CellFamily(NamedTuple):
     """Machines whose cells may merge."""
 
     zone: str
-    population: Population
+    population: Population | None
     memo: bool
 
     @classmethod

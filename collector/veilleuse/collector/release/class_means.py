@@ -12,8 +12,8 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.collector.release.cells import NO_DAYS, CellKey, ClassOfFamily, PublishedCell
 

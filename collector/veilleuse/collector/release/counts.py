@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from operator import add
 
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observations import MONITOR, FleetBook, Place
 from veilleuse.collector.fleet.samples import DAY_TYPES

@@ -19,8 +19,8 @@ from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.release.cells import NO_DAYS, CellFamily, CellKey, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
 from veilleuse.wire.sums import apportion

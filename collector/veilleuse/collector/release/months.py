@@ -11,10 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
 
-from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.fleet.samples import Days
-from veilleuse.collector.model.figures import Group
+from veilleuse.collector.model.sums import Group
 from veilleuse.collector.release.cells import NO_DAYS, CellFamily, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import levels_of_year, means_of_months
 from veilleuse.collector.release.fleet import (
@@ -25,6 +24,7 @@ from veilleuse.collector.release.fleet import (
     ReleaseAssumptions,
 )
 from veilleuse.collector.release.screens import screens_of_month, with_standby
+from veilleuse.collector.release.tables import Hidden
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ from dataclasses import replace
 from operator import add
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.derive.priors import SCREEN_MICROWATTS
 from veilleuse.collector.fleet.errors import DEFAULT_U, STANDBY_U
 from veilleuse.collector.fleet.observations import MONITOR, PCS
 from veilleuse.collector.fleet.samples import Days
-from veilleuse.collector.model.figures import AUTRES, SCREEN_STANDBY_MICROWATTS, Group
+from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
+from veilleuse.collector.model.query import AUTRES
+from veilleuse.collector.model.sums import Group
 from veilleuse.collector.release.cells import NO_DAYS, CellFamily, PublishedCell
 from veilleuse.collector.release.fleet import (
     MILLION,
@@ -30,6 +31,7 @@ from veilleuse.collector.release.fleet import (
     FleetRow,
     Source,
 )
+from veilleuse.collector.release.tables import Hidden
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Population

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from veilleuse.collector.model.figures import EnergyClass
+from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.fleet import MILLION, FleetKey, FleetRow, Source
 

@@ -15,7 +15,7 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.ipc import one_host
 from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, Why
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.ports import DataReader
+from veilleuse.collector.ports.store import DataReader
 from veilleuse.wire.limits import AGENT_ID_DIGITS, CONTAINERS
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH, MILLIWATTS_PER_WATT
 from veilleuse.wire.vocabulary import DeviceClass, Population

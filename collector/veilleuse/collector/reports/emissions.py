@@ -37,13 +37,20 @@ from veilleuse.collector.documents.document import (
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.model.closed_years import YearState
-from veilleuse.collector.model.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.figures import (
+    SINCE_PUBLICATION,
+    Activity,
+    EmissionsRow,
+    EmissionsStatement,
+    EnergyByOrigin,
+    RowEmissions,
+    RowOrigin,
+)
 from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports.fleet_year import (
-    YearQuery,
     factor_chooser,
-    is_whole_year,
     query_of_year_before,
     read_assumptions,
     servers_in_rooms,
@@ -78,7 +85,7 @@ def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str
     """
     if not sources.metering.declarations().meters:
         return
-    query = YearQuery(first, end, (), 1, end)
+    query = Query(first, end, (), 1, end)
     servers = servers_in_rooms(sources, query)
     zones = {site.site: site.time_zone for site in sources.reader.sites()}
     read: defaultdict[str, set[int]] = defaultdict(set)
@@ -94,7 +101,7 @@ def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str
 def servers_in_no_room_on(sources: Sources, day: date) -> list[str]:
     """Return the servers of `servers_in_no_room` on one day, with or without meter readings on that day."""
     end = day + timedelta(days=1)
-    servers = servers_in_rooms(sources, YearQuery(day, end, (), 1, end))
+    servers = servers_in_rooms(sources, Query(day, end, (), 1, end))
     sites = {meter.site for meter in servers.declared.meters if servers.may_hold_servers(meter.room)}
     return list(servers.in_no_room({site: (day.toordinal(),) for site in sites}))
 
@@ -149,13 +156,13 @@ class EmissionsReport:
 
 
 def emissions_report_of(
-    sources: Sources, query: YearQuery, *, compare: bool = True, random_roll_out: bool = False
+    sources: Sources, query: Query, *, compare: bool = True, random_roll_out: bool = False
 ) -> EmissionsReport:
     """Build the official ledger of every group; `compare` adds the change from the year before.
 
     Raises UnknownZone, UsageError.
     """
-    revisions = sources.closings.revisions(query.first.year) if is_whole_year(query) else ()
+    revisions = sources.closings.revisions(query.first.year) if query.civil_year else ()
     if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
         return _closed_year_report(sources, query, compare=compare)
     known = read_assumptions(sources, random_roll_out=random_roll_out)
@@ -173,7 +180,7 @@ def emissions_report_of(
         why_not,
     )
     statement = build_statement(periods, terms)
-    if "month" in query.dimensions and is_whole_year(query):
+    if "month" in query.dimensions and query.civil_year:
         year = emissions_report_of(
             sources, replace(query, dimensions=()), compare=compare, random_roll_out=random_roll_out
         )
@@ -204,7 +211,7 @@ def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:
     return replace(made, signed_year=report.signed_year)
 
 
-def _mark_under_way(document: Document, query: YearQuery) -> Document:
+def _mark_under_way(document: Document, query: Query) -> Document:
     """Mark a period under way: the fleet counts until yesterday, and today counts what is measured by now."""
     if query.end <= query.today:
         return document
@@ -212,7 +219,7 @@ def _mark_under_way(document: Document, query: YearQuery) -> Document:
     return add_under_way(noted, query.today, query.today - timedelta(days=1))
 
 
-def _closed_year_report(sources: Sources, query: YearQuery, *, compare: bool) -> EmissionsReport:
+def _closed_year_report(sources: Sources, query: Query, *, compare: bool) -> EmissionsReport:
     """Build the report as it was frozen, whatever happened to factors and machines since."""
     found = closed_figures(
         sources.closings,
@@ -266,7 +273,7 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
 
 
 def _compare_with_year_before(
-    sources: Sources, query: YearQuery, known: Assumptions, number: int
+    sources: Sources, query: Query, known: Assumptions, number: int
 ) -> tuple[dict[int, PeriodFigures], dict[int, str]]:
     """Return (figures of the year before by period index, reason without a comparison by period index).
 
@@ -305,28 +312,30 @@ def _year_total_rows(
     if len(year) != 1 or len(months) != 12:
         return year
     (total,) = year
-    if any(row.incomplete or row.n < k or row.energy_millijoules is None for row in (total, *months)):
+    if any(
+        row.activity.incomplete or row.activity.n < k or row.energy.energy_millijoules is None
+        for row in (total, *months)
+    ):
         return year
-    energy = (total.energy_millijoules or 0) - sum(row.energy_millijoules or 0 for row in months)
-    kilograms = math.fsum((total.kgco2e_total or 0.0, *(-(row.kgco2e_total or 0.0) for row in months)))
+    energy = (total.energy.energy_millijoules or 0) - sum(
+        row.energy.energy_millijoules or 0 for row in months
+    )
+    kilograms = math.fsum(
+        (total.emissions.kgco2e_total or 0.0, *(-(row.emissions.kgco2e_total or 0.0) for row in months))
+    )
     since = EmissionsRow(
-        period_from=total.period_from,
-        period_to=total.period_to,
-        level=SINCE_PUBLICATION,
-        n=total.n,
-        machine_days_observed=total.machine_days_observed,
-        zone=total.zone,
-        energy_millijoules=energy,
-        kwh_total=float(kwh(energy)),
-        kgco2e_total=kilograms,
-        data=total.data,
-        method_version=total.method_version,
+        total.key,
+        SINCE_PUBLICATION,
+        Activity(total.activity.n, total.activity.machine_days_observed),
+        EnergyByOrigin(energy_millijoules=energy, kwh_total=float(kwh(energy))),
+        emissions=RowEmissions(kilograms),
+        origin=RowOrigin(total.origin.data, total.origin.method_version),
     )
     return total, since
 
 
 def _figures_of_year_before(
-    sources: Sources, query: YearQuery, known: Assumptions, number: int
+    sources: Sources, query: Query, known: Assumptions, number: int
 ) -> Sequence[PeriodFigures] | NoComparison:
     earlier = query_of_year_before(query)
     if earlier is None or not query.is_compared:
@@ -346,7 +355,7 @@ def _figures_of_year_before(
     return found
 
 
-def _has_data(sources: Sources, query: YearQuery | None) -> bool:
+def _has_data(sources: Sources, query: Query | None) -> bool:
     """Return true when the period has any machine, or its year is closed or kept.
 
     Most first years have no year before.
@@ -363,7 +372,7 @@ def _has_data(sources: Sources, query: YearQuery | None) -> bool:
         return False
 
 
-def _head(sources: Sources, query: YearQuery, data: str) -> dict[str, Value | list[str] | None]:
+def _head(sources: Sources, query: Query, data: str) -> dict[str, Value | list[str] | None]:
     imported = sources.inventory.inventory_imported_on()
     return {
         "from": query.first.isoformat(),
@@ -384,8 +393,8 @@ def _head(sources: Sources, query: YearQuery, data: str) -> dict[str, Value | li
 
 def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
     """Yield the equivalences of a single total; several totals are compared with each other instead."""
-    if len(statement.totals) == 1 and statement.totals[0].kgco2e_total:
-        for one in equivalences(statement.totals[0].kgco2e_total):
+    if len(statement.totals) == 1 and statement.totals[0].emissions.kgco2e_total:
+        for one in equivalences(statement.totals[0].emissions.kgco2e_total):
             yield {
                 "equivalent": one.slug,
                 "number": one.number,
@@ -398,7 +407,7 @@ def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
             }
 
 
-def _unexplained_milliseconds(sources: Sources, query: YearQuery) -> int | None:
+def _unexplained_milliseconds(sources: Sources, query: Query) -> int | None:
     """Return the time (R18) neither stored nor declared lost, while the days are kept.
 
     None for longer periods, whose coverage shows the gap.

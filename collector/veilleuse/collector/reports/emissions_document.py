@@ -6,15 +6,13 @@ order.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.documents.document import LANGUAGES, PUBLIC, SHOWN, Chart, Document, Head, Row, Text
 from veilleuse.collector.documents.text import words
-from veilleuse.collector.model.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.figures import COLUMNS, SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
 
-COLUMNS: Final = tuple(column.name for column in dataclasses.fields(EmissionsRow))
 FIRST_COLUMNS: Final = (
     "period_from",
     "period_to",
@@ -127,23 +125,23 @@ def _general_notes(rows: Sequence[Row]) -> Iterable[str]:
 
 def _notes(statement: EmissionsStatement) -> Iterable[Text]:
     every = (*statement.rows, *statement.totals, *statement.memo)
-    if any(row.days_observed is not None for row in every):
+    if any(row.activity.days_observed is not None for row in every):
         yield (
             "Days covered (days_observed) are days of the period that at least k measured machines tell of, one of servers; the rest"
             " of the period is estimated from them."
         )
     yield from _month_notes(statement)
-    if any(row.apportioned for row in every):
+    if any(row.activity.apportioned for row in every):
         yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
-    if any(row.provisional for row in every):
+    if any(row.factor.provisional for row in every):
         yield "A factor is provisional: the year's own is not published, the last published one stands in."
     if not all(one["factor_sourced"] for one in statement.factors):
         yield NOT_SOURCED
-    if any(row.estimated for row in every):
+    if any(row.energy.estimated for row in every):
         yield "Above 20 % of a figure is imputed: it is estimated."
-    if any(row.representativeness == "not demonstrated" for row in every):
+    if any(row.activity.representativeness == "not demonstrated" for row in every):
         yield "The roll-out is not declared random (reporting.random_roll_out), or too little of the time was seen: that measured machines stand for the others is not demonstrated."
-    if any(row.energy_millijoules is None for row in statement.rows):
+    if any(row.energy.energy_millijoules is None for row in statement.rows):
         yield "Some rows have machines and no energy: none of their class was measured, and nothing stands in for it."
     if len({row.get("factor_series") for row in statement.factors}) > 1:
         yield "Factors of several series: a change between them is the factor and ADEME's method together."
@@ -158,7 +156,7 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
 
 def _month_notes(statement: EmissionsStatement) -> Iterable[Text]:
     """Yield the notes on months and their year."""
-    if len({row.period_from[:4] for row in statement.totals}) < len(statement.totals):
+    if len({row.key.period_from.year for row in statement.totals}) < len(statement.totals):
         yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
     if any(row.level == SINCE_PUBLICATION for row in statement.year):
         yield (
@@ -170,7 +168,7 @@ def _month_notes(statement: EmissionsStatement) -> Iterable[Text]:
 def _change_notes(statement: EmissionsStatement) -> Iterable[Text]:
     """Yield the notes on the change from the year before."""
     every = (*statement.rows, *statement.totals)
-    if any(row.fleet_effect_kwh is not None for row in every):
+    if any(row.change.fleet_effect_kwh is not None for row in every):
         yield (
             "The change from the year before is told by fleet, mix of classes, hours in state and watts in state, in that order;"
             " the factor's effect stands apart."
@@ -185,16 +183,18 @@ def _change_notes(statement: EmissionsStatement) -> Iterable[Text]:
 def _not_compared(statement: EmissionsStatement) -> Iterable[Text]:
     """Yield the notes on totals without a change."""
     for row in statement.totals:
-        if row.not_compared is None or row.not_compared == "running":
+        if row.change.not_compared is None or row.change.not_compared == "running":
             continue
-        french, english = (words(language).word("not_compared", row.not_compared) for language in LANGUAGES)
-        days, before = row.days_observed, row.days_observed_before
+        french, english = (
+            words(language).word("not_compared", row.change.not_compared) for language in LANGUAGES
+        )
+        days, before = row.activity.days_observed, row.change.days_observed_before
         if days is not None and before is not None:
             french += f" ; cette période couvre {days:.0f} jours, celle d’avant {before:.0f}"
             english += f"; this period covers {days:.0f} days, the one before {before:.0f}"
         yield {
-            "fr": f"Du {row.period_from} au {row.period_to} (exclu), la variation du total n’est pas dite : {french}.",
-            "en": f"From {row.period_from} to {row.period_to} (exclusive) the change of the total is not told: {english}.",
+            "fr": f"Du {row.key.period_from} au {row.key.period_to} (exclu), la variation du total n’est pas dite : {french}.",
+            "en": f"From {row.key.period_from} to {row.key.period_to} (exclusive) the change of the total is not told: {english}.",
         }
 
 
@@ -242,9 +242,9 @@ def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:
             "Laptops of entities with declared telework days draw a part of their energy at home (power_context home):"
             " declared days ÷ 5 worked days, told by no machine. Their machines are counted in both rows (home_shares)."
         )
-    if any(row.beges_item_upstream is not None for row in every):
+    if any(row.items.beges_item_upstream is not None for row in every):
         yield "A row's combustion goes to beges_item; its upstream, losses and split residual go to beges_item_upstream."
-    if any(row.kgco2e_market is not None for row in every):
+    if any(row.emissions.kgco2e_market is not None for row in every):
         yield (
             "Market-based: contracts cover what the organisation buys (in_beges_energie); the rest, and what others buy, is at the"
             " location's factor."
@@ -264,5 +264,6 @@ def _charts(rows: list[Row], totals: list[Row]) -> Iterable[Chart]:
 
 def _row(row: EmissionsRow, shown: Texts | None) -> Row:
     """Return the row's known values, in the order of the columns."""
-    made = {name: value for name in _ORDER if (value := getattr(row, name)) is not None}
+    values = row.columns
+    made: dict[str, Any] = {name: value for name in _ORDER if (value := values[name]) is not None}
     return {**made, SHOWN: dict(shown)} if shown else made

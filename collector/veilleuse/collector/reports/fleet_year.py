@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
 
-from veilleuse.collector.account.row import DIMENSIONS, PeriodFigures
+from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor
-from veilleuse.collector.calendars.periods import PERIOD_YEARS, Slice, check_period, slices
+from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.closed_years.published_rows import load_closed, require_publishable
 from veilleuse.collector.closed_years.reduce import reduce_year
 from veilleuse.collector.closed_years.restate import restate_year
@@ -31,6 +31,7 @@ from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.query import PERIOD_YEARS, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
@@ -44,38 +45,12 @@ from veilleuse.collector.reports.year_statistics_file import (
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
-@dataclass(frozen=True, slots=True)
-class YearQuery:
-    """Period, grouping and rule of an emissions report.
-
-    Raises UsageError for an unknown dimension, or a period that is empty or out of range.
-    """
-
-    first: date
-    end: date
-    """Exclusive end."""
-    dimensions: tuple[str, ...]
-    k_anonymity: int
-    """Fewest machines of a group that may be shown; 1 = the caller applies the rule."""
-    today: date
-    current_tree: bool = False
-    """True: everything at its present place, pro forma. False: at its place of then."""
-    is_compared: bool = False
-    """True when the report shows the change from or to another year, with margins."""
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.dimensions if name not in DIMENSIONS]
-        if unknown:
-            raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
-        check_period(self.first, self.end)
-
-
 @dataclass(slots=True)
 class _Inputs:
     """Inputs that all stretches share."""
 
     sources: Sources
-    query: YearQuery
+    query: Query
     assumptions: Assumptions
     hosts: tuple[Host, ...] = ()
     sites: dict[str, Site] = field(default_factory=dict)
@@ -124,7 +99,7 @@ class _Inputs:
         yield from sorted(together, key=lambda row: row.host_id)
 
 
-def year_figures(sources: Sources, query: YearQuery, assumptions: Assumptions) -> tuple[PeriodFigures, ...]:
+def year_figures(sources: Sources, query: Query, assumptions: Assumptions) -> tuple[PeriodFigures, ...]:
     """Compute the figures of each stretch: the period cut at 1 January, or at each month if asked."""
     with without_garbage_collection():
         inputs = _Inputs(sources, query, assumptions)
@@ -180,7 +155,7 @@ def _restate_kept_year(inputs: _Inputs, part: Slice, kept_year: KeptYear) -> Per
     return restate_year(found.kept, query.dimensions, found.with_stored_calibrations(inputs.assumptions))
 
 
-def reduce_whole_year(sources: Sources, query: YearQuery) -> YearStatistics:
+def reduce_whole_year(sources: Sources, query: Query) -> YearStatistics:
     """Reduce the whole period of the query, one year, to its statistics."""
     with without_garbage_collection():
         return _reduce_stretch(
@@ -188,7 +163,7 @@ def reduce_whole_year(sources: Sources, query: YearQuery) -> YearStatistics:
         )
 
 
-def servers_in_rooms(sources: Sources, query: YearQuery) -> ServersInRooms:
+def servers_in_rooms(sources: Sources, query: Query) -> ServersInRooms:
     """Return the servers with their rooms over the whole period."""
     inputs, part = _Inputs(sources, query, Assumptions()), Slice(query.first, query.end)
     return _find_places(inputs, part).servers
@@ -326,13 +301,7 @@ def _virtual_machines(
             yield one, virtual[one.host_id]
 
 
-def is_whole_year(query: YearQuery) -> bool:
-    """Return true for exactly one calendar year."""
-    first, end = query.first, query.end
-    return (first.month, first.day) == (1, 1) and end == first.replace(year=first.year + 1)
-
-
-def query_of_year_before(query: YearQuery) -> YearQuery | None:
+def query_of_year_before(query: Query) -> Query | None:
     """Return the same stretch of the year before; None when out of range, or 29 February alone."""
     if query.first.year - 1 < PERIOD_YEARS.first:
         return None

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from veilleuse.collector.documents.document import Chart, Document, Head, Row, Text, Value
-from veilleuse.collector.grid.ledger import HourlyQuery, indicative
-from veilleuse.collector.model.figures import AUTRES, GroupKey
+from veilleuse.collector.grid.ledger import indicative
 from veilleuse.collector.model.grid import (
     LABEL,
     Hourly,
@@ -22,7 +21,8 @@ from veilleuse.collector.model.grid import (
     SeriesState,
     Sums,
 )
-from veilleuse.collector.ports import HourReader, Reader
+from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.ports.store import HourReader, Reader
 from veilleuse.wire.units import MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
@@ -163,10 +163,7 @@ def _words(population: Population, language: str) -> str:
 
 def _line(line: LedgerLine, common: dict[str, str | None]) -> Row:
     key = line.key
-    place: dict[str, Value | None] = {
-        **_of(key),
-        "level": "memo" if key.memo else AUTRES if key.autres else "row",
-    }
+    place: dict[str, Value | None] = {**key.columns, "level": key.level}
     return _present({**place, **_figures(line.machines, line.sums), **common})
 
 
@@ -178,18 +175,6 @@ def _total(lines: Sequence[LedgerLine], found: Hourly, common: dict[str, str | N
         "level": "total",
     }
     return _present({**place, **_figures(found.ledger.machines, found.ledger.total()), **common})
-
-
-def _of(key: GroupKey) -> dict[str, Value | None]:
-    return {
-        "period_from": key.period_from.isoformat(),
-        "period_to": key.period_to.isoformat(),
-        "entity": key.entity,
-        "site": key.site,
-        "zone": key.zone,
-        "population": key.population.value,
-        "device_class": key.device_class,
-    }
 
 
 def _figures(machines: int, sums: Sums) -> dict[str, Value | None]:
@@ -231,12 +216,7 @@ def _instant(unix_milliseconds: int) -> str:
 
 
 def _withheld(key: GroupKey) -> Row:
-    return {
-        "period_from": key.period_from.isoformat(),
-        "period_to": key.period_to.isoformat(),
-        "zone": key.zone,
-        "population": key.population.value,
-    }
+    return {name: word for name, word in key.columns.items() if word is not None}
 
 
 def _charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
@@ -256,9 +236,9 @@ class MachineReader(Reader, HourReader, Protocol):
     """Reader of the machines' data that the report needs."""
 
 
-def indicative_report_of(reader: MachineReader, query: HourlyQuery) -> tuple[Hourly, Document]:
+def indicative_report_of(reader: MachineReader, query: Query, series: str) -> tuple[Hourly, Document]:
     """Compute the ledger of the query, and its document. Raises UsageError."""
-    found = indicative(reader, query)
+    found = indicative(reader, query, series)
     data = "simulated" if reader.data_kind().simulated else "real"
     head: Head = {
         "from": query.first.isoformat(),
@@ -269,4 +249,4 @@ def indicative_report_of(reader: MachineReader, query: HourlyQuery) -> tuple[Hou
         "periods_not_derived": reader.dirty_count(),
         "generated_unix_milliseconds": query.now_unix_milliseconds,
     }
-    return found, document(found, head, series=query.series, data=data)
+    return found, document(found, head, series=series, data=data)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Final
 
 from veilleuse.collector.documents.document import Document, Head, Row, Value
-from veilleuse.collector.model.figures import AUTRES, GroupKey, IndicatorFigure, IndicatorMeta
-from veilleuse.collector.model.indicators import Figure, Scope
+from veilleuse.collector.model.indicators import MILLISECONDS, Figure, IndicatorMeta
+from veilleuse.collector.model.query import GroupKey
 
 COLUMNS: Final = (
     "indicator",
@@ -127,37 +127,36 @@ SERVER_ASSUMPTIONS: Final = (
 
 def row(
     meta: IndicatorMeta,
-    threshold: float | None,
     key: GroupKey,
-    hosts: int,
-    figure: IndicatorFigure,
+    figure: Figure,
     *,
-    coverage_states: float | None,
-    incomplete: bool,
+    coverage_states: float | None = None,
+    incomplete: bool = False,
     data: str,
 ) -> Row:
-    """Build one row of I1, I2 or I13: figure, indicator, group and coverage; missing values are left out."""
+    """Build one row: indicator, group and figure; missing values are left out."""
+    is_time = figure.counted_in == MILLISECONDS
+    amounts = (
+        ("numerator_milliseconds", "denominator_milliseconds") if is_time else ("numerator", "denominator")
+    )
+    low, high = figure.interval or (None, None)
     values: dict[str, Value | None] = {
         "indicator": meta.indicator,
         "name": meta.name,
-        "period_from": key.period_from.isoformat(),
-        "period_to": key.period_to.isoformat(),
-        "entity": key.entity,
-        "site": key.site,
-        "zone": key.zone,
-        "population": key.population.value,
-        "device_class": key.device_class,
-        "level": "memo" if key.memo else AUTRES if key.autres else "row",
+        **key.columns,
+        "level": key.level,
         "incomplete": incomplete or None,
-        "n": hosts,
+        "n": figure.n,
         "value": figure.value,
         "unit": meta.unit,
-        "threshold": threshold,
+        "threshold": figure.threshold,
         "direction": meta.direction,
         "owner": meta.owner,
-        "numerator_milliseconds": figure.numerator_milliseconds,
-        "denominator_milliseconds": figure.denominator_milliseconds,
-        "withheld": True if figure.numerator_milliseconds is None else None,
+        **dict(zip(amounts, (figure.numerator, figure.denominator), strict=True)),
+        "withheld": figure.withheld or None,
+        "counted_in": None if is_time else figure.counted_in,
+        "value_lo95": low,
+        "value_hi95": high,
         **figure.details,
         "coverage_states": coverage_states,
         "data": data,
@@ -183,37 +182,6 @@ def document(
     )
 
 
-def sobriety_row(meta: IndicatorMeta, scope: Scope, figure: Figure, *, data: str) -> Row:
-    """Build one row of I3 to I12 or I14; missing values are left out."""
-    low, high = figure.interval or (None, None)
-    values: dict[str, Value | None] = {
-        "indicator": meta.indicator,
-        "name": meta.name,
-        "period_from": scope.period_from.isoformat(),
-        "period_to": scope.period_to.isoformat(),
-        "entity": scope.entity,
-        "site": scope.site,
-        "population": scope.population.value if scope.population else None,
-        "device_class": scope.device_class,
-        "level": "memo" if scope.memo else AUTRES if scope.autres else "row",
-        "n": figure.n,
-        "value": figure.value,
-        "unit": meta.unit,
-        "threshold": figure.threshold,
-        "direction": meta.direction,
-        "owner": meta.owner,
-        "withheld": True if figure.withheld else None,
-        "numerator": figure.numerator,
-        "denominator": figure.denominator,
-        "counted_in": figure.counted_in,
-        "value_lo95": low,
-        "value_hi95": high,
-        **figure.details,
-        "data": data,
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) -> Document:
     """Add these rows to the indicators report."""
     tables = dict(report.tables)
@@ -232,14 +200,10 @@ def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) ->
     )
 
 
-def withheld_scope_row(scope: Scope) -> Row:
+def withheld_group_row(key: GroupKey) -> Row:
     """Build the row of a population too small to be shown."""
-    return {
-        "period_from": scope.period_from.isoformat(),
-        "period_to": scope.period_to.isoformat(),
-        **({"population": scope.population.value} if scope.population else {}),
-        "level": "memo" if scope.memo else "row",
-    }
+    words = {name: word for name, word in key.columns.items() if word is not None}
+    return {**words, "level": key.level}
 
 
 def servers_document(rows: Sequence[Row], head: Head) -> Document:

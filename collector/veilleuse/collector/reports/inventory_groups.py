@@ -5,22 +5,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Final
 
 from veilleuse.collector.fleet.census import DAYS_PER_YEAR
 from veilleuse.collector.model.actions import ActionTable
-from veilleuse.collector.model.indicators import (
-    Disposal,
-    IndicatorDevice,
-    IndicatorMachine,
-    Scope,
-    SobrietyGroup,
-)
+from veilleuse.collector.model.indicators import Disposal, IndicatorDevice, IndicatorGroup, IndicatorMachine
 from veilleuse.collector.model.inventory import Asset, Headcount, Retirement
-from veilleuse.collector.ports import ActionReader, InventoryReader
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.ports.imports import ActionReader, InventoryReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 SEPARATOR: Final = " > "
@@ -51,38 +46,29 @@ def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...
     return tuple(found)
 
 
-def fleet_groups(
-    inventory: InventoryReader, follows: ActionReader, scope: Scope, *, by_entity: bool
-) -> Iterator[SobrietyGroup]:
-    """Yield purchases and retirements of the scope's civil year; nothing when the scope is no civil year.
+def fleet_groups(inventory: InventoryReader, follows: ActionReader, query: Query) -> Iterator[IndicatorGroup]:
+    """Yield purchases and retirements of the query's civil year; nothing when its period is no civil year.
 
     A retirement below an entity with a declared retired stock leaves this entity's stock.
     """
-    year = year_of(scope)
+    year = query.civil_year
     if year is None:
         return
     purchases = inventory.purchases(year)
-    retirements = _retirements_with_age(inventory, scope)
+    retirements = _retirements_with_age(inventory, query)
     stocks = _stocks(follows, year)
     at = {one.entity: _nearest_declaring(stocks, one.entity) or one.entity for one in retirements}
     entities = {one.entity for one in purchases} | set(at.values()) | stocks.keys()
-    for entity in sorted(entities) if by_entity else (None,):
+    for entity in sorted(entities) if "entity" in query.dimensions else (None,):
         bought = tuple(one for one in purchases if entity in (None, one.entity))
         left = tuple(one for one in retirements if entity in (None, at[one.entity]))
         stock = _total_stock(stocks, left) if entity is None else stocks.get(entity) if entity else None
-        yield SobrietyGroup(
-            replace(scope, entity=entity or None),
+        yield IndicatorGroup(
+            replace(query.key, entity=entity or None),
             purchases=bought,
             year=year,
             disposal=Disposal(year, stock, left),
         )
-
-
-def year_of(scope: Scope) -> int | None:
-    """Return the civil year of a period; None when the period is no civil year."""
-    first, end = scope.period_from, scope.period_to
-    whole = first == date(first.year, 1, 1) and end == date(first.year + 1, 1, 1)
-    return first.year if whole else None
 
 
 def _stocks(follows: ActionReader, year: int) -> Mapping[str, int]:
@@ -105,11 +91,11 @@ def _total_stock(stocks: Mapping[str, int], left: Iterable[Retirement]) -> int |
     return sum(stocks.values()) if is_complete else None
 
 
-def _retirements_with_age(inventory: InventoryReader, scope: Scope) -> tuple[Retirement, ...]:
+def _retirements_with_age(inventory: InventoryReader, query: Query) -> tuple[Retirement, ...]:
     """Return retirements; a missing age is computed from the asset's day of service."""
     since = {asset.asset_id: asset.in_service_on for asset in inventory.assets()}
     found = []
-    for one in inventory.retirements(scope.period_from, scope.period_to):
+    for one in inventory.retirements(query.first, query.end):
         begun = since.get(one.asset_id) if one.asset_id is not None else None
         if one.age_years is None and begun is not None:
             one = replace(one, age_years=max(0, (one.day - begun).days) / DAYS_PER_YEAR)
@@ -121,10 +107,9 @@ def user_groups(
     inventory: InventoryReader,
     devices: Sequence[IndicatorDevice],
     machines: Sequence[IndicatorMachine],
-    scope: Scope,
-    dimensions: Collection[str],
+    query: Query,
     last_day: date,
-) -> Iterator[SobrietyGroup]:
+) -> Iterator[IndicatorGroup]:
     """Yield one group per entity with a headcount, or one for all of them together.
 
     Devices and machines outside these entities are in no group.
@@ -139,14 +124,14 @@ def user_groups(
     for machine in machines:
         if machine.population is Population.WORKSTATION and not machine.is_virtual:
             at[_nearest_declaring(users, machine.entity)][1].append(machine)
-    if "entity" in dimensions:
+    if "entity" in query.dimensions:
         for entity, number in sorted(users.items()):
             mine = at[entity]
-            yield SobrietyGroup(replace(scope, entity=entity), tuple(mine[1]), tuple(mine[0]), number)
+            yield IndicatorGroup(replace(query.key, entity=entity), tuple(mine[1]), tuple(mine[0]), number)
         return
     known = [at[entity] for entity in sorted(users)]
-    yield SobrietyGroup(
-        scope,
+    yield IndicatorGroup(
+        query.key,
         tuple(one for _, mine in known for one in mine),
         tuple(one for mine, _ in known for one in mine),
         sum(users.values()),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import add_months, day_start_unix_milliseconds, months_before
 from veilleuse.collector.closed_years.document import statistics_document
 from veilleuse.collector.closed_years.frozen import ClosedRevision
 from veilleuse.collector.closed_years.preconditions import not_over
@@ -26,14 +26,15 @@ from veilleuse.collector.ipc import pieces_of
 from veilleuse.collector.model.calibration import facts_of
 from veilleuse.collector.model.closed_years import KeptYear, YearState, canonical, pack, sha256
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.months.retention import month_limit, months_before
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.months.retention import month_limit
+from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.ports.months import ClosedYearReader
-from veilleuse.collector.ports.store import ReadStore
 from veilleuse.collector.reports.emissions import IN_NO_ROOM, UNDECLARED, read_undeclared
-from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions, reduce_whole_year
-from veilleuse.collector.reports.inputs import Sources, sources_of
+from veilleuse.collector.reports.fleet_year import read_assumptions, reduce_whole_year
+from veilleuse.collector.reports.inputs import Sources
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.reports.rooms import readings_gone_before
-from veilleuse.collector.reports.savings import add_months
 from veilleuse.collector.reports.year_statistics_file import build_kept_file, load_kept
 from veilleuse.collector.settings import CollectorSettings, RetentionSettings
 from veilleuse.wire.vocabulary import Population
@@ -57,7 +58,7 @@ def keep_year(sources: Sources, year: int, *, k: int, today: date) -> YearStatis
 
     Raises UsageError for a year out of range.
     """
-    query = YearQuery(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
+    query = Query(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
     return reduce_whole_year(sources, query)
 
 

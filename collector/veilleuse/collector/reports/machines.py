@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Final, NamedTuple
 
+from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.documents.document import Row, Value
 from veilleuse.collector.indicators.comatose_server import verdict
@@ -34,8 +35,10 @@ from veilleuse.collector.model.indicators import (
     use_of,
 )
 from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.reports.inputs import SobrietySources, is_enrolled
+from veilleuse.collector.reports.inputs import is_enrolled
+from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.wire.limits import (
     AGENT_ID_DIGITS,
     CPU_BUCKET_EDGES_PERCENT,
@@ -54,6 +57,14 @@ class Stretch(NamedTuple):
     until: date
     """Exclusive end of the days of server loads."""
     last_day: date
+
+
+def stretch_of(query: Query) -> Stretch:
+    """Return the whole ended months inside the period, and its last day that has begun."""
+    first = query.first if query.first.day == 1 else add_months(query.first, 1)
+    end = min(query.end, query.today).replace(day=1)
+    last = max(query.first, min(query.end - timedelta(days=1), query.today))
+    return Stretch((first, max(first, end)), min(query.end, query.today), last)
 
 
 def machines_of(

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.signed_year import add_sign_off
 from veilleuse.collector.documents.document import (
     UNDER_WAY_UNTIL,
@@ -25,20 +26,14 @@ from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.indicators import ON_THE_SHEET, SERVER_KWH, TABLE, USE_PHASE
 from veilleuse.collector.model.actions import ECO_DESIGN, OBJECTIVES, ActionTable, Cells
-from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
+from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow
 from veilleuse.collector.model.indicators import Targets
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.emissions_document import sample_notes
-from veilleuse.collector.reports.fleet_year import YearQuery
-from veilleuse.collector.reports.indicators import (
-    OF_ACTIONS,
-    SobrietyQuery,
-    action_groups,
-    disclose_figure,
-    figures_of,
-)
-from veilleuse.collector.reports.inputs import SobrietySources
-from veilleuse.collector.reports.inventory_groups import year_of
+from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, disclose_figure, figures_of
+from veilleuse.collector.reports.machines import stretch_of
+from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.reen_values import (
     SheetValue,
     YearValues,
@@ -47,7 +42,6 @@ from veilleuse.collector.reports.reen_values import (
     without_missing,
     year_values,
 )
-from veilleuse.collector.reports.savings import add_months
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Population
 
@@ -200,9 +194,8 @@ class _Sheet:
     """Inputs of the sheet while its rows are built."""
 
     sources: SobrietySources
-    query: YearQuery
+    query: Query
     targets: Targets
-    thresholds: Thresholds
     now: YearValues
     data: str
     _years: dict[int, YearValues | None]
@@ -219,7 +212,7 @@ class _Sheet:
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
         if end > self.query.first or not _has_months(self.sources, first, end):
             return None
-        return _values(self.sources, replace(self.query, first=first, end=end), self.targets, self.thresholds)
+        return _values(self.sources, replace(self.query, first=first, end=end), self.targets)
 
 
 def reen_document(
@@ -229,17 +222,16 @@ def reen_document(
     k_anonymity: int,
     today: date,
     targets: Targets,
-    thresholds: Thresholds,
 ) -> Document:
     """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
     for option, day in (("--from", first), ("--to", end)):
         if day.day != 1:
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
-    query = YearQuery(first, end, ("population",), k_anonymity, today)
+    query = Query(first, end, ("population",), k_anonymity, today)
     report = _emissions_report(sources, query)
-    now = _values_of(report, sources, query, targets, thresholds)
+    now = _values_of(report, sources, query, targets)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
-    sheet = _Sheet(sources, query, targets, thresholds, now, data, {})
+    sheet = _Sheet(sources, query, targets, now, data, {})
     head: Head = {
         "from": first.isoformat(),
         "to": end.isoformat(),
@@ -266,13 +258,11 @@ def reen_document(
     return add_under_way(document, today, yesterday)
 
 
-def _values(
-    sources: SobrietySources, query: YearQuery, targets: Targets, thresholds: Thresholds
-) -> YearValues:
-    return _values_of(_emissions_report(sources, query), sources, query, targets, thresholds)
+def _values(sources: SobrietySources, query: Query, targets: Targets) -> YearValues:
+    return _values_of(_emissions_report(sources, query), sources, query, targets)
 
 
-def _emissions_report(sources: SobrietySources, query: YearQuery) -> EmissionsReport:
+def _emissions_report(sources: SobrietySources, query: Query) -> EmissionsReport:
     random = sources.base.reporting.random_roll_out
     return emissions_report_of(sources.base, query, compare=False, random_roll_out=random)
 
@@ -280,14 +270,12 @@ def _emissions_report(sources: SobrietySources, query: YearQuery) -> EmissionsRe
 def _values_of(
     report: EmissionsReport,
     sources: SobrietySources,
-    query: YearQuery,
+    query: Query,
     targets: Targets,
-    thresholds: Thresholds,
 ) -> YearValues:
     statement = report.statement
-    indicators_query = SobrietyQuery(query.first, query.end, (), query.k_anonymity, query.today)
     total = statement.totals[0] if len(statement.totals) == 1 else None
-    return year_values(sources, indicators_query, targets, thresholds, statement.rows, total)
+    return year_values(sources, query, targets, statement.rows, total)
 
 
 def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
@@ -359,7 +347,7 @@ def _computed_row(sheet: _Sheet, cells: Cells, population: Population | None, va
             "unit": value.unit,
             "direction": value.direction,
             "restated_baseline_value": restated,
-            "current_year": year_of(sheet.now.query.scope),
+            "current_year": sheet.query.civil_year,
             "value": value.value,
             **_bounds(value),
             "coverage_states": value.coverage_states,
@@ -402,7 +390,7 @@ def _restated_value(
 
 
 def _is_of_twelve_months(sheet: _Sheet) -> bool:
-    first, end = sheet.now.query.stretch.months
+    first, end = stretch_of(sheet.query).months
     return add_months(first, 12) == end
 
 
@@ -473,7 +461,7 @@ def _savings(sheet: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
     indicators_query = sheet.now.query
     for group in action_groups(sheet.sources, indicators_query, sheet.sources.base.reader.hosts()):
         for one in figures_of(OF_ACTIONS, group, sheet.targets):
-            figure = disclose_figure(one.figure, one.scope, indicators_query.k_anonymity)
+            figure = disclose_figure(one.figure, one.key, indicators_query.k_anonymity)
             low, high = figure.interval or (None, None)
             yield (
                 str(figure.details["action"]),
@@ -491,4 +479,4 @@ def _savings(sheet: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
 def _items(sheet: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
     """Return (lines of the user's file, civil year of the sheet, total of this year)."""
     lines = [line.cells for line in sheet.sources.follows.lines(ActionTable.OTHER_ITEMS)]
-    return lines, year_of(sheet.now.query.scope), sheet.now.total
+    return lines, sheet.query.civil_year, sheet.now.total

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.disclosure.rule import is_nobodys_or_enough, is_nobodys_or_safe, is_safe
 from veilleuse.collector.documents.document import Row, Value
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.indicators import (
@@ -22,36 +22,30 @@ from veilleuse.collector.indicators import (
     TABLE,
     USE_PHASE,
     IndicatorInput,
-    load,
-    load_sobriety,
+    load_indicator,
     made_of,
 )
 from veilleuse.collector.model.actions import Cells
-from veilleuse.collector.model.figures import (
-    SAMPLE_INTERVAL,
-    EmissionsRow,
-    Ends,
-    GroupKey,
-    GroupSums,
-    StateSums,
-    Thresholds,
-)
+from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends
 from veilleuse.collector.model.indicators import (
     PCS,
     BandUse,
     IndicatorDevice,
+    IndicatorGroup,
     IndicatorMachine,
     Pair,
-    SobrietyGroup,
     Targets,
 )
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports import MachineRatio
+from veilleuse.collector.model.sums import GroupSums, StateSums
+from veilleuse.collector.ports.stages import MachineRatio
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, disclose_figure, figures_of
-from veilleuse.collector.reports.inputs import SobrietySources, cut_populations
+from veilleuse.collector.reports.indicators import GroupFigure, disclose_figure, figures_of
+from veilleuse.collector.reports.inputs import cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
-from veilleuse.collector.reports.machines import machines_of
+from veilleuse.collector.reports.machines import machines_of, stretch_of
+from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State
@@ -85,14 +79,13 @@ class SheetValue(NamedTuple):
 class YearValues:
     """Inputs of the sheet's figures of one period."""
 
-    query: SobrietyQuery
+    query: Query
     targets: Targets
-    thresholds: Thresholds
     machines: tuple[IndicatorMachine, ...]
     devices: tuple[IndicatorDevice, ...]
-    groups: tuple[SobrietyGroup, ...]
+    groups: tuple[IndicatorGroup, ...]
     """Purchases and retirements."""
-    users: tuple[SobrietyGroup, ...]
+    users: tuple[IndicatorGroup, ...]
     emissions: tuple[EmissionsRow, ...] = ()
     """Rows of the estimator, by population."""
     total: EmissionsRow | None = None
@@ -128,7 +121,7 @@ class YearValues:
 
     def is_cut(self, indicator: str, population: Population | None) -> bool:
         """Return true when a figure of this indicator would cover only a part of the period."""
-        whole = self.of_statistics or (self.total is not None and self.total.revision is not None)
+        whole = self.of_statistics or (self.total is not None and self.total.origin.revision is not None)
         rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not whole)
         return rests and not self.cut.isdisjoint(_populations_of(indicator, population))
 
@@ -142,10 +135,10 @@ class YearValues:
         devices = self.devices if TABLE[indicator].made_of is IndicatorInput.DEVICES else ()
         if population is not None:
             devices = tuple(one for one in devices if one.population is population)
-        scope = replace(self.query.scope, population=Population.SERVER if wanted == SERVERS else None)
-        group, made = SobrietyGroup(scope, tuple(machines), devices), load_sobriety(indicator)
+        key = replace(self.query.key, population=Population.SERVER if wanted == SERVERS else None)
+        group, made = IndicatorGroup(key, tuple(machines), devices), load_indicator(indicator)
         for one in figures_of((indicator,), group, self.targets):
-            figure = disclose_figure(one.figure, scope, self.query.k_anonymity)
+            figure = disclose_figure(one.figure, key, self.query.k_anonymity)
             if self._reveals_small_population(wanted):
                 figure = replace(figure, value=None, interval=None, withheld=True)
             interval = figure.interval
@@ -168,7 +161,7 @@ class YearValues:
     def _of_sums(
         self, indicator: str, machines: Sequence[IndicatorMachine], wanted: Collection[Population]
     ) -> Iterable[SheetValue]:
-        made, covered = load(indicator), self.coverage(wanted)
+        made, covered = load_indicator(indicator), self.coverage(wanted)
         meta = made.meta
         if indicator == COVERAGE:
             if covered is not None:
@@ -178,15 +171,15 @@ class YearValues:
         if not seen or not isinstance(made, MachineRatio):
             return
         query = self.query
-        key = GroupKey(query.first, query.end, "", Population.WORKSTATION, memo=False)
-        figure = made.figure(key, GroupSums(len(seen), 0, _states(seen)))
+        key = replace(query.key, population=Population.WORKSTATION)
+        sums = GroupSums(len(seen), 0, _states(seen))
+        (figure,) = made.figures(IndicatorGroup(key, sums=sums), self.targets)
         pairs = [made.pair(one, self.targets) for one in seen]
         behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
         if not self._may_show(seen, behind) or self._reveals_small_population(wanted):
             yield SheetValue(meta.name, meta.unit, meta.direction, None, withheld=True)
-        elif figure is not None and figure.value is not None:
+        elif figure.value is not None:
             interval = ratio_interval(pairs, covered)
-            threshold = made.threshold(self.thresholds)
             yield SheetValue(
                 meta.name,
                 meta.unit,
@@ -194,7 +187,7 @@ class YearValues:
                 figure.value,
                 interval,
                 covered,
-                threshold,
+                figure.threshold,
                 is_sample_only=not self._is_demonstrated(wanted),
             )
 
@@ -203,20 +196,22 @@ class YearValues:
 
         Bounds are added, since the unknown errors of priors are common to all rows.
         """
-        rows = [one for one in self.emissions if one.population == Population.SERVER.value]
+        rows = [one for one in self.emissions if one.key.population is Population.SERVER]
         if not rows:
             return
-        values = [one.kwh_total for one in rows if one.kwh_total is not None]
+        values = [one.energy.kwh_total for one in rows if one.energy.kwh_total is not None]
         known = len(values) == len(rows)
         yield SheetValue(
             "energy of servers",
             "kWh",
             "lower",
             sum(values) if known else None,
-            _add_ends([one.kwh_interval for one in rows]) if known else None,
+            _add_ends([one.uncertainty.kwh.ends for one in rows]) if known else None,
             self.coverage(SERVERS),
-            is_sample_only=any(one.interval == SAMPLE_INTERVAL for one in rows),
-            sensitivity=_add_ends([one.kwh_sensitivity or one.kwh_interval for one in rows])
+            is_sample_only=any(one.uncertainty.interval == SAMPLE_INTERVAL for one in rows),
+            sensitivity=_add_ends(
+                [one.uncertainty.kwh.sensitivity or one.uncertainty.kwh.ends for one in rows]
+            )
             if known
             else None,
         )
@@ -226,50 +221,55 @@ class YearValues:
 
         A share of machines applies to a fleet only then, as energy does.
         """
-        rows = [one for one in self.emissions if one.population in wanted]
-        return bool(rows) and all(one.representativeness in _DEMONSTRATED for one in rows)
+        rows = [one for one in self.emissions if one.key.population in wanted]
+        return bool(rows) and all(one.activity.representativeness in _DEMONSTRATED for one in rows)
 
     def _may_show(self, machines: Sequence[IndicatorMachine], behind: dict[HostId, int]) -> bool:
         known = {one.host_id: one.observed_milliseconds for one in machines}
         k = self.query.k_anonymity
-        return is_safe(known, k) and (not any(behind.values()) or is_safe(behind, k))
+        return is_safe(known, k) and is_nobodys_or_safe(behind, k)
 
     def _reveals_small_population(self, wanted: Collection[Population]) -> bool:
         """Return true when the difference of two figures would reveal a PC population below k machines."""
         if wanted == SERVERS or set(wanted) >= PCS:
             return False
-        sizes = [sum(one.population is kind for one in self.machines) for kind in PCS]
-        return any(0 < size < self.query.k_anonymity for size in sizes)
+        k = self.query.k_anonymity
+        populations = ({one.host_id: 1 for one in self.machines if one.population is kind} for kind in PCS)
+        return not all(is_nobodys_or_enough(machines, k) for machines in populations)
 
     def coverage(self, wanted: Collection[Population]) -> float | None:
         """Return observed ÷ fleet machine-days of these populations; None without an estimate."""
-        rows = [one for one in self.emissions if one.population in wanted and one.machine_days_fleet]
-        fleet = sum(one.machine_days_fleet or 0.0 for one in rows)
-        return min(1.0, sum(one.machine_days_observed or 0.0 for one in rows) / fleet) if fleet else None
+        rows = [
+            one for one in self.emissions if one.key.population in wanted and one.activity.machine_days_fleet
+        ]
+        fleet = sum(one.activity.machine_days_fleet or 0.0 for one in rows)
+        return (
+            min(1.0, sum(one.activity.machine_days_observed or 0.0 for one in rows) / fleet)
+            if fleet
+            else None
+        )
 
 
 def year_values(
     sources: SobrietySources,
-    query: SobrietyQuery,
+    query: Query,
     targets: Targets,
-    thresholds: Thresholds,
     emissions: Sequence[EmissionsRow] = (),
     total: EmissionsRow | None = None,
 ) -> YearValues:
     """Read the inputs of a period; `emissions` are its rows by population."""
-    base, stretch = sources.base, query.stretch
+    base, stretch = sources.base, stretch_of(query)
     assets = base.inventory.assets()
     hosts = base.reader.hosts()
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
-    users = user_groups(base.inventory, devices, machines, query.scope, (), stretch.last_day)
+    users = user_groups(base.inventory, devices, machines, query, stretch.last_day)
     return YearValues(
         query,
         targets,
-        thresholds,
         machines,
         devices,
-        tuple(fleet_groups(base.inventory, sources.follows, query.scope, by_entity=False)),
+        tuple(fleet_groups(base.inventory, sources.follows, query)),
         tuple(users),
         tuple(emissions),
         total,
@@ -290,12 +290,12 @@ def _populations_of(indicator: str, population: Population | None) -> frozenset[
 
 
 def _no_value(indicator: str) -> SheetValue:
-    meta = (load if indicator in _OF_SUMS else load_sobriety)(indicator).meta
+    meta = load_indicator(indicator).meta
     return SheetValue(meta.name, meta.unit, meta.direction, None)
 
 
 def _inventory_value(one: GroupFigure, k: int) -> SheetValue:
-    figure = disclose_figure(one.figure, one.scope, k)
+    figure = disclose_figure(one.figure, one.key, k)
     return SheetValue(
         one.meta.name,
         one.meta.unit,
@@ -328,7 +328,7 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
 
 
 def _states(machines: Iterable[IndicatorMachine]) -> dict[tuple[Band, State], StateSums]:
-    """Sum the states as `account.gather` does, with off and asleep together."""
+    """Sum the states as `account.observations` does, with off and asleep together."""
     found: dict[tuple[Band, State], StateSums] = {}
 
     def add(band: Band, state: State, more: StateSums) -> None:
@@ -347,16 +347,16 @@ def _beyond(use: BandUse) -> tuple[int, int, int]:
 
 
 def _emissions_value(total: EmissionsRow | None) -> Iterable[SheetValue]:
-    if total is not None and total.kgco2e_total is not None:
+    if total is not None and total.emissions.kgco2e_total is not None:
         yield SheetValue(
             "emissions of the use phase",
             "kgCO2e",
             "lower",
-            total.kgco2e_total,
-            total.kgco2e_interval,
-            total.coverage_states,
-            is_sample_only=total.interval == SAMPLE_INTERVAL,
-            sensitivity=total.kgco2e_sensitivity,
+            total.emissions.kgco2e_total,
+            total.uncertainty.kgco2e.ends,
+            total.activity.coverage_states,
+            is_sample_only=total.uncertainty.interval == SAMPLE_INTERVAL,
+            sensitivity=total.uncertainty.kgco2e.sensitivity,
         )
 
 
@@ -386,7 +386,7 @@ def bilan_rows(lines: Sequence[Cells], year: int | None, total: EmissionsRow | N
         whole = next((_kilograms(cells) for cells in mine if cells["part"] == WHOLE), None)
         for cells in mine:
             yield _item(cells, whole)
-        if each == year and total is not None and total.kgco2e_total is not None:
+        if each == year and total is not None and total.emissions.kgco2e_total is not None:
             yield _use_phase(total, each, whole)
 
 
@@ -411,7 +411,7 @@ def _item(cells: Cells, whole: float | None) -> Row:
 
 
 def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
-    value = total.kgco2e_total or 0.0
+    value, columns = total.emissions.kgco2e_total or 0.0, total.columns
     return without_missing(
         {
             "year": year,
@@ -419,11 +419,11 @@ def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
             "part_of_bilan": "use",
             "origin": "computed",
             "kgco2e_total": value,
-            "interval": total.interval,
-            **{name: getattr(total, name) for name in _ENDS},
+            "interval": total.uncertainty.interval,
+            **{name: columns[name] for name in _ENDS},
             "share_of_whole": value / whole if whole else None,
-            "coverage_states": total.coverage_states,
-            "provisional": total.provisional,
+            "coverage_states": total.activity.coverage_states,
+            "provisional": total.factor.provisional,
         }
     )
 

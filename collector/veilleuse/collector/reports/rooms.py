@@ -11,7 +11,7 @@ from datetime import date
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds, months_before
 from veilleuse.collector.derive.rooms import Hours, ServersBalance, whole_hours, with_servers
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observations import Place
@@ -19,7 +19,6 @@ from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers
 from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.collector.model.meters import MeterDeclarations, MeterShare, ServerRooms
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population

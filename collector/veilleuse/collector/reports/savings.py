@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.calendars.periods import add_months
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.model.actions import Action, StoredAction
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Comparison, Contributions, SiteEnergy, use_of
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports import PeriodReader
+from veilleuse.collector.ports.store import PeriodReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 
@@ -77,12 +78,6 @@ def find_windows(action: Action, end: date) -> Windows | None:
     after = month if action.from_day.day == 1 else add_months(month, 1)
     last = min(end, add_months(after, MOST_MONTHS))
     return Windows(add_months(month, -MOST_MONTHS), month, after, last) if after < last else None
-
-
-def add_months(month: date, months: int) -> date:
-    """Return the 1st of the month `months` later."""
-    number = month.year * 12 + month.month - 1 + months
-    return date(number // 12, number % 12 + 1, 1)
 
 
 def actions_in_force(kept: Sequence[StoredAction]) -> list[Action]:

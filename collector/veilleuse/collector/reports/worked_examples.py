@@ -25,10 +25,9 @@ from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.fleet import estimator
 from veilleuse.collector.fleet.estimate import Estimate
 from veilleuse.collector.fleet.samples import DAY_TYPES, InService, SampleMachine, Stratum
-from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell, Point
-from veilleuse.collector.model.sums import WallEnergy
+from veilleuse.collector.model.sums import EnergySums, WallEnergy
 from veilleuse.collector.shipped_tables import load_table
 from veilleuse.wire import units
 from veilleuse.wire.ladder import Method

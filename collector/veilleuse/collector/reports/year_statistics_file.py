@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
+from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.document import (
     assumptions_document,
     assumptions_from_document,
@@ -24,7 +25,6 @@ from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import ClosedFile, KeptYear, canonical, sha256
 from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.collector.reports.inputs import Sources, is_enrolled
-from veilleuse.collector.reports.savings import add_months
 
 KIND: Final = "veilleuse kept year"
 FORMAT: Final = 1

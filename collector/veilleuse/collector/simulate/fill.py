@@ -20,9 +20,9 @@ from veilleuse.collector.inventory import read_files
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import to_document
 from veilleuse.collector.model.calibration import facts_of
-from veilleuse.collector.model.figures import EnergyClass
 from veilleuse.collector.model.records import AppendOutcome, AppendResult, HostId
-from veilleuse.collector.ports import Committer
+from veilleuse.collector.model.sums import EnergyClass
+from veilleuse.collector.ports.stages import Committer
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.simulate import registry
 from veilleuse.collector.simulate.agent_stream import Agent, Powers

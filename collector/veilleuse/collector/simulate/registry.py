@@ -16,11 +16,11 @@ from veilleuse.collector.admin.context import AdminContext
 from veilleuse.collector.admin.sites import put
 from veilleuse.collector.enrolment.issuing import store_moment
 from veilleuse.collector.logs import product_version
-from veilleuse.collector.model.figures import EnergyClass
 from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.collector.model.records import AgentId, HostId
-from veilleuse.collector.ports import Registry
+from veilleuse.collector.model.sums import EnergyClass
+from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.simulate.calendars import TIME_ZONE, Timetable
 from veilleuse.collector.simulate.fleet import (
     COLLEGES,

@@ -27,7 +27,8 @@ from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ipc import ask, pieces_of
 from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
-from veilleuse.collector.ports.store import OpenReadStore, ReadStore
+from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
+from veilleuse.collector.release.publications import Publish
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import AccessControl, MetricsAuth, read_metrics_auth
@@ -37,7 +38,6 @@ from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
-from veilleuse.collector.web.publications import Publish
 from veilleuse.collector.web.server import SEND_BUFFER_BYTES, DeadlineProtocol, OneTickServer
 from veilleuse.wire.process import finish
 

@@ -84,49 +84,6 @@ def test_a_month_that_is_being_taken_apart_is_whole(data):
     assert answers(data, MAY) == before
 
 
-def test_days_alone_say_what_months_say(data):
-    """Days and months give equal energy by method, time by state and band, and nights."""
-    from veilleuse.collector.account.observed_days import ObservedQuery, gather
-    from veilleuse.collector.account.observed_months import gather_periods
-    from veilleuse.collector.months.reader import Periods
-
-    question = ObservedQuery(
-        date(2026, 5, 1),
-        date(2026, 6, 1),
-        ("entity", "device_class", "month"),
-        10,
-        round(NOW.timestamp() * 1000),
-        screens=True,
-    )
-    reader = data.reader()
-    try:
-        days = gather(reader, question)
-        months = gather_periods(reader, Periods(reader), question)
-    finally:
-        reader.close()
-    assert [group.key for group in months.groups] == [group.key for group in days.groups]
-    for one, other in zip(months.groups, days.groups, strict=True):
-        assert one.sums.states == other.sums.states
-        assert (one.sums.hosts, one.sums.enrolled_milliseconds, one.sums.nights, one.sums.withheld) == (
-            other.sums.hosts,
-            other.sums.enrolled_milliseconds,
-            other.sums.nights,
-            other.sums.withheld,
-        )
-        for place in (1, 2, 3):  # by method, by band, by state
-            by = [
-                {
-                    key[place]: sum(
-                        sums.energy_millijoules for k, sums in made.energies.items() if k[place] is key[place]
-                    )
-                    for key in made.energies
-                }
-                for made in (one.sums, other.sums)
-            ]
-            assert {k: v for k, v in by[0].items() if v} == {k: v for k, v in by[1].items() if v}
-        assert one.sums.derived_milliseconds == other.sums.derived_milliseconds
-
-
 def test_months_that_are_gone_are_withheld(data):
     """After 18 months there is no row without a figure, but the reason."""
     late = datetime(2028, 1, 5, tzinfo=UTC)

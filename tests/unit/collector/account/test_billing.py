@@ -80,24 +80,36 @@ def test_a_row_names_everything():
     """A row has energy and emissions, their parts, factor, intervals, coverage, item and method version."""
     made = build_statement([period(fleet())], TERMS)
     row = only(made.rows)
-    energy = row.energy_millijoules
+    energy = row.energy.energy_millijoules
     assert energy == 20 * 261 * DAY // 2 * 50
-    assert row.kwh_total == energy / MILLIJOULES_PER_KWH
+    assert row.energy.kwh_total == energy / MILLIJOULES_PER_KWH
     factor = choose("FR", 2025).factor
-    assert row.factor_id == factor.factor_id
-    assert row.kgco2e_total == float(
+    assert row.factor.factor_id == factor.factor_id
+    assert row.emissions.kgco2e_total == float(
         Fraction(energy, MILLIJOULES_PER_KWH) * Fraction(factor.total_kgco2e_per_kwh)
     )
-    parts = (row.kgco2e_combustion, row.kgco2e_upstream, row.kgco2e_losses, row.split_residual_kgco2e)
+    parts = (
+        row.emissions.kgco2e_combustion,
+        row.emissions.kgco2e_upstream,
+        row.emissions.kgco2e_losses,
+        row.emissions.split_residual_kgco2e,
+    )
     assert None not in parts
-    assert math.fsum(part for part in parts if part is not None) == pytest.approx(row.kgco2e_total)
-    assert row.split_estimated is True
-    assert (row.beges_item, row.ghg_category, row.in_beges_energie) == ("2.1", "2", True)
-    assert (row.n, row.n_fleet, row.level, row.data) == (20, 20, "row", "real")
-    assert row.method_version == METHOD_VERSION
-    assert row.kwh_lo95 < row.kwh_total < row.kwh_hi95
-    assert row.kgco2e_lo95 / row.kgco2e_total < row.kwh_lo95 / row.kwh_total
-    assert row.gsd2 == pytest.approx(math.exp(2 * math.hypot(row.u_sampling, row.u_model, row.u_factor)))
+    assert math.fsum(part for part in parts if part is not None) == pytest.approx(row.emissions.kgco2e_total)
+    assert row.emissions.split_estimated is True
+    assert (row.items.beges_item, row.items.ghg_category, row.items.in_beges_energie) == ("2.1", "2", True)
+    assert (row.activity.n, row.activity.n_fleet, row.level, row.origin.data) == (20, 20, "row", "real")
+    assert row.origin.method_version == METHOD_VERSION
+    assert row.uncertainty.kwh.lo95 < row.energy.kwh_total < row.uncertainty.kwh.hi95
+    assert (
+        row.uncertainty.kgco2e.lo95 / row.emissions.kgco2e_total
+        < row.uncertainty.kwh.lo95 / row.energy.kwh_total
+    )
+    assert row.uncertainty.gsd2 == pytest.approx(
+        math.exp(
+            2 * math.hypot(row.uncertainty.u_sampling, row.uncertainty.u_model, row.uncertainty.u_factor)
+        )
+    )
     told = only(made.factors)
     assert (told["licence"], told["factor_id"]) == (factor.licence, factor.factor_id)
 
@@ -106,17 +118,17 @@ def test_parts_sum_to_the_total_in_millijoules():
     """Measured + modelled + imputed + extrapolated is the total, and the shares of the mix sum to 1."""
     row = only(build_statement([period(fleet(), measured=12, imputed=5_000_000)], TERMS).rows)
     parts = (
-        row.measured_millijoules,
-        row.modelled_millijoules,
-        row.imputed_millijoules,
-        row.extrapolated_millijoules,
+        row.energy.measured_millijoules,
+        row.energy.modelled_millijoules,
+        row.energy.imputed_millijoules,
+        row.energy.extrapolated_millijoules,
     )
-    assert sum(parts) == row.energy_millijoules
-    assert row.imputed_millijoules == 12 * 5_000_000
-    assert row.extrapolated_millijoules > 0
-    assert set(row.method_mix) == {"load_modelled", "imputed", "extrapolated"}
-    assert math.fsum(row.method_mix.values()) == pytest.approx(1)
-    assert row.estimated is False
+    assert sum(parts) == row.energy.energy_millijoules
+    assert row.energy.imputed_millijoules == 12 * 5_000_000
+    assert row.energy.extrapolated_millijoules > 0
+    assert set(row.energy.method_mix) == {"load_modelled", "imputed", "extrapolated"}
+    assert math.fsum(row.energy.method_mix.values()) == pytest.approx(1)
+    assert row.energy.estimated is False
 
 
 def test_much_imputed_is_labelled():
@@ -124,8 +136,8 @@ def test_much_imputed_is_labelled():
     seldom = [worked(one, days=10) for one in fleet()]
     heavy = sum(sum(values) for one in seldom for values in one.by_day_type.values())
     row = only(build_statement([period(fleet(), imputed=heavy)], TERMS).rows)
-    assert row.imputed_share > 0.2
-    assert row.estimated is True
+    assert row.energy.imputed_share > 0.2
+    assert row.energy.estimated is True
 
 
 def test_few_metered_machines_hide_the_parts():
@@ -141,16 +153,25 @@ def test_few_metered_machines_hide_the_parts():
         [figures(FIRST, END, (), standings, machines, assumptions=Assumptions(), k_anonymity=10)], TERMS
     )
     for row in (only(made.rows), only(made.totals)):
-        assert row.kwh_total is not None
-        assert (row.kwh_measured, row.measured_millijoules, row.method_mix, row.imputed_share) == (None,) * 4
+        assert row.energy.kwh_total is not None
+        assert (
+            row.energy.kwh_measured,
+            row.energy.measured_millijoules,
+            row.energy.method_mix,
+            row.energy.imputed_share,
+        ) == (None,) * 4
 
 
 def test_a_fleet_that_nobody_measured():
     """Ten PCs without measurement and default have no energy, never 0, and a coverage of 0."""
     made = build_statement([period(fleet(10), measured=0)], TERMS)
     for row in (only(made.rows), only(made.totals)):
-        assert (row.energy_millijoules, row.kwh_total, row.kgco2e_total) == (None, None, None)
-        assert (row.coverage_energy, row.n_fleet, row.n) == (0, 10, 0)
+        assert (row.energy.energy_millijoules, row.energy.kwh_total, row.emissions.kgco2e_total) == (
+            None,
+            None,
+            None,
+        )
+        assert (row.activity.coverage_energy, row.activity.n_fleet, row.activity.n) == (0, 10, 0)
 
 
 def test_the_factor_comes_in_once_on_a_total_over_zones():
@@ -165,11 +186,11 @@ def test_the_factor_comes_in_once_on_a_total_over_zones():
         TERMS,
     )
     total, rows = only(made.totals), list[Any](made.rows)
-    assert {row.zone for row in rows} == {"FR", "BE"}
-    assert (total.zone, total.factor_id) == (None, None)
-    assert total.kgco2e_total == pytest.approx(sum(row.kgco2e_total for row in rows))
-    assert total.kgco2e_combustion is None  # Belgium's factor has no components
-    assert 0 < total.u_factor < max(row.u_factor for row in rows)
+    assert {row.key.zone for row in rows} == {"FR", "BE"}
+    assert (total.key.zone, total.factor.factor_id) == ("", None)
+    assert total.emissions.kgco2e_total == pytest.approx(sum(row.emissions.kgco2e_total for row in rows))
+    assert total.emissions.kgco2e_combustion is None  # Belgium's factor has no components
+    assert 0 < total.uncertainty.u_factor < max(row.uncertainty.u_factor for row in rows)
     assert [told["zone"] for told in made.factors] == ["BE", "FR"]
 
 
@@ -182,8 +203,12 @@ def test_a_measured_zero_over_zones_is_a_zero():
     machines = [(worked(workstation(one.host_id or 0), 0, Method.METERED), one) for one in standings]
     made = figures(FIRST, END, ("entity",), standings, machines, assumptions=Assumptions(), k_anonymity=10)
     total = only(build_statement([made], TERMS).totals)
-    assert (total.energy_millijoules, total.kgco2e_total, total.kgco2e_hi95) == (0, 0, 0)
-    assert (total.u_factor, total.factor_id) == (0, None)
+    assert (total.energy.energy_millijoules, total.emissions.kgco2e_total, total.uncertainty.kgco2e.hi95) == (
+        0,
+        0,
+        0,
+    )
+    assert (total.uncertainty.u_factor, total.factor.factor_id) == (0, None)
 
 
 def test_a_site_without_a_zone_is_an_error():
@@ -211,13 +236,13 @@ def test_virtual_machines_are_in_no_ledger():
         virtual=[(worked(guest), device_of_host(guest, {"hq": site()}, "FR"))],
     )
     row = only(build_statement([made], TERMS).memo)
-    assert (row.level, row.in_beges_energie, row.in_bilan_numerique, row.n_fleet) == (
+    assert (row.level, row.items.in_beges_energie, row.items.in_bilan_numerique, row.activity.n_fleet) == (
         "memo",
         False,
         False,
         None,
     )
-    assert row.kgco2e_total is not None
+    assert row.emissions.kgco2e_total is not None
 
 
 def test_a_contract_gives_the_market_line():
@@ -240,11 +265,11 @@ def test_a_contract_gives_the_market_line():
     )
     stated = build_statement([made], replace(TERMS, contracts=(half,)))
     for row in (only(stated.rows), only(stated.totals)):
-        assert row.kgco2e_market == pytest.approx(row.kgco2e_total / 2)
+        assert row.emissions.kgco2e_market == pytest.approx(row.emissions.kgco2e_total / 2)
     elsewhere = replace(half, entity="Z")
     without = build_statement([made], replace(TERMS, contracts=(elsewhere,)))
-    assert only(without.rows).kgco2e_market is None
-    assert only(without.totals).kgco2e_market is None
+    assert only(without.rows).emissions.kgco2e_market is None
+    assert only(without.totals).emissions.kgco2e_market is None
     assert not build_statement([period([])], replace(TERMS, contracts=(half,))).rows
 
 
@@ -253,16 +278,22 @@ def test_a_change_is_told_by_its_causes():
     before, after = period(fleet(), watts=25, year=2024), period(fleet())
     stated = build_statement([after], replace(TERMS, before={0: before}))
     for row in (only(stated.rows), only(stated.totals)):
-        assert row.watts_effect_kwh == pytest.approx(row.kwh_total / 2)
-        assert (row.fleet_effect_kwh, row.mix_effect_kwh, row.hours_effect_kwh) == (0, 0, 0)
-        assert row.factor_effect_kgco2e == pytest.approx(row.kwh_total * (0.0461 - 0.0519))
+        assert row.change.watts_effect_kwh == pytest.approx(row.energy.kwh_total / 2)
+        assert (row.change.fleet_effect_kwh, row.change.mix_effect_kwh, row.change.hours_effect_kwh) == (
+            0,
+            0,
+            0,
+        )
+        assert row.change.factor_effect_kgco2e == pytest.approx(row.energy.kwh_total * (0.0461 - 0.0519))
     nobody = build_statement([after], replace(TERMS, before={0: period([], year=2024)}))
-    assert only(nobody.totals).watts_effect_kwh is None
-    assert only(nobody.rows).factor_effect_kgco2e is None
+    assert only(nobody.totals).change.watts_effect_kwh is None
+    assert only(nobody.rows).change.factor_effect_kgco2e is None
 
 
 def test_a_zone_with_too_few_is_named():
     """The withheld zone is named, and its row has no measured energy."""
     made = build_statement([period(fleet(5))], TERMS)
-    assert [(row.n, row.n_fleet, row.kwh_measured or 0) for row in made.rows] == [(0, 5, 0)]
+    assert [(row.activity.n, row.activity.n_fleet, row.energy.kwh_measured or 0) for row in made.rows] == [
+        (0, 5, 0)
+    ]
     assert [(one["zone"], one["level"]) for one in made.withheld] == [("FR", "row")]

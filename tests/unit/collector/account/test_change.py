@@ -71,9 +71,9 @@ def test_two_days_are_no_year_to_compare_with():
     """
     year, spill = made(fleet(), 365), made(fleet(), 2.8, watts=20, year=2024)
     row = compared(spill, year)
-    assert row.change_kwh is row.hours_effect_kwh is row.fleet_effect_kwh is None
-    assert row.not_compared == "days"
-    assert (row.days_observed, row.days_observed_before) == pytest.approx((365, 2), abs=1e-6)
+    assert row.change.change_kwh is row.change.hours_effect_kwh is row.change.fleet_effect_kwh is None
+    assert row.change.not_compared == "days"
+    assert (row.activity.days_observed, row.change.days_observed_before) == pytest.approx((365, 2), abs=1e-6)
     assert format_row(row)["days_observed"] == {"fr": "365 sur 365", "en": "365 of 365"}
     stated = build_statement([year], replace(TERMS, before={0: spill}))
     (note,) = [note for note in document(stated, {}).assumptions if isinstance(note, dict)]
@@ -93,8 +93,8 @@ def test_two_days_are_no_year_to_compare_with():
 def test_a_year_is_compared_with_one_that_was_watched(before, reason):
     """Two years are compared from thirty observed days and ten machines on, never with class defaults."""
     row = compared(before(), made(fleet(), 200))
-    assert row.not_compared == reason
-    assert (row.change_kwh is None) is (reason is not None)
+    assert row.change.not_compared == reason
+    assert (row.change.change_kwh is None) is (reason is not None)
 
 
 def test_a_type_of_day_that_nobody_saw():
@@ -110,19 +110,23 @@ def test_a_type_of_day_that_nobody_saw():
         first=FIRST.replace(year=2024),
         total=replace(total, classes={"sff": replace(one, covered=covered)}),
     )
-    assert compared(before, year).not_compared == "day_types"
+    assert compared(before, year).change.not_compared == "day_types"
 
 
 def test_what_is_there_in_one_year_alone():
     """A class measured in one year only, or a total that lacks a withheld zone, has no change."""
     year, before = made(fleet(), 200), made(fleet(), 200, year=2024)
-    assert compared(before, year).not_compared is None
+    assert compared(before, year).change.not_compared is None
     total = before.total
     assert total is not None
     more = replace(before, total=replace(total, classes={**total.classes, "laptop": total.classes["sff"]}))
-    assert compared(more, year).not_compared == compared(year, more).not_compared == "machines"
+    assert compared(more, year).change.not_compared == compared(year, more).change.not_compared == "machines"
     withheld = replace(before, withheld=(total.key,))
-    assert compared(withheld, year).not_compared == compared(year, withheld).not_compared == "machines"
+    assert (
+        compared(withheld, year).change.not_compared
+        == compared(year, withheld).change.not_compared
+        == "machines"
+    )
 
 
 def test_a_room_read_for_half_a_year_is_half_a_year():
@@ -140,10 +144,14 @@ def test_a_room_read_for_half_a_year_is_half_a_year():
         for name, (read, unread) in days.items()
     }
     row = compared(periods["half"], periods["whole"])
-    assert (row.not_compared, row.days_observed, row.days_observed_before) == ("basis", 365, 184)
-    assert compared(periods["whole"], periods["whole"]).not_compared is None
+    assert (row.change.not_compared, row.activity.days_observed, row.change.days_observed_before) == (
+        "basis",
+        365,
+        184,
+    )
+    assert compared(periods["whole"], periods["whole"]).change.not_compared is None
     told = [only(build_statement([one], TERMS).rows) for one in periods.values()]
-    assert [(one.representativeness, one.interval) for one in told] == [
+    assert [(one.activity.representativeness, one.uncertainty.interval) for one in told] == [
         ("census", "95 %"),
         ("not demonstrated", "sample only"),
     ]
@@ -162,20 +170,20 @@ def test_screens_follow_pcs_of_several_classes():
     found = figures(
         FIRST, END, ("device_class",), standings, machines, assumptions=Assumptions(), k_anonymity=10
     )
-    days = {row.device_class: row.days_observed for row in build_statement([found], TERMS).rows}
+    days = {row.key.device_class: row.activity.days_observed for row in build_statement([found], TERMS).rows}
     assert days == {"autres": pytest.approx(365), "monitor": pytest.approx(365)}
 
 
 def test_what_people_read_of_an_effect():
     """The effect is shown with its margin, to the margin's digits."""
     row = compared(made(fleet(), 200, watts=51, year=2024), made(fleet(), 200))
-    assert row.change_kwh is not None
-    assert row.change_margin_kwh is not None
+    assert row.change.change_kwh is not None
+    assert row.change.change_margin_kwh is not None
     text = format_row(row)["change_kwh"]["fr"]
     assert text.count(" ± ") == 1
     value, margin = (float(part.replace("\u202f", "").replace(",", ".")) for part in text.split(" ± "))
-    assert value == pytest.approx(row.change_kwh, abs=row.change_margin_kwh / 5)
-    assert margin == pytest.approx(row.change_margin_kwh, rel=0.05)
+    assert value == pytest.approx(row.change.change_kwh, abs=row.change.change_margin_kwh / 5)
+    assert margin == pytest.approx(row.change.change_margin_kwh, rel=0.05)
 
 
 def test_the_same_machines_in_both_years_err_together():
@@ -184,9 +192,9 @@ def test_the_same_machines_in_both_years_err_together():
     row = compared(before, after)
     assert before.total is not None
     sampled = before.total.estimate
-    assert row.change_margin_kwh is not None
+    assert row.change.change_margin_kwh is not None
     alone = 2 * 2**0.5 * sampled.u_sampling * sampled.energy_millijoules / MILLIJOULES_PER_KWH
-    assert row.change_margin_kwh < alone / 10
+    assert row.change.change_margin_kwh < alone / 10
 
 
 def test_screens_that_are_off_are_no_watts_of_screens():

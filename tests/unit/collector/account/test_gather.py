@@ -12,20 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
+from tests.support.memory_store import DAY, HOUR, MemoryReader, gather, host, site
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.observed_days import ObservedQuery, gather
-from veilleuse.collector.account.parts import NO_PARTS
-from veilleuse.collector.calendars.periods import Slice, WeekShares, enrolled_milliseconds, evening_of, slices
+from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, evening_of, slices
+from veilleuse.collector.disclosure.parts import NO_PARTS
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
-from veilleuse.collector.model.figures import AUTRES, Detail, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model.hosts import HostStatus
-from veilleuse.collector.model.records import Cell, Grain, HostId
-from veilleuse.collector.model.sums import SumRow
-from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.collector.model.query import AUTRES, GroupKey, Query
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergySums, Group, StateSums
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 MONDAY = date(2026, 3, 2)
 LATE = round(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -34,7 +31,7 @@ SERVER = Population.SERVER
 
 def ask(reader: MemoryReader, first: date, end: date, *dimensions: str, k: int = 10) -> tuple[Group, ...]:
     """Return the groups of a period."""
-    return gather(reader, ObservedQuery(first, end, dimensions, k, LATE)).groups
+    return gather(reader, Query(first, end, dimensions, k, now_unix_milliseconds=LATE)).groups
 
 
 def test_a_day_is_inside_or_outside():
@@ -45,63 +42,6 @@ def test_a_day_is_inside_or_outside():
     (group,) = ask(reader, date(2026, 3, 2), date(2026, 3, 3))
     assert [sums.energy_millijoules for sums in group.sums.energies.values()] == [100]
     assert (group.sums.hosts, group.sums.derived_milliseconds) == (1, HOUR)
-
-
-@given(st.integers(0, 10**15), st.integers(0, 6), st.integers(1, 7))
-def test_a_shared_week_loses_nothing(energy: int, first: int, length: int):
-    """Any cut of a week into two periods sums to the week's integers exactly."""
-    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
-    reader.energy(
-        1, MONDAY, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, 5 * HOUR, energy, 7, grain=Grain.WEEK
-    )
-    start = date.fromordinal(MONDAY.toordinal())
-    cut = date.fromordinal(MONDAY.toordinal() + min(7, first + length))
-    end = date.fromordinal(MONDAY.toordinal() + 14)
-    parts = [*ask(reader, start, cut), *ask(reader, cut, end)]
-    total = sum(sums.energy_millijoules for group in parts for sums in group.sums.energies.values())
-    assert total == energy
-    assert sum(group.sums.derived_milliseconds for group in parts) == 5 * HOUR
-
-
-def test_a_week_is_shared_by_the_calendars_open_time():
-    """With Thursday and Friday closed, Monday to Wednesday have a third each, marked as apportioned."""
-    calendar = DEFAULT_CALENDAR._replace(closures=(date(2026, 3, 5), date(2026, 3, 6)))
-    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)], [site(calendar=calendar)])
-    reader.state(1, MONDAY, Band.OPEN, State.ON_IDLE, 9 * HOUR, grain=Grain.WEEK)
-    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
-    assert group.sums.milliseconds(frozenset({Band.OPEN}), frozenset({State.ON_IDLE})) == 3 * HOUR
-    assert group.sums.apportioned
-    (idle,) = group.sums.states.values()
-    assert idle.idle_beyond_15_minutes_milliseconds is None
-
-
-def test_a_week_without_open_time_goes_to_its_weekdays():
-    """Energy under a calendar that was closed afterwards is not lost."""
-    closed = DEFAULT_CALENDAR._replace(open_spans=())
-    shares = WeekShares((CalendarVersion(BEFORE_ALL, closed),))
-    monday = MONDAY.toordinal()
-    assert [shares.share(monday, day, day + 1, 10) for day in range(monday - 1, monday + 8)] == [
-        *(0, 2, 2, 2, 2, 2, 0, 0, 0)
-    ]
-
-
-def test_a_week_is_shared_by_the_calendar_of_that_time():
-    """A site opens only on Monday and Tuesday since April; weeks of March keep the five days of then.
-    Workstations change on the first Monday from the 1st on, so the week of 30 March has the old calendar.
-    """
-    two_days = tuple(span for span in DEFAULT_CALENDAR.open_spans if span.iso_weekday <= 2)
-    now = DEFAULT_CALENDAR._replace(open_spans=two_days)
-    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)], [site(calendar=now)])
-    april = CalendarVersion(date(2026, 4, 1), now)
-    reader.versions["hq"] = (CalendarVersion(BEFORE_ALL, DEFAULT_CALENDAR), april)
-    for monday in (date(2026, 3, 2), date(2026, 3, 30), date(2026, 4, 6)):
-        reader.energy(
-            1, monday, Band.OPEN, State.ON_ACTIVE, Method.METERED, 10 * HOUR, 1_000, grain=Grain.WEEK
-        )
-        (group,) = ask(reader, monday, date.fromordinal(monday.toordinal() + 2))
-        (sums,) = group.sums.energies.values()
-        assert sums.energy_millijoules == (1_000 if monday == date(2026, 4, 6) else 400), monday
-        assert sums.milliseconds == (10 if monday == date(2026, 4, 6) else 4) * HOUR
 
 
 def test_years_and_months_divide():
@@ -169,67 +109,12 @@ def test_a_machine_that_was_measured_was_there():
     assert (group.sums.observed_milliseconds, group.sums.enrolled_milliseconds) == (2 * DAY, 2 * DAY)
 
 
-def test_a_week_inside_the_period_is_not_cut():
-    """Monday to Sunday is whole and not apportioned; a weekend has no part of an open week."""
-    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
-    reader.state(1, MONDAY, Band.OPEN, State.ON_IDLE, 7 * HOUR, grain=Grain.WEEK)
-    reader.energy(1, MONDAY, Band.OPEN, State.ON_IDLE, Method.METERED, 7 * HOUR, 11, grain=Grain.WEEK)
-    (whole,) = ask(reader, MONDAY, date(2026, 3, 9))
-    assert (whole.sums.apportioned, whole.sums.derived_milliseconds) == (False, 7 * HOUR)
-    (weekend,) = ask(reader, date(2026, 3, 7), date(2026, 3, 9))
-    assert (weekend.sums.hosts, weekend.sums.states, weekend.sums.energies) == (0, {}, {})
-    (cut,) = ask(reader, date(2026, 3, 6), date(2026, 3, 20))
-    assert (cut.sums.apportioned, cut.sums.hosts) == (True, 1)
-
-
-def test_only_the_hosts_asked_for():
-    """Weeks, cut weeks and nights of other hosts than those asked for are left out."""
-    reader = MemoryReader([host(number) for number in (1, 2)])
-    for number in (1, 2):
-        reader.state(number, MONDAY, Band.NIGHT, State.ON_IDLE, 5 * HOUR)
-        reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, 5 * HOUR, grain=Grain.WEEK)
-        reader.energy(number, MONDAY, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 10, grain=Grain.WEEK)
-    question = ObservedQuery(MONDAY, date(2026, 3, 3), (), 1, LATE)
-    (group,) = gather(reader, question, reader.host_list[:1]).groups
-    assert (group.sums.hosts, group.sums.nights) == (1, 1)
-    assert [sums.energy_millijoules for sums in group.sums.energies.values()] == [2]
-
-
 def test_unknown_time_is_not_observed():
     """A machine known only as unknown contributes nothing."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     reader.state(1, MONDAY, Band.OPEN, State.UNKNOWN, HOUR)
     (group,) = ask(reader, MONDAY, date(2026, 3, 3))
     assert (group.sums.hosts, group.sums.observed_milliseconds) == (0, 0)
-
-
-def test_nights_of_workstations_are_dates():
-    """A night is a local date on for more than 4 h in the night band, idle included; exactly 4 h is none."""
-    reader = MemoryReader([host(number) for number in range(1, 11)])
-    reader.state(1, MONDAY, Band.NIGHT, State.ON_IDLE, 3 * HOUR)
-    reader.state(1, MONDAY, Band.NIGHT, State.ON_ACTIVE, HOUR + 1)
-    reader.state(2, MONDAY, Band.NIGHT, State.ON_IDLE, 4 * HOUR)
-    reader.state(3, MONDAY, Band.NIGHT, State.OFF, 8 * HOUR)
-    for number in range(4, 11):
-        reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
-    (group,) = ask(reader, MONDAY, date(2026, 3, 3), k=1)
-    assert (group.sums.nights, group.sums.nights_are) == (1, "dates")
-
-
-def test_nights_of_classrooms_are_evenings():
-    """22:00 to 04:00 is one night, dated by its evening, though it is on two dates with 2 h and 4 h."""
-    reader = MemoryReader([host(number, population=Population.CLASSROOM) for number in range(1, 11)])
-    begin = round(datetime(2026, 3, 2, 21, tzinfo=UTC).timestamp() * 1000)  # 22:00 in Paris
-    for hour in range(6):
-        cell = Cell(Band.NIGHT, State.ON_IDLE, Supply.AC, HOUR)
-        reader.sum_rows.append(SumRow(HostId(1), Grain.HOUR, begin + hour * HOUR, cell))
-    for number in range(1, 11):
-        reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
-    (group,) = ask(reader, MONDAY, date(2026, 3, 3), k=1)
-    assert (group.sums.nights, group.sums.nights_are) == (1, "evenings")
-    reader.sum_rows.append(replace(reader.sum_rows[0], host_id=HostId(99)))
-    assert ask(reader, MONDAY, date(2026, 3, 3), k=1)[0].sums.nights == 1
-    assert ask(reader, date(2026, 3, 3), date(2026, 3, 4), k=1)[0].sums.nights == 0
 
 
 def test_an_evening_runs_from_noon_to_noon():
@@ -256,32 +141,13 @@ def test_servers_have_no_nights():
 def test_a_question_that_makes_no_sense_is_refused():
     """An unknown dimension, an empty period or a date out of range raises UsageError."""
     with pytest.raises(UsageError, match="cannot group by 'color'"):
-        ObservedQuery(MONDAY, date(2026, 3, 3), ("color",))
+        Query(MONDAY, date(2026, 3, 3), ("color",))
     with pytest.raises(UsageError, match="must be before"):
-        ObservedQuery(MONDAY, MONDAY)
+        Query(MONDAY, MONDAY)
     with pytest.raises(UsageError, match="--from 0001-01-01 must be between"):
-        ObservedQuery(date.min, MONDAY)
+        Query(date.min, MONDAY)
     with pytest.raises(UsageError, match="--to 9999-12-31 must be between"):
-        ObservedQuery(MONDAY, date.max)
-
-
-def test_hours_of_a_server_are_no_classrooms_nights():
-    """Hours of servers beside a classroom are ignored; a month before enrolment has no row."""
-    pupils = [
-        host(number, population=Population.CLASSROOM, enrolled=date(2026, 3, 1)) for number in range(1, 11)
-    ]
-    reader = MemoryReader([*pupils, host(11, DeviceClass.SERVER, SERVER, enrolled=date(2026, 3, 1))])
-    begin = round(datetime(2026, 3, 2, 21, tzinfo=UTC).timestamp() * 1000)
-    for hour in range(6):
-        cell = Cell(Band.NIGHT, State.ON_IDLE, Supply.AC, HOUR)
-        reader.sum_rows.append(SumRow(HostId(11), Grain.HOUR, begin + hour * HOUR, cell))
-    for number in range(1, 11):
-        reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
-    groups = ask(reader, date(2026, 2, 1), date(2026, 3, 3), "month")
-    assert [(one.key.period_from.month, one.key.population, one.sums.nights) for one in groups] == [
-        (3, Population.CLASSROOM, 0),
-        (3, SERVER, None),
-    ]
+        Query(MONDAY, date.max)
 
 
 # --- groups too small to be published

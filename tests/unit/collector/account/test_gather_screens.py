@@ -9,11 +9,12 @@ from datetime import date
 
 import pytest
 
-from tests.support.memory_store import DAY, HOUR, MemoryReader, host
-from veilleuse.collector.account.observed_days import ObservedQuery, gather
-from veilleuse.collector.account.observed_statement import build_observed_statement
+from tests.support.memory_store import DAY, HOUR, MemoryReader, gather, host
+from veilleuse.collector.account.observations import observed_periods
+from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell, DerivedRow
 from veilleuse.wire.ladder import Method
@@ -41,21 +42,21 @@ def fleet(machines: int = 3, screens: int = 3, population: Population = Populati
 
 def rows(reader: MemoryReader, *dimensions: str, k: int = 1) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
     """Return (rows, totals) of March."""
-    question = ObservedQuery(FIRST, END, dimensions, k, NOW, screens=True)
-    made = build_observed_statement(gather(reader, question), choose, data="real")
+    question = Query(FIRST, END, dimensions, k, now_unix_milliseconds=NOW, screens=True)
+    made = build_statement(observed_periods(gather(reader, question)), StatementTerms(choose, "real"))
     return list(made.rows), list(made.totals)
 
 
 def test_screens_have_a_row_of_their_own_and_the_total_both_once():
     """900,000 mJ of machines, 375,000 mJ of screens, three machines, and the machines' coverage."""
     found, (total,) = rows(fleet(), "device_class")
-    energies = {row.device_class: row.energy_millijoules for row in found}
+    energies = {row.key.device_class: row.energy.energy_millijoules for row in found}
     assert energies == {"sff": 3 * MACHINE, "monitor": 3 * SCREEN}
-    assert (total.energy_millijoules, total.n) == (3 * (MACHINE + SCREEN), 3)
-    monitor = next(row for row in found if row.device_class == "monitor")
-    assert (monitor.n, monitor.coverage_states, monitor.kwh_measured) == (3, None, 0)
+    assert (total.energy.energy_millijoules, total.activity.n) == (3 * (MACHINE + SCREEN), 3)
+    monitor = next(row for row in found if row.key.device_class == "monitor")
+    assert (monitor.activity.n, monitor.activity.coverage_states, monitor.energy.kwh_measured) == (3, None, 0)
     (alone,), _ = rows(replace(fleet(), screen_rows=[]), "device_class")
-    assert total.coverage_energy == alone.coverage_energy
+    assert total.activity.coverage_energy == alone.activity.coverage_energy
 
 
 def test_screens_of_a_machine_that_enrolled_meanwhile_wait():
@@ -67,22 +68,22 @@ def test_screens_of_a_machine_that_enrolled_meanwhile_wait():
         row = DerivedRow(HostId(number), grain, day.toordinal(), cell._replace(energy_millijoules=energy))
         reader.screen_rows.append(row)
     found, (total,) = rows(reader, "device_class")
-    assert [(row.device_class, row.apportioned) for row in found] == [("sff", False)]
-    assert total.energy_millijoules == 3 * MACHINE
+    assert [(row.key.device_class, row.activity.apportioned) for row in found] == [("sff", False)]
+    assert total.energy.energy_millijoules == 3 * MACHINE
 
 
 def test_without_device_classes_they_are_inside_and_cover_nothing():
     """One row has the energy of both, and the time of machines alone."""
     (row,), _ = rows(fleet())
     (bare,), _ = rows(replace(fleet(), screen_rows=[]))
-    assert row.energy_millijoules == 3 * (MACHINE + SCREEN)
-    assert row.coverage_energy == bare.coverage_energy
+    assert row.energy.energy_millijoules == 3 * (MACHINE + SCREEN)
+    assert row.activity.coverage_energy == bare.activity.coverage_energy
 
 
 def test_indicators_never_see_them():
     """A query without screens is answered as if there were none."""
     for dimensions in ((), ("device_class",)):
-        asked = ObservedQuery(FIRST, END, dimensions, 1, NOW)
+        asked = Query(FIRST, END, dimensions, 1, now_unix_milliseconds=NOW)
         assert gather(fleet(), asked) == gather(replace(fleet(), screen_rows=[]), asked)
 
 
@@ -93,21 +94,5 @@ def test_screens_of_few_machines_are_not_shown_alone(screens: int, shown: set[st
     """
     reader = fleet(30, screens, Population.WORKSTATION)
     found, (total,) = rows(reader, "device_class", k=10)
-    assert {row.device_class for row in found} == shown
-    assert total.energy_millijoules == 30 * MACHINE + (screens * SCREEN if "monitor" in shown else 0)
-
-
-def test_a_week_on_the_edge_shares_its_screens_too():
-    """The shares of both months sum to the week's screens exactly."""
-    reader = fleet(1, 0)
-    cell = DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, Method.LOAD_MODELLED, HOUR, 1_000_001, 7)
-    monday = date(2026, 3, 30)
-    reader.screen_rows.append(DerivedRow(HostId(1), Grain.WEEK, monday.toordinal(), cell))
-    question = ObservedQuery(
-        FIRST, date(2026, 5, 1), ("device_class", "month"), 1, NOW + 40 * DAY, screens=True
-    )
-    made = build_observed_statement(gather(reader, question), choose, data="real")
-    monitors = [row for row in made.rows if row.device_class == "monitor"]
-    assert len(monitors) == 2
-    assert sum(row.energy_millijoules or 0 for row in monitors) == 1_000_001
-    assert all(row.apportioned for row in monitors)
+    assert {row.key.device_class for row in found} == shown
+    assert total.energy.energy_millijoules == 30 * MACHINE + (screens * SCREEN if "monitor" in shown else 0)

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 
-from tests.support.memory_store import HOUR, MemoryReader, host
-from veilleuse.collector.account.observed_days import ObservedQuery, gather
-from veilleuse.collector.account.observed_statement import build_observed_statement
-from veilleuse.collector.account.statement import METHOD_VERSION
+from tests.support.memory_store import HOUR, MemoryReader, gather, host
+from veilleuse.collector.account.observations import observed_periods
+from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
 from veilleuse.collector.derive.meters import ALONE, Context
 from veilleuse.collector.derive.rooms import room_balance
 from veilleuse.collector.derive.worker import derive_period
@@ -32,6 +31,7 @@ from veilleuse.collector.model.meters import (
     SharedReadings,
     SharePart,
 )
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import Cell, HostId, Point
 from veilleuse.collector.model.sums import RecordCells
 from veilleuse.collector.reports import emissions_document as emissions_report
@@ -120,9 +120,11 @@ def figures() -> Iterator[object]:
                 derived = derive_period([RecordCells(1, True, (cell,))], machine, 500_000, context)
                 yield derived.cells, derived.records, derived.first_energies, derived.screens
     yield room_balance("DC1", *ROOM)
-    row = build_observed_statement(gather(reader(), question()), choose, data="real").rows[0]
-    values = {name: getattr(row, name) for name in FLOATS}
-    yield row.energy_millijoules, {name: f"{value:.10g}" for name, value in values.items()}
+    row = build_statement(
+        observed_periods(gather(reader(), question())), StatementTerms(choose, "real")
+    ).rows[0]
+    values = {name: row.columns[name] for name in FLOATS}
+    yield row.energy.energy_millijoules, {name: f"{value:.10g}" for name, value in values.items()}
 
 
 ROOM = (
@@ -151,9 +153,9 @@ def reader() -> MemoryReader:
     return made
 
 
-def question() -> ObservedQuery:
+def question() -> Query:
     """Return a query of that day."""
-    return ObservedQuery(DAY, date(2026, 3, 3), ("device_class",), 10, 2**41)
+    return Query(DAY, date(2026, 3, 3), ("device_class",), 10, now_unix_milliseconds=2**41)
 
 
 def test_the_same_data_give_the_figures_of_this_version():
@@ -167,8 +169,9 @@ def test_every_row_of_a_report_names_the_method():
     gathered = gather(reader(), question())
     head: dict[str, object] = {"method_version": METHOD_VERSION}
     row: Row = {"indicator": "I2"}
+    stated = build_statement(observed_periods(gathered), StatementTerms(choose, "real"))
     found: list[Document] = [
-        emissions_report.document(build_observed_statement(gathered, choose, data="real"), head),  # type: ignore[arg-type]
+        emissions_report.document(stated, head),  # type: ignore[arg-type]
         indicators_report.document([row], (), head),  # type: ignore[arg-type]
     ]
     for document in found:

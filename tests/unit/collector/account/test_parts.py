@@ -11,10 +11,12 @@ from datetime import date
 import pytest
 
 from veilleuse.collector.account.group_sums import Tally
-from veilleuse.collector.account.parts import rates_of
-from veilleuse.collector.account.release_tables import ReleaseTables, build_release_tables
-from veilleuse.collector.model.figures import Detail, EnergySums, Group, GroupKey, StateSums
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure.parts import rates_of
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergySums, Group, StateSums
+from veilleuse.collector.release.tables import Month, build_month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -22,6 +24,7 @@ K = 10
 HOUR = 3_600_000
 MONTH = 720
 FIRST, END = date(2026, 9, 1), date(2026, 10, 1)
+PART = Slice(FIRST, END)
 LAPTOP, TOWER = DeviceClass.LAPTOP, DeviceClass.TOWER
 WATTS = {
     (LAPTOP, State.OFF): 0.4, (LAPTOP, State.ASLEEP): 0.8, (LAPTOP, State.ON_IDLE): 3.5,
@@ -82,9 +85,9 @@ class Fleet:
             )
         return host
 
-    def told(self) -> ReleaseTables:
+    def told(self) -> Month:
         """Return the month's release tables."""
-        return build_release_tables(self.groups, K)
+        return build_month(PART, self.groups, K)
 
 
 def energy(row: Group) -> int:

@@ -15,8 +15,9 @@ from tests.support.closed_years import PERIOD, YEAR, command, filled_year, repor
 from tests.support.machines import settings_in
 from tests.support.sources import opened
 from veilleuse.collector.account.publishable import _nice, round_for_publication
+from veilleuse.collector.model.figures import EnergyByOrigin
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import settings_environment
 
 STEP_KWH = 5_000
@@ -89,15 +90,15 @@ def test_pcs_without_an_energy(year, tmp_path):
     """A row of PCs without a known energy has no time or coverage either."""
     told(year, "close", str(YEAR))
     settings = settings_in(tmp_path)
-    question = YearQuery(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity",), 10, date(YEAR + 1, 6, 1))
+    question = Query(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity",), 10, date(YEAR + 1, 6, 1))
     with opened(settings.data_dir, settings.reporting) as sources:
         made = emissions_report_of(sources, question, compare=False)
     (period,) = made.periods
     pcs = [number for number, row in enumerate(period.rows) if row.key.population == "workstation"]
     rows, figures = list(made.statement.rows), list(period.rows)
     for number in pcs:
-        assert rows[number].machine_days_observed
-        rows[number] = replace(rows[number], energy_millijoules=None)
+        assert rows[number].activity.machine_days_observed
+        rows[number] = replace(rows[number], energy=EnergyByOrigin())
         unknown = {
             name: replace(one, estimate=replace(one.estimate, energy_millijoules=0))
             for name, one in figures[number].classes.items()
@@ -107,7 +108,11 @@ def test_pcs_without_an_energy(year, tmp_path):
     published = round_for_publication(statement, [replace(period, rows=tuple(figures))], 10)
     for number in pcs:
         row = published.rows[number]
-        assert (row.machine_days_observed, row.coverage_states, row.days_observed) == (None, None, None)
+        assert (
+            row.activity.machine_days_observed,
+            row.activity.coverage_states,
+            row.activity.days_observed,
+        ) == (None, None, None)
 
 
 def test_steps():

@@ -20,9 +20,10 @@ from tests.support.filled import Filled, cell, civil
 from tests.support.reading import Reading
 from tests.unit.collector.cli.test_published import publication
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.observed_days import ObservedGroups
-from veilleuse.collector.account.observed_statement import build_observed_statement, u_model
-from veilleuse.collector.account.parts import (
+from veilleuse.collector.account.observations import ObservedGroups, observed_periods, u_model
+from veilleuse.collector.account.statement import StatementTerms, build_statement
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure.parts import (
     LEVELS,
     ON,
     PART_OF,
@@ -30,25 +31,19 @@ from veilleuse.collector.account.parts import (
     Part,
     may_be_told_together,
 )
-from veilleuse.collector.account.release_tables import ReleaseTables, build_release_tables
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role
-from veilleuse.collector.model.figures import (
-    Detail,
-    EnergyClass,
-    EnergySums,
-    Group,
-    GroupKey,
-    GroupSums,
-    StateSums,
-)
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
+from veilleuse.collector.release.tables import Month, build_month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = 3
 HOUR = 3_600_000
 FIRST, END = date(2026, 10, 1), date(2026, 11, 1)
+PART = Slice(FIRST, END)
 OCTOBER = "from=2026-10-01&to=2026-11-01"
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
 CELLS = tuple(
@@ -126,7 +121,7 @@ COUNTED: Counter[str] = Counter()
 """Number of fleets and sums that the property has checked."""
 
 
-def fewest(found: ReleaseTables) -> int:
+def fewest(found: Month) -> int:
     """Return the fewest machines in any sum of whole cells less a sum of parts of one row of `uses`.
     Weights of 0 and 1 are enough (may_be_told_together). Energy at rest may be subtracted, because it follows
     from time.
@@ -170,7 +165,7 @@ def test_no_sum_of_what_is_told_is_of_few(figure):
 @settings(max_examples=50, deadline=None)
 @given(machines())
 def _sums_of_a_fleet(fleet):
-    found = build_release_tables(tallies(fleet), K)
+    found = build_month(PART, tallies(fleet), K)
     assert fewest(found) >= K
     cells, uses = ({decoded(number) for number in numbers(rows)} for rows in (found.cells, found.uses))
     assert frozenset().union(*cells) == frozenset().union(*uses)
@@ -191,7 +186,7 @@ def test_the_check_finds_parts_told_of_each_cell_as_it_may():
     all_day, no_night = frozenset(range(6)), frozenset({0, 1, 2, 3})
     fleet = [Machine("A", "FR", all_day)] * 4 + [Machine("B", "FR", no_night)] * 3
     fleet += [Machine("B", "FR", all_day)]
-    found = build_release_tables(tallies(fleet), K)
+    found = build_month(PART, tallies(fleet), K)
     assert fewest(found) >= K
     fine = [
         Group(key, tally.freeze(key.population, frozenset(), exact=False))
@@ -276,9 +271,9 @@ def test_constants_do_not_hide_the_one_that_is_used():
     Their 0.5 W are known, which would reveal the one, so its group is not published alone.
     """
     one = of(range(12), {3: 124})
-    found = build_release_tables({key("a"): one}, 10)
+    found = build_month(PART, {key("a"): one}, 10)
     assert (found.cells, found.withheld) == ((), (replace(key("a"), entity=None, device_class=None),))
-    (row,) = build_release_tables({key("a"): one, key("b"): of(range(20, 40), USED)}, 10).cells
+    (row,) = build_month(PART, {key("a"): one, key("b"): of(range(20, 40), USED)}, 10).cells
     assert (row.key.entity, row.sums.hosts) == ("autres", 32)
     groups, withheld = merge_small_groups({key("a"): one}, 10)
     assert (groups, len(withheld)) == ((), 1)
@@ -292,7 +287,7 @@ def test_the_share_of_constants_is_nobodys():
         (DeviceClass.SFF, Method.LOAD_MODELLED, Band.OPEN, State.ON_ACTIVE),
         EnergySums(0, 9 * 11 * 90 * 50 * HOUR),
     )
-    assert build_release_tables({key("a"): heavy}, 10).cells == ()
+    assert build_month(PART, {key("a"): heavy}, 10).cells == ()
 
 
 def test_silence_of_few_is_not_told():
@@ -305,7 +300,7 @@ def test_silence_of_few_is_not_told():
         }
         for host in range(40, 40 + silent):
             groups[key("c")].enrolled[HostId(host)] += 24 * HOUR
-        (whole,) = build_release_tables(groups, 10).whole
+        (whole,) = build_month(PART, groups, 10).whole
         return whole
 
     assert of_silent(0).sums.enrolled_milliseconds == 32 * 744 * HOUR
@@ -317,7 +312,7 @@ def test_silence_of_few_is_not_told():
 def test_time_without_an_energy_of_few_is_not_told():
     """One machine has no energy yet: known time less derived time would be its time."""
     groups = {key("b"): of(range(20, 40), USED), key("c"): of(range(40, 41), {40: 100}, energy=False)}
-    (whole,) = build_release_tables(groups, 10).whole
+    (whole,) = build_month(PART, groups, 10).whole
     assert (whole.sums.derived_milliseconds, Detail.DERIVED in whole.sums.withheld) == (0, True)
     assert Detail.COVERAGE not in whole.sums.withheld
 
@@ -331,7 +326,7 @@ def test_a_cell_tells_no_method():
     modelled.add_energy(
         HostId(20), (drawn[0], Method.LOAD_MODELLED, *drawn[2:]), EnergySums(HOUR, 50 * HOUR, 6 * HOUR)
     )
-    assert build_release_tables({key("a"): metered}, 10) == build_release_tables({key("a"): modelled}, 10)
+    assert build_month(PART, {key("a"): metered}, 10) == build_month(PART, {key("a"): modelled}, 10)
 
 
 # --- answers to a reader
@@ -440,9 +435,9 @@ def test_a_sum_is_not_better_known_because_a_class_is_in_autres():
         **measured("A", DeviceClass.LAPTOP, 0, 3, 0.2),
         **measured("A", DeviceClass.TOWER, 3, 3, 0.2),
     }
-    assert u_model(build_release_tables(apart, K).cells) == pytest.approx(0.2)
+    assert u_model(build_month(PART, apart, K).cells) == pytest.approx(0.2)
     few = {**measured("A", DeviceClass.LAPTOP, 0, 2, 0.2), **measured("B", DeviceClass.TOWER, 3, 2, 0.2)}
-    (row,) = build_release_tables(few, K).cells
+    (row,) = build_month(PART, few, K).cells
     assert row.key.autres
     assert u_model([row]) == pytest.approx(0.2)
 
@@ -450,7 +445,7 @@ def test_a_sum_is_not_better_known_because_a_class_is_in_autres():
 def test_autres_is_no_better_known_than_its_groups():
     """6 % and 4 % are published as 10 % and 5 %, together 7.5 %, which is rounded up to 10 %."""
     few = {**measured("A", DeviceClass.TOWER, 0, 2, 0.06), **measured("B", DeviceClass.TOWER, 3, 2, 0.04)}
-    (row,) = build_release_tables(few, K).cells
+    (row,) = build_month(PART, few, K).cells
     assert u_model([row]) == pytest.approx(0.1)
 
 
@@ -461,7 +456,7 @@ def test_energy_is_not_known_of_more_time_than_states_are():
     for host in range(3):
         drawn = DeviceClass.LAPTOP, Method.LOAD_MODELLED, Band.OPEN, State.ON_ACTIVE
         tally.add_energy(HostId(host), drawn, EnergySums(1))
-    (whole,) = build_release_tables(fleet, K).whole
+    (whole,) = build_month(PART, fleet, K).whole
     assert whole.sums.derived_milliseconds == whole.sums.observed_milliseconds == 3 * HOUR
 
 
@@ -470,5 +465,7 @@ def test_screens_apart_have_no_days_of_known_state():
     key = GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, "A", None, "monitor")
     drawn = EnergyClass.MONITOR, Method.LOAD_MODELLED, Band.OPEN, State.OFF
     group = Group(key, GroupSums(3, 0, {}, {drawn: EnergySums(0, 1_000, 50)}))
-    made = build_observed_statement(ObservedGroups((group,), ()), book_of(()).choose, data="real")
-    assert [row.machine_days_observed for row in made.rows] == [None]
+    made = build_statement(
+        observed_periods(ObservedGroups((group,), ())), StatementTerms(book_of(()).choose, "real")
+    )
+    assert [row.activity.machine_days_observed for row in made.rows] == [None]

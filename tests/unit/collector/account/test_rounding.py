@@ -11,25 +11,25 @@ import pytest
 from veilleuse.collector.account.rounding import format_number, format_row, round_interval
 from veilleuse.collector.model.figures import EmissionsRow
 
-ROW = EmissionsRow("2025-01-01", "2026-01-01", "row", 10, 1.0)
+KEY = {"period_from": "2025-01-01", "period_to": "2026-01-01"}
 
 
 def test_no_more_digits_than_the_interval_has():
     """1,124,000 ± 36,000 and its parts are rounded to the thousand, with each language's separators."""
-    row = EmissionsRow(
-        "2025-01-01",
-        "2026-01-01",
-        "total",
-        10,
-        1.0,
-        kwh_total=1_124_000.4,
-        kwh_lo95=1_088_520.4,
-        kwh_hi95=1_160_636.2,
-        kwh_measured=123_456.7,
-        kwh_imputed=-0.2,
-        kgco2e_total=12.3456,
-        kgco2e_lo95=11.3456,
-        kgco2e_hi95=13.3456,
+    row = EmissionsRow.of(
+        {
+            **KEY,
+            "level": "total",
+            "n": 10,
+            "kwh_total": 1_124_000.4,
+            "kwh_lo95": 1_088_520.4,
+            "kwh_hi95": 1_160_636.2,
+            "kwh_measured": 123_456.7,
+            "kwh_imputed": -0.2,
+            "kgco2e_total": 12.3456,
+            "kgco2e_lo95": 11.3456,
+            "kgco2e_hi95": 13.3456,
+        }
     )
     texts = format_row(row)
     assert texts["kwh_total"] == {
@@ -46,7 +46,7 @@ def test_no_more_digits_than_the_interval_has():
 
 def test_what_does_not_exist_is_not_shown():
     """A row without energy has no texts."""
-    assert format_row(ROW) == {}
+    assert format_row(EmissionsRow.of({**KEY, "level": "row", "n": 10})) == {}
 
 
 def test_exact_figures():

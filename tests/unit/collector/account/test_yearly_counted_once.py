@@ -22,7 +22,7 @@ from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.server_rooms import with_rooms
 from veilleuse.collector.account.statement import build_statement
 from veilleuse.collector.model.factors import Contract, StoredContract
-from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement, EnergySums
+from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.model.hosts import Host, MachineFacts
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.model.meters import (
@@ -35,8 +35,9 @@ from veilleuse.collector.model.meters import (
     SharePart,
 )
 from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, PointKind, Population
 
@@ -81,7 +82,7 @@ def asked(
     grouping: tuple[str, ...] = ("entity",),
 ) -> EmissionsStatement:
     """Return the report with k = 1."""
-    return emissions_report_of(kept.sources(), YearQuery(first, end, grouping, 1, today)).statement
+    return emissions_report_of(kept.sources(), Query(first, end, grouping, 1, today)).statement
 
 
 def total(kept: StoredYear, *more: Any) -> EmissionsRow:
@@ -97,9 +98,9 @@ def test_a_day_has_one_type_whatever_its_site():
     one = tower()
     there = asset_of(one, Placement(date(2023, 1, 1), "E1", "annexe"))
     row = total(stored((one,), (there,), tuple(_told(one, TOLD, 4, 40, metered=False))))
-    assert row.machine_days_fleet == row.machine_days_observed == 366
-    assert row.extrapolated_millijoules == 0
-    assert row.kwh_total == pytest.approx(366 * 24 * 40 / 1000)
+    assert row.activity.machine_days_fleet == row.activity.machine_days_observed == 366
+    assert row.energy.extrapolated_millijoules == 0
+    assert row.energy.kwh_total == pytest.approx(366 * 24 * 40 / 1000)
 
 
 def test_a_move_in_a_period_that_is_not_whole_months():
@@ -123,9 +124,9 @@ def test_a_move_in_a_period_that_is_not_whole_months():
             )
             rows.append(HostPeriod(one.host_id, begun, DayType(kind), Band.OPEN, values))
     made = asked(stored((one,), (moved,), tuple(rows)), first, end)
-    assert {row.entity: row.machine_days_observed for row in made.rows} == {"E1": 17, "E2": 43}
+    assert {row.key.entity: row.activity.machine_days_observed for row in made.rows} == {"E1": 17, "E2": 43}
     row = only(made.totals)
-    assert (row.machine_days_fleet, row.extrapolated_millijoules) == (60, 0)
+    assert (row.activity.machine_days_fleet, row.energy.extrapolated_millijoules) == (60, 0)
 
 
 def _site_calendars() -> oracle.World:
@@ -139,9 +140,9 @@ def test_a_virtual_machine_of_the_inventory_is_a_memo():
     physical = tower(2)
     months = (*_told(one, TOLD, 4, 40, metered=False), *_told(physical, TOLD, 4, 40, metered=False))
     made = asked(stored((one, physical), (guest, asset_of(physical)), months), grouping=("device_class",))
-    assert only(made.totals).kwh_total == pytest.approx(366 * 24 * 40 / 1000)
+    assert only(made.totals).energy.kwh_total == pytest.approx(366 * 24 * 40 / 1000)
     memo = only(made.memo)
-    assert (memo.device_class, memo.n) == ("virtual_machine", 1)
+    assert (memo.key.device_class, memo.activity.n) == ("virtual_machine", 1)
 
 
 def test_a_machine_that_was_installed_anew():
@@ -149,12 +150,12 @@ def test_a_machine_that_was_installed_anew():
     old, new = gone(tower(1), date(2024, 6, 30)), replace(tower(2), enrolled_on=date(2024, 7, 1))
     months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(new, (9, 15), 4, 40, metered=False))
     row = total(stored((old, new), (asset_of(new),), months))
-    assert row.machine_days_fleet == pytest.approx(366)
-    assert row.extrapolated_millijoules == 0
+    assert row.activity.machine_days_fleet == pytest.approx(366)
+    assert row.energy.extrapolated_millijoules == 0
     alone = total(
         stored((old, new), (), months)
     )  # without an inventory the fleet is the enrolled machines, to their last contact
-    assert alone.machine_days_fleet == pytest.approx(366)
+    assert alone.activity.machine_days_fleet == pytest.approx(366)
 
 
 def test_a_machine_that_was_installed_anew_elsewhere():
@@ -168,15 +169,18 @@ def test_a_machine_that_was_installed_anew_elsewhere():
     places = (Placement(date(2023, 1, 1), "E1", "hq"), Placement(date(2024, 10, 1), "E2", "hq"))
     asset = asset_of(new, *places, earlier_host_ids=(old.host_id,))
     made = asked(stored((old, new), (asset,), months))
-    told: dict[Any, Any] = {row.entity: (row.n, row.n_fleet, row.machine_days_observed) for row in made.rows}
+    told: dict[Any, Any] = {
+        row.key.entity: (row.activity.n, row.activity.n_fleet, row.activity.machine_days_observed)
+        for row in made.rows
+    }
     assert told == {
         "E1": (1, 1, pytest.approx(274 - 1 / 24)),  # daylight saving time begins
         "E2": (1, 1, pytest.approx(92 + 1 / 24)),  # and ends
     }
     row = only(made.totals)
-    assert (row.n, row.extrapolated_millijoules) == (1, 0)
-    assert row.machine_days_fleet == pytest.approx(366)
-    assert row.kwh_total == pytest.approx(366 * 24 * 40 / 1000)
+    assert (row.activity.n, row.energy.extrapolated_millijoules) == (1, 0)
+    assert row.activity.machine_days_fleet == pytest.approx(366)
+    assert row.energy.kwh_total == pytest.approx(366 * 24 * 40 / 1000)
 
 
 def test_a_machine_that_was_revoked_and_is_nobody_else_yet():
@@ -185,13 +189,15 @@ def test_a_machine_that_was_revoked_and_is_nobody_else_yet():
     old = replace(gone(tower(1), date(2024, 6, 30)), org_entity="E9")
     asset = replace(asset_of(None), earlier_host_ids=(old.host_id,))
     row = total(stored((old,), (asset,), tuple(_told(old, (3, 9), 4, 40, metered=False))))
-    assert (row.n, row.n_fleet) == (1, 1)
-    assert (row.machine_days_fleet, row.machine_days_observed) == pytest.approx((366, 182 - 1 / 24))
+    assert (row.activity.n, row.activity.n_fleet) == (1, 1)
+    assert (row.activity.machine_days_fleet, row.activity.machine_days_observed) == pytest.approx(
+        (366, 182 - 1 / 24)
+    )
     stranger = replace(tower(2), enrolled_on=date(2024, 7, 1))
     months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(stranger, (9, 15), 4, 40, metered=False))
     row = total(stored((old, stranger), (asset,), months))
-    assert row.machine_days_fleet == pytest.approx(366)
-    assert row.extrapolated_millijoules == 0
+    assert row.activity.machine_days_fleet == pytest.approx(366)
+    assert row.energy.extrapolated_millijoules == 0
 
 
 def test_a_virtual_machine_that_was_installed_anew_is_a_memo():
@@ -202,7 +208,7 @@ def test_a_virtual_machine_that_was_installed_anew_is_a_memo():
     guest = asset_of(new, device_class="virtual_machine", earlier_host_ids=(old.host_id,))
     months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(new, (9, 15), 4, 40, metered=False))
     made = asked(stored((old, new), (guest,), months), grouping=("device_class",))
-    assert [(row.device_class, row.n) for row in made.memo] == [("virtual_machine", 1)]
+    assert [(row.key.device_class, row.activity.n) for row in made.memo] == [("virtual_machine", 1)]
     assert not made.rows
 
 
@@ -213,9 +219,9 @@ def test_a_roll_out_makes_no_fleet_smaller():
     row = total(
         stored(tuple(there), tuple(replace(asset_of(one), in_service_on=None) for one in there), months)
     )
-    assert row.n_fleet == 10
-    assert row.machine_days_fleet == pytest.approx(3660)
-    assert row.kwh_total == pytest.approx(10 * 366 * 24 * 40 / 1000)
+    assert row.activity.n_fleet == 10
+    assert row.activity.machine_days_fleet == pytest.approx(3660)
+    assert row.energy.kwh_total == pytest.approx(10 * 366 * 24 * 40 / 1000)
 
 
 def test_a_year_half_over_is_compared_with_no_whole_one():
@@ -224,12 +230,12 @@ def test_a_year_half_over_is_compared_with_no_whole_one():
     kept = stored((one,), (asset_of(one),), tuple(_told(one, (3, 21), 4, 40, metered=False)))
     this_year = (month(15), month(27))
     running = total(kept, *this_year, date(2025, 7, 1))
-    assert running.kwh_total is not None
-    assert running.fleet_effect_kwh is None
+    assert running.energy.kwh_total is not None
+    assert running.change.fleet_effect_kwh is None
     over = total(kept, *this_year, date(2026, 1, 1))
-    assert over.fleet_effect_kwh == pytest.approx(-24 * 40 / 1000)  # 2024 had a day more
+    assert over.change.fleet_effect_kwh == pytest.approx(-24 * 40 / 1000)  # 2024 had a day more
     by_month = asked(kept, *this_year, date(2025, 3, 10), ("month",)).totals
-    assert [row.fleet_effect_kwh is not None for row in by_month] == [
+    assert [row.change.fleet_effect_kwh is not None for row in by_month] == [
         True,
         True,
         *[False] * (len(by_month) - 2),
@@ -247,9 +253,9 @@ def test_a_zone_without_a_factor_in_the_year_before():
     )
     early = replace(asset_of(one), in_service_on=date(2019, 1, 1))
     row = total(stored((one,), (early,), rows), date(2021, 1, 1), date(2022, 1, 1))
-    assert row.kgco2e_total is not None
-    assert row.fleet_effect_kwh is not None
-    assert row.factor_effect_kgco2e is None
+    assert row.emissions.kgco2e_total is not None
+    assert row.change.fleet_effect_kwh is not None
+    assert row.change.factor_effect_kgco2e is None
 
 
 def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
@@ -259,7 +265,7 @@ def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
     kept = stored((one,), (asset_of(one), other), tuple(_told(one, TOLD, 4, 40, metered=False)))
     bought = replace(GREEN, valid_from=YEAR[0], valid_to=YEAR[1])
     kept.contract_list = (StoredContract(bought, 0, "a", "b"),)
-    assert total(kept).kgco2e_market == pytest.approx((total(kept).kwh_total or 0) * 0.01)
+    assert total(kept).emissions.kgco2e_market == pytest.approx((total(kept).energy.kwh_total or 0) * 0.01)
 
 
 def by_site() -> PeriodFigures:
@@ -274,8 +280,10 @@ def test_a_room_and_its_servers_have_a_contract_each():
     contract's factor."""
     made = build_statement([with_rooms(by_site(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
     for row in (*made.rows, *made.totals):
-        assert row.kgco2e_market == pytest.approx((row.kwh_total or 0) * 0.01)
-    assert sum(row.kwh_total or 0 for row in made.rows) == pytest.approx(only(made.totals).kwh_total)
+        assert row.emissions.kgco2e_market == pytest.approx((row.energy.kwh_total or 0) * 0.01)
+    assert sum(row.energy.kwh_total or 0 for row in made.rows) == pytest.approx(
+        only(made.totals).energy.kwh_total
+    )
 
 
 def test_a_room_is_compared_with_the_room():
@@ -286,15 +294,15 @@ def test_a_room_is_compared_with_the_room():
     before = replace(with_rooms(by_site(), [ROOM], ()), first=date(2024, 1, 1), end=date(2025, 1, 1))
     made = build_statement([with_rooms(by_site(), [twice], ())], replace(TERMS, before={0: before}))
     of_servers, of_room = list[Any](made.rows)
-    assert (of_servers.watts_effect_kwh, of_room.watts_effect_kwh) == (0, 55)
+    assert (of_servers.change.watts_effect_kwh, of_room.change.watts_effect_kwh) == (0, 55)
 
 
 def test_with_k_of_one_everything_is_shown():
     """With k = 1 even one machine's methods are published."""
     one = tower()
     row = total(stored((one,), (asset_of(one),), tuple(_told(one, TOLD, 4, 40, metered=True))))
-    assert row.measured_millijoules == row.energy_millijoules
-    assert only(period(fleet(10)).rows).hides_methods is False
+    assert row.energy.measured_millijoules == row.energy.energy_millijoules
+    assert only(period(fleet(10)).rows).withheld == frozenset()
 
 
 def test_a_room_from_its_meter_down():
@@ -321,14 +329,14 @@ def test_a_room_from_its_meter_down():
         hours=tuple((one.host_id, hour, drawn) for hour in hours),
     )
     made = asked(kept, date(2024, 1, 1), date(2024, 2, 1), date(2026, 1, 1), ("site", "device_class"))
-    (room,) = [row for row in made.rows if row.device_class == "other_room"]
-    assert (room.top_down_kwh, room.kwh_it, room.kwh_ups_loss, room.overhead) == (
+    (room,) = [row for row in made.rows if row.key.device_class == "other_room"]
+    assert (room.room.top_down_kwh, room.room.kwh_it, room.room.kwh_ups_loss, room.room.overhead) == (
         744,
         297.6,
         186,
         "not_included",
     )
     total = only(made.totals)
-    assert total.kwh_it == total.top_down_kwh == 744
-    assert total.kwh_total == 744 + 186
-    assert total.kgco2e_total == pytest.approx(float((744 + 186) * oracle.factor("JP", 2024).total))
+    assert total.room.kwh_it == total.room.top_down_kwh == 744
+    assert total.energy.kwh_total == 744 + 186
+    assert total.emissions.kgco2e_total == pytest.approx(float((744 + 186) * oracle.factor("JP", 2024).total))

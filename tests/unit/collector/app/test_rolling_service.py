@@ -19,9 +19,9 @@ from tests.support.waiting import until
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
+from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.cli.derive import _derive_here, _derive_in_collector
 from veilleuse.collector.cli.doctor.storage import check_retention
-from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 

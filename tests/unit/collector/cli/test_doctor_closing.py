@@ -13,12 +13,11 @@ from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.rolled import retention
 from veilleuse.collector.app.data_directory import initialise
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, months_before
 from veilleuse.collector.cli.doctor.closed_years import check_closing_on, removal_day
 from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.model.sums import DirtyPeriod
-from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import PointKind, Population
 

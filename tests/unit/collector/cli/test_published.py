@@ -19,29 +19,22 @@ import pytest
 from tests.support.filled import Filled, cell, civil
 from tests.support.machines import make, settings_in
 from tests.support.reading import Reading
-from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.admin.publications import expire
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
 from veilleuse.collector.ipc import pieces_of
-from veilleuse.collector.model.figures import (
-    Detail,
-    EnergyClass,
-    EnergySums,
-    Group,
-    GroupKey,
-    GroupSums,
-    StateSums,
-)
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication, PublicationKind, content_of
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.__main__ import publisher
-from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

@@ -14,18 +14,22 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from tests.support.memory_store import DAY, HOUR, MemoryReader, host, site
-from veilleuse.collector.account.observed_days import ObservedQuery, gather
-from veilleuse.collector.account.observed_statement import build_observed_statement
+from tests.support.memory_store import DAY, HOUR, MemoryPeriods, MemoryReader, gather, host, site
+from tests.support.year import vector
+from veilleuse.collector.account.observations import gather_periods, observed_periods
+from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.documents.document import BINARY, FORMATS, Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
-from veilleuse.collector.indicators import IndicatorInput, load, made_of
-from veilleuse.collector.model.figures import AUTRES, EmissionsStatement, Thresholds
-from veilleuse.collector.model.records import Grain
+from veilleuse.collector.model.figures import EmissionsStatement
+from veilleuse.collector.model.indicators import Targets
+from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.query import AUTRES, Query
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
+from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -41,8 +45,12 @@ def state_of(
     reader: MemoryReader, *dimensions: str, first: date = FIRST, end: date = END
 ) -> EmissionsStatement:
     """Return the statement of a period, one day by default."""
-    gathered = gather(reader, ObservedQuery(first, end, dimensions or ("entity", "device_class"), 10, NOW))
-    return build_observed_statement(gathered, choose, data="simulated" if reader.simulated else "real")
+    gathered = gather(
+        reader, Query(first, end, dimensions or ("entity", "device_class"), 10, now_unix_milliseconds=NOW)
+    )
+    return build_statement(
+        observed_periods(gathered), StatementTerms(choose, "simulated" if reader.simulated else "real")
+    )
 
 
 def servers() -> MemoryReader:
@@ -71,30 +79,34 @@ def servers() -> MemoryReader:
 def test_a_row_has_its_energy_by_origin_and_its_emissions():
     """3 kWh, 2 of them metered, at ADEME 2024's 51.9 g are exact, with the shares of 2022."""
     row = state_of(servers()).rows[0]
-    assert (row.entity, row.device_class, row.level, row.n) == ("DSI", "server", "row", 1)
-    assert (row.kwh_measured, row.kwh_modelled, row.kwh_total) == (2.0, 1.0, 3.0)
-    assert row.energy_millijoules == 3 * KWH
-    assert (row.factor_id, row.factor_kgco2e_per_kwh, row.provisional) == ("ADEME-FR-2024-MOY", 0.0519, False)
-    assert row.kgco2e_total == pytest.approx(0.1557, rel=1e-15)
-    assert (row.kgco2e_combustion or 0) + (row.kgco2e_upstream or 0) + (
-        row.kgco2e_losses or 0
+    assert (row.key.entity, row.key.device_class, row.level, row.activity.n) == ("DSI", "server", "row", 1)
+    assert (row.energy.kwh_measured, row.energy.kwh_modelled, row.energy.kwh_total) == (2.0, 1.0, 3.0)
+    assert row.energy.energy_millijoules == 3 * KWH
+    assert (row.factor.factor_id, row.factor.factor_kgco2e_per_kwh, row.factor.provisional) == (
+        "ADEME-FR-2024-MOY",
+        0.0519,
+        False,
+    )
+    assert row.emissions.kgco2e_total == pytest.approx(0.1557, rel=1e-15)
+    assert (row.emissions.kgco2e_combustion or 0) + (row.emissions.kgco2e_upstream or 0) + (
+        row.emissions.kgco2e_losses or 0
     ) == pytest.approx(0.1557, rel=1e-15)
-    assert row.split_estimated is True
-    assert row.machine_days_observed == 0.75
-    assert (row.coverage_states, row.coverage_energy) == (0.75, 0.75)
-    assert row.method_mix == {"metered": 2 / 3, "counter_modelled": 1 / 3}
+    assert row.emissions.split_estimated is True
+    assert row.activity.machine_days_observed == 0.75
+    assert (row.activity.coverage_states, row.activity.coverage_energy) == (0.75, 0.75)
+    assert row.energy.method_mix == {"metered": 2 / 3, "counter_modelled": 1 / 3}
 
 
 def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
     """u_model comes from 1/50 and 1/10 + 1/5 kWh; the factor's uncertainty counts once, on the total."""
     (total,) = state_of(servers()).totals
     u_model = math.hypot(0.02, 0.1 + 0.2) / 6
-    assert total.u_model == pytest.approx(u_model)
-    assert total.u_factor == pytest.approx(math.log(1.1) / 2)
+    assert total.uncertainty.u_model == pytest.approx(u_model)
+    assert total.uncertainty.u_factor == pytest.approx(math.log(1.1) / 2)
     u = math.hypot(u_model, math.log(1.1) / 2)
-    assert total.gsd2 == pytest.approx(math.exp(2 * u))
-    assert total.kwh_lo95 == pytest.approx(6 * math.exp(-1.959964 * u_model))
-    assert total.kgco2e_hi95 == pytest.approx(6 * 0.0519 * math.exp(1.959964 * u))
+    assert total.uncertainty.gsd2 == pytest.approx(math.exp(2 * u))
+    assert total.uncertainty.kwh.lo95 == pytest.approx(6 * math.exp(-1.959964 * u_model))
+    assert total.uncertainty.kgco2e.hi95 == pytest.approx(6 * 0.0519 * math.exp(1.959964 * u))
 
 
 def test_what_rests_on_one_prior_is_wrong_together():
@@ -107,7 +119,7 @@ def test_what_rests_on_one_prior_is_wrong_together():
     reader.host_list.append(host(4, DeviceClass.SFF, SERVER, enrolled=date(2024, 1, 1)))
     reader.energy(4, FIRST, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, HOUR, KWH, KWH // 10)
     (total,) = state_of(reader).totals
-    assert total.u_model == pytest.approx(math.hypot(0.3, 0.1) / 4)
+    assert total.uncertainty.u_model == pytest.approx(math.hypot(0.3, 0.1) / 4)
 
 
 def test_one_factor_under_two_names_of_a_zone_is_one_factor():
@@ -121,8 +133,8 @@ def test_one_factor_under_two_names_of_a_zone_is_one_factor():
     for number in (1, 2):
         reader.energy(number, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, KWH)
     (total,) = state_of(reader).totals
-    assert (total.factor_id, total.zone) == ("ADEME-FR-2024-MOY", None)
-    assert total.u_factor == pytest.approx(math.log(1.1) / 2)
+    assert (total.factor.factor_id, total.key.zone) == ("ADEME-FR-2024-MOY", "")
+    assert total.uncertainty.u_factor == pytest.approx(math.log(1.1) / 2)
 
 
 def test_totals_are_the_fleet_and_virtual_machines_a_memo():
@@ -130,14 +142,18 @@ def test_totals_are_the_fleet_and_virtual_machines_a_memo():
     stated = state_of(servers())
     (total,), (memo,) = stated.totals, stated.memo
     assert total.level == "total"
-    assert total.n == 2
-    assert total.energy_millijoules == sum(row.energy_millijoules or 0 for row in stated.rows) == 6 * KWH
-    assert (memo.level, memo.device_class, memo.energy_millijoules) == (
+    assert total.activity.n == 2
+    assert (
+        total.energy.energy_millijoules
+        == sum(row.energy.energy_millijoules or 0 for row in stated.rows)
+        == 6 * KWH
+    )
+    assert (memo.level, memo.key.device_class, memo.energy.energy_millijoules) == (
         "memo",
         "virtual_machine",
         123_456_789,
     )
-    assert (total.entity, total.population, total.device_class) == (None, None, None)
+    assert (total.key.entity, total.key.population, total.key.device_class) == (None, None, None)
 
 
 def test_only_virtual_machines_leave_the_totals_empty():
@@ -146,7 +162,7 @@ def test_only_virtual_machines_leave_the_totals_empty():
     reader.host_list = reader.host_list[2:]
     stated = state_of(reader)
     assert (stated.rows, stated.totals) == ((), ())
-    assert stated.memo[0].energy_millijoules == 123_456_789
+    assert stated.memo[0].energy.energy_millijoules == 123_456_789
 
 
 def test_a_machine_seen_without_energy_has_no_energy_keys():
@@ -155,9 +171,9 @@ def test_a_machine_seen_without_energy_has_no_energy_keys():
     reader.derived_rows.clear()
     (row, _), (total,) = state_of(reader).rows, state_of(reader).totals
     for one in (row, total):
-        assert one.energy_millijoules is None
-        assert one.kgco2e_total is None
-        assert (one.coverage_states, one.coverage_energy) == (0.75, 0.0)
+        assert one.energy.energy_millijoules is None
+        assert one.emissions.kgco2e_total is None
+        assert (one.activity.coverage_states, one.activity.coverage_energy) == (0.75, 0.0)
 
 
 def test_a_measured_zero_is_a_zero():
@@ -166,8 +182,13 @@ def test_a_measured_zero_is_a_zero():
     reader.derived_rows.clear()
     reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, 0)
     row = state_of(reader).rows[0]
-    assert (row.energy_millijoules, row.kwh_total, row.kgco2e_total, row.u_model) == (0, 0.0, 0.0, 0.0)
-    assert row.method_mix is None
+    assert (
+        row.energy.energy_millijoules,
+        row.energy.kwh_total,
+        row.emissions.kgco2e_total,
+        row.uncertainty.u_model,
+    ) == (0, 0.0, 0.0, 0.0)
+    assert row.energy.method_mix is None
 
 
 def test_a_year_has_its_own_row_and_factor():
@@ -176,12 +197,12 @@ def test_a_year_has_its_own_row_and_factor():
     reader.energy(1, date(2025, 12, 31), Band.CLOSED, State.ON_IDLE, Method.METERED, HOUR, KWH)
     reader.energy(1, date(2026, 1, 1), Band.CLOSED, State.ON_IDLE, Method.METERED, HOUR, KWH)
     stated = state_of(reader, first=date(2025, 12, 1), end=date(2026, 2, 1))
-    assert [(row.period_from, row.period_to, row.provisional) for row in stated.rows] == [
-        ("2025-12-01", "2026-01-01", False),
-        ("2026-01-01", "2026-02-01", True),
+    assert [(row.key.period_from, row.key.period_to, row.factor.provisional) for row in stated.rows] == [
+        (date(2025, 12, 1), date(2026, 1, 1), False),
+        (date(2026, 1, 1), date(2026, 2, 1), True),
     ]
     assert len(stated.totals) == 2
-    assert stated.rows[1].u_factor == pytest.approx(math.hypot(math.log(1.1) / 2, 0.108))
+    assert stated.rows[1].uncertainty.u_factor == pytest.approx(math.hypot(math.log(1.1) / 2, 0.108))
     assert [(one["factor_id"], one["year"], one["provisional"]) for one in stated.factors] == [
         ("ADEME-FR-2025-MOY", 2025, False),
         ("ADEME-FR-2025-MOY", 2026, True),
@@ -202,15 +223,19 @@ def test_a_total_over_two_zones_has_no_factor_of_its_own():
     stated = state_of(reader)
     (total,) = stated.totals
     germany = float(choose("DE", 2024).factor.total_kgco2e_per_kwh)
-    assert total.kgco2e_total == pytest.approx(0.0519 + germany)
-    assert (total.factor_id, total.factor_kgco2e_per_kwh, total.provisional) == (None, None, False)
-    assert total.kgco2e_combustion is None
+    assert total.emissions.kgco2e_total == pytest.approx(0.0519 + germany)
+    assert (total.factor.factor_id, total.factor.factor_kgco2e_per_kwh, total.factor.provisional) == (
+        None,
+        None,
+        False,
+    )
+    assert total.emissions.kgco2e_combustion is None
     u = math.log(1.1) / 2
-    assert total.u_factor == pytest.approx(u * math.hypot(0.0519, germany) / (0.0519 + germany))
+    assert total.uncertainty.u_factor == pytest.approx(u * math.hypot(0.0519, germany) / (0.0519 + germany))
     reader.derived_rows.clear()
     for number in (1, 2):
         reader.energy(number, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, 0)
-    assert state_of(reader).totals[0].u_factor == 0.0
+    assert state_of(reader).totals[0].uncertainty.u_factor == 0.0
 
 
 def test_an_unknown_zone_stops_the_report():
@@ -241,9 +266,14 @@ def test_one_metered_machine_in_a_crowd_does_not_show_its_meter():
     reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, KWH)
     stated = state_of(reader)
     one, other = stated.rows
-    assert (one.kwh_total, one.kwh_measured, one.kwh_modelled, one.method_mix) == (25.0, None, None, None)
-    assert (other.kwh_measured, other.kwh_modelled) == (0.0, 40.0)
-    assert (stated.totals[0].kwh_total, stated.totals[0].kwh_measured) == (65.0, None)
+    assert (
+        one.energy.kwh_total,
+        one.energy.kwh_measured,
+        one.energy.kwh_modelled,
+        one.energy.method_mix,
+    ) == (25.0, None, None, None)
+    assert (other.energy.kwh_measured, other.energy.kwh_modelled) == (0.0, 40.0)
+    assert (stated.totals[0].energy.kwh_total, stated.totals[0].energy.kwh_measured) == (65.0, None)
 
 
 def test_the_night_of_one_pc_is_not_shown():
@@ -266,11 +296,11 @@ def test_the_night_of_one_pc_is_not_shown():
 def test_small_cells_merge_into_autres_and_totals_stay_complete():
     """Entities of 3 and 8 become one row of 11, as no row has fewer than 10 machines."""
     stated = state_of(pcs({"A": 12, "B": 3, "C": 8}))
-    assert [(row.entity, row.device_class, row.level, row.n) for row in stated.rows] == [
+    assert [(row.key.entity, row.key.device_class, row.level, row.activity.n) for row in stated.rows] == [
         ("A", "sff", "row", 12),
         (AUTRES, AUTRES, "autres", 11),
     ]
-    assert stated.totals[0].energy_millijoules == 23 * KWH
+    assert stated.totals[0].energy.energy_millijoules == 23 * KWH
 
 
 def test_a_population_under_k_is_in_no_row_and_no_total():
@@ -279,8 +309,8 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
     reader.host_list.append(host(99, DeviceClass.SERVER, SERVER, entity="A", enrolled=date(2024, 1, 1)))
     reader.energy(99, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, 5)
     stated = state_of(reader)
-    assert [row.device_class for row in stated.rows] == ["server"]
-    assert stated.totals[0].energy_millijoules == 5
+    assert [row.key.device_class for row in stated.rows] == ["server"]
+    assert stated.totals[0].energy.energy_millijoules == 5
     assert [(one["population"], one["level"]) for one in stated.withheld] == [("workstation", "row")]
     text = renderer("json")(emissions_report.document(stated, {})).decode()
     assert "too few machines to be shown" in text
@@ -292,25 +322,8 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
 def documents(reader: MemoryReader) -> tuple[Document, Document]:
     """Return both reports."""
     head: dict[str, object] = {**HEAD, "data": "simulated" if reader.simulated else "real"}
-    gathered = gather(reader, ObservedQuery(FIRST, END, ("entity", "device_class"), 10, NOW))
-    rows = []
-    for name in made_of(IndicatorInput.SUMS):
-        indicator = load(name)
-        for group in gathered.groups:
-            figure = indicator.figure(group.key, group.sums)
-            if figure is not None:
-                rows.append(
-                    indicators_report.row(
-                        indicator.meta,
-                        indicator.threshold(Thresholds()),
-                        group.key,
-                        group.sums.hosts,
-                        figure,
-                        coverage_states=0.75,
-                        incomplete=False,
-                        data="real",
-                    )
-                )
+    gathered = gather(reader, Query(FIRST, END, ("entity", "device_class"), 10, now_unix_milliseconds=NOW))
+    rows = [{**row, "coverage_states": 0.75} for row in indicator_rows(gathered.groups, Targets(), "real")]
     return (
         emissions_report.document(state_of(reader), head),  # type: ignore[arg-type]
         indicators_report.document(rows, (), head),  # type: ignore[arg-type]
@@ -408,9 +421,13 @@ def test_notes_say_what_was_assumed():
     """The notes mention shared weeks and provisional factors."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
     monday = date(2026, 3, 2)
-    reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)
-    gathered = gather(reader, ObservedQuery(monday, date(2026, 3, 4), (), 10, NOW))
-    document = emissions_report.document(build_observed_statement(gathered, choose, data="simulated"), {})
+    values = vector(metered_milliseconds=HOUR, metered_energy_millijoules=5, on_idle_energy_millijoules=5)
+    week = HostPeriod(HostId(1), monday, DayType.OPEN, Band.OPEN, values, apportioned=True)
+    question = Query(monday, date(2026, 3, 4), (), 10, now_unix_milliseconds=NOW)
+    gathered = gather_periods(reader, MemoryPeriods(reader, [week]), question)
+    document = emissions_report.document(
+        build_statement(observed_periods(gathered), StatementTerms(choose, "simulated")), {}
+    )
     notes = " ".join(map(str, document.assumptions))
     assert "provisional" in notes
     assert "apportioned" in notes

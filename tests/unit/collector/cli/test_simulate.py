@@ -27,8 +27,8 @@ from veilleuse.collector.documents.document import renderer
 from veilleuse.collector.errors import DataDirectoryError, UsageError
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.simulate.agent_stream import Agent
 from veilleuse.collector.simulate.calendars import Timetable, days, period_of
@@ -89,7 +89,7 @@ def made(tmp_path_factory) -> Made:
 
 def report(directory: Path, *dimensions: str, k: int = 1) -> EmissionsReport:
     """Return the report of February."""
-    question = YearQuery(date(2026, 2, 1), date(2026, 3, 1), dimensions, k, TODAY)
+    question = Query(date(2026, 2, 1), date(2026, 3, 1), dimensions, k, TODAY)
     with opened(directory, ReportingSettings()) as sources:
         return emissions_report_of(sources, question, compare=False)
 
@@ -137,13 +137,13 @@ def test_the_report_finds_the_truth(made: Made, population: str, device_class: s
     rows = [
         row
         for row in report(made.directory, "device_class").statement.rows
-        if (row.population or "", row.device_class) == (population, device_class)
+        if (row.key.population or "", row.key.device_class) == (population, device_class)
     ]
     where = {"device_class": device_class} | ({"population": population} if population else {})
     true = made.truth.kwh(date(2026, 2, 1), date(2026, 3, 1), **where)
     assert true > 0
     assert len(rows) == (2 if device_class == "laptop" else 1)
-    intervals = [row.kwh_interval or (0.0, 0.0) for row in rows]
+    intervals = [row.uncertainty.kwh.ends or (0.0, 0.0) for row in rows]
     assert sum(low for low, _ in intervals) <= true <= sum(high for _, high in intervals)
 
 
@@ -152,9 +152,11 @@ def test_the_total_holds_the_truth(made: Made):
     statement = report(made.directory).statement
     (total,) = statement.totals
     true = made.truth.kwh(date(2026, 2, 1), date(2026, 3, 1))
-    low, high = total.kwh_interval or (0.0, 0.0)
+    low, high = total.uncertainty.kwh.ends or (0.0, 0.0)
     assert low <= true <= high < 3 * low
-    assert sum(row.energy_millijoules or 0 for row in statement.rows) == total.energy_millijoules
+    assert (
+        sum(row.energy.energy_millijoules or 0 for row in statement.rows) == total.energy.energy_millijoules
+    )
 
 
 def test_each_rung_of_the_ladder_is_climbed(made: Made):
@@ -173,10 +175,10 @@ def test_the_inventory_has_more_machines_than_agents(made: Made):
     rows = [
         row
         for row in report(made.directory, "device_class").statement.rows
-        if row.device_class in ("laptop", "sff", "server") and row.power_context != "home"
+        if row.key.device_class in ("laptop", "sff", "server") and row.key.power_context != "home"
     ]
-    assert sum(row.n for row in rows) == FEBRUARY.hosts
-    assert sum(row.n_fleet or 0 for row in rows) > 1.4 * FEBRUARY.hosts
+    assert sum(row.activity.n for row in rows) == FEBRUARY.hosts
+    assert sum(row.activity.n_fleet or 0 for row in rows) > 1.4 * FEBRUARY.hosts
 
 
 def test_the_same_seed_makes_the_same_figures(tmp_path):
@@ -391,5 +393,5 @@ def test_what_rows_are_compared_with(made: Made):
     assert {row["month"] for row in told["months"]} == {"2026-02", "2026-03"}
     assert "virtual_machine" not in {row["device_class"] for row in told["months"]}
     rows: tuple[EmissionsRow, ...] = report(made.directory, "device_class").statement.rows
-    classes = {row.device_class for row in rows}
+    classes = {row.key.device_class for row in rows}
     assert {row["device_class"] for row in told["months"]} == classes - {"autres"}

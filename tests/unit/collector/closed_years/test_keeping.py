@@ -27,17 +27,18 @@ from veilleuse.collector.closed_years.merge_strata import (
 from veilleuse.collector.closed_years.reduce import YearReducer
 from veilleuse.collector.closed_years.restate import class_coverage, restate_year
 from veilleuse.collector.closed_years.year_statistics import STACKED, W, YearStatistics, triangle
-from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.disclosure.rule import is_safe
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import MONITOR, ObservedMachine, Place
 from veilleuse.collector.fleet.samples import SampleCell, Stratum
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.model.figures import AUTRES
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import PLACE, DayType, HostPeriod
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
@@ -226,9 +227,9 @@ def test_methods_of_few_are_not_told_apart():
     assert cell.methods_hidden
     assert not any(values[PLACE["metered_energy_millijoules"]] for values in cell.sums.values())
     shown = restate_year(keep(standings, [*metered, *measured[3:]]), DIMENSIONS, Assumptions())
-    assert shown.rows[0].hides_methods
+    assert shown.rows[0].withheld == {Detail.METHODS}
     assert shown.total is not None
-    assert shown.total.hides_methods
+    assert shown.total.withheld == {Detail.METHODS}
     assert not shown.total.estimate.measured_millijoules
     assert not keep(standings, measured).cells[0].methods_hidden
 

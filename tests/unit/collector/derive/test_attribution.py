@@ -20,9 +20,9 @@ from veilleuse.collector.derive.priors import MILLION, STATE_POWERS
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.attribution import AttributionShare, HostHour, IdleBasis, Why
-from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.reports.attribution import attribution_document, document
 from veilleuse.collector.store.sqlite import hours
 from veilleuse.collector.store.sqlite.reader import SqliteReader

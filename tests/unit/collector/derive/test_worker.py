@@ -30,7 +30,7 @@ from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.records import Cell, DecodedRecord, Grain, HostId, RecordPeriod, ValidPush
 from veilleuse.collector.model.sums import DirtyPeriod, RecordCells
-from veilleuse.collector.ports import Registry
+from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore

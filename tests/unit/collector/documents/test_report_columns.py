@@ -26,14 +26,15 @@ from veilleuse.collector.documents.document import (
     renderer,
 )
 from veilleuse.collector.documents.text import shown_interval, words
-from veilleuse.collector.indicators import TABLE, load_sobriety
+from veilleuse.collector.indicators import TABLE, load_indicator
+from veilleuse.collector.model.figures import COLUMNS as EMISSIONS
 from veilleuse.collector.model.inventory import InventoryClass, PowerContext
 from veilleuse.collector.reports import attribution, emissions_document, indicative, indicators_document, reen
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 REPORTS = {
-    "emissions": (emissions_document.COLUMNS, emissions_document.ASSUMPTIONS),
+    "emissions": (EMISSIONS, emissions_document.ASSUMPTIONS),
     "indicators": (indicators_document.COLUMNS, indicators_document.ASSUMPTIONS),
     "attribution": (attribution.COLUMNS, attribution.ASSUMPTIONS),
     "indicative": (indicative.COLUMNS, indicative.ASSUMPTIONS),
@@ -41,7 +42,7 @@ REPORTS = {
     "servers": (indicators_document.SERVER_COLUMNS, indicators_document.SERVER_ASSUMPTIONS),
     "reen": (reen.COLUMNS, reen.ASSUMPTIONS),
 }
-METAS = [load_sobriety(identifier).meta for identifier in TABLE]
+METAS = [load_indicator(identifier).meta for identifier in TABLE]
 LISTS: dict[str, Iterable[str]] = {
     "device_class": [*DeviceClass, *InventoryClass, "monitor", "autres"],
     "population": Population,

@@ -27,8 +27,7 @@ from veilleuse.collector.factors.versions import (
     history,
     in_force,
 )
-from veilleuse.collector.model.factors import FactorImport, FactorStatus, FactorVersion
-from veilleuse.collector.ports import Factor
+from veilleuse.collector.model.factors import Factor, FactorImport, FactorStatus, FactorVersion
 from veilleuse.collector.store import create_store
 
 SHIPPED = {one.factor_id: one for one in factor_book().factors()}

@@ -17,7 +17,8 @@ from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors import BUILTIN, load
 from veilleuse.collector.factors.book import FactorBook, choose, factor_book
 from veilleuse.collector.factors.static import AdemeFactors, OwidFactors
-from veilleuse.collector.ports import Factor, FactorSource
+from veilleuse.collector.model.factors import Factor
+from veilleuse.collector.ports.imports import FactorSource
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.samples import InService, SampleCell, SampleMachine, Stratum, age_band
 from veilleuse.collector.fleet.strata import class_rates, parts
-from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.quantiles import chi_square99
 from veilleuse.wire.ladder import Method
 

@@ -17,7 +17,7 @@ from tests.support.fleet_machines import DAY, KWH, YEAR, A, B, in_service, kwh, 
 from veilleuse.collector.fleet.estimate import DataType, EstimateBasis, Representativeness
 from veilleuse.collector.fleet.estimator import Assumptions, Fleet
 from veilleuse.collector.fleet.samples import InService, SampleCell, SampleMachine, Stratum
-from veilleuse.collector.model.figures import EnergySums
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 
@@ -172,14 +172,6 @@ def test_parts_and_coverage():
     assert total.energy_millijoules == 6000 * KWH
     assert (total.fleet_milliseconds, total.observed_milliseconds) == (100 * whole, 20 * whole)
     assert total.coverage_states == total.coverage_energy == 0.2
-    assert total.imputed_share == pytest.approx(150 / 1200)
-    assert not total.is_estimated
-    assert total.method_mix == {
-        "metered": 0.1,
-        "load_modelled": 0.075,
-        "imputed": 0.025,
-        "extrapolated": 0.8,
-    }
     assert total.data_type is DataType.EXTRAPOLATED
     assert total.basis is EstimateBasis.SAMPLE
 
@@ -298,8 +290,6 @@ def test_a_class_that_nobody_saw_takes_its_default():
     assert total.representativeness is Representativeness.NOT_DEMONSTRATED
     nothing = fleet.of([printer])
     assert (nothing.energy_millijoules, nothing.bounds_millijoules) == (0, (0.0, 0.0))
-    assert nothing.method_mix is None
-    assert nothing.imputed_share is None
     assert (nothing.u_model, nothing.u_kwh) == (0.0, 0.0)
     empty = Fleet([], []).total()
     assert (empty.energy_millijoules, empty.coverage_states, empty.coverage_energy) == (0, None, None)

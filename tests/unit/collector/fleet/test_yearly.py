@@ -21,6 +21,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -133,9 +134,9 @@ def test_one_metered_machine_is_not_told_apart():
     hosts = fleet(30)
     machines = [worked(hosts[0], method=Method.METERED), *(worked(one) for one in hosts[1:])]
     made = asked(census(*hosts), machines)
-    assert [row.hides_methods for row in made.rows] == [True]
+    assert [row.withheld for row in made.rows] == [{Detail.METHODS}]
     assert made.total is not None
-    assert made.total.hides_methods
+    assert made.total.withheld == {Detail.METHODS}
 
 
 def test_an_unmatched_machine_is_one_of_the_inventory():

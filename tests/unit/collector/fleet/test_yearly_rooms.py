@@ -38,16 +38,23 @@ def test_a_room_is_a_row_of_its_own():
     """Unaccounted energy, loss and overhead of a room have their own columns, and all are in the total."""
     stated = build_statement([with_rooms(servers(), [ROOM], DIMENSIONS)], TERMS)
     machines, room = list[Any](stated.rows)
-    assert (room.device_class, room.site, room.n) == ("other_room", "hq", 0)
-    assert (room.kwh_it, room.kwh_ups_loss, room.kwh_overhead, room.overhead) == (30, 5, 20, "measured")
-    assert (room.kwh_total, room.kwh_measured, room.top_down_kwh) == (55, 55, 100)
-    assert room.kgco2e_total == pytest.approx(55 * 0.0461)
+    assert (room.key.device_class, room.key.site, room.activity.n) == ("other_room", "hq", 0)
+    assert (room.room.kwh_it, room.room.kwh_ups_loss, room.room.kwh_overhead, room.room.overhead) == (
+        30,
+        5,
+        20,
+        "measured",
+    )
+    assert (room.energy.kwh_total, room.energy.kwh_measured, room.room.top_down_kwh) == (55, 55, 100)
+    assert room.emissions.kgco2e_total == pytest.approx(55 * 0.0461)
     total = only(stated.totals)
-    assert total.energy_millijoules == machines.energy_millijoules + room.energy_millijoules
-    assert total.kwh_it == pytest.approx(machines.kwh_total + 30)
-    assert total.kwh_total == pytest.approx(total.kwh_it + 25)
-    assert total.kwh_lo95 < total.kwh_total < total.kwh_hi95
-    assert total.n == 20
+    assert (
+        total.energy.energy_millijoules == machines.energy.energy_millijoules + room.energy.energy_millijoules
+    )
+    assert total.room.kwh_it == pytest.approx(machines.energy.kwh_total + 30)
+    assert total.energy.kwh_total == pytest.approx(total.room.kwh_it + 25)
+    assert total.uncertainty.kwh.lo95 < total.energy.kwh_total < total.uncertainty.kwh.hi95
+    assert total.activity.n == 20
 
 
 def test_what_is_not_known_is_absent():
@@ -55,13 +62,17 @@ def test_what_is_not_known_is_absent():
     unknown = replace(ROOM, ups_loss_millijoules=None, overhead_millijoules=None, overhead="not_included")
     stated = build_statement([with_rooms(servers(), [unknown], DIMENSIONS)], TERMS)
     for row in (stated.rows[-1], only(stated.totals)):
-        assert (row.kwh_ups_loss, row.kwh_overhead, row.overhead) == (None, None, "not_included")
+        assert (row.room.kwh_ups_loss, row.room.kwh_overhead, row.room.overhead) == (
+            None,
+            None,
+            "not_included",
+        )
     mixed = build_statement(
         [with_rooms(servers(), [ROOM, replace(unknown, room="R2", site="annexe")], DIMENSIONS)], TERMS
     )
-    assert [row.site for row in mixed.rows[1:]] == ["annexe", "hq"]
-    assert only(mixed.totals).overhead == "not_included"
-    assert only(mixed.totals).kwh_overhead == 20
+    assert [row.key.site for row in mixed.rows[1:]] == ["annexe", "hq"]
+    assert only(mixed.totals).room.overhead == "not_included"
+    assert only(mixed.totals).room.kwh_overhead == 20
 
 
 def test_overhead_by_pue_is_modelled():
@@ -70,18 +81,23 @@ def test_overhead_by_pue_is_modelled():
         ROOM, ups_loss_millijoules=0, overhead="pue", overhead_u_millijoules=8 * KWH, pue_ppm=1_550_000
     )
     row = build_statement([with_rooms(servers(), [pue], ())], TERMS).rows[-1]
-    assert (row.pue, row.kwh_modelled, row.kwh_measured, row.kwh_ups_loss) == (1.55, 20, 30, 0)
-    assert row.u_model == pytest.approx((8**2 + 0.3**2) ** 0.5 / 50)
-    assert (row.site, row.device_class) == (None, None)
+    assert (row.room.pue, row.energy.kwh_modelled, row.energy.kwh_measured, row.room.kwh_ups_loss) == (
+        1.55,
+        20,
+        30,
+        0,
+    )
+    assert row.uncertainty.u_model == pytest.approx((8**2 + 0.3**2) ** 0.5 / 50)
+    assert (row.key.site, row.key.device_class) == (None, None)
 
 
 def test_a_room_without_machines():
     """A room without agents is the whole figure; rooms in two zones give a total without a zone."""
     stated = build_statement([with_rooms(period([]), [ROOM], DIMENSIONS)], TERMS)
     total = only(stated.totals)
-    assert (total.kwh_total, total.kwh_it, total.zone, total.n) == (55, 30, "FR", 0)
+    assert (total.energy.kwh_total, total.room.kwh_it, total.key.zone, total.activity.n) == (55, 30, "FR", 0)
     abroad = build_statement([with_rooms(period([]), [ROOM, replace(ROOM, zone="BE")], DIMENSIONS)], TERMS)
-    assert (only(abroad.totals).zone, only(abroad.totals).kwh_total) == (None, 110)
+    assert (only(abroad.totals).key.zone, only(abroad.totals).energy.kwh_total) == ("", 110)
 
 
 def test_no_room_changes_nothing():
@@ -92,7 +108,7 @@ def test_no_room_changes_nothing():
         ROOM, it_millijoules=0, other_millijoules=0, ups_loss_millijoules=None, overhead_millijoules=None
     )
     row = build_statement([with_rooms(period([]), [idle], DIMENSIONS)], TERMS).rows[-1]
-    assert row.kwh_total == 0
+    assert row.energy.kwh_total == 0
 
 
 STRATA = [Stratum("server", f"place {number}") for number in range(3)]

@@ -4,21 +4,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
-
-import pytest
 
 from tests.support.reported import require_columns
 from veilleuse.collector import indicators
-from veilleuse.collector.model.figures import (
-    EnergySums,
-    GroupKey,
-    GroupSums,
-    IndicatorFigure,
-    StateSums,
-    Thresholds,
-)
+from veilleuse.collector.model.indicators import Figure, IndicatorGroup, Targets
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import EnergySums, GroupSums, StateSums
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -31,10 +23,11 @@ def key(population: Population = Population.WORKSTATION) -> GroupKey:
     return GroupKey(date(2026, 3, 2), date(2026, 3, 3), "FR", population, memo=False)
 
 
-def figure(name: str, sums: GroupSums, population: Population = Population.WORKSTATION) -> IndicatorFigure:
+def figure(name: str, sums: GroupSums, population: Population = Population.WORKSTATION) -> Figure:
     """Return the figure of an indicator."""
-    found = indicators.load(name).figure(key(population), sums)
-    assert found is not None
+    group = IndicatorGroup(key(population), sums=sums)
+    (found,) = indicators.load_indicator(name).figures(group, Targets(out_of_hours_target_ratio=0.07))
+    assert found.threshold == (0.07 if name == "I1" else None)
     require_columns(found.details)
     return found
 
@@ -71,14 +64,14 @@ def test_on_outside_opening_hours():
     )
     found = figure("I1", sums)
     assert found.value == 0.21428571428571427
-    assert (found.numerator_milliseconds, found.denominator_milliseconds) == (3 * HOUR, 14 * HOUR)
+    assert (found.numerator, found.denominator) == (3 * HOUR, 14 * HOUR)
     assert found.details == {"kwh": 2.0, "nights_on": 1, "nights_are": "dates"}
 
 
 def test_servers_are_excluded_from_out_of_hours():
     """Servers are meant to be on at night."""
-    sums = GroupSums(1, HOUR, states(night_on_idle=8))
-    assert indicators.load("I1").figure(key(Population.SERVER), sums) is None
+    group = IndicatorGroup(key(Population.SERVER), sums=GroupSums(1, HOUR, states(night_on_idle=8)))
+    assert list(indicators.load_indicator("I1").figures(group, Targets())) == []
 
 
 def test_nothing_known_of_the_night_is_absent():
@@ -132,17 +125,3 @@ def test_coverage_of_nothing_enrolled_is_absent():
     """Without enrolled time there is no ratio."""
     found = figure("I13", GroupSums(0, 0))
     assert (found.value, found.details) == (None, {"derived_milliseconds": 0})
-
-
-@pytest.mark.parametrize("name", indicators.made_of(indicators.IndicatorInput.SUMS))
-def test_an_indicator_says_what_it_is(name: str):
-    """The docstring has id, formula, period, unit, threshold, direction, owner and a worked example."""
-    indicator = indicators.load(name)
-    text = type(indicator).__doc__ or ""
-    assert indicator.meta.indicator == name
-    assert indicator.meta.direction in ("lower", "higher")
-    for word in ("Formula:", "Period:", "Unit:", "Threshold:", "Direction:", "Owner:", "Worked example:"):
-        assert word in text, word
-    assert re.search(rf"\b{indicator.meta.unit}\b", text)
-    threshold = indicator.threshold(Thresholds(out_of_hours_target_ratio=0.07))
-    assert threshold == (0.07 if name == "I1" else None)

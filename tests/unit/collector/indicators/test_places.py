@@ -16,8 +16,7 @@ from tests.architecture.tree import ROOT
 from veilleuse.collector import indicators
 from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.documents.text import texts_of
-from veilleuse.collector.indicators import SERVERS, TABLE, IndicatorInput, load, load_gauged
-from veilleuse.collector.model.figures import GaugeParts, IndicatorFigure
+from veilleuse.collector.indicators import SERVERS, TABLE, IndicatorInput, load_indicator
 from veilleuse.collector.model.indicators import PCS, Figure
 from veilleuse.collector.reports.indicators_document import SOBRIETY_ASSUMPTIONS
 from veilleuse.collector.web.metrics.pc_figures import RULES
@@ -68,12 +67,7 @@ def test_each_file_is_in_the_table():
 def test_parts_have_one_entry_per_gauge(identifier: str):
     """With another number of parts, /metrics would fail: zip() refuses it."""
     gauges = TABLE[identifier].gauges
-    parts: tuple[GaugeParts, ...]
-    if TABLE[identifier].made_of is IndicatorInput.SUMS:
-        parts = load(identifier).parts(None), load(identifier).parts(IndicatorFigure(None, None, None))
-    else:
-        parts = (load_gauged(identifier).parts(Figure(None, 0)),) if gauges else ()
-    assert {len(one) for one in parts} <= {len(gauges)}, (
+    assert len(load_indicator(identifier).parts(Figure(None, 0))) == len(gauges), (
         f"`parts` of {identifier} must return one mapping for each of its gauges in TABLE, in any case: {gauges}"
     )
 

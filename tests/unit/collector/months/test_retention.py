@@ -24,11 +24,11 @@ from tests.support.rolled import (
     workstation_days,
 )
 from tests.unit.collector.calendars.test_rolling_months import YEAR, months, periods, total
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.calendars.periods import day_start_unix_milliseconds, months_before
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.months.retention import limits, months_before
+from veilleuse.collector.months.retention import limits
 from veilleuse.collector.settings import RetentionSettings as Kept
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.store.sqlite.connection import copy_database

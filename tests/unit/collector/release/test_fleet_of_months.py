@@ -19,23 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.released_oracle import Counts, unexplained
-from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.model.figures import (
-    AUTRES,
-    EnergyClass,
-    EnergySums,
-    Group,
-    GroupKey,
-    GroupSums,
-    StateSums,
-)
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.collector.model.sums import EnergyClass, EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.release.cells import CellFamily
 from veilleuse.collector.release.fleet import FleetCount, FleetKey, FleetRow, ReleaseAssumptions, Source
+from veilleuse.collector.release.format import encode_month
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.sums import FleetSum
-from veilleuse.collector.web.api.release_format import Month, encode_month
+from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 

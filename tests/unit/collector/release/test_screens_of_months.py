@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.collector.release.test_fleet_of_months import DAY, K, cell, count, of, place, watt_days
-from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.fleet.errors import STANDBY_U
-from veilleuse.collector.model.figures import AUTRES, EnergySums, Group, GroupSums
+from veilleuse.collector.model.query import AUTRES
+from veilleuse.collector.model.sums import EnergySums, Group, GroupSums
 from veilleuse.collector.release.fleet import FleetCount, FleetRow, ReleaseAssumptions, Source
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.sums import FleetSum
+from veilleuse.collector.release.tables import Hidden
 
 MONITOR = "monitor"
 ASSUMPTIONS = ReleaseAssumptions({MONITOR: (4_000_000,) * 3, "laptop": (3_000_000,) * 3}, K)

@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from tests.support.filled import METER, Filled, cell, clock
 from veilleuse.collector.documents.document import FORMATS, Document, read_columns, renderer
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.grid.ledger import HourlyQuery, by_hour, ledger
-from veilleuse.collector.model.figures import EnergySums, GroupKey
+from veilleuse.collector.grid.ledger import by_hour, indicative, ledger
 from veilleuse.collector.model.grid import (
     LABEL,
     GridIntensity,
@@ -32,7 +31,9 @@ from veilleuse.collector.model.grid import (
     IntensityStatus,
     Sums,
 )
+from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
@@ -227,23 +228,25 @@ def hour_of(number: int) -> tuple[Any, list[Any]]:
     return clock(START + number * HOUR, HOUR), [cell(State.ON_ACTIVE, HOUR, energy_millijoules=KWH // 10)]
 
 
-def question(**other: Any) -> HourlyQuery:
+SERIES = "odre_consumption"
+
+
+def question(**other: Any) -> Query:
     """Return a question about two days of March, with rows by entity."""
     asked: dict[str, Any] = {
         "first": date(2026, 3, 2),
         "end": date(2026, 3, 4),
         "dimensions": ("entity",),
         "k_anonymity": 10,
-        "series": "odre_consumption",
         "now_unix_milliseconds": NOW,
     }
-    return HourlyQuery(**{**asked, **other})
+    return Query(**{**asked, **other})
 
 
-def answered(place: Filled, **other: Any) -> tuple[Hourly, Document]:
+def answered(place: Filled, series: str = SERIES, **other: Any) -> tuple[Hourly, Document]:
     """Return ledger and document."""
     with closing(place.reader()) as reader:
-        return indicative_report_of(reader, question(**other))
+        return indicative_report_of(reader, question(**other), series)
 
 
 def test_a_ledger_of_two_days(place: Filled):
@@ -358,22 +361,23 @@ def test_a_small_college_is_withheld(tmp_path: Path):
         ({"first": date(1026, 3, 2)}, "--from 1026-03-02"),
     ],
 )
-def test_questions_that_are_none(asked: dict[str, Any], why: str):
+def test_questions_that_are_none(place: Filled, asked: dict[str, Any], why: str):
     """An invalid question is refused in one line that says why."""
     with pytest.raises(UsageError, match=why) as refused:
-        question(**asked)
+        answered(place, **asked)
     assert "\n" not in str(refused.value)
 
 
 def test_one_entity_and_what_is_below(place: Filled):
     """A reader of some entities gets their rows only."""
-    _, document = answered(place, entities=frozenset({"DSI"}))
+    _, document = answered(place, entities=("DSI",))
     assert {row["entity"] for row in document.tables["rows"]} == {"DSI"}
 
 
 def test_one_population_is_what_it_is_of_both(place: Filled):
     """The store's two queries for the same hours agree."""
     whole = [line for line in answered(place)[0].ledger.lines if line.key.population is Population.SERVER]
-    alone = answered(place, populations=frozenset({Population.SERVER}))[0].ledger.lines
+    with closing(place.reader()) as reader:
+        alone = indicative(reader, question(), SERIES, frozenset({Population.SERVER})).ledger.lines
     assert list(alone) == whole
     assert len(whole) == 2

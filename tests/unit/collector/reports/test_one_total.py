@@ -17,8 +17,9 @@ from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.model.figures import SINCE_PUBLICATION
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Asset, Placement
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery, read_assumptions, year_figures
+from veilleuse.collector.reports.fleet_year import read_assumptions, year_figures
 from veilleuse.collector.reports.kept_years import keep_year
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -57,7 +58,7 @@ def test_open_and_closed_are_one_figure(seed, machines):
     totals = set()
     for size in range(4):
         for dimensions in combinations(("entity", "site", "device_class"), size):
-            (opened,) = year_figures(sources, YearQuery(FIRST, END, dimensions, 10, TODAY), known)
+            (opened,) = year_figures(sources, Query(FIRST, END, dimensions, 10, TODAY), known)
             closed = restate_year(kept, dimensions, known)
             assert (opened.rows, opened.total, opened.withheld) == (
                 closed.rows,
@@ -75,16 +76,17 @@ def test_open_and_closed_are_one_figure(seed, machines):
 def test_a_year_beside_its_months():
     """By month, the year's total follows, and one line has its difference from the sum of the months."""
     sources = stored(5, 150).sources()
-    year = emissions_report_of(sources, YearQuery(FIRST, END, (), 10, TODAY))
-    months = emissions_report_of(sources, YearQuery(FIRST, END, ("month",), 10, TODAY))
+    year = emissions_report_of(sources, Query(FIRST, END, (), 10, TODAY))
+    months = emissions_report_of(sources, Query(FIRST, END, ("month",), 10, TODAY))
     total, since = months.statement.year
     assert total == year.statement.totals[0]
     assert since.level == SINCE_PUBLICATION
-    of_months = sum(row.energy_millijoules or 0 for row in months.statement.totals)
+    of_months = sum(row.energy.energy_millijoules or 0 for row in months.statement.totals)
     assert len(months.statement.totals) == 12
-    assert (total.energy_millijoules or 0) - of_months == since.energy_millijoules
-    assert since.kgco2e_total == pytest.approx(
-        (total.kgco2e_total or 0) - sum(row.kgco2e_total or 0 for row in months.statement.totals)
+    assert (total.energy.energy_millijoules or 0) - of_months == since.energy.energy_millijoules
+    assert since.emissions.kgco2e_total == pytest.approx(
+        (total.emissions.kgco2e_total or 0)
+        - sum(row.emissions.kgco2e_total or 0 for row in months.statement.totals)
     )
     assert [row["level"] for row in months.document.tables["year"]] == ["total", SINCE_PUBLICATION]
     assert year.statement.year == ()
@@ -93,13 +95,13 @@ def test_a_year_beside_its_months():
 def test_the_difference_of_few_is_not_told():
     """Months with too few machines lack their energy, and the difference would disclose it."""
     sources = stored(6, 12).sources()
-    months = emissions_report_of(sources, YearQuery(FIRST, END, ("month",), 10, TODAY)).statement
-    assert any(row.incomplete for row in months.totals)
+    months = emissions_report_of(sources, Query(FIRST, END, ("month",), 10, TODAY)).statement
+    assert any(row.activity.incomplete for row in months.totals)
     assert [row.level for row in months.year] == ["total"]
 
 
 def test_part_of_a_year_has_no_year_beside_it():
     """Eleven months have no year."""
     sources = stored(5, 20).sources()
-    question = YearQuery(FIRST, date(2024, 12, 1), ("month",), 10, TODAY)
+    question = Query(FIRST, date(2024, 12, 1), ("month",), 10, TODAY)
     assert emissions_report_of(sources, question).statement.year == ()

@@ -16,16 +16,17 @@ from tests.support.memory_store import host
 from tests.support.reported import require_columns
 from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import SCOPE
-from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.calendars.periods import add_months
+from veilleuse.collector.indicators import load_indicator
 from veilleuse.collector.indicators.measured_savings import arm, saving
 from veilleuse.collector.model.actions import Action
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.indicators import Comparison, SiteEnergy, SobrietyGroup, Targets
+from veilleuse.collector.model.indicators import Comparison, IndicatorGroup, SiteEnergy, Targets
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reports.indicators import disclose_figure
-from veilleuse.collector.reports.savings import Windows, add_months, compare_actions, find_windows
+from veilleuse.collector.reports.savings import Windows, compare_actions, find_windows
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 KWH = 3_600_000_000
@@ -71,9 +72,9 @@ def test_the_worked_example():
 def test_the_indicator_is_of_a_comparison():
     """A group with an action has its figure; a group without one has none, not 0."""
     one = compared(TOUCHED, UNTOUCHED)
-    (figure,) = load_sobriety("I14").figures(SobrietyGroup(SCOPE, comparison=one), Targets())
+    (figure,) = load_indicator("I14").figures(IndicatorGroup(SCOPE, comparison=one), Targets())
     assert figure == saving(one)
-    assert list(load_sobriety("I14").figures(SobrietyGroup(SCOPE), Targets())) == []
+    assert list(load_indicator("I14").figures(IndicatorGroup(SCOPE), Targets())) == []
 
 
 def test_what_would_have_happened_anyway_is_no_saving():

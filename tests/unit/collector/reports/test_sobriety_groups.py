@@ -11,13 +11,14 @@ import pytest
 
 from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import HOUR, SCOPE, device, machine, of, the
-from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.indicators import load_indicator
 from veilleuse.collector.model.actions import ActionLine, ActionTable
-from veilleuse.collector.model.indicators import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
+from veilleuse.collector.model.indicators import BandUse, IndicatorGroup, PowerPlan, Targets, use_of
 from veilleuse.collector.model.inventory import Headcount, Retirement
+from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.reports.indicators import disclose_figure, merge_small_groups
-from veilleuse.collector.reports.inputs import targets_of
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
+from veilleuse.collector.reports.readers import targets_of
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.wire_codec import facts_from_wire
 from veilleuse.wire.settings_file import ConfigurationError
@@ -58,21 +59,26 @@ def test_causes_fall_together():
     assert found.value is not None
     assert [name for name in found.details if name.endswith("_kwh")] == []
     assert disclose_figure(
-        the("I4", of(*machines)), Scope(*SCOPE_DAYS, population=Population.SERVER), 10
+        the("I4", of(*machines)), GroupKey(*SCOPE_DAYS, population=Population.SERVER), 10
     ).details
 
 
 SCOPE_DAYS = (SCOPE.period_from, SCOPE.period_to)
 
 
+def asked(*dimensions: str) -> Query:
+    """Return a question about the year."""
+    return Query(*SCOPE_DAYS, dimensions)
+
+
 def test_small_groups_merge_and_a_small_population_is_withheld():
     """Three of E1 join the ten of E2, three classroom PCs alone are withheld, and servers are shown."""
     use = {Band.NIGHT: BandUse(derived_millijoules=HOUR)}
 
-    def group(entity: str, population: Population, count: int, first: int) -> tuple[Scope, SobrietyGroup]:
-        scope = Scope(*SCOPE_DAYS, entity=entity, population=population)
+    def group(entity: str, population: Population, count: int, first: int) -> tuple[GroupKey, IndicatorGroup]:
+        scope = GroupKey(*SCOPE_DAYS, entity=entity, population=population)
         ones = tuple(machine(first + n, population=population, bands=use) for n in range(count))
-        return scope, SobrietyGroup(scope, ones)
+        return scope, IndicatorGroup(scope, ones)
 
     groups = dict(
         [
@@ -84,8 +90,8 @@ def test_small_groups_merge_and_a_small_population_is_withheld():
         ]
     )
     kept, withheld = merge_small_groups(groups, 10)
-    assert {(one.scope.entity, len(one.machines)) for one in kept} == {("autres", 13), ("E3", 20), ("S", 1)}
-    assert withheld == [Scope(*SCOPE_DAYS, population=Population.CLASSROOM)]
+    assert {(one.key.entity, len(one.machines)) for one in kept} == {("autres", 13), ("E3", 20), ("S", 1)}
+    assert withheld == [GroupKey(*SCOPE_DAYS, population=Population.CLASSROOM)]
 
 
 def test_a_vector_is_read_into_its_band():
@@ -120,6 +126,7 @@ def test_a_vector_is_read_into_its_band():
 
 
 CHANGED = {
+    "out_of_hours_target_ratio": "0.07",
     "display_off_minutes": "16",
     "sleep_minutes": "60",
     "comatose_cpu_percent": "10",
@@ -145,10 +152,11 @@ def test_settings_become_targets():
     )
     same = [one.name for one in fields(Targets) if getattr(made, one.name) == getattr(Targets(), one.name)]
     assert not same, (
-        f"{same} of Targets is not filled from its setting: fill it in targets_of (reports/inputs.py), and add "
+        f"{same} of Targets is not filled from its setting: fill it in targets_of (reports/readers.py), and add "
         "the setting to CHANGED and the field to `made == Targets(...)` in this test"
     )
     assert made == Targets(
+        out_of_hours_target_ratio=0.07,
         display_off_minutes=16,
         sleep_minutes=60,
         comatose_cpu_percent=10,
@@ -163,7 +171,7 @@ def test_settings_become_targets():
         reused_purchases=(("laptops", 2027, 0.25), ("screens", 2027, 0.2)),
         reused_retirements_ratio=0.6,
     ), (
-        "add a new field to `Targets(...)` here, with its value in CHANGED; else targets_of (reports/inputs.py) "
+        "add a new field to `Targets(...)` here, with its value in CHANGED; else targets_of (reports/readers.py) "
         "fills a field from another setting"
     )
     for name, value in (
@@ -196,12 +204,12 @@ def test_users_are_of_the_nearest_entity_that_declares_them():
     )
     inventory = Counted(counts)
     day = date(2026, 12, 31)
-    groups = list(user_groups(inventory, devices, (), SCOPE, ("entity",), day))  # type: ignore[arg-type]
-    assert [(one.scope.entity, one.users, len(one.devices)) for one in groups] == [
+    groups = list(user_groups(inventory, devices, (), asked("entity"), day))  # type: ignore[arg-type]
+    assert [(one.key.entity, one.users, len(one.devices)) for one in groups] == [
         ("M", 100, 2),
         ("M > A", 12, 1),
     ]
-    (whole,) = user_groups(inventory, devices, (), SCOPE, (), day)  # type: ignore[arg-type]
+    (whole,) = user_groups(inventory, devices, (), asked(), day)  # type: ignore[arg-type]
     assert (whole.users, len(whole.devices)) == (112, 3)
 
 
@@ -218,11 +226,11 @@ def reuse_of(
         ActionLine("k", ({"entity": name} if name else {}) | {"year": "2026", "units": str(units)})
         for name, units in stock.items()
     )
-    groups = fleet_groups(Left(retirements), Stocked(lines), SCOPE, by_entity=by_entity)  # type: ignore[arg-type]
+    groups = fleet_groups(Left(retirements), Stocked(lines), asked(*["entity"] * by_entity))  # type: ignore[arg-type]
     return {
-        group.scope.entity or "": figure.value
+        group.key.entity or "": figure.value
         for group in groups
-        for figure in load_sobriety("I11").figures(group, Targets())
+        for figure in load_indicator("I11").figures(group, Targets())
     }
 
 

@@ -23,9 +23,9 @@ from veilleuse.collector.model.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.inventory import Asset, Placement, PowerContext
 from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.fleet_year import YearQuery
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
@@ -249,14 +249,21 @@ def report(
     stored = StoredYear(
         tuple(SITES.values()), tuple(world.hosts.values()), world.assets, world.months, HOLIDAYS, SCHOOL
     )
-    question = YearQuery(first, end, grouping, 1, world.today)
+    question = Query(first, end, grouping, 1, world.today)
     return emissions_report_of(stored.sources(), question).statement
 
 
 def key(row: EmissionsRow) -> tuple[str, ...]:
     """Return the row's key in the oracle."""
     return tuple(
-        one or "" for one in (row.entity, row.device_class, row.population, row.power_context, row.zone)
+        one or ""
+        for one in (
+            row.key.entity,
+            row.key.device_class,
+            row.key.population,
+            row.key.power_context,
+            row.key.zone,
+        )
     )
 
 
@@ -267,32 +274,34 @@ def near(one: float | int, other: Fraction) -> bool:
 
 def check(row: EmissionsRow, sums: oracle.Sums) -> None:
     """Check machines, time and energy of a row or a total."""
-    assert (row.n, row.n_fleet) == (len(sums.hosts), sums.devices)
-    assert row.machine_days_fleet == pytest.approx(sum(sums.fleet.values()) / 86_400_000, rel=1e-12)
-    assert row.machine_days_observed == pytest.approx(sums.known_milliseconds / 86_400_000, rel=1e-12)
+    assert (row.activity.n, row.activity.n_fleet) == (len(sums.hosts), sums.devices)
+    assert row.activity.machine_days_fleet == pytest.approx(sum(sums.fleet.values()) / 86_400_000, rel=1e-12)
+    assert row.activity.machine_days_observed == pytest.approx(
+        sums.known_milliseconds / 86_400_000, rel=1e-12
+    )
     observed = sum(sums.energy.values())
-    assert near(row.energy_millijoules or 0, sums.estimate) or not sums.is_plain
-    if row.energy_millijoules is None:
+    assert near(row.energy.energy_millijoules or 0, sums.estimate) or not sums.is_plain
+    if row.energy.energy_millijoules is None:
         return
     parts = (
-        row.measured_millijoules,
-        row.modelled_millijoules,
-        row.imputed_millijoules,
-        row.extrapolated_millijoules,
+        row.energy.measured_millijoules,
+        row.energy.modelled_millijoules,
+        row.energy.imputed_millijoules,
+        row.energy.extrapolated_millijoules,
     )
     assert None not in parts
-    assert sum(one or 0 for one in parts) == row.energy_millijoules
-    assert row.energy_millijoules - (row.extrapolated_millijoules or 0) == observed
+    assert sum(one or 0 for one in parts) == row.energy.energy_millijoules
+    assert row.energy.energy_millijoules - (row.energy.extrapolated_millijoules or 0) == observed
 
 
 def check_emissions(row: EmissionsRow, energies: dict[str, int], year: int) -> None:
     """Check each zone's energy × its factor, and the components where all factors have them."""
     factors = {zone: oracle.factor(zone, year) for zone in energies}
     total = sum(Fraction(energy, oracle.KWH) * factors[zone].total for zone, energy in energies.items())
-    assert row.kgco2e_total == pytest.approx(float(total), rel=1e-12)
+    assert row.emissions.kgco2e_total == pytest.approx(float(total), rel=1e-12)
     used = {zone: one for zone, one in factors.items() if energies[zone]} or factors
-    assert row.provisional == any(one.provisional for one in used.values())
-    parts = (row.kgco2e_combustion, row.kgco2e_upstream, row.kgco2e_losses)
+    assert row.factor.provisional == any(one.provisional for one in used.values())
+    parts = (row.emissions.kgco2e_combustion, row.emissions.kgco2e_upstream, row.emissions.kgco2e_losses)
     if any(one.parts is None for one in used.values()):
         assert parts == (None, None, None)
         return
@@ -324,23 +333,23 @@ def test_the_report_is_the_method(
     for begun, until in pairwise(edges):
         strata = oracle.strata(world, begun, until)
         oracle.estimate(strata)
-        rows = {key(row): row for row in made.rows if row.period_from == begun.isoformat()}
+        rows = {key(row): row for row in made.rows if row.key.period_from == begun}
         expected = oracle.grouped(strata, SITES)
         assert rows.keys() == expected.keys()
         energies: defaultdict[str, int] = defaultdict(int)
         for name, row in rows.items():
             check(row, expected[name])
-            if row.energy_millijoules is not None:
-                energies[name[-1]] += row.energy_millijoules
-                check_emissions(row, {name[-1]: row.energy_millijoules}, begun.year)
-        totals = [row for row in made.totals if row.period_from == begun.isoformat()]
+            if row.energy.energy_millijoules is not None:
+                energies[name[-1]] += row.energy.energy_millijoules
+                check_emissions(row, {name[-1]: row.energy.energy_millijoules}, begun.year)
+        totals = [row for row in made.totals if row.key.period_from == begun]
         if not expected:
             assert not totals
             continue
         (total,) = totals
         check(total, oracle.whole(expected.values()))
-        assert (total.energy_millijoules or 0) == sum(energies.values())
-        if total.energy_millijoules is not None:
+        assert (total.energy.energy_millijoules or 0) == sum(energies.values())
+        if total.energy.energy_millijoules is not None:
             check_emissions(total, dict(energies), begun.year)
 
 
@@ -360,23 +369,30 @@ def test_a_change_is_fleet_mix_hours_and_watts(drawn: list[Batch], at: int, leng
     earlier = first.replace(year=first.year - 1), end.replace(year=end.year - 1)
     before = report(world, *earlier).totals
     effects = (
-        [made[0].fleet_effect_kwh, made[0].mix_effect_kwh, made[0].hours_effect_kwh, made[0].watts_effect_kwh]
+        [
+            made[0].change.fleet_effect_kwh,
+            made[0].change.mix_effect_kwh,
+            made[0].change.hours_effect_kwh,
+            made[0].change.watts_effect_kwh,
+        ]
         if made
         else []
     )
     told = any(earlier[0] <= row.period_from < earlier[1] for row in world.months)
-    comparable = told and days_left >= 0 and made and before and before[0].energy_millijoules
-    if not comparable or made[0].energy_millijoules is None or made[0].not_compared:
+    comparable = told and days_left >= 0 and made and before and before[0].energy.energy_millijoules
+    if not comparable or made[0].energy.energy_millijoules is None or made[0].change.not_compared:
         assert all(one is None for one in effects)
-        assert not made or made[0].energy_millijoules is None or made[0].not_compared
+        assert not made or made[0].energy.energy_millijoules is None or made[0].change.not_compared
         return
     old, new = _classes(world, *earlier), _classes(world, first, end)
     time0, time1 = (sum(time for time, _ in one.values()) for one in (old, new))
-    change = Fraction((made[0].energy_millijoules or 0) - (before[0].energy_millijoules or 0), oracle.KWH)
+    change = Fraction(
+        (made[0].energy.energy_millijoules or 0) - (before[0].energy.energy_millijoules or 0), oracle.KWH
+    )
     assert sum(Fraction(one or 0) for one in effects) == pytest.approx(float(change), rel=1e-9, abs=1e-6)
     growth = Fraction(time1 - time0, time0)
     assert effects[0] == pytest.approx(
-        float(growth * (before[0].energy_millijoules or 0) / oracle.KWH), rel=1e-9, abs=1e-6
+        float(growth * (before[0].energy.energy_millijoules or 0) / oracle.KWH), rel=1e-9, abs=1e-6
     )
     mix = Fraction(0)
     for name in {**old, **new}:
@@ -395,6 +411,6 @@ def _classes(world: oracle.World, first: date, end: date) -> dict[str, tuple[int
         time, _ = found.get(stratum.device_class, (0, 0))
         found[stratum.device_class] = (time + sum(sums.fleet.values()), Fraction(0))
     for row in report(world, first, end, ("device_class",)).rows:
-        name = row.device_class or ""
-        found[name] = (found[name][0], found[name][1] + (row.energy_millijoules or 0))
+        name = row.key.device_class or ""
+        found[name] = (found[name][0], found[name][1] + (row.energy.energy_millijoules or 0))
     return {name: one for name, one in found.items() if one[0]}

@@ -12,8 +12,10 @@ from datetime import UTC, date, datetime
 from tests.support.filled import Filled, cell, civil
 from tests.support.reading import Reading
 from tests.unit.collector.web.test_api_release import NOW, OCTOBER, Fleet, Seen, a_dozen, release
-from veilleuse.collector.web.api.release import sum_cells
-from veilleuse.collector.web.api.release_format import FORM, Month
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.release.answer import sum_cells
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.tables import Month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 
@@ -25,7 +27,16 @@ def of_places(*places: tuple[str, str], months: int = 1) -> list[Month]:
 
 def incomplete(months: Sequence[Month], dimensions: Sequence[str], entities: Sequence[str] = ()) -> set[str]:
     """Return the names of incomplete rows; `total` for the whole."""
-    answer = sum_cells(months, months[0].part.first, months[-1].part.end, dimensions, entities)
+    answer = sum_cells(
+        months,
+        Query(
+            months[0].part.first,
+            months[-1].part.end,
+            tuple(dimensions),
+            entities=tuple(entities),
+            screens=True,
+        ),
+    )
     named = {
         f"{group.key.entity or ''}/{group.key.device_class or ''}"
         for group in answer.rows

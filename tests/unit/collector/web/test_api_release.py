@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -19,17 +19,18 @@ from hypothesis import strategies as st
 from tests.support.filled import Filled, cell, civil
 from tests.support.reading import Reading
 from veilleuse.collector.account.group_sums import Tally
-from veilleuse.collector.account.release_tables import build_release_tables
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.documents.document import SHOWN
 from veilleuse.collector.model.accounts import is_within
-from veilleuse.collector.model.figures import Group, GroupKey, StateSums
 from veilleuse.collector.model.publications import Publication, PublicationKind
+from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Group, StateSums
 from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.web.api.release import ReleasedSums, is_month, sum_cells
-from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.publications import PublicationCache
+from veilleuse.collector.release.answer import ReleasedSums, sum_cells
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Month, build_month, is_month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = 3
@@ -91,11 +92,12 @@ def tallies(fleet: Fleet, month: int, entities: Sequence[str] = ()) -> dict[Grou
 
 def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
     """Return the release of Releases; with `entities`, an unsafe one that is checked inside them alone."""
-    found = [build_release_tables(tallies(fleet, number, entities), K) for number in range(len(MONTHS))]
-    return [
-        Month(part, one.cells, one.uses, one.whole, one.withheld, one.hidden_cells, one.hidden_uses)
-        for part, one in zip(MONTHS, found, strict=True)
-    ]
+    return [build_month(part, tallies(fleet, number, entities), K) for number, part in enumerate(MONTHS)]
+
+
+def asked(dimensions: Sequence[str], entities: Sequence[str] = ()) -> Query:
+    """Return a question about all months."""
+    return Query(MONTHS[0].first, MONTHS[-1].end, tuple(dimensions), entities=tuple(entities), screens=True)
 
 
 def decoded(groups: Iterable[Group]) -> frozenset[Seen]:
@@ -114,10 +116,7 @@ def answers(months: Sequence[Month], entities: Sequence[str]) -> set[frozenset[S
         for dimensions in GROUPINGS:
             answer = sum_cells(
                 [month for month in months if first.first <= month.part.first <= last.first],
-                first.first,
-                last.end,
-                dimensions,
-                entities,
+                replace(asked(dimensions, entities), first=first.first, end=last.end),
             )
             found |= {decoded([group]) for group in answer.rows}
             found.add(decoded(answer.rows))
@@ -305,10 +304,10 @@ def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
         + (("B > 1", "tower"),) * 2
     )
     fleet = Fleet(places, frozenset(Seen(host, month) for host in range(11) for month in range(3)))
-    of_a = sum_cells(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("A",))
+    of_a = sum_cells(release(fleet), asked(("entity",), ("A",)))
     assert {(group.key.entity, group.sums.hosts) for group in of_a.rows} == {("A", 4), ("A > 1", 3)}
     assert decoded(of_a.whole) == {Seen(host, month) for host in range(7) for month in range(3)}
-    assert sum_cells(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("B",)).rows == ()
+    assert sum_cells(release(fleet), asked(("entity",), ("B",))).rows == ()
 
 
 def grown(*others: tuple[str, str]) -> ReleasedSums:
@@ -322,7 +321,7 @@ def grown(*others: tuple[str, str]) -> ReleasedSums:
             if month > 0 or host not in (0, 1)
         ),
     )
-    return sum_cells(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+    return sum_cells(release(fleet), asked(("entity",)))
 
 
 def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
@@ -340,7 +339,7 @@ def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
     places = (("A", "laptop"),) * 4 + (("B > 1", "laptop"),) * 2 + (("B > 2", "laptop"),) * 2
     everywhere = frozenset(Seen(host, month) for host in range(8) for month in range(3))
     fleet = Fleet(places, everywhere - {Seen(0, 1), Seen(1, 1)})
-    answer = sum_cells(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+    answer = sum_cells(release(fleet), asked(("entity",)))
     of_a = [group for group in answer.rows if group.key.entity == "A"]
     assert [(group.key.period_from.month, group.key.period_to.month) for group in of_a] == [(1, 2), (3, 4)]
     assert {seen.month for group in of_a for seen in decoded([group])} == {0, 2}
@@ -450,8 +449,8 @@ def test_who_may_see_all_gets_the_report(tmp_path):
     """An administrator's rows are those of `veilleuse report emissions`, number by number."""
     from tests.support.sources import opened
     from veilleuse.collector.model.accounts import Role
+    from veilleuse.collector.model.query import Query
     from veilleuse.collector.reports.emissions import emissions_report_of, today
-    from veilleuse.collector.reports.fleet_year import YearQuery
     from veilleuse.collector.settings import ReportingSettings
 
     with (
@@ -459,7 +458,7 @@ def test_who_may_see_all_gets_the_report(tmp_path):
         Reading(data, clock=NOW.timestamp) as reading,
     ):
         a_dozen(data)
-        question = YearQuery(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
+        question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
         with opened(tmp_path / "data", ReportingSettings()) as sources:
             expected = emissions_report_of(sources, question).document.tables
         answer = reading.get(

@@ -30,20 +30,21 @@ from tests.unit.collector.cli.test_published import (
     last_month,
     publication,
 )
-from veilleuse.collector.account.observed_months import tally_periods
+from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import MAX_REQUEST_BYTES
-from veilleuse.collector.model.figures import EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.sums import EnergySums, Group, GroupSums, StateSums
+from veilleuse.collector.release import tables
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.web.__main__ import publisher
-from veilleuse.collector.web.api import release
-from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.publications import PublicationCache
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
@@ -166,7 +167,7 @@ def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
 
 def test_large_months_are_not_kept_in_memory(data, monkeypatch):
     """Decoded months are bounded; one that was withdrawn and published again is read again."""
-    monkeypatch.setattr("veilleuse.collector.web.publications.DECODED_BYTES", 2 * len(GOLDEN))
+    monkeypatch.setattr("veilleuse.collector.release.publications.DECODED_BYTES", 2 * len(GOLDEN))
     store = data.store.publications
     for day in (1, 2, 3):
         store.put(publication(first=date(2026, 10, day), published_unix_milliseconds=day))
@@ -198,7 +199,7 @@ def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeyp
             made.append(reading.reader._database().connection.execute(LONG).fetchone())
             return tally_periods(*arguments)
 
-        monkeypatch.setattr(release, "tally_periods", slow)
+        monkeypatch.setattr(tables, "tally_periods", slow)
         token = reading.account()
         first = reading.get(f"/api/v1/coverage?{OCTOBER}", token)
         assert (first.status_code, first.json()["type"]) == (503, "/api#too_slow")

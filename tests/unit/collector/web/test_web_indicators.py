@@ -26,11 +26,12 @@ from tests.unit.collector.indicators.test_sobriety import of as group_of
 from tests.unit.collector.indicators.test_sobriety import server as a_server
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import load_gauged, load_sobriety
-from veilleuse.collector.model.indicators import BandUse, Figure, Load, Scope, Targets
+from veilleuse.collector.indicators import load_indicator
+from veilleuse.collector.model.indicators import BandUse, Figure, Load, Targets
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, compute_indicators
+from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.reports.indicators import GroupFigure, compute_indicators
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.__main__ import publisher
@@ -124,7 +125,7 @@ def test_gauges_are_the_figures_of_the_report(data):
     found = samples(made(data))
     settings = CollectorSettings(data_dir=data.directory)
     with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
-        question = SobrietyQuery(MONTH, END, (), 10, NOW.date())
+        question = Query(MONTH, END, (), 10, NOW.date())
         report = {
             one.meta.indicator: one.figure for one in compute_indicators(sources, question, Targets()).figures
         }
@@ -208,7 +209,7 @@ def test_verdicts_add_up_to_the_servers():
         a_server(4, loads=loads(quiet, quiet), role=ServerRole.BACKUP),
         a_server(5),
     )
-    (found,) = load_gauged("I6").parts(the("I6", group_of(*servers)))
+    (found,) = load_indicator("I6").parts(the("I6", group_of(*servers)))
     assert found == {"comatose": 1, "suspect": 1, "in_service": 1, "excluded": 1, "not_judged": 1}
 
 
@@ -235,7 +236,7 @@ def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
     bands = {Band.NIGHT: use}
     judged = a_server(1, bands=bands, loads={30: load(30, 0, 0), 180: load(180, 0, 0)})
     found = GroupFigure(
-        load_sobriety("I4").meta,
+        load_indicator("I4").meta,
         replace(SCOPE, population=Population.SERVER),
         the("I4", group_of(judged, a_server(2, bands=bands))),
     )
@@ -300,24 +301,24 @@ def test_what_cannot_be_published_is_absent(data, caplog):
         settings, partial(open_reader, settings.data_dir), published, publisher(settings), NOW.timestamp
     )
     indicators.refresh()
-    assert {one.group_figure.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
+    assert {one.group_figure.key.population for one in indicators.machine_figures()} == {Population.SERVER}
     assert "a month of workstations and classroom PCs is not shown" in caplog.messages
     indicators = made(data)
-    assert len({one.group_figure.scope.population for one in indicators.machine_figures()}) == 2
+    assert len({one.group_figure.key.population for one in indicators.machine_figures()}) == 2
     data.store.publications.take_back(MONTH, END)
     data.store.publications.put(Publication(PublicationKind.INDICATORS, MONTH, END, 3, 10, "", 0, "{}"))
     indicators.refresh()
-    assert {one.group_figure.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
+    assert {one.group_figure.key.population for one in indicators.machine_figures()} == {Population.SERVER}
     assert "has format 3" in caplog.records[-1].reason
 
 
 def test_figures_are_read_as_they_were_written():
     """Decimals are written in format 2 to the last digit, and read back unchanged."""
-    scope = Scope(MONTH, END, population=Population.WORKSTATION)
+    scope = GroupKey(MONTH, END, population=Population.WORKSTATION)
     figure = Figure(
         0.1 + 0.2, 30, 18, 30.0, "machines", {"a_kwh": 1 / 3, "n": 2, "word": "x"}, (0.1, 0.7), 0.9
     )
-    figures = (MachineFigure(GroupFigure(load_sobriety("I3").meta, scope, figure), MONTH, END),)
+    figures = (MachineFigure(GroupFigure(load_indicator("I3").meta, scope, figure), MONTH, END),)
     content = FORM.encode(figures)
     assert json.dumps(content, sort_keys=True, separators=(",", ":")) == (
         '{"figures":[{"autres":false,"counted_in":"machines","denominator":{"float":"30.0"},"details":{"a_kwh":{"float":'

@@ -15,9 +15,11 @@ from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.unit.collector.indicators.test_sobriety import SCOPE
 from tests.unit.collector.web.test_web_indicators import GOOD, MONTH, NOW
 from veilleuse.collector.documents.text import words
-from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.indicators import load_indicator
 from veilleuse.collector.model.indicators import Figure
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.reports.indicators import GroupFigure
+from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.metrics.indicators_monthly import (
@@ -73,7 +75,7 @@ def test_the_page_names_the_period_of_its_table():
         today = date(2026, 1, 1) + timedelta(days=offset)
         servers, others = _due_computations(today)
         figure = Figure(None, 12)
-        found = GroupFigure(load_sobriety("I3").meta, SCOPE, figure)
+        found = GroupFigure(load_indicator("I3").meta, SCOPE, figure)
         shown = [MachineFigure(found, due.month, due.until) for due in (servers, others)]
         for (_, command), last in zip(
             indicator_part(shown, words("en"), CollectorSettings()).commands, (False, True), strict=True
@@ -81,7 +83,7 @@ def test_the_page_names_the_period_of_its_table():
             period = re.search(r"--from (\S+) --to (\S+) ", command)
             assert period is not None
             first, end = map(date.fromisoformat, period.groups())
-            asked = SobrietyQuery(first, end, (), 10, today).stretch
+            asked = stretch_of(Query(first, end, (), 10, today))
             assert last == command.endswith("--servers")
             if last:
                 assert asked.until == today

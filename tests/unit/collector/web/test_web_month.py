@@ -20,15 +20,15 @@ from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.indicators import TABLE
-from veilleuse.collector.model.figures import Group
 from veilleuse.collector.model.indicators import PCS
 from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import Group
+from veilleuse.collector.release.publications import Releases
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.collector.store.sqlite.read_store import SqliteBoundedReader
 from veilleuse.collector.web.access import MetricsAuth
-from veilleuse.collector.web.api.release import Releases
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition

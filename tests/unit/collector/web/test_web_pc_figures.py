@@ -14,40 +14,38 @@ import pytest
 
 from tests.unit.collector.indicators.test_sobriety import HOUR, machine, of, the
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.model.figures import (
+from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorMachine, PowerPlan, Targets
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorMachine, PowerPlan, Scope, Targets
 from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.indicators import disclose_figure
-from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.pc_figures import (
     DisclosureContext,
-    ReleasePlace,
     compute_night_ratio,
     limit_avoidable,
     limit_compliance,
 )
-from veilleuse.collector.web.metrics.released_month import MonthFamily
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = 10
 PART = Slice(date(2026, 10, 1), date(2026, 11, 1))
-FAMILY = MonthFamily("FR", Population.WORKSTATION, memo=False)
+FAMILY = GroupKey(PART.first, PART.end, "FR", Population.WORKSTATION)
 LAPTOP = DeviceClass.LAPTOP
 
 
 def key(entity: str, device_class: str, *, autres: bool = False) -> GroupKey:
     """Return the key of a row of the month."""
-    return GroupKey(PART.first, PART.end, *FAMILY, entity, None, device_class, autres)
+    return replace(FAMILY, entity=entity, device_class=device_class, autres=autres)
 
 
 def beside(
@@ -62,7 +60,7 @@ def beside(
         for row in rows
         if (of_row := [one for one in machines if row.autres or row.device_class == one.device_class.value])
     )
-    places = {one.host_id: ReleasePlace(FAMILY, "E", one.device_class.value) for one in machines}
+    places = {one.host_id: key("E", one.device_class.value) for one in machines}
     return DisclosureContext(Month(PART, uses, uses, (), ()), places, K, Targets())
 
 
@@ -110,7 +108,7 @@ TOWERS, LAPTOPS = key("E", "tower"), key("E", "laptop")
 def told(machines: Sequence[IndicatorMachine], *rows: GroupKey, **how: Any) -> Figure:
     """Return I4 of the machines, as shown."""
     figure = disclose_figure(
-        the("I4", of(*machines)), Scope(PART.first, PART.end, population=FAMILY.population), K
+        the("I4", of(*machines)), GroupKey(PART.first, PART.end, population=FAMILY.population), K
     )
     return limit_avoidable(figure, machines, (), beside(machines, *rows, **how))
 

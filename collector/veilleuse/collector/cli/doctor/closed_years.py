@@ -10,18 +10,17 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.periods import civil_day
+from veilleuse.collector.calendars.periods import civil_day, months_before
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.storage import GRACE_DAYS
 from veilleuse.collector.closed_years.preconditions import not_over
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.closed_years import KeptYear
-from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.ports import ClosedYearReader
-from veilleuse.collector.reports.inputs import sources_of
+from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.collector.reports.kept_years import has_deleted_months, years_due
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.vocabulary import Population

@@ -11,7 +11,7 @@ from typing import Final
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.model.meters import rooms_without_meter
 from veilleuse.collector.reports.emissions import servers_in_no_room_on, today
-from veilleuse.collector.reports.inputs import sources_of
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, NANOSECONDS_PER_MILLISECOND

@@ -21,7 +21,6 @@ from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
 
-from veilleuse.collector.calendars.periods import DATED_YEARS
 from veilleuse.collector.derive.calibration.samples import (
     COVERED,
     ON,
@@ -35,6 +34,7 @@ from veilleuse.collector.derive.calibration.samples import (
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.calibration import Hardware
 from veilleuse.collector.model.hosts import MachineFacts
+from veilleuse.collector.model.query import DATED_YEARS
 from veilleuse.collector.model.records import Cell
 from veilleuse.collector.validate.cells import SERVER_CEILING_WATTS
 from veilleuse.wire.units import (

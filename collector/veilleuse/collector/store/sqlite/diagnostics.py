@@ -18,9 +18,9 @@ from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import civil_day, day_bounds, days_milliseconds
-from veilleuse.collector.model.figures import BalanceRow
 from veilleuse.collector.model.hosts import HostStatus, LatestCertificate
 from veilleuse.collector.model.records import DaySize, Grain, HostId
+from veilleuse.collector.model.sums import BalanceRow
 from veilleuse.collector.store.directory import database_bytes
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.wire_codec import POPULATIONS, gap_spans, number

@@ -19,9 +19,9 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.calendars.periods import days_milliseconds
 from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calibration import CalibrationBook
-from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.indicators import Load
 from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.store.sqlite.batch import bucket_columns
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
 from veilleuse.collector.store.sqlite.migrations import BesideReader

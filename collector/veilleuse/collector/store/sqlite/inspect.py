@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from veilleuse.collector.errors import QueryTooSlow, UsageError
-from veilleuse.collector.ports.store import QueryAnswer
+from veilleuse.collector.ports.directory import QueryAnswer
 from veilleuse.collector.store.directory import IDENTITY_FILE
 from veilleuse.collector.store.sqlite.connection import Database, is_about_the_disk
 from veilleuse.collector.store.sqlite.migrations import BesideReader, open_current

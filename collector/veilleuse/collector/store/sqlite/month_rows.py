@@ -15,11 +15,11 @@ from typing import Any, Final, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_bounds
-from veilleuse.collector.model.figures import ON_STATES
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import HostPeriod, without_imputed
 from veilleuse.collector.model.records import Grain, HostId, Point
+from veilleuse.collector.model.sums import ON_STATES
 from veilleuse.collector.ports.months import (
     AFTER_DAYS,
     CARRIED_COLUMNS,

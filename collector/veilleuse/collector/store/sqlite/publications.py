@@ -11,7 +11,7 @@ from collections.abc import Collection
 from datetime import date
 from typing import Any, Final
 
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.publications import (
     MAXIMUM_ALL_BYTES,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from veilleuse.collector.errors import QueryTooSlow
-from veilleuse.collector.ports.store import ReadStore
+from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.actions import SqliteFollowReader
 from veilleuse.collector.store.sqlite.calibration import SqliteReferenceReader

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +17,14 @@ from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
 from veilleuse.collector.model.calibration import StoredFit
 from veilleuse.collector.model.factors import FactorVersion
-from veilleuse.collector.model.figures import BalanceRow, EnergySums, StateSums
 from veilleuse.collector.model.hosts import Host, LatestCertificate, Site
 from veilleuse.collector.model.records import Cell, DataKind, DaySize, Grain, HostId, Point
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
+    BalanceRow,
     DerivedCell,
     DerivedRow,
+    EnergySums,
     LedgerEntry,
     PointSumRow,
     SumRow,
@@ -63,7 +63,7 @@ from veilleuse.collector.wire_codec import (
 )
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import BUCKETS, CELL_SUMS
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 PAGE_ROWS: Final = 4_096
 _KEYS: Final = {
@@ -73,10 +73,6 @@ _KEYS: Final = {
     "derived": "band, state, supply, method",
 }
 """Columns of each primary key after (grain, start, host_id)."""
-_RANGE: Final = "grain = ? AND start >= ? AND start < ?"
-_ON_AT_NIGHT: Final = (
-    f"band = {number(Band.NIGHT)} AND state IN ({number(State.ON_ACTIVE)}, {number(State.ON_IDLE)})"
-)
 
 
 class SqliteReader:
@@ -174,60 +170,6 @@ class SqliteReader:
         ):
             cell = DerivedCell(BANDS[band], STATES[state], SUPPLIES[supply], Method(method), *values)
             yield DerivedRow(HostId(host_id), grain, key, cell)
-
-    def state_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
-        """Yield `sums` added over start ≤ key < end, by host, band and state; never measured: None."""
-        sql = (
-            "SELECT host_id, band, state, sum(milliseconds), sum(idle_beyond_15_minutes_milliseconds),"
-            " sum(idle_beyond_30_minutes_milliseconds), sum(idle_beyond_60_minutes_milliseconds)"
-            f" FROM sums WHERE {_RANGE} GROUP BY host_id, band, state"
-        )
-        for host_id, band, state, *values in self._stream(sql, grain, start, end):
-            yield HostId(host_id), (BANDS[band], STATES[state]), StateSums(*values)
-
-    def energy_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield `derived` added over start ≤ key < end, by host, method, band and state."""
-        return self._energies("derived", grain, start, end)
-
-    def screen_sums(
-        self, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        """Yield `derived_screens` added over start ≤ key < end."""
-        return self._energies("derived_screens", grain, start, end)
-
-    def _energies(
-        self, table: str, grain: Grain, start: int, end: int
-    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        sql = (
-            "SELECT host_id, method, band, state, sum(milliseconds), sum(energy_millijoules),"
-            f" sum(uncertainty_millijoules) FROM {table} WHERE {_RANGE} GROUP BY host_id, method, band, state"
-        )
-        for host_id, method, band, state, *values in self._stream(sql, grain, start, end):
-            yield HostId(host_id), (Method(method), BANDS[band], STATES[state]), EnergySums(*values)
-
-    def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
-        """Yield (host, number of DAY keys with start ≤ key < end whose `night` cells are on for longer)."""
-        sql = (
-            f"SELECT host_id, count(*) FROM (SELECT host_id FROM sums WHERE {_RANGE} AND {_ON_AT_NIGHT}"
-            " GROUP BY start, host_id HAVING sum(milliseconds) > ?) GROUP BY host_id"
-        )
-        for host_id, dates in self._stream(sql, Grain.DAY, start, end, longer_than_milliseconds):
-            yield HostId(host_id), dates
-
-    def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
-        """Yield (host, hour, milliseconds on in `night` cells) of HOUR keys with start ≤ key < end, where
-        any.
-        """
-        sql = (
-            f"SELECT host_id, start, sum(milliseconds) FROM sums WHERE {_RANGE} AND {_ON_AT_NIGHT}"
-            " AND host_id IN (SELECT host_id FROM hosts WHERE population = ?) GROUP BY start, host_id"
-        )
-        for host_id, hour, milliseconds in self._stream(sql, Grain.HOUR, start, end, number(population)):
-            yield HostId(host_id), hour, milliseconds
 
     def host_hours(self, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
         """Yield hours of one machine with any stored value that begin in [start, end), Unix milliseconds."""
@@ -375,11 +317,6 @@ class SqliteReader:
         database = self._database()
         with database.translated():
             return database.connection.execute(sql, values).fetchall()
-
-    def _stream(self, sql: str, *values: Any) -> Iterator[Any]:
-        database = self._database()
-        with database.translated(), closing(database.connection.execute(sql, values)) as cursor:
-            yield from cursor
 
     def _pages(self, table: str, columns: str, grain: Grain, start: int, end: int) -> Iterator[Any]:
         """Yield host_id, start and `columns` in key order; no read transaction is open between two pages."""

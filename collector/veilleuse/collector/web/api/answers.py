@@ -10,58 +10,59 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.observed_days import ObservedGroups, ObservedQuery, gather
-from veilleuse.collector.account.observed_months import gather_kept
-from veilleuse.collector.account.observed_statement import build_observed_statement, withheld_row
-from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.account.observations import ObservedGroups, gather_periods, observed_periods
+from veilleuse.collector.account.statement import (
+    METHOD_VERSION,
+    StatementTerms,
+    build_statement,
+    withheld_row,
+)
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
 from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role, is_within
-from veilleuse.collector.model.figures import EnergyClass, Group
+from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.sums import EnergyClass, Group
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports import BoundedReader, Factor, PeriodReader
+from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
-from veilleuse.collector.ports.store import OpenReadStore
-from veilleuse.collector.reports import emissions_document as emissions_report
-from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports.emissions import emissions_report_of, today
-from veilleuse.collector.reports.fleet_year import YearQuery
-from veilleuse.collector.reports.indicators import indicator_rows
-from veilleuse.collector.reports.inputs import sources_of
-from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.api.query import ApiQuery
-from veilleuse.collector.web.api.release import (
+from veilleuse.collector.ports.store import BoundedReader, PeriodReader
+from veilleuse.collector.release.answer import (
     READERS_DIMENSIONS,
     MonthStatus,
-    Releases,
-    hosts_under_rule,
     month_status,
     sum_cells,
     withheld_rows,
 )
-from veilleuse.collector.web.api.release_format import Month
+from veilleuse.collector.release.publications import Publish, Releases
+from veilleuse.collector.release.tables import Month, hosts_under_rule
+from veilleuse.collector.reports import emissions_document as emissions_report
+from veilleuse.collector.reports import indicators_document as indicators_report
+from veilleuse.collector.reports.emissions import emissions_report_of, today
+from veilleuse.collector.reports.indicators import indicator_rows
+from veilleuse.collector.reports.readers import sources_of, targets_of
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
-from veilleuse.collector.web.publications import Publish
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 
 def fleet_document(
-    reader: BoundedReader, open_store: OpenReadStore, settings: CollectorSettings, query: ApiQuery
+    reader: BoundedReader, open_store: OpenReadStore, settings: CollectorSettings, query: Query
 ) -> Document:
     """Build the figures of `veilleuse report emissions`.
 
     Call it inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone.
     """
     reporting = settings.reporting
-    year_query = YearQuery(query.first, query.end, query.dimensions, reporting.k_anonymity, today())
     with open_store() as store:
         sources = sources_of(store, reporting, reader)
         timed = replace(sources, periods=_TimedPeriods(sources.periods, reader.check_time))
-        report = emissions_report_of(timed, year_query, random_roll_out=reporting.random_roll_out)
+        report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
     reader.check_time()
     tables = {name: [_without_texts(row) for row in rows] for name, rows in report.document.tables.items()}
     return replace(report.document, tables=tables)
@@ -169,71 +170,67 @@ class Figures:
 
         Raises QueryTooSlow, UnknownZone, the store's errors, and AdminError when a month cannot be published.
         """
-        if query.kind is ResourceKind.FACTORS:
+        if query.asked is None:
             return self._factors(query)
-        today = datetime.fromtimestamp(self._clock(), UTC).date()
-        return add_under_way(self._answer_period(query, account), today)
+        asked = replace(
+            query.asked,
+            k_anonymity=self._settings.reporting.k_anonymity,
+            today=today(),
+            now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
+            entities=account.entities,
+            screens=query.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY),
+        )
+        day = datetime.fromtimestamp(self._clock(), UTC).date()
+        return add_under_way(self._answer_period(query.kind, asked, account), day)
 
-    def _answer_period(self, query: ApiQuery, account: Account) -> Document:
+    def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
-            if account.role is Role.ADMIN and query.kind is not ResourceKind.INDICATORS:
-                return self._fleet(query, account)
+            if account.role is Role.ADMIN and kind is not ResourceKind.INDICATORS:
+                return self._fleet(kind, query, account)
             if account.role is Role.ADMIN:
                 answer = self._gather_groups(query)
             else:
-                answer = self._sum_released(query, account)
+                answer = self._sum_released(kind, query)
             self._reader.check_time()
             head = self._head(query, account)
-            if query.kind is ResourceKind.INDICATORS:
+            if kind is ResourceKind.INDICATORS:
                 return self._indicators(answer, head)
-            return self._emissions(query.kind, answer, head)
+            return self._emissions(kind, answer, head)
 
-    def _fleet(self, query: ApiQuery, account: Account) -> Document:
+    def _fleet(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         """Build the fleet's figure of `veilleuse report emissions`: an administrator may read all of it."""
         document = fleet_document(self._reader, self._open_store, self._settings, query)
         head = {**document.head, "figures": Extent.FLEET.value, "role": account.role.value}
-        return _cut(replace(document, head=head), query.kind)
+        return _cut(replace(document, head=head), kind)
 
     # --- groups
 
-    def _observed_query(self, query: ApiQuery) -> ObservedQuery:
-        return ObservedQuery(
-            query.first,
-            query.end,
-            query.dimensions,
-            self._settings.reporting.k_anonymity,
-            round(self._clock() * MILLISECONDS_PER_SECOND),
-            screens=query.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY),
-        )
-
-    def _gather_groups(self, query: ApiQuery) -> _Answer:
+    def _gather_groups(self, query: Query) -> _Answer:
         """Sum any period and grouping, under the disclosure rule."""
-        observed = gather_kept(self._reader, Periods(self._reader), self._observed_query(query))
+        observed = gather_periods(self._reader, Periods(self._reader), query)
         return _Answer(observed.groups, observed.groups, [withheld_row(key) for key in observed.withheld])
 
-    def _sum_released(self, query: ApiQuery, account: Account) -> _Answer:
+    def _sum_released(self, kind: ResourceKind, query: Query) -> _Answer:
         """Sum servers as asked; other machines come from the release."""
         hosts = self._reader.hosts()
-        live = self._gather_exempt(query, account, hosts)
+        live = self._gather_exempt(query, hosts)
         ruled = hosts_under_rule(hosts)
-        bounds = (query.first, query.end, query.dimensions, account.entities)
         whole = self._releases.months(query.first, query.end, self._closed_years())
         older = [part for part in whole if self._releases.is_of_older_rule(part)]
         may_group = set(query.dimensions) <= READERS_DIMENSIONS
         months: list[MonthStatus] = []
-        parts = self._months(whole if may_group else (), bool(ruled), account.entities, months)
-        with_screens = query.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY)
-        of_uses = query.kind is ResourceKind.INDICATORS
-        released = sum_cells(parts, *bounds, of_uses=of_uses, screens=with_screens)
+        parts = self._months(whole if may_group else (), bool(ruled), query.entities, months)
+        released = sum_cells(parts, query, of_uses=kind is ResourceKind.INDICATORS)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld_row(key) for key in live.withheld])
         rows, totals = (
-            groups if with_screens else _without_screens(groups) for groups in (released.rows, released.whole)
+            groups if query.screens else _without_screens(groups)
+            for groups in (released.rows, released.whole)
         )
         return _Answer(
-            tuple(sorted((*live.groups, *rows), key=_order)),
+            tuple(sorted((*live.groups, *rows), key=lambda group: group.key.order)),
             (*live.groups, *totals),
-            withheld_rows(months, older, self._releases.today(), *bounds, ruled),
+            withheld_rows(months, older, self._releases.today(), query, ruled),
             READERS_NOTES,
         )
 
@@ -254,30 +251,28 @@ class Figures:
         with self._open_store() as store:
             return store.closings.definitive_years()
 
-    def _gather_exempt(self, query: ApiQuery, account: Account, hosts: Iterable[Host]) -> ObservedGroups:
+    def _gather_exempt(self, query: Query, hosts: Iterable[Host]) -> ObservedGroups:
         mine = [
-            host
-            for host in hosts
-            if host.population in EXEMPT and is_within(host.org_entity, account.entities)
+            host for host in hosts if host.population in EXEMPT and is_within(host.org_entity, query.entities)
         ]
-        # Without hosts, gather would read all rows of the others for nothing.
-        return gather(self._reader, self._observed_query(query), mine) if mine else ObservedGroups((), ())
+        if not mine:
+            return ObservedGroups(())
+        return gather_periods(self._reader, Periods(self._reader, mine), query, mine)
 
     # --- documents
 
     def _emissions(self, kind: ResourceKind, answer: _Answer, head: Head) -> Document:
         data = str(head["data"])
-        choose = self._book().choose
-        statement = build_observed_statement(ObservedGroups(answer.rows, ()), choose, data=data)
-        totals = build_observed_statement(ObservedGroups(answer.whole, ()), choose, data=data).totals
-        whole = replace(statement, totals=totals, withheld=tuple(answer.withheld))
+        periods = observed_periods(ObservedGroups(answer.rows), answer.whole)
+        statement = build_statement(periods, StatementTerms(self._book().choose, data))
+        whole = replace(statement, withheld=tuple(answer.withheld))
         document = emissions_report.document(whole, head)
         true_of_sums = [text for text in document.assumptions if not str(text).startswith(NOT_OF_SUMS)]
         document = replace(document, assumptions=(*OBSERVED_NOTES, *true_of_sums))
         return self._add_notes(_cut(document, kind), answer)
 
     def _indicators(self, answer: _Answer, head: Head) -> Document:
-        rows = indicator_rows(answer.rows, self._settings, str(head["data"]))
+        rows = indicator_rows(answer.rows, targets_of(self._settings.indicators), str(head["data"]))
         return self._add_notes(indicators_report.document(rows, answer.withheld, head), answer)
 
     @staticmethod
@@ -302,12 +297,12 @@ class Figures:
             tabular=("rows",),
         )
 
-    def _head(self, query: ApiQuery, account: Account) -> Head:
+    def _head(self, query: Query, account: Account) -> Head:
         head: Head = {
             "from": query.first.isoformat(),
             "to": query.end.isoformat(),
             "group_by": list(query.dimensions),
-            "k_anonymity": self._settings.reporting.k_anonymity,
+            "k_anonymity": query.k_anonymity,
             "data": "simulated" if self._reader.data_kind().simulated else "real",
             "method_version": METHOD_VERSION,
             "figures": Extent.OBSERVED.value,
@@ -320,7 +315,7 @@ class Figures:
             head["unexplained_milliseconds"] = sum(row.unexplained_milliseconds for row in balance)
         head["role"] = account.role.value
         head["entities"] = list(account.entities) or None
-        head["generated_unix_milliseconds"] = round(self._clock() * MILLISECONDS_PER_SECOND)
+        head["generated_unix_milliseconds"] = query.now_unix_milliseconds
         return head
 
 
@@ -386,10 +381,3 @@ def _factor(book: FactorBook, factor: Factor) -> Row:
     residual = factor.split_residual_kgco2e_per_kwh
     one["split_residual_kgco2e_per_kwh"] = None if residual is None else float(residual)
     return {name: value for name, value in one.items() if value is not None}
-
-
-def _order(group: Group) -> tuple[date, str, str, str, str, str, bool, bool, date]:
-    """Return a group's sort key: the order of gather, then the end of the period."""
-    key = group.key
-    words = (key.entity or "", key.site or "", key.population.value, key.device_class or "", key.zone)
-    return (key.period_from, *words, key.memo, key.autres, key.period_to)

@@ -15,8 +15,8 @@ from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS
 from veilleuse.collector.documents.document import Document, Row
+from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, Query
 from veilleuse.collector.web.api.resources import (
     DEFAULT_LIMIT,
     FORMATS,
@@ -43,29 +43,27 @@ class ApiQuery:
     limit: int
     form: str
     """One of FORMATS."""
-    first: date = date.min
-    end: date = date.min
-    """Exclusive."""
-    dimensions: tuple[str, ...] = ()
+    asked: Query | None = None
+    """Period and grouping; None: a query for factors."""
     zone: str | None = None
     year: int | None = None
 
     @property
     def without_page(self) -> tuple[Any, ...]:
         """Return the query without page and format: the pages of one answer share it."""
-        return (self.kind, self.first, self.end, self.dimensions, self.zone, self.year)
+        return (self.kind, self.asked, self.zone, self.year)
 
     def query_string(self, page: int | None = None) -> str:
         """Return the query string in a fixed order, defaults included; of another page when given."""
         words: dict[str, str | int] = {}
-        if self.kind is ResourceKind.FACTORS:
+        if self.asked is None:
             words |= {} if self.zone is None else {"zone": self.zone}
             words |= {} if self.year is None else {"year": self.year}
         else:
             words = {
-                "from": self.first.isoformat(),
-                "to": self.end.isoformat(),
-                "group_by": ",".join(self.dimensions),
+                "from": self.asked.first.isoformat(),
+                "to": self.asked.end.isoformat(),
+                "group_by": ",".join(self.asked.dimensions),
             }
         words |= {"page": self.page if page is None else page, "limit": self.limit, "format": self.form}
         return urlencode(words, safe=",")
@@ -97,7 +95,7 @@ def parse_query(resource: Resource, query: Sequence[tuple[str, str]], accept: st
     if (end - first).days > MAX_DAYS:
         raise _unanswerable("to", f"the period has {(end - first).days} days: ask for at most {MAX_DAYS}")
     words = values.get("group_by", ",".join(DEFAULT_DIMENSIONS)).split(",")
-    return ApiQuery(resource.kind, page, limit, form, first, end, tuple(dict.fromkeys(words)))
+    return ApiQuery(resource.kind, page, limit, form, Query(first, end, tuple(dict.fromkeys(words))))
 
 
 def _values(resource: Resource, query: Sequence[tuple[str, str]]) -> Mapping[str, str]:

@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from veilleuse.collector.account.observed_days import DEFAULT_DIMENSIONS, DIMENSIONS
-from veilleuse.collector.calendars.periods import API_YEARS
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
-from veilleuse.collector.model.figures import OBSERVED, EmissionsRow
+from veilleuse.collector.model.figures import COLUMNS, OBSERVED, column_type
+from veilleuse.collector.model.query import API_YEARS, DEFAULT_DIMENSIONS, DIMENSIONS
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.vocabulary import Word
 
@@ -140,21 +138,9 @@ _NUMBER: Final[Schema] = {"type": "number"}
 _INTEGER: Final[Schema] = {"type": "integer"}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _SHARES: Final[Schema] = {"type": "object"}
-_TYPES: Final[Mapping[str, Schema]] = {
-    "str": _TEXT,
-    "int": _INTEGER,
-    "float": _NUMBER,
-    "bool": _FLAG,
-}
-
-
-def _column(annotation: str) -> Schema:
-    """Return the schema of a field of EmissionsRow, from its annotation."""
-    return _TYPES.get(annotation.removesuffix(" | None"), _SHARES)
-
-
+_TYPES: Final[Mapping[Any, Schema]] = {str: _TEXT, int: _INTEGER, float: _NUMBER, bool: _FLAG}
 EMISSIONS_COLUMNS: Final[Mapping[str, Schema]] = {
-    field.name: _column(str(field.type)) for field in dataclasses.fields(EmissionsRow)
+    name: _TYPES.get(column_type(name), _SHARES) for name in COLUMNS
 } | {UNDER_WAY_UNTIL: _TEXT}
 _KEY: Final = (
     "period_from",

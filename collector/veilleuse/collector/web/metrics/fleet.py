@@ -12,13 +12,12 @@ from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.model.figures import EnergySums
 from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.records import AgentId, DataKind
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.server_sums import GroupPower, ServerGroup, ServerUse
-from veilleuse.collector.model.sums import LedgerEntry
-from veilleuse.collector.ports import DataReader
+from veilleuse.collector.model.sums import EnergySums, LedgerEntry
+from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.web.metrics.servers import ServerCounts, ServerRegistry, is_virtual
 from veilleuse.wire.ladder import Method

@@ -11,15 +11,10 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.grid.ledger import DIMENSIONS, HourlyQuery, indicative
-from veilleuse.collector.model.grid import (
-    CONSOLIDATED,
-    LedgerLine,
-    PollState,
-    SeriesState,
-    Sums,
-)
-from veilleuse.collector.ports import HourReader
+from veilleuse.collector.grid.ledger import DIMENSIONS, indicative
+from veilleuse.collector.model.grid import CONSOLIDATED, LedgerLine, PollState, SeriesState, Sums
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.ports.store import HourReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIGRAMS_PER_GRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
@@ -44,16 +39,15 @@ def read_grid(reader: HourReader, settings: CollectorSettings, now: float) -> Gr
     if not states:
         return GridView((), polls)
     today = datetime.fromtimestamp(now, ZoneInfo(settings.reporting.time_zone)).date()
-    query = HourlyQuery(
+    query = Query(
         today - timedelta(days=1),
         today,
         DIMENSIONS,
         settings.reporting.k_anonymity,
-        settings.intensity.series,
-        int(now * MILLISECONDS_PER_SECOND),
-        frozenset({Population.SERVER}),
+        now_unix_milliseconds=int(now * MILLISECONDS_PER_SECOND),
     )
-    return GridView(states, polls, indicative(reader, query).ledger.lines)
+    found = indicative(reader, query, settings.intensity.series, frozenset({Population.SERVER}))
+    return GridView(states, polls, found.ledger.lines)
 
 
 def add_grid(out: Exposition, view: GridView) -> None:
@@ -65,7 +59,7 @@ def add_grid(out: Exposition, view: GridView) -> None:
             labels = (
                 key.entity or "",
                 key.site or "",
-                key.population.value,
+                key.population or "",
                 key.device_class or "",
                 INDICATIVE,
             )

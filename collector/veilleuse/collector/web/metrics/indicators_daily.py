@@ -12,15 +12,11 @@ from typing import Final
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import TABLE, IndicatorInput, load, made_of
+from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.indicators.coverage import ENERGY, STATES
-from veilleuse.collector.model.figures import (
-    EnergyKey,
-    EnergySums,
-    GroupKey,
-    GroupSums,
-    StateSums,
-)
+from veilleuse.collector.model.indicators import IndicatorGroup, Targets
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import EnergyKey, EnergySums, GroupSums, StateSums
 from veilleuse.collector.web.metrics.fleet import Day
 from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, joules_from_millijoules
@@ -89,9 +85,10 @@ def indicators_of_sums(
     """Compute the indicators of these sums; `key` names their population."""
     parts: dict[str, Mapping[str, float]] = {}
     for identifier in identifiers:
-        indicator = load(identifier)
-        shown = indicator.parts(indicator.figure(key, sums))
-        parts.update(zip(TABLE[identifier].gauges, shown, strict=True))
+        indicator = load_indicator(identifier)
+        for figure in indicator.figures(IndicatorGroup(key, sums=sums), Targets()):
+            parts.update(zip(TABLE[identifier].gauges, indicator.parts(figure), strict=True))
+    assert key.population is not None, "sums of machines are of a population"
     return DailyIndicators(key.population, key.memo, period, first, parts)
 
 

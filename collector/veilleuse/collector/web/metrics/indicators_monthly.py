@@ -21,36 +21,35 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure import EXEMPT
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import TABLE, load_gauged, load_sobriety
+from veilleuse.collector.indicators import TABLE, load_indicator
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.indicators import Figure, Scope
+from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.ports import Reader
+from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
-from veilleuse.collector.ports.store import OpenReadStore
-from veilleuse.collector.reports.indicators import GroupFigure, SobrietyQuery, figures_of_machines
-from veilleuse.collector.reports.inputs import SobrietySources, sobriety_sources_of, targets_of
+from veilleuse.collector.ports.store import Reader
+from veilleuse.collector.release.format import FORM as RELEASE
+from veilleuse.collector.release.format import FigureFormat
+from veilleuse.collector.release.publications import PublicationCache, Publish
+from veilleuse.collector.release.tables import PARTITION, Month, make_month
+from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
 from veilleuse.collector.reports.machines import Stretch, machines_of
+from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.api.release import make_month
-from veilleuse.collector.web.api.release_format import FORM as RELEASE
-from veilleuse.collector.web.api.release_format import Month
 from veilleuse.collector.web.metrics.grid import GridView, read_grid
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
-from veilleuse.collector.web.metrics.pc_figures import DisclosureContext, ReleasePlace, disclose_figures
+from veilleuse.collector.web.metrics.pc_figures import DisclosureContext, disclose_figures
 from veilleuse.collector.web.metrics.released_month import (
-    MonthFamily,
     MonthView,
     build_month_view,
     families_of,
     last_month,
 )
-from veilleuse.collector.web.metrics.servers import is_virtual
-from veilleuse.collector.web.publications import FigureFormat, PublicationCache, Publish
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
@@ -109,15 +108,15 @@ FORM: Final[FigureFormat[tuple[MachineFigure, ...]]] = FigureFormat(
 
 
 def _encode_figure(one: MachineFigure) -> dict[str, Any]:
-    meta, scope, figure = one.group_figure
-    whole = Scope(one.month, one.until, population=scope.population, memo=scope.memo, autres=scope.autres)
-    if scope != whole or scope.population is None or figure.behind or figure.behind_details:
-        raise ValueError(f"{meta.indicator} is of more, or of less, than a population's month: {scope}")
+    meta, key, figure = one.group_figure
+    whole = GroupKey(one.month, one.until, population=key.population, memo=key.memo, autres=key.autres)
+    if key != whole or key.population is None or figure.behind or figure.behind_details:
+        raise ValueError(f"{meta.indicator} is of more, or of less, than a population's month: {key}")
     return {
         "indicator": meta.indicator,
-        "population": scope.population.value,
-        "memo": scope.memo,
-        "autres": scope.autres,
+        "population": key.population.value,
+        "memo": key.memo,
+        "autres": key.autres,
         "value": _encode_number(figure.value),
         "n": figure.n,
         "numerator": _encode_number(figure.numerator),
@@ -131,7 +130,7 @@ def _encode_figure(one: MachineFigure) -> dict[str, Any]:
 
 
 def _decode_figure(one: Mapping[str, Any], first: date, end: date) -> GroupFigure:
-    scope = Scope(
+    key = GroupKey(
         first, end, population=Population(one["population"]), memo=one["memo"], autres=one["autres"]
     )
     interval = one["interval"]
@@ -146,7 +145,7 @@ def _decode_figure(one: Mapping[str, Any], first: date, end: date) -> GroupFigur
         _number(one["threshold"]),
         one["withheld"],
     )
-    return GroupFigure(load_sobriety(one["indicator"]).meta, scope, figure)
+    return GroupFigure(load_indicator(one["indicator"]).meta, key, figure)
 
 
 def _encode_number(value: float | str | None) -> Any:
@@ -351,7 +350,7 @@ def _machine_figures_of(
     )
     machines = machines_of(sources, stretch, hosts, sources.base.inventory.assets())
     k, targets = settings.reporting.k_anonymity, targets_of(settings.indicators)
-    query = SobrietyQuery(computation.month, computation.until, (), k, computation.until)
+    query = Query(computation.month, computation.until, (), k, computation.until)
     found = figures_of_machines(machines, query, targets)
     if month:
         found = disclose_figures(found, machines, DisclosureContext(month, places, k, targets))
@@ -360,18 +359,11 @@ def _machine_figures_of(
         yield MachineFigure(one._replace(figure=alone), computation.month, computation.until)
 
 
-def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, ReleasePlace]:
-    """Return the place of each machine in the release; families without a row are left out."""
-    zones = {site.site: site.zone for site in sources.base.reader.sites()}
-    families = families_of(month)
-    places = {
-        host.host_id: ReleasePlace(
-            MonthFamily(zones[host.site], host.population, is_virtual(host.facts.device_class)),
-            host.org_entity,
-            host.facts.device_class.value,
-        )
-        for host in hosts
-    }
+def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, GroupKey]:
+    """Return the key of each machine in the release; families without a row are left out."""
+    sites = {site.site: site for site in sources.base.reader.sites()}
+    families, period = families_of(month), (month.part.first, month.part.end)
+    places = {host.host_id: key_of_host(host, sites[host.site], *period).coarsen(PARTITION) for host in hosts}
     return {host_id: place for host_id, place in places.items() if place.family in families}
 
 
@@ -381,10 +373,8 @@ def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> di
 def add_machine_figures(out: Exposition, machine_figures: Iterable[MachineFigure]) -> None:
     """Add the samples. Values that are unknown or may not be disclosed have none."""
     for one in machine_figures:
-        meta, scope, figure = one.group_figure
-        population = scope.population.value if scope.population else ""
-        labels = {"population": population, "machines": "virtual" if scope.memo else "physical"}
-        gauges = TABLE[meta.indicator].gauges
-        shown = load_gauged(meta.indicator).parts(figure) if gauges else ()
-        for gauge, parts in zip(gauges, shown, strict=True):
+        meta, key, figure = one.group_figure
+        labels = {"population": key.population or "", "machines": "virtual" if key.memo else "physical"}
+        shown = load_indicator(meta.indicator).parts(figure)
+        for gauge, parts in zip(TABLE[meta.indicator].gauges, shown, strict=True):
             add_parts(out, gauge, labels, parts)

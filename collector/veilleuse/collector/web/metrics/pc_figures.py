@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from veilleuse.collector.disclosure import is_safe
+from veilleuse.collector.disclosure.rule import is_safe
 from veilleuse.collector.indicators.avoidable_energy import (
     OUTSIDE,
     AvoidableEnergy,
@@ -25,14 +25,15 @@ from veilleuse.collector.indicators.avoidable_energy import (
 )
 from veilleuse.collector.indicators.night_ratio import NightRatio
 from veilleuse.collector.indicators.power_plan import PowerPlanCompliance
-from veilleuse.collector.model.figures import AUTRES, KNOWN_STATES, Group, GroupSums
-from veilleuse.collector.model.figures import Detail as Part
-from veilleuse.collector.model.indicators import Detail, Figure, IndicatorMachine, Scope, Targets
+from veilleuse.collector.model.indicators import Detail, Figure, IndicatorMachine, Targets
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import KNOWN_STATES, Group, GroupSums
+from veilleuse.collector.model.sums import Detail as Part
 from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.indicators import GroupFigure
-from veilleuse.collector.web.api.release_format import Month
-from veilleuse.collector.web.metrics.released_month import MonthFamily, energy_of, family_of
+from veilleuse.collector.web.metrics.released_month import energy_of
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, State
 
@@ -50,21 +51,13 @@ _U_STEP: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class ReleasePlace:
-    """Row of a machine in the release. The inventory may have changed since."""
-
-    family: MonthFamily
-    entity: str
-    device_class: str
-
-
-@dataclass(frozen=True, slots=True)
 class DisclosureContext:
     """Released month and rule that limit the figures."""
 
     month: Month
-    places: Mapping[HostId, ReleasePlace]
-    """Places of the machines whose family has a row."""
+    places: Mapping[HostId, GroupKey]
+    """Key of each machine in the release, where its family has a row. The inventory may have changed since.
+    """
     k: int
     targets: Targets
 
@@ -90,20 +83,20 @@ def _disclose_plans(
 def _disclose_energy(
     one: GroupFigure, machines: Sequence[IndicatorMachine], context: DisclosureContext
 ) -> Figure:
-    kind = (one.scope.population, one.scope.memo)
+    kind = (one.key.population, one.key.memo)
     mine = [machine for machine in machines if (machine.population, machine.is_virtual) == kind]
-    return limit_avoidable(one.figure, mine, _of_kind(one.scope, context.month.cells), context)
+    return limit_avoidable(one.figure, mine, _of_kind(one.key, context.month.cells), context)
 
 
 def _disclose_nights(
     one: GroupFigure, _machines: Sequence[IndicatorMachine], context: DisclosureContext
 ) -> Figure:
-    uses, whole = (_of_kind(one.scope, table) for table in (context.month.uses, context.month.whole))
+    uses, whole = (_of_kind(one.key, table) for table in (context.month.uses, context.month.whole))
     return compute_night_ratio(one.figure, uses, whole)
 
 
-def _of_kind(scope: Scope, groups: Iterable[Group]) -> list[GroupSums]:
-    kind = (scope.population, scope.memo)
+def _of_kind(key: GroupKey, groups: Iterable[Group]) -> list[GroupSums]:
+    kind = (key.population, key.memo)
     return [group.sums for group in groups if (group.key.population, group.key.memo) == kind]
 
 
@@ -185,16 +178,12 @@ def closed_bands_of_rows(machines: Iterable[IndicatorMachine], context: Disclosu
     For each machine closed_bands is such a difference. A sum over machines would be one more equation. With a
     model's watts, or the rest of a row's energy, that equation could be solved for a few machines.
     """
-    rows = {
-        ReleasePlace(family_of(g.key), g.key.entity or "", g.key.device_class or ""): g.sums
-        for g in context.month.uses
-    }
-    powers: defaultdict[ReleasePlace, set[int | None]] = defaultdict(set)
+    rows = {group.key: group.sums for group in context.month.uses}
+    powers: defaultdict[GroupKey, set[int | None]] = defaultdict(set)
     for machine in machines:
         if machine.use(*OUTSIDE).on_idle_milliseconds:
             place = context.places[machine.host_id]
-            row = place if place in rows else ReleasePlace(place.family, AUTRES, AUTRES)
-            powers[row].add(lower_microwatts(machine))
+            powers[place if place in rows else place.merged].add(lower_microwatts(machine))
     millijoules = 0
     for row, of_row in powers.items():
         if row not in rows or len(of_row) > 1:

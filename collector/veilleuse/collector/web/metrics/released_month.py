@@ -16,10 +16,11 @@ from functools import partial, reduce
 from typing import Final, NamedTuple
 
 from veilleuse.collector.indicators import COVERAGE
-from veilleuse.collector.model.figures import ON_STATES, REST_STATES, Group, GroupKey, GroupSums
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import ON_STATES, REST_STATES, Group, GroupSums
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.web.api.release import add_sums
-from veilleuse.collector.web.api.release_format import Month
+from veilleuse.collector.release.answer import add_sums
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.web.metrics.indicators_daily import OF_SUMS, DailyIndicators, indicators_of_sums
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
@@ -27,14 +28,6 @@ MONTH: Final = "month"
 """Period name of the month's indicators."""
 REST: Final = "rest"
 ON: Final = "on"
-
-
-class MonthFamily(NamedTuple):
-    """Machines that a month's tables keep separate: a row never has two grid zones."""
-
-    zone: str
-    population: Population
-    memo: bool
 
 
 class RowLabels(NamedTuple):
@@ -55,20 +48,21 @@ class MonthView:
     """Energy and number of machines."""
     uses: Mapping[RowLabels, GroupSums]
     """Time in use, of the same machines in fewer rows."""
-    families: frozenset[MonthFamily]
-    """Families with a row."""
+    families: frozenset[GroupKey]
+    """Families with a row: machines of one zone and population, physical or virtual."""
     sobriety: tuple[DailyIndicators, ...]
-    merged: Mapping[Population, int]
+    merged: Mapping[Population | None, int]
     """Number of families with a row `autres`; those of screens count separately."""
-    withheld: Mapping[Population, int]
+    withheld: Mapping[Population | None, int]
     """Number of families without a row because of too few machines; those of screens count separately."""
-    incomplete: frozenset[tuple[MonthFamily, str]]
+    incomplete: frozenset[tuple[GroupKey, str]]
     """Entities with some machines, or screens, in a row `autres`."""
 
     def is_incomplete(self, row: RowLabels) -> bool:
         """Return true when more machines of the row's entity are in `autres`."""
         memo = row.device_class == DeviceClass.VIRTUAL_MACHINE.value
-        return (MonthFamily(row.zone, Population(row.population), memo), row.entity) in self.incomplete
+        family = GroupKey(zone=row.zone, population=Population(row.population), memo=memo)
+        return (family, row.entity) in self.incomplete
 
 
 def build_month_view(month: Month) -> MonthView:
@@ -82,7 +76,7 @@ def build_month_view(month: Month) -> MonthView:
         tuple(_month_indicators(month, families)),
         Counter(group.key.population for group in month.cells if group.key.autres),
         Counter(key.population for key in month.withheld),
-        frozenset((family_of(one.family), name) for one in month.hidden_cells for name in one.entities),
+        frozenset((one.family.family.over(), name) for one in month.hidden_cells for name in one.entities),
     )
 
 
@@ -92,14 +86,9 @@ def last_month(today: date) -> tuple[date, date]:
     return (end - timedelta(days=1)).replace(day=1), end
 
 
-def family_of(key: GroupKey) -> MonthFamily:
-    """Return the family of a row."""
-    return MonthFamily(key.zone, key.population, key.memo)
-
-
-def families_of(month: Month) -> frozenset[MonthFamily]:
+def families_of(month: Month) -> frozenset[GroupKey]:
     """Return the families whose machines have a row."""
-    return frozenset(family_of(group.key) for group in month.uses)
+    return frozenset(group.key.family for group in month.uses)
 
 
 def energy_of(sums: GroupSums) -> int | None:
@@ -127,7 +116,7 @@ def times_of(sums: GroupSums) -> dict[str, int]:
 def _row(key: GroupKey) -> RowLabels:
     """Return a row's labels. Virtual machines always keep their class: no total may include them."""
     device_class = DeviceClass.VIRTUAL_MACHINE.value if key.memo else key.device_class or ""
-    return RowLabels(key.entity or "", key.population.value, device_class, key.zone)
+    return RowLabels(key.entity or "", key.population or "", device_class, key.zone)
 
 
 def _by_row(groups: Iterable[Group]) -> dict[RowLabels, GroupSums]:
@@ -142,12 +131,12 @@ def _total(parts: Iterable[GroupSums]) -> GroupSums:
     return reduce(partial(add_sums, same_time=True), parts)
 
 
-def _month_indicators(month: Month, families: Collection[MonthFamily]) -> Iterable[DailyIndicators]:
+def _month_indicators(month: Month, families: Collection[GroupKey]) -> Iterable[DailyIndicators]:
     """Compute coverage from the sums of `whole`, and the other indicators from those of `uses`.
 
     Per population, physical and virtual machines separately.
     """
-    for population, memo in sorted({(one.population, one.memo) for one in families}):
+    for population, memo in sorted({(one.population or "", one.memo) for one in families}):
         use_groups, whole_groups = (
             [group for group in table if (group.key.population, group.key.memo) == (population, memo)]
             for table in (month.uses, month.whole)

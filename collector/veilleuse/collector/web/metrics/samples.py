@@ -154,7 +154,7 @@ def _month(out: Exposition, snapshot: Snapshot) -> None:
         return
     start = day_start_unix_milliseconds(month.first, snapshot.fleet.time_zone) / MILLISECONDS_PER_SECOND
     shown = {family.population for family in month.families}
-    for population in sorted(shown):
+    for population in filter(shown.__contains__, sorted(Population)):
         out.add(c.MONTH_START, (population.value,), start)
     for row, sums in month.cells.items():
         out.add(c.MONTH_HOSTS, row, sums.hosts)
@@ -168,7 +168,7 @@ def _month(out: Exposition, snapshot: Snapshot) -> None:
         for state, milliseconds in times_of(sums).items():
             out.add(c.MONTH_STATE, (*row, state), milliseconds / MILLISECONDS_PER_SECOND)
     for outcome, numbers in (("merged", month.merged), ("withheld", month.withheld)):
-        for population in sorted({*shown, *month.withheld}):
+        for population in filter({*shown, *month.withheld}.__contains__, sorted(Population)):
             out.add(c.SUPPRESSED, (population.value, MONTH, outcome), numbers.get(population, 0))
 
 

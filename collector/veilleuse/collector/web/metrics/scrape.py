@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from math import prod
 from typing import Final
 
@@ -34,7 +34,7 @@ from veilleuse.collector.model.indicators import ServerVerdict
 from veilleuse.collector.model.remote_config import HostState
 from veilleuse.collector.web.metrics.fleet import FleetView
 from veilleuse.collector.web.metrics.health import MAXIMUM_LABELS
-from veilleuse.collector.web.metrics.released_month import MonthFamily, MonthView
+from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.wire.ladder import Method
@@ -150,7 +150,8 @@ def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
     """
     places = fleet.places | {(entry.org_entity, entry.site, entry.population) for entry in fleet.ledger}
     places |= {(entity, site, Population.SERVER) for entity, site, _ in fleet.state_totals}
-    zones = len({site.zone for site in fleet.sites.values()} | {one.zone for one in _families(month)}) + 1
+    families = month.families if month else ()
+    zones = len({site.zone for site in fleet.sites.values()} | {one.zone for one in families}) + 1
     entities = {(entity, population) for entity, _, population in places}
     entities |= {(row.entity, Population(row.population)) for row in (month.cells if month else ())}
     released = (
@@ -158,10 +159,6 @@ def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
     )  # and `autres` of each population
     metrics = (metric for metric in c.CATALOGUE if metric not in c.PER_HOST)
     return PROCESS_SERIES + sum(_most(metric, len(places), zones, released) for metric in metrics)
-
-
-def _families(month: MonthView | None) -> Iterable[MonthFamily]:
-    return month.families if month else ()
 
 
 def _most(metric: Metric, places: int, zones: int, released: int) -> int:

@@ -20,7 +20,7 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.remote_config import Rollout, state_of
-from veilleuse.collector.ports import ServerSumReader
+from veilleuse.collector.ports.store import ServerSumReader
 from veilleuse.collector.silence import last_sign
 from veilleuse.wire.vocabulary import SOURCES, DeviceClass, Population
 

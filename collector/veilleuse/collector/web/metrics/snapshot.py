@@ -21,7 +21,8 @@ from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.book import FactorBook, KnownFactors
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.ipc import ask
-from veilleuse.collector.ports import ChosenFactor, DataReader
+from veilleuse.collector.model.factors import ChosenFactor
+from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
 from veilleuse.collector.web.metrics.fleet import FleetView, PcCounts, ServerFleetReader

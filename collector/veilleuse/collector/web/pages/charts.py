@@ -15,7 +15,7 @@ from markupsafe import Markup
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.documents.charts import Series, columns, shares
 from veilleuse.collector.documents.text import DASH, Words, energy_unit
-from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.web.metrics.released_month import ON, REST, RowLabels, times_of
 from veilleuse.collector.web.metrics.servers import is_virtual
 from veilleuse.collector.web.metrics.snapshot import Snapshot

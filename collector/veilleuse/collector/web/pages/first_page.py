@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.query import AUTRES
+from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.silence import SilenceLevel, sentence_of
-from veilleuse.collector.web.api.release import released_on
 from veilleuse.collector.web.metrics.fleet import Energies
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, millijoules
 from veilleuse.collector.web.metrics.released_month import MONTH, MonthView, RowLabels, energy_of, last_month

@@ -13,13 +13,13 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Final
 
-from veilleuse.collector.disclosure import MIXED
+from veilleuse.collector.disclosure.rule import MIXED
 from veilleuse.collector.documents.charts import SEPARATOR, Series, shares
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.indicators import SERVERS, TABLE
 from veilleuse.collector.indicators.avoidable_energy import CAUSES, AvoidableEnergy, kwh_by_cause
 from veilleuse.collector.model.indicators import Figure, Targets
-from veilleuse.collector.reports.inputs import targets_of
+from veilleuse.collector.reports.readers import targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
@@ -82,7 +82,7 @@ def _identifier(one: MachineFigure) -> str:
 
 
 def _order(one: MachineFigure) -> tuple[str, int, bool]:
-    scope = one.group_figure.scope
+    scope = one.group_figure.key
     return _identifier(one), _POPULATIONS.index(scope.population), scope.memo
 
 
@@ -105,8 +105,8 @@ def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
 
 
 def _machines(one: MachineFigure, w: Words) -> str:
-    population = one.group_figure.scope.population
-    return machines_name(population, one.group_figure.scope.memo, w) if population else DASH
+    population = one.group_figure.key.population
+    return machines_name(population, one.group_figure.key.memo, w) if population else DASH
 
 
 def _period(one: MachineFigure, w: Words) -> str:

@@ -19,8 +19,8 @@ from enum import IntFlag
 from statistics import median
 from typing import Final, Protocol, TypeAlias
 
-from veilleuse.collector.model.figures import ON_STATES, REST_STATES, Detail
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import ON_STATES, REST_STATES, Detail
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 

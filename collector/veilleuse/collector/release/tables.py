@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds the tables that may be published of a period under the disclosure rule, in any combination (pure).
-docs/decisions/0046.
+"""Builds a month of workstations and classroom PCs as it is published (pure). docs/decisions/0046.
 
-Three tables of disjoint groups are built in one pass. Every published value is a sum of their rows, so that
-no sum or difference of published values is of fewer than k machines:
+Any number of readers may send any number of queries and combine the answers. So the fleet has one partition:
+entity × device class × calendar month, made safe once (veilleuse.collector.disclosure). Three tables of
+disjoint groups are built in one pass. Every published value is a sum of their rows, so that no sum or
+difference of published values is of fewer than k machines:
 - `cells`: machines, known time and energy, as finely as groups may be;
 - `uses`: the parts of time and energy, of cells, or of several cells together where a part has few machines;
 - `whole`: coverage, of each family as a whole.
@@ -13,23 +14,33 @@ no sum or difference of published values is of fewer than k machines:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
 from veilleuse.collector.account.group_sums import (
-    Family,
     Member,
     Tally,
-    families,
-    merge_into_autres,
+    merge_small,
     sum_tallies,
 )
-from veilleuse.collector.account.observed_statement import u_model
-from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, Rates, may_be_told_together, rates_of
-from veilleuse.collector.disclosure import publish
-from veilleuse.collector.model.figures import (
+from veilleuse.collector.account.observations import tally_periods, u_model
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure.partition import Family, families
+from veilleuse.collector.disclosure.parts import (
+    LEVELS,
+    NO_PARTS,
+    Level,
+    Rates,
+    may_be_told_together,
+    rates_of,
+)
+from veilleuse.collector.disclosure.rule import EXEMPT, publish
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.model.sums import (
     KNOWN_STATES,
     REST_STATES,
     Detail,
@@ -37,8 +48,10 @@ from veilleuse.collector.model.figures import (
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
 )
+from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.months.worker import WAIT_DAYS
+from veilleuse.collector.ports.store import DataReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
@@ -105,6 +118,9 @@ _EVERYTHING: Final = frozenset(Detail) - {Detail.ENERGIES}
 _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED})
 
 
+PARTITION: Final = ("entity", "device_class", "month")
+
+
 @dataclass(frozen=True, slots=True)
 class Hidden:
     """Names of one family with machines in its row `autres`: their combination is not published."""
@@ -115,27 +131,33 @@ class Hidden:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseTables:
-    """Rows of the three tables, the names in `autres`, and the families withheld."""
+class Month:
+    """A released month in three tables. Their keys have its period."""
 
+    part: Slice
     cells: tuple[Group, ...]
+    """Entity × device class, or `autres` of their family: machines, time and energy."""
     uses: tuple[Group, ...]
+    """The same machines without screens, in the same groups or fewer: parts of their time and energy."""
     whole: tuple[Group, ...]
+    """One group per family (zone, population, memo), without screens: enrolled and derived time."""
     withheld: tuple[GroupKey, ...]
-    hidden_cells: tuple[Hidden, ...]
-    hidden_uses: tuple[Hidden, ...]
+    """Families with nothing that may be disclosed."""
+    hidden_cells: tuple[Hidden, ...] = ()
+    """Entities and classes that `cells` merged into `autres`, by name."""
+    hidden_uses: tuple[Hidden, ...] = ()
 
 
-def build_release_tables(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTables:
-    """Build the tables of groups under the disclosure rule, by entity and device class."""
+def build_month(part: Slice, groups: Mapping[GroupKey, Tally], k: int) -> Month:
+    """Build a month of groups under the disclosure rule, by entity and device class."""
     cells: list[Group] = []
     uses: list[Group] = []
     whole: list[Group] = []
     withheld: list[GroupKey] = []
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
-    for family in families(groups):
-        merged = family.merge_small(k)
+    for family in families(groups, screens=True):
+        merged = merge_small(family, k)
         if merged is None:
             withheld.append(family.key)
         elif merged:
@@ -144,16 +166,26 @@ def build_release_tables(groups: Mapping[GroupKey, Tally], k: int) -> ReleaseTab
             cells += [_cell(key, one, inside if key.autres else [one]) for key, one in merged]
             hidden_cells += _hidden(family, [key for key, _ in merged])
             if family.key.device_class is None:
-                of_family = _uses(merged, k)
+                of_family = _uses(family, merged, k)
                 uses += of_family
                 hidden_uses += _hidden(family, [use.key for use in of_family])
                 whole.append(_whole(family, merged, k))
-    return ReleaseTables(
-        tuple(cells), tuple(uses), tuple(whole), tuple(withheld), tuple(hidden_cells), tuple(hidden_uses)
+    return Month(
+        part,
+        _sorted(cells),
+        _sorted(uses),
+        _sorted(whole),
+        tuple(withheld),
+        tuple(hidden_cells),
+        tuple(hidden_uses),
     )
 
 
-def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
+def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
+    return tuple(sorted(groups, key=lambda group: group.key.order))
+
+
+def _hidden(family: Family[Tally], rows: Collection[GroupKey]) -> list[Hidden]:
     """Return the names of members with machines but without a row of their own; none where each has one."""
     merged = [key for key, tally in family.members.items() if tally.hosts and key not in rows]
     if not merged:
@@ -162,7 +194,7 @@ def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
     return [Hidden(family.key, entities, frozenset(key.device_class for key in merged if key.device_class))]
 
 
-def _tallies_in_autres(family: Family, rows: Collection[GroupKey]) -> list[Tally]:
+def _tallies_in_autres(family: Family[Tally], rows: Collection[GroupKey]) -> list[Tally]:
     return [tally for key, tally in family.members.items() if tally.hosts and key not in rows]
 
 
@@ -204,11 +236,11 @@ def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
     return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
 
 
-def _uses(cells: Sequence[Member], k: int) -> list[Group]:
+def _uses(family: Family[Tally], cells: Sequence[Member], k: int) -> list[Group]:
     """Return cells, or several together, with the parts that all of them may publish."""
     rates = rates_of(tally for _, tally in cells)
     for level in LEVELS:
-        rows = _merge_at_level(cells, level, rates, k)
+        rows = _merge_at_level(family, cells, level, rates, k)
         if rows is not None:
             alone = {id(tally) for _, tally in cells}
             return [
@@ -224,7 +256,9 @@ def _uses(cells: Sequence[Member], k: int) -> list[Group]:
     return [_use(key, tally, Level((), NO_PARTS), k) for key, tally in cells]
 
 
-def _merge_at_level(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
+def _merge_at_level(
+    family: Family[Tally], cells: Sequence[Member], level: Level, rates: Rates, k: int
+) -> list[Member] | None:
     """Merge cells until each part is empty or safe; None where parts cannot be published with the cells."""
     of = dict(cells)
     found = publish([tally.parts(key, level, rates) for key, tally in cells], k)
@@ -241,7 +275,7 @@ def _merge_at_level(cells: Sequence[Member], level: Level, rates: Rates, k: int)
         masks = [tally.masks(getattr(tally, table)) for _, tally in hidden]
         if not may_be_told_together(masks, level.parts, k):
             return None
-    return [one for one in kept if not one[0].autres] + [merge_into_autres(hidden)]
+    return [one for one in kept if not one[0].autres] + [family.merge(hidden, sum_tallies)]
 
 
 def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = True) -> Group:
@@ -258,7 +292,7 @@ def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = 
     return Group(key, replace(sums, energies=by_part))
 
 
-def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
+def _whole(family: Family[Tally], merged: Sequence[Member], k: int) -> Group:
     unheard = [tally for tally in family.members.values() if not tally.hosts]
     tally = sum_tallies([*unheard, *(tally for _, tally in merged)])
     details = _COVERAGE - tally.unsafe_details(k)
@@ -270,3 +304,32 @@ def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
         derived -= beyond
     energies = {_energy_key(EnergyClass.AUTRES): EnergySums(derived)} if derived else {}
     return Group(family.key, replace(sums, energies=energies))
+
+
+def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
+    """Compute one month from the fleet's present data."""
+    query = Query(
+        part.first,
+        part.end,
+        PARTITION,
+        k,
+        now_unix_milliseconds=now_unix_milliseconds,
+        screens=True,
+    )
+    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()))
+    return build_month(part, tallies, k)
+
+
+def hosts_under_rule(hosts: Iterable[Host]) -> list[Host]:
+    """Return the hosts of populations that may only be shown as groups."""
+    return [host for host in hosts if host.population not in EXEMPT]
+
+
+def released_on(day: date) -> date:
+    """Return the first day on which the month of `day` may be released."""
+    return (day.replace(day=1) + timedelta(days=31)).replace(day=1) + timedelta(days=WAIT_DAYS)
+
+
+def is_month(part: Slice) -> bool:
+    """Return true for a whole calendar month."""
+    return part.first.day == 1 and part.end.day == 1 and (part.end - part.first).days > 27

@@ -8,52 +8,51 @@ shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from veilleuse.collector.account.release_tables import Hidden
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.model.figures import (
+from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.publications import PublicationKind
-from veilleuse.collector.web.publications import FigureFormat
+from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
+T = TypeVar("T")
 _TABLES: Final = ("cells", "uses", "whole")
 _HIDDEN: Final = ("hidden_cells", "hidden_uses")
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
-    """A released month in three tables (see veilleuse.collector.account.release_tables).
+class FigureFormat(Generic[T]):
+    """Format of one kind of figures.
 
-    The keys have the month's period.
+    A different content of the same kind is a different format; older formats are not shown.
     """
 
-    part: Slice
-    cells: tuple[Group, ...]
-    """Entity × device class, or `autres` of their family: machines, time and energy."""
-    uses: tuple[Group, ...]
-    """The same machines without screens, in the same groups or fewer: parts of their time and energy."""
-    whole: tuple[Group, ...]
-    """One group per family (zone, population, memo), without screens: enrolled and derived time."""
-    withheld: tuple[GroupKey, ...]
-    """Families with nothing that may be disclosed."""
-    hidden_cells: tuple[Hidden, ...] = ()
-    """Entities and classes that `cells` merged into `autres`, by name."""
-    hidden_uses: tuple[Hidden, ...] = ()
+    kind: PublicationKind
+    format: int
+    encode: Callable[[T], dict[str, Any]]
+    """Encodes figures as words and integers, without machines."""
+    decode: Callable[[dict[str, Any], date, date], T]
+    """Decodes what was published of [first, end). Raises ValueError, KeyError, TypeError."""
+    is_empty: Callable[[T], bool]
+    """Returns true when the figures show nothing.
+
+    Empty figures are not published, since no later snapshot could be compared with them.
+    """
 
 
 def encode_month(month: Month) -> dict[str, Any]:
@@ -88,7 +87,7 @@ def _key(key: GroupKey) -> dict[str, Any]:
         raise ValueError(f"the release has no sites: {key}")
     return {
         "zone": key.zone,
-        "population": key.population.value,
+        "population": key.columns["population"],
         "memo": key.memo,
         "entity": key.entity,
         "device_class": key.device_class,

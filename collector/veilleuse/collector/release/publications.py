@@ -2,25 +2,36 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Reads published figures, and publishes new ones through the running collector. docs/api.md.
 
-The web process only reads the store; the collector writes.
+A month is released when it has been over long enough to be complete. It is then stored as first computed. So
+a machine that came late, moved or was forgotten makes no difference between two answers. A release is
+computed from machines' stored months, since their days are deleted after 62. Once the months are deleted too,
+it is no longer answered. The web process only reads the store; the collector writes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date
-from typing import Any, Final, Generic, TypeVar
+import threading
+from collections.abc import Callable, Collection
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import Final, Generic
+from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.calendars.periods import Slice, months_before, slices
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.model.publications import Publication, PublicationKind
+from veilleuse.collector.model.publications import Publication
+from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
+from veilleuse.collector.ports.store import BoundedReader
+from veilleuse.collector.release.format import FORM, FigureFormat, T
+from veilleuse.collector.release.tables import Month, is_month, make_month
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
-T = TypeVar("T")
 Publish = Callable[[Publication], None]
 """Stores a publication, unless the period has one already. Raises AdminError."""
 
@@ -29,26 +40,6 @@ DECODED_BYTES: Final = 32 * 1024 * 1024
 
 Decoded figures take three times as much memory. Beyond this limit months are decoded at each request.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class FigureFormat(Generic[T]):
-    """Format of one kind of figures.
-
-    A different content of the same kind is a different format; older formats are not shown.
-    """
-
-    kind: PublicationKind
-    format: int
-    encode: Callable[[T], dict[str, Any]]
-    """Encodes figures as words and integers, without machines."""
-    decode: Callable[[dict[str, Any], date, date], T]
-    """Decodes what was published of [first, end). Raises ValueError, KeyError, TypeError."""
-    is_empty: Callable[[T], bool]
-    """Returns true when the figures show nothing.
-
-    Empty figures are not published, since no later snapshot could be compared with them.
-    """
 
 
 class PublicationCache(Generic[T]):
@@ -146,3 +137,67 @@ class PublicationCache(Generic[T]):
                 f"published {found.name} cannot be read ({type(error).__name__}: {error}): restore a backup, or have it "
                 f"computed anew with 'veilleuse published take-back {found.first} {found.end} --why TEXT'"
             ) from error
+
+
+class Releases:
+    """Released months, each computed and published once, then stored. Thread-safe."""
+
+    def __init__(
+        self,
+        reader: BoundedReader,
+        settings: CollectorSettings,
+        published: PublicationReader,
+        publish: Publish,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take a clock in Unix seconds."""
+        reporting, retention = settings.reporting, settings.retention
+        self._reader = reader
+        self._k = reporting.k_anonymity
+        self._published = PublicationCache(FORM, published, publish, self._k)
+        self._zone = ZoneInfo(reporting.time_zone)
+        self._kept_months = retention.pc_monthly_months
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def today(self) -> date:
+        """Return the current civil day."""
+        return datetime.fromtimestamp(self._clock(), self._zone).date()
+
+    def months(self, first: date, end: date, closed_years: Collection[int]) -> tuple[Slice, ...]:
+        """Return the whole months of a period that are released and still stored.
+
+        `closed_years` are the definitively closed years, whose months are deleted.
+        """
+        until = self.today() - timedelta(days=WAIT_DAYS)
+        since = months_before(self.today(), self._kept_months)
+        return tuple(
+            part
+            for part in slices(first, end, by_month=True)
+            if is_month(part) and since < part.end <= until and part.first.year not in closed_years
+        )
+
+    def is_of_older_rule(self, part: Slice) -> bool:
+        """Return true when a month was published under a smaller k or in an older format.
+
+        Such a month is not answered until it is taken back.
+        """
+        with self._lock:
+            return self._published.is_of_older_rule(part.first, part.end)
+
+    def month(self, part: Slice, *, may_compute: bool = True) -> Month | None:
+        """Return a month as published; None when it cannot be published yet, or was under another rule.
+
+        `may_compute` computes and publishes a month that nobody has published. The computation does not start
+        after the time limit. Once started it ends: where it exceeds the limit, a later query finds the month.
+
+        Raises QueryTooSlow, StoreDamaged, StoreTooNew; AdminError when the collector cannot store the month.
+        """
+        make = partial(self._make_month, part) if may_compute else None
+        with self._lock:
+            self._reader.check_time()
+            return self._published.figures(part.first, part.end, self.today(), make)
+
+    def _make_month(self, part: Slice) -> Month:
+        with self._reader.to_its_end():
+            return make_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))

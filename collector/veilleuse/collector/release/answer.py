@@ -1,164 +1,36 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Releases the months of workstations and classroom PCs, from which every reader's answer is summed.
-docs/api.md.
-
-Any number of readers may send any number of queries and combine the answers. So the fleet has one partition:
-entity × device class × calendar month. It is made safe once, over the whole fleet
-(veilleuse.collector.disclosure). A reader of some entities is shown the cells that lie wholly inside them.
-Every answer is a sum of shown cells, for any period and grouping. So any difference of answers, of one reader
-or several, consists of cells with k machines each.
-
-A month is released when it has been over long enough to be complete. It is then stored as first computed
-(docs/api.md). So a machine that came late, moved or was forgotten makes no difference between two answers. A
-release is computed from machines' stored months, since their days are deleted after 62. Once the months are
-deleted too, it is no longer answered.
-"""
+"""Sums released months as a reader asks, and says what is withheld (pure). docs/api.md."""
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
-from functools import partial
+from datetime import date, timedelta
 from itertools import groupby
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.observed_days import ObservedQuery, order_of
-from veilleuse.collector.account.observed_months import tally_periods
-from veilleuse.collector.account.observed_statement import withheld_row
-from veilleuse.collector.account.release_tables import Hidden, build_release_tables
+from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
-from veilleuse.collector.disclosure import EXEMPT
 from veilleuse.collector.model.accounts import is_within
-from veilleuse.collector.model.figures import (
-    AUTRES,
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.query import AUTRES, GroupKey, Query
+from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
     EnergyKey,
     EnergySums,
     Group,
-    GroupKey,
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.months.retention import months_before
 from veilleuse.collector.months.worker import WAIT_DAYS
-from veilleuse.collector.ports import BoundedReader, DataReader
-from veilleuse.collector.ports.months import PublicationReader
-from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.api.release_format import FORM, Month
-from veilleuse.collector.web.publications import PublicationCache, Publish
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.collector.release.tables import Hidden, Month, released_on
 from veilleuse.wire.vocabulary import Band, Population, State
 
-PARTITION: Final = ("entity", "device_class", "month")
 READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
 """Dimensions by which readers may group populations under the rule; `site` would be a second partition."""
-
-
-class Releases:
-    """Released months, each computed and published once, then stored. Thread-safe."""
-
-    def __init__(
-        self,
-        reader: BoundedReader,
-        settings: CollectorSettings,
-        published: PublicationReader,
-        publish: Publish,
-        clock: Callable[[], float],
-    ) -> None:
-        """Take a clock in Unix seconds."""
-        reporting, retention = settings.reporting, settings.retention
-        self._reader = reader
-        self._k = reporting.k_anonymity
-        self._published = PublicationCache(FORM, published, publish, self._k)
-        self._zone = ZoneInfo(reporting.time_zone)
-        self._kept_months = retention.pc_monthly_months
-        self._clock = clock
-        self._lock = threading.Lock()
-
-    def today(self) -> date:
-        """Return the current civil day."""
-        return datetime.fromtimestamp(self._clock(), self._zone).date()
-
-    def months(self, first: date, end: date, closed_years: Collection[int]) -> tuple[Slice, ...]:
-        """Return the whole months of a period that are released and still stored.
-
-        `closed_years` are the definitively closed years, whose months are deleted.
-        """
-        until = self.today() - timedelta(days=WAIT_DAYS)
-        since = months_before(self.today(), self._kept_months)
-        return tuple(
-            part
-            for part in slices(first, end, by_month=True)
-            if is_month(part) and since < part.end <= until and part.first.year not in closed_years
-        )
-
-    def is_of_older_rule(self, part: Slice) -> bool:
-        """Return true when a month was published under a smaller k or in an older format.
-
-        Such a month is not answered until it is taken back.
-        """
-        with self._lock:
-            return self._published.is_of_older_rule(part.first, part.end)
-
-    def month(self, part: Slice, *, may_compute: bool = True) -> Month | None:
-        """Return a month as published; None when it cannot be published yet, or was under another rule.
-
-        `may_compute` computes and publishes a month that nobody has published. The computation does not start
-        after the time limit. Once started it ends: where it exceeds the limit, a later query finds the month.
-
-        Raises QueryTooSlow, StoreDamaged, StoreTooNew; AdminError when the collector cannot store the month.
-        """
-        make = partial(self._make_month, part) if may_compute else None
-        with self._lock:
-            self._reader.check_time()
-            return self._published.figures(part.first, part.end, self.today(), make)
-
-    def _make_month(self, part: Slice) -> Month:
-        with self._reader.to_its_end():
-            return make_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))
-
-
-def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
-    """Compute one month from the fleet's present data."""
-    query = ObservedQuery(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
-    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()))
-    found = build_release_tables(tallies, k)
-    return Month(
-        part,
-        _sorted(found.cells),
-        _sorted(found.uses),
-        _sorted(found.whole),
-        found.withheld,
-        found.hidden_cells,
-        found.hidden_uses,
-    )
-
-
-def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
-    return tuple(sorted(groups, key=order_of))
-
-
-def hosts_under_rule(hosts: Iterable[Host]) -> list[Host]:
-    """Return the hosts of populations that may only be shown as groups."""
-    return [host for host in hosts if host.population not in EXEMPT]
-
-
-def released_on(day: date) -> date:
-    """Return the first day on which the month of `day` may be released."""
-    return (day.replace(day=1) + timedelta(days=31)).replace(day=1) + timedelta(days=WAIT_DAYS)
-
-
-def is_month(part: Slice) -> bool:
-    """Return true for a whole calendar month."""
-    return part.first.day == 1 and part.end.day == 1 and (part.end - part.first).days > 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,42 +43,28 @@ class ReleasedSums:
     """All rows summed by family, under the period of their slice, for its total."""
 
 
-def sum_cells(
-    months: Iterable[Month],
-    first: date,
-    end: date,
-    dimensions: Collection[str],
-    entities: Collection[str],
-    *,
-    of_uses: bool = False,
-    screens: bool = True,
-) -> ReleasedSums:
-    """Sum the months' cells, or their uses, that lie inside `entities`, as asked (pure).
+def sum_cells(months: Iterable[Month], query: Query, *, of_uses: bool = False) -> ReleasedSums:
+    """Sum the months' cells, or their uses, that lie inside the query's entities (pure).
 
-    `months` must be in order and is read once, so that only the answer is whole in memory. Without `screens`,
-    missing screens do not make a row incomplete.
+    `months` must be in order and is read once, so that only the answer is whole in memory. Without screens,
+    missing ones do not make a row incomplete.
     """
     rows: list[Group] = []
     whole: list[Group] = []
-    parts = slices(first, end, by_month="month" in dimensions)
+    parts = slices(query.first, query.end, by_month="month" in query.dimensions)
     for part, inside in groupby(months, lambda month: _around(month, parts)):
         if part is None:
             continue
         runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
         totals: dict[GroupKey, GroupSums] = {}
         for month in inside:
-            for key, sums in _month_rows(month, dimensions, entities, of_uses, screens).items():
+            for key, sums in _month_rows(month, query, of_uses).items():
                 _extend(runs[key], month.part, sums)
-            for key, sums in _month_rows(month, (), entities, of_uses, screens).items():
+            for key, sums in _month_rows(month, replace(query, dimensions=()), of_uses).items():
                 totals[key] = add_sums(totals[key], sums, same_time=False) if key in totals else sums
         for key, found in runs.items():
-            rows += [
-                Group(replace(key, period_from=run.first, period_to=run.end), sums) for run, sums in found
-            ]
-        whole += [
-            Group(replace(key, period_from=part.first, period_to=part.end), sums)
-            for key, sums in totals.items()
-        ]
+            rows += [Group(key.over(run.first, run.end), sums) for run, sums in found]
+        whole += [Group(key.over(part.first, part.end), sums) for key, sums in totals.items()]
     return ReleasedSums(tuple(rows), tuple(whole))
 
 
@@ -215,16 +73,15 @@ def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
     return next(inside, None)
 
 
-def _month_rows(
-    month: Month, dimensions: Collection[str], entities: Collection[str], of_uses: bool, screens: bool
-) -> Mapping[GroupKey, GroupSums]:
+def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, GroupSums]:
     """Return a month's rows, summed by dimensions; the key's period is blank."""
+    dimensions, entities = query.dimensions, query.entities
     found: dict[GroupKey, GroupSums] = {}
     for group in sorted(month.uses if of_uses else month.cells, key=_is_of_screens):
         # A merged cell may hold machines of other entities: only the whole fleet may see it.
         inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
         if inside:
-            key, sums = _coarsen_key(group.key, dimensions), group.sums
+            key, sums = group.key.coarsen(dimensions).over(), group.sums
             if key in found:
                 # A machine and its screens count as one host.
                 more = replace(sums, hosts=0) if _is_of_screens(group) else sums
@@ -232,36 +89,36 @@ def _month_rows(
             found[key] = sums
     if not entities:
         for group in month.whole:
-            key = _coarsen_key(group.key, dimensions)
+            key = group.key.coarsen(dimensions).over()
             if key in found and not _divides_families(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
     hidden = [
         one
         for one in (month.hidden_uses if of_uses else month.hidden_cells)
-        if screens or one.family.device_class is None
+        if query.screens or one.family.device_class is None
     ]
     return {
-        key: replace(sums, incomplete=any(_lacks(key, one, dimensions, entities) for one in hidden))
+        key: replace(sums, incomplete=any(_lacks(key, one, query) for one in hidden))
         for key, sums in found.items()
     }
 
 
-def _lacks(key: GroupKey, hidden: Hidden, dimensions: Collection[str], entities: Collection[str]) -> bool:
+def _lacks(key: GroupKey, hidden: Hidden, query: Query) -> bool:
     """Return true when `autres` holds some machines of a row's entity or class, or of a reader's entities.
 
     A row of both entity and class is always whole.
     """
     family = hidden.family
-    named = [name for name in ("entity", "device_class") if name in dimensions]
+    named = [name for name in ("entity", "device_class") if name in query.dimensions]
     if key.autres or (key.zone, key.population, key.memo) != (family.zone, family.population, family.memo):
         return False
     if named == ["entity"]:
         return key.entity in hidden.entities
     if len(named) == 2 or (named and key.device_class not in hidden.device_classes):
         return False
-    if not entities:
+    if not query.entities:
         return bool(named)
-    return any(is_within(name, entities) for name in hidden.entities)
+    return any(is_within(name, query.entities) for name in hidden.entities)
 
 
 def _is_of_screens(group: Group) -> bool:
@@ -282,17 +139,6 @@ def _with_coverage(sums: GroupSums, whole: GroupSums) -> GroupSums:
 def _divides_families(dimensions: Collection[str]) -> bool:
     """Return true when rows are parts of families."""
     return bool({"entity", "device_class"} & set(dimensions))
-
-
-def _coarsen_key(key: GroupKey, dimensions: Collection[str]) -> GroupKey:
-    return replace(
-        key,
-        period_from=date.min,
-        period_to=date.max,
-        entity=key.entity if "entity" in dimensions else None,
-        device_class=key.device_class if "device_class" in dimensions else None,
-        autres=key.autres and _divides_families(dimensions),
-    )
 
 
 def _extend(runs: list[tuple[Slice, GroupSums]], part: Slice, sums: GroupSums) -> None:
@@ -335,7 +181,7 @@ class MonthStatus:
 
     part: Slice
     withheld: tuple[GroupKey, ...]
-    present: frozenset[Population]
+    present: frozenset[Population | None]
     """Populations with a cell of their own inside the entities."""
 
 
@@ -353,10 +199,7 @@ def withheld_rows(
     months: Sequence[MonthStatus],
     older: Sequence[Slice],
     today: date,
-    first: date,
-    end: date,
-    dimensions: Collection[str],
-    entities: Collection[str],
+    query: Query,
     hosts: Iterable[Host],
 ) -> list[dict[str, str]]:
     """Return the rows of `withheld`: groups missing from a reader's answer, with the reason.
@@ -364,10 +207,11 @@ def withheld_rows(
     `hosts` are those under the rule. `older` are the months published under a smaller k or in an older
     format.
     """
+    first, end, entities = query.first, query.end, query.entities
     present = {host.population for host in hosts if is_within(host.org_entity, entities)}
     found: list[dict[str, str]] = []
     for population in sorted(present):
-        if not set(dimensions) <= READERS_DIMENSIONS:
+        if not set(query.dimensions) <= READERS_DIMENSIONS:
             found.append(_withheld_row(Slice(first, end), population, "grouping"))
             continue
         for part in _holes([*(month.part for month in months), *older], first, end):

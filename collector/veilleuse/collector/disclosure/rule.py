@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from veilleuse.collector.model.figures import AUTRES
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 
@@ -61,7 +61,7 @@ class DisclosureCell(Generic[K]):
         return (
             is_safe(self.contributions, k)
             and all(is_nobodys_or_safe(figure, k) for figure in self.beside)
-            and all(count(figure) == 0 or count(figure) >= k for figure in self.constant)
+            and all(is_nobodys_or_enough(figure, k) for figure in self.constant)
         )
 
 
@@ -94,6 +94,11 @@ def is_safe(contributions: Mapping[HostId, int], k: int) -> bool:
 def is_nobodys_or_safe(contributions: Mapping[HostId, int], k: int) -> bool:
     """Tell if nobody contributed, or the figure is safe."""
     return not any(contributions.values()) or is_safe(contributions, k)
+
+
+def is_nobodys_or_enough(contributions: Mapping[HostId, int], k: int) -> bool:
+    """Tell if nobody contributed, or at least `k` did."""
+    return count(contributions) == 0 or count(contributions) >= k
 
 
 def publish(cells: Sequence[DisclosureCell[K]], k: int) -> DisclosedLevel[K]:

@@ -1,0 +1,283 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Groups what machines with an agent were observed to do, and makes the rows of a statement of it (pure).
+docs/methodology.md §10.
+
+Machines' months are read, whose days are deleted after 62 for PCs (decision 0031), and days at the edges of
+the period. Nothing is imputed or extrapolated. Errors are common (linear) within one device class, for all
+energy based on its priors, and within one measuring method. They are independent between these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import groupby
+from typing import Final
+
+from veilleuse.collector.account.group_sums import Tally, merge_small_groups
+from veilleuse.collector.account.row import FigureRow, PeriodFigures
+from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
+from veilleuse.collector.disclosure.parts import Part
+from veilleuse.collector.fleet.estimate import DataType, Estimate, EstimateBasis, Representativeness
+from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.months import (
+    IDLE_COLUMNS,
+    PLACE,
+    SCREEN_COLUMNS,
+    HostPeriod,
+    Vector,
+    add_vectors,
+)
+from veilleuse.collector.model.query import GroupKey, Query, key_of_host
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, StateSums
+from veilleuse.collector.ports.store import PeriodReader, Reader
+from veilleuse.collector.quantiles import Z95
+from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
+
+_TIMES: Final = tuple(
+    (state, tuple(PLACE[f"{state}_{supply}_milliseconds"] for supply in Supply)) for state in State
+)
+_IDLE: Final = tuple(PLACE[name] for name in IDLE_COLUMNS)
+_METHODS: Final = tuple((method, PLACE[f"{method}_milliseconds"]) for method in Method)
+"""Place of milliseconds; energy and uncertainty follow."""
+_STATE_ENERGIES: Final = tuple((state, PLACE[f"{state}_energy_millijoules"]) for state in State)
+_SCREENS: Final = PLACE[SCREEN_COLUMNS[-3]]
+"""Place of milliseconds; energy and uncertainty follow."""
+_NIGHTS: Final = PLACE["nights_on"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedGroups:
+    """Groups, small ones merged, and the keys (dimensions blank) of populations withheld entirely."""
+
+    groups: tuple[Group, ...]
+    withheld: tuple[GroupKey, ...] = ()
+
+
+def gather_periods(
+    reader: Reader, periods: PeriodReader, query: Query, hosts: Iterable[Host] | None = None
+) -> ObservedGroups:
+    """Return every group of the query, of `hosts` only when given, from machines' months and days.
+
+    Raises UsageError where the query cuts a month whose days are deleted, and StoreDamaged.
+    """
+    tallies = tally_periods(reader, periods, query, hosts)
+    groups, withheld = merge_small_groups(tallies, query.k_anonymity)
+    return ObservedGroups(tuple(sorted(groups, key=lambda group: group.key.order)), withheld)
+
+
+def tally_periods(
+    reader: Reader, periods: PeriodReader, query: Query, hosts: Iterable[Host] | None = None
+) -> dict[GroupKey, Tally]:
+    """Return the same groups before the disclosure rule: no value of them may be published.
+    Raises the same errors.
+    """
+    sites = {site.site: site for site in reader.sites()}
+    chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
+    tallies: dict[GroupKey, Tally] = {}
+    for part in slices(query.first, query.end, by_month="month" in query.dimensions):
+        tallies |= _tallies(periods, query, part, chosen, sites)
+    return tallies
+
+
+def _tallies(
+    periods: PeriodReader,
+    query: Query,
+    part: Slice,
+    hosts: Mapping[HostId, Host],
+    sites: Mapping[str, Site],
+) -> dict[GroupKey, Tally]:
+    """Return the groups of one slice with an enrolled machine or a measurement."""
+    of = {
+        host_id: key_of_host(host, sites[host.site], part.first, part.end).coarsen(query.dimensions)
+        for host_id, host in hosts.items()
+    }
+    tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
+    seen: Counter[HostId] = Counter()
+    for host_id, rows in groupby(periods.host_periods(part.first, part.end), lambda row: row.host_id):
+        if host_id not in of:
+            continue
+        for one in _by_band(rows):
+            seen[host_id] += _add(tallies[of[host_id]], hosts[host_id], one)
+            if query.screens:
+                _add_screens(tallies, of[host_id], one)
+    now = query.now_unix_milliseconds
+    for host_id, host in hosts.items():
+        # A measured machine was there, whatever its enrolment says: coverage is never above 1.
+        if length := max(enrolled_milliseconds(host, sites[host.site], part, now), seen[host_id]):
+            tallies[of[host_id]].enrolled[host_id] += length
+    return {key: tally for key, tally in tallies.items() if tally.enrolled_milliseconds or tally.hosts}
+
+
+def _by_band(rows: Iterable[HostPeriod]) -> Iterable[HostPeriod]:
+    """Merge the day types of one machine's rows: a third of the additions remain."""
+    found: dict[Band, HostPeriod] = {}
+    for row in rows:
+        before = found.get(row.band)
+        if before is not None:
+            values, apportioned = (
+                add_vectors(before.values, row.values),
+                before.apportioned or row.apportioned,
+            )
+            row = HostPeriod(
+                row.host_id, row.period_from, row.day_type, row.band, values, apportioned=apportioned
+            )
+        found[row.band] = row
+    return found.values()
+
+
+def _add(tally: Tally, host: Host, row: HostPeriod) -> int:
+    """Add one machine's values in one band; return milliseconds of all states, unknown included."""
+    values, whole = row.values, 0
+    for state, places in _TIMES:
+        if milliseconds := sum([values[place] for place in places]):
+            whole += milliseconds
+            # A month has 0 where nothing was measured: absent, unless a shorter run was.
+            idle = [values[place] for place in _IDLE] if state is State.ON_IDLE else []
+            of_state = StateSums(milliseconds, *idle) if any(idle) else StateSums(milliseconds)
+            tally.add_state(row.host_id, (row.band, state), of_state)
+    for method, state, sums in _energies(values):
+        tally.add_energy(row.host_id, (host.facts.device_class, method, row.band, state), sums)
+    tally.nights[row.host_id] += values[_NIGHTS]
+    tally.apportioned |= row.apportioned
+    return whole
+
+
+def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
+    """Yield the energy by method and state.
+
+    A month holds sums by method and sums by state, not by both. They are paired in order, so that the
+    methods' sums hold; no figure uses a pair. Rounding of shared weeks may leave energy above the states: it
+    goes to the last state. As energy of unknown state it would be a part of its own, of few machines.
+    """
+    left = {state: values[place] for state, place in _STATE_ENERGIES if values[place]}
+    last = next(reversed(left), State.UNKNOWN)
+    for method, place in _METHODS:
+        time, energy, u = values[place : place + 3]
+        for state, of_state in left.items():
+            if part := min(energy, of_state):
+                yield method, state, EnergySums(time, part, u)
+                left[state] -= part
+                time, energy, u = 0, energy - part, 0
+        if time or energy or u:
+            yield method, last if energy else State.UNKNOWN, EnergySums(time, energy, u)
+
+
+def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: HostPeriod) -> None:
+    """Add screens to a group of their own where classes are separate,
+    else to the machine's group under their own class.
+
+    A month does not say which screens were metered. All are modelled, as in the fleet's figure
+    (`observations.screens`).
+    """
+    sums = EnergySums(*row.values[_SCREENS : _SCREENS + 3])
+    if not any(sums.values):
+        return
+    if key.device_class is not None:
+        key = replace(key, device_class=EnergyClass.MONITOR.value)
+        tallies[key].times[Part.OTHER][row.host_id] += sums.milliseconds
+    energy_key = (EnergyClass.MONITOR, Method.LOAD_MODELLED, row.band, State.ON_ACTIVE)
+    tallies[key].add_energy(row.host_id, energy_key, sums)
+    tallies[key].apportioned |= row.apportioned
+
+
+def observed_periods(observed: ObservedGroups, whole: Sequence[Group] | None = None) -> list[PeriodFigures]:
+    """Return the rows and the total of each period; no total where all groups are virtual machines.
+
+    `whole`: the same groups over the periods of the totals; None: a period's rows are its total.
+    """
+    groups = observed.groups if whole is None else whole
+    dates = {(key.period_from, key.period_to) for key in (*(one.key for one in groups), *observed.withheld)}
+    return [_period(first, end, observed, groups) for first, end in sorted(dates)]
+
+
+def _period(first: date, end: date, observed: ObservedGroups, whole: Iterable[Group]) -> PeriodFigures:
+    def is_inside(key: GroupKey) -> bool:
+        return first <= key.period_from and key.period_to <= end
+
+    rows = [one for one in observed.groups if is_inside(one.key)]
+    fleet = [one for one in whole if is_inside(one.key) and not one.key.memo]
+    zones = {one.key.zone for one in fleet}
+    total = GroupKey(first, end, zones.pop() if len(zones) == 1 else "")
+    return PeriodFigures(
+        first,
+        end,
+        tuple(_row(one.key, [one]) for one in rows if not one.key.memo),
+        tuple(_row(one.key, [one]) for one in rows if one.key.memo),
+        _row(total, fleet) if fleet else None,
+        tuple(filter(is_inside, observed.withheld)),
+    )
+
+
+def _row(key: GroupKey, groups: Sequence[Group]) -> FigureRow:
+    monitors = [one for one in groups if one.key.device_class == EnergyClass.MONITOR.value]
+    machines = [one for one in groups if one not in monitors] or monitors
+    withheld = frozenset[Detail]().union(*(one.sums.withheld for one in groups))
+    methods: defaultdict[Method, int] = defaultdict(int)
+    for one in groups:
+        for (_, method, _, _), sums in one.sums.energies.items():
+            methods[method] += sums.energy_millijoules
+    measured = sum(energy for method, energy in methods.items() if method in MEASURED)
+    u = u_model(groups)
+    estimate = Estimate(
+        energy_millijoules=sum(methods.values()),
+        measured_millijoules=measured,
+        modelled_millijoules=sum(methods.values()) - measured,
+        imputed_millijoules=0,
+        extrapolated_millijoules=0,
+        default_millijoules=0,
+        methods={method: methods[method] for method in Method if method in methods},
+        machines_fleet=0,
+        machines_sampled=0,
+        fleet_milliseconds=0
+        if Detail.COVERAGE in withheld
+        else sum(one.sums.enrolled_milliseconds for one in groups),
+        observed_milliseconds=sum(one.sums.observed_milliseconds for one in groups),
+        derived_milliseconds=sum(one.sums.derived_milliseconds for one in groups),
+        sampling_variance=0.0,
+        degrees_of_freedom=math.inf,
+        u_sampling=0.0,
+        u_model=u,
+        low_log=Z95 * u,
+        high_log=Z95 * u,
+        representativeness=Representativeness.CENSUS,
+        basis=EstimateBasis.OBSERVED,
+        data_type=DataType.REAL,
+        unestimated=(),
+    )
+    return FigureRow(
+        key,
+        estimate,
+        sum(one.sums.hosts for one in machines),
+        any(one.sums.apportioned for one in groups),
+        withheld,
+        {},
+        {},
+        incomplete=any(one.sums.incomplete for one in groups),
+        of_screens=machines is monitors,
+    )
+
+
+def u_model(groups: Iterable[Group]) -> float:
+    """Return the relative standard uncertainty of the energy of groups.
+
+    Errors add linearly within a class for energy based on its priors, and within a measuring method;
+    otherwise in quadrature. For groups with withheld methods they add linearly over all. `autres` has no
+    classes, and a sum must not look more certain because one of its classes is separate.
+    """
+    total = 0
+    errors: defaultdict[tuple[DeviceClass | EnergyClass, Method | None] | None, int] = defaultdict(int)
+    for group in groups:
+        for (device_class, method, _, _), sums in group.sums.energies.items():
+            total += sums.energy_millijoules
+            error_key = (device_class, method if method in MEASURED else None)
+            errors[None if Detail.METHODS in group.sums.withheld else error_key] += (
+                sums.uncertainty_millijoules
+            )
+    return math.sqrt(sum(u**2 for u in errors.values())) / total if total else 0.0

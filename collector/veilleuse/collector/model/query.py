@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Defines what a report or reader asks for, and the key of a group that answers it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Final, NamedTuple
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model.hosts import Host, Site
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+
+class YearRange(NamedTuple):
+    """From one civil year to another, both included."""
+
+    first: int
+    last: int
+
+    def holds(self, year: int) -> bool:
+        """Return whether a year is in the range."""
+        return self.first <= year <= self.last
+
+
+# Years that commands, files and the API accept: one outside is a typing error.
+PERIOD_YEARS: Final = YearRange(2000, 2200)
+"""Years of a period, of a calendar, and those that are closed."""
+API_YEARS: Final = YearRange(2000, 2099)
+"""Years of a question to the API, whose dates begin with 20."""
+DATED_YEARS: Final = YearRange(2000, 2999)
+"""Years from which a meter or a share holds, and years of readings:
+an end that is open may be written as a far one.
+"""
+ENTERED_YEARS: Final = YearRange(1990, 2099)
+"""Years of purchases, and of lines of the REEN sheet."""
+CONVERTED_YEARS: Final = YearRange(1990, 2200)
+"""Years of an energy to convert."""
+
+
+def check_day(option: str, day: date) -> date:
+    """Return the day. Raises UsageError outside the allowed years."""
+    if not PERIOD_YEARS.holds(day.year):
+        raise UsageError(
+            f"{option} {day} must be between the years {PERIOD_YEARS.first} and {PERIOD_YEARS.last}"
+        )
+    return day
+
+
+def check_period(first: date, end: date) -> None:
+    """Check a period, `end` exclusive. Raises UsageError for an empty period or one outside the allowed
+    years.
+    """
+    if first >= end:
+        raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
+    check_day("--from", first)
+    check_day("--to", end)
+
+
+NAMED: Final = ("entity", "site", "device_class")
+"""Dimensions that divide rows only where requested: fields of a GroupKey that are else None."""
+DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
+"""Dimensions of --group-by.
+
+Year, zone, population and power context always divide. A row has one factor, one item of the bilan carbone
+and one disclosure rule.
+"""
+DEFAULT_DIMENSIONS: Final = ("entity", "device_class")
+
+
+AUTRES: Final = "autres"
+"""Name of the row of the groups too small to publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """Key of a group of machines and of its row. A dimension that was not requested, or does not apply, is
+    None.
+    """
+
+    period_from: date = date.min
+    """date.min, and date.max below, where the period is that of all rows together."""
+    period_to: date = date.max
+    """Exclusive."""
+    zone: str = ""
+    """Grid zone: a row has one factor. Blank for several zones together, or where no factor applies."""
+    population: Population | None = None
+    memo: bool = False
+    """Virtual machines: their host has the energy, so they are in no total."""
+    entity: str | None = None
+    site: str | None = None
+    device_class: str | None = None
+    autres: bool = False
+    """True for the row of the groups too small to publish; an entity may have that name itself."""
+    power_context: PowerContext | None = None
+
+    @property
+    def family(self) -> GroupKey:
+        """Key without the requested dimensions: groups of one family may merge with each other."""
+        return self.coarsen(())
+
+    @property
+    def order(self) -> tuple[date, str, str, str, str, str, str, bool, bool, date]:
+        """Sort key of a row."""
+        words = (self.entity, self.site, self.population, self.device_class, self.zone, self.power_context)
+        named = tuple(str(word or "") for word in words)
+        return (self.period_from, *named, self.memo, self.autres, self.period_to)  # type: ignore[return-value]
+
+    def coarsen(self, dimensions: Collection[str]) -> GroupKey:
+        """Return the key without the dimensions that are not requested."""
+        blank: dict[str, None] = {name: None for name in NAMED if name not in dimensions}
+        return replace(self, **blank, autres=self.autres and len(blank) < len(NAMED))  # type: ignore[arg-type]
+
+    def over(self, first: date = date.min, end: date = date.max) -> GroupKey:
+        """Return the key over another period; by default over any."""
+        return replace(self, period_from=first, period_to=end)
+
+    @property
+    def merged(self) -> GroupKey:
+        """Key of the groups too small to publish: `autres` in every requested dimension."""
+        named = {name: AUTRES for name in NAMED if getattr(self, name) is not None}
+        return replace(self, **named, autres=True)  # type: ignore[arg-type]
+
+    @property
+    def level(self) -> str:
+        """Kind of row: memo, autres or row."""
+        return "memo" if self.memo else AUTRES if self.autres else "row"
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """Column → its word; None where it does not apply."""
+        return {
+            "period_from": self.period_from.isoformat(),
+            "period_to": self.period_to.isoformat(),
+            "entity": self.entity,
+            "site": self.site,
+            "zone": self.zone or None,
+            "population": self.population and self.population.value,
+            "device_class": self.device_class,
+            "power_context": self.power_context and self.power_context.value,
+        }
+
+
+def key_of_host(host: Host, site: Site, first: date, end: date) -> GroupKey:
+    """Return the key of a machine at the place of its enrolment, with all dimensions."""
+    device_class = host.facts.device_class
+    return GroupKey(
+        first,
+        end,
+        site.zone,
+        host.population,
+        device_class is DeviceClass.VIRTUAL_MACHINE,
+        host.org_entity,
+        host.site,
+        device_class.value,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Period, grouping and rule of a report.
+
+    Raises UsageError for an unknown dimension, or a period that is empty or out of range.
+    """
+
+    first: date
+    end: date
+    """Exclusive."""
+    dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS
+    k_anonymity: int = 10
+    """Fewest machines of a group that may be shown; 1: the caller applies the rule."""
+    today: date = date.max
+    """Day until which the fleet counts; by default all of the period is over."""
+    now_unix_milliseconds: int = 0
+    """Instant until which enrolled time counts."""
+    entities: tuple[str, ...] = ()
+    """Entities, with all below them, that the reader may see; () = all."""
+    current_tree: bool = False
+    """True: everything at its present place, pro forma. False: at its place of then."""
+    is_compared: bool = False
+    """True when the report shows the change from or to another year, with margins."""
+    screens: bool = False
+    """True to add the energy of external screens to observed groups, as device class `monitor`.
+    Indicators never do: screens have no state.
+    """
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.dimensions if name not in DIMENSIONS]
+        if unknown:
+            raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
+        check_period(self.first, self.end)
+
+    @property
+    def key(self) -> GroupKey:
+        """Key of the whole fleet over the whole period."""
+        return GroupKey(self.first, self.end)
+
+    @property
+    def civil_year(self) -> int | None:
+        """Civil year that equals the period; None where none does."""
+        year = self.first.year
+        return year if (self.first, self.end) == (date(year, 1, 1), date(year + 1, 1, 1)) else None
