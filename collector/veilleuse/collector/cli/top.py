@@ -23,7 +23,7 @@ import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, names_of
 from veilleuse.collector.documents.text import DASH, Words, words
-from veilleuse.collector.model.server_sums import ServerUse
+from veilleuse.collector.model.sums import ServerUse
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from veilleuse.collector.model.query import AUTRES, GroupKey
-from veilleuse.collector.model.records import Cell, Grain, HostId, Point
+from veilleuse.collector.model.records import AgentId, Cell, Grain, HostId, Point
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import (
     Band,
@@ -354,6 +354,44 @@ class Group:
 
     key: GroupKey
     sums: GroupSums
+
+
+# --- sums of servers, as each look shows them (/metrics, first page, `top`)
+
+
+class ServerGroup(NamedTuple):
+    """Labels of a group of servers, as text."""
+
+    entity: str
+    site: str
+    population: str
+    device_class: str
+
+
+class GroupPower(NamedTuple):
+    """Mean wall power of the servers of a group, each over its newest record."""
+
+    servers: int
+    """Servers with a recent record that has an energy; ≥ 1."""
+    watts: float
+    end_unix_milliseconds: int
+    """End of the newest of these records."""
+
+
+class ServerUse(NamedTuple):
+    """One active server, and the sums of its civil day."""
+
+    agent_id: AgentId
+    group: ServerGroup
+    watts: float | None
+    """Mean wall power over its newest record; None without a recent record that has an energy: never 0."""
+    last_contact_unix_milliseconds: int | None
+    states: Mapping[State, int]
+    """Milliseconds by state."""
+    cpu_busy_milliseconds: int
+    cpu_covered_milliseconds: int
+    energy_millijoules: int | None
+    """None when none was derived."""
 
 
 def _plus(one: int | None, other: int | None) -> int | None:

@@ -21,13 +21,15 @@ from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.records import AgentId, DataKind, DaySize, Grain, HostId
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.model.server_sums import GroupPower, ServerGroup, ServerUse
 from veilleuse.collector.model.sums import (
     BalanceRow,
     DerivedRow,
     EnergySums,
+    GroupPower,
     LedgerEntry,
     PointSumRow,
+    ServerGroup,
+    ServerUse,
     SumRow,
     UnitSumRow,
 )

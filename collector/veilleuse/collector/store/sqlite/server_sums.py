@@ -15,8 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.records import AgentId, Grain, HostId
-from veilleuse.collector.model.server_sums import GroupPower, ServerGroup, ServerUse
-from veilleuse.collector.model.sums import EnergySums
+from veilleuse.collector.model.sums import EnergySums, GroupPower, ServerGroup, ServerUse
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.registry_rows import HOST_COLUMNS, host_from_row, place_server
 from veilleuse.collector.wire_codec import GAP_REASONS, POPULATIONS, STATES, facts_from_wire, number

@@ -15,8 +15,7 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.hosts import HostStatus, Site
 from veilleuse.collector.model.records import AgentId, DataKind
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.model.server_sums import GroupPower, ServerGroup, ServerUse
-from veilleuse.collector.model.sums import EnergySums, LedgerEntry
+from veilleuse.collector.model.sums import EnergySums, GroupPower, LedgerEntry, ServerGroup, ServerUse
 from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.web.metrics.servers import ServerCounts, ServerRegistry, is_virtual

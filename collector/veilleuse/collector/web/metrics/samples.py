@@ -14,7 +14,7 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.records import AgentId
-from veilleuse.collector.model.server_sums import ServerGroup
+from veilleuse.collector.model.sums import ServerGroup
 from veilleuse.collector.web.metrics.fleet import Day, FleetView
 from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector
