@@ -182,7 +182,7 @@ def _send(settings: CollectorSettings, made: Proposal) -> Any:
             ask(settings.data_dir, "close_part", timeout_seconds=SECONDS, **part)
         return ask(settings.data_dir, "close_put", timeout_seconds=SECONDS, **last)
     except CollectorNotRunning:
-        from veilleuse.collector.app.data_directory import open_collector
+        from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
 
         with open_collector(settings) as collector:
             for part in parts:
