@@ -337,7 +337,7 @@ def released(sources: Sources, defaults: Mapping[str, Days]) -> tuple[FleetSum, 
     for of_month in estimate_months(months, ReleaseAssumptions(defaults, K)):
         for row in of_month:
             total.add(row)
-            rows[row.key.entity].add(row)
+            rows[row.key.entity or ""].add(row)
     return total, rows
 
 

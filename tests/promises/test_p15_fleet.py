@@ -72,7 +72,7 @@ class Told:
     def counts(self) -> list[Counts]:
         """The fleet of each month, as the oracle reads it."""
         return [
-            {(key.family.zone, key.family.population.value, key.entity, key.device_class): one
+            {(key.zone, str(key.population), str(key.entity), str(key.device_class)): one
              for key, one in month.fleet.items()}
             for month in self.months
         ]  # fmt: skip
@@ -109,10 +109,10 @@ def known(data: Watched, public: Told, rows: Sequence[Sequence[FleetRow]]) -> It
                 labels = {
                     "period_from": part.first.isoformat(),
                     "period_to": part.end.isoformat(),
-                    "zone": row.key.family.zone,
-                    "population": row.key.family.population.value,
-                    "entity": row.key.entity,
-                    "device_class": row.key.device_class,
+                    "zone": row.key.zone,
+                    "population": str(row.key.population),
+                    "entity": str(row.key.entity),
+                    "device_class": str(row.key.device_class),
                 }
                 numbers = {"known_millijoules": row.energy_millijoules - row.extrapolated_millijoules}
                 if row.key.device_class != MONITOR:  # the time of screens is that of their PCs

@@ -148,7 +148,7 @@ def unexplained(
 def _differences(told: Iterable[Any], expected: Mapping[tuple[Any, ...], Sequence[int]]) -> Iterator[str]:
     left = dict(expected)
     for row in told:
-        key = (*row.key.family, row.key.entity, row.key.device_class)
+        key = (row.key.zone, row.key.population, row.key.memo, row.key.entity, row.key.device_class)
         mine = dict(zip(NUMBERS, left.pop(key, ()), strict=False))
         for name in (one.name for one in fields(row)):
             value = getattr(row, name)

@@ -5,48 +5,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import Group
-from veilleuse.wire.vocabulary import Population
 
 NO_DAYS: Final = (0,) * len(DAY_TYPES)
 
 
-class CellFamily(NamedTuple):
-    """Machines whose cells may merge."""
-
-    zone: str
-    population: Population | None
-    memo: bool
-
-    @classmethod
-    def of(cls, key: GroupKey) -> CellFamily:
-        """Return the family of a published row."""
-        return cls(key.zone, key.population, key.memo)
-
-
-ClassOfFamily: TypeAlias = tuple[CellFamily, str]
+ClassOfFamily: TypeAlias = tuple[GroupKey, str]
 """Family and device class."""
 
 
-class CellKey(NamedTuple):
-    """Place and class of a cell."""
-
-    family: CellFamily
-    entity: str
-    device_class: str
+def family_of(key: GroupKey) -> GroupKey:
+    """Return the family whose cells may merge: one zone and population, in any month and power context."""
+    return GroupKey(zone=key.zone, population=key.population, memo=key.memo)
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedCell:
     """A published cell."""
 
-    key: CellKey
-    merged: bool
-    """True for a cell of several entities, or of several classes."""
+    key: GroupKey
+    """Entity and device class, over any period; `autres` for several entities, or several classes."""
     hosts: int
     milliseconds: int
     """Known time; of screens: known time of their PCs."""
@@ -56,10 +38,9 @@ class PublishedCell:
     @classmethod
     def of(cls, group: Group) -> PublishedCell:
         """Read a published row."""
-        key, energies = group.key, group.sums.energies.values()
+        energies = group.sums.energies.values()
         return cls(
-            CellKey(CellFamily.of(key), key.entity or "", key.device_class or ""),
-            key.autres,
+            group.key.over(),
             group.sums.hosts,
             sum(one.milliseconds for one in group.sums.states.values()),
             sum(one.energy_millijoules for one in energies),
@@ -69,7 +50,7 @@ class PublishedCell:
     @property
     def of_class(self) -> ClassOfFamily:
         """Family and device class."""
-        return self.key.family, self.key.device_class
+        return family_of(self.key), self.key.device_class or ""
 
     @property
     def watts(self) -> float:

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.samples import DAY_TYPES, Days
 from veilleuse.collector.model.months import DayType
-from veilleuse.collector.model.query import AUTRES
+from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.quantiles import Z95, quantile95
-from veilleuse.collector.release.cells import NO_DAYS, CellKey, ClassOfFamily, PublishedCell
+from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell
 
 SPREAD: Final = 1.0
 """Relative standard deviation between machines of a class in a month, where too few cells are published to
@@ -137,13 +137,13 @@ class PlaceLevel(NamedTuple):
 
 def levels_of_year(
     cells: Sequence[Iterable[PublishedCell]], means: Sequence[Mapping[ClassOfFamily, ClassMean]]
-) -> dict[CellKey, PlaceLevel]:
-    """Return (family, entity, device class) → its level in the year."""
-    sums: defaultdict[CellKey, list[Fraction]] = defaultdict(lambda: [Fraction(0)] * 4)
+) -> dict[GroupKey, PlaceLevel]:
+    """Return entity and device class → its level in the year."""
+    sums: defaultdict[GroupKey, list[Fraction]] = defaultdict(lambda: [Fraction(0)] * 4)
     for of_month, mean_of in zip(cells, means, strict=True):
         for cell in of_month:
             mean = mean_of.get(cell.of_class)
-            if mean is not None and not cell.merged and mean.watts:
+            if mean is not None and not cell.key.autres and mean.watts:
                 time = Fraction(cell.milliseconds)
                 values = (time, cell.hosts * time, Fraction(cell.millijoules), time * mean.watts)
                 sums[cell.key] = [one + more for one, more in zip(sums[cell.key], values, strict=True)]

@@ -15,11 +15,12 @@ from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import FleetDevice
 from veilleuse.collector.fleet.observations import MONITOR, FleetBook, Place
 from veilleuse.collector.fleet.samples import DAY_TYPES
-from veilleuse.collector.release.cells import NO_DAYS, CellFamily
-from veilleuse.collector.release.fleet import FleetCount, FleetKey
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.release.cells import NO_DAYS
+from veilleuse.collector.release.fleet import FleetCount
 
 
-def count_fleet(devices: Iterable[FleetDevice]) -> dict[FleetKey, FleetCount]:
+def count_fleet(devices: Iterable[FleetDevice]) -> dict[GroupKey, FleetCount]:
     """Return the devices of populations under the disclosure rule, by place and class."""
     book = FleetBook()
     for standing in devices:
@@ -27,12 +28,17 @@ def count_fleet(devices: Iterable[FleetDevice]) -> dict[FleetKey, FleetCount]:
         if is_ruled and standing.device_class != MONITOR and (standing.inventoried or not standing.has_left):
             book.add_device(Place.at(standing).stratum(standing.device_class), standing)
     book.settle()
-    found: dict[FleetKey, FleetCount] = {}
+    found: dict[GroupKey, FleetCount] = {}
     for one in book.in_service():
         place = Place.of(one.stratum)
         if place.population is not None:
-            family = CellFamily(place.zone, place.population, False)
-            key = FleetKey(family, place.entity, one.stratum.device_class, place.power_context)
+            key = GroupKey(
+                zone=place.zone,
+                population=place.population,
+                entity=place.entity,
+                device_class=one.stratum.device_class,
+                power_context=place.power_context,
+            )
             before = found.get(key, FleetCount(0, NO_DAYS))
             times = tuple(map(add, before.milliseconds, one.milliseconds))
             found[key] = FleetCount(before.machines + one.machines, times)

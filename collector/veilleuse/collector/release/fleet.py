@@ -12,31 +12,21 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
-from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.model.query import AUTRES
-from veilleuse.collector.release.cells import NO_DAYS, CellFamily, CellKey, ClassOfFamily, PublishedCell
+from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell, family_of
 from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Word
 
 MILLION: Final = 1_000_000
-
-
-class FleetKey(NamedTuple):
-    """Place and class of devices in service."""
-
-    family: CellFamily
-    entity: str
-    device_class: str
-    power_context: PowerContext | None
 
 
 class FleetCount(NamedTuple):
@@ -74,7 +64,8 @@ class Source(Word):
 class FleetRow:
     """Energy of the devices of one place and class in one month."""
 
-    key: FleetKey
+    key: GroupKey
+    """Place and class, over any period; `autres` for a published cell of places that nobody listed."""
     source: Source
     mean_entity: str
     """Entity of the published cell whose mean was used; empty for a class mean and a default."""
@@ -108,13 +99,13 @@ class FleetRow:
         """Rows of one pool have one mean, so that their shared errors add up linearly."""
         if self.source is Source.DEFAULT:
             return (self.key.device_class,)
-        return self.key.family, self.mean_entity, self.mean_class
+        return family_of(self.key), self.mean_entity, self.mean_class
 
 
 class _Part(NamedTuple):
     """Devices of one place and class, with their share of a published cell."""
 
-    key: FleetKey
+    key: GroupKey
     machines: int
     days: Days
     """Time in service by day type."""
@@ -151,11 +142,11 @@ class FleetEstimate:
 
     def __init__(
         self,
-        fleet: Mapping[FleetKey, FleetCount],
+        fleet: Mapping[GroupKey, FleetCount],
         cells: Sequence[PublishedCell],
         hidden: Collection[ClassOfFamily],
         means: Mapping[ClassOfFamily, ClassMean],
-        levels: Mapping[CellKey, PlaceLevel],
+        levels: Mapping[GroupKey, PlaceLevel],
         assumptions: ReleaseAssumptions,
     ) -> None:
         """Take the fleet and the published cells.
@@ -165,14 +156,14 @@ class FleetEstimate:
         self._fleet, self._cells, self._hidden = fleet, cells, hidden
         self._means, self._levels = means, levels
         self._defaults, self._k = assumptions.class_microwatts, assumptions.k
-        self._places = {(cell.key, cell.merged): cell for cell in cells}
+        self._places = {cell.key: cell for cell in cells}
         self._listed = Counter[ClassOfFamily]()
         for key, count in fleet.items():
-            self._listed[key.family, key.device_class] += count.machines
+            self._listed[_class_of(key)] += count.machines
 
     def rows(self) -> Iterator[FleetRow]:
         """Yield all rows."""
-        members: defaultdict[PublishedCell | None, list[FleetKey]] = defaultdict(list)
+        members: defaultdict[PublishedCell | None, list[GroupKey]] = defaultdict(list)
         for key in sorted(self._fleet, key=_order):
             members[self._cell_of(key)].append(key)
         elsewhere = Counter[ClassOfFamily]()
@@ -182,25 +173,25 @@ class FleetEstimate:
             else:
                 # The inventory does not list this place: its time is not counted at another place too.
                 elsewhere[cell.of_class] += cell.milliseconds
-                key = FleetKey(*cell.key, None)
-                part = _Part(key, cell.hosts, NO_DAYS, cell, cell.milliseconds, cell.millijoules)
+                part = _Part(cell.key, cell.hosts, NO_DAYS, cell, cell.milliseconds, cell.millijoules)
                 yield _row(part, _Extra(Source.OWN))
         yield from self._without_cell(members[None], elsewhere)
 
-    def _cell_of(self, key: FleetKey) -> PublishedCell | None:
+    def _cell_of(self, key: GroupKey) -> PublishedCell | None:
         """Return the cell of a place and class: its own, else the nearest merged one above it."""
-        own = self._places.get((CellKey(key.family, key.entity, key.device_class), False))
+        place = replace(key, power_context=None)
+        own = self._places.get(place)
         if own is not None:
             return own
-        is_hidden = (key.family, key.device_class) in self._hidden
+        is_hidden = _class_of(key) in self._hidden
         for name in (key.device_class, AUTRES) if is_hidden else (key.device_class,):
-            for above in (*_above(key.entity), AUTRES):
-                merged = self._places.get((CellKey(key.family, above, name), True))
+            for above in (*_above(key.entity or ""), AUTRES):
+                merged = self._places.get(replace(place, entity=above, device_class=name, autres=True))
                 if merged is not None:
                     return merged
         return None
 
-    def _divided(self, cell: PublishedCell, keys: Sequence[FleetKey]) -> Iterator[FleetRow]:
+    def _divided(self, cell: PublishedCell, keys: Sequence[GroupKey]) -> Iterator[FleetRow]:
         """Divide a cell among its devices, in proportion to their time in service."""
         counts = [self._fleet[key] for key in keys]
         weights = [sum(count.milliseconds) for count in counts]
@@ -214,11 +205,11 @@ class FleetEstimate:
                 yield _row(part, self._by_class_or_default(part, left))
 
     def _without_cell(
-        self, keys: Sequence[FleetKey], elsewhere: Mapping[ClassOfFamily, int]
+        self, keys: Sequence[GroupKey], elsewhere: Mapping[ClassOfFamily, int]
     ) -> Iterator[FleetRow]:
-        by_class: defaultdict[ClassOfFamily, list[FleetKey]] = defaultdict(list)
+        by_class: defaultdict[ClassOfFamily, list[GroupKey]] = defaultdict(list)
         for key in keys:
-            by_class[key.family, key.device_class].append(key)
+            by_class[_class_of(key)].append(key)
         for name, of_class in by_class.items():
             counts = [self._fleet[key] for key in of_class]
             times = [sum(count.milliseconds) for count in counts]
@@ -241,11 +232,10 @@ class FleetEstimate:
         return _Extra(Source.BRANCH, energy, own=noise, shared=error, model=model)
 
     def _by_class_or_default(self, part: _Part, left: int) -> _Extra:
-        key = part.key
-        mean = self._means.get((key.family, key.device_class))
+        mean = self._means.get(_class_of(part.key))
         if mean is None:
             return self._by_default(part, left)
-        level = self._levels.get(CellKey(key.family, key.entity, key.device_class))
+        level = self._levels.get(replace(part.key, power_context=None))
         return _by_class(part, mean) if level is None else _by_level(part, mean, level)
 
     def _by_default(self, part: _Part, left: int) -> _Extra:
@@ -257,7 +247,7 @@ class FleetEstimate:
         if cell is None:
             default = self._default_energy(part, part.left)
             return _Extra(Source.DEFAULT, default, default, shared=default * DEFAULT_U)
-        listed = self._listed[part.key.family, part.key.device_class]
+        listed = self._listed[_class_of(part.key)]
         of_cell = part.left * min(self._k, listed) // listed
         energy, default = cell.energy_of(of_cell), self._default_energy(part, part.left - of_cell)
         return _Extra(
@@ -270,7 +260,7 @@ class FleetEstimate:
         )
 
     def _default_energy(self, part: _Part, left: int) -> int:
-        microwatts, whole = self._defaults.get(part.key.device_class, NO_DAYS), sum(part.days)
+        microwatts, whole = self._defaults.get(part.key.device_class or "", NO_DAYS), sum(part.days)
         energy = sum(time * power for time, power in zip(part.days, microwatts, strict=True))
         return energy * left // (whole * MICROWATTS_PER_WATT) if whole else 0
 
@@ -320,13 +310,13 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
         math.ceil(MILLION * error / energy) if energy else 0 for error in (extra.own, extra.shared, model)
     )
     cell = part.cell if extra.source in (Source.OWN, Source.BRANCH) else None
-    of_class = "" if extra.source is Source.DEFAULT else part.key.device_class
-    of_entity = part.key.entity if extra.source is Source.OWN else ""
+    of = part.key if cell is None else cell.key
+    has_entity, has_class = cell is not None or extra.source is Source.OWN, extra.source is not Source.DEFAULT
     return FleetRow(
         part.key,
         extra.source,
-        cell.key.entity if cell else of_entity,
-        cell.key.device_class if cell else of_class,
+        (has_entity and of.entity) or "",
+        (has_class and of.device_class) or "",
         part.machines,
         part.fleet,
         part.known_milliseconds,
@@ -340,8 +330,13 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
     )
 
 
-def _order(key: FleetKey) -> tuple[str, ...]:
-    return (*map(str, key.family), key.entity, key.device_class, key.power_context or "")
+def _order(key: GroupKey) -> tuple[str, ...]:
+    words = (key.zone, key.population, key.memo, key.entity, key.device_class, key.power_context or "")
+    return tuple(map(str, words))
+
+
+def _class_of(key: GroupKey) -> ClassOfFamily:
+    return family_of(key), key.device_class or ""
 
 
 def _above(entity: str) -> list[str]:

@@ -13,13 +13,13 @@ from operator import add
 
 from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.fleet.samples import Days
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import Group
-from veilleuse.collector.release.cells import NO_DAYS, CellFamily, ClassOfFamily, PublishedCell
+from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell, family_of
 from veilleuse.collector.release.class_means import levels_of_year, means_of_months
 from veilleuse.collector.release.fleet import (
     FleetCount,
     FleetEstimate,
-    FleetKey,
     FleetRow,
     ReleaseAssumptions,
 )
@@ -33,7 +33,7 @@ class ReleasedMonth:
 
     cells: Sequence[Group]
     hidden: Sequence[Hidden]
-    fleet: Mapping[FleetKey, FleetCount]
+    fleet: Mapping[GroupKey, FleetCount]
     screens: Mapping[tuple[str, str], FleetCount] = field(default_factory=dict)
     """(zone, entity) → external screens that the inventory lists."""
 
@@ -66,7 +66,7 @@ def estimate_months(
 
 
 def _estimate(
-    fleets: Sequence[Mapping[FleetKey, FleetCount]],
+    fleets: Sequence[Mapping[GroupKey, FleetCount]],
     cells: Sequence[Sequence[PublishedCell]],
     hidden: Sequence[Collection[ClassOfFamily]],
     assumptions: ReleaseAssumptions,
@@ -80,12 +80,12 @@ def _estimate(
 
 
 def _hidden(hidden: Sequence[Hidden]) -> frozenset[ClassOfFamily]:
-    return frozenset((CellFamily.of(one.family), name) for one in hidden for name in one.device_classes)
+    return frozenset((family_of(one.family), name) for one in hidden for name in one.device_classes)
 
 
-def _days_by_class(fleet: Mapping[FleetKey, FleetCount]) -> dict[ClassOfFamily, Days]:
+def _days_by_class(fleet: Mapping[GroupKey, FleetCount]) -> dict[ClassOfFamily, Days]:
     found: dict[ClassOfFamily, Days] = {}
     for key, count in fleet.items():
-        name = key.family, key.device_class
+        name = family_of(key), key.device_class or ""
         found[name] = tuple(map(add, found.get(name, NO_DAYS), count.milliseconds))
     return found

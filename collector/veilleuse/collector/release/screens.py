@@ -21,13 +21,12 @@ from veilleuse.collector.fleet.errors import DEFAULT_U, STANDBY_U
 from veilleuse.collector.fleet.observations import MONITOR, PCS
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
-from veilleuse.collector.model.query import AUTRES
+from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.model.sums import Group
-from veilleuse.collector.release.cells import NO_DAYS, CellFamily, PublishedCell
+from veilleuse.collector.release.cells import NO_DAYS, PublishedCell, family_of
 from veilleuse.collector.release.fleet import (
     MILLION,
     FleetCount,
-    FleetKey,
     FleetRow,
     Source,
 )
@@ -39,25 +38,25 @@ from veilleuse.wire.vocabulary import Population
 ON_MICROWATTS: Final = SCREEN_MICROWATTS[1]
 """Power of a screen of usual size that is on: its energy gives the time."""
 
-_Place: TypeAlias = tuple[CellFamily, str]
+_Place: TypeAlias = tuple[GroupKey, str]
 """Family and entity."""
 
 
 def screens_of_month(
     groups: Iterable[Group],
     hidden: Iterable[Hidden],
-    fleet: Mapping[FleetKey, FleetCount],
+    fleet: Mapping[GroupKey, FleetCount],
     rows: Iterable[FleetRow],
-) -> tuple[dict[FleetKey, FleetCount], list[PublishedCell]]:
+) -> tuple[dict[GroupKey, FleetCount], list[PublishedCell]]:
     """Return the fleet and the published cells of screens; `rows`: of the month's machines."""
     pcs = [row for row in rows if row.key.device_class in (*PCS, AUTRES)]
     known, left = Counter[_Place](), Counter[_Place]()
     for row in pcs:
-        at = row.key.family, row.key.entity
+        at = _place_of(row.key)
         known[at] += row.known_milliseconds
         left[at] += row.fleet_milliseconds - row.known_milliseconds
     shared = {
-        (CellFamily.of(one.family), entity)
+        (family_of(one.family), entity)
         for one in hidden
         if one.family.device_class == MONITOR
         for entity in one.entities
@@ -66,15 +65,15 @@ def screens_of_month(
     for group in groups:
         if group.key.device_class == MONITOR:
             cell = PublishedCell.of(group)
-            family = cell.key.family
-            inside = [at for at in shared if at[0] == family] if cell.merged else [(family, cell.key.entity)]
+            own_place = _place_of(cell.key)
+            inside = [at for at in shared if at[0] == own_place[0]] if cell.key.autres else [own_place]
             cells.append(replace(cell, milliseconds=sum(known[at] for at in inside)))
-    told = {cell.key.family for cell in cells}
-    own = {(cell.key.family, cell.key.entity) for cell in cells if not cell.merged}
-    by_place: defaultdict[FleetKey, FleetCount] = defaultdict(lambda: FleetCount(0, NO_DAYS))
+    told = {family_of(cell.key) for cell in cells}
+    own = {_place_of(cell.key) for cell in cells if not cell.key.autres}
+    by_place: defaultdict[GroupKey, FleetCount] = defaultdict(lambda: FleetCount(0, NO_DAYS))
     for key, count in fleet.items():
         if key.device_class in PCS:
-            at, place = (key.family, key.entity), key._replace(device_class=MONITOR)
+            at, place = _place_of(key), replace(key, device_class=MONITOR)
             # Published PCs without a published screen have none.
             unknown = at[0] not in told or at in own | shared
             part = (1, 1) if unknown else (left[at], left[at] + known[at])
@@ -84,6 +83,10 @@ def screens_of_month(
                 before.machines + count.machines, tuple(map(add, before.milliseconds, times))
             )
     return dict(by_place), cells
+
+
+def _place_of(key: GroupKey) -> _Place:
+    return family_of(key), key.entity or ""
 
 
 def with_standby(
@@ -96,7 +99,7 @@ def with_standby(
     by_place: defaultdict[tuple[str, str], list[FleetRow]] = defaultdict(list)
     for row in rows:
         if row.source is not Source.DEFAULT:  # a default of screens is not of their PCs' time
-            by_place[row.key.family.zone, row.key.entity].append(row)
+            by_place[row.key.zone, row.key.entity or ""].append(row)
     found = []
     for at, count in sorted(listed.items()):
         on = by_place.pop(at, [])
@@ -132,7 +135,7 @@ def _by_default(at: tuple[str, str], count: FleetCount, microwatts: Days) -> Fle
     energy = sum(time * power for time, power in zip(count.milliseconds, microwatts, strict=True))
     energy //= MICROWATTS_PER_WATT
     zone, entity = at
-    key = FleetKey(CellFamily(zone, Population.WORKSTATION, False), entity, MONITOR, None)
+    key = GroupKey(zone=zone, population=Population.WORKSTATION, entity=entity, device_class=MONITOR)
     time = sum(count.milliseconds)
     u = math.ceil(MILLION * DEFAULT_U)
     return FleetRow(key, Source.DEFAULT, "", "", count.machines, time, 0, 0, energy, energy, MILLION, 0, u, 0)

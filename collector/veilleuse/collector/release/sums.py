@@ -12,9 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.fleet import MILLION, FleetKey, FleetRow, Source
+from veilleuse.collector.release.fleet import MILLION, FleetRow, Source
 
 
 @dataclass(slots=True)
@@ -43,12 +44,12 @@ class FleetSum:
     known_millijoules: int = 0
     extrapolated_millijoules: int = 0
     default_millijoules: int = 0
-    _own: defaultdict[tuple[object, ...], dict[FleetKey, _Own]] = field(
+    _own: defaultdict[tuple[object, ...], dict[GroupKey, _Own]] = field(
         default_factory=lambda: defaultdict(dict)
     )
     """Pool → place and class → errors."""
     _shared: Counter[tuple[object, ...]] = field(default_factory=Counter)
-    _model: Counter[str] = field(default_factory=Counter)
+    _model: Counter[str | None] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, rows: Iterable[FleetRow]) -> FleetSum:
@@ -67,13 +68,14 @@ class FleetSum:
         self.known_millijoules += row.known_millijoules
         self.extrapolated_millijoules += row.extrapolated_millijoules
         self.default_millijoules += row.default_millijoules
-        own = self._own[row.pool].setdefault(row.key, _Own())
+        pool = row.pool
+        own = self._own[pool].setdefault(row.key, _Own())
         own.error += row.u_own_ppm * energy
         own.share_ppm += row.share_ppm
         own.months += 1
         if row.source in (Source.OWN, Source.BRANCH):
             own.known_millijoules += row.known_millijoules
-        self._shared[row.pool] += row.u_shared_ppm * energy
+        self._shared[pool] += row.u_shared_ppm * energy
         self._model[row.key.device_class] += row.u_model_ppm * energy
 
     @property

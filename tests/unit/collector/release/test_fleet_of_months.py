@@ -11,6 +11,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -23,8 +24,7 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.model.sums import EnergyClass, EnergySums, Group, GroupSums, StateSums
-from veilleuse.collector.release.cells import CellFamily
-from veilleuse.collector.release.fleet import FleetCount, FleetKey, FleetRow, ReleaseAssumptions, Source
+from veilleuse.collector.release.fleet import FleetCount, FleetRow, ReleaseAssumptions, Source
 from veilleuse.collector.release.format import encode_month
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.sums import FleetSum
@@ -35,7 +35,7 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 DAY = 86_400_000
 K = 10
 FIRST, END = date(2026, 3, 1), date(2026, 4, 1)
-OFFICES = CellFamily("FR", Population.WORKSTATION, False)
+OFFICES = GroupKey(zone="FR", population=Population.WORKSTATION)
 DEFAULTS = {"laptop": (4_000_000, 2_000_000, 1_000_000), "tower": (10_000_000,) * 3}
 ASSUMPTIONS = ReleaseAssumptions(DEFAULTS, K)
 
@@ -53,9 +53,9 @@ def cell(
 
 def place(
     entity: str, device_class: str = "laptop", context: PowerContext = PowerContext.OWN_SITE
-) -> FleetKey:
+) -> GroupKey:
     """Return the place and class of devices."""
-    return FleetKey(OFFICES, entity, device_class, context)
+    return replace(OFFICES, entity=entity, device_class=device_class, power_context=context)
 
 
 def count(machines: int, opened: int = 20, holidays: int = 0, closed: int = 10) -> FleetCount:
@@ -65,7 +65,7 @@ def count(machines: int, opened: int = 20, holidays: int = 0, closed: int = 10) 
 
 def hidden(*device_classes: str) -> Hidden:
     """Return the names of classes with machines in `autres`."""
-    return Hidden(GroupKey(FIRST, END, *OFFICES), frozenset({"A"}), frozenset(device_classes))
+    return Hidden(OFFICES.over(FIRST, END), frozenset({"A"}), frozenset(device_classes))
 
 
 def estimated(*months: ReleasedMonth) -> list[tuple[FleetRow, ...]]:
@@ -298,7 +298,7 @@ def content_of(month: ReleasedMonth) -> str:
 def counts_of(month: ReleasedMonth) -> Counts:
     """Return the fleet as the oracle reads it."""
     return {
-        (key.family.zone, key.family.population.value, key.entity, key.device_class): count
+        (key.zone, str(key.population), str(key.entity), str(key.device_class)): count
         for key, count in month.fleet.items()
     }
 
