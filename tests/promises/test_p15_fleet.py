@@ -219,7 +219,7 @@ def with_hidden_machines(data: Watched, public: Told, rows: Sequence[FleetRow]) 
         groups = tally_periods(reader, Periods(reader), query)
     mine = [one for one in groups.items() if one[0].entity == "B" and one[0].device_class == "laptop"]
     ((key, tally),) = mine
-    more = tables._cell(replace(key, entity="hidden"), tally, [tally])
+    more = tables._cell(key._replace(entity="hidden"), tally, [tally])
     made = estimate_months([replace(month, cells=(*month.cells, more))], ASSUMPTIONS)[0]
     return [row for row in made if row.key.entity != "hidden"]
 

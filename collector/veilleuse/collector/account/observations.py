@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 from typing import Final
@@ -180,7 +180,7 @@ def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: Host
     if not any(sums.values):
         return
     if key.device_class is not None:
-        key = replace(key, device_class=EnergyClass.MONITOR.value)
+        key = key._replace(device_class=EnergyClass.MONITOR.value)
         tallies[key].times[Part.OTHER][row.host_id] += sums.milliseconds
     energy_key = (EnergyClass.MONITOR, Method.LOAD_MODELLED, row.band, State.ON_ACTIVE)
     tallies[key].add_energy(row.host_id, energy_key, sums)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeAlias
 
@@ -168,7 +168,7 @@ def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> Gro
 
 def home_key(key: GroupKey) -> GroupKey:
     """Return the key of the row that holds a row's part at home."""
-    return replace(key, power_context=PowerContext.HOME)
+    return key._replace(power_context=PowerContext.HOME)
 
 
 def total_key(strata: Iterable[Stratum]) -> GroupKey:

@@ -209,7 +209,7 @@ def _of_machines(
         kept.end,
         _sorted(shown),
         _sorted(
-            figure_row(replace(key, memo=True), row.sums({}), virtual, virtual_figures)
+            figure_row(key._replace(memo=True), row.sums({}), virtual, virtual_figures)
             for key, row in memo.items()
         ),
         total,
@@ -326,7 +326,7 @@ def _rows(
 def _key(kept: YearStatistics, stratum: Stratum, place: Place, dimensions: Collection[str]) -> GroupKey:
     key = row_key(place, stratum.device_class, dimensions).over(kept.first, kept.end)
     of_several_populations = place.population is None and place.entity == AUTRES
-    return replace(key, autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
+    return key._replace(autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
 
 
 def _whole(rows: Iterable[_Row], moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell, publish
@@ -42,7 +42,7 @@ class Family(Generic[T]):
         """Merge groups into one, named `autres` in every requested dimension; screens stay screens."""
         named = hidden[0][0].merged
         if self.key.device_class is not None:
-            named = replace(named, device_class=self.key.device_class)
+            named = named._replace(device_class=self.key.device_class)
         return named, add([group for _, group in hidden])
 
 
@@ -51,7 +51,7 @@ def families(groups: Mapping[GroupKey, T], *, screens: bool = False) -> list[Fam
     found: defaultdict[GroupKey, dict[GroupKey, T]] = defaultdict(dict)
     for key, group in groups.items():
         apart = _SCREENS if screens and key.device_class == _SCREENS else None
-        found[replace(key.family, device_class=apart)][key] = group
+        found[key.family._replace(device_class=apart)][key] = group
     return [Family(key, members) for key, members in found.items()]
 
 

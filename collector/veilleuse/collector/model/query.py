@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Final, NamedTuple
 
@@ -75,8 +75,7 @@ AUTRES: Final = "autres"
 """Name of the row of the groups too small to publish."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupKey:
+class GroupKey(NamedTuple):
     """Key of a group of machines and of its row. A dimension that was not requested, or does not apply, is
     None.
     """
@@ -112,17 +111,17 @@ class GroupKey:
     def coarsen(self, dimensions: Collection[str]) -> GroupKey:
         """Return the key without the dimensions that are not requested."""
         blank: dict[str, None] = {name: None for name in NAMED if name not in dimensions}
-        return replace(self, **blank, autres=self.autres and len(blank) < len(NAMED))  # type: ignore[arg-type]
+        return self._replace(**blank, autres=self.autres and len(blank) < len(NAMED))  # type: ignore[arg-type]
 
     def over(self, first: date = date.min, end: date = date.max) -> GroupKey:
         """Return the key over another period; by default over any."""
-        return replace(self, period_from=first, period_to=end)
+        return self._replace(period_from=first, period_to=end)
 
     @property
     def merged(self) -> GroupKey:
         """Key of the groups too small to publish: `autres` in every requested dimension."""
         named = {name: AUTRES for name in NAMED if getattr(self, name) is not None}
-        return replace(self, **named, autres=True)  # type: ignore[arg-type]
+        return self._replace(**named, autres=True)  # type: ignore[arg-type]
 
     @property
     def level(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.errors import DEFAULT_U
@@ -179,14 +179,14 @@ class FleetEstimate:
 
     def _cell_of(self, key: GroupKey) -> PublishedCell | None:
         """Return the cell of a place and class: its own, else the nearest merged one above it."""
-        place = replace(key, power_context=None)
+        place = key._replace(power_context=None)
         own = self._places.get(place)
         if own is not None:
             return own
         is_hidden = _class_of(key) in self._hidden
         for name in (key.device_class, AUTRES) if is_hidden else (key.device_class,):
             for above in (*_above(key.entity or ""), AUTRES):
-                merged = self._places.get(replace(place, entity=above, device_class=name, autres=True))
+                merged = self._places.get(place._replace(entity=above, device_class=name, autres=True))
                 if merged is not None:
                     return merged
         return None
@@ -235,7 +235,7 @@ class FleetEstimate:
         mean = self._means.get(_class_of(part.key))
         if mean is None:
             return self._by_default(part, left)
-        level = self._levels.get(replace(part.key, power_context=None))
+        level = self._levels.get(part.key._replace(power_context=None))
         return _by_class(part, mean) if level is None else _by_level(part, mean, level)
 
     def _by_default(self, part: _Part, left: int) -> _Extra:

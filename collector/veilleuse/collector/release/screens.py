@@ -73,7 +73,7 @@ def screens_of_month(
     by_place: defaultdict[GroupKey, FleetCount] = defaultdict(lambda: FleetCount(0, NO_DAYS))
     for key, count in fleet.items():
         if key.device_class in PCS:
-            at, place = _place_of(key), replace(key, device_class=MONITOR)
+            at, place = _place_of(key), key._replace(device_class=MONITOR)
             # Published PCs without a published screen have none.
             unknown = at[0] not in told or at in own | shared
             part = (1, 1) if unknown else (left[at], left[at] + known[at])

@@ -211,8 +211,7 @@ def _by_key(
 def _key_of(
     query: Query, one: IndicatorMachine | IndicatorDevice, device_class: str, *, memo: bool
 ) -> GroupKey:
-    key = replace(
-        query.key,
+    key = query.key._replace(
         entity=one.entity,
         site=one.site,
         population=one.population,

@@ -64,7 +64,7 @@ def fleet_groups(inventory: InventoryReader, follows: ActionReader, query: Query
         left = tuple(one for one in retirements if entity in (None, at[one.entity]))
         stock = _total_stock(stocks, left) if entity is None else stocks.get(entity) if entity else None
         yield IndicatorGroup(
-            replace(query.key, entity=entity or None),
+            query.key._replace(entity=entity or None),
             purchases=bought,
             year=year,
             disposal=Disposal(year, stock, left),
@@ -127,7 +127,7 @@ def user_groups(
     if "entity" in query.dimensions:
         for entity, number in sorted(users.items()):
             mine = at[entity]
-            yield IndicatorGroup(replace(query.key, entity=entity), tuple(mine[1]), tuple(mine[0]), number)
+            yield IndicatorGroup(query.key._replace(entity=entity), tuple(mine[1]), tuple(mine[0]), number)
         return
     known = [at[entity] for entity in sorted(users)]
     yield IndicatorGroup(

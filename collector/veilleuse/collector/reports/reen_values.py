@@ -135,7 +135,7 @@ class YearValues:
         devices = self.devices if TABLE[indicator].made_of is IndicatorInput.DEVICES else ()
         if population is not None:
             devices = tuple(one for one in devices if one.population is population)
-        key = replace(self.query.key, population=Population.SERVER if wanted == SERVERS else None)
+        key = self.query.key._replace(population=Population.SERVER if wanted == SERVERS else None)
         group, made = IndicatorGroup(key, tuple(machines), devices), load_indicator(indicator)
         for one in figures_of((indicator,), group, self.targets):
             figure = disclose_figure(one.figure, key, self.query.k_anonymity)
@@ -171,7 +171,7 @@ class YearValues:
         if not seen or not isinstance(made, MachineRatio):
             return
         query = self.query
-        key = replace(query.key, population=Population.WORKSTATION)
+        key = query.key._replace(population=Population.WORKSTATION)
         sums = GroupSums(len(seen), 0, _states(seen))
         (figure,) = made.figures(IndicatorGroup(key, sums=sums), self.targets)
         pairs = [made.pair(one, self.targets) for one in seen]

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -195,7 +194,7 @@ def test_a_population_too_small_is_withheld():
     groups = {key("a", Population.CLASSROOM): tally(*range(5)), key("s", SERVER): tally(99)}
     found, withheld = merge_small_groups(groups, 10)
     assert [group.key for group in found] == [key("s", SERVER)]
-    assert withheld == (replace(key("a", Population.CLASSROOM), entity=None),)
+    assert withheld == (key("a", Population.CLASSROOM)._replace(entity=None),)
 
 
 def test_groups_nobody_contributed_to_stay_where_they_are_large():

@@ -272,7 +272,7 @@ def test_constants_do_not_hide_the_one_that_is_used():
     """
     one = of(range(12), {3: 124})
     found = build_month(PART, {key("a"): one}, 10)
-    assert (found.cells, found.withheld) == ((), (replace(key("a"), entity=None, device_class=None),))
+    assert (found.cells, found.withheld) == ((), (key("a")._replace(entity=None, device_class=None),))
     (row,) = build_month(PART, {key("a"): one, key("b"): of(range(20, 40), USED)}, 10).cells
     assert (row.key.entity, row.sums.hosts) == ("autres", 32)
     groups, withheld = merge_small_groups({key("a"): one}, 10)

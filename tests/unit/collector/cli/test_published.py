@@ -83,7 +83,7 @@ MONTH = Month(
     ),
     uses=(
         Group(
-            replace(KEY, entity="autres", device_class="autres", autres=True),
+            KEY._replace(entity="autres", device_class="autres", autres=True),
             GroupSums(
                 12,
                 0,
@@ -98,7 +98,7 @@ MONTH = Month(
     ),
     whole=(
         Group(
-            replace(KEY, entity=None, device_class=None),
+            KEY._replace(entity=None, device_class=None),
             GroupSums(
                 12,
                 32_140_800_000,
@@ -135,7 +135,7 @@ def test_a_month_by_site_is_none():
     """A month by another partition is never stored."""
     (group,) = MONTH.cells
     with pytest.raises(ValueError, match="no sites"):
-        FORM.encode(replace(MONTH, cells=(replace(group, key=replace(KEY, site="lyon")),)))
+        FORM.encode(replace(MONTH, cells=(replace(group, key=KEY._replace(site="lyon")),)))
 
 
 def test_what_was_sent_is_bounded_and_whole():

@@ -11,7 +11,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -55,7 +54,7 @@ def place(
     entity: str, device_class: str = "laptop", context: PowerContext = PowerContext.OWN_SITE
 ) -> GroupKey:
     """Return the place and class of devices."""
-    return replace(OFFICES, entity=entity, device_class=device_class, power_context=context)
+    return OFFICES._replace(entity=entity, device_class=device_class, power_context=context)
 
 
 def count(machines: int, opened: int = 20, holidays: int = 0, closed: int = 10) -> FleetCount:

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.unit.collector.release.test_fleet_of_months import DAY, K, cell, count, of, place, watt_days
@@ -26,7 +24,7 @@ LISTED = FleetCount(20, (400 * DAY, 0, 200 * DAY))
 def screens(entity: str, watt_days_on: int, *, merged: bool = False) -> Group:
     """Return a published cell of screens: it has an energy and no time."""
     made = cell(entity, "laptop", 10, 1, 1, merged=merged)
-    key = replace(made.key, device_class=MONITOR)
+    key = made.key._replace(device_class=MONITOR)
     energies = {next(iter(made.sums.energies)): EnergySums(0, watt_days_on * DAY, watt_days_on * DAY // 10)}
     return Group(key, GroupSums(10, 0, {}, energies))
 
@@ -72,7 +70,7 @@ def test_merged_screens_are_divided_by_the_time_of_pcs():
         cell("C", "laptop", 20, 600, 5),
         screens(AUTRES, 90, merged=True),
     )
-    family = replace(cells[-1].key, entity=None, autres=False)
+    family = cells[-1].key._replace(entity=None, autres=False)
     rows = rows_of(
         ReleasedMonth(cells, (Hidden(family, frozenset({"B", "C"}), frozenset({MONITOR})),), fleet)
     )

@@ -75,10 +75,10 @@ def large_month(groups: int, first: date, end: date) -> Month:
             },
         )
 
-    key = replace(KEY, period_from=first, period_to=end)
+    key = KEY._replace(period_from=first, period_to=end)
     return Month(
         Slice(first, end),
-        tuple(Group(replace(key, entity=f"Lyon > {number}"), sums()) for number in range(groups)),
+        tuple(Group(key._replace(entity=f"Lyon > {number}"), sums()) for number in range(groups)),
         (),
         (),
         (),

@@ -237,7 +237,7 @@ def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
     judged = a_server(1, bands=bands, loads={30: load(30, 0, 0), 180: load(180, 0, 0)})
     found = GroupFigure(
         load_indicator("I4").meta,
-        replace(SCOPE, population=Population.SERVER),
+        SCOPE._replace(population=Population.SERVER),
         the("I4", group_of(judged, a_server(2, bands=bands))),
     )
     figure = MachineFigure(found, MONTH, NOW.date())

@@ -45,7 +45,7 @@ LAPTOP = DeviceClass.LAPTOP
 
 def key(entity: str, device_class: str, *, autres: bool = False) -> GroupKey:
     """Return the key of a row of the month."""
-    return replace(FAMILY, entity=entity, device_class=device_class, autres=autres)
+    return FAMILY._replace(entity=entity, device_class=device_class, autres=autres)
 
 
 def beside(
