@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Final
 
 from veilleuse.collector.account.emissions import Emissions
-from veilleuse.collector.model.factors import BilanItem, BilanMapping, ChosenFactor, ContextMapping
+from veilleuse.collector.model.factors import BilanItem, BilanMapping, ContextMapping
 from veilleuse.collector.model.inventory import Headcount, PowerContext
 
 READ, REMEMBERED, ENTERED = "read in the method", "remembered, not verified", "entered"
@@ -37,8 +37,6 @@ DEFAULT_MAPPING: Final = BilanMapping(
 )
 """Mapping of docs/methodology.md §8, until a user confirms it."""
 
-METHOD_CHANGE: Final = "factor + ADEME method change"
-FACTOR_CHANGE: Final = "factor"
 WORKED_DAYS_PER_WEEK: Final = 5
 """Worked days per week, the denominator of telework days [P]."""
 
@@ -172,16 +170,3 @@ def split_home(energy_millijoules: int, share: Fraction) -> tuple[int, int]:
         raise ValueError(f"a home share of {share}")
     home = round(energy_millijoules * share)
     return energy_millijoules - home, home
-
-
-def factor_change(before: ChosenFactor, after: ChosenFactor) -> str | None:
-    """Return the label of a factor change; None: nothing changed.
-
-    Across two series, the method changes too. docs/methodology.md §8: ADEME's annual series ends with 2023,
-    the one smoothed over four years begins with 2024.
-    """
-    old, new = before.factor, after.factor
-    if old.series != new.series:
-        return METHOD_CHANGE if new.factor_id.startswith("ADEME-") else f"{FACTOR_CHANGE} + method change"
-    changed = old.factor_id != new.factor_id or old.total_kgco2e_per_kwh != new.total_kgco2e_per_kwh
-    return FACTOR_CHANGE if changed else None

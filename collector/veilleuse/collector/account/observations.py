@@ -22,7 +22,7 @@ from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure.parts import Part
-from veilleuse.collector.fleet.estimate import DataType, Estimate, EstimateBasis, Representativeness
+from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import (
     IDLE_COLUMNS,
@@ -36,7 +36,6 @@ from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, StateSums
 from veilleuse.collector.ports.store import PeriodReader, Reader
-from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
 
@@ -223,33 +222,14 @@ def _row(key: GroupKey, groups: Sequence[Group]) -> FigureRow:
     for one in groups:
         for (_, method, _, _), sums in one.sums.energies.items():
             methods[method] += sums.energy_millijoules
-    measured = sum(energy for method, energy in methods.items() if method in MEASURED)
-    u = u_model(groups)
-    estimate = Estimate(
-        energy_millijoules=sum(methods.values()),
-        measured_millijoules=measured,
-        modelled_millijoules=sum(methods.values()) - measured,
-        imputed_millijoules=0,
-        extrapolated_millijoules=0,
-        default_millijoules=0,
-        methods={method: methods[method] for method in Method if method in methods},
-        machines_fleet=0,
-        machines_sampled=0,
-        fleet_milliseconds=0
-        if Detail.COVERAGE in withheld
-        else sum(one.sums.enrolled_milliseconds for one in groups),
+    enrolled = sum(one.sums.enrolled_milliseconds for one in groups)
+    estimate = Estimate.of_known(
+        {method: methods[method] for method in Method if method in methods},
+        u_model(groups),
+        EstimateBasis.OBSERVED,
+        fleet_milliseconds=0 if Detail.COVERAGE in withheld else enrolled,
         observed_milliseconds=sum(one.sums.observed_milliseconds for one in groups),
         derived_milliseconds=sum(one.sums.derived_milliseconds for one in groups),
-        sampling_variance=0.0,
-        degrees_of_freedom=math.inf,
-        u_sampling=0.0,
-        u_model=u,
-        low_log=Z95 * u,
-        high_log=Z95 * u,
-        representativeness=Representativeness.CENSUS,
-        basis=EstimateBasis.OBSERVED,
-        data_type=DataType.REAL,
-        unestimated=(),
     )
     return FigureRow(
         key,

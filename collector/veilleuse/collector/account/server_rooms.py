@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from veilleuse.collector.account.row import ClassFigure, CoveredDays, FigureRow, PeriodFigures, RoomParts
-from veilleuse.collector.fleet.estimate import DataType, Estimate, EstimateBasis, Representativeness
+from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis, Representativeness
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.variance import most_down
@@ -100,29 +100,11 @@ def _row(key: GroupKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -
         room.unread_milliseconds <= MOST_UNREAD * (room.unread_milliseconds + (room.read_milliseconds or 0))
         for room in rooms
     )
-    estimate = Estimate(
-        energy_millijoules=energy,
-        measured_millijoules=energy - modelled,
-        modelled_millijoules=modelled,
-        imputed_millijoules=0,
-        extrapolated_millijoules=0,
-        default_millijoules=0,
-        methods={Method.METERED: energy - modelled, Method.CLASS_DEFAULT: modelled},
-        machines_fleet=0,
-        machines_sampled=0,
-        fleet_milliseconds=0,
-        observed_milliseconds=0,
-        derived_milliseconds=0,
-        sampling_variance=0.0,
-        degrees_of_freedom=math.inf,
-        u_sampling=0.0,
-        u_model=u,
-        low_log=Z95 * u,
-        high_log=Z95 * u,
-        representativeness=Representativeness.CENSUS if reads_all else Representativeness.NOT_DEMONSTRATED,
-        basis=EstimateBasis.CENSUS if reads_all else EstimateBasis.SAMPLE,
-        data_type=DataType.REAL,
-        unestimated=(),
+    estimate = Estimate.of_known(
+        {Method.METERED: energy - modelled, Method.CLASS_DEFAULT: modelled},
+        u,
+        EstimateBasis.CENSUS if reads_all else EstimateBasis.SAMPLE,
+        Representativeness.CENSUS if reads_all else Representativeness.NOT_DEMONSTRATED,
     )
     # In a comparison between years, a room exists for the whole period.
     time = length_milliseconds * len(rooms)

@@ -16,7 +16,7 @@ from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.collector.fleet.strata import KnownSums
 from veilleuse.collector.model.figures import OBSERVED
 from veilleuse.collector.quantiles import Z95
-from veilleuse.wire.ladder import Method
+from veilleuse.wire.ladder import MEASURED, Method
 
 ESTIMATED_ABOVE: Final = 0.2
 """Share of imputed energy above which a figure is labelled as estimated."""
@@ -108,6 +108,46 @@ class Estimate:
     data_type: DataType
     unestimated: tuple[Stratum, ...]
     """Strata with machine time, without data and without a default: they are not in the energy."""
+
+    @classmethod
+    def of_known(
+        cls,
+        methods: Mapping[Method, int],
+        u_model: float,
+        basis: EstimateBasis,
+        representativeness: Representativeness = Representativeness.CENSUS,
+        *,
+        fleet_milliseconds: int = 0,
+        observed_milliseconds: int = 0,
+        derived_milliseconds: int = 0,
+    ) -> Estimate:
+        """Return the estimate of energy that is all known: nothing is imputed or extrapolated."""
+        energy = sum(methods.values())
+        measured = sum(part for method, part in methods.items() if method in MEASURED)
+        return cls(
+            energy_millijoules=energy,
+            measured_millijoules=measured,
+            modelled_millijoules=energy - measured,
+            imputed_millijoules=0,
+            extrapolated_millijoules=0,
+            default_millijoules=0,
+            methods=methods,
+            machines_fleet=0,
+            machines_sampled=0,
+            fleet_milliseconds=fleet_milliseconds,
+            observed_milliseconds=observed_milliseconds,
+            derived_milliseconds=derived_milliseconds,
+            sampling_variance=0.0,
+            degrees_of_freedom=math.inf,
+            u_sampling=0.0,
+            u_model=u_model,
+            low_log=Z95 * u_model,
+            high_log=Z95 * u_model,
+            representativeness=representativeness,
+            basis=basis,
+            data_type=DataType.REAL,
+            unestimated=(),
+        )
 
     @property
     def u_kwh(self) -> float:

@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from veilleuse.collector.account.emissions import emissions
 from veilleuse.collector.account.ghg_items import (
     DEFAULT_MAPPING,
-    METHOD_CHANGE,
     bilan_lines,
     contexts_without_item,
-    factor_change,
     home_share,
     split_home,
     with_eple,
@@ -138,20 +136,3 @@ def test_a_home_share_is_between_none_and_all():
     """Another share is an error in the caller."""
     with pytest.raises(ValueError, match="home share"):
         split_home(10, Fraction(6, 5))
-
-
-@pytest.mark.parametrize(
-    ("zone", "before", "after", "note"),
-    [
-        ("FR", 2023, 2024, METHOD_CHANGE),
-        ("FR", 2021, 2025, METHOD_CHANGE),
-        ("FR", 2023, 2026, METHOD_CHANGE),
-        ("FR", 2021, 2022, "factor"),
-        ("FR", 2024, 2025, "factor"),
-        ("FR", 2025, 2026, None),
-        ("DE", 2023, 2024, "factor"),
-    ],
-)
-def test_across_2023_2024_it_is_the_method_too(zone: str, before: int, after: int, note: str | None):
-    """docs/methodology.md §8 has two series. A provisional year uses the last value, so nothing changed."""
-    assert factor_change(choose(zone, before), choose(zone, after)) == note

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.collector.calendars.compose import calendar_year, compose, first_day, public_holidays
-from veilleuse.collector.calendars.day_types import day_type, is_open, open_milliseconds, week_types
+from veilleuse.collector.calendars.day_types import day_type, is_open
 from veilleuse.collector.calendars.school import (
     SchoolHolidays,
     holidays_of,
@@ -32,8 +32,8 @@ from veilleuse.collector.model.calendars import (
     in_force,
 )
 from veilleuse.collector.model.months import DayType
-from veilleuse.wire.bands import DEFAULT_CALENDAR, OpenSpan
-from veilleuse.wire.vocabulary import Population
+from veilleuse.wire.bands import DEFAULT_CALENDAR, OpenSpan, day_segments
+from veilleuse.wire.vocabulary import Band, Population
 
 HOUR = 3_600_000
 WEEK = DEFAULT_CALENDAR.open_spans
@@ -287,44 +287,6 @@ def test_a_year_of_lyon():
     assert date(2027, 11, 6) not in named
 
 
-def test_a_week_over_two_types_is_apportioned():
-    """Week 27 of 2028 has holidays from Tuesday on: a fifth of its open time is an ordinary Monday's."""
-    week = week_types(compose(LYON, "Europe/Paris", 2028), ZONE_A, 2028, 27)
-    assert week is not None
-    assert week.open_milliseconds == {DayType.OPEN: 10 * HOUR, DayType.SCHOOL_HOLIDAY: 40 * HOUR}
-    assert week.apportioned
-    assert week.share(1_001) == {DayType.OPEN: 200, DayType.SCHOOL_HOLIDAY: 801}
-
-
-def test_weeks_of_one_type_are_not():
-    """An ordinary week, one of holidays, one with a public holiday and one without open time have one type.
-    A week beyond the table is unknown."""
-    calendar = compose(LYON, "Europe/Paris", 2028)
-    never = compose(Declaration(()), "Europe/Paris", 2028)
-    for found, expected in (
-        (week_types(calendar, ZONE_A, 2028, 3), DayType.OPEN),
-        (week_types(calendar, ZONE_A, 2028, 8), DayType.SCHOOL_HOLIDAY),
-        (week_types(calendar, None, 2028, 18), DayType.OPEN),
-        (week_types(never, ZONE_A, 2028, 3), DayType.CLOSED),
-    ):
-        assert found is not None
-        assert not found.apportioned
-        assert found.share(7) == {expected: 7}
-    assert week_types(calendar, ZONE_A, 2028, 36) is None
-
-
-@given(st.integers(2026, 2027), st.integers(1, 52), st.integers(0, 10**15))
-def test_the_parts_of_a_week_sum_to_it(year, week, value):
-    """The parts sum exactly, and their weights are the open time of the week's days."""
-    calendar = compose(LYON, "Europe/Paris", year)
-    found = week_types(calendar, ZONE_A, year, week)
-    assert found is not None
-    assert sum(found.share(value).values()) == value
-    monday = date.fromisocalendar(year, week, 1)
-    opened = sum(open_milliseconds(calendar, monday + timedelta(days=offset)) for offset in range(7))
-    assert sum(found.open_milliseconds.values()) in (opened, 1)
-
-
 def test_an_empty_zone_knows_nothing():
     """A day of a zone without periods is unknown."""
     nothing = SchoolHolidays(SchoolZone.C, ())
@@ -377,4 +339,4 @@ def test_weeks_in_words():
 def test_a_day_is_open_where_it_has_open_time(day):
     """The quick answer equals that of the bands, closures and holidays included."""
     calendar = compose(LYON, "Europe/Paris", 2025)
-    assert is_open(calendar, day) == (open_milliseconds(calendar, day) > 0)
+    assert is_open(calendar, day) == any(one.band is Band.OPEN for one in day_segments(calendar, day))
