@@ -13,12 +13,13 @@ from typing import ClassVar, Final
 from veilleuse.agent.errors import SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
 from veilleuse.agent.ports import SourceContext
-from veilleuse.wire.units import NANOJOULES_PER_MICROJOULE
+from veilleuse.wire.units import MICROJOULES_PER_JOULE, NANOJOULES_PER_MICROJOULE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 RANGE_MICROJOULES: Final = 262_143_328_850
 """A common RAPL range, so that the fake counter wraps like a real one."""
-CEILING_WATTS: Final = 100_000.0
+_WRAP_SECONDS: Final = 600
+"""Shortest time between two wraps at the ceiling: longer than any tick, so that no wrap is missed."""
 
 
 class Fake:
@@ -29,6 +30,10 @@ class Fake:
 
     def __init__(self, context: SourceContext) -> None:
         self._watts = context.fake_watts
+        self._ceiling_watts = 2 * self._watts
+        self._range_microjoules = max(
+            RANGE_MICROJOULES, int(self._ceiling_watts * _WRAP_SECONDS * MICROJOULES_PER_JOULE)
+        )
 
     def open(self) -> tuple[Point, ...]:
         """Return one point. Raises SourceUnavailable when no power is set: 0 W is never reported."""
@@ -40,8 +45,8 @@ class Fake:
 
     def read(self) -> tuple[Reading, ...]:
         """Return the counter; 1 W for 1 ns is 1 nJ."""
-        energy = int(time.monotonic_ns() * self._watts) // NANOJOULES_PER_MICROJOULE % RANGE_MICROJOULES
-        return (EnergyCounter(self.open()[0], energy, RANGE_MICROJOULES, CEILING_WATTS),)
+        energy = int(time.monotonic_ns() * self._watts) // NANOJOULES_PER_MICROJOULE % self._range_microjoules
+        return (EnergyCounter(self.open()[0], energy, self._range_microjoules, self._ceiling_watts),)
 
     def close(self) -> None:
         """Do nothing: no file or connection stays open."""

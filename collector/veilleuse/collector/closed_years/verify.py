@@ -97,8 +97,9 @@ class Verification:
                 "state": closed_year.state.value,
                 "sha256": closed_year.sha256,
                 "totals": self.closed.report["figures"]["totals"],
-                SIGN_OFF: self.closed.report.get(SIGN_OFF),
             }
+            if SIGN_OFF in self.closed.report:
+                found[SIGN_OFF] = self.closed.report[SIGN_OFF]
         if self.signed is not None:
             found |= {"public_key": self.signed.public_key, "root_sha256": self.signed.root_sha256}
         return found

@@ -26,6 +26,10 @@ MOST_CONNECTIONS: Final = 512
 
 There is no bound per address: behind a proxy all clients have the same one.
 """
+GRACE_SECONDS: Final = 0.25
+"""Time in which a connection is not cut for others: when many come at once, its request is read first."""
+MOST_IN_GRACE: Final = 4 * MOST_CONNECTIONS
+"""Most connections at once where all are in their grace; beyond, the slowest is cut all the same."""
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """Kernel send buffer of each connection; the rest waits in this process, where stalls are visible."""
 TICK_SECONDS: Final = 1.0
@@ -82,12 +86,15 @@ class DeadlineProtocol(H11Protocol):
     _stall_check: asyncio.TimerHandle | None = None
     _answering = False
     _resumed = False
+    _since = 0.0
+    """Time of the connection or of its last complete answer: its place in Connections."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's type
         """Start the deadline of the first request. Beyond MOST_CONNECTIONS, cut the slowest connection."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            self._cut_slowest()
+        self._since = self.loop.time()
+        while len(self.connections) > MOST_CONNECTIONS and self._cut_slowest():
+            pass
         self._set_deadline(REQUEST_SECONDS)
 
     def data_received(self, data: bytes) -> None:
@@ -117,6 +124,7 @@ class DeadlineProtocol(H11Protocol):
         self._answering = False
         self.connections.discard(self)
         self.connections.add(self)
+        self._since = self.loop.time()
         self._cancel()
         if self.conn.trailing_data[0]:
             self.transport.close()
@@ -135,12 +143,19 @@ class DeadlineProtocol(H11Protocol):
         cycle: Any = self.cycle
         return cycle is not None and not cycle.response_complete and not self.flow.write_paused
 
-    def _cut_slowest(self) -> None:
-        """Cut the slowest connection whose client we wait for; this connection when there is none."""
+    def _cut_slowest(self) -> bool:
+        """Cut the slowest connection whose client we wait for; this connection when there is none.
+
+        Returns false, without any effect, while the slowest is in its grace.
+        """
         others: Any = self.connections  # a Connections: QuietServer sets it
         slowest = next((one for one in others if one is not self and not one.waits_for_us), self)
+        in_grace = self.loop.time() - slowest._since < GRACE_SECONDS
+        if in_grace and len(self.connections) <= MOST_IN_GRACE:
+            return False
         self.connections.discard(slowest)  # at once, since the next new connection counts them too
         slowest.transport.abort()
+        return True
 
     def _schedule_stall_check(self) -> None:
         self._resumed = False

@@ -315,6 +315,18 @@ def test_the_fake_is_labelled():
     assert second.energy_microjoules >= first.energy_microjoules
 
 
+@pytest.mark.parametrize("watts", [0.1, 5, 100, 100_000])
+def test_the_fake_measures_at_every_tick(watts):
+    """The fake counter cannot wrap within the longest tick of 60 s: the ticker drops what could have wrapped.
+
+    With the default tick of 10 s it once measured nothing at all.
+    """
+    reading = Fake(context(TREES / "laptop", fake_watts=watts)).read()[0]
+    assert isinstance(reading, EnergyCounter)
+    assert reading.range_microjoules is not None
+    assert watts < reading.ceiling_watts < reading.range_microjoules / 1e6 / 60
+
+
 def test_names_are_their_keys():
     """Each class has the name of its key in the table."""
     for name, target in BUILTIN.items():

@@ -7,7 +7,9 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import psutil
@@ -23,7 +25,9 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 async def large(scope: Any, receive: Any, send: Any) -> None:
-    """Answer 4 MiB to any request."""
+    """Answer 4 MiB to any request; /block first holds the whole server up."""
+    if scope["path"] == "/block":
+        time.sleep(0.3)  # noqa: ASYNC251  # the loop itself has to stop
     headers = [(b"content-length", str(len(LARGE)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": LARGE})
@@ -34,6 +38,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """Run a server with a shorter patience and fewer connections than the product's."""
     monkeypatch.setattr(server, "STALL_SECONDS", 0.5)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     listener.bind(("127.0.0.1", 0))
@@ -103,6 +108,19 @@ def test_the_slowest_goes_where_there_are_too_many(address):
         assert held(address) <= 21
     for client in clients:
         client.close()
+
+
+def test_a_request_among_many_new_connections_is_read(address, monkeypatch):
+    """Of many connections accepted at once, the first was cut before its request was read: S9 found it."""
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0.25)
+    with slow(address, REQUEST.replace(b"/", b"/block", 1)), ExitStack() as others:
+        asks = others.enter_context(socket.create_connection(address))
+        asks.sendall(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        for _ in range(60):
+            others.enter_context(slow(address, REQUEST[:9]))
+        answer = b"".join(iter(lambda: asks.recv(1 << 20), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert len(answer) > len(LARGE)
 
 
 def test_one_request_at_a_time(address):
