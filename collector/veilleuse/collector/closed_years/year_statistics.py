@@ -91,9 +91,6 @@ def triangle(i: int, j: int) -> int:
     return i * STACKED - i * (i - 1) // 2 + j - i
 
 
-TRIANGLE: Final = triangle(STACKED - 1, STACKED - 1) + 1
-
-
 def sample_of(n: int, sums: Mapping[tuple[DayType, Band], Vector], products: Mapping[int, int]) -> Alike:
     """Return the estimator's sums of a cell's sample: x from w, as in fleet.samples."""
     found = Alike(n)

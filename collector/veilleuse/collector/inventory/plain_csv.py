@@ -44,7 +44,6 @@ from veilleuse.collector.model.inventory import (
     Retirement,
 )
 from veilleuse.collector.model.query import ENTERED_YEARS
-from veilleuse.wire.pseudonym import normalise_serial
 from veilleuse.wire.vocabulary import Population
 
 SOURCE: Final = "plain"
@@ -387,12 +386,6 @@ _ADD: Final[Mapping[str, Callable[[InventoryReading, InventoryMapping, _Row], No
     "retirements": _guarded(_retired),
     "headcounts": _guarded(_headcount),
 }
-
-
-def asset_key(text: str) -> tuple[str, ...]:
-    """Return the keys that a retirement may name: the text itself, or the text as a serial number."""
-    serial = normalise_serial(text)
-    return (text, serial) if serial else (text,)
 
 
 _EXPORTED_NAMES: Final = ("source", "key", "name", "inventory_number")

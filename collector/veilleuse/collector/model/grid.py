@@ -72,8 +72,6 @@ class Dataset(NamedTuple):
 ODRE_CONSUMPTION: Final = "odre_consumption"
 ECO2MIX_COMBUSTION: Final = "eco2mix_combustion"
 ELECTRICITY_MAPS: Final = "electricity_maps"
-PREFERRED: Final = (ODRE_CONSUMPTION, ECO2MIX_COMBUSTION, ELECTRICITY_MAPS)
-"""Series, best first: docs/methodology.md §9 prefers consumption."""
 DATASETS: Final = (
     Dataset(
         "part-enr-intensite-ges-conso-tr",
