@@ -100,7 +100,7 @@ _RECORD: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _BARE_SUM: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS[:1])
-"""Of time off or asleep, some half of the rows: seven values instead of 34."""
+"""Of time off or asleep, some half of the rows: seven values instead of 35."""
 _MEASURED_COLUMNS: Final = len(COMMON_COLUMNS) - 1
 _SUM: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS)
 _SUM_WITH_RARE: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS + RARE_COLUMNS)
@@ -341,7 +341,7 @@ class Batch:
         if self._states:
             many(_STATE, [(*key, milliseconds) for key, milliseconds in self._states.items()])
         if self._dirty:
-            many(_DIRTY, self._dirty)
+            many(_DIRTY, sorted(self._dirty))  # derive then takes the hours of a day together
             self._stale.mark(self._days)
         if self._marks:
             many(_MARK, self._marks)
