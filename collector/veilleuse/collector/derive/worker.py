@@ -332,6 +332,8 @@ class DeriveWorker:
         """Write the results and empty the list; when that fails, one by one."""
         results = waiting.copy()
         waiting.clear()
+        if not results:
+            return
         try:
             self._store.write_derived(results)
         except CollectorError:
