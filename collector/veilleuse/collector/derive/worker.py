@@ -50,7 +50,7 @@ GATHER_SECONDS: Final = 0.5
 """
 RETRY_SECONDS: Final = 5.0
 """Wait after a failure of the store."""
-_PERIODS_PER_SLICE: Final = 64
+_PERIODS_PER_SLICE: Final = 128
 _WRITE_SECONDS: Final = 0.000_05
 """Time that the end of a slice takes for each record to write what was derived, from above."""
 
@@ -327,6 +327,8 @@ class DeriveWorker:
         """Write the results and empty the list; when that fails, one by one."""
         results = waiting.copy()
         waiting.clear()
+        if not results:
+            return
         try:
             self._store.write_derived(results)
         except CollectorError:

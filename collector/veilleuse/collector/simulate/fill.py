@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from veilleuse.collector.app.data_directory import Collector, initialise, is_initialised, open_collector
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
+from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.inventory import read_files
 from veilleuse.collector.inventory.mapping import InventoryMapping
 from veilleuse.collector.inventory.rows import to_document
@@ -141,7 +142,7 @@ def simulate(settings: CollectorSettings, order: SimulationOrder, progress: Prog
         )
     if not is_initialised(settings.data_dir):
         initialise(settings, simulated=True)
-    with open_collector(settings) as collector:
+    with without_garbage_collection(), open_collector(settings) as collector:
         _require_empty(collector)
         return _Run(collector, order, progress).fill()
 

@@ -200,7 +200,7 @@ def test_the_same_seed_makes_the_same_figures(tmp_path):
 
 def test_slices_of_one_period_derive_the_same(made: Made, tmp_path):
     """Everything is derived for the first time again, each period in its own slice: the cells, the ledger and
-    the energy of each record are those of slices of 64 periods."""
+    the energy of each record are those of slices of many periods."""
     directory = tmp_path / "data"
     shutil.copytree(made.directory, directory)
     before = [asked(directory, sql) for sql in DERIVED]

@@ -99,6 +99,9 @@ _RECORD: Final = (
     "INSERT INTO records (record_id, host_id, stream_id, seq, grain, bucket, start, milliseconds, hash, wire)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_BARE_SUM: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS[:1])
+"""Of time off or asleep, some half of the rows: seven values instead of 35."""
+_MEASURED_COLUMNS: Final = len(COMMON_COLUMNS) - 1
 _SUM: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS)
 _SUM_WITH_RARE: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS + RARE_COLUMNS)
 _POINT: Final = _upsert(
@@ -338,7 +341,7 @@ class Batch:
         if self._states:
             many(_STATE, [(*key, milliseconds) for key, milliseconds in self._states.items()])
         if self._dirty:
-            many(_DIRTY, self._dirty)
+            many(_DIRTY, sorted(self._dirty))  # derive then takes the hours of a day together
             self._stale.mark(self._days)
         if self._marks:
             many(_MARK, self._marks)
@@ -358,13 +361,18 @@ class Batch:
 
     def _flush_sums(self) -> None:
         many, rare = self._connection.executemany, self._rare
-        ordered = sorted(self._sums)
-        many(_SUM, [(*key, *_added(self._sums[key])) for key in ordered if key not in rare])
-        if rare:
-            with_rare = [
-                (*key, *_added(self._sums[key]), *_added(rare[key])) for key in ordered if key in rare
-            ]
-            many(_SUM_WITH_RARE, with_rare)
+        bare, common, with_rare = [], [], []
+        for key in sorted(self._sums):
+            row = (*key, *_added(self._sums[key]))
+            if key in rare:
+                with_rare.append((*row, *_added(rare[key])))
+            elif row.count(None) == _MEASURED_COLUMNS:
+                bare.append(row[:-_MEASURED_COLUMNS])
+            else:
+                common.append(row)
+        many(_BARE_SUM, bare)
+        many(_SUM, common)
+        many(_SUM_WITH_RARE, with_rare)
 
     def _flush_energies(self) -> None:
         many, windows = self._connection.executemany, self._windows

@@ -21,6 +21,7 @@ from veilleuse.wire.ladder import Method
 NOT_DERIVABLE: Final = -1
 """Value of records.derived_energy_millijoules when no energy could be derived; NULL: not yet tried."""
 
+_GRAINS: Final = {int(grain): grain for grain in Grain}
 _METHODS: Final = {method: method.value for method in Method}
 
 _Period: TypeAlias = tuple[int, int, int]
@@ -71,7 +72,7 @@ class SqliteDerive:
                 "SELECT host_id, grain, start FROM dirty ORDER BY turn, host_id, grain, start LIMIT ?",
                 (limit,),
             ).fetchall()
-        return tuple(DirtyPeriod(HostId(host), Grain(grain), start) for host, grain, start in rows)
+        return tuple(DirtyPeriod(HostId(host), _GRAINS[grain], start) for host, grain, start in rows)
 
     def record_cells(self, period: DirtyPeriod) -> tuple[RecordCells, ...]:
         """Return all measurements of the period, in the order they were stored."""

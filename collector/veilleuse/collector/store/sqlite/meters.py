@@ -107,16 +107,17 @@ class SqliteMeters:
     # --- for derive
 
     def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
-        """Store this agent's readings of an hour.
+        """Store this agent's readings of an hour, in the caller's transaction.
 
         A new reading marks that hour of the meter's machines dirty.
         """
-        with self._database.transaction() as connection:
+        execute = self._database.connection.execute
+        with self._database.translated():
             for one in readings:
                 key = (one.meter, period.start, period.host_id)
                 row = (number(one.kind), one.energy_millijoules, one.covered_milliseconds)
-                if connection.execute(_PUT_READING, (*key, *row)).rowcount:
-                    connection.execute(_MARK, (period.start, one.meter))
+                if execute(_PUT_READING, (*key, *row)).rowcount:
+                    execute(_MARK, (period.start, one.meter))
 
     def shared_readings(self, period: DirtyPeriod) -> SharedReadings:
         """Return the shares of a machine and of its screens in this hour's readings; NOT_SHARED without a
