@@ -301,12 +301,13 @@ def own_figures(
 ) -> Iterator[tuple[str, float, tuple[float, float]]]:
     """Yield the year's own estimate and the sum of its months' own, each with its bounds.
 
-    `populations`: only rows of these; their ends are summed.
+    `populations`: only rows of these and their `autres`; their ends are summed.
     """
     for name, dimensions in ((YEAR, ("population",)), (OWN_MONTHS, ("population", "month"))):
         found = []
         for period in year_figures(sources, Query(FIRST, END, dimensions, K, TODAY), known):
-            of_pcs = [row for row in period.rows if row.key.population in populations]
+            # Only PCs merge into `autres`, of any population.
+            of_pcs = [row for row in period.rows if row.key.population in populations or row.key.autres]
             rows = of_pcs if populations or period.total is None else [period.total]
             found += [row.estimate for row in rows]
         low, high = (math.fsum(one.bounds_millijoules[end] for one in found) for end in (0, 1))
