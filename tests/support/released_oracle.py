@@ -25,6 +25,7 @@ NUMBERS: Final = (
     "known_millijoules",
     "extrapolated_millijoules",
     "default_millijoules",
+    "hosts",
 )
 """Numbers of a row that are recomputed. Its uncertainties are not: the estimate has no other input."""
 
@@ -178,16 +179,16 @@ def _rows(
             elsewhere[cell.zone, cell.population, cell.device_class] += cell.time
             yield (
                 (*cell.family, cell.entity, cell.device_class),
-                (cell.hosts, cell.time, cell.time, cell.energy, 0, 0),
+                (cell.hosts, cell.time, cell.time, cell.energy, 0, 0, cell.hosts),
             )
             continue
         weights = [sum(month.counts[key][1]) for key in keys]
-        parts = zip(keys, _divided(cell.time, weights), _divided(cell.energy, weights), strict=True)
-        for key, time, energy in parts:
+        values = (_divided(value, weights) for value in (cell.time, cell.energy, cell.hosts))
+        for key, time, energy, hosts in zip(keys, *values, strict=True):
             machines, days = month.counts[key]
             left = max(0, sum(days) - time)
             more, default = _more(months, month, key, days, left, cell, defaults, k)
-            yield (*cell.family, *key[2:]), (machines, time + left, time, energy, more, default)
+            yield (*cell.family, *key[2:]), (machines, time + left, time, energy, more, default, hosts)
     for name in sorted({(key[0], key[1], key[3]) for key in alone}):
         keys = [key for key in alone if (key[0], key[1], key[3]) == name]
         weights = [sum(month.counts[key][1]) for key in keys]
@@ -195,7 +196,7 @@ def _rows(
             machines, days = month.counts[key]
             days = tuple(one * (sum(days) - less) // sum(days) for one in days)
             more, default = _more(months, month, key, days, sum(days), None, defaults, k)
-            yield (*key[:2], False, *key[2:]), (machines, sum(days), 0, 0, more, default)
+            yield (*key[:2], False, *key[2:]), (machines, sum(days), 0, 0, more, default, 0)
 
 
 def _cell_of(month: Month, zone: str, population: str, entity: str, device_class: str) -> int | None:

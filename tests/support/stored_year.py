@@ -50,7 +50,7 @@ class StoredYear:
     def sources(self) -> Sources:
         """Return these data as the sources of a report."""
         one = cast(Any, self)
-        return Sources(one, one, one, one, cast(Any, _Meters(self)), one)
+        return Sources(one, one, one, one, cast(Any, _Meters(self)), one, one)
 
     def hosts(self) -> tuple[Host, ...]:
         return self.host_list

@@ -199,6 +199,16 @@ def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECO
     return _result(data_dir, answer)
 
 
+def send(
+    data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECONDS, **arguments: Any
+) -> None:
+    """Send one operation to the running collector, the only writer. Raises AdminError for any refusal."""
+    try:
+        ask(data_dir, operation, timeout_seconds=timeout_seconds, **arguments)
+    except UsageError as error:
+        raise AdminError(str(error)) from error
+
+
 def pieces_of(upload: str, data: bytes) -> Iterator[dict[str, Any]]:
     """Yield the arguments of each request that uploads a piece of `data`, in order.
 

@@ -325,6 +325,8 @@ class NoComparison(StrEnum):
     """The year before is closed, and its statistics do not allow this grouping, period or k."""
     METHOD = "method"
     """The year was closed by another method."""
+    RELEASED = "released"
+    """Released months hold no states by class; the unreleased figure has the comparison."""
 
 
 def comparison_obstacle(before: FigureRow, after: FigureRow, days: int) -> NoComparison | None:

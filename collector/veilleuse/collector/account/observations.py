@@ -22,6 +22,7 @@ from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure.parts import Part
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import (
@@ -72,16 +73,30 @@ def gather_periods(
 
 
 def tally_periods(
-    reader: Reader, periods: PeriodReader, query: Query, hosts: Iterable[Host] | None = None
+    reader: Reader,
+    periods: PeriodReader,
+    query: Query,
+    hosts: Iterable[Host] | None = None,
+    places: Mapping[HostId, GroupKey] | None = None,
 ) -> dict[GroupKey, Tally]:
     """Return the same groups before the disclosure rule: no value of them may be published.
     Raises the same errors.
+
+    `places`: keys of machines that are not at the place of their enrolment.
     """
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
     tallies: dict[GroupKey, Tally] = {}
     for part in slices(query.first, query.end, by_month="month" in query.dimensions):
-        tallies |= _tallies(periods, query, part, chosen, sites)
+        of = {
+            host_id: (
+                places[host_id].over(part.first, part.end)
+                if places and host_id in places
+                else key_of_host(host, sites[host.site], part.first, part.end)
+            ).coarsen(query.dimensions)
+            for host_id, host in chosen.items()
+        }
+        tallies |= _tallies(periods, query, part, chosen, sites, of)
     return tallies
 
 
@@ -91,12 +106,9 @@ def _tallies(
     part: Slice,
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
+    of: Mapping[HostId, GroupKey],
 ) -> dict[GroupKey, Tally]:
-    """Return the groups of one slice with an enrolled machine or a measurement."""
-    of = {
-        host_id: key_of_host(host, sites[host.site], part.first, part.end).coarsen(query.dimensions)
-        for host_id, host in hosts.items()
-    }
+    """Return the groups of one slice with an enrolled machine or a measurement; `of`: keys of machines."""
     tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
     seen: Counter[HostId] = Counter()
     for host_id, rows in groupby(periods.host_periods(part.first, part.end), lambda row: row.host_id):
@@ -137,9 +149,10 @@ def _add(tally: Tally, host: Host, row: HostPeriod) -> int:
     for state, places in _TIMES:
         if milliseconds := sum([values[place] for place in places]):
             whole += milliseconds
-            # A month has 0 where nothing was measured: absent, unless a shorter run was.
+            # A month has 0 where nothing was measured: absent, unless a shorter run was. Servers measure it.
             idle = [values[place] for place in _IDLE] if state is State.ON_IDLE else []
-            of_state = StateSums(milliseconds, *idle) if any(idle) else StateSums(milliseconds)
+            is_known = any(idle) or host.population in EXEMPT
+            of_state = StateSums(milliseconds, *idle) if is_known else StateSums(milliseconds)
             tally.add_state(row.host_id, (row.band, state), of_state)
     for method, state, sums in _energies(values):
         tally.add_energy(row.host_id, (host.facts.device_class, method, row.band, state), sums)

@@ -110,6 +110,8 @@ class FigureRow:
     """True when some of an observed row's machines are in `autres`."""
     of_screens: bool = False
     """True for an observed row of screens alone: their time is that of their machines."""
+    is_released: bool = False
+    """True for a sum of released months: it shows how much was extrapolated, also where it hides methods."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def with_rooms(
     total = period.total or replace(
         made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}, classes={}
     )
-    parts = RoomParts(*_total_parts(made, total.estimate.energy_millijoules))
+    parts = with_machines([row.room for row in made if row.room], total.estimate.energy_millijoules)
     whole = total.estimate
     for row in made:
         whole = _plus(whole, row.estimate)
@@ -131,6 +131,25 @@ def _parts(rooms: Sequence[RoomFigure]) -> RoomParts:
     )
 
 
+def sum_parts(parts: Collection[RoomParts]) -> RoomParts:
+    """Sum the parts of rooms, of rows or months."""
+    words, pues = {part.overhead for part in parts}, {part.pue_ppm for part in parts}
+    return RoomParts(
+        sum(part.it_millijoules for part in parts),
+        _sum_known([part.ups_loss_millijoules for part in parts]),
+        _sum_known([part.overhead_millijoules for part in parts]),
+        words.pop() if len(words) == 1 else "not_included",
+        pues.pop() if len(pues) == 1 else None,
+        sum(part.top_down_millijoules for part in parts),
+    )
+
+
+def with_machines(rooms: Collection[RoomParts], millijoules: int) -> RoomParts:
+    """Return the room parts of a total: machines are IT too."""
+    parts = sum_parts(rooms)
+    return replace(parts, it_millijoules=parts.it_millijoules + millijoules)
+
+
 def _with_servers(row: FigureRow, rooms: Sequence[RoomFigure]) -> FigureRow:
     """Add the errors of the rooms' servers to the row: it is the meters' energy less the servers'.
 
@@ -163,23 +182,6 @@ def _sum_known(values: Iterable[int | None]) -> int | None:
     """Sum the known values; None where none is known."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _total_parts(
-    rows: Sequence[FigureRow], machines_millijoules: int
-) -> tuple[int, int | None, int | None, str, int | None, int]:
-    """Return the room parts of the total: machines are IT too."""
-    parts = [row.room for row in rows if row.room is not None]
-    words = {part.overhead for part in parts}
-    pues = {part.pue_ppm for part in parts}
-    return (
-        machines_millijoules + sum(part.it_millijoules for part in parts),
-        _sum_known([part.ups_loss_millijoules for part in parts]),
-        _sum_known([part.overhead_millijoules for part in parts]),
-        words.pop() if len(words) == 1 else "not_included",
-        pues.pop() if len(pues) == 1 else None,
-        sum(part.top_down_millijoules for part in parts),
-    )
 
 
 def _plus(one: Estimate, room: Estimate) -> Estimate:

@@ -193,11 +193,12 @@ class _PeriodRows:
             days = None if row.of_screens else observed_days
             activity = replace(activity, machine_days_observed=days, incomplete=row.incomplete or None)
         else:
+            hides = row.is_released and Detail.METHODS in row.withheld
             activity = replace(
                 activity,
                 days_observed=covered_days(row, self._days),
-                data_type=str(estimate.data_type),
-                pedigree=_pedigree(row),
+                data_type=None if hides else str(estimate.data_type),
+                pedigree=None if hides else _pedigree(row),
                 incomplete=incomplete,
             )
             if not key.memo:
@@ -211,7 +212,7 @@ class _PeriodRows:
             key,
             level,
             activity,
-            EnergyByOrigin() if Detail.METHODS in row.withheld else _parts(estimate),
+            _known_parts(row) if Detail.METHODS in row.withheld else _parts(estimate),
             origin=RowOrigin(self._terms.data, METHOD_VERSION),
         )
 
@@ -336,6 +337,14 @@ class _PeriodRows:
                     "guarantees_of_origin": one.guarantees_of_origin,
                     "source": one.source,
                 }
+
+
+def _known_parts(row: FigureRow) -> EnergyByOrigin:
+    """Return what may be shown of a row that hides its methods."""
+    if not row.is_released:
+        return EnergyByOrigin()
+    extrapolated = row.estimate.extrapolated_millijoules + row.estimate.imputed_millijoules
+    return EnergyByOrigin(extrapolated_millijoules=extrapolated, kwh_extrapolated=float(kwh(extrapolated)))
 
 
 def _parts(estimate: Estimate) -> EnergyByOrigin:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines stored publications of machines under the disclosure rule: written once, never changed.
-docs/api.md. No I/O.
+"""Defines stored publications of machines under the disclosure rule: written once, never changed, but for
+kind `fleet`. docs/api.md. No I/O.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class PublicationKind(Word):
     """A month of the release for readers of the API: veilleuse.collector.release.tables."""
     INDICATORS = "indicators"
     """I3 to I5 of a month on `/metrics` and the page: veilleuse.collector.web.metrics.indicators_monthly."""
+    FLEET = "fleet"
+    """The fleet's energy in a month: veilleuse.collector.release.fleet.
+
+    It is replaced where the inventory was corrected: it holds nothing of a PC that the release does not hold.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,8 @@ class Query:
     """True: everything at its present place, pro forma. False: at its place of then."""
     is_compared: bool = False
     """True when the report shows the change from or to another year, with margins."""
+    unreleased: bool = False
+    """True to compute from machines what released months would answer: an administrator's question."""
     screens: bool = False
     """True to add the energy of external screens to observed groups, as device class `monitor`.
     Indicators never do: screens have no state.

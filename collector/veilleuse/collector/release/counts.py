@@ -13,20 +13,39 @@ from operator import add
 
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import FleetDevice
-from veilleuse.collector.fleet.observations import MONITOR, FleetBook, Place
+from veilleuse.collector.fleet.observations import MONITOR, PCS, FleetBook, Place
 from veilleuse.collector.fleet.samples import DAY_TYPES
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.release.cells import NO_DAYS
 from veilleuse.collector.release.fleet import FleetCount
+from veilleuse.wire.vocabulary import Population
+
+
+def is_under_rule(device: FleetDevice) -> bool:
+    """Return whether a device is under the rule of disclosure, by its population; without one, whether it is
+    a PC or a screen.
+    """
+    if device.population is None:
+        return device.device_class in (*PCS, MONITOR)
+    return device.population not in EXEMPT
+
+
+def population_of(device: FleetDevice) -> Population:
+    """Return the population of a device under the rule; without one, colleges have classroom PCs."""
+    if device.population is not None:
+        return device.population
+    return Population.CLASSROOM if device.power_context is PowerContext.EPLE else Population.WORKSTATION
 
 
 def count_fleet(devices: Iterable[FleetDevice]) -> dict[GroupKey, FleetCount]:
-    """Return the devices of populations under the disclosure rule, by place and class."""
+    """Return the devices under the rule of disclosure, without screens, by place and class."""
     book = FleetBook()
     for standing in devices:
-        is_ruled = standing.population is not None and standing.population not in EXEMPT
-        if is_ruled and standing.device_class != MONITOR and (standing.inventoried or not standing.has_left):
-            book.add_device(Place.at(standing).stratum(standing.device_class), standing)
+        is_counted = standing.inventoried or not standing.has_left
+        if is_under_rule(standing) and standing.device_class != MONITOR and is_counted:
+            place = Place.at(standing)._replace(population=population_of(standing))
+            book.add_device(place.stratum(standing.device_class), standing)
     book.settle()
     found: dict[GroupKey, FleetCount] = {}
     for one in book.in_service():

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from veilleuse.collector.account.row import RoomParts
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
 from veilleuse.collector.fleet.samples import Days
@@ -22,6 +23,7 @@ from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell, family_of
 from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
+from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
 from veilleuse.wire.vocabulary import Word
@@ -60,6 +62,28 @@ class Source(Word):
     """The class default: nothing of its class is published."""
 
 
+class HomePart(NamedTuple):
+    """Declared share of a row's energy and time at home."""
+
+    share_ppm: int
+    declared_by: str
+    """Entity whose telework days it uses."""
+
+
+class MeasuredParts(NamedTuple):
+    """Details of a row without personal users, which no rule of disclosure hides."""
+
+    methods: Mapping[Method, int]
+    """Known energy by method, mJ."""
+    imputed_millijoules: int
+    """Part of the extrapolated energy: of a machine's own unobserved time."""
+    derived_milliseconds: int
+    is_census: bool
+    """True where nothing was left to extrapolate."""
+    apportioned: bool
+    room: RoomParts | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class FleetRow:
     """Energy of the devices of one place and class in one month."""
@@ -71,7 +95,10 @@ class FleetRow:
     """Entity of the published cell whose mean was used; empty for a class mean and a default."""
     mean_class: str
     """Device class of the published cells whose mean was used; empty for a default."""
+    hosts: int
+    """Measured machines. Those of a cell that several rows share are divided likewise."""
     machines: int
+    """Machines in service."""
     fleet_milliseconds: int
     """Time in service; of screens: that of their PCs."""
     known_milliseconds: int
@@ -88,6 +115,9 @@ class FleetRow:
     """Sampling error that it shares with all rows of its pool."""
     u_model_ppm: int
     """Error of models and meters, which all rows of a class share."""
+    home: HomePart | None = None
+    measured: MeasuredParts | None = None
+    """None under the rule of disclosure."""
 
     @property
     def energy_millijoules(self) -> int:
@@ -110,6 +140,7 @@ class _Part(NamedTuple):
     days: Days
     """Time in service by day type."""
     cell: PublishedCell | None = None
+    hosts: int = 0
     known_milliseconds: int = 0
     known_millijoules: int = 0
     share: float = 1.0
@@ -173,7 +204,9 @@ class FleetEstimate:
             else:
                 # The inventory does not list this place: its time is not counted at another place too.
                 elsewhere[cell.of_class] += cell.milliseconds
-                part = _Part(cell.key, cell.hosts, NO_DAYS, cell, cell.milliseconds, cell.millijoules)
+                part = _Part(
+                    cell.key, cell.hosts, NO_DAYS, cell, cell.hosts, cell.milliseconds, cell.millijoules
+                )
                 yield _row(part, _Extra(Source.OWN))
         yield from self._without_cell(members[None], elsewhere)
 
@@ -195,10 +228,11 @@ class FleetEstimate:
         """Divide a cell among its devices, in proportion to their time in service."""
         counts = [self._fleet[key] for key in keys]
         weights = [sum(count.milliseconds) for count in counts]
-        times, energies = apportion(cell.milliseconds, weights), apportion(cell.millijoules, weights)
+        values = (cell.hosts, cell.milliseconds, cell.millijoules)
+        parts = zip(*(apportion(value, weights) for value in values), strict=True)
         left, whole = max(0, sum(weights) - cell.milliseconds), sum(weights)
-        for key, count, time, energy in zip(keys, counts, times, energies, strict=True):
-            part = _Part(key, *count, cell, time, energy, sum(count.milliseconds) / whole)
+        for key, count, (hosts, time, energy) in zip(keys, counts, parts, strict=True):
+            part = _Part(key, *count, cell, hosts, time, energy, sum(count.milliseconds) / whole)
             if cell.key.device_class == key.device_class and cell.milliseconds:
                 yield _row(part, self._by_cell(part, cell, left))
             else:
@@ -317,6 +351,7 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
         extra.source,
         (has_entity and of.entity) or "",
         (has_class and of.device_class) or "",
+        part.hosts,
         part.machines,
         part.fleet,
         part.known_milliseconds,

@@ -11,10 +11,12 @@ it is no longer answered. The web process only reads the store; the collector wr
 from __future__ import annotations
 
 import json
+import secrets
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final, Generic
 from zoneinfo import ZoneInfo
 
@@ -22,8 +24,11 @@ from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice, months_before, slices
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
+from veilleuse.collector.ipc import TIMEOUT_SECONDS, pieces_of, send
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.model.publications import Publication
+from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
 from veilleuse.collector.ports.store import BoundedReader
@@ -34,6 +39,37 @@ from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 Publish = Callable[[Publication], None]
 """Stores a publication, unless the period has one already. Raises AdminError."""
+
+
+def publisher(data_dir: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> Publish:
+    """Return a function that sends a publication to the running collector: its content in pieces, then its
+    key.
+
+    The collector stores nothing before the key, and is the only writer.
+    """
+
+    def publish(one: Publication) -> None:
+        content = one.content.encode()
+        if len(content) > MAXIMUM_BYTES:
+            raise AdminError(f"{one.name} has {len(content)} bytes, {MAXIMUM_BYTES} at most may be kept")
+        upload = secrets.token_hex(16)
+        for piece in pieces_of(upload, content):
+            send(data_dir, "publish_part", timeout_seconds=timeout_seconds, **piece)
+        send(
+            data_dir,
+            "publish",
+            timeout_seconds=timeout_seconds,
+            kind=one.kind.value,
+            first=one.first.isoformat(),
+            end=one.end.isoformat(),
+            format=one.format,
+            k_anonymity=one.k_anonymity,
+            method_version=one.method_version,
+            upload=upload,
+        )
+
+    return publish
+
 
 DECODED_BYTES: Final = 32 * 1024 * 1024
 """Most bytes of contents whose decoded figures are cached: 18 months of 600 groups.
@@ -149,8 +185,9 @@ class Releases:
         published: PublicationReader,
         publish: Publish,
         clock: Callable[[], float],
+        places: Callable[[Slice], Mapping[HostId, GroupKey]] = lambda _: {},
     ) -> None:
-        """Take a clock in Unix seconds."""
+        """Take a clock in Unix seconds. `places`: keys of machines in a month, by the inventory."""
         reporting, retention = settings.reporting, settings.retention
         self._reader = reader
         self._k = reporting.k_anonymity
@@ -158,6 +195,7 @@ class Releases:
         self._zone = ZoneInfo(reporting.time_zone)
         self._kept_months = retention.pc_monthly_months
         self._clock = clock
+        self._places = places
         self._lock = threading.Lock()
 
     def today(self) -> date:
@@ -200,4 +238,5 @@ class Releases:
 
     def _make_month(self, part: Slice) -> Month:
         with self._reader.to_its_end():
-            return make_month(self._reader, part, self._k, round(self._clock() * MILLISECONDS_PER_SECOND))
+            now = round(self._clock() * MILLISECONDS_PER_SECOND)
+            return make_month(self._reader, part, self._k, now, self._places(part))

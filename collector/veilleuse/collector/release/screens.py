@@ -138,4 +138,6 @@ def _by_default(at: tuple[str, str], count: FleetCount, microwatts: Days) -> Fle
     key = GroupKey(zone=zone, population=Population.WORKSTATION, entity=entity, device_class=MONITOR)
     time = sum(count.milliseconds)
     u = math.ceil(MILLION * DEFAULT_U)
-    return FleetRow(key, Source.DEFAULT, "", "", count.machines, time, 0, 0, energy, energy, MILLION, 0, u, 0)
+    return FleetRow(
+        key, Source.DEFAULT, "", "", 0, count.machines, time, 0, 0, energy, energy, MILLION, 0, u, 0
+    )

@@ -98,21 +98,31 @@ class FleetSum:
         return self._relative(sum(error**2 for error in self._model.values()))
 
     @property
-    def bounds_millijoules(self) -> tuple[float, float]:
-        """Interval of the energy; its lower end is never below the known energy, less the models' error.
+    def high_log(self) -> float:
+        """Upper end of the interval on the log scale, ≥ 0."""
+        return Z95 * math.hypot(self.u_sampling, self.u_model)
+
+    @property
+    def low_log(self) -> float:
+        """Lower end likewise: never below the known energy, less the models' error.
 
         A part of a shared cell is known where all of the cell is in the sum.
         """
-        half_width = Z95 * math.hypot(self.u_sampling, self.u_model)
-        low = self.energy_millijoules * math.exp(-half_width)
         known = sum(
             row.known_millijoules
             for rows in self._own.values()
             if not (inside := _inside_ppm(rows.values())) or inside >= MILLION - len(rows)
             for row in rows.values()
         )
-        least = known * math.exp(-Z95 * self.u_model)
-        return max(low, least), self.energy_millijoules * math.exp(half_width)
+        if not known:
+            return self.high_log
+        return min(self.high_log, Z95 * self.u_model + math.log(self.energy_millijoules / known))
+
+    @property
+    def bounds_millijoules(self) -> tuple[float, float]:
+        """Interval of the energy."""
+        energy = self.energy_millijoules
+        return energy * math.exp(-self.low_log), energy * math.exp(self.high_log)
 
     def _relative(self, square: int) -> float:
         """Return a squared error ÷ the energy. In integers, the order of rows changes no digit."""

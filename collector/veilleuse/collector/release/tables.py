@@ -40,6 +40,7 @@ from veilleuse.collector.disclosure.parts import (
 from veilleuse.collector.disclosure.rule import EXEMPT, publish
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import (
     KNOWN_STATES,
     REST_STATES,
@@ -306,8 +307,17 @@ def _whole(family: Family[Tally], merged: Sequence[Member], k: int) -> Group:
     return Group(family.key, replace(sums, energies=energies))
 
 
-def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
-    """Compute one month from the fleet's present data."""
+def make_month(
+    reader: DataReader,
+    part: Slice,
+    k: int,
+    now_unix_milliseconds: int,
+    places: Mapping[HostId, GroupKey] | None = None,
+) -> Month:
+    """Compute one month from the fleet's present data.
+
+    `places`: keys of machines by the inventory; without one, a machine is at the place of its enrolment.
+    """
     query = Query(
         part.first,
         part.end,
@@ -316,7 +326,7 @@ def make_month(reader: DataReader, part: Slice, k: int, now_unix_milliseconds: i
         now_unix_milliseconds=now_unix_milliseconds,
         screens=True,
     )
-    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()))
+    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()), places)
     return build_month(part, tallies, k)
 
 

@@ -57,6 +57,12 @@ from veilleuse.collector.reports.fleet_year import (
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources, is_cut
+from veilleuse.collector.reports.released_months import (
+    Stretch,
+    find_stretches,
+    missing_months,
+    read_figures,
+)
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.collector.reports.year_statistics_file import statistics_of
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
@@ -138,6 +144,8 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
     )
 
 
+BASIS: Final = "basis"
+"""Field of a report's head: released or unreleased."""
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
 """Longest period whose balance is read day by day: days of workstations are kept as long."""
 
@@ -165,6 +173,8 @@ def emissions_report_of(
     revisions = sources.closings.revisions(query.first.year) if query.civil_year else ()
     if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
         return _closed_year_report(sources, query, compare=compare)
+    if stretches := find_stretches(sources.published, query):
+        return released_report(sources, query, stretches, random_roll_out=random_roll_out)
     known = read_assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
     query = replace(query, is_compared=compare and _has_data(sources, query_of_year_before(query)))
@@ -188,8 +198,35 @@ def emissions_report_of(
             statement, year=_year_total_rows(year.statement.totals, statement.totals, query.k_anonymity)
         )
     head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
-    report = _build_report(statement, periods, head)
+    report = _build_report(statement, periods, {**head, BASIS: "unreleased"})
     return replace(report, document=_mark_under_way(report.document, query))
+
+
+def released_report(
+    sources: Sources, query: Query, stretches: Sequence[Stretch], *, random_roll_out: bool = False
+) -> EmissionsReport:
+    """Build the report of released months: every outlet and account has the same digits.
+
+    Raises UnknownZone, StoreDamaged.
+    """
+    periods = read_figures(sources.published, stretches, query, random_roll_out=random_roll_out)
+    mappings = sources.factors.mappings()
+    contracts = [
+        kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None
+    ]
+    data = "simulated" if sources.reader.data_kind().simulated else "real"
+    terms = StatementTerms(
+        factor_chooser(sources),
+        data,
+        mappings[-1] if mappings else DEFAULT_MAPPING,
+        () if any(one.site for one in contracts) else contracts,  # released rows have no site
+        not_compared=dict.fromkeys(range(len(periods)), NoComparison.RELEASED.value),
+    )
+    statement = build_statement(periods, terms)
+    statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
+    head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
+    until = stretches[-1].part.end if stretches else query.first
+    return _build_report(statement, periods, {**head, BASIS: "released", "released_until": until.isoformat()})
 
 
 def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:

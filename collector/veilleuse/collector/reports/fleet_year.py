@@ -17,6 +17,7 @@ from veilleuse.collector.closed_years.published_rows import load_closed, require
 from veilleuse.collector.closed_years.reduce import reduce_year
 from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host
@@ -34,6 +35,7 @@ from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.query import PERIOD_YEARS, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.site_days import SiteCalendars
+from veilleuse.collector.release.counts import is_under_rule
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.rooms import ServersInRooms, compute_rooms
 from veilleuse.collector.reports.year_statistics_file import (
@@ -60,6 +62,8 @@ class _Inputs:
     """Machine of a reinstalled asset → the asset's last machine, which maps to itself."""
     virtual: frozenset[HostId] = frozenset()
     """Virtual machines, by their agents' facts or by the inventory."""
+    without_ruled: bool = False
+    """True to leave out everything under the rule of disclosure, and its screens."""
     site_calendars: SiteCalendars = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +95,11 @@ class _Inputs:
     def host_periods(self, part: Slice) -> Iterator[HostPeriod]:
         """Yield the stored rows machine by machine; the machines of one asset become one machine."""
         together: list[HostPeriod] = []
-        for row in self.sources.periods.host_periods(part.first, part.end):
+        rows = self.sources.periods.host_periods(part.first, part.end)
+        if self.without_ruled:
+            exempt = {host.host_id for host in self.hosts if host.population in EXEMPT}
+            rows = (row for row in rows if row.host_id in exempt)
+        for row in rows:
             if row.host_id in self.same:
                 together.append(row._replace(host_id=self.same[row.host_id]))
             else:
@@ -155,6 +163,21 @@ def _restate_kept_year(inputs: _Inputs, part: Slice, kept_year: KeptYear) -> Per
     return restate_year(found.kept, query.dimensions, found.with_stored_calibrations(inputs.assumptions))
 
 
+def exempt_figures(sources: Sources, part: Slice, today: date, assumptions: Assumptions) -> PeriodFigures:
+    """Compute one month of everything that is not under the rule of disclosure: servers, rooms, devices that
+    are only listed. No row is merged.
+    """
+    query = Query(part.first, part.end, ("entity", "device_class"), 1, today)
+    with without_garbage_collection():
+        return _restate_open_stretch(_Inputs(sources, query, assumptions, without_ruled=True), part)
+
+
+def fleet_devices(sources: Sources, part: Slice, today: date) -> list[FleetDevice]:
+    """Return all devices in service in a stretch."""
+    query = Query(part.first, part.end, (), 1, today)
+    return list(_fleet_devices(_Inputs(sources, query, Assumptions()), part))
+
+
 def reduce_whole_year(sources: Sources, query: Query) -> YearStatistics:
     """Reduce the whole period of the query, one year, to its statistics."""
     with without_garbage_collection():
@@ -182,7 +205,9 @@ class _Places:
 
 
 def _find_places(inputs: _Inputs, part: Slice) -> _Places:
-    devices = list(_fleet_devices(inputs, part))
+    devices = [
+        one for one in _fleet_devices(inputs, part) if not (inputs.without_ruled and is_under_rule(one))
+    ]
     virtual = {
         host.host_id: replace(inputs.device_of(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
         for host in inputs.hosts

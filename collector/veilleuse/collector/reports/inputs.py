@@ -13,7 +13,7 @@ from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.ports.imports import FactorReader, InventoryReader
-from veilleuse.collector.ports.months import ClosedYearReader
+from veilleuse.collector.ports.months import ClosedYearReader, PublicationReader
 from veilleuse.collector.ports.store import DataReader, MeteringReader, PeriodReader
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.wire.vocabulary import Population
@@ -29,6 +29,7 @@ class Sources:
     factors: FactorReader
     metering: MeteringReader
     closings: ClosedYearReader
+    published: PublicationReader
     reporting: ReportingSettings = field(default_factory=ReportingSettings)
     """Settings whose zones apply to devices without a declared site."""
 

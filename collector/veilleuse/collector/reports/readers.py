@@ -27,6 +27,7 @@ def sources_of(
         store.factors,
         store.metering,
         store.closings,
+        store.publications,
         reporting,
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import secrets
 import signal
 import socket
 import sys
@@ -18,17 +17,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 
-from veilleuse.collector.errors import AdminError, CollectorError, ConfigurationError, UsageError
+from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.factors.book import KnownFactors
-from veilleuse.collector.ipc import ask, pieces_of
+from veilleuse.collector.ipc import send
 from veilleuse.collector.logs import configure, product_version
-from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
-from veilleuse.collector.release.publications import Publish
+from veilleuse.collector.release.publications import publisher
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import AccessControl, MetricsAuth, read_metrics_auth
@@ -93,7 +91,7 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
         api_context, access_control = build_api(
             settings, metrics_auth, product_version(), api_store, open_store
         )
-        indicators = MachineIndicators(settings, open_store, store.publications, publisher(settings))
+        indicators = MachineIndicators(settings, open_store, store.publications, publisher(settings.data_dir))
         cleanup.callback(indicators.stop)
         snapshots = SnapshotCache(
             store.data,
@@ -175,8 +173,8 @@ def build_api(
     reader = store.bounded
 
     def note_access(account_id: int, route: str, query: str, status: int, rows: int) -> None:
-        _send_operation(
-            settings,
+        send(
+            settings.data_dir,
             "account_access",
             account_id=account_id,
             route=route,
@@ -186,7 +184,7 @@ def build_api(
         )
 
     def note_use(account_id: int) -> None:
-        _send_operation(settings, "account_use", account_id=account_id)
+        send(settings.data_dir, "account_use", account_id=account_id)
 
     figures = Figures(
         reader,
@@ -194,47 +192,10 @@ def build_api(
         settings,
         KnownFactors(reader.factor_versions).latest,
         store.publications,
-        publisher(settings),
+        publisher(settings.data_dir),
     )
     context = ApiContext(figures, settings, version, note_access)
     return context, AccessControl(metrics_auth, store.accounts, note_use)
-
-
-def publisher(settings: CollectorSettings) -> Publish:
-    """Return a function that sends a publication to the running collector: its content in pieces, then its
-    key.
-
-    The collector stores nothing before the key.
-    """
-
-    def publish(one: Publication) -> None:
-        content = one.content.encode()
-        if len(content) > MAXIMUM_BYTES:
-            raise AdminError(f"{one.name} has {len(content)} bytes, {MAXIMUM_BYTES} at most may be kept")
-        upload = secrets.token_hex(16)
-        for piece in pieces_of(upload, content):
-            _send_operation(settings, "publish_part", **piece)
-        _send_operation(
-            settings,
-            "publish",
-            kind=one.kind.value,
-            first=one.first.isoformat(),
-            end=one.end.isoformat(),
-            format=one.format,
-            k_anonymity=one.k_anonymity,
-            method_version=one.method_version,
-            upload=upload,
-        )
-
-    return publish
-
-
-def _send_operation(settings: CollectorSettings, operation: str, **arguments: Any) -> None:
-    """Send one operation to the running collector, the only writer. Raises AdminError for any refusal."""
-    try:
-        ask(settings.data_dir, operation, **arguments)
-    except UsageError as error:
-        raise AdminError(str(error)) from error
 
 
 if __name__ == "__main__":

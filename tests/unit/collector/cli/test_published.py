@@ -30,11 +30,10 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.publications import PublicationCache, publisher
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
-from veilleuse.collector.web.__main__ import publisher
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -355,7 +354,7 @@ def test_what_cannot_be_kept_is_not_answered(data):
     answers(data, query="from=2026-09-01&to=2026-10-01")
     with Reading(data, clock=NOW.timestamp) as reading:
         token = reading.account("away")
-        reading.figures._releases._published._publish = publisher(reading.settings)  # nobody listens
+        reading.figures._releases._published._publish = publisher(reading.settings.data_dir)  # nobody listens
         answer = reading.get(f"/api/v1/energy?{OCTOBER}", token)
         assert (answer.status_code, answer.json()["type"]) == (503, "/api#not_published")
         assert answer.headers["retry-after"]

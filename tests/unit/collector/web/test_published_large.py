@@ -40,11 +40,10 @@ from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.sums import EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.release import tables
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.publications import PublicationCache, publisher
 from veilleuse.collector.release.tables import Month
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
-from veilleuse.collector.web.__main__ import publisher
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
@@ -109,13 +108,16 @@ def test_a_month_of_many_groups_is_published(served):
     first, end = last_month()
     month = large_month(2_000, first, end)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
-        web = PublicationCache(FORM, reader, publisher(served), 10)
+        web = PublicationCache(FORM, reader, publisher(served.data_dir), 10)
         assert web.figures(first, end, end, lambda: month) == month
         kept = reader.find(PublicationKind.RELEASE, first, end)
     assert kept is not None
     assert len(kept.content) > 3 * MAX_REQUEST_BYTES
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
-        assert PublicationCache(FORM, reader, publisher(served), 10).figures(first, end, end, None) == month
+        assert (
+            PublicationCache(FORM, reader, publisher(served.data_dir), 10).figures(first, end, end, None)
+            == month
+        )
 
 
 def test_many_who_publish_at_once_answer_the_same(served):
@@ -130,7 +132,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
 
     def publishes(number: int) -> None:
         with closing(SqlitePublicationReader(served.data_dir)) as reader:
-            web = PublicationCache(FORM, reader, publisher(served), 10)
+            web = PublicationCache(FORM, reader, publisher(served.data_dir), 10)
             begin.wait()
             answers.append(web.figures(first, end, end, lambda: mine[number]))
 
@@ -138,7 +140,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
         begin.wait()
         while not done.is_set():
             with closing(SqlitePublicationReader(served.data_dir)) as reader:
-                seen.append(PublicationCache(FORM, reader, publisher(served), 10).read(first, end))
+                seen.append(PublicationCache(FORM, reader, publisher(served.data_dir), 10).read(first, end))
 
     threads = [threading.Thread(target=publishes, args=(number,)) for number in range(4)]
     onlooker = threading.Thread(target=reads)
@@ -159,7 +161,7 @@ def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
     first, end = last_month()
     monkeypatch.setattr("veilleuse.collector.web.__main__.MAXIMUM_BYTES", 9_999)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
-        web = PublicationCache(FORM, reader, publisher(served), 10)
+        web = PublicationCache(FORM, reader, publisher(served.data_dir), 10)
         with pytest.raises(AdminError, match="9999 at most may be kept"):
             web.figures(first, end, end, lambda: large_month(20, first, end))
         assert web.read(first, end) is None

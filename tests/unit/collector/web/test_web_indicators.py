@@ -31,10 +31,10 @@ from veilleuse.collector.model.indicators import BandUse, Figure, Load, Targets
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.release.publications import publisher
 from veilleuse.collector.reports.indicators import GroupFigure, compute_indicators
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.__main__ import publisher
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import (
@@ -298,7 +298,11 @@ def test_what_cannot_be_published_is_absent(data, caplog):
     settings = CollectorSettings(data_dir=data.directory)
     published = Publishing(data, NOW.timestamp)
     indicators = MachineIndicators(
-        settings, partial(open_reader, settings.data_dir), published, publisher(settings), NOW.timestamp
+        settings,
+        partial(open_reader, settings.data_dir),
+        published,
+        publisher(settings.data_dir),
+        NOW.timestamp,
     )
     indicators.refresh()
     assert {one.group_figure.key.population for one in indicators.machine_figures()} == {Population.SERVER}

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Stores publications in data.db.
 
-Rows are added and deleted, never changed. Implements ports.Publications; table of data_0018.
+Rows are added and deleted, never changed; one of kind `fleet` may be replaced. Implements ports.Publications;
+table of data_0018.
 """
 
 from __future__ import annotations
@@ -55,12 +56,15 @@ class SqlitePublications:
     def put(self, one: Publication) -> bool:
         """Store a publication.
 
-        False: its kind and period already have one. Raises AdminError when there is no room.
+        False: its kind and period already have one, and it is none of the fleet, which is replaced. Raises
+        AdminError when there is no room.
         """
         days = (one.first.toordinal(), one.end.toordinal())
         size = len(one.content.encode())
         with self._data.transaction() as connection:
-            if connection.execute(_TOLD_OF, (one.kind.value, *days)).fetchone():
+            if one.kind is PublicationKind.FLEET:
+                connection.execute(f"DELETE {_OF}", (one.kind.value, *days))
+            elif connection.execute(_TOLD_OF, (one.kind.value, *days)).fetchone():
                 return False
             periods, whole = connection.execute(_SIZE).fetchone()
             if periods >= MAXIMUM_PERIODS or whole + size > MAXIMUM_ALL_BYTES:

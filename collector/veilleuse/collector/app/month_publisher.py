@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`python -m veilleuse.collector.app.month_publisher DAY`: publishes the months that are due on a day.
+
+`veilleuse serve` starts it each day. It is a separate process because a month of 10,000 machines takes
+seconds, and no acknowledgement may wait. Standard output is JSON: the months whose records wait to be
+derived. Exit codes 0, 1, 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import date
+from functools import partial
+from typing import Final
+
+from veilleuse.collector.release.publications import publisher
+from veilleuse.collector.reports.fleet_publication import FleetPublisher
+from veilleuse.collector.reports.readers import sources_of
+from veilleuse.collector.settings import read_settings
+from veilleuse.collector.store import open_reader
+from veilleuse.wire.process import finish
+
+_NICE: Final = 10
+_ASK_SECONDS: Final = 120.0
+
+
+def main(day: str) -> int:
+    """0 = all is published, or waits; 1 = nothing could be read or stored; 2 = wrong configuration."""
+    return finish("veilleuse months", partial(_publish, day))
+
+
+def _publish(day: str) -> int:
+    settings = read_settings(None)
+    os.nice(_NICE)
+    publish = publisher(settings.data_dir, _ASK_SECONDS)
+    with open_reader(settings.data_dir) as store:
+        sources, k = sources_of(store, settings.reporting), settings.reporting.k_anonymity
+        waiting = FleetPublisher(sources, publish, k, date.fromisoformat(day)).run()
+    sys.stdout.write(json.dumps(waiting))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,209 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Sums the fleet's rows of released months as the rows of a report (pure). docs/methodology.md §6.
+
+Every outlet adds the same stored rows here, so that all have the same digits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Final
+
+from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
+from veilleuse.collector.account.server_rooms import sum_parts, with_machines
+from veilleuse.collector.account.telework import PeriodHomeShare
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.fleet.estimate import (
+    DataType,
+    Estimate,
+    EstimateBasis,
+    Representativeness,
+)
+from veilleuse.collector.fleet.observations import MONITOR, Place
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.sums import Detail
+from veilleuse.collector.release.fleet import MILLION, FleetRow
+from veilleuse.collector.release.sums import FleetSum
+from veilleuse.wire.ladder import MEASURED, Method
+
+HIDDEN: Final = frozenset({Detail.METHODS, Detail.DERIVED})
+"""Details that a row with machines under the rule of disclosure does not show."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Sum of rows, with what a report shows beside the energy."""
+
+    fleet: FleetSum = field(default_factory=FleetSum)
+    hosts: Counter[Slice] = field(default_factory=Counter)
+    machines: Counter[Slice] = field(default_factory=Counter)
+    methods: Counter[Method] = field(default_factory=Counter)
+    imputed: int = 0
+    derived_milliseconds: int = 0
+    is_ruled: bool = False
+    is_census: bool = True
+    apportioned: bool = False
+    rooms: list[RoomParts] = field(default_factory=list)
+    has_machines: bool = False
+    places: Counter[Place] = field(default_factory=Counter)
+
+    def add(self, part: Slice, row: FleetRow) -> None:
+        """Add a row of one month."""
+        self.fleet.add(row)
+        key, measured = row.key, row.measured
+        if key.device_class != MONITOR or not self.has_machines:
+            if key.device_class != MONITOR and not self.has_machines:
+                self.has_machines = True  # a machine and its screens count once
+                self.hosts.clear()
+                self.machines.clear()
+            self.hosts[part] += row.hosts
+            self.machines[part] += row.machines
+        context = key.power_context or PowerContext.OWN_SITE
+        self.places[Place(key.entity or "", "", key.zone, key.population, context)] += row.energy_millijoules
+        if measured is None:
+            self.is_ruled = True
+            self.is_census &= not row.extrapolated_millijoules
+            return
+        self.methods.update(measured.methods)
+        self.imputed += measured.imputed_millijoules
+        self.derived_milliseconds += measured.derived_milliseconds
+        self.is_census &= measured.is_census
+        self.apportioned |= measured.apportioned
+        if measured.room is not None:
+            self.rooms.append(measured.room)
+
+    def row(self, key: GroupKey, *, random_roll_out: bool) -> FigureRow:
+        """Return the row of a report."""
+        return FigureRow(
+            key,
+            self._estimate(random_roll_out),
+            max(self.hosts.values(), default=0),
+            self.apportioned,
+            HIDDEN if self.is_ruled else frozenset(),
+            {},
+            {},
+            tuple(sorted(self.places.items(), key=str)),
+            sum_parts(self.rooms) if self.rooms else None,
+            is_released=True,
+        )
+
+    def _estimate(self, random_roll_out: bool) -> Estimate:
+        fleet, energy = self.fleet, self.fleet.energy_millijoules
+        measured = sum(part for method, part in self.methods.items() if method in MEASURED)
+        known = fleet.known_millijoules
+        sampled = fleet.extrapolated_millijoules - fleet.default_millijoules
+        return Estimate(
+            energy_millijoules=energy,
+            measured_millijoules=measured,
+            modelled_millijoules=known - measured,
+            imputed_millijoules=self.imputed,
+            extrapolated_millijoules=fleet.extrapolated_millijoules - self.imputed,
+            default_millijoules=fleet.default_millijoules,
+            methods=dict(self.methods),
+            machines_fleet=max(self.machines.values(), default=0),
+            machines_sampled=max(self.hosts.values(), default=0),
+            fleet_milliseconds=fleet.machine_milliseconds,
+            observed_milliseconds=fleet.known_milliseconds,
+            derived_milliseconds=self.derived_milliseconds,
+            sampling_variance=(fleet.u_sampling * energy) ** 2,
+            degrees_of_freedom=float("inf"),
+            u_sampling=fleet.u_sampling,
+            u_model=fleet.u_model,
+            low_log=fleet.low_log,
+            high_log=fleet.high_log,
+            representativeness=Representativeness.CENSUS
+            if self.is_census
+            else Representativeness.DEMONSTRATED
+            if random_roll_out
+            else Representativeness.NOT_DEMONSTRATED,
+            basis=EstimateBasis.CENSUS
+            if self.is_census
+            else EstimateBasis.SAMPLE
+            if known or sampled
+            else EstimateBasis.CLASS_DEFAULT,
+            data_type=self._data_type(measured),
+            unestimated=(),
+        )
+
+    def _data_type(self, measured: int) -> DataType:
+        fleet = self.fleet
+        sizes = (
+            (DataType.REAL, measured),
+            (DataType.EXTRAPOLATED, fleet.extrapolated_millijoules - fleet.default_millijoules),
+            (DataType.STATISTICAL, fleet.known_millijoules - measured),
+            (DataType.APPROXIMATE, fleet.default_millijoules),
+        )
+        return max(reversed(sizes), key=lambda size: size[1])[0]
+
+
+def sum_fleet(
+    part: Slice,
+    months: Iterable[tuple[Slice, Sequence[FleetRow]]],
+    key_of: Callable[[GroupKey], GroupKey],
+    asked: Callable[[str], bool] | None,
+    *,
+    random_roll_out: bool,
+) -> PeriodFigures:
+    """Sum the rows of the months of one stretch.
+
+    `key_of`: key of a row → key of its group. `asked`: filter of entities; None: all, and rooms, which belong
+    to none.
+    """
+    groups: defaultdict[GroupKey, _Sum] = defaultdict(_Sum)
+    whole = _Sum()
+    homes = set()
+    for month, rows in months:
+        for row in rows:
+            if asked is not None and not (row.key.entity and asked(row.key.entity)):
+                continue
+            if not row.key.memo:
+                whole.add(month, row)
+            if row.home is not None:
+                share = Fraction(row.home.share_ppm, MILLION)
+                name = row.key.entity or "", row.key.device_class or ""
+                homes.add(PeriodHomeShare(*name, share, row.home.declared_by))
+            for one in _at_home(row):
+                groups[key_of(one.key).over(part.first, part.end)].add(month, one)
+    made = sorted(
+        (group.row(key, random_roll_out=random_roll_out) for key, group in groups.items()),
+        key=lambda row: row.key.order,
+    )
+    shown = tuple(row for row in made if not row.key.memo)
+    total = whole.row(_total_key(shown), random_roll_out=random_roll_out) if shown else None
+    if total is not None and total.room is not None:
+        machines = sum(row.estimate.energy_millijoules for row in shown if row.room is None)
+        total = replace(total, room=with_machines([total.room], machines))
+    memo = tuple(row for row in made if row.key.memo)
+    return PeriodFigures(part.first, part.end, shown, memo, total, (), tuple(sorted(homes)))
+
+
+def _at_home(row: FleetRow) -> Iterator[FleetRow]:
+    """Yield the parts of a row on site and at home; the errors of both are those of the whole."""
+    if row.home is None:
+        yield row
+        return
+    values = {
+        name: getattr(row, name)
+        for name in (
+            "fleet_milliseconds",
+            "known_milliseconds",
+            "known_millijoules",
+            "extrapolated_millijoules",
+            "default_millijoules",
+        )
+    }
+    at_home = {name: value * row.home.share_ppm // MILLION for name, value in values.items()}
+    if row.home.share_ppm < MILLION:
+        yield replace(row, **{name: value - at_home[name] for name, value in values.items()})
+    yield replace(row, key=row.key._replace(power_context=PowerContext.HOME), **at_home)
+
+
+def _total_key(rows: Collection[FigureRow]) -> GroupKey:
+    zones = {row.key.zone for row in rows}
+    contexts = {row.key.power_context for row in rows if row.key.power_context is not None}
+    return GroupKey(zone=zones.pop() if len(zones) == 1 else "", power_context=min(contexts, default=None))

@@ -1,0 +1,234 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Publishes the released months that are due, and the fleet's energy of each: docs/methodology.md §6.
+
+The running collector checks each day. A process of its own computes (`python -m
+veilleuse.collector.app.month_publisher`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import Final
+
+from veilleuse.collector.account.ghg_items import declarations, home_share
+from veilleuse.collector.account.row import FigureRow
+from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.fleet.census import FleetDevice, default_context
+from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimate import Representativeness
+from veilleuse.collector.model.calibration import MILLION
+from veilleuse.collector.model.closed_years import canonical
+from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.inventory import Headcount, PowerContext
+from veilleuse.collector.model.publications import Publication, PublicationKind
+from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.months.worker import WAIT_DAYS
+from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.release.counts import count_fleet, count_screens, is_under_rule
+from veilleuse.collector.release.fleet import (
+    FleetRow,
+    HomePart,
+    MeasuredParts,
+    ReleaseAssumptions,
+    Source,
+)
+from veilleuse.collector.release.fleet_format import FLEET
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.months import ReleasedMonth, estimate_months
+from veilleuse.collector.release.publications import PublicationCache, Publish
+from veilleuse.collector.release.tables import Month, make_month
+from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
+from veilleuse.collector.reports.inputs import Sources, is_cut
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+REFRESH_DAYS: Final = 7
+"""Longest time, in days, until a correction of declarations reaches the published fleet."""
+_RULED: Final = (Population.WORKSTATION, Population.CLASSROOM)
+_NEVER_AT_HOME: Final = (PowerContext.HOME, PowerContext.HOSTED)
+
+
+class FleetPublisher:
+    """Publishes what is due on one day."""
+
+    def __init__(self, sources: Sources, publish: Publish, k: int, today: date) -> None:
+        """Take the current `k`, the fewest machines of a published group."""
+        self._sources, self._published, self._publish = sources, sources.published, publish
+        self._k, self._today = k, today
+        self._months = PublicationCache(FORM, self._published, publish, k)
+
+    def run(self) -> list[str]:
+        """Publish all; return the months whose records wait to be derived. Raises CollectorError."""
+        first = self._sources.closings.first_year()
+        definitive = self._sources.closings.definitive_years()
+        waiting: list[str] = []
+        for year in range(first if first is not None else self._today.year, self._today.year + 1):
+            if year not in definitive:
+                waiting += self._run_year(year)
+        return waiting
+
+    def _run_year(self, year: int) -> list[str]:
+        first, end = date(year, 1, 1), date(year + 1, 1, 1)
+        months, waiting = [], []
+        for part in slices(first, end, by_month=True):
+            if part.end + timedelta(days=WAIT_DAYS) > self._today:
+                break
+            if self._published.waits(part.first, part.end):
+                waiting.append(f"{part.first:%Y-%m}")
+                break
+            months.append(part)
+        contents = [self._release(part) for part in months]
+        is_measured = any(contents) or self._sources.closings.has_months(first, end, tuple(Population))
+        if is_measured and self._is_due(months):
+            self._publish_fleet(months, contents)
+        return waiting
+
+    # --- months
+
+    def _release(self, part: Slice) -> Month | None:
+        """Return the published month; publish it where it is not. None: nothing is published of it."""
+        is_stored = self._sources.closings.has_months(part.first, part.end, _RULED)
+        make = partial(self._make_month, part) if is_stored else None
+        found = self._months.figures(part.first, part.end, self._today, make)
+        return None if found is None or FORM.is_empty(found) else found
+
+    def _make_month(self, part: Slice) -> Month:
+        now = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
+        places = places_by_inventory(self._sources, part)
+        return make_month(self._sources.reader, part, self._k, now, places)
+
+    # --- fleet
+
+    def _is_due(self, months: Iterable[Slice]) -> bool:
+        """Return whether the fleet of a year is to be computed: a month is new, or declarations changed."""
+        found = [self._published.summary(FLEET.kind, part.first, part.end) for part in months]
+        days = [
+            datetime.fromtimestamp(one.published_unix_milliseconds / MILLISECONDS_PER_SECOND, UTC).date()
+            for one in found
+            if one is not None and one.format == FLEET.format and one.k_anonymity >= self._k
+        ]
+        if len(days) < len(found):
+            year = found and next(iter(months)).first.year
+            return not (year and not days and self._is_too_late(year))
+        imported = self._sources.inventory.inventory_imported_on()
+        last = min(days, default=self._today)
+        is_old = (self._today - last).days >= REFRESH_DAYS
+        return (is_old or (imported is not None and imported >= last)) and bool(days)
+
+    def _is_too_late(self, year: int) -> bool:
+        """Return whether months of the year were deleted before any was published."""
+        first, end = date(year, 1, 1), date(year + 1, 1, 1)
+        return is_cut(self._sources.periods, first, end, self._sources.hosts)
+
+    def _publish_fleet(self, months: list[Slice], contents: list[Month | None]) -> None:
+        devices = [fleet_devices(self._sources, part, self._today) for part in months]
+        assumptions = ReleaseAssumptions(class_microwatts(), self._k)
+        released = [
+            ReleasedMonth(
+                content.cells if content else (),
+                content.hidden_cells if content else (),
+                count_fleet(of_month),
+                count_screens(of_month),
+            )
+            for content, of_month in zip(contents, devices, strict=True)
+        ]
+        headcounts = self._sources.inventory.headcounts()
+        for part, rows in zip(months, estimate_months(released, assumptions), strict=True):
+            ruled = (_placed(row, headcounts, part) for row in rows)
+            fleet = (*ruled, *self._exempt(part))
+            content = canonical(FLEET.encode(fleet)).decode()
+            self._publish(
+                Publication(
+                    PublicationKind.FLEET,
+                    part.first,
+                    part.end,
+                    FLEET.format,
+                    self._k,
+                    METHOD_VERSION,
+                    0,
+                    content,
+                )
+            )
+
+    def _exempt(self, part: Slice) -> Iterator[FleetRow]:
+        known = read_assumptions(self._sources)
+        figures = exempt_figures(self._sources, part, self._today, known)
+        for row in (*figures.rows, *figures.memo):
+            yield row_without_rule(row)
+
+
+def places_by_inventory(sources: Sources, part: Slice) -> dict[HostId, GroupKey]:
+    """Return the key of each machine that the inventory lists, at its last place in the month."""
+    hosts = {host.host_id: host for host in sources.hosts}
+    return {
+        device.host_id: _key_of(device, hosts[device.host_id])
+        for device in fleet_devices(sources, part, part.end)
+        if device.inventoried and device.host_id in hosts and is_under_rule(device)
+    }
+
+
+def _key_of(device: FleetDevice, host: Host) -> GroupKey:
+    return GroupKey(
+        zone=device.zone,
+        population=host.population,
+        memo=host.facts.device_class is DeviceClass.VIRTUAL_MACHINE,
+        entity=device.entity,
+        site=device.site,
+        device_class=device.device_class,
+    )
+
+
+def _placed(row: FleetRow, headcounts: Iterable[Headcount], part: Slice) -> FleetRow:
+    """Return a row with its power context, and its share at home."""
+    key = row.key
+    context = key.power_context or default_context(key.population)
+    row = replace(row, key=key._replace(power_context=context))
+    is_carried = key.device_class == DeviceClass.LAPTOP.value and key.population is Population.WORKSTATION
+    if not is_carried or context in _NEVER_AT_HOME or key.entity is None:
+        return row
+    headcounts = tuple(headcounts)
+    share = home_share(headcounts, key.entity, part.first, part.end)
+    if not share:
+        return row
+    home = HomePart(round(share * MILLION), declarations(headcounts, key.entity)[0].entity)
+    return replace(row, home=home)
+
+
+def row_without_rule(row: FigureRow) -> FleetRow:
+    """Return a computed row without personal users as a row of the fleet, with all its details."""
+    estimate, room = row.estimate, row.room
+    half_width = max(estimate.low_log, estimate.high_log) / Z95
+    u_own = math.sqrt(max(0.0, half_width**2 - estimate.u_model**2))
+    known = estimate.measured_millijoules + estimate.modelled_millijoules
+    return FleetRow(
+        row.key.over(),
+        Source.OWN,
+        row.key.entity or "",
+        row.key.device_class or "",
+        row.machines,
+        estimate.machines_fleet,
+        estimate.fleet_milliseconds,
+        estimate.observed_milliseconds,
+        known,
+        estimate.energy_millijoules - known,
+        estimate.default_millijoules,
+        MILLION,
+        math.ceil(MILLION * u_own),
+        0,
+        math.ceil(MILLION * estimate.u_model),
+        measured=MeasuredParts(
+            estimate.methods,
+            estimate.imputed_millijoules,
+            estimate.derived_milliseconds,
+            estimate.representativeness is Representativeness.CENSUS,
+            row.apportioned,
+            room,
+        ),
+    )
