@@ -48,6 +48,11 @@ class Cell:
     energy: int
 
     @property
+    def is_sample(self) -> bool:
+        """Return whether ten days of a mean machine are known."""
+        return self.time >= self.hosts * 10 * 86_400_000
+
+    @property
     def family(self) -> tuple[str, str, bool]:
         """Zone, population and memo."""
         return self.zone, self.population, self.memo
@@ -232,8 +237,10 @@ def _more(
 ) -> tuple[int, int]:
     """Return (extrapolated energy, part of it at the class default) of unobserved time."""
     zone, population, entity, device_class = key
-    if cell is not None and cell.device_class == device_class:
-        return left * cell.energy // cell.time if cell.time else 0, 0
+    if cell is not None and not cell.is_sample:
+        cell = None
+    elif cell is not None and cell.device_class == device_class and cell.time:
+        return left * cell.energy // cell.time, 0
     open_share = Fraction(days[0], sum(days)) if sum(days) else Fraction(0)
     power = _power(months, month, (zone, population, device_class), open_share)
     if power is not None:
@@ -287,7 +294,7 @@ def _of_class(month: Month, name: tuple[str, str, str]) -> list[Cell]:
     return [
         cell
         for cell in month.cells
-        if (cell.zone, cell.population, cell.device_class) == name and not cell.memo and cell.time
+        if (cell.zone, cell.population, cell.device_class) == name and not cell.memo and cell.is_sample
     ]
 
 

@@ -90,6 +90,13 @@ def emissions(
             help="then: machines in the entity and site of that time; now: in their present ones (pro forma)"
         ),
     ] = "then",
+    unreleased: Annotated[
+        bool,
+        typer.Option(
+            "--unreleased",
+            help="compute from machines what released months would answer: with sites, causes of changes and data of today",
+        ),
+    ] = False,
     public: Annotated[
         bool,
         typer.Option(
@@ -107,7 +114,7 @@ def emissions(
         raise UsageError(
             f"--from {first} is in the future: today is {today()}, choose a period that has begun"
         )
-    query = replace(_query(settings, first, end, group_by), current_tree=tree == "now")
+    query = replace(_query(settings, first, end, group_by), current_tree=tree == "now", unreleased=unreleased)
     write = _make_writer(form, language, output)
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)

@@ -10,8 +10,11 @@ from typing import Final, TypeAlias
 from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import Group
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 NO_DAYS: Final = (0,) * len(DAY_TYPES)
+LEAST_DAYS: Final = 10
+"""Fewest known days of a mean machine, for its cell to be a sample of the month: they may be Sundays."""
 
 
 ClassOfFamily: TypeAlias = tuple[GroupKey, str]
@@ -51,6 +54,11 @@ class PublishedCell:
     def of_class(self) -> ClassOfFamily:
         """Family and device class."""
         return family_of(self.key), self.key.device_class or ""
+
+    @property
+    def is_sample(self) -> bool:
+        """Return whether the cell tells the mean power of the month."""
+        return self.milliseconds >= self.hosts * LEAST_DAYS * MILLISECONDS_PER_DAY
 
     @property
     def watts(self) -> float:

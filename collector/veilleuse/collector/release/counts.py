@@ -64,16 +64,22 @@ def count_fleet(devices: Iterable[FleetDevice]) -> dict[GroupKey, FleetCount]:
     return found
 
 
-def count_screens(devices: Iterable[FleetDevice]) -> dict[tuple[str, str], FleetCount]:
-    """Return (zone, entity) → external screens that the inventory lists."""
-    found: dict[tuple[str, str], FleetCount] = {}
+def count_screens(devices: Iterable[FleetDevice]) -> dict[GroupKey, FleetCount]:
+    """Return the external screens that the inventory lists, by place."""
+    found: dict[GroupKey, FleetCount] = {}
     for standing in devices:
         if standing.device_class == MONITOR:
-            at = standing.zone, standing.entity
-            before = found.get(at, FleetCount(0, NO_DAYS))
+            key = GroupKey(
+                zone=standing.zone,
+                population=population_of(standing),
+                entity=standing.entity,
+                device_class=MONITOR,
+                power_context=standing.power_context,
+            )
+            before = found.get(key, FleetCount(0, NO_DAYS))
             times = tuple(
                 time + standing.milliseconds.get(kind, 0)
                 for kind, time in zip(DAY_TYPES, before.milliseconds, strict=True)
             )
-            found[at] = FleetCount(before.machines + 1, times)
+            found[key] = FleetCount(before.machines + 1, times)
     return found

@@ -233,7 +233,7 @@ class FleetEstimate:
         left, whole = max(0, sum(weights) - cell.milliseconds), sum(weights)
         for key, count, (hosts, time, energy) in zip(keys, counts, parts, strict=True):
             part = _Part(key, *count, cell, hosts, time, energy, sum(count.milliseconds) / whole)
-            if cell.key.device_class == key.device_class and cell.milliseconds:
+            if cell.key.device_class == key.device_class and cell.is_sample and cell.milliseconds:
                 yield _row(part, self._by_cell(part, cell, left))
             else:
                 yield _row(part, self._by_class_or_default(part, left))
@@ -282,7 +282,7 @@ class FleetEstimate:
             default = self._default_energy(part, part.left)
             return _Extra(Source.DEFAULT, default, default, shared=default * DEFAULT_U)
         listed = self._listed[_class_of(part.key)]
-        of_cell = part.left * min(self._k, listed) // listed
+        of_cell = part.left * min(self._k, listed) // listed if cell.is_sample else 0
         energy, default = cell.energy_of(of_cell), self._default_energy(part, part.left - of_cell)
         return _Extra(
             Source.BRANCH,

@@ -34,8 +34,8 @@ class ReleasedMonth:
     cells: Sequence[Group]
     hidden: Sequence[Hidden]
     fleet: Mapping[GroupKey, FleetCount]
-    screens: Mapping[tuple[str, str], FleetCount] = field(default_factory=dict)
-    """(zone, entity) → external screens that the inventory lists."""
+    screens: Mapping[GroupKey, FleetCount] = field(default_factory=dict)
+    """External screens that the inventory lists."""
 
 
 def estimate_months(
@@ -71,8 +71,9 @@ def _estimate(
     hidden: Sequence[Collection[ClassOfFamily]],
     assumptions: ReleaseAssumptions,
 ) -> list[tuple[FleetRow, ...]]:
-    means = means_of_months(cells, [_days_by_class(fleet) for fleet in fleets])
-    levels = levels_of_year(cells, means)
+    samples = [[cell for cell in of_month if cell.is_sample] for of_month in cells]
+    means = means_of_months(samples, [_days_by_class(fleet) for fleet in fleets])
+    levels = levels_of_year(samples, means)
     return [
         tuple(FleetEstimate(fleet, of_month, names, of_classes, levels, assumptions).rows())
         for fleet, of_month, names, of_classes in zip(fleets, cells, hidden, means, strict=True)

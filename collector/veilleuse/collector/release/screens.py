@@ -33,7 +33,6 @@ from veilleuse.collector.release.fleet import (
 from veilleuse.collector.release.tables import Hidden
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
-from veilleuse.wire.vocabulary import Population
 
 ON_MICROWATTS: Final = SCREEN_MICROWATTS[1]
 """Power of a screen of usual size that is on: its energy gives the time."""
@@ -90,28 +89,34 @@ def _place_of(key: GroupKey) -> _Place:
 
 
 def with_standby(
-    rows: Sequence[FleetRow], listed: Mapping[tuple[str, str], FleetCount], microwatts: Days
+    rows: Sequence[FleetRow], listed: Mapping[GroupKey, FleetCount], microwatts: Days
 ) -> list[FleetRow]:
     """Add the standby of listed screens, and those of places without an estimate at the class default.
 
-    `rows`: screens that are on. `listed`: (zone, entity) → screens of the inventory. `microwatts`: default.
+    `rows`: screens that are on. `listed`: screens of the inventory, at whichever population and context of
+    their zone and entity. `microwatts`: class default.
     """
     by_place: defaultdict[tuple[str, str], list[FleetRow]] = defaultdict(list)
     for row in rows:
         if row.source is not Source.DEFAULT:  # a default of screens is not of their PCs' time
             by_place[row.key.zone, row.key.entity or ""].append(row)
     found = []
-    for at, count in sorted(listed.items()):
+    places: defaultdict[tuple[str, str], list[GroupKey]] = defaultdict(list)
+    for key in listed:
+        places[key.zone, key.entity or ""].append(key)
+    for at, keys in sorted(places.items()):
         on = by_place.pop(at, [])
         weights = [row.energy_millijoules for row in on]
         if not any(weights):
             by_place[at] = on
-            found.append(_by_default(at, count, microwatts))
+            found += [_by_default(key, listed[key], microwatts) for key in sorted(keys, key=str)]
             continue
+        time = sum(sum(listed[key].milliseconds) for key in keys)
         time_on = sum(weights) * MICROWATTS_PER_WATT // ON_MICROWATTS
-        rest = max(0, sum(count.milliseconds) - time_on) * SCREEN_STANDBY_MICROWATTS // MICROWATTS_PER_WATT
-        parts = zip(on, apportion(rest, weights), apportion(count.machines, weights), strict=True)
-        found += [_with_more(row, energy, number) for row, energy, number in parts]
+        rest = max(0, time - time_on) * SCREEN_STANDBY_MICROWATTS // MICROWATTS_PER_WATT
+        number = sum(listed[key].machines for key in keys)
+        parts = zip(on, apportion(rest, weights), apportion(number, weights), strict=True)
+        found += [_with_more(row, energy, machines) for row, energy, machines in parts]
     return [*found, *(row for of_place in by_place.values() for row in of_place)]
 
 
@@ -131,11 +136,9 @@ def _with_more(row: FleetRow, standby: int, machines: int) -> FleetRow:
     )
 
 
-def _by_default(at: tuple[str, str], count: FleetCount, microwatts: Days) -> FleetRow:
+def _by_default(key: GroupKey, count: FleetCount, microwatts: Days) -> FleetRow:
     energy = sum(time * power for time, power in zip(count.milliseconds, microwatts, strict=True))
     energy //= MICROWATTS_PER_WATT
-    zone, entity = at
-    key = GroupKey(zone=zone, population=Population.WORKSTATION, entity=entity, device_class=MONITOR)
     time = sum(count.milliseconds)
     u = math.ceil(MILLION * DEFAULT_U)
     return FleetRow(

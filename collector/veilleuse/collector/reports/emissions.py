@@ -146,6 +146,8 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
 
 BASIS: Final = "basis"
 """Field of a report's head: released or unreleased."""
+RELEASED_UNTIL: Final = "released_until"
+"""Field of a released report's head: end of its last month, exclusive."""
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
 """Longest period whose balance is read day by day: days of workstations are kept as long."""
 
@@ -226,7 +228,7 @@ def released_report(
     statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
     head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
     until = stretches[-1].part.end if stretches else query.first
-    return _build_report(statement, periods, {**head, BASIS: "released", "released_until": until.isoformat()})
+    return _build_report(statement, periods, {**head, BASIS: "released", RELEASED_UNTIL: until.isoformat()})
 
 
 def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:

@@ -38,7 +38,7 @@ def test_screens_follow_the_time_of_their_pcs():
     """A's PCs are known for 300 of 600 days: its screens draw 250 W·days then, and as much again."""
     fleet = {place("A"): count(20), place("B"): count(10)}
     month = ReleasedMonth(
-        (cell("A", "laptop", 12, 300, 5), screens("A", 250)), (), fleet, {("FR", "A"): LISTED}
+        (cell("A", "laptop", 12, 300, 5), screens("A", 250)), (), fleet, {place("A", MONITOR): LISTED}
     )
     rows = rows_of(month)
     a, b = of(rows, "A", MONITOR), of(rows, "B", MONITOR)
@@ -80,7 +80,7 @@ def test_merged_screens_are_divided_by_the_time_of_pcs():
 def test_listed_screens_that_nothing_represents_are_at_the_class_default():
     """No screen is published: 20 listed ones draw 4 W."""
     month = ReleasedMonth(
-        (cell("A", "laptop", 12, 300, 5),), (), {place("A"): count(20)}, {("FR", "A"): LISTED}
+        (cell("A", "laptop", 12, 300, 5),), (), {place("A"): count(20)}, {place("A", MONITOR): LISTED}
     )
     row = of(rows_of(month), "A", MONITOR)
     assert watt_days(row) == row.default_millijoules / DAY == 600 * 4

@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.observations import ObservedGroups, gather_periods, observed_periods
+from veilleuse.collector.account.observations import ObservedGroups, gather_periods
 from veilleuse.collector.account.statement import (
     METHOD_VERSION,
-    StatementTerms,
-    build_statement,
     withheld_row,
 )
 from veilleuse.collector.calendars.periods import Slice
@@ -40,21 +38,35 @@ from veilleuse.collector.release.answer import (
 )
 from veilleuse.collector.release.publications import Publish, Releases
 from veilleuse.collector.release.tables import Month, hosts_under_rule
-from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports.emissions import emissions_report_of, today
+from veilleuse.collector.reports.emissions import (
+    BASIS,
+    RELEASED_UNTIL,
+    emissions_report_of,
+    released_report,
+    today,
+)
 from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.readers import sources_of, targets_of
+from veilleuse.collector.reports.released_months import find_stretches
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
+READERS_HEAD: Final = ("kind", "ledger", BASIS, RELEASED_UNTIL)
+"""Fields of a report's head that a reader may see, beside those that the query gives."""
+
 
 def fleet_document(
-    reader: BoundedReader, open_store: OpenReadStore, settings: CollectorSettings, query: Query
+    reader: BoundedReader,
+    open_store: OpenReadStore,
+    settings: CollectorSettings,
+    query: Query,
+    *,
+    only_released: bool = False,
 ) -> Document:
-    """Build the figures of `veilleuse report emissions`.
+    """Build the figures of `veilleuse report emissions`; `only_released`: of the released months alone.
 
     Call it inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone.
     """
@@ -62,7 +74,11 @@ def fleet_document(
     with open_store() as store:
         sources = sources_of(store, reporting, reader)
         timed = replace(sources, periods=_TimedPeriods(sources.periods, reader.check_time))
-        report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
+        if only_released:
+            stretches = find_stretches(sources.published, query, cut=True)
+            report = released_report(timed, query, stretches, random_roll_out=reporting.random_roll_out)
+        else:
+            report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
     reader.check_time()
     tables = {name: [_without_texts(row) for row in rows] for name, rows in report.document.tables.items()}
     return replace(report.document, tables=tables)
@@ -178,29 +194,32 @@ class Figures:
             today=today(),
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
-            screens=query.kind in (ResourceKind.EMISSIONS, ResourceKind.ENERGY),
         )
         day = datetime.fromtimestamp(self._clock(), UTC).date()
         return add_under_way(self._answer_period(query.kind, asked, account), day)
 
     def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
-            if account.role is Role.ADMIN and kind is not ResourceKind.INDICATORS:
+            if kind is not ResourceKind.INDICATORS:
                 return self._fleet(kind, query, account)
-            if account.role is Role.ADMIN:
-                answer = self._gather_groups(query)
-            else:
-                answer = self._sum_released(kind, query)
+            answer = self._gather_groups(query) if account.role is Role.ADMIN else self._sum_released(query)
             self._reader.check_time()
-            head = self._head(query, account)
-            if kind is ResourceKind.INDICATORS:
-                return self._indicators(answer, head)
-            return self._emissions(kind, answer, head)
+            return self._indicators(answer, self._head(query, account))
 
     def _fleet(self, kind: ResourceKind, query: Query, account: Account) -> Document:
-        """Build the fleet's figure of `veilleuse report emissions`: an administrator may read all of it."""
-        document = fleet_document(self._reader, self._open_store, self._settings, query)
-        head = {**document.head, "figures": Extent.FLEET.value, "role": account.role.value}
+        """Build the fleet's figure of `veilleuse report emissions`.
+
+        An administrator may read all of it; other readers the released months, inside their entities.
+        """
+        is_admin = account.role is Role.ADMIN
+        document = fleet_document(
+            self._reader, self._open_store, self._settings, query, only_released=not is_admin
+        )
+        head = document.head
+        if not is_admin:  # others count all machines, live
+            head = {name: head[name] for name in (*READERS_HEAD, *self._head(query, account)) if name in head}
+            head["entities"] = list(account.entities) or None
+        head = {**head, "figures": Extent.FLEET.value, "role": account.role.value}
         return _cut(replace(document, head=head), kind)
 
     # --- groups
@@ -210,7 +229,7 @@ class Figures:
         observed = gather_periods(self._reader, Periods(self._reader), query)
         return _Answer(observed.groups, observed.groups, [withheld_row(key) for key in observed.withheld])
 
-    def _sum_released(self, kind: ResourceKind, query: Query) -> _Answer:
+    def _sum_released(self, query: Query) -> _Answer:
         """Sum servers as asked; other machines come from the release."""
         hosts = self._reader.hosts()
         live = self._gather_exempt(query, hosts)
@@ -220,7 +239,7 @@ class Figures:
         may_group = set(query.dimensions) <= READERS_DIMENSIONS
         months: list[MonthStatus] = []
         parts = self._months(whole if may_group else (), bool(ruled), query.entities, months)
-        released = sum_cells(parts, query, of_uses=kind is ResourceKind.INDICATORS)
+        released = sum_cells(parts, query, of_uses=True)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld_row(key) for key in live.withheld])
         rows, totals = (
@@ -260,16 +279,6 @@ class Figures:
         return gather_periods(self._reader, Periods(self._reader, mine), query, mine)
 
     # --- documents
-
-    def _emissions(self, kind: ResourceKind, answer: _Answer, head: Head) -> Document:
-        data = str(head["data"])
-        periods = observed_periods(ObservedGroups(answer.rows), answer.whole)
-        statement = build_statement(periods, StatementTerms(self._book().choose, data))
-        whole = replace(statement, withheld=tuple(answer.withheld))
-        document = emissions_report.document(whole, head)
-        true_of_sums = [text for text in document.assumptions if not str(text).startswith(NOT_OF_SUMS)]
-        document = replace(document, assumptions=(*OBSERVED_NOTES, *true_of_sums))
-        return self._add_notes(_cut(document, kind), answer)
 
     def _indicators(self, answer: _Answer, head: Head) -> Document:
         rows = indicator_rows(answer.rows, targets_of(self._settings.indicators), str(head["data"]))
