@@ -57,9 +57,9 @@ from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.release.figures import FleetSum
 from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.months import estimate_months
-from veilleuse.collector.release.sums import FleetSum
 from veilleuse.collector.reports.fleet_year import read_assumptions, year_figures
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.settings import ReportingSettings

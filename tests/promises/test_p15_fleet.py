@@ -49,9 +49,10 @@ from veilleuse.collector.model.query import Query
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.release import tables
 from veilleuse.collector.release.counts import count_fleet
-from veilleuse.collector.release.fleet import FleetRow, ReleaseAssumptions, Source
+from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
+from veilleuse.collector.release.rows import FleetRow, Source
 from veilleuse.collector.release.tables import PARTITION, make_month
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.bands import DEFAULT_CALENDAR

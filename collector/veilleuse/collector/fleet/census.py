@@ -19,10 +19,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.inventory import Asset, PowerContext
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 DAYS_PER_YEAR: Final = 365.25
@@ -59,6 +61,30 @@ class FleetDevice:
     """Exclusive; before `from_day` where the device has no time."""
     asset_id: int | None = None
     """Asset of the inventory."""
+
+
+_PERSONAL: Final = frozenset(
+    one.value
+    for one in (*DeviceClass, EnergyClass.MONITOR)
+    if one not in (DeviceClass.SERVER, DeviceClass.VIRTUAL_MACHINE, DeviceClass.UNKNOWN)
+)
+"""Classes of devices that persons use: PCs and screens."""
+
+
+def is_under_rule(device: FleetDevice) -> bool:
+    """Return whether a device is under the rule of disclosure, by its population; without one, whether it is
+    a PC or a screen.
+    """
+    if device.population is None:
+        return device.device_class in _PERSONAL
+    return device.population not in EXEMPT
+
+
+def population_of(device: FleetDevice) -> Population:
+    """Return the population of a device under the rule; without one, colleges have classroom PCs."""
+    if device.population is not None:
+        return device.population
+    return Population.CLASSROOM if device.power_context is PowerContext.EPLE else Population.WORKSTATION
 
 
 class DayTypes:

@@ -7,12 +7,14 @@ kind `fleet`. docs/api.md. No I/O.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from veilleuse.wire.vocabulary import Word
 
+T = TypeVar("T")
 MAXIMUM_BYTES: Final = 32 * 1024 * 1024
 """Limit of one content: some 10,000 groups of 3 kB, with at least 50,000 machines, each with a screen."""
 MAXIMUM_PERIODS: Final = 1_000
@@ -71,3 +73,23 @@ def content_of(data: bytes) -> str:
     if not isinstance(json.loads(content), dict):
         raise ValueError("it is no JSON object")
     return content
+
+
+@dataclass(frozen=True, slots=True)
+class FigureFormat(Generic[T]):
+    """Format of one kind of figures.
+
+    A different content of the same kind is a different format; older formats are not shown.
+    """
+
+    kind: PublicationKind
+    format: int
+    encode: Callable[[T], dict[str, Any]]
+    """Encodes figures as words and integers, without machines."""
+    decode: Callable[[dict[str, Any], date, date], T]
+    """Decodes what was published of [first, end). Raises ValueError, KeyError, TypeError."""
+    is_empty: Callable[[T], bool]
+    """Returns true when the figures show nothing.
+
+    Empty figures are not published, since no later snapshot could be compared with them.
+    """

@@ -14,6 +14,9 @@ from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+ENTITY_SEPARATOR: Final = " > "
+"""Separator of the parts of an entity's path."""
+
 
 class YearRange(NamedTuple):
     """From one civil year to another, both included."""
@@ -141,6 +144,15 @@ class GroupKey(NamedTuple):
             "device_class": self.device_class,
             "power_context": self.power_context and self.power_context.value,
         }
+
+
+def is_within(entity: str | None, entities: Collection[str]) -> bool:
+    """Return whether an entity is one of these or below one; True without any."""
+    if not entities:
+        return True
+    return entity is not None and any(
+        entity == one or entity.startswith(one + ENTITY_SEPARATOR) for one in entities
+    )
 
 
 def key_of_host(host: Host, site: Site, first: date, end: date) -> GroupKey:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.ports.months import MonthStore, StaleMonth
@@ -20,10 +21,6 @@ from veilleuse.collector.ports.stages import Committer, DeriveStore
 
 log = logging.getLogger(__name__)
 
-WAIT_DAYS: Final = 3
-"""Days from the end of a month until it is stored: most delayed records have arrived by then.
-Later ones recompute it.
-"""
 SLICE_SECONDS: Final = 0.020
 """Length of a slice, as derive's: an acknowledgement waits for as long."""
 BACKLOG_PERIODS: Final = 256

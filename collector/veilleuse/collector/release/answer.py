@@ -13,9 +13,9 @@ from typing import Final
 
 from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
-from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.query import AUTRES, GroupKey, Query
+from veilleuse.collector.model.months import WAIT_DAYS
+from veilleuse.collector.model.query import AUTRES, GroupKey, Query, is_within
 from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
@@ -25,7 +25,6 @@ from veilleuse.collector.model.sums import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.release.tables import Hidden, Month, released_on
 from veilleuse.wire.vocabulary import Band, Population, State
 

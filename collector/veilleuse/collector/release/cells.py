@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import Group
+from veilleuse.collector.release.rows import family_of
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 NO_DAYS: Final = (0,) * len(DAY_TYPES)
@@ -19,11 +20,6 @@ LEAST_DAYS: Final = 10
 
 ClassOfFamily: TypeAlias = tuple[GroupKey, str]
 """Family and device class."""
-
-
-def family_of(key: GroupKey) -> GroupKey:
-    """Return the family whose cells may merge: one zone and population, in any month and power context."""
-    return GroupKey(zone=key.zone, population=key.population, memo=key.memo)
 
 
 @dataclass(frozen=True, slots=True)

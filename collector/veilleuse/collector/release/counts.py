@@ -11,31 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from operator import add
 
-from veilleuse.collector.disclosure.rule import EXEMPT
-from veilleuse.collector.fleet.census import FleetDevice
-from veilleuse.collector.fleet.observations import MONITOR, PCS, FleetBook, Place
+from veilleuse.collector.fleet.census import FleetDevice, is_under_rule, population_of
+from veilleuse.collector.fleet.observations import MONITOR, FleetBook, Place
 from veilleuse.collector.fleet.samples import DAY_TYPES
-from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.release.cells import NO_DAYS
 from veilleuse.collector.release.fleet import FleetCount
-from veilleuse.wire.vocabulary import Population
-
-
-def is_under_rule(device: FleetDevice) -> bool:
-    """Return whether a device is under the rule of disclosure, by its population; without one, whether it is
-    a PC or a screen.
-    """
-    if device.population is None:
-        return device.device_class in (*PCS, MONITOR)
-    return device.population not in EXEMPT
-
-
-def population_of(device: FleetDevice) -> Population:
-    """Return the population of a device under the rule; without one, colleges have classroom PCs."""
-    if device.population is not None:
-        return device.population
-    return Population.CLASSROOM if device.power_context is PowerContext.EPLE else Population.WORKSTATION
 
 
 def count_fleet(devices: Iterable[FleetDevice]) -> dict[GroupKey, FleetCount]:

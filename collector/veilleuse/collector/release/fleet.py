@@ -13,22 +13,17 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from veilleuse.collector.account.row import RoomParts
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
 from veilleuse.collector.fleet.samples import Days
-from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
-from veilleuse.collector.model.query import AUTRES, GroupKey
-from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell, family_of
+from veilleuse.collector.model.query import AUTRES, ENTITY_SEPARATOR, GroupKey
+from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
-from veilleuse.wire.ladder import Method
+from veilleuse.collector.release.rows import MILLION, FleetRow, Source, family_of
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT
-from veilleuse.wire.vocabulary import Word
-
-MILLION: Final = 1_000_000
 
 
 class FleetCount(NamedTuple):
@@ -47,89 +42,6 @@ class ReleaseAssumptions:
     """Class default by day type."""
     k: int
     """Rule under which the months were published."""
-
-
-class Source(Word):
-    """Origin of the mean power of a row's unobserved time."""
-
-    OWN = "own"
-    """The published cell of its entity and class."""
-    BRANCH = "branch"
-    """A published cell that it shares with other rows."""
-    CLASS = "class"
-    """All published cells of its class."""
-    DEFAULT = "default"
-    """The class default: nothing of its class is published."""
-
-
-class HomePart(NamedTuple):
-    """Declared share of a row's energy and time at home."""
-
-    share_ppm: int
-    declared_by: str
-    """Entity whose telework days it uses."""
-
-
-class MeasuredParts(NamedTuple):
-    """Details of a row without personal users, which no rule of disclosure hides."""
-
-    methods: Mapping[Method, int]
-    """Known energy by method, mJ."""
-    imputed_millijoules: int
-    """Part of the extrapolated energy: of a machine's own unobserved time."""
-    derived_milliseconds: int
-    is_census: bool
-    """True where nothing was left to extrapolate."""
-    apportioned: bool
-    room: RoomParts | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FleetRow:
-    """Energy of the devices of one place and class in one month."""
-
-    key: GroupKey
-    """Place and class, over any period; `autres` for a published cell of places that nobody listed."""
-    source: Source
-    mean_entity: str
-    """Entity of the published cell whose mean was used; empty for a class mean and a default."""
-    mean_class: str
-    """Device class of the published cells whose mean was used; empty for a default."""
-    hosts: int
-    """Measured machines. Those of a cell that several rows share are divided likewise."""
-    machines: int
-    """Machines in service."""
-    fleet_milliseconds: int
-    """Time in service; of screens: that of their PCs."""
-    known_milliseconds: int
-    """Published time. A cell that several rows share is divided in proportion to their time in service."""
-    known_millijoules: int
-    extrapolated_millijoules: int
-    default_millijoules: int
-    """Part of the extrapolated energy at the class default."""
-    share_ppm: int
-    """Its share of the time in service of all rows that share its cell; 1,000,000 where none does."""
-    u_own_ppm: int
-    """Sampling error of this row alone. All rows of a cell together have none: their sum is published."""
-    u_shared_ppm: int
-    """Sampling error that it shares with all rows of its pool."""
-    u_model_ppm: int
-    """Error of models and meters, which all rows of a class share."""
-    home: HomePart | None = None
-    measured: MeasuredParts | None = None
-    """None under the rule of disclosure."""
-
-    @property
-    def energy_millijoules(self) -> int:
-        """Known and extrapolated energy."""
-        return self.known_millijoules + self.extrapolated_millijoules
-
-    @property
-    def pool(self) -> tuple[object, ...]:
-        """Rows of one pool have one mean, so that their shared errors add up linearly."""
-        if self.source is Source.DEFAULT:
-            return (self.key.device_class,)
-        return family_of(self.key), self.mean_entity, self.mean_class
 
 
 class _Part(NamedTuple):

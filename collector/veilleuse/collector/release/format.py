@@ -8,14 +8,13 @@ shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cache
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.publications import FigureFormat, PublicationKind
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import (
     Detail,
@@ -30,29 +29,8 @@ from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
-T = TypeVar("T")
 _TABLES: Final = ("cells", "uses", "whole")
 _HIDDEN: Final = ("hidden_cells", "hidden_uses")
-
-
-@dataclass(frozen=True, slots=True)
-class FigureFormat(Generic[T]):
-    """Format of one kind of figures.
-
-    A different content of the same kind is a different format; older formats are not shown.
-    """
-
-    kind: PublicationKind
-    format: int
-    encode: Callable[[T], dict[str, Any]]
-    """Encodes figures as words and integers, without machines."""
-    decode: Callable[[dict[str, Any], date, date], T]
-    """Decodes what was published of [first, end). Raises ValueError, KeyError, TypeError."""
-    is_empty: Callable[[T], bool]
-    """Returns true when the figures show nothing.
-
-    Empty figures are not published, since no later snapshot could be compared with them.
-    """
 
 
 def encode_month(month: Month) -> dict[str, Any]:

@@ -15,14 +15,10 @@ from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.sums import Group
-from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell, family_of
+from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import levels_of_year, means_of_months
-from veilleuse.collector.release.fleet import (
-    FleetCount,
-    FleetEstimate,
-    FleetRow,
-    ReleaseAssumptions,
-)
+from veilleuse.collector.release.fleet import FleetCount, FleetEstimate, ReleaseAssumptions
+from veilleuse.collector.release.rows import FleetRow, family_of
 from veilleuse.collector.release.screens import screens_of_month, with_standby
 from veilleuse.collector.release.tables import Hidden
 

@@ -26,13 +26,13 @@ from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.ipc import TIMEOUT_SECONDS, pieces_of, send
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.model.publications import MAXIMUM_BYTES, Publication
+from veilleuse.collector.model.months import WAIT_DAYS
+from veilleuse.collector.model.publications import MAXIMUM_BYTES, FigureFormat, Publication, T
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
 from veilleuse.collector.ports.store import BoundedReader
-from veilleuse.collector.release.format import FORM, FigureFormat, T
+from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.tables import Month, is_month, make_month
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND

@@ -23,13 +23,9 @@ from veilleuse.collector.fleet.samples import Days
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.model.sums import Group
-from veilleuse.collector.release.cells import NO_DAYS, PublishedCell, family_of
-from veilleuse.collector.release.fleet import (
-    MILLION,
-    FleetCount,
-    FleetRow,
-    Source,
-)
+from veilleuse.collector.release.cells import NO_DAYS, PublishedCell
+from veilleuse.collector.release.fleet import FleetCount
+from veilleuse.collector.release.rows import MILLION, FleetRow, Source, family_of
 from veilleuse.collector.release.tables import Hidden
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROWATTS_PER_WATT

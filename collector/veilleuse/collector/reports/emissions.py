@@ -48,6 +48,12 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.query import Query
+from veilleuse.collector.release.stretches import (
+    ReleasedStretch,
+    find_stretches,
+    missing_months,
+    read_figures,
+)
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports.fleet_year import (
     factor_chooser,
@@ -57,12 +63,6 @@ from veilleuse.collector.reports.fleet_year import (
     year_figures,
 )
 from veilleuse.collector.reports.inputs import Sources, is_cut
-from veilleuse.collector.reports.released_months import (
-    Stretch,
-    find_stretches,
-    missing_months,
-    read_figures,
-)
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.collector.reports.year_statistics_file import statistics_of
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
@@ -205,7 +205,7 @@ def emissions_report_of(
 
 
 def released_report(
-    sources: Sources, query: Query, stretches: Sequence[Stretch], *, random_roll_out: bool = False
+    sources: Sources, query: Query, stretches: Sequence[ReleasedStretch], *, random_roll_out: bool = False
 ) -> EmissionsReport:
     """Build the report of released months: every outlet and account has the same digits.
 

@@ -19,30 +19,24 @@ from veilleuse.collector.account.ghg_items import declarations, home_share
 from veilleuse.collector.account.row import FigureRow
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice, slices
-from veilleuse.collector.fleet.census import FleetDevice, default_context
+from veilleuse.collector.fleet.census import FleetDevice, default_context, is_under_rule
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Headcount, PowerContext
+from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.counts import count_fleet, count_screens, is_under_rule
-from veilleuse.collector.release.fleet import (
-    FleetRow,
-    HomePart,
-    MeasuredParts,
-    ReleaseAssumptions,
-    Source,
-)
-from veilleuse.collector.release.fleet_format import FLEET
+from veilleuse.collector.release.counts import count_fleet, count_screens
+from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.publications import PublicationCache, Publish
+from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
 from veilleuse.collector.release.tables import Month, make_month
 from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
 from veilleuse.collector.reports.inputs import Sources, is_cut

@@ -20,7 +20,7 @@ from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
-from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host
+from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host, is_under_rule
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.fleet.observations import ObservedMachine, group_by_machine, hardware_name
@@ -35,7 +35,6 @@ from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.query import PERIOD_YEARS, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.release.counts import is_under_rule
 from veilleuse.collector.reports.inputs import Sources, is_cut
 from veilleuse.collector.reports.rooms import ServersInRooms, compute_rooms
 from veilleuse.collector.reports.year_statistics_file import (

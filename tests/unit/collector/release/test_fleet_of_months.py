@@ -23,10 +23,11 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.model.sums import EnergyClass, EnergySums, Group, GroupSums, StateSums
-from veilleuse.collector.release.fleet import FleetCount, FleetRow, ReleaseAssumptions, Source
+from veilleuse.collector.release.figures import FleetSum
+from veilleuse.collector.release.fleet import FleetCount, ReleaseAssumptions
 from veilleuse.collector.release.format import encode_month
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
-from veilleuse.collector.release.sums import FleetSum
+from veilleuse.collector.release.rows import FleetRow, Source
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State

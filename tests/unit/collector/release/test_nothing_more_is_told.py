@@ -19,8 +19,9 @@ from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset, Placement
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.release.fleet import FleetRow, ReleaseAssumptions
+from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.months import estimate_months
+from veilleuse.collector.release.rows import FleetRow
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 

@@ -10,9 +10,10 @@ from tests.unit.collector.release.test_fleet_of_months import DAY, K, cell, coun
 from veilleuse.collector.fleet.errors import STANDBY_U
 from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.sums import EnergySums, Group, GroupSums
-from veilleuse.collector.release.fleet import FleetCount, FleetRow, ReleaseAssumptions, Source
+from veilleuse.collector.release.figures import FleetSum
+from veilleuse.collector.release.fleet import FleetCount, ReleaseAssumptions
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
-from veilleuse.collector.release.sums import FleetSum
+from veilleuse.collector.release.rows import FleetRow, Source
 from veilleuse.collector.release.tables import Hidden
 
 MONITOR = "monitor"

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
@@ -19,11 +19,12 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
 from veilleuse.collector.factors.book import FactorBook
-from veilleuse.collector.model.accounts import Account, Role, is_within
+from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.query import GroupKey, Query, is_within
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergyClass, Group
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.directory import OpenReadStore
@@ -37,6 +38,7 @@ from veilleuse.collector.release.answer import (
     withheld_rows,
 )
 from veilleuse.collector.release.publications import Publish, Releases
+from veilleuse.collector.release.stretches import find_stretches
 from veilleuse.collector.release.tables import Month, hosts_under_rule
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
@@ -46,9 +48,9 @@ from veilleuse.collector.reports.emissions import (
     released_report,
     today,
 )
+from veilleuse.collector.reports.fleet_publication import places_by_inventory
 from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.readers import sources_of, targets_of
-from veilleuse.collector.reports.released_months import find_stretches
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
@@ -179,7 +181,7 @@ class Figures:
         self._settings = settings
         self._book = book
         self._clock = clock
-        self._releases = Releases(reader, settings, published, publish, clock)
+        self._releases = Releases(reader, settings, published, publish, clock, self._places)
 
     def document(self, query: ApiQuery, account: Account) -> Document:
         """Build the whole answer, before it is cut into pages.
@@ -264,6 +266,10 @@ class Figures:
             if month is not None:
                 seen.append(month_status(month, entities))
                 yield month
+
+    def _places(self, part: Slice) -> Mapping[HostId, GroupKey]:
+        with self._open_store() as store:
+            return places_by_inventory(sources_of(store, self._settings.reporting), part)
 
     def _closed_years(self) -> frozenset[int]:
         """Return definitively closed years: their statistics cover whole years, for administrators only."""

@@ -27,16 +27,16 @@ from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import TABLE, load_indicator
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Figure
-from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.publications import FigureFormat, PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.release.format import FORM as RELEASE
-from veilleuse.collector.release.format import FigureFormat
 from veilleuse.collector.release.publications import PublicationCache, Publish
 from veilleuse.collector.release.tables import PARTITION, Month, make_month
+from veilleuse.collector.reports.fleet_publication import places_by_inventory
 from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, targets_of
@@ -274,7 +274,8 @@ class MachineIndicators:
                 Slice(computation.month, computation.end),
                 round(self._clock() * MILLISECONDS_PER_SECOND),
             )
-            return make_month(store.data, part, self._settings.reporting.k_anonymity, now)
+            places = places_by_inventory(sources_of(store, self._settings.reporting), part)
+            return make_month(store.data, part, self._settings.reporting.k_anonymity, now, places)
 
     def _find_figures(
         self, month: Month, computation: _Computation, today: date

@@ -14,19 +14,18 @@ from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.calendars.periods import Slice, add_months, slices
 from veilleuse.collector.errors import StoreDamaged
 from veilleuse.collector.gc_pause import without_garbage_collection
-from veilleuse.collector.model.accounts import is_within
-from veilleuse.collector.model.query import Query
-from veilleuse.collector.months.worker import WAIT_DAYS
+from veilleuse.collector.model.months import WAIT_DAYS
+from veilleuse.collector.model.query import Query, is_within
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.figures import sum_fleet
-from veilleuse.collector.release.fleet_format import FLEET, FleetMonth
+from veilleuse.collector.release.rows import FLEET, FleetMonth
 
 DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
 """Dimensions of released rows; `site` would be a second partition."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ReleasedStretch:
     """Consecutive released months inside one stretch of a question."""
 
     months: tuple[Slice, ...]
@@ -37,7 +36,9 @@ class Stretch:
         return Slice(self.months[0].first, self.months[-1].end)
 
 
-def find_stretches(published: PublicationReader, query: Query, *, cut: bool = False) -> tuple[Stretch, ...]:
+def find_stretches(
+    published: PublicationReader, query: Query, *, cut: bool = False
+) -> tuple[ReleasedStretch, ...]:
     """Return the released months that answer a question; () where they cannot.
 
     A stretch that is over is answered as a whole or not at all; the one that runs, by the months released so
@@ -56,7 +57,7 @@ def find_stretches(published: PublicationReader, query: Query, *, cut: bool = Fa
             if one.first == add_months(months[0].first, number)  # after a hole there is another stretch
         )
         if run and (cut or (run[0].first == part.first and run[-1].end >= _due(part, query.today))):
-            found.append(Stretch(run))
+            found.append(ReleasedStretch(run))
         elif not cut and _due(part, query.today) > part.first:
             return ()
     return tuple(found)
@@ -81,7 +82,7 @@ def _is_released(published: PublicationReader, part: Slice, k: int) -> bool:
 
 
 def read_figures(
-    published: PublicationReader, stretches: Iterable[Stretch], query: Query, *, random_roll_out: bool
+    published: PublicationReader, stretches: Iterable[ReleasedStretch], query: Query, *, random_roll_out: bool
 ) -> tuple[PeriodFigures, ...]:
     """Return the figures of each stretch. Raises StoreDamaged."""
     asked = (lambda entity: is_within(entity, query.entities)) if query.entities else None
@@ -115,7 +116,7 @@ def read_month(published: PublicationReader, part: Slice) -> FleetMonth:
         ) from error
 
 
-def missing_months(stretches: Iterable[Stretch], query: Query) -> Iterator[dict[str, str]]:
+def missing_months(stretches: Iterable[ReleasedStretch], query: Query) -> Iterator[dict[str, str]]:
     """Yield the parts of a question that no released month covers, with the day of their release."""
     at = query.first
     for stretch in (*stretches, None):

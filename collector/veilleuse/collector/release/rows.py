@@ -1,25 +1,121 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Encodes the fleet's rows of a released month, format 1: words and integers. docs/methodology.md §6."""
+"""Defines the rows of the fleet's energy in a released month, and encodes them: words and integers.
+
+docs/methodology.md §6, *Released months*.
+Energies are millijoules, times milliseconds, uncertainties parts per million of a row's energy (k = 1,
+rounded up).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.account.row import RoomParts
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.publications import FigureFormat, PublicationKind
 from veilleuse.collector.model.query import GroupKey
-from veilleuse.collector.release.fleet import FleetRow, HomePart, MeasuredParts, Source
-from veilleuse.collector.release.format import FigureFormat
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Population
+from veilleuse.wire.vocabulary import Population, Word
+
+MILLION: Final = 1_000_000
+
+
+def family_of(key: GroupKey) -> GroupKey:
+    """Return the family whose cells may merge: one zone and population, in any month and power context."""
+    return GroupKey(zone=key.zone, population=key.population, memo=key.memo)
+
+
+class Source(Word):
+    """Origin of the mean power of a row's unobserved time."""
+
+    OWN = "own"
+    """The published cell of its entity and class."""
+    BRANCH = "branch"
+    """A published cell that it shares with other rows."""
+    CLASS = "class"
+    """All published cells of its class."""
+    DEFAULT = "default"
+    """The class default: nothing of its class is published."""
+
+
+class HomePart(NamedTuple):
+    """Declared share of a row's energy and time at home."""
+
+    share_ppm: int
+    declared_by: str
+    """Entity whose telework days it uses."""
+
+
+class MeasuredParts(NamedTuple):
+    """Details of a row without personal users, which no rule of disclosure hides."""
+
+    methods: Mapping[Method, int]
+    """Known energy by method, mJ."""
+    imputed_millijoules: int
+    """Part of the extrapolated energy: of a machine's own unobserved time."""
+    derived_milliseconds: int
+    is_census: bool
+    """True where nothing was left to extrapolate."""
+    apportioned: bool
+    room: RoomParts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRow:
+    """Energy of the devices of one place and class in one month."""
+
+    key: GroupKey
+    """Place and class, over any period; `autres` for a published cell of places that nobody listed."""
+    source: Source
+    mean_entity: str
+    """Entity of the published cell whose mean was used; empty for a class mean and a default."""
+    mean_class: str
+    """Device class of the published cells whose mean was used; empty for a default."""
+    hosts: int
+    """Measured machines. Those of a cell that several rows share are divided likewise."""
+    machines: int
+    """Machines in service."""
+    fleet_milliseconds: int
+    """Time in service; of screens: that of their PCs."""
+    known_milliseconds: int
+    """Published time. A cell that several rows share is divided in proportion to their time in service."""
+    known_millijoules: int
+    extrapolated_millijoules: int
+    default_millijoules: int
+    """Part of the extrapolated energy at the class default."""
+    share_ppm: int
+    """Its share of the time in service of all rows that share its cell; 1,000,000 where none does."""
+    u_own_ppm: int
+    """Sampling error of this row alone. All rows of a cell together have none: their sum is published."""
+    u_shared_ppm: int
+    """Sampling error that it shares with all rows of its pool."""
+    u_model_ppm: int
+    """Error of models and meters, which all rows of a class share."""
+    home: HomePart | None = None
+    measured: MeasuredParts | None = None
+    """None under the rule of disclosure."""
+
+    @property
+    def energy_millijoules(self) -> int:
+        """Known and extrapolated energy."""
+        return self.known_millijoules + self.extrapolated_millijoules
+
+    @property
+    def pool(self) -> tuple[object, ...]:
+        """Rows of one pool have one mean, so that their shared errors add up linearly."""
+        if self.source is Source.DEFAULT:
+            return (self.key.device_class,)
+        return family_of(self.key), self.mean_entity, self.mean_class
+
 
 FleetMonth: TypeAlias = tuple[FleetRow, ...]
 """Rows of one month."""
+
+
 _WORDS: Final = 9
 """Number of words of a row; the others are integers."""
 
