@@ -5,6 +5,7 @@
 - notes the size of its databases, for `veilleuse doctor`, and the share of the PCs that were heard of;
 - moves the days whose sums of servers are kept, for /metrics, the first page and `top`;
 - gives sites the closures of a new year, and matches machines with assets;
+- publishes the months that are due, and the fleet's energy of each;
 - keeps the statistics of years that nobody has closed;
 - removes data older than the retention allows.
 """
@@ -46,6 +47,8 @@ Keep: TypeAlias = Callable[[Collector, date, threading.Event], dict[int, str]]
 
 Raises OSError, ValueError, CollectorError.
 """
+PublishMonths: TypeAlias = Callable[[Collector, date, threading.Event], list[str]]
+"""Publishes the months that are due on a day; returns those that wait. Raises as Keep."""
 
 
 def keep_apart(collector: Collector, day: date, stop: threading.Event) -> dict[int, str]:
@@ -56,11 +59,19 @@ def keep_apart(collector: Collector, day: date, stop: threading.Event) -> dict[i
     return {int(year): str(reason) for year, reason in told.items()}
 
 
+def publish_apart(collector: Collector, day: date, stop: threading.Event) -> list[str]:
+    """Publish the months in a separate process; return those whose records wait to be derived."""
+    command = leashed_command("veilleuse.collector.app.month_publisher", day.isoformat())
+    environment = child_environment(collector.settings)
+    return [str(month) for month in json.loads(run_command(command, environment, stop, KEEPING_SECONDS))]
+
+
 @contextmanager
 def run_daily_tasks(
     collector: Collector,
     *,
     keep: Keep = keep_apart,
+    publish: PublishMonths = publish_apart,
     today: Callable[[], date] = lambda: datetime.now(UTC).date(),
     check_seconds: float = CHECK_SECONDS,
 ) -> Iterator[None]:
@@ -78,6 +89,7 @@ def run_daily_tasks(
                 and _renew(collector, day)
                 and _trim(collector, day)
                 and _rematch(collector)
+                and _publish_months(collector, day, stop, publish)
                 and run_day(collector, day, stop, keep)
             ):
                 noted = day
@@ -160,6 +172,17 @@ def _rematch(collector: Collector) -> bool:
         log.warning("inventory not matched", extra={"error": str(error)})
         return False
     return True
+
+
+def _publish_months(collector: Collector, day: date, stop: threading.Event, publish: PublishMonths) -> bool:
+    """Publish the months that are due; False to try again while records of one wait to be derived."""
+    try:
+        waiting = publish(collector, day, stop)
+    except (CollectorError, OSError, ValueError) as error:
+        if not stop.is_set():
+            log.warning("months not published", extra={"error": str(error)})
+        return False
+    return not waiting
 
 
 def run_day(collector: Collector, day: date, stop: threading.Event, keep: Keep) -> bool:

@@ -39,7 +39,7 @@ from veilleuse.collector.release.tables import PARTITION, Month, make_month
 from veilleuse.collector.reports.fleet_publication import places_by_inventory
 from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
 from veilleuse.collector.reports.machines import Stretch, machines_of
-from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, targets_of
+from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.grid import GridView, read_grid
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
