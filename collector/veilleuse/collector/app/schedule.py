@@ -89,8 +89,7 @@ def run_daily_tasks(
                 and _renew(collector, day)
                 and _trim(collector, day)
                 and _rematch(collector)
-                and _publish_months(collector, day, stop, publish)
-                and run_day(collector, day, stop, keep)
+                and all((_publish_months(collector, day, stop, publish), run_day(collector, day, stop, keep)))
             ):
                 noted = day
             stop.wait(check_seconds)
