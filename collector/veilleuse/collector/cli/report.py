@@ -34,7 +34,7 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
-from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Query
+from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Basis, Query
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
@@ -90,13 +90,13 @@ def emissions(
             help="then: machines in the entity and site of that time; now: in their present ones (pro forma)"
         ),
     ] = "then",
-    unreleased: Annotated[
-        bool,
+    basis: Annotated[
+        str,
         typer.Option(
-            "--unreleased",
-            help="compute from machines what released months would answer: with sites, causes of changes and data of today",
+            help="released: months as published, the same for all readers; unreleased: from machines' present data, with sites "
+            "and causes of changes; observed: only what was measured of released months"
         ),
-    ] = False,
+    ] = Basis.RELEASED.value,
     public: Annotated[
         bool,
         typer.Option(
@@ -114,7 +114,9 @@ def emissions(
         raise UsageError(
             f"--from {first} is in the future: today is {today()}, choose a period that has begun"
         )
-    query = replace(_query(settings, first, end, group_by), current_tree=tree == "now", unreleased=unreleased)
+    query = replace(
+        _query(settings, first, end, group_by), current_tree=tree == "now", basis=_basis_of(basis)
+    )
     write = _make_writer(form, language, output)
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
@@ -227,6 +229,13 @@ def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, h
     """Return every built-in indicator of every group that it applies to."""
     rows = indicator_rows(gathered.groups, targets_of(settings.indicators), str(head["data"]))
     return indicators_report.document(rows, map(withheld_row, gathered.withheld), head)
+
+
+def _basis_of(text: str) -> Basis:
+    try:
+        return Basis(text)
+    except ValueError:
+        raise UsageError(f"--basis '{text}' is none of {', '.join(Basis)}") from None
 
 
 def _query(settings: CollectorSettings, first: str, end: str, group_by: str) -> Query:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.wire.vocabulary import DeviceClass, Population
+from veilleuse.wire.vocabulary import DeviceClass, Population, Word
 
 ENTITY_SEPARATOR: Final = " > "
 """Separator of the parts of an entity's path."""
@@ -170,6 +170,17 @@ def key_of_host(host: Host, site: Site, first: date, end: date) -> GroupKey:
     )
 
 
+class Basis(Word):
+    """What the figures of a report are made of."""
+
+    RELEASED = "released"
+    """Released months, the same for every reader; where they cannot answer, UNRELEASED."""
+    UNRELEASED = "unreleased"
+    """Machines' present data, for administrators: any period and place."""
+    OBSERVED = "observed"
+    """The measured part of released months: nothing is extrapolated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Period, grouping and rule of a report.
@@ -193,8 +204,7 @@ class Query:
     """True: everything at its present place, pro forma. False: at its place of then."""
     is_compared: bool = False
     """True when the report shows the change from or to another year, with margins."""
-    unreleased: bool = False
-    """True to compute from machines what released months would answer: an administrator's question."""
+    basis: Basis = Basis.RELEASED
     screens: bool = False
     """True to add the energy of external screens to observed groups, as device class `monitor`.
     Indicators never do: screens have no state.

@@ -165,10 +165,12 @@ class _Sum:
     imputed: int = 0
     derived_milliseconds: int = 0
     is_ruled: bool = False
-    is_census: bool = True
+    sampled: set[Representativeness] = field(default_factory=set)
+    """Representativeness of the rows; of one under the rule, with a random roll-out."""
     apportioned: bool = False
     rooms: list[RoomParts] = field(default_factory=list)
     has_machines: bool = False
+    is_observed: bool = False
     places: Counter[Place] = field(default_factory=Counter)
 
     def add(self, part: Slice, row: FleetRow) -> None:
@@ -186,12 +188,13 @@ class _Sum:
         self.places[Place(key.entity or "", "", key.zone, key.population, context)] += row.energy_millijoules
         if measured is None:
             self.is_ruled = True
-            self.is_census &= not row.extrapolated_millijoules
+            self.sampled.add(_representativeness(row))
             return
         self.methods.update(measured.methods)
         self.imputed += measured.imputed_millijoules
         self.derived_milliseconds += measured.derived_milliseconds
-        self.is_census &= measured.is_census
+        if row.fleet_milliseconds or row.energy_millijoules:
+            self.sampled.add(Representativeness(measured.representativeness))
         self.apportioned |= measured.apportioned
         if measured.room is not None:
             self.rooms.append(measured.room)
@@ -235,19 +238,25 @@ class _Sum:
             u_model=fleet.u_model,
             low_log=fleet.low_log,
             high_log=fleet.high_log,
-            representativeness=Representativeness.CENSUS
-            if self.is_census
-            else Representativeness.DEMONSTRATED
-            if random_roll_out
-            else Representativeness.NOT_DEMONSTRATED,
-            basis=EstimateBasis.CENSUS
-            if self.is_census
+            representativeness=self._representativeness(random_roll_out),
+            basis=EstimateBasis.OBSERVED
+            if self.is_observed
+            else EstimateBasis.CENSUS
+            if self.sampled == {Representativeness.CENSUS}
             else EstimateBasis.SAMPLE
             if known or sampled
             else EstimateBasis.CLASS_DEFAULT,
             data_type=self._data_type(measured),
             unestimated=(),
         )
+
+    def _representativeness(self, random_roll_out: bool) -> Representativeness:
+        if self.is_observed or self.sampled == {Representativeness.CENSUS}:
+            return Representativeness.CENSUS
+        is_random = random_roll_out or not self.is_ruled
+        if is_random and Representativeness.NOT_DEMONSTRATED not in self.sampled:
+            return Representativeness.DEMONSTRATED
+        return Representativeness.NOT_DEMONSTRATED
 
     def _data_type(self, measured: int) -> DataType:
         fleet = self.fleet
@@ -267,19 +276,24 @@ def sum_fleet(
     asked: Callable[[str], bool] | None,
     *,
     random_roll_out: bool,
+    is_observed: bool = False,
 ) -> PeriodFigures:
     """Sum the rows of the months of one stretch.
 
     `key_of`: key of a row → key of its group. `asked`: filter of entities; None: all, and rooms, which belong
-    to none.
+    to none. `is_observed`: without what is extrapolated.
     """
-    groups: defaultdict[GroupKey, _Sum] = defaultdict(_Sum)
-    whole = _Sum()
+    groups: defaultdict[tuple[GroupKey, bool], _Sum] = defaultdict(lambda: _Sum(is_observed=is_observed))
+    whole = _Sum(is_observed=is_observed)
     homes = set()
     for month, rows in months:
         for row in rows:
             if asked is not None and not (row.key.entity and asked(row.key.entity)):
                 continue
+            if is_observed:
+                if not row.known_milliseconds and not row.known_millijoules:
+                    continue
+                row = _observed(row)
             if not row.key.memo:
                 whole.add(month, row)
             if row.home is not None:
@@ -287,9 +301,10 @@ def sum_fleet(
                 name = row.key.entity or "", row.key.device_class or ""
                 homes.add(PeriodHomeShare(*name, share, row.home.declared_by))
             for one in _at_home(row):
-                groups[key_of(one.key).over(part.first, part.end)].add(month, one)
+                is_room = one.measured is not None and one.measured.room is not None
+                groups[key_of(one.key).over(part.first, part.end), is_room].add(month, one)
     made = sorted(
-        (group.row(key, random_roll_out=random_roll_out) for key, group in groups.items()),
+        (group.row(key, random_roll_out=random_roll_out) for (key, _), group in groups.items()),
         key=lambda row: row.key.order,
     )
     shown = tuple(row for row in made if not row.key.memo)
@@ -299,6 +314,29 @@ def sum_fleet(
         total = replace(total, room=with_machines([total.room], machines))
     memo = tuple(row for row in made if row.key.memo)
     return PeriodFigures(part.first, part.end, shown, memo, total, (), tuple(sorted(homes)))
+
+
+def _representativeness(row: FleetRow) -> Representativeness:
+    """Return how far measured machines represent the others, where the roll-out was random."""
+    if not row.extrapolated_millijoules:
+        return Representativeness.CENSUS
+    if row.source in (Source.OWN, Source.BRANCH):
+        return Representativeness.DEMONSTRATED
+    return Representativeness.NOT_DEMONSTRATED
+
+
+def _observed(row: FleetRow) -> FleetRow:
+    """Return a row without its extrapolated energy; the error of models is on the known energy alone."""
+    error = row.u_model_ppm * row.energy_millijoules
+    return replace(
+        row,
+        extrapolated_millijoules=0,
+        default_millijoules=0,
+        u_own_ppm=0,
+        u_shared_ppm=0,
+        u_model_ppm=-(-error // (row.known_millijoules or row.energy_millijoules or 1)),
+        measured=None if row.measured is None else row.measured._replace(imputed_millijoules=0),
+    )
 
 
 def _at_home(row: FleetRow) -> Iterator[FleetRow]:

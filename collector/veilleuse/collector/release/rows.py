@@ -58,8 +58,8 @@ class MeasuredParts(NamedTuple):
     imputed_millijoules: int
     """Part of the extrapolated energy: of a machine's own unobserved time."""
     derived_milliseconds: int
-    is_census: bool
-    """True where nothing was left to extrapolate."""
+    representativeness: str
+    """One of fleet.estimate.Representativeness."""
     apportioned: bool
     room: RoomParts | None = None
 
@@ -205,12 +205,12 @@ def _decode(row: list[Any], first: date, end: date) -> FleetRow:
 
 
 def _decode_measured(measured: list[Any]) -> MeasuredParts:
-    methods, imputed, derived, is_census, apportioned, room = measured
+    methods, imputed, derived, representativeness, apportioned, room = measured
     return MeasuredParts(
         {Method(word): energy for word, energy in methods.items()},
         imputed,
         derived,
-        is_census,
+        representativeness,
         apportioned,
         None if room is None else RoomParts(*room),
     )

@@ -15,7 +15,7 @@ from veilleuse.collector.calendars.periods import Slice, add_months, slices
 from veilleuse.collector.errors import StoreDamaged
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.months import WAIT_DAYS
-from veilleuse.collector.model.query import Query, is_within
+from veilleuse.collector.model.query import Basis, Query, is_within
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.figures import sum_fleet
 from veilleuse.collector.release.rows import FLEET, FleetMonth
@@ -44,7 +44,7 @@ def find_stretches(
     A stretch that is over is answered as a whole or not at all; the one that runs, by the months released so
     far. `cut`: months inside the period answer for it, whatever else it holds.
     """
-    if query.unreleased or query.current_tree or not DIMENSIONS.issuperset(query.dimensions):
+    if query.basis is Basis.UNRELEASED or query.current_tree or not DIMENSIONS.issuperset(query.dimensions):
         return ()
     if not cut and (query.first.day, query.end.day) != (1, 1):
         return ()
@@ -94,6 +94,7 @@ def read_figures(
                 lambda key: key.coarsen(query.dimensions),
                 asked,
                 random_roll_out=random_roll_out,
+                is_observed=query.basis is Basis.OBSERVED,
             )
             for stretch in stretches
         )

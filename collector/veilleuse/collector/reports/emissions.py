@@ -47,7 +47,7 @@ from veilleuse.collector.model.figures import (
     RowOrigin,
 )
 from veilleuse.collector.model.inventory import Asset
-from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.release.stretches import (
     ReleasedStretch,
     find_stretches,
@@ -177,6 +177,11 @@ def emissions_report_of(
         return _closed_year_report(sources, query, compare=compare)
     if stretches := find_stretches(sources.published, query):
         return released_report(sources, query, stretches, random_roll_out=random_roll_out)
+    if query.basis is Basis.OBSERVED:
+        raise UsageError(
+            f"no month of {query.first} to {query.end} is released in this grouping: ask for whole months that ended, "
+            "by entity, population, device class, year or month"
+        )
     known = read_assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
     query = replace(query, is_compared=compare and _has_data(sources, query_of_year_before(query)))
@@ -200,7 +205,7 @@ def emissions_report_of(
             statement, year=_year_total_rows(year.statement.totals, statement.totals, query.k_anonymity)
         )
     head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
-    report = _build_report(statement, periods, {**head, BASIS: "unreleased"})
+    report = _build_report(statement, periods, {**head, BASIS: Basis.UNRELEASED.value})
     return replace(report, document=_mark_under_way(report.document, query))
 
 
@@ -228,7 +233,9 @@ def released_report(
     statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
     head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
     until = stretches[-1].part.end if stretches else query.first
-    return _build_report(statement, periods, {**head, BASIS: "released", RELEASED_UNTIL: until.isoformat()})
+    return _build_report(
+        statement, periods, {**head, BASIS: query.basis.value, RELEASED_UNTIL: until.isoformat()}
+    )
 
 
 def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:

@@ -21,7 +21,6 @@ from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.fleet.census import FleetDevice, default_context, is_under_rule
 from veilleuse.collector.fleet.class_defaults import class_microwatts
-from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.hosts import Host
@@ -221,7 +220,7 @@ def row_without_rule(row: FigureRow) -> FleetRow:
             estimate.methods,
             estimate.imputed_millijoules,
             estimate.derived_milliseconds,
-            estimate.representativeness is Representativeness.CENSUS,
+            estimate.representativeness.value,
             row.apportioned,
             room,
         ),
