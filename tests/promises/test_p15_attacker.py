@@ -163,7 +163,8 @@ def entities(data: Watched) -> None:
 
 def watts(data: Watched) -> list[HostId]:
     """One laptop is among eleven towers: idle energy less the towers' model watts is the laptop's."""
-    hosts = data.machines(1) + data.machines(11, device_class=DeviceClass.TOWER) + data.machines(12, "B")
+    tower = DeviceClass.TOWER
+    hosts = data.machines(1) + data.machines(11, device_class=tower) + data.machines(12, "B", tower)
     data.month(SEP, [(host, OFFICE) for host in hosts], unmetered=hosts)
     data.look(IN_OCTOBER, [SEP])
     return hosts[:1]

@@ -153,7 +153,8 @@ class _Path:
 
 
 def _merged_first(cell: DisclosureCell[GroupKey]) -> tuple[bool, int, int, str]:
-    return not cell.key.autres, len(cell.key.path), len(cell.contributions), str(cell.key)
+    key, size = cell.key, len(cell.contributions)
+    return not key.autres, len(key.path) if key.autres else 0, size, str(key)
 
 
 def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

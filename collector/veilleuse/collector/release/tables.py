@@ -197,15 +197,9 @@ def build_month(
             ]
             hidden_cells += _hidden(family.key, rows)
             if family.key.device_class is None:
-                shared, level = _rows_of_uses(merged, k, {key: perimeter_of(rows[key][0]) for key in rows})
-                uses += _uses(merged, shared, level, k)
-                hidden_uses += _hidden(
-                    family.key,
-                    {
-                        key: tuple(name for one in inside for name in rows[one])
-                        for key, inside in shared.items()
-                    },
-                )
+                of_family, inside = _uses(merged, rows, k, perimeter_of)
+                uses += of_family
+                hidden_uses += _hidden(family.key, inside)
                 whole.append(_whole(family, merged.values(), k))
     return Month(
         part,
@@ -276,19 +270,34 @@ def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
     return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
 
 
-def _rows_of_uses(
-    cells: Mapping[GroupKey, Tally], k: int, perimeters: Mapping[GroupKey, str]
-) -> tuple[Rows, Level]:
-    """Return the finest level of parts that may be published, with the cells of each row."""
+def _uses(
+    cells: Mapping[GroupKey, Tally], names: Rows, k: int, perimeter_of: PerimeterOf
+) -> tuple[list[Group], Rows]:
+    """Return the parts of cells, or of several together, and the groups behind each row.
+
+    `names`: the groups that each cell holds. A row that several cells share has no energies.
+    """
     rates = rates_of(cells.values())
+    level, rows = _rows_of_uses(cells, rates, k, {key: perimeter_of(names[key][0]) for key in cells})
+    uses = []
+    for key, inside in rows.items():
+        alone = len(inside) == 1 and cells[inside[0]].may_publish_energies(level, rates, k)
+        uses.append(_use(key, sum_tallies(cells[one] for one in inside), level, k, energies=alone))
+    return uses, {key: tuple(name for one in inside for name in names[one]) for key, inside in rows.items()}
+
+
+def _rows_of_uses(
+    cells: Mapping[GroupKey, Tally], rates: Rates, k: int, perimeters: Mapping[GroupKey, str]
+) -> tuple[Level, Rows]:
+    """Return the finest level of parts that may be published, and the cells of each row."""
     for level in LEVELS:
         parts = [tally.parts(key, level, rates) for key, tally in cells.items()]
         rows = merge_along_path(parts, k, perimeters.__getitem__)
         if rows is not None and all(
             _may_share([cells[key] for key in inside], level, rates, k) for inside in rows.values()
         ):
-            return rows, level
-    return {key: (key,) for key in cells}, Level((), NO_PARTS)
+            return level, rows
+    return Level((), NO_PARTS), {key: (key,) for key in cells}
 
 
 def _may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
@@ -300,21 +309,6 @@ def _may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bo
             for table in ("times", "drawn")
         )
     )
-
-
-def _uses(cells: Mapping[GroupKey, Tally], rows: Rows, level: Level, k: int) -> list[Group]:
-    """Return the parts of each row; a row that several cells share has no energies."""
-    rates = rates_of(cells.values())
-    return [
-        _use(
-            key,
-            sum_tallies(cells[one] for one in inside),
-            level,
-            k,
-            energies=len(inside) == 1 and cells[inside[0]].may_publish_energies(level, rates, k),
-        )
-        for key, inside in rows.items()
-    ]
 
 
 def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = True) -> Group:
