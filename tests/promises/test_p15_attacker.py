@@ -150,10 +150,11 @@ def screens(data: Watched) -> None:
 
 
 def entities(data: Watched) -> None:
-    """Four entities merge in part: the whole fleet has a reader, and so have A and B."""
+    """Two entities of A merge below it, beside A's own: the whole fleet has a reader, and so have A and B."""
     hosts = (
         data.machines(11, "A")
         + data.machines(7, "A > 1")
+        + data.machines(6, "A > 2")
         + data.machines(4, "B")
         + data.machines(13, "B > 1")
     )
