@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from veilleuse.collector.model.factors import Contract, Factor
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 
 _Days: TypeAlias = tuple[date, date]
 """[first, end)."""
-ENTITY_SEPARATOR: Final = " > "
-"""Separator of the parts of an entity's path: inventoried.Entity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 from veilleuse.wire.vocabulary import Word
 
@@ -26,8 +27,6 @@ MAX_JOURNAL_LINES: Final = 10_000
 """Limit of one answer, for both journals."""
 JOURNAL_DAYS: Final = 365
 """CNIL's recommendation 2021-122: six months to a year."""
-ENTITY_SEPARATOR: Final = " > "
-"""Separator of the parts of an entity's path: inventoried.Entity."""
 
 
 class Role(Word):

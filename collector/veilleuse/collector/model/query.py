@@ -10,9 +10,8 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, PowerContext
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 
