@@ -150,20 +150,17 @@ def screens(data: Watched) -> None:
 
 
 def entities(data: Watched) -> None:
-    """Four entities merge in part: the whole fleet has a reader, and so have A and B."""
-    hosts = (
-        data.machines(11, "A")
-        + data.machines(7, "A > 1")
-        + data.machines(4, "B")
-        + data.machines(13, "B > 1")
-    )
-    data.month(SEP, [(host, (NIGHT, OFFICE, BUSY)[number % 3]) for number, host in enumerate(hosts)])
+    """Two entities of A merge below it, beside A's own: the whole fleet has a reader, and so have A and B."""
+    sizes = {"A": 11, "A > 1": 7, "A > 2": 6, "B": 4, "B > 1": 13}
+    hosts = [host for entity, number in sizes.items() for host in data.machines(number, entity)]
+    data.month(SEP, [(host, NIGHT) for host in hosts])
     data.look(IN_OCTOBER, [SEP])
 
 
 def watts(data: Watched) -> list[HostId]:
     """One laptop is among eleven towers: idle energy less the towers' model watts is the laptop's."""
-    hosts = data.machines(1) + data.machines(11, device_class=DeviceClass.TOWER) + data.machines(12, "B")
+    tower = DeviceClass.TOWER
+    hosts = data.machines(1) + data.machines(11, device_class=tower) + data.machines(12, "B", tower)
     data.month(SEP, [(host, OFFICE) for host in hosts], unmetered=hosts)
     data.look(IN_OCTOBER, [SEP])
     return hosts[:1]

@@ -66,11 +66,11 @@ class Month:
     counts: Counts
     cells: list[Cell]
 
-    def is_hidden(self, zone: str, population: str, device_class: str) -> bool:
-        """Return whether machines of the class are in a cell of several classes."""
+    def is_hidden(self, zone: str, population: str, branch: str, device_class: str) -> bool:
+        """Return whether machines of the class are in a merged cell of the branch."""
         return any(
             (one["family"]["zone"], one["family"]["population"]) == (zone, population)
-            and one["family"]["device_class"] is None
+            and (one["family"]["entity"] or AUTRES, one["family"]["device_class"]) == (branch, None)
             and device_class in one["device_classes"]
             for one in self.content["hidden_cells"]
         )
@@ -102,7 +102,7 @@ def _screens(month: Month, rows: Mapping[tuple[Any, ...], Sequence[int]]) -> Mon
         known[zone, population, entity] += time
         left[zone, population, entity] += fleet - time
     shared = {
-        (one["family"]["zone"], one["family"]["population"], entity)
+        (one["family"]["zone"], one["family"]["population"], entity): one["family"]["entity"] or AUTRES
         for one in month.content["hidden_cells"]
         if one["family"]["device_class"] == SCREENS
         for entity in one["entities"]
@@ -110,13 +110,14 @@ def _screens(month: Month, rows: Mapping[tuple[Any, ...], Sequence[int]]) -> Mon
     cells = [cell for cell in month.cells if cell.device_class == SCREENS]
     own = {(cell.zone, cell.population, cell.entity) for cell in cells if not cell.merged}
     for cell in cells:
-        inside = [one for one in shared if one[:2] == cell.family[:2]]
+        family = cell.family[:2]
+        inside = [one for one, branch in shared.items() if (*one[:2], branch) == (*family, cell.entity)]
         alone = [(cell.zone, cell.population, cell.entity)]
         cell.time = sum(known[one] for one in (inside if cell.merged else alone))
     counts: dict[tuple[str, str, str, str], tuple[int, tuple[int, ...]]] = {}
     for (zone, population, entity, _), (machines, days) in month.counts.items():
         place = zone, population, entity
-        without = any(cell.family[:2] == place[:2] for cell in cells) and place not in own | shared
+        without = any(cell.family[:2] == place[:2] for cell in cells) and place not in own | shared.keys()
         part, whole = (left[place], left[place] + known[place]) if without else (1, 1)
         before, times = counts.get((*place, SCREENS), (0, (0, 0, 0)))
         more = (one * part // (whole or 1) for one in days)
@@ -207,9 +208,11 @@ def _rows(
 def _cell_of(month: Month, zone: str, population: str, entity: str, device_class: str) -> int | None:
     parts = entity.split(" > ")
     above = [" > ".join(parts[:size]) for size in range(len(parts), 0, -1)] + [AUTRES]
-    wanted = [(entity, device_class, False), *((name, device_class, True) for name in above)]
-    if month.is_hidden(zone, population, device_class):
-        wanted += [(name, AUTRES, True) for name in above]
+    wanted = [(entity, device_class, False)]
+    for name in above:
+        wanted.append((name, device_class, True))
+        if month.is_hidden(zone, population, name, device_class):
+            wanted.append((name, AUTRES, True))
     for one in wanted:
         for place, cell in enumerate(month.cells):
             if (

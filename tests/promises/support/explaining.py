@@ -187,7 +187,9 @@ class Explained:
         for key in self._inside(version, selector):
             cell = cell_of(places[key.host], key.what)
             named = cell.place._replace(device_class="monitor") if cell.screens else cell.place
-            if all(word in (None, mine) for word, mine in zip(wanted, named, strict=True)):
+            pairs = zip(wanted, named, strict=True)
+            # A row named by a branch may be of entities below it.
+            if all(word in (None, mine) or mine.startswith(f"{word} > ") for word, mine in pairs):
                 cells[cell][key.what] += self._amounts[version][key]
         return sums_of(version, selector, cells)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
-from veilleuse.collector.disclosure.partition import Family, merge_families
+from veilleuse.collector.disclosure.partition import merge_families
 from veilleuse.collector.disclosure.parts import (
     BY_CLASS,
     IDLE,
@@ -352,14 +352,6 @@ def _of(table: Shares, parts: Part) -> Counter[HostId]:
         if part & parts:
             found.update(machines)
     return found
-
-
-Member = tuple[GroupKey, Tally]
-
-
-def merge_small(family: Family[Tally], k: int) -> list[Member] | None:
-    """Return the groups with machines, small ones merged into `autres`; None: no merge is safe."""
-    return family.merge_small(_cells(family.members), k, sum_tallies)
 
 
 def _cells(groups: Mapping[GroupKey, Tally]) -> list[DisclosureCell[GroupKey]]:

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from veilleuse.collector.model.factors import Contract, Factor
-from veilleuse.collector.model.query import ENTITY_SEPARATOR
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 
 _Days: TypeAlias = tuple[date, date]
 """[first, end)."""

@@ -28,7 +28,7 @@ from veilleuse.collector.model.accounts import (
     new_token,
     token_sha256,
 )
-from veilleuse.collector.model.query import ENTITY_SEPARATOR
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from which a hidden cell could be subtracted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
@@ -55,6 +55,11 @@ class DisclosureCell(Generic[K]):
     def figures(self) -> tuple[Mapping[HostId, int], ...]:
         """Return all figures of the cell."""
         return (self.contributions, *self.beside, *self.constant)
+
+    @property
+    def shows_something(self) -> bool:
+        """Tell if a machine contributed to a figure."""
+        return any(any(figure.values()) for figure in self.figures)
 
     def is_safe(self, k: int) -> bool:
         """Tell if every figure of the cell is safe."""
@@ -101,30 +106,39 @@ def is_nobodys_or_enough(contributions: Mapping[HostId, int], k: int) -> bool:
     return count(contributions) == 0 or count(contributions) >= k
 
 
-def publish(cells: Sequence[DisclosureCell[K]], k: int) -> DisclosedLevel[K]:
-    """Apply the rule to the cells of one level. Cells may share hosts; their figures must be disjoint."""
-    ordered = sorted(
-        (cell for cell in cells if any(any(figure.values()) for figure in cell.figures)),
-        key=lambda cell: (len(cell.contributions), str(cell.key)),
-    )
+def _by_size(cell: DisclosureCell[Any]) -> tuple[Any, ...]:
+    return len(cell.contributions), str(cell.key)
+
+
+def publish(
+    cells: Iterable[DisclosureCell[K]],
+    k: int,
+    order: Callable[[DisclosureCell[K]], tuple[Any, ...]] = _by_size,
+) -> DisclosedLevel[K]:
+    """Apply the rule to the cells of one level. Cells may share hosts; their figures must be disjoint.
+
+    `order` sorts the siblings that join `autres`, the first one first.
+    """
+    ordered = sorted((cell for cell in cells if cell.shows_something), key=order)
     kept = [cell for cell in ordered if cell.is_safe(k)]
     hidden = [cell for cell in ordered if not cell.is_safe(k)]
     if not hidden:
         return DisclosedLevel(tuple(kept), None, (), ())
-    others = _merge(hidden)
+    others = merge_cells(hidden, None)
     while not others.is_safe(k):
         if not kept:
             return DisclosedLevel((), None, (), tuple(cell.key for cell in hidden))
         hidden.append(kept.pop(0))
-        others = _merge((others, hidden[-1]))
+        others = merge_cells((others, hidden[-1]), None)
     return DisclosedLevel(tuple(kept), others, tuple(cell.key for cell in hidden), ())
 
 
-def _merge(cells: Sequence[DisclosureCell[K] | DisclosureCell[None]]) -> DisclosureCell[None]:
+def merge_cells(cells: Sequence[DisclosureCell[Any]], key: K) -> DisclosureCell[K]:
+    """Sum the figures of cells of one family."""
     beside = zip(*(cell.beside for cell in cells), strict=True)
     constant = zip(*(cell.constant for cell in cells), strict=True)
     whole = _sum(cell.contributions for cell in cells)
-    return DisclosureCell(None, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)))
+    return DisclosureCell(key, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)))
 
 
 def _sum(figures: Iterable[Mapping[HostId, int]]) -> dict[HostId, int]:

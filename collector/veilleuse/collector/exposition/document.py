@@ -35,7 +35,8 @@ ORIGIN_TEXT: Final[Mapping[MetricOrigin, str]] = {
 }
 
 LABEL_TEXT: Final[Mapping[str, str]] = {
-    "entity": "organisational unit of the registry; `autres` = groups of one grid zone merged to reach k machines",
+    "entity": "organisational unit of the registry, in released months with groups below it that merged to reach k machines; "
+    "`autres` = merged groups of one grid zone without a common branch",
     "site": "site of the registry; determines the grid zone",
     "population": "workstation, classroom or server",
     "device_class": "laptop … server, virtual_machine, unknown; in released months also monitor (screens). Rows of virtual_machine "
@@ -88,7 +89,7 @@ _PREAMBLE: Final = """\
 not zero: an unknown figure has no sample.
 
 Workstations and classroom PCs only have gauges of the last released month: the rows of the API (docs/api.md), each of
-at least `reporting.k_anonymity` machines. Smaller groups are merged into `autres`, or withheld. The web process also
+at least `reporting.k_anonymity` machines. Smaller groups are merged, or withheld. The web process also
 exposes the standard `process_*` and `python_*` metrics of the Prometheus client.
 """
 

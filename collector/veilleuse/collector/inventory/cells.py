@@ -13,14 +13,14 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
+
 MAXIMUM_CHARACTERS: Final = 128
 """Longest name, in characters: docs/guarantees.md S16."""
 MAXIMUM_PATH_CHARACTERS: Final = 512
 """Longest path of an entity with its parents, in characters."""
 EARLIEST: Final = date(1980, 1, 1)
 LATEST: Final = date(2100, 1, 1)
-SEPARATOR: Final = " > "
-"""Separates an entity from its parent, as in GLPI."""
 
 _SPACES: Final = re.compile("[ \u00a0\u2009\u202f]+")
 """Spaces of French typography: the narrow ones stand before signs and between thousands; none is hidden."""
@@ -82,7 +82,7 @@ def name_of(cell: str, maximum: int = MAXIMUM_CHARACTERS) -> str:
 
 
 def entity_of(cell: str) -> str:
-    """Return the path of an entity, its parts joined by SEPARATOR. Raises CellRefused."""
+    """Return the path of an entity, its parts joined by ENTITY_SEPARATOR. Raises CellRefused."""
     if len(cell) > 4 * MAXIMUM_PATH_CHARACTERS:
         raise CellError(f"a text of {len(cell)} characters", f"write at most {MAXIMUM_PATH_CHARACTERS}")
     parts = [name_of(part) for part in cell.split(">")]
@@ -90,7 +90,7 @@ def entity_of(cell: str) -> str:
         return ""
     if not all(parts):
         raise CellError("an entity without a name between two '>'", "write Parent > Child")
-    path = SEPARATOR.join(parts)
+    path = ENTITY_SEPARATOR.join(parts)
     if len(path) > MAXIMUM_PATH_CHARACTERS:
         raise CellError(f"a path of {len(path)} characters", f"write at most {MAXIMUM_PATH_CHARACTERS}")
     return path
@@ -98,7 +98,7 @@ def entity_of(cell: str) -> str:
 
 def parent_of(entity: str) -> str | None:
     """Return the path of the parent; None at the root."""
-    above, found, _ = entity.rpartition(SEPARATOR)
+    above, found, _ = entity.rpartition(ENTITY_SEPARATOR)
     return above if found else None
 
 

@@ -16,6 +16,9 @@ from typing import Final
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population, Word
 
+ENTITY_SEPARATOR: Final = " > "
+"""Separates an entity from its parent, as in GLPI."""
+
 
 class PowerContext(Word):
     """Owner of an asset's electricity meter, which determines its item of the bilan carbone.

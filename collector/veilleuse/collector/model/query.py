@@ -4,18 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final, NamedTuple
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, PowerContext
 from veilleuse.wire.vocabulary import DeviceClass, Population, Word
-
-ENTITY_SEPARATOR: Final = " > "
-"""Separator of the parts of an entity's path."""
 
 
 class YearRange(NamedTuple):
@@ -96,7 +93,9 @@ class GroupKey(NamedTuple):
     site: str | None = None
     device_class: str | None = None
     autres: bool = False
-    """True for the row of the groups too small to publish; an entity may have that name itself."""
+    """True for a row of groups too small to publish. `entity` is then the branch below which they are, or
+    AUTRES; an entity may have that name itself.
+    """
     power_context: PowerContext | None = None
 
     @property
@@ -112,9 +111,14 @@ class GroupKey(NamedTuple):
         return (self.period_from, *named, self.memo, self.autres, self.period_to)  # type: ignore[return-value]
 
     def coarsen(self, dimensions: Collection[str]) -> GroupKey:
-        """Return the key without the dimensions that are not requested."""
+        """Return the key without the dimensions that are not requested.
+
+        Merged groups of one class are a part of the row of that class.
+        """
         blank: dict[str, None] = {name: None for name in NAMED if name not in dimensions}
-        return self._replace(**blank, autres=self.autres and len(blank) < len(NAMED))  # type: ignore[arg-type]
+        key = self._replace(**blank)  # type: ignore[arg-type]
+        is_merged = key.entity is not None or key.site is not None or key.device_class == AUTRES
+        return key._replace(autres=self.autres and is_merged)
 
     def over(self, first: date = date.min, end: date = date.max) -> GroupKey:
         """Return the key over another period; by default over any."""
@@ -125,6 +129,25 @@ class GroupKey(NamedTuple):
         """Key of the groups too small to publish: `autres` in every requested dimension."""
         named = {name: AUTRES for name in NAMED if getattr(self, name) is not None}
         return self._replace(**named, autres=True)  # type: ignore[arg-type]
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Parts of its entity; none for the row of the groups of all entities."""
+        is_of_all = self.entity is None or (self.autres and self.entity == AUTRES)
+        return () if is_of_all else tuple((self.entity or "").split(ENTITY_SEPARATOR))
+
+    def merged_at(self, path: Sequence[str], device_class: str | None) -> GroupKey:
+        """Return the key of the merged groups of one class, or of AUTRES, below a branch of the entities."""
+        entity = ENTITY_SEPARATOR.join(path) or AUTRES
+        return self._replace(entity=entity, device_class=device_class, autres=True)
+
+    @property
+    def merged_above(self) -> Iterator[GroupKey]:
+        """Keys of the merged groups in which it may be, the nearest branch and its own class first."""
+        path = self.path
+        for depth in range(len(path), -1, -1):
+            yield self.merged_at(path[:depth], self.device_class)
+            yield self.merged_at(path[:depth], AUTRES)
 
     @property
     def level(self) -> str:

@@ -15,7 +15,7 @@ from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import WAIT_DAYS
-from veilleuse.collector.model.query import AUTRES, GroupKey, Query, is_within
+from veilleuse.collector.model.query import GroupKey, Query, is_within
 from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
@@ -76,10 +76,9 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
     """Return a month's rows, summed by dimensions; the key's period is blank."""
     dimensions, entities = query.dimensions, query.entities
     found: dict[GroupKey, GroupSums] = {}
-    for group in sorted(month.uses if of_uses else month.cells, key=_is_of_screens):
-        # A merged cell may hold machines of other entities: only the whole fleet may see it.
-        inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
-        if inside:
+    table = month.uses if of_uses else month.cells
+    for group in sorted(table, key=_is_of_screens):
+        if _may_see(group.key, entities):
             key, sums = group.key.coarsen(dimensions).over(), group.sums
             if key in found:
                 # A machine and its screens count as one host.
@@ -96,16 +95,22 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
         for one in (month.hidden_uses if of_uses else month.hidden_cells)
         if query.screens or one.family.device_class is None
     ]
+    told = {group.key.over() for group in table if _may_see(group.key, entities)}
     return {
-        key: replace(sums, incomplete=any(_lacks(key, one, query) for one in hidden))
+        key: replace(sums, incomplete=any(_lacks(key, one, query, told) for one in hidden))
         for key, sums in found.items()
     }
 
 
-def _lacks(key: GroupKey, hidden: Hidden, query: Query) -> bool:
-    """Return true when `autres` holds some machines of a row's entity or class, or of a reader's entities.
+def _may_see(key: GroupKey, entities: Collection[str]) -> bool:
+    """Return whether a reader of these entities may see a row: all of it is of them."""
+    return not entities or (bool(key.path) and is_within(key.entity, entities))
 
-    A row of both entity and class is always whole.
+
+def _lacks(key: GroupKey, hidden: Hidden, query: Query, told: Collection[GroupKey]) -> bool:
+    """Return true when merged rows hold more machines of a row's entity or class, or of a reader's entities.
+
+    A row of both entity and class is always whole. `told`: rows that the reader may see.
     """
     family = hidden.family
     named = [name for name in ("entity", "device_class") if name in query.dimensions]
@@ -115,9 +120,10 @@ def _lacks(key: GroupKey, hidden: Hidden, query: Query) -> bool:
         return key.entity in hidden.entities
     if len(named) == 2 or (named and key.device_class not in hidden.device_classes):
         return False
-    if not query.entities:
-        return bool(named)
-    return any(is_within(name, query.entities) for name in hidden.entities)
+    branch = family.over()._replace(entity=hidden.branch, device_class=key.device_class, autres=True)
+    if branch in told if named else _may_see(branch, query.entities):
+        return False
+    return not query.entities or any(is_within(name, query.entities) for name in hidden.entities)
 
 
 def _is_of_screens(group: Group) -> bool:
@@ -181,16 +187,12 @@ class MonthStatus:
     part: Slice
     withheld: tuple[GroupKey, ...]
     present: frozenset[Population | None]
-    """Populations with a cell of their own inside the entities."""
+    """Populations with a cell inside the entities."""
 
 
 def month_status(month: Month, entities: Collection[str]) -> MonthStatus:
     """Return the status of one month (pure)."""
-    present = {
-        group.key.population
-        for group in month.cells
-        if not group.key.autres and group.key.entity != AUTRES and is_within(group.key.entity, entities)
-    }
+    present = {group.key.population for group in month.cells if _may_see(group.key, entities)}
     return MonthStatus(month.part, month.withheld, frozenset(present))
 
 

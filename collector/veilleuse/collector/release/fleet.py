@@ -18,7 +18,7 @@ from typing import NamedTuple
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
 from veilleuse.collector.fleet.samples import Days
-from veilleuse.collector.model.query import AUTRES, ENTITY_SEPARATOR, GroupKey
+from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell
 from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
 from veilleuse.collector.release.rows import MILLION, FleetRow, Source, family_of
@@ -94,7 +94,8 @@ class FleetEstimate:
     ) -> None:
         """Take the fleet and the published cells.
 
-        `hidden`: classes with machines in a cell of several classes. `means`, `levels`: those of the year.
+        `hidden`: classes with machines in the merged cells of a branch, the entity of their family. `means`,
+        `levels`: those of the year.
         """
         self._fleet, self._cells, self._hidden = fleet, cells, hidden
         self._means, self._levels = means, levels
@@ -128,12 +129,13 @@ class FleetEstimate:
         own = self._places.get(place)
         if own is not None:
             return own
-        is_hidden = _class_of(key) in self._hidden
-        for name in (key.device_class, AUTRES) if is_hidden else (key.device_class,):
-            for above in (*_above(key.entity or ""), AUTRES):
-                merged = self._places.get(place._replace(entity=above, device_class=name, autres=True))
-                if merged is not None:
-                    return merged
+        family, name = _class_of(key)
+        for above in place.merged_above:
+            is_inside = (
+                above.device_class != AUTRES or (family._replace(entity=above.entity), name) in self._hidden
+            )
+            if is_inside and above in self._places:
+                return self._places[above]
         return None
 
     def _divided(self, cell: PublishedCell, keys: Sequence[GroupKey]) -> Iterator[FleetRow]:
@@ -284,9 +286,3 @@ def _order(key: GroupKey) -> tuple[str, ...]:
 
 def _class_of(key: GroupKey) -> ClassOfFamily:
     return family_of(key), key.device_class or ""
-
-
-def _above(entity: str) -> list[str]:
-    """Return the entities above one, the nearest first."""
-    parts = entity.split(ENTITY_SEPARATOR)
-    return [ENTITY_SEPARATOR.join(parts[:size]) for size in range(len(parts), 0, -1)]

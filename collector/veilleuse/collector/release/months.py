@@ -77,7 +77,11 @@ def _estimate(
 
 
 def _hidden(hidden: Sequence[Hidden]) -> frozenset[ClassOfFamily]:
-    return frozenset((family_of(one.family), name) for one in hidden for name in one.device_classes)
+    return frozenset(
+        (family_of(one.family)._replace(entity=one.branch), name)
+        for one in hidden
+        for name in one.device_classes
+    )
 
 
 def _days_by_class(fleet: Mapping[GroupKey, FleetCount]) -> dict[ClassOfFamily, Days]:

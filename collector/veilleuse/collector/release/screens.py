@@ -51,7 +51,7 @@ def screens_of_month(
         known[at] += row.known_milliseconds
         left[at] += row.fleet_milliseconds - row.known_milliseconds
     shared = {
-        (family_of(one.family), entity)
+        (family_of(one.family), entity): one.branch
         for one in hidden
         if one.family.device_class == MONITOR
         for entity in one.entities
@@ -60,8 +60,9 @@ def screens_of_month(
     for group in groups:
         if group.key.device_class == MONITOR:
             cell = PublishedCell.of(group)
-            own_place = _place_of(cell.key)
-            inside = [at for at in shared if at[0] == own_place[0]] if cell.key.autres else [own_place]
+            own_place = family, entity = _place_of(cell.key)
+            of_branch = [at for at, branch in shared.items() if (at[0], branch) == (family, entity)]
+            inside = of_branch if cell.key.autres else [own_place]
             cells.append(replace(cell, milliseconds=sum(known[at] for at in inside)))
     told = {family_of(cell.key) for cell in cells}
     own = {_place_of(cell.key) for cell in cells if not cell.key.autres}
@@ -70,7 +71,7 @@ def screens_of_month(
         if key.device_class in PCS:
             at, place = _place_of(key), key._replace(device_class=MONITOR)
             # Published PCs without a published screen have none.
-            unknown = at[0] not in told or at in own | shared
+            unknown = at[0] not in told or at in own or at in shared
             part = (1, 1) if unknown else (left[at], left[at] + known[at])
             times = tuple(time * part[0] // (part[1] or 1) for time in count.milliseconds)
             before = by_place[place]

@@ -3,7 +3,8 @@
 """Builds a month of workstations and classroom PCs as it is published (pure). docs/decisions/0046.
 
 Any number of readers may send any number of queries and combine the answers. So the fleet has one partition:
-entity × device class × calendar month, made safe once (veilleuse.collector.disclosure). Three tables of
+entity × device class × calendar month, made safe once (veilleuse.collector.disclosure). Small groups merge
+with those of their class in the nearest branch of the entities, and with other classes last. Three tables of
 disjoint groups are built in one pass. Every published value is a sum of their rows, so that no sum or
 difference of published values is of fewer than k machines:
 - `cells`: machines, known time and energy, as finely as groups may be;
@@ -14,21 +15,26 @@ difference of published values is of fewer than k machines:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import accumulate, pairwise
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.group_sums import (
-    Member,
     Tally,
-    merge_small,
     sum_tallies,
 )
 from veilleuse.collector.account.observations import tally_periods, u_model
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure.partition import Family, families
+from veilleuse.collector.disclosure.partition import (
+    Family,
+    PerimeterOf,
+    all_in_one,
+    families,
+    merge_along_path,
+)
 from veilleuse.collector.disclosure.parts import (
     LEVELS,
     NO_PARTS,
@@ -37,10 +43,10 @@ from veilleuse.collector.disclosure.parts import (
     may_be_told_together,
     rates_of,
 )
-from veilleuse.collector.disclosure.rule import EXEMPT, publish
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import WAIT_DAYS
-from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.model.query import AUTRES, GroupKey, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import (
     KNOWN_STATES,
@@ -122,13 +128,26 @@ _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED
 PARTITION: Final = ("entity", "device_class", "month")
 
 
+Rows: TypeAlias = Mapping[GroupKey, tuple[GroupKey, ...]]
+"""Row → the groups that it holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Names of one family with machines in its row `autres`: their combination is not published."""
+    """Names of one family with machines in its merged rows of one branch: their combination is not published.
+
+    A class without a merged row of its own there is in the branch's row of several classes.
+    """
 
     family: GroupKey
+    """Family, with the branch as its entity; AUTRES, or None in older months, for all entities."""
     entities: frozenset[str]
     device_classes: frozenset[str]
+
+    @property
+    def branch(self) -> str:
+        """Entity of the merged rows."""
+        return self.family.entity or AUTRES
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +156,7 @@ class Month:
 
     part: Slice
     cells: tuple[Group, ...]
-    """Entity × device class, or `autres` of their family: machines, time and energy."""
+    """Entity × device class, or several merged: machines, time and energy."""
     uses: tuple[Group, ...]
     """The same machines without screens, in the same groups or fewer: parts of their time and energy."""
     whole: tuple[Group, ...]
@@ -145,12 +164,17 @@ class Month:
     withheld: tuple[GroupKey, ...]
     """Families with nothing that may be disclosed."""
     hidden_cells: tuple[Hidden, ...] = ()
-    """Entities and classes that `cells` merged into `autres`, by name."""
+    """Entities and classes that `cells` merged, by name."""
     hidden_uses: tuple[Hidden, ...] = ()
 
 
-def build_month(part: Slice, groups: Mapping[GroupKey, Tally], k: int) -> Month:
-    """Build a month of groups under the disclosure rule, by entity and device class."""
+def build_month(
+    part: Slice, groups: Mapping[GroupKey, Tally], k: int, perimeter_of: PerimeterOf = all_in_one
+) -> Month:
+    """Build a month of groups under the disclosure rule, by entity and device class.
+
+    Groups of different perimeters merge only where one perimeter cannot be made safe alone.
+    """
     cells: list[Group] = []
     uses: list[Group] = []
     whole: list[Group] = []
@@ -158,19 +182,26 @@ def build_month(part: Slice, groups: Mapping[GroupKey, Tally], k: int) -> Month:
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
     for family in families(groups, screens=True):
-        merged = merge_small(family, k)
-        if merged is None:
+        heard = {key: tally for key, tally in family.members.items() if tally.hosts}
+        rates = rates_of(heard.values())
+        rows = merge_along_path([tally.cell(key, rates) for key, tally in heard.items()], k, perimeter_of)
+        if rows is None:
             withheld.append(family.key)
-        elif merged:
-            inside = _tallies_in_autres(family, [key for key, _ in merged])
-            merged = [(key, round_to_machine_days(tally, k)) for key, tally in merged]
-            cells += [_cell(key, one, inside if key.autres else [one]) for key, one in merged]
-            hidden_cells += _hidden(family, [key for key, _ in merged])
+        elif rows:
+            merged = {
+                key: round_to_machine_days(sum_tallies(heard[one] for one in inside), k)
+                for key, inside in rows.items()
+            }
+            cells += [
+                _cell(key, one, [heard[name] for name in rows[key]] if key.autres else [one])
+                for key, one in merged.items()
+            ]
+            hidden_cells += _hidden(family.key, rows)
             if family.key.device_class is None:
-                of_family = _uses(family, merged, k)
+                of_family, inside = _uses(merged, rows, k, perimeter_of)
                 uses += of_family
-                hidden_uses += _hidden(family, [use.key for use in of_family])
-                whole.append(_whole(family, merged, k))
+                hidden_uses += _hidden(family.key, inside)
+                whole.append(_whole(family, merged.values(), k))
     return Month(
         part,
         _sorted(cells),
@@ -186,21 +217,24 @@ def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: group.key.order))
 
 
-def _hidden(family: Family[Tally], rows: Collection[GroupKey]) -> list[Hidden]:
-    """Return the names of members with machines but without a row of their own; none where each has one."""
-    merged = [key for key, tally in family.members.items() if tally.hosts and key not in rows]
-    if not merged:
-        return []
-    entities = frozenset(key.entity for key in merged if key.entity)
-    return [Hidden(family.key, entities, frozenset(key.device_class for key in merged if key.device_class))]
-
-
-def _tallies_in_autres(family: Family[Tally], rows: Collection[GroupKey]) -> list[Tally]:
-    return [tally for key, tally in family.members.items() if tally.hosts and key not in rows]
+def _hidden(family: GroupKey, rows: Rows) -> list[Hidden]:
+    """Return the names in merged rows, by branch."""
+    merged: defaultdict[str, list[GroupKey]] = defaultdict(list)
+    for key, inside in rows.items():
+        if key.autres and key.entity is not None:
+            merged[key.entity] += inside
+    return [
+        Hidden(
+            family._replace(entity=branch),
+            frozenset(key.entity for key in inside if key.entity),
+            frozenset(key.device_class for key in inside if key.device_class),
+        )
+        for branch, inside in sorted(merged.items())
+    ]
 
 
 def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
-    """Return the row of a cell; `inside`: the tallies it merges, for `autres` each group."""
+    """Return the row of a cell; `inside`: the tallies that it holds."""
     of_screens = key.device_class == EnergyClass.MONITOR.value
     # Screens have no enrolled time: nothing to withhold.
     details = _COVERAGE if of_screens else frozenset()
@@ -210,7 +244,7 @@ def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
         return Group(key, sums)
     u = _round_up_uncertainty(sum(_uncertainty(key, one) for one in inside) / energy if energy else 0.0)
     named = next(device_class for device_class, *_ in sums.energies)
-    if key.autres and not of_screens:
+    if key.device_class == AUTRES:
         named = EnergyClass.AUTRES
     return Group(
         key,
@@ -221,7 +255,7 @@ def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
 def _uncertainty(key: GroupKey, tally: Tally) -> float:
     """Return the uncertainty, mJ, that the group would have in its own row.
 
-    Merged into `autres`, it must not look more certain.
+    Merged with others, it must not look more certain.
     """
     sums = tally.freeze(key.population, frozenset())
     energy = sum(one.energy_millijoules for one in sums.energies.values())
@@ -237,46 +271,45 @@ def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
     return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
 
 
-def _uses(family: Family[Tally], cells: Sequence[Member], k: int) -> list[Group]:
-    """Return cells, or several together, with the parts that all of them may publish."""
-    rates = rates_of(tally for _, tally in cells)
+def _uses(
+    cells: Mapping[GroupKey, Tally], names: Rows, k: int, perimeter_of: PerimeterOf
+) -> tuple[list[Group], Rows]:
+    """Return the parts of cells, or of several together, and the groups behind each row.
+
+    `names`: the groups that each cell holds. A row that several cells share has no energies.
+    """
+    rates = rates_of(cells.values())
+    level, rows = _rows_of_uses(cells, rates, k, {key: perimeter_of(names[key][0]) for key in cells})
+    uses = []
+    for key, inside in rows.items():
+        alone = len(inside) == 1 and cells[inside[0]].may_publish_energies(level, rates, k)
+        uses.append(_use(key, sum_tallies(cells[one] for one in inside), level, k, energies=alone))
+    return uses, {key: tuple(name for one in inside for name in names[one]) for key, inside in rows.items()}
+
+
+def _rows_of_uses(
+    cells: Mapping[GroupKey, Tally], rates: Rates, k: int, perimeters: Mapping[GroupKey, str]
+) -> tuple[Level, Rows]:
+    """Return the finest level of parts that may be published, and the cells of each row."""
     for level in LEVELS:
-        rows = _merge_at_level(family, cells, level, rates, k)
-        if rows is not None:
-            alone = {id(tally) for _, tally in cells}
-            return [
-                _use(
-                    key,
-                    tally,
-                    level,
-                    k,
-                    energies=id(tally) in alone and tally.may_publish_energies(level, rates, k),
-                )
-                for key, tally in rows
-            ]
-    return [_use(key, tally, Level((), NO_PARTS), k) for key, tally in cells]
+        parts = [tally.parts(key, level, rates) for key, tally in cells.items()]
+        rows = merge_along_path(parts, k, perimeters.__getitem__)
+        if rows is not None and all(
+            _may_share([cells[key] for key in inside], level, rates, k) for inside in rows.values()
+        ):
+            return level, rows
+    return Level((), NO_PARTS), {key: (key,) for key in cells}
 
 
-def _merge_at_level(
-    family: Family[Tally], cells: Sequence[Member], level: Level, rates: Rates, k: int
-) -> list[Member] | None:
-    """Merge cells until each part is empty or safe; None where parts cannot be published with the cells."""
-    of = dict(cells)
-    found = publish([tally.parts(key, level, rates) for key, tally in cells], k)
-    if found.withheld_keys:
-        return None
-    kept = [(cell.key, of[cell.key]) for cell in found.kept]
-    if not found.merged_keys:
-        return kept
-    # One row is named so: an already merged row is safe with the others too.
-    hidden = [*((key, of[key]) for key in found.merged_keys), *(one for one in kept if one[0].autres)]
-    if not all(tally.cannot_be_solved(rates, k) for _, tally in hidden):
-        return None
-    for table in ("times", "drawn"):
-        masks = [tally.masks(getattr(tally, table)) for _, tally in hidden]
-        if not may_be_told_together(masks, level.parts, k):
-            return None
-    return [one for one in kept if not one[0].autres] + [family.merge(hidden, sum_tallies)]
+def _may_share(cells: Sequence[Tally], level: Level, rates: Rates, k: int) -> bool:
+    """Return whether the parts of these cells together may be published beside each cell's total."""
+    return len(cells) == 1 or (
+        all(tally.cannot_be_solved(rates, k) for tally in cells)
+        and all(
+            may_be_told_together([tally.masks(getattr(tally, table)) for tally in cells], level.parts, k)
+            for table in ("times", "drawn")
+        )
+    )
 
 
 def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = True) -> Group:
@@ -293,9 +326,8 @@ def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = 
     return Group(key, replace(sums, energies=by_part))
 
 
-def _whole(family: Family[Tally], merged: Sequence[Member], k: int) -> Group:
-    unheard = [tally for tally in family.members.values() if not tally.hosts]
-    tally = sum_tallies([*unheard, *(tally for _, tally in merged)])
+def _whole(family: Family[Tally], merged: Iterable[Tally], k: int) -> Group:
+    tally = sum_tallies([*(one for one in family.members.values() if not one.hosts), *merged])
     details = _COVERAGE - tally.unsafe_details(k)
     sums = tally.freeze(family.key.population, _EVERYTHING - details, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())
@@ -313,6 +345,7 @@ def make_month(
     k: int,
     now_unix_milliseconds: int,
     places: Mapping[HostId, GroupKey] | None = None,
+    perimeter_of: PerimeterOf = all_in_one,
 ) -> Month:
     """Compute one month from the fleet's present data.
 
@@ -327,7 +360,7 @@ def make_month(
         screens=True,
     )
     tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()), places)
-    return build_month(part, tallies, k)
+    return build_month(part, tallies, k, perimeter_of)
 
 
 def hosts_under_rule(hosts: Iterable[Host]) -> list[Host]:

@@ -113,7 +113,7 @@ def test_one_laptop_among_towers_is_not_solved(active: bool):
     hours = USED if active else {OFF: 640, ON_IDLE: 80}
     fleet.add(12, "A", hours, TOWER)
     fleet.add(1, "A", hours)
-    fleet.add(12, "B", hours)
+    fleet.add(12, "B", hours, TOWER)
     fleet.add(12, "C", hours, TOWER)
     truth = 86 * HOUR
     told = fleet.told()

@@ -137,7 +137,7 @@ def test_a_change_that_is_published_moves_the_figure():
     """Otherwise the test above would prove nothing."""
     stored = fleet()
     rows = rows_of(stored)
-    assert {row.source for row in rows} == {"own", "class", "default"}
+    assert {row.source for row in rows} == {"own", "branch", "default"}
     other = changed(
         stored,
         lambda row: (

@@ -64,8 +64,8 @@ def test_a_row_says_what_it_lacks():
 
 
 def test_a_class_of_which_some_entities_are_in_autres_says_so():
-    """A's three towers have a row, B's tower has none: the class is incomplete."""
-    places = [("A", "tower")] * 3 + [("B", "tower"), ("B > 1", "laptop"), ("B > 2", "laptop")]
+    """B's four towers have a row, A's three are with the one laptop: the class is incomplete."""
+    places = [("A", "tower")] * 3 + [("B", "tower")] * 4 + [("B > 1", "laptop")]
     assert incomplete(of_places(*places), ("device_class",)) == {"/tower"}
 
 

@@ -294,19 +294,25 @@ def test_the_check_finds_a_rule_applied_inside_an_entity():
     assert smallest(whole | naive) == 2
 
 
-def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
-    """A reader of an entity gets its whole cells, and totals of them; nothing of `autres` or of others."""
-    places = (
-        (("A", "laptop"),) * 4
-        + (("A > 1", "laptop"),) * 3
-        + (("B", "laptop"),) * 2
-        + (("B > 1", "tower"),) * 2
-    )
-    fleet = Fleet(places, frozenset(Seen(host, month) for host in range(11) for month in range(3)))
-    of_a = sum_cells(release(fleet), asked(("entity",), ("A",)))
-    assert {(group.key.entity, group.sums.hosts) for group in of_a.rows} == {("A", 4), ("A > 1", 3)}
-    assert decoded(of_a.whole) == {Seen(host, month) for host in range(7) for month in range(3)}
-    assert sum_cells(release(fleet), asked(("entity",), ("B",))).rows == ()
+def test_a_reader_of_an_entity_sees_whole_rows_inside_it_alone():
+    """A reader of an entity gets its cells, what merged below it, and totals of both; nothing of others. A's
+    total lacks its tower, which merged with C's; B's total was once incomplete for A's sake."""
+    laptops = (("A", 4), ("A > 1", 2), ("A > 2", 2), ("B", 2), ("B > 1", 3))
+    places = tuple((entity, "laptop") for entity, number in laptops for _ in range(number))
+    places += (("A > 2", "tower"), ("C", "tower"), ("C", "tower"))
+    fleet = Fleet(places, frozenset(Seen(host, month) for host in range(16) for month in range(3)))
+
+    def seen(*entities: str) -> tuple[set[tuple[str | None, bool, int, bool]], set[bool]]:
+        answer = sum_cells(release(fleet), asked(("entity",), entities))
+        rows = {(one.key.entity, one.key.autres, one.sums.hosts, one.sums.incomplete) for one in answer.rows}
+        return rows, {one.sums.incomplete for one in answer.whole}
+
+    assert seen("A") == ({("A", False, 4, False), ("A", True, 4, False)}, {True})
+    assert seen("B") == ({("B", True, 5, False)}, {False})
+    assert seen("B > 1") == (set(), set())
+    assert seen("autres") == (set(), set())
+    of_b = sum_cells(release(fleet), asked(("entity",), ("B",)))
+    assert decoded(of_b.whole) == {Seen(host, month) for host in range(8, 13) for month in range(3)}
 
 
 def grown(*others: tuple[str, str]) -> ReleasedSums:

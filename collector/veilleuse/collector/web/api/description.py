@@ -51,7 +51,7 @@ _WHY_WITHHELD: Final = {
     "period": "no whole calendar month, or one kept no more, or one not released yet: then released_on says when more of it may come",
     "older_rule": "released under a smaller k, or in an older format: 'veilleuse published take-back FROM TO --why TEXT' has it computed anew",
     "grouping": "a grouping that is not the release's",
-    "merged": "all of it is in autres, which is of the whole fleet, or was silent",
+    "merged": "all of it is in merged rows of branches above the account's entities, or was silent",
 }
 
 _WITHHELD: Final[Schema] = {

@@ -183,7 +183,8 @@ def closed_bands_of_rows(machines: Iterable[IndicatorMachine], context: Disclosu
     for machine in machines:
         if machine.use(*OUTSIDE).on_idle_milliseconds:
             place = context.places[machine.host_id]
-            powers[place if place in rows else place.merged].add(lower_microwatts(machine))
+            row = next((key for key in (place, *place.merged_above) if key in rows), place)
+            powers[row].add(lower_microwatts(machine))
     millijoules = 0
     for row, of_row in powers.items():
         if row not in rows or len(of_row) > 1:

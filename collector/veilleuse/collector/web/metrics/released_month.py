@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.indicators import COVERAGE
 from veilleuse.collector.model.query import GroupKey
-from veilleuse.collector.model.sums import ON_STATES, REST_STATES, Group, GroupSums
+from veilleuse.collector.model.sums import ON_STATES, REST_STATES, EnergyClass, Group, GroupSums
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.release.answer import add_sums
 from veilleuse.collector.release.tables import Month
@@ -28,6 +28,7 @@ MONTH: Final = "month"
 """Period name of the month's indicators."""
 REST: Final = "rest"
 ON: Final = "on"
+_SCREENS: Final = EnergyClass.MONITOR.value
 
 
 class RowLabels(NamedTuple):
@@ -52,14 +53,14 @@ class MonthView:
     """Families with a row: machines of one zone and population, physical or virtual."""
     sobriety: tuple[DailyIndicators, ...]
     merged: Mapping[Population | None, int]
-    """Number of families with a row `autres`; those of screens count separately."""
+    """Number of families with merged rows; those of screens count separately."""
     withheld: Mapping[Population | None, int]
     """Number of families without a row because of too few machines; those of screens count separately."""
     incomplete: frozenset[tuple[GroupKey, str]]
-    """Entities with some machines, or screens, in a row `autres`."""
+    """Entities with some machines, or screens, in a merged row."""
 
     def is_incomplete(self, row: RowLabels) -> bool:
-        """Return true when more machines of the row's entity are in `autres`."""
+        """Return true when more machines of the row's entity are in merged rows."""
         memo = row.device_class == DeviceClass.VIRTUAL_MACHINE.value
         family = GroupKey(zone=row.zone, population=Population(row.population), memo=memo)
         return (family, row.entity) in self.incomplete
@@ -68,13 +69,14 @@ class MonthView:
 def build_month_view(month: Month) -> MonthView:
     """Build the view of one month (pure)."""
     families = families_of(month)
+    merged = {(one.key.family, one.key.device_class == _SCREENS) for one in month.cells if one.key.autres}
     return MonthView(
         month.part.first,
         _by_row(month.cells),
         _by_row(month.uses),
         families,
         tuple(_month_indicators(month, families)),
-        Counter(group.key.population for group in month.cells if group.key.autres),
+        Counter(family.population for family, _ in merged),
         Counter(key.population for key in month.withheld),
         frozenset((one.family.family.over(), name) for one in month.hidden_cells for name in one.entities),
     )
