@@ -5,12 +5,17 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import date
+from types import SimpleNamespace
 from typing import Any, Final
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.months.site_days import SiteCalendars
+from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.ports.months import CARRIED_COLUMNS, HISTORY_DAYS
 from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.wire_codec import number
@@ -65,6 +70,32 @@ def write_days(store: SqliteStore, machines: list[tuple[HostId, Population, floa
         for host_id in left_on
     ]
     return written + _insert(connection, "sums", cells)
+
+
+def store_month(store: SqliteStore, year: int) -> str:
+    """Store the month under way of all machines, as the running collector does; return how long it took."""
+
+    def submit(job: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(job())
+        return done
+
+    writer: Any = SimpleNamespace(submit=submit)
+    calendars = SiteCalendars(store.calendars.versions, store.calendars.school_periods)
+    worker = MonthWorker(
+        writer, store.rolls, store.derive, store.registry, calendars, today=lambda: date(year, *TODAY)
+    )
+    began, months, longest = time.process_time(), 0, 0.0
+    while True:
+        start = time.perf_counter()
+        with store.transaction():
+            done = worker.run_slice_under_way()
+        longest = max(longest, time.perf_counter() - start)
+        if not done:
+            break
+        months += done
+    each = (time.process_time() - began) / max(months, 1) * 1000
+    return f"  the month under way stored: {months} machines, {each:.2f} ms of processor each; longest slice {longest * 1000:.0f} ms"
 
 
 def _cells(

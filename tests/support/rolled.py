@@ -29,9 +29,21 @@ def site_calendars(store: SqliteStore) -> SiteCalendars:
 
 
 def roll(filled: Filled, today: date) -> int:
-    """Store every month that may be stored on the day `today`; return their number."""
+    """Store every month that ended by the day `today`; return their number."""
+    return _worker(filled, today).drain()
+
+
+def roll_under_way(filled: Filled, today: date) -> int:
+    """Store every month under way on the day `today` whose rows are not true; return their number."""
+    worker, done = _worker(filled, today), 0
+    while count := worker.run_slice_under_way():
+        done += count
+    return done
+
+
+def _worker(filled: Filled, today: date) -> MonthWorker:
     store = filled.store
-    worker = MonthWorker(
+    return MonthWorker(
         filled.derive_worker._writer,
         store.rolls,
         store.derive,
@@ -39,7 +51,6 @@ def roll(filled: Filled, today: date) -> int:
         site_calendars(store),
         today=lambda: today,
     )
-    return worker.drain()
 
 
 def retention(

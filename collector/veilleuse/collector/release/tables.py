@@ -50,7 +50,7 @@ from veilleuse.collector.model.sums import (
     Group,
 )
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.months.worker import WAIT_DAYS
+from veilleuse.collector.ports.months import WAIT_DAYS
 from veilleuse.collector.ports.store import DataReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND

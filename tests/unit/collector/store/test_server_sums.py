@@ -272,6 +272,8 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
         fleet.derive(everything=False)
         fleet.connection.execute("INSERT INTO forgotten_states VALUES ('E0', 'lyon', 3, 1, 17)")
         fleet.totals["E0", 1] += 17
+        fleet.connection.execute("DROP INDEX months_to_compute")
+        fleet.connection.execute("ALTER TABLE stale_months DROP COLUMN stored")
         remove_server_sums(fleet.connection)
         fleet.connection.execute("PRAGMA user_version = 25")
     store = open_store(tmp_path / "data", Store(free_bytes_minimum=0))

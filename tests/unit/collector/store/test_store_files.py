@@ -243,6 +243,8 @@ def test_a_migration_that_fails_half_way_leaves_nothing_and_starts_again(tmp_pat
 
 def back_to_16(connection: sqlite3.Connection) -> None:
     """Return the database to schema 16, without what later migrations add."""
+    connection.execute("DROP INDEX months_to_compute")
+    connection.execute("ALTER TABLE stale_months DROP COLUMN stored")
     remove_server_sums(connection)
     connection.execute("DROP TABLE published_periods")
     connection.execute("DROP TABLE kept_years")
