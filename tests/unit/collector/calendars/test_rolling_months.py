@@ -18,6 +18,7 @@ from tests.support.rolled import (
     HOUR,
     ZONE,
     days_of,
+    month_worker,
     retention,
     roll,
     roll_under_way,
@@ -175,6 +176,19 @@ def test_a_month_is_kept_three_days_after_its_end_and_once_derived(filled):
     assert (date(2025, 3, 1), host_id) in stale(filled)
     assert roll(filled, date(2025, 4, 4)) == 1
     assert stale(filled) == [(date(2025, 4, 1), host_id)]  # from the week that lies across the edge
+
+
+def test_a_month_under_way_is_stored_at_once_and_of_a_server_once_an_hour(filled):
+    """A server sends every few minutes: its month would be stored again each time."""
+    now = [0.0]
+    worker = month_worker(filled, date(2025, 3, 20), lambda: now[0])
+    server, machine = filled.add_host(), workstation(filled)
+    for day, (seconds, stored) in enumerate(((0.0, 2), (60.0, 1), (3_500.0, 1), (3_601.0, 2)), 5):
+        server_day(filled, server, date(2025, 3, day))
+        workstation_days(filled, machine, date(2025, 3, day), date(2025, 3, day + 1))
+        filled.derive()
+        now[0] = seconds
+        assert (worker.run_slice_under_way(), worker.run_slice_under_way()) == (stored, 0)
 
 
 def test_a_mark_that_was_rolled_back_is_set_again(filled):
