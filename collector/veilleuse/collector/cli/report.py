@@ -207,7 +207,7 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
         base, head = sources.base, _head(store.data, query)
-        observed = gather_periods(base.reader, base.periods, query)
+        observed = gather_periods(base.reader, base.periods, query, base.hosts)
         found = compute_indicators(sources, query, targets)
     data = str(head["data"])
     if servers:

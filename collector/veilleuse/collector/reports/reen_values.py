@@ -259,8 +259,7 @@ def year_values(
 ) -> YearValues:
     """Read the inputs of a period; `emissions` are its rows by population."""
     base, stretch = sources.base, stretch_of(query)
-    assets = base.inventory.assets()
-    hosts = base.reader.hosts()
+    assets, hosts = base.assets, base.hosts
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
     users = user_groups(base.inventory, devices, machines, query, stretch.last_day)

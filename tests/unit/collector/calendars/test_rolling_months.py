@@ -122,6 +122,28 @@ def test_a_year_is_the_sum_of_its_days_kept_or_not(filled):
     assert rows.fetchone()[0] == len(fresh_year)
 
 
+@pytest.mark.parametrize("late", [3, 10])
+def test_most_of_a_year_is_the_sum_of_its_months(filled, late):
+    """January to September, and from 12 January on, read as the year without its other months.
+    A month of either part that is out of date is read from its days."""
+    host_id = workstation(filled)
+    workstation_days(filled, host_id, date(2025, 1, 6), date(2025, 12, 8))
+    filled.derive()
+    roll(filled, date(2025, 12, 31))
+    part = (date(2025, 1, 1), date(2025, 10, 1))
+    before, of_months = total(periods(filled, *part)), total(months(filled, *part))
+    assert before == of_months
+    edge, february = date(2025, 1, 12), date(2025, 2, 1)
+    rest = total(months(filled, february, part[1]))
+    assert total(periods(filled, edge, part[1])) == total(periods(filled, edge, february)) + rest
+    filled.push(host_id, [(civil(date(2025, late, 18)), [cell(State.OFF, 14 * HOUR, Band.NIGHT)])])
+    filled.derive()
+    assert stale(filled) == [(date(2025, late, 1), host_id), (date(2025, 12, 1), host_id)]
+    after = total(periods(filled, *part))
+    assert after == total(months(filled, *part))
+    assert after["off_ac_milliseconds"] - before["off_ac_milliseconds"] == (14 * HOUR if late < 10 else 0)
+
+
 def test_a_week_across_two_months_is_shared_by_open_time_and_sums_exactly(filled):
     """30 June 2025 is a Monday, so June has one of five open days; the integer parts sum exactly."""
     host_id = workstation(filled)
