@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure yearly reports of the year under way: emissions, indicators and the REEN sheet.
 
-`python tests/bench/yearly.py [--profile] DIRECTORY`: a filled data directory. `bench-look` fills them.
+5 % of the machines are servers; months are written directly, that under way included.
+`python tests/bench/yearly.py [--machines 10000] [--profile] DIRECTORY`: `--machines` fills the directory.
+The digests are those of the figures: two versions of the code can be compared.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import cProfile
 import hashlib
 import pstats
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -45,6 +48,13 @@ def fill(directory: Path, machines: int) -> None:
                 "INSERT INTO stale_months (month, host_id, stored) SELECT ?, host_id, 1 FROM hosts",
                 (date(report.YEAR, unrolled.MONTH, 1).toordinal(),),
             )
+
+
+def fill_and_measure(machines: int) -> dict[str, float]:
+    """Return the processor seconds of each report over a new fleet of this size."""
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder) / "data", machines)
+        return measure(Path(folder) / "data")
 
 
 def reports(settings: CollectorSettings) -> Mapping[str, Callable[[], Document]]:
