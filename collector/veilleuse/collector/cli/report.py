@@ -37,7 +37,12 @@ from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Quer
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
-from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication, today
+from veilleuse.collector.reports.emissions import (
+    MOST_DAYS_BALANCED,
+    emissions_report_of,
+    prepare_for_publication,
+    today,
+)
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows
 from veilleuse.collector.reports.indicators_document import (
@@ -264,11 +269,13 @@ def _head(reader: Reader, query: Query) -> _Head:
     }
 
 
-def _unexplained_milliseconds(reader: Reader, query: Query) -> int:
+def _unexplained_milliseconds(reader: Reader, query: Query) -> int | None:
     """Return the time of all machines that is neither stored nor declared lost (R18), in milliseconds.
 
-    Counts their whole days and weeks of the period.
+    Counts their whole days and weeks of the period; None for longer periods, as in the emissions report.
     """
+    if query.end - query.first > MOST_DAYS_BALANCED:
+        return None
     last = query.end - timedelta(days=1)
     rows = reader.balance(query.first, last, by_hour=False)
     return sum(row.unexplained_milliseconds for row in rows)

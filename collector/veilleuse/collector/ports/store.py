@@ -130,6 +130,12 @@ class ServerSumReader(Protocol):
     def changes(self, after: int) -> Iterator[tuple[int, Host]]:
         """Yield (number of the change, server) of servers that changed after that number, in its order."""
 
+    def wrong_tables(self) -> tuple[str, ...]:
+        """Return the names of the sums that differ from what they are made of; reads three days of it.
+
+        Totals for ever are left out: they hold servers that were forgotten.
+        """
+
     def number_of_servers(self) -> int: ...
     def server_ids(self) -> frozenset[HostId]: ...
     def places(self) -> frozenset[tuple[str, str, Population]]:
