@@ -10,16 +10,15 @@ months.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from functools import reduce
-from operator import neg
+from operator import add, sub
 from typing import Final, TypeAlias
 
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.months import DayType, HostPeriod, add_vectors
+from veilleuse.collector.model.months import NOTHING, DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import Key
 from veilleuse.collector.months.imputation import month_rows
@@ -90,7 +89,7 @@ class Periods:
         stale = {one for one in kept.stale if one.month not in left_out}
         less = [row for row in kept.months if row.period_from in left_out]
         less += (row for row in kept.stale_rows if row.period_from.year in years and row[:2] in stale)
-        _add(found, (row._replace(values=tuple(map(neg, row.values))) for row in less))
+        _add(found, less, sub)
         more = (row for row in kept.months if row.period_from not in left_out)
         _add(found, (row for row in more if row[:2] not in stale))
         for one in sorted(stale):
@@ -139,29 +138,36 @@ class Periods:
         return month_rows(source, self._windows[key], site.time_zone)
 
 
-_Parts: TypeAlias = defaultdict[HostId, defaultdict[Key, list[HostPeriod]]]
-"""Rows to sum, by machine and key."""
+_Parts: TypeAlias = defaultdict[HostId, dict[Key, HostPeriod]]
+"""Sums of rows, by machine and key."""
 
 
 def _parts(rows: Iterable[HostPeriod]) -> _Parts:
-    found: _Parts = defaultdict(lambda: defaultdict(list))
+    found: _Parts = defaultdict(dict)
     _add(found, rows)
     return found
 
 
-def _add(found: _Parts, rows: Iterable[HostPeriod]) -> None:
+def _add(found: _Parts, rows: Iterable[HostPeriod], sign: Callable[[int, int], int] = add) -> None:
+    """Add rows to the sums, or subtract them."""
     for row in rows:
-        found[row.host_id][row.day_type, row.band].append(row)
+        of_host, key = found[row.host_id], (row.day_type, row.band)
+        before = of_host.get(key)
+        if before is None and sign is add:
+            of_host[key] = row
+            continue
+        values = tuple(map(sign, before.values if before else NOTHING, row.values))
+        apportioned = row.apportioned or (before is not None and before.apportioned)
+        of_host[key] = HostPeriod(row.host_id, row.period_from, *key, values, apportioned)
 
 
 def _sum_rows(found: _Parts, first: date) -> Iterator[HostPeriod]:
     for host_id in sorted(found):
+        of_host = found[host_id]
         for key in _ORDER:
-            rows = found[host_id].get(key)
-            if rows:
-                values = reduce(add_vectors, [row.values for row in rows])
-                if any(values):
-                    yield HostPeriod(host_id, first, *key, values, any(row.apportioned for row in rows))
+            row = of_host.get(key)
+            if row is not None and any(row.values):
+                yield HostPeriod(host_id, first, *key, row.values, row.apportioned)
 
 
 def _edges(first: date, end: date) -> tuple[list[Slice], Slice | None]:
