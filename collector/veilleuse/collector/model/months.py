@@ -32,6 +32,10 @@ class DayType(Word):
 
 
 STATE_COLUMNS: Final = tuple(f"{state}_{supply}_milliseconds" for state in State for supply in Supply)
+WAIT_DAYS: Final = 3
+"""Days from the end of a month until it is stored: most delayed records have arrived by then.
+Later ones recompute it.
+"""
 IDLE_COLUMNS: Final = tuple(f"idle_beyond_{minutes}_minutes_milliseconds" for minutes in (15, 30, 60))
 CPU_COLUMNS: Final = tuple(
     f"cpu_bucket_{n:02}_milliseconds" for n in range(BUCKETS["cpu_bucket_milliseconds"])

@@ -16,10 +16,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.model.months import WAIT_DAYS as WAIT_DAYS
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.imputation import month_rows
 from veilleuse.collector.months.site_days import SiteCalendars
-from veilleuse.collector.ports.months import WAIT_DAYS as WAIT_DAYS
 from veilleuse.collector.ports.months import MonthStore, StaleMonth
 from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.ports.stages import Committer, DeriveStore

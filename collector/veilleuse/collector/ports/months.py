@@ -26,10 +26,6 @@ HISTORY_DAYS: Final = 56
 """8 weeks up to the end of the month: docs/methodology.md §4, rule 1."""
 AFTER_DAYS: Final = 4
 """Days after a month that show whether a silence is longer than 72 h."""
-WAIT_DAYS: Final = 3
-"""Days from the end of a month until it is stored for good: most delayed records have arrived by then.
-Later ones recompute it.
-"""
 CARRIED_COLUMNS: Final = (*IDLE_COLUMNS, *CPU_COLUMNS, *SCREEN_COLUMNS[:-3])
 """Sums of a cell that a vector takes unchanged."""
 

@@ -39,6 +39,7 @@ from veilleuse.collector.disclosure.parts import (
 )
 from veilleuse.collector.disclosure.rule import EXEMPT, publish
 from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.sums import (
     KNOWN_STATES,
@@ -50,7 +51,6 @@ from veilleuse.collector.model.sums import (
     Group,
 )
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports.months import WAIT_DAYS
 from veilleuse.collector.ports.store import DataReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND

@@ -15,9 +15,9 @@ from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
-from veilleuse.collector.model.months import NOTHING, HostPeriod, add_vectors, without_imputed
+from veilleuse.collector.model.months import NOTHING, WAIT_DAYS, HostPeriod, add_vectors, without_imputed
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.ports.months import WAIT_DAYS, Limits, MonthSource, StaleMonth, Units
+from veilleuse.collector.ports.months import Limits, MonthSource, StaleMonth, Units
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.month_rows import (
     host_period,
