@@ -161,7 +161,7 @@ bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
 	@$(PY) tests/bench/metrics.py
 
 .PHONY: bench-look
-bench-look: $(VENV)/.dev ## milliseconds of a look at 1,000 to 100,000 machines; ARGS=--small stops at 10,000
+bench-look: $(VENV)/.dev ## milliseconds of a look, seconds of yearly reports, at 1,000 to 100,000 machines; ARGS=--small stops at 10,000
 	@$(PY) tests/bench/look.py $(ARGS)
 
 .PHONY: bench-months

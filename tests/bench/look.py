@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Measure the processor milliseconds of a look (/metrics, first page, `top`), 1,000 to 100,000 machines.
+"""Measure the processor time of looks (/metrics, first page, `top`) and yearly reports, at 1,000 to 100,000
+machines.
 
 5 % of the machines are servers.
 
@@ -8,6 +9,8 @@
 Between two looks, servers that are due contact the collector, and the web process follows. Goal: 50 ms at
 100,000 machines, and no growth from 1,000. `--text` writes the answers of /metrics at a fixed time, so that
 two versions of the code can be compared.
+
+The reports are of the year under way, over fleets of their own (bench/yearly.py). Goal: 1 s.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.bench import yearly
 from tests.support.filled import Filled, cell, clock
 from tests.support.pages import body
 from veilleuse.collector.cli.top import screen
@@ -162,7 +166,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Measure each size, and print one row a kind of look, with its growth."""
+    """Measure each size, and print one row a kind of look and of report, with its growth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="stop at 10,000 machines")
     parser.add_argument("--rounds", type=int, default=5)
@@ -170,11 +174,17 @@ def main() -> None:
     options = parser.parse_args()
     sizes = SIZES[:2] if options.small else SIZES
     found = {size: measure(size, options.rounds, options.text) for size in sizes}
-    first, last = found[sizes[0]], found[sizes[-1]]
-    print(f"{'ms at machines':<16}" + "".join(f"{size:>10}" for size in sizes) + f"{'growth':>10}")
+    print_table("ms at machines", found)
+    print_table("s at machines", {size: yearly.fill_and_measure(size) for size in sizes})
+
+
+def print_table(title: str, found: dict[int, dict[str, float]]) -> None:
+    """Print one row for each name, a column for each size, and the growth from the first size to the last."""
+    first, *_, last = found.values()
+    print(f"{title:<20}" + "".join(f"{size:>10}" for size in found) + f"{'growth':>10}")
     for name in first:
-        row = "".join(f"{found[size][name]:10.1f}" for size in sizes)
-        print(f"{name:<16}{row}{last[name] / first[name]:10.2f}")
+        row = "".join(f"{one[name]:10.2f}" for one in found.values())
+        print(f"{name:<20}{row}{last[name] / first[name]:10.2f}")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,24 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import date
+from types import SimpleNamespace
 from typing import Any, Final
 
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.months.site_days import SiteCalendars
+from veilleuse.collector.months.worker import MonthWorker
 from veilleuse.collector.ports.months import CARRIED_COLUMNS, HISTORY_DAYS
 from veilleuse.collector.store.sqlite import SqliteStore
+from veilleuse.collector.store.sqlite.batch import bucket_columns
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Population, State, Supply
 
@@ -65,6 +72,54 @@ def write_days(store: SqliteStore, machines: list[tuple[HostId, Population, floa
         for host_id in left_on
     ]
     return written + _insert(connection, "sums", cells)
+
+
+def store_month(store: SqliteStore, year: int) -> str:
+    """Store the month under way of all machines, as the running collector does; return how long it took."""
+
+    def submit(job: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(job())
+        return done
+
+    writer: Any = SimpleNamespace(submit=submit)
+    calendars = SiteCalendars(store.calendars.versions, store.calendars.school_periods)
+    worker = MonthWorker(
+        writer, store.rolls, store.derive, store.registry, calendars, today=lambda: date(year, *TODAY)
+    )
+    began, months, longest = time.process_time(), 0, 0.0
+    while True:
+        start = time.perf_counter()
+        with store.transaction():
+            done = worker.run_slice_under_way()
+        longest = max(longest, time.perf_counter() - start)
+        if not done:
+            break
+        months += done
+    each = (time.process_time() - began) / max(months, 1) * 1000
+    return f"  the month under way stored: {months} machines, {each:.2f} ms of processor each; longest slice {longest * 1000:.0f} ms"
+
+
+def write_server_days(store: SqliteStore, today: date) -> None:
+    """Write the 180 days before `today` of each server, with its load."""
+    buckets = {column: "0" for name in CELL_BUCKETS for column in bucket_columns(name)}
+    for name in CELL_BUCKETS:  # one bucket of each list has the time
+        buckets[bucket_columns(name)[2]] = "time"
+    values = {
+        **dict.fromkeys(("milliseconds", "cpu_covered_milliseconds"), "time"),
+        "cpu_busy_milliseconds": "time / 100 * (host_id % 60)",
+        "any_core_busy_milliseconds": "time / 9",
+        **buckets,
+    }
+    store.data.connection.execute(
+        f"INSERT INTO sums ({_KEY}, {', '.join(values)}) WITH RECURSIVE"
+        " days (start) AS (SELECT ?1 - 180 UNION ALL SELECT start + 1 FROM days WHERE start < ?1 - 1),"
+        " cells (band, state, time) AS (VALUES (1, 1, 18000000), (1, 2, 18000000), (2, 1, 900000),"
+        " (2, 2, 27900000), (3, 2, 21600000))"
+        f" SELECT host_id, {Grain.DAY:d}, start, band, state, 1, {', '.join(values.values())}"
+        " FROM days CROSS JOIN hosts CROSS JOIN cells WHERE population = ?2",
+        (today.toordinal(), number(Population.SERVER)),
+    )
 
 
 def _cells(

@@ -11,14 +11,14 @@ from datetime import date
 from pathlib import Path
 
 from tests.support.pushes import NOW
+from tests.support.stored_sums import SqliteSumReader, SumReader
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Point
 from veilleuse.collector.ports.imports import ActionStore, Factors, Intensities, InventoryStore
 from veilleuse.collector.ports.months import ClosedYears, MonthReader, MonthStore, Publications
 from veilleuse.collector.ports.registry import Accounts, Calendars, Configurations, HostEraser, Registry
 from veilleuse.collector.ports.stages import Calibrations, DeriveStore, IngestStore, MeteringStore
-from veilleuse.collector.ports.store import DataReader
-from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.collector.store.sqlite import create_store
 from veilleuse.wire.vocabulary import (
     Boundary,
     PointKind,
@@ -36,7 +36,7 @@ class Backend:
     ingest: IngestStore
     derive: DeriveStore
     registry: Registry
-    reader: DataReader
+    reader: SumReader
     configurations: Configurations
     calibrations: Calibrations
     metering: MeteringStore
@@ -57,7 +57,7 @@ class Backend:
 def _sqlite(directory: Path) -> Iterator[Backend]:
     with (
         closing(create_store(directory, LIMITS, simulated=False, now_unix_milliseconds=NOW)) as store,
-        closing(SqliteReader(directory)) as reader,
+        closing(SqliteSumReader(directory)) as reader,
     ):
         yield Backend(
             store.ingest,

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from datetime import date
 
-from tests.conformance.backends import MONDAY, Backend
+from tests.conformance.backends import Backend
+from tests.support import pushes
 from tests.support.pushes import (
     HOUR,
-    MONDAY_10H,
     WORKSTATION,
     Stream,
     cell,
@@ -30,6 +30,9 @@ from veilleuse.wire.vocabulary import Band, Population, State, Supply
 MARCH, APRIL, MAY = (date(2026, month, 1) for month in (3, 4, 5))
 ALL = HostId(2**62)
 NEVER = Limits(0, 0, 0, 0)
+MONDAY = date(2026, 3, 9).toordinal()
+"""A day that touches no month but its own."""
+MONDAY_10H = pushes.MONDAY_10H + 7 * 24 * HOUR
 
 
 def row(
@@ -78,6 +81,28 @@ def test_a_record_marks_its_month_and_a_machine_with_work_waiting_is_not_due(sto
     assert store.rolls.due(MARCH, 10) == ()
     assert store.rolls.due(APRIL, 10) == (StaleMonth(stream.host_id, MARCH),)
     store.rolls.write_month(stream.host_id, MARCH, [row(stream.host_id, MARCH, 5)])
+    assert store.rolls.due(APRIL, 10) == ()
+
+
+def test_a_month_under_way_is_stored_and_due_again_when_its_days_change(store):
+    """Readers then see no stale month. Its mark stays, so that it is stored once more when it has ended."""
+    stream = pushed(store, MONDAY_10H)
+    march, start = StaleMonth(stream.host_id, MARCH), StaleMonth(HostId(-1), MARCH)
+    for amount in (5, 6):
+        assert store.rolls.under_way(start, 9, with_servers=True) == (march,)
+        assert store.rolls.under_way(march, 9, with_servers=True) == ()
+        assert store.rolls.under_way(start, 9, with_servers=False) == ()
+        store.rolls.write_month(
+            stream.host_id, MARCH, [row(stream.host_id, MARCH, amount)], is_under_way=True
+        )
+        assert store.rolls.under_way(start, 9, with_servers=True) == ()
+        assert store.rolls.due(APRIL, 10) == (march,)
+        found = store.roll_reader.kept((2026,), (), HostId(-1), ALL)
+        assert (found.years[0].value("on_active_ac_milliseconds"), found.stale) == (amount, frozenset())
+        store.ingest.append([stream.send(realistic(MONDAY_10H + amount * HOUR))])
+        assert store.rolls.under_way(start, 9, with_servers=True) == ()  # it waits to be derived
+        derive(store)
+    store.rolls.write_month(stream.host_id, MARCH, [])
     assert store.rolls.due(APRIL, 10) == ()
 
 

@@ -13,10 +13,10 @@ import pytest
 from tests.support.fakes.authority import TestAuthority
 from tests.support.pushes import NOW, site
 from tests.support.service import Service
+from tests.support.stored_sums import SqliteSumReader
 from veilleuse.collector import settings
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store import create_store
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
@@ -65,7 +65,7 @@ def test_a_recorded_exchange_is_accepted(version, service, figure):
         milliseconds += sum(
             cell.milliseconds for wire in wires for cell in pb.Record.FromString(wire).measurement.cells
         )
-    with closing(SqliteReader(service.directory)) as reader:
+    with closing(SqliteSumReader(service.directory)) as reader:
         assert reader.record_count() == stored == len(recorded.records)
         sums = [row for grain in (Grain.HOUR, Grain.WEEK) for row in reader.sums(grain, 0, 2**62)]
         days = [row for row in reader.sums(Grain.DAY, 0, 2**62) if row.host_id == 2]

@@ -29,11 +29,11 @@ from tests.support.pushes import (
     rapl,
     site,
 )
+from tests.support.stored_sums import SqliteSumReader
 from veilleuse.collector import settings as collector_settings
 from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.model.records import AppendResult, Grain
 from veilleuse.collector.store import create_store
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.validate import MachineLimits, check_push
 from veilleuse.collector.validate.push import check_record
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -191,7 +191,7 @@ def test_a_day_s_total_is_bounded_whatever_is_sent(tmp_path: Path, figure: Calla
         poisoned = Stream(host)
         poisoned.add(*(record for record, _ in POISONED.values()))
         assert len(check_push(poisoned.request(), host, SERVER, NOW)) == len(POISONED)  # type: ignore[arg-type]  # refusals
-        with closing(SqliteReader(tmp_path)) as reader:
+        with closing(SqliteSumReader(tmp_path)) as reader:
             day = date(2026, 3, 2).toordinal()
             total = sum(row.energy_millijoules for row in reader.point_sums(Grain.DAY, day, day + 1))
     figure(

@@ -17,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.support.pushes import accepted, enrol, new_stream
+from tests.support.stored_sums import SqliteSumReader
 from veilleuse.collector.derive.priors import DEFAULT_PLUGGED_SHARE_PPM
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.factors.book import choose
@@ -27,7 +28,6 @@ from veilleuse.collector.store import create_store
 from veilleuse.collector.store.directory import DATA_FILE, make_directory
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.migrations import migrate
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -249,9 +249,9 @@ class Filled:
         with self.store.transaction():
             return self.derive_worker.drain()
 
-    def reader(self) -> SqliteReader:
+    def reader(self) -> SqliteSumReader:
         """Return a new reader of this data directory."""
-        return SqliteReader(self.directory)
+        return SqliteSumReader(self.directory)
 
 
 def month_of_workstations(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
+from tests.support.stored_sums import DerivedRow, SumRow
 from veilleuse.collector.account.observations import ObservedGroups, gather_periods
 from veilleuse.collector.model.calendars import BEFORE_ALL, CalendarVersion
 from veilleuse.collector.model.hosts import Host, HostStatus, MachineFacts, Site
@@ -16,15 +17,7 @@ from veilleuse.collector.model.months import COLUMNS, IDLE_COLUMNS, DayType, Hos
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import AgentId, Cell, DataKind, Grain, HostId
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.model.sums import (
-    BalanceRow,
-    DerivedCell,
-    DerivedRow,
-    LedgerEntry,
-    PointSumRow,
-    SumRow,
-    UnitSumRow,
-)
+from veilleuse.collector.model.sums import BalanceRow, DerivedCell, LedgerEntry
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -124,12 +117,6 @@ class MemoryReader:
 
     def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
         return (row for row in self.sum_rows if row.grain is grain and start <= row.start < end)
-
-    def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]:
-        return iter(())
-
-    def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]:
-        return iter(())
 
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         return (row for row in self.derived_rows if row.grain is grain and start <= row.start < end)

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -29,17 +30,30 @@ def site_calendars(store: SqliteStore) -> SiteCalendars:
 
 
 def roll(filled: Filled, today: date) -> int:
-    """Store every month that may be stored on the day `today`; return their number."""
+    """Store every month that ended by the day `today`; return their number."""
+    return month_worker(filled, today).drain()
+
+
+def roll_under_way(filled: Filled, today: date) -> int:
+    """Store every month under way on the day `today` whose rows are not true; return their number."""
+    worker, done = month_worker(filled, today), 0
+    while count := worker.run_slice_under_way():
+        done += count
+    return done
+
+
+def month_worker(filled: Filled, today: date, clock: Callable[[], float] = time.monotonic) -> MonthWorker:
+    """Return the worker that stores months on the day `today`; `clock`: seconds."""
     store = filled.store
-    worker = MonthWorker(
+    return MonthWorker(
         filled.derive_worker._writer,
         store.rolls,
         store.derive,
         store.registry,
         site_calendars(store),
         today=lambda: today,
+        clock=clock,
     )
-    return worker.drain()
 
 
 def retention(

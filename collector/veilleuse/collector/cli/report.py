@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.observations import ObservedGroups, gather_periods
+from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.account.statement import METHOD_VERSION, withheld_row
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
@@ -35,11 +34,15 @@ from veilleuse.collector.documents.document import (
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
 from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Basis, Query
-from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
-from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication, today
+from veilleuse.collector.reports.emissions import (
+    MOST_DAYS_BALANCED,
+    emissions_report_of,
+    prepare_for_publication,
+    today,
+)
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows
 from veilleuse.collector.reports.indicators_document import (
@@ -67,7 +70,6 @@ Language = Annotated[
 ]
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
-_Make: TypeAlias = Callable[[ObservedGroups, CollectorSettings, _Head], Document]
 _Write: TypeAlias = Callable[[Document], None]
 
 
@@ -144,10 +146,9 @@ def indicators(
 ) -> None:
     """Write the sobriety indicators. With thresholds, coverage and who can act on each."""
     write, settings = _make_writer(form, language, output), load_settings(config)
-    finish = servers_of if servers else add_sobriety
-    _write_report(
-        indicators_document, (first, end, group_by), lambda made: write(finish(made, settings)), config
-    )
+    made = make_indicators(settings, _query(settings, first, end, group_by), servers=servers)
+    write(made)
+    _print_notes(made.head, len(made.tables.get("withheld", ())))
 
 
 @app.command("reen")
@@ -211,24 +212,27 @@ def attribution(
     write(document)
 
 
-def _write_report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Path | None) -> None:
-    """Gather the groups, make the document and write it. Raises UsageError when days of the period are gone.
+def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool = False) -> Document:
+    """Return the report of the indicators; `servers`: of the same query, server by server.
 
-    `asked`: --from, --to and --group-by as typed.
+    Raises UsageError when days of the period are gone.
     """
-    settings = load_settings(config)
-    query = _query(settings, *asked)
+    targets = targets_of(settings.indicators)
     with open_reader(settings.data_dir) as store:
-        gathered = gather_periods(store.data, Periods(store.data), query)
-        head = _head(store.data, query)
-    write(make(gathered, settings, head))
-    _print_notes(head, len(gathered.withheld))
-
-
-def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, head: _Head) -> Document:
-    """Return every built-in indicator of every group that it applies to."""
-    rows = indicator_rows(gathered.groups, targets_of(settings.indicators), str(head["data"]))
-    return indicators_report.document(rows, map(withheld_row, gathered.withheld), head)
+        sources = sobriety_sources_of(store, settings.reporting)
+        base, head = sources.base, _head(store.data, query)
+        observed = gather_periods(base.reader, base.periods, query, base.hosts)
+        found = compute_indicators(sources, query, targets)
+    data = str(head["data"])
+    if servers:
+        left_out = ("group_by", "k_anonymity")
+        head = {name: value for name, value in head.items() if name not in left_out}
+        return servers_document(server_rows(found.machines, targets, data=data), head)
+    document = indicators_report.document(
+        indicator_rows(observed.groups, targets, data), map(withheld_row, observed.withheld), head
+    )
+    rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
+    return with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
 
 
 def _basis_of(text: str) -> Basis:
@@ -281,11 +285,13 @@ def _head(reader: Reader, query: Query) -> _Head:
     }
 
 
-def _unexplained_milliseconds(reader: Reader, query: Query) -> int:
+def _unexplained_milliseconds(reader: Reader, query: Query) -> int | None:
     """Return the time of all machines that is neither stored nor declared lost (R18), in milliseconds.
 
-    Counts their whole days and weeks of the period.
+    Counts their whole days and weeks of the period; None for longer periods, as in the emissions report.
     """
+    if query.end - query.first > MOST_DAYS_BALANCED:
+        return None
     last = query.end - timedelta(days=1)
     rows = reader.balance(query.first, last, by_hour=False)
     return sum(row.unexplained_milliseconds for row in rows)
@@ -314,31 +320,6 @@ def _print_notes(head: Head, hidden: int) -> None:
         )
 
 
-def add_sobriety(document: Document, settings: CollectorSettings) -> Document:
-    """Add the other indicators to a report of I1, I2 and I13; the head of the report has the query."""
-    with open_reader(settings.data_dir) as store:
-        sources = sobriety_sources_of(store, settings.reporting)
-        found = compute_indicators(
-            sources, _indicators_query(document, settings), targets_of(settings.indicators)
-        )
-    data = str(document.head["data"])
-    rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
-    return with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
-
-
-def servers_of(document: Document, settings: CollectorSettings) -> Document:
-    """Return the report of the same query, server by server."""
-    with open_reader(settings.data_dir) as store:
-        sources = sobriety_sources_of(store, settings.reporting)
-        targets = targets_of(settings.indicators)
-        found = compute_indicators(sources, _indicators_query(document, settings), targets)
-    rows = server_rows(found.machines, targets, data=str(document.head["data"]))
-    left_out = ("kind", "group_by", "k_anonymity")
-    return servers_document(
-        rows, {name: value for name, value in document.head.items() if name not in left_out}
-    )
-
-
 def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
     """Return the follow-up sheet. Raises UsageError, UnknownZone."""
     with open_reader(settings.data_dir) as store:
@@ -351,10 +332,3 @@ def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
             today(),
             targets_of(settings.indicators),
         )
-
-
-def _indicators_query(document: Document, settings: CollectorSettings) -> Query:
-    head = document.head
-    asked = head["group_by"]
-    assert isinstance(asked, list)
-    return _query(settings, str(head["from"]), str(head["to"]), ",".join(asked))

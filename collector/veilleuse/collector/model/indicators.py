@@ -7,9 +7,11 @@ I1, I2 and I13 use sums of groups (figures.GroupSums); these use each machine's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
+from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
@@ -17,7 +19,6 @@ from veilleuse.collector.model.months import IDLE_COLUMNS, METHOD_COLUMNS, PLACE
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import GroupSums
-from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 
@@ -93,44 +94,43 @@ def add_uses(one: BandUse, more: BandUse) -> BandUse:
     return BandUse(*map(int.__add__, one, more))
 
 
-def _places(state: State) -> list[int]:
-    return [PLACE[f"{state}_{supply}_milliseconds"] for supply in Supply]
+def _sum_of(columns: Iterable[str]) -> Callable[[Vector], int]:
+    pick = itemgetter(*(PLACE[column] for column in columns))
+    return lambda vector: sum(pick(vector))
 
 
-_STATES: Final = {state: _places(state) for state in State}
-_KNOWN: Final = [place for state, places in _STATES.items() if state is not State.UNKNOWN for place in places]
-_METHODS: Final = {
-    what: [PLACE[f"{method}_{what}"] for method in Method]
-    for what in ("milliseconds", "energy_millijoules", "uncertainty_millijoules")
-}
-assert len(METHOD_COLUMNS) == 3 * len(Method), "one triple of columns per method"
+_TIMES: Final = {state: _sum_of(f"{state}_{supply}_milliseconds" for supply in Supply) for state in State}
+_KNOWN: Final = _sum_of(
+    f"{state}_{supply}_milliseconds" for state in State for supply in Supply if state is not State.UNKNOWN
+)
+_TIME, _ENERGY, _UNCERTAINTY = (_sum_of(METHOD_COLUMNS[what::3]) for what in range(3))
+_AS_STORED: Final = itemgetter(
+    *(
+        PLACE[column]
+        for column in (
+            *IDLE_COLUMNS,
+            "screens_milliseconds",
+            "screens_energy_millijoules",
+            "update_window_energy_millijoules",
+        )
+    )
+)
 
 
 def use_of(vector: Vector) -> BandUse:
     """Return the use of a stored vector's band, without imputed time and energy:
     docs/methodology.md §4, rule 4.
     """
-
-    def total(places: Sequence[int]) -> int:
-        return sum([vector[place] for place in places])
-
-    time, energy, uncertainty = (total(places) for places in _METHODS.values())
-    beyond_15, beyond_30, beyond_60 = (vector[PLACE[column]] for column in IDLE_COLUMNS)
     return BandUse(
-        total(_STATES[State.ON_ACTIVE]),
-        total(_STATES[State.ON_IDLE]),
-        total(_KNOWN),
+        _TIMES[State.ON_ACTIVE](vector),
+        _TIMES[State.ON_IDLE](vector),
+        _KNOWN(vector),
         vector[PLACE["on_active_energy_millijoules"]],
         vector[PLACE["on_idle_energy_millijoules"]],
-        time,
-        energy,
-        uncertainty,
-        beyond_15,
-        beyond_30,
-        beyond_60,
-        vector[PLACE["screens_milliseconds"]],
-        vector[PLACE["screens_energy_millijoules"]],
-        vector[PLACE["update_window_energy_millijoules"]],
+        _TIME(vector),
+        _ENERGY(vector),
+        _UNCERTAINTY(vector),
+        *_AS_STORED(vector),
     )
 
 
@@ -192,10 +192,8 @@ class IndicatorMachine:
 
     def use(self, *bands: Band) -> BandUse:
         """Return the use in these bands together; in all bands without any."""
-        whole = NO_USE
-        for band in bands or tuple(Band):
-            whole = add_uses(whole, self.bands.get(band, NO_USE))
-        return whole
+        found = [self.bands[band] for band in bands or Band if band in self.bands]
+        return reduce(add_uses, found) if found else NO_USE
 
 
 @dataclass(frozen=True, slots=True)

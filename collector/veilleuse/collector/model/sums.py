@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from veilleuse.collector.model.query import AUTRES, GroupKey
-from veilleuse.collector.model.records import AgentId, Cell, Grain, HostId, Point
+from veilleuse.collector.model.records import AgentId, Cell, Grain, HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import (
     Band,
@@ -103,58 +103,6 @@ class PeriodResult(NamedTuple):
     ledger: Sequence[LedgerEntry] = ()
     screens: Sequence[DerivedCell] = ()
     """Cells of external screens, in no sum of the machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class SumRow:
-    """Sums of one host, period and cell, from the same transaction as the records."""
-
-    host_id: HostId
-    grain: Grain
-    start: int
-    cell: Cell
-    """`energies`, `update_window_energies` and `units` are empty here; see PointSumRow and UnitSumRow."""
-
-
-@dataclass(frozen=True, slots=True)
-class PointSumRow:
-    """Energy of one host, period, cell and point."""
-
-    host_id: HostId
-    grain: Grain
-    start: int
-    band: Band
-    state: State
-    supply: Supply
-    point: Point
-    energy_millijoules: int
-    covered_milliseconds: int
-    update_window_energy_millijoules: int | None = None
-    """Part inside update windows; None = not measured there: 0 J where the cell's
-    `update_window_milliseconds` is 0.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class UnitSumRow:
-    """CPU time of one unit of one host and period, over all its cells."""
-
-    host_id: HostId
-    grain: Grain
-    start: int
-    unit: str
-    """`unit:<name>`, `guest:<id>`, or `unit:other`: the rest."""
-    cpu_milliseconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class DerivedRow:
-    """Derived energy of one host, period and cell."""
-
-    host_id: HostId
-    grain: Grain
-    start: int
-    cell: DerivedCell
 
 
 ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})

@@ -3,21 +3,22 @@
 """Reads machines' months as stored; recomputes stale ones from their days. Implements ports.PeriodReader.
 
 A year is read from its rows: one per machine, day type and band. Where one of its months is stale, the stored
-month is subtracted from the year and the recomputed one added.
+month is subtracted from the year and the recomputed one added. Most of a year is the year without its other
+months.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import date
-from operator import neg
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, timedelta
+from operator import add, sub
 from typing import Final, TypeAlias
 
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.months import DayType, HostPeriod
+from veilleuse.collector.model.months import NOTHING, DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.aggregate import Key
 from veilleuse.collector.months.imputation import month_rows
@@ -27,6 +28,8 @@ from veilleuse.wire.vocabulary import Band, Population
 
 PAGE_HOSTS: Final = 512
 """Machines per read transaction: a longer one would keep the WAL from being reset."""
+_MOST_MONTHS: Final = 6
+"""Months of a year that are read one by one."""
 _ORDER: Final = tuple((kind, band) for kind in DayType for band in Band)
 
 
@@ -50,11 +53,12 @@ class Periods:
         UsageError where the period cuts a month with deleted days.
         """
         edges, inside = _edges(first, end)
-        years, months = _cut(inside.first, inside.end) if inside else ([], [])
+        years, months, left_out = _cut(inside.first, inside.end) if inside else ([], [], [])
         self._site_calendars.discard_declarations()
         self._windows.clear()
         for after, upto in self._pages():
-            rows = self._page(first, self._reader.kept(years, months, after, upto))
+            kept = self._reader.kept(years, [*months, *left_out], after, upto)
+            rows = self._page(first, kept, left_out)
             yield from self._with_edges(rows, first, edges, (after, upto)) if edges else rows
 
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
@@ -69,28 +73,26 @@ class Periods:
         ends = [*hosts[PAGE_HOSTS - 1 :: PAGE_HOSTS], *hosts[-1:]]
         return zip([HostId(-1), *ends], ends, strict=False)
 
-    def _page(self, first: date, kept: KeptRows) -> Iterator[HostPeriod]:
+    def _page(self, first: date, kept: KeptRows, left_out: Sequence[date] = ()) -> Iterator[HostPeriod]:
         if not kept.stale and not (kept.years and kept.months):
             only = kept.years or kept.months
             if all(row.period_from == first for row in only):  # one year, or one month: as stored
                 yield from only
                 return
-        yield from _sum_rows(self._true(kept), first)
+        yield from _sum_rows(self._true(kept, left_out), first)
 
-    def _true(self, kept: KeptRows) -> _Parts:
-        """Return the stored rows with each stale month replaced by its recomputed rows."""
-        found = _parts(kept.years)
-        _add(found, (row for row in kept.months if (row.host_id, row.period_from) not in kept.stale))
-        years = {row.period_from.year for row in kept.years}
-        _add(
-            found,
-            (
-                row._replace(values=tuple(map(neg, row.values)))
-                for row in kept.stale_rows
-                if row.period_from.year in years
-            ),
-        )
-        for one in sorted(kept.stale):
+    def _true(self, kept: KeptRows, left_out: Sequence[date]) -> _Parts:
+        """Return the stored rows with each stale month replaced by its recomputed rows, and without
+        `left_out`.
+        """
+        found, years = _parts(kept.years), {row.period_from.year for row in kept.years}
+        stale = {one for one in kept.stale if one.month not in left_out}
+        less = [row for row in kept.months if row.period_from in left_out]
+        less += (row for row in kept.stale_rows if row.period_from.year in years and row[:2] in stale)
+        _add(found, less, sub)
+        more = (row for row in kept.months if row.period_from not in left_out)
+        _add(found, (row for row in more if row[:2] not in stale))
+        for one in sorted(stale):
             _add(found, self._now(one))
         return found
 
@@ -136,29 +138,36 @@ class Periods:
         return month_rows(source, self._windows[key], site.time_zone)
 
 
-_Parts: TypeAlias = defaultdict[HostId, defaultdict[Key, list[HostPeriod]]]
-"""Rows to sum, by machine and key."""
+_Parts: TypeAlias = defaultdict[HostId, dict[Key, HostPeriod]]
+"""Sums of rows, by machine and key."""
 
 
 def _parts(rows: Iterable[HostPeriod]) -> _Parts:
-    found: _Parts = defaultdict(lambda: defaultdict(list))
+    found: _Parts = defaultdict(dict)
     _add(found, rows)
     return found
 
 
-def _add(found: _Parts, rows: Iterable[HostPeriod]) -> None:
+def _add(found: _Parts, rows: Iterable[HostPeriod], sign: Callable[[int, int], int] = add) -> None:
+    """Add rows to the sums, or subtract them."""
     for row in rows:
-        found[row.host_id][row.day_type, row.band].append(row)
+        of_host, key = found[row.host_id], (row.day_type, row.band)
+        before = of_host.get(key)
+        if before is None and sign is add:
+            of_host[key] = row
+            continue
+        values = tuple(map(sign, before.values if before else NOTHING, row.values))
+        apportioned = row.apportioned or (before is not None and before.apportioned)
+        of_host[key] = HostPeriod(row.host_id, row.period_from, *key, values, apportioned)
 
 
 def _sum_rows(found: _Parts, first: date) -> Iterator[HostPeriod]:
     for host_id in sorted(found):
+        of_host = found[host_id]
         for key in _ORDER:
-            rows = found[host_id].get(key)
-            if rows:
-                values = tuple(map(sum, zip(*[row.values for row in rows], strict=True)))
-                if any(values):
-                    yield HostPeriod(host_id, first, *key, values, any(row.apportioned for row in rows))
+            row = of_host.get(key)
+            if row is not None and any(row.values):
+                yield HostPeriod(host_id, first, *key, row.values, row.apportioned)
 
 
 def _edges(first: date, end: date) -> tuple[list[Slice], Slice | None]:
@@ -174,11 +183,21 @@ def _next_month(day: date) -> date:
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
-def _cut(first: date, end: date) -> tuple[list[int], list[date]]:
-    """Return the whole years of [first, end), and the months outside them."""
-    months = list(_months(first, end))
-    years = [month.year for month in months if month.month == 1 and date(month.year + 1, 1, 1) <= end]
-    return years, [month for month in months if month.year not in years]
+def _cut(first: date, end: date) -> tuple[list[int], list[date], list[date]]:
+    """Return the years to read for [first, end), the months outside them, and the months of them outside
+    [first, end).
+
+    Most of a year is read as a year: fewer rows.
+    """
+    years, months, left_out = [], [], []
+    for year in range(first.year, (end - timedelta(days=1)).year + 1):
+        inside = list(_months(max(first, date(year, 1, 1)), min(end, date(year + 1, 1, 1))))
+        if len(inside) <= _MOST_MONTHS:
+            months += inside
+            continue
+        years.append(year)
+        left_out += [one for one in _months(date(year, 1, 1), date(year + 1, 1, 1)) if one not in inside]
+    return years, months, left_out
 
 
 def _months(first: date, end: date) -> Iterator[date]:

@@ -191,14 +191,24 @@ class MonthStore(Protocol):
         Oldest first.
         """
 
+    def under_way(self, after: StaleMonth, limit: int, *, with_servers: bool) -> tuple[StaleMonth, ...]:
+        """Return months from `after.month` on that are not stored, or out of date, of machines without dirty
+        periods.
+
+        In (month, host) order, those after `after`; `with_servers`: of servers too.
+        """
+
     def source(self, host: Host, site: Site, month: date) -> MonthSource:
         """Return the current inputs of a month."""
 
-    def write_month(self, host_id: HostId, month: date, rows: Sequence[HostPeriod]) -> None:
+    def write_month(
+        self, host_id: HostId, month: date, rows: Sequence[HostPeriod], *, is_under_way: bool = False
+    ) -> None:
         """Replace the stored month; its year is updated and its mark removed.
 
-        Where a gap separates it from the month before, the months between are marked: the machine was silent
-        and is back.
+        The mark of a month under way stays, as stored: the month is stored again once it has ended. Where a
+        gap separates an ended month from the month before, the months between are marked: the machine was
+        silent and is back.
         """
 
     def drop_mark(self, host_id: HostId, month: date) -> None:

@@ -19,19 +19,15 @@ from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.model.hosts import Host, HostStatus, LatestCertificate, Site
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.records import AgentId, DataKind, DaySize, Grain, HostId
+from veilleuse.collector.model.records import AgentId, DataKind, DaySize, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
     BalanceRow,
-    DerivedRow,
     EnergySums,
     GroupPower,
     LedgerEntry,
-    PointSumRow,
     ServerGroup,
     ServerUse,
-    SumRow,
-    UnitSumRow,
 )
 from veilleuse.collector.ports.imports import IntensityReader
 from veilleuse.collector.ports.months import MonthReader, OldestKept
@@ -48,14 +44,6 @@ class Reader(Protocol):
 
     def sites(self) -> tuple[Site, ...]: ...
     def calendars(self, site: Site) -> tuple[CalendarVersion, ...]: ...  # as Calendars.versions
-    def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
-        """Yield sums with start ≤ key < end (key as in Grain)."""
-
-    def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]: ...
-    def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]: ...
-    def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
-        """Yield derived cells; DAY covers clock records too (by civil day of the site)."""
-
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Return the totals since the data directory was created, per key."""
 
@@ -141,6 +129,12 @@ class ServerSumReader(Protocol):
 
     def changes(self, after: int) -> Iterator[tuple[int, Host]]:
         """Yield (number of the change, server) of servers that changed after that number, in its order."""
+
+    def wrong_tables(self) -> tuple[str, ...]:
+        """Return the names of the sums that differ from what they are made of; reads three days of it.
+
+        Totals for ever are left out: they hold servers that were forgotten.
+        """
 
     def number_of_servers(self) -> int: ...
     def server_ids(self) -> frozenset[HostId]: ...

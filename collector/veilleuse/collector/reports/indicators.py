@@ -63,7 +63,7 @@ class IndicatorFigures:
 def compute_indicators(sources: SobrietySources, query: Query, targets: Targets) -> IndicatorFigures:
     """Compute every figure of every group."""
     base, k = sources.base, query.k_anonymity
-    hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), stretch_of(query)
+    hosts, assets, stretch = base.hosts, base.assets, stretch_of(query)
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
     groups: list[tuple[Sequence[str], IndicatorGroup]] = []

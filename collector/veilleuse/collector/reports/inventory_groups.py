@@ -93,9 +93,12 @@ def _total_stock(stocks: Mapping[str, int], left: Iterable[Retirement]) -> int |
 
 def _retirements_with_age(inventory: InventoryReader, query: Query) -> tuple[Retirement, ...]:
     """Return retirements; a missing age is computed from the asset's day of service."""
+    retirements = inventory.retirements(query.first, query.end)
+    if all(one.age_years is not None for one in retirements):
+        return retirements
     since = {asset.asset_id: asset.in_service_on for asset in inventory.assets()}
     found = []
-    for one in inventory.retirements(query.first, query.end):
+    for one in retirements:
         begun = since.get(one.asset_id) if one.asset_id is not None else None
         if one.age_years is None and begun is not None:
             one = replace(one, age_years=max(0, (one.day - begun).days) / DAYS_PER_YEAR)

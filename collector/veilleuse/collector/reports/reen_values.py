@@ -8,6 +8,7 @@ Each has a value, an interval and a coverage.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
@@ -29,7 +30,6 @@ from veilleuse.collector.model.actions import Cells
 from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends
 from veilleuse.collector.model.indicators import (
     PCS,
-    BandUse,
     IndicatorDevice,
     IndicatorGroup,
     IndicatorMachine,
@@ -259,8 +259,7 @@ def year_values(
 ) -> YearValues:
     """Read the inputs of a period; `emissions` are its rows by population."""
     base, stretch = sources.base, stretch_of(query)
-    assets = base.inventory.assets()
-    hosts = base.reader.hosts()
+    assets, hosts = base.assets, base.hosts
     machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
     users = user_groups(base.inventory, devices, machines, query, stretch.last_day)
@@ -329,21 +328,20 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
 
 def _states(machines: Iterable[IndicatorMachine]) -> dict[tuple[Band, State], StateSums]:
     """Sum the states as `account.observations` does, with off and asleep together."""
-    found: dict[tuple[Band, State], StateSums] = {}
-
-    def add(band: Band, state: State, more: StateSums) -> None:
-        found[band, state] = found.get((band, state), StateSums()) + more
-
+    found: defaultdict[Band, list[tuple[int, ...]]] = defaultdict(list)
     for machine in machines:
         for band, use in machine.bands.items():
-            add(band, State.ON_ACTIVE, StateSums(use.on_active_milliseconds))
-            add(band, State.ON_IDLE, StateSums(use.on_idle_milliseconds, *_beyond(use)))
-            add(band, State.OFF, StateSums(max(0, use.known_milliseconds - use.on_milliseconds)))
-    return found
-
-
-def _beyond(use: BandUse) -> tuple[int, int, int]:
-    return use.beyond(15), use.beyond(30), use.beyond(60)
+            rest = max(0, use.known_milliseconds - use.on_milliseconds)
+            found[band].append((rest, *use[:2], use.beyond(15), use.beyond(30), use.beyond(60)))
+    states: dict[tuple[Band, State], StateSums] = {}
+    for band, uses in found.items():
+        rest, active, *idle = map(sum, zip(*uses, strict=True))
+        states |= {
+            (band, State.ON_ACTIVE): StateSums(active),
+            (band, State.ON_IDLE): StateSums(*idle),
+            (band, State.OFF): StateSums(rest),
+        }
+    return states
 
 
 def _emissions_value(total: EmissionsRow | None) -> Iterable[SheetValue]:

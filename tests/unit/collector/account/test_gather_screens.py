@@ -10,13 +10,14 @@ from datetime import date
 import pytest
 
 from tests.support.memory_store import DAY, HOUR, MemoryReader, gather, host
+from tests.support.stored_sums import DerivedRow
 from veilleuse.collector.account.observations import observed_periods
 from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.factors.book import choose
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.model.sums import DerivedCell, DerivedRow
+from veilleuse.collector.model.sums import DerivedCell
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 

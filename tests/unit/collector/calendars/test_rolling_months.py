@@ -18,8 +18,10 @@ from tests.support.rolled import (
     HOUR,
     ZONE,
     days_of,
+    month_worker,
     retention,
     roll,
+    roll_under_way,
     server_day,
     site_calendars,
     workstation,
@@ -120,6 +122,28 @@ def test_a_year_is_the_sum_of_its_days_kept_or_not(filled):
     assert rows.fetchone()[0] == len(fresh_year)
 
 
+@pytest.mark.parametrize("late", [3, 10])
+def test_most_of_a_year_is_the_sum_of_its_months(filled, late):
+    """January to September, and from 12 January on, read as the year without its other months.
+    A month of either part that is out of date is read from its days."""
+    host_id = workstation(filled)
+    workstation_days(filled, host_id, date(2025, 1, 6), date(2025, 12, 8))
+    filled.derive()
+    roll(filled, date(2025, 12, 31))
+    part = (date(2025, 1, 1), date(2025, 10, 1))
+    before, of_months = total(periods(filled, *part)), total(months(filled, *part))
+    assert before == of_months
+    edge, february = date(2025, 1, 12), date(2025, 2, 1)
+    rest = total(months(filled, february, part[1]))
+    assert total(periods(filled, edge, part[1])) == total(periods(filled, edge, february)) + rest
+    filled.push(host_id, [(civil(date(2025, late, 18)), [cell(State.OFF, 14 * HOUR, Band.NIGHT)])])
+    filled.derive()
+    assert stale(filled) == [(date(2025, late, 1), host_id), (date(2025, 12, 1), host_id)]
+    after = total(periods(filled, *part))
+    assert after == total(months(filled, *part))
+    assert after["off_ac_milliseconds"] - before["off_ac_milliseconds"] == (14 * HOUR if late < 10 else 0)
+
+
 def test_a_week_across_two_months_is_shared_by_open_time_and_sums_exactly(filled):
     """30 June 2025 is a Monday, so June has one of five open days; the integer parts sum exactly."""
     host_id = workstation(filled)
@@ -176,6 +200,19 @@ def test_a_month_is_kept_three_days_after_its_end_and_once_derived(filled):
     assert stale(filled) == [(date(2025, 4, 1), host_id)]  # from the week that lies across the edge
 
 
+def test_a_month_under_way_is_stored_at_once_and_of_a_server_once_an_hour(filled):
+    """A server sends every few minutes: its month would be stored again each time."""
+    now = [0.0]
+    worker = month_worker(filled, date(2025, 3, 20), lambda: now[0])
+    server, machine = filled.add_host(), workstation(filled)
+    for day, (seconds, stored) in enumerate(((0.0, 2), (60.0, 1), (3_500.0, 1), (3_601.0, 2)), 5):
+        server_day(filled, server, date(2025, 3, day))
+        workstation_days(filled, machine, date(2025, 3, day), date(2025, 3, day + 1))
+        filled.derive()
+        now[0] = seconds
+        assert (worker.run_slice_under_way(), worker.run_slice_under_way()) == (stored, 0)
+
+
 def test_a_mark_that_was_rolled_back_is_set_again(filled):
     """The memory of marks is cleared with the transaction that set them."""
     host_id = workstation(filled)
@@ -190,7 +227,7 @@ def test_a_mark_that_was_rolled_back_is_set_again(filled):
     filled._streams.clear()
     assert stale(filled) == []
     workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 4))
-    assert stale(filled) == [(date(2025, 3, 1), host_id)]
+    assert stale(filled) == [(date(2025, 2, 1), host_id), (date(2025, 3, 1), host_id)]
 
 
 def test_deriving_again_marks_only_what_changes(filled):
@@ -213,14 +250,16 @@ def test_deriving_again_marks_only_what_changes(filled):
 
 def test_a_machine_that_comes_back_after_a_silence_makes_its_last_month_longer(filled):
     """When March was kept, its silence was unknown, so nothing was missing after its last day.
-    April is all silence."""
+    April is all silence. Storing March and May under way before changes nothing of that."""
     host_id = workstation(filled)
     workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 17))
     filled.derive()
+    assert roll_under_way(filled, date(2025, 3, 20)) == 1
     roll(filled, date(2025, 4, 10))
     assert total(periods(filled, *YEAR))["unobserved_milliseconds"] == 0
     workstation_days(filled, host_id, date(2025, 5, 5), date(2025, 5, 26))
     filled.derive()
+    assert roll_under_way(filled, date(2025, 5, 26)) == 1
     roll(filled, date(2025, 6, 10))
     lost = {row.period_from.month: 0 for row in months(filled, *YEAR)}
     for row in months(filled, *YEAR):
@@ -250,7 +289,8 @@ def test_metered_time_of_unknown_state_is_not_imputed_as_well(filled):
     assert total(months(filled, date(2025, 6, 1), date(2025, 7, 1))) == fresh
     # Months that method 0.5 computed are computed again.
     (migration,) = (one for one in migrations("data") if one.number == 25)
-    filled.store.data.connection.executescript(migration.sql)
+    before_27 = "DROP INDEX months_to_compute; ALTER TABLE stale_months DROP COLUMN stored;"
+    filled.store.data.connection.executescript(before_27 + migration.sql)
     assert stale(filled) == [(date(2025, month, 1), host_id) for month in (5, 6, 7)]
 
 

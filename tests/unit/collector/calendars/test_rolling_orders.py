@@ -6,21 +6,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.filled import RAPL, Filled, cell, civil, clock, week
-from tests.support.rolled import HOUR, ZONE, retention, roll, workstation
+from tests.support.rolled import (
+    HOUR,
+    ZONE,
+    days_of,
+    retention,
+    roll,
+    roll_under_way,
+    site_calendars,
+    workstation,
+)
 from tests.unit.collector.calendars.test_rolling_months import months, total
-from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.model.months import IMPUTED_COLUMNS
+from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
+from veilleuse.collector.model.months import IMPUTED_COLUMNS, HostPeriod, without_imputed
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.months.imputation import month_rows
+from veilleuse.collector.months.worker import ended_by
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
@@ -159,3 +172,62 @@ def test_days_and_weeks_in_any_order(seed: int):
 def test_hours_in_any_order(seed: int):
     """A server's rows are all kept; an hour comes in parts, and each part changes its day."""
     check(lambda filled: filled.add_host(), of_a_server, Random(seed))
+
+
+def measured(rows: list[HostPeriod]) -> list[HostPeriod]:
+    """Return the rows without imputed values: those of an ended month depend on when it was stored."""
+    return [row._replace(values=without_imputed(row.values)) for row in rows]
+
+
+def live(filled: Filled, first: date, end: date) -> list[HostPeriod]:
+    """Return the rows of each month as computed from days alone, stored or not."""
+    calendars = site_calendars(filled.store)
+    site = filled.store.registry.site("lyon")
+    with closing(filled.reader()) as reader:
+        return [
+            row
+            for month in sorted({day.replace(day=1) for day in days_of(first, end)})
+            for host in reader.hosts()
+            for row in month_rows(
+                reader.month_source(host, site, month), calendars.days(site, host.population), site.time_zone
+            )
+        ]
+
+
+@settings(max_examples=12)
+@given(SEEDS)
+def test_a_month_under_way_is_stored_as_a_report_computes_it(seed: int):
+    """Every column of a month under way is that of its days, imputed or not, however often it was stored.
+
+    A late day comes with a new one, as from a machine that was offline. An ended month has the same sums too.
+    """
+    chance = Random(seed)
+    with TemporaryDirectory() as name, Filled(Path(name) / "data") as filled:
+        machines = [(workstation(filled), of_a_pc(chance)), (filled.add_host(), of_a_server(chance))]
+        for day in range(DAYS + 3):
+            today = FIRST + timedelta(days=day + 1)
+            for host_id, records in machines:
+                ready = [one for one in records if ended(one) <= today]
+                if ready and (chance.random() < 0.5 or today.day == 4):
+                    filled.push(host_id, ready, RAPL)
+                    records[:] = [one for one in records if one not in ready]
+            if chance.random() < 0.8:
+                filled.derive()
+            if chance.random() < 0.8:
+                roll(filled, today)
+                roll_under_way(filled, today)
+            first = ended_by(today)
+            assert months(filled, first, BOTH[1]) == live(filled, first, BOTH[1])
+        filled.derive()
+        roll(filled, LAST)
+        assert measured(months(filled, *BOTH)) == measured(live(filled, *BOTH))
+
+
+def ended(record: Record) -> date:
+    """Return the first day after a record."""
+    period = record[0]
+    if period.HasField("clock"):
+        return date.fromordinal(civil_day(ZoneInfo(ZONE), period.clock.start_unix_milliseconds) + 1)
+    if period.HasField("week"):
+        return date.fromisocalendar(period.week.year, period.week.week, 7) + timedelta(days=1)
+    return date(period.date.year, period.date.month, period.date.day) + timedelta(days=1)

@@ -30,6 +30,7 @@ from tests.support.laboratory import (
     wall,
 )
 from tests.support.pushes import clock
+from tests.support.stored_sums import SqliteSumReader
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
@@ -39,7 +40,6 @@ from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_store
 from veilleuse.collector.store.sqlite.calibration import SqliteReferenceReader
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -79,7 +79,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2
 def energies(settings: CollectorSettings, number: int) -> dict[Method, int]:
     """Return the derived mJ of a machine's day by method."""
     found: dict[Method, int] = {}
-    with closing(SqliteReader(settings.data_dir)) as reader:
+    with closing(SqliteSumReader(settings.data_dir)) as reader:
         (host,) = [one.host_id for one in reader.hosts() if one.agent_id[0] == number]
         day = datetime.fromtimestamp(START / 1000, UTC).date().toordinal()
         for row in reader.derived(Grain.DAY, day, day + 1):
@@ -90,7 +90,7 @@ def energies(settings: CollectorSettings, number: int) -> dict[Method, int]:
 
 def counters(settings: CollectorSettings) -> int:
     """Return the energy that /metrics counts, in mJ."""
-    with closing(SqliteReader(settings.data_dir)) as reader:
+    with closing(SqliteSumReader(settings.data_dir)) as reader:
         return sum(entry.energy_millijoules for entry in reader.ledger())
 
 

@@ -20,6 +20,7 @@ import pytest
 from tests.support.memory_store import host as memory_host
 from tests.support.memory_store import site as memory_site
 from tests.support.pushes import enrol
+from tests.support.stored_sums import SqliteSumReader
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civil_year, derive_period
@@ -34,7 +35,6 @@ from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.chain import chain_next, chain_start, record_hash
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -127,9 +127,9 @@ def health() -> Health:
 
 
 @pytest.fixture
-def reader(fleet: Fleet) -> Iterator[SqliteReader]:
+def reader(fleet: Fleet) -> Iterator[SqliteSumReader]:
     """Open a reader beside the writer."""
-    with closing(SqliteReader(fleet.directory)) as made:
+    with closing(SqliteSumReader(fleet.directory)) as made:
         yield made
 
 
@@ -168,7 +168,7 @@ def test_every_record_is_derived_and_everything_sums(fleet: Fleet):
         for part in wall_energy(cell, machine)
     )
     assert expected > 0
-    reader = SqliteReader(fleet.directory)
+    reader = SqliteSumReader(fleet.directory)
     day = date(2026, 3, 2).toordinal()
     assert (
         sum(row.cell.energy_millijoules for row in reader.derived(Grain.HOUR, START, START + 2 * HOUR))
@@ -196,7 +196,7 @@ def test_deriving_again_never_advances_the_counters(fleet: Fleet):
     fleet.push(START)
     fleet.worker.drain()
     before = fleet.store.derive
-    reader = SqliteReader(fleet.directory)
+    reader = SqliteSumReader(fleet.directory)
     (first,) = reader.ledger()
     fleet.writer.submit(before.mark_all_dirty).result(PATIENCE_SECONDS)
     assert fleet.worker.drain() == 1
@@ -246,7 +246,7 @@ def test_the_background_derives_and_stops(fleet: Fleet):
     """Once started, the worker clears the dirty marks."""
     fleet.worker.start()
     fleet.push(START)
-    with closing(SqliteReader(fleet.directory)) as reader:
+    with closing(SqliteSumReader(fleet.directory)) as reader:
         until(lambda: reader.dirty_count() == 0)
 
 
@@ -260,7 +260,7 @@ def test_a_writer_that_stops_is_waited_for(fleet: Fleet, caplog: pytest.LogCaptu
     assert [record.message for record in caplog.records] == ["derivation put off"]
 
 
-def test_when_nothing_is_stored_nothing_is_asked(fleet: Fleet, health: Health, reader: SqliteReader):
+def test_when_nothing_is_stored_nothing_is_asked(fleet: Fleet, health: Health, reader: SqliteSumReader):
     """An idle collector runs no job and commits nothing; a push starts the derivation."""
     fleet.worker.start()
     until(lambda: health.snapshot()["jobs"].get("done", 0) > 0)
@@ -275,7 +275,7 @@ def test_when_nothing_is_stored_nothing_is_asked(fleet: Fleet, health: Health, r
     until(lambda: reader.dirty_count() == 0)
 
 
-def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteReader):
+def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteSumReader):
     """`veilleuse derive` marks everything, then wakes the worker."""
     fleet.push(START)
     fleet.worker.start()
@@ -294,7 +294,7 @@ def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteReader):
     ids=["reading", "writing"],
 )
 def test_a_period_that_cannot_be_derived_never_stops_the_others(
-    fleet: Fleet, reader: SqliteReader, caplog: pytest.LogCaptureFixture, spoil: str
+    fleet: Fleet, reader: SqliteSumReader, caplog: pytest.LogCaptureFixture, spoil: str
 ):
     """Its mark is put aside with an error in the log, and the periods beside and after it are derived."""
     fleet.push(START, START + HOUR)
@@ -310,7 +310,7 @@ def test_a_period_that_cannot_be_derived_never_stops_the_others(
     assert derived == {START + HOUR, START + 2 * HOUR}
 
 
-def test_the_stores_trouble_is_not_the_periods(fleet: Fleet, reader: SqliteReader):
+def test_the_stores_trouble_is_not_the_periods(fleet: Fleet, reader: SqliteSumReader):
     """A full database puts no period aside: marks stay, and are derived once there is room."""
     fleet.push(*(START + hour * HOUR for hour in range(300)))
 
@@ -335,7 +335,7 @@ def test_a_zone_without_factor_is_reported_once(fleet: Fleet, caplog: pytest.Log
     fleet.worker.drain()
     fleet.push(START + 10 * SECOND)
     fleet.worker.drain()
-    reader = SqliteReader(fleet.directory)
+    reader = SqliteSumReader(fleet.directory)
     assert reader.ledger() == ()
     assert sum(row.cell.energy_millijoules for row in reader.derived(Grain.HOUR, START, START + HOUR)) > 0
     reader.close()
@@ -363,7 +363,7 @@ def test_a_forgotten_host_is_not_derived(fleet: Fleet):
     )
     assert worker.drain() == 1
     assert worker.drain() == 0
-    reader = SqliteReader(fleet.directory)
+    reader = SqliteSumReader(fleet.directory)
     assert list(reader.derived(Grain.HOUR, START, START + HOUR)) == []
     reader.close()
 

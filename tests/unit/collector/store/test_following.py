@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.support.filled import Filled, cell, civil, clock
+from tests.support.stored_sums import SqliteSumReader
 from veilleuse.collector.errors import StoreDamaged
 from veilleuse.collector.model.actions import Action, ActionTable, LineChange
 from veilleuse.collector.model.indicators import Load
@@ -21,7 +22,6 @@ from veilleuse.collector.model.records import Grain
 from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.store.sqlite.hours import SqliteLoadReader
-from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 HOUR = 3_600_000
@@ -120,7 +120,7 @@ def test_loads_are_of_the_last_days_of_servers(tmp_path: Path):
     with closing(SqliteLoadReader(tmp_path / "data")) as reader:
         found = reader.server_loads(date(2026, 3, 2), (30, 90))
         assert reader.book().of is not None
-    with closing(SqliteReader(tmp_path / "data")) as reader_of_sums:
+    with closing(SqliteSumReader(tmp_path / "data")) as reader_of_sums:
         assert any(reader_of_sums.sums(Grain.DAY, 0, 800_000))
     assert set(found) == {one, bare}
     short, long = found[one][30], found[one][90]

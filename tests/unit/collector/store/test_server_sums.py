@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from tests.support.filled import Filled, cell, civil, clock, remove_server_sums
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
+from veilleuse.collector.cli.doctor.storage import check_sums
 from veilleuse.collector.model.hosts import HostStatus
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.settings import Store
+from veilleuse.collector.settings import CollectorSettings, Store
 from veilleuse.collector.silence import last_sign
 from veilleuse.collector.store.sqlite import open_store
 from veilleuse.collector.web.metrics.servers import ServerRegistry
@@ -197,6 +198,7 @@ def check(fleet: Fleet) -> None:
     )
     assert {row[:2]: row[2] for row in totals} == fleet.totals
     check_registry(fleet)
+    assert fleet.reader.server_sums().wrong_tables() == ()
     gaps = "SELECT reason, sum(records), sum(milliseconds), count(*) FROM gap_sums JOIN hosts USING (host_id)"
     standing = ask(f"{gaps} WHERE population = 3 GROUP BY reason").fetchall()
     assert fleet.kept("server_gaps", 1) == {row[:1]: row[1:] for row in standing}
@@ -272,6 +274,8 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
         fleet.derive(everything=False)
         fleet.connection.execute("INSERT INTO forgotten_states VALUES ('E0', 'lyon', 3, 1, 17)")
         fleet.totals["E0", 1] += 17
+        fleet.connection.execute("DROP INDEX months_to_compute")
+        fleet.connection.execute("ALTER TABLE stale_months DROP COLUMN stored")
         remove_server_sums(fleet.connection)
         fleet.connection.execute("PRAGMA user_version = 25")
     store = open_store(tmp_path / "data", Store(free_bytes_minimum=0))
@@ -283,6 +287,21 @@ def test_an_older_file_has_its_sums_after_the_migration(tmp_path: Path) -> None:
         fleet.keep(0)
         check(fleet)
         assert fleet.kept("server_energies", 5)
+
+
+@pytest.mark.parametrize("table", ["server_states", "server_days", "server_energies", "server_gaps"])
+@pytest.mark.parametrize("damage", ["UPDATE {} SET milliseconds = milliseconds + 1", "DELETE FROM {}"])
+def test_a_damaged_sum_is_found(tmp_path: Path, table: str, damage: str) -> None:
+    """Doctor names the table: a page would show a figure that no report has."""
+    fleet = Fleet(tmp_path / "data")
+    with fleet.store, closing(fleet.reader):
+        fleet.push(0, 3, [State.ON_IDLE])
+        fleet.derive(everything=False)
+        settings = CollectorSettings(data_dir=fleet.store.directory)
+        assert [one.outcome for one in check_sums(settings)] == ["good"]
+        fleet.connection.execute(damage.format(table))
+        (finding,) = check_sums(settings)
+        assert (finding.outcome, finding.text.partition(":")[0]) == ("failed", table)
 
 
 @pytest.mark.parametrize("today", [date(2026, 11, 24), date(2026, 11, 25), date(2026, 11, 27)])

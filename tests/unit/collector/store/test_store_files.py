@@ -31,6 +31,7 @@ from tests.support.pushes import (
     realistic,
     site,
 )
+from tests.support.stored_sums import SqliteSumReader
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
 from veilleuse.collector.model.records import Grain, ValidPush
@@ -243,6 +244,8 @@ def test_a_migration_that_fails_half_way_leaves_nothing_and_starts_again(tmp_pat
 
 def back_to_16(connection: sqlite3.Connection) -> None:
     """Return the database to schema 16, without what later migrations add."""
+    connection.execute("DROP INDEX months_to_compute")
+    connection.execute("ALTER TABLE stale_months DROP COLUMN stored")
     remove_server_sums(connection)
     connection.execute("DROP TABLE published_periods")
     connection.execute("DROP TABLE kept_years")
@@ -355,7 +358,7 @@ def test_units_are_found_anew_after_a_rollback_and_a_restart(tmp_path):
         assert store.ingest.append([push])[0].stored_records == 1
         assert store.data.connection.execute("SELECT name FROM units").fetchall() == [("unit:nginx",)]
     later = stream.send(measurement(clock(MONDAY_10H + 60_000), [cell(units=units)]))
-    with closing(open_store(tmp_path, LIMITS)) as store, closing(SqliteReader(tmp_path)) as reader:
+    with closing(open_store(tmp_path, LIMITS)) as store, closing(SqliteSumReader(tmp_path)) as reader:
         store.ingest.append([later])
         (row,) = reader.unit_sums(Grain.HOUR, 0, 2**62)
         assert (row.unit, row.cpu_milliseconds) == ("unit:nginx", 10)
@@ -415,7 +418,7 @@ def test_kill_9_loses_nothing_acknowledged_and_duplicates_nothing(tmp_path):
     acknowledged = dict.fromkeys(hosts, 0)
     for _ in range(5):
         _run_and_kill(tmp_path, chance.uniform(0.02, 0.2), acknowledged)
-        with closing(open_store(tmp_path, LIMITS)) as store, closing(SqliteReader(tmp_path)) as reader:
+        with closing(open_store(tmp_path, LIMITS)) as store, closing(SqliteSumReader(tmp_path)) as reader:
             per_record = energy_of_a_record()
             total = dict.fromkeys(hosts, 0)
             for row in reader.point_sums(Grain.HOUR, 0, 2**62):

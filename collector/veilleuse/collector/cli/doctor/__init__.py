@@ -39,6 +39,7 @@ from veilleuse.collector.cli.doctor.storage import (
     check_leftovers,
     check_retention,
     check_sqlite,
+    check_sums,
 )
 from veilleuse.collector.cli.shared import (
     APP,
@@ -121,6 +122,7 @@ DATABASE_CHECKS: Final[tuple[Check, ...]] = (
     check_backup,
     check_work,
     check_retention,
+    check_sums,
     check_closing,
     check_intensity,
     check_clock,

@@ -245,6 +245,21 @@ def _late_kinds(oldest: OldestKept, bounds: Limits) -> Iterator[tuple[str, bool]
     yield "hours", hour is not None and hour < bounds.hours_unix_milliseconds
 
 
+def check_sums(settings: CollectorSettings) -> Iterator[Finding]:
+    """Compare the sums of servers that `/metrics` and the first page show with the tables."""
+    with open_reader(settings.data_dir) as store:
+        wrong = store.data.server_sums().wrong_tables()
+    if wrong:
+        yield Finding(
+            "sums",
+            "failed",
+            f"{', '.join(wrong)}: not the sums of their records; /metrics and the first page are wrong, no report is",
+            "report it to the developers; sums of days are right again after three days",
+        )
+    else:
+        yield Finding("sums", "good", "the sums of servers are those of their records")
+
+
 OLD_DAYS: Final = 7
 """Age of the last backup, in days, until a warning.
 

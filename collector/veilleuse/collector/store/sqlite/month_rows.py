@@ -297,7 +297,9 @@ _MONTHS: Final = (
     "SELECT host_id, day_type, band, apportioned, layout, sums FROM host_months"
     f" WHERE month = ? AND {_PAGE} ORDER BY host_id, day_type, band"
 )
-_STALE: Final = f"SELECT host_id FROM stale_months WHERE month = ? AND {_PAGE} ORDER BY host_id"
+_STALE: Final = (
+    f"SELECT host_id FROM stale_months WHERE month = ? AND {_PAGE} AND stored <> 1 ORDER BY host_id"
+)
 _KEPT_PERIODS: Final = (
     "SELECT host_id, day_type, band, apportioned, layout, sums FROM host_months"
     " WHERE month = ? AND host_id = ? ORDER BY day_type, band"

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.meters import PsysCheck
-from veilleuse.collector.model.months import NOTHING, HostPeriod, add_vectors, without_imputed
+from veilleuse.collector.model.months import NOTHING, WAIT_DAYS, HostPeriod, add_vectors, without_imputed
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import Limits, MonthSource, StaleMonth, Units
 from veilleuse.collector.store.sqlite.connection import Database
@@ -42,63 +42,66 @@ Changed: TypeAlias = tuple[HostId, tuple[int, int]]
 """(host, (grain DAY or WEEK, start)) of a changed day or week."""
 
 _REMEMBERED: Final = 200_000
-"""Cached marks, some 150 B each: 20 days and two months of 10,000 machines."""
-_MARK: Final = "INSERT INTO stale_months (month, host_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
+"""Cached marks, some 150 B each: two months of 100,000 machines."""
+_OUT_OF_DATE: Final = "ON CONFLICT DO UPDATE SET stored = 2 WHERE stored = 1"
+_MARK: Final = f"INSERT INTO stale_months (month, host_id) VALUES (?, ?) {_OUT_OF_DATE}"
+_MARK_KEPT: Final = (
+    "INSERT INTO stale_months (month, host_id) SELECT DISTINCT month, host_id FROM hosts JOIN host_months USING (host_id)"
+    f" WHERE site = ? AND month BETWEEN ? AND ? AND days_gone = 0 {_OUT_OF_DATE}"
+)
 
 
 @lru_cache(maxsize=8192)
 def months_of(grain: int, start: int) -> tuple[int, ...]:
     """Return day numbers of the 1st of the months of a day or week.
 
-    A day also touches the month of the day before: an evening ends the next morning.
+    A day also touches the month of the days before, until that month is stored for good. An evening ends the
+    next morning, and later days tell how long a silence lasted.
     """
-    days = (start, start + 6) if grain == Grain.WEEK else (start, start - 1)
+    days = (start, start + 6) if grain == Grain.WEEK else (start, start - WAIT_DAYS)
     return tuple(dict.fromkeys(date.fromordinal(max(day, 1)).replace(day=1).toordinal() for day in days))
 
 
 class StaleMonths:
     """Marks months that are not stored, or no longer true.
 
-    Every record passes here: a known mark costs no statement, and a day with known marks costs one lookup.
+    Every record passes here: a known mark costs no statement.
     """
 
     def __init__(self, database: Database) -> None:
         """One object serves all writers of a database."""
         self._database = database
-        self._days: set[Changed] = set()
-        self._months: set[tuple[int, HostId]] = set()
-        database.on_forget(self._forget)
+        self._known: set[tuple[int, HostId]] = set()
+        """Marked months whose stored rows, if any, are out of date."""
+        database.on_forget(self._known.clear)
 
     def mark(self, changed: set[Changed]) -> None:
         """Mark the months of these days and weeks, in the open transaction."""
-        new = changed - self._days
-        if not new:
-            return
-        self.mark_months({(month, host_id) for host_id, key in new for month in months_of(*key)})
-        if len(self._days) >= _REMEMBERED:
-            self._days.clear()
-        self._days |= new
+        self.mark_months({(month, host_id) for host_id, key in changed for month in months_of(*key)})
 
     def mark_months(self, months: set[tuple[int, HostId]]) -> None:
         """Mark months, given as (month, host)."""
-        new = months - self._months
+        new = months - self._known
         if new:
             self._database.connection.executemany(_MARK, sorted(new))
-            if len(self._months) >= _REMEMBERED:
-                self._months.clear()
-            self._months |= new
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known |= new
 
-    def clear(self, host_id: HostId, month: int) -> None:
-        """Clear the mark of a month that is stored now."""
+    def clear(self, host_id: HostId, month: int) -> bool:
+        """Clear the mark of a month that is stored for good; return whether it was stored under way."""
+        self._known.discard((month, host_id))
+        found = self._database.connection.execute(
+            "DELETE FROM stale_months WHERE month = ? AND host_id = ? RETURNING stored", (month, host_id)
+        ).fetchall()
+        return found not in ([], [(0,)])
+
+    def hold(self, host_id: HostId, month: int) -> None:
+        """Keep the mark of a month under way, as stored and true."""
+        self._known.discard((month, host_id))
         self._database.connection.execute(
-            "DELETE FROM stale_months WHERE month = ? AND host_id = ?", (month, host_id)
+            "UPDATE stale_months SET stored = 1 WHERE month = ? AND host_id = ?", (month, host_id)
         )
-        self._months.discard((month, host_id))
-        self._days.clear()
-
-    def _forget(self) -> None:
-        self._days.clear()
-        self._months.clear()
 
 
 def mark_kept(connection: sqlite3.Connection, site: str, first_day: int, last_day: int) -> None:
@@ -106,15 +109,16 @@ def mark_kept(connection: sqlite3.Connection, site: str, first_day: int, last_da
     are there.
     """
     first = date.fromordinal(max(1, first_day)).replace(day=1).toordinal()
-    connection.execute(
-        "INSERT INTO stale_months (month, host_id) SELECT DISTINCT month, host_id FROM hosts JOIN host_months USING (host_id)"
-        " WHERE site = ? AND month BETWEEN ? AND ? AND days_gone = 0 ON CONFLICT DO NOTHING",
-        (site, first, last_day),
-    )
+    connection.execute(_MARK_KEPT, (site, first, last_day))
 
 
 _DUE: Final = (
     "SELECT month, host_id FROM stale_months s WHERE month < ?"
+    " AND NOT EXISTS (SELECT 1 FROM dirty WHERE dirty.host_id = s.host_id) ORDER BY month, host_id LIMIT ?"
+)
+_UNDER_WAY: Final = (
+    "SELECT month, host_id FROM stale_months s JOIN hosts USING (host_id)"
+    " WHERE (month, host_id) > (?, ?) AND stored <> 1 AND (population <> ? OR ?)"
     " AND NOT EXISTS (SELECT 1 FROM dirty WHERE dirty.host_id = s.host_id) ORDER BY month, host_id LIMIT ?"
 )
 _WRITE_MONTH: Final = (
@@ -165,16 +169,26 @@ class SqliteRolls:
         rows = self._ask(_DUE, before.toordinal(), limit)
         return tuple(StaleMonth(HostId(host), date.fromordinal(month)) for month, host in rows)
 
+    def under_way(self, after: StaleMonth, limit: int, *, with_servers: bool) -> tuple[StaleMonth, ...]:
+        """Return months under way whose stored rows are out of date, or absent, in (month, host) order."""
+        place = after.month.toordinal(), after.host_id
+        rows = self._ask(_UNDER_WAY, *place, number(Population.SERVER), with_servers, limit)
+        return tuple(StaleMonth(HostId(host), date.fromordinal(month)) for month, host in rows)
+
     def source(self, host: Host, site: Site, month: date) -> MonthSource:
         """Return the rows that the month is computed from, now."""
         return month_source(self._ask, self._layouts, host, site, month)
 
-    def write_month(self, host_id: HostId, month: date, rows: Sequence[HostPeriod]) -> None:
-        """Replace a month, update its year, clear its mark."""
+    def write_month(
+        self, host_id: HostId, month: date, rows: Sequence[HostPeriod], *, is_under_way: bool = False
+    ) -> None:
+        """Replace a month and update its year. Clear its mark unless it is under way."""
         first = month.toordinal()
         with self._database.transaction() as connection:
             old = kept_month(self._ask, self._layouts, "host_months", host_id, first)
-            if not old and rows:
+            if is_under_way:
+                self._marks.hold(host_id, first)
+            elif (self._marks.clear(host_id, first) or not old) and rows:
                 self._mark_silence_before(host_id, month)
             state = self._days_gone(host_id, first)
             if state == 2:  # rows arrived late: the month is open again
@@ -182,7 +196,6 @@ class SqliteRolls:
                     host_id, month, [row._replace(values=without_imputed(row.values)) for row in old]
                 )
             self._replace_month(connection, host_id, month, old, rows, min(state, 1))
-            self._marks.clear(host_id, first)
 
     def drop_mark(self, host_id: HostId, month: date) -> None:
         """Clear the mark of a machine that no longer exists."""

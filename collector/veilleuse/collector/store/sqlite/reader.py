@@ -11,28 +11,22 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from veilleuse.collector.model.attribution import HostHour
 from veilleuse.collector.model.calendars import CalendarVersion, SchoolPeriod
 from veilleuse.collector.model.calibration import StoredFit
 from veilleuse.collector.model.factors import FactorVersion
 from veilleuse.collector.model.hosts import Host, LatestCertificate, Site
-from veilleuse.collector.model.records import Cell, DataKind, DaySize, Grain, HostId, Point
+from veilleuse.collector.model.records import DataKind, DaySize, HostId
 from veilleuse.collector.model.remote_config import Rollout
 from veilleuse.collector.model.sums import (
     BalanceRow,
-    DerivedCell,
-    DerivedRow,
     EnergySums,
     LedgerEntry,
-    PointSumRow,
-    SumRow,
-    UnitSumRow,
 )
 from veilleuse.collector.ports.months import KeptRows, MonthSource, OldestKept
 from veilleuse.collector.store.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.calibration import SqliteCalibrations
 from veilleuse.collector.store.sqlite.connection import Database
@@ -53,34 +47,16 @@ from veilleuse.collector.store.sqlite.registry_rows import (
 from veilleuse.collector.store.sqlite.remote_config import SqliteConfigurations
 from veilleuse.collector.store.sqlite.server_sums import SqliteServerSums
 from veilleuse.collector.wire_codec import (
-    BANDS,
-    BOUNDARIES,
-    POINT_KINDS,
     POPULATIONS,
     STATES,
-    SUPPLIES,
     number,
 )
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.limits import BUCKETS, CELL_SUMS
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
-
-PAGE_ROWS: Final = 4_096
-_KEYS: Final = {
-    "sums": "band, state, supply",
-    "point_sums": "band, state, supply, point_id",
-    "unit_sums": "unit_id",
-    "derived": "band, state, supply, method",
-}
-"""Columns of each primary key after (grain, start, host_id)."""
 
 
 class SqliteReader:
-    """Runs queries on connections of its own, one a thread. Iterators stream in the order (start, host).
-
-    The rows of one host in one period are one snapshot, and so is a page of some thousand rows. A longer
-    snapshot would keep the WAL from restarting while a slow caller takes the rows.
-    """
+    """Runs queries on connections of its own, one a thread."""
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
@@ -118,58 +94,6 @@ class SqliteReader:
     def factor_versions(self) -> tuple[FactorVersion, ...]:
         """Return every imported factor, in the order of import. Raises StoreDamaged."""
         return SqliteFactors(self._database()).versions()
-
-    def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
-        """Yield sums with start ≤ key < end; keys as in Grain."""
-        columns = ", ".join(("band", "state", "supply", *VALUE_COLUMNS))
-        for host_id, key, *cell in self._pages("sums", columns, grain, start, end):
-            yield SumRow(HostId(host_id), grain, key, _cell(cell))
-
-    def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]:
-        """Yield energy by point with start ≤ key < end."""
-        points = {
-            row[0]: Point(POINT_KINDS[row[1]], row[2], BOUNDARIES[row[3]], row[4])
-            for row in self._rows("SELECT point_id, kind, domain, boundary, subject FROM points")
-        }
-        columns = (
-            "band, state, supply, point_id, energy_millijoules, covered_milliseconds,"
-            " update_window_energy_millijoules"
-        )
-        for host_id, key, band, state, supply, point_id, energy, covered, window in self._pages(
-            "point_sums", columns, grain, start, end
-        ):
-            point = points.get(point_id) or self._point(point_id)
-            yield PointSumRow(
-                HostId(host_id),
-                grain,
-                key,
-                BANDS[band],
-                STATES[state],
-                SUPPLIES[supply],
-                point,
-                energy,
-                covered,
-                window,
-            )
-
-    def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]:
-        """Yield CPU time by unit with start ≤ key < end."""
-        names: dict[int, str] = dict(self._rows("SELECT unit_id, name FROM units"))
-        for host_id, key, unit_id, spent in self._pages(
-            "unit_sums", "unit_id, cpu_milliseconds", grain, start, end
-        ):
-            if unit_id not in names:  # stored after the first query
-                names.update(self._rows("SELECT unit_id, name FROM units WHERE unit_id = ?", unit_id))
-            yield UnitSumRow(HostId(host_id), grain, key, names[unit_id], spent)
-
-    def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
-        """Yield derived cells with start ≤ key < end; DAY includes clock records, by the site's civil day."""
-        columns = "band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
-        for host_id, key, band, state, supply, method, *values in self._pages(
-            "derived", columns, grain, start, end
-        ):
-            cell = DerivedCell(BANDS[band], STATES[state], SUPPLIES[supply], Method(method), *values)
-            yield DerivedRow(HostId(host_id), grain, key, cell)
 
     def host_hours(self, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
         """Yield hours of one machine with any stored value that begin in [start, end), Unix milliseconds."""
@@ -317,44 +241,3 @@ class SqliteReader:
         database = self._database()
         with database.translated():
             return database.connection.execute(sql, values).fetchall()
-
-    def _pages(self, table: str, columns: str, grain: Grain, start: int, end: int) -> Iterator[Any]:
-        """Yield host_id, start and `columns` in key order; no read transaction is open between two pages."""
-        sql = (
-            f"SELECT host_id, start, {columns} FROM {table} WHERE grain = ? AND (start, host_id) > (?, ?) AND start < ?"
-            f" ORDER BY start, host_id, {_KEYS[table]} LIMIT ?"
-        )
-        after, size = (start, -1), PAGE_ROWS
-        while True:
-            rows = self._rows(sql, grain, *after, end, size)
-            if len(rows) < size:
-                yield from rows
-                return
-            last = rows[-1][:2]
-            whole = next((at for at in range(size, 0, -1) if rows[at - 1][:2] != last), 0)
-            if not whole:  # one host has more rows in one period than a page holds
-                size *= 2
-                continue
-            yield from rows[:whole]
-            host_id, key, *_ = rows[whole - 1]
-            after = (key, host_id)
-
-    def _point(self, point_id: int) -> Point:
-        """Read a point stored after the first query."""
-        ((kind, domain, boundary, subject),) = self._rows(
-            "SELECT kind, domain, boundary, subject FROM points WHERE point_id = ?", point_id
-        )
-        return Point(POINT_KINDS[kind], domain, BOUNDARIES[boundary], subject)
-
-
-def _cell(row: list[Any]) -> Cell:
-    """Build a Cell from (band, state, supply, VALUE_COLUMNS)."""
-    band, state, supply, milliseconds, *rest = row
-    buckets: dict[str, Any] = {}
-    position = len(CELL_SUMS)
-    for name, size in BUCKETS.items():
-        values = tuple(rest[position : position + size])
-        position += size
-        buckets[name] = () if values[0] is None else values
-    sums: dict[str, Any] = dict(zip(CELL_SUMS, rest, strict=False))
-    return Cell(BANDS[band], STATES[state], SUPPLIES[supply], milliseconds, **sums, **buckets)

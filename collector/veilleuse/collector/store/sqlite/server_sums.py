@@ -36,22 +36,31 @@ A record's power counts as current for its length, one contact interval and this
 _NEVER: Final = 1 << 40
 """server_sums.first_day after the migration."""
 
-_STATES_OF_DAYS: Final = (
-    "INSERT INTO server_states SELECT s.start, group_id, state, sum(s.milliseconds), count(*)"
-    " FROM sums s JOIN servers USING (host_id) WHERE grain = ? AND s.start >= ? AND s.start < ?"
+_STATES: Final = (
+    "SELECT s.start, group_id, state, sum(s.milliseconds), count(*)"
+    " FROM sums s JOIN servers USING (host_id) WHERE grain = ?1 AND s.start >= ?2 AND s.start < ?3"
     " GROUP BY s.start, group_id, state"
 )
-_TIMES_OF_DAYS: Final = (
-    f"INSERT INTO server_days SELECT s.start, host_id, sum(s.milliseconds), sum(state <> {number(State.UNKNOWN)})"
-    " FROM sums s JOIN servers USING (host_id) WHERE grain = ? AND s.start >= ? AND s.start < ?"
+_TIMES: Final = (
+    f"SELECT s.start, host_id, sum(s.milliseconds), sum(state <> {number(State.UNKNOWN)})"
+    " FROM sums s JOIN servers USING (host_id) WHERE grain = ?1 AND s.start >= ?2 AND s.start < ?3"
     " GROUP BY s.start, host_id"
 )
 _ENERGIES: Final = (
-    "INSERT INTO server_energies SELECT grain, d.start, group_id, state, method, sum(d.milliseconds),"
-    " sum(d.energy_millijoules), count(*)"
-    " FROM derived d JOIN servers USING (host_id) WHERE grain = ? AND d.start >= ? AND d.start < ?"
+    "SELECT grain, d.start, group_id, state, method, sum(d.milliseconds), sum(d.energy_millijoules), count(*)"
+    " FROM derived d JOIN servers USING (host_id) WHERE grain = ?1 AND d.start >= ?2 AND d.start < ?3"
     " GROUP BY grain, d.start, group_id, state, method"
 )
+_GAPS: Final = (
+    "SELECT reason, sum(records), sum(g.milliseconds), count(*) FROM gap_sums g JOIN servers USING (host_id)"
+    " GROUP BY reason"
+)
+_DIFFERS: Final = (
+    "WITH kept AS MATERIALIZED ({}), made AS MATERIALIZED ({}) SELECT EXISTS"
+    " (SELECT * FROM (SELECT * FROM kept EXCEPT SELECT * FROM made)"
+    " UNION ALL SELECT * FROM (SELECT * FROM made EXCEPT SELECT * FROM kept))"
+)
+"""One statement, which is one snapshot."""
 _IS_RECENT: Final = (
     "is_active AND energy_millijoules >= 0 AND milliseconds > 0"
     f" AND start + 2 * milliseconds + {CALL_MILLISECONDS} >= ?"
@@ -97,9 +106,9 @@ def keep_sums(database: Database, today: date) -> None:
         connection.execute("DELETE FROM server_days WHERE day < ?", (first_day,))
         for grain, first, end in ((Grain.DAY, first_day, day), (Grain.HOUR, first_hour, hour)):
             connection.execute("DELETE FROM server_energies WHERE grain = ? AND start < ?", (grain, first))
-            connection.execute(_ENERGIES, (grain, first, end))
-        connection.execute(_STATES_OF_DAYS, (Grain.DAY, first_day, day))
-        connection.execute(_TIMES_OF_DAYS, (Grain.DAY, first_day, day))
+            connection.execute(f"INSERT INTO server_energies {_ENERGIES}", (grain, first, end))
+        connection.execute(f"INSERT INTO server_states {_STATES}", (Grain.DAY, first_day, day))
+        connection.execute(f"INSERT INTO server_days {_TIMES}", (Grain.DAY, first_day, day))
 
 
 class SqliteServerSums:
@@ -109,6 +118,23 @@ class SqliteServerSums:
         self._ask = ask
         self._groups: dict[int, ServerGroup] = {}
         """Cached: a group is never changed or removed."""
+
+    def wrong_tables(self) -> tuple[str, ...]:
+        ((day, hour),) = self._ask("SELECT first_day, first_hour FROM server_sums")
+        days, hours = (Grain.DAY, day, 1 << 62), (Grain.HOUR, hour, 1 << 62)
+        energies = "server_energies WHERE grain = ?1 AND start >= ?2 AND cells > 0"
+        found = {
+            kept.split()[0]
+            for kept, made, since in (
+                ("server_states WHERE day >= ?2 AND cells > 0", _STATES, days),
+                ("server_days WHERE day >= ?2", _TIMES, days),
+                (energies, _ENERGIES, days),
+                (energies, _ENERGIES, hours),
+                ("server_gaps WHERE cells > 0", _GAPS, ()),
+            )
+            if self._ask(_DIFFERS.format(f"SELECT * FROM {kept}", made), *since)[0][0]
+        }
+        return tuple(sorted(found))
 
     # --- machines
 
