@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from veilleuse.collector.model.factors import Contract, Factor
+from veilleuse.collector.model.query import ENTITY_SEPARATOR, is_within
 
 _Days: TypeAlias = tuple[date, date]
 """[first, end)."""
-ENTITY_SEPARATOR: Final = " > "
-"""Separator of the parts of an entity's path: inventoried.Entity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +156,7 @@ def _common_days(contract: Contract, period: _Days) -> int:
 def _covers(contract: Contract, one: Consumption) -> bool:
     if not one.bought or (contract.site and contract.site != one.site):
         return False
-    wanted = contract.entity
-    return not wanted or one.entity == wanted or one.entity.startswith(wanted + ENTITY_SEPARATOR)
+    return not contract.entity or is_within(one.entity, (contract.entity,))
 
 
 def _narrowest_first(contract: Contract) -> tuple[bool, int, int]:

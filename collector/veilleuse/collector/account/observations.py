@@ -94,7 +94,9 @@ def _tallies(
 ) -> dict[GroupKey, Tally]:
     """Return the groups of one slice with an enrolled machine or a measurement."""
     of = {
-        host_id: key_of_host(host, sites[host.site], part.first, part.end).coarsen(query.dimensions)
+        host_id: query.group(
+            key_of_host(host, sites[host.site], part.first, part.end, query.contexts.get(host_id))
+        )
         for host_id, host in hosts.items()
     }
     tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)

@@ -19,7 +19,6 @@ from veilleuse.collector.enrolment.tokens import checked_name
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.accounts import (
     DEFAULT_DAYS,
-    ENTITY_SEPARATOR,
     JOURNAL_DAYS,
     MAX_DAYS,
     MAX_ENTITIES,
@@ -29,6 +28,7 @@ from veilleuse.collector.model.accounts import (
     new_token,
     token_sha256,
 )
+from veilleuse.collector.model.query import ENTITY_SEPARATOR
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,8 @@ from veilleuse.collector.model.sums import EnergyClass
 T = TypeVar("T")
 Add: TypeAlias = Callable[[Sequence[T]], T]
 """Sums groups into one."""
+Cells: TypeAlias = Callable[[Mapping[GroupKey, T]], Sequence[DisclosureCell[GroupKey]]]
+"""Returns what the rule needs to know of each group."""
 _SCREENS = EnergyClass.MONITOR.value
 
 
@@ -38,9 +40,23 @@ class Family(Generic[T]):
         hidden = [(key, self.members[key]) for key in level.merged_keys]
         return [*kept, self.merge(hidden, add)] if hidden else kept
 
+    def merge_inside_perimeters(self, k: int, cells: Cells[T], add: Add[T]) -> Family[T]:
+        """Return the family with the small groups of each perimeter merged, where these are enough."""
+        perimeters = {key.perimeter: None for key in self.members}
+        if len(perimeters) == 1:
+            return self
+        found: dict[GroupKey, T] = {}
+        for perimeter in perimeters:
+            members = {key: one for key, one in self.members.items() if key.perimeter == perimeter}
+            merged = Family(self.key, members).merge_small(cells(members), k, add)
+            found |= members if merged is None else dict(merged)
+        return Family(self.key, found)
+
     def merge(self, hidden: Sequence[tuple[GroupKey, T]], add: Add[T]) -> tuple[GroupKey, T]:
         """Merge groups into one, named `autres` in every requested dimension; screens stay screens."""
         named = hidden[0][0].merged
+        if len({key.perimeter for key, _ in hidden}) > 1:
+            named = named._replace(perimeter=None)
         if self.key.device_class is not None:
             named = named._replace(device_class=self.key.device_class)
         return named, add([group for _, group in hidden])
@@ -58,7 +74,7 @@ def families(groups: Mapping[GroupKey, T], *, screens: bool = False) -> list[Fam
 def merge_families(
     groups: Mapping[GroupKey, T],
     k: int,
-    cells: Callable[[Mapping[GroupKey, T]], Sequence[DisclosureCell[GroupKey]]],
+    cells: Cells[T],
     add: Add[T],
     *,
     screens: bool = False,
@@ -73,7 +89,8 @@ def merge_families(
     for family in families(groups, screens=screens):
         merged: list[tuple[GroupKey, T]] | None = list(family.members.items())
         if k > 1 and family.key.population is not None and family.key.population not in EXEMPT:
-            merged = family.merge_small(cells(family.members), k, add)
+            inside = family.merge_inside_perimeters(k, cells, add)
+            merged = inside.merge_small(cells(inside.members), k, add)
         if merged is None:
             withheld.append(family.key)
         rows += merged or ()

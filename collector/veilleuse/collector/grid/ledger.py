@@ -16,7 +16,6 @@ from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.disclosure.partition import merge_families
 from veilleuse.collector.disclosure.rule import DisclosureCell
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.grid import (
     MINUTES_PER_HOUR,
     NOTHING,
@@ -30,7 +29,7 @@ from veilleuse.collector.model.grid import (
     Sums,
 )
 from veilleuse.collector.model.hosts import Host, Site
-from veilleuse.collector.model.query import GroupKey, Query, key_of_host
+from veilleuse.collector.model.query import GroupKey, Query, is_within, key_of_host
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.ports.imports import IntensityReader

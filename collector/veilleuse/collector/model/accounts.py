@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,8 +25,6 @@ MAX_JOURNAL_LINES: Final = 10_000
 """Limit of one answer, for both journals."""
 JOURNAL_DAYS: Final = 365
 """CNIL's recommendation 2021-122: six months to a year."""
-ENTITY_SEPARATOR: Final = " > "
-"""Separator of the parts of an entity's path: inventoried.Entity."""
 
 
 class Role(Word):
@@ -104,15 +101,6 @@ def token_sha256(token: str) -> bytes:
     256 random bits cannot be guessed.
     """
     return hashlib.sha256(token.encode()).digest()
-
-
-def is_within(entity: str | None, entities: Collection[str]) -> bool:
-    """Return whether an entity is one of these or below one; True without any."""
-    if not entities:
-        return True
-    return entity is not None and any(
-        entity == one or entity.startswith(one + ENTITY_SEPARATOR) for one in entities
-    )
 
 
 def day_number(unix_milliseconds: int) -> int:

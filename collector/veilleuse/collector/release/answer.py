@@ -13,9 +13,8 @@ from typing import Final
 
 from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
-from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.query import AUTRES, GroupKey, Query
+from veilleuse.collector.model.query import AUTRES, GroupKey, Query, cut_entity, is_within
 from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
@@ -29,7 +28,9 @@ from veilleuse.collector.months.worker import WAIT_DAYS
 from veilleuse.collector.release.tables import Hidden, Month, released_on
 from veilleuse.wire.vocabulary import Band, Population, State
 
-READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
+READERS_DIMENSIONS: Final = frozenset(
+    {"entity", "device_class", "population", "perimeter", "power_context", "year", "month"}
+)
 """Dimensions by which readers may group populations under the rule; `site` would be a second partition."""
 
 
@@ -81,7 +82,7 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
         # A merged cell may hold machines of other entities: only the whole fleet may see it.
         inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
         if inside:
-            key, sums = group.key.coarsen(dimensions).over(), group.sums
+            key, sums = query.group(group.key).over(), group.sums
             if key in found:
                 # A machine and its screens count as one host.
                 more = replace(sums, hosts=0) if _is_of_screens(group) else sums
@@ -89,7 +90,7 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
             found[key] = sums
     if not entities:
         for group in month.whole:
-            key = group.key.coarsen(dimensions).over()
+            key = query.group(group.key).over()
             if key in found and not _divides_families(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
     hidden = [
@@ -113,7 +114,7 @@ def _lacks(key: GroupKey, hidden: Hidden, query: Query) -> bool:
     if key.autres or (key.zone, key.population, key.memo) != (family.zone, family.population, family.memo):
         return False
     if named == ["entity"]:
-        return key.entity in hidden.entities
+        return key.entity in {cut_entity(name, query.level) for name in hidden.entities}
     if len(named) == 2 or (named and key.device_class not in hidden.device_classes):
         return False
     if not query.entities:

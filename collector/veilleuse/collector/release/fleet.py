@@ -18,8 +18,7 @@ from typing import Final, NamedTuple
 from veilleuse.collector.fleet.errors import DEFAULT_U
 from veilleuse.collector.fleet.pool import PRIOR_STRATA
 from veilleuse.collector.fleet.samples import Days
-from veilleuse.collector.model.accounts import ENTITY_SEPARATOR
-from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.collector.model.query import AUTRES, ENTITY_SEPARATOR, GroupKey
 from veilleuse.collector.release.cells import NO_DAYS, ClassOfFamily, PublishedCell, family_of
 from veilleuse.collector.release.class_means import VARIANCE_OF_FEW, ClassMean, PlaceLevel
 from veilleuse.wire.sums import apportion

@@ -23,8 +23,9 @@ from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, is_within, token_sha256
+from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, token_sha256
 from veilleuse.collector.model.inventory import Entity, InventoryChange
+from veilleuse.collector.model.query import is_within
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 
 DAY = timedelta(days=1)

@@ -21,9 +21,8 @@ from tests.support.reading import Reading
 from veilleuse.collector.account.group_sums import Tally
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.documents.document import SHOWN
-from veilleuse.collector.model.accounts import is_within
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.model.query import GroupKey, Query, is_within
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group, StateSums
 from veilleuse.collector.ports.months import PublicationSummary

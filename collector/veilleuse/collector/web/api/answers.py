@@ -21,11 +21,11 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
 from veilleuse.collector.factors.book import FactorBook
-from veilleuse.collector.model.accounts import Account, Role, is_within
+from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.query import Query, is_within
 from veilleuse.collector.model.sums import EnergyClass, Group
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.directory import OpenReadStore
