@@ -112,10 +112,10 @@ class YearReducer:
         end: date,
         k: int,
         headcounts: Collection[Headcount] = (),
+        perimeters: Perimeters = DEFAULT_PERIMETERS,
         *,
         for_ever: bool = True,
         in_groups: bool = False,
-        perimeters: Perimeters = DEFAULT_PERIMETERS,
     ) -> None:
         """Take the period and options.
 
@@ -142,12 +142,12 @@ class YearReducer:
 
     def add_device(self, standing: FleetDevice) -> None:
         """Add a device in service."""
-        self._book.add_device(self._place(standing).stratum(standing.device_class), standing)
+        self._book.add_device(Place.at(standing, self._perimeter_of).stratum(standing.device_class), standing)
 
     def add_machine(self, one: ObservedMachine, standing: FleetDevice) -> None:
         """Add a machine, with its screens."""
         one = one if self._for_ever else one.without_bands()
-        total, place = one.total, self._place(standing)
+        total, place = one.total, Place.at(standing, self._perimeter_of)
         made = machine(one, total, place.stratum(standing.device_class), standing)
         self._seen(made)
         _gather(self._machines, one, made, self._of_machines, shows_screens=False)
@@ -162,11 +162,10 @@ class YearReducer:
 
     def add_virtual_machine(self, one: ObservedMachine, standing: FleetDevice) -> None:
         """Add a virtual machine."""
-        made = machine(one, one.total, self._place(standing).stratum(standing.device_class), standing)
+        made = machine(
+            one, one.total, Place.at(standing, self._perimeter_of).stratum(standing.device_class), standing
+        )
         _gather(self._virtual, one, made, self._of_machines, shows_screens=False)
-
-    def _place(self, standing: FleetDevice) -> Place:
-        return Place.at(standing, self._perimeter_of)
 
     def _group(
         self, one: ObservedMachine, made: SampleMachine, shown: SampleMachine | None, total: Vector
@@ -194,12 +193,8 @@ class YearReducer:
             {stratum: self._times[stratum] for stratum in shown},
             machines.examples,
         )
-        withheld = sorted(
-            [
-                *(Withheld(zone, False) for zone in machines.withheld),
-                *(Withheld(zone, True) for zone in virtual.withheld),
-            ]
-        )
+        withheld = [Withheld(zone, False) for zone in machines.withheld]
+        withheld += [Withheld(zone, True) for zone in virtual.withheld]
         pieces = list(_pieces(self._book.in_service(), machines, self._k))
         return YearStatistics(
             self._first,
@@ -208,7 +203,7 @@ class YearReducer:
             (*machines.cells(memo=False), *virtual.cells(memo=True)),
             tuple(_fleet(pieces, machines, self._k)),
             machines.always_on,
-            withheld=tuple(withheld),
+            withheld=tuple(sorted(withheld)),
             homes=merge_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
             stands_for=machines.stands_for(self._k),
             groups=self._groups.regroup(machines.strata),
@@ -231,9 +226,7 @@ def reduce_year(
     perimeters: Perimeters = DEFAULT_PERIMETERS,
 ) -> YearStatistics:
     """Reduce [first, end) to statistics; each machine, virtual ones apart, has one of `standings`."""
-    keeper = YearReducer(
-        first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups, perimeters=perimeters
-    )
+    keeper = YearReducer(first, end, k, headcounts, perimeters, for_ever=for_ever, in_groups=in_groups)
     for standing in standings:
         keeper.add_device(standing)
     for one, standing in machines:
