@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import typer
@@ -34,14 +33,15 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
-from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Query
+from veilleuse.collector.model.indicators import Targets
+from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, MAX_LEVEL, Query
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication, today
 from veilleuse.collector.reports.indicative import indicative_report_of
-from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows
+from veilleuse.collector.reports.indicators import IndicatorFigures, compute_indicators, indicator_rows
 from veilleuse.collector.reports.indicators_document import (
     servers_document,
     with_rows,
@@ -58,6 +58,14 @@ app = typer.Typer(**APP)
 From = Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2026-01-01")]
 To = Annotated[str, typer.Option("--to", metavar="DATE", help="day after the last, e.g. 2027-01-01")]
 GroupBy = Annotated[str, typer.Option(help=f"comma-separated: {', '.join(DIMENSIONS)}")]
+Level = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_LEVEL,
+        help="parts of an entity's path that divide rows: 2 = one row of 'Métropole > Collèges' and all below it",
+    ),
+]
 Format = Annotated[str, typer.Option("--format", help=" or ".join(FORMATS))]
 Output = Annotated[
     str, typer.Option("-o", "--output", metavar="FILE", help="where to write; - is standard output")
@@ -67,7 +75,6 @@ Language = Annotated[
 ]
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
-_Make: TypeAlias = Callable[[ObservedGroups, CollectorSettings, _Head], Document]
 _Write: TypeAlias = Callable[[Document], None]
 
 
@@ -81,6 +88,7 @@ def emissions(
     first: From,
     end: To,
     group_by: GroupBy = _GROUP_BY,
+    level: Level = None,
     form: Format = "csv",
     output: Output = "-",
     language: Language = LANGUAGES[0],
@@ -107,7 +115,7 @@ def emissions(
         raise UsageError(
             f"--from {first} is in the future: today is {today()}, choose a period that has begun"
         )
-    query = replace(_query(settings, first, end, group_by), current_tree=tree == "now")
+    query = replace(_query(settings, first, end, group_by, level), current_tree=tree == "now")
     write = _make_writer(form, language, output)
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
@@ -124,6 +132,7 @@ def indicators(
     first: From,
     end: To,
     group_by: GroupBy = _GROUP_BY,
+    level: Level = None,
     form: Format = "csv",
     output: Output = "-",
     language: Language = LANGUAGES[0],
@@ -135,10 +144,15 @@ def indicators(
 ) -> None:
     """Write the sobriety indicators. With thresholds, coverage and who can act on each."""
     write, settings = _make_writer(form, language, output), load_settings(config)
-    finish = servers_of if servers else add_sobriety
-    _write_report(
-        indicators_document, (first, end, group_by), lambda made: write(finish(made, settings)), config
-    )
+    targets = targets_of(settings.indicators)
+    with open_reader(settings.data_dir) as store:
+        sources = sobriety_sources_of(store, settings.reporting)
+        query = sources.base.add_places(_query(settings, first, end, group_by, level))
+        gathered = gather_periods(store.data, Periods(store.data), query)
+        head = _head(store.data, query)
+        found = compute_indicators(sources, query, targets)
+    write(_servers_document(found, head, targets) if servers else _indicators(gathered, found, head, targets))
+    _print_notes(head, len(gathered.withheld))
 
 
 @app.command("reen")
@@ -202,36 +216,38 @@ def attribution(
     write(document)
 
 
-def _write_report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Path | None) -> None:
-    """Gather the groups, make the document and write it. Raises UsageError when days of the period are gone.
-
-    `asked`: --from, --to and --group-by as typed.
-    """
-    settings = load_settings(config)
-    query = _query(settings, *asked)
-    with open_reader(settings.data_dir) as store:
-        gathered = gather_periods(store.data, Periods(store.data), query)
-        head = _head(store.data, query)
-    write(make(gathered, settings, head))
-    _print_notes(head, len(gathered.withheld))
-
-
-def indicators_document(gathered: ObservedGroups, settings: CollectorSettings, head: _Head) -> Document:
+def _indicators(gathered: ObservedGroups, found: IndicatorFigures, head: _Head, targets: Targets) -> Document:
     """Return every built-in indicator of every group that it applies to."""
-    rows = indicator_rows(gathered.groups, targets_of(settings.indicators), str(head["data"]))
-    return indicators_report.document(rows, map(withheld_row, gathered.withheld), head)
+    data = str(head["data"])
+    of_sums = indicator_rows(gathered.groups, targets, data)
+    document = indicators_report.document(of_sums, map(withheld_row, gathered.withheld), head)
+    rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
+    return with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
 
 
-def _query(settings: CollectorSettings, first: str, end: str, group_by: str) -> Query:
+def _servers_document(found: IndicatorFigures, head: _Head, targets: Targets) -> Document:
+    """Return the report of the same query, server by server."""
+    rows = server_rows(found.machines, targets, data=str(head["data"]))
+    left_out = ("group_by", "level", "k_anonymity")
+    return servers_document(rows, {name: value for name, value in head.items() if name not in left_out})
+
+
+def _query(
+    settings: CollectorSettings, first: str, end: str, group_by: str, level: int | None = None
+) -> Query:
     """Return the query of --from, --to and --group-by as typed. Raises UsageError."""
-    return Query(
+    query = Query(
         parse_date("--from", first),
         parse_date("--to", end),
         tuple(part.strip() for part in group_by.split(",") if part.strip()),
         settings.reporting.k_anonymity,
         today(),
         time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        level=level,
     )
+    if level and "entity" not in query.dimensions:
+        raise UsageError("--level needs rows by entity: add 'entity' to --group-by, or leave out --level")
+    return query
 
 
 def _make_writer(form: str, language: str, output: str) -> _Write:
@@ -256,6 +272,7 @@ def _head(reader: Reader, query: Query) -> _Head:
         "from": query.first.isoformat(),
         "to": query.end.isoformat(),
         "group_by": list(query.dimensions),
+        **({"level": query.level} if query.level else {}),
         "k_anonymity": query.k_anonymity,
         "data": "simulated" if reader.data_kind().simulated else "real",
         "method_version": METHOD_VERSION,
@@ -298,31 +315,6 @@ def _print_notes(head: Head, hidden: int) -> None:
         )
 
 
-def add_sobriety(document: Document, settings: CollectorSettings) -> Document:
-    """Add the other indicators to a report of I1, I2 and I13; the head of the report has the query."""
-    with open_reader(settings.data_dir) as store:
-        sources = sobriety_sources_of(store, settings.reporting)
-        found = compute_indicators(
-            sources, _indicators_query(document, settings), targets_of(settings.indicators)
-        )
-    data = str(document.head["data"])
-    rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
-    return with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
-
-
-def servers_of(document: Document, settings: CollectorSettings) -> Document:
-    """Return the report of the same query, server by server."""
-    with open_reader(settings.data_dir) as store:
-        sources = sobriety_sources_of(store, settings.reporting)
-        targets = targets_of(settings.indicators)
-        found = compute_indicators(sources, _indicators_query(document, settings), targets)
-    rows = server_rows(found.machines, targets, data=str(document.head["data"]))
-    left_out = ("kind", "group_by", "k_anonymity")
-    return servers_document(
-        rows, {name: value for name, value in document.head.items() if name not in left_out}
-    )
-
-
 def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
     """Return the follow-up sheet. Raises UsageError, UnknownZone."""
     with open_reader(settings.data_dir) as store:
@@ -335,10 +327,3 @@ def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
             today(),
             targets_of(settings.indicators),
         )
-
-
-def _indicators_query(document: Document, settings: CollectorSettings) -> Query:
-    head = document.head
-    asked = head["group_by"]
-    assert isinstance(asked, list)
-    return _query(settings, str(head["from"]), str(head["to"]), ",".join(asked))

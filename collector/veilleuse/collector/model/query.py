@@ -79,6 +79,8 @@ Year, zone, population and power context always divide. A row has one factor, on
 and one disclosure rule.
 """
 DEFAULT_DIMENSIONS: Final = ("entity", "device_class")
+MAX_LEVEL: Final = 64
+"""Most parts of an entity's path that a question may name."""
 
 
 AUTRES: Final = "autres"
@@ -368,6 +370,8 @@ class Query:
         if unknown:
             raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
         check_period(self.first, self.end)
+        if self.level is not None and not 1 <= self.level <= MAX_LEVEL:
+            raise UsageError(f"level {self.level} is no number of parts from 1 to {MAX_LEVEL}")
 
     def group(self, key: GroupKey) -> GroupKey:
         """Return the key of the row that holds a group of observed machines, whose key has all dimensions.
