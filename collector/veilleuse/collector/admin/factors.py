@@ -35,7 +35,6 @@ from veilleuse.collector.factors.versions import (
     factor_from_document,
     in_force,
 )
-from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.factors import (
     INHERITED_UNCERTAINTY_PERCENT,
     BilanItem,
@@ -222,11 +221,11 @@ def declare_perimeters(
         raise UsageError(f"--year {year}: use one from {PERIOD_YEARS.first} to {PERIOD_YEARS.last}")
 
     def job() -> Perimeters:
-        if any(
-            one.year == year and one.state is YearState.CLOSED_DEFINITIVE
-            for one in context.store.closings.revisions()
-        ):
-            raise AdminError(f"{year} is closed definitively: its perimeters are frozen with it")
+        frozen = sorted(one for one in context.store.closings.definitive_years() if one >= year)
+        if year in frozen:
+            raise AdminError(
+                f"{year} is closed definitively: its perimeters are frozen with it; declare them from {year + 1} on"
+            )
         declared = Perimeters(
             rules_of(rules),
             year,

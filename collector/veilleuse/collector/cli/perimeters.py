@@ -57,11 +57,17 @@ def show(
         )
         return
     print_table([_row(rule) for rule in found.document()], empty="")
-    if found.declared_unix_milliseconds is None:
-        print("the product's default; 'veilleuse perimeters declare FILE --year YEAR' declares your own")
-    else:
-        when = moment(found.declared_unix_milliseconds)
-        print(f"declared for {found.year} by {found.declared_by}, {when}")
+    print(declaration_of(found))
+    if found.year is None:
+        print("'veilleuse perimeters declare FILE --year YEAR' declares your own")
+
+
+def declaration_of(perimeters: Perimeters) -> str:
+    """Return who declared perimeters and when."""
+    if perimeters.declared_unix_milliseconds is None:
+        return "the product's default"
+    when = moment(perimeters.declared_unix_milliseconds)
+    return f"declared for {perimeters.year} by {perimeters.declared_by}, {when}"
 
 
 @app.command("declare")

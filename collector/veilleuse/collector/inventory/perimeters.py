@@ -29,7 +29,7 @@ from veilleuse.collector.inventory.mapping import (
     text_in,
 )
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.model.query import PerimeterRule
+from veilleuse.collector.model.query import SEVERAL, TOTAL, PerimeterRule
 from veilleuse.wire.settings_file import parse_toml
 from veilleuse.wire.vocabulary import Population
 
@@ -67,6 +67,8 @@ def _rule(table: Mapping[str, Any], where: str) -> PerimeterRule:
     perimeter = text_in(table, "name", where)
     if not _NAME.fullmatch(perimeter):
         raise UsageError(f"{where}: it needs a 'name' of at most 64 letters, digits, spaces and . - ' ( )")
+    if perimeter in (SEVERAL, TOTAL):
+        raise UsageError(f"{where}: reports have a row '{perimeter}' of their own: choose another 'name'")
     given = [key for key in _CRITERIA if key in table]
     if not given:
         raise UsageError(f"{where}: it needs at least one of {', '.join(_CRITERIA)}")

@@ -214,6 +214,10 @@ def key_of_host(
 
 OTHER: Final = "other"
 """Perimeter of devices that no rule fits."""
+SEVERAL: Final = "several"
+"""Row of groups that are merged from several perimeters, in a table of perimeters."""
+TOTAL: Final = "total"
+"""Row of the whole fleet, likewise."""
 _CRITERIA: Final = ("perimeter", "entity", "population", "power_context", "device_class")
 
 

@@ -8,12 +8,14 @@ Each has a value, an interval and a coverage.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple
 
+from veilleuse.collector.account.rounding import format_number
 from veilleuse.collector.disclosure.rule import is_nobodys_or_enough, is_nobodys_or_safe, is_safe
-from veilleuse.collector.documents.document import Row, Value
+from veilleuse.collector.documents.document import SHOWN, Row, Value
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.indicators import (
     COVERAGE,
@@ -26,7 +28,7 @@ from veilleuse.collector.indicators import (
     made_of,
 )
 from veilleuse.collector.model.actions import Cells
-from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends
+from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends, IntervalEnds
 from veilleuse.collector.model.indicators import (
     PCS,
     BandUse,
@@ -36,7 +38,7 @@ from veilleuse.collector.model.indicators import (
     Pair,
     Targets,
 )
-from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.query import SEVERAL, TOTAL, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import GroupSums, StateSums
 from veilleuse.collector.ports.stages import MachineRatio
@@ -47,6 +49,7 @@ from veilleuse.collector.reports.inventory_groups import devices_of, fleet_group
 from veilleuse.collector.reports.machines import machines_of, stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
+from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State
 
@@ -373,9 +376,10 @@ def _text(value: object) -> str | None:
 
 
 WHOLE: Final = "whole"
-_ENDS: Final = tuple(
-    f"kgco2e_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")
-)
+_ENDS_OF_A_UNIT: Final = tuple(one.name for one in fields(IntervalEnds))
+_ENDS: Final = tuple(f"kgco2e_{end}" for end in _ENDS_OF_A_UNIT)
+KWH_COLUMNS: Final = ("kwh_total", *(f"kwh_{end}" for end in _ENDS_OF_A_UNIT))
+_OF_USE_PHASE: Final = ("energy_millijoules", *KWH_COLUMNS, "kgco2e_total", *_ENDS)
 
 
 def bilan_rows(lines: Sequence[Cells], year: int | None, total: EmissionsRow | None) -> Iterator[Row]:
@@ -426,6 +430,49 @@ def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
             "provisional": total.factor.provisional,
         }
     )
+
+
+def perimeter_rows(rows: Sequence[EmissionsRow], total: EmissionsRow | None) -> Iterator[Row]:
+    """Yield the use phase of each perimeter, then the total; nothing over several years.
+
+    Ends of intervals are added, since errors of models are common to the rows. Numbers for people are whole
+    and sum to the total's.
+    """
+    by_perimeter: defaultdict[str, list[EmissionsRow]] = defaultdict(list)
+    for row in rows:
+        if row.energy.energy_millijoules:
+            by_perimeter[row.key.perimeter or SEVERAL].append(row)
+    if total is None or not by_perimeter:
+        return
+    names = sorted(by_perimeter, key=lambda name: (name == SEVERAL, name))
+    parts, whole = [_sum_use_phase(by_perimeter[name]) for name in names], _sum_use_phase([total])
+    shown = {
+        column: _divide_whole(column, parts, whole[column])
+        for column in ("kwh_total", "kgco2e_total")
+        if column in whole
+    }
+    for at, (name, part) in enumerate(zip([*names, TOTAL], [*parts, whole], strict=True)):
+        texts: dict[str, Mapping[str, str]] = {
+            column: format_number(numbers[at], 0) for column, numbers in shown.items() if column in part
+        }
+        yield {"perimeter": name, "origin": "computed", **part, SHOWN: texts}
+
+
+def _sum_use_phase(rows: Sequence[EmissionsRow]) -> dict[str, float]:
+    """Sum the columns of rows; a column that one of them lacks is left out."""
+    values = {name: [row.columns[name] for row in rows] for name in _OF_USE_PHASE}
+    return {
+        name: sum(one for one in found if isinstance(one, int | float))
+        for name, found in values.items()
+        if None not in found
+    }
+
+
+def _divide_whole(column: str, parts: Sequence[Mapping[str, float]], total: float) -> list[int]:
+    """Return the whole numbers of the parts, and their sum: the rounded total."""
+    weights = [round(1_000_000 * part.get(column, 0.0)) for part in parts]
+    whole = round(total) if any(weights) else 0
+    return [*apportion(whole, weights), whole]
 
 
 def _kilograms(cells: Cells) -> float:
