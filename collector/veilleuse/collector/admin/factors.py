@@ -215,16 +215,18 @@ def declare_perimeters(
 ) -> dict[str, Any]:
     """Declare the perimeters of a year; a later year keeps them until it has its own.
 
-    Raises UsageError; AdminError for a year that is closed definitively.
+    Raises UsageError; AdminError for a year that only its statistics are left of.
     """
     if not PERIOD_YEARS.holds(year):
         raise UsageError(f"--year {year}: use one from {PERIOD_YEARS.first} to {PERIOD_YEARS.last}")
 
     def job() -> Perimeters:
-        frozen = sorted(one for one in context.store.closings.definitive_years() if one >= year)
-        if year in frozen:
+        closings = context.store.closings
+        is_closed = year in closings.definitive_years()
+        if is_closed or any(one.year == year and one.stands_alone for one in closings.kept_years()):
+            what = "closed definitively" if is_closed else "kept as statistics only"
             raise AdminError(
-                f"{year} is closed definitively: its perimeters are frozen with it; declare them from {year + 1} on"
+                f"{year} is {what}: its perimeters are frozen with it, declare yours from a later year on"
             )
         declared = Perimeters(
             rules_of(rules),

@@ -35,7 +35,6 @@ from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, di
 from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.reen_values import (
-    KWH_COLUMNS,
     SheetValue,
     YearValues,
     bilan_rows,
@@ -95,7 +94,12 @@ MEASURE_COLUMNS: Final = (
     "saving_hi95_kwh",
     "claimed",
 )
-PERIMETER_COLUMNS: Final = ("perimeter", "energy_millijoules", *KWH_COLUMNS)
+PERIMETER_COLUMNS: Final = (
+    "perimeter",
+    "energy_millijoules",
+    "kwh_total",
+    *(f"kwh_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")),
+)
 BILAN_COLUMNS: Final = (
     "year",
     "item",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.rounding import format_number
@@ -28,7 +28,7 @@ from veilleuse.collector.indicators import (
     made_of,
 )
 from veilleuse.collector.model.actions import Cells
-from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends, IntervalEnds
+from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends
 from veilleuse.collector.model.indicators import (
     PCS,
     BandUse,
@@ -376,10 +376,9 @@ def _text(value: object) -> str | None:
 
 
 WHOLE: Final = "whole"
-_ENDS_OF_A_UNIT: Final = tuple(one.name for one in fields(IntervalEnds))
-_ENDS: Final = tuple(f"kgco2e_{end}" for end in _ENDS_OF_A_UNIT)
-KWH_COLUMNS: Final = ("kwh_total", *(f"kwh_{end}" for end in _ENDS_OF_A_UNIT))
-_OF_USE_PHASE: Final = ("energy_millijoules", *KWH_COLUMNS, "kgco2e_total", *_ENDS)
+_ENDS: Final = tuple(
+    f"kgco2e_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")
+)
 
 
 def bilan_rows(lines: Sequence[Cells], year: int | None, total: EmissionsRow | None) -> Iterator[Row]:
@@ -459,13 +458,22 @@ def perimeter_rows(rows: Sequence[EmissionsRow], total: EmissionsRow | None) -> 
 
 
 def _sum_use_phase(rows: Sequence[EmissionsRow]) -> dict[str, float]:
-    """Sum the columns of rows; a column that one of them lacks is left out."""
-    values = {name: [row.columns[name] for row in rows] for name in _OF_USE_PHASE}
-    return {
-        name: sum(one for one in found if isinstance(one, int | float))
-        for name, found in values.items()
-        if None not in found
-    }
+    """Sum the energy and emissions of rows, with the ends of their intervals where all have them."""
+    kind = "_sample" if any(row.uncertainty.interval == SAMPLE_INTERVAL for row in rows) else "95"
+    found: dict[str, float] = {"energy_millijoules": sum(row.energy.energy_millijoules or 0 for row in rows)}
+    for unit, values, intervals in (
+        ("kwh", [row.energy.kwh_total for row in rows], [row.uncertainty.kwh for row in rows]),
+        ("kgco2e", [row.emissions.kgco2e_total for row in rows], [row.uncertainty.kgco2e for row in rows]),
+    ):
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            continue
+        found[f"{unit}_total"] = math.fsum(known)
+        wider = [one.sensitivity or one.ends for one in intervals] if kind == "_sample" else []
+        for name, ends in ((kind, [one.ends for one in intervals]), ("_sensitivity", wider)):
+            if ends and (summed := _add_ends(ends)):
+                found[f"{unit}_lo{name}"], found[f"{unit}_hi{name}"] = summed
+    return found
 
 
 def _divide_whole(column: str, parts: Sequence[Mapping[str, float]], total: float) -> list[int]:
