@@ -94,7 +94,7 @@ def _tallies(
 ) -> dict[GroupKey, Tally]:
     """Return the groups of one slice with an enrolled machine or a measurement."""
     of = {
-        host_id: query.group(
+        host_id: query.group_observed(
             key_of_host(host, sites[host.site], part.first, part.end, query.contexts.get(host_id))
         )
         for host_id, host in hosts.items()

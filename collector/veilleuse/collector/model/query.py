@@ -378,20 +378,23 @@ class Query:
             raise UsageError(f"level {self.level} is no number of parts from 1 to {MAX_LEVEL}")
 
     def group(self, key: GroupKey) -> GroupKey:
-        """Return the key of the row that holds a group of observed machines, whose key has all dimensions.
+        """Return the key of the row that holds a group, whose key has all dimensions over one year.
 
         An entity is never cut above the one that the reader may see: the row would hold a part of it.
         """
         if "perimeter" in self.dimensions:
             perimeters = perimeters_in_force(self.perimeters, key.period_from.year)
             key = key._replace(perimeter=perimeters.of(key))
-        if "power_context" not in self.dimensions:
-            key = key._replace(power_context=None)
         row = key.coarsen(self.dimensions, self.level)
         if row.entity is None or is_within(row.entity, self.entities):
             return row
         own = (one for one in self.entities if is_within(key.entity, (one,)))
         return row._replace(entity=next(own, row.entity))
+
+    def group_observed(self, key: GroupKey) -> GroupKey:
+        """Return the same of observed machines, which power context divides only where it was requested."""
+        row = self.group(key)
+        return row if "power_context" in self.dimensions else row._replace(power_context=None)
 
     @property
     def key(self) -> GroupKey:

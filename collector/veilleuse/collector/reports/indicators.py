@@ -219,7 +219,7 @@ def _key_of(
         memo=memo,
         power_context=one.power_context,
     )
-    return query.group(key)
+    return query.group_observed(key)
 
 
 def indicator_rows(groups: Iterable[Group], targets: Targets, data: str) -> list[Row]:
