@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Test what every store does with factors, contracts and mappings: it adds rows and never changes them.
-ports.Factors."""
+"""Test what every store does with factors, contracts, mappings and perimeters.
+
+It adds rows and never changes them. ports.Factors.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,9 @@ from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, with_eple
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.model.factors import Contract, Factor, FactorImport, FactorStatus
+from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import DEFAULT_PERIMETERS, PerimeterRule, Perimeters
+from veilleuse.wire.vocabulary import Population
 
 FILE = FactorImport("Base_Carbone_V23.csv", "ab" * 32, "marie", "spring 2026")
 SPLIT = factor_book().named("ADEME-FR-2022-MOY")
@@ -92,3 +97,16 @@ def test_every_confirmed_mapping_stays(store: Backend):
     store.factors.confirm(one)
     store.factors.confirm(two)
     assert store.factors.mappings() == (one, two)
+
+
+def test_every_declaration_of_perimeters_stays(store: Backend):
+    """All declared perimeters are kept in order, with their rules."""
+    assert store.factors.perimeters() == ()
+    rules = (
+        PerimeterRule("Culture", "Métropole > Culture", Population.SERVER, PowerContext.HOSTED, "server"),
+    )
+    one = Perimeters(rules, 2026, NOW, "marie", "comité")
+    two = Perimeters(DEFAULT_PERIMETERS.rules, 2026, NOW + 1, "paul")
+    store.factors.declare(one)
+    store.factors.declare(two)
+    assert store.factors.perimeters() == (one, two)

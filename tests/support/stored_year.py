@@ -114,6 +114,10 @@ class StoredYear:
     def versions(self) -> tuple[Any, ...]:
         return self.factor_versions
 
+    def perimeters(self) -> tuple[()]:
+        """No perimeters were declared."""
+        return ()
+
     def mappings(self) -> tuple[()]:
         return ()
 

@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from veilleuse.collector.model.factors import Contract, Factor
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
+from veilleuse.collector.model.query import is_within
 
 _Days: TypeAlias = tuple[date, date]
 """[first, end)."""
@@ -156,8 +157,7 @@ def _common_days(contract: Contract, period: _Days) -> int:
 def _covers(contract: Contract, one: Consumption) -> bool:
     if not one.bought or (contract.site and contract.site != one.site):
         return False
-    wanted = contract.entity
-    return not wanted or one.entity == wanted or one.entity.startswith(wanted + ENTITY_SEPARATOR)
+    return not contract.entity or is_within(one.entity, (contract.entity,))
 
 
 def _narrowest_first(contract: Contract) -> tuple[bool, int, int]:

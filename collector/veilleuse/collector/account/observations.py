@@ -89,11 +89,11 @@ def tally_periods(
     tallies: dict[GroupKey, Tally] = {}
     for part in slices(query.first, query.end, by_month="month" in query.dimensions):
         of = {
-            host_id: (
+            host_id: query.group_observed(
                 places[host_id].over(part.first, part.end)
                 if places and host_id in places
-                else key_of_host(host, sites[host.site], part.first, part.end)
-            ).coarsen(query.dimensions)
+                else key_of_host(host, sites[host.site], part.first, part.end, query.contexts.get(host_id))
+            )
             for host_id, host in chosen.items()
         }
         tallies |= _tallies(periods, query, part, chosen, sites, of)

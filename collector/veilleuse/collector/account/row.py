@@ -156,8 +156,10 @@ ClassFigures: TypeAlias = Callable[[Collection[Stratum], Estimate, CoveredDays],
 """(strata of one class, their estimate, covered days) → the inputs of a comparison."""
 
 
-def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> GroupKey:
-    """Return the row key of a stratum."""
+def row_key(
+    place: Place, device_class: str, dimensions: Collection[str], level: int | None = None
+) -> GroupKey:
+    """Return the row key of a stratum; `level`: as in GroupKey.coarsen."""
     return GroupKey(
         zone=place.zone,
         population=place.population,
@@ -165,7 +167,8 @@ def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> Gro
         site=place.site,
         device_class=device_class,
         power_context=place.power_context,
-    ).coarsen(dimensions)
+        perimeter=place.perimeter,
+    ).coarsen(dimensions, level)
 
 
 def home_key(key: GroupKey) -> GroupKey:

@@ -22,7 +22,7 @@ from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.variance import most_down
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.query import DEFAULT_PERIMETERS, GroupKey, Perimeters
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
@@ -38,14 +38,17 @@ _LEAST: Final = 1e-6
 
 
 def with_rooms(
-    period: PeriodFigures, rooms: Iterable[RoomFigure], dimensions: Collection[str]
+    period: PeriodFigures,
+    rooms: Iterable[RoomFigure],
+    dimensions: Collection[str],
+    perimeters: Perimeters = DEFAULT_PERIMETERS,
 ) -> PeriodFigures:
     """Return the period with a row for the rooms of each zone
     (and site, if requested), and all rooms in the total.
     """
     groups: defaultdict[GroupKey, list[RoomFigure]] = defaultdict(list)
     for room in rooms:
-        groups[_key(room, dimensions).over(period.first, period.end)].append(room)
+        groups[_key(room, dimensions, perimeters).over(period.first, period.end)].append(room)
     if not groups:
         return period
     length = (period.end - period.first).days * MILLISECONDS_PER_DAY
@@ -75,14 +78,15 @@ def with_rooms(
     return replace(period, rows=(*period.rows, *shown), total=total)
 
 
-def _key(room: RoomFigure, dimensions: Collection[str]) -> GroupKey:
-    return GroupKey(
+def _key(room: RoomFigure, dimensions: Collection[str], perimeters: Perimeters) -> GroupKey:
+    key = GroupKey(
         zone=room.zone,
         population=Population.SERVER,
         site=room.site,
         device_class=OTHER_ROOM,
         power_context=PowerContext.OWN_SITE,
-    ).coarsen(dimensions)
+    )
+    return key._replace(perimeter=perimeters.of(key)).coarsen(dimensions)
 
 
 def _total_key(key: GroupKey, rows: Sequence[FigureRow], *, whole: bool) -> GroupKey:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Imports factors, enters contracts and confirms the mapping. Old versions stay: docs/methodology.md §8."""
+"""Imports factors, enters contracts, confirms the mapping and declares perimeters.
+
+Old versions stay: docs/methodology.md §8.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ from veilleuse.collector.model.factors import (
     FactorStatus,
 )
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import PERIOD_YEARS, Perimeters, perimeters_in_force, rules_of
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +208,42 @@ def confirm_mapping(
         "confirmed_by": mapping.confirmed_by,
         "from_memory": list(items_from_memory(mapping).values()),
     }
+
+
+def declare_perimeters(
+    context: AdminContext, *, year: int, rules: Sequence[Keyed[str, str]], who: str, why: str = ""
+) -> dict[str, Any]:
+    """Declare the perimeters of a year; a later year keeps them until it has its own.
+
+    Raises UsageError; AdminError for a year that only its statistics are left of.
+    """
+    if not PERIOD_YEARS.holds(year):
+        raise UsageError(f"--year {year}: use one from {PERIOD_YEARS.first} to {PERIOD_YEARS.last}")
+
+    def job() -> Perimeters:
+        closings = context.store.closings
+        is_closed = year in closings.definitive_years()
+        if is_closed or any(one.year == year and one.stands_alone for one in closings.kept_years()):
+            what = "closed definitively" if is_closed else "kept as statistics only"
+            raise AdminError(
+                f"{year} is {what}: its perimeters are frozen with it, declare yours from a later year on"
+            )
+        declared = Perimeters(
+            rules_of(rules),
+            year,
+            context.issuing.now_unix_milliseconds(),
+            _line(who, _WHO),
+            _line(why, _WHY),
+        )
+        before = perimeters_in_force(context.store.factors.perimeters(), year)
+        if before.year != year or before.rules != declared.rules:
+            context.store.factors.declare(declared)
+            return declared
+        return before
+
+    perimeters = context.issuing.commit(job)
+    log.info("perimeters declared", extra={"year": year})
+    return {"year": year, "perimeters": list(perimeters.names), "declared_by": perimeters.declared_by}
 
 
 def _enter_items(mapping: BilanMapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> BilanMapping:

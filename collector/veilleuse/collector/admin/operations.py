@@ -104,6 +104,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "factors_contract_add": factors.add_contract,
     "factors_contract_withdraw": factors.withdraw_contract,
     "factors_mapping_confirm": factors.confirm_mapping,
+    "perimeters_declare": factors.declare_perimeters,
     "close_part": closed_years.receive_part,
     "close_put": closed_years.put,
     "close_key": closed_years.read_key,

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
+from veilleuse.collector.cli.perimeters import declaration_of
 from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
@@ -371,5 +372,7 @@ def _print_verification(one: Verification) -> None:
             f"  {total['period_from'][:4]}: {total.get('kwh_total', '')} kWh, "
             f"{total.get('kgco2e_total', '')} kgCO2e"
         )
+    perimeters = one.closed.kept.perimeters
+    print(f"  perimeters: {', '.join(perimeters.names)}; {declaration_of(perimeters)}")
     for line in _people(one.closed.report.get(SIGN_OFF, {})):
         print(line)

@@ -60,6 +60,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "verify": ("veilleuse.collector.cli.close:verify", "check the signature and figures of a closed year"),
     "convert": ("veilleuse.collector.cli.convert", "convert kWh into kilograms of CO2e"),
     "factors": ("veilleuse.collector.cli.factors", "list, import and restate emission factors"),
+    "perimeters": (
+        "veilleuse.collector.cli.perimeters",
+        "declare the parts of the fleet that yearly figures are given for",
+    ),
     "simulate": ("veilleuse.collector.cli.simulate", "fill a directory with a simulated fleet"),
     "check-method": ("veilleuse.collector.cli.check_method", "compute the method's worked answers"),
     "intensity": (

@@ -33,7 +33,7 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
-from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, Basis, Query
+from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, MAX_LEVEL, Basis, Query
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
@@ -61,6 +61,14 @@ app = typer.Typer(**APP)
 From = Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2026-01-01")]
 To = Annotated[str, typer.Option("--to", metavar="DATE", help="day after the last, e.g. 2027-01-01")]
 GroupBy = Annotated[str, typer.Option(help=f"comma-separated: {', '.join(DIMENSIONS)}")]
+Level = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_LEVEL,
+        help="parts of an entity's path that divide rows: 2 = one row of 'Métropole > Collèges' and all below it",
+    ),
+]
 Format = Annotated[str, typer.Option("--format", help=" or ".join(FORMATS))]
 Output = Annotated[
     str, typer.Option("-o", "--output", metavar="FILE", help="where to write; - is standard output")
@@ -83,6 +91,7 @@ def emissions(
     first: From,
     end: To,
     group_by: GroupBy = _GROUP_BY,
+    level: Level = None,
     form: Format = "csv",
     output: Output = "-",
     language: Language = LANGUAGES[0],
@@ -117,7 +126,7 @@ def emissions(
             f"--from {first} is in the future: today is {today()}, choose a period that has begun"
         )
     query = replace(
-        _query(settings, first, end, group_by), current_tree=tree == "now", basis=_basis_of(basis)
+        _query(settings, first, end, group_by, level), current_tree=tree == "now", basis=_basis_of(basis)
     )
     write = _make_writer(form, language, output)
     with open_reader(settings.data_dir) as store:
@@ -135,6 +144,7 @@ def indicators(
     first: From,
     end: To,
     group_by: GroupBy = _GROUP_BY,
+    level: Level = None,
     form: Format = "csv",
     output: Output = "-",
     language: Language = LANGUAGES[0],
@@ -146,7 +156,7 @@ def indicators(
 ) -> None:
     """Write the sobriety indicators. With thresholds, coverage and who can act on each."""
     write, settings = _make_writer(form, language, output), load_settings(config)
-    made = make_indicators(settings, _query(settings, first, end, group_by), servers=servers)
+    made = make_indicators(settings, _query(settings, first, end, group_by, level), servers=servers)
     write(made)
     _print_notes(made.head, len(made.tables.get("withheld", ())))
 
@@ -220,12 +230,13 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
     targets = targets_of(settings.indicators)
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
+        query = sources.base.add_places(query)
         base, head = sources.base, _head(store.data, query)
         observed = gather_periods(base.reader, base.periods, query, base.hosts)
         found = compute_indicators(sources, query, targets)
     data = str(head["data"])
     if servers:
-        left_out = ("group_by", "k_anonymity")
+        left_out = ("group_by", "level", "k_anonymity")
         head = {name: value for name, value in head.items() if name not in left_out}
         return servers_document(server_rows(found.machines, targets, data=data), head)
     document = indicators_report.document(
@@ -242,16 +253,22 @@ def _basis_of(text: str) -> Basis:
         raise UsageError(f"--basis '{text}' is none of {', '.join(Basis)}") from None
 
 
-def _query(settings: CollectorSettings, first: str, end: str, group_by: str) -> Query:
+def _query(
+    settings: CollectorSettings, first: str, end: str, group_by: str, level: int | None = None
+) -> Query:
     """Return the query of --from, --to and --group-by as typed. Raises UsageError."""
-    return Query(
+    query = Query(
         parse_date("--from", first),
         parse_date("--to", end),
         tuple(part.strip() for part in group_by.split(",") if part.strip()),
         settings.reporting.k_anonymity,
         today(),
         time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        level=level,
     )
+    if level and "entity" not in query.dimensions:
+        raise UsageError("--level needs rows by entity: add 'entity' to --group-by, or leave out --level")
+    return query
 
 
 def _make_writer(form: str, language: str, output: str) -> _Write:
@@ -276,6 +293,7 @@ def _head(reader: Reader, query: Query) -> _Head:
         "from": query.first.isoformat(),
         "to": query.end.isoformat(),
         "group_by": list(query.dimensions),
+        **({"level": query.level} if query.level else {}),
         "k_anonymity": query.k_anonymity,
         "data": "simulated" if reader.data_kind().simulated else "real",
         "method_version": METHOD_VERSION,

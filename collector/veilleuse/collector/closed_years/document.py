@@ -34,6 +34,7 @@ from veilleuse.collector.model.calibration import Fit
 from veilleuse.collector.model.factors import BilanItem, BilanMapping, ChosenFactor, ContextMapping, Contract
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import COLUMNS, NOTHING, PLACE, DayType, Vector
+from veilleuse.collector.model.query import AUTRES, DEFAULT_PERIMETERS, GroupKey, Perimeters, rules_of
 from veilleuse.wire.vocabulary import Band, Population
 
 _NAMES: Final = tuple(f"{kind}.{name}" for kind in DAY_TYPES for name in W)
@@ -57,6 +58,8 @@ def statistics_document(kept: YearStatistics) -> dict[str, Any]:
         for strata, number in sorted(kept.moved.items())
     ]
     of_some_years = ({"homes": homes} if homes else {}) | stands_for | ({"moved": moved} if moved else {})
+    if kept.perimeters != DEFAULT_PERIMETERS:
+        of_some_years["perimeters"] = asdict(kept.perimeters) | {"rules": kept.perimeters.document()}
     return of_some_years | {
         "from": kept.first.isoformat(),
         "to": kept.end.isoformat(),
@@ -95,7 +98,12 @@ def statistics_from_document(document: Mapping[str, Any]) -> YearStatistics:
             tuple(_stratum(stratum) for stratum in one["strata"]): one["machines"]
             for one in document.get("moved", ())
         },
+        _perimeters(document["perimeters"]) if "perimeters" in document else DEFAULT_PERIMETERS,
     )
+
+
+def _perimeters(document: Mapping[str, Any]) -> Perimeters:
+    return Perimeters(**{**document, "rules": rules_of(document["rules"])})
 
 
 def _cell_document(cell: StatisticsCell) -> dict[str, Any]:
@@ -152,8 +160,11 @@ def _room(document: Mapping[str, Any]) -> RoomFigure:
 
 
 def _stratum_document(stratum: Stratum) -> dict[str, str]:
+    """Return a stratum as a document: without its perimeter where that is the product's default."""
     place = Place.of(stratum)
+    is_default = place.perimeter == _default_perimeter(place, stratum.device_class)
     return {
+        **({} if is_default else {"perimeter": place.perimeter or ""}),
         "device_class": stratum.device_class,
         "entity": place.entity,
         "site": place.site,
@@ -172,7 +183,20 @@ def _stratum(document: Mapping[str, Any]) -> Stratum:
         Population(population) if population else None,
         PowerContext(document["power_context"]),
     )
-    return place.stratum(document["device_class"])
+    device_class = document["device_class"]
+    perimeter = document.get("perimeter", _default_perimeter(place, device_class))
+    return place._replace(perimeter=perimeter or None).stratum(device_class)
+
+
+def _default_perimeter(place: Place, device_class: str) -> str | None:
+    key = GroupKey(
+        population=place.population,
+        entity=place.entity,
+        device_class=device_class,
+        autres=place.entity == AUTRES,
+        power_context=place.power_context,
+    )
+    return DEFAULT_PERIMETERS.of(key)
 
 
 def _sums_document(sums: Mapping[tuple[DayType, Band], Vector]) -> dict[str, dict[str, dict[str, int]]]:

@@ -9,7 +9,7 @@ twelve digits: exponentials and logarithms may differ in the sixteenth digit bet
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
@@ -62,10 +62,10 @@ def frozen_figures(
     kept: YearStatistics,
     terms: FrozenTerms,
     dimensions: Sequence[str] = GROUPING,
-    asked: Callable[[str], bool] | None = None,
+    level: int | None = None,
 ) -> PeriodFigures:
-    """Compute the figures in energy."""
-    return restate_year(kept, dimensions, terms.assumptions, asked)
+    """Compute the figures in energy; `level`: as in restate_year."""
+    return restate_year(kept, dimensions, terms.assumptions, level=level)
 
 
 def frozen_statement(

@@ -3,9 +3,9 @@
 """Merges strata and cells below k machines (pure). docs/methodology.md §11.
 
 A stratum below k merges with its siblings: first the sites of an entity, then the entities of a class. Next
-come the classes of a population, then the populations of a zone. Each step applies the rule of
-veilleuse.collector.disclosure. Nothing is dropped, except a zone with fewer than k machines in all. Servers
-are exempt.
+come the classes of a population, then the populations of a perimeter, then the perimeters of a zone. Each
+step applies the rule of veilleuse.collector.disclosure. Nothing is dropped, except a zone with fewer than k
+machines in all. Servers are exempt.
 """
 
 from __future__ import annotations
@@ -112,13 +112,19 @@ class _Zone:
         self._any_class = any_class
 
     def merge(self, zone: str, strata: Sequence[Stratum]) -> None:
-        families = _group(strata, lambda stratum: Place.of(stratum)[2:])
-        units, unsafe = self._each(families, self._family)
-        context = self._largest_context(strata)
-        place = Place(AUTRES, AUTRES, zone, None, context)
+        perimeters = _group(strata, lambda stratum: Place.of(stratum).perimeter)
+        units, unsafe = self._each(perimeters, self._perimeter)
+        place = Place(AUTRES, AUTRES, zone, None, self._largest_context(strata))
         _, left = self._settle(units, unsafe, lambda _: place.stratum(self._any_class))
         for stratum in left:
             self._found[stratum] = None
+
+    def _perimeter(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
+        """Merge the populations of one perimeter."""
+        families = _group(strata, lambda stratum: Place.of(stratum)[2:])
+        first, context = Place.of(strata[0]), self._largest_context(strata)
+        place = Place(AUTRES, AUTRES, first.zone, None, context, first.perimeter)
+        return self._settle(*self._each(families, self._family), lambda _: place.stratum(self._any_class))
 
     def _family(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
         """Merge the classes of one population and power context."""

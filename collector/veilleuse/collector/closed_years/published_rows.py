@@ -6,7 +6,7 @@ among other years, from its statistics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,9 +35,6 @@ from veilleuse.collector.model.figures import (
     column_type,
 )
 from veilleuse.collector.ports.months import ClosedYearReader
-
-Asked = Callable[[str], bool]
-"""Returns whether an entity may be published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +78,32 @@ def closed_figures(
     reader: ClosedYearReader,
     year: int,
     dimensions: tuple[str, ...],
-    asked: Asked | None,
+    level: int | None,
     *,
     compare: bool,
 ) -> ClosedFigures | None:
     """Return the figures as frozen; None for an open year. Raises UsageError, StoreDamaged.
 
-    `compare`: with the year before, only where that is closed too: otherwise the report would change once its
-    machines are deleted.
+    `level`: as in restate_year. `compare`: with the year before, only where that is closed too: otherwise
+    the report would change once its machines are deleted.
     """
     revisions = reader.revisions(year)
     if not revisions:
         return None
     last = load_closed(reader, revisions[-1])
-    compared = _year_before(reader, last, dimensions, asked) if compare else None
-    statement, periods = _state(last, dimensions, asked, compared)
+    compared = _year_before(reader, last, dimensions, level) if compare else None
+    statement, periods = _state(last, dimensions, level, compared)
     published: EmissionsStatement | None = statement
     if len(revisions) > 1:
         first = load_closed(reader, revisions[0])
         published = (
-            _state(first, dimensions, asked, None)[0] if _can_state(first, dimensions, asked) else None
+            _state(first, dimensions, level, None)[0] if _can_state(first, dimensions, level) else None
         )
     return ClosedFigures(last, _mark_rows(statement, last, published), periods)
 
 
 def _year_before(
-    reader: ClosedYearReader, closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None
+    reader: ClosedYearReader, closed: ClosedRevision, dimensions: tuple[str, ...], level: int | None
 ) -> YearComparison:
     """Return the year before under this year's assumptions,
     with its own factors, or the reason for its absence.
@@ -117,7 +114,7 @@ def _year_before(
     before = load_closed(reader, revisions[-1])
     if before.kept.k < closed.kept.k:  # the change would reveal the smaller groups of the year before
         return YearComparison({}, closed.terms.choose, NoComparison.NOT_KEPT.value)
-    period = restate_year(before.kept, dimensions, closed.terms.assumptions, asked)
+    period = restate_year(before.kept, dimensions, closed.terms.assumptions, level=level)
     if period.total is None or not period.total.estimate.energy_millijoules:
         return YearComparison({}, closed.terms.choose, NoComparison.NO_DATA.value)
 
@@ -129,16 +126,16 @@ def _year_before(
 
 
 def _state(
-    closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None, compared: YearComparison | None
+    closed: ClosedRevision, dimensions: tuple[str, ...], level: int | None, compared: YearComparison | None
 ) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
-    if not _can_state(closed, dimensions, asked):
+    if not _can_state(closed, dimensions, level):
         raise UsageError(
             f"{closed.closed_year.report_id} is of method {closed.report['method_version']}, this program "
             f"computes {METHOD_VERSION}: "
             f"only what was frozen can be shown of it, --group-by {','.join(GROUPING)}"
         )
     if closed.report["method_version"] == METHOD_VERSION:
-        period = frozen_figures(closed.kept, closed.terms, dimensions, asked)
+        period = frozen_figures(closed.kept, closed.terms, dimensions, level)
         return frozen_statement(period, closed.terms, compared), (period,)
     written = _as_written(closed)
     if compared is None:
@@ -150,9 +147,9 @@ def _state(
     return replace(written, rows=rows, totals=totals), ()
 
 
-def _can_state(closed: ClosedRevision, dimensions: tuple[str, ...], asked: Asked | None) -> bool:
+def _can_state(closed: ClosedRevision, dimensions: tuple[str, ...], level: int | None) -> bool:
     """Return whether the grouping can be computed: under another method, only as frozen."""
-    as_frozen = tuple(sorted(dimensions)) == tuple(sorted(GROUPING)) and asked is None
+    as_frozen = tuple(sorted(dimensions)) == tuple(sorted(GROUPING)) and level is None
     return as_frozen or closed.report["method_version"] == METHOD_VERSION
 
 

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
 from operator import add, sub
 from typing import Final, NamedTuple, TypeAlias
 
@@ -61,7 +62,7 @@ from veilleuse.collector.fleet.samples import (
 )
 from veilleuse.collector.model.inventory import Headcount
 from veilleuse.collector.model.months import NOTHING, PLACE, DayType, Vector, add_vectors
-from veilleuse.collector.model.query import AUTRES
+from veilleuse.collector.model.query import AUTRES, DEFAULT_PERIMETERS, Perimeters
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band
@@ -111,6 +112,7 @@ class YearReducer:
         end: date,
         k: int,
         headcounts: Collection[Headcount] = (),
+        perimeters: Perimeters = DEFAULT_PERIMETERS,
         *,
         for_ever: bool = True,
         in_groups: bool = False,
@@ -123,6 +125,8 @@ class YearReducer:
         """
         self._first, self._end, self._k = first, end, k
         self._telework = Telework(headcounts, first, end)
+        self._perimeters = perimeters
+        self._perimeter_of = cache(perimeters.of)
         self._book = FleetBook()
         self._sampled: Counter[Stratum] = Counter()
         self._times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
@@ -138,12 +142,12 @@ class YearReducer:
 
     def add_device(self, standing: FleetDevice) -> None:
         """Add a device in service."""
-        self._book.add_device(Place.at(standing).stratum(standing.device_class), standing)
+        self._book.add_device(Place.at(standing, self._perimeter_of).stratum(standing.device_class), standing)
 
     def add_machine(self, one: ObservedMachine, standing: FleetDevice) -> None:
         """Add a machine, with its screens."""
         one = one if self._for_ever else one.without_bands()
-        total, place = one.total, Place.at(standing)
+        total, place = one.total, Place.at(standing, self._perimeter_of)
         made = machine(one, total, place.stratum(standing.device_class), standing)
         self._seen(made)
         _gather(self._machines, one, made, self._of_machines, shows_screens=False)
@@ -158,7 +162,9 @@ class YearReducer:
 
     def add_virtual_machine(self, one: ObservedMachine, standing: FleetDevice) -> None:
         """Add a virtual machine."""
-        made = machine(one, one.total, Place.at(standing).stratum(standing.device_class), standing)
+        made = machine(
+            one, one.total, Place.at(standing, self._perimeter_of).stratum(standing.device_class), standing
+        )
         _gather(self._virtual, one, made, self._of_machines, shows_screens=False)
 
     def _group(
@@ -187,12 +193,8 @@ class YearReducer:
             {stratum: self._times[stratum] for stratum in shown},
             machines.examples,
         )
-        withheld = sorted(
-            [
-                *(Withheld(zone, False) for zone in machines.withheld),
-                *(Withheld(zone, True) for zone in virtual.withheld),
-            ]
-        )
+        withheld = [Withheld(zone, False) for zone in machines.withheld]
+        withheld += [Withheld(zone, True) for zone in virtual.withheld]
         pieces = list(_pieces(self._book.in_service(), machines, self._k))
         return YearStatistics(
             self._first,
@@ -201,11 +203,12 @@ class YearReducer:
             (*machines.cells(memo=False), *virtual.cells(memo=True)),
             tuple(_fleet(pieces, machines, self._k)),
             machines.always_on,
-            withheld=tuple(withheld),
+            withheld=tuple(sorted(withheld)),
             homes=merge_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
             stands_for=machines.stands_for(self._k),
             groups=self._groups.regroup(machines.strata),
             moved=machines.moved,
+            perimeters=self._perimeters,
         )
 
 
@@ -220,9 +223,10 @@ def reduce_year(
     headcounts: Collection[Headcount] = (),
     for_ever: bool = True,
     in_groups: bool = False,
+    perimeters: Perimeters = DEFAULT_PERIMETERS,
 ) -> YearStatistics:
     """Reduce [first, end) to statistics; each machine, virtual ones apart, has one of `standings`."""
-    keeper = YearReducer(first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups)
+    keeper = YearReducer(first, end, k, headcounts, perimeters, for_ever=for_ever, in_groups=in_groups)
     for standing in standings:
         keeper.add_device(standing)
     for one, standing in machines:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
 from operator import or_
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from veilleuse.collector.account.row import (
     ClassFigure,
@@ -167,18 +167,30 @@ def restate_year(
     dimensions: Collection[str],
     assumptions: Assumptions,
     asked: Callable[[str], bool] | None = None,
+    level: int | None = None,
 ) -> PeriodFigures:
     """Compute the rows of the year.
 
     `asked`: filter of published entities, which changes no figure. None: all entities, and rooms, which
-    belong to no entity.
+    belong to no entity. `level`: number of parts of an entity's path by which rows are grouped.
     """
-    made = _of_machines(kept, dimensions, assumptions, asked or (lambda _: True))
-    return with_rooms(made, made.rooms, dimensions) if asked is None else made
+
+    def key_of(stratum: Stratum, place: Place) -> GroupKey:
+        key = row_key(place, stratum.device_class, dimensions, level).over(kept.first, kept.end)
+        of_several_populations = place.population is None and place.entity == AUTRES
+        merged = AUTRES in (key.entity, key.site, key.device_class)
+        return key._replace(autres=of_several_populations or merged)
+
+    made = _of_machines(kept, key_of, assumptions, asked or (lambda _: True))
+    return with_rooms(made, made.rooms, dimensions, kept.perimeters) if asked is None else made
+
+
+_KeyOf: TypeAlias = Callable[[Stratum, Place], GroupKey]
+"""Returns the key of the row that holds a stratum."""
 
 
 def _of_machines(
-    kept: YearStatistics, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
+    kept: YearStatistics, key_of: _KeyOf, assumptions: Assumptions, asked: Callable[[str], bool]
 ) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
     of_virtual = _estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions())
@@ -187,11 +199,11 @@ def _of_machines(
         _ClassFigures(kept, fleet),
         _ClassFigures(replace(kept, groups=Groups()), of_virtual),
     )
-    rows = _rows(kept, dimensions, asked, memo=False)
+    rows = _rows(kept, key_of, asked, memo=False)
     for one in kept.fleet:
         place = Place.of(one.stratum)
         if asked(place.entity) and one.stratum in fleet.strata:
-            rows[_key(kept, one.stratum, place, dimensions)].strata.add(one.stratum)
+            rows[key_of(one.stratum, place)].strata.add(one.stratum)
     total = None
     if rows:
         whole = _whole(rows.values(), kept.moved)
@@ -203,7 +215,7 @@ def _of_machines(
         figure_row(key, row.sums(kept.moved), divided, class_figures)
         for key, row in _with_home(rows, kept, homes, where)
     ]
-    memo = _rows(kept, dimensions, asked, memo=True)
+    memo = _rows(kept, key_of, asked, memo=True)
     return PeriodFigures(
         kept.first,
         kept.end,
@@ -313,20 +325,14 @@ def _observed(cell: StatisticsCell) -> ObservedMachine:
 
 
 def _rows(
-    kept: YearStatistics, dimensions: Collection[str], asked: Callable[[str], bool], *, memo: bool
+    kept: YearStatistics, key_of: _KeyOf, asked: Callable[[str], bool], *, memo: bool
 ) -> defaultdict[GroupKey, _Row]:
     rows: defaultdict[GroupKey, _Row] = defaultdict(_Row)
     for cell in kept.cells:
         place = Place.of(cell.stratum)
         if cell.memo is memo and asked(place.entity):
-            rows[_key(kept, cell.stratum, place, dimensions)].add(cell)
+            rows[key_of(cell.stratum, place)].add(cell)
     return rows
-
-
-def _key(kept: YearStatistics, stratum: Stratum, place: Place, dimensions: Collection[str]) -> GroupKey:
-    key = row_key(place, stratum.device_class, dimensions).over(kept.first, kept.end)
-    of_several_populations = place.population is None and place.entity == AUTRES
-    return key._replace(autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
 
 
 def _whole(rows: Iterable[_Row], moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:

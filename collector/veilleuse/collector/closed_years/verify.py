@@ -98,6 +98,7 @@ class Verification:
                 "sha256": closed_year.sha256,
                 "totals": self.closed.report["figures"]["totals"],
             }
+            found["perimeters"] = self.closed.kept.perimeters.document()
             if SIGN_OFF in self.closed.report:
                 found[SIGN_OFF] = self.closed.report[SIGN_OFF]
         if self.signed is not None:

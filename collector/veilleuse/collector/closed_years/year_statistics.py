@@ -20,6 +20,7 @@ from veilleuse.collector.fleet.random_groups import Groups
 from veilleuse.collector.fleet.rooms import RoomFigure
 from veilleuse.collector.fleet.samples import Alike, Days, InService, SampleCell, Stratum
 from veilleuse.collector.model.months import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
+from veilleuse.collector.model.query import DEFAULT_PERIMETERS, Perimeters
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply
@@ -165,6 +166,8 @@ class YearStatistics:
     """See fleet.samples.Sample."""
     moved: Mapping[tuple[Stratum, ...], int] = field(default_factory=dict)
     """Strata in which one machine was measured, one for each of its cells → number of such machines."""
+    perimeters: Perimeters = DEFAULT_PERIMETERS
+    """Those of the year when it was reduced; each stratum is in one, or merged from several."""
     groups: Groups = field(default_factory=Groups, compare=False)
     """Random groups while a report is made: never written, and empty for a closed year (random_groups)."""
 

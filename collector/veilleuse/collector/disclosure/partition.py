@@ -22,6 +22,8 @@ Add: TypeAlias = Callable[[Sequence[T]], T]
 """Sums groups into one."""
 PerimeterOf: TypeAlias = Callable[[GroupKey], str]
 """Returns the perimeter of a group."""
+Cells: TypeAlias = Callable[[Mapping[GroupKey, T]], Sequence[DisclosureCell[GroupKey]]]
+"""Returns what the rule needs to know of each group."""
 _SCREENS = EnergyClass.MONITOR.value
 
 
@@ -46,7 +48,7 @@ def families(groups: Mapping[GroupKey, T], *, screens: bool = False) -> list[Fam
 def merge_families(
     groups: Mapping[GroupKey, T],
     k: int,
-    cells: Callable[[Mapping[GroupKey, T]], Sequence[DisclosureCell[GroupKey]]],
+    cells: Cells[T],
     add: Add[T],
     *,
     screens: bool = False,
@@ -61,11 +63,25 @@ def merge_families(
     for family in families(groups, screens=screens):
         merged: list[tuple[GroupKey, T]] | None = list(family.members.items())
         if k > 1 and family.key.population is not None and family.key.population not in EXEMPT:
-            merged = _merge_small(family, cells(family.members), k, add)
+            inside = _merge_inside_perimeters(family, k, cells, add)
+            merged = _merge_small(inside, cells(inside.members), k, add)
         if merged is None:
             withheld.append(family.key)
         rows += merged or ()
     return rows, withheld
+
+
+def _merge_inside_perimeters(family: Family[T], k: int, cells: Cells[T], add: Add[T]) -> Family[T]:
+    """Return the family with the small groups of each perimeter merged, where these are enough."""
+    perimeters = {key.perimeter: None for key in family.members}
+    if len(perimeters) == 1:
+        return family
+    found: dict[GroupKey, T] = {}
+    for perimeter in perimeters:
+        members = {key: one for key, one in family.members.items() if key.perimeter == perimeter}
+        merged = _merge_small(Family(family.key, members), cells(members), k, add)
+        found |= members if merged is None else dict(merged)
+    return Family(family.key, found)
 
 
 def _merge_small(
@@ -79,6 +95,8 @@ def _merge_small(
     if not level.merged_keys:
         return kept
     named = level.merged_keys[0].merged
+    if len({key.perimeter for key in level.merged_keys}) > 1:
+        named = named._replace(perimeter=None)
     if family.key.device_class is not None:
         named = named._replace(device_class=family.key.device_class)
     return [*kept, (named, add([family.members[key] for key in level.merged_keys]))]

@@ -39,6 +39,7 @@ from veilleuse.collector.model.months import (
     HostPeriod,
     Vector,
 )
+from veilleuse.collector.model.query import DEFAULT_PERIMETERS, GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergyClass, EnergySums
 from veilleuse.wire.ladder import Method
@@ -63,21 +64,33 @@ class Place(NamedTuple):
     zone: str
     population: Population | None
     power_context: PowerContext
+    perimeter: str | None = None
+    """None where its machines are of several."""
 
     def stratum(self, device_class: str) -> Stratum:
         """Return the stratum of a device class at this place."""
         return _stratum(self, device_class)
 
     @classmethod
-    def at(cls, standing: FleetDevice) -> Place:
+    def at(
+        cls, standing: FleetDevice, perimeter_of: Callable[[GroupKey], str | None] = DEFAULT_PERIMETERS.of
+    ) -> Place:
         """Return the place of a device."""
-        return cls(standing.entity, standing.site, standing.zone, standing.population, standing.power_context)
+        entity, population, context = standing.entity, standing.population, standing.power_context
+        key = GroupKey(
+            entity=entity,
+            population=population,
+            device_class=standing.device_class,
+            power_context=context,
+        )
+        return cls(entity, standing.site, standing.zone, population, context, perimeter_of(key))
 
     @classmethod
     def of(cls, stratum: Stratum) -> Place:
         """Return the place of a stratum: the inverse of `stratum`."""
-        entity, site, zone, population, context = stratum.entity.split(_SEPARATOR)
-        return cls(entity, site, zone, Population(population) if population else None, PowerContext(context))
+        entity, site, zone, population, context, perimeter = stratum.entity.split(_SEPARATOR)
+        kind = Population(population) if population else None
+        return cls(entity, site, zone, kind, PowerContext(context), perimeter or None)
 
 
 @lru_cache(maxsize=65_536)

@@ -263,16 +263,16 @@ def read_mapping(text: str, name: str, sites: Iterable[str] = ()) -> InventoryMa
     except ValueError as error:
         raise UsageError(f"{name} is no TOML: {error}") from error
     allowed = {"date_format", "defaults", "tags", "columns", "statuses", "class", "site", "entity"}
-    _require_known(document, allowed, name)
+    require_known(document, allowed, name)
     if (order := document.get("date_format", "day_first")) not in ("day_first", "month_first"):
         raise UsageError(f"{name}: date_format is day_first or month_first, not {order!r}")
-    _require_known(_table(document, "defaults", name), {"entity"}, f"{name}, [defaults]")
+    require_known(_table(document, "defaults", name), {"entity"}, f"{name}, [defaults]")
     statuses = _table(document, "statuses", name)
-    _require_known(statuses, {"in_service", "out_of_service"}, f"{name}, [statuses]")
+    require_known(statuses, {"in_service", "out_of_service"}, f"{name}, [statuses]")
     into, out = (_words(statuses, key, name) for key in ("in_service", "out_of_service"))
     return InventoryMapping(
         day_first=order == "day_first",
-        default_entity=_entity_in(_table(document, "defaults", name), "entity", f"{name}, [defaults]"),
+        default_entity=entity_in(_table(document, "defaults", name), "entity", f"{name}, [defaults]"),
         tags=_tags(document, name),
         columns=_columns(document, name),
         in_service=(IN_SERVICE | into) - out,
@@ -286,12 +286,13 @@ def read_mapping(text: str, name: str, sites: Iterable[str] = ()) -> InventoryMa
 
 def _tags(document: Mapping[str, Any], name: str) -> dict[str, str]:
     tags = _table(document, "tags", name)
-    return {tag: _entity_in(tags, tag, f"{name}, [tags]") for tag in tags}
+    return {tag: entity_in(tags, tag, f"{name}, [tags]") for tag in tags}
 
 
-def _entity_in(table: Mapping[str, Any], key: str, where: str) -> str:
+def entity_in(table: Mapping[str, Any], key: str, where: str) -> str:
+    """Return the entity under a key, as stored. Raises UsageError."""
     try:
-        return entity_of(_text(table, key, where))
+        return entity_of(text_in(table, key, where))
     except CellError as error:
         raise UsageError(f"{where}, '{key[:64]}': {error.what}: {error.remedy}") from error
 
@@ -299,17 +300,17 @@ def _entity_in(table: Mapping[str, Any], key: str, where: str) -> str:
 def _columns(document: Mapping[str, Any], name: str) -> dict[str, str]:
     columns = _table(document, "columns", name)
     for heading in columns:
-        _require_known(
-            {_text(columns, heading, f"{name}, [columns]"): ""}, COLUMN_FIELDS, f"{name}, [columns]"
+        require_known(
+            {text_in(columns, heading, f"{name}, [columns]"): ""}, COLUMN_FIELDS, f"{name}, [columns]"
         )
     return {folded(heading): columns[heading] for heading in columns}
 
 
 def _class_rules(document: Mapping[str, Any], name: str) -> Iterable[_Rule]:
     for rule in _rules(document, "class", ("item", "type", "model"), "class", name):
-        _require_known({rule.gives: ""}, DEVICE_CLASSES, f"{name}, [[class]]")
+        require_known({rule.gives: ""}, DEVICE_CLASSES, f"{name}, [[class]]")
         yield rule
-    for table in _tables(document, "class", name):
+    for table in tables_in(document, "class", name):
         if "item" in table and not any(re.match(_pattern(table["item"]), folded(item)) for item in ITEMS):
             raise UsageError(f"{name}, [[class]]: no item '{table['item']}': use {', '.join(ITEMS)}")
 
@@ -317,30 +318,32 @@ def _class_rules(document: Mapping[str, Any], name: str) -> Iterable[_Rule]:
 def _rules(
     document: Mapping[str, Any], key: str, conditions: tuple[str, ...], gives: str, name: str
 ) -> Iterable[_Rule]:
-    for number, table in enumerate(_tables(document, key, name), 1):
+    for number, table in enumerate(tables_in(document, key, name), 1):
         where = f"{name}, [[{key}]] {number}"
-        _require_known(table, {*conditions, gives}, where)
-        given = _text(table, gives, where)
-        patterns = tuple((what, _pattern(_text(table, what, where))) for what in conditions if what in table)
+        require_known(table, {*conditions, gives}, where)
+        given = text_in(table, gives, where)
+        patterns = tuple(
+            (what, _pattern(text_in(table, what, where))) for what in conditions if what in table
+        )
         if not given or not patterns:
             raise UsageError(f"{where}: it needs '{gives}' and at least one of {', '.join(conditions)}")
         yield _Rule(patterns, given)
 
 
 def _entity_rules(document: Mapping[str, Any], name: str) -> Iterable[EntityRule]:
-    for number, table in enumerate(_tables(document, "entity", name), 1):
+    for number, table in enumerate(tables_in(document, "entity", name), 1):
         where = f"{name}, [[entity]] {number}"
-        _require_known(table, {"entity", "site", "power_context", "population"}, where)
+        require_known(table, {"entity", "site", "power_context", "population"}, where)
         if len(table) < 2 or "entity" not in table:
             raise UsageError(
                 f"{where}: it needs 'entity' and what to say of it: site, power_context or population"
             )
         for key, words in (("power_context", PowerContext), ("population", Population)):
             if key in table:
-                _require_known({_text(table, key, where): ""}, {word.value for word in words}, where)
+                require_known({text_in(table, key, where): ""}, {word.value for word in words}, where)
         yield EntityRule(
-            _pattern(_text(table, "entity", where)),
-            _text(table, "site", where) if "site" in table else None,
+            _pattern(text_in(table, "entity", where)),
+            text_in(table, "site", where) if "site" in table else None,
             PowerContext(table["power_context"]) if "power_context" in table else None,
             Population(table["population"]) if "population" in table else None,
         )
@@ -350,7 +353,8 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(translate(folded(text)))
 
 
-def _tables(document: Mapping[str, Any], key: str, name: str) -> list[dict[str, Any]]:
+def tables_in(document: Mapping[str, Any], key: str, name: str) -> list[dict[str, Any]]:
+    """Return the tables [[key]] of a document. Raises UsageError."""
     found = document.get(key, [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise UsageError(f"{name}: '{key}' must be tables: write [[{key}]]")
@@ -373,14 +377,16 @@ def _words(table: Mapping[str, Any], key: str, name: str) -> frozenset[str]:
     return frozenset(map(folded, found))
 
 
-def _text(table: Mapping[str, Any], key: str, where: str) -> str:
+def text_in(table: Mapping[str, Any], key: str, where: str) -> str:
+    """Return the text under a key; blank without one. Raises UsageError."""
     found = table.get(key, "")
     if not isinstance(found, str) or len(found) > 512:
         raise UsageError(f"{where}: '{key}' must be a text of at most 512 characters")
     return found
 
 
-def _require_known(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
+def require_known(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
+    """Raise UsageError for a key that is not allowed, with the nearest allowed one."""
     known = sorted(allowed)
     for key in table:
         if key not in known:

@@ -274,6 +274,7 @@ class EmissionsRow:
             words.get("device_class"),
             level == AUTRES,
             PowerContext(words["power_context"]) if words.get("power_context") else None,
+            words.get("perimeter"),
         )
         for unit in ("kwh", "kgco2e"):
             parts["uncertainty"][unit] = IntervalEnds(**parts.pop(f"uncertainty.{unit}", {}))
@@ -295,6 +296,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "level": "level",
     **_at("activity", "n", "machine_days_observed"),
     **_at("key", "entity", "site", "zone", "population", "device_class", "power_context"),
+    **_at("key", "perimeter"),
     **_at("items", "beges_item", "ghg_category", "beges_item_upstream", "ghg_category_upstream"),
     **_at("activity", "n_fleet", "machine_days_fleet", "days_observed"),
     **_at("activity", "coverage_states", "coverage_energy", "representativeness"),

@@ -14,7 +14,7 @@ from functools import reduce
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
+from veilleuse.collector.model.inventory import PowerContext, Purchase, Retirement, ServerRole
 from veilleuse.collector.model.months import IDLE_COLUMNS, METHOD_COLUMNS, PLACE, Vector
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
@@ -184,6 +184,7 @@ class IndicatorMachine:
     """Servers: days → load over the last so many days."""
     role: ServerRole | None = None
     observed_milliseconds: int = 0
+    power_context: PowerContext | None = None
 
     @property
     def is_virtual(self) -> bool:
@@ -209,6 +210,7 @@ class IndicatorDevice:
     """Age on that day; None: its date of service is not known."""
     displays: int | None = None
     """Its external screens; None: not given."""
+    power_context: PowerContext | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from veilleuse.collector.model.inventory import (
     Purchase,
     Retirement,
 )
+from veilleuse.collector.model.query import Perimeters
 
 
 class InventoryReader(Protocol):
@@ -105,7 +106,9 @@ class FactorSource(Protocol):
 
 
 class FactorReader(Protocol):
-    """Imported and entered factors, contracts and mappings; read-only, in any process. All empty at first."""
+    """Imported and entered factors, contracts, mappings and perimeters; read-only, in any process.
+    All empty at first.
+    """
 
     def versions(self) -> tuple[FactorVersion, ...]:
         """Return all versions ever imported, in order. Raises StoreDamaged."""
@@ -115,6 +118,9 @@ class FactorReader(Protocol):
 
     def mappings(self) -> tuple[BilanMapping, ...]:
         """Return all mappings ever confirmed, oldest first; the last is in force."""
+
+    def perimeters(self) -> tuple[Perimeters, ...]:
+        """Return all perimeters ever declared, oldest first: see perimeters_in_force."""
 
 
 class Factors(FactorReader, Protocol):
@@ -140,6 +146,9 @@ class Factors(FactorReader, Protocol):
 
     def confirm(self, mapping: BilanMapping) -> None:
         """Put a mapping into force from now on."""
+
+    def declare(self, perimeters: Perimeters) -> None:
+        """Put the perimeters of a year into force from now on."""
 
 
 class IntensityReader(Protocol):

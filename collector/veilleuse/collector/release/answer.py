@@ -15,7 +15,7 @@ from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import WAIT_DAYS
-from veilleuse.collector.model.query import GroupKey, Query, is_within
+from veilleuse.collector.model.query import GroupKey, Query, cut_entity, is_within
 from veilleuse.collector.model.sums import (
     Detail,
     EnergyClass,
@@ -28,7 +28,9 @@ from veilleuse.collector.model.sums import (
 from veilleuse.collector.release.tables import Hidden, Month, released_on
 from veilleuse.wire.vocabulary import Band, Population, State
 
-READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
+READERS_DIMENSIONS: Final = frozenset(
+    {"entity", "device_class", "population", "perimeter", "power_context", "year", "month"}
+)
 """Dimensions by which readers may group populations under the rule; `site` would be a second partition."""
 
 
@@ -79,7 +81,7 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
     table = month.uses if of_uses else month.cells
     for group in sorted(table, key=_is_of_screens):
         if _may_see(group.key, entities):
-            key, sums = group.key.coarsen(dimensions).over(), group.sums
+            key, sums = query.group(group.key).over(), group.sums
             if key in found:
                 # A machine and its screens count as one host.
                 more = replace(sums, hosts=0) if _is_of_screens(group) else sums
@@ -87,7 +89,7 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
             found[key] = sums
     if not entities:
         for group in month.whole:
-            key = group.key.coarsen(dimensions).over()
+            key = query.group(group.key).over()
             if key in found and not _divides_families(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
     hidden = [
@@ -117,7 +119,7 @@ def _lacks(key: GroupKey, hidden: Hidden, query: Query, told: Collection[GroupKe
     if key.autres or (key.zone, key.population, key.memo) != (family.zone, family.population, family.memo):
         return False
     if named == ["entity"]:
-        return key.entity in hidden.entities
+        return key.entity in {cut_entity(name, query.level) for name in hidden.entities}
     if len(named) == 2 or (named and key.device_class not in hidden.device_classes):
         return False
     branch = family.over()._replace(entity=hidden.branch, device_class=key.device_class, autres=True)

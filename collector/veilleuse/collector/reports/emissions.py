@@ -271,7 +271,7 @@ def _closed_year_report(sources: Sources, query: Query, *, compare: bool) -> Emi
         sources.closings,
         query.first.year,
         query.dimensions,
-        None,
+        query.level,
         compare=compare,
     )
     assert found is not None, "there are revisions, and none is ever removed"
@@ -424,6 +424,7 @@ def _head(sources: Sources, query: Query, data: str) -> dict[str, Value | list[s
         "from": query.first.isoformat(),
         "to": query.end.isoformat(),
         "group_by": list(query.dimensions),
+        **({"level": query.level} if query.level else {}),
         "k_anonymity": query.k_anonymity,
         "tree": "current, pro forma" if query.current_tree else "as of then",
         "inventory_imported_on": imported.isoformat() if imported else None,

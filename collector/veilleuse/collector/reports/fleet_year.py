@@ -32,7 +32,7 @@ from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.months import DayType, HostPeriod
-from veilleuse.collector.model.query import PERIOD_YEARS, Query
+from veilleuse.collector.model.query import PERIOD_YEARS, Query, perimeters_in_force
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.months.site_days import SiteCalendars
 from veilleuse.collector.reports.inputs import Sources, is_cut
@@ -149,7 +149,7 @@ def _restate_closed_year(inputs: _Inputs, part: Slice, closed_year: ClosedYear) 
         raise UsageError(
             f"{closed_year.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
         )
-    return restate_year(closed.kept, query.dimensions, inputs.assumptions)
+    return restate_year(closed.kept, query.dimensions, inputs.assumptions, level=query.level)
 
 
 def _restate_kept_year(inputs: _Inputs, part: Slice, kept_year: KeptYear) -> PeriodFigures:
@@ -159,7 +159,8 @@ def _restate_kept_year(inputs: _Inputs, part: Slice, kept_year: KeptYear) -> Per
     """
     query, found = inputs.query, load_kept(inputs.sources.closings, kept_year)
     require_answerable(found, k=query.k_anonymity, current_tree=query.current_tree)
-    return restate_year(found.kept, query.dimensions, found.with_stored_calibrations(inputs.assumptions))
+    known = found.with_stored_calibrations(inputs.assumptions)
+    return restate_year(found.kept, query.dimensions, known, level=query.level)
 
 
 def exempt_figures(sources: Sources, part: Slice, today: date, assumptions: Assumptions) -> PeriodFigures:
@@ -235,6 +236,7 @@ def _reduce_stretch(inputs: _Inputs, part: Slice, *, for_ever: bool) -> YearStat
         headcounts=inputs.headcounts,
         for_ever=for_ever,
         in_groups=inputs.query.is_compared,
+        perimeters=perimeters_in_force(inputs.sources.perimeters, part.first.year),
     )
     found = None if for_ever else read_kept_rooms(inputs.sources, part.first, part.end)
     if found is None:
@@ -257,9 +259,8 @@ def _devices_by_enrolment(
 
 def _restate_open_stretch(inputs: _Inputs, part: Slice) -> PeriodFigures:
     """Compute an open stretch as a closing would: cells are merged before the estimate."""
-    return restate_year(
-        _reduce_stretch(inputs, part, for_ever=False), inputs.query.dimensions, inputs.assumptions
-    )
+    kept, query = _reduce_stretch(inputs, part, for_ever=False), inputs.query
+    return restate_year(kept, query.dimensions, inputs.assumptions, level=query.level)
 
 
 def _fleet_devices(inputs: _Inputs, part: Slice) -> Iterable[FleetDevice]:

@@ -217,8 +217,9 @@ def _key_of(
         population=one.population,
         device_class=device_class,
         memo=memo,
+        power_context=one.power_context,
     )
-    return key.coarsen(query.dimensions)
+    return query.group_observed(key)
 
 
 def indicator_rows(groups: Iterable[Group], targets: Targets, data: str) -> list[Row]:

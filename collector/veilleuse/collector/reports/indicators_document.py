@@ -22,6 +22,8 @@ COLUMNS: Final = (
     "zone",
     "population",
     "device_class",
+    "power_context",
+    "perimeter",
     "level",
     "incomplete",
     "n",

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 
 from veilleuse.collector.calendars.periods import add_months
+from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset
+from veilleuse.collector.model.query import Perimeters, Query
 from veilleuse.collector.ports.imports import FactorReader, InventoryReader
 from veilleuse.collector.ports.months import ClosedYearReader, PublicationReader
 from veilleuse.collector.ports.store import DataReader, MeteringReader, PeriodReader
@@ -42,6 +44,19 @@ class Sources:
     def assets(self) -> tuple[Asset, ...]:
         """Return the assets, read once a report."""
         return self.inventory.assets()
+
+    @cached_property
+    def perimeters(self) -> tuple[Perimeters, ...]:
+        """Return all declared perimeters, oldest first, read once a report."""
+        return self.factors.perimeters()
+
+    def add_places(self, query: Query) -> Query:
+        """Return the query with the perimeters and power contexts that its dimensions need."""
+        if {"perimeter", "power_context"}.isdisjoint(query.dimensions):
+            return query
+        contexts = {host_id: asset.power_context for asset in self.assets for host_id in asset.host_ids}
+        by_default = {host.host_id: default_context(host.population) for host in self.hosts}
+        return replace(query, perimeters=self.perimeters, contexts=by_default | contexts)
 
 
 def cut_populations(

@@ -8,17 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Final
+from functools import partial
 
 from veilleuse.collector.fleet.census import DAYS_PER_YEAR
 from veilleuse.collector.model.actions import ActionTable
 from veilleuse.collector.model.indicators import Disposal, IndicatorDevice, IndicatorGroup, IndicatorMachine
-from veilleuse.collector.model.inventory import Asset, Headcount, Retirement
-from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, Asset, Headcount, Retirement
+from veilleuse.collector.model.query import Query, cut_entity
 from veilleuse.collector.ports.imports import ActionReader, InventoryReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
-
-SEPARATOR: Final = " > "
 
 
 def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...]:
@@ -41,6 +39,7 @@ def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...
                 asset.device_class,
                 age,
                 asset.displays,
+                asset.power_context,
             )
         )
     return tuple(found)
@@ -58,11 +57,13 @@ def fleet_groups(inventory: InventoryReader, follows: ActionReader, query: Query
     retirements = _retirements_with_age(inventory, query)
     stocks = _stocks(follows, year)
     at = {one.entity: _nearest_declaring(stocks, one.entity) or one.entity for one in retirements}
+    cut = partial(cut_entity, level=query.level)
     entities = {one.entity for one in purchases} | set(at.values()) | stocks.keys()
-    for entity in sorted(entities) if "entity" in query.dimensions else (None,):
-        bought = tuple(one for one in purchases if entity in (None, one.entity))
-        left = tuple(one for one in retirements if entity in (None, at[one.entity]))
-        stock = _total_stock(stocks, left) if entity is None else stocks.get(entity) if entity else None
+    for entity in sorted(set(map(cut, entities))) if "entity" in query.dimensions else (None,):
+        bought = tuple(one for one in purchases if entity in (None, cut(one.entity)))
+        left = tuple(one for one in retirements if entity in (None, cut(at[one.entity])))
+        mine = {name: units for name, units in stocks.items() if entity in (None, cut(name))}
+        stock = None if entity == "" else _total_stock(mine, left)
         yield IndicatorGroup(
             query.key._replace(entity=entity or None),
             purchases=bought,
@@ -127,18 +128,16 @@ def user_groups(
     for machine in machines:
         if machine.population is Population.WORKSTATION and not machine.is_virtual:
             at[_nearest_declaring(users, machine.entity)][1].append(machine)
-    if "entity" in query.dimensions:
-        for entity, number in sorted(users.items()):
-            mine = at[entity]
-            yield IndicatorGroup(query.key._replace(entity=entity), tuple(mine[1]), tuple(mine[0]), number)
-        return
-    known = [at[entity] for entity in sorted(users)]
-    yield IndicatorGroup(
-        query.key,
-        tuple(one for _, mine in known for one in mine),
-        tuple(one for mine, _ in known for one in mine),
-        sum(users.values()),
-    )
+    by_row: defaultdict[str | None, list[str]] = defaultdict(list)
+    for entity in sorted(users):
+        by_row[cut_entity(entity, query.level) if "entity" in query.dimensions else None].append(entity)
+    for row, entities in by_row.items():
+        yield IndicatorGroup(
+            query.key._replace(entity=row),
+            tuple(one for entity in entities for one in at[entity][1]),
+            tuple(one for entity in entities for one in at[entity][0]),
+            sum(users[entity] for entity in entities),
+        )
 
 
 def _users(headcounts: Iterable[Headcount], day: date) -> dict[str, int]:
@@ -152,9 +151,9 @@ def _users(headcounts: Iterable[Headcount], day: date) -> dict[str, int]:
 
 def _nearest_declaring(declared: Mapping[str, int], entity: str) -> str:
     """Return the entity itself, or the nearest one above it, with a declared number; blank if none."""
-    parts = entity.split(SEPARATOR)
+    parts = entity.split(ENTITY_SEPARATOR)
     for depth in range(len(parts), 0, -1):
-        path = SEPARATOR.join(parts[:depth])
+        path = ENTITY_SEPARATOR.join(parts[:depth])
         if path in declared:
             return path
     return ""

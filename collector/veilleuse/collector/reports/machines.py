@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.documents.document import Row, Value
+from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.indicators.oversized_server import is_oversized
 from veilleuse.collector.indicators.server_loads import (
@@ -119,6 +120,7 @@ def _machine(
         loads if host.population is Population.SERVER else {},
         asset.server_role if asset else None,
         sum(use.known_milliseconds for use in bands.values()),
+        asset.power_context if asset else default_context(host.population),
     )
 
 

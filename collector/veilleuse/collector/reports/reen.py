@@ -39,6 +39,7 @@ from veilleuse.collector.reports.reen_values import (
     YearValues,
     bilan_rows,
     number_of,
+    perimeter_rows,
     without_missing,
     year_values,
 )
@@ -93,6 +94,12 @@ MEASURE_COLUMNS: Final = (
     "saving_hi95_kwh",
     "claimed",
 )
+PERIMETER_COLUMNS: Final = (
+    "perimeter",
+    "energy_millijoules",
+    "kwh_total",
+    *(f"kwh_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")),
+)
 BILAN_COLUMNS: Final = (
     "year",
     "item",
@@ -111,6 +118,7 @@ BILAN_COLUMNS: Final = (
 COLUMNS: Final = (
     *OBJECTIVE_COLUMNS,
     *MEASURE_COLUMNS,
+    *PERIMETER_COLUMNS,
     *BILAN_COLUMNS,
     UNDER_WAY_UNTIL,
     "data",
@@ -132,6 +140,10 @@ ASSUMPTIONS: Final = (
 TITLES: Final = {
     "rows": {"fr": "Objectifs 1° à 6°", "en": "Objectives 1° to 6°"},
     "measures": {"fr": "Mesures, moyens et gains mesurés", "en": "Measures, means and measured savings"},
+    "perimeters": {
+        "fr": "La phase d’usage par périmètre",
+        "en": "The use phase by perimeter",
+    },
     "bilan": {
         "fr": "La phase d’usage dans tout le bilan",
         "en": "The use phase within the whole bilan",
@@ -142,6 +154,7 @@ TITLES: Final = {
 def sheet_document(
     rows: Sequence[Row],
     measures: Sequence[Row],
+    perimeters: Sequence[Row],
     bilan: Sequence[Row],
     head: Head,
     warnings: Sequence[Text] = (),
@@ -151,8 +164,8 @@ def sheet_document(
     return Document(
         head={"kind": "reen", **head},
         columns=COLUMNS,
-        tables={"rows": rows, "measures": measures, "bilan": bilan},
-        tabular=("rows", "measures", "bilan"),
+        tables={"rows": rows, "measures": measures, "perimeters": perimeters, "bilan": bilan},
+        tabular=("rows", "measures", "perimeters", "bilan"),
         assumptions=(*warnings, *ASSUMPTIONS, *sample_notes((*rows, *bilan))),
         charts=(
             Chart(
@@ -227,7 +240,7 @@ def reen_document(
     for option, day in (("--from", first), ("--to", end)):
         if day.day != 1:
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
-    query = Query(first, end, ("population",), k_anonymity, today)
+    query = Query(first, end, ("population", "perimeter"), k_anonymity, today)
     report = _emissions_report(sources, query)
     now = _values_of(report, sources, query, targets)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
@@ -250,6 +263,7 @@ def reen_document(
     document = sheet_document(
         list(map(complete_row, _objectives(sheet))),
         list(map(complete_row, _measures(sheet))),
+        list(map(complete_row, perimeter_rows(report.statement.rows, now.total))),
         list(map(complete_row, bilan_rows(*_items(sheet)))),
         head,
         report.warnings,

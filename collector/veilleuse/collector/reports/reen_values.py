@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from veilleuse.collector.account.rounding import format_number
 from veilleuse.collector.disclosure.rule import is_nobodys_or_enough, is_nobodys_or_safe, is_safe
-from veilleuse.collector.documents.document import Row, Value
+from veilleuse.collector.documents.document import SHOWN, Row, Value
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.indicators import (
     COVERAGE,
@@ -36,7 +37,7 @@ from veilleuse.collector.model.indicators import (
     Pair,
     Targets,
 )
-from veilleuse.collector.model.query import Query
+from veilleuse.collector.model.query import SEVERAL, TOTAL, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import GroupSums, StateSums
 from veilleuse.collector.ports.stages import MachineRatio
@@ -47,6 +48,7 @@ from veilleuse.collector.reports.inventory_groups import devices_of, fleet_group
 from veilleuse.collector.reports.machines import machines_of, stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
+from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Band, Population, State
 
@@ -424,6 +426,58 @@ def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
             "provisional": total.factor.provisional,
         }
     )
+
+
+def perimeter_rows(rows: Sequence[EmissionsRow], total: EmissionsRow | None) -> Iterator[Row]:
+    """Yield the use phase of each perimeter, then the total; nothing over several years.
+
+    Ends of intervals are added, since errors of models are common to the rows. Numbers for people are whole
+    and sum to the total's.
+    """
+    by_perimeter: defaultdict[str, list[EmissionsRow]] = defaultdict(list)
+    for row in rows:
+        if row.energy.energy_millijoules:
+            by_perimeter[row.key.perimeter or SEVERAL].append(row)
+    if total is None or not by_perimeter:
+        return
+    names = sorted(by_perimeter, key=lambda name: (name == SEVERAL, name))
+    parts, whole = [_sum_use_phase(by_perimeter[name]) for name in names], _sum_use_phase([total])
+    shown = {
+        column: _divide_whole(column, parts, whole[column])
+        for column in ("kwh_total", "kgco2e_total")
+        if column in whole
+    }
+    for at, (name, part) in enumerate(zip([*names, TOTAL], [*parts, whole], strict=True)):
+        texts: dict[str, Mapping[str, str]] = {
+            column: format_number(numbers[at], 0) for column, numbers in shown.items() if column in part
+        }
+        yield {"perimeter": name, "origin": "computed", **part, SHOWN: texts}
+
+
+def _sum_use_phase(rows: Sequence[EmissionsRow]) -> dict[str, float]:
+    """Sum the energy and emissions of rows, with the ends of their intervals where all have them."""
+    kind = "_sample" if any(row.uncertainty.interval == SAMPLE_INTERVAL for row in rows) else "95"
+    found: dict[str, float] = {"energy_millijoules": sum(row.energy.energy_millijoules or 0 for row in rows)}
+    for unit, values, intervals in (
+        ("kwh", [row.energy.kwh_total for row in rows], [row.uncertainty.kwh for row in rows]),
+        ("kgco2e", [row.emissions.kgco2e_total for row in rows], [row.uncertainty.kgco2e for row in rows]),
+    ):
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            continue
+        found[f"{unit}_total"] = math.fsum(known)
+        wider = [one.sensitivity or one.ends for one in intervals] if kind == "_sample" else []
+        for name, ends in ((kind, [one.ends for one in intervals]), ("_sensitivity", wider)):
+            if ends and (summed := _add_ends(ends)):
+                found[f"{unit}_lo{name}"], found[f"{unit}_hi{name}"] = summed
+    return found
+
+
+def _divide_whole(column: str, parts: Sequence[Mapping[str, float]], total: float) -> list[int]:
+    """Return the whole numbers of the parts, and their sum: the rounded total."""
+    weights = [round(1_000_000 * part.get(column, 0.0)) for part in parts]
+    whole = round(total) if any(weights) else 0
+    return [*apportion(whole, weights), whole]
 
 
 def _kilograms(cells: Cells) -> float:

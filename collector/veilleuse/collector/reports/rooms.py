@@ -18,6 +18,7 @@ from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.rooms import RoomFigure, RoomServers
 from veilleuse.collector.fleet.samples import Stratum
 from veilleuse.collector.model.meters import MeterDeclarations, MeterShare, ServerRooms
+from veilleuse.collector.model.query import perimeters_in_force
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
@@ -66,8 +67,13 @@ class ServersInRooms:
         ids: defaultdict[HostId, list[HostId]] = defaultdict(list)
         for host_id, last in same.items():
             ids[last].append(host_id)
+        perimeters = perimeters_in_force(sources.perimeters, first.year)
         self._servers = [
-            _Server(one, tuple(ids.get(one.host_id, (one.host_id,))) if one.host_id is not None else ())
+            _Server(
+                one,
+                Place.at(one, perimeters.of).stratum(one.device_class),
+                tuple(ids.get(one.host_id, (one.host_id,))) if one.host_id is not None else (),
+            )
             for one in standings
             if one.population is Population.SERVER
         ]
@@ -183,13 +189,10 @@ class _Server:
     """One device at one place."""
 
     standing: FleetDevice
+    stratum: Stratum
     host_ids: tuple[HostId, ...]
     rooms: dict[int, str | None] = field(default_factory=dict)
     """Day → room, for days already looked up."""
-
-    @property
-    def stratum(self) -> Stratum:
-        return Place.at(self.standing).stratum(self.standing.device_class)
 
     def stands(self, day: int) -> bool:
         return self.standing.from_day.toordinal() <= day < self.standing.end_day.toordinal()

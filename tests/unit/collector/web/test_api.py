@@ -138,6 +138,22 @@ def test_the_kinds_are_cuts_of_one_statement(reading, token):
     assert {row["indicator"] for row in indicators} >= {"I2", "I13"}
 
 
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.READER])
+def test_perimeters_and_levels(reading, role):
+    """Rows by perimeter and level sum to the total; who asks for power contexts reads them."""
+    token = reading.account(f"places-{role}", role)
+    url = f"/api/v1/energy?{YEAR}&group_by=entity,perimeter,power_context&level=1"
+    answer = reading.get(url, token).json()
+    assert {(row["perimeter"], row["power_context"]) for row in answer["rows"]} == {
+        ("data_centre", "own_site")
+    }
+    (total,) = answer["totals"]
+    assert sum(row["energy_millijoules"] for row in answer["rows"]) == total["energy_millijoules"]
+    assert answer["report"]["level"] == 1
+    plain = reading.get(f"/api/v1/energy?{YEAR}", token).json()["rows"]
+    assert not {"perimeter", "power_context"} & {name for row in plain for name in row}
+
+
 def test_the_whole_year_stands_beside_its_months(reading, token):
     """/energy and /coverage by month have the total of the whole year too; they failed with 500."""
     question = f"{YEAR}&group_by=entity,month"
@@ -193,6 +209,8 @@ def test_factors(reading, token):
         (f"{YEAR}&from=2026-01-01", 400, "from", "'from' is given twice"),
         (f"{YEAR}&grup_by=site", 400, "grup_by", "there is no parameter 'grup_by'"),
         (f"{YEAR}&group_by=colour", 400, "group_by", "'colour' is no value"),
+        (f"{YEAR}&level=0", 400, "level", "'0' is no value"),
+        (f"{YEAR}&group_by=device_class&level=2", 400, "level", "level needs rows by entity"),
         (f"{YEAR}&group_by=", 400, "group_by", "'' is no value"),
         (f"{YEAR}&page=0", 400, "page", "'0' is no value"),
         (f"{YEAR}&page=-1", 400, "page", "'-1' is no value"),

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Stores imported factors, contracts and mappings.
+"""Stores imported factors, contracts, mappings and perimeters.
 
-Rows are added, never changed. Implements ports.Factors; tables of data_0012.
+Rows are added, never changed. Implements ports.Factors; tables of data_0012 and data_0027.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from veilleuse.collector.model.factors import (
     StoredContract,
 )
 from veilleuse.collector.model.inventory import PowerContext
+from veilleuse.collector.model.query import Perimeters, rules_of
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.migrations import open_current
@@ -72,6 +73,13 @@ class SqliteFactors:
             "SELECT unix_milliseconds, who, why, lines_json FROM factor_mappings ORDER BY mapping_id"
         )
         return tuple(self._made(_mapping, row) for row in rows)
+
+    def perimeters(self) -> tuple[Perimeters, ...]:
+        """Return all declared perimeters, oldest first. Raises StoreDamaged."""
+        rows = self._rows(
+            "SELECT year, unix_milliseconds, who, why, rules_json FROM perimeters ORDER BY perimeters_id"
+        )
+        return tuple(self._made(_perimeters, row) for row in rows)
 
     def put(
         self,
@@ -156,6 +164,20 @@ class SqliteFactors:
                     mapping.confirmed_by,
                     mapping.why,
                     json.dumps([_line_document(line) for line in mapping.lines], ensure_ascii=False),
+                ),
+            )
+
+    def declare(self, perimeters: Perimeters) -> None:
+        """Put the perimeters of a year into force now."""
+        with self._data.transaction() as connection:
+            connection.execute(
+                "INSERT INTO perimeters (year, unix_milliseconds, who, why, rules_json) VALUES (?, ?, ?, ?, ?)",
+                (
+                    perimeters.year,
+                    perimeters.declared_unix_milliseconds,
+                    perimeters.declared_by,
+                    perimeters.why,
+                    json.dumps(perimeters.document(), ensure_ascii=False),
                 ),
             )
 
@@ -285,3 +307,8 @@ def _mapping(row: Any) -> BilanMapping:
         who,
         why,
     )
+
+
+def _perimeters(row: Any) -> Perimeters:
+    year, at, who, why, rules = row
+    return Perimeters(rules_of(json.loads(rules)), year, at, who, why)

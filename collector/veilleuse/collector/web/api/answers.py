@@ -197,6 +197,8 @@ class Figures:
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
         )
+        with self._open_store() as store:
+            asked = sources_of(store, self._settings.reporting).add_places(asked)
         day = datetime.fromtimestamp(self._clock(), UTC).date()
         return add_under_way(self._answer_period(query.kind, asked, account), day)
 
@@ -317,6 +319,7 @@ class Figures:
             "from": query.first.isoformat(),
             "to": query.end.isoformat(),
             "group_by": list(query.dimensions),
+            **({"level": query.level} if query.level else {}),
             "k_anonymity": query.k_anonymity,
             "data": "simulated" if self._reader.data_kind().simulated else "real",
             "method_version": METHOD_VERSION,
@@ -338,16 +341,19 @@ def _cut(document: Document, kind: ResourceKind) -> Document:
     """Keep the columns and tables of a kind."""
     if kind is ResourceKind.EMISSIONS:
         return document
-    resource = BY_KIND[kind]
+    resource, asked = BY_KIND[kind], document.head["group_by"]
+    assert isinstance(asked, list)
+    # Rows have always been divided by it; only who asks reads it here.
+    shown = resource.columns.keys() - ({"power_context"} - set(asked))
     tables = {
-        name: [{column: row[column] for column in row if column in resource.columns} for row in rows]
+        name: [{column: row[column] for column in row if column in shown} for row in rows]
         if name != "withheld"
         else rows
         for name, rows in document.tables.items()
         if name in resource.tables
     }
     head = {name: value for name, value in document.head.items() if name != "ledger"}
-    columns = tuple(name for name in document.columns if name in resource.columns)
+    columns = tuple(name for name in document.columns if name in shown)
     tabular = tuple(name for name in document.tabular if name in tables)
     return replace(
         document, head={**head, "kind": kind.value}, columns=columns, tables=tables, tabular=tabular

@@ -64,6 +64,7 @@ class ApiQuery:
                 "from": self.asked.first.isoformat(),
                 "to": self.asked.end.isoformat(),
                 "group_by": ",".join(self.asked.dimensions),
+                **({"level": self.asked.level} if self.asked.level else {}),
             }
         words |= {"page": self.page if page is None else page, "limit": self.limit, "format": self.form}
         return urlencode(words, safe=",")
@@ -95,7 +96,11 @@ def parse_query(resource: Resource, query: Sequence[tuple[str, str]], accept: st
     if (end - first).days > MAX_DAYS:
         raise _unanswerable("to", f"the period has {(end - first).days} days: ask for at most {MAX_DAYS}")
     words = values.get("group_by", ",".join(DEFAULT_DIMENSIONS)).split(",")
-    return ApiQuery(resource.kind, page, limit, form, Query(first, end, tuple(dict.fromkeys(words))))
+    level = int(values["level"]) if "level" in values else None
+    if level and "entity" not in words:
+        raise _wrong("level", "level needs rows by entity", "add entity to group_by, or leave out level")
+    asked = Query(first, end, tuple(dict.fromkeys(words)), level=level)
+    return ApiQuery(resource.kind, page, limit, form, asked)
 
 
 def _values(resource: Resource, query: Sequence[tuple[str, str]]) -> Mapping[str, str]:

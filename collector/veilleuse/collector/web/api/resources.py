@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
 from veilleuse.collector.model.figures import COLUMNS, OBSERVED, column_type
-from veilleuse.collector.model.query import API_YEARS, DEFAULT_DIMENSIONS, DIMENSIONS
+from veilleuse.collector.model.query import API_YEARS, DEFAULT_DIMENSIONS, DIMENSIONS, MAX_LEVEL
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.vocabulary import Word
 
@@ -106,6 +106,12 @@ _GROUP_BY = Parameter(
     },
     "entity,month",
 )
+_LEVEL = Parameter(
+    "level",
+    "How many parts of an entity's path divide rows: 2 makes one row of `Métropole > Collèges` and all below it. Without it, all parts.",
+    {"type": "integer", "minimum": 1, "maximum": MAX_LEVEL},
+    2,
+)
 _PAGE = Parameter(
     "page",
     "Which page, from 1. `Link` says which is next.",
@@ -131,7 +137,7 @@ _YEAR = Parameter(
     {"type": "integer", "minimum": API_YEARS.first, "maximum": API_YEARS.last},
     2025,
 )
-_PERIOD: Final = (_FROM, _TO, _GROUP_BY, _PAGE, _LIMIT, _FORMAT)
+_PERIOD: Final = (_FROM, _TO, _GROUP_BY, _LEVEL, _PAGE, _LIMIT, _FORMAT)
 
 _TEXT: Final[Schema] = {"type": "string"}
 _NUMBER: Final[Schema] = {"type": "number"}
@@ -151,6 +157,8 @@ _KEY: Final = (
     "zone",
     "population",
     "device_class",
+    "power_context",
+    "perimeter",
     "level",
     "incomplete",
     "n",
