@@ -107,18 +107,22 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
 def _lacks(key: GroupKey, hidden: Hidden, query: Query) -> bool:
     """Return true when `autres` holds some machines of a row's entity or class, or of a reader's entities.
 
-    A row of both entity and class is always whole.
+    A row of both entity and class is always whole, but for a level of the tree.
     """
     family = hidden.family
     named = [name for name in ("entity", "device_class") if name in query.dimensions]
     if key.autres or (key.zone, key.population, key.memo) != (family.zone, family.population, family.memo):
         return False
+    of_entity = key.entity in {cut_entity(name, query.level) for name in hidden.entities}
+    of_class = key.device_class in hidden.device_classes
     if named == ["entity"]:
-        return key.entity in {cut_entity(name, query.level) for name in hidden.entities}
-    if len(named) == 2 or (named and key.device_class not in hidden.device_classes):
+        return of_entity
+    if len(named) == 2:
+        return query.level is not None and of_entity and of_class
+    if named and not of_class:
         return False
     if not query.entities:
-        return bool(named)
+        return bool(named) or "perimeter" in query.dimensions
     return any(is_within(name, query.entities) for name in hidden.entities)
 
 
@@ -139,7 +143,7 @@ def _with_coverage(sums: GroupSums, whole: GroupSums) -> GroupSums:
 
 def _divides_families(dimensions: Collection[str]) -> bool:
     """Return true when rows are parts of families."""
-    return bool({"entity", "device_class"} & set(dimensions))
+    return bool({"entity", "device_class", "perimeter"} & set(dimensions))
 
 
 def _extend(runs: list[tuple[Slice, GroupSums]], part: Slice, sums: GroupSums) -> None:
