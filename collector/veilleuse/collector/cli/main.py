@@ -62,7 +62,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "factors": ("veilleuse.collector.cli.factors", "list, import and restate emission factors"),
     "perimeters": (
         "veilleuse.collector.cli.perimeters",
-        "declare the parts of the fleet that yearly figures are given for",
+        "show and declare the perimeters of a year",
     ),
     "simulate": ("veilleuse.collector.cli.simulate", "fill a directory with a simulated fleet"),
     "check-method": ("veilleuse.collector.cli.check_method", "compute the method's worked answers"),

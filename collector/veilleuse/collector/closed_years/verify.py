@@ -33,6 +33,7 @@ from veilleuse.collector.closed_years.signatures import (
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, file_parts, sha256
+from veilleuse.collector.model.query import DEFAULT_PERIMETERS
 from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.wire.files import make_own_folder, read_owned, read_with_status, replace_owned
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -98,7 +99,8 @@ class Verification:
                 "sha256": closed_year.sha256,
                 "totals": self.closed.report["figures"]["totals"],
             }
-            found["perimeters"] = self.closed.kept.perimeters.document()
+            if self.closed.kept.perimeters != DEFAULT_PERIMETERS:
+                found["perimeters"] = self.closed.kept.perimeters.document()
             if SIGN_OFF in self.closed.report:
                 found[SIGN_OFF] = self.closed.report[SIGN_OFF]
         if self.signed is not None:

@@ -23,6 +23,7 @@ from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.collector.model.inventory import Asset, PowerContext
 from veilleuse.collector.model.months import DayType
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -148,6 +149,11 @@ def default_context(population: Population | None) -> PowerContext:
     a college's PCs are on the college's own contract.
     """
     return PowerContext.EPLE if population is Population.CLASSROOM else PowerContext.OWN_SITE
+
+
+def at_default_context(key: GroupKey) -> GroupKey:
+    """Return the key of a group with its power context; by default that of its population."""
+    return key._replace(power_context=key.power_context or default_context(key.population))
 
 
 class Census:

@@ -13,6 +13,7 @@ from typing import Final
 
 from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.fleet.census import at_default_context
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import GroupKey, Query, cut_entity, is_within
@@ -81,7 +82,7 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
     table = month.uses if of_uses else month.cells
     for group in sorted(table, key=_is_of_screens):
         if _may_see(group.key, entities):
-            key, sums = query.group(group.key).over(), group.sums
+            key, sums = query.group_observed(at_default_context(group.key)).over(), group.sums
             if key in found:
                 # A machine and its screens count as one host.
                 more = replace(sums, hosts=0) if _is_of_screens(group) else sums
@@ -89,7 +90,7 @@ def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, 
             found[key] = sums
     if not entities:
         for group in month.whole:
-            key = query.group(group.key).over()
+            key = query.group_observed(at_default_context(group.key)).over()
             if key in found and not _divides_families(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
     hidden = [
@@ -112,19 +113,23 @@ def _may_see(key: GroupKey, entities: Collection[str]) -> bool:
 def _lacks(key: GroupKey, hidden: Hidden, query: Query, told: Collection[GroupKey]) -> bool:
     """Return true when merged rows hold more machines of a row's entity or class, or of a reader's entities.
 
-    A row of both entity and class is always whole. `told`: rows that the reader may see.
+    A row of both entity and class is always whole, but for a level of the tree. `told`: rows that the reader
+    may see.
     """
     family = hidden.family
     named = [name for name in ("entity", "device_class") if name in query.dimensions]
     if key.autres or (key.zone, key.population, key.memo) != (family.zone, family.population, family.memo):
         return False
-    if named == ["entity"]:
-        return key.entity in {cut_entity(name, query.level) for name in hidden.entities}
-    if len(named) == 2 or (named and key.device_class not in hidden.device_classes):
-        return False
+    of_entity = key.entity in {cut_entity(name, query.level) for name in hidden.entities}
+    of_class = key.device_class in hidden.device_classes
     branch = family.over()._replace(entity=hidden.branch, device_class=key.device_class, autres=True)
-    if branch in told if named else _may_see(branch, query.entities):
+    if "entity" in named:
+        is_part = branch in told and not branch.coarsen(query.dimensions, query.level).autres
+        return of_entity and not is_part and (len(named) == 1 or (query.level is not None and of_class))
+    if named and not of_class:
         return False
+    if branch in told if named else _may_see(branch, query.entities):
+        return "perimeter" in query.dimensions and not branch.path
     return not query.entities or any(is_within(name, query.entities) for name in hidden.entities)
 
 
@@ -145,7 +150,7 @@ def _with_coverage(sums: GroupSums, whole: GroupSums) -> GroupSums:
 
 def _divides_families(dimensions: Collection[str]) -> bool:
     """Return true when rows are parts of families."""
-    return bool({"entity", "device_class"} & set(dimensions))
+    return bool({"entity", "device_class", "perimeter"} & set(dimensions))
 
 
 def _extend(runs: list[tuple[Slice, GroupSums]], part: Slice, sums: GroupSums) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -28,14 +28,11 @@ from veilleuse.collector.ipc import TIMEOUT_SECONDS, pieces_of, send
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, FigureFormat, Publication, T
-from veilleuse.collector.model.query import GroupKey
-from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
 from veilleuse.collector.ports.store import BoundedReader
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.tables import Month, is_month, make_month
+from veilleuse.collector.release.tables import Month, is_month
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 Publish = Callable[[Publication], None]
 """Stores a publication, unless the period has one already. Raises AdminError."""
@@ -185,9 +182,9 @@ class Releases:
         published: PublicationReader,
         publish: Publish,
         clock: Callable[[], float],
-        places: Callable[[Slice], Mapping[HostId, GroupKey]] = lambda _: {},
+        make: Callable[[Slice], Month],
     ) -> None:
-        """Take a clock in Unix seconds. `places`: keys of machines in a month, by the inventory."""
+        """Take a clock in Unix seconds. `make` computes a month from the present data."""
         reporting, retention = settings.reporting, settings.retention
         self._reader = reader
         self._k = reporting.k_anonymity
@@ -195,7 +192,7 @@ class Releases:
         self._zone = ZoneInfo(reporting.time_zone)
         self._kept_months = retention.pc_monthly_months
         self._clock = clock
-        self._places = places
+        self._make = make
         self._lock = threading.Lock()
 
     def today(self) -> date:
@@ -238,5 +235,4 @@ class Releases:
 
     def _make_month(self, part: Slice) -> Month:
         with self._reader.to_its_end():
-            now = round(self._clock() * MILLISECONDS_PER_SECOND)
-            return make_month(self._reader, part, self._k, now, self._places(part))
+            return self._make(part)

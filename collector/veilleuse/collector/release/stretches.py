@@ -20,7 +20,9 @@ from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.figures import sum_fleet
 from veilleuse.collector.release.rows import FLEET, FleetMonth
 
-DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
+DIMENSIONS: Final = frozenset(
+    {"entity", "device_class", "population", "perimeter", "power_context", "year", "month"}
+)
 """Dimensions of released rows; `site` would be a second partition."""
 
 
@@ -84,14 +86,14 @@ def _is_released(published: PublicationReader, part: Slice, k: int) -> bool:
 def read_figures(
     published: PublicationReader, stretches: Iterable[ReleasedStretch], query: Query, *, random_roll_out: bool
 ) -> tuple[PeriodFigures, ...]:
-    """Return the figures of each stretch. Raises StoreDamaged."""
+    """Return the figures of each stretch; the query holds its perimeters. Raises StoreDamaged."""
     asked = (lambda entity: is_within(entity, query.entities)) if query.entities else None
     with without_garbage_collection():
         return tuple(
             sum_fleet(
                 stretch.part,
                 ((part, read_month(published, part)) for part in stretch.months),
-                lambda key: key.coarsen(query.dimensions),
+                query.group,
                 asked,
                 random_roll_out=random_roll_out,
                 is_observed=query.basis is Basis.OBSERVED,

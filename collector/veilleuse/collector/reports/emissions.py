@@ -216,6 +216,7 @@ def released_report(
 
     Raises UnknownZone, StoreDamaged.
     """
+    query = sources.add_places(query)
     periods = read_figures(sources.published, stretches, query, random_roll_out=random_roll_out)
     mappings = sources.factors.mappings()
     contracts = [

@@ -19,7 +19,7 @@ from veilleuse.collector.account.ghg_items import declarations, home_share
 from veilleuse.collector.account.row import FigureRow
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice, slices
-from veilleuse.collector.fleet.census import FleetDevice, default_context, is_under_rule
+from veilleuse.collector.fleet.census import FleetDevice, at_default_context, is_under_rule
 from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.closed_years import canonical
@@ -27,7 +27,7 @@ from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.inventory import Headcount, PowerContext
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.query import GroupKey, perimeters_in_force
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.counts import count_fleet, count_screens
@@ -88,14 +88,9 @@ class FleetPublisher:
     def _release(self, part: Slice) -> Month | None:
         """Return the published month; publish it where it is not. None: nothing is published of it."""
         is_stored = self._sources.closings.has_months(part.first, part.end, _RULED)
-        make = partial(self._make_month, part) if is_stored else None
+        make = partial(compute_month, self._sources, part, self._k) if is_stored else None
         found = self._months.figures(part.first, part.end, self._today, make)
         return None if found is None or FORM.is_empty(found) else found
-
-    def _make_month(self, part: Slice) -> Month:
-        now = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
-        places = places_by_inventory(self._sources, part)
-        return make_month(self._sources.reader, part, self._k, now, places)
 
     # --- fleet
 
@@ -157,7 +152,21 @@ class FleetPublisher:
             yield row_without_rule(row)
 
 
-def places_by_inventory(sources: Sources, part: Slice) -> dict[HostId, GroupKey]:
+def compute_month(sources: Sources, part: Slice, k: int) -> Month:
+    """Compute a month as it is published, from the present data."""
+    now = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
+    perimeters = perimeters_in_force(sources.perimeters, part.first.year)
+    return make_month(
+        sources.reader,
+        part,
+        k,
+        now,
+        _places_by_inventory(sources, part),
+        lambda key: perimeters.of(at_default_context(key)) or "",
+    )
+
+
+def _places_by_inventory(sources: Sources, part: Slice) -> dict[HostId, GroupKey]:
     """Return the key of each machine that the inventory lists, at its last place in the month."""
     hosts = {host.host_id: host for host in sources.hosts}
     return {
@@ -180,9 +189,9 @@ def _key_of(device: FleetDevice, host: Host) -> GroupKey:
 
 def _placed(row: FleetRow, headcounts: Iterable[Headcount], part: Slice) -> FleetRow:
     """Return a row with its power context, and its share at home."""
-    key = row.key
-    context = key.power_context or default_context(key.population)
-    row = replace(row, key=key._replace(power_context=context))
+    key = at_default_context(row.key)
+    context = key.power_context
+    row = replace(row, key=key)
     is_carried = key.device_class == DeviceClass.LAPTOP.value and key.population is Population.WORKSTATION
     if not is_carried or context in _NEVER_AT_HOME or key.entity is None:
         return row

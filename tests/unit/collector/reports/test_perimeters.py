@@ -12,13 +12,20 @@ import pytest
 
 from tests.support.closed_years import PERIOD, YEAR, report, signed_off, told
 from tests.support.year import END, FIRST, asset, census, worked, workstation
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.closed_years.document import statistics_document, statistics_from_document
 from veilleuse.collector.closed_years.reduce import reduce_year
 from veilleuse.collector.closed_years.restate import restate_year
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
+from veilleuse.collector.disclosure.partition import merge_families
+from veilleuse.collector.disclosure.rule import DisclosureCell
 from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import GroupKey, PerimeterRule, Perimeters, Query
+from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Group, GroupSums
+from veilleuse.collector.release.answer import sum_cells
+from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.vocabulary import Population
 
 BRANCH = Perimeters(
@@ -110,6 +117,43 @@ def test_a_reader_of_one_college_reads_no_row_of_all():
 def test_a_group_of_several_perimeters_has_none(key, perimeter):
     """Machines merged from entities that nobody names are in no perimeter, rather than in a wrong one."""
     assert BRANCH.of(key._replace(power_context=PowerContext.OWN_SITE)) == perimeter
+
+
+@pytest.mark.parametrize(
+    ("left_out", "expected"),
+    [
+        ("Voirie", {("posts", "DSI", 30), ("colleges", "autres", 12)}),
+        ("", {("posts", "DSI", 30), (None, "autres", 15)}),
+    ],
+)
+def test_small_groups_of_an_indicator_merge_inside_their_perimeter(left_out, expected):
+    """Two colleges are one row of the colleges, unless machines elsewhere are too few without them."""
+    machines = {"A": range(6), "B": range(6, 12), "DSI": range(100, 130), "Voirie": range(200, 203)}
+    perimeters = {"A": "colleges", "B": "colleges", "DSI": "posts", "Voirie": "depots"}
+    groups = {
+        GroupKey(population=Population.WORKSTATION, entity=name, perimeter=perimeters[name]): frozenset(own)
+        for name, own in machines.items()
+        if name != left_out
+    }
+    rows, withheld = merge_families(
+        groups,
+        10,
+        lambda some: [DisclosureCell(key, {HostId(one): 1 for one in own}) for key, own in some.items()],
+        lambda some: frozenset().union(*some),
+    )
+    assert withheld == []
+    assert {(key.perimeter, key.entity, len(own)) for key, own in rows} == expected
+
+
+def test_a_released_branch_says_what_is_missing_from_it():
+    """At a level, a row lacks the machines of its entities that are in `autres`: it is incomplete."""
+    family = GroupKey(FIRST, END, "FR", Population.WORKSTATION)
+    key = family._replace(entity="A > 1", device_class="tower")
+    hidden = Hidden(family, frozenset({"A > 2"}), frozenset({"tower"}))
+    month = Month(Slice(FIRST, END), (Group(key, GroupSums(12, 1)),), (), (), (), (hidden,))
+    for level, incomplete in ((None, False), (1, True)):
+        (row,) = sum_cells([month], Query(FIRST, END, level=level)).rows
+        assert (row.key.entity, row.sums.incomplete) == ("A > 1" if level is None else "A", incomplete)
 
 
 def declare(place, name: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
@@ -23,8 +23,7 @@ from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.query import GroupKey, Query, is_within
-from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.query import Query, is_within
 from veilleuse.collector.model.sums import EnergyClass, Group
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.directory import OpenReadStore
@@ -48,7 +47,7 @@ from veilleuse.collector.reports.emissions import (
     released_report,
     today,
 )
-from veilleuse.collector.reports.fleet_publication import places_by_inventory
+from veilleuse.collector.reports.fleet_publication import compute_month
 from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.readers import sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
@@ -181,7 +180,7 @@ class Figures:
         self._settings = settings
         self._book = book
         self._clock = clock
-        self._releases = Releases(reader, settings, published, publish, clock, self._places)
+        self._releases = Releases(reader, settings, published, publish, clock, self._make_month)
 
     def document(self, query: ApiQuery, account: Account) -> Document:
         """Build the whole answer, before it is cut into pages.
@@ -269,9 +268,11 @@ class Figures:
                 seen.append(month_status(month, entities))
                 yield month
 
-    def _places(self, part: Slice) -> Mapping[HostId, GroupKey]:
+    def _make_month(self, part: Slice) -> Month:
+        reporting = self._settings.reporting
         with self._open_store() as store:
-            return places_by_inventory(sources_of(store, self._settings.reporting), part)
+            sources = sources_of(store, reporting, self._reader)
+            return compute_month(sources, part, reporting.k_anonymity)
 
     def _closed_years(self) -> frozenset[int]:
         """Return definitively closed years: their statistics cover whole years, for administrators only."""

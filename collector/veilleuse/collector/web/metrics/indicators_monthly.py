@@ -35,8 +35,8 @@ from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import Reader
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.publications import PublicationCache, Publish
-from veilleuse.collector.release.tables import PARTITION, Month, make_month
-from veilleuse.collector.reports.fleet_publication import places_by_inventory
+from veilleuse.collector.release.tables import PARTITION, Month
+from veilleuse.collector.reports.fleet_publication import compute_month
 from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, sources_of, targets_of
@@ -50,7 +50,6 @@ from veilleuse.collector.web.metrics.released_month import (
     families_of,
     last_month,
 )
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 
@@ -269,13 +268,9 @@ class MachineIndicators:
         )
 
     def _make_month(self, computation: _Computation) -> Month:
+        reporting, part = self._settings.reporting, Slice(computation.month, computation.end)
         with self._open_store() as store:
-            part, now = (
-                Slice(computation.month, computation.end),
-                round(self._clock() * MILLISECONDS_PER_SECOND),
-            )
-            places = places_by_inventory(sources_of(store, self._settings.reporting), part)
-            return make_month(store.data, part, self._settings.reporting.k_anonymity, now, places)
+            return compute_month(sources_of(store, reporting), part, reporting.k_anonymity)
 
     def _find_figures(
         self, month: Month, computation: _Computation, today: date
