@@ -55,6 +55,7 @@ from veilleuse.collector.release.stretches import (
     read_figures,
 )
 from veilleuse.collector.reports import emissions_document as emissions_report
+from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.fleet_year import (
     factor_chooser,
     query_of_year_before,
@@ -144,8 +145,6 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
     )
 
 
-BASIS: Final = "basis"
-"""Field of a report's head: released or unreleased."""
 RELEASED_UNTIL: Final = "released_until"
 """Field of a released report's head: end of its last month, exclusive."""
 MOST_DAYS_BALANCED: Final = timedelta(days=62)

@@ -41,12 +41,12 @@ from veilleuse.collector.release.stretches import find_stretches
 from veilleuse.collector.release.tables import Month, hosts_under_rule
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
-    BASIS,
     RELEASED_UNTIL,
     emissions_report_of,
     released_report,
     today,
 )
+from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.fleet_publication import compute_month
 from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.readers import sources_of, targets_of

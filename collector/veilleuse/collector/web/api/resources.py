@@ -98,7 +98,7 @@ _TO = Parameter(
 )
 _GROUP_BY = Parameter(
     "group_by",
-    "What rows are of, separated by commas. Year and population always divide. `site` divides servers only, but for admins.",
+    "What rows are of, separated by commas. Year and population always divide. `site` is for admins; in /indicators it divides servers for all.",
     {
         "type": "string",
         "pattern": f"^({'|'.join(DIMENSIONS)})(,({'|'.join(DIMENSIONS)})){{0,{len(DIMENSIONS) - 1}}}$",
