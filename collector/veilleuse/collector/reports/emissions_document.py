@@ -71,21 +71,11 @@ RELEASED_ASSUMPTIONS: Final = {
     ASSUMPTIONS[-1]: "Rows of one period are sums of the same groups, in every grouping.",
 }
 """Assumption about machines' data → what holds for released months."""
-BASIS_NOTES: Final[Mapping[str, Text]] = {
-    Basis.RELEASED.value: {
-        "fr": "Publié : la somme des mois publiés, le même chiffre pour tous les lecteurs et toutes les sorties. Par quelle méthode l’énergie des postes et "
-        "des PC de classe est connue n’est pas dit, ni ce qui cause une variation d’une année à l’autre.",
-        "en": "Released: the sum of published months, the same figure for every reader and outlet. By which method the energy of workstations and "
-        "classroom PCs is known is not told, nor what causes a change from one year to the next.",
-    },
-    Basis.OBSERVED.value: {
-        "fr": "Observé : la seule part mesurée des mois publiés, sans rien d’extrapolé. Ce n’est pas le chiffre du parc.",
-        "en": "Observed: the measured part of published months alone, without what is extrapolated. It is not the fleet's figure.",
-    },
-    Basis.UNRELEASED.value: {
-        "fr": "Non publié : d’après les données présentes des machines. Ce n’est pas le chiffre publié.",
-        "en": "Unreleased: from the present data of machines. It is not the published figure.",
-    },
+BASIS_NOTES: Final[Mapping[object, str]] = {
+    Basis.RELEASED: "Released: the sum of published months, the same figure for every reader and outlet. By which method the energy of workstations and "
+    "classroom PCs is known is not told, nor what causes a change from one year to the next.",
+    Basis.OBSERVED: "Observed: the measured part of published months alone, without what is extrapolated. It is not the fleet's figure.",
+    Basis.UNRELEASED: "Unreleased: from the present data of machines. It is not the published figure.",
 }
 
 
@@ -151,10 +141,10 @@ def _is_released(head: Head) -> bool:
     return head.get(BASIS) in (Basis.RELEASED, Basis.OBSERVED)
 
 
-def _general_notes(rows: Sequence[Row], basis: object) -> Iterable[Text]:
+def _general_notes(rows: Sequence[Row], basis: object) -> Iterable[str]:
     """Yield the notes of every report, and those on its basis and on the kinds of intervals in these rows."""
     if basis in BASIS_NOTES:
-        yield BASIS_NOTES[str(basis)]
+        yield BASIS_NOTES[basis]
     changed = RELEASED_ASSUMPTIONS if basis in (Basis.RELEASED, Basis.OBSERVED) else {}
     for note in ASSUMPTIONS:
         if note != FULL_NOTE or any("kwh_lo95" in row for row in rows):
