@@ -34,7 +34,6 @@ def incomplete(months: Sequence[Month], dimensions: Sequence[str], entities: Seq
             months[-1].part.end,
             tuple(dimensions),
             entities=tuple(entities),
-            screens=True,
         ),
     )
     named = {

@@ -44,7 +44,6 @@ from veilleuse.collector.reports.emissions import (
     RELEASED_UNTIL,
     emissions_report_of,
     released_report,
-    today,
 )
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.fleet_publication import compute_month
@@ -174,14 +173,13 @@ class Figures:
         asked = replace(
             query.asked,
             k_anonymity=self._settings.reporting.k_anonymity,
-            today=today(),
+            today=datetime.fromtimestamp(self._clock(), UTC).date(),
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
         )
         with self._open_store() as store:
             asked = sources_of(store, self._settings.reporting).add_places(asked)
-        day = datetime.fromtimestamp(self._clock(), UTC).date()
-        return add_under_way(self._answer_period(query.kind, asked, account), day)
+        return self._answer_period(query.kind, asked, account)
 
     def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
@@ -189,7 +187,7 @@ class Figures:
                 return self._fleet(kind, query, account)
             answer = self._gather_groups(query) if account.role is Role.ADMIN else self._sum_released(query)
             self._reader.check_time()
-            return self._indicators(answer, self._head(query, account))
+            return add_under_way(self._indicators(answer, self._head(query, account)), query.today)
 
     def _fleet(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         """Build the fleet's figure of `veilleuse report emissions`.
