@@ -95,11 +95,15 @@ def closed_figures(
     statement, periods = _state(last, dimensions, level, compared)
     published: EmissionsStatement | None = statement
     if len(revisions) > 1:
-        first = load_closed(reader, revisions[0])
-        published = (
-            _state(first, dimensions, level, None)[0] if _can_state(first, dimensions, level) else None
-        )
-    return ClosedFigures(last, _mark_rows(statement, last, published), periods)
+        published = state_if_possible(load_closed(reader, revisions[0]), dimensions, level)
+    return ClosedFigures(last, mark_rows(statement, last, published), periods)
+
+
+def state_if_possible(
+    closed: ClosedRevision, dimensions: tuple[str, ...], level: int | None
+) -> EmissionsStatement | None:
+    """Return the statement of a revision's own estimate; None in a grouping that it does not allow."""
+    return _state(closed, dimensions, level, None)[0] if _can_state(closed, dimensions, level) else None
 
 
 def _year_before(
@@ -172,7 +176,7 @@ def _row(document: Mapping[str, Any]) -> EmissionsRow:
     return EmissionsRow.of(values)
 
 
-def _mark_rows(
+def mark_rows(
     statement: EmissionsStatement, closed: ClosedRevision, published: EmissionsStatement | None
 ) -> EmissionsStatement:
     """Mark every row with the revision; `published`:

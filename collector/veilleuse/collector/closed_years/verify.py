@@ -23,6 +23,8 @@ from veilleuse.collector.closed_years.frozen import (
     reproduces,
     revision_of,
 )
+from veilleuse.collector.closed_years.released_year import KEY as RELEASED
+from veilleuse.collector.closed_years.released_year import released_again
 from veilleuse.collector.closed_years.signatures import (
     SignatureFacts,
     SignatureWrong,
@@ -98,6 +100,11 @@ class Verification:
                 "state": closed_year.state.value,
                 "sha256": closed_year.sha256,
                 "totals": self.closed.report["figures"]["totals"],
+                **(
+                    {RELEASED: self.closed.report[RELEASED]["figures"]["totals"]}
+                    if RELEASED in self.closed.report
+                    else {}
+                ),
             }
             if self.closed.kept.perimeters != DEFAULT_PERIMETERS:
                 found["perimeters"] = self.closed.kept.perimeters.document()
@@ -211,6 +218,10 @@ def _recompute(verdict: Verification, closed: ClosedRevision) -> None:
     try:
         again = json.loads(json.dumps(frozen_documents(closed.kept, closed.terms)))
         same = reproduces(again, closed.report["figures"])
+        if RELEASED in closed.report:
+            summed = json.loads(json.dumps(released_again(closed)))
+            if not reproduces(summed, closed.report[RELEASED]["figures"]):
+                verdict.wrong.append("its released figures are not the sums of its released months")
     except (CollectorError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         verdict.wrong.append(f"its figures cannot be computed from its statistics ({error})")
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
@@ -26,7 +26,7 @@ from veilleuse.collector.fleet.estimate import (
 )
 from veilleuse.collector.fleet.observations import MONITOR, Place
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.query import Basis, GroupKey, Query, is_within
 from veilleuse.collector.model.sums import Detail, EnergyClass
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.rows import MILLION, FleetRow, Source
@@ -272,23 +272,21 @@ class _Sum:
 def sum_fleet(
     part: Slice,
     months: Iterable[tuple[Slice, Sequence[FleetRow]]],
-    key_of: Callable[[GroupKey], GroupKey],
-    asked: Callable[[str], bool] | None,
+    query: Query,
     *,
     random_roll_out: bool,
-    is_observed: bool = False,
 ) -> PeriodFigures:
-    """Sum the rows of the months of one stretch.
+    """Sum the rows of the months of one stretch; `query` has perimeters, grouping, basis and entities.
 
-    `key_of`: key of a row → key of its group. `asked`: filter of entities; None: all, and rooms, which belong
-    to none. `is_observed`: without what is extrapolated.
+    Rooms belong to no entity: a reader of some does not see them.
     """
+    is_observed = query.basis is Basis.OBSERVED
     groups: defaultdict[tuple[GroupKey, bool], _Sum] = defaultdict(lambda: _Sum(is_observed=is_observed))
     whole = _Sum(is_observed=is_observed)
     homes = set()
     for month, rows in months:
         for row in rows:
-            if asked is not None and not (row.key.entity and asked(row.key.entity)):
+            if query.entities and not (row.key.entity and is_within(row.key.entity, query.entities)):
                 continue
             if is_observed:
                 if not row.known_milliseconds and not row.known_millijoules:
@@ -302,7 +300,7 @@ def sum_fleet(
                 homes.add(PeriodHomeShare(*name, share, row.home.declared_by))
             for one in _at_home(row):
                 is_room = one.measured is not None and one.measured.room is not None
-                groups[key_of(one.key).over(part.first, part.end), is_room].add(month, one)
+                groups[query.group(one.key).over(part.first, part.end), is_room].add(month, one)
     made = sorted(
         (group.row(key, random_roll_out=random_roll_out) for (key, _), group in groups.items()),
         key=lambda row: row.key.order,
