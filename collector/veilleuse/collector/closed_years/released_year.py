@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from veilleuse.collector.account.change import NoComparison
 from veilleuse.collector.account.row import PeriodFigures
@@ -16,6 +16,7 @@ from veilleuse.collector.calendars.periods import Slice, add_months, slices
 from veilleuse.collector.closed_years.document import FrozenTerms
 from veilleuse.collector.closed_years.frozen import GROUPING, ClosedRevision, statement_documents
 from veilleuse.collector.closed_years.published_rows import load_closed, state_if_possible
+from veilleuse.collector.model.closed_years import RELEASED
 from veilleuse.collector.model.factors import BilanMapping, Contract
 from veilleuse.collector.model.figures import EmissionsStatement
 from veilleuse.collector.model.query import Perimeters, Query
@@ -24,8 +25,6 @@ from veilleuse.collector.release.figures import sum_fleet
 from veilleuse.collector.release.rows import FLEET, FleetMonth
 from veilleuse.collector.release.stretches import PublishedFleet
 
-KEY: Final = "released"
-"""Key of the released months in a closed year's report; absent where some of its months were not released."""
 Months: TypeAlias = Sequence[tuple[Slice, FleetMonth]]
 
 
@@ -44,7 +43,7 @@ def released_months(report: Mapping[str, Any]) -> Months:
     Raises ValueError, KeyError, TypeError for a damaged one.
     """
     found = []
-    for one in report.get(KEY, {}).get("months", ()):
+    for one in report.get(RELEASED, {}).get("months", ()):
         first = date.fromisoformat(one["month"])
         part = Slice(first, add_months(first, 1))
         found.append((part, FLEET.decode(one, part.first, part.end)))
@@ -97,7 +96,7 @@ def first_statement(
 ) -> EmissionsStatement | None:
     """Return the statement of a year's first revision; None in a grouping that it does not allow."""
     first = load_closed(reader, reader.revisions(closed.closed_year.year)[0])
-    if KEY not in first.report:
+    if RELEASED not in first.report:
         return state_if_possible(first, query.dimensions, query.level)
     return released_statement(released_months(first.report), query, first.terms, first.kept.perimeters)[0]
 
@@ -120,7 +119,7 @@ class ReleasedFleet:
         if part.first.year not in self._last:
             return self._published.has(part, k)
         closed, months = self._closed(part.first.year)
-        return part.first in months and closed.report[KEY]["k"] >= k
+        return part.first in months and closed.report[RELEASED]["k"] >= k
 
     def rows(self, part: Slice) -> FleetMonth:
         """See FleetReader."""

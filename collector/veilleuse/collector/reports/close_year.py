@@ -17,7 +17,6 @@ from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
 from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, frozen_documents, revision_of
-from veilleuse.collector.closed_years.released_year import KEY as RELEASED
 from veilleuse.collector.closed_years.released_year import released_document, released_months
 from veilleuse.collector.closed_years.sign_off import SignOff, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
@@ -29,10 +28,12 @@ from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import (
     FORMAT,
+    RELEASED,
     ClosedFile,
     ClosedYear,
     YearState,
     canonical,
+    figures_of,
     sha256,
 )
 from veilleuse.collector.release.rows import FleetMonth
@@ -162,7 +163,7 @@ def template_of(sources: Sources, settings: CollectorSettings, order: ClosingOrd
 
     Raises as `propose`.
     """
-    figures = propose(sources, settings, order).report["figures"]
+    figures = figures_of(propose(sources, settings, order).report)
     revisions = [one for one in sources.closings.revisions() if one.year <= order.year]
     for one in sorted(revisions, key=lambda one: (one.year, one.revision), reverse=True):
         if before := json.loads(sources.closings.file(one).report).get(SIGN_OFF):
