@@ -112,7 +112,7 @@ def emissions(
         bool,
         typer.Option(
             "--public",
-            help="round the figures of a closed year so that they may be published beside its months",
+            help="only sums of released months, which may be published beside them",
         ),
     ] = False,
     config: ConfigOption = None,
