@@ -23,7 +23,7 @@ from veilleuse.collector.closed_years.frozen import (
     reproduces,
     revision_of,
 )
-from veilleuse.collector.closed_years.released_year import released_again
+from veilleuse.collector.closed_years.published_rows import released_again
 from veilleuse.collector.closed_years.signatures import (
     SignatureFacts,
     SignatureWrong,

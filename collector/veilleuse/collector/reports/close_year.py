@@ -17,13 +17,13 @@ from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
 from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, frozen_documents, revision_of
-from veilleuse.collector.closed_years.released_year import released_document, released_months
+from veilleuse.collector.closed_years.published_rows import released_document, released_months
 from veilleuse.collector.closed_years.sign_off import SignOff, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF, read_signed_year
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import (
@@ -36,8 +36,8 @@ from veilleuse.collector.model.closed_years import (
     figures_of,
     sha256,
 )
+from veilleuse.collector.release.figures import PublishedFleet
 from veilleuse.collector.release.rows import FleetMonth
-from veilleuse.collector.release.stretches import PublishedFleet
 from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.kept_years import LATER, ROOMS_BASIS, YearBasis, choose_basis

@@ -36,8 +36,8 @@ from veilleuse.collector.release.answer import (
     sum_cells,
     withheld_rows,
 )
+from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.release.publications import Publish, Releases
-from veilleuse.collector.release.stretches import find_stretches
 from veilleuse.collector.release.tables import Month, hosts_under_rule
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
