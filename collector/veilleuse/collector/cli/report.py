@@ -316,7 +316,7 @@ def _unexplained_milliseconds(reader: Reader, query: Query) -> int | None:
 
 
 def _print_notes(head: Head, hidden: int) -> None:
-    waiting = head["periods_not_derived"]
+    waiting = head.get("periods_not_derived")
     if isinstance(waiting, int) and waiting:
         print(
             f"note: {waiting} {plural(waiting, 'period', 'wait')} to be derived, not in the figures yet "
