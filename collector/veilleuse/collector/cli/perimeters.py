@@ -80,9 +80,10 @@ def declare(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Declare the perimeters of a year and of those after it, until you declare others.
+    """Declare the perimeters of a year and of later ones.
 
-    Earlier declarations stay on record. A year that is closed definitively keeps its own.
+    They hold until you declare others. Earlier declarations stay on record. A year that is closed
+    definitively keeps its own.
     """
     text = read_text(file, MAXIMUM_BYTES, "leave out all but [[perimeter]]")
     found = run_operation(

@@ -86,7 +86,11 @@ def frozen_statement(
 
 def frozen_documents(kept: YearStatistics, terms: FrozenTerms) -> dict[str, Any]:
     """Return rows, totals, memo and withheld, ready for closed.canonical. Raises UnknownZone."""
-    statement = frozen_statement(frozen_figures(kept, terms), terms)
+    return statement_documents(frozen_statement(frozen_figures(kept, terms), terms), terms)
+
+
+def statement_documents(statement: EmissionsStatement, terms: FrozenTerms) -> dict[str, Any]:
+    """Return the same of a statement. Raises UnknownZone."""
     exact = [_exact(row, terms) for row in statement.rows]
     return {
         "rows": [_document(row, kilograms) for row, kilograms in zip(statement.rows, exact, strict=True)],

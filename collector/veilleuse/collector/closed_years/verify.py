@@ -23,6 +23,7 @@ from veilleuse.collector.closed_years.frozen import (
     reproduces,
     revision_of,
 )
+from veilleuse.collector.closed_years.published_rows import released_again
 from veilleuse.collector.closed_years.signatures import (
     SignatureFacts,
     SignatureWrong,
@@ -32,7 +33,14 @@ from veilleuse.collector.closed_years.signatures import (
 )
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, file_parts, sha256
+from veilleuse.collector.model.closed_years import (
+    RELEASED,
+    ClosedFile,
+    ClosedYear,
+    figures_of,
+    file_parts,
+    sha256,
+)
 from veilleuse.collector.model.query import DEFAULT_PERIMETERS
 from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.wire.files import make_own_folder, read_owned, read_with_status, replace_owned
@@ -97,7 +105,7 @@ class Verification:
                 "revision": closed_year.revision,
                 "state": closed_year.state.value,
                 "sha256": closed_year.sha256,
-                "totals": self.closed.report["figures"]["totals"],
+                "totals": figures_of(self.closed.report)["totals"],
             }
             if self.closed.kept.perimeters != DEFAULT_PERIMETERS:
                 found["perimeters"] = self.closed.kept.perimeters.document()
@@ -211,6 +219,10 @@ def _recompute(verdict: Verification, closed: ClosedRevision) -> None:
     try:
         again = json.loads(json.dumps(frozen_documents(closed.kept, closed.terms)))
         same = reproduces(again, closed.report["figures"])
+        if RELEASED in closed.report:
+            summed = json.loads(json.dumps(released_again(closed)))
+            if not reproduces(summed, closed.report[RELEASED]["figures"]):
+                verdict.wrong.append("its released figures are not the sums of its released months")
     except (CollectorError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         verdict.wrong.append(f"its figures cannot be computed from its statistics ({error})")
         return

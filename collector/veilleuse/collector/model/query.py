@@ -98,7 +98,7 @@ def is_within(entity: str | None, entities: Collection[str]) -> bool:
 
 def cut_entity(entity: str, level: int | None) -> str:
     """Return the first parts of an entity's path; all of it without a level."""
-    return ENTITY_SEPARATOR.join(entity.split(ENTITY_SEPARATOR)[:level])
+    return entity if level is None else ENTITY_SEPARATOR.join(entity.split(ENTITY_SEPARATOR)[:level])
 
 
 class GroupKey(NamedTuple):

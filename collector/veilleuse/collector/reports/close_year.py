@@ -5,33 +5,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
 from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
 from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, frozen_documents, revision_of
+from veilleuse.collector.closed_years.published_rows import released_document, released_months
 from veilleuse.collector.closed_years.sign_off import SignOff, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF, read_signed_year
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import (
     FORMAT,
+    RELEASED,
     ClosedFile,
     ClosedYear,
     YearState,
     canonical,
+    figures_of,
     sha256,
 )
+from veilleuse.collector.release.figures import PublishedFleet
+from veilleuse.collector.release.rows import FleetMonth
 from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.kept_years import LATER, ROOMS_BASIS, YearBasis, choose_basis
@@ -102,7 +108,8 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
         raise UsageError(reason)
     basis = choose_basis(sources, settings, order.year, order.today, last)
     kept, facts, statistics = basis.kept, basis.facts, basis.statistics
-    terms = _terms(sources, order.year, basis)
+    months = _released_months(sources, order.year, kept.k, last)
+    terms = _terms(sources, order.year, basis, months)
     definitive = order.definitive or (
         last is not None and last.closed_year.state is YearState.CLOSED_DEFINITIVE
     )
@@ -119,6 +126,7 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
         "basis": basis.source,
         "terms": terms_document(terms),
         "figures": frozen_documents(kept, terms),
+        **({RELEASED: released_document(months, kept.k, terms, kept.perimeters)} if months else {}),
         "difference": None if last is None else difference(last, kept, terms),
         **({SIGN_OFF: signed} if signed else {}),
     }
@@ -132,6 +140,10 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
     )
     notes = () if signed_year is None else tuple(note["en"] for note in signed_year.notes)
     notes += _notes(facts, order.year, settings.retention.server_records_months)
+    if not months:
+        notes += (
+            f"not all months of {order.year} are released ('veilleuse published list'): its figure is the year's own estimate",
+        )
     return Proposal(replace(closed_year, sha256=sha256(file.content)), as_written, file, last, refused, notes)
 
 
@@ -151,7 +163,7 @@ def template_of(sources: Sources, settings: CollectorSettings, order: ClosingOrd
 
     Raises as `propose`.
     """
-    figures = propose(sources, settings, order).report["figures"]
+    figures = figures_of(propose(sources, settings, order).report)
     revisions = [one for one in sources.closings.revisions() if one.year <= order.year]
     for one in sorted(revisions, key=lambda one: (one.year, one.revision), reverse=True):
         if before := json.loads(sources.closings.file(one).report).get(SIGN_OFF):
@@ -182,11 +194,25 @@ def _last_revision(sources: Sources, year: int) -> ClosedRevision | None:
     return revision_of(revisions[-1], sources.closings.file(revisions[-1])) if revisions else None
 
 
-def _terms(sources: Sources, year: int, basis: YearBasis) -> FrozenTerms:
+def _released_months(
+    sources: Sources, year: int, k: int, last: ClosedRevision | None
+) -> Sequence[tuple[Slice, FleetMonth]]:
+    """Return the released months of the year, else those of its last revision; () where one is missing."""
+    fleet = PublishedFleet(sources.published)
+    months = slices(date(year, 1, 1), date(year + 1, 1, 1), by_month=True)
+    if all(fleet.has(part, k) for part in months):
+        return [(part, fleet.rows(part)) for part in months]
+    return () if last is None else released_months(last.report)
+
+
+def _terms(
+    sources: Sources, year: int, basis: YearBasis, months: Sequence[tuple[Slice, FleetMonth]]
+) -> FrozenTerms:
     """Return the current terms; for deleted machines, the calibrations stored with their statistics."""
     choose, kept = factor_chooser(sources), basis.kept
     zones = {Place.of(one.stratum).zone for one in kept.fleet}
     zones |= {Place.of(cell.stratum).zone for cell in kept.cells} | {room.zone for room in kept.rooms}
+    zones |= {row.key.zone for _, rows in months for row in rows if row.energy_millijoules}
     mappings = sources.factors.mappings()
     return FrozenTerms(
         {zone: choose(zone, year) for zone in sorted(zones)},

@@ -10,19 +10,29 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.change import NoComparison
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING
-from veilleuse.collector.account.publishable import round_for_publication
 from veilleuse.collector.account.rounding import format_row
 from veilleuse.collector.account.row import PeriodFigures
-from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
-from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds, slices
-from veilleuse.collector.closed_years.published_rows import closed_figures, require_publishable
+from veilleuse.collector.account.statement import (
+    METHOD_VERSION,
+    ChooseFactor,
+    StatementTerms,
+    build_statement,
+)
+from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
+from veilleuse.collector.closed_years.frozen import ClosedRevision
+from veilleuse.collector.closed_years.published_rows import (
+    closed_figures,
+    first_statement,
+    mark_rows,
+    require_publishable,
+    statement_terms,
+)
 from veilleuse.collector.closed_years.signed_year import SignedYear, read_signed_year
 from veilleuse.collector.documents.document import (
     LANGUAGES,
@@ -35,8 +45,8 @@ from veilleuse.collector.documents.document import (
     add_under_way,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.fleet.estimator import Assumptions
 from veilleuse.collector.model.closed_years import YearState
+from veilleuse.collector.model.factors import ChosenFactor, Contract
 from veilleuse.collector.model.figures import (
     SINCE_PUBLICATION,
     Activity,
@@ -48,7 +58,7 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.query import Basis, Query
-from veilleuse.collector.release.stretches import (
+from veilleuse.collector.release.figures import (
     ReleasedStretch,
     find_stretches,
     missing_months,
@@ -57,13 +67,15 @@ from veilleuse.collector.release.stretches import (
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.fleet_year import (
+    compare_with_year_before,
     factor_chooser,
+    has_data,
     query_of_year_before,
     read_assumptions,
     servers_in_rooms,
     year_figures,
 )
-from veilleuse.collector.reports.inputs import Sources, is_cut
+from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.collector.reports.year_statistics_file import statistics_of
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
@@ -145,6 +157,8 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
     )
 
 
+MONTHS: Final = 12
+_LIVE: Final = ("periods_not_derived", "unexplained_milliseconds")
 RELEASED_UNTIL: Final = "released_until"
 """Field of a released report's head: end of its last month, exclusive."""
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
@@ -171,11 +185,11 @@ def emissions_report_of(
 
     Raises UnknownZone, UsageError.
     """
+    if stretches := find_stretches(sources.released, query):
+        return released_report(sources, query, stretches, random_roll_out=random_roll_out)
     revisions = sources.closings.revisions(query.first.year) if query.civil_year else ()
     if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
         return _closed_year_report(sources, query, compare=compare)
-    if stretches := find_stretches(sources.published, query):
-        return released_report(sources, query, stretches, random_roll_out=random_roll_out)
     if query.basis is Basis.OBSERVED:
         raise UsageError(
             f"no month of {query.first} to {query.end} is released in this grouping: ask for whole months that ended, "
@@ -183,15 +197,15 @@ def emissions_report_of(
         )
     known = read_assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
-    query = replace(query, is_compared=compare and _has_data(sources, query_of_year_before(query)))
+    query = replace(query, is_compared=compare and has_data(sources, query_of_year_before(query)))
     periods = year_figures(sources, query, known)
     mappings = sources.factors.mappings()
-    earlier, why_not = _compare_with_year_before(sources, query, known, len(periods)) if compare else ({}, {})
+    earlier, why_not = compare_with_year_before(sources, query, known, len(periods)) if compare else ({}, {})
     terms = StatementTerms(
         factor_chooser(sources),
         data,
         mappings[-1] if mappings else DEFAULT_MAPPING,
-        [kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None],
+        _contracts(sources),
         earlier,
         why_not,
     )
@@ -200,9 +214,10 @@ def emissions_report_of(
         year = emissions_report_of(
             sources, replace(query, dimensions=()), compare=compare, random_roll_out=random_roll_out
         )
-        statement = replace(
-            statement, year=_year_total_rows(year.statement.totals, statement.totals, query.k_anonymity)
-        )
+        own = year.statement.totals
+        if len(statement.totals) == MONTHS:
+            own = _year_total_rows(own, statement.totals, query.k_anonymity)
+        statement = replace(statement, year=own)
     head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
     report = _build_report(statement, periods, {**head, BASIS: Basis.UNRELEASED.value})
     return replace(report, document=_mark_under_way(report.document, query))
@@ -215,45 +230,67 @@ def released_report(
 
     Raises UnknownZone, StoreDamaged.
     """
-    query = sources.add_places(query)
-    periods = read_figures(sources.published, stretches, query, random_roll_out=random_roll_out)
-    mappings = sources.factors.mappings()
-    contracts = [
-        kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None
-    ]
-    data = "simulated" if sources.reader.data_kind().simulated else "real"
-    terms = StatementTerms(
-        factor_chooser(sources),
-        data,
-        mappings[-1] if mappings else DEFAULT_MAPPING,
-        () if any(one.site for one in contracts) else contracts,  # released rows have no site
-        not_compared=dict.fromkeys(range(len(periods)), NoComparison.RELEASED.value),
-    )
+    year, data = query.first.year, "simulated" if sources.reader.data_kind().simulated else "real"
+    closed = sources.released.closed(year) if query.civil_year else None
+    if closed is None:
+        mappings, contracts = sources.factors.mappings(), _contracts(sources)
+        mapping = mappings[-1] if mappings else DEFAULT_MAPPING
+        query = sources.add_places(query)
+    else:
+        mapping, contracts, data = closed.terms.mapping, list(closed.terms.contracts), closed.terms.data
+        random_roll_out = closed.terms.assumptions.random_roll_out
+        query = replace(query, perimeters=(replace(closed.kept.perimeters, year=year),))
+    periods = read_figures(sources.released, stretches, query, random_roll_out=random_roll_out)
+    terms = statement_terms(len(periods), _choose_as_closed(sources), data, mapping, contracts)
     statement = build_statement(periods, terms)
-    statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
-    head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
     until = stretches[-1].part.end if stretches else query.first
-    return _build_report(
-        statement, periods, {**head, BASIS: query.basis.value, RELEASED_UNTIL: until.isoformat()}
+    facts: dict[str, Any] = {BASIS: query.basis.value, RELEASED_UNTIL: until.isoformat()}
+    if closed is None:
+        statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
+        head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
+        return _build_report(statement, periods, {**head, **facts})
+    statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
+    if not query.entities and query.basis is Basis.RELEASED:
+        own = closed_figures(sources.closings, year, (), None, compare=True)
+        assert own is not None, "there are revisions, and none is ever removed"
+        statement = replace(
+            statement, year=_year_total_rows(own.statement.totals, statement.totals, query.k_anonymity)
+        )
+    head_of_closed = {**_head_of_closed(sources, query, closed), **facts}
+    return replace(
+        _build_report(statement, periods, head_of_closed),
+        signed_year=read_signed_year(sources.closings, closed.report),
     )
+
+
+def _choose_as_closed(sources: Sources) -> ChooseFactor:
+    """Return a function (zone, year) → factor: of a closed year its own. It raises UnknownZone."""
+    book = factor_chooser(sources)
+
+    def choose(zone: str, year: int) -> ChosenFactor:
+        closed = sources.released.closed(year)
+        return book(zone, year) if closed is None else closed.terms.choose(zone, year)
+
+    return choose
+
+
+def _contracts(sources: Sources) -> list[Contract]:
+    return [kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None]
 
 
 def prepare_for_publication(report: EmissionsReport) -> EmissionsReport:
-    """Round the report so that it reveals nothing about few PCs beside the months that the API released.
+    """Return what may be published: released rows, without what counts present machines.
 
-    Raises UsageError unless the report is of a closed year: reports of an open year of two days can be
-    subtracted.
+    Raises UsageError for an unreleased report: two of them can be subtracted.
     """
     head = report.document.head
-    if head.get("state") not in (YearState.CLOSED_PROVISIONAL.value, YearState.CLOSED_DEFINITIVE.value):
+    if head.get(BASIS) not in (Basis.RELEASED.value, Basis.OBSERVED.value):
         raise UsageError(
-            f"--public is of one whole year that is closed, and {head['from']} to {head['to']} is none: close it first "
-            "(veilleuse close YEAR), and ask for it without month"
+            f"--public is of released months, and {head['from']} to {head['to']} is not released in this grouping: ask for whole "
+            "months that ended, by entity, population, device class, perimeter, year or month"
         )
-    k = head["k_anonymity"]
-    assert isinstance(k, int), "a closed year has it"
-    rounded = round_for_publication(report.statement, report.periods, k)
-    made = _build_report(rounded, report.periods, {**head, PUBLIC: True})
+    kept = {name: value for name, value in head.items() if name not in _LIVE}
+    made = _build_report(replace(report.statement, year=()), report.periods, {**kept, PUBLIC: True})
     return replace(made, signed_year=report.signed_year)
 
 
@@ -281,23 +318,27 @@ def _closed_year_report(sources: Sources, query: Query, *, compare: bool) -> Emi
         current_tree=query.current_tree,
         dimensions=query.dimensions,
     )
-    statement, closed_year = found.statement, found.closed.closed_year
-    head = {
-        **_head(sources, query, found.closed.terms.data),
-        "inventory_imported_on": found.closed.report["inventory_imported_on"],
-        **{name: found.closed.report.get(name) for name in UNDECLARED},
-        "k_anonymity": found.closed.kept.k,
+    head = _head_of_closed(sources, query, found.closed)
+    signed_year = read_signed_year(sources.closings, found.closed.report)
+    return replace(_build_report(found.statement, found.periods, head), signed_year=signed_year)
+
+
+def _head_of_closed(sources: Sources, query: Query, closed: ClosedRevision) -> Head:
+    closed_year = closed.closed_year
+    return {
+        **_head(sources, query, closed.terms.data),
+        "inventory_imported_on": closed.report["inventory_imported_on"],
+        **{name: closed.report.get(name) for name in UNDECLARED},
+        "k_anonymity": closed.kept.k,
         "state": closed_year.state.value,
         "report_id": closed_year.report_id,
         "revision": closed_year.revision,
         "sha256": closed_year.sha256,
         "closed_unix_milliseconds": closed_year.closed_unix_milliseconds,
-        "method_version": found.closed.report["method_version"],
+        "method_version": closed.report["method_version"],
         "periods_not_derived": 0,
         "unexplained_milliseconds": None,
     }
-    signed_year = read_signed_year(sources.closings, found.closed.report)
-    return replace(_build_report(statement, found.periods, head), signed_year=signed_year)
 
 
 def _build_report(
@@ -318,29 +359,6 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
         yield no_room_warning(servers)
 
 
-def _compare_with_year_before(
-    sources: Sources, query: Query, known: Assumptions, number: int
-) -> tuple[dict[int, PeriodFigures], dict[int, str]]:
-    """Return (figures of the year before by period index, reason without a comparison by period index).
-
-    The year before has the same stretches, method, grouping and disclosure rule. A stretch that has not ended
-    is not compared: a half year cannot be compared with a whole one.
-    """
-    stretches = slices(query.first, query.end, by_month="month" in query.dimensions)
-    running = {
-        place: NoComparison.RUNNING.value for place, asked in enumerate(stretches) if asked.end > query.today
-    }
-    found = _figures_of_year_before(sources, query, known, number)
-    if isinstance(found, NoComparison):
-        return {}, dict.fromkeys(range(number), found.value) | running
-    earlier = {
-        place: period
-        for place, period in enumerate(found)
-        if place not in running and period.total is not None and period.total.estimate.energy_millijoules
-    }
-    return earlier, dict.fromkeys(range(number), NoComparison.NO_DATA.value) | running
-
-
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
     alone = len(statement.totals) == 1
     every = (*statement.rows, *statement.totals, *statement.memo)
@@ -355,7 +373,7 @@ def _year_total_rows(
     The difference is left out where a month or the year lacks machines, or has fewer than k: it could be
     theirs.
     """
-    if len(year) != 1 or len(months) != 12:
+    if len(year) != 1 or not months:
         return year
     (total,) = year
     if any(
@@ -378,44 +396,6 @@ def _year_total_rows(
         origin=RowOrigin(total.origin.data, total.origin.method_version),
     )
     return total, since
-
-
-def _figures_of_year_before(
-    sources: Sources, query: Query, known: Assumptions, number: int
-) -> Sequence[PeriodFigures] | NoComparison:
-    earlier = query_of_year_before(query)
-    if earlier is None or not query.is_compared:
-        return NoComparison.NO_DATA
-    try:
-        found = year_figures(sources, earlier, known)
-    except UsageError:  # closed, and not stored in this grouping
-        return NoComparison.NOT_KEPT
-    if len(found) != number:
-        return NoComparison.NO_DATA
-    closed = {one.year for one in sources.closings.revisions()}
-    closed |= {one.year for one in sources.closings.kept_years() if one.stands_alone}
-    if earlier.first.year not in closed and is_cut(
-        sources.periods, earlier.first, earlier.end, sources.hosts
-    ):
-        return NoComparison.GONE
-    return found
-
-
-def _has_data(sources: Sources, query: Query | None) -> bool:
-    """Return true when the period has any machine, or its year is closed or kept.
-
-    Most first years have no year before.
-    """
-    if query is None:
-        return False
-    closings = sources.closings
-    years = {one.year for one in closings.revisions()} | {one.year for one in closings.kept_years()}
-    if query.first.year in years:
-        return True
-    try:
-        return next(iter(sources.periods.host_periods(query.first, query.end)), None) is not None
-    except UsageError:  # some of its days are deleted: no comparison is possible
-        return False
 
 
 def _head(sources: Sources, query: Query, data: str) -> dict[str, Value | list[str] | None]:

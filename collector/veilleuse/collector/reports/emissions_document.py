@@ -243,12 +243,8 @@ def _head_notes(head: Head) -> Iterable[Text]:
         }
     if head.get(PUBLIC):
         yield {
-            "fr": "Version à publier : l’énergie de chaque ligne qui compte des PC, et du total, est arrondie de sorte que la moitié du pas dépasse "
-            f"ce que consomment {head['k_anonymity']} machines ; l’intervalle contient l’arrondi, la couverture est au vingtième. Une ligne sans valeur a trop peu de "
-            "machines. Les lignes arrondies ne se somment pas exactement au total.",
-            "en": "For publication: the energy of each row that holds PCs, and of the total, is rounded so that half of the step is more than "
-            f"{head['k_anonymity']} machines use; the interval holds the rounding, coverage is to a twentieth. A row without a value has too few machines. "
-            "Rounded rows do not sum exactly to the total.",
+            "fr": "Version à publier : chaque nombre est une somme de mois publiés, ou s’en déduit avec l’inventaire et des constantes.",
+            "en": "For publication: every number is a sum of released months, or follows from them with the inventory and constants.",
         }
     if without_day := head.get("devices_without_day"):
         yield {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
 
+from veilleuse.collector.account.change import NoComparison
 from veilleuse.collector.account.row import PeriodFigures
 from veilleuse.collector.account.statement import ChooseFactor
 from veilleuse.collector.calendars.periods import Slice, slices
@@ -21,8 +22,7 @@ from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host, is_under_rule
-from veilleuse.collector.fleet.class_defaults import class_microwatts
-from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.estimator import Assumptions, class_microwatts
 from veilleuse.collector.fleet.observations import ObservedMachine, group_by_machine, hardware_name
 from veilleuse.collector.fleet.samples import CalibratedWall, HardwareModel
 from veilleuse.collector.gc_pause import without_garbage_collection
@@ -324,6 +324,67 @@ def _virtual_machines(
         rows = (row for row in inputs.host_periods(part) if row.host_id in virtual)
         for one in group_by_machine(rows):
             yield one, virtual[one.host_id]
+
+
+def compare_with_year_before(
+    sources: Sources, query: Query, known: Assumptions, number: int
+) -> tuple[dict[int, PeriodFigures], dict[int, str]]:
+    """Return (figures of the year before by period index, reason without a comparison by period index).
+
+    The year before has the same stretches, method, grouping and disclosure rule. A stretch that has not ended
+    is not compared: a half year cannot be compared with a whole one.
+    """
+    stretches = slices(query.first, query.end, by_month="month" in query.dimensions)
+    running = {
+        place: NoComparison.RUNNING.value for place, asked in enumerate(stretches) if asked.end > query.today
+    }
+    found = _figures_of_year_before(sources, query, known, number)
+    if isinstance(found, NoComparison):
+        return {}, dict.fromkeys(range(number), found.value) | running
+    earlier = {
+        place: period
+        for place, period in enumerate(found)
+        if place not in running and period.total is not None and period.total.estimate.energy_millijoules
+    }
+    return earlier, dict.fromkeys(range(number), NoComparison.NO_DATA.value) | running
+
+
+def _figures_of_year_before(
+    sources: Sources, query: Query, known: Assumptions, number: int
+) -> Sequence[PeriodFigures] | NoComparison:
+    earlier = query_of_year_before(query)
+    if earlier is None or not query.is_compared:
+        return NoComparison.NO_DATA
+    try:
+        found = year_figures(sources, earlier, known)
+    except UsageError:  # closed, and not stored in this grouping
+        return NoComparison.NOT_KEPT
+    if len(found) != number:
+        return NoComparison.NO_DATA
+    closed = {one.year for one in sources.closings.revisions()}
+    closed |= {one.year for one in sources.closings.kept_years() if one.stands_alone}
+    if earlier.first.year not in closed and is_cut(
+        sources.periods, earlier.first, earlier.end, sources.hosts
+    ):
+        return NoComparison.GONE
+    return found
+
+
+def has_data(sources: Sources, query: Query | None) -> bool:
+    """Return true when the period has any machine, or its year is closed or kept.
+
+    Most first years have no year before.
+    """
+    if query is None:
+        return False
+    closings = sources.closings
+    years = {one.year for one in closings.revisions()} | {one.year for one in closings.kept_years()}
+    if query.first.year in years:
+        return True
+    try:
+        return next(iter(sources.periods.host_periods(query.first, query.end)), None) is not None
+    except UsageError:  # some of its days are deleted: no comparison is possible
+        return False
 
 
 def query_of_year_before(query: Query) -> Query | None:

@@ -10,6 +10,7 @@ from datetime import date
 from functools import cached_property
 
 from veilleuse.collector.calendars.periods import add_months
+from veilleuse.collector.closed_years.published_rows import ReleasedFleet
 from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset
@@ -44,6 +45,11 @@ class Sources:
     def assets(self) -> tuple[Asset, ...]:
         """Return the assets, read once a report."""
         return self.inventory.assets()
+
+    @cached_property
+    def released(self) -> ReleasedFleet:
+        """Return the fleet of released months; closed years are read once a report."""
+        return ReleasedFleet(self.published, self.closings)
 
     @cached_property
     def perimeters(self) -> tuple[Perimeters, ...]:

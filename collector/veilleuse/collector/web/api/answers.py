@@ -36,8 +36,8 @@ from veilleuse.collector.release.answer import (
     sum_uses,
     withheld_rows,
 )
+from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.release.publications import Publish, Releases
-from veilleuse.collector.release.stretches import find_stretches
 from veilleuse.collector.release.tables import Month, hosts_under_rule
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
@@ -76,7 +76,7 @@ def fleet_document(
         sources = sources_of(store, reporting, reader)
         timed = replace(sources, periods=_TimedPeriods(sources.periods, reader.check_time))
         if only_released:
-            stretches = find_stretches(sources.published, query, cut=True)
+            stretches = find_stretches(sources.released, query, cut=True)
             report = released_report(timed, query, stretches, random_roll_out=reporting.random_roll_out)
         else:
             report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
