@@ -224,6 +224,7 @@ def test_a_leak_that_was_found_stays_closed(
 
 def late_install(data: Watched) -> None:
     """One of fourteen machines of A is there since August: the month counts it in `autres`, the year in A."""
+    data.enrolled_on = date(2026, 7, 31)
     hosts, others = data.machines(14), data.machines(14, "B")
     data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
     for month in (SEP, OCT):
@@ -233,6 +234,7 @@ def late_install(data: Watched) -> None:
 
 def one_sunday(data: Watched) -> None:
     """Every month keeps its groups, and one machine has a Sunday: closed days are apart in the file."""
+    data.enrolled_on = date(2026, 7, 31)
     hosts, others = data.machines(14), data.machines(14, "B")
     for month in (AUG, SEP):
         data.month(month, [(host, NIGHT) for host in hosts + others])
@@ -242,6 +244,7 @@ def one_sunday(data: Watched) -> None:
 
 def untold_month(data: Watched) -> None:
     """August has one known machine: that month publishes nothing."""
+    data.enrolled_on = date(2026, 7, 31)
     hosts = data.machines(14)
     data.month(AUG, [(hosts[0], NIGHT)])
     data.month(SEP, [(host, NIGHT) for host in hosts])
@@ -278,6 +281,7 @@ def test_a_published_year_tells_nobody_beside_its_months(
 ) -> None:
     """Exact rows and months together reveal less of one machine than half a step of the published row."""
     with Watched(tmp_path, 1) as data:
+        data.enrolled_on = date(2026, 7, 31)
         hosts, others = data.machines(60), data.machines(60, "B")
         data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
         data.month(SEP, [(host, NIGHT) for host in hosts + others])
@@ -311,6 +315,7 @@ def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> Non
     """Draw machines of several entities, classes and zones over months, and classroom PCs of one entity.
     Between the looks some come late, move, retire, are forgotten, or report their facts again."""
     chance = data.chance
+    data.enrolled_on = months[0] - timedelta(days=1)
     hosts: list[HostId] = []
     for _ in range(chance.randint(60, 90)):
         entity = chance.choice(entities)

@@ -23,7 +23,9 @@ from typing import Any, Final, NamedTuple, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.filled import METER, Filled, cell, civil, clock, week
+from tests.support.publishing import Publishing
 from tests.support.reading import DOOR_TOKEN, Reading
+from tests.support.rolled import roll
 from veilleuse.collector.calendars.periods import Slice, day_start_unix_milliseconds, enrolled_milliseconds
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
@@ -158,6 +160,8 @@ class Watched:
         self.months: list[Slice] = []
         self.pages: list[str] = []
         """Text of the first page at each look."""
+        self.enrolled_on = date(2026, 8, 31)
+        """Day of enrolment of machines: a year without its first months is not published."""
         self._entities = entities
         self._classroom: set[HostId] = set()
         """Machines that send records of an hour."""
@@ -179,10 +183,9 @@ class Watched:
         *,
         site: str = "lyon",
         population: Population = Population.WORKSTATION,
-        enrolled_on: date = date(2026, 1, 1),
     ) -> list[HostId]:
         """Add so many machines, and return their ids."""
-        where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": enrolled_on}
+        where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": self.enrolled_on}
         made = [self.data.add_host(population, device_class, **where) for _ in range(number)]
         self._classroom.update(made if population is Population.CLASSROOM else ())
         return made
@@ -269,6 +272,8 @@ class Watched:
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
         self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
         self.versions.append(self._truth())
+        roll(self.data, day)
+        Publishing(self.data, lambda: self.now[0]).publish_months(day)
         wide: dict[str, Any] = {"api_requests_per_minute": 60_000}
         with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
