@@ -25,6 +25,7 @@ import pytest
 
 from tests.promises.support.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
 from tests.promises.support.explaining import Explained
+from tests.promises.support.fleet_answers import contents, unexplained_answers, unexplained_rows
 from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
 from tests.promises.support.machine_figures import AVOIDABLE
 from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
@@ -50,7 +51,9 @@ def solved(watched: Watched) -> Explained:
     book = book_of()
     grams = {zone: Fraction(book.choose(zone, 2026).factor.total_kgco2e_per_kwh) for zone in ("FR", "DE")}
     found = Explained(watched.versions, watched.months, grams)
-    found.add(watched.rows)
+    found.add([*watched.rows, *contents(watched)])
+    found.unexplained += unexplained_answers(watched)
+    assert [one for months in watched.fleets for one in unexplained_rows(months)] == []
     return found
 
 
