@@ -52,7 +52,8 @@ def put_inventory(filled: Filled, listed: Sequence[Listed], day: date) -> None:
             device_class=one.device_class,
             population=one.population,
             placements=tuple(
-                Placement(since, entity, "lyon") for since, entity in ((date(2020, 1, 1), one.entity), *one.moved)
+                Placement(since, entity, "lyon")
+                for since, entity in ((date(2020, 1, 1), one.entity), *one.moved)
             ),
         )
         for number, one in enumerate(listed, start=1)

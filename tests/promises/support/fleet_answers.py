@@ -225,6 +225,7 @@ def _explain(row: Row, of: Sum) -> Iterable[tuple[Row, str, float]]:
     near = {
         "u_sampling": sampling,
         "u_model": model,
+        "gsd2": math.exp(2 * math.hypot(sampling, model, row.numbers.get("u_factor", 0))),
         "kwh_lo_sample": exact["kwh_total"] * math.exp(-low),
         "kwh_hi_sample": exact["kwh_total"] * math.exp(high),
         "kwh_lo95": exact["kwh_total"] * math.exp(-low),

@@ -58,7 +58,16 @@ GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class
 OF_FLEET: Final = ("emissions", "energy", "coverage")
 FLEET_GROUPINGS: Final = ("entity&level=1", "perimeter", "perimeter,power_context")
 """Further groupings of questions about the fleet."""
-DERIVED: Final = ("factors", "withheld", "group_by", "assumptions", "items", "equivalents", "home_shares", "contracts")
+DERIVED: Final = (
+    "factors",
+    "withheld",
+    "group_by",
+    "assumptions",
+    "items",
+    "equivalents",
+    "home_shares",
+    "contracts",
+)
 """Lists of an answer without numbers of their own: products of its rows and of constants."""
 FLEET: Final = ("/metrics", "/")
 MONTH_LAG_DAYS: Final = 3

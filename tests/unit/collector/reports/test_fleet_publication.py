@@ -89,7 +89,9 @@ def test_a_workstation_of_the_inventory_is_in_no_row_without_the_rule(tmp_path):
         tower = data.add_host(Population.SERVER, DeviceClass.TOWER, enrolled_on=date(2026, 8, 31))
         data.push(tower, [(civil(day), [cell(State.ON_IDLE, 36_000_000, Band.NIGHT)]) for day in NIGHTS])
         others = laptops(data, 12, "B")
-        put_inventory(data, [Listed((tower,), "A", "tower"), *(Listed((one,), "B") for one in others)], OCTOBER)
+        put_inventory(
+            data, [Listed((tower,), "A", "tower"), *(Listed((one,), "B") for one in others)], OCTOBER
+        )
         _, fleet = published(data)
     assert [row.key.entity for row in fleet if row.measured is not None] == []
     assert sum(row.machines for row in fleet) == 13
