@@ -25,6 +25,7 @@ import pytest
 
 from tests.promises.support.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
 from tests.promises.support.explaining import Explained
+from tests.promises.support.fleet_answers import contents, unexplained_answers, unexplained_rows
 from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
 from tests.promises.support.machine_figures import AVOIDABLE
 from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
@@ -50,7 +51,9 @@ def solved(watched: Watched) -> Explained:
     book = book_of()
     grams = {zone: Fraction(book.choose(zone, 2026).factor.total_kgco2e_per_kwh) for zone in ("FR", "DE")}
     found = Explained(watched.versions, watched.months, grams)
-    found.add(watched.rows)
+    found.add([*watched.rows, *contents(watched)])
+    found.unexplained += unexplained_answers(watched)
+    assert [one for months in watched.fleets for one in unexplained_rows(months)] == []
     return found
 
 
@@ -224,6 +227,7 @@ def test_a_leak_that_was_found_stays_closed(
 
 def late_install(data: Watched) -> None:
     """One of fourteen machines of A is there since August: the month counts it in `autres`, the year in A."""
+    data.enrolled_on = date(2026, 7, 31)
     hosts, others = data.machines(14), data.machines(14, "B")
     data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
     for month in (SEP, OCT):
@@ -233,6 +237,7 @@ def late_install(data: Watched) -> None:
 
 def one_sunday(data: Watched) -> None:
     """Every month keeps its groups, and one machine has a Sunday: closed days are apart in the file."""
+    data.enrolled_on = date(2026, 7, 31)
     hosts, others = data.machines(14), data.machines(14, "B")
     for month in (AUG, SEP):
         data.month(month, [(host, NIGHT) for host in hosts + others])
@@ -242,6 +247,7 @@ def one_sunday(data: Watched) -> None:
 
 def untold_month(data: Watched) -> None:
     """August has one known machine: that month publishes nothing."""
+    data.enrolled_on = date(2026, 7, 31)
     hosts = data.machines(14)
     data.month(AUG, [(hosts[0], NIGHT)])
     data.month(SEP, [(host, NIGHT) for host in hosts])
@@ -278,6 +284,7 @@ def test_a_published_year_tells_nobody_beside_its_months(
 ) -> None:
     """Exact rows and months together reveal less of one machine than half a step of the published row."""
     with Watched(tmp_path, 1) as data:
+        data.enrolled_on = date(2026, 7, 31)
         hosts, others = data.machines(60), data.machines(60, "B")
         data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
         data.month(SEP, [(host, NIGHT) for host in hosts + others])
@@ -311,6 +318,7 @@ def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> Non
     """Draw machines of several entities, classes and zones over months, and classroom PCs of one entity.
     Between the looks some come late, move, retire, are forgotten, or report their facts again."""
     chance = data.chance
+    data.enrolled_on = months[0] - timedelta(days=1)
     hosts: list[HostId] = []
     for _ in range(chance.randint(60, 90)):
         entity = chance.choice(entities)

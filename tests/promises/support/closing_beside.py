@@ -24,7 +24,6 @@ from tests.promises.support.summed import amount
 from tests.support.machines import settings_in
 from tests.support.rolled import roll
 from tests.support.sources import opened
-from veilleuse.collector.account.publishable import round_for_publication, step_millijoules
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
@@ -63,7 +62,7 @@ def published_year(data: Watched, today: date, k: int) -> list[tuple[EmissionsRo
     question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
     with opened(directory, settings_in(directory.parent).reporting) as sources:
         made = emissions_report_of(sources, question, compare=False)
-    told = round_for_publication(made.statement, made.periods, k)
+    told = made.statement
     (period,) = made.periods
     assert period.total is not None
     steps = [step_millijoules(row, k) for row in (*period.rows, period.total)]
