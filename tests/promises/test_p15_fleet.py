@@ -216,8 +216,8 @@ def with_hidden_machines(data: Watched, public: Told, rows: Sequence[FleetRow]) 
     """Take laptops of `autres` into the mean of their class."""
     (part,), (month,) = public.parts, public.months
     with closing(data.data.reader()) as reader:
-        query = Query(part.first, part.end, PARTITION, K, now_unix_milliseconds=LATER, screens=True)
-        groups = tally_periods(reader, Periods(reader), query)
+        query = Query(part.first, part.end, PARTITION, K, now_unix_milliseconds=LATER)
+        groups = tally_periods(reader, Periods(reader), query, screens=True)
     mine = [one for one in groups.items() if one[0].entity == "B" and one[0].device_class == "laptop"]
     ((key, tally),) = mine
     more = tables._cell(key._replace(entity="hidden"), tally, [tally])

@@ -39,6 +39,7 @@ from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import (
     MOST_DAYS_BALANCED,
+    RELEASED_UNTIL,
     emissions_report_of,
     prepare_for_publication,
     today,
@@ -134,7 +135,8 @@ def emissions(
         made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
     made = prepare_for_publication(made) if public else made
     write(add_sign_off(made.document, made.signed_year, made.statement.totals, public=public))
-    _print_notes(made.document.head, len(made.statement.withheld))
+    is_released = RELEASED_UNTIL in made.document.head
+    _print_notes(made.document.head, 0 if is_released else len(made.statement.withheld))
     for warning in made.warnings:
         print(warning["en"], file=sys.stderr)
 
@@ -330,6 +332,9 @@ def _print_notes(head: Head, hidden: int) -> None:
             "lost; coverage counts them as not observed ('veilleuse doctor' names the machines)",
             file=sys.stderr,
         )
+    until = head.get(RELEASED_UNTIL)
+    if isinstance(until, str) and until < str(head["to"]):
+        print(f"note: released until {until}: the rest of the period is in no row or total", file=sys.stderr)
     if hidden:
         print(
             f"note: {hidden} {plural(hidden, 'group')} too small to be shown: their measurements are in no "

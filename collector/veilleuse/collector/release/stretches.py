@@ -123,18 +123,20 @@ def read_figures(
 
 
 def missing_months(stretches: Iterable[ReleasedStretch], query: Query) -> Iterator[dict[str, str]]:
-    """Yield the parts of a question that no released month covers, with the day of their release."""
+    """Yield the parts of a question without released months, and the day on which more may be released."""
+    may_group = DIMENSIONS.issuperset(query.dimensions)
+    running = (query.today - timedelta(days=WAIT_DAYS)).replace(day=1)
     at = query.first
     for stretch in (*stretches, None):
         end = query.end if stretch is None else stretch.part.first
         if at < end:
-            last_month = (end - timedelta(days=1)).replace(day=1)
-            on = add_months(last_month, 1) + timedelta(days=WAIT_DAYS)
+            month = max(at, running)
+            on = add_months(month.replace(day=1), 1) + timedelta(days=WAIT_DAYS)
             yield {
                 "period_from": at.isoformat(),
                 "period_to": end.isoformat(),
-                "reason": "period",
-                **({"released_on": on.isoformat()} if on > query.today else {}),
+                "reason": "period" if may_group else "grouping",
+                **({"released_on": on.isoformat()} if may_group and month < end else {}),
             }
         if stretch is not None:
             at = stretch.part.end

@@ -181,7 +181,7 @@ def build_month(
     withheld: list[GroupKey] = []
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
-    for family in families(groups, screens=True):
+    for family in families(groups):
         heard = {key: tally for key, tally in family.members.items() if tally.hosts}
         rates = rates_of(heard.values())
         rows = merge_along_path([tally.cell(key, rates) for key, tally in heard.items()], k, perimeter_of)
@@ -351,15 +351,9 @@ def make_month(
 
     `places`: keys of machines by the inventory; without one, a machine is at the place of its enrolment.
     """
-    query = Query(
-        part.first,
-        part.end,
-        PARTITION,
-        k,
-        now_unix_milliseconds=now_unix_milliseconds,
-        screens=True,
-    )
-    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()), places)
+    query = Query(part.first, part.end, PARTITION, k, now_unix_milliseconds=now_unix_milliseconds)
+    hosts = hosts_under_rule(reader.hosts())
+    tallies = tally_periods(reader, Periods(reader), query, hosts, places, screens=True)
     return build_month(part, tallies, k, perimeter_of)
 
 

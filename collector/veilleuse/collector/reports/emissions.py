@@ -60,6 +60,7 @@ from veilleuse.collector.release.stretches import (
     read_figures,
 )
 from veilleuse.collector.reports import emissions_document as emissions_report
+from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.fleet_year import (
     compare_with_year_before,
     factor_chooser,
@@ -153,8 +154,6 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
 
 MONTHS: Final = 12
 _LIVE: Final = ("periods_not_derived", "unexplained_milliseconds")
-BASIS: Final = "basis"
-"""Field of a report's head: released or unreleased."""
 RELEASED_UNTIL: Final = "released_until"
 """Field of a released report's head: end of its last month, exclusive."""
 MOST_DAYS_BALANCED: Final = timedelta(days=62)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
@@ -23,8 +23,8 @@ from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.query import Query, is_within
-from veilleuse.collector.model.sums import EnergyClass, Group
+from veilleuse.collector.model.query import Basis, Query, is_within
+from veilleuse.collector.model.sums import Group
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
@@ -33,7 +33,7 @@ from veilleuse.collector.release.answer import (
     READERS_DIMENSIONS,
     MonthStatus,
     month_status,
-    sum_cells,
+    sum_uses,
     withheld_rows,
 )
 from veilleuse.collector.release.publications import Publish, Releases
@@ -41,18 +41,19 @@ from veilleuse.collector.release.stretches import find_stretches
 from veilleuse.collector.release.tables import Month, hosts_under_rule
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
-    BASIS,
     RELEASED_UNTIL,
     emissions_report_of,
     released_report,
     today,
 )
+from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.fleet_publication import compute_month
 from veilleuse.collector.reports.indicators import indicator_rows
 from veilleuse.collector.reports.readers import sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
+from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 READERS_HEAD: Final = ("kind", "ledger", BASIS, RELEASED_UNTIL)
@@ -116,31 +117,13 @@ class _TimedPeriods:
 
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
 
-OBSERVED_NOTES: Final = (
-    "Sums of what was observed of machines with an agent: nothing is imputed or extrapolated. It is not the fleet's figure.",
-    "kwh_total = measured + modelled, exactly, in millijoules. Coverage is observed over the time of enrolled machines, up to today.",
-    "95 % intervals on the log scale hold models and, for emissions, the factor; no sampling, since nothing is extrapolated.",
-)
-"""Assumptions that replace those of NOT_OF_SUMS."""
-NOT_OF_SUMS: Final = (
-    "kwh_total = ",
-    "Imputed: ",
-    "Extrapolated: ",
-    "The fleet is ",
-    "External screens ",
-    "Coverage is ",
-    "95 % intervals ",
-    "Rows of one period ",
-)
-"""First words of the report's assumptions that hold only for the fleet's figure."""
 READERS_NOTES: Final = (
     "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
-    "Indicators: where few machines stand behind a part of its time, a group is in autres for these; a part of which few are left is not told.",
-    "Their coverage is of a population and grid zone whole, and not told where few of them were silent.",
+    "Where few machines stand behind a part of its time, a group is in autres; a part of which few are left is not told.",
+    "Coverage is of a population and grid zone whole, and not told where few of them were silent.",
     "Where few of a group's machines were silent, its known time is rounded to whole days of each; time and energy at rest make up the difference.",
     "Energy of a part is absent where its time and a model's watts would leave that of few.",
-    "How energy was measured is not told of them: u_model of a row by entity and device class is rounded up to a multiple of 0.05; of a sum of rows it is their mean by energy.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
     "incomplete: some machines of the row's entity or device class, or of a reader's entities, are not in it but in autres, in one of its months: it is less than the whole.",
     "n of several months is the most of one month.",
@@ -149,10 +132,9 @@ READERS_NOTES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Groups of an answer; `whole` holds the same groups over the periods of the totals."""
+    """Groups of an answer about indicators."""
 
     rows: tuple[Group, ...]
-    whole: tuple[Group, ...]
     withheld: list[dict[str, str]]
     notes: tuple[str, ...] = ()
 
@@ -215,6 +197,14 @@ class Figures:
         An administrator may read all of it; other readers the released months, inside their entities.
         """
         is_admin = account.role is Role.ADMIN
+        if query.basis is Basis.UNRELEASED and not is_admin:
+            raise Problem(
+                403,
+                "not_allowed",
+                "figures of machines' present data are for administrators: they could be subtracted from released months",
+                where="query parameter basis",
+                remedy=f"ask with basis={Basis.RELEASED}, which all accounts may read",
+            )
         document = fleet_document(
             self._reader, self._open_store, self._settings, query, only_released=not is_admin
         )
@@ -222,7 +212,8 @@ class Figures:
         if not is_admin:  # others count all machines, live
             head = {name: head[name] for name in (*READERS_HEAD, *self._head(query, account)) if name in head}
             head["entities"] = list(account.entities) or None
-        head = {**head, "figures": Extent.FLEET.value, "role": account.role.value}
+        extent = Extent.OBSERVED if query.basis is Basis.OBSERVED else Extent.FLEET
+        head = {**head, "figures": extent.value, "role": account.role.value}
         return _cut(replace(document, head=head), kind)
 
     # --- groups
@@ -230,7 +221,7 @@ class Figures:
     def _gather_groups(self, query: Query) -> _Answer:
         """Sum any period and grouping, under the disclosure rule."""
         observed = gather_periods(self._reader, Periods(self._reader), query)
-        return _Answer(observed.groups, observed.groups, [withheld_row(key) for key in observed.withheld])
+        return _Answer(observed.groups, [withheld_row(key) for key in observed.withheld])
 
     def _sum_released(self, query: Query) -> _Answer:
         """Sum servers as asked; other machines come from the release."""
@@ -242,16 +233,11 @@ class Figures:
         may_group = set(query.dimensions) <= READERS_DIMENSIONS
         months: list[MonthStatus] = []
         parts = self._months(whole if may_group else (), bool(ruled), query.entities, months)
-        released = sum_cells(parts, query, of_uses=True)
+        released = sum_uses(parts, query)
         if not ruled and not months:
-            return _Answer(live.groups, live.groups, [withheld_row(key) for key in live.withheld])
-        rows, totals = (
-            groups if query.screens else _without_screens(groups)
-            for groups in (released.rows, released.whole)
-        )
+            return _Answer(live.groups, [withheld_row(key) for key in live.withheld])
         return _Answer(
-            tuple(sorted((*live.groups, *rows), key=lambda group: group.key.order)),
-            (*live.groups, *totals),
+            tuple(sorted((*live.groups, *released), key=lambda group: group.key.order)),
             withheld_rows(months, older, self._releases.today(), query, ruled),
             READERS_NOTES,
         )
@@ -358,25 +344,6 @@ def _cut(document: Document, kind: ResourceKind) -> Document:
     tabular = tuple(name for name in document.tabular if name in tables)
     return replace(
         document, head={**head, "kind": kind.value}, columns=columns, tables=tables, tabular=tabular
-    )
-
-
-def _without_screens(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Remove screens: screens have no state, and no indicator counts them."""
-    return tuple(
-        Group(
-            group.key,
-            replace(
-                group.sums,
-                energies={
-                    key: sums
-                    for key, sums in group.sums.energies.items()
-                    if key[0] is not EnergyClass.MONITOR
-                },
-            ),
-        )
-        for group in groups
-        if group.key.device_class != EnergyClass.MONITOR.value
     )
 
 

@@ -35,7 +35,7 @@ from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import Reader
-from veilleuse.collector.release.answer import add_sums, sum_cells
+from veilleuse.collector.release.answer import add_sums, sum_uses
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.publications import PublicationCache, Publish
 from veilleuse.collector.release.tables import PARTITION, Month
@@ -365,7 +365,7 @@ def _night_figures(
 ) -> Iterator[GroupFigure]:
     """Yield I5 of each population, physical or virtual, from the same sums as reports."""
     groups = (
-        sum_cells((month,), query, of_uses=True).rows
+        sum_uses((month,), query)
         if month
         else gather_periods(sources.reader, sources.periods, query, hosts).groups
     )
