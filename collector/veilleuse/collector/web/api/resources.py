@@ -274,7 +274,7 @@ RESOURCES: Final = (
         ResourceKind.INDICATORS,
         "Sobriety indicators",
         "The rows of `veilleuse report indicators`: one per indicator and group.",
-        (*_PERIOD, *_PAGES),
+        _FLEET_PERIOD,
         _indicator_columns(),
         ("rows", "withheld"),
     ),
