@@ -13,6 +13,10 @@ from datetime import date
 from tests.support.filled import Filled
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.ports.months import PublicationSummary
+from veilleuse.collector.reports.fleet_publication import FleetPublisher
+from veilleuse.collector.reports.readers import sources_of
+from veilleuse.collector.settings import ReportingSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 
 
@@ -45,3 +49,10 @@ class Publishing:
         now = round(self._clock() * 1000)
         content = content_of(one.content.encode())
         self._data.store.publications.put(replace(one, published_unix_milliseconds=now, content=content))
+
+    def publish_months(self, today: date, reporting: ReportingSettings | None = None) -> list[str]:
+        """Publish what is due on a day, as the collector does each day; return the months that wait."""
+        reporting = reporting or ReportingSettings()
+        with open_reader(self._data.directory) as store:
+            sources = sources_of(store, reporting)
+            return FleetPublisher(sources, self.publish, reporting.k_anonymity, today).run()

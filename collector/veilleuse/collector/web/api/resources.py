@@ -220,6 +220,8 @@ _INDICATOR_TYPES: Final[Mapping[str, Schema]] = {
     "nights_on": _INTEGER,
     "coverage_energy": _NUMBER,
     "coverage_states": _NUMBER,
+    "numerator": _NUMBER,
+    "denominator": _NUMBER,
 }
 FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {
     "factor_id": _TEXT,
