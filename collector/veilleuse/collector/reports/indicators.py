@@ -64,6 +64,11 @@ class IndicatorSums:
     """What they are made of, for the head of a report."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def is_released(self) -> bool:
+        """True for released months."""
+        return self.head[BASIS] == Basis.RELEASED.value
+
 
 def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = False) -> IndicatorSums:
     """Sum released months where they can answer, which is the same for every account and outlet.
