@@ -25,9 +25,7 @@ def publish_months(data: Filled, day: date, k: int = 10) -> list[str]:
     """Roll up and publish the months that are due on a day, as the collector does; return those that wait."""
     roll(data, day)
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
-    with open_reader(data.directory) as store:
-        sources = sources_of(store, ReportingSettings(k_anonymity=k))
-        return FleetPublisher(sources, Publishing(data, lambda: noon).publish, k, day).run()
+    return Publishing(data, lambda: noon).publish_months(day, ReportingSettings(k_anonymity=k))
 
 
 class Publishing:

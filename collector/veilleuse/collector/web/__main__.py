@@ -191,8 +191,6 @@ def build_api(
         open_store,
         settings,
         KnownFactors(reader.factor_versions).latest,
-        store.publications,
-        publisher(settings.data_dir),
     )
     context = ApiContext(figures, settings, version, note_access)
     return context, AccessControl(metrics_auth, store.accounts, note_use)

@@ -13,31 +13,35 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import TABLE, load_indicator
+from veilleuse.collector.indicators import NIGHTS, TABLE, load_indicator
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.indicators import Figure
+from veilleuse.collector.model.indicators import Figure, IndicatorGroup, Targets
 from veilleuse.collector.model.publications import FigureFormat, PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import Reader
+from veilleuse.collector.release.answer import add_sums, sum_uses
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.publications import PublicationCache, Publish
 from veilleuse.collector.release.tables import PARTITION, Month
 from veilleuse.collector.reports.fleet_publication import compute_month
-from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
+from veilleuse.collector.reports.indicators import GroupFigure, figures_of, figures_of_machines
+from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
@@ -350,9 +354,27 @@ def _machine_figures_of(
     found = figures_of_machines(machines, query, targets)
     if month:
         found = disclose_figures(found, machines, DisclosureContext(month, places, k, targets))
-    for one in found:
+    of_month = replace(query, end=computation.end)
+    for one in (*found, *_night_figures(sources.base, of_month, hosts, month, targets)):
         alone = replace(one.figure, behind=(), behind_details={})  # its machines must not leave the process
         yield MachineFigure(one._replace(figure=alone), computation.month, computation.until)
+
+
+def _night_figures(
+    sources: Sources, query: Query, hosts: Iterable[Host], month: Month | None, targets: Targets
+) -> Iterator[GroupFigure]:
+    """Yield I5 of each population, physical or virtual, from the same sums as reports."""
+    groups = (
+        sum_uses((month,), query)
+        if month
+        else gather_periods(sources.reader, sources.periods, query, hosts).groups
+    )
+    found: dict[GroupKey, GroupSums] = {}
+    for group in groups:
+        key = query.key._replace(population=group.key.population, memo=group.key.memo)
+        found[key] = add_sums(found[key], group.sums, same_time=True) if key in found else group.sums
+    for key, sums in found.items():
+        yield from figures_of((NIGHTS,), IndicatorGroup(key, sums=sums), targets)
 
 
 def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, GroupKey]:
