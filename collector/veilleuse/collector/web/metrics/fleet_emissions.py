@@ -280,7 +280,7 @@ def _add_year(out: Exposition, one: FleetYear) -> None:
                 out.add(metric, labels, float(end))
     last_month = f"{one.until - timedelta(days=1):%Y-%m}"
     for zone, factor in sorted(one.factors.items()):
-        labels = (
+        of_factor = (
             *of_year,
             last_month,
             zone,
@@ -289,4 +289,4 @@ def _add_year(out: Exposition, one: FleetYear) -> None:
             str(factor.factor_kgco2e_per_kwh),
             "true" if factor.provisional else "false",
         )
-        out.add(c.FLEET_EMISSIONS_INFO, labels, 1)
+        out.add(c.FLEET_EMISSIONS_INFO, of_factor, 1)
