@@ -123,7 +123,7 @@ FLEET_MONTH_EMISSIONS: Final = gauge(
 FLEET_YEAR_ENERGY: Final = gauge(
     "veilleuse_fleet_year_energy_joules",
     "Wall energy of the whole fleet, this year and the last one: the sum of the released months so far, or a closed "
-    "year as `veilleuse report emissions --public` states it.",
+    "year as frozen.",
     (*FLEET_GROUP, *FLEET_YEAR),
     MetricOrigin.FLEET,
 )

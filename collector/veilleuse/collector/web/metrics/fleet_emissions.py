@@ -18,19 +18,13 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.calendars.periods import slices
 from veilleuse.collector.documents.document import Row
-from veilleuse.collector.errors import UsageError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, AppliedFactor, EmissionsRow
 from veilleuse.collector.model.query import SEVERAL, Query
 from veilleuse.collector.release.rows import FLEET
 from veilleuse.collector.release.stretches import find_stretches
-from veilleuse.collector.reports.emissions import (
-    EmissionsReport,
-    emissions_report_of,
-    prepare_for_publication,
-    released_report,
-)
+from veilleuse.collector.reports.emissions import released_report
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.reen_values import perimeter_rows
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, JOULES_PER_KWH, joules_from_millijoules
@@ -40,7 +34,7 @@ log = logging.getLogger(__name__)
 TO_DATE: Final = "to_date"
 """State of a year: the sum of its released months so far."""
 CLOSED: Final = "closed"
-"""State of a closed year: as frozen, rounded for publication."""
+"""State of a closed year: its released months as frozen."""
 _GROUPING: Final = ("perimeter", "population", "device_class")
 
 
@@ -76,7 +70,7 @@ class PerimeterAmounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FleetYear:
-    """A closed year, or the released months of another one."""
+    """The released months of a year."""
 
     year: int
     state: str
@@ -153,33 +147,15 @@ def _compute(sources: Sources, years: Iterable[int], today: date) -> FleetEmissi
 
 
 def _read_year(sources: Sources, year: int, today: date) -> FleetYear | None:
-    """Return a year's figures; None where it has none that may be shown."""
-    is_closed = bool(sources.closings.revisions(year))
-    by_group, by_perimeter = (
-        Query(*_period(year), dimensions, sources.reporting.k_anonymity, today)
-        for dimensions in (_GROUPING, _GROUPING[:1])
-    )
-    if is_closed:
-        try:
-            report, whole = _closed_report(sources, by_group), _closed_report(sources, by_perimeter)
-        except UsageError as error:  # it was closed with a smaller k, or by another method
-            log.warning("a closed year is not on /metrics", extra={"reason": str(error)})
-            return None
-        until = by_group.end
-    else:
-        stretches = find_stretches(sources.published, by_group, cut=True)
-        if not stretches:
-            return None
-        report, whole = _released_report(sources, by_group), _released_report(sources, by_perimeter)
-        until = stretches[-1].part.end
-    rows = report.statement.rows
-    total = next(iter(whole.statement.totals), None)
-    perimeters = tuple(map(_perimeter, perimeter_rows(whole.statement.rows, total)))
+    """Return a year's figures; None without a released month: years closed by older versions have none."""
+    until, rows, _ = _released(sources, year, today, *_GROUPING)
+    _, parts, total = _released(sources, year, today, "perimeter")
+    perimeters = tuple(map(_perimeter, perimeter_rows(parts, total)))
     if not perimeters:
         return None
     return FleetYear(
         year,
-        CLOSED if is_closed else TO_DATE,
+        TO_DATE if sources.released.closed(year) is None else CLOSED,
         until,
         _sum_rows(rows),
         perimeters,
@@ -189,21 +165,23 @@ def _read_year(sources: Sources, year: int, today: date) -> FleetYear | None:
 
 def _read_months(sources: Sources, year: int, today: date) -> dict[date, Groups]:
     """Return the released months of a year."""
-    query = Query(*_period(year), (*_GROUPING, "month"), sources.reporting.k_anonymity, today)
     by_month: defaultdict[date, list[EmissionsRow]] = defaultdict(list)
-    for row in _released_report(sources, query).statement.rows:
+    for row in _released(sources, year, today, *_GROUPING, "month")[1]:
         by_month[row.key.period_from].append(row)
     return {month: _sum_rows(rows) for month, rows in by_month.items()}
 
 
-def _released_report(sources: Sources, query: Query) -> EmissionsReport:
-    stretches = find_stretches(sources.published, query, cut=True)
+def _released(
+    sources: Sources, year: int, today: date, *dimensions: str
+) -> tuple[date, tuple[EmissionsRow, ...], EmissionsRow | None]:
+    """Return (exclusive end, rows, first total) of the report of a year's released months."""
+    query = Query(*_period(year), dimensions, sources.reporting.k_anonymity, today)
+    stretches = find_stretches(sources.released, query, cut=True)
+    if not stretches:
+        return query.first, (), None
     random = sources.reporting.random_roll_out
-    return released_report(sources, query, stretches, random_roll_out=random)
-
-
-def _closed_report(sources: Sources, query: Query) -> EmissionsReport:
-    return prepare_for_publication(emissions_report_of(sources, query, compare=False))
+    statement = released_report(sources, query, stretches, random_roll_out=random).statement
+    return stretches[-1].part.end, statement.rows, next(iter(statement.totals), None)
 
 
 def _period(year: int) -> tuple[date, date]:
