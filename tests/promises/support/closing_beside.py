@@ -55,8 +55,8 @@ def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
 
 
 def published_year(data: Watched, today: date) -> list[Row]:
-    """Publish the months of 2026; return the rows and totals of `report emissions --public` of the year."""
-    data.publish(today)
+    """Look when all months of 2026 are published; return rows and totals of `--public` of the year."""
+    data.look(today)
     question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today)
     directory = data.data.directory
     with opened(directory, settings_in(directory.parent).reporting) as sources:

@@ -193,9 +193,9 @@ def _rows_of(row: Row, data: Watched) -> Iterator[tuple[Slice, FleetRow]]:
             is_inside = not scope or (bool(key.entity) and is_within(str(key.entity), scope))
             if "entity" in labels and key.autres is not (row.labels["level"] == "autres"):
                 continue
-            if is_inside and key.memo is (row.table == "memo"):
-                if all(mine[name] == word for name, word in labels.items()):
-                    yield part, one
+            is_inside &= key.memo is (row.table == "memo")
+            if is_inside and all(mine[name] == word for name, word in labels.items()):
+                yield part, one
 
 
 def _cut(entity: str, level: int | None, scope: Sequence[str]) -> str:

@@ -270,7 +270,7 @@ class Watched:
         self.data.derive()
 
     def nights(self, first: date, hosts: Iterable[HostId], number: int = 24) -> None:
-        """Store so many whole days of each machine, idle for some hours: enough to be a sample of the month."""
+        """Store so many days of each machine, idle for some hours: enough to be a sample of the month."""
         for host in hosts:
             records = []
             for day in days_from(first, number):
