@@ -22,13 +22,9 @@ from tests.promises.support.isolating import Equation
 from tests.promises.support.read_together import Key, Place, Row, Watched, What
 from tests.promises.support.summed import amount
 from tests.support.machines import settings_in
-from tests.support.publishing import publish_months
 from tests.support.rolled import roll
 from tests.support.sources import opened
-from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.query import Query
-from veilleuse.collector.release.figures import find_stretches
-from veilleuse.collector.release.rows import FleetRow
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication
 from veilleuse.wire.vocabulary import Band, State
@@ -58,18 +54,16 @@ def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
     return [_equation(data, found, *one) for one in told]
 
 
-def published_year(data: Watched, today: date, k: int) -> tuple[list[EmissionsRow], list[FleetRow]]:
-    """Return rows of 2026 by entity and device class, as `report emissions --public` prints them, and the
-    published rows of its months."""
+def published_year(data: Watched, today: date) -> list[Row]:
+    """Look when all months of 2026 are published; return rows and totals of `--public` of the year."""
+    data.look(today)
+    question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today)
     directory = data.data.directory
-    settings = settings_in(directory.parent)
-    question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
-    publish_months(data.data, today, k)
-    with opened(directory, settings.reporting) as sources:
-        made = prepare_for_publication(emissions_report_of(sources, question, compare=False))
-        months = [one for stretch in find_stretches(sources.released, question) for one in stretch.months]
-        told = [row for part in months for row in sources.released.rows(part)]
-    return list(made.statement.rows), told
+    with opened(directory, settings_in(directory.parent).reporting) as sources:
+        made = prepare_for_publication(emissions_report_of(sources, question))
+    tables = made.document.tables
+    answer = "reader: emissions by entity,device_class"
+    return [data.row(answer, "reader", table, one) for table in ("rows", "totals") for one in tables[table]]
 
 
 def _of_cell(cell: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], set[What], int]]:

@@ -161,10 +161,10 @@ class Sum:
         return sampling, of_model, low
 
 
-def unexplained_answers(data: Watched) -> list[tuple[Row, str, float]]:
+def unexplained_answers(data: Watched, rows: Iterable[Row]) -> list[tuple[Row, str, float]]:
     """Return the numbers of answers about the fleet that the rows of their look do not give."""
     found = []
-    for row in data.rows:
+    for row in rows:
         if row.outlet == "api" and "admin" not in row.roles and row.table in ("rows", "totals", "memo"):
             kind = row.answer.partition(": ")[2].partition(" ")[0]
             if kind != "indicators":
@@ -184,7 +184,7 @@ def _rows_of(row: Row, data: Watched) -> Iterator[tuple[Slice, FleetRow]]:
             mine = {
                 "zone": key.zone,
                 "population": str(key.population or ""),
-                "entity": cut_entity(key.entity, level),
+                "entity": _cut(key.entity or "", level, scope),
                 "device_class": key.device_class,
                 "power_context": str(key.power_context or ""),
                 "perimeter": DEFAULT_PERIMETERS.of(key),
@@ -193,9 +193,16 @@ def _rows_of(row: Row, data: Watched) -> Iterator[tuple[Slice, FleetRow]]:
             is_inside = not scope or (bool(key.entity) and is_within(str(key.entity), scope))
             if "entity" in labels and key.autres is not (row.labels["level"] == "autres"):
                 continue
-            if is_inside and key.memo is (row.table == "memo"):
-                if all(mine[name] == word for name, word in labels.items()):
-                    yield part, one
+            is_inside &= key.memo is (row.table == "memo")
+            if is_inside and all(mine[name] == word for name, word in labels.items()):
+                yield part, one
+
+
+def _cut(entity: str, level: int | None, scope: Sequence[str]) -> str:
+    """Return the entity's level, never above the reader's own."""
+    return max(
+        cut_entity(entity, level), next((one for one in scope if is_within(entity, (one,))), ""), key=len
+    )
 
 
 def _explain(row: Row, of: Sum) -> Iterable[tuple[Row, str, float]]:

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.filled import METER, Filled, cell, civil, clock, week
+from tests.support.inventories import Listed, put_inventory
 from tests.support.publishing import Publishing
 from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.rolled import roll
@@ -203,6 +204,7 @@ class Watched:
         self._classroom: set[HostId] = set()
         """Machines that send records of an hour."""
         self._accounts = itertools.count(1)
+        self._is_listed = False
 
     def __enter__(self) -> Self:
         return self
@@ -267,6 +269,24 @@ class Watched:
             self.data.push(host, [(civil(day), [cell(State.OFF, hours * HOUR, Band.NIGHT)]) for day in days])
         self.data.derive()
 
+    def nights(self, first: date, hosts: Iterable[HostId], number: int = 24) -> None:
+        """Store so many days of each machine, idle for some hours: enough to be a sample of the month."""
+        for host in hosts:
+            records = []
+            for day in days_from(first, number):
+                on = self.chance.randrange(2 * HOUR, 8 * HOUR)
+                watts = self.chance.uniform(*METERED_WATTS)
+                idle = cell(State.ON_IDLE, on, Band.NIGHT, energy_millijoules=round(on * watts))
+                off = 24 * HOUR - on - self.chance.randrange(HOUR)
+                records.append((civil(day), [idle, cell(State.OFF, off, Band.NIGHT)]))
+            self.data.push(host, records, METER)
+        self.data.derive()
+
+    def list_devices(self, listed: Sequence[Listed], day: date) -> None:
+        """Import an inventory on a day."""
+        self._is_listed = True
+        put_inventory(self.data, listed, day)
+
     def move(self, host: HostId, entity: str) -> None:
         """Move a machine to another entity."""
         with self.data.store.transaction():
@@ -309,7 +329,7 @@ class Watched:
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
         self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
         self.versions.append(self._truth())
-        self._publish(day)
+        self.publish(day)
         wide: dict[str, Any] = {"api_requests_per_minute": 60_000}
         with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
@@ -325,7 +345,7 @@ class Watched:
             reading.indicators.refresh()
             self._scrape(reading)
 
-    def _publish(self, day: date) -> None:
+    def publish(self, day: date) -> None:
         """Publish what is due, as the collector does each day."""
         roll(self.data, day)
         before = {(one.first, one.end): one for one in self._published(PublicationKind.FLEET)}
@@ -370,7 +390,8 @@ class Watched:
 
     def _readers(self) -> Iterator[tuple[str, Role, tuple[str, ...]]]:
         yield "reader", Role.READER, ()
-        yield "admin", Role.ADMIN, ()
+        if not self._is_listed:  # an administrator's indicators are at the places of enrolment
+            yield "admin", Role.ADMIN, ()
         for entity in self.entities:
             yield f"reader of {entity}", Role.READER, (entity,)
 
@@ -391,12 +412,13 @@ class Watched:
             for table, rows in answer.json().items():
                 if isinstance(rows, list) and table not in DERIVED:
                     self.rows += [
-                        self._row(f"{who}: {kind} by {grouping} {part.first}/{part.end}", who, table, one)
+                        self.row(f"{who}: {kind} by {grouping} {part.first}/{part.end}", who, table, one)
                         for one in rows
                         if isinstance(one, dict) and one.get("population") != Population.SERVER.value
                     ]
 
-    def _row(self, answer: str, who: str, table: str, one: Mapping[str, Any]) -> Row:
+    def row(self, answer: str, who: str, table: str, one: Mapping[str, Any]) -> Row:
+        """Return a row of an answer, its numbers apart from its labels."""
         flat: dict[str, Any] = {}
         for name, value in one.items():
             inner = value.items() if isinstance(value, dict) else [("", value)]
@@ -450,14 +472,23 @@ class Watched:
                     what = What("mJ", BANDS[band], STATES[state], "screen")
                     amounts[Key(HostId(host_id), grain, start, what)] += energy
         now = round(self.now[0] * 1000)
+        with open_reader(self.data.directory) as store:
+            devices = store.inventory.assets()
+        last = max((part.end for part in self.months), default=date.max) - timedelta(days=1)
+        same = {host: one.host_ids[-1] for one in devices for host in one.host_ids}
+        listed = {one.host_ids[-1]: one.placement_on(last).entity for one in devices if one.host_ids}
+        together: Counter[Key] = Counter()
+        for key, value in amounts.items():
+            if value and key.host in hosts:
+                together[key._replace(host=same.get(HostId(key.host), key.host))] += value
         return Version(
             datetime.fromtimestamp(self.now[0], UTC),
-            {key: value for key, value in amounts.items() if value and key.host in hosts},
+            together,
             {
                 host_id: Place(
                     host.population.value,
                     sites[host.site].zone,
-                    host.org_entity,
+                    listed.get(host_id, host.org_entity),
                     host.facts.device_class.value,
                 )
                 for host_id, host in hosts.items()
