@@ -40,7 +40,7 @@ from tests.support.year import weekday
 from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.fleet.census import Census, DayTypes
-from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.fleet.observations import MONITOR, group_by_machine, machine
 from veilleuse.collector.fleet.samples import DAY_TYPES, Stratum
 from veilleuse.collector.model.months import DayType

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 
 from tests.support.filled import Filled
+from tests.support.rolled import roll
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.reports.fleet_publication import FleetPublisher
@@ -18,6 +19,15 @@ from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+
+
+def publish_months(data: Filled, day: date, k: int = 10) -> list[str]:
+    """Roll up and publish the months that are due on a day, as the collector does; return those that wait."""
+    roll(data, day)
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+    with open_reader(data.directory) as store:
+        sources = sources_of(store, ReportingSettings(k_anonymity=k))
+        return FleetPublisher(sources, Publishing(data, lambda: noon).publish, k, day).run()
 
 
 class Publishing:

@@ -114,7 +114,7 @@ def emissions(
         bool,
         typer.Option(
             "--public",
-            help="round the figures of a closed year so that they may be published beside its months",
+            help="only sums of released months, which may be published beside them",
         ),
     ] = False,
     config: ConfigOption = None,
@@ -322,7 +322,7 @@ def _unexplained_milliseconds(reader: Reader, query: Query) -> int | None:
 
 
 def _print_notes(head: Head, hidden: int) -> None:
-    waiting = head["periods_not_derived"]
+    waiting = head.get("periods_not_derived")
     if isinstance(waiting, int) and waiting:
         print(
             f"note: {waiting} {plural(waiting, 'period', 'wait')} to be derived, not in the figures yet "

@@ -26,8 +26,13 @@ from veilleuse.collector.account.statement import (
 )
 from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
 from veilleuse.collector.closed_years.frozen import ClosedRevision
-from veilleuse.collector.closed_years.published_rows import closed_figures, mark_rows, require_publishable
-from veilleuse.collector.closed_years.released_year import first_statement, statement_terms
+from veilleuse.collector.closed_years.published_rows import (
+    closed_figures,
+    first_statement,
+    mark_rows,
+    require_publishable,
+    statement_terms,
+)
 from veilleuse.collector.closed_years.signed_year import SignedYear, read_signed_year
 from veilleuse.collector.documents.document import (
     LANGUAGES,
@@ -53,7 +58,7 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.query import Basis, Query
-from veilleuse.collector.release.stretches import (
+from veilleuse.collector.release.figures import (
     ReleasedStretch,
     find_stretches,
     missing_months,

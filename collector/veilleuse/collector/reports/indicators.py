@@ -32,9 +32,9 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.release.answer import MonthStatus, month_status, sum_uses, withheld_rows
+from veilleuse.collector.release.figures import ReleasedStretch, find_stretches
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache
-from veilleuse.collector.release.stretches import ReleasedStretch, find_stretches
 from veilleuse.collector.release.tables import Month, hosts_under_rule, is_month
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import RELEASED_UNTIL

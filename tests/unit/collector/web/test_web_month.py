@@ -24,6 +24,8 @@ from veilleuse.collector.model.indicators import PCS
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.release.publications import Releases
+from veilleuse.collector.reports.fleet_publication import compute_month
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
@@ -96,9 +98,13 @@ class Service:
 
     def cells(self) -> tuple[Group, ...]:
         """Return the cells that the API answers from."""
-        with closing(SqliteBoundedReader(self.data.directory)) as reader:
+        with (
+            closing(SqliteBoundedReader(self.data.directory)) as reader,
+            open_reader(self.data.directory) as store,
+        ):
             published = self.published
-            releases = Releases(reader, self.settings, published, published.publish, lambda: self.now)
+            make = partial(compute_month, sources_of(store, self.settings.reporting), k=K)
+            releases = Releases(reader, self.settings, published, published.publish, lambda: self.now, make)
             (part,) = releases.months(MONTH, END, ())
             month = releases.month(part)
         assert month is not None

@@ -21,13 +21,12 @@ from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.ports.store import BoundedReader, PeriodReader
-from veilleuse.collector.release.stretches import find_stretches
+from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
     RELEASED_UNTIL,
     emissions_report_of,
     released_report,
-    today,
 )
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.indicators import indicator_rows, sum_for_indicators
@@ -137,14 +136,13 @@ class Figures:
         asked = replace(
             query.asked,
             k_anonymity=self._settings.reporting.k_anonymity,
-            today=today(),
+            today=datetime.fromtimestamp(self._clock(), UTC).date(),
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
         )
         with self._open_store() as store:
             asked = sources_of(store, self._settings.reporting).add_places(asked)
-        day = datetime.fromtimestamp(self._clock(), UTC).date()
-        return add_under_way(self._answer_period(query.kind, asked, account), day)
+        return self._answer_period(query.kind, asked, account)
 
     def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
@@ -157,7 +155,7 @@ class Figures:
                     remedy=f"ask with basis={Basis.RELEASED}, which all accounts may read",
                 )
             if kind is ResourceKind.INDICATORS:
-                return self._indicators(query, account)
+                return add_under_way(self._indicators(query, account), query.today)
             return self._fleet(kind, query, account)
 
     def _fleet(self, kind: ResourceKind, query: Query, account: Account) -> Document:
