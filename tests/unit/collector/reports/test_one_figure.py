@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.filled import Filled
-from tests.support.publishing import Publishing
+from tests.support.publishing import publish_months
 from tests.support.reading import Reading
 from tests.support.rolled import roll, server_day, workstation_days
 from veilleuse.collector.cli import report
@@ -51,7 +51,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
                 server_day(filled, host, date(2025, month, 10))
         filled.derive()
         roll(filled, NOW.date())
-        Publishing(filled, NOW.timestamp).publish_months(NOW.date())
+        assert publish_months(filled, NOW.date()) == []
         workstation_days(filled, towers[1], date(2025, 5, 20), date(2025, 5, 21))
         filled.derive()
         roll(filled, NOW.date())
@@ -85,7 +85,7 @@ def test_an_indicator_is_one_figure(data: Filled, dimensions: str):
 
 
 def test_the_sheet_has_the_figures_of_the_reports(data: Filled):
-    """I1, I2, I5 and I13 are those of `report indicators`; energy and emissions those of `report emissions`."""
+    """I1, I2 and I5 are those of `report indicators`; energy and emissions those of `report emissions`."""
     with Reading(data, clock=NOW.timestamp) as reading:
         settings = reading.settings
         query = Query(FIRST, END, ("population",), 10, NOW.date(), int(NOW.timestamp() * 1000))
