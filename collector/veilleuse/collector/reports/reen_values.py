@@ -325,7 +325,8 @@ def ratio_interval(
 
     `sampled`: observed share of the fleet; `value`: the ratio as released, in the middle. None for
     fewer than 2 machines, or when the share is unknown. None also when all observed machines are alike: ten
-    idle machines of a thousand do not prove that the others are idle. docs/methodology.md §6, without pooling.
+    idle machines of a thousand do not prove that the others are idle. docs/methodology.md §6,
+    without pooling.
     """
     pairs = [one for one in pairs if one[1] > 0]
     whole, count = sum(one[1] for one in pairs), len(pairs)
