@@ -48,7 +48,7 @@ from veilleuse.collector.ipc import SOCKET_FILE
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.months.worker import ended_by
-from veilleuse.collector.release.stretches import find_stretches
+from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.reports.emissions import released_report
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import ReportingSettings

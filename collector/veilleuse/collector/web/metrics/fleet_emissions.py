@@ -22,8 +22,8 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, AppliedFactor, EmissionsRow
 from veilleuse.collector.model.query import SEVERAL, Query
+from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.release.rows import FLEET
-from veilleuse.collector.release.stretches import find_stretches
 from veilleuse.collector.reports.emissions import released_report
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.reen_values import perimeter_rows
