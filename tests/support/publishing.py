@@ -68,3 +68,10 @@ class Publishing:
         now = round(self._clock() * 1000)
         content = content_of(one.content.encode())
         self._data.store.publications.put(replace(one, published_unix_milliseconds=now, content=content))
+
+    def publish_months(self, today: date, reporting: ReportingSettings | None = None) -> list[str]:
+        """Publish what is due on a day, as the collector does each day; return the months that wait."""
+        reporting = reporting or ReportingSettings()
+        with open_reader(self._data.directory) as store:
+            sources = sources_of(store, reporting)
+            return FleetPublisher(sources, self.publish, reporting.k_anonymity, today).run()
