@@ -354,10 +354,11 @@ def test_every_panel_has_data(scraped, expression):
 
 def test_the_fleet_has_the_digits_of_the_report(scraped):
     """Energy and emissions of each perimeter and class are those of the command, by month and year."""
-    month = (ended_by(datetime.now(ZoneInfo("Europe/Paris")).date()) - timedelta(days=1)).replace(day=1)
+    today = datetime.now(ZoneInfo("Europe/Paris")).date()
+    month = (ended_by(today) - timedelta(days=1)).replace(day=1)
     grouping = ("perimeter", "population", "device_class")
     for kind, extra in (("month", ("month",)), ("year", ())):
-        query = Query(date(month.year, 1, 1), date(month.year + 1, 1, 1), (*grouping, *extra))
+        query = Query(date(month.year, 1, 1), date(month.year + 1, 1, 1), (*grouping, *extra), today=today)
         with open_reader(scraped.store.directory) as store:
             sources = sources_of(store, ReportingSettings())
             stretches = find_stretches(sources.released, query, cut=True)
