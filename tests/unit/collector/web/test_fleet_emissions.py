@@ -23,7 +23,6 @@ from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.metrics import fleet_emissions
 from veilleuse.collector.web.metrics.fleet_emissions import (
     FleetEmissions,
     FleetEmissionsReader,
@@ -136,7 +135,7 @@ def test_months_of_the_last_year_stay_until_this_year_has_one(data):
 
 def test_series_stay_within_their_bound(data, monkeypatch):
     """Perimeters that a user declares could be unlimited; the newest figures stay."""
-    monkeypatch.setattr(fleet_emissions.c, "FLEET_SERIES", 40)
+    monkeypatch.setattr(c, "FLEET_SERIES", 40)
     found = read(data.directory, FleetEmissionsReader())
     out = Exposition()
     add_fleet_emissions(out, found)
