@@ -13,6 +13,7 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import at_default_context
 from veilleuse.collector.fleet.estimate import Representativeness
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.release.figures import sum_fleet
 from veilleuse.collector.release.rows import MILLION, FleetRow, MeasuredParts, Source
@@ -55,6 +56,7 @@ def released_periods(found: ObservedGroups) -> list[PeriodFigures]:
     for part in (Slice(*dates) for dates in parts):
         inside = [group for group in found.groups if group.key.period_from == part.first]
         months = [(part, [fleet_row(group) for group in inside])]
-        figures = sum_fleet(part, months, lambda key: key, None, random_roll_out=False)
+        query = Query(part.first, part.end, ("entity", "site", "device_class"))
+        figures = sum_fleet(part, months, query, random_roll_out=False)
         made.append(replace(figures, withheld=found.withheld))
     return made

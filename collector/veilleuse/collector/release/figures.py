@@ -330,15 +330,16 @@ def _representativeness(row: FleetRow) -> Representativeness:
 
 
 def _observed(row: FleetRow) -> FleetRow:
-    """Return a row without its extrapolated energy; the error of models is on the known energy alone."""
+    """Return a row without its extrapolated energy. A class default has no part in the error of models."""
     error = row.u_model_ppm * row.energy_millijoules
+    modelled = row.energy_millijoules - row.default_millijoules
     return replace(
         row,
         extrapolated_millijoules=0,
         default_millijoules=0,
         u_own_ppm=0,
         u_shared_ppm=0,
-        u_model_ppm=-(-error // (row.known_millijoules or row.energy_millijoules or 1)),
+        u_model_ppm=-(-error // (modelled or 1)),
         measured=None if row.measured is None else row.measured._replace(imputed_millijoules=0),
     )
 

@@ -160,8 +160,7 @@ def _notes(statement: EmissionsStatement, *, is_released: bool) -> Iterable[Text
             "Days covered (days_observed) are days of the period that at least k measured machines tell of, one of servers; the rest"
             " of the period is estimated from them."
         )
-    if not is_released:
-        yield from _month_notes(statement)
+    yield from _month_notes(statement, is_released=is_released)
     if any(row.activity.apportioned for row in every):
         yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
     if any(row.factor.provisional for row in every):
@@ -187,9 +186,11 @@ def _notes(statement: EmissionsStatement, *, is_released: bool) -> Iterable[Text
         )
 
 
-def _month_notes(statement: EmissionsStatement) -> Iterable[Text]:
+def _month_notes(statement: EmissionsStatement, *, is_released: bool) -> Iterable[Text]:
     """Yield the notes on months and their year."""
-    if len({row.key.period_from.year for row in statement.totals}) < len(statement.totals):
+    if not is_released and len({row.key.period_from.year for row in statement.totals}) < len(
+        statement.totals
+    ):
         yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
     if any(row.level == SINCE_PUBLICATION for row in statement.year):
         yield (
