@@ -333,7 +333,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
     sobriety = indicator_rows(groups_of(reader).groups, Targets(), "real")
     rows = [{**row, "coverage_states": 0.75} for row in sobriety]
     return (
-        emissions_report.document(state_of(reader), {**head, "basis": "released"}),  # type: ignore[arg-type]
+        emissions_report.document(state_of(reader), {**head, "basis": "released"}),  # type: ignore[dict-item]
         indicators_report.document(rows, (), head),  # type: ignore[arg-type]
     )
 
