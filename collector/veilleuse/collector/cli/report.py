@@ -16,8 +16,7 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.observations import gather_periods
-from veilleuse.collector.account.statement import METHOD_VERSION, withheld_row
+from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
 from veilleuse.collector.closed_years.signed_year import add_sign_off
@@ -45,7 +44,7 @@ from veilleuse.collector.reports.emissions import (
     today,
 )
 from veilleuse.collector.reports.indicative import indicative_report_of
-from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows
+from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows, sum_for_indicators
 from veilleuse.collector.reports.indicators_document import (
     servers_document,
     with_rows,
@@ -77,6 +76,14 @@ Output = Annotated[
 Language = Annotated[
     str, typer.Option(help=f"language of labels, notes and numbers for people: {' or '.join(LANGUAGES)}")
 ]
+BasisOption = Annotated[
+    str,
+    typer.Option(
+        "--basis",
+        help="released: months as published, the same for all readers; unreleased: from machines' present data, with sites "
+        "and causes of changes; observed: only what was measured of released months",
+    ),
+]
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
 _Write: TypeAlias = Callable[[Document], None]
@@ -102,13 +109,7 @@ def emissions(
             help="then: machines in the entity and site of that time; now: in their present ones (pro forma)"
         ),
     ] = "then",
-    basis: Annotated[
-        str,
-        typer.Option(
-            help="released: months as published, the same for all readers; unreleased: from machines' present data, with sites "
-            "and causes of changes; observed: only what was measured of released months"
-        ),
-    ] = Basis.RELEASED.value,
+    basis: BasisOption = Basis.RELEASED.value,
     public: Annotated[
         bool,
         typer.Option(
@@ -150,6 +151,7 @@ def indicators(
     form: Format = "csv",
     output: Output = "-",
     language: Language = LANGUAGES[0],
+    basis: BasisOption = Basis.RELEASED.value,
     servers: Annotated[
         bool,
         typer.Option("--servers", help="I6, I7 and I8 of each server: for operations, not to be published"),
@@ -158,9 +160,10 @@ def indicators(
 ) -> None:
     """Write the sobriety indicators. With thresholds, coverage and who can act on each."""
     write, settings = _make_writer(form, language, output), load_settings(config)
-    made = make_indicators(settings, _query(settings, first, end, group_by, level), servers=servers)
+    query = replace(_query(settings, first, end, group_by, level), basis=_basis_of(basis))
+    made = make_indicators(settings, query, servers=servers)
     write(made)
-    _print_notes(made.head, len(made.tables.get("withheld", ())))
+    _print_notes(made.head, sum("reason" not in row for row in made.tables.get("withheld", ())))
 
 
 @app.command("reen")
@@ -233,19 +236,20 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
         query = sources.base.add_places(query)
-        base, head = sources.base, _head(store.data, query)
-        observed = gather_periods(base.reader, base.periods, query, base.hosts)
+        head = _head(store.data, query)
+        sums = None if servers else sum_for_indicators(sources.base, query)
         found = compute_indicators(sources, query, targets)
     data = str(head["data"])
-    if servers:
+    if sums is None:
         left_out = ("group_by", "level", "k_anonymity")
         head = {name: value for name, value in head.items() if name not in left_out}
         return servers_document(server_rows(found.machines, targets, data=data), head)
     document = indicators_report.document(
-        indicator_rows(observed.groups, targets, data), map(withheld_row, observed.withheld), head
+        indicator_rows(sums.groups, targets, data), sums.withheld, {**head, **sums.head}
     )
     rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
-    return with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
+    document = with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
+    return replace(document, assumptions=(*document.assumptions, *sums.notes))
 
 
 def _basis_of(text: str) -> Basis:

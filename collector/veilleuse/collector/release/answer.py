@@ -33,6 +33,9 @@ READERS_DIMENSIONS: Final = frozenset(
 )
 """Dimensions by which readers may group populations under the rule; `site` would be a second partition."""
 
+TOO_FEW: Final = "too_few"
+"""Reason of a withheld row: fewer machines than the rule asks for."""
+
 
 def sum_uses(months: Iterable[Month], query: Query) -> tuple[Group, ...]:
     """Sum the months' uses that lie inside the query's entities (pure).
@@ -197,7 +200,7 @@ def withheld_rows(
         found += [_withheld_row(part, population, "older_rule") for part in older]
         for month in months:
             hidden = [key for key in month.withheld if key.population is population]
-            found += [_withheld_row(month.part, population, "too_few", key) for key in hidden]
+            found += [_withheld_row(month.part, population, TOO_FEW, key) for key in hidden]
             if entities and not hidden and population not in month.present:
                 found.append(_withheld_row(month.part, population, "merged"))
     return found

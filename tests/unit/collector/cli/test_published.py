@@ -31,7 +31,7 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Group, GroupSums, StateSums
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.publications import PublicationCache, publisher
+from veilleuse.collector.release.publications import PublicationCache
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
@@ -346,27 +346,6 @@ def test_a_fleet_of_servers_alone_is_told_nothing_of_months(data):
     assert _kept(data) is None
 
 
-def test_two_services_answer_the_same(data):
-    """Two services compute different months; both answer with the first that is stored."""
-    hosts = dozen(data)
-    late = [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])]
-    with Reading(data, clock=NOW.timestamp) as one, Reading(data, clock=NOW.timestamp) as other:
-        token = one.account(days=30)
-
-        def overtaken(mine: Publication) -> None:
-            """Answer by the other service, with later data, before this publication is stored."""
-            data.push(hosts[0], late)
-            data.derive()
-            theirs.append(other.get(f"/api/v1/indicators?{OCTOBER}", token).json()["rows"])
-            one._publish(mine)
-
-        theirs: list[Any] = []
-        one.figures._releases._published._publish = overtaken
-        mine = one.get(f"/api/v1/indicators?{OCTOBER}", token).json()["rows"]
-    assert theirs == [mine]
-    assert mine == answers(data)["indicators"]["rows"]
-
-
 def test_a_month_waits_for_what_is_not_derived_yet(data):
     """It waits for workstations in that month, not for a server's hours or another month."""
     hosts = dozen(data)
@@ -377,27 +356,6 @@ def test_a_month_waits_for_what_is_not_derived_yet(data):
     data.derive()
     data.push(data.add_host(), [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])])
     assert {row["entity"] for row in answers(data)["coverage"]["rows"]} == {"A", "B", "DSI"}
-
-
-def test_what_cannot_be_kept_is_not_answered(data):
-    """Without the collector the answer is 503 and noted; earlier publications are answered."""
-    dozen(data)
-    september = "/api/v1/indicators?from=2026-09-01&to=2026-10-01"
-    with Reading(data, clock=NOW.timestamp) as reading:
-        token = reading.account("away")
-        before = reading.get(september, token).json()["rows"]
-        assert before
-        reading.figures._releases._published._publish = publisher(reading.settings.data_dir)  # nobody listens
-        answer = reading.get(f"/api/v1/indicators?{OCTOBER}", token)
-        assert (answer.status_code, answer.json()["type"]) == (503, "/api#not_published")
-        assert answer.headers["retry-after"]
-        assert "kwh" not in answer.text
-        assert reading.get(september, token).json()["rows"] == before
-        by_site = reading.get(f"/api/v1/indicators?{OCTOBER}&group_by=site", token)
-        assert by_site.status_code == 200  # no month is needed
-    assert _kept(data) is None
-    noted = data.store.accounts.accesses(0, 2**62, account_id=None, limit=9)
-    assert 503 in [line.status for line in noted]
 
 
 def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):

@@ -77,9 +77,12 @@ def test_an_answer_says_which_rows_are_incomplete(tmp_path):
             ("C", DeviceClass.LAPTOP, 12),
         ):
             for _ in range(number):
-                host = data.add_host(Population.WORKSTATION, device_class, entity=entity)
+                host = data.add_host(
+                    Population.WORKSTATION, device_class, entity=entity, enrolled_on=date(2026, 9, 30)
+                )
                 data.push(host, [(civil(date(2026, 10, 5)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
         data.derive()
+        publish_months(data, PUBLISHED)
         token = reading.account(days=30)
         question = f"/api/v1/indicators?{OCTOBER}&group_by=entity"
         answer = reading.get(question, token).json()

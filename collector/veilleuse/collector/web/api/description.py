@@ -82,7 +82,7 @@ _WHICH_FIGURE: Final[Schema] = {
 _BASIS: Final[Schema] = {
     "type": "string",
     "enum": list(Basis),
-    "description": "What the figures are made of: as the parameter `basis`. Of /emissions, /energy and /coverage, and absent for a closed year.",
+    "description": "What the figures are made of: as the parameter `basis`. Not of /factors, and absent for a closed year.",
 }
 _RELEASED_UNTIL: Final[Schema] = {
     "type": "string",

@@ -220,6 +220,8 @@ _INDICATOR_TYPES: Final[Mapping[str, Schema]] = {
     "nights_on": _INTEGER,
     "coverage_energy": _NUMBER,
     "coverage_states": _NUMBER,
+    "numerator": _NUMBER,
+    "denominator": _NUMBER,
 }
 FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {
     "factor_id": _TEXT,
@@ -274,7 +276,7 @@ RESOURCES: Final = (
         ResourceKind.INDICATORS,
         "Sobriety indicators",
         "The rows of `veilleuse report indicators`: one per indicator and group.",
-        (*_PERIOD, *_PAGES),
+        _FLEET_PERIOD,
         _indicator_columns(),
         ("rows", "withheld"),
     ),
