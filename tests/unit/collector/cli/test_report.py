@@ -19,7 +19,7 @@ from tests.support.memory_store import DAY, HOUR, MemoryPeriods, MemoryReader, g
 from tests.support.year import vector
 from veilleuse.collector.account.observations import ObservedGroups, gather_periods, u_model
 from veilleuse.collector.account.statement import StatementTerms, build_statement
-from veilleuse.collector.documents.document import BINARY, FORMATS, Document, Head, renderer
+from veilleuse.collector.documents.document import BINARY, FORMATS, Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.book import choose
@@ -39,7 +39,7 @@ END = date(2024, 3, 5)
 NOW = round(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
 KWH = 3_600_000_000
 SERVER = Population.SERVER
-HEAD: Head = {"from": "2024-03-04", "to": "2024-03-05"}
+HEAD = {"from": "2024-03-04", "to": "2024-03-05"}
 
 
 def state_of(
