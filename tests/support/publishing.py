@@ -5,16 +5,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from tests.support.filled import Filled
 from tests.support.rolled import roll
+from veilleuse.collector.calendars.periods import Slice, add_months
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.reports.fleet_publication import FleetPublisher
+from veilleuse.collector.reports.fleet_publication import FleetPublisher, compute_month
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
@@ -25,9 +26,17 @@ def publish_months(data: Filled, day: date, k: int = 10) -> list[str]:
     """Roll up and publish the months that are due on a day, as the collector does; return those that wait."""
     roll(data, day)
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+    return Publishing(data, lambda: noon).publish_months(day, ReportingSettings(k_anonymity=k))
+
+
+def publish_fleet(data: Filled, months: Sequence[date], k: int, clock: Callable[[], float]) -> None:
+    """Publish the fleet's energy of months of one year, given by their first days, as the collector does."""
+    parts = [Slice(first, add_months(first, 1)) for first in months]
     with open_reader(data.directory) as store:
-        sources = sources_of(store, ReportingSettings(k_anonymity=k))
-        return FleetPublisher(sources, Publishing(data, lambda: noon).publish, k, day).run()
+        sources = sources_of(store, ReportingSettings())
+        today = datetime.fromtimestamp(clock(), UTC).date()
+        publisher = FleetPublisher(sources, Publishing(data, clock).publish, k, today)
+        publisher._publish_fleet(parts, [compute_month(sources, part, k) for part in parts])
 
 
 class Publishing:
@@ -59,3 +68,10 @@ class Publishing:
         now = round(self._clock() * 1000)
         content = content_of(one.content.encode())
         self._data.store.publications.put(replace(one, published_unix_milliseconds=now, content=content))
+
+    def publish_months(self, today: date, reporting: ReportingSettings | None = None) -> list[str]:
+        """Publish what is due on a day, as the collector does each day; return the months that wait."""
+        reporting = reporting or ReportingSettings()
+        with open_reader(self._data.directory) as store:
+            sources = sources_of(store, reporting)
+            return FleetPublisher(sources, self.publish, reporting.k_anonymity, today).run()

@@ -145,7 +145,8 @@ def unexplained(
         of_screens = {
             key: numbers
             for key, numbers in _rows(screens, month, {}, k)
-            if _power(screens, month, (key[0], key[1], SCREENS), Fraction(0)) is not None
+            if any(numbers[2:4])  # a default of screens is not of their PCs' time
+            or _power(screens, month, (key[0], key[1], SCREENS), Fraction(0)) is not None
         }
         differences = _differences(told, expected[number] | of_screens)
         found += [f"month {number + 1}, {one}" for one in differences]

@@ -24,11 +24,9 @@ from tests.promises.support.summed import amount
 from tests.support.machines import settings_in
 from tests.support.rolled import roll
 from tests.support.sources import opened
-from veilleuse.collector.account.publishable import round_for_publication, step_millijoules
-from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
-from veilleuse.collector.reports.emissions import emissions_report_of
+from veilleuse.collector.reports.emissions import emissions_report_of, prepare_for_publication
 from veilleuse.wire.vocabulary import Band, State
 
 FILE: Final = "signed file"
@@ -56,18 +54,16 @@ def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
     return [_equation(data, found, *one) for one in told]
 
 
-def published_year(data: Watched, today: date, k: int) -> list[tuple[EmissionsRow, int]]:
-    """Return rows and totals of the closed year 2026 by entity and device class, as `report emissions
-    --public` prints them, each with its step in mJ."""
+def published_year(data: Watched, today: date) -> list[Row]:
+    """Look when all months of 2026 are published; return rows and totals of `--public` of the year."""
+    data.look(today)
+    question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today)
     directory = data.data.directory
-    question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), k, today)
     with opened(directory, settings_in(directory.parent).reporting) as sources:
-        made = emissions_report_of(sources, question, compare=False)
-    told = round_for_publication(made.statement, made.periods, k)
-    (period,) = made.periods
-    assert period.total is not None
-    steps = [step_millijoules(row, k) for row in (*period.rows, period.total)]
-    return list(zip((*told.rows, *told.totals), steps, strict=True))
+        made = prepare_for_publication(emissions_report_of(sources, question))
+    tables = made.document.tables
+    answer = "reader: emissions by entity,device_class"
+    return [data.row(answer, "reader", table, one) for table in ("rows", "totals") for one in tables[table]]
 
 
 def _of_cell(cell: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], set[What], int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import json
 import random
 import re
 from collections import Counter, defaultdict
@@ -23,13 +24,27 @@ from typing import Any, Final, NamedTuple, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.filled import METER, Filled, cell, civil, clock, week
+from tests.support.inventories import Listed, put_inventory
+from tests.support.publishing import Publishing
 from tests.support.reading import DOOR_TOKEN, Reading
+from tests.support.rolled import roll
 from veilleuse.collector.calendars.periods import Slice, day_start_unix_milliseconds, enrolled_milliseconds
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.hosts import HostStatus
+from veilleuse.collector.model.publications import PublicationKind
+from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import Grain, HostId
+from veilleuse.collector.ports.months import PublicationSummary
+from veilleuse.collector.release.counts import count_fleet
+from veilleuse.collector.release.fleet import FleetCount
+from veilleuse.collector.release.rows import FLEET as FLEET_FORM
+from veilleuse.collector.release.rows import FleetMonth
+from veilleuse.collector.reports.fleet_year import fleet_devices
+from veilleuse.collector.reports.readers import sources_of
+from veilleuse.collector.settings import ReportingSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.wire_codec import BANDS, STATES, number
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import MEASURED
@@ -41,6 +56,20 @@ HOUR: Final = 60 * MINUTE
 ZONE: Final = DEFAULT_CALENDAR.time_zone
 KINDS: Final = ("emissions", "energy", "indicators", "coverage")
 GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class")
+OF_FLEET: Final = ("emissions", "energy", "coverage")
+FLEET_GROUPINGS: Final = ("entity&level=1", "perimeter", "perimeter,power_context")
+"""Further groupings of questions about the fleet."""
+DERIVED: Final = (
+    "factors",
+    "withheld",
+    "group_by",
+    "assumptions",
+    "items",
+    "equivalents",
+    "home_shares",
+    "contracts",
+)
+"""Lists of an answer without numbers of their own: products of its rows and of constants."""
 FLEET: Final = ("/metrics", "/")
 MONTH_LAG_DAYS: Final = 3
 """Whole days between a month's end and its publication."""
@@ -143,6 +172,15 @@ def hourly(cells: Iterable[Any], days: Iterable[date], from_hour: int) -> Iterat
             yield clock(next(hours), HOUR), [part]
 
 
+class FleetOfMonth(NamedTuple):
+    """What is published of a month, with the fleet of the day of its publication."""
+
+    content: str | None
+    """The release; None where nothing of it is published."""
+    rows: FleetMonth
+    fleet: Mapping[GroupKey, FleetCount]
+
+
 class Watched:
     """A collector over simulated months. A context manager."""
 
@@ -158,10 +196,15 @@ class Watched:
         self.months: list[Slice] = []
         self.pages: list[str] = []
         """Text of the first page at each look."""
-        self._entities = entities
+        self.enrolled_on = date(2026, 8, 31)
+        """Day of enrolment of machines: a year without its first months is not published."""
+        self.entities = entities
+        self.fleets: list[Mapping[Slice, FleetOfMonth]] = []
+        """What is published at each look."""
         self._classroom: set[HostId] = set()
         """Machines that send records of an hour."""
         self._accounts = itertools.count(1)
+        self._is_listed = False
 
     def __enter__(self) -> Self:
         return self
@@ -179,10 +222,9 @@ class Watched:
         *,
         site: str = "lyon",
         population: Population = Population.WORKSTATION,
-        enrolled_on: date = date(2026, 1, 1),
     ) -> list[HostId]:
         """Add so many machines, and return their ids."""
-        where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": enrolled_on}
+        where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": self.enrolled_on}
         made = [self.data.add_host(population, device_class, **where) for _ in range(number)]
         self._classroom.update(made if population is Population.CLASSROOM else ())
         return made
@@ -227,6 +269,24 @@ class Watched:
             self.data.push(host, [(civil(day), [cell(State.OFF, hours * HOUR, Band.NIGHT)]) for day in days])
         self.data.derive()
 
+    def nights(self, first: date, hosts: Iterable[HostId], number: int = 24) -> None:
+        """Store so many days of each machine, idle for some hours: enough to be a sample of the month."""
+        for host in hosts:
+            records = []
+            for day in days_from(first, number):
+                on = self.chance.randrange(2 * HOUR, 8 * HOUR)
+                watts = self.chance.uniform(*METERED_WATTS)
+                idle = cell(State.ON_IDLE, on, Band.NIGHT, energy_millijoules=round(on * watts))
+                off = 24 * HOUR - on - self.chance.randrange(HOUR)
+                records.append((civil(day), [idle, cell(State.OFF, off, Band.NIGHT)]))
+            self.data.push(host, records, METER)
+        self.data.derive()
+
+    def list_devices(self, listed: Sequence[Listed], day: date) -> None:
+        """Import an inventory on a day."""
+        self._is_listed = True
+        put_inventory(self.data, listed, day)
+
     def move(self, host: HostId, entity: str) -> None:
         """Move a machine to another entity."""
         with self.data.store.transaction():
@@ -269,6 +329,7 @@ class Watched:
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
         self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
         self.versions.append(self._truth())
+        self.publish(day)
         wide: dict[str, Any] = {"api_requests_per_minute": 60_000}
         with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
@@ -277,9 +338,37 @@ class Watched:
                 # An administrator's numbers over several months are no sums of months: asked month by month.
                 asked = (periods, KINDS) if role is Role.READER else (parts, ("indicators",))
                 self._ask_api(reading, who, token, itertools.product(*asked, GROUPINGS))
+                if role is Role.READER:
+                    more = itertools.product(periods, OF_FLEET, FLEET_GROUPINGS)
+                    self._ask_api(reading, who, token, more)
             self._strangers(reading)
             reading.indicators.refresh()
             self._scrape(reading)
+
+    def publish(self, day: date) -> None:
+        """Publish what is due, as the collector does each day."""
+        roll(self.data, day)
+        before = {(one.first, one.end): one for one in self._published(PublicationKind.FLEET)}
+        Publishing(self.data, lambda: self.now[0]).publish_months(day)
+        last = self.fleets[-1] if self.fleets else {}
+        found = {}
+        with open_reader(self.data.directory) as store:
+            sources = sources_of(store, ReportingSettings())
+            for told in self._published(PublicationKind.FLEET):
+                part = Slice(told.first, told.end)
+                fleet = store.publications.find(PublicationKind.FLEET, part.first, part.end)
+                month = store.publications.find(PublicationKind.RELEASE, part.first, part.end)
+                assert fleet is not None
+                is_new = part not in last or before.get((part.first, part.end)) != told
+                found[part] = FleetOfMonth(
+                    None if month is None else month.content,
+                    FLEET_FORM.decode(json.loads(fleet.content), part.first, part.end),
+                    count_fleet(fleet_devices(sources, part, day)) if is_new else last[part].fleet,
+                )
+        self.fleets.append(found)
+
+    def _published(self, kind: PublicationKind) -> list[PublicationSummary]:
+        return [one for one in self.data.store.publications.summaries() if one.kind is kind]
 
     def say_again(self, host: HostId, device_class: DeviceClass) -> None:
         """Record facts that change how a machine's energy is derived."""
@@ -301,8 +390,9 @@ class Watched:
 
     def _readers(self) -> Iterator[tuple[str, Role, tuple[str, ...]]]:
         yield "reader", Role.READER, ()
-        yield "admin", Role.ADMIN, ()
-        for entity in self._entities:
+        if not self._is_listed:  # an administrator's indicators are at the places of enrolment
+            yield "admin", Role.ADMIN, ()
+        for entity in self.entities:
             yield f"reader of {entity}", Role.READER, (entity,)
 
     @staticmethod
@@ -320,14 +410,15 @@ class Watched:
             answer = reading.get(url, token)
             assert answer.status_code == 200, (url, answer.text)
             for table, rows in answer.json().items():
-                if isinstance(rows, list) and table not in ("factors", "withheld", "group_by", "assumptions"):
+                if isinstance(rows, list) and table not in DERIVED:
                     self.rows += [
-                        self._row(f"{who}: {kind} by {grouping} {part.first}/{part.end}", who, table, one)
+                        self.row(f"{who}: {kind} by {grouping} {part.first}/{part.end}", who, table, one)
                         for one in rows
                         if isinstance(one, dict) and one.get("population") != Population.SERVER.value
                     ]
 
-    def _row(self, answer: str, who: str, table: str, one: Mapping[str, Any]) -> Row:
+    def row(self, answer: str, who: str, table: str, one: Mapping[str, Any]) -> Row:
+        """Return a row of an answer, its numbers apart from its labels."""
         flat: dict[str, Any] = {}
         for name, value in one.items():
             inner = value.items() if isinstance(value, dict) else [("", value)]
@@ -381,14 +472,23 @@ class Watched:
                     what = What("mJ", BANDS[band], STATES[state], "screen")
                     amounts[Key(HostId(host_id), grain, start, what)] += energy
         now = round(self.now[0] * 1000)
+        with open_reader(self.data.directory) as store:
+            devices = store.inventory.assets()
+        last = max((part.end for part in self.months), default=date.max) - timedelta(days=1)
+        same = {host: one.host_ids[-1] for one in devices for host in one.host_ids}
+        listed = {one.host_ids[-1]: one.placement_on(last).entity for one in devices if one.host_ids}
+        together: Counter[Key] = Counter()
+        for key, value in amounts.items():
+            if value and key.host in hosts:
+                together[key._replace(host=same.get(HostId(key.host), key.host))] += value
         return Version(
             datetime.fromtimestamp(self.now[0], UTC),
-            {key: value for key, value in amounts.items() if value and key.host in hosts},
+            together,
             {
                 host_id: Place(
                     host.population.value,
                     sites[host.site].zone,
-                    host.org_entity,
+                    listed.get(host_id, host.org_entity),
                     host.facts.device_class.value,
                 )
                 for host_id, host in hosts.items()

@@ -38,7 +38,8 @@ def _publish(day: str) -> int:
     publish = publisher(settings.data_dir, _ASK_SECONDS)
     with open_reader(settings.data_dir) as store:
         sources, k = sources_of(store, settings.reporting), settings.reporting.k_anonymity
-        waiting = FleetPublisher(sources, publish, k, date.fromisoformat(day)).run()
+        today, kept_months = date.fromisoformat(day), settings.retention.pc_monthly_months
+        waiting = FleetPublisher(sources, publish, k, today, kept_months).run()
     sys.stdout.write(json.dumps(waiting))
     return 0
 

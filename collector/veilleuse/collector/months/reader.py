@@ -192,7 +192,7 @@ def _cut(first: date, end: date) -> tuple[list[int], list[date], list[date]]:
     """Return the years to read for [first, end), the months outside them, and the months of them outside
     [first, end).
 
-    Most of a year is read as a year: fewer rows.
+    Most of a year is read as a year: fewer rows. Its rows are `apportioned` where a week of any month was.
     """
     years, months, left_out = [], [], []
     for year in range(first.year, (end - timedelta(days=1)).year + 1):

@@ -93,7 +93,7 @@ class FleetSum:
         self.extrapolated_millijoules += row.extrapolated_millijoules
         self.default_millijoules += row.default_millijoules
         pool = row.pool
-        own = self._own[pool].setdefault(row.key, _Own())
+        own = self._own[pool].setdefault(row.key.over(), _Own())  # one of all months
         own.error += row.u_own_ppm * energy
         own.share_ppm += row.share_ppm
         own.months += 1

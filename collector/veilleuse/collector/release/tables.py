@@ -346,14 +346,16 @@ def make_month(
     now_unix_milliseconds: int,
     places: Mapping[HostId, GroupKey] | None = None,
     perimeter_of: PerimeterOf = all_in_one,
+    same: Mapping[HostId, HostId] | None = None,
 ) -> Month:
     """Compute one month from the fleet's present data.
 
     `places`: keys of machines by the inventory; without one, a machine is at the place of its enrolment.
+    `same`: earlier machine of a reinstalled device → its last one.
     """
     query = Query(part.first, part.end, PARTITION, k, now_unix_milliseconds=now_unix_milliseconds)
     hosts = hosts_under_rule(reader.hosts())
-    tallies = tally_periods(reader, Periods(reader), query, hosts, places, screens=True)
+    tallies = tally_periods(reader, Periods(reader), query, hosts, places, same, screens=True)
     return build_month(part, tallies, k, perimeter_of)
 
 

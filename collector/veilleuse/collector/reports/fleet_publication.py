@@ -18,7 +18,7 @@ from typing import Final
 from veilleuse.collector.account.ghg_items import declarations, home_share
 from veilleuse.collector.account.row import FigureRow
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.calendars.periods import Slice, months_before, slices
 from veilleuse.collector.fleet.census import FleetDevice, at_default_context, is_under_rule
 from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.model.calibration import MILLION
@@ -39,6 +39,7 @@ from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, Measured
 from veilleuse.collector.release.tables import Month, make_month
 from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
 from veilleuse.collector.reports.inputs import Sources, is_cut
+from veilleuse.collector.settings import RetentionSettings
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -51,10 +52,18 @@ _NEVER_AT_HOME: Final = (PowerContext.HOME, PowerContext.HOSTED)
 class FleetPublisher:
     """Publishes what is due on one day."""
 
-    def __init__(self, sources: Sources, publish: Publish, k: int, today: date) -> None:
-        """Take the current `k`, the fewest machines of a published group."""
+    def __init__(
+        self,
+        sources: Sources,
+        publish: Publish,
+        k: int,
+        today: date,
+        kept_months: int = RetentionSettings().pc_monthly_months,
+    ) -> None:
+        """Take the current `k`, the fewest machines of a published group, and how long months are kept."""
         self._sources, self._published, self._publish = sources, sources.published, publish
         self._k, self._today = k, today
+        self._since = months_before(today, kept_months)
         self._months = PublicationCache(FORM, self._published, publish, k)
 
     def run(self) -> list[str]:
@@ -73,6 +82,8 @@ class FleetPublisher:
         for part in slices(first, end, by_month=True):
             if part.end + timedelta(days=WAIT_DAYS) > self._today:
                 break
+            if part.end <= self._since:
+                continue  # its publication is deleted, and machines may still have it: never a second one
             if self._published.waits(part.first, part.end):
                 waiting.append(f"{part.first:%Y-%m}")
                 break
@@ -163,16 +174,25 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
         now,
         _places_by_inventory(sources, part),
         lambda key: perimeters.of(at_default_context(key)) or "",
+        {
+            host_id: asset.host_ids[-1]
+            for asset in sources.assets
+            if len(asset.host_ids) > 1
+            for host_id in asset.host_ids
+        },
     )
 
 
 def _places_by_inventory(sources: Sources, part: Slice) -> dict[HostId, GroupKey]:
     """Return the key of each machine that the inventory lists, at its last place in the month."""
     hosts = {host.host_id: host for host in sources.hosts}
+    machines = {asset.asset_id: asset.host_ids for asset in sources.assets}
     return {
-        device.host_id: _key_of(device, hosts[device.host_id])
+        host_id: _key_of(device, hosts[host_id])
         for device in fleet_devices(sources, part, part.end)
-        if device.inventoried and device.host_id in hosts and is_under_rule(device)
+        if device.asset_id is not None and is_under_rule(device)
+        for host_id in machines[device.asset_id]
+        if host_id in hosts
     }
 
 

@@ -96,7 +96,13 @@ class _Inputs:
         together: list[HostPeriod] = []
         rows = self.sources.periods.host_periods(part.first, part.end)
         if self.without_ruled:
-            exempt = {host.host_id for host in self.hosts if host.population in EXEMPT}
+            ruled = {
+                host_id
+                for asset in self.assets
+                if asset.population is not None and asset.population not in EXEMPT
+                for host_id in asset.host_ids
+            }
+            exempt = {host.host_id for host in self.hosts if host.population in EXEMPT} - ruled
             rows = (row for row in rows if row.host_id in exempt)
         for row in rows:
             if row.host_id in self.same:

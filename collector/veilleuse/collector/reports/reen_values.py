@@ -323,7 +323,7 @@ def ratio_interval(
 ) -> tuple[float, float] | None:
     """Return the 95 % interval of Σ part ÷ Σ whole, linearised, of machines drawn from the fleet.
 
-    `sampled` is the observed share of the fleet; `value`: the ratio as released, in the middle. None for
+    `sampled`: observed share of the fleet; `value`: the ratio as released, in the middle. None for
     fewer than 2 machines, or when the share is unknown. None also when all observed machines are alike: ten
     idle machines of a thousand do not prove that the others are idle. docs/methodology.md §6,
     without pooling.

@@ -101,6 +101,7 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             month_is_of_older_rule=indicators.is_of_older_rule,
             balance=indicators.balance,
             grid=indicators.grid,
+            fleet_emissions=indicators.fleet_emissions,
         )
         bound = series_bound(snapshots.take_snapshot().fleet)
         listener = _listen(metrics_auth)

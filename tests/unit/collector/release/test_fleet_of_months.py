@@ -27,7 +27,7 @@ from veilleuse.collector.release.figures import FleetSum
 from veilleuse.collector.release.fleet import FleetCount, ReleaseAssumptions
 from veilleuse.collector.release.format import encode_month
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
-from veilleuse.collector.release.rows import FleetRow, Source
+from veilleuse.collector.release.rows import FleetRow, Source, decode_fleet, encode_fleet
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -131,7 +131,8 @@ def test_twelve_equal_months_are_as_uncertain_as_one():
     )
     one, year = FleetSum(), FleetSum()
     for number, rows in enumerate(estimated(*[month] * 12)):
-        for row in rows:
+        first, end = date(2026, number + 1, 1), date(2026 + number // 11, (number + 1) % 12 + 1, 1)
+        for row in decode_fleet(encode_fleet(rows), first, end):  # as they are read
             year.add(row)
             if not number:
                 one.add(row)

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Computes the released month of PCs, I3 to I8, the balance and the grid's view in a background thread.
+"""Computes the released month of PCs, the fleet's emissions, I3 to I8, the balance and the grid's view in a
+background thread.
 
 A month of energy, 180 days of load or a week of hours are too much work for a look. Servers' indicators are
 computed once a civil day. Populations under the k rule are shown from the month that the API answers from. I3
@@ -45,6 +46,7 @@ from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions, FleetEmissionsReader
 from veilleuse.collector.web.metrics.grid import GridView, read_grid
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.pc_figures import DisclosureContext, disclose_figures
@@ -212,6 +214,8 @@ class MachineIndicators:
         self._balance: ServerBalance | None = None
         self._balance_due = 0.0
         self._grid = GridView()
+        self._emissions_reader = FleetEmissionsReader()
+        self._emissions = FleetEmissions()
         self._months = PublicationCache(RELEASE, published, publish, settings.reporting.k_anonymity)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
@@ -239,6 +243,10 @@ class MachineIndicators:
         """Return the newest view of the grid. Never waits."""
         return self._grid
 
+    def fleet_emissions(self) -> FleetEmissions:
+        """Return the newest released months and years of the whole fleet. Never waits."""
+        return self._emissions
+
     def refresh(self) -> None:
         """Compute what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
         today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
@@ -264,6 +272,16 @@ class MachineIndicators:
         self._month = build_month_view(month) if month else None
         self._is_of_older_rule = month is None and self._months.is_of_older_rule(others.month, others.end)
         self._current = (*self._by_computation[servers], *figures)
+        self._emissions = self._read_emissions(today)
+
+    def _read_emissions(self, today: date) -> FleetEmissions:
+        """Return the fleet's emissions; none while they cannot be computed."""
+        try:
+            with self._open_store() as store:
+                return self._emissions_reader.read(sources_of(store, self._settings.reporting), today)
+        except CollectorError as error:
+            log.warning("emissions of the whole fleet are not shown", extra={"reason": str(error)})
+            return FleetEmissions()
 
     def _find_month(self, computation: _Computation, today: date) -> Month | None:
         """Return the published month; None as long as it cannot be published."""
@@ -324,6 +342,7 @@ class MachineIndicators:
     def _forget(self) -> None:
         self._current, self._month, self._is_of_older_rule = (), None, False
         self._balance, self._balance_due, self._grid = None, 0.0, GridView()
+        self._emissions = FleetEmissions()
 
 
 def _due_computations(today: date) -> tuple[_Computation, ...]:
