@@ -39,7 +39,7 @@ END = date(2024, 3, 5)
 NOW = round(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
 KWH = 3_600_000_000
 SERVER = Population.SERVER
-HEAD: dict[str, object] = {"from": "2024-03-04", "to": "2024-03-05"}
+HEAD = {"from": "2024-03-04", "to": "2024-03-05"}
 
 
 def state_of(
@@ -329,12 +329,12 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
 
 def documents(reader: MemoryReader) -> tuple[Document, Document]:
     """Return both reports."""
-    head: dict[str, object] = {**HEAD, "data": "simulated" if reader.simulated else "real"}
+    data = "simulated" if reader.simulated else "real"
     sobriety = indicator_rows(groups_of(reader).groups, Targets(), "real")
     rows = [{**row, "coverage_states": 0.75} for row in sobriety]
     return (
-        emissions_report.document(state_of(reader), {**head, "basis": "released"}),  # type: ignore[dict-item]
-        indicators_report.document(rows, (), head),  # type: ignore[arg-type]
+        emissions_report.document(state_of(reader), {**HEAD, "basis": "released", "data": data}),
+        indicators_report.document(rows, (), {**HEAD, "data": data}),
     )
 
 
