@@ -93,10 +93,11 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
     asked = replace(query, first=part.first, end=part.end) if part else query
     periods = Periods(sources.reader, servers)
     live = gather_periods(sources.reader, periods, asked, servers).groups if servers else ()
+    ruled = hosts_under_rule(sources.hosts)
     cache = PublicationCache(FORM, sources.published, _publish_nothing, query.k_anonymity)
     seen: list[MonthStatus] = []
-    released = sum_uses(_months(cache, stretches, query.entities, seen), query)
-    ruled = hosts_under_rule(sources.hosts)
+    populations = sorted({host.population for host in ruled})
+    released = sum_uses(_months(cache, stretches, query.entities, populations, seen), query)
     older = [
         one
         for one in slices(query.first, query.end, by_month=True)
@@ -107,7 +108,7 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
         tuple(sorted((*live, *released), key=lambda group: group.key.order)),
         tuple(withheld_rows(seen, older, query.today, query, ruled)),
         {BASIS: Basis.RELEASED.value, RELEASED_UNTIL: until.isoformat()},
-        indicators_report.RELEASED_NOTES if ruled or seen else (),
+        indicators_report.RELEASED_NOTES if ruled or released else (),
     )
 
 
@@ -115,14 +116,21 @@ def _months(
     cache: PublicationCache[Month],
     stretches: Iterable[ReleasedStretch],
     entities: Collection[str],
+    populations: Iterable[Population],
     seen: list[MonthStatus],
 ) -> Iterator[Month]:
-    """Yield the months one by one and append each status to `seen`: a year of groups may be 500 MiB."""
+    """Yield the months one by one and append each status to `seen`: a year of groups may be 500 MiB.
+
+    A month whose fleet is published without a release has too few machines of the populations.
+    """
     for part in (one for stretch in stretches for one in stretch.months):
         month = cache.read(part.first, part.end)
         if month is not None:
             seen.append(month_status(month, entities))
             yield month
+        elif not cache.is_of_older_rule(part.first, part.end):
+            few = tuple(GroupKey(part.first, part.end, population=one) for one in populations)
+            seen.append(MonthStatus(part, few, frozenset()))
 
 
 def _publish_nothing(one: Publication) -> None:

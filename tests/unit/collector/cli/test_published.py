@@ -360,12 +360,13 @@ def test_a_month_waits_for_what_is_not_derived_yet(data):
 
 def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):
     """Nine machines give no publication, and the month is read again; a tenth makes one possible."""
-    *nine, tenth = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP) for _ in range(10)]
+    *nine, tenth = [
+        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=FIRST) for _ in range(10)
+    ]
     for host in nine:
         data.push(host, [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
     data.derive()
-    with Reading(data, clock=NOW.timestamp) as reading:
-        answer = reading.get(f"/api/v1/indicators?{OCTOBER}", reading.account()).json()
+    answer = answers(data)["indicators"]
     assert (answer["rows"], answer["withheld"][0]["reason"]) == ([], "too_few")
     assert _kept(data) is None
     data.push(tenth, [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
