@@ -284,7 +284,6 @@ def test_a_leak_that_was_found_stays_closed(
 
 def late_install(data: Watched) -> None:
     """One of fourteen machines of A is there since August: the month counts it in `autres`, the year in A."""
-    data.enrolled_on = date(2026, 7, 31)
     hosts, others = data.machines(14), data.machines(14, "B")
     data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
     for month in (SEP, OCT):
@@ -294,7 +293,6 @@ def late_install(data: Watched) -> None:
 
 def one_sunday(data: Watched) -> None:
     """Every month keeps its groups, and one machine has a Sunday: closed days are apart in the file."""
-    data.enrolled_on = date(2026, 7, 31)
     hosts, others = data.machines(14), data.machines(14, "B")
     for month in (AUG, SEP):
         data.month(month, [(host, NIGHT) for host in hosts + others])
@@ -304,7 +302,6 @@ def one_sunday(data: Watched) -> None:
 
 def untold_month(data: Watched) -> None:
     """August has one known machine: that month publishes nothing."""
-    data.enrolled_on = date(2026, 7, 31)
     hosts = data.machines(14)
     data.month(AUG, [(hosts[0], NIGHT)])
     data.month(SEP, [(host, NIGHT) for host in hosts])
@@ -359,7 +356,6 @@ def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> Non
     """Draw machines of several entities, classes and zones over months, and classroom PCs of one entity.
     Between the looks some come late, move, retire, are forgotten, or report their facts again."""
     chance = data.chance
-    data.enrolled_on = months[0] - timedelta(days=1)
     hosts: list[HostId] = []
     for _ in range(chance.randint(60, 90)):
         entity = chance.choice(entities)
