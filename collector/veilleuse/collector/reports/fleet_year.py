@@ -248,6 +248,8 @@ def _reduce_stretch(inputs: _Inputs, part: Slice, *, for_ever: bool) -> YearStat
     found = None if for_ever else read_kept_rooms(inputs.sources, part.first, part.end)
     if found is None:
         found = tuple(compute_rooms(inputs.sources, part.first, part.end, places.servers, inputs.query.today))
+    if inputs.without_ruled:  # loss and overhead are of all machines of a meter, of few PCs too
+        found = tuple(one for one in found if not places.servers.holds_others(one.room))
     return replace(kept, rooms=tuple(found))
 
 
