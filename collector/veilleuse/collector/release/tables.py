@@ -351,7 +351,7 @@ def make_month(
     """Compute one month from the fleet's present data.
 
     `places`: keys of machines by the inventory; without one, a machine is at the place of its enrolment.
-    `same`: earlier machine of a reinstalled device → its last one.
+    `same`: see Query.
     """
     query = Query(
         part.first,
@@ -360,8 +360,9 @@ def make_month(
         k,
         now_unix_milliseconds=now_unix_milliseconds,
         screens=True,
+        same=same or {},
     )
-    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()), places, same)
+    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()), places)
     return build_month(part, tallies, k, perimeter_of)
 
 

@@ -174,12 +174,7 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
         now,
         _places_by_inventory(sources, part),
         lambda key: perimeters.of(at_default_context(key)) or "",
-        {
-            host_id: asset.host_ids[-1]
-            for asset in sources.assets
-            if len(asset.host_ids) > 1
-            for host_id in asset.host_ids
-        },
+        sources.same,
     )
 
 

@@ -58,8 +58,8 @@ class _Inputs:
     sites: dict[str, Site] = field(default_factory=dict)
     assets: tuple[Asset, ...] = ()
     headcounts: tuple[Headcount, ...] = ()
-    same: dict[HostId, HostId] = field(default_factory=dict)
-    """Machine of a reinstalled asset → the asset's last machine, which maps to itself."""
+    same: Mapping[HostId, HostId] = field(default_factory=dict)
+    """See Sources."""
     virtual: frozenset[HostId] = frozenset()
     """Virtual machines, by their agents' facts or by the inventory."""
     without_ruled: bool = False
@@ -72,12 +72,7 @@ class _Inputs:
         self.sites = {site.site: site for site in rolls.sites()}
         self.assets = self.sources.assets
         self.headcounts = self.sources.inventory.headcounts()
-        self.same = {
-            host_id: asset.host_ids[-1]
-            for asset in self.assets
-            if len(asset.host_ids) > 1
-            for host_id in asset.host_ids
-        }
+        self.same = self.sources.same
         self.virtual = frozenset(
             host.host_id for host in self.hosts if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
         ) | frozenset(
