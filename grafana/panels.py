@@ -211,14 +211,87 @@ ROWS: Final = (
         ),
     ),
     Row(
+        240,
+        "Parc entier, mois publiés",
+        (
+            Panel(
+                91,
+                Form.BARS,
+                "Émissions de l’année par périmètre",
+                "Équivalent CO₂ du parc entier, mesuré et extrapolé, phase d’usage : somme des mois publiés de l’année (to_date), ou année close (closed). Mêmes chiffres que le rapport d’émissions.",
+                "massg",
+                (
+                    Query(
+                        total(series(c.FLEET_YEAR_EMISSIONS), "year", "state", "perimeter"),
+                        "{{year}} {{state}} {{perimeter}}",
+                    ),
+                ),
+                decimals=1,
+            ),
+            Panel(
+                92,
+                Form.BARS,
+                "Émissions par périmètre et par mois",
+                "Équivalent CO₂ du parc entier, pour chaque mois publié de l’année. Un mois est publié trois jours après sa fin.",
+                "massg",
+                (
+                    Query(
+                        f"sort({total(series(c.FLEET_MONTH_EMISSIONS), 'month', 'perimeter')})",
+                        "{{month}} {{perimeter}}",
+                    ),
+                ),
+                decimals=1,
+            ),
+            Panel(
+                93,
+                Form.BARS,
+                "Énergie de l’année par type de matériel",
+                "Énergie à la prise du parc entier, mesurée et extrapolée, avec les salles de serveurs et les matériels de l’inventaire.",
+                "kwatth",
+                (
+                    Query(
+                        kwh(total(series(c.FLEET_YEAR_ENERGY), "year", "device_class")),
+                        "{{year}} {{device_class}}",
+                    ),
+                ),
+                decimals=1,
+            ),
+            Panel(
+                94,
+                Form.BARS,
+                "Intervalle des émissions de l’année",
+                "Bornes basse et haute, par périmètre et au total. « sample only » : la façon dont les machines mesurées ont été choisies n’y est pas.",
+                "massg",
+                (
+                    Query(series(c.FLEET_YEAR_EMISSIONS_LOW), "{{year}} {{perimeter}}, bas ({{interval}})"),
+                    Query(series(c.FLEET_YEAR_EMISSIONS_HIGH), "{{year}} {{perimeter}}, haut ({{interval}})"),
+                ),
+                decimals=1,
+            ),
+            Panel(
+                95,
+                Form.STAT,
+                "Facteur de ces émissions",
+                "Facteur appliqué à chaque année, et dernier mois compris dans son chiffre. Provisoire tant que celui de l’année n’est pas publié.",
+                "short",
+                (
+                    Query(
+                        series(c.FLEET_EMISSIONS_INFO),
+                        "{{year}} {{zone}} : {{factor_kgco2e_per_kwh}} kg/kWh, {{factor_id}}, provisoire : {{provisional}}, jusqu’à {{last_month}}",
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Row(
         250,
-        "Postes et PC de classe, dernier mois publié",
+        "Postes et PC de classe mesurés, dernier mois publié",
         (
             Panel(
                 27,
                 Form.BARS,
                 "Énergie du mois",
-                "Énergie à la prise des postes, des PC de classe et de leurs écrans (monitor) pendant le dernier mois publié, par groupes d’au moins k machines ; « autres » réunit les plus petits. Publié une fois, trois jours après la fin du mois. Sans les machines virtuelles.",
+                "Énergie à la prise des postes, des PC de classe et de leurs écrans (monitor) pendant le dernier mois publié, machines mesurées seules (le parc entier est au-dessus), par groupes d’au moins k machines ; « autres » réunit les plus petits. Publié une fois, trois jours après la fin du mois. Sans les machines virtuelles.",
                 "kwatth",
                 (
                     Query(

@@ -38,9 +38,8 @@ from tests.unit.collector.fleet.test_yearly import asked, monitors
 from tests.unit.collector.reports.test_room_report import Room, kwh, stands
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.closed_years.restate import restate_year
-from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.errors import DEFAULT_U
-from veilleuse.collector.fleet.estimator import Assumptions, Fleet
+from veilleuse.collector.fleet.estimator import Assumptions, Fleet, class_microwatts
 from veilleuse.collector.fleet.observations import MONITOR
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.quantiles import Z95

@@ -84,6 +84,19 @@ def test_a_record_marks_its_month_and_a_machine_with_work_waiting_is_not_due(sto
     assert store.rolls.due(APRIL, 10) == ()
 
 
+def test_rows_of_one_population_are_read_alone(store):
+    """Reading servers leaves out a workstation's rows, stale months and id."""
+    stream = pushed(store, MONDAY_10H)
+    store.rolls.write_month(stream.host_id, MARCH, [row(stream.host_id, MARCH, 5)])
+    reader, others = store.roll_reader, set(Population) - {Population.SERVER}
+    assert reader.host_ids(Population.SERVER) == reader.host_ids() == (stream.host_id,)
+    found = reader.kept((2026,), (MARCH,), HostId(-1), ALL, Population.SERVER)
+    assert (len(found.years), len(found.months)) == (1, 1)
+    for one in others:
+        assert reader.host_ids(one) == ()
+        assert not any(reader.kept((2026,), (MARCH,), HostId(-1), ALL, one))
+
+
 def test_a_month_under_way_is_stored_and_due_again_when_its_days_change(store):
     """Readers then see no stale month. Its mark stays, so that it is stored once more when it has ended."""
     stream = pushed(store, MONDAY_10H)

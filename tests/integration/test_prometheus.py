@@ -38,6 +38,7 @@ from tests.support.filled import (
 )
 from tests.support.peers import peer
 from tests.support.ports import free_ports
+from tests.support.publishing import publish_fleet
 from tests.support.stack import get
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
@@ -45,7 +46,13 @@ from veilleuse.collector.admin.context import open_publication_uploads
 from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.ipc import SOCKET_FILE
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
+from veilleuse.collector.model.query import Query
 from veilleuse.collector.months.worker import ended_by
+from veilleuse.collector.release.figures import find_stretches
+from veilleuse.collector.reports.emissions import released_report
+from veilleuse.collector.reports.readers import sources_of
+from veilleuse.collector.settings import ReportingSettings
+from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.publications import SqlitePublications
@@ -173,6 +180,8 @@ def fill(store: Filled) -> Any:
     workstations(store, today)
     month = (ended_by(today) - timedelta(days=1)).replace(day=1)
     month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12, 12)
+    store.derive()
+    publish_fleet(store, [month], 10, time.time)
     for _ in range(12):
         pc = store.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges")
         store.push(
@@ -341,6 +350,27 @@ def test_every_panel_has_data(scraped, expression):
     result = scraped.eventually(filled_in)
     assert result, filled_in
     assert all(re.fullmatch(r"-?[\d.e+-]+", one["value"][1]) for one in result), result
+
+
+def test_the_fleet_has_the_digits_of_the_report(scraped):
+    """Energy and emissions of each perimeter and class are those of the command, by month and year."""
+    today = datetime.now(ZoneInfo("Europe/Paris")).date()
+    month = (ended_by(today) - timedelta(days=1)).replace(day=1)
+    grouping = ("perimeter", "population", "device_class")
+    for kind, extra in (("month", ("month",)), ("year", ())):
+        query = Query(date(month.year, 1, 1), date(month.year + 1, 1, 1), (*grouping, *extra), today=today)
+        with open_reader(scraped.store.directory) as store:
+            sources = sources_of(store, ReportingSettings())
+            stretches = find_stretches(sources.released, query, cut=True)
+            rows = released_report(sources, query, stretches).statement.rows
+        assert len(rows) > 1
+        for row in rows:
+            labels = ",".join(f'{name}="{row.columns[name] or ""}"' for name in grouping)
+            labels = f'{{job="veilleuse",{labels},{kind}=~"{month.year}.*"}}'
+            joules = scraped.value(f"veilleuse_fleet_{kind}_energy_joules{labels}")
+            grams = scraped.value(f"veilleuse_fleet_{kind}_emissions_grams{labels}")
+            assert round(joules * 1000) == row.energy.energy_millijoules
+            assert grams == float(f"{row.emissions.kgco2e_total!r}e3")
 
 
 @pytest.mark.promise("P13")

@@ -21,7 +21,7 @@ from tests.promises.support.stories import IN_OCTOBER, SEP
 from tests.support.released import LATER
 from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.fleet.observations import group_by_machine, machine
 from veilleuse.collector.fleet.samples import DAY_TYPES, Stratum
 from veilleuse.collector.model.months import DayType
@@ -96,8 +96,8 @@ def with_true_times(data: Watched, month: FleetOfMonth) -> Sequence[FleetRow]:
 def with_hidden_machines(data: Watched, month: FleetOfMonth) -> Sequence[FleetRow]:
     """Take laptops of `autres` into the mean of their class."""
     with closing(data.data.reader()) as reader:
-        query = Query(PART.first, PART.end, PARTITION, K, now_unix_milliseconds=LATER, screens=True)
-        groups = tally_periods(reader, Periods(reader), query)
+        query = Query(PART.first, PART.end, PARTITION, K, now_unix_milliseconds=LATER)
+        groups = tally_periods(reader, Periods(reader), query, screens=True)
     mine = [one for one in groups.items() if one[0].entity == "B" and one[0].device_class == "laptop"]
     ((key, tally),) = mine
     more = tables._cell(key._replace(entity="hidden"), tally, [tally])

@@ -5,19 +5,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 
 from tests.support.filled import Filled
+from tests.support.rolled import roll
+from veilleuse.collector.calendars.periods import Slice, add_months
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.reports.fleet_publication import FleetPublisher
+from veilleuse.collector.reports.fleet_publication import FleetPublisher, compute_month
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+
+
+def publish_months(data: Filled, day: date, k: int = 10) -> list[str]:
+    """Roll up and publish the months that are due on a day, as the collector does; return those that wait."""
+    roll(data, day)
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+    return Publishing(data, lambda: noon).publish_months(day, ReportingSettings(k_anonymity=k))
+
+
+def publish_fleet(data: Filled, months: Sequence[date], k: int, clock: Callable[[], float]) -> None:
+    """Publish the fleet's energy of months of one year, given by their first days, as the collector does."""
+    parts = [Slice(first, add_months(first, 1)) for first in months]
+    with open_reader(data.directory) as store:
+        sources = sources_of(store, ReportingSettings())
+        today = datetime.fromtimestamp(clock(), UTC).date()
+        publisher = FleetPublisher(sources, Publishing(data, clock).publish, k, today)
+        publisher._publish_fleet(parts, [compute_month(sources, part, k) for part in parts])
 
 
 class Publishing:

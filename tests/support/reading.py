@@ -73,8 +73,6 @@ class Reading:
             partial(open_reader, data.directory),
             self.settings,
             cache(book_of),
-            self._publishing,
-            self._publish,
             clock,
         )
         self.desk = ApiContext(self.figures, self.settings, "0.1.0", self._note_access)

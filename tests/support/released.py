@@ -26,9 +26,9 @@ LATER: Final = 2**45
 
 def release(sources: Sources, part: Slice, k: int) -> ReleasedMonth:
     """Return a month's published cells and its fleet."""
-    query = Query(part.first, part.end, PARTITION, k, now_unix_milliseconds=LATER, screens=True)
+    query = Query(part.first, part.end, PARTITION, k, now_unix_milliseconds=LATER)
     hosts = hosts_under_rule(sources.hosts)
-    month = build_month(part, tally_periods(sources.reader, sources.periods, query, hosts), k)
+    month = build_month(part, tally_periods(sources.reader, sources.periods, query, hosts, screens=True), k)
     devices = list(_devices(sources, part))
     return ReleasedMonth(month.cells, month.hidden_cells, count_fleet(devices), count_screens(devices))
 

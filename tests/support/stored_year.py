@@ -20,6 +20,7 @@ from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.inventory import Asset, Headcount
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading
 from veilleuse.collector.model.months import HostPeriod
+from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import DataKind, HostId
 from veilleuse.collector.model.sums import EnergySums
 from veilleuse.collector.reports.inputs import Sources
@@ -129,6 +130,9 @@ class StoredYear:
 
     def kept_years(self) -> tuple[()]:
         return ()
+
+    def summary(self, kind: PublicationKind, first: date, end: date) -> None:
+        """Nothing is published."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ from typing import Any, Final
 from tests.promises.support.read_together import FleetOfMonth, Row, Watched
 from tests.support.released_oracle import Counts, unexplained
 from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.model.query import DEFAULT_PERIMETERS, cut_entity, is_within
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.fleet import ReleaseAssumptions

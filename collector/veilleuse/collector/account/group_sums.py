@@ -371,7 +371,7 @@ def merge_small_groups(
     contribution is a row where k of its machines were enrolled. With k = 1 everything is returned: the caller
     applies the rule.
     """
-    rows, withheld = merge_families(groups, k, _cells, sum_tallies, screens=True)
+    rows, withheld = merge_families(groups, k, _cells, sum_tallies)
     shown = [_publish_group(key, tally, k) for key, tally in rows]
     shown += [
         _publish_group(key, tally, k)

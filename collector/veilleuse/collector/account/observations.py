@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Groups what machines with an agent were observed to do, and makes the rows of a statement of it (pure).
-docs/methodology.md §10.
+"""Groups what machines with an agent were observed to do (pure). docs/methodology.md §10.
 
 Machines' months are read, whose days are deleted after 62 for PCs (decision 0031), and days at the edges of
 the period. Nothing is imputed or extrapolated. Errors are common (linear) within one device class, for all
@@ -12,18 +11,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure.parts import Part
 from veilleuse.collector.disclosure.rule import EXEMPT
-from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import (
     IDLE_COLUMNS,
@@ -78,11 +74,14 @@ def tally_periods(
     query: Query,
     hosts: Iterable[Host] | None = None,
     places: Mapping[HostId, GroupKey] | None = None,
+    *,
+    screens: bool = False,
 ) -> dict[GroupKey, Tally]:
     """Return the same groups before the disclosure rule: no value of them may be published.
     Raises the same errors.
 
-    `places`: keys of machines that are not at the place of their enrolment.
+    `places`: keys of machines that are not at the place of their enrolment. `screens`: with the energy
+    of external screens, as groups of device class `monitor`.
     """
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
@@ -96,7 +95,7 @@ def tally_periods(
             )
             for host_id, host in chosen.items()
         }
-        tallies |= _tallies(periods, query, part, chosen, sites, of)
+        tallies |= _tallies(periods, query, part, chosen, sites, of, screens=screens)
     return tallies
 
 
@@ -107,6 +106,8 @@ def _tallies(
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
     of: Mapping[HostId, GroupKey],
+    *,
+    screens: bool,
 ) -> dict[GroupKey, Tally]:
     """Return the groups of one slice with an enrolled machine or a measurement; `of`: keys of machines."""
     tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
@@ -118,7 +119,7 @@ def _tallies(
             rows = (row._replace(host_id=query.same[row.host_id]) for row in rows)
         for one in _by_band(rows):
             seen[host_id] += _add(tallies[of[host_id]], hosts[host_id], one)
-            if query.screens:
+            if screens:
                 _add_screens(tallies, of[host_id], one)
     now = query.now_unix_milliseconds
     for host_id, host in hosts.items():
@@ -184,8 +185,7 @@ def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
 
 
 def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: HostPeriod) -> None:
-    """Add screens to a group of their own where classes are separate,
-    else to the machine's group under their own class.
+    """Add screens to a group of their own, of the machine's place.
 
     A month does not say which screens were metered. All are modelled, as in the fleet's figure
     (`observations.screens`).
@@ -193,70 +193,11 @@ def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: Host
     sums = EnergySums(*row.values[_SCREENS : _SCREENS + 3])
     if not any(sums.values):
         return
-    if key.device_class is not None:
-        key = key._replace(device_class=EnergyClass.MONITOR.value)
-        tallies[key].times[Part.OTHER][row.host_id] += sums.milliseconds
+    key = key._replace(device_class=EnergyClass.MONITOR.value)
+    tallies[key].times[Part.OTHER][row.host_id] += sums.milliseconds
     energy_key = (EnergyClass.MONITOR, Method.LOAD_MODELLED, row.band, State.ON_ACTIVE)
     tallies[key].add_energy(row.host_id, energy_key, sums)
     tallies[key].apportioned |= row.apportioned
-
-
-def observed_periods(observed: ObservedGroups, whole: Sequence[Group] | None = None) -> list[PeriodFigures]:
-    """Return the rows and the total of each period; no total where all groups are virtual machines.
-
-    `whole`: the same groups over the periods of the totals; None: a period's rows are its total.
-    """
-    groups = observed.groups if whole is None else whole
-    dates = {(key.period_from, key.period_to) for key in (*(one.key for one in groups), *observed.withheld)}
-    return [_period(first, end, observed, groups) for first, end in sorted(dates)]
-
-
-def _period(first: date, end: date, observed: ObservedGroups, whole: Iterable[Group]) -> PeriodFigures:
-    def is_inside(key: GroupKey) -> bool:
-        return first <= key.period_from and key.period_to <= end
-
-    rows = [one for one in observed.groups if is_inside(one.key)]
-    fleet = [one for one in whole if is_inside(one.key) and not one.key.memo]
-    zones = {one.key.zone for one in fleet}
-    total = GroupKey(first, end, zones.pop() if len(zones) == 1 else "")
-    return PeriodFigures(
-        first,
-        end,
-        tuple(_row(one.key, [one]) for one in rows if not one.key.memo),
-        tuple(_row(one.key, [one]) for one in rows if one.key.memo),
-        _row(total, fleet) if fleet else None,
-        tuple(filter(is_inside, observed.withheld)),
-    )
-
-
-def _row(key: GroupKey, groups: Sequence[Group]) -> FigureRow:
-    monitors = [one for one in groups if one.key.device_class == EnergyClass.MONITOR.value]
-    machines = [one for one in groups if one not in monitors] or monitors
-    withheld = frozenset[Detail]().union(*(one.sums.withheld for one in groups))
-    methods: defaultdict[Method, int] = defaultdict(int)
-    for one in groups:
-        for (_, method, _, _), sums in one.sums.energies.items():
-            methods[method] += sums.energy_millijoules
-    enrolled = sum(one.sums.enrolled_milliseconds for one in groups)
-    estimate = Estimate.of_known(
-        {method: methods[method] for method in Method if method in methods},
-        u_model(groups),
-        EstimateBasis.OBSERVED,
-        fleet_milliseconds=0 if Detail.COVERAGE in withheld else enrolled,
-        observed_milliseconds=sum(one.sums.observed_milliseconds for one in groups),
-        derived_milliseconds=sum(one.sums.derived_milliseconds for one in groups),
-    )
-    return FigureRow(
-        key,
-        estimate,
-        sum(one.sums.hosts for one in machines),
-        any(one.sums.apportioned for one in groups),
-        withheld,
-        {},
-        {},
-        incomplete=any(one.sums.incomplete for one in groups),
-        of_screens=machines is monitors,
-    )
 
 
 def u_model(groups: Iterable[Group]) -> float:

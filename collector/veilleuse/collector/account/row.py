@@ -106,10 +106,6 @@ class FigureRow:
     room: RoomParts | None = None
     classes: Mapping[str, ClassFigure] = field(default_factory=dict)
     """Device class → its part, with rooms."""
-    incomplete: bool = False
-    """True when some of an observed row's machines are in `autres`."""
-    of_screens: bool = False
-    """True for an observed row of screens alone: their time is that of their machines."""
     is_released: bool = False
     """True for a sum of released months: it shows how much was extrapolated, also where it hides methods."""
 

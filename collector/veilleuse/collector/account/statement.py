@@ -47,8 +47,9 @@ from veilleuse.collector.model.figures import (
     RowChange,
     RowOrigin,
 )
+from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import GroupKey
-from veilleuse.collector.model.sums import Detail
+from veilleuse.collector.model.sums import Detail, EnergyClass
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 METHOD_VERSION: Final = "0.6"
@@ -132,14 +133,12 @@ class _PeriodRows:
 
     def row(self, row: FigureRow) -> EmissionsRow:
         key = row.key
-        context = key.power_context
+        context = key.power_context or PowerContext.OWN_SITE
         shares = Counter({key.zone: row.estimate.energy_millijoules})
         previous = None if self._before is None else _same(self._before.rows, row)
         made, bill = self._with_emissions(
             self._row(row, key, key.level), row, shares, previous, self._market.get(_name(row))
         )
-        if context is None:  # an observed row has no place in the bilan carbone
-            return made
         if bill is not None and not key.memo:
             self._lines += bilan_lines(context, bill, self._terms.mapping)
         is_split = bill is not None and bill.combustion_kgco2e is not None
@@ -189,10 +188,7 @@ class _PeriodRows:
                 coverage_energy=None if Detail.DERIVED in row.withheld else estimate.coverage_energy,
                 basis=str(estimate.basis),
             )
-        if estimate.basis is EstimateBasis.OBSERVED:
-            days = None if row.of_screens else observed_days
-            activity = replace(activity, machine_days_observed=days, incomplete=row.incomplete or None)
-        else:
+        if estimate.basis is not EstimateBasis.OBSERVED:
             hides = row.is_released and Detail.METHODS in row.withheld
             activity = replace(
                 activity,
@@ -208,6 +204,8 @@ class _PeriodRows:
                     machine_days_fleet=estimate.fleet_milliseconds / MILLISECONDS_PER_DAY,
                     representativeness=str(estimate.representativeness),
                 )
+        if row.is_released and key.device_class == EnergyClass.MONITOR:  # screens have their machines' time
+            activity = replace(activity, machine_days_observed=None, machine_days_fleet=None)
         return EmissionsRow(
             key,
             level,
@@ -341,7 +339,7 @@ class _PeriodRows:
 
 def _known_parts(row: FigureRow) -> EnergyByOrigin:
     """Return what may be shown of a row that hides its methods."""
-    if not row.is_released:
+    if not row.is_released or row.estimate.basis is EstimateBasis.OBSERVED:
         return EnergyByOrigin()
     extrapolated = row.estimate.extrapolated_millijoules + row.estimate.imputed_millijoules
     return EnergyByOrigin(extrapolated_millijoules=extrapolated, kwh_extrapolated=float(kwh(extrapolated)))

@@ -18,9 +18,8 @@ from operator import mul
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.ghg_items import declarations, home_share, split_home
-from veilleuse.collector.fleet.class_defaults import class_microwatts
 from veilleuse.collector.fleet.estimate import Estimate
-from veilleuse.collector.fleet.estimator import Fleet
+from veilleuse.collector.fleet.estimator import Fleet, class_microwatts
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.fleet.samples import DAY_TYPES, InService, Stratum
 from veilleuse.collector.model.calibration import MILLION

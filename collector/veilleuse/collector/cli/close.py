@@ -40,7 +40,7 @@ from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.closed_years.verify import Verification, export, verify_file, verify_year
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
-from veilleuse.collector.model.closed_years import ClosedYear, YearState, pack
+from veilleuse.collector.model.closed_years import ClosedYear, YearState, figures_of, pack
 from veilleuse.collector.model.query import PERIOD_YEARS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose, template_of
 from veilleuse.collector.reports.inputs import Sources
@@ -200,7 +200,7 @@ def _result_facts(made: Proposal, dry_run: bool, refused: bool, written: Mapping
         "refused": refused,
         "open_points": list(made.refused),
         "notes": list(made.notes),
-        "totals": made.report["figures"]["totals"],
+        "totals": figures_of(made.report)["totals"],
         "cells": made.file.statistics.count(b'"methods_hidden":'),
         "statistics_bytes": len(made.file.statistics),
         "difference": made.report["difference"] if made.changed else None,
@@ -367,7 +367,7 @@ def _print_verification(one: Verification) -> None:
         return
     closed_year = one.closed.closed_year
     print(f"{one.name}: verified: {closed_year.report_id} {closed_year.state}, sha256 {closed_year.sha256}")
-    for total in one.closed.report["figures"]["totals"]:
+    for total in figures_of(one.closed.report)["totals"]:
         print(
             f"  {total['period_from'][:4]}: {total.get('kwh_total', '')} kWh, "
             f"{total.get('kgco2e_total', '')} kgCO2e"

@@ -16,8 +16,7 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from veilleuse.collector.account.observations import gather_periods
-from veilleuse.collector.account.statement import METHOD_VERSION, withheld_row
+from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, parse_date, plural
 from veilleuse.collector.closed_years.signed_year import add_sign_off
@@ -39,12 +38,13 @@ from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import (
     MOST_DAYS_BALANCED,
+    RELEASED_UNTIL,
     emissions_report_of,
     prepare_for_publication,
     today,
 )
 from veilleuse.collector.reports.indicative import indicative_report_of
-from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows
+from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows, sum_for_indicators
 from veilleuse.collector.reports.indicators_document import (
     servers_document,
     with_rows,
@@ -76,6 +76,14 @@ Output = Annotated[
 Language = Annotated[
     str, typer.Option(help=f"language of labels, notes and numbers for people: {' or '.join(LANGUAGES)}")
 ]
+BasisOption = Annotated[
+    str,
+    typer.Option(
+        "--basis",
+        help="released: months as published, the same for all readers; unreleased: from machines' present data, with sites "
+        "and causes of changes; observed: only what was measured of released months",
+    ),
+]
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
 _Write: TypeAlias = Callable[[Document], None]
@@ -101,18 +109,12 @@ def emissions(
             help="then: machines in the entity and site of that time; now: in their present ones (pro forma)"
         ),
     ] = "then",
-    basis: Annotated[
-        str,
-        typer.Option(
-            help="released: months as published, the same for all readers; unreleased: from machines' present data, with sites "
-            "and causes of changes; observed: only what was measured of released months"
-        ),
-    ] = Basis.RELEASED.value,
+    basis: BasisOption = Basis.RELEASED.value,
     public: Annotated[
         bool,
         typer.Option(
             "--public",
-            help="round the figures of a closed year so that they may be published beside its months",
+            help="only sums of released months, which may be published beside them",
         ),
     ] = False,
     config: ConfigOption = None,
@@ -134,7 +136,8 @@ def emissions(
         made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
     made = prepare_for_publication(made) if public else made
     write(add_sign_off(made.document, made.signed_year, made.statement.totals, public=public))
-    _print_notes(made.document.head, len(made.statement.withheld))
+    is_released = RELEASED_UNTIL in made.document.head
+    _print_notes(made.document.head, 0 if is_released else len(made.statement.withheld))
     for warning in made.warnings:
         print(warning["en"], file=sys.stderr)
 
@@ -148,6 +151,7 @@ def indicators(
     form: Format = "csv",
     output: Output = "-",
     language: Language = LANGUAGES[0],
+    basis: BasisOption = Basis.RELEASED.value,
     servers: Annotated[
         bool,
         typer.Option("--servers", help="I6, I7 and I8 of each server: for operations, not to be published"),
@@ -156,9 +160,10 @@ def indicators(
 ) -> None:
     """Write the sobriety indicators. With thresholds, coverage and who can act on each."""
     write, settings = _make_writer(form, language, output), load_settings(config)
-    made = make_indicators(settings, _query(settings, first, end, group_by, level), servers=servers)
+    query = replace(_query(settings, first, end, group_by, level), basis=_basis_of(basis))
+    made = make_indicators(settings, query, servers=servers)
     write(made)
-    _print_notes(made.head, len(made.tables.get("withheld", ())))
+    _print_notes(made.head, sum("reason" not in row for row in made.tables.get("withheld", ())))
 
 
 @app.command("reen")
@@ -231,19 +236,20 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
         query = sources.base.add_places(query)
-        base, head = sources.base, _head(store.data, query)
-        observed = gather_periods(base.reader, base.periods, query, base.hosts)
+        head = _head(store.data, query)
+        sums = None if servers else sum_for_indicators(sources.base, query)
         found = compute_indicators(sources, query, targets)
     data = str(head["data"])
-    if servers:
+    if sums is None:
         left_out = ("group_by", "level", "k_anonymity")
         head = {name: value for name, value in head.items() if name not in left_out}
         return servers_document(server_rows(found.machines, targets, data=data), head)
     document = indicators_report.document(
-        indicator_rows(observed.groups, targets, data), map(withheld_row, observed.withheld), head
+        indicator_rows(sums.groups, targets, data), sums.withheld, {**head, **sums.head}
     )
     rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
-    return with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
+    document = with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
+    return replace(document, assumptions=(*document.assumptions, *sums.notes))
 
 
 def _basis_of(text: str) -> Basis:
@@ -316,7 +322,7 @@ def _unexplained_milliseconds(reader: Reader, query: Query) -> int | None:
 
 
 def _print_notes(head: Head, hidden: int) -> None:
-    waiting = head["periods_not_derived"]
+    waiting = head.get("periods_not_derived")
     if isinstance(waiting, int) and waiting:
         print(
             f"note: {waiting} {plural(waiting, 'period', 'wait')} to be derived, not in the figures yet "
@@ -330,6 +336,9 @@ def _print_notes(head: Head, hidden: int) -> None:
             "lost; coverage counts them as not observed ('veilleuse doctor' names the machines)",
             file=sys.stderr,
         )
+    until = head.get(RELEASED_UNTIL)
+    if isinstance(until, str) and until < str(head["to"]):
+        print(f"note: released until {until}: the rest of the period is in no row or total", file=sys.stderr)
     if hidden:
         print(
             f"note: {hidden} {plural(hidden, 'group')} too small to be shown: their measurements are in no "

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Final
 from zoneinfo import ZoneInfo
@@ -28,9 +28,11 @@ from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache
 from veilleuse.collector.release.tables import Month
+from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.store import open_reader
+from veilleuse.collector.web.metrics.fleet_emissions import CLOSED, FleetEmissions, FleetEmissionsReader
 from veilleuse.collector.web.metrics.released_month import MonthView, build_month_view, energy_of, last_month
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month, short_id
 from veilleuse.collector.web.metrics.servers import is_virtual
@@ -118,7 +120,12 @@ def top(
     zone = ZoneInfo(settings.reporting.time_zone)
     with open_reader(settings.data_dir) as store:
         month = _published_month(settings, store.publications, lambda: datetime.now(zone).date())
-        snapshots = SnapshotCache(store.data, settings, month=month)
+        reader = FleetEmissionsReader()
+
+        def emissions() -> FleetEmissions:
+            return reader.read(sources_of(store, settings.reporting), datetime.now(zone).date())
+
+        snapshots = SnapshotCache(store.data, settings, month=month, fleet_emissions=emissions)
         screens = _screens(snapshots, settings, interval, until)
         with contextlib.suppress(KeyboardInterrupt):
             if plain or not sys.stdout.isatty():
@@ -230,6 +237,13 @@ def _other_lines(snapshot: Snapshot, w: Words) -> Iterable[str]:
         yield f"{', '.join(told)}: by published month, never live"
     for kind in kinds if snapshot.month else ():
         yield from _month_lines(snapshot, kind, w)
+    for year in snapshot.fleet_emissions.years[:1]:
+        *perimeters, whole = year.perimeters
+        parts = ", ".join(
+            f"{w.word('perimeter', one.perimeter)} {w.grams(one.amounts.grams)}" for one in perimeters
+        )
+        state = "closed" if year.state == CLOSED else f"until {year.until - timedelta(days=1)}"
+        yield f"whole fleet, {year.year} {state}: {w.grams(whole.amounts.grams)} ({parts})"
 
 
 def _month_lines(snapshot: Snapshot, kind: Population, w: Words) -> Iterable[str]:

@@ -20,6 +20,7 @@ from veilleuse.collector.closed_years.sign_off import (
     missing_keys,
 )
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF, SignedYear
+from veilleuse.collector.model.closed_years import figures_of
 
 
 def of_sign_off(
@@ -41,7 +42,7 @@ def of_sign_off(
     yield from _of_people(signed, year, today)
     if before is not None:
         yield from _of_approval(report, before)
-    yield from _of_exclusions(signed, report["figures"])
+    yield from _of_exclusions(signed, figures_of(report))
     yield from _of_base_year(signed, year, signed_year.base)
 
 
@@ -94,7 +95,7 @@ def _of_approval(report: Mapping[str, Any], before: Mapping[str, Any]) -> Iterat
     approver = report[SIGN_OFF].get("approver")
     was_approved = approver is not None and before.get(SIGN_OFF, {}).get("approver") == approver
     totals, earlier = (
-        [(row.get("energy_millijoules"), row.get(EXACT)) for row in one["figures"]["totals"]]
+        [(row.get("energy_millijoules"), row.get(EXACT)) for row in figures_of(one)["totals"]]
         for one in (report, before)
     )
     if was_approved and totals != earlier:

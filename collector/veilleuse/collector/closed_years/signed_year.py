@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from veilleuse.collector.documents.document import LANGUAGES, SHOWN, Document, Row, Value
 from veilleuse.collector.documents.text import NO_BREAK, words
+from veilleuse.collector.model.closed_years import figures_of
 from veilleuse.collector.model.figures import EmissionsRow
 from veilleuse.collector.ports.months import ClosedYearReader
 
@@ -129,7 +130,7 @@ def _rows(signed_year: SignedYear, *, public: bool) -> Iterator[Mapping[str, Val
     year = str(since["year"]) if "year" in since else None
     yield {"declaration": "base_year", "declared": year, "declared_detail": since.get("why")}
     if base is not None:
-        total = {} if public else base["figures"]["totals"][0]
+        total = {} if public else figures_of(base)["totals"][0]
         figure = _measure(total, "kgco2e_total", "kgCO2e")
         yield {"declaration": "base_year_figure", **figure, "declared_detail": base["report_id"]}
     elif "kgco2e" in since:

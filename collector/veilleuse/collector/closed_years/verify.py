@@ -23,8 +23,7 @@ from veilleuse.collector.closed_years.frozen import (
     reproduces,
     revision_of,
 )
-from veilleuse.collector.closed_years.released_year import KEY as RELEASED
-from veilleuse.collector.closed_years.released_year import released_again
+from veilleuse.collector.closed_years.published_rows import released_again
 from veilleuse.collector.closed_years.signatures import (
     SignatureFacts,
     SignatureWrong,
@@ -34,7 +33,14 @@ from veilleuse.collector.closed_years.signatures import (
 )
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, file_parts, sha256
+from veilleuse.collector.model.closed_years import (
+    RELEASED,
+    ClosedFile,
+    ClosedYear,
+    figures_of,
+    file_parts,
+    sha256,
+)
 from veilleuse.collector.model.query import DEFAULT_PERIMETERS
 from veilleuse.collector.ports.months import ClosedYearReader
 from veilleuse.wire.files import make_own_folder, read_owned, read_with_status, replace_owned
@@ -99,12 +105,7 @@ class Verification:
                 "revision": closed_year.revision,
                 "state": closed_year.state.value,
                 "sha256": closed_year.sha256,
-                "totals": self.closed.report["figures"]["totals"],
-                **(
-                    {RELEASED: self.closed.report[RELEASED]["figures"]["totals"]}
-                    if RELEASED in self.closed.report
-                    else {}
-                ),
+                "totals": figures_of(self.closed.report)["totals"],
             }
             if self.closed.kept.perimeters != DEFAULT_PERIMETERS:
                 found["perimeters"] = self.closed.kept.perimeters.document()

@@ -36,11 +36,11 @@ class Family(Generic[T]):
     members: Mapping[GroupKey, T]
 
 
-def families(groups: Mapping[GroupKey, T], *, screens: bool = False) -> list[Family[T]]:
-    """Divide groups into families; `screens`: those of screens are families of their own."""
+def families(groups: Mapping[GroupKey, T]) -> list[Family[T]]:
+    """Divide groups into families; those of screens are families of their own."""
     found: defaultdict[GroupKey, dict[GroupKey, T]] = defaultdict(dict)
     for key, group in groups.items():
-        apart = _SCREENS if screens and key.device_class == _SCREENS else None
+        apart = _SCREENS if key.device_class == _SCREENS else None
         found[key.family._replace(device_class=apart)][key] = group
     return [Family(key, members) for key, members in found.items()]
 
@@ -50,8 +50,6 @@ def merge_families(
     k: int,
     cells: Cells[T],
     add: Add[T],
-    *,
-    screens: bool = False,
 ) -> tuple[list[tuple[GroupKey, T]], list[GroupKey]]:
     """Return (rows that may be published, families withheld whole).
 
@@ -60,7 +58,7 @@ def merge_families(
     """
     rows: list[tuple[GroupKey, T]] = []
     withheld: list[GroupKey] = []
-    for family in families(groups, screens=screens):
+    for family in families(groups):
         merged: list[tuple[GroupKey, T]] | None = list(family.members.items())
         if k > 1 and family.key.population is not None and family.key.population not in EXEMPT:
             inside = _merge_inside_perimeters(family, k, cells, add)
@@ -97,8 +95,6 @@ def _merge_small(
     named = level.merged_keys[0].merged
     if len({key.perimeter for key in level.merged_keys}) > 1:
         named = named._replace(perimeter=None)
-    if family.key.device_class is not None:
-        named = named._replace(device_class=family.key.device_class)
     return [*kept, (named, add([family.members[key] for key in level.merged_keys]))]
 
 

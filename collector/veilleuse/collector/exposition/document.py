@@ -25,6 +25,9 @@ ORIGIN_TEXT: Final[Mapping[MetricOrigin, str]] = {
     MetricOrigin.RECORDS: "the newest derived record of each server",
     MetricOrigin.SUMS: "the sums of the store; energy as currently derived",
     MetricOrigin.RELEASE: "the month of /api/v1, published once (docs/api.md); absent until three days after its end",
+    MetricOrigin.FLEET: "the fleet's energy of released months (docs/methodology.md §6), with the digits of `veilleuse report emissions "
+    "--group-by perimeter,population,device_class`; rows that differ only by power context are one series. At most 700 series: the oldest "
+    "months are left out first",
     MetricOrigin.INDICATORS: "the indicators (docs/methodology.md §12); those computed from machines run outside scrapes, for servers once a day, for "
     "PCs once a month",
     MetricOrigin.FACTORS: "the electricity factors in force, shipped and imported",
@@ -38,12 +41,14 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "entity": "organisational unit of the registry, in released months with groups below it that merged to reach k machines; "
     "`autres` = merged groups of one grid zone without a common branch",
     "site": "site of the registry; determines the grid zone",
-    "population": "workstation, classroom or server",
+    "perimeter": "perimeter declared for the year (docs/reports.md); several = small groups of several perimeters, merged; total = "
+    "the whole fleet",
+    "population": "workstation, classroom or server; empty for devices that are only listed in the inventory",
     "device_class": "laptop … server, virtual_machine, unknown; in released months also monitor (screens). Rows of virtual_machine "
-    "are a memo line, never in a total",
+    "are a memo line, never in a total; the whole fleet also has server rooms and listed devices, and no virtual_machine",
     "method": "method of the energy, best first: metered … class_default",
     "state": "on_active, on_idle, asleep, off, unknown; in released months on_active, on_idle (or on, both) and rest (off or "
-    "asleep)",
+    "asleep); of a year: to_date (its released months so far) or closed",
     "ledger": "official (ADEME's yearly factor), or indicative (the grid's intensity of the hour: indicatif, hors bilan)",
     "machines": "physical, or virtual (the memo line)",
     "kind": "states or energy",
@@ -64,6 +69,10 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "factor_source": "publisher of the factor",
     "series": "way of averaging the factor",
     "year": "year that the factor is applied to",
+    "month": "released month, as 2026-03",
+    "last_month": "last month in the year's figure",
+    "interval": "kind of the interval: 95 %, or sample only (how the measured machines were chosen is not in it)",
+    "factor_kgco2e_per_kwh": "value of the factor, with the digits of the report",
     "provisional": "true while the year's own factor is not published",
     "version": "version of the program",
     "simulated": "true when the data directory holds simulated data",
@@ -88,7 +97,16 @@ _PREAMBLE: Final = """\
 1.0.0 if the scraper accepts it, else the text format 0.0.4. Varying parts are labels, never part of a name. Absent is
 not zero: an unknown figure has no sample.
 
-Workstations and classroom PCs only have gauges of the last released month: the rows of the API (docs/api.md), each of
+Energy and emissions of office PCs are `veilleuse_fleet_…`: released months and years of the whole fleet, measured and
+extrapolated, by perimeter. Prefer them to `veilleuse_month_…`, which are of measured machines only. Emissions of the year by
+perimeter, and the factor beside them:
+
+```promql
+sum by (perimeter, year, state) (veilleuse_fleet_year_emissions_grams)
+veilleuse_fleet_year_emissions_grams * on (year, state, zone) group_left (factor_id, factor_kgco2e_per_kwh) veilleuse_fleet_emissions_info
+```
+
+Workstations and classroom PCs only have gauges of released months: the rows of the API (docs/api.md), each of
 at least `reporting.k_anonymity` machines. Smaller groups are merged, or withheld. The web process also
 exposes the standard `process_*` and `python_*` metrics of the Prometheus client.
 """

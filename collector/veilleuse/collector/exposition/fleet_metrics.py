@@ -12,6 +12,9 @@ GROUP: Final = ("entity", "site", "population", "device_class")
 """Labels of a group of machines; their values come only from our own registry."""
 RELEASED: Final = ("entity", "population", "device_class", "zone")
 """Labels of a row of a released month: it is partitioned by grid zone, not by site."""
+FLEET_GROUP: Final = ("perimeter", "population", "device_class", "zone")
+"""Labels of a group of the whole fleet in released months."""
+FLEET_YEAR: Final = ("year", "state")
 
 ENERGY: Final = counter(
     "veilleuse_energy_joules_total",
@@ -78,13 +81,15 @@ MONTH_START: Final = gauge(
 )
 MONTH_ENERGY: Final = gauge(
     "veilleuse_month_energy_joules",
-    "Wall energy of workstations, classroom PCs and their screens over the last released month, by row.",
+    "Wall energy of workstations, classroom PCs and their screens over the last released month, by row: of measured "
+    "machines only; the whole fleet's is veilleuse_fleet_month_energy_joules.",
     RELEASED,
     MetricOrigin.RELEASE,
 )
 MONTH_EMISSIONS: Final = gauge(
     "veilleuse_month_emissions_grams",
-    "CO2 equivalent of veilleuse_month_energy_joules at the factor of the month's year in the row's zone.",
+    "CO2 equivalent of veilleuse_month_energy_joules, measured machines only, at the factor of the month's year in "
+    "the row's zone; the whole fleet's is veilleuse_fleet_month_emissions_grams.",
     (*RELEASED, "ledger"),
     MetricOrigin.RELEASE,
 )
@@ -102,6 +107,75 @@ MONTH_HOSTS: Final = gauge(
     RELEASED,
     MetricOrigin.RELEASE,
 )
+FLEET_MONTH_ENERGY: Final = gauge(
+    "veilleuse_fleet_month_energy_joules",
+    "Wall energy of the whole fleet in each released month of the newest year that has one: measured and "
+    "extrapolated, as `veilleuse report emissions` states it.",
+    (*FLEET_GROUP, "month"),
+    MetricOrigin.FLEET,
+)
+FLEET_MONTH_EMISSIONS: Final = gauge(
+    "veilleuse_fleet_month_emissions_grams",
+    "CO2 equivalent of veilleuse_fleet_month_energy_joules at the factor in veilleuse_fleet_emissions_info.",
+    (*FLEET_GROUP, "month"),
+    MetricOrigin.FLEET,
+)
+FLEET_YEAR_ENERGY: Final = gauge(
+    "veilleuse_fleet_year_energy_joules",
+    "Wall energy of the whole fleet, this year and the last one: the sum of the released months so far, or a closed "
+    "year as frozen.",
+    (*FLEET_GROUP, *FLEET_YEAR),
+    MetricOrigin.FLEET,
+)
+FLEET_YEAR_EMISSIONS: Final = gauge(
+    "veilleuse_fleet_year_emissions_grams",
+    "CO2 equivalent of veilleuse_fleet_year_energy_joules at the factor in veilleuse_fleet_emissions_info.",
+    (*FLEET_GROUP, *FLEET_YEAR),
+    MetricOrigin.FLEET,
+)
+FLEET_YEAR_ENERGY_LOW: Final = gauge(
+    "veilleuse_fleet_year_energy_low_joules",
+    "Lower end of the interval of veilleuse_fleet_year_energy_joules, by perimeter and in total.",
+    ("perimeter", *FLEET_YEAR, "interval"),
+    MetricOrigin.FLEET,
+)
+FLEET_YEAR_ENERGY_HIGH: Final = gauge(
+    "veilleuse_fleet_year_energy_high_joules",
+    "Upper end of the same interval.",
+    ("perimeter", *FLEET_YEAR, "interval"),
+    MetricOrigin.FLEET,
+)
+FLEET_YEAR_EMISSIONS_LOW: Final = gauge(
+    "veilleuse_fleet_year_emissions_low_grams",
+    "Lower end of the interval of veilleuse_fleet_year_emissions_grams, by perimeter and in total.",
+    ("perimeter", *FLEET_YEAR, "interval"),
+    MetricOrigin.FLEET,
+)
+FLEET_YEAR_EMISSIONS_HIGH: Final = gauge(
+    "veilleuse_fleet_year_emissions_high_grams",
+    "Upper end of the same interval.",
+    ("perimeter", *FLEET_YEAR, "interval"),
+    MetricOrigin.FLEET,
+)
+FLEET_EMISSIONS_INFO: Final = gauge(
+    "veilleuse_fleet_emissions_info",
+    "Electricity factor of the fleet's emissions of a year and its months, and the last month in the year's figure.",
+    (*FLEET_YEAR, "last_month", "zone", "factor_id", "factor_source", "factor_kgco2e_per_kwh", "provisional"),
+    MetricOrigin.FLEET,
+)
+RELEASED_FLEET: Final = (
+    FLEET_MONTH_ENERGY,
+    FLEET_MONTH_EMISSIONS,
+    FLEET_YEAR_ENERGY,
+    FLEET_YEAR_EMISSIONS,
+    FLEET_YEAR_ENERGY_LOW,
+    FLEET_YEAR_ENERGY_HIGH,
+    FLEET_YEAR_EMISSIONS_LOW,
+    FLEET_YEAR_EMISSIONS_HIGH,
+    FLEET_EMISSIONS_INFO,
+)
+FLEET_SERIES: Final = 700
+"""Maximum number of series of RELEASED_FLEET together: perimeters could be unlimited."""
 HOSTS: Final = gauge(
     "veilleuse_hosts",
     "Machines in the registry; workstations and classroom PCs as of the first count of the day.",
@@ -230,6 +304,7 @@ FLEET: Final = (
     MONTH_EMISSIONS,
     MONTH_STATE,
     MONTH_HOSTS,
+    *RELEASED_FLEET,
     SUPPRESSED,
     HOSTS,
     COVERAGE,

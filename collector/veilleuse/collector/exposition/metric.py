@@ -27,6 +27,7 @@ class MetricOrigin(StrEnum):
     RECORDS = "records"
     SUMS = "sums"
     RELEASE = "release"
+    FLEET = "fleet"
     INDICATORS = "indicators"
     FACTORS = "factors"
     INTENSITIES = "intensities"

@@ -12,8 +12,10 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.collector.fleet.composition import Composition, compute_composition, is_balanced
 from veilleuse.collector.fleet.errors import ErrorModel, Errors
@@ -28,6 +30,7 @@ from veilleuse.collector.fleet.prediction import (
 )
 from veilleuse.collector.fleet.rooms import RoomFigure, Silent, settle_rooms
 from veilleuse.collector.fleet.samples import (
+    DAY_TYPES,
     CalibratedWall,
     Days,
     HardwareModel,
@@ -47,6 +50,7 @@ from veilleuse.collector.fleet.strata import (
 )
 from veilleuse.collector.fleet.variance import sampling
 from veilleuse.collector.model.sums import EnergyClass
+from veilleuse.collector.shipped_tables import load_table
 
 MOST_UNSEEN: Final = 0.25
 """Greatest unseen share of the sampled machines' time in service for a representative sample. Our choice."""
@@ -275,3 +279,37 @@ def _whole(values: Mapping[Stratum, float]) -> dict[Stratum, int]:
     for stratum in by_remainder[:left]:
         found[stratum] += 1
     return found
+
+
+MICROWATTS: Final = 1_000_000
+"""Microwatts per watt."""
+
+
+class ClassDefault(NamedTuple):
+    """Default mean power of one device class."""
+
+    microwatts: Days
+    """Mean power over a day, by day type."""
+    gsd2: float
+    origin: str
+    """Origin of the figure: R read in a source, C computed from a source, P our own choice."""
+    basis: str
+
+
+@cache
+def class_defaults() -> Mapping[str, ClassDefault]:
+    """Return the default of each device class. Raises ConfigurationError."""
+    return {
+        row["device_class"]: ClassDefault(
+            tuple(round(Decimal(row[f"{day}_watts"]) * MICROWATTS) for day in DAY_TYPES),
+            float(row["gsd2"]),
+            row["origin"],
+            row["basis"],
+        )
+        for row in load_table("inventory_class_defaults").rows
+    }
+
+
+def class_microwatts() -> dict[str, Days]:
+    """Return the default mean power of each device class by day type, microwatts, for `Assumptions`."""
+    return {name: one.microwatts for name, one in class_defaults().items()}

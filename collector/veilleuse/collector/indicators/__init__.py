@@ -21,6 +21,8 @@ from veilleuse.wire.vocabulary import Population
 SERVERS: Final = frozenset({Population.SERVER})
 COVERAGE: Final = "I13"
 """Coverage, which is shown beside every other figure."""
+NIGHTS: Final = "I5"
+"""Night and weekend ratio; it needs open and closed hours, which single days of servers do not separate."""
 
 
 class IndicatorInput(Enum):
@@ -103,9 +105,9 @@ TABLE: Final[Mapping[str, IndicatorLine]] = {
         is_of_months=True,
         is_sum=True,
     ),
-    "I5": IndicatorLine(
+    NIGHTS: IndicatorLine(
         "night_ratio:NightRatio",
-        IndicatorInput.MACHINES,
+        IndicatorInput.SUMS,
         ("veilleuse_month_night_power_ratio",),
         objective="2",
         populations=PCS,

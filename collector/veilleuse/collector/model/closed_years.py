@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -160,3 +161,13 @@ def _refuse_floats(value: Any) -> None:
     elif isinstance(value, list | tuple):
         for one in value:
             _refuse_floats(one)
+
+
+RELEASED: Final = "released"
+"""Key of the released months in a closed year's report; absent where some of its months were not released."""
+
+
+def figures_of(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the figures of a closed year's report: sums of its released months, else its own estimate."""
+    found: Mapping[str, Any] = report[RELEASED]["figures"] if RELEASED in report else report["figures"]
+    return found

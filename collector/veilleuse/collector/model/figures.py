@@ -65,11 +65,7 @@ class Activity:
     OBSERVED: not a fleet figure.
     """
     incomplete: bool | None = None
-    """True for a total without the measured energy of a withheld zone;
-    for an observed sum, some of whose machines are in `autres`.
-
-    Otherwise None.
-    """
+    """True for a total without the measured energy of a withheld zone; otherwise None."""
     apportioned: bool | None = None
 
 

@@ -391,10 +391,6 @@ class Query:
     is_compared: bool = False
     """True when the report shows the change from or to another year, with margins."""
     basis: Basis = Basis.RELEASED
-    screens: bool = False
-    """True to add the energy of external screens to observed groups, as device class `monitor`.
-    Indicators never do: screens have no state.
-    """
     level: int | None = None
     """Number of parts of an entity's path by which rows are grouped; None: all parts."""
     perimeters: tuple[Perimeters, ...] = ()

@@ -40,9 +40,14 @@ class Periods:
     """
 
     def __init__(self, reader: MonthReader, hosts: Iterable[Host] | None = None) -> None:
-        """Take the machines whose days are read where a month is cut or stale; None: all."""
+        """Take the machines whose days are read where a month is cut or stale; None: all.
+
+        Where they are of one population, rows of the others are not read.
+        """
         self._reader = reader
         self._chosen = None if hosts is None else tuple(hosts)
+        populations = {host.population for host in self._chosen or ()}
+        self._population = populations.pop() if len(populations) == 1 else None
         self._site_calendars = SiteCalendars(reader.calendars, reader.school_periods)
         self._fleet: dict[HostId, Host] | None = None
         self._sites: dict[str, Site] = {}
@@ -57,7 +62,7 @@ class Periods:
         self._site_calendars.discard_declarations()
         self._windows.clear()
         for after, upto in self._pages():
-            kept = self._reader.kept(years, [*months, *left_out], after, upto)
+            kept = self._reader.kept(years, [*months, *left_out], after, upto, self._population)
             rows = self._page(first, kept, left_out)
             yield from self._with_edges(rows, first, edges, (after, upto)) if edges else rows
 
@@ -66,10 +71,10 @@ class Periods:
         for month in _months(first, end):
             self._site_calendars.discard_declarations()
             for after, upto in self._pages():
-                yield from self._page(month, self._reader.kept((), (month,), after, upto))
+                yield from self._page(month, self._reader.kept((), (month,), after, upto, self._population))
 
     def _pages(self) -> Iterator[tuple[HostId, HostId]]:
-        hosts = self._reader.host_ids()
+        hosts = self._reader.host_ids(self._population)
         ends = [*hosts[PAGE_HOSTS - 1 :: PAGE_HOSTS], *hosts[-1:]]
         return zip([HostId(-1), *ends], ends, strict=False)
 
@@ -187,7 +192,7 @@ def _cut(first: date, end: date) -> tuple[list[int], list[date], list[date]]:
     """Return the years to read for [first, end), the months outside them, and the months of them outside
     [first, end).
 
-    Most of a year is read as a year: fewer rows.
+    Most of a year is read as a year: fewer rows. Its rows are `apportioned` where a week of any month was.
     """
     years, months, left_out = [], [], []
     for year in range(first.year, (end - timedelta(days=1)).year + 1):

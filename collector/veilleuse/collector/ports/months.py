@@ -250,11 +250,20 @@ class MonthStore(Protocol):
 class MonthReader(Protocol):
     """Read-only part of the store of months, in any process."""
 
-    def host_ids(self) -> tuple[HostId, ...]:
-        """Return all hosts, in order."""
+    def host_ids(self, population: Population | None = None) -> tuple[HostId, ...]:
+        """Return the hosts of a population, or all, in order."""
 
-    def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
-        """Return the stored rows of the hosts after < id ≤ upto, in one transaction."""
+    def kept(
+        self,
+        years: Sequence[int],
+        months: Sequence[date],
+        after: HostId,
+        upto: HostId,
+        population: Population | None = None,
+    ) -> KeptRows:
+        """Return the stored rows of the hosts after < id ≤ upto, of one population or all, in one
+        transaction.
+        """
 
     def month_source(self, host: Host, site: Site, month: date) -> MonthSource: ...
     def hosts(self) -> tuple[Host, ...]: ...

@@ -19,7 +19,6 @@ from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import GroupKey, Query, cut_entity, is_within
 from veilleuse.collector.model.sums import (
     Detail,
-    EnergyClass,
     EnergyKey,
     EnergySums,
     Group,
@@ -34,40 +33,28 @@ READERS_DIMENSIONS: Final = frozenset(
 )
 """Dimensions by which readers may group populations under the rule; `site` would be a second partition."""
 
-
-@dataclass(frozen=True, slots=True)
-class ReleasedSums:
-    """Sums of released rows."""
-
-    rows: tuple[Group, ...]
-    """Rows over consecutive months that all show them; `period_from` and `period_to` are the row's own."""
-    whole: tuple[Group, ...]
-    """All rows summed by family, under the period of their slice, for its total."""
+TOO_FEW: Final = "too_few"
+"""Reason of a withheld row: fewer machines than the rule asks for."""
 
 
-def sum_cells(months: Iterable[Month], query: Query, *, of_uses: bool = False) -> ReleasedSums:
-    """Sum the months' cells, or their uses, that lie inside the query's entities (pure).
+def sum_uses(months: Iterable[Month], query: Query) -> tuple[Group, ...]:
+    """Sum the months' uses that lie inside the query's entities (pure).
 
-    `months` must be in order and is read once, so that only the answer is whole in memory. Without screens,
-    missing ones do not make a row incomplete.
+    A row is over consecutive months that all show it. `months` must be in order and is read once, so that
+    only the answer is whole in memory.
     """
     rows: list[Group] = []
-    whole: list[Group] = []
     parts = slices(query.first, query.end, by_month="month" in query.dimensions)
     for part, inside in groupby(months, lambda month: _around(month, parts)):
         if part is None:
             continue
         runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
-        totals: dict[GroupKey, GroupSums] = {}
         for month in inside:
-            for key, sums in _month_rows(month, query, of_uses).items():
+            for key, sums in _month_rows(month, query).items():
                 _extend(runs[key], month.part, sums)
-            for key, sums in _month_rows(month, replace(query, dimensions=()), of_uses).items():
-                totals[key] = add_sums(totals[key], sums, same_time=False) if key in totals else sums
         for key, found in runs.items():
             rows += [Group(key.over(run.first, run.end), sums) for run, sums in found]
-        whole += [Group(key.over(part.first, part.end), sums) for key, sums in totals.items()]
-    return ReleasedSums(tuple(rows), tuple(whole))
+    return tuple(rows)
 
 
 def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
@@ -75,32 +62,22 @@ def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
     return next(inside, None)
 
 
-def _month_rows(month: Month, query: Query, of_uses: bool) -> Mapping[GroupKey, GroupSums]:
+def _month_rows(month: Month, query: Query) -> Mapping[GroupKey, GroupSums]:
     """Return a month's rows, summed by dimensions; the key's period is blank."""
     dimensions, entities = query.dimensions, query.entities
     found: dict[GroupKey, GroupSums] = {}
-    table = month.uses if of_uses else month.cells
-    for group in sorted(table, key=_is_of_screens):
-        if _may_see(group.key, entities):
-            key, sums = query.group_observed(at_default_context(group.key)).over(), group.sums
-            if key in found:
-                # A machine and its screens count as one host.
-                more = replace(sums, hosts=0) if _is_of_screens(group) else sums
-                sums = add_sums(found[key], more, same_time=True)
-            found[key] = sums
+    seen = [group for group in month.uses if _may_see(group.key, entities)]
+    for group in seen:
+        key = query.group_observed(at_default_context(group.key)).over()
+        found[key] = add_sums(found[key], group.sums, same_time=True) if key in found else group.sums
     if not entities:
         for group in month.whole:
             key = query.group_observed(at_default_context(group.key)).over()
             if key in found and not _divides_families(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
-    hidden = [
-        one
-        for one in (month.hidden_uses if of_uses else month.hidden_cells)
-        if query.screens or one.family.device_class is None
-    ]
-    told = {group.key.over() for group in table if _may_see(group.key, entities)}
+    told = {group.key.over() for group in seen}
     return {
-        key: replace(sums, incomplete=any(_lacks(key, one, query, told) for one in hidden))
+        key: replace(sums, incomplete=any(_lacks(key, one, query, told) for one in month.hidden_uses))
         for key, sums in found.items()
     }
 
@@ -131,10 +108,6 @@ def _lacks(key: GroupKey, hidden: Hidden, query: Query, told: Collection[GroupKe
     if branch in told if named else _may_see(branch, query.entities):
         return "perimeter" in query.dimensions and not branch.path
     return not query.entities or any(is_within(name, query.entities) for name in hidden.entities)
-
-
-def _is_of_screens(group: Group) -> bool:
-    return group.key.device_class == EnergyClass.MONITOR.value
 
 
 def _with_coverage(sums: GroupSums, whole: GroupSums) -> GroupSums:
@@ -227,7 +200,7 @@ def withheld_rows(
         found += [_withheld_row(part, population, "older_rule") for part in older]
         for month in months:
             hidden = [key for key in month.withheld if key.population is population]
-            found += [_withheld_row(month.part, population, "too_few", key) for key in hidden]
+            found += [_withheld_row(month.part, population, TOO_FEW, key) for key in hidden]
             if entities and not hidden and population not in month.present:
                 found.append(_withheld_row(month.part, population, "merged"))
     return found

@@ -12,27 +12,18 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
-from collections.abc import Callable, Collection
-from datetime import date, datetime, timedelta
-from functools import partial
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Final, Generic
-from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.calendars.periods import Slice, months_before, slices
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.ipc import TIMEOUT_SECONDS, pieces_of, send
 from veilleuse.collector.model.closed_years import canonical
-from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, FigureFormat, Publication, T
 from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
-from veilleuse.collector.ports.store import BoundedReader
-from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.tables import Month, is_month
-from veilleuse.collector.settings import CollectorSettings
 
 Publish = Callable[[Publication], None]
 """Stores a publication, unless the period has one already. Raises AdminError."""
@@ -170,69 +161,3 @@ class PublicationCache(Generic[T]):
                 f"published {found.name} cannot be read ({type(error).__name__}: {error}): restore a backup, or have it "
                 f"computed anew with 'veilleuse published take-back {found.first} {found.end} --why TEXT'"
             ) from error
-
-
-class Releases:
-    """Released months, each computed and published once, then stored. Thread-safe."""
-
-    def __init__(
-        self,
-        reader: BoundedReader,
-        settings: CollectorSettings,
-        published: PublicationReader,
-        publish: Publish,
-        clock: Callable[[], float],
-        make: Callable[[Slice], Month],
-    ) -> None:
-        """Take a clock in Unix seconds. `make` computes a month from the present data."""
-        reporting, retention = settings.reporting, settings.retention
-        self._reader = reader
-        self._k = reporting.k_anonymity
-        self._published = PublicationCache(FORM, published, publish, self._k)
-        self._zone = ZoneInfo(reporting.time_zone)
-        self._kept_months = retention.pc_monthly_months
-        self._clock = clock
-        self._make = make
-        self._lock = threading.Lock()
-
-    def today(self) -> date:
-        """Return the current civil day."""
-        return datetime.fromtimestamp(self._clock(), self._zone).date()
-
-    def months(self, first: date, end: date, closed_years: Collection[int]) -> tuple[Slice, ...]:
-        """Return the whole months of a period that are released and still stored.
-
-        `closed_years` are the definitively closed years, whose months are deleted.
-        """
-        until = self.today() - timedelta(days=WAIT_DAYS)
-        since = months_before(self.today(), self._kept_months)
-        return tuple(
-            part
-            for part in slices(first, end, by_month=True)
-            if is_month(part) and since < part.end <= until and part.first.year not in closed_years
-        )
-
-    def is_of_older_rule(self, part: Slice) -> bool:
-        """Return true when a month was published under a smaller k or in an older format.
-
-        Such a month is not answered until it is taken back.
-        """
-        with self._lock:
-            return self._published.is_of_older_rule(part.first, part.end)
-
-    def month(self, part: Slice, *, may_compute: bool = True) -> Month | None:
-        """Return a month as published; None when it cannot be published yet, or was under another rule.
-
-        `may_compute` computes and publishes a month that nobody has published. The computation does not start
-        after the time limit. Once started it ends: where it exceeds the limit, a later query finds the month.
-
-        Raises QueryTooSlow, StoreDamaged, StoreTooNew; AdminError when the collector cannot store the month.
-        """
-        make = partial(self._make_month, part) if may_compute else None
-        with self._lock:
-            self._reader.check_time()
-            return self._published.figures(part.first, part.end, self.today(), make)
-
-    def _make_month(self, part: Slice) -> Month:
-        with self._reader.to_its_end():
-            return self._make(part)

@@ -181,7 +181,7 @@ def build_month(
     withheld: list[GroupKey] = []
     hidden_cells: list[Hidden] = []
     hidden_uses: list[Hidden] = []
-    for family in families(groups, screens=True):
+    for family in families(groups):
         heard = {key: tally for key, tally in family.members.items() if tally.hosts}
         rates = rates_of(heard.values())
         rows = merge_along_path([tally.cell(key, rates) for key, tally in heard.items()], k, perimeter_of)
@@ -359,10 +359,10 @@ def make_month(
         PARTITION,
         k,
         now_unix_milliseconds=now_unix_milliseconds,
-        screens=True,
         same=same or {},
     )
-    tallies = tally_periods(reader, Periods(reader), query, hosts_under_rule(reader.hosts()), places)
+    hosts = hosts_under_rule(reader.hosts())
+    tallies = tally_periods(reader, Periods(reader), query, hosts, places, screens=True)
     return build_month(part, tallies, k, perimeter_of)
 
 

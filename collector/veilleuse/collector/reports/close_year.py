@@ -17,26 +17,27 @@ from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.difference import difference
 from veilleuse.collector.closed_years.document import FrozenTerms, terms_document
 from veilleuse.collector.closed_years.frozen import KIND, ClosedRevision, frozen_documents, revision_of
-from veilleuse.collector.closed_years.released_year import KEY as RELEASED
-from veilleuse.collector.closed_years.released_year import released_document, released_months
+from veilleuse.collector.closed_years.published_rows import released_document, released_months
 from veilleuse.collector.closed_years.sign_off import SignOff, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF, read_signed_year
 from veilleuse.collector.closed_years.year_statistics import YearStatistics
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.fleet.observations import Place
 from veilleuse.collector.logs import product_version
 from veilleuse.collector.model.closed_years import (
     FORMAT,
+    RELEASED,
     ClosedFile,
     ClosedYear,
     YearState,
     canonical,
+    figures_of,
     sha256,
 )
+from veilleuse.collector.release.figures import PublishedFleet
 from veilleuse.collector.release.rows import FleetMonth
-from veilleuse.collector.release.stretches import PublishedFleet
 from veilleuse.collector.reports.fleet_year import factor_chooser
 from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.kept_years import LATER, ROOMS_BASIS, YearBasis, choose_basis
@@ -162,7 +163,7 @@ def template_of(sources: Sources, settings: CollectorSettings, order: ClosingOrd
 
     Raises as `propose`.
     """
-    figures = propose(sources, settings, order).report["figures"]
+    figures = figures_of(propose(sources, settings, order).report)
     revisions = [one for one in sources.closings.revisions() if one.year <= order.year]
     for one in sorted(revisions, key=lambda one: (one.year, one.revision), reverse=True):
         if before := json.loads(sources.closings.file(one).report).get(SIGN_OFF):

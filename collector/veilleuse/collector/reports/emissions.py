@@ -26,8 +26,13 @@ from veilleuse.collector.account.statement import (
 )
 from veilleuse.collector.calendars.periods import civil_day, day_start_unix_milliseconds
 from veilleuse.collector.closed_years.frozen import ClosedRevision
-from veilleuse.collector.closed_years.published_rows import closed_figures, mark_rows, require_publishable
-from veilleuse.collector.closed_years.released_year import first_statement, statement_terms
+from veilleuse.collector.closed_years.published_rows import (
+    closed_figures,
+    first_statement,
+    mark_rows,
+    require_publishable,
+    statement_terms,
+)
 from veilleuse.collector.closed_years.signed_year import SignedYear, read_signed_year
 from veilleuse.collector.documents.document import (
     LANGUAGES,
@@ -53,13 +58,14 @@ from veilleuse.collector.model.figures import (
 )
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.query import Basis, Query
-from veilleuse.collector.release.stretches import (
+from veilleuse.collector.release.figures import (
     ReleasedStretch,
     find_stretches,
     missing_months,
     read_figures,
 )
 from veilleuse.collector.reports import emissions_document as emissions_report
+from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.fleet_year import (
     compare_with_year_before,
     factor_chooser,
@@ -153,8 +159,6 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
 
 MONTHS: Final = 12
 _LIVE: Final = ("periods_not_derived", "unexplained_milliseconds")
-BASIS: Final = "basis"
-"""Field of a report's head: released or unreleased."""
 RELEASED_UNTIL: Final = "released_until"
 """Field of a released report's head: end of its last month, exclusive."""
 MOST_DAYS_BALANCED: Final = timedelta(days=62)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from veilleuse.collector.documents.document import LANGUAGES, PUBLIC, SHOWN, Chart, Document, Head, Row, Text
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.figures import COLUMNS, SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
+from veilleuse.collector.model.query import Basis
 
 FIRST_COLUMNS: Final = (
     "period_from",
@@ -31,6 +32,9 @@ NOT_SOURCED: Final = "A factor is not sourced: its number at its publisher, or t
 Texts: TypeAlias = Mapping[str, Mapping[str, str]]
 """Column → language → text."""
 _ORDER: Final = (*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS))
+BASIS: Final = "basis"
+"""Field of a report's head: a word of Basis."""
+_NOT_RELEASED: Final = {"fr": "Périodes non publiées", "en": "Periods not published"}
 MOST_BARS: Final = 40
 FULL_NOTE: Final = "95 % intervals on the log scale hold sampling, models and, for emissions, the factor, which enters once, on the sum."
 SAMPLE_NOTES: Final = {
@@ -55,6 +59,24 @@ ASSUMPTIONS: Final = (
     FULL_NOTE,
     "Rows of one period are sums of the same groups, in every grouping. Reports of periods that overlap, or of one period on two days, can be subtracted: publish one cut of the time.",
 )
+
+
+RELEASED_ASSUMPTIONS: Final = {
+    ASSUMPTIONS[
+        5
+    ]: "Imputed: short silences of a server, from its own other days; of PCs nothing is imputed.",
+    ASSUMPTIONS[
+        6
+    ]: "Extrapolated: machines and time that nobody measured, from the published groups of their class and place.",
+    ASSUMPTIONS[-1]: "Rows of one period are sums of the same groups, in every grouping.",
+}
+"""Assumption about machines' data → what holds for released months."""
+BASIS_NOTES: Final[Mapping[object, str]] = {
+    Basis.RELEASED: "Released: the sum of published months, the same figure for every reader and outlet. By which method the energy of workstations and "
+    "classroom PCs is known is not told, nor what causes a change from one year to the next.",
+    Basis.OBSERVED: "Observed: the measured part of published months alone, without what is extrapolated. It is not the fleet's figure.",
+    Basis.UNRELEASED: "Unreleased: from the present data of machines. It is not the published figure.",
+}
 
 
 def sample_notes(rows: Iterable[Row]) -> list[str]:
@@ -99,8 +121,8 @@ def document(
         tabular=("rows", "totals", "memo", *(("year",) if year else ())),
         assumptions=(
             *warnings,
-            *_general_notes((*rows, *totals, *memo)),
-            *_notes(statement),
+            *_general_notes((*rows, *totals, *memo), head.get(BASIS)),
+            *_notes(statement, is_released=_is_released(head)),
             *_head_notes(head),
         ),
         charts=tuple(_charts(rows, totals)),
@@ -110,27 +132,35 @@ def document(
                 "en": "Equivalents, order of magnitude",
             },
             "year": {"fr": "L’année entière", "en": "The whole year"},
+            **({"withheld": _NOT_RELEASED} if _is_released(head) else {}),
         },
     )
 
 
-def _general_notes(rows: Sequence[Row]) -> Iterable[str]:
-    """Yield the notes of every report, and those on the kinds of intervals in these rows."""
+def _is_released(head: Head) -> bool:
+    return head.get(BASIS) in (Basis.RELEASED, Basis.OBSERVED)
+
+
+def _general_notes(rows: Sequence[Row], basis: object) -> Iterable[str]:
+    """Yield the notes of every report, and those on its basis and on the kinds of intervals in these rows."""
+    if basis in BASIS_NOTES:
+        yield BASIS_NOTES[basis]
+    changed = RELEASED_ASSUMPTIONS if basis in (Basis.RELEASED, Basis.OBSERVED) else {}
     for note in ASSUMPTIONS:
         if note != FULL_NOTE or any("kwh_lo95" in row for row in rows):
-            yield note
+            yield changed.get(note, note)
         if note == FULL_NOTE:
             yield from sample_notes(rows)
 
 
-def _notes(statement: EmissionsStatement) -> Iterable[Text]:
+def _notes(statement: EmissionsStatement, *, is_released: bool) -> Iterable[Text]:
     every = (*statement.rows, *statement.totals, *statement.memo)
     if any(row.activity.days_observed is not None for row in every):
         yield (
             "Days covered (days_observed) are days of the period that at least k measured machines tell of, one of servers; the rest"
             " of the period is estimated from them."
         )
-    yield from _month_notes(statement)
+    yield from _month_notes(statement, is_released=is_released)
     if any(row.activity.apportioned for row in every):
         yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
     if any(row.factor.provisional for row in every):
@@ -147,16 +177,20 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
         yield "Factors of several series: a change between them is the factor and ADEME's method together."
     yield from _change_notes(statement)
     yield from _bilan_notes(statement)
-    if statement.withheld:
+    if statement.withheld and is_released:
+        yield "A part of the period is not published, or not yet (withheld): it is in no row or total."
+    elif statement.withheld:
         yield (
             "Incomplete: a zone has too few machines to be shown (withheld); what they measured is in no row or total, they count at the"
             " class default."
         )
 
 
-def _month_notes(statement: EmissionsStatement) -> Iterable[Text]:
+def _month_notes(statement: EmissionsStatement, *, is_released: bool) -> Iterable[Text]:
     """Yield the notes on months and their year."""
-    if len({row.key.period_from.year for row in statement.totals}) < len(statement.totals):
+    if not is_released and len({row.key.period_from.year for row in statement.totals}) < len(
+        statement.totals
+    ):
         yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
     if any(row.level == SINCE_PUBLICATION for row in statement.year):
         yield (
@@ -183,7 +217,7 @@ def _change_notes(statement: EmissionsStatement) -> Iterable[Text]:
 def _not_compared(statement: EmissionsStatement) -> Iterable[Text]:
     """Yield the notes on totals without a change."""
     for row in statement.totals:
-        if row.change.not_compared is None or row.change.not_compared == "running":
+        if row.change.not_compared in (None, "running", "released"):  # the note on the basis tells the last
             continue
         french, english = (
             words(language).word("not_compared", row.change.not_compared) for language in LANGUAGES

@@ -20,7 +20,7 @@ from veilleuse.collector.account.row import FigureRow
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import Slice, months_before, slices
 from veilleuse.collector.fleet.census import FleetDevice, at_default_context, is_under_rule
-from veilleuse.collector.fleet.class_defaults import class_microwatts
+from veilleuse.collector.fleet.estimator import class_microwatts
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.hosts import Host

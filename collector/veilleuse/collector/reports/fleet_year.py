@@ -22,8 +22,7 @@ from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import UnknownZone, UsageError
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.fleet.census import Census, DayTypes, FleetDevice, device_of_host, is_under_rule
-from veilleuse.collector.fleet.class_defaults import class_microwatts
-from veilleuse.collector.fleet.estimator import Assumptions
+from veilleuse.collector.fleet.estimator import Assumptions, class_microwatts
 from veilleuse.collector.fleet.observations import ObservedMachine, group_by_machine, hardware_name
 from veilleuse.collector.fleet.samples import CalibratedWall, HardwareModel
 from veilleuse.collector.gc_pause import without_garbage_collection

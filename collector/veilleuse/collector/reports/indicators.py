@@ -9,9 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from veilleuse.collector.account.observations import gather_periods
+from veilleuse.collector.account.statement import withheld_row
+from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.disclosure.partition import merge_families
 from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell, is_nobodys_or_safe
-from veilleuse.collector.documents.document import Row
+from veilleuse.collector.documents.document import Row, Value
 from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import (
@@ -23,11 +26,20 @@ from veilleuse.collector.model.indicators import (
     IndicatorMeta,
     Targets,
 )
-from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.model.publications import Publication
+from veilleuse.collector.model.query import Basis, GroupKey, Query, is_within
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
+from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.release.answer import MonthStatus, month_status, sum_uses, withheld_rows
+from veilleuse.collector.release.figures import ReleasedStretch, find_stretches
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.tables import Month, hosts_under_rule, is_month
 from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports.inputs import cut_populations
+from veilleuse.collector.reports.emissions import RELEASED_UNTIL
+from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.machines import machines_of, stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
@@ -39,6 +51,90 @@ OF_DEVICES: Final = made_of(IndicatorInput.DEVICES)
 OF_FLEET: Final = made_of(IndicatorInput.FLEET)
 OF_USERS: Final = made_of(IndicatorInput.USERS)
 OF_ACTIONS: Final = made_of(IndicatorInput.ACTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorSums:
+    """Sums that I1, I2, I5 and I13 are computed from."""
+
+    groups: tuple[Group, ...]
+    withheld: tuple[Row, ...]
+    """Groups that are not in them, with the reason where it is of released months."""
+    head: dict[str, Value]
+    """What they are made of, for the head of a report."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_released(self) -> bool:
+        """True for released months."""
+        return self.head[BASIS] == Basis.RELEASED.value
+
+
+def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = False) -> IndicatorSums:
+    """Sum released months where they can answer, which is the same for every account and outlet.
+
+    Then PCs are as published, and servers from their own months of the same period. Otherwise all are from
+    machines' present data. `only_released`: otherwise PCs are of the released months inside the period, and
+    servers as asked. Raises UsageError where the query cuts a month whose days are deleted, StoreDamaged,
+    StoreTooNew.
+    """
+    stretches = find_stretches(sources.released, query)
+    if not stretches and not only_released:
+        found = gather_periods(sources.reader, sources.periods, query, sources.hosts)
+        withheld = tuple(map(withheld_row, found.withheld))
+        return IndicatorSums(found.groups, withheld, {BASIS: Basis.UNRELEASED.value})
+    servers = [
+        host
+        for host in sources.hosts
+        if host.population in EXEMPT and is_within(host.org_entity, query.entities)
+    ]
+    part = Slice(stretches[0].part.first, stretches[-1].part.end) if stretches else None
+    stretches = stretches or find_stretches(sources.released, query, cut=True)
+    asked = replace(query, first=part.first, end=part.end) if part else query
+    periods = Periods(sources.reader, servers)
+    live = gather_periods(sources.reader, periods, asked, servers).groups if servers else ()
+    ruled = hosts_under_rule(sources.hosts)
+    cache = PublicationCache(FORM, sources.published, _publish_nothing, query.k_anonymity)
+    seen: list[MonthStatus] = []
+    populations = sorted({host.population for host in ruled})
+    released = sum_uses(_months(cache, stretches, query.entities, populations, seen), query)
+    older = [
+        one
+        for one in slices(query.first, query.end, by_month=True)
+        if is_month(one) and cache.is_of_older_rule(one.first, one.end)
+    ]
+    until = stretches[-1].part.end if stretches else query.first
+    return IndicatorSums(
+        tuple(sorted((*live, *released), key=lambda group: group.key.order)),
+        tuple(withheld_rows(seen, older, query.today, query, ruled)),
+        {BASIS: Basis.RELEASED.value, RELEASED_UNTIL: until.isoformat()},
+        indicators_report.RELEASED_NOTES if ruled or released else (),
+    )
+
+
+def _months(
+    cache: PublicationCache[Month],
+    stretches: Iterable[ReleasedStretch],
+    entities: Collection[str],
+    populations: Iterable[Population],
+    seen: list[MonthStatus],
+) -> Iterator[Month]:
+    """Yield the months one by one and append each status to `seen`: a year of groups may be 500 MiB.
+
+    A month whose fleet is published without a release has too few machines of the populations.
+    """
+    for part in (one for stretch in stretches for one in stretch.months):
+        month = cache.read(part.first, part.end)
+        if month is not None:
+            seen.append(month_status(month, entities))
+            yield month
+        elif not cache.is_of_older_rule(part.first, part.end):
+            few = tuple(GroupKey(part.first, part.end, population=one) for one in populations)
+            seen.append(MonthStatus(part, few, frozenset()))
+
+
+def _publish_nothing(one: Publication) -> None:
+    raise AssertionError(f"{one.name} is only read here")
 
 
 class GroupFigure(NamedTuple):

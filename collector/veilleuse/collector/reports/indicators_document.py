@@ -44,6 +44,9 @@ COLUMNS: Final = (
     "coverage_energy",
     "derived_milliseconds",
     "coverage_states",
+    "numerator",
+    "denominator",
+    "counted_in",
     "data",
     "method_version",
 )
@@ -52,10 +55,19 @@ ASSUMPTIONS: Final = (
     "Groups of fewer than k workstations or classroom PCs, or with one above 85 %, are merged into autres, or withheld.",
     "Where few machines stand behind a part of a figure, or behind the rest, nothing of it is told (withheld); of coverage, not even a row.",
 )
+RELEASED_NOTES: Final = (
+    "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
+    "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
+    "Where few machines stand behind a part of its time, a group is in autres; a part of which few are left is not told.",
+    "Coverage is of a population and grid zone whole, and not told where few of them were silent.",
+    "Where few of a group's machines were silent, its known time is rounded to whole days of each; time and energy at rest make up the difference.",
+    "Energy of a part is absent where its time and a model's watts would leave that of few.",
+    "autres is of the whole fleet: a reader of some entities does not see it.",
+    "incomplete: some machines of the row's entity or device class, or of a reader's entities, are not in it but in autres, in one of its months: it is less than the whole.",
+    "n of several months is the most of one month.",
+)
+"""Assumptions of released months."""
 SOBRIETY_COLUMNS: Final = (
-    "numerator",
-    "denominator",
-    "counted_in",
     "value_lo95",
     "value_hi95",
     "category",
@@ -92,12 +104,12 @@ SOBRIETY_COLUMNS: Final = (
 )
 SOBRIETY_ASSUMPTIONS: Final = (
     (
-        "I4, I5 and I12's hours are of the whole months inside the period that have ended; I6 to I8 of the days before its end; I3 "
+        "I4 and I12's hours are of the whole months inside the period that have ended; I6 to I8 of the days before its end; I3 "
         "and I9 of its last day; I10 and I11 of a whole civil year."
     ),
     (
-        "Months of PCs are kept for 18, or until their year is closed definitively: where some of the period are gone, I1, I2 and I13 "
-        "are of those that are left, and I4 and I5 have no value."
+        "Months of PCs are kept for 18, or until their year is closed definitively: where some of the period are gone, unreleased I1, "
+        "I2, I5 and I13 are of those that are left, and I4 has no value."
     ),
     "I4 is what is observed: nothing is extrapolated to machines without an agent. Its causes share no millisecond.",
     "I14 is never subtracted from the inventory's figure: the meters have seen it already.",
@@ -187,7 +199,7 @@ def document(
 def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) -> Document:
     """Add these rows to the indicators report."""
     tables = dict(report.tables)
-    known = {(one.get("population"), one["level"]) for one in tables["withheld"]}
+    known = {(one.get("population"), one.get("level")) for one in tables["withheld"]}
     tables["rows"] = [*tables["rows"], *rows]
     tables["withheld"] = [
         *tables["withheld"],

@@ -10,7 +10,7 @@ from datetime import date
 from functools import cached_property
 
 from veilleuse.collector.calendars.periods import add_months
-from veilleuse.collector.closed_years.released_year import ReleasedFleet
+from veilleuse.collector.closed_years.published_rows import ReleasedFleet
 from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset

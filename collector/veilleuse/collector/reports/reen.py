@@ -240,19 +240,21 @@ def reen_document(
     for option, day in (("--from", first), ("--to", end)):
         if day.day != 1:
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
-    query = Query(first, end, ("population", "perimeter"), k_anonymity, today)
+    now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
+    query = Query(first, end, ("population", "perimeter"), k_anonymity, today, now)
     report = _emissions_report(sources, query)
-    now = _values_of(report, sources, query, targets)
+    values = _values_of(report, sources, query, targets)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
-    sheet = _Sheet(sources, query, targets, now, data, {})
+    sheet = _Sheet(sources, query, targets, values, data, {})
     head: Head = {
         "from": first.isoformat(),
         "to": end.isoformat(),
         "k_anonymity": k_anonymity,
         "data": data,
         "method_version": METHOD_VERSION,
+        **values.sums.head,
         "periods_not_derived": sources.base.reader.dirty_count(),
-        "generated_unix_milliseconds": time.time_ns() // NANOSECONDS_PER_MILLISECOND,
+        "generated_unix_milliseconds": now,
     }
     yesterday = today - timedelta(days=1)
     until = {UNDER_WAY_UNTIL: yesterday.isoformat()} if end > today else {}
@@ -263,7 +265,7 @@ def reen_document(
     document = sheet_document(
         list(map(complete_row, _objectives(sheet))),
         list(map(complete_row, _measures(sheet))),
-        list(map(complete_row, perimeter_rows(report.statement.rows, now.total))),
+        list(map(complete_row, perimeter_rows(report.statement.rows, values.total))),
         list(map(complete_row, bilan_rows(*_items(sheet)))),
         head,
         report.warnings,

@@ -11,10 +11,11 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.rounding import format_number
-from veilleuse.collector.disclosure.rule import is_nobodys_or_enough, is_nobodys_or_safe, is_safe
+from veilleuse.collector.disclosure.rule import is_nobodys_or_enough
 from veilleuse.collector.documents.document import SHOWN, Row, Value
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.indicators import (
@@ -38,11 +39,16 @@ from veilleuse.collector.model.indicators import (
     Targets,
 )
 from veilleuse.collector.model.query import SEVERAL, TOTAL, Query
-from veilleuse.collector.model.records import HostId
-from veilleuse.collector.model.sums import GroupSums, StateSums
 from veilleuse.collector.ports.stages import MachineRatio
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reports.indicators import GroupFigure, disclose_figure, figures_of
+from veilleuse.collector.release.answer import TOO_FEW, add_sums
+from veilleuse.collector.reports.indicators import (
+    GroupFigure,
+    IndicatorSums,
+    disclose_figure,
+    figures_of,
+    sum_for_indicators,
+)
 from veilleuse.collector.reports.inputs import cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reports.machines import machines_of, stretch_of
@@ -50,13 +56,14 @@ from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
-from veilleuse.wire.vocabulary import Band, Population, State
+from veilleuse.wire.vocabulary import Population
 
-OF_MONTHS: Final = frozenset(one for one, line in TABLE.items() if line.is_of_months)
-OF_THE_ESTIMATOR: Final = frozenset({COVERAGE, SERVER_KWH, USE_PHASE})
+_OF_SUMS: Final = made_of(IndicatorInput.SUMS)
+OF_MONTHS: Final = frozenset(one for one, line in TABLE.items() if line.is_of_months and one not in _OF_SUMS)
+"""Indicators of machines' months; those of sums may be of released months instead."""
+OF_THE_ESTIMATOR: Final = frozenset({SERVER_KWH, USE_PHASE})
 """Indicators of the emissions report: a closed or kept year still has them when its months are deleted."""
 _DEMONSTRATED: Final = (Representativeness.CENSUS.value, Representativeness.DEMONSTRATED.value)
-_OF_SUMS: Final = made_of(IndicatorInput.SUMS)
 _OF_GROUPS: Final = (*made_of(IndicatorInput.FLEET), *made_of(IndicatorInput.USERS))
 
 
@@ -88,6 +95,7 @@ class YearValues:
     groups: tuple[IndicatorGroup, ...]
     """Purchases and retirements."""
     users: tuple[IndicatorGroup, ...]
+    sums: IndicatorSums
     emissions: tuple[EmissionsRow, ...] = ()
     """Rows of the estimator, by population."""
     total: EmissionsRow | None = None
@@ -114,7 +122,7 @@ class YearValues:
             found = [one for group in groups for one in figures_of((indicator,), group, self.targets)]
             return [_inventory_value(one, self.query.k_anonymity) for one in found]
         wanted = _populations_of(indicator, population)
-        if indicator in OF_MONTHS and not self.cut.isdisjoint(wanted):
+        if self._is_gone(indicator, wanted):
             return (_no_value(indicator),)
         machines = [one for one in self.machines if one.population in wanted and not one.is_virtual]
         if indicator in _OF_SUMS:
@@ -124,8 +132,14 @@ class YearValues:
     def is_cut(self, indicator: str, population: Population | None) -> bool:
         """Return true when a figure of this indicator would cover only a part of the period."""
         whole = self.of_statistics or (self.total is not None and self.total.origin.revision is not None)
-        rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not whole)
-        return rests and not self.cut.isdisjoint(_populations_of(indicator, population))
+        wanted = _populations_of(indicator, population)
+        is_partial = indicator in OF_THE_ESTIMATOR and not whole and not self.cut.isdisjoint(wanted)
+        return is_partial or self._is_gone(indicator, wanted)
+
+    def _is_gone(self, indicator: str, wanted: Collection[Population]) -> bool:
+        """Return true when months of machines that the figure is made of are deleted."""
+        rests = indicator in OF_MONTHS or (indicator in _OF_SUMS and not self.sums.is_released)
+        return rests and not self.cut.isdisjoint(wanted)
 
     def _of_group(
         self,
@@ -163,34 +177,34 @@ class YearValues:
     def _of_sums(
         self, indicator: str, machines: Sequence[IndicatorMachine], wanted: Collection[Population]
     ) -> Iterable[SheetValue]:
+        """Yield the figure of `report indicators`, of the wanted populations together.
+
+        The interval has its width from machines: sums do not say how they differ.
+        """
+        mine = [one for one in self.sums.groups if one.key.population in wanted and not one.key.memo]
+        hidden = (row for row in self.sums.withheld if row.get("population") in wanted)
+        if not mine and any(row.get("reason", TOO_FEW) == TOO_FEW for row in hidden):
+            yield _no_value(indicator)._replace(withheld=True)
+        if not mine:
+            return
+        sums = reduce(partial(add_sums, same_time=True), (one.sums for one in mine))
         made, covered = load_indicator(indicator), self.coverage(wanted)
-        meta = made.meta
-        if indicator == COVERAGE:
-            if covered is not None:
-                yield SheetValue(meta.name, meta.unit, meta.direction, covered, coverage_states=covered)
-            return
-        seen = [one for one in machines if one.bands]
-        if not seen or not isinstance(made, MachineRatio):
-            return
-        query = self.query
-        key = query.key._replace(population=Population.WORKSTATION)
-        sums = GroupSums(len(seen), 0, _states(seen))
-        (figure,) = made.figures(IndicatorGroup(key, sums=sums), self.targets)
-        pairs = [made.pair(one, self.targets) for one in seen]
-        behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
-        if not self._may_show(seen, behind) or self._reveals_small_population(wanted):
-            yield SheetValue(meta.name, meta.unit, meta.direction, None, withheld=True)
-        elif figure.value is not None:
-            interval = ratio_interval(pairs, covered)
+        for one in made.figures(IndicatorGroup(mine[0].key, sums=sums), self.targets):
+            interval = None
+            if isinstance(made, MachineRatio) and one.value is not None:
+                interval = ratio_interval(
+                    [made.pair(each, self.targets) for each in machines], covered, one.value
+                )
             yield SheetValue(
-                meta.name,
-                meta.unit,
-                meta.direction,
-                figure.value,
+                made.meta.name,
+                made.meta.unit,
+                made.meta.direction,
+                one.value,
                 interval,
-                covered,
-                figure.threshold,
-                is_sample_only=not self._is_demonstrated(wanted),
+                one.value if indicator == COVERAGE else covered,
+                one.threshold,
+                one.withheld,
+                is_sample_only=isinstance(made, MachineRatio) and not self._is_demonstrated(wanted),
             )
 
     def _energy_of_servers(self) -> Iterable[SheetValue]:
@@ -225,11 +239,6 @@ class YearValues:
         """
         rows = [one for one in self.emissions if one.key.population in wanted]
         return bool(rows) and all(one.activity.representativeness in _DEMONSTRATED for one in rows)
-
-    def _may_show(self, machines: Sequence[IndicatorMachine], behind: dict[HostId, int]) -> bool:
-        known = {one.host_id: one.observed_milliseconds for one in machines}
-        k = self.query.k_anonymity
-        return is_safe(known, k) and is_nobodys_or_safe(behind, k)
 
     def _reveals_small_population(self, wanted: Collection[Population]) -> bool:
         """Return true when the difference of two figures would reveal a PC population below k machines."""
@@ -272,6 +281,7 @@ def year_values(
         devices,
         tuple(fleet_groups(base.inventory, sources.follows, query)),
         tuple(users),
+        sum_for_indicators(base, replace(query, dimensions=("population",))),
         tuple(emissions),
         total,
         cut_populations(base.periods, stretch.months, hosts),
@@ -308,12 +318,15 @@ def _inventory_value(one: GroupFigure, k: int) -> SheetValue:
     )
 
 
-def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float, float] | None:
+def ratio_interval(
+    pairs: Sequence[Pair], sampled: float | None, value: float | None = None
+) -> tuple[float, float] | None:
     """Return the 95 % interval of Σ part ÷ Σ whole, linearised, of machines drawn from the fleet.
 
-    `sampled` is the observed share of the fleet. None for fewer than 2 machines, or when the share is
-    unknown. None also when all observed machines are alike: ten idle machines of a thousand do not prove that
-    the others are idle. docs/methodology.md §6, without pooling.
+    `sampled`: observed share of the fleet; `value`: the ratio as released, in the middle. None for
+    fewer than 2 machines, or when the share is unknown. None also when all observed machines are alike: ten
+    idle machines of a thousand do not prove that the others are idle. docs/methodology.md §6,
+    without pooling.
     """
     pairs = [one for one in pairs if one[1] > 0]
     whole, count = sum(one[1] for one in pairs), len(pairs)
@@ -325,25 +338,8 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
         return None
     variance = max(0.0, 1 - sampled) * count / (count - 1) * errors / whole**2
     spread = quantile95(count - 1) * math.sqrt(variance)
-    return max(0.0, ratio - spread), min(1.0, ratio + spread)
-
-
-def _states(machines: Iterable[IndicatorMachine]) -> dict[tuple[Band, State], StateSums]:
-    """Sum the states as `account.observations` does, with off and asleep together."""
-    found: defaultdict[Band, list[tuple[int, ...]]] = defaultdict(list)
-    for machine in machines:
-        for band, use in machine.bands.items():
-            rest = max(0, use.known_milliseconds - use.on_milliseconds)
-            found[band].append((rest, *use[:2], use.beyond(15), use.beyond(30), use.beyond(60)))
-    states: dict[tuple[Band, State], StateSums] = {}
-    for band, uses in found.items():
-        rest, active, *idle = map(sum, zip(*uses, strict=True))
-        states |= {
-            (band, State.ON_ACTIVE): StateSums(active),
-            (band, State.ON_IDLE): StateSums(*idle),
-            (band, State.OFF): StateSums(rest),
-        }
-    return states
+    middle = ratio if value is None else value
+    return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
 def _emissions_value(total: EmissionsRow | None) -> Iterable[SheetValue]:

@@ -15,7 +15,7 @@ import random
 from typing import Final, NamedTuple
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.fleet.class_defaults import class_defaults
+from veilleuse.collector.fleet.estimator import class_defaults
 from veilleuse.collector.fleet.samples import DAY_TYPES
 from veilleuse.collector.model.calibration import WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.model.figures import SCREEN_STANDBY_MICROWATTS

@@ -101,6 +101,7 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
             month_is_of_older_rule=indicators.is_of_older_rule,
             balance=indicators.balance,
             grid=indicators.grid,
+            fleet_emissions=indicators.fleet_emissions,
         )
         bound = series_bound(snapshots.take_snapshot().fleet)
         listener = _listen(metrics_auth)
@@ -191,8 +192,6 @@ def build_api(
         open_store,
         settings,
         KnownFactors(reader.factor_versions).latest,
-        store.publications,
-        publisher(settings.data_dir),
     )
     context = ApiContext(figures, settings, version, note_access)
     return context, AccessControl(metrics_auth, store.accounts, note_use)

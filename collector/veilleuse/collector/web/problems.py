@@ -24,7 +24,6 @@ TITLES: Final[Mapping[str, str]] = {
     "too_slow": "The question takes too long",
     "busy": "The service is busy",
     "no_journal": "The access cannot be noted",
-    "not_published": "A month cannot be kept as released",
     "unreadable": "The figures cannot be read",
     "failed": "The service failed",
 }

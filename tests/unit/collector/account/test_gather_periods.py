@@ -9,11 +9,8 @@ from datetime import date
 
 from tests.support.memory_store import DAY, HOUR, MemoryPeriods, MemoryReader, gather, host
 from tests.support.year import vector
-from tests.unit.collector.account.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
-from veilleuse.collector.account.observations import ObservedGroups, gather_periods, observed_periods
-from veilleuse.collector.account.statement import StatementTerms, build_statement
-from veilleuse.collector.factors.book import choose
-from veilleuse.collector.model.figures import EmissionsRow
+from tests.unit.collector.account.test_gather_screens import END, FIRST, MACHINE, NOW, fleet, tallies
+from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import HostId
@@ -27,30 +24,22 @@ def month(number: int, *, apportioned: bool = False, **values: int) -> HostPerio
 
 
 def ask(*dimensions: str, k: int = 1) -> Query:
-    """Return a query of March with screens."""
-    return Query(FIRST, END, dimensions, k, now_unix_milliseconds=NOW, screens=True)
-
-
-def told(found: ObservedGroups) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
-    """Return (rows, totals) of the statement."""
-    made = build_statement(observed_periods(found), StatementTerms(choose, "real"))
-    return list(made.rows), list(made.totals)
+    """Return a query of March."""
+    return Query(FIRST, END, dimensions, k, now_unix_milliseconds=NOW)
 
 
 def test_screens_are_shown_to_be_shared_where_their_month_is():
-    """A week cut by the month's edge marks the screens' row as it does the machines'."""
-    reader = fleet()
-    found, _ = told(
-        gather_periods(reader, MemoryPeriods(reader, [month(1, apportioned=True)]), ask("device_class"))
-    )
-    assert {row.key.device_class: row.activity.apportioned for row in found} == {"sff": True, "monitor": True}
+    """A week cut by the month's edge marks the screens' group as it does the machines'."""
+    screens = {"screens_energy_millijoules": 1, "screens_milliseconds": 1}
+    found = tallies(fleet(), month(1, apportioned=True, **screens))
+    assert {name: tally.apportioned for name, tally in found.items()} == {"sff": True, "monitor": True}
 
 
 def test_a_machine_that_came_later_is_in_no_group():
     """A machine enrolled after the month makes no empty group and does not lower the coverage."""
     later = host(9, DeviceClass.LAPTOP, Population.SERVER, enrolled=date(2026, 5, 4))
     found = gather(replace(fleet(), host_list=[*fleet().host_list, later]), ask("device_class"))
-    assert {group.key.device_class for group in found.groups} == {"sff", "monitor"}
+    assert {group.key.device_class for group in found.groups} == {"sff"}
     assert gather(MemoryReader([later]), ask()).groups == ()
 
 
@@ -58,8 +47,9 @@ def test_a_month_of_a_machine_that_is_not_asked_for_is_left():
     """All months are read, but only machines asked for count."""
     reader = fleet()
     found = gather(reader, ask(), reader.host_list[:2])
-    (row,), _ = told(found)
-    assert (row.activity.n, row.energy.energy_millijoules) == (2, 2 * (MACHINE + SCREEN))
+    (group,) = found.groups
+    energy = sum(sums.energy_millijoules for sums in group.sums.energies.values())
+    assert (group.sums.hosts, energy) == (2, 2 * MACHINE)
 
 
 def test_what_rounding_leaves_is_of_a_known_state():

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""External screens are a class of their own in a statement, counted once, without further machines."""
+"""External screens are groups of their own, counted once, without further time of machines."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from datetime import date
 
 import pytest
 
-from tests.support.memory_store import DAY, HOUR, MemoryReader, gather, host
+from tests.support.memory_store import DAY, HOUR, MemoryPeriods, MemoryReader, gather, host
 from tests.support.stored_sums import DerivedRow
-from veilleuse.collector.account.observations import observed_periods
-from veilleuse.collector.account.statement import StatementTerms, build_statement
-from veilleuse.collector.factors.book import choose
-from veilleuse.collector.model.figures import EmissionsRow
+from veilleuse.collector.account.group_sums import Tally
+from veilleuse.collector.account.observations import tally_periods
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.model.months import HostPeriod
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell
+from veilleuse.collector.release.tables import PARTITION, build_month
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 
@@ -25,6 +26,7 @@ MONDAY = date(2026, 3, 2)
 FIRST, END = date(2026, 3, 1), date(2026, 4, 1)
 NOW = 1_775_000_000_000
 MACHINE, SCREEN = 300_000, 125_000
+MARCH = Query(FIRST, END, PARTITION, 10, now_unix_milliseconds=NOW)
 
 
 def fleet(machines: int = 3, screens: int = 3, population: Population = Population.SERVER) -> MemoryReader:
@@ -41,23 +43,26 @@ def fleet(machines: int = 3, screens: int = 3, population: Population = Populati
     return reader
 
 
-def rows(reader: MemoryReader, *dimensions: str, k: int = 1) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
-    """Return (rows, totals) of March."""
-    question = Query(FIRST, END, dimensions, k, now_unix_milliseconds=NOW, screens=True)
-    made = build_statement(observed_periods(gather(reader, question)), StatementTerms(choose, "real"))
-    return list(made.rows), list(made.totals)
+def tallies(reader: MemoryReader, *more: HostPeriod) -> dict[str, Tally]:
+    """Return March's groups of one entity by device class, as a release has them, with more rows."""
+    found = tally_periods(reader, MemoryPeriods(reader, list(more)), MARCH, screens=True)
+    return {key.device_class or "": tally for key, tally in found.items()}
 
 
-def test_screens_have_a_row_of_their_own_and_the_total_both_once():
-    """900,000 mJ of machines, 375,000 mJ of screens, three machines, and the machines' coverage."""
-    found, (total,) = rows(fleet(), "device_class")
-    energies = {row.key.device_class: row.energy.energy_millijoules for row in found}
-    assert energies == {"sff": 3 * MACHINE, "monitor": 3 * SCREEN}
-    assert (total.energy.energy_millijoules, total.activity.n) == (3 * (MACHINE + SCREEN), 3)
-    monitor = next(row for row in found if row.key.device_class == "monitor")
-    assert (monitor.activity.n, monitor.activity.coverage_states, monitor.energy.kwh_measured) == (3, None, 0)
-    (alone,), _ = rows(replace(fleet(), screen_rows=[]), "device_class")
-    assert total.activity.coverage_energy == alone.activity.coverage_energy
+def energy_of(tally: Tally) -> int:
+    """Return the energy of a group, mJ."""
+    return sum(sums.energy_millijoules for sums in tally.energies.values())
+
+
+def test_screens_have_a_group_of_their_own():
+    """900,000 mJ of machines, 375,000 mJ of screens; screens have no known or enrolled time."""
+    found = tallies(fleet())
+    assert {name: energy_of(tally) for name, tally in found.items()} == {
+        "sff": 3 * MACHINE,
+        "monitor": 3 * SCREEN,
+    }
+    monitor = found["monitor"]
+    assert (len(monitor.hosts), monitor.states, monitor.enrolled_milliseconds) == (3, {}, 0)
 
 
 def test_screens_of_a_machine_that_enrolled_meanwhile_wait():
@@ -68,21 +73,13 @@ def test_screens_of_a_machine_that_enrolled_meanwhile_wait():
         energy = SCREEN if number == 9 else 0
         row = DerivedRow(HostId(number), grain, day.toordinal(), cell._replace(energy_millijoules=energy))
         reader.screen_rows.append(row)
-    found, (total,) = rows(reader, "device_class")
-    assert [(row.key.device_class, row.activity.apportioned) for row in found] == [("sff", False)]
-    assert total.energy.energy_millijoules == 3 * MACHINE
-
-
-def test_without_device_classes_they_are_inside_and_cover_nothing():
-    """One row has the energy of both, and the time of machines alone."""
-    (row,), _ = rows(fleet())
-    (bare,), _ = rows(replace(fleet(), screen_rows=[]))
-    assert row.energy.energy_millijoules == 3 * (MACHINE + SCREEN)
-    assert row.activity.coverage_energy == bare.activity.coverage_energy
+    found = tallies(reader)
+    assert {name: tally.apportioned for name, tally in found.items()} == {"sff": False}
+    assert energy_of(found["sff"]) == 3 * MACHINE
 
 
 def test_indicators_never_see_them():
-    """A query without screens is answered as if there were none."""
+    """Groups of indicators are as if there were no screens."""
     for dimensions in ((), ("device_class",)):
         asked = Query(FIRST, END, dimensions, 1, now_unix_milliseconds=NOW)
         assert gather(fleet(), asked) == gather(replace(fleet(), screen_rows=[]), asked)
@@ -94,6 +91,12 @@ def test_screens_of_few_machines_are_not_shown_alone(screens: int, shown: set[st
     them either, or its parts would reveal them.
     """
     reader = fleet(30, screens, Population.WORKSTATION)
-    found, (total,) = rows(reader, "device_class", k=10)
-    assert {row.key.device_class for row in found} == shown
-    assert total.energy.energy_millijoules == 30 * MACHINE + (screens * SCREEN if "monitor" in shown else 0)
+    found = tally_periods(reader, MemoryPeriods(reader), MARCH, screens=True)
+    month = build_month(Slice(FIRST, END), found, 10)
+    energies = {
+        group.key.device_class: sum(sums.energy_millijoules for sums in group.sums.energies.values())
+        for group in month.cells
+    }
+    assert energies == {
+        name: {"sff": 30 * MACHINE, "monitor": screens * SCREEN}[name] for name in sorted(shown)
+    }

@@ -10,14 +10,17 @@ from dataclasses import replace
 from datetime import date
 
 from tests.support.memory_store import HOUR, MemoryReader, gather, host
-from veilleuse.collector.account.observations import observed_periods
+from veilleuse.collector.account.observations import u_model
+from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.account.statement import METHOD_VERSION, StatementTerms, build_statement
 from veilleuse.collector.derive.meters import ALONE, Context
 from veilleuse.collector.derive.rooms import room_balance
 from veilleuse.collector.derive.worker import derive_period
 from veilleuse.collector.documents.document import Document, Row
 from veilleuse.collector.factors.book import choose
+from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis
 from veilleuse.collector.model.calibration import Calibration, Fit, Hardware
+from veilleuse.collector.model.figures import EmissionsStatement
 from veilleuse.collector.model.hosts import MachineFacts
 from veilleuse.collector.model.meters import (
     FOR_EVER,
@@ -120,11 +123,26 @@ def figures() -> Iterator[object]:
                 derived = derive_period([RecordCells(1, True, (cell,))], machine, 500_000, context)
                 yield derived.cells, derived.records, derived.first_energies, derived.screens
     yield room_balance("DC1", *ROOM)
-    row = build_statement(
-        observed_periods(gather(reader(), question())), StatementTerms(choose, "real")
-    ).rows[0]
+    (row,) = statement().rows
     values = {name: row.columns[name] for name in FLOATS}
     yield row.energy.energy_millijoules, {name: f"{value:.10g}" for name, value in values.items()}
+
+
+def statement() -> EmissionsStatement:
+    """Return the statement of a server's day."""
+    (group,) = gather(reader(), question()).groups
+    methods = {method: energy.energy_millijoules for (_, method, _, _), energy in group.sums.energies.items()}
+    estimate = Estimate.of_known(
+        {method: methods[method] for method in Method},
+        u_model([group]),
+        EstimateBasis.OBSERVED,
+        fleet_milliseconds=group.sums.enrolled_milliseconds,
+        observed_milliseconds=group.sums.observed_milliseconds,
+        derived_milliseconds=group.sums.derived_milliseconds,
+    )
+    row = FigureRow(group.key, estimate, 1, False, frozenset(), {}, {})
+    period = PeriodFigures(group.key.period_from, group.key.period_to, (row,), (), None, ())
+    return build_statement([period], StatementTerms(choose, "real"))
 
 
 ROOM = (
@@ -166,12 +184,10 @@ def test_the_same_data_give_the_figures_of_this_version():
 
 def test_every_row_of_a_report_names_the_method():
     """Each row has it, because a CSV has no head."""
-    gathered = gather(reader(), question())
     head: dict[str, object] = {"method_version": METHOD_VERSION}
     row: Row = {"indicator": "I2"}
-    stated = build_statement(observed_periods(gathered), StatementTerms(choose, "real"))
     found: list[Document] = [
-        emissions_report.document(stated, head),  # type: ignore[arg-type]
+        emissions_report.document(statement(), head),  # type: ignore[arg-type]
         indicators_report.document([row], (), head),  # type: ignore[arg-type]
     ]
     for document in found:

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.filled import Filled, cell, civil
+from tests.support.fleet_rows import released_periods
 from tests.support.reading import Reading
 from tests.unit.collector.cli.test_published import publication
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
-from veilleuse.collector.account.observations import ObservedGroups, observed_periods, u_model
+from veilleuse.collector.account.observations import ObservedGroups, u_model
 from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.parts import (
@@ -394,8 +395,8 @@ def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
 
 
 def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
-    """The older format published more than is allowed now. The reason is `older_rule`, as after a larger k
-    (it was `period`, as for a month to come). The month is available again after take-back.
+    """The older format published more than is allowed now. The reason is `older_rule`, as after a larger k.
+    The month is available again after take-back.
     """
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
@@ -404,10 +405,11 @@ def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
         one_used(data)
         data.store.publications.put(publication('{"groups":[],"withheld":[]}', format=1))
         token = reading.account("a", days=100)
-        answer = reading.get(f"/api/v1/energy?{OCTOBER}", token).json()
+        question = f"/api/v1/indicators?{OCTOBER}"
+        answer = reading.get(question, token).json()
         assert (answer["rows"], [one["reason"] for one in answer["withheld"]]) == ([], ["older_rule"])
         assert data.store.publications.take_back(FIRST, END) == 1
-        assert reading.get(f"/api/v1/emissions?{OCTOBER}", token).json()["rows"]
+        assert reading.get(f"{question}&group_by=entity", token).json()["rows"]
 
 
 # --- uncertainty and coverage of sums
@@ -465,7 +467,7 @@ def test_screens_apart_have_no_days_of_known_state():
     key = GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, "A", None, "monitor")
     drawn = EnergyClass.MONITOR, Method.LOAD_MODELLED, Band.OPEN, State.OFF
     group = Group(key, GroupSums(3, 0, {}, {drawn: EnergySums(0, 1_000, 50)}))
-    made = build_statement(
-        observed_periods(ObservedGroups((group,), ())), StatementTerms(book_of(()).choose, "real")
-    )
-    assert [row.activity.machine_days_observed for row in made.rows] == [None]
+    periods = released_periods(ObservedGroups((group,), ()))
+    made = build_statement(periods, StatementTerms(book_of(()).choose, "real"))
+    days = [(row.activity.machine_days_observed, row.activity.machine_days_fleet) for row in made.rows]
+    assert days == [(None, None)]

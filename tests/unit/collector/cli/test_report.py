@@ -14,9 +14,10 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from tests.support.fleet_rows import released_periods
 from tests.support.memory_store import DAY, HOUR, MemoryPeriods, MemoryReader, gather, host, site
 from tests.support.year import vector
-from veilleuse.collector.account.observations import gather_periods, observed_periods
+from veilleuse.collector.account.observations import ObservedGroups, gather_periods, u_model
 from veilleuse.collector.account.statement import StatementTerms, build_statement
 from veilleuse.collector.documents.document import BINARY, FORMATS, Document, renderer
 from veilleuse.collector.documents.formats import csv as csv_format
@@ -38,19 +39,21 @@ END = date(2024, 3, 5)
 NOW = round(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
 KWH = 3_600_000_000
 SERVER = Population.SERVER
-HEAD: dict[str, object] = {"from": "2024-03-04", "to": "2024-03-05"}
+HEAD = {"from": "2024-03-04", "to": "2024-03-05"}
 
 
 def state_of(
     reader: MemoryReader, *dimensions: str, first: date = FIRST, end: date = END
 ) -> EmissionsStatement:
     """Return the statement of a period, one day by default."""
-    gathered = gather(
-        reader, Query(first, end, dimensions or ("entity", "device_class"), 10, now_unix_milliseconds=NOW)
-    )
-    return build_statement(
-        observed_periods(gathered), StatementTerms(choose, "simulated" if reader.simulated else "real")
-    )
+    terms = StatementTerms(choose, "simulated" if reader.simulated else "real")
+    return build_statement(released_periods(groups_of(reader, *dimensions, first=first, end=end)), terms)
+
+
+def groups_of(reader: MemoryReader, *dimensions: str, first: date = FIRST, end: date = END) -> ObservedGroups:
+    """Return the groups of a period, by entity and class by default."""
+    named = dimensions or ("entity", "device_class")
+    return gather(reader, Query(first, end, named, 10, now_unix_milliseconds=NOW))
 
 
 def servers() -> MemoryReader:
@@ -98,14 +101,17 @@ def test_a_row_has_its_energy_by_origin_and_its_emissions():
 
 
 def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
-    """u_model comes from 1/50 and 1/10 + 1/5 kWh; the factor's uncertainty counts once, on the total."""
+    """u_model comes from 1/50 and 1/10 + 1/5 kWh. Of released rows of one class it adds up linearly. The
+    factor's uncertainty counts once, on the total."""
+    machines = [group for group in groups_of(servers()).groups if not group.key.memo]
+    assert u_model(machines) == pytest.approx(math.hypot(0.02, 0.1 + 0.2) / 6)
     (total,) = state_of(servers()).totals
-    u_model = math.hypot(0.02, 0.1 + 0.2) / 6
-    assert total.uncertainty.u_model == pytest.approx(u_model)
+    of_class = (math.hypot(0.02, 0.1) + 0.2) / 6
+    assert total.uncertainty.u_model == pytest.approx(of_class, rel=1e-5)
     assert total.uncertainty.u_factor == pytest.approx(math.log(1.1) / 2)
-    u = math.hypot(u_model, math.log(1.1) / 2)
+    u = math.hypot(of_class, math.log(1.1) / 2)
     assert total.uncertainty.gsd2 == pytest.approx(math.exp(2 * u))
-    assert total.uncertainty.kwh.lo95 == pytest.approx(6 * math.exp(-1.959964 * u_model))
+    assert total.uncertainty.kwh.lo95 == pytest.approx(6 * math.exp(-1.959964 * of_class))
     assert total.uncertainty.kgco2e.hi95 == pytest.approx(6 * 0.0519 * math.exp(1.959964 * u))
 
 
@@ -118,8 +124,10 @@ def test_what_rests_on_one_prior_is_wrong_together():
         reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, method, HOUR, KWH, KWH // 10)
     reader.host_list.append(host(4, DeviceClass.SFF, SERVER, enrolled=date(2024, 1, 1)))
     reader.energy(4, FIRST, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, HOUR, KWH, KWH // 10)
+    machines = [group for group in groups_of(reader).groups if not group.key.memo]
+    assert u_model(machines) == pytest.approx(math.hypot(0.3, 0.1) / 4)
     (total,) = state_of(reader).totals
-    assert total.uncertainty.u_model == pytest.approx(math.hypot(0.3, 0.1) / 4)
+    assert total.uncertainty.u_model == pytest.approx(math.hypot(0.3, 0.1) / 4, rel=1e-5)
 
 
 def test_one_factor_under_two_names_of_a_zone_is_one_factor():
@@ -259,7 +267,7 @@ def pcs(per_entity: dict[str, int]) -> MemoryReader:
 
 
 def test_one_metered_machine_in_a_crowd_does_not_show_its_meter():
-    """`kwh_measured` would be its own kWh, so row and total hide how the energy is known."""
+    """`kwh_measured` would be its own kWh, so no row of PCs, and no total, tells how the energy is known."""
     reader = pcs({"A": 12, "B": 20})
     for number in range(1, 33):
         reader.energy(number, FIRST, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, HOUR, KWH)
@@ -272,7 +280,7 @@ def test_one_metered_machine_in_a_crowd_does_not_show_its_meter():
         one.energy.kwh_modelled,
         one.energy.method_mix,
     ) == (25.0, None, None, None)
-    assert (other.energy.kwh_measured, other.energy.kwh_modelled) == (0.0, 40.0)
+    assert (other.energy.kwh_total, other.energy.kwh_measured) == (40.0, None)
     assert (stated.totals[0].energy.kwh_total, stated.totals[0].energy.kwh_measured) == (65.0, None)
 
 
@@ -321,12 +329,12 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
 
 def documents(reader: MemoryReader) -> tuple[Document, Document]:
     """Return both reports."""
-    head: dict[str, object] = {**HEAD, "data": "simulated" if reader.simulated else "real"}
-    gathered = gather(reader, Query(FIRST, END, ("entity", "device_class"), 10, now_unix_milliseconds=NOW))
-    rows = [{**row, "coverage_states": 0.75} for row in indicator_rows(gathered.groups, Targets(), "real")]
+    data = "simulated" if reader.simulated else "real"
+    sobriety = indicator_rows(groups_of(reader).groups, Targets(), "real")
+    rows = [{**row, "coverage_states": 0.75} for row in sobriety]
     return (
-        emissions_report.document(state_of(reader), head),  # type: ignore[arg-type]
-        indicators_report.document(rows, (), head),  # type: ignore[arg-type]
+        emissions_report.document(state_of(reader), {**HEAD, "basis": "released", "data": data}),
+        indicators_report.document(rows, (), {**HEAD, "data": data}),
     )
 
 
@@ -426,7 +434,7 @@ def test_notes_say_what_was_assumed():
     question = Query(monday, date(2026, 3, 4), (), 10, now_unix_milliseconds=NOW)
     gathered = gather_periods(reader, MemoryPeriods(reader, [week]), question)
     document = emissions_report.document(
-        build_statement(observed_periods(gathered), StatementTerms(choose, "simulated")), {}
+        build_statement(released_periods(gathered), StatementTerms(choose, "simulated")), {}
     )
     notes = " ".join(map(str, document.assumptions))
     assert "provisional" in notes

@@ -132,7 +132,7 @@ def test_derive_does_not_wait_for_marks_made_since(
 def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytest.CaptureFixture[str]):
     """A server has I2 and I13, not I1; I5 to I8 cannot be judged by one hour."""
     rows = report(capsys, "indicators", *PERIOD)["rows"]
-    names = ["I2", "I13", "I5", "I6", "I7", "I8"]
+    names = ["I2", "I5", "I13", "I6", "I7", "I8"]
     assert [(row["indicator"], row["level"]) for row in rows] == [(name, "memo") for name in names], (
         "a new indicator over SUMS or servers: add it to `names` here, in the order of the report"
     )

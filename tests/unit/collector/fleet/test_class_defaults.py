@@ -11,8 +11,7 @@ import pytest
 from veilleuse.collector.account.equivalences import DEFAULT, PUBLISHED, equivalences
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.fleet.class_defaults import class_defaults, class_microwatts
-from veilleuse.collector.fleet.estimator import Assumptions, Fleet
+from veilleuse.collector.fleet.estimator import Assumptions, Fleet, class_defaults, class_microwatts
 from veilleuse.collector.fleet.samples import DAY_TYPES, InService, Stratum
 from veilleuse.collector.model.inventory import InventoryClass
 from veilleuse.collector.model.months import DayType

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -32,8 +33,10 @@ from veilleuse.collector.model.indicators import (
 from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Detail, EnergyKey, EnergySums, GroupSums, StateSums
+from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT, MEMORY_BUCKET_EDGES_PERCENT
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -259,14 +262,26 @@ def test_causes_are_disjoint_and_within_the_energy(bands, device_class, minutes,
         assert cause.millijoules <= sum(outside_windows)
 
 
+def nights(**more: Any) -> IndicatorGroup:
+    """Return the sums of a week at 40 W in 50 open hours and at 10 W in the other 118."""
+    hours = {Band.OPEN: (50 * HOUR, 40), Band.NIGHT: (68 * HOUR, 10), Band.CLOSED: (50 * HOUR, 10)}
+    states = {(band, State.OFF): StateSums(time) for band, (time, _) in hours.items()}
+    energies: dict[EnergyKey, EnergySums] = {
+        (DeviceClass.TOWER, Method.LOAD_MODELLED, band, State.OFF): EnergySums(time, time * watts)
+        for band, (time, watts) in hours.items()
+    }
+    sums = replace(GroupSums(12, 0, states, energies), **more)
+    return IndicatorGroup(SCOPE, sums=sums)
+
+
 def test_the_night_against_the_day():
-    """I5 is 10 W ÷ 40 W."""
-    day = BandUse(derived_milliseconds=50 * HOUR, derived_millijoules=50 * HOUR * 40)
-    night = BandUse(derived_milliseconds=68 * HOUR, derived_millijoules=68 * HOUR * 10)
-    closed = BandUse(derived_milliseconds=50 * HOUR, derived_millijoules=50 * HOUR * 10)
-    figure = the("I5", of(machine(bands={Band.OPEN: day, Band.NIGHT: night, Band.CLOSED: closed})))
+    """I5 is 10 W ÷ 40 W, withheld where hours are hidden, and unknown where energy is missing."""
+    figure = the("I5", nights())
     assert (figure.value, figure.numerator, figure.denominator) == (0.25, 10, 40)
-    assert the("I5", of(machine(bands={Band.NIGHT: night}))).value is None
+    for hidden in (Detail.OUTSIDE, Detail.ENERGIES):
+        assert the("I5", nights(withheld=frozenset({hidden}))).withheld
+    states = {(band, State.OFF): StateSums(2 * 68 * HOUR) for band in Band}
+    assert the("I5", nights(states=states)) == Figure(None, 12, counted_in="W")
 
 
 def test_comatose_servers():

@@ -24,7 +24,7 @@ from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import GroupKey, PerimeterRule, Perimeters, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group, GroupSums
-from veilleuse.collector.release.answer import sum_cells
+from veilleuse.collector.release.answer import sum_uses
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.vocabulary import Population
 
@@ -150,9 +150,9 @@ def test_a_released_branch_says_what_is_missing_from_it():
     family = GroupKey(FIRST, END, "FR", Population.WORKSTATION)
     key = family._replace(entity="A > 1", device_class="tower")
     hidden = Hidden(family, frozenset({"A > 2"}), frozenset({"tower"}))
-    month = Month(Slice(FIRST, END), (Group(key, GroupSums(12, 1)),), (), (), (), (hidden,))
+    month = Month(Slice(FIRST, END), (), (Group(key, GroupSums(12, 1)),), (), (), hidden_uses=(hidden,))
     for level, incomplete in ((None, False), (1, True)):
-        (row,) = sum_cells([month], Query(FIRST, END, level=level)).rows
+        (row,) = sum_uses([month], Query(FIRST, END, level=level))
         assert (row.key.entity, row.sums.incomplete) == ("A > 1" if level is None else "A", incomplete)
 
 

@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tests.support.filled import METER, Filled, cell, clock
+from tests.support.filled import METER, Filled, cell, civil, clock
+from tests.support.publishing import publish_months
 from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.waiting import PATIENCE_SECONDS, in_time, until
 from veilleuse.collector.errors import AdminError, QueryTooSlow
@@ -78,14 +79,12 @@ def test_json_and_csv_say_the_same(reading, token):
 
 def test_a_period_under_way_says_so(reading, token):
     """Head and rows say until when: yesterday for the fleet, today for sums of machines; past ones do not."""
-    now = datetime.now(
-        UTC
-    ).date()  # /emissions of an administrator is the report of the command, which has no other clock
+    now = NOW.date()
     period = f"from={now.year}-01-01&to={now.year + 1}-01-01"
     for route, last in (
         ("emissions", now - timedelta(days=1)),
         ("coverage", now - timedelta(days=1)),
-        ("indicators", NOW.date()),
+        ("indicators", now),
     ):
         answer = reading.get(f"/api/v1/{route}?{period}", token).json()
         assert answer["report"]["under_way_until"] == last.isoformat()
@@ -138,20 +137,31 @@ def test_the_kinds_are_cuts_of_one_statement(reading, token):
     assert {row["indicator"] for row in indicators} >= {"I2", "I13"}
 
 
-@pytest.mark.parametrize("role", [Role.ADMIN, Role.READER])
-def test_perimeters_and_levels(reading, role):
+@pytest.mark.parametrize("role", Role)
+def test_perimeters_and_levels(tmp_path, role):
     """Rows by perimeter and level sum to the total; who asks for power contexts reads them."""
-    token = reading.account(f"places-{role}", role)
-    url = f"/api/v1/energy?{YEAR}&group_by=entity,perimeter,power_context&level=1"
-    answer = reading.get(url, token).json()
-    assert {(row["perimeter"], row["power_context"]) for row in answer["rows"]} == {
-        ("data_centre", "own_site")
-    }
-    (total,) = answer["totals"]
-    assert sum(row["energy_millijoules"] for row in answer["rows"]) == total["energy_millijoules"]
-    assert answer["report"]["level"] == 1
-    plain = reading.get(f"/api/v1/energy?{YEAR}", token).json()["rows"]
-    assert not {"perimeter", "power_context"} & {name for row in plain for name in row}
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
+        for entity in ("E0", "E1 > A", "E1 > B"):
+            server = data.add_host(entity=entity, enrolled_on=date(2026, 10, 1))
+            cells = [cell(State.ON_ACTIVE, HOUR, energy_millijoules=100 * HOUR, busy_ratio=0.4)]
+            data.push(server, [(civil(date(2026, 10, 5)), cells)], METER)
+        data.derive()
+        publish_months(data, NOW.date())
+        with Reading(data, clock=NOW.timestamp) as reading:
+            token = reading.account("places", role)
+            october = "from=2026-10-01&to=2026-11-01"
+            url = f"/api/v1/energy?{october}&group_by=entity,perimeter,power_context&level=1"
+            answer = reading.get(url, token).json()
+            assert [(row["entity"], row["perimeter"], row["power_context"]) for row in answer["rows"]] == [
+                ("E0", "data_centre", "own_site"),
+                ("E1", "data_centre", "own_site"),
+            ]
+            (total,) = answer["totals"]
+            assert sum(row["energy_millijoules"] for row in answer["rows"]) == total["energy_millijoules"]
+            assert answer["report"]["level"] == 1
+            plain = reading.get(f"/api/v1/energy?{october}", token).json()["rows"]
+            assert plain
+            assert not {"perimeter", "power_context"} & {name for row in plain for name in row}
 
 
 def test_the_whole_year_stands_beside_its_months(reading, token):
@@ -436,7 +446,7 @@ def test_sqlite_itself_is_interrupted(reading):
 def test_every_answer_is_in_the_journal(reading, data):
     """An answer is noted with account, question, time and rows; a repeat within the hour increments its line;
     a malformed question is not noted."""
-    token = reading.account("noted")
+    token = reading.account("noted", Role.ADMIN)
     reading.get("/api/v1/energy?to=2027-01-01&from=2026-01-01&limit=3", token)
     reading.get(f"/api/v1/energy?{YEAR}&limit=3", token)
     reading.get(f"/api/v1/energy?{YEAR}&secret=x", token)

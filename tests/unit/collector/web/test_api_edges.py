@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from tests.support.filled import METER, Filled, cell, civil, clock
+from tests.support.publishing import publish_months
 from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.rolled import days_of, retention, roll
 from veilleuse.collector.documents.document import Document
@@ -20,9 +21,8 @@ from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.months import NOTHING, DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.reports.emissions_document import ASSUMPTIONS
 from veilleuse.collector.web.api import handlers
-from veilleuse.collector.web.api.answers import NOT_OF_SUMS, OBSERVED_NOTES, _TimedPeriods
+from veilleuse.collector.web.api.answers import _TimedPeriods
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
@@ -34,11 +34,13 @@ def fill(data: Filled) -> None:
     """Add a server since yesterday, and twelve workstations with an October."""
     start = round(NOW.timestamp() * 1000) - 30 * HOUR
     start -= start % HOUR
-    server = data.add_host(entity="A")
+    server = data.add_host(entity="A", enrolled_on=date(2026, 11, 24))
     cells = [cell(State.ON_ACTIVE, HOUR, energy_millijoules=100 * HOUR, busy_ratio=0.4)]
     data.push(server, [(clock(start, HOUR), cells)], METER)
     for _ in range(12):
-        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="A")
+        host = data.add_host(
+            Population.WORKSTATION, DeviceClass.LAPTOP, entity="A", enrolled_on=date(2026, 10, 1)
+        )
         days = days_of(date(2026, 10, 1), date(2026, 10, 6))
         data.push(host, [(civil(day), [cell(State.ON_IDLE, 5 * HOUR, Band.NIGHT)]) for day in days])
     data.derive()
@@ -49,6 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     """Return a store to read."""
     with Filled(tmp_path_factory.mktemp("edges") / "data", clock=NOW.timestamp) as filled:
         fill(filled)
+        publish_months(filled, NOW.date())
         yield filled
 
 
@@ -209,7 +212,7 @@ def test_the_report_reads_on_connections_that_end_in_time(reading, admin, monkey
         return asked()
 
     monkeypatch.setattr(reading.reader, "hosts", hosts)
-    assert reading.get(f"/api/v1/emissions?{YEAR}", admin).status_code == 200
+    assert reading.get(f"/api/v1/emissions?{YEAR}&basis=unreleased", admin).status_code == 200
     assert seen
     assert None not in seen
     assert reading.reader.hosts()
@@ -227,37 +230,39 @@ def test_a_transaction_left_open_is_ended(reading):
 
 
 def test_each_answer_says_what_it_is_of(reading, admin):
-    """Readers get `observed` in head and rows, in CSV too; administrators get the fleet's figure."""
+    """All accounts get the fleet's released figure; with basis=observed rows say `observed`, in CSV too."""
     reader = reading.account("of-what")
     october = "from=2026-10-01&to=2026-11-01"
     for kind in ("emissions", "energy", "coverage"):
-        answer = reading.get(f"/api/v1/{kind}?{october}", reader).json()
-        assert answer["report"]["figures"] == "observed"
-        tables = [*answer["rows"], *answer["totals"]]
-        assert tables
-        assert {row["basis"] for row in tables} == {"observed"}
-        # Coverage of PCs is for a whole population: rows by entity and class have none.
-        assert all("coverage_energy" in row for row in answer["totals"])
-        fleet = reading.get(f"/api/v1/{kind}?{october}", admin).json()
-        assert fleet["report"]["figures"] == "fleet"
-        assert "observed" not in {row.get("basis") for row in (*fleet["rows"], *fleet["totals"])}
-        lines = csv.DictReader(io.StringIO(reading.get(f"/api/v1/{kind}?{october}&format=csv", reader).text))
-        assert {line["basis"] for line in lines} == {"observed"}
+        for token in (reader, admin):
+            fleet = reading.get(f"/api/v1/{kind}?{october}", token).json()
+            assert (fleet["report"]["figures"], fleet["report"]["basis"]) == ("fleet", "released")
+            assert "observed" not in {row["basis"] for row in (*fleet["rows"], *fleet["totals"])}
+            answer = reading.get(f"/api/v1/{kind}?{october}&basis=observed", token).json()
+            assert (answer["report"]["figures"], answer["report"]["basis"]) == ("observed", "observed")
+            tables = [*answer["rows"], *answer["totals"]]
+            assert tables
+            assert {row["basis"] for row in tables} == {"observed"}
+        text = reading.get(f"/api/v1/{kind}?{october}&basis=observed&format=csv", reader).text
+        assert {line["basis"] for line in csv.DictReader(io.StringIO(text))} == {"observed"}
     for token in (reader, admin):
         assert reading.get(f"/api/v1/indicators?{october}", token).json()["report"]["figures"] == "observed"
 
 
-def test_a_readers_assumptions_are_true_of_sums(reading, admin):
-    """A reader's assumptions have nothing of imputation, extrapolation or inventory; each excluded text is
-    still one of the report's."""
-    for start in NOT_OF_SUMS:
-        assert len([text for text in ASSUMPTIONS if text.startswith(start)]) == 1, start
-    told = reading.get(f"/api/v1/emissions?{YEAR}", reading.account("assuming")).json()["assumptions"]
-    assert "not the fleet's figure" in told[0]
-    assert set(told[: len(OBSERVED_NOTES)]) == set(OBSERVED_NOTES)
-    assert not [text for text in told[len(OBSERVED_NOTES) :] if text.startswith(NOT_OF_SUMS)]
-    fleet = reading.get(f"/api/v1/emissions?{YEAR}", admin).json()["assumptions"]
-    assert [text for text in fleet if text.startswith("Extrapolated: ")]
+def test_the_assumptions_are_those_of_the_basis(reading, admin):
+    """Released figures say what they are, without what is true of machines' data alone."""
+    reader = reading.account("assuming")
+    for token, basis in (
+        (reader, "released"),
+        (reader, "observed"),
+        (admin, "released"),
+        (admin, "unreleased"),
+    ):
+        url = f"/api/v1/emissions?from=2026-10-01&to=2026-11-01&basis={basis}"
+        told = reading.get(url, token).json()["assumptions"]
+        assert told[0].startswith(f"{basis.capitalize()}: ")
+        of_machines = [text for text in told if "short silences of a machine" in text or "subtracted" in text]
+        assert len(of_machines) == (2 if basis == "unreleased" else 0)
 
 
 def test_the_head_of_an_administrators_answer_is_the_reports(reading, admin):
@@ -270,9 +275,9 @@ def test_the_head_of_an_administrators_answer_is_the_reports(reading, admin):
     assert month["role"] == "admin"
 
 
-def test_an_answer_claims_95_percent_of_sums_alone(reading, admin):
-    """No name or note of the fleet's figure says 95, since the sample was not drawn at random. A reader's sum
-    of observed energy has its 95 %."""
+def test_an_answer_claims_95_percent_of_what_was_measured_alone(reading, admin):
+    """No name or note of the fleet's figure says 95, since the sample was not drawn at random. The observed
+    energy has its 95 %."""
     for route in ("emissions", "energy"):
         answer = reading.get(f"/api/v1/{route}?{YEAR}", admin).json()
         assert {row["representativeness"] for row in answer["totals"]} == {"not demonstrated"}
@@ -283,7 +288,8 @@ def test_an_answer_claims_95_percent_of_sums_alone(reading, admin):
         assert [text for text in (*names, *answer["assumptions"]) if "95" in text] == []
         head = reading.get(f"/api/v1/{route}?{YEAR}&format=csv", admin).text.splitlines()[0]
         assert ("kwh_hi_sensitivity" in head, "95" in head) == (True, False)
-        told = reading.get(f"/api/v1/{route}?{YEAR}", reading.account(f"sums-{route}")).json()
+        told = reading.get(f"/api/v1/{route}?{YEAR}&basis=observed", admin).json()
+        assert told["totals"]
         for row in told["totals"]:
             assert (row["interval"], row["basis"]) == ("95 %", "observed")
             assert row["kwh_lo95"] <= row["kwh_total"]

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 from tests.support.filled import Filled, cell, civil
+from tests.support.publishing import publish_months
 from tests.support.reading import Reading
-from tests.unit.collector.web.test_api_release import NOW, OCTOBER, Fleet, Seen, a_dozen, release
+from tests.unit.collector.web.test_api_release import NOW, OCTOBER, PUBLISHED, Fleet, Seen, a_dozen, release
 from veilleuse.collector.model.query import Query
-from veilleuse.collector.release.answer import sum_cells
+from veilleuse.collector.release.answer import sum_uses
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.tables import Month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -27,22 +28,15 @@ def of_places(*places: tuple[str, str], months: int = 1) -> list[Month]:
 
 def incomplete(months: Sequence[Month], dimensions: Sequence[str], entities: Sequence[str] = ()) -> set[str]:
     """Return the names of incomplete rows; `total` for the whole."""
-    answer = sum_cells(
-        months,
-        Query(
-            months[0].part.first,
-            months[-1].part.end,
-            tuple(dimensions),
-            entities=tuple(entities),
-            screens=True,
-        ),
+    first, end = months[0].part.first, months[-1].part.end
+    rows, whole = (
+        sum_uses(months, Query(first, end, tuple(asked), entities=tuple(entities)))
+        for asked in (dimensions, ())
     )
     named = {
-        f"{group.key.entity or ''}/{group.key.device_class or ''}"
-        for group in answer.rows
-        if group.sums.incomplete
+        f"{group.key.entity or ''}/{group.key.device_class or ''}" for group in rows if group.sums.incomplete
     }
-    return named | {"total" for group in answer.whole if group.sums.incomplete}
+    return named | {"total" for group in whole if group.sums.incomplete}
 
 
 def test_a_row_says_what_it_lacks():
@@ -70,8 +64,8 @@ def test_a_class_of_which_some_entities_are_in_autres_says_so():
 
 
 def test_an_answer_says_which_rows_are_incomplete(tmp_path):
-    """JSON and CSV mark incomplete rows of each kind, with a note that explains the mark."""
-    moment = NOW.timestamp()
+    """JSON and CSV of indicators mark incomplete rows, with a note that explains the mark."""
+    moment = NOW.timestamp() + 86_400
     with (
         Filled(tmp_path / "data", clock=lambda: moment) as data,
         Reading(data, clock=lambda: moment) as reading,
@@ -83,19 +77,21 @@ def test_an_answer_says_which_rows_are_incomplete(tmp_path):
             ("C", DeviceClass.LAPTOP, 12),
         ):
             for _ in range(number):
-                host = data.add_host(Population.WORKSTATION, device_class, entity=entity)
+                host = data.add_host(
+                    Population.WORKSTATION, device_class, entity=entity, enrolled_on=date(2026, 9, 30)
+                )
                 data.push(host, [(civil(date(2026, 10, 5)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
         data.derive()
+        publish_months(data, PUBLISHED)
         token = reading.account(days=30)
-        for kind in ("energy", "emissions", "coverage", "indicators"):
-            question = f"/api/v1/{kind}?{OCTOBER}&group_by=entity"
-            answer = reading.get(question, token).json()
-            found = {row["entity"]: row.get("incomplete") for row in answer["rows"]}
-            assert found == {"A": True, "C": None, "autres": None}, kind
-            assert any(str(note).startswith("incomplete: ") for note in answer["assumptions"])
-            table = list(csv.DictReader(io.StringIO(reading.get(f"{question}&format=csv", token).text)))
-            told = {row["entity"]: row["incomplete"] for row in table if row["level"] != "total"}
-            assert told == {"A": "true", "C": "", "autres": ""}, kind
+        question = f"/api/v1/indicators?{OCTOBER}&group_by=entity"
+        answer = reading.get(question, token).json()
+        found = {row["entity"]: row.get("incomplete") for row in answer["rows"]}
+        assert found == {"A": True, "C": None, "autres": None}
+        assert any(str(note).startswith("incomplete: ") for note in answer["assumptions"])
+        table = list(csv.DictReader(io.StringIO(reading.get(f"{question}&format=csv", token).text)))
+        told = {row["entity"]: row["incomplete"] for row in table}
+        assert told == {"A": "true", "C": "", "autres": ""}
 
 
 def test_a_csv_says_what_it_lacks(tmp_path):
@@ -106,6 +102,7 @@ def test_a_csv_says_what_it_lacks(tmp_path):
         Reading(data, clock=lambda: moment) as reading,
     ):
         a_dozen(data)
+        publish_months(data, PUBLISHED)
         token = reading.account(days=30)
         question = "/api/v1/energy?from=2026-10-01&to=2027-01-01&group_by=entity,month&format=csv"
         answer = reading.get(question, token)

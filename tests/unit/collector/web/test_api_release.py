@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.filled import Filled, cell, civil
+from tests.support.publishing import publish_months
 from tests.support.reading import Reading
 from tests.support.sources import opened
 from veilleuse.collector.account.group_sums import Tally
@@ -28,11 +29,11 @@ from veilleuse.collector.model.query import GroupKey, Query, is_within
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group, StateSums
 from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.release.answer import ReleasedSums, sum_cells
+from veilleuse.collector.release.answer import sum_uses
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache
 from veilleuse.collector.release.tables import Month, build_month, is_month
-from veilleuse.collector.reports.emissions import emissions_report_of, today
+from veilleuse.collector.reports.emissions import emissions_report_of
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -100,7 +101,7 @@ def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
 
 def asked(dimensions: Sequence[str], entities: Sequence[str] = ()) -> Query:
     """Return a question about all months."""
-    return Query(MONTHS[0].first, MONTHS[-1].end, tuple(dimensions), entities=tuple(entities), screens=True)
+    return Query(MONTHS[0].first, MONTHS[-1].end, tuple(dimensions), entities=tuple(entities))
 
 
 def decoded(groups: Iterable[Group]) -> frozenset[Seen]:
@@ -117,12 +118,12 @@ def answers(months: Sequence[Month], entities: Sequence[str]) -> set[frozenset[S
     found: set[frozenset[Seen]] = set()
     for first, last in itertools.combinations_with_replacement(MONTHS, 2):
         for dimensions in GROUPINGS:
-            answer = sum_cells(
+            rows = sum_uses(
                 [month for month in months if first.first <= month.part.first <= last.first],
                 replace(asked(dimensions, entities), first=first.first, end=last.end),
             )
-            found |= {decoded([group]) for group in answer.rows}
-            found.add(decoded(answer.rows))
+            found |= {decoded([group]) for group in rows}
+            found.add(decoded(rows))
     return found - {frozenset()}
 
 
@@ -307,19 +308,19 @@ def test_a_reader_of_an_entity_sees_whole_rows_inside_it_alone():
     fleet = Fleet(places, frozenset(Seen(host, month) for host in range(16) for month in range(3)))
 
     def seen(*entities: str) -> tuple[set[tuple[str | None, bool, int, bool]], set[bool]]:
-        answer = sum_cells(release(fleet), asked(("entity",), entities))
-        rows = {(one.key.entity, one.key.autres, one.sums.hosts, one.sums.incomplete) for one in answer.rows}
-        return rows, {one.sums.incomplete for one in answer.whole}
+        of_entities = sum_uses(release(fleet), asked(("entity",), entities))
+        rows = {(one.key.entity, one.key.autres, one.sums.hosts, one.sums.incomplete) for one in of_entities}
+        return rows, {one.sums.incomplete for one in sum_uses(release(fleet), asked((), entities))}
 
     assert seen("A") == ({("A", False, 4, False), ("A", True, 4, False)}, {True})
     assert seen("B") == ({("B", True, 5, False)}, {False})
     assert seen("B > 1") == (set(), set())
     assert seen("autres") == (set(), set())
-    of_b = sum_cells(release(fleet), asked(("entity",), ("B",)))
-    assert decoded(of_b.whole) == {Seen(host, month) for host in range(8, 13) for month in range(3)}
+    of_b = sum_uses(release(fleet), asked((), ("B",)))
+    assert decoded(of_b) == {Seen(host, month) for host in range(8, 13) for month in range(3)}
 
 
-def grown(*others: tuple[str, str]) -> ReleasedSums:
+def grown(*others: tuple[str, str]) -> tuple[Group, ...]:
     """Return the year's answer for four laptops of A, two of them from February on, beside others."""
     fleet = Fleet(
         (("A", "laptop"),) * 4 + others,
@@ -330,17 +331,17 @@ def grown(*others: tuple[str, str]) -> ReleasedSums:
             if month > 0 or host not in (0, 1)
         ),
     )
-    return sum_cells(release(fleet), asked(("entity",)))
+    return sum_uses(release(fleet), asked(("entity",)))
 
 
 def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
     """A's row begins in February, January is in `autres`; beside a group of two it is not shown."""
     answer = grown(*(("B", "laptop"),) * 3, *(("B > 1", "laptop"),) * 3)
-    (of_a,) = [group.key for group in answer.rows if group.key.entity == "A"]
+    (of_a,) = [group.key for group in answer if group.key.entity == "A"]
     assert (of_a.period_from, of_a.period_to) == (date(2026, 2, 1), date(2026, 4, 1))
     answer = grown(*(("B", "laptop"),) * 2)
-    assert {group.key.entity for group in answer.rows} == {"autres"}
-    assert sum(len(decoded([group])) for group in answer.rows) == 16
+    assert {group.key.entity for group in answer} == {"autres"}
+    assert sum(len(decoded([group])) for group in answer) == 16
 
 
 def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
@@ -348,11 +349,11 @@ def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
     places = (("A", "laptop"),) * 4 + (("B > 1", "laptop"),) * 2 + (("B > 2", "laptop"),) * 2
     everywhere = frozenset(Seen(host, month) for host in range(8) for month in range(3))
     fleet = Fleet(places, everywhere - {Seen(0, 1), Seen(1, 1)})
-    answer = sum_cells(release(fleet), asked(("entity",)))
-    of_a = [group for group in answer.rows if group.key.entity == "A"]
+    answer = sum_uses(release(fleet), asked(("entity",)))
+    of_a = [group for group in answer if group.key.entity == "A"]
     assert [(group.key.period_from.month, group.key.period_to.month) for group in of_a] == [(1, 2), (3, 4)]
     assert {seen.month for group in of_a for seen in decoded([group])} == {0, 2}
-    assert decoded(answer.whole) == decoded(answer.rows) == fleet.present
+    assert decoded(sum_uses(release(fleet), asked(()))) == decoded(answer) == fleet.present
 
 
 @pytest.mark.parametrize(
@@ -370,12 +371,20 @@ def test_what_a_month_is(first, end, whole):
     assert is_month(Slice(first, end)) is whole
 
 
-NOW = datetime(2026, 11, 3, 23, 30, tzinfo=UTC)
+NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
+PUBLISHED = date(2026, 11, 4)
+"""First day on which October may be published."""
+
+
+def a_laptop(data: Filled, entity: str) -> HostId:
+    """Add a workstation that was enrolled on 1 October."""
+    first = date(2026, 10, 1)
+    return data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity, enrolled_on=first)
 
 
 def a_dozen(data: Filled, late: bool = False) -> list[HostId]:
     """Add twelve workstations with a past month, the last of them without records when `late`."""
-    hosts = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="A") for _ in range(12)]
+    hosts = [a_laptop(data, "A") for _ in range(12)]
     for host in hosts[: 11 if late else 12]:
         days = [date(2026, 10, 1) + timedelta(days=n) for n in range(5)]
         data.push(host, [(civil(day), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)]) for day in days])
@@ -390,106 +399,130 @@ def rows(reading: Reading, token: str, query: str) -> list[dict[str, object]]:
 
 
 OCTOBER = "from=2026-10-01&to=2026-11-01"
-SPAN = date(2026, 10, 1), date(2026, 11, 1)
 
 
 def test_a_month_is_released_some_days_after_its_end(tmp_path):
-    """October is released on 4 November in the reports' time zone, not on the 3rd; November is not."""
-    moment = [NOW.timestamp() - 3_600]
-    with (
-        Filled(tmp_path / "data", clock=lambda: moment[0]) as data,
-        Reading(data, clock=lambda: moment[0]) as reading,
-    ):
+    """October is published on 4 November, not on the 3rd; November is not."""
+    moment = [NOW.timestamp()]
+    with Filled(tmp_path / "data", clock=lambda: moment[0]) as data:
         a_dozen(data)
-        token = reading.account(days=30)
-        reading.publish_months()
-        answer = reading.get(f"/api/v1/coverage?{OCTOBER}", token).json()
-        assert (answer["rows"], answer["withheld"][0]["reason"]) == ([], "period")
-        moment[0] = NOW.timestamp()
-        reading.publish_months()
-        answer = reading.get("/api/v1/coverage?from=2026-10-01&to=2026-11-03", token).json()
-        assert [row["n"] for row in answer["rows"]] == [12]
-        hole = {"period_from": "2026-11-01", "period_to": "2026-11-03", "reason": "period"}
-        assert answer["withheld"] == [hole | {"released_on": "2026-12-04"}]
-        cut = reading.get("/api/v1/coverage?from=2026-10-02&to=2026-11-01", token).json()
-        assert (cut["rows"], cut["withheld"][0]["reason"]) == ([], "period")
-        by_site = reading.get(f"/api/v1/coverage?{OCTOBER}&group_by=site", token).json()
-        assert (by_site["rows"], by_site["withheld"][0]["reason"]) == ([], "period")
+        assert publish_months(data, NOW.date()) == []
+        with Reading(data, clock=lambda: moment[0]) as reading:
+            token = reading.account(days=30)
+            answer = reading.get(f"/api/v1/coverage?{OCTOBER}", token).json()
+            (lacks,) = answer["withheld"]
+            assert (answer["rows"], lacks["reason"], lacks["released_on"]) == ([], "period", "2026-11-04")
+        moment[0] += 86_400
+        assert publish_months(data, PUBLISHED) == []
+        with Reading(data, clock=lambda: moment[0]) as reading:
+            answer = reading.get("/api/v1/coverage?from=2026-10-01&to=2026-11-03", token).json()
+            assert [row["n"] for row in answer["rows"]] == [12]
+            assert {name: answer["report"][name] for name in ("figures", "basis", "released_until")} == {
+                "figures": "fleet",
+                "basis": "released",
+                "released_until": "2026-11-01",
+            }
+            assert answer["withheld"] == [
+                {
+                    "period_from": "2026-11-01",
+                    "period_to": "2026-11-03",
+                    "reason": "period",
+                    "released_on": "2026-12-04",
+                }
+            ]
+            cut = reading.get("/api/v1/coverage?from=2026-10-02&to=2026-11-01", token).json()
+            assert (cut["rows"], cut["withheld"][0]["reason"]) == ([], "period")
+            by_site = reading.get(f"/api/v1/coverage?{OCTOBER}&group_by=site", token).json()
+            assert (by_site["rows"], by_site["withheld"][0]["reason"]) == ([], "grouping")
 
 
 def test_a_released_month_stays_as_it_was(tmp_path):
-    """Late records of October change no answer about it, months later or after a restart. An administrator
-    sees them in free periods, and an operator can have the month computed again."""
-    moment = [NOW.timestamp()]
-    with (
-        Filled(tmp_path / "data", clock=lambda: moment[0]) as data,
-        Reading(data, clock=lambda: moment[0]) as reading,
-    ):
+    """Late records of October change no released answer, months later or after a restart. An administrator
+    sees them with basis=unreleased, and an operator can have the month computed again."""
+    moment = [NOW.timestamp() + 86_400]
+    with Filled(tmp_path / "data", clock=lambda: moment[0]) as data:
         hosts = a_dozen(data, late=True)
-        reader, other = reading.account("one", days=60), reading.account("two", days=60)
-        admin = reading.account("admin", Role.ADMIN, days=60)
-        reading.publish_months()
-        assert [row["n"] for row in rows(reading, reader, OCTOBER)] == [11]
-        data.push(hosts[11], [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
-        data.derive()
-        reading.publish_months()
-        assert [row["n"] for row in rows(reading, other, OCTOBER)] == [11]
-        assert [row["n"] for row in rows(reading, admin, OCTOBER)] == [11]
-        assert [row["n"] for row in rows(reading, admin, "from=2026-10-01&to=2026-10-31")] == [12]
+        publish_months(data, PUBLISHED)
+        with Reading(data, clock=lambda: moment[0]) as reading:
+            reader, admin = reading.account("one", days=90), reading.account("admin", Role.ADMIN, days=90)
+            data.push(hosts[11], [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
+            data.derive()
+            before = rows(reading, reader, OCTOBER)
+            assert [row["n"] for row in before] == [11]
+            assert rows(reading, admin, OCTOBER) == before
+            assert [row["n"] for row in rows(reading, admin, f"{OCTOBER}&basis=unreleased")] == [12]
+            refused = reading.get(f"/api/v1/coverage?{OCTOBER}&basis=unreleased", reader)
+            assert (refused.status_code, refused.json()["where"]) == (403, "query parameter basis")
         moment[0] += 28 * 86_400
-        reading.publish_months()
-        third = reading.account("three", days=60)
-        assert [row["n"] for row in rows(reading, third, OCTOBER)] == [11]
+        publish_months(data, PUBLISHED + timedelta(days=28))
         with Reading(data, clock=lambda: moment[0]) as restarted:
-            assert [row["n"] for row in rows(restarted, third, OCTOBER)] == [11]
-        assert data.store.publications.take_back(*SPAN) == 2
+            assert rows(restarted, reader, OCTOBER) == before
+        assert data.store.publications.take_back(date(2026, 10, 1), date(2026, 11, 1)) == 2
+        publish_months(data, PUBLISHED + timedelta(days=28))
         with Reading(data, clock=lambda: moment[0]) as restarted:
-            restarted.publish_months()
-            assert [row["n"] for row in rows(restarted, third, OCTOBER)] == [12]
+            assert [row["n"] for row in rows(restarted, reader, OCTOBER)] == [12]
+
+
+def test_an_observed_answer_has_the_measured_part_of_the_released_one(tmp_path):
+    """A thirteenth machine is silent: the fleet's energy counts it, the observed one does not."""
+    with Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data:
+        a_dozen(data)
+        a_laptop(data, "A")
+        publish_months(data, PUBLISHED)
+        with Reading(data, clock=lambda: NOW.timestamp() + 86_400) as reading:
+            token = reading.account(days=100)
+            whole, seen = (
+                reading.get(f"/api/v1/energy?{OCTOBER}&basis={basis}", token).json()
+                for basis in ("released", "observed")
+            )
+    (fleet,), (measured,) = whole["rows"], seen["rows"]
+    known = fleet["energy_millijoules"] - fleet["extrapolated_millijoules"]
+    assert 0 < known == measured["energy_millijoules"] < fleet["energy_millijoules"]
+    assert (measured["basis"], seen["report"]["figures"]) == ("observed", "observed")
+    assert "kwh_extrapolated" not in measured
 
 
 def test_who_may_see_all_gets_the_report(tmp_path):
-    """An administrator's rows are those of `veilleuse report emissions`, number by number."""
-    with (
-        Filled(tmp_path / "data", clock=NOW.timestamp) as data,
-        Reading(data, clock=NOW.timestamp) as reading,
-    ):
+    """Rows of a reader and of an administrator are those of `veilleuse report emissions`, digit by digit."""
+    later = NOW + timedelta(days=1)
+    with Filled(tmp_path / "data", clock=later.timestamp) as data:
         a_dozen(data)
-        question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
+        publish_months(data, PUBLISHED)
+        question = Query(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, later.date())
         with opened(tmp_path / "data", ReportingSettings()) as sources:
             expected = emissions_report_of(sources, question).document.tables
-        answer = reading.get(
-            "/api/v1/emissions?from=2026-01-01&to=2027-01-01", reading.account("a", Role.ADMIN)
-        ).json()
-        for table in ("rows", "totals", "memo"):
-            told = [{name: value for name, value in row.items() if name != SHOWN} for row in expected[table]]
-            assert answer[table] == told
-        assert answer["rows"]
+        with Reading(data, clock=later.timestamp) as reading:
+            for role in Role:
+                answer = reading.get(
+                    "/api/v1/emissions?from=2026-01-01&to=2027-01-01", reading.account(role.value, role)
+                ).json()
+                for table in ("rows", "totals", "memo", "withheld"):
+                    told = [
+                        {name: value for name, value in row.items() if name != SHOWN}
+                        for row in expected[table]
+                    ]
+                    assert answer[table] == told
+                assert answer["rows"]
 
 
-def test_the_silence_of_few_is_not_in_the_coverage_of_indicators(tmp_path):
-    """I13 covers a whole family, and has no value where few were silent. In the fleet a machine that was
-    silent all month is a device like one without an agent."""
-    with (
-        Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
-        Reading(data, clock=NOW.timestamp) as reading,
-    ):
+def test_coverage_of_few_silent_machines_is_not_told(tmp_path):
+    """I13 covers a whole population: it is absent where one machine was silent all month, told with ten."""
+    question = f"/api/v1/indicators?{OCTOBER}&group_by=population"
+
+    def coverage(reading: Reading) -> list[object]:
+        answer = reading.get(question, token).json()["rows"]
+        return [row.get("value") for row in answer if row["indicator"] == "I13"]
+
+    with Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data:
         a_dozen(data)
-        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="B")
-        token = reading.account(days=100)
-        reading.publish_months()
-        told = rows(reading, token, f"{OCTOBER}&group_by=entity")
-        assert [(row["entity"], row["n"], row["n_fleet"]) for row in told] == [("A", 12, 12), ("B", 0, 1)]
-        assert coverage(reading, token) == []
+        a_laptop(data, "B")
+        publish_months(data, PUBLISHED)
+        with Reading(data, clock=lambda: NOW.timestamp() + 86_400) as reading:
+            token = reading.account(days=100)
+            assert coverage(reading) == []
         for _ in range(9):
-            data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="C")
-        data.store.publications.take_back(*SPAN)
-        with Reading(data, clock=NOW.timestamp) as again:
-            again.publish_months()
-            assert coverage(again, token) == [pytest.approx(12 * 5 / (22 * 745))]
-
-
-def coverage(reading: Reading, token: str) -> list[float]:
-    """Return the values of I13."""
-    answer = reading.get(f"/api/v1/indicators?{OCTOBER}&group_by=population", token).json()
-    return [row["coverage_states"] for row in answer["rows"] if row["indicator"] == "I13"]
+            a_laptop(data, "C")
+        data.store.publications.take_back(date(2026, 10, 1), date(2026, 11, 1))
+        publish_months(data, PUBLISHED)
+        with Reading(data, clock=lambda: NOW.timestamp() + 86_400) as reading:
+            assert coverage(reading) == [pytest.approx(12 * 5 / (22 * 745))]

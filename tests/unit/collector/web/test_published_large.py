@@ -159,7 +159,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
 def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
     """The error has the permitted size, and nothing is kept."""
     first, end = last_month()
-    monkeypatch.setattr("veilleuse.collector.web.__main__.MAXIMUM_BYTES", 9_999)
+    monkeypatch.setattr("veilleuse.collector.release.publications.MAXIMUM_BYTES", 9_999)
     with closing(SqlitePublicationReader(served.data_dir)) as reader:
         web = PublicationCache(FORM, reader, publisher(served.data_dir), 10)
         with pytest.raises(AdminError, match="9999 at most may be kept"):
@@ -196,15 +196,15 @@ def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeyp
         monkeypatch.setattr(reading.reader, "_now", lambda: now[0])
         made: list[Any] = []
 
-        def slow(*arguments: Any) -> Any:
+        def slow(*arguments: Any, **named: Any) -> Any:
             now[0] += 1_000
             made.append(reading.reader._database().connection.execute(LONG).fetchone())
-            return tally_periods(*arguments)
+            return tally_periods(*arguments, **named)
 
         monkeypatch.setattr(tables, "tally_periods", slow)
         token = reading.account()
-        first = reading.get(f"/api/v1/coverage?{OCTOBER}", token)
+        first = reading.get(f"/api/v1/indicators?{OCTOBER}", token)
         assert (first.status_code, first.json()["type"]) == (503, "/api#too_slow")
-        again = reading.get(f"/api/v1/coverage?{OCTOBER}", token)
-        assert [row["n"] for row in again.json()["rows"]] == [12, 11]
+        again = reading.get(f"/api/v1/indicators?{OCTOBER}", token)
+        assert {row["n"] for row in again.json()["rows"]} == {12, 11}
         assert len(made) == 1

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.peers import peer
-from tests.support.publishing import Publishing
+from tests.support.publishing import Publishing, publish_fleet
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
@@ -35,12 +35,14 @@ def test_small_fleet(tmp_path, golden):
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
         published = Publishing(store, NOW.timestamp)
+        publish_fleet(store, [date(2026, 9, 1), date(2026, 10, 1)], 10, NOW.timestamp)
         indicators = MachineIndicators(
             settings, partial(open_reader, settings.data_dir), published, published.publish, NOW.timestamp
         )
         indicators.refresh()
         figures, month = indicators.machine_figures, indicators.month
-        outlook = SnapshotCache(reader, settings, NOW.timestamp, figures, month)
+        emissions = indicators.fleet_emissions
+        outlook = SnapshotCache(reader, settings, NOW.timestamp, figures, month, fleet_emissions=emissions)
         out = fleet_exposition(outlook.take_snapshot(), "0.1.0", 10)
         told = [family for family in out.collect() if family.name not in OF_THE_MACHINE]
         text = generate_latest(SimpleNamespace(collect=lambda: told)).decode()

@@ -24,10 +24,11 @@ from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.unit.collector.indicators.test_sobriety import SCOPE, the
 from tests.unit.collector.indicators.test_sobriety import of as group_of
 from tests.unit.collector.indicators.test_sobriety import server as a_server
+from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import load_indicator
-from veilleuse.collector.model.indicators import BandUse, Figure, Load, Targets
+from veilleuse.collector.indicators import NIGHTS, load_indicator
+from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorGroup, Load, Targets
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query
@@ -129,6 +130,7 @@ def test_gauges_are_the_figures_of_the_report(data):
         report = {
             one.meta.indicator: one.figure for one in compute_indicators(sources, question, Targets()).figures
         }
+        (group,) = gather_periods(sources.base.reader, sources.base.periods, question).groups
     assert found["power_plan_compliance_ratio{population=workstation}"] == report["I3"].value == 18 / 30
     avoidable = {name: value for name, value in found.items() if name.startswith("month_avoidable")}
     assert set(avoidable) == {
@@ -141,7 +143,8 @@ def test_gauges_are_the_figures_of_the_report(data):
     assert sum(avoidable.values()) == pytest.approx(kwh * JOULES_PER_KWH)
     night = found["month_night_power_ratio{population=workstation,machines=physical}"]
     assert night > 0
-    assert night == report["I5"].value
+    (of_report,) = load_indicator(NIGHTS).figures(IndicatorGroup(group.key, sums=group.sums), Targets())
+    assert night == of_report.value
     assert not [name for name in found if "_servers" in name]
 
 
@@ -281,7 +284,7 @@ def test_a_month_stays_as_published_after_a_restart(data):
     hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     first = made(data)
     before = first.machine_figures()
-    assert {one.group_figure.meta.indicator for one in before} == RULES.keys()
+    assert {one.group_figure.meta.indicator for one in before} == {*RULES, NIGHTS}
     data.push(hosts[0], [(civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])])
     assert made(data).machine_figures() == before
     assert data.store.publications.take_back(MONTH, END) == 2
@@ -355,7 +358,7 @@ def test_a_look_never_waits(data):
     indicators.start()
     until(indicators.machine_figures)
     look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).take_snapshot()
-    assert {one.group_figure.meta.indicator for one in look.machine_figures} == RULES.keys()
+    assert {one.group_figure.meta.indicator for one in look.machine_figures} == {*RULES, NIGHTS}
     out = Exposition()
     add_machine_figures(out, look.machine_figures)
     assert 0 < out.series() < series_bound(look.fleet)

@@ -23,11 +23,11 @@ from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.indicators import PCS
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import Group
-from veilleuse.collector.release.publications import Releases
+from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.publications import PublicationCache
 from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
-from veilleuse.collector.store.sqlite.read_store import SqliteBoundedReader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
@@ -96,11 +96,7 @@ class Service:
 
     def cells(self) -> tuple[Group, ...]:
         """Return the cells that the API answers from."""
-        with closing(SqliteBoundedReader(self.data.directory)) as reader:
-            published = self.published
-            releases = Releases(reader, self.settings, published, published.publish, lambda: self.now)
-            (part,) = releases.months(MONTH, END, ())
-            month = releases.month(part)
+        month = PublicationCache(FORM, self.published, self.published.publish, K).read(MONTH, END)
         assert month is not None
         return month.cells
 

@@ -30,7 +30,6 @@ from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.indicators import disclose_figure
 from veilleuse.collector.web.metrics.pc_figures import (
     DisclosureContext,
-    compute_night_ratio,
     limit_avoidable,
     limit_compliance,
 )
@@ -201,26 +200,3 @@ def test_few_unknown_plans_are_not_counted(unknown, counts):
     assert figure.value == pytest.approx(12 / 22, abs=0.005)
     assert (figure.numerator is not None and figure.denominator is not None) is counts
     assert ("not_known" in figure.details) is counts
-
-
-def test_night_ratio_is_of_the_rows():
-    """The ratio is 10 W outside by 40 W inside, withheld where hours are hidden or energy is missing."""
-    states = {(Band.OPEN, State.OFF): StateSums(50 * HOUR), (Band.CLOSED, State.OFF): StateSums(118 * HOUR)}
-    energies: dict[EnergyKey, EnergySums] = {
-        (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(0, 2_000 * HOUR),
-        (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.CLOSED, State.OFF): EnergySums(0, 1_180 * HOUR),
-    }
-    uses = GroupSums(12, 0, states, energies)
-    derived: dict[EnergyKey, EnergySums] = {
-        (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(168 * HOUR)
-    }
-    whole = GroupSums(12, 0, states, derived)
-    figure = Figure(0.3, 12)
-    found = compute_night_ratio(figure, [uses], [whole])
-    assert (found.value, found.numerator, found.denominator) == (0.25, 10, 40)
-    for rows, families in (
-        ([uses, replace(uses, withheld=frozenset({Detail.OUTSIDE}))], [whole]),
-        ([uses], [replace(whole, withheld=frozenset({Detail.DERIVED}))]),
-        ([uses], [replace(whole, energies={})]),
-    ):
-        assert compute_night_ratio(figure, rows, families) == Figure(None, 12, withheld=True)

@@ -317,6 +317,18 @@ _LATE: Final = (
 )
 
 
+def _number_of(population: Population) -> int:
+    return next(key for key, word in POPULATIONS.items() if word is population)
+
+
+def of_population(population: Population | None) -> str:
+    """Return the SQL condition that keeps the hosts of a population; empty for all."""
+    if population is None:
+        return ""
+    number = _number_of(population)
+    return f" AND host_id IN (SELECT host_id FROM hosts WHERE population = {number})"
+
+
 class PeriodRows:
     """Reads kept periods on the connection of one thread."""
 
@@ -324,24 +336,34 @@ class PeriodRows:
         self._database = database
         self._layouts = Layouts(database.connection)
 
-    def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
+    def kept(
+        self,
+        years: Sequence[int],
+        months: Sequence[date],
+        after: HostId,
+        upto: HostId,
+        population: Population | None = None,
+    ) -> KeptRows:
         """See ports.MonthReader. One read transaction, ended on return."""
+        of_years, of_months, stale_ones = (
+            sql.replace(_PAGE, _PAGE + of_population(population)) for sql in (_YEARS, _MONTHS, _STALE)
+        )
         with self._one_state():
             year_rows = [
                 row
                 for year in years
-                for row in self._periods(date(year, 1, 1), _YEARS, year, after, upto, sparse=False)
+                for row in self._periods(date(year, 1, 1), of_years, year, after, upto, sparse=False)
             ]
             month_rows = [
                 row
                 for month in months
-                for row in self._periods(month, _MONTHS, month.toordinal(), after, upto, sparse=True)
+                for row in self._periods(month, of_months, month.toordinal(), after, upto, sparse=True)
             ]
-            of_years = [date(year, month, 1) for year in years for month in range(1, 13)]
+            every = [date(year, month, 1) for year in years for month in range(1, 13)]
             stale = [
                 StaleMonth(HostId(host_id), month)
-                for month in (*of_years, *months)
-                for (host_id,) in self._ask(_STALE, month.toordinal(), after, upto)
+                for month in (*every, *months)
+                for (host_id,) in self._ask(stale_ones, month.toordinal(), after, upto)
             ]
             kept = [
                 row
@@ -367,7 +389,7 @@ class PeriodRows:
 
     def oldest(self, population: Population, ended_by: date) -> OldestKept:
         """Return the age of the oldest rows of a population."""
-        number = next(key for key, word in POPULATIONS.items() if word is population)
+        number = _number_of(population)
         return OldestKept(
             self._ask(_OLDEST_UNIT, Grain.DAY, number)[0][0],
             self._ask(_OLDEST_UNIT, Grain.WEEK, number)[0][0],

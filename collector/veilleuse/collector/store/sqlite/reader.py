@@ -35,7 +35,7 @@ from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.grid import SqliteIntensities
 from veilleuse.collector.store.sqlite.hours import host_hours, hour_sums, oldest_hours
 from veilleuse.collector.store.sqlite.migrations import open_current
-from veilleuse.collector.store.sqlite.month_rows import PeriodRows
+from veilleuse.collector.store.sqlite.month_rows import PeriodRows, of_population
 from veilleuse.collector.store.sqlite.registry_rows import (
     CONTACT_COLUMNS,
     HOST_COLUMNS,
@@ -191,13 +191,21 @@ class SqliteReader:
 
     # --- months and years: ports.MonthReader
 
-    def host_ids(self) -> tuple[HostId, ...]:
-        """Return all host ids, in order."""
-        return tuple(HostId(row[0]) for row in self._rows("SELECT host_id FROM hosts ORDER BY host_id"))
+    def host_ids(self, population: Population | None = None) -> tuple[HostId, ...]:
+        """Return the ids of a population, or all, in order."""
+        rows = self._rows(f"SELECT host_id FROM hosts WHERE 1{of_population(population)} ORDER BY host_id")
+        return tuple(HostId(row[0]) for row in rows)
 
-    def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
+    def kept(
+        self,
+        years: Sequence[int],
+        months: Sequence[date],
+        after: HostId,
+        upto: HostId,
+        population: Population | None = None,
+    ) -> KeptRows:
         """Return months and years of the hosts after < id ≤ upto, as one snapshot."""
-        return PeriodRows(self._database()).kept(years, months, after, upto)
+        return PeriodRows(self._database()).kept(years, months, after, upto, population)
 
     def month_source(self, host: Host, site: Site, month: date) -> MonthSource:
         """Return the rows that a month of a machine is computed from."""

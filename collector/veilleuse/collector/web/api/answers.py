@@ -5,54 +5,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.observations import ObservedGroups, gather_periods
 from veilleuse.collector.account.statement import (
     METHOD_VERSION,
-    withheld_row,
 )
-from veilleuse.collector.calendars.periods import Slice
-from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
 from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
-from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.months import HostPeriod
-from veilleuse.collector.model.query import Query, is_within
-from veilleuse.collector.model.sums import EnergyClass, Group
-from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.ports.directory import OpenReadStore
-from veilleuse.collector.ports.months import PublicationReader
+from veilleuse.collector.model.query import Basis, Query
+from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.ports.store import BoundedReader, PeriodReader
-from veilleuse.collector.release.answer import (
-    READERS_DIMENSIONS,
-    MonthStatus,
-    month_status,
-    sum_cells,
-    withheld_rows,
-)
-from veilleuse.collector.release.publications import Publish, Releases
-from veilleuse.collector.release.stretches import find_stretches
-from veilleuse.collector.release.tables import Month, hosts_under_rule
+from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
-    BASIS,
     RELEASED_UNTIL,
     emissions_report_of,
     released_report,
-    today,
 )
-from veilleuse.collector.reports.fleet_publication import compute_month
-from veilleuse.collector.reports.indicators import indicator_rows
+from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.reports.indicators import indicator_rows, sum_for_indicators
+from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.readers import sources_of, targets_of
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, ResourceKind
+from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 READERS_HEAD: Final = ("kind", "ledger", BASIS, RELEASED_UNTIL)
@@ -73,16 +56,20 @@ def fleet_document(
     """
     reporting = settings.reporting
     with open_store() as store:
-        sources = sources_of(store, reporting, reader)
-        timed = replace(sources, periods=_TimedPeriods(sources.periods, reader.check_time))
+        timed = _timed_sources(store, reporting, reader)
         if only_released:
-            stretches = find_stretches(sources.released, query, cut=True)
+            stretches = find_stretches(timed.released, query, cut=True)
             report = released_report(timed, query, stretches, random_roll_out=reporting.random_roll_out)
         else:
             report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
     reader.check_time()
     tables = {name: [_without_texts(row) for row in rows] for name, rows in report.document.tables.items()}
     return replace(report.document, tables=tables)
+
+
+def _timed_sources(store: ReadStore, reporting: ReportingSettings, reader: BoundedReader) -> Sources:
+    sources = sources_of(store, reporting, reader)
+    return replace(sources, periods=_TimedPeriods(sources.periods, reader.check_time))
 
 
 def _without_texts(row: Row) -> Row:
@@ -116,46 +103,6 @@ class _TimedPeriods:
 
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
 
-OBSERVED_NOTES: Final = (
-    "Sums of what was observed of machines with an agent: nothing is imputed or extrapolated. It is not the fleet's figure.",
-    "kwh_total = measured + modelled, exactly, in millijoules. Coverage is observed over the time of enrolled machines, up to today.",
-    "95 % intervals on the log scale hold models and, for emissions, the factor; no sampling, since nothing is extrapolated.",
-)
-"""Assumptions that replace those of NOT_OF_SUMS."""
-NOT_OF_SUMS: Final = (
-    "kwh_total = ",
-    "Imputed: ",
-    "Extrapolated: ",
-    "The fleet is ",
-    "External screens ",
-    "Coverage is ",
-    "95 % intervals ",
-    "Rows of one period ",
-)
-"""First words of the report's assumptions that hold only for the fleet's figure."""
-READERS_NOTES: Final = (
-    "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
-    "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
-    "Indicators: where few machines stand behind a part of its time, a group is in autres for these; a part of which few are left is not told.",
-    "Their coverage is of a population and grid zone whole, and not told where few of them were silent.",
-    "Where few of a group's machines were silent, its known time is rounded to whole days of each; time and energy at rest make up the difference.",
-    "Energy of a part is absent where its time and a model's watts would leave that of few.",
-    "How energy was measured is not told of them: u_model of a row by entity and device class is rounded up to a multiple of 0.05; of a sum of rows it is their mean by energy.",
-    "autres is of the whole fleet: a reader of some entities does not see it.",
-    "incomplete: some machines of the row's entity or device class, or of a reader's entities, are not in it but in autres, in one of its months: it is less than the whole.",
-    "n of several months is the most of one month.",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """Groups of an answer; `whole` holds the same groups over the periods of the totals."""
-
-    rows: tuple[Group, ...]
-    whole: tuple[Group, ...]
-    withheld: list[dict[str, str]]
-    notes: tuple[str, ...] = ()
-
 
 class Figures:
     """Builds answers. Thread-safe."""
@@ -166,48 +113,50 @@ class Figures:
         open_store: OpenReadStore,
         settings: CollectorSettings,
         book: Callable[[], FactorBook],
-        published: PublicationReader,
-        publish: Publish,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Take the sources of the figures.
 
-        `open_store` opens the store for one answer; `book` returns the current factors; `publish` sends a
-        month to the running collector; `clock`: Unix seconds.
+        `open_store` opens the store for one answer; `book` returns the current factors; `clock`: Unix
+        seconds.
         """
         self._reader = reader
         self._open_store = open_store
         self._settings = settings
         self._book = book
         self._clock = clock
-        self._releases = Releases(reader, settings, published, publish, clock, self._make_month)
 
     def document(self, query: ApiQuery, account: Account) -> Document:
         """Build the whole answer, before it is cut into pages.
 
-        Raises QueryTooSlow, UnknownZone, the store's errors, and AdminError when a month cannot be published.
+        Raises Problem, QueryTooSlow, UnknownZone and the store's errors.
         """
         if query.asked is None:
             return self._factors(query)
         asked = replace(
             query.asked,
             k_anonymity=self._settings.reporting.k_anonymity,
-            today=today(),
+            today=datetime.fromtimestamp(self._clock(), UTC).date(),
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
         )
         with self._open_store() as store:
             asked = sources_of(store, self._settings.reporting).add_places(asked)
-        day = datetime.fromtimestamp(self._clock(), UTC).date()
-        return add_under_way(self._answer_period(query.kind, asked, account), day)
+        return self._answer_period(query.kind, asked, account)
 
     def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
-            if kind is not ResourceKind.INDICATORS:
-                return self._fleet(kind, query, account)
-            answer = self._gather_groups(query) if account.role is Role.ADMIN else self._sum_released(query)
-            self._reader.check_time()
-            return self._indicators(answer, self._head(query, account))
+            if query.basis is Basis.UNRELEASED and account.role is not Role.ADMIN:
+                raise Problem(
+                    403,
+                    "not_allowed",
+                    "figures of machines' present data are for administrators: they could be subtracted from released months",
+                    where="query parameter basis",
+                    remedy=f"ask with basis={Basis.RELEASED}, which all accounts may read",
+                )
+            if kind is ResourceKind.INDICATORS:
+                return add_under_way(self._indicators(query, account), query.today)
+            return self._fleet(kind, query, account)
 
     def _fleet(self, kind: ResourceKind, query: Query, account: Account) -> Document:
         """Build the fleet's figure of `veilleuse report emissions`.
@@ -222,80 +171,21 @@ class Figures:
         if not is_admin:  # others count all machines, live
             head = {name: head[name] for name in (*READERS_HEAD, *self._head(query, account)) if name in head}
             head["entities"] = list(account.entities) or None
-        head = {**head, "figures": Extent.FLEET.value, "role": account.role.value}
+        extent = Extent.OBSERVED if query.basis is Basis.OBSERVED else Extent.FLEET
+        head = {**head, "figures": extent.value, "role": account.role.value}
         return _cut(replace(document, head=head), kind)
-
-    # --- groups
-
-    def _gather_groups(self, query: Query) -> _Answer:
-        """Sum any period and grouping, under the disclosure rule."""
-        observed = gather_periods(self._reader, Periods(self._reader), query)
-        return _Answer(observed.groups, observed.groups, [withheld_row(key) for key in observed.withheld])
-
-    def _sum_released(self, query: Query) -> _Answer:
-        """Sum servers as asked; other machines come from the release."""
-        hosts = self._reader.hosts()
-        live = self._gather_exempt(query, hosts)
-        ruled = hosts_under_rule(hosts)
-        whole = self._releases.months(query.first, query.end, self._closed_years())
-        older = [part for part in whole if self._releases.is_of_older_rule(part)]
-        may_group = set(query.dimensions) <= READERS_DIMENSIONS
-        months: list[MonthStatus] = []
-        parts = self._months(whole if may_group else (), bool(ruled), query.entities, months)
-        released = sum_cells(parts, query, of_uses=True)
-        if not ruled and not months:
-            return _Answer(live.groups, live.groups, [withheld_row(key) for key in live.withheld])
-        rows, totals = (
-            groups if query.screens else _without_screens(groups)
-            for groups in (released.rows, released.whole)
-        )
-        return _Answer(
-            tuple(sorted((*live.groups, *rows), key=lambda group: group.key.order)),
-            (*live.groups, *totals),
-            withheld_rows(months, older, self._releases.today(), query, ruled),
-            READERS_NOTES,
-        )
-
-    def _months(
-        self, parts: Iterable[Slice], may_compute: bool, entities: Collection[str], seen: list[MonthStatus]
-    ) -> Iterator[Month]:
-        """Yield the months one by one and append each status to `seen`: a year of thousands of groups is 500
-        MiB.
-        """
-        for part in parts:
-            month = self._releases.month(part, may_compute=may_compute)
-            if month is not None:
-                seen.append(month_status(month, entities))
-                yield month
-
-    def _make_month(self, part: Slice) -> Month:
-        reporting = self._settings.reporting
-        with self._open_store() as store:
-            sources = sources_of(store, reporting, self._reader)
-            return compute_month(sources, part, reporting.k_anonymity)
-
-    def _closed_years(self) -> frozenset[int]:
-        """Return definitively closed years: their statistics cover whole years, for administrators only."""
-        with self._open_store() as store:
-            return store.closings.definitive_years()
-
-    def _gather_exempt(self, query: Query, hosts: Iterable[Host]) -> ObservedGroups:
-        mine = [
-            host for host in hosts if host.population in EXEMPT and is_within(host.org_entity, query.entities)
-        ]
-        if not mine:
-            return ObservedGroups(())
-        return gather_periods(self._reader, Periods(self._reader, mine), query, mine)
 
     # --- documents
 
-    def _indicators(self, answer: _Answer, head: Head) -> Document:
-        rows = indicator_rows(answer.rows, targets_of(self._settings.indicators), str(head["data"]))
-        return self._add_notes(indicators_report.document(rows, answer.withheld, head), answer)
-
-    @staticmethod
-    def _add_notes(document: Document, answer: _Answer) -> Document:
-        return replace(document, assumptions=(*document.assumptions, *answer.notes))
+    def _indicators(self, query: Query, account: Account) -> Document:
+        with self._open_store() as store:
+            sources = _timed_sources(store, self._settings.reporting, self._reader)
+            sums = sum_for_indicators(sources, query, only_released=account.role is not Role.ADMIN)
+        self._reader.check_time()
+        head = {**self._head(query, account), **sums.head}
+        rows = indicator_rows(sums.groups, targets_of(self._settings.indicators), str(head["data"]))
+        document = indicators_report.document(rows, sums.withheld, head)
+        return replace(document, assumptions=(*document.assumptions, *sums.notes))
 
     def _factors(self, query: ApiQuery) -> Document:
         book = self._book()
@@ -358,25 +248,6 @@ def _cut(document: Document, kind: ResourceKind) -> Document:
     tabular = tuple(name for name in document.tabular if name in tables)
     return replace(
         document, head={**head, "kind": kind.value}, columns=columns, tables=tables, tabular=tabular
-    )
-
-
-def _without_screens(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Remove screens: screens have no state, and no indicator counts them."""
-    return tuple(
-        Group(
-            group.key,
-            replace(
-                group.sums,
-                energies={
-                    key: sums
-                    for key, sums in group.sums.energies.items()
-                    if key[0] is not EnergyClass.MONITOR
-                },
-            ),
-        )
-        for group in groups
-        if group.key.device_class != EnergyClass.MONITOR.value
     )
 
 

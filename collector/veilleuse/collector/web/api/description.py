@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from veilleuse.collector.documents.text import Words
+from veilleuse.collector.model.query import Basis
 from veilleuse.collector.web.api.resources import (
     DESCRIPTION,
     RESOURCES,
@@ -47,17 +48,20 @@ _REFUSALS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     503: ("Too slow, too busy, or the access could not be noted.", ("Retry-After",)),
 }
 _WHY_WITHHELD: Final = {
-    "too_few": "fewer than k machines, or one almost alone",
-    "period": "no whole calendar month, or one kept no more, or one not released yet: then released_on says when more of it may come",
-    "older_rule": "released under a smaller k, or in an older format: 'veilleuse published take-back FROM TO --why TEXT' has it computed anew",
+    "period": "no whole calendar month, or one that is not published: released_on says from when it may be",
     "grouping": "a grouping that is not the release's",
-    "merged": "all of it is in merged rows of branches above the account's entities, or was silent",
+    "too_few": "of /indicators: fewer than k machines, or one almost alone",
+    "older_rule": "of /indicators: released under a smaller k, or in an older format: 'veilleuse published take-back FROM TO --why TEXT' has it computed anew",
+    "merged": "of /indicators: all of it is in merged rows of branches above the account's entities, or was silent",
 }
 
 _WITHHELD: Final[Schema] = {
     "type": "object",
-    "description": "What the answer lacks, and why.",
+    "description": "What the answer lacks, and why: periods; of /indicators also populations, and entities or classes of these.",
     "properties": {
+        "period_from": {"type": "string"},
+        "period_to": {"type": "string"},
+        "population": {"type": "string", "description": "Of /indicators."},
         "reason": {
             "type": "string",
             "description": "; ".join(f"{k}: {v}" for k, v in _WHY_WITHHELD.items()),
@@ -71,8 +75,18 @@ _WITHHELD: Final[Schema] = {
 _WHICH_FIGURE: Final[Schema] = {
     "type": "string",
     "enum": [extent.value for extent in Extent],
-    "description": "fleet: of all machines, with what was imputed and extrapolated; observed: sums of what was seen of machines with an agent,"
-    " lower wherever coverage_energy is below 1, with `basis` observed in each row. Never compare one with the other. Not of /factors.",
+    "description": "fleet: of all machines, with what was imputed and extrapolated; observed: what was seen of machines with an agent,"
+    " lower wherever the coverage is below 1: of /indicators, and of the others with basis=observed, then with `basis` observed in each row."
+    " Never compare one with the other. Not of /factors.",
+}
+_BASIS: Final[Schema] = {
+    "type": "string",
+    "enum": list(Basis),
+    "description": "What the figures are made of: as the parameter `basis`. Not of /factors, and absent for a closed year.",
+}
+_RELEASED_UNTIL: Final[Schema] = {
+    "type": "string",
+    "description": "Day after the last released month in the answer. Absent where `basis` is unreleased.",
 }
 
 
@@ -197,6 +211,8 @@ def _schemas() -> Json:
             "properties": {
                 "kind": {"type": "string", "enum": [kind.value for kind in ResourceKind]},
                 "figures": dict(_WHICH_FIGURE),
+                "basis": dict(_BASIS),
+                "released_until": dict(_RELEASED_UNTIL),
                 **{
                     name: {"type": "integer", "minimum": 0}
                     for name in ("page", "pages", "limit", "total_rows")

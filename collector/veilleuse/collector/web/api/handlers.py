@@ -231,15 +231,6 @@ class ApiContext:
             raise Problem(
                 422, "unanswerable", str(error), remedy="see /api/v1/factors for the zones"
             ) from error
-        except AdminError as error:
-            log.warning("month not published, nothing answered", extra={"reason": str(error)})
-            raise Problem(
-                503,
-                "not_published",
-                "the collector could not keep a month as it is released, and what would not stay so is not answered",
-                remedy="start 'veilleuse serve'; 'veilleuse doctor' says what is wrong",
-                retry_after_seconds=RETRY_SECONDS,
-            ) from error
 
     async def _log_access(
         self, account: Account, resource: Resource, query: ApiQuery, status: int, rows: int

@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from veilleuse.collector.documents.document import Document, Row
-from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, Query
+from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, Basis, Query
 from veilleuse.collector.web.api.resources import (
     DEFAULT_LIMIT,
     FORMATS,
@@ -65,6 +65,7 @@ class ApiQuery:
                 "to": self.asked.end.isoformat(),
                 "group_by": ",".join(self.asked.dimensions),
                 **({"level": self.asked.level} if self.asked.level else {}),
+                **({"basis": self.asked.basis.value} if self.asked.basis is not Basis.RELEASED else {}),
             }
         words |= {"page": self.page if page is None else page, "limit": self.limit, "format": self.form}
         return urlencode(words, safe=",")
@@ -99,7 +100,8 @@ def parse_query(resource: Resource, query: Sequence[tuple[str, str]], accept: st
     level = int(values["level"]) if "level" in values else None
     if level and "entity" not in words:
         raise _wrong("level", "level needs rows by entity", "add entity to group_by, or leave out level")
-    asked = Query(first, end, tuple(dict.fromkeys(words)), level=level)
+    basis = Basis(values.get("basis", Basis.RELEASED))
+    asked = Query(first, end, tuple(dict.fromkeys(words)), level=level, basis=basis)
     return ApiQuery(resource.kind, page, limit, form, asked)
 
 

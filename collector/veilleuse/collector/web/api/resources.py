@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL
 from veilleuse.collector.model.figures import COLUMNS, OBSERVED, column_type
-from veilleuse.collector.model.query import API_YEARS, DEFAULT_DIMENSIONS, DIMENSIONS, MAX_LEVEL
+from veilleuse.collector.model.query import API_YEARS, DEFAULT_DIMENSIONS, DIMENSIONS, MAX_LEVEL, Basis
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.wire.vocabulary import Word
 
@@ -42,13 +42,13 @@ class ResourceKind(Word):
 class Extent(Word):
     """Machines and times that an answer's figures include.
 
-    The head gives it as `figures`; each row of observed sums also gives it as `basis`.
+    The head gives it as `figures`; each row of observed figures also gives it as `basis`.
     """
 
     FLEET = "fleet"
     """Includes machines and times without measurement: imputed and extrapolated."""
     OBSERVED = OBSERVED
-    """Sums of observations of machines with an agent only: lower wherever the coverage is below 1."""
+    """What was observed of machines with an agent only: lower wherever the coverage is below 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ _TO = Parameter(
 )
 _GROUP_BY = Parameter(
     "group_by",
-    "What rows are of, separated by commas. Year and population always divide. `site` divides servers only, but for admins.",
+    "What rows are of, separated by commas. Year and population always divide. `site` is for admins; in /indicators it divides servers for all.",
     {
         "type": "string",
         "pattern": f"^({'|'.join(DIMENSIONS)})(,({'|'.join(DIMENSIONS)})){{0,{len(DIMENSIONS) - 1}}}$",
@@ -111,6 +111,14 @@ _LEVEL = Parameter(
     "How many parts of an entity's path divide rows: 2 makes one row of `Métropole > Collèges` and all below it. Without it, all parts.",
     {"type": "integer", "minimum": 1, "maximum": MAX_LEVEL},
     2,
+)
+_BASIS = Parameter(
+    "basis",
+    "released: the sum of published months, the same for all accounts. observed: their measured part alone, without what is extrapolated."
+    " unreleased: from machines' present data, for admins alone. An admin's question that released months cannot answer gets unreleased figures:"
+    " `report.basis` says which.",
+    {"type": "string", "enum": list(Basis), "default": Basis.RELEASED.value},
+    "observed",
 )
 _PAGE = Parameter(
     "page",
@@ -137,7 +145,9 @@ _YEAR = Parameter(
     {"type": "integer", "minimum": API_YEARS.first, "maximum": API_YEARS.last},
     2025,
 )
-_PERIOD: Final = (_FROM, _TO, _GROUP_BY, _LEVEL, _PAGE, _LIMIT, _FORMAT)
+_PAGES: Final = (_PAGE, _LIMIT, _FORMAT)
+_PERIOD: Final = (_FROM, _TO, _GROUP_BY, _LEVEL)
+_FLEET_PERIOD: Final = (*_PERIOD, _BASIS, *_PAGES)
 
 _TEXT: Final[Schema] = {"type": "string"}
 _NUMBER: Final[Schema] = {"type": "number"}
@@ -210,6 +220,8 @@ _INDICATOR_TYPES: Final[Mapping[str, Schema]] = {
     "nights_on": _INTEGER,
     "coverage_energy": _NUMBER,
     "coverage_states": _NUMBER,
+    "numerator": _NUMBER,
+    "denominator": _NUMBER,
 }
 FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {
     "factor_id": _TEXT,
@@ -248,7 +260,7 @@ RESOURCES: Final = (
         ResourceKind.EMISSIONS,
         "Energy and emissions of the use phase",
         "The rows of `veilleuse report emissions`: official ledger, with factor, method, coverage and uncertainty beside each figure.",
-        _PERIOD,
+        _FLEET_PERIOD,
         EMISSIONS_COLUMNS,
         ("rows", "totals", "memo", "year", "items", "contracts", "home_shares", "factors", "withheld"),
     ),
@@ -256,7 +268,7 @@ RESOURCES: Final = (
         ResourceKind.ENERGY,
         "Energy at the socket",
         "The same rows without what a factor makes of them.",
-        _PERIOD,
+        _FLEET_PERIOD,
         {name: EMISSIONS_COLUMNS[name] for name in ENERGY_COLUMNS},
         ("rows", "totals", "memo", "year", "withheld"),
     ),
@@ -264,7 +276,7 @@ RESOURCES: Final = (
         ResourceKind.INDICATORS,
         "Sobriety indicators",
         "The rows of `veilleuse report indicators`: one per indicator and group.",
-        _PERIOD,
+        _FLEET_PERIOD,
         _indicator_columns(),
         ("rows", "withheld"),
     ),
@@ -272,7 +284,7 @@ RESOURCES: Final = (
         ResourceKind.COVERAGE,
         "How much of the fleet the figures stand on",
         "I13: known state and known energy over the fleet's time. To be read before any other figure.",
-        _PERIOD,
+        _FLEET_PERIOD,
         {name: EMISSIONS_COLUMNS[name] for name in COVERAGE_COLUMNS},
         ("rows", "totals", "memo", "year", "withheld"),
     ),
@@ -280,7 +292,7 @@ RESOURCES: Final = (
         ResourceKind.FACTORS,
         "Emission factors of electricity",
         "With source, publication, uncertainty and licence; `official`: what reports may apply.",
-        (_ZONE, _YEAR, _PAGE, _LIMIT, _FORMAT),
+        (_ZONE, _YEAR, *_PAGES),
         FACTOR_COLUMNS,
         ("rows",),
     ),

@@ -12,7 +12,7 @@ from typing import Final
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.metric import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator, made_of
+from veilleuse.collector.indicators import NIGHTS, TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.indicators.coverage import ENERGY, STATES
 from veilleuse.collector.model.indicators import IndicatorGroup, Targets
 from veilleuse.collector.model.query import GroupKey
@@ -24,7 +24,8 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 TODAY: Final = "today"
 DAY: Final = "day"
-OF_SUMS: Final = made_of(IndicatorInput.SUMS)
+OF_SUMS: Final = tuple(one for one in made_of(IndicatorInput.SUMS) if one != NIGHTS)
+"""Indicators of a day or a released month; NIGHTS is published beside the month."""
 _ANY_BAND: Final = Band.OPEN
 """Bands are not kept apart: no indicator of servers asks for them."""
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Computes the released month of PCs, I3 to I8, the balance and the grid's view in a background thread.
+"""Computes the released month of PCs, the fleet's emissions, I3 to I8, the balance and the grid's view in a
+background thread.
 
 A month of energy, 180 days of load or a week of hours are too much work for a look. Servers' indicators are
 computed once a civil day. Populations under the k rule are shown from the month that the API answers from. I3
@@ -13,34 +14,39 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.indicators import TABLE, load_indicator
+from veilleuse.collector.indicators import NIGHTS, TABLE, load_indicator
 from veilleuse.collector.model.hosts import Host
-from veilleuse.collector.model.indicators import Figure
+from veilleuse.collector.model.indicators import Figure, IndicatorGroup, Targets
 from veilleuse.collector.model.publications import FigureFormat, PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query, key_of_host
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.ports.store import Reader
+from veilleuse.collector.release.answer import add_sums, sum_uses
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.publications import PublicationCache, Publish
 from veilleuse.collector.release.tables import PARTITION, Month
 from veilleuse.collector.reports.fleet_publication import compute_month
-from veilleuse.collector.reports.indicators import GroupFigure, figures_of_machines
+from veilleuse.collector.reports.indicators import GroupFigure, figures_of, figures_of_machines
+from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.machines import Stretch, machines_of
 from veilleuse.collector.reports.readers import SobrietySources, sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions, FleetEmissionsReader
 from veilleuse.collector.web.metrics.grid import GridView, read_grid
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
 from veilleuse.collector.web.metrics.pc_figures import DisclosureContext, disclose_figures
@@ -208,6 +214,8 @@ class MachineIndicators:
         self._balance: ServerBalance | None = None
         self._balance_due = 0.0
         self._grid = GridView()
+        self._emissions_reader = FleetEmissionsReader()
+        self._emissions = FleetEmissions()
         self._months = PublicationCache(RELEASE, published, publish, settings.reporting.k_anonymity)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
@@ -235,6 +243,10 @@ class MachineIndicators:
         """Return the newest view of the grid. Never waits."""
         return self._grid
 
+    def fleet_emissions(self) -> FleetEmissions:
+        """Return the newest released months and years of the whole fleet. Never waits."""
+        return self._emissions
+
     def refresh(self) -> None:
         """Compute what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
         today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
@@ -260,6 +272,16 @@ class MachineIndicators:
         self._month = build_month_view(month) if month else None
         self._is_of_older_rule = month is None and self._months.is_of_older_rule(others.month, others.end)
         self._current = (*self._by_computation[servers], *figures)
+        self._emissions = self._read_emissions(today)
+
+    def _read_emissions(self, today: date) -> FleetEmissions:
+        """Return the fleet's emissions; none while they cannot be computed."""
+        try:
+            with self._open_store() as store:
+                return self._emissions_reader.read(sources_of(store, self._settings.reporting), today)
+        except CollectorError as error:
+            log.warning("emissions of the whole fleet are not shown", extra={"reason": str(error)})
+            return FleetEmissions()
 
     def _find_month(self, computation: _Computation, today: date) -> Month | None:
         """Return the published month; None as long as it cannot be published."""
@@ -320,6 +342,7 @@ class MachineIndicators:
     def _forget(self) -> None:
         self._current, self._month, self._is_of_older_rule = (), None, False
         self._balance, self._balance_due, self._grid = None, 0.0, GridView()
+        self._emissions = FleetEmissions()
 
 
 def _due_computations(today: date) -> tuple[_Computation, ...]:
@@ -350,9 +373,27 @@ def _machine_figures_of(
     found = figures_of_machines(machines, query, targets)
     if month:
         found = disclose_figures(found, machines, DisclosureContext(month, places, k, targets))
-    for one in found:
+    of_month = replace(query, end=computation.end)
+    for one in (*found, *_night_figures(sources.base, of_month, hosts, month, targets)):
         alone = replace(one.figure, behind=(), behind_details={})  # its machines must not leave the process
         yield MachineFigure(one._replace(figure=alone), computation.month, computation.until)
+
+
+def _night_figures(
+    sources: Sources, query: Query, hosts: Iterable[Host], month: Month | None, targets: Targets
+) -> Iterator[GroupFigure]:
+    """Yield I5 of each population, physical or virtual, from the same sums as reports."""
+    groups = (
+        sum_uses((month,), query)
+        if month
+        else gather_periods(sources.reader, sources.periods, query, hosts).groups
+    )
+    found: dict[GroupKey, GroupSums] = {}
+    for group in groups:
+        key = query.key._replace(population=group.key.population, memo=group.key.memo)
+        found[key] = add_sums(found[key], group.sums, same_time=True) if key in found else group.sums
+    for key, sums in found.items():
+        yield from figures_of((NIGHTS,), IndicatorGroup(key, sums=sums), targets)
 
 
 def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, GroupKey]:

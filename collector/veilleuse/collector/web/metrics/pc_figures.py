@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Limits I3 to I5 of PCs to what may be disclosed beside their released month (pure). docs/privacy.md.
+"""Limits I3 and I4 of PCs to what may be disclosed beside their released month (pure). docs/privacy.md.
 
 These figures are sums over machines, as the month's rows are. Combined with the rows, they must still leave
-at least k machines. So I5 is computed from the month's rows. I4 loses its causes where they would divide a
-row, and I3 its counts where few plans are unknown.
+at least k machines. So I4 loses its causes where they would divide a row, and I3 its counts where few plans
+are unknown.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ from veilleuse.collector.indicators.avoidable_energy import (
     lower_microwatts,
     not_avoidable_millijoules,
 )
-from veilleuse.collector.indicators.night_ratio import NightRatio
 from veilleuse.collector.indicators.power_plan import PowerPlanCompliance
 from veilleuse.collector.model.indicators import Detail, Figure, IndicatorMachine, Targets
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.model.sums import KNOWN_STATES, Group, GroupSums
-from veilleuse.collector.model.sums import Detail as Part
+from veilleuse.collector.model.sums import Group, GroupSums
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.indicators import GroupFigure
 from veilleuse.collector.web.metrics.released_month import energy_of
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
-from veilleuse.wire.vocabulary import Band, State
+from veilleuse.wire.vocabulary import State
 
 CLOSED_BANDS: Final = "closed_bands"
 CAUSES_OF_PCS: Final = (CLOSED_BANDS, "open_idle", "screens")
@@ -65,7 +63,7 @@ class DisclosureContext:
 def disclose_figures(
     figures: Iterable[GroupFigure], machines: Iterable[IndicatorMachine], context: DisclosureContext
 ) -> tuple[GroupFigure, ...]:
-    """Return I3 to I5 of these machines, limited to what may be disclosed."""
+    """Return I3 and I4 of these machines, limited to what may be disclosed."""
     chosen = tuple(machines)
     return tuple(
         one._replace(figure=RULES[one.meta.indicator](one, chosen, context))
@@ -88,13 +86,6 @@ def _disclose_energy(
     return limit_avoidable(one.figure, mine, _of_kind(one.key, context.month.cells), context)
 
 
-def _disclose_nights(
-    one: GroupFigure, _machines: Sequence[IndicatorMachine], context: DisclosureContext
-) -> Figure:
-    uses, whole = (_of_kind(one.key, table) for table in (context.month.uses, context.month.whole))
-    return compute_night_ratio(one.figure, uses, whole)
-
-
 def _of_kind(key: GroupKey, groups: Iterable[Group]) -> list[GroupSums]:
     kind = (key.population, key.memo)
     return [group.sums for group in groups if (group.key.population, group.key.memo) == kind]
@@ -103,7 +94,6 @@ def _of_kind(key: GroupKey, groups: Iterable[Group]) -> list[GroupSums]:
 RULES: Final[Mapping[str, Callable[[GroupFigure, Sequence[IndicatorMachine], DisclosureContext], Figure]]] = {
     PowerPlanCompliance.meta.indicator: _disclose_plans,
     AvoidableEnergy.meta.indicator: _disclose_energy,
-    NightRatio.meta.indicator: _disclose_nights,
 }
 """Indicator → its disclosure rule. Indicators without a rule are not shown for PCs."""
 
@@ -198,28 +188,3 @@ def closed_bands_of_rows(machines: Iterable[IndicatorMachine], context: Disclosu
             return None
         millijoules += energy - power * time // MICROWATT_MILLISECONDS_PER_MILLIJOULE
     return millijoules
-
-
-def compute_night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[GroupSums]) -> Figure:
-    """Compute I5 from the rows of the month's uses.
-
-    It is withheld where a row does not disclose opening hours separately. It is also withheld where some time
-    has no energy, since energy and time would then not match.
-    """
-    withheld = Figure(None, figure.n, withheld=figure.value is not None or figure.withheld)
-    if any(
-        Part.DERIVED in one.withheld or one.derived_milliseconds != one.observed_milliseconds for one in whole
-    ):
-        return withheld
-    watts = []
-    for bands in (frozenset(OUTSIDE), frozenset({Band.OPEN})):
-        time = [one.milliseconds(bands, KNOWN_STATES) for one in uses]
-        energy = [one.millijoules(bands, frozenset(State)) for one in uses]
-        withheld_part = None in time or any(a and b is None for a, b in zip(time, energy, strict=True))
-        known_milliseconds = None if withheld_part else sum(one or 0 for one in time)
-        # 1 mJ per ms is 1 W.
-        watts.append(sum(one or 0 for one in energy) / known_milliseconds if known_milliseconds else None)
-    night, day = watts
-    if night is None or not day:
-        return withheld
-    return Figure(night / day, figure.n, night, day, "W")

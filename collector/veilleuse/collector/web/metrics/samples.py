@@ -16,6 +16,7 @@ from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.records import AgentId
 from veilleuse.collector.model.sums import ServerGroup
 from veilleuse.collector.web.metrics.fleet import Day, FleetView
+from veilleuse.collector.web.metrics.fleet_emissions import add_fleet_emissions
 from veilleuse.collector.web.metrics.grid import add_grid
 from veilleuse.collector.web.metrics.health import add_agents, add_collector
 from veilleuse.collector.web.metrics.indicators_daily import add_parts
@@ -40,6 +41,7 @@ def fleet_exposition(snapshot: Snapshot, version: str, k: int) -> Exposition:
     _states(out, snapshot.fleet)
     _server_day(out, snapshot)
     _month(out, snapshot)
+    add_fleet_emissions(out, snapshot.fleet_emissions)
     _indicators(out, snapshot)
     add_machine_figures(out, snapshot.machine_figures)
     _factors(out, snapshot)

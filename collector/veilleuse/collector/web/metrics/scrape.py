@@ -157,8 +157,13 @@ def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
     released = (
         (len(entities) + len(Population)) * zones * _RELEASED_CLASSES
     )  # and `autres` of each population
-    metrics = (metric for metric in c.CATALOGUE if metric not in c.PER_HOST)
-    return PROCESS_SERIES + sum(_most(metric, len(places), zones, released) for metric in metrics)
+    counted = {*c.PER_HOST, *c.RELEASED_FLEET}
+    metrics = (metric for metric in c.CATALOGUE if metric not in counted)
+    return (
+        PROCESS_SERIES
+        + c.FLEET_SERIES
+        + sum(_most(metric, len(places), zones, released) for metric in metrics)
+    )
 
 
 def _most(metric: Metric, places: int, zones: int, released: int) -> int:

@@ -26,6 +26,7 @@ from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
 from veilleuse.collector.web.metrics.fleet import FleetView, PcCounts, ServerFleetReader
+from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions
 from veilleuse.collector.web.metrics.grid import GridView
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, indicators_of_day
 from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure, ServerBalance
@@ -78,6 +79,8 @@ class Snapshot:
     """Last released month of populations under the k rule; None until there is one."""
     month_is_of_older_rule: bool
     """True when the month was published under a smaller k or in an older format, and so is not shown."""
+    fleet_emissions: FleetEmissions
+    """Released months and years of the whole fleet; empty until they are read."""
     silence: tuple[Condition, ...]
     """Silence of each population that can be judged."""
 
@@ -117,6 +120,7 @@ class SnapshotCache:
         month_is_of_older_rule: Callable[[], bool] = lambda: False,
         balance: Callable[[], ServerBalance | None] = lambda: None,
         grid: Callable[[], GridView] = GridView,
+        fleet_emissions: Callable[[], FleetEmissions] = FleetEmissions,
     ) -> None:
         """Take a clock in Unix seconds and functions that must not wait: see Snapshot."""
         self._settings = settings
@@ -124,7 +128,7 @@ class SnapshotCache:
         self._month = month
         self._month_is_of_older_rule = month_is_of_older_rule
         self._factors = KnownFactors(reader.factor_versions)
-        self._balance, self._grid = balance, grid
+        self._balance, self._grid, self._fleet_emissions = balance, grid, fleet_emissions
         self.fleet = ServerFleetReader(reader, settings.reporting, clock)
         self._lock = threading.Lock()
         self._last: tuple[float, Snapshot] | None = None
@@ -166,6 +170,7 @@ class SnapshotCache:
                 self._machine_figures(),
                 month,
                 self._month_is_of_older_rule(),
+                self._fleet_emissions(),
                 judge_of(fleet.kind, health, now, k).conditions_in_order(
                     fleet.servers.members, fleet.rollouts
                 ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.release.tables import released_on
 from veilleuse.collector.silence import SilenceLevel, sentence_of
 from veilleuse.collector.web.metrics.fleet import Energies
+from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, millijoules
 from veilleuse.collector.web.metrics.released_month import MONTH, MonthView, RowLabels, energy_of, last_month
 from veilleuse.collector.web.metrics.samples import energy_today, grams_of_month
@@ -104,6 +105,7 @@ def _tiles(snapshot: Snapshot, w: Words) -> Iterable[Tile]:
     else:
         yield Tile(w("figures.energy"), w.energy(physical), (w("figures.energy_note"),))
     yield _emissions(snapshot, w, physical, physical_grams, virtual_grams)
+    yield from _fleet_emissions(snapshot.fleet_emissions, w)
     yield _power(snapshot, w)
     if virtual is not None:
         yield Tile(w("figures.memo"), w.energy(virtual), (w("figures.memo_note"),))
@@ -136,6 +138,21 @@ def _since(snapshot: Snapshot) -> Fraction | None:
         if entry.population is Population.SERVER and not is_virtual(entry.device_class)
     ]
     return sum(parts, Fraction(0)) if parts else None
+
+
+def _fleet_emissions(found: FleetEmissions, w: Words) -> Iterable[Tile]:
+    """Build the tile of the newest year of the whole fleet, by perimeter; none before its first month."""
+    for year in found.years[:1]:
+        *perimeters, total = year.perimeters
+        notes = [w(f"figures.fleet_{year.state}", day=w.day((year.until - timedelta(days=1)).isoformat()))]
+        if total.grams_ends is not None:
+            low, high = map(w.grams, total.grams_ends)
+            interval = w.word("interval", total.interval)
+            notes.append(w("figures.fleet_interval", low=low, high=high, interval=interval))
+        for one in perimeters:
+            named = w.word("perimeter", one.perimeter)
+            notes.append(w("figures.fleet_part", perimeter=named, grams=w.grams(one.amounts.grams)))
+        yield Tile(w("figures.fleet", year=year.year), w.grams(total.amounts.grams), tuple(notes))
 
 
 def _power(snapshot: Snapshot, w: Words) -> Tile:
