@@ -18,15 +18,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
 from typing import Final
 
 from tests.promises.support.isolating import Column, Equation, Weight
 from tests.promises.support.machine_figures import AVOIDABLE, NIGHT_POWER, sums_told
+from tests.promises.support.number_names import (
+    POWERS,
+    energy_of,
+    is_left_out,
+    is_of_fleet,
+    is_of_powers,
+    is_ratio,
+)
 from tests.promises.support.public_watts import CONSTANT, watts_at
-from tests.promises.support.read_together import OF_FLEET, Key, Row, Version, What
+from tests.promises.support.read_together import Key, Row, Version, What
 from tests.promises.support.summed import (
     SILENT,
     Cell,
@@ -48,18 +56,6 @@ ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 COUNTED: Final = tuple(What("", Band.OPEN, State.ON_ACTIVE, kind) for kind in ("", "screen"))
 """Unknowns: the machine contributed, and it has a screen."""
 NIGHT_MILLISECONDS: Final = 4 * 3_600_000
-NO_MEASUREMENT: Final = (
-    "threshold",
-    "u_factor",
-    "factor_",
-    "veilleuse_suppressed_groups",
-    "veilleuse_hosts{",
-    "veilleuse_agents_silent{",
-    "veilleuse_month_start_timestamp_seconds{",
-)
-"""Prefixes of the names of numbers that contain no measurement of a machine."""
-NOT_LINEAR: Final = ("veilleuse_power_plan",)
-"""Prefixes of the names of numbers that are left out of the system."""
 REST: Final = (State.OFF, State.ASLEEP)
 
 
@@ -116,7 +112,7 @@ class Explained:
     def _explain(self, row: Row) -> None:
         found: dict[str, Found] = {}
         ratios: dict[str, tuple[Found, Found]] = {}
-        rest = {name: value for name, value in row.numbers.items() if value and not _is_left_out(name)}
+        rest = {name: value for name, value in row.numbers.items() if value and not is_left_out(name)}
         for name, value in list(rest.items()):
             exact = amount(name, value)
             several = next(
@@ -127,11 +123,11 @@ class Explained:
                 found[name] = next(alike, several[0])
                 self._tell(row, name, found[name])
                 del rest[name]
-        if _is_of_powers(row) and rest.keys() >= _POWERS:
+        if is_of_powers(row) and rest.keys() >= POWERS:
             rest.pop("value", None)  # it follows from them
         for name, value in list(rest.items()):
-            if amount(name, value) is None and _is_ratio(name):
-                find = Sums.power if name in _POWERS else Sums.ratio
+            if amount(name, value) is None and is_ratio(name):
+                find = Sums.power if name in POWERS else Sums.ratio
                 pair = next(
                     (pair for sums in self._candidates(row) if value != 1 and (pair := find(sums, value))),
                     None,
@@ -356,7 +352,7 @@ class Explained:
         for name in [name for name in rest if "kgco2e" in name or "_grams" in name]:
             if name in OF_INTERVALS:
                 continue
-            energy = found.get(_energy_of(name, found))
+            energy = found.get(energy_of(name, found))
             if energy is None:
                 continue
             if len({cell.place.zone for cell in energy.cells}) > 1:
@@ -405,18 +401,18 @@ class Explained:
         for name, value in row.numbers.items():
             if (
                 not value
-                or _is_left_out(name)
+                or is_left_out(name)
                 or name in OF_INTERVALS
                 or name.startswith("kgco2e")
                 or name == "n"
-                or (_is_of_powers(row) and name == "value" and row.numbers.keys() >= _POWERS)
+                or (is_of_powers(row) and name == "value" and row.numbers.keys() >= POWERS)
             ):
                 continue
             exact = amount(name, value)
             sums = [part.numbers.get(name, 0) for part, _ in parts]
             if exact is not None:
                 known = sum((amount(name, one) or ("", 0))[1] for one in sums) == exact[1]
-            elif _is_ratio(name):
+            elif is_ratio(name):
                 known = self._is_composed(name, value, parts)
             else:
                 known = sum(sums) == value
@@ -439,43 +435,12 @@ class Explained:
         return sum(self._amounts[found.version][key] for key in self._keys(found))
 
 
-def is_of_fleet(row: Row) -> bool:
-    """Return whether a row is a reader's answer about the fleet: fleet_answers.py explains it by contents."""
-    kind = row.answer.partition(": ")[2].partition(" ")[0]
-    return row.outlet == "api" and "admin" not in row.roles and kind in OF_FLEET
-
-
 def _time_of(key: Key) -> Key:
     return key._replace(what=What("ms", key.what.band, key.what.state))
 
 
 def _is_silence(key: Key) -> bool:
     return key.what.kind == SILENT
-
-
-def _is_left_out(name: str) -> bool:
-    return name.startswith((*NO_MEASUREMENT, *NOT_LINEAR))
-
-
-_POWERS: Final = frozenset({"numerator", "denominator"})
-"""Mean powers, whose ratio I5 is."""
-
-
-def _is_of_powers(row: Row) -> bool:
-    return row.labels.get("indicator") == "I5"
-
-
-def _is_ratio(name: str) -> bool:
-    return name.startswith(("value", "coverage_", "method_mix.")) or "_ratio" in name or name in _POWERS
-
-
-def _energy_of(name: str, found: Collection[str]) -> str:
-    """Return the name of the energy that emissions are computed from."""
-    if "_grams" not in name:
-        return "kwh_total"
-    word, _, labels = name.rstrip("}").partition("{")
-    kept = ",".join(one for one in labels.split(",") if not one.startswith("ledger="))
-    return f"{word.replace('_emissions_grams', '_energy_joules')}{{{kept}}}"
 
 
 def _history(truths: Sequence[Mapping[Key, int]]) -> dict[Key, list[tuple[int, int]]]:

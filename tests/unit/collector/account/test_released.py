@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.filled import Filled, cell, civil
 from tests.support.fleet_rows import released_periods
+from tests.support.publishing import publish_months
 from tests.support.reading import Reading
 from tests.unit.collector.cli.test_published import publication
 from veilleuse.collector.account.group_sums import Tally, merge_small_groups
@@ -375,6 +376,7 @@ def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
         Reading(data, clock=NOW.timestamp) as reading,
     ):
         one_used(data)
+        publish_months(data, NOW.date())
         token = reading.account("a", role, days=100)
         for grouping in ("entity,device_class", "entity", "population", "device_class,month"):
             answer = reading.get(f"/api/v1/indicators?{OCTOBER}&group_by={grouping}", token).json()
@@ -409,6 +411,7 @@ def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
         answer = reading.get(question, token).json()
         assert (answer["rows"], [one["reason"] for one in answer["withheld"]]) == ([], ["older_rule"])
         assert data.store.publications.take_back(FIRST, END) == 1
+        publish_months(data, NOW.date())
         assert reading.get(f"{question}&group_by=entity", token).json()["rows"]
 
 
