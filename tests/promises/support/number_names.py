@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import Final
 
@@ -28,13 +27,6 @@ def is_of_fleet(row: Row) -> bool:
     """Return whether a row is a reader's answer about the fleet: fleet_answers.py explains it by contents."""
     kind = row.answer.partition(": ")[2].partition(" ")[0]
     return row.outlet == "api" and "admin" not in row.roles and kind in OF_FLEET
-
-
-def is_quotient(row: Row) -> bool:
-    """Return whether a row's value is its numerator ÷ its denominator, as of I5."""
-    names = ("numerator", "denominator", "value")
-    above, below, value = (row.numbers.get(name, 0) for name in names)
-    return bool(below) and math.isclose(above / below, value, rel_tol=1e-12)
 
 
 def is_left_out(name: str) -> bool:
