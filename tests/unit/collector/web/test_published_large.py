@@ -11,13 +11,11 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
-from tests.support.reading import Reading
 from tests.unit.collector.cli.test_published import (
     END,
     FIRST,
@@ -25,12 +23,9 @@ from tests.unit.collector.cli.test_published import (
     KEY,
     MONTH,
     NOW,
-    OCTOBER,
-    dozen,
     last_month,
     publication,
 )
-from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.admin.operations import AdminServer
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.calendars.periods import Slice
@@ -38,7 +33,6 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.ipc import MAX_REQUEST_BYTES
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.sums import EnergySums, Group, GroupSums, StateSums
-from veilleuse.collector.release import tables
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache, publisher
 from veilleuse.collector.release.tables import Month
@@ -46,10 +40,6 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
-
-LONG = (
-    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000) SELECT count(*) FROM c"
-)
 
 
 def large_month(groups: int, first: date, end: date) -> Month:
@@ -186,25 +176,3 @@ def test_large_months_are_not_kept_in_memory(data, monkeypatch):
         found = web.read(date(2026, 10, 3), END)
         assert found is not None
         assert found.cells[0].sums.hosts == 13
-
-
-def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeypatch):
-    """The first question gets `too_slow`; the month is kept all the same, and answered the next time."""
-    dozen(data)
-    with Reading(data, clock=NOW.timestamp) as reading:
-        now = [0.0]
-        monkeypatch.setattr(reading.reader, "_now", lambda: now[0])
-        made: list[Any] = []
-
-        def slow(*arguments: Any, **named: Any) -> Any:
-            now[0] += 1_000
-            made.append(reading.reader._database().connection.execute(LONG).fetchone())
-            return tally_periods(*arguments, **named)
-
-        monkeypatch.setattr(tables, "tally_periods", slow)
-        token = reading.account()
-        first = reading.get(f"/api/v1/indicators?{OCTOBER}", token)
-        assert (first.status_code, first.json()["type"]) == (503, "/api#too_slow")
-        again = reading.get(f"/api/v1/indicators?{OCTOBER}", token)
-        assert {row["n"] for row in again.json()["rows"]} == {12, 11}
-        assert len(made) == 1
