@@ -153,6 +153,8 @@ class AdminContext:
     """64 hexadecimal digits: key of the asset pseudonyms of this fleet."""
     uploads: Uploads = field(default_factory=Uploads)
     publishing: Uploads = field(default_factory=open_publication_uploads)
+    months_changed: threading.Event = field(default_factory=threading.Event)
+    """Set when months were taken back, or the inventory changed: the published ones are looked at again."""
 
     def alone(self, job: Callable[[], T]) -> T:
         """Run a job of the writer outside any transaction, and wait for its result.

@@ -78,6 +78,8 @@ def import_reading(
     if made.absent and (dry_run or made.change is None):  # the answer has names, and no change notes this
         _journal(context, who, f"names of {len(made.absent)} absent assets", why)
     matched = None if dry_run else rematch(context)
+    if not dry_run:
+        context.months_changed.set()
     written = not dry_run and made.change is not None
     log.info(
         "inventory read", extra={"rows": reading.rows, "refused": reading.refused_count, "written": written}

@@ -87,7 +87,10 @@ def list_all(context: AdminContext) -> list[dict[str, Any]]:
 
 
 def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str) -> dict[str, Any]:
-    """Delete the publications inside [first, end): the next request computes them anew. Raises AdminError."""
+    """Delete the publications inside [first, end): the collector computes them anew within minutes.
+
+    Raises AdminError.
+    """
     if not why.strip():
         raise AdminError("give a reason: the access journal keeps it")
     since, until = date.fromisoformat(first), date.fromisoformat(end)
@@ -106,6 +109,7 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
         return gone
 
     gone = issuing.commit(job)
+    context.months_changed.set()
     log.warning("published periods taken back", extra={"from": first, "to": end, "periods": gone})
     return {"periods": gone}
 

@@ -5,7 +5,8 @@
 - notes the size of its databases, for `veilleuse doctor`, and the share of the PCs that were heard of;
 - moves the days whose sums of servers are kept, for /metrics, the first page and `top`;
 - gives sites the closures of a new year, and matches machines with assets;
-- publishes the months that are due, and the fleet's energy of each;
+- publishes the months that are due, and the fleet's energy of each; also within minutes after an import of
+  the inventory, or after months were taken back;
 - keeps the statistics of years that nobody has closed;
 - removes data older than the retention allows.
 """
@@ -17,6 +18,7 @@ import logging
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 3600.0
 """Interval between two checks for a new day."""
+CHANGED_SECONDS: Final = 60.0
+"""Interval between two checks for changed months."""
 STOP_SECONDS: Final = 1.0
 KEEPING_SECONDS: Final = 30 * 60.0
 """Time limit for all due years together; a later try follows an hour later."""
@@ -76,7 +80,7 @@ def run_daily_tasks(
     check_seconds: float = CHECK_SECONDS,
 ) -> Iterator[None]:
     """Run the daily tasks at once and at each new UTC day, while the block runs."""
-    stop = threading.Event()
+    stop, changed = threading.Event(), collector.operations.context.months_changed
 
     def watch() -> None:
         noted: date | None = None
@@ -92,7 +96,11 @@ def run_daily_tasks(
                 and all((_publish_months(collector, day, stop, publish), run_day(collector, day, stop, keep)))
             ):
                 noted = day
-            stop.wait(check_seconds)
+            until = time.monotonic() + check_seconds
+            while not stop.wait(min(CHANGED_SECONDS, check_seconds)) and time.monotonic() < until:
+                if changed.is_set():
+                    changed.clear()
+                    _publish_months(collector, day, stop, publish)
 
     thread = threading.Thread(target=watch, name="upkeep", daemon=True)
     thread.start()

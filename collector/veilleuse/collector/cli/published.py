@@ -62,8 +62,8 @@ def take_back(
 ) -> None:
     """Delete the publications inside [FROM, TO).
 
-    For wrong figures: the next request computes them again. It cannot be undone. Anyone with the old figures
-    can subtract: the difference is the machines that came late, moved or were forgotten since.
+    For wrong figures: the collector computes them again within minutes. It cannot be undone. Anyone with the
+    old figures can subtract: the difference is the machines that came late, moved or were forgotten since.
     """
     days = [parse_date(name, text).isoformat() for name, text in (("FROM", first), ("TO", end))]
     done = run_operation(
@@ -77,4 +77,4 @@ def take_back(
         print_json(done)
     else:
         periods = plural(done["periods"], "period")
-        print(f"{done['periods']} published {periods} taken back: the next request computes them again")
+        print(f"{done['periods']} published {periods} taken back: the collector computes them again within minutes")

@@ -333,7 +333,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
     sobriety = indicator_rows(groups_of(reader).groups, Targets(), "real")
     rows = [{**row, "coverage_states": 0.75} for row in sobriety]
     return (
-        emissions_report.document(state_of(reader), {**HEAD, "basis": "released", "data": data}),
+        emissions_report.document(state_of(reader), {**HEAD, "data": data, "basis": "released"}),
         indicators_report.document(rows, (), {**HEAD, "data": data}),
     )
 
