@@ -17,7 +17,7 @@ import pytest
 
 from tests.promises.support.fleet_answers import K, unexplained_rows
 from tests.promises.support.read_together import NIGHT, FleetOfMonth, Watched
-from tests.promises.test_p15_attacker import IN_OCTOBER, SEP
+from tests.promises.support.stories import IN_OCTOBER, SEP
 from tests.support.released import LATER
 from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.calendars.periods import Slice

@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from functools import cache, partial
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 import httpx
 from starlette.applications import Starlette
@@ -19,6 +21,7 @@ from starlette.routing import Route
 
 from tests.support.filled import Filled
 from tests.support.publishing import Publishing
+from tests.support.rolled import roll
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role, new_token, token_sha256
@@ -107,6 +110,13 @@ class Reading:
             expires_unix_milliseconds=now + round(days * DAY),
         )
         return token
+
+    def publish_months(self) -> None:
+        """Publish what is due now, as the collector does each day."""
+        zone = ZoneInfo(self.settings.reporting.time_zone)
+        today = datetime.fromtimestamp(self.clock(), zone).date()
+        roll(self.data, today)
+        self._publishing.publish_months(today, self.settings.reporting)
 
     @property
     def routes(self) -> set[str]:

@@ -99,6 +99,7 @@ class Explained:
                 self._explain(row)
         for row, rest in self._rest:
             self._tell_counts(row, rest)
+            self._tell_mean_powers(row, rest)
             self.unexplained += [(row, name, value) for name, value in rest.items()]
         self._tell_widths()
         for row in later:
@@ -293,6 +294,26 @@ class Explained:
                     del rest[name]
                     break
 
+    def _tell_mean_powers(self, row: Row, rest: dict[str, float]) -> None:
+        """Explain I5: each of its mean powers is assumed to reveal its energy and its time."""
+        if row.labels.get("indicator") != "I5" or "numerator" not in rest:
+            return
+        for whole in self._likely(row):
+            parts = {
+                name: (_part_of(whole, "mJ", inside), _part_of(whole, "ms", inside))
+                for name, inside in (("numerator", False), ("denominator", True))
+                if name in rest
+            }
+            if all(self._is_composed(name, rest[name], [(row, parts)]) for name in parts):
+                for name, pair in parts.items():
+                    for one in pair:
+                        self._tell(row, name, one)
+                    del rest[name]
+                self._told[self._place(row), row.labels.get("period_from")][1].update(parts)
+                if _is_quotient(row):
+                    rest.pop("value", None)
+                break
+
     def _likely(self, row: Row) -> Iterator[Found]:
         """Yield the cells that a count may be of: those of the sums beside it, at this version or an older
         one, also with cells that add nothing to these sums. Where a month's sums are all withheld: any cells.
@@ -416,7 +437,9 @@ class Explained:
             sums = [part.numbers.get(name, 0) for part, _ in parts]
             if exact is not None:
                 known = sum((amount(name, one) or ("", 0))[1] for one in sums) == exact[1]
-            elif _is_ratio(name):
+            elif name == "value" and _is_quotient(row):
+                known = True
+            elif _is_ratio(name) or name in ("numerator", "denominator"):
                 known = self._is_composed(name, value, parts)
             else:
                 known = sum(sums) == value
@@ -443,6 +466,24 @@ def is_of_fleet(row: Row) -> bool:
     """Return whether a row is a reader's answer about the fleet: fleet_answers.py explains it by contents."""
     kind = row.answer.partition(": ")[2].partition(" ")[0]
     return row.outlet == "api" and "admin" not in row.roles and kind in OF_FLEET
+
+
+def _part_of(whole: Found, unit: str, inside: bool) -> Found:
+    """Return the energy or time of machines inside or outside opening hours."""
+    return whole._replace(
+        whats=frozenset(
+            what
+            for what in whole.whats
+            if what.unit == unit and what.kind != "screen" and (what.band is Band.OPEN) is inside
+        )
+    )
+
+
+def _is_quotient(row: Row) -> bool:
+    """Return whether a row's value is its numerator ÷ its denominator, as of I5."""
+    names = ("numerator", "denominator", "value")
+    above, below, value = (row.numbers.get(name, 0) for name in names)
+    return bool(below) and math.isclose(above / below, value, rel_tol=1e-12)
 
 
 def _time_of(key: Key) -> Key:

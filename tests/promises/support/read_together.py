@@ -196,8 +196,6 @@ class Watched:
         self.months: list[Slice] = []
         self.pages: list[str] = []
         """Text of the first page at each look."""
-        self.enrolled_on = date(2026, 8, 31)
-        """Day of enrolment of machines: a year without its first months is not published."""
         self.entities = entities
         self.fleets: list[Mapping[Slice, FleetOfMonth]] = []
         """What is published at each look."""
@@ -222,9 +220,10 @@ class Watched:
         *,
         site: str = "lyon",
         population: Population = Population.WORKSTATION,
+        enrolled_on: date = date(2026, 1, 1),
     ) -> list[HostId]:
         """Add so many machines, and return their ids."""
-        where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": self.enrolled_on}
+        where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": enrolled_on}
         made = [self.data.add_host(population, device_class, **where) for _ in range(number)]
         self._classroom.update(made if population is Population.CLASSROOM else ())
         return made

@@ -74,16 +74,14 @@ def tally_periods(
     query: Query,
     hosts: Iterable[Host] | None = None,
     places: Mapping[HostId, GroupKey] | None = None,
-    same: Mapping[HostId, HostId] | None = None,
     *,
     screens: bool = False,
 ) -> dict[GroupKey, Tally]:
     """Return the same groups before the disclosure rule: no value of them may be published.
     Raises the same errors.
 
-    `places`: keys of machines that are not at the place of their enrolment. `same`: earlier machine of a
-    reinstalled device → its last one; both count as one. `screens`: with the energy of external screens, as
-    groups of device class `monitor`.
+    `places`: keys of machines that are not at the place of their enrolment. `screens`: with the energy
+    of external screens, as groups of device class `monitor`.
     """
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
@@ -97,7 +95,7 @@ def tally_periods(
             )
             for host_id, host in chosen.items()
         }
-        tallies |= _tallies(periods, query, part, chosen, sites, of, same or {}, screens=screens)
+        tallies |= _tallies(periods, query, part, chosen, sites, of, screens=screens)
     return tallies
 
 
@@ -108,7 +106,6 @@ def _tallies(
     hosts: Mapping[HostId, Host],
     sites: Mapping[str, Site],
     of: Mapping[HostId, GroupKey],
-    same: Mapping[HostId, HostId],
     *,
     screens: bool,
 ) -> dict[GroupKey, Tally]:
@@ -118,8 +115,8 @@ def _tallies(
     for host_id, rows in groupby(periods.host_periods(part.first, part.end), lambda row: row.host_id):
         if host_id not in of:
             continue
-        if host_id in same:
-            rows = (row._replace(host_id=same[row.host_id]) for row in rows)
+        if host_id in query.same:
+            rows = (row._replace(host_id=query.same[row.host_id]) for row in rows)
         for one in _by_band(rows):
             seen[host_id] += _add(tallies[of[host_id]], hosts[host_id], one)
             if screens:
@@ -128,7 +125,7 @@ def _tallies(
     for host_id, host in hosts.items():
         # A measured machine was there, whatever its enrolment says: coverage is never above 1.
         if length := max(enrolled_milliseconds(host, sites[host.site], part, now), seen[host_id]):
-            tallies[of[host_id]].enrolled[same.get(host_id, host_id)] += length
+            tallies[of[host_id]].enrolled[query.same.get(host_id, host_id)] += length
     return {key: tally for key, tally in tallies.items() if tally.enrolled_milliseconds or tally.hosts}
 
 

@@ -77,4 +77,6 @@ def take_back(
         print_json(done)
     else:
         periods = plural(done["periods"], "period")
-        print(f"{done['periods']} published {periods} taken back: the collector computes them again within minutes")
+        print(
+            f"{done['periods']} published {periods} taken back: the collector computes them again within minutes"
+        )

@@ -397,6 +397,8 @@ class Query:
     """All declared perimeters, oldest first: for groups of observed machines."""
     contexts: Mapping[HostId, PowerContext] = field(default_factory=dict, compare=False)
     """Power context of each machine, likewise."""
+    same: Mapping[HostId, HostId] = field(default_factory=dict, compare=False)
+    """Machine of a reinstalled device → its last one, as which all of them count."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]

@@ -351,11 +351,18 @@ def make_month(
     """Compute one month from the fleet's present data.
 
     `places`: keys of machines by the inventory; without one, a machine is at the place of its enrolment.
-    `same`: earlier machine of a reinstalled device → its last one.
+    `same`: see Query.
     """
-    query = Query(part.first, part.end, PARTITION, k, now_unix_milliseconds=now_unix_milliseconds)
+    query = Query(
+        part.first,
+        part.end,
+        PARTITION,
+        k,
+        now_unix_milliseconds=now_unix_milliseconds,
+        same=same or {},
+    )
     hosts = hosts_under_rule(reader.hosts())
-    tallies = tally_periods(reader, Periods(reader), query, hosts, places, same, screens=True)
+    tallies = tally_periods(reader, Periods(reader), query, hosts, places, screens=True)
     return build_month(part, tallies, k, perimeter_of)
 
 

@@ -124,7 +124,7 @@ class FleetPublisher:
     def _is_too_late(self, year: int) -> bool:
         """Return whether months of the year were deleted before any was published."""
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
-        return is_cut(self._sources.periods, first, end, self._sources.hosts)
+        return first < self._since and is_cut(self._sources.periods, first, end, self._sources.hosts)
 
     def _publish_fleet(self, months: list[Slice], contents: list[Month | None]) -> None:
         devices = [fleet_devices(self._sources, part, self._today) for part in months]
@@ -174,12 +174,7 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
         now,
         _places_by_inventory(sources, part),
         lambda key: perimeters.of(at_default_context(key)) or "",
-        {
-            host_id: asset.host_ids[-1]
-            for asset in sources.assets
-            if len(asset.host_ids) > 1
-            for host_id in asset.host_ids
-        },
+        sources.same,
     )
 
 

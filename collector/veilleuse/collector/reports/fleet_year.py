@@ -57,8 +57,8 @@ class _Inputs:
     sites: dict[str, Site] = field(default_factory=dict)
     assets: tuple[Asset, ...] = ()
     headcounts: tuple[Headcount, ...] = ()
-    same: dict[HostId, HostId] = field(default_factory=dict)
-    """Machine of a reinstalled asset → the asset's last machine, which maps to itself."""
+    same: Mapping[HostId, HostId] = field(default_factory=dict)
+    """See Sources."""
     virtual: frozenset[HostId] = frozenset()
     """Virtual machines, by their agents' facts or by the inventory."""
     without_ruled: bool = False
@@ -71,12 +71,7 @@ class _Inputs:
         self.sites = {site.site: site for site in rolls.sites()}
         self.assets = self.sources.assets
         self.headcounts = self.sources.inventory.headcounts()
-        self.same = {
-            host_id: asset.host_ids[-1]
-            for asset in self.assets
-            if len(asset.host_ids) > 1
-            for host_id in asset.host_ids
-        }
+        self.same = self.sources.same
         self.virtual = frozenset(
             host.host_id for host in self.hosts if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
         ) | frozenset(
@@ -247,6 +242,8 @@ def _reduce_stretch(inputs: _Inputs, part: Slice, *, for_ever: bool) -> YearStat
     found = None if for_ever else read_kept_rooms(inputs.sources, part.first, part.end)
     if found is None:
         found = tuple(compute_rooms(inputs.sources, part.first, part.end, places.servers, inputs.query.today))
+    if inputs.without_ruled:  # loss and overhead are of all machines of a meter, of few PCs too
+        found = tuple(one for one in found if not places.servers.holds_others(one.room))
     return replace(kept, rooms=tuple(found))
 
 

@@ -15,6 +15,7 @@ from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.query import Perimeters, Query
+from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.imports import FactorReader, InventoryReader
 from veilleuse.collector.ports.months import ClosedYearReader, PublicationReader
 from veilleuse.collector.ports.store import DataReader, MeteringReader, PeriodReader
@@ -56,8 +57,19 @@ class Sources:
         """Return all declared perimeters, oldest first, read once a report."""
         return self.factors.perimeters()
 
+    @cached_property
+    def same(self) -> dict[HostId, HostId]:
+        """Return machine of a reinstalled asset → the asset's last machine, which maps to itself."""
+        return {
+            host_id: asset.host_ids[-1]
+            for asset in self.assets
+            if len(asset.host_ids) > 1
+            for host_id in asset.host_ids
+        }
+
     def add_places(self, query: Query) -> Query:
-        """Return the query with the perimeters and power contexts that its dimensions need."""
+        """Return the query with reinstalled machines, and what its dimensions need: perimeters, contexts."""
+        query = replace(query, same=self.same)
         if {"perimeter", "power_context"}.isdisjoint(query.dimensions):
             return query
         contexts = {host_id: asset.power_context for asset in self.assets for host_id in asset.host_ids}

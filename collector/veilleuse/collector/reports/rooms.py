@@ -154,6 +154,10 @@ class ServersInRooms:
         """Return false when only other machines have shares of the room's meters: a classroom's plugs."""
         return self.stand_in(room) or not self._shares_in(room)
 
+    def holds_others(self, room: str) -> bool:
+        """Return true when another machine has a share of the room's meters."""
+        return any(one.host_id not in self.host_ids for one in self._shares_in(room))
+
     def _room(self, server: _Server, day: int) -> str | None:
         if day not in server.rooms:
             standing = server.standing

@@ -97,6 +97,16 @@ def test_a_workstation_of_the_inventory_is_in_no_row_without_the_rule(tmp_path):
     assert sum(row.machines for row in fleet) == 13
 
 
+def test_a_population_that_has_not_called_yet_withholds_no_month(tmp_path):
+    """A classroom PC that enrolled before the year and was never on: the others' months are published."""
+    with filled(tmp_path) as data:
+        laptops(data, 12, "A")
+        data.add_host(Population.CLASSROOM, DeviceClass.TOWER, enrolled_on=date(2025, 12, 1))
+        month, fleet = published(data)
+    assert month.cells
+    assert {row.key.population for row in fleet} == {Population.WORKSTATION, Population.CLASSROOM}
+
+
 def test_a_month_is_not_published_again_when_it_is_too_old(tmp_path):
     """Machines may keep months longer than their publication: a second one would tell who was forgotten."""
     with filled(tmp_path) as data:

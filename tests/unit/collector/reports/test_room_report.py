@@ -23,6 +23,7 @@ from tests.support.machines import settings_in
 from tests.support.rolled import roll
 from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import initialise
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.model.hosts import Site
@@ -42,6 +43,7 @@ from veilleuse.collector.model.meters import (
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
+from veilleuse.collector.reports.fleet_year import exempt_figures, read_assumptions
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State
@@ -370,6 +372,25 @@ def test_a_classroom_on_a_plug_is_in_no_rooms_figure(room: Room, report: Report)
     (other,) = [row for row in made["rows"] if row["device_class"] == "other_room"]
     assert (other["top_down_kwh"], other["kwh_total"]) == (223.2, 0)
     assert "servers_in_no_room" not in made["report"]
+
+
+def test_a_room_with_a_share_of_a_pc_is_not_released(room: Room):
+    """The overhead of a room with a PUE is of its PC's energy too: readers get the other rooms alone."""
+    room.server(300)
+    room.meter(1_000)
+    pc = room.filled.add_host(Population.CLASSROOM, DeviceClass.TOWER, site="dc", enrolled_on=SINCE)
+    room.meter(80, "plug", "R204")
+    share = MeterShare("plug", pc, SharePart.MACHINE, 1_000_000, SINCE, FOR_EVER)
+    pue = Pue("R204", date(2025, 1, 1), date(2025, 12, 31), 1_500_000, MeterBoundary.UPS_OUTPUT)
+    room.declare(stands(), shares=[share], pues=[pue])
+    with opened(room.settings.data_dir, room.settings.reporting) as sources:
+        made = exempt_figures(sources, Slice(FIRST, END), TODAY, read_assumptions(sources))
+    (other,) = (row.room for row in made.rows if row.room is not None)
+    assert (other.overhead_millijoules, other.it_millijoules, other.top_down_millijoules) == (
+        None,
+        700 * HOURS * HOUR,
+        1_000 * HOURS * HOUR,
+    )
 
 
 def test_a_closed_year_says_the_same(room: Room, report: Report):

@@ -1,0 +1,220 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Stories of machines over months: the leaks that an attacker found, and events of an inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import Final
+
+from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Hours, Watched
+from tests.support.inventories import Listed
+from veilleuse.collector.model.records import HostId
+from veilleuse.wire.vocabulary import DeviceClass, State
+
+JUL, AUG, SEP, OCT = (date(2026, month, 1) for month in (7, 8, 9, 10))
+IN_OCTOBER: Final = date(2026, 10, 5)
+IDLE_AT_NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.OFF: 20})
+BUSY: Final = Hours({State.ON_IDLE: 9, State.ON_ACTIVE: 1}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
+"""On during all known time."""
+
+
+def withheld(data: Watched) -> None:
+    """One of twelve machines is in use: I2 is withheld, as its denominator is that machine's time on."""
+    hosts, others = data.machines(12), data.machines(12, "B")
+    data.month(SEP, [(hosts[0], NIGHT), *((host, OFF) for host in hosts[1:])])
+    data.month(SEP, [(host, NIGHT) for host in others])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def constants(data: Watched) -> None:
+    """Eleven are off at half a watt, one is on for 15 minutes: a sum less eleven constants reveals it."""
+    hosts, others = data.machines(12), data.machines(12, "B")
+    data.month(SEP, [(host, NIGHT) for host in others])
+    brief = Hours({State.OFF: 12, State.ON_IDLE: 0.25}, {State.OFF: 40})
+    data.month(SEP, [(hosts[0], brief), *((host, OFF) for host in hosts[1:])])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def methods(data: Watched) -> None:
+    """One of twelve is not metered: methods are withheld, but the interval's width gives their share."""
+    hosts = data.machines(12)
+    data.month(SEP, [(host, BUSY) for host in hosts], unmetered=hosts[:1])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def zones(data: Watched) -> None:
+    """Nine in France and three in Germany are in one `autres`: joules and grams solve two unknowns."""
+    hosts = data.machines(9) + data.machines(3, site="köln") + data.machines(12, "B")
+    data.month(SEP, [(host, NIGHT) for host in hosts])
+    data.look(date(2026, 9, 14))
+    data.look(IN_OCTOBER, [SEP])
+
+
+def days(data: Watched) -> None:
+    """One machine has a Sunday that no gauge shows: the month less its days and weeks would reveal it."""
+    hosts = data.machines(12)
+    data.month(SEP, [(host, NIGHT) for host in hosts])
+    data.day(date(2026, 9, 20), [(hosts[0], {State.ON_IDLE: 5})])
+    for day in (14, 18, 24):
+        data.look(date(2026, 9, day))
+    data.look(IN_OCTOBER, [SEP])
+
+
+def weeks(data: Watched) -> None:
+    """Laptops and two towers appear by entity and class, by site and day, and by population and week."""
+    hosts = (
+        data.machines(8) + data.machines(3, site="nancy") + data.machines(2, device_class=DeviceClass.TOWER)
+    )
+    data.month(SEP, [(host, NIGHT if number % 2 else BUSY) for number, host in enumerate(hosts)])
+    data.look(date(2026, 9, 14))
+    data.look(date(2026, 9, 18))
+    data.look(IN_OCTOBER, [SEP])
+
+
+def late(data: Watched) -> None:
+    """A machine's day arrives between two looks, with a restart between them."""
+    hosts = data.machines(14)
+    data.month(SEP, [(host, NIGHT) for host in hosts[:13]])
+    data.look(date(2026, 9, 14))
+    data.month(SEP, [(hosts[13], NIGHT)])
+    data.look(date(2026, 9, 14))
+    data.look(IN_OCTOBER, [SEP])
+
+
+def screens(data: Watched) -> None:
+    """Two of eleven have a screen, beside eleven of another class that all have one."""
+    hosts = data.machines(11) + data.machines(11, device_class=DeviceClass.TOWER)
+    data.month(SEP, [(host, NIGHT) for host in hosts], screens=hosts[:2] + hosts[11:])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def entities(data: Watched) -> None:
+    """Two entities of A merge below it, beside A's own: the whole fleet has a reader, and so have A and B."""
+    sizes = {"A": 11, "A > 1": 7, "A > 2": 6, "B": 4, "B > 1": 13}
+    hosts = [host for entity, number in sizes.items() for host in data.machines(number, entity)]
+    data.month(SEP, [(host, NIGHT) for host in hosts])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def watts(data: Watched) -> list[HostId]:
+    """One laptop is among eleven towers: idle energy less the towers' model watts is the laptop's."""
+    tower = DeviceClass.TOWER
+    hosts = data.machines(1) + data.machines(11, device_class=tower) + data.machines(12, "B", tower)
+    data.month(SEP, [(host, OFFICE) for host in hosts], unmetered=hosts)
+    data.look(IN_OCTOBER, [SEP])
+    return hosts[:1]
+
+
+def one_power(data: Watched) -> None:
+    """Twelve laptops and four towers with screens idle at night at their models' watts: I4 subtracted 0.8 W
+    from all of them, and this equation solved the towers' idle time."""
+    hosts = data.machines(12) + data.machines(4, device_class=DeviceClass.TOWER)
+    data.month(SEP, [(host, NIGHT) for host in hosts], unmetered=hosts, screens=hosts)
+    data.look(IN_OCTOBER, [SEP])
+
+
+def rest_of_a_row(data: Watched) -> None:
+    """A tower is among ten metered laptops: the energy that I4 left was at rest, at two powers."""
+    hosts = [
+        *data.machines(12),
+        *data.machines(12, device_class=DeviceClass.TOWER),
+        *data.machines(10, "B"),
+        *data.machines(1, "B", DeviceClass.TOWER),
+    ]
+    data.month(SEP, [(host, IDLE_AT_NIGHT) for host in hosts])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def reinstalled(data: Watched) -> None:
+    """Nine machines of A, of which one was installed again, counted as ten."""
+    hosts, others = data.machines(10), data.machines(12, "B")
+    data.month(SEP, [(host, NIGHT) for host in hosts[1:] + others])
+    data.day(date(2026, 9, 3), [(hosts[0], {State.ON_IDLE: 5})])
+    devices = [(host,) for host in hosts[2:]] + [(hosts[0], hosts[1])]
+    data.list_devices(
+        [*(Listed(one, "A") for one in devices), *(Listed((host,), "B") for host in others)], IN_OCTOBER
+    )
+    data.look(IN_OCTOBER, [SEP])
+
+
+def around_k(data: Watched) -> None:
+    """Entities have 1, 9, 10 and 11 machines; C has devices that nobody measures."""
+    sizes = {"A > 1": 1, "A > 2": 9, "A > 3": 10, "B": 11}
+    inside = {entity: data.machines(number, entity) for entity, number in sizes.items()}
+    data.nights(SEP, [host for hosts in inside.values() for host in hosts])
+    listed = [Listed((host,), entity) for entity, hosts in inside.items() for host in hosts]
+    data.list_devices([*listed, *[Listed((), "C")] * 5, *[Listed((), "A > 1")] * 4], IN_OCTOBER)
+    data.look(IN_OCTOBER, [SEP])
+
+
+def corrected(data: Watched) -> None:
+    """The inventory is corrected between two looks: a machine was in B, and one leaves. The fleet is computed
+    again, and the month is not."""
+    hosts, others = data.machines(12), data.machines(12, "B")
+    data.nights(SEP, hosts + others)
+    listed = [*(Listed((host,), "A") for host in hosts), *(Listed((host,), "B") for host in others)]
+    data.list_devices(listed, IN_OCTOBER)
+    data.look(IN_OCTOBER, [SEP])
+    listed[0] = Listed((hosts[0],), "B")
+    data.list_devices([*listed, *[Listed((), "C")] * 3], date(2026, 10, 6))
+    data.forget(hosts[1])
+    data.look(date(2026, 10, 7), [SEP])
+    data.look(date(2026, 10, 20), [SEP])
+    assert len({months[part].rows for months in data.fleets for part in months}) > len(data.fleets[0])
+
+
+def moved(data: Watched) -> None:
+    """A machine is in A until September, and in B from October on."""
+    hosts, others = data.machines(12), data.machines(12, "B")
+    for month in (SEP, OCT):
+        data.nights(month, hosts + others)
+    listed = [
+        *(Listed((host,), "A", moved=((OCT, "B"),) if host == hosts[0] else ()) for host in hosts),
+        *(Listed((host,), "B") for host in others),
+    ]
+    data.list_devices(listed, IN_OCTOBER)
+    data.look(IN_OCTOBER, [SEP])
+    data.look(date(2026, 11, 5), [SEP, OCT])
+
+
+STORIES: Final = (
+    *(withheld, constants, methods, zones, days, weeks, late, screens, entities),
+    *(watts, one_power, rest_of_a_row, reinstalled, around_k, corrected, moved),
+)
+READERS: Final[dict[Callable[[Watched], object], tuple[str, ...]]] = {
+    entities: ("A", "B"),
+    around_k: ("A", "A > 1"),
+    corrected: ("A",),
+}
+"""Stories in which entities have their own readers."""
+
+
+def late_install(data: Watched) -> None:
+    """One of fourteen machines of A is there since August: the month counts it in `autres`, the year in A."""
+    hosts, others = data.machines(14), data.machines(14, "B")
+    data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
+    for month in (SEP, OCT):
+        data.month(month, [(host, NIGHT) for host in hosts + others])
+    data.look(date(2026, 11, 5), [AUG, SEP, OCT])
+
+
+def one_sunday(data: Watched) -> None:
+    """Every month keeps its groups, and one machine has a Sunday: closed days are apart in the file."""
+    hosts, others = data.machines(14), data.machines(14, "B")
+    for month in (AUG, SEP):
+        data.month(month, [(host, NIGHT) for host in hosts + others])
+    data.day(date(2026, 9, 20), [(hosts[0], {State.ON_IDLE: 5})])
+    data.look(IN_OCTOBER, [AUG, SEP])
+
+
+def untold_month(data: Watched) -> None:
+    """August has one known machine: that month publishes nothing."""
+    hosts = data.machines(14)
+    data.month(AUG, [(hosts[0], NIGHT)])
+    data.month(SEP, [(host, NIGHT) for host in hosts])
+    data.look(IN_OCTOBER, [AUG, SEP])
+
+
+YEARS: Final = {late_install: "late start", one_sunday: "one Sunday", untold_month: "withheld month"}
