@@ -128,13 +128,10 @@ class Explained:
                 found[name] = next(alike, several[0])
                 self._tell(row, name, found[name])
                 del rest[name]
-        if _is_of_powers(row) and rest.keys() >= _POWERS:
-            rest.pop("value", None)  # it follows from them
         for name, value in list(rest.items()):
             if amount(name, value) is None and _is_ratio(name):
-                find = Sums.power if name in _POWERS else Sums.ratio
                 pair = next(
-                    (pair for sums in self._candidates(row) if value != 1 and (pair := find(sums, value))),
+                    (pair for sums in self._candidates(row) if value != 1 and (pair := sums.ratio(value))),
                     None,
                 )
                 if pair is not None or value == 1:  # both sums are known, or they are equal
@@ -430,7 +427,6 @@ class Explained:
                 or name in OF_INTERVALS
                 or name.startswith("kgco2e")
                 or name == "n"
-                or (_is_of_powers(row) and name == "value" and row.numbers.keys() >= _POWERS)
             ):
                 continue
             exact = amount(name, value)
@@ -498,16 +494,8 @@ def _is_left_out(name: str) -> bool:
     return name.startswith((*NO_MEASUREMENT, *NOT_LINEAR))
 
 
-_POWERS: Final = frozenset({"numerator", "denominator"})
-"""Mean powers, whose ratio I5 is."""
-
-
-def _is_of_powers(row: Row) -> bool:
-    return row.labels.get("indicator") == "I5"
-
-
 def _is_ratio(name: str) -> bool:
-    return name.startswith(("value", "coverage_", "method_mix.")) or "_ratio" in name or name in _POWERS
+    return name.startswith(("value", "coverage_", "method_mix.")) or "_ratio" in name
 
 
 def _energy_of(name: str, found: Collection[str]) -> str:
