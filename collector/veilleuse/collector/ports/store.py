@@ -228,9 +228,6 @@ class BoundedReader(DataReader, Protocol):
     def within(self, seconds: float) -> AbstractContextManager[None]:
         """Interrupt queries of this thread that take longer. Raises QueryTooSlow."""
 
-    def to_its_end(self) -> AbstractContextManager[None]:
-        """Suspend the limit of `within` for this thread."""
-
     def check_time(self) -> None:
         """Raise QueryTooSlow when the limit of `within` has passed."""
 

@@ -41,10 +41,6 @@ from veilleuse.collector.store.sqlite.publications import SqlitePublicationReade
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
-LONG = (
-    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000) SELECT count(*) FROM c"
-)
-
 
 def large_month(groups: int, first: date, end: date) -> Month:
     """Return a month of so many groups with distinct sums, so that it does not compress."""

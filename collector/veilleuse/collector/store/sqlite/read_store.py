@@ -55,15 +55,6 @@ class SqliteBoundedReader(SqliteReader):
             self._local.deadline = None
             self._end_transaction()
 
-    @contextmanager
-    def to_its_end(self) -> Iterator[None]:
-        """Inside `within`: let this thread's block finish, however late; later queries can still be ended."""
-        deadline, self._local.deadline = getattr(self._local, "deadline", None), None
-        try:
-            yield
-        finally:
-            self._local.deadline = deadline
-
     def check_time(self) -> None:
         """Check the limit between two queries. Raises QueryTooSlow."""
         if self._is_late():
