@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime
 from tests.support.filled import Filled, cell, civil
 from tests.support.publishing import publish_months
 from tests.support.reading import Reading
-from tests.unit.collector.web.test_api_release import NOW, PUBLISHED, Fleet, Seen, release
-from tests.unit.collector.web.test_api_released_months import OCTOBER, a_dozen
+from tests.unit.collector.web.test_api_release import Fleet, Seen, release
+from tests.unit.collector.web.test_api_released_months import NOW, OCTOBER, PUBLISHED, a_dozen
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.release.answer import sum_uses
 from veilleuse.collector.release.format import FORM

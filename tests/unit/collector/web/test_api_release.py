@@ -8,7 +8,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import partial
 from typing import NamedTuple
 
@@ -361,8 +361,3 @@ def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
 def test_what_a_month_is(first, end, whole):
     """A month is from a first to the next."""
     assert is_month(Slice(first, end)) is whole
-
-
-NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
-PUBLISHED = date(2026, 11, 4)
-"""First day on which October may be published."""
