@@ -44,7 +44,7 @@ from veilleuse.collector.model.figures import (
     RowOrigin,
     column_type,
 )
-from veilleuse.collector.model.query import Perimeters, Query
+from veilleuse.collector.model.query import GroupKey, Perimeters, Query
 from veilleuse.collector.ports.months import ClosedYearReader, PublicationReader
 from veilleuse.collector.release.figures import PublishedFleet, sum_fleet
 from veilleuse.collector.release.rows import FLEET, FleetMonth
@@ -196,7 +196,7 @@ def mark_rows(
     statement of revision 1, None where this grouping is not possible.
     """
     told_then = () if published is None else (*published.rows, *published.totals, *published.memo)
-    before = {(row.level, row.key): row.emissions.kgco2e_total for row in told_then}
+    before = {_identity(row): row.emissions.kgco2e_total for row in told_then}
     closed_year = closed.closed_year
 
     def mark(row: EmissionsRow) -> EmissionsRow:
@@ -206,7 +206,7 @@ def mark_rows(
             closed_year.report_id,
             closed_year.revision,
             closed_year.state.value,
-            before.get((row.level, row.key)),
+            before.get(_identity(row)),
             closed_year.sha256,
         )
         return replace(row, origin=origin)
@@ -217,6 +217,11 @@ def mark_rows(
         totals=tuple(map(mark, statement.totals)),
         memo=tuple(map(mark, statement.memo)),
     )
+
+
+def _identity(row: EmissionsRow) -> tuple[str, GroupKey, bool]:
+    """Return what identifies a row: those of servers and of their rooms may have one key."""
+    return row.level, row.key, row.level != "total" and row.room.kwh_it is not None
 
 
 Months: TypeAlias = Sequence[tuple[Slice, FleetMonth]]

@@ -26,6 +26,7 @@ from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
     RELEASED_UNTIL,
     emissions_report_of,
+    prepare_for_publication,
     released_report,
 )
 from veilleuse.collector.reports.emissions_document import BASIS
@@ -59,7 +60,9 @@ def fleet_document(
         timed = _timed_sources(store, reporting, reader)
         if only_released:
             stretches = find_stretches(timed.released, query, cut=True)
-            report = released_report(timed, query, stretches, random_roll_out=reporting.random_roll_out)
+            report = prepare_for_publication(
+                released_report(timed, query, stretches, random_roll_out=reporting.random_roll_out)
+            )
         else:
             report = emissions_report_of(timed, query, random_roll_out=reporting.random_roll_out)
     reader.check_time()
