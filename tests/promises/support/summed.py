@@ -103,6 +103,16 @@ class Sums:
                             return self.told(bits, whats), self.told(under, known[below][under])
         return None
 
+    def power(self, value: float) -> tuple[Found, Found] | None:
+        """Return an energy and a time of the same cells whose ratio is the value, W."""
+        for above, over in self.of["mJ"].items():
+            below = round(above / value)
+            under = self.of["ms"].get(below, {})
+            for bits in over.keys() & under.keys():
+                if above / below == value:
+                    return self.told(bits, over[bits]), self.told(bits, under[bits])
+        return None
+
 
 def sums_of(version: int, selector: Selector, cells: Mapping[Cell, Mapping[What, int]]) -> Sums:
     """Return all sums over these cells: 2^cells × sets of quantities."""
