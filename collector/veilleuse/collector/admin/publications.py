@@ -97,6 +97,11 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
     issuing = context.issuing
 
     def job() -> int:
+        closed = {one.year for one in context.store.closings.revisions()}
+        if taken := closed.intersection(range(since.year, until.year + (until > date(until.year, 1, 1)))):
+            raise AdminError(
+                f"{min(taken)} is closed with its released months: what was computed anew could be subtracted from them"
+            )
         gone = context.store.publications.take_back(since, until)
         if not gone:
             raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")

@@ -248,6 +248,9 @@ def test_a_published_report_names_who_agreed(place: CollectorSettings, veilleuse
     rows = json.loads(_report(veilleuse, "emissions", "json", tmp_path, "--public"))["sign_off"]
     people = {row["declaration"]: row.get("person") for row in rows if "declared_on" in row}
     assert people == {"preparer": None, "reviewer": "Bob Deux", "approver": None}
+    # A month of it that is computed anew could be subtracted from the closed one.
+    code, _, error = veilleuse("published", "take-back", f"{YEAR}-03-01", f"{YEAR}-04-01", "--why", "a meter")
+    assert (code, f"{YEAR} is closed with its released months" in error) == (1, True)
 
 
 # --- base year
