@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """P16: one figure has the same digits at every outlet, for every reader.
 
-`veilleuse simulate` makes a fleet, `veilleuse serve` publishes its months, a year is closed, and a real Prometheus
-scrapes. The collector runs on a clock of March 2026 (libfaketime), because months of PCs are kept for 18
-months. Each number that two outlets give is compared. `one_table.txt` in the test's folder has all of them.
+`veilleuse simulate` makes a fleet, `veilleuse serve` publishes its months, a year is closed, and a real
+Prometheus scrapes. The collector runs on a clock of March 2026 (libfaketime), because months of PCs are kept
+for 18 months. Each number that two outlets give is compared. `one_table.txt` in the test's folder has all of them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from tests.promises.support.outlets import (
+    TABLES,
     Figure,
     OneTable,
     Row,
@@ -206,11 +207,11 @@ def compare_reports(fleet: Fleet) -> None:
         text, comma, sheet, page = ((fleet.folder / file_of(*one, suffix)).read_bytes() for suffix in formats)
         keep = functools.partial(filter, lambda row: row.get("indicator", "I1") in OF_INDICATORS)
         rows, add = json_rows(text.decode()), fleet.table.add
-        counts = {table: len(json.loads(text).get(table, ())) for table in ("rows", "totals")}
+        counts = [len(json.loads(text).get(table, ())) for table in TABLES]
         add("command, JSON", name, keep(rows))
         add("command, CSV", name, keep(csv_rows(comma.decode(), len(rows))))
         add("XLSX", name, keep(xlsx_rows(sheet)))
-        add("page", name, keep(page_rows(page, {table: n for table, n in counts.items() if n})))
+        add(PAGE, name, keep(page_rows(page, rows, counts)))
         for role, token in accounts.items():
             answer = fleet.ask(token, *one)
             add(f"API, {role}", name, json_rows(answer))
@@ -296,9 +297,7 @@ def _summed(rows: Sequence[Row]) -> dict[str, Row]:
     return {
         where: {
             "energy_millijoules": sum(row["energy_millijoules"] for row in parts),
-            "kgco2e_total": parts[0]["kgco2e_total"]
-            if len(parts) == 1
-            else sum((Fraction(repr(row["kgco2e_total"])) for row in parts), Fraction(0)),
+            "kgco2e_total": sum(Fraction(repr(row["kgco2e_total"])) for row in parts),
         }
         for where, parts in groups.items()
     }
@@ -405,7 +404,19 @@ def is_in_all(figure: Figure) -> bool:
     return figure.question.startswith(("emissions", "indicators"))
 
 
-FORMATS: Final = ("command, JSON", "command, CSV", "XLSX", "page", "API, admin", "API, reader")
+def is_series(figure: Figure) -> bool:
+    """Return whether the command, /metrics and Prometheus must give a figure."""
+    return figure.question.startswith("series") and "_low_" not in figure.name and "_high_" not in figure.name
+
+
+def is_on_pages(figure: Figure) -> bool:
+    """Return whether a page must too: exact integers are on no page."""
+    return is_in_all(figure) and not figure.name.endswith(("_millijoules", "_milliseconds"))
+
+
+FORMATS: Final = ("command, JSON", "command, CSV", "XLSX", "API, admin", "API, reader")
+PAGE: Final = "page"
+OTHERS: Final = ("closed file", "/metrics", "Prometheus", "REEN sheet", "first page")
 QUICK: Final = (30, 15)
 LONG: Final = ((60, 16), (90, 17))
 """Machines with an agent, and seed."""
@@ -443,7 +454,9 @@ def check_fleet(folder: Path, hosts: int, seed: int) -> OneTable:
     table.write(folder / "one_table.txt")
     assert table.differing() == []
     assert table.missing(FORMATS, is_in_all) == []
-    assert len(table.outlets) == len(FORMATS) + 5
+    assert table.missing((*FORMATS, PAGE), is_on_pages) == []
+    assert table.missing(("command, JSON", "/metrics", "Prometheus"), is_series) == []
+    assert table.outlets.keys() == {*FORMATS, PAGE, *OTHERS}
     return table
 
 

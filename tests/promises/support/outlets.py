@@ -108,9 +108,10 @@ def text_of(name: str, value: Any) -> str:
     return repr(float(value))
 
 
-def in_unit(number: Any, factor: int) -> str:
+def in_unit(number: float | Fraction, factor: int) -> str:
     """Return the digits of a number in a unit that is `factor` times smaller."""
-    return repr(float(Fraction(repr(float(number))) * factor))
+    exact = number if isinstance(number, Fraction) else Fraction(repr(float(number)))
+    return repr(float(exact * factor))
 
 
 # ------------------------------------------------------------------------------------------- the files
@@ -134,16 +135,21 @@ def xlsx_rows(content: bytes) -> list[Row]:
     return [row for title in titles if title in book.sheetnames for row in sheet_rows(book[title])]
 
 
-def page_rows(content: bytes, tables: Mapping[str, int]) -> list[Row]:
-    """Return the rows of the first sections of a page, with the unrounded number of each cell."""
+def page_rows(content: bytes, rows: Sequence[Row], tables: Sequence[int]) -> list[Row]:
+    """Return the rows of the first sections of a page, with the unrounded number of each cell.
+
+    `rows`: of the JSON report, which name the groups: a page has words. `tables`: rows of each section.
+    """
     page = Page(content)
-    found: list[Row] = []
-    for number, count in enumerate(tables.values(), 1):
-        for row in page.by_row(f"table-{number}", count):
-            found.append(
-                {name: cell.raw if cell.raw is not None else cell.text for name, cell in row.items()}
-            )
-    return found
+    found = [
+        {name: cell.raw for name, cell in cells.items() if cell.raw is not None}
+        for number, count in enumerate(filter(None, tables), 1)
+        for cells in page.by_row(f"table-{number}", count)
+    ]
+    return [
+        {name: row[name] for name in IDENTITY if name in row} | cells
+        for row, cells in zip(rows, found, strict=True)
+    ]
 
 
 # ----------------------------------------------------------------------------------------- /metrics
