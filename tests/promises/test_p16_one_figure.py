@@ -3,8 +3,8 @@
 """P16: one figure has the same digits at every outlet, for every reader.
 
 `veilleuse simulate` makes a fleet, `veilleuse serve` publishes its months, a year is closed, and a real
-Prometheus scrapes. The collector runs on a clock of March 2026 (libfaketime), because months of PCs are kept
-for 18 months. Each number that two outlets give is compared. `one_table.txt` in the test's folder has all of them.
+Prometheus scrapes. The collector's clock is at March 2026 (libfaketime): months of PCs are kept for 18 months.
+Each number that two outlets give is compared. `one_table.txt` in the test's folder has all of them.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def json_rows(content: str) -> list[Row]:
     return [row for table in TABLES for row in document.get(table, ())]
 
 
-def csv_rows(content: str, count: int) -> list[Row]:
+def csv_rows(content: str, count: int) -> Sequence[Row]:
     """Return the first `count` rows of a CSV report; a year's own estimate and what is withheld follow."""
     return list(csv.DictReader(io.StringIO(content, newline="")))[:count]
 
