@@ -339,5 +339,11 @@ PROMISES: Final = (
         "A role combines answers of the API, /metrics and the page over months. A closed year beside them is measured, not guaranteed",
         "0 combinations of fewer than 10 machines",
     ),
+    Promise(
+        "P16",
+        "One figure behind every outlet: the year closed, the year to date and a month, by perimeter, entity and class",
+        "0 figures differ",
+        simulated="the machines; the collector's clock (libfaketime)",
+    ),
 )
 BY_NAME: Final = {promise.name: promise for promise in PROMISES}

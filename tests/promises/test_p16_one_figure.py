@@ -1,0 +1,489 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""P16: one figure has the same digits at every outlet, for every reader.
+
+`veilleuse simulate` makes a fleet, `veilleuse serve` publishes its months, a year is closed, and a real
+Prometheus scrapes. The collector's clock is at March 2026 (libfaketime): months of PCs are kept for 18 months.
+Each number that two outlets give is compared. `one_table.txt` in the test's folder has all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from html import unescape
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from tests.promises.support.outlets import (
+    TABLES,
+    Figure,
+    OneTable,
+    Row,
+    csv_rows,
+    json_rows,
+    page_rows,
+    samples,
+    smaller_units,
+    text_of,
+    xlsx_rows,
+)
+from tests.support.peers import peer
+from tests.support.ports import free_ports
+from tests.support.stack import Stack, get, program
+from veilleuse.collector.documents.text import words
+
+TODAY: Final = datetime(2026, 3, 6, 10, tzinfo=UTC)
+FIRST, DAYS = "2025-01-01", 428
+"""A whole year, and January and February of the next one."""
+DECLARED: Final = """
+[[perimeter]]
+name = "collèges"
+entity = "Métropole > Collèges"
+[[perimeter]]
+name = "direction de l'eau"
+entity = "Métropole > Direction de l'eau"
+[[perimeter]]
+name = "centre de données"
+population = "server"
+[[perimeter]]
+name = "postes des agents"
+population = "workstation"
+"""
+SEVERAL_COMMANDS: Final = """
+import json, sys
+from veilleuse.collector.cli.main import run
+for line in json.load(sys.stdin):
+    code = run(line)
+    assert code == 0, (code, line)
+"""
+"""One process writes many reports, by the program's own entry."""
+PATIENCE_SECONDS: Final = 900
+GROUPINGS: Final[tuple[tuple[str, ...], ...]] = (
+    ("--group-by", "perimeter"),
+    ("--group-by", "entity"),
+    ("--group-by", "device_class"),
+    ("--group-by", "entity", "--level", "2"),
+    ("--group-by", "entity,device_class"),
+    ("--group-by", "perimeter,population,device_class"),
+)
+OF_SERIES: Final = GROUPINGS[-1]
+OF_INDICATORS: Final = ("I1", "I2", "I5", "I13")
+
+
+class Period(NamedTuple):
+    """A period with its name in the table."""
+
+    name: str
+    first: str
+    end: str
+
+
+CLOSED: Final = Period("2025, closed", "2025-01-01", "2026-01-01")
+TO_DATE: Final = Period("2026 to date", "2026-01-01", "2027-01-01")
+MONTH: Final = Period("February 2026", "2026-02-01", "2026-03-01")
+PERIODS: Final = (CLOSED, TO_DATE, MONTH)
+
+
+class Fleet(Stack):
+    """A simulated fleet and its collector, on the clock of TODAY."""
+
+    def __init__(self, folder: Path) -> None:
+        """Set the clock of all commands."""
+        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+        behind = round((datetime.now(UTC) - TODAY) / timedelta(seconds=1))
+        clock = {"FAKETIME": f"-{behind}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        super().__init__(
+            folder, {"LD_PRELOAD": str(library), **clock, "VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0"}
+        )
+        self.table = OneTable()
+
+    def fill(self, hosts: int, seed: int) -> None:
+        """Simulate, on this machine's own clock (libfaketime makes it ten times slower), and publish."""
+        self.must("veilleuse", "init", "--simulated")
+        size = ("--from", FIRST, "--days", str(DAYS), "--hosts", str(hosts), "--seed", str(seed))
+        subprocess.run(
+            [program("veilleuse"), "simulate", *size],
+            env={**self.environment, "LD_PRELOAD": ""},
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+        )
+        file = self.folder / "perimeters.toml"
+        file.write_text(DECLARED)
+        process = self.start_collector()
+        self.must("veilleuse", "perimeters", "declare", str(file), "--year", "2025", "--why", "test")
+        self.wait_for(
+            self.is_published, "all months are published", seconds=PATIENCE_SECONDS, process=process
+        )
+        self.must(
+            "veilleuse", "factors", "mapping", "confirm", "--item", "home=3.3/3.7", "--eple", "authority"
+        )
+        closed = self.run("veilleuse", "close", "2025")
+        assert closed.returncode == 3, closed.stderr  # nobody has signed it off
+        verified = self.run("veilleuse", "verify", "2025")
+        assert verified.returncode in (0, 3), verified.stdout + verified.stderr
+
+    def is_published(self) -> bool:
+        """Return whether the last month of the fleet is published, and its indicators."""
+        listed = self.must("veilleuse", "published", "list")
+        return all(f"{kind}\t{MONTH.first}" in listed for kind in ("fleet", "indicators"))
+
+    def write_reports(self, reports: Mapping[str, Sequence[str]]) -> None:
+        """Write reports: file → words of the command."""
+        lines = [[*line, "-o", str(self.folder / name)] for name, line in reports.items()]
+        done = subprocess.run(
+            [sys.executable, "-c", SEVERAL_COMMANDS],
+            input=json.dumps(lines),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def token(self, role: str) -> str:
+        """Return the token of a new account."""
+        file = self.folder / f"{role}.token"
+        made = ("--role", role, "--days", "30", "--output", str(file))
+        self.must("veilleuse", "account", "create", role, *made)
+        return file.read_text().strip()
+
+    def ask(self, token: str, kind: str, period: Period, grouping: Sequence[str]) -> str:
+        """Return an answer of the API."""
+        names = [word.removeprefix("--").replace("-", "_") for word in grouping]
+        query = {"from": period.first, "to": period.end, **dict(zip(names[::2], grouping[1::2], strict=True))}
+        url = f"{self.url}api/v1/{kind}?{urllib.parse.urlencode(query)}"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(answer.read().decode())
+
+
+def question(kind: str, period: Period, grouping: Sequence[str]) -> str:
+    """Return the name of a question."""
+    return f"{kind}, {period.name}, by {' '.join(grouping[1:]).replace(' --', ' ')}"
+
+
+def file_of(kind: str, period: Period, grouping: Sequence[str], suffix: str) -> str:
+    """Return the name of a report's file."""
+    return f"{kind}-{period.first}-{'-'.join(grouping[1:])}.{suffix}".replace(",", "+")
+
+
+def compare_reports(fleet: Fleet) -> None:
+    """Emissions and indicators of each period and grouping, from each format and each account."""
+    asked = [
+        (kind, period, grouping)
+        for kind, groupings in (("emissions", GROUPINGS), ("indicators", GROUPINGS[:3]))
+        for period in PERIODS
+        for grouping in groupings
+    ]
+    formats = ("json", "csv", "xlsx", "html")
+    fleet.write_reports(
+        {
+            file_of(*one, suffix): (
+                *("report", one[0], "--from", one[1].first, "--to", one[1].end, *one[2], "--format", suffix),
+            )
+            for one in asked
+            for suffix in formats
+        }
+    )
+    accounts = {role: fleet.token(role) for role in ("admin", "reader")}
+    for one in asked:
+        name = question(*one)
+        text, comma, sheet, page = ((fleet.folder / file_of(*one, suffix)).read_bytes() for suffix in formats)
+        keep = functools.partial(filter, lambda row: row.get("indicator", "I1") in OF_INDICATORS)
+        rows, add = json_rows(text.decode()), fleet.table.add
+        counts = [len(json.loads(text).get(table, ())) for table in TABLES]
+        add("command, JSON", name, keep(rows))
+        add("command, CSV", name, keep(csv_rows(comma.decode(), len(rows))))
+        add("XLSX", name, keep(xlsx_rows(sheet)))
+        add(PAGE, name, keep(page_rows(page, rows, counts)))
+        for role, token in accounts.items():
+            answer = fleet.ask(token, *one)
+            add(f"API, {role}", name, json_rows(answer))
+            assert "year" not in json.loads(answer) or role == "admin" or not json.loads(answer)["year"], name
+
+
+def command_rows(fleet: Fleet, period: Period, grouping: Sequence[str]) -> list[Row]:
+    """Return the rows of the command's report of emissions."""
+    return json_rows((fleet.folder / file_of("emissions", period, grouping, "json")).read_text())
+
+
+def compare_closed_file(fleet: Fleet) -> None:
+    """The signed file has exact energies and emissions, and twelve digits of the rest."""
+    grouping = GROUPINGS[4]
+    name = question("signed file", CLOSED, grouping)
+    released = json.loads((fleet.data / "closed" / "2025-r1.json").read_text())["report"]["released"][
+        "figures"
+    ]
+    columns = (
+        "energy_millijoules", "kwh_total", "kwh_lo_sample", "kwh_hi_sample", "kgco2e_total", "kgco2e_lo_sample", "kgco2e_hi_sample",
+    )  # fmt: skip
+    exact = "kgco2e_total_exact"
+    rows = command_rows(fleet, CLOSED, grouping)
+    shown = [
+        {**row, **{column: float(f"{row[column]:.12g}") for column in columns[1:] if column in row}}
+        for row in rows
+    ]
+    frozen = [*released["rows"], *released["totals"]]
+    for outlet, found in (("command, JSON", shown), ("closed file", frozen)):
+        fleet.table.add(
+            outlet,
+            name,
+            [
+                {key: value for key, value in row.items() if key in columns or key not in _numbers(row)}
+                for row in found
+            ],
+        )
+    of_command = {row["energy_millijoules"]: row for row in rows}
+    for row in frozen:
+        digits = repr(float(Fraction(row[exact])))
+        assert repr(float(of_command[row["energy_millijoules"]]["kgco2e_total"])) == digits, row
+
+
+def _numbers(row: Row) -> set[str]:
+    return {name for name in row if name.startswith(("kwh", "kgco2e", "energy", "value", "n", "coverage"))}
+
+
+def compare_series(fleet: Fleet, prometheus: Callable[[], list[Any]]) -> None:
+    """Groups, perimeters, years and months of /metrics and of Prometheus."""
+    for period, kind, when in (
+        (CLOSED, "year", "2025"),
+        (TO_DATE, "year", "2026"),
+        (MONTH, "month", "2026-02"),
+    ):
+        name = f"series of {period.name}"
+        found = {"/metrics": list(samples(get(f"{fleet.url}metrics"))), "Prometheus": _series(prometheus())}
+        for outlet, series in found.items():
+            for metric, labels, digits in series:
+                if labels.get(kind) == when and not metric.endswith("_info"):
+                    ending = metric.removeprefix(f"veilleuse_fleet_{kind}_")
+                    where = " · ".join(
+                        labels.get(one, "") for one in ("perimeter", "population", "device_class")
+                    )
+                    fleet.table.put(outlet, Figure(name, where.strip(" ·"), ending), digits)
+        if kind == "year":
+            _of_perimeters(fleet, period, name)
+        for where, row in _summed(command_rows(fleet, period, OF_SERIES)).items():
+            for ending, digits in smaller_units(row, ends=False):
+                fleet.table.put("command, JSON", Figure(name, where.strip(" ·"), ending), digits)
+
+
+def _series(result: Sequence[Any]) -> list[tuple[str, dict[str, str], str]]:
+    return [(one["metric"]["__name__"], one["metric"], repr(float(one["value"][1]))) for one in result]
+
+
+def _summed(rows: Sequence[Row]) -> dict[str, Row]:
+    """Sum rows by perimeter, population and class: a report divides them by power context too."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["level"] != "total":
+            where = (row.get("perimeter", "several"), row.get("population", ""), row.get("device_class", ""))
+            groups[" · ".join(where)].append(row)
+    return {
+        where: {
+            "energy_millijoules": sum(row["energy_millijoules"] for row in parts),
+            "kgco2e_total": sum(Fraction(repr(row["kgco2e_total"])) for row in parts),
+        }
+        for where, parts in groups.items()
+    }
+
+
+def _of_perimeters(fleet: Fleet, period: Period, name: str) -> None:
+    """Ends of intervals, and sums, of perimeters: the sheet and the command."""
+    sheet = json.loads((fleet.folder / f"reen-{period.first}.json").read_text())["perimeters"]
+    parts: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in command_rows(fleet, period, GROUPINGS[0]):
+        parts["total" if row["level"] == "total" else row.get("perimeter", "several")].append(row)
+    for row in sheet:
+        where = row["perimeter"]
+        for column, value in row.items():
+            if column.startswith(("kwh", "kgco2e", "energy_millijoules")):
+                figure = Figure(f"perimeters of {period.name}", where, column)
+                fleet.table.put("REEN sheet", figure, text_of(column, value))
+                summed = math.fsum(one.get(column, one.get(_whole(column), 0)) for one in parts[where])
+                fleet.table.put("command, JSON", figure, text_of(column, summed))
+        for ending, digits in smaller_units(row, ends=True):
+            fleet.table.put("REEN sheet", Figure(name, where, ending), digits)
+    assert {row["perimeter"] for row in sheet} == set(parts)
+
+
+def _whole(column: str) -> str:
+    """Return the column of a row that is observed whole: its only interval is 95 %."""
+    return column.replace("_sample", "95").replace("_sensitivity", "95")
+
+
+def compare_indicators_of_sheet(fleet: Fleet, period: Period) -> None:
+    """I1 and I2 of the sheet are the sums of the report's rows, or withheld by both."""
+    sheet = json.loads((fleet.folder / f"reen-{period.first}.json").read_text())["rows"]
+    report = (fleet.folder / file_of("indicators", period, GROUPINGS[2], "json")).read_text()
+    for name in ("I1", "I2"):
+        (shown,) = [row for row in sheet if row.get("indicator") == name]
+        rows = [row for row in json_rows(report) if row["indicator"] == name]
+        figure = Figure(f"sheet of {period.name}", "all", name)
+        said = repr(shown["value"]) if "value" in shown else "withheld"
+        fleet.table.put("REEN sheet", figure, said)
+        if any(row.get("withheld") for row in rows):
+            fleet.table.put("command, JSON", figure, "withheld")
+        else:
+            times = [
+                sum(row[f"{part}_milliseconds"] for row in rows) for part in ("numerator", "denominator")
+            ]
+            fleet.table.put("command, JSON", figure, repr(times[0] / times[1]))
+
+
+def compare_first_page(fleet: Fleet) -> None:
+    """The first page has the emissions of the year to date, as the product writes them."""
+    page, w = unescape(get(f"{fleet.url}?lang=fr")), words("fr")
+    name = f"shown, {TO_DATE.name}"
+    for row in json.loads((fleet.folder / f"reen-{TO_DATE.first}.json").read_text())["perimeters"]:
+        grams = w.grams(Fraction(repr(row["kgco2e_total"])) * 1000)
+        where = row["perimeter"]
+        text = (
+            grams
+            if where == "total"
+            else w("figures.fleet_part", perimeter=w.word("perimeter", where), grams=grams)
+        )
+        fleet.table.put("REEN sheet", Figure(name, where, "kgco2e"), text)
+        fleet.table.put(
+            "first page", Figure(name, where, "kgco2e"), text if f">{text}<" in page else "another"
+        )
+
+
+@contextmanager
+def scraping(fleet: Fleet) -> Iterator[Callable[[], list[Any]]]:
+    """Run Prometheus; yield a function that returns its newest series of the fleet."""
+    (port,) = free_ports(1)
+    config, target = fleet.folder / "prometheus.yml", urllib.parse.urlsplit(fleet.url).netloc
+    config.write_text(
+        "global: {scrape_interval: 1s}\nscrape_configs:\n"
+        f"  - job_name: veilleuse\n    static_configs: [{{targets: ['{target}']}}]\n"
+    )
+    url = f"http://127.0.0.1:{port}/"
+
+    def series() -> list[Any]:
+        query = urllib.parse.urlencode({"query": '{__name__=~"veilleuse_fleet_.*"}'})
+        found: list[Any] = json.loads(get(f"{url}api/v1/query?{query}"))["data"]["result"]
+        return found
+
+    def is_scraped() -> bool:
+        try:
+            return {"2025", "2026"} <= {one["metric"].get("year") for one in series()}
+        except OSError:
+            return False
+
+    with (fleet.folder / "prometheus-own.log").open("wb") as log:
+        options = (f"--config.file={config}", f"--storage.tsdb.path={fleet.folder / 'tsdb'}")
+        process = subprocess.Popen(
+            [peer("prometheus"), *options, f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"],
+            env=dict(os.environ),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    fleet.processes.append(process)
+    fleet.wait_for(is_scraped, "Prometheus has the fleet's series", seconds=PATIENCE_SECONDS, process=process)
+    yield series
+
+
+def is_in_all(figure: Figure) -> bool:
+    """Return whether every format and account must give a figure."""
+    return figure.question.startswith(("emissions", "indicators"))
+
+
+def is_series(figure: Figure) -> bool:
+    """Return whether the command, /metrics and Prometheus must give a figure."""
+    return figure.question.startswith("series") and "_low_" not in figure.name and "_high_" not in figure.name
+
+
+def is_on_pages(figure: Figure) -> bool:
+    """Return whether a page must too: exact integers are on no page."""
+    return is_in_all(figure) and not figure.name.endswith(("_millijoules", "_milliseconds"))
+
+
+FORMATS: Final = ("command, JSON", "command, CSV", "XLSX", "API, admin", "API, reader")
+PAGE: Final = "page"
+OTHERS: Final = ("closed file", "/metrics", "Prometheus", "REEN sheet", "first page")
+QUICK: Final = (30, 15)
+LONG: Final = ((60, 16), (90, 17))
+"""Machines with an agent, and seed."""
+
+
+def check_fleet(folder: Path, hosts: int, seed: int) -> OneTable:
+    """Collect the whole table of one fleet, write it, and assert that no two outlets differ."""
+    peer("faketime")
+    with Fleet(folder) as fleet:
+        fleet.fill(hosts, seed)
+        compare_reports(fleet)
+        years = (CLOSED, TO_DATE)
+        fleet.write_reports(
+            {
+                f"reen-{one.first}.json": (
+                    "report",
+                    "reen",
+                    "--from",
+                    one.first,
+                    "--to",
+                    one.end,
+                    "--format",
+                    "json",
+                )
+                for one in years
+            }
+        )
+        compare_closed_file(fleet)
+        with scraping(fleet) as series:
+            compare_series(fleet, series)
+        for one in years:
+            compare_indicators_of_sheet(fleet, one)
+        compare_first_page(fleet)
+    table = fleet.table
+    table.write(folder / "one_table.txt")
+    assert table.differing() == []
+    assert table.missing(FORMATS, is_in_all) == []
+    assert table.missing((*FORMATS, PAGE), is_on_pages) == []
+    assert table.missing(("command, JSON", "/metrics", "Prometheus"), is_series) == []
+    assert table.outlets.keys() == {*FORMATS, PAGE, *OTHERS}
+    return table
+
+
+def told(tables: Sequence[OneTable]) -> str:
+    """Return the promise's figure."""
+    numbers = sum(len(said) for one in tables for said in one.cells.values())
+    figures = sum(len(one.cells) for one in tables)
+    differing = sum(len(one.differing()) for one in tables)
+    return (
+        f"{differing} of {figures:,} figures differ between outlets ({numbers:,} readings from {len(tables[0].outlets)} outlets, "
+        f"{len(tables)} simulated fleet{'s' if len(tables) > 1 else ''})"
+    )
+
+
+@pytest.mark.promise("P16")
+def test_one_figure_behind_every_outlet(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """A small fleet: no figure differs."""
+    figure(told([check_fleet(tmp_path, *QUICK)]))
+
+
+@pytest.mark.long
+@pytest.mark.promise("P16")
+def test_one_figure_of_larger_fleets(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """Two larger fleets: no figure differs."""
+    tables = []
+    for hosts, seed in LONG:
+        folder = tmp_path / str(hosts)
+        folder.mkdir()
+        tables.append(check_fleet(folder, hosts, seed))
+    figure(told(tables))
