@@ -24,6 +24,7 @@ from veilleuse.collector.documents.document import (
     BINARY,
     FORMATS,
     LANGUAGES,
+    RELEASED_UNTIL,
     Document,
     Head,
     Value,
@@ -38,7 +39,6 @@ from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import (
     MOST_DAYS_BALANCED,
-    RELEASED_UNTIL,
     emissions_report_of,
     prepare_for_publication,
     today,
@@ -248,7 +248,12 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
         indicator_rows(sums.groups, targets, data), sums.withheld, {**head, **sums.head}
     )
     rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
-    document = with_rows(document, rows, [withheld_group_row(key) for key in found.withheld])
+    until_today = add_under_way(replace(document, head=head, tables={"rows": rows}), query.today)
+    document = with_rows(
+        add_under_way(document, query.today),
+        until_today.tables["rows"],
+        [withheld_group_row(key) for key in found.withheld],
+    )
     return replace(document, assumptions=(*document.assumptions, *sums.notes))
 
 

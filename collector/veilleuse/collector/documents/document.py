@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
@@ -70,6 +70,8 @@ text.
 LANGUAGES: Final = ("fr", "en")
 PUBLIC: Final = "public"
 """Key of the head: the report is rounded, so that it may be published beside the months of the API."""
+RELEASED_UNTIL: Final = "released_until"
+"""Field of a released report's head: end of its last month, exclusive."""
 UNDER_WAY_UNTIL: Final = "under_way_until"
 """Column and key of the head: for a period that is not over, the last day (complete or not) in the figures.
 """
@@ -126,10 +128,10 @@ class Document:
 def add_under_way(document: Document, today: date, until: date | None = None) -> Document:
     """Add the last day in the figures to the head and to each row of a period that is not over.
 
-    `until` = None: today; its figures so far count. A document that has UNDER_WAY_UNTIL, or whose period is
-    over, is returned unchanged.
+    Released figures go until the end of their last month. `until` is of others; None: today, whose figures so
+    far count. A document that has UNDER_WAY_UNTIL, or whose period is over, is returned unchanged.
     """
-    last, now = (until or today).isoformat(), today.isoformat()
+    last, now = (last_released_day(document.head) or until or today).isoformat(), today.isoformat()
     if UNDER_WAY_UNTIL in document.head or not _is_ahead(document.head.get("to"), now):
         return document
 
@@ -148,6 +150,12 @@ def add_under_way(document: Document, today: date, until: date | None = None) ->
         name: [add_last_day(row, "period_to") for row in rows] for name, rows in document.tables.items()
     }
     return replace(document, head=add_last_day(document.head, "to"), columns=tuple(columns), tables=tables)
+
+
+def last_released_day(head: Head) -> date | None:
+    """Return the last day of the released months of a report; None for figures that are not released."""
+    end = head.get(RELEASED_UNTIL)
+    return date.fromisoformat(end) - timedelta(days=1) if isinstance(end, str) else None
 
 
 def _is_ahead(end: object, today: str) -> bool:

@@ -37,6 +37,7 @@ from veilleuse.collector.closed_years.signed_year import SignedYear, read_signed
 from veilleuse.collector.documents.document import (
     LANGUAGES,
     PUBLIC,
+    RELEASED_UNTIL,
     SHOWN,
     Document,
     Head,
@@ -159,8 +160,6 @@ def _in_service(asset: Asset, first: date, end: date) -> bool:
 
 MONTHS: Final = 12
 _LIVE: Final = ("periods_not_derived", "unexplained_milliseconds")
-RELEASED_UNTIL: Final = "released_until"
-"""Field of a released report's head: end of its last month, exclusive."""
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
 """Longest period whose balance is read day by day: days of workstations are kept as long."""
 

@@ -14,7 +14,7 @@ from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
 from veilleuse.collector.disclosure.partition import merge_families
 from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell, is_nobodys_or_safe
-from veilleuse.collector.documents.document import Row, Value
+from veilleuse.collector.documents.document import RELEASED_UNTIL, Row, Value
 from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import (
@@ -37,7 +37,6 @@ from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache
 from veilleuse.collector.release.tables import Month, hosts_under_rule, is_month
 from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports.emissions import RELEASED_UNTIL
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups

@@ -21,10 +21,11 @@ from veilleuse.collector.documents.document import (
     Row,
     Text,
     add_under_way,
+    last_released_day,
 )
 from veilleuse.collector.documents.document import Value as Shown
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.indicators import ON_THE_SHEET, SERVER_KWH, TABLE, USE_PHASE
+from veilleuse.collector.indicators import ON_THE_SHEET, SERVER_KWH, TABLE, USE_PHASE, IndicatorInput, made_of
 from veilleuse.collector.model.actions import ECO_DESIGN, OBJECTIVES, ActionTable, Cells
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow
 from veilleuse.collector.model.indicators import Targets
@@ -192,13 +193,10 @@ SERVES: Final[Mapping[str, tuple[str, ...]]] = {
 """Objective → indicators (docs/reen.md); objective 3°, eco-design, uses the energy of servers."""
 NO_HISTORY: Final = frozenset(one for one, line in TABLE.items() if not line.has_history)
 SUMS: Final = frozenset({*(one for one, line in TABLE.items() if line.is_sum), SERVER_KWH, USE_PHASE})
+NOT_RELEASED: Final = TABLE.keys() - frozenset(made_of(IndicatorInput.SUMS))
+"""Indicators of single machines or of the inventory."""
 AGES: Final = frozenset(one for one, line in TABLE.items() if not line.is_threshold_a_goal)
-_NUMBERS: Final = (
-    "baseline_value",
-    "target_value",
-    "means_eur",
-    "means_fte",
-)
+_NUMBERS: Final = ("baseline_value", "target_value", "means_eur", "means_fte")
 _YEARS: Final = ("baseline_year", "target_year")
 
 
@@ -257,10 +255,12 @@ def reen_document(
         "generated_unix_milliseconds": now,
     }
     yesterday = today - timedelta(days=1)
-    until = {UNDER_WAY_UNTIL: yesterday.isoformat()} if end > today else {}
+    released = last_released_day(head) or yesterday
 
     def complete_row(row: Row) -> Row:
-        return {**row, **(until if row.get("origin") == "computed" else {}), "data": data}
+        last = yesterday if row.get("indicator") in NOT_RELEASED else released
+        is_ahead = end > today and row.get("origin") == "computed"
+        return {**row, **({UNDER_WAY_UNTIL: last.isoformat()} if is_ahead else {}), "data": data}
 
     document = sheet_document(
         list(map(complete_row, _objectives(sheet))),

@@ -13,7 +13,14 @@ from typing import Final, TypeAlias
 from veilleuse.collector.account.statement import (
     METHOD_VERSION,
 )
-from veilleuse.collector.documents.document import SHOWN, Document, Row, Value, add_under_way
+from veilleuse.collector.documents.document import (
+    RELEASED_UNTIL,
+    SHOWN,
+    Document,
+    Row,
+    Value,
+    add_under_way,
+)
 from veilleuse.collector.factors.book import FactorBook
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.factors import Factor
@@ -24,7 +31,6 @@ from veilleuse.collector.ports.store import BoundedReader, PeriodReader
 from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions import (
-    RELEASED_UNTIL,
     emissions_report_of,
     prepare_for_publication,
     released_report,
@@ -176,7 +182,7 @@ class Figures:
             head["entities"] = list(account.entities) or None
         extent = Extent.OBSERVED if query.basis is Basis.OBSERVED else Extent.FLEET
         head = {**head, "figures": extent.value, "role": account.role.value}
-        return _cut(replace(document, head=head), kind)
+        return _cut(add_under_way(replace(document, head=head), query.today), kind)
 
     # --- documents
 
