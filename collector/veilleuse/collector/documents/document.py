@@ -147,7 +147,8 @@ def add_under_way(document: Document, today: date, until: date | None = None) ->
     if "period_to" in columns:
         columns.insert(columns.index("period_to") + 1, UNDER_WAY_UNTIL)
     tables = {
-        name: [add_last_day(row, "period_to") for row in rows] for name, rows in document.tables.items()
+        name: [*rows] if name == "withheld" else [add_last_day(row, "period_to") for row in rows]
+        for name, rows in document.tables.items()
     }
     return replace(document, head=add_last_day(document.head, "to"), columns=tuple(columns), tables=tables)
 
