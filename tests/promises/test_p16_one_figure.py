@@ -216,6 +216,9 @@ def compare_reports(fleet: Fleet, *, every_format: bool) -> None:
         document = json.loads((fleet.folder / file_of(*one, "json")).read_text())
         rows = json_rows(document)
         add("command, JSON", name, keep(rows))
+        assert all(
+            row.get("as_published_kgco2e", row.get("kgco2e_total")) == row.get("kgco2e_total") for row in rows
+        )
         last_day(fleet, "command, JSON", one[1], document)
         for suffix in formats:
             content = (fleet.folder / file_of(*one, suffix)).read_bytes()
