@@ -204,6 +204,11 @@ bench-figures: $(VENV)/.dev ## figures that once were wrong: case, before, after
 bench-released-year: $(VENV)/.dev ## a year as the sum of its released months, beside its own estimate and the true energy
 	@$(PY) tests/bench/released_year.py --simulated 12
 
+.PHONY: bench-one-figure
+bench-one-figure: $(VENV)/.dev peers ## each figure of a simulated fleet from every outlet, in var/one_table.txt, and how many differ
+	@mkdir -p var
+	@$(PY) tests/bench/one_figure.py -o var/one_table.txt
+
 .PHONY: bench-estimator
 bench-estimator: $(VENV)/.dev ## how often the fleet's 95 % interval holds the truth, shape by shape; seconds of a total over 10,000 machines
 	@$(PY) tests/bench/estimator.py

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +33,8 @@ NUMBERS: Final = re.compile(
     "(energy_millijoules|kwh|(kwh|kgco2e)_(total|(lo|hi)(95|_sample|_sensitivity))|value|n|numerator|denominator"
     "|(numerator|denominator)_milliseconds|coverage_(states|energy))"
 )
+PAGE: Final = "page"
+"""The report as HTML."""
 TABLES: Final = ("rows", "totals")
 
 Row = Mapping[str, Any]
@@ -52,9 +53,12 @@ class OneTable:
     """Every figure, as each outlet gives it."""
 
     cells: dict[Figure, dict[str, str]] = field(default_factory=dict)
+    asked: dict[str, set[str]] = field(default_factory=dict)
+    """Question → outlets that must give every figure of it."""
 
     def add(self, outlet: str, question: str, rows: Iterable[Row]) -> None:
-        """Add the numbers of an outlet's rows."""
+        """Add the numbers of an outlet's rows. It must give every figure of this question."""
+        self.asked.setdefault(question, set()).add(outlet)
         for group, row in named(rows):
             for name, value in row.items():
                 if NUMBERS.fullmatch(name) and value is not None and value != "":
@@ -68,14 +72,16 @@ class OneTable:
         """Return the figures that two outlets give otherwise."""
         return [f"{figure}: {said}" for figure, said in self.cells.items() if len(set(said.values())) > 1]
 
-    def missing(self, outlets: Sequence[str], of: Callable[[Figure], bool] = lambda _: True) -> list[str]:
-        """Return the figures that some of the outlets give, and others do not."""
-        found = []
-        for figure, said in self.cells.items():
-            there = [outlet for outlet in outlets if outlet in said]
-            if of(figure) and there and len(there) < len(outlets):
-                found.append(f"{figure}: only {', '.join(there)}")
-        return found
+    def missing(self) -> list[str]:
+        """Return the figures that an outlet does not give, of a question that it answers, or gives alone."""
+        return [
+            f"{figure}: {', '.join(lacking)}"
+            for figure, said in self.cells.items()
+            if (
+                lacking := {one for one in self.asked.get(figure.question, ()) if gives(one, figure)}
+                - said.keys()
+            )
+        ]
 
     @property
     def outlets(self) -> Counter[str]:
@@ -90,6 +96,11 @@ class OneTable:
             equal = "yes" if len(set(said.values())) == 1 else "NO"
             lines.append("\t".join((*figure, *(said.get(outlet, "–") for outlet in outlets), equal)))
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def gives(outlet: str, figure: Figure) -> bool:
+    """Return whether an outlet has figures of this kind: exact integers are on no page."""
+    return outlet != PAGE or not figure.name.endswith(("_millijoules", "_milliseconds"))
 
 
 def named(rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
@@ -117,9 +128,8 @@ def in_unit(number: float | Fraction, factor: int) -> str:
 # ------------------------------------------------------------------------------------------- the files
 
 
-def json_rows(content: str) -> list[Row]:
+def json_rows(document: Mapping[str, Any]) -> list[Row]:
     """Return the rows and totals of a JSON report or answer."""
-    document = json.loads(content)
     return [row for table in TABLES for row in document.get(table, ())]
 
 

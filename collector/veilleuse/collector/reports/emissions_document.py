@@ -34,6 +34,11 @@ Texts: TypeAlias = Mapping[str, Mapping[str, str]]
 _ORDER: Final = (*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS))
 BASIS: Final = "basis"
 """Field of a report's head: a word of Basis."""
+_OWN_ESTIMATE: Final = {
+    "fr": "Estimation propre de l’année",
+    "en": "The year’s own estimate",
+}
+"""Title of what stands beside a closed year's released months; not to be published (docs/closing.md)."""
 _NOT_RELEASED: Final = {"fr": "Périodes non publiées", "en": "Periods not published"}
 MOST_BARS: Final = 40
 FULL_NOTE: Final = "95 % intervals on the log scale hold sampling, models and, for emissions, the factor, which enters once, on the sum."
@@ -132,7 +137,7 @@ def document(
                 "en": "Equivalents, order of magnitude",
             },
             "year": {"fr": "L’année entière", "en": "The whole year"},
-            **({"withheld": _NOT_RELEASED} if _is_released(head) else {}),
+            **({"withheld": _NOT_RELEASED, "year": _OWN_ESTIMATE} if _is_released(head) else {}),
         },
     )
 
