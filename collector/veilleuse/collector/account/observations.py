@@ -22,6 +22,7 @@ from veilleuse.collector.account.group_sums import Tally, merge_small_groups
 from veilleuse.collector.account.row import FigureRow, PeriodFigures
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.disclosure.parts import Part
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.estimate import Estimate, EstimateBasis
 from veilleuse.collector.model.hosts import Host, Site
 from veilleuse.collector.model.months import (
@@ -137,9 +138,10 @@ def _add(tally: Tally, host: Host, row: HostPeriod) -> int:
     for state, places in _TIMES:
         if milliseconds := sum([values[place] for place in places]):
             whole += milliseconds
-            # A month has 0 where nothing was measured: absent, unless a shorter run was.
+            # A month has 0 where nothing was measured: absent, unless a shorter run was. Servers measure it.
             idle = [values[place] for place in _IDLE] if state is State.ON_IDLE else []
-            of_state = StateSums(milliseconds, *idle) if any(idle) else StateSums(milliseconds)
+            is_known = any(idle) or host.population in EXEMPT
+            of_state = StateSums(milliseconds, *idle) if is_known else StateSums(milliseconds)
             tally.add_state(row.host_id, (row.band, state), of_state)
     for method, state, sums in _energies(values):
         tally.add_energy(row.host_id, (host.facts.device_class, method, row.band, state), sums)
