@@ -49,7 +49,7 @@ KINDS = (
     r"entity in veilleuse report emissions",
     r"entity in /metrics$",
     r"agent id in /metrics/hosts",
-    r"entity in /api/v1/energy",
+    r"entity in /api/v1/(energy|indicators)",
     r"unit in export",
     r"model in veilleuse-agent show",
 )

@@ -243,7 +243,13 @@ def declare_perimeters(
 
     perimeters = context.issuing.commit(job)
     log.info("perimeters declared", extra={"year": year})
-    return {"year": year, "perimeters": list(perimeters.names), "declared_by": perimeters.declared_by}
+    revisions = context.issuing.commit(lambda: context.store.closings.revisions(year))
+    return {
+        "year": year,
+        "perimeters": list(perimeters.names),
+        "declared_by": perimeters.declared_by,
+        "is_closed": bool(revisions),
+    }
 
 
 def _enter_items(mapping: BilanMapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> BilanMapping:

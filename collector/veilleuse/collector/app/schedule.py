@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 3600.0
 """Interval between two checks for a new day."""
-CHANGED_SECONDS: Final = 60.0
+CHANGED_SECONDS: Final = 10.0
 """Interval between two checks for changed months."""
 STOP_SECONDS: Final = 1.0
 KEEPING_SECONDS: Final = 30 * 60.0

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,6 +99,12 @@ def declare(
         print_json(found)
     else:
         print(f"perimeters of {year}: {', '.join(found['perimeters'])}; declared by {found['declared_by']}")
+    if found["is_closed"]:
+        print(
+            f"note: {year} is closed provisionally: its reports keep the perimeters frozen with it until a revision "
+            f"('veilleuse close {year} --why TEXT'), which takes these while machines' months are kept",
+            file=sys.stderr,
+        )
 
 
 def _in_force(config: Path | None, year: int) -> Perimeters:

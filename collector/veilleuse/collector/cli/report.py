@@ -35,6 +35,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.grid.ledger import DIMENSIONS as HOURLY
 from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, DIMENSIONS, MAX_LEVEL, Basis, Query
 from veilleuse.collector.ports.store import Reader
+from veilleuse.collector.release.figures import find_stretches
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.attribution import attribution_document
 from veilleuse.collector.reports.emissions import (
@@ -43,6 +44,7 @@ from veilleuse.collector.reports.emissions import (
     prepare_for_publication,
     today,
 )
+from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.indicative import indicative_report_of
 from veilleuse.collector.reports.indicators import compute_indicators, indicator_rows, sum_for_indicators
 from veilleuse.collector.reports.indicators_document import (
@@ -134,6 +136,17 @@ def emissions(
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
         made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
+        is_inside = bool(find_stretches(sources.released, query, cut=True))
+    if (
+        made.document.head.get(BASIS) == Basis.UNRELEASED.value
+        and query.basis is Basis.RELEASED
+        and is_inside
+    ):
+        print(
+            "note: not the published figure: released months do not answer this period and grouping as a whole, so it is computed "
+            "from the present data of machines (basis: unreleased)",
+            file=sys.stderr,
+        )
     made = prepare_for_publication(made) if public else made
     write(add_sign_off(made.document, made.signed_year, made.statement.totals, public=public))
     is_released = RELEASED_UNTIL in made.document.head

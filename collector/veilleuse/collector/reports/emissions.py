@@ -234,16 +234,16 @@ def released_report(
     if closed is None:
         mappings, contracts = sources.factors.mappings(), _contracts(sources)
         mapping = mappings[-1] if mappings else DEFAULT_MAPPING
-        query = sources.add_places(query)
     else:
         mapping, contracts, data = closed.terms.mapping, list(closed.terms.contracts), closed.terms.data
         random_roll_out = closed.terms.assumptions.random_roll_out
-        query = replace(query, perimeters=(replace(closed.kept.perimeters, year=year),))
+    query = sources.add_places(query)
     periods = read_figures(sources.released, stretches, query, random_roll_out=random_roll_out)
     terms = statement_terms(len(periods), _choose_as_closed(sources), data, mapping, contracts)
     statement = build_statement(periods, terms)
-    until = stretches[-1].part.end if stretches else query.first
-    facts: dict[str, Any] = {BASIS: query.basis.value, RELEASED_UNTIL: until.isoformat()}
+    facts: dict[str, Any] = {BASIS: query.basis.value}
+    if stretches:
+        facts[RELEASED_UNTIL] = stretches[-1].part.end.isoformat()
     if closed is None:
         statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
         head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
@@ -317,7 +317,7 @@ def _closed_year_report(sources: Sources, query: Query, *, compare: bool) -> Emi
         current_tree=query.current_tree,
         dimensions=query.dimensions,
     )
-    head = _head_of_closed(sources, query, found.closed)
+    head = {**_head_of_closed(sources, query, found.closed), BASIS: Basis.UNRELEASED.value}
     signed_year = read_signed_year(sources.closings, found.closed.report)
     return replace(_build_report(found.statement, found.periods, head), signed_year=signed_year)
 

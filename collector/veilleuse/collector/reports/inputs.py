@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 
 from veilleuse.collector.calendars.periods import add_months
@@ -14,7 +14,7 @@ from veilleuse.collector.closed_years.published_rows import ReleasedFleet
 from veilleuse.collector.fleet.census import default_context
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import Asset
-from veilleuse.collector.model.query import Perimeters, Query
+from veilleuse.collector.model.query import Perimeters, Query, perimeters_in_force
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.ports.imports import FactorReader, InventoryReader
 from veilleuse.collector.ports.months import ClosedYearReader, PublicationReader
@@ -74,7 +74,16 @@ class Sources:
             return query
         contexts = {host_id: asset.power_context for asset in self.assets for host_id in asset.host_ids}
         by_default = {host.host_id: default_context(host.population) for host in self.hosts}
-        return replace(query, perimeters=self.perimeters, contexts=by_default | contexts)
+        return replace(query, perimeters=self._perimeters_of(query), contexts=by_default | contexts)
+
+    def _perimeters_of(self, query: Query) -> tuple[Perimeters, ...]:
+        """Return the perimeters of each year of a question: of a closed one as frozen."""
+        found = []
+        for year in range(query.first.year, (query.end - timedelta(days=1)).year + 1):
+            closed = self.released.closed(year)
+            own = perimeters_in_force(self.perimeters, year) if closed is None else closed.kept.perimeters
+            found.append(replace(own, year=year))
+        return tuple(found)
 
 
 def cut_populations(
