@@ -52,6 +52,7 @@ from veilleuse.collector.reports.indicators_document import (
     with_rows,
     withheld_group_row,
 )
+from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.machines import server_rows
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
@@ -136,17 +137,7 @@ def emissions(
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
         made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
-        is_inside = bool(find_stretches(sources.released, query, cut=True))
-    if (
-        made.document.head.get(BASIS) == Basis.UNRELEASED.value
-        and query.basis is Basis.RELEASED
-        and is_inside
-    ):
-        print(
-            "note: not the published figure: released months do not answer this period and grouping as a whole, so it is computed "
-            "from the present data of machines (basis: unreleased)",
-            file=sys.stderr,
-        )
+        _note_if_unreleased(sources, query, made.document.head)
     made = prepare_for_publication(made) if public else made
     write(add_sign_off(made.document, made.signed_year, made.statement.totals, public=public))
     is_released = RELEASED_UNTIL in made.document.head
@@ -337,6 +328,19 @@ def _unexplained_milliseconds(reader: Reader, query: Query) -> int | None:
     last = query.end - timedelta(days=1)
     rows = reader.balance(query.first, last, by_hour=False)
     return sum(row.unexplained_milliseconds for row in rows)
+
+
+def _note_if_unreleased(sources: Sources, query: Query, head: Head) -> None:
+    """Print a note where months of the period are released, and the figure is not of them."""
+    was_asked = query.basis is Basis.UNRELEASED
+    if was_asked or head.get(BASIS) != Basis.UNRELEASED.value:
+        return
+    if find_stretches(sources.released, query, cut=True):
+        print(
+            "note: not the published figure: released months do not answer this period and grouping as a whole, so it is computed "
+            "from the present data of machines (basis: unreleased)",
+            file=sys.stderr,
+        )
 
 
 def _print_notes(head: Head, hidden: int) -> None:

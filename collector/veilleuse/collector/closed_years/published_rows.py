@@ -108,15 +108,11 @@ def closed_figures(
     statement, periods = _state(last, dimensions, level, compared)
     published: EmissionsStatement | None = statement
     if len(revisions) > 1:
-        published = state_if_possible(load_closed(reader, revisions[0]), dimensions, level)
+        first = load_closed(reader, revisions[0])
+        published = (
+            _state(first, dimensions, level, None)[0] if _can_state(first, dimensions, level) else None
+        )
     return ClosedFigures(last, mark_rows(statement, last, published), periods)
-
-
-def state_if_possible(
-    closed: ClosedRevision, dimensions: tuple[str, ...], level: int | None
-) -> EmissionsStatement | None:
-    """Return the statement of a revision's own estimate; None in a grouping that it does not allow."""
-    return _state(closed, dimensions, level, None)[0] if _can_state(closed, dimensions, level) else None
 
 
 def _year_before(
@@ -293,10 +289,13 @@ def statement_terms(
 def first_statement(
     reader: ClosedYearReader, closed: ClosedRevision, query: Query
 ) -> EmissionsStatement | None:
-    """Return the statement of a year's first revision; None in a grouping that it does not allow."""
+    """Return the statement of a year's first revision; None where it has no released months.
+
+    Its own estimate is another figure, and could be subtracted from the months.
+    """
     first = load_closed(reader, reader.revisions(closed.closed_year.year)[0])
     if RELEASED not in first.report:
-        return state_if_possible(first, query.dimensions, query.level)
+        return None
     return released_statement(released_months(first.report), query, first.terms, first.kept.perimeters)[0]
 
 
