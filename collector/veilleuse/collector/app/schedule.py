@@ -86,16 +86,11 @@ def run_daily_tasks(
         noted: date | None = None
         while not stop.is_set():
             day = today()
-            if (
-                day != noted
-                and _note_size(collector, day)
-                and note_presence(collector, day)
-                and _renew(collector, day)
-                and _trim(collector, day)
-                and _rematch(collector)
-                and all((_publish_months(collector, day, stop, publish), run_day(collector, day, stop, keep)))
-            ):
-                noted = day
+            if day != noted and _run_tasks(collector, day) and not stop.is_set():
+                is_published = _publish_months(collector, day, stop, publish)
+                # After the stop the store is closed, and its files may be gone.
+                if not stop.is_set() and run_day(collector, day, stop, keep) and is_published:
+                    noted = day
             until = time.monotonic() + check_seconds
             while not stop.wait(min(CHANGED_SECONDS, check_seconds)) and time.monotonic() < until:
                 if changed.is_set():
@@ -109,6 +104,17 @@ def run_daily_tasks(
     finally:
         stop.set()
         thread.join(STOP_SECONDS)
+
+
+def _run_tasks(collector: Collector, day: date) -> bool:
+    """Run the tasks that take a moment each; False to try again."""
+    return (
+        _note_size(collector, day)
+        and note_presence(collector, day)
+        and _renew(collector, day)
+        and _trim(collector, day)
+        and _rematch(collector)
+    )
 
 
 def _note_size(collector: Collector, day: date) -> bool:
