@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.promises.test_p16_one_figure import check_fleet, told
+from tests.promises.support.outlets import told
+from tests.promises.test_p16_one_figure import check_fleet
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from tests.promises.support.outlets import (
     samples,
     smaller_units,
     text_of,
+    told,
     xlsx_rows,
 )
 from tests.support.peers import peer
@@ -473,17 +474,6 @@ def check_fleet(folder: Path, hosts: int, seed: int, *, every_format: bool) -> O
     assert table.missing() == []
     assert table.outlets.keys() == OUTLETS
     return table
-
-
-def told(tables: Sequence[OneTable]) -> str:
-    """Return the promise's figure."""
-    numbers = sum(len(said) for one in tables for said in one.cells.values())
-    figures = sum(len(one.cells) for one in tables)
-    differing = sum(len(one.differing()) for one in tables)
-    return (
-        f"{differing} of {figures:,} figures differ between outlets ({numbers:,} readings from {len(tables[0].outlets)} outlets, "
-        f"{len(tables)} simulated fleet{'s' if len(tables) > 1 else ''})"
-    )
 
 
 @pytest.mark.promise("P16")

@@ -184,3 +184,14 @@ def smaller_units(row: Row, *, ends: bool) -> Iterator[tuple[str, str]]:
             if f"kwh_{end}{kind}" in row:
                 yield f"energy_{name}_joules", in_unit(row[f"kwh_{end}{kind}"], JOULES_PER_KWH)
                 yield f"emissions_{name}_grams", in_unit(row[f"kgco2e_{end}{kind}"], GRAMS_PER_KILOGRAM)
+
+
+def told(tables: Sequence[OneTable]) -> str:
+    """Return the promise's figure."""
+    numbers = sum(len(said) for one in tables for said in one.cells.values())
+    figures = sum(len(one.cells) for one in tables)
+    differing = sum(len(one.differing()) for one in tables)
+    return (
+        f"{differing} of {figures:,} figures differ between outlets ({numbers:,} readings from {len(tables[0].outlets)} outlets, "
+        f"{len(tables)} simulated fleet{'s' if len(tables) > 1 else ''})"
+    )

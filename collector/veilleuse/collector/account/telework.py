@@ -59,11 +59,6 @@ class Telework:
         self._first, self._end = first, end
         self._of_entities: dict[str, HomeShare | None] = {}
 
-    @property
-    def is_declared(self) -> bool:
-        """True when any entity declared telework days."""
-        return bool(self._headcounts)
-
     def share(self, stratum: Stratum) -> HomeShare | None:
         """Return the share of a stratum of workstations' laptops with a declaration for the whole period;
         else None.

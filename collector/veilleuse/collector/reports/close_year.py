@@ -140,7 +140,7 @@ def propose(sources: Sources, settings: CollectorSettings, order: ClosingOrder) 
     )
     notes = () if signed_year is None else tuple(note["en"] for note in signed_year.notes)
     notes += _notes(facts, order.year, settings.retention.server_records_months)
-    if not months:
+    if definitive and not months:
         notes += (
             f"not all months of {order.year} are released ('veilleuse published list'): its figure is the year's own estimate",
         )
