@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +18,7 @@ from tests.support.machines import settings_in
 from tests.support.rolled import roll, workstation, workstation_days
 from tests.support.waiting import until
 from veilleuse.collector.admin.operations import AdminServer
+from veilleuse.collector.app import schedule
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.calendars.periods import months_before
@@ -68,6 +70,29 @@ def test_a_collector_that_runs_keeps_months_and_removes_days(settings):
             until(lambda: oldest(settings) == TODAY - timedelta(days=52))
     with rows(settings) as connection:
         assert connection.execute("SELECT count(*) FROM host_years").fetchone()[0] > 0
+
+
+def test_a_stopped_collector_starts_no_further_task(settings, monkeypatch):
+    """After a stop during the publication of months, files of the closed store were opened again."""
+    publishing = threading.Event()
+    asked: list[object] = []
+
+    def years_due(*_: object) -> list[object]:
+        asked.append(1)
+        return []
+
+    monkeypatch.setattr(schedule, "years_due", years_due)
+
+    def publish(_: object, __: date, stop: threading.Event) -> list[str]:
+        publishing.set()
+        stop.wait(10)
+        return []
+
+    with open_collector(settings) as collector:
+        with run_daily_tasks(collector, publish=publish, today=lambda: TODAY):
+            assert publishing.wait(10)
+        assert "upkeep" not in {thread.name for thread in threading.enumerate()}
+    assert asked == []
 
 
 def test_derive_keeps_months_here_and_in_the_collector(settings):
