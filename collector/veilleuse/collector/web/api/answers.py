@@ -192,7 +192,7 @@ class Figures:
             sums = sum_for_indicators(sources, query, only_released=account.role is not Role.ADMIN)
         self._reader.check_time()
         head = {**self._head(query, account), **sums.head}
-        rows = indicator_rows(sums.groups, targets_of(self._settings.indicators), str(head["data"]))
+        rows = indicator_rows(sums, targets_of(self._settings.indicators), str(head["data"]))
         document = indicators_report.document(rows, sums.withheld, head)
         return replace(document, assumptions=(*document.assumptions, *sums.notes))
 
