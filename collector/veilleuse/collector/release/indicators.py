@@ -41,6 +41,7 @@ from veilleuse.collector.model.sums import Group, GroupSums
 from veilleuse.collector.ports.stages import MachineRatio
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.collector.release.indicator_rows import IndicatorMonth, IndicatorRow, Spread
+from veilleuse.collector.release.rows import family_of
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import State
@@ -94,7 +95,7 @@ def build_indicators(machines: Machines, servers: tuple[Group, ...], context: Mo
         is_exempt = one.population in EXEMPT
         row = context.places[one.host_id] if is_exempt else context.row_of(one)
         if row is not None and (is_exempt or not row.memo):
-            families[row.family].setdefault(row, []).append(one)
+            families[family_of(row)].setdefault(row, []).append(one)
     rows: list[IndicatorRow] = []
     hidden: list[tuple[str, Hidden]] = []
     spreads: list[Spread] = []
@@ -203,7 +204,7 @@ def _spreads(family: GroupKey, machines: Machines, context: MonthContext) -> Ite
         ratio = sum(part for part, _ in pairs) / whole
         errors = math.fsum((part - ratio * of) ** 2 for part, of in pairs)
         half = quantile95(count - 1) * math.sqrt(count / (count - 1) * errors) / whole
-        yield Spread(indicator, family.over(), min(100, math.ceil(100 * half)))
+        yield Spread(indicator, family, min(100, math.ceil(100 * half)))
 
 
 # --- I3

@@ -209,9 +209,10 @@ def compute_indicators(
     machines = _as_one(machines_of(sources, stretch, base.hosts, base.assets), base.same)
     hosts = {host.host_id: host for host in base.hosts}
     places = {
-        host_id: key_of_host(host, sites[host.site], part.first, part.end).coarsen(PARTITION).over()
+        host_id: key_of_host(host, sites[host.site], part.first, part.end).over()
         for host_id, host in hosts.items()
     }
+    listed = places | _places_by_inventory(base, part)
     servers = {
         one.host_id: places[one.host_id]._replace(
             entity=one.entity, site=one.site, power_context=one.power_context
@@ -231,7 +232,7 @@ def compute_indicators(
         sums = tuple(merge_small_groups(tallies, k)[0])
     context = MonthContext(
         month or Month(part, (), (), (), ()),
-        places | _places_by_inventory(base, part) | servers,
+        {host_id: place.coarsen(PARTITION) for host_id, place in listed.items()} | servers,
         k,
         targets,
         _perimeter_of(base, part),

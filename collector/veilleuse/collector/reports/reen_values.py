@@ -35,6 +35,7 @@ from veilleuse.collector.model.query import SEVERAL, TOTAL, GroupKey, Query
 from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.stages import MachineRatio
 from veilleuse.collector.release.answer import TOO_FEW, add_sums
+from veilleuse.collector.release.rows import family_of
 from veilleuse.collector.reports.indicators import (
     GroupFigure,
     IndicatorSums,
@@ -204,7 +205,7 @@ class YearValues:
                 one.half_width_percent / 100
                 for month in months
                 for one in month.spreads
-                if one.indicator == indicator and one.family == key.family.over()
+                if one.indicator == indicator and one.family == family_of(key)
             ]
             if not widths or not whole:
                 return None
