@@ -477,7 +477,7 @@ def _measures(sheet: _Sheet) -> Iterator[Row]:
 
 def _savings(sheet: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
     indicators_query = sheet.now.query
-    for group in action_groups(sheet.sources, indicators_query, sheet.sources.base.hosts):
+    for group in action_groups(sheet.sources, indicators_query):
         for one in figures_of(OF_ACTIONS, group, sheet.targets):
             figure = disclose_figure(one.figure, one.key, indicators_query.k_anonymity)
             low, high = figure.interval or (None, None)

@@ -280,7 +280,7 @@ def year_values(
         tuple(fleet_groups(base.inventory, sources.follows, query)),
         tuple(user_groups(base.inventory, devices, (), query, stretch.last_day)),
         sum_for_indicators(base, replace(query, dimensions=("population",)), only_released=True),
-        frozenset(host.population for host in base.hosts),
+        frozenset(population for population, _ in base.reader.places()),
         tuple(emissions),
         total,
         incomplete,
