@@ -126,7 +126,7 @@ class FleetPublisher:
 
     def _compute_indicators(self, part: Slice, month: Month | None) -> IndicatorMonth:
         """Compute the indicators of a month. States that machines report now are not of a month long over."""
-        found = compute_indicators(self._sobriety, part, month, self._k, self._targets)
+        found = compute_month_indicators(self._sobriety, part, month, self._k, self._targets)
         if self._today < add_months(part.end, 1) + timedelta(days=WAIT_DAYS):
             return found
         return replace(found, rows=tuple(row for row in found.rows if TABLE[row.indicator].has_history))
@@ -204,7 +204,7 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
     )
 
 
-def compute_indicators(
+def compute_month_indicators(
     sources: SobrietySources, part: Slice, month: Month | None, k: int, targets: Targets
 ) -> IndicatorMonth:
     """Compute the indicators of a month as they are published, from the present data.

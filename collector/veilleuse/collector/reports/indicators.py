@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import slices
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.disclosure.partition import merge_families
-from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell, disclose_figure
+from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
 from veilleuse.collector.documents.document import RELEASED_UNTIL, Row, Value
 from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.model.indicators import (

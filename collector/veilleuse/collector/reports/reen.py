@@ -13,7 +13,7 @@ from typing import Final
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.signed_year import add_sign_off
-from veilleuse.collector.disclosure.rule import disclose_figure
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.documents.document import (
     RELEASED_UNTIL,
     UNDER_WAY_UNTIL,
