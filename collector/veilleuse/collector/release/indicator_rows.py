@@ -32,7 +32,7 @@ class IndicatorRow(NamedTuple):
     figure: Figure
 
 
-class Spread(NamedTuple):
+class RatioSpread(NamedTuple):
     """Half-width of the 95 % interval of a ratio over the machines of a family, drawn from a large fleet."""
 
     indicator: str
@@ -51,7 +51,7 @@ class IndicatorMonth:
     """I3 and I4 of PCs, after the rule of disclosure; I4 and I6 to I8 of servers, by place and class."""
     servers: tuple[Group, ...]
     """Sums of servers by place and class: I1, I2, I5 and I13."""
-    spreads: tuple[Spread, ...]
+    spreads: tuple[RatioSpread, ...]
     hidden: tuple[tuple[str, Hidden], ...]
     """Indicator and names in its merged rows."""
 
@@ -88,7 +88,7 @@ def decode_indicators(content: Mapping[str, Any], first: date, end: date) -> Ind
             Group(_decode_key(values, first, end), decode_sums(sums)) for *values, sums in content["servers"]
         ),
         tuple(
-            Spread(indicator, _decode_key(values, date.min, date.max), half_width)
+            RatioSpread(indicator, _decode_key(values, date.min, date.max), half_width)
             for indicator, *values, half_width in content["spreads"]
         ),
         tuple((indicator, decode_hidden(one, first, end)) for indicator, one in content["hidden"]),

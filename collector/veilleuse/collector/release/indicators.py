@@ -40,7 +40,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group, GroupSums
 from veilleuse.collector.ports.stages import MachineRatio
 from veilleuse.collector.quantiles import Z95, quantile95
-from veilleuse.collector.release.indicator_rows import IndicatorMonth, IndicatorRow, Spread
+from veilleuse.collector.release.indicator_rows import IndicatorMonth, IndicatorRow, RatioSpread
 from veilleuse.collector.release.rows import family_of
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
@@ -98,7 +98,7 @@ def build_indicators(machines: Machines, servers: tuple[Group, ...], context: Mo
             families[family_of(row)].setdefault(row, []).append(one)
     rows: list[IndicatorRow] = []
     hidden: list[tuple[str, Hidden]] = []
-    spreads: list[Spread] = []
+    spreads: list[RatioSpread] = []
     for family, of_family in families.items():
         if family.population in EXEMPT:
             rows += _server_rows(of_family, context)
@@ -190,7 +190,7 @@ def _hidden(
         )
 
 
-def _spreads(family: GroupKey, machines: Machines, context: MonthContext) -> Iterator[Spread]:
+def _spreads(family: GroupKey, machines: Machines, context: MonthContext) -> Iterator[RatioSpread]:
     """Yield the half-widths of ratios over machines: linearised, as of machines drawn from a large fleet."""
     for indicator, line in TABLE.items():
         made = load_indicator(indicator)
@@ -204,7 +204,7 @@ def _spreads(family: GroupKey, machines: Machines, context: MonthContext) -> Ite
         ratio = sum(part for part, _ in pairs) / whole
         errors = math.fsum((part - ratio * of) ** 2 for part, of in pairs)
         half = quantile95(count - 1) * math.sqrt(count / (count - 1) * errors) / whole
-        yield Spread(indicator, family, min(100, math.ceil(100 * half)))
+        yield RatioSpread(indicator, family, min(100, math.ceil(100 * half)))
 
 
 # --- I3

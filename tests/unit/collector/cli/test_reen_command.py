@@ -15,7 +15,8 @@ import pytest
 from tests.support.closed_years import Command, command, told
 from tests.support.filled import Filled
 from tests.support.machines import make, served, settings_in
-from tests.support.rolled import retention, roll, server_day, workstation, workstation_days
+from tests.support.publishing import publish_months
+from tests.support.rolled import retention, server_day, workstation, workstation_days
 from tests.unit.collector.reports.test_savings import DAY
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.inventory.actions_csv import KINDS, checked, read, template
@@ -197,7 +198,7 @@ def filled_once(tmp_path_factory: pytest.TempPathFactory) -> CollectorSettings:
         for day in range(1, 29):
             server_day(filled, server, date(2025, 12, day))
         filled.derive()
-        roll(filled, date(2026, 2, 1))
+        publish_months(filled, date(2026, 2, 1))
     return settings
 
 
@@ -334,7 +335,7 @@ def test_a_baseline_is_restated_by_the_method_of_today(
             for month in range(1, 13):
                 server_day(filled, server, date(year, month, 10), watts=watts)
         filled.derive()
-        roll(filled, date(2026, 2, 1))
+        publish_months(filled, date(2026, 2, 1))
     text = "objective;indicator;baseline_year;baseline_value\n3;server_kwh;2024;9000\n2;I7;2023;0,5\n"
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", text))[0] == 0
     rows = report(veilleuse, "reen", "--from", "2025-01-01", "--to", "2026-01-01")["rows"]
@@ -348,9 +349,12 @@ def test_a_baseline_is_restated_by_the_method_of_today(
 
 @pytest.fixture
 def two_years(place: CollectorSettings, measured_years: Path) -> None:
-    """Replace the data directory by one with two measured years."""
+    """Replace the data directory by one with two measured years, whose months are published."""
     shutil.rmtree(place.data_dir)
     shutil.copytree(measured_years, place.data_dir)
+    with Filled(place.data_dir) as filled:
+        for year in (2025, 2026):
+            publish_months(filled, date(year, 1, 5))
 
 
 BASELINES = "objective;indicator;baseline_year;baseline_value\n2;I1;2024;0,5\n2;I4;2024;100\n2;I5;2024;1\n3;server_kwh;2024;9000\n"
