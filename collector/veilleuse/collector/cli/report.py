@@ -239,7 +239,6 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
     targets = targets_of(settings.indicators)
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
-        query = sources.base.add_places(query)
         head = _head(store.data, query)
         if servers:
             stretch = stretch_of(query)

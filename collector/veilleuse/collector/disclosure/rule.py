@@ -19,11 +19,10 @@ from which a hidden cell could be subtracted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from veilleuse.collector.model.indicators import Contributions, Figure
-from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import Population
 
@@ -148,31 +147,3 @@ def _sum(figures: Iterable[Mapping[HostId, int]]) -> dict[HostId, int]:
         for host, value in figure.items():
             total[host] = total.get(host, 0) + value
     return total
-
-
-def disclose_figure(figure: Figure, key: GroupKey, k: int) -> Figure:
-    """Remove values with fewer than k machines or assets of people: docs/guarantees.md P4, P5.
-
-    Details that are parts of one sum are removed together: the rest would reveal a removed one.
-    """
-    if k == 1 or key.population in EXEMPT:
-        return figure
-    if any(not _may_show(one, k) for one in figure.behind):
-        return replace(
-            figure,
-            value=None,
-            numerator=None,
-            denominator=None,
-            details={name: one for name, one in figure.details.items() if isinstance(one, str)},
-            interval=None,
-            withheld=True,
-        )
-    if any(not _may_show(one, k) for one in figure.behind_details.values()):
-        kept = {name: one for name, one in figure.details.items() if name not in figure.behind_details}
-        return replace(figure, details=kept)
-    return figure
-
-
-def _may_show(behind: Contributions, k: int) -> bool:
-    """Return true when nobody contributes, or enough do."""
-    return is_nobodys_or_safe({HostId(key): value for key, value in behind.items()}, k)

@@ -14,10 +14,10 @@ from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import at_default_context
 from veilleuse.collector.indicators import TABLE, load_indicator
 from veilleuse.collector.indicators.avoidable_energy import AvoidableEnergy
-from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import GroupKey, Query, cut_entity, is_within
@@ -280,15 +280,15 @@ def withheld_rows(
     older: Sequence[Slice],
     today: date,
     query: Query,
-    hosts: Iterable[Host],
+    places: Iterable[tuple[Population, str]],
 ) -> list[dict[str, str]]:
     """Return the rows of `withheld`: groups missing from a reader's answer, with the reason.
 
-    `hosts` are those under the rule. `older` are the months published under a smaller k or in an older
-    format.
+    `places`: populations of machines, each with an entity of enrolment. `older` are the months published
+    under a smaller k or in an older format.
     """
     first, end, entities = query.first, query.end, query.entities
-    present = {host.population for host in hosts if is_within(host.org_entity, entities)}
+    present = {of for of, entity in places if of not in EXEMPT and is_within(entity, entities)}
     found: list[dict[str, str]] = []
     for population in sorted(present):
         if not set(query.dimensions) <= READERS_DIMENSIONS:

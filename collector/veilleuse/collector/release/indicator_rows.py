@@ -32,13 +32,13 @@ class IndicatorRow(NamedTuple):
     figure: Figure
 
 
-class RatioSpread(NamedTuple):
+class HalfWidth(NamedTuple):
     """Half-width of the 95 % interval of a ratio over the machines of a family, drawn from a large fleet."""
 
     indicator: str
     family: GroupKey
     """Zone, population and memo, over any period."""
-    half_width_percent: int
+    percent: int
     """Rounded up."""
 
 
@@ -51,7 +51,7 @@ class IndicatorMonth:
     """I3 and I4 of PCs, after the rule of disclosure; I4 and I6 to I8 of servers, by place and class."""
     servers: tuple[Group, ...]
     """Sums of servers by place and class: I1, I2, I5 and I13."""
-    spreads: tuple[RatioSpread, ...]
+    half_widths: tuple[HalfWidth, ...]
     hidden: tuple[tuple[str, Hidden], ...]
     """Indicator and names in its merged rows."""
 
@@ -64,9 +64,7 @@ def encode_indicators(month: IndicatorMonth) -> dict[str, Any]:
     return {
         "rows": [[row.indicator, *_encode_key(row.key), *_encode_figure(row)] for row in month.rows],
         "servers": [[*_encode_key(group.key), encode_sums(group.sums)] for group in month.servers],
-        "spreads": [
-            [one.indicator, *_encode_key(one.family), one.half_width_percent] for one in month.spreads
-        ],
+        "half_widths": [[one.indicator, *_encode_key(one.family), one.percent] for one in month.half_widths],
         "hidden": [[indicator, encode_hidden(one)] for indicator, one in month.hidden],
     }
 
@@ -88,8 +86,8 @@ def decode_indicators(content: Mapping[str, Any], first: date, end: date) -> Ind
             Group(_decode_key(values, first, end), decode_sums(sums)) for *values, sums in content["servers"]
         ),
         tuple(
-            RatioSpread(indicator, _decode_key(values, date.min, date.max), half_width)
-            for indicator, *values, half_width in content["spreads"]
+            HalfWidth(indicator, _decode_key(values, date.min, date.max), half_width)
+            for indicator, *values, half_width in content["half_widths"]
         ),
         tuple((indicator, decode_hidden(one, first, end)) for indicator, one in content["hidden"]),
     )

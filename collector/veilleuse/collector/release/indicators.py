@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, NamedTuple, TypeAlias
 
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.disclosure.partition import PerimeterOf, all_in_one, merge_along_path
-from veilleuse.collector.disclosure.rule import EXEMPT, MIXED, DisclosureCell, disclose_figure, is_safe
+from veilleuse.collector.disclosure.rule import EXEMPT, MIXED, DisclosureCell, is_safe
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.indicators.avoidable_energy import (
     OUTSIDE,
@@ -40,7 +41,7 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group, GroupSums
 from veilleuse.collector.ports.stages import MachineRatio
 from veilleuse.collector.quantiles import Z95, quantile95
-from veilleuse.collector.release.indicator_rows import IndicatorMonth, IndicatorRow, RatioSpread
+from veilleuse.collector.release.indicator_rows import HalfWidth, IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.rows import family_of
 from veilleuse.collector.release.tables import Hidden, Month
 from veilleuse.wire.units import MICROWATT_MILLISECONDS_PER_MILLIJOULE, MILLIJOULES_PER_KWH
@@ -98,7 +99,7 @@ def build_indicators(machines: Machines, servers: tuple[Group, ...], context: Mo
             families[family_of(row)].setdefault(row, []).append(one)
     rows: list[IndicatorRow] = []
     hidden: list[tuple[str, Hidden]] = []
-    spreads: list[RatioSpread] = []
+    half_widths: list[HalfWidth] = []
     for family, of_family in families.items():
         if family.population in EXEMPT:
             rows += _server_rows(of_family, context)
@@ -106,7 +107,7 @@ def build_indicators(machines: Machines, servers: tuple[Group, ...], context: Mo
             for rule in _RULES:
                 rows += (found := _pc_rows(of_family, rule, context))
                 hidden += _hidden(rule.indicator, family, of_family, found, context)
-        spreads += _spreads(family, [one for some in of_family.values() for one in some], context)
+        half_widths += _half_widths(family, [one for some in of_family.values() for one in some], context)
     part = context.month.part
     return IndicatorMonth(
         part,
@@ -115,7 +116,7 @@ def build_indicators(machines: Machines, servers: tuple[Group, ...], context: Mo
             for row in sorted(rows, key=lambda row: (row.indicator, row.key.order))
         ),
         servers,
-        tuple(sorted(spreads, key=str)),
+        tuple(sorted(half_widths, key=str)),
         tuple(sorted(hidden, key=str)),
     )
 
@@ -190,7 +191,7 @@ def _hidden(
         )
 
 
-def _spreads(family: GroupKey, machines: Machines, context: MonthContext) -> Iterator[RatioSpread]:
+def _half_widths(family: GroupKey, machines: Machines, context: MonthContext) -> Iterator[HalfWidth]:
     """Yield the half-widths of ratios over machines: linearised, as of machines drawn from a large fleet."""
     for indicator, line in TABLE.items():
         made = load_indicator(indicator)
@@ -204,7 +205,7 @@ def _spreads(family: GroupKey, machines: Machines, context: MonthContext) -> Ite
         ratio = sum(part for part, _ in pairs) / whole
         errors = math.fsum((part - ratio * of) ** 2 for part, of in pairs)
         half = quantile95(count - 1) * math.sqrt(count / (count - 1) * errors) / whole
-        yield RatioSpread(indicator, family, min(100, math.ceil(100 * half)))
+        yield HalfWidth(indicator, family, min(100, math.ceil(100 * half)))
 
 
 # --- I3

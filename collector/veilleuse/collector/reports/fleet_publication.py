@@ -22,11 +22,12 @@ from veilleuse.collector.account.group_sums import merge_small_groups
 from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.account.row import FigureRow
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.calendars.periods import Slice, months_before, slices
+from veilleuse.collector.calendars.periods import Slice, add_months, months_before, slices
 from veilleuse.collector.disclosure.partition import PerimeterOf
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import FleetDevice, at_default_context, is_under_rule
 from veilleuse.collector.fleet.estimator import class_microwatts
+from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.hosts import Host
@@ -119,9 +120,16 @@ class FleetPublisher:
         found = self._months.figures(part.first, part.end, self._today, make)
         month = None if found is None or FORM.is_empty(found) else found
         if self._sources.closings.has_months(part.first, part.end, tuple(Population)):
-            compute = partial(compute_indicators, self._sobriety, part, month, self._k, self._targets)
+            compute = partial(self._compute_indicators, part, month)
             self._indicators.figures(part.first, part.end, self._today, compute)
         return month
+
+    def _compute_indicators(self, part: Slice, month: Month | None) -> IndicatorMonth:
+        """Compute the indicators of a month. States that machines report now are not of a month long over."""
+        found = compute_month_indicators(self._sobriety, part, month, self._k, self._targets)
+        if self._today < add_months(part.end, 1) + timedelta(days=WAIT_DAYS):
+            return found
+        return replace(found, rows=tuple(row for row in found.rows if TABLE[row.indicator].has_history))
 
     # --- fleet
 
@@ -196,7 +204,7 @@ def compute_month(sources: Sources, part: Slice, k: int) -> Month:
     )
 
 
-def compute_indicators(
+def compute_month_indicators(
     sources: SobrietySources, part: Slice, month: Month | None, k: int, targets: Targets
 ) -> IndicatorMonth:
     """Compute the indicators of a month as they are published, from the present data.

@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import slices
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.disclosure.partition import merge_families
-from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell, disclose_figure
+from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
 from veilleuse.collector.documents.document import RELEASED_UNTIL, Row, Value
 from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
-from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import (
     Figure,
     IndicatorDevice,
@@ -42,7 +42,7 @@ from veilleuse.collector.release.figures import ReleasedStretch, find_stretches
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.publications import PublicationCache, publish_nothing
-from veilleuse.collector.release.tables import Month, hosts_under_rule, is_month
+from veilleuse.collector.release.tables import Month, is_month
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.inputs import Sources, cut_populations
@@ -87,18 +87,20 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
     inside the period, and servers as asked. Raises UsageError where the query cuts a month whose days are
     deleted, StoreDamaged, StoreTooNew.
     """
+    query = sources.add_perimeters(query)
     stretches = find_stretches(sources.released, query)
     if not stretches and not only_released:
+        query = sources.add_places(query)
         found = gather_periods(sources.reader, sources.periods, query, sources.hosts)
         withheld = tuple(map(withheld_row, found.withheld))
         return IndicatorSums(found.groups, withheld, {BASIS: Basis.UNRELEASED.value})
     whole = bool(stretches)
     stretches = stretches or find_stretches(sources.released, query, cut=True)
-    ruled = hosts_under_rule(sources.hosts)
+    places = sources.reader.places()
     cache = PublicationCache(FORM, sources.published, publish_nothing, query.k_anonymity)
     published = PublicationCache(INDICATORS, sources.published, publish_nothing, query.k_anonymity)
     seen: list[MonthStatus] = []
-    populations = sorted({host.population for host in ruled})
+    populations = sorted({population for population, _ in places if population not in EXEMPT})
     released = sum_uses(_months(cache, stretches, query.entities, populations, seen), query)
     parts = [one for stretch in stretches for one in stretch.months]
     months = [month for part in parts if (month := published.read(part.first, part.end)) is not None]
@@ -115,9 +117,9 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
     until = parts[-1].end if parts else query.first
     return IndicatorSums(
         tuple(sorted((*servers, *released), key=lambda group: group.key.order)),
-        tuple(withheld_rows(seen, older, query.today, query, ruled)),
+        tuple(withheld_rows(seen, older, query.today, query, places)),
         {BASIS: Basis.RELEASED.value, RELEASED_UNTIL: until.isoformat()},
-        indicators_report.RELEASED_NOTES if ruled or released else (),
+        indicators_report.RELEASED_NOTES if populations or released else (),
         tuple(months),
         rows,
     )
@@ -127,11 +129,13 @@ def _gather_servers(sources: Sources, query: Query) -> tuple[Group, ...]:
     """Sum the present data of servers, which have no personal user: of any period."""
     servers = [
         host
-        for host in sources.hosts
-        if host.population in EXEMPT and is_within(host.org_entity, query.entities)
+        for population in sorted(EXEMPT)
+        for host in sources.reader.hosts(population)
+        if is_within(host.org_entity, query.entities)
     ]
     if not servers:
         return ()
+    query = sources.add_places(query)
     return gather_periods(sources.reader, Periods(sources.reader, servers), query, servers).groups
 
 
@@ -177,10 +181,10 @@ def compute_indicators(
     sources: SobrietySources, query: Query, targets: Targets, sums: IndicatorSums
 ) -> IndicatorFigures:
     """Compute every figure of every group. Those of machines are in `sums` where these are released."""
-    base, k = sources.base, query.k_anonymity
-    hosts, assets, stretch = base.hosts, base.assets, stretch_of(query)
-    machines = () if sums.is_released else machines_of(sources, stretch, hosts, assets)
-    devices = devices_of(assets, stretch.last_day)
+    base, k, query = sources.base, query.k_anonymity, sources.base.add_perimeters(query)
+    stretch = stretch_of(query)
+    machines = () if sums.is_released else machines_of(sources, stretch, base.hosts, base.assets)
+    devices = devices_of(base.assets, stretch.last_day)
     groups: list[tuple[Sequence[str], IndicatorGroup]] = []
     withheld: list[GroupKey] = []
     for identifiers, cells in (
@@ -193,8 +197,8 @@ def compute_indicators(
     groups += [(OF_FLEET, group) for group in fleet_groups(base.inventory, sources.follows, query)]
     used = user_groups(base.inventory, devices, machines, query, stretch.last_day)
     groups += [(OF_USERS, group) for group in used]
-    groups += [(OF_ACTIONS, group) for group in action_groups(sources, query, hosts)]
-    cut = () if sums.is_released else cut_populations(base.periods, stretch.months, hosts)
+    groups += [(OF_ACTIONS, group) for group in action_groups(sources, query)]
+    cut = () if sums.is_released else cut_populations(base.periods, stretch.months, base.hosts)
     return IndicatorFigures(_disclose_figures(groups, targets, k, cut), tuple(withheld))
 
 
@@ -229,9 +233,10 @@ def figures_of(identifiers: Iterable[str], group: IndicatorGroup, targets: Targe
             yield GroupFigure(indicator.meta, group.key, figure)
 
 
-def action_groups(sources: SobrietySources, query: Query, hosts: Sequence[Host]) -> Iterator[IndicatorGroup]:
+def action_groups(sources: SobrietySources, query: Query) -> Iterator[IndicatorGroup]:
     """Yield one group per action in force that has whole months after it."""
     actions = actions_in_force(sources.follows.actions())
+    hosts = sources.base.hosts if actions else ()
     end = stretch_of(query).months[1]
     for _, windows, comparison in compare_actions(sources.base.periods, hosts, actions, end):
         yield IndicatorGroup(GroupKey(windows.after, windows.end), comparison=comparison)

@@ -13,7 +13,7 @@ from typing import Final
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.signed_year import add_sign_off
-from veilleuse.collector.disclosure.rule import disclose_figure
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.documents.document import (
     RELEASED_UNTIL,
     UNDER_WAY_UNTIL,
@@ -477,7 +477,7 @@ def _measures(sheet: _Sheet) -> Iterator[Row]:
 
 def _savings(sheet: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
     indicators_query = sheet.now.query
-    for group in action_groups(sheet.sources, indicators_query, sheet.sources.base.hosts):
+    for group in action_groups(sheet.sources, indicators_query):
         for one in figures_of(OF_ACTIONS, group, sheet.targets):
             figure = disclose_figure(one.figure, one.key, indicators_query.k_anonymity)
             low, high = figure.interval or (None, None)

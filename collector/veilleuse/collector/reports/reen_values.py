@@ -15,7 +15,7 @@ from functools import partial, reduce
 from typing import Any, Final, NamedTuple
 
 from veilleuse.collector.account.rounding import format_number
-from veilleuse.collector.disclosure.rule import disclose_figure
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.documents.document import SHOWN, Row, Value
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.indicators import (
@@ -202,9 +202,9 @@ class YearValues:
         squares, whole = 0.0, sum(one.denominator or 0.0 for _, one in found)
         for key, figure in found:
             widths = [
-                one.half_width_percent / 100
+                one.percent / 100
                 for month in months
-                for one in month.spreads
+                for one in month.half_widths
                 if one.indicator == indicator and one.family == family_of(key)
             ]
             if not widths or not whole:
@@ -280,7 +280,7 @@ def year_values(
         tuple(fleet_groups(base.inventory, sources.follows, query)),
         tuple(user_groups(base.inventory, devices, (), query, stretch.last_day)),
         sum_for_indicators(base, replace(query, dimensions=("population",)), only_released=True),
-        frozenset(host.population for host in base.hosts),
+        frozenset(population for population, _ in base.reader.places()),
         tuple(emissions),
         total,
         incomplete,

@@ -149,8 +149,6 @@ class Figures:
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
         )
-        with self._open_store() as store:
-            asked = sources_of(store, self._settings.reporting).add_places(asked)
         return self._answer_period(query.kind, asked, account)
 
     def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
