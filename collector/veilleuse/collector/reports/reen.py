@@ -267,11 +267,7 @@ def reen_document(
         "k_anonymity": k_anonymity,
         "data": data,
         "method_version": METHOD_VERSION,
-        **{
-            name: report.document.head[name]
-            for name in (BASIS, RELEASED_UNTIL)
-            if name in report.document.head
-        },
+        **{name: one for name, one in report.document.head.items() if name in (BASIS, RELEASED_UNTIL)},
         "periods_not_derived": sources.base.reader.dirty_count(),
         "generated_unix_milliseconds": now,
     }

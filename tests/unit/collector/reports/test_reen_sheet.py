@@ -23,6 +23,12 @@ from tests.unit.collector.cli.test_reen_command import (
     veilleuse,
     written,
 )
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.model.indicators import Figure, Targets
+from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.release.indicator_rows import HalfWidth, IndicatorMonth
+from veilleuse.collector.reports.indicators import IndicatorSums
+from veilleuse.collector.reports.reen_values import YearValues
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -75,6 +81,19 @@ def test_a_period_over_two_years_has_no_year(veilleuse: Command):
         sheet_rows(veilleuse, "--from", "2025-01-01", "--to", "2026-01-01")["server_kwh"]["current_year"]
         == 2025
     )
+
+
+def test_shares_that_are_all_alike_say_nothing_of_the_others():
+    """Ten idle machines in a thousand do not prove that the others are idle."""
+    first, end = date(2025, 1, 1), date(2025, 2, 1)
+    key = GroupKey(first, end, "FR", Population.WORKSTATION)
+    width = HalfWidth("I1", key.over(), 0)
+    months = (IndicatorMonth(Slice(first, end), (), (), (width,), ()),)
+    sums = IndicatorSums((), (), {}, months=months)
+    values = YearValues(Query(first, end, ()), Targets(), (), (), (), sums, frozenset())
+    found = [(key, Figure(0.5, 10, 5, 10))]
+    assert values._ratio_interval("I1", found, 0.5, 0.01) is None
+    assert values._ratio_interval("I1", found, 0.5, 1.0) == (0.5, 0.5)
 
 
 INVENTORY = "key,device_class,entity,site,in_service_on\n" + "".join(
