@@ -33,7 +33,7 @@ from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, Em
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
-from veilleuse.collector.reports.emissions_document import sample_notes
+from veilleuse.collector.reports.emissions_document import BASIS, sample_notes
 from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, figures_of
 from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.machines import stretch_of
@@ -267,7 +267,7 @@ def reen_document(
         "k_anonymity": k_anonymity,
         "data": data,
         "method_version": METHOD_VERSION,
-        **values.sums.head,
+        **{name: one for name, one in report.document.head.items() if name in (BASIS, RELEASED_UNTIL)},
         "periods_not_derived": sources.base.reader.dirty_count(),
         "generated_unix_milliseconds": now,
     }
