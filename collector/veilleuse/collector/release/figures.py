@@ -31,11 +31,21 @@ from veilleuse.collector.fleet.observations import MONITOR, Place
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import WAIT_DAYS
-from veilleuse.collector.model.query import Basis, GroupKey, Query, is_within
+from veilleuse.collector.model.query import Basis, GroupKey, Query
 from veilleuse.collector.model.sums import Detail, EnergyClass
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.rows import FLEET, MILLION, FleetMonth, FleetRow, Source
+from veilleuse.collector.release.rows import (
+    FLEET,
+    MILLION,
+    OF_TOTAL,
+    FleetMonth,
+    FleetRow,
+    HomePart,
+    Source,
+    is_inside,
+    observed_rows,
+)
 from veilleuse.wire.ladder import MEASURED, Method
 
 HIDDEN: Final = frozenset({Detail.METHODS, Detail.DERIVED})
@@ -289,30 +299,34 @@ def sum_fleet(
     is_observed = query.basis is Basis.OBSERVED
     groups: defaultdict[tuple[GroupKey, bool], _Sum] = defaultdict(lambda: _Sum(is_observed=is_observed))
     whole = _Sum(is_observed=is_observed)
-    homes = set()
+    homes, incomplete = set[PeriodHomeShare](), set[GroupKey]()
     for month, rows in months:
-        for row in rows:
-            if query.entities and not (row.key.entity and is_within(row.key.entity, query.entities)):
-                continue
-            if is_observed:
-                if not row.known_milliseconds and not row.known_millijoules:
-                    continue
-                row = _observed(row)
+        inside = [(row.key, row) for row in rows if is_inside(row.key, query.entities)]
+        homes |= {_home_share(row.key, row.home) for _, row in inside if row.home is not None}
+        if is_observed:
+            inside, cut = observed_rows(inside, query)
+            incomplete |= {key.over(part.first, part.end) for key in cut}
+        for key, row in inside:
             if not row.key.memo:
                 whole.add(month, row)
-            if row.home is not None:
-                share = Fraction(row.home.share_ppm, MILLION)
-                name = row.key.entity or "", row.key.device_class or ""
-                homes.add(PeriodHomeShare(*name, share, row.home.declared_by))
             for one in _at_home(row):
                 is_room = one.measured is not None and one.measured.room is not None
-                groups[query.group(one.key).over(part.first, part.end), is_room].add(month, one)
+                at = key if one.key is row.key else key._replace(power_context=PowerContext.HOME)
+                groups[query.group(at).over(part.first, part.end), is_room].add(month, one)
     made = sorted(
-        (group.row(key, random_roll_out=random_roll_out) for (key, _), group in groups.items()),
+        (
+            replace(
+                group.row(key, random_roll_out=random_roll_out),
+                is_incomplete=key in incomplete,
+            )
+            for (key, _), group in groups.items()
+        ),
         key=lambda row: row.key.order,
     )
     shown = tuple(row for row in made if not row.key.memo)
     total = whole.row(_total_key(shown), random_roll_out=random_roll_out) if shown else None
+    if total is not None and OF_TOTAL.over(part.first, part.end) in incomplete:
+        total = replace(total, is_incomplete=True)
     if total is not None and total.room is not None:
         machines = sum(row.estimate.energy_millijoules for row in shown if row.room is None)
         total = replace(total, room=with_machines([total.room], machines))
@@ -329,19 +343,9 @@ def _representativeness(row: FleetRow) -> Representativeness:
     return Representativeness.NOT_DEMONSTRATED
 
 
-def _observed(row: FleetRow) -> FleetRow:
-    """Return a row without its extrapolated energy. A class default has no part in the error of models."""
-    error = row.u_model_ppm * row.energy_millijoules
-    modelled = row.energy_millijoules - row.default_millijoules
-    return replace(
-        row,
-        extrapolated_millijoules=0,
-        default_millijoules=0,
-        u_own_ppm=0,
-        u_shared_ppm=0,
-        u_model_ppm=-(-error // (modelled or 1)),
-        measured=None if row.measured is None else row.measured._replace(imputed_millijoules=0),
-    )
+def _home_share(key: GroupKey, home: HomePart) -> PeriodHomeShare:
+    share = Fraction(home.share_ppm, MILLION)
+    return PeriodHomeShare(key.entity or "", key.device_class or "", share, home.declared_by)
 
 
 def _at_home(row: FleetRow) -> Iterator[FleetRow]:
