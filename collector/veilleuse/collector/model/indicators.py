@@ -7,8 +7,9 @@ I1, I2 and I13 use sums of groups (figures.GroupSums); these use each machine's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import reduce
 from operator import itemgetter
@@ -331,10 +332,65 @@ class Figure:
     threshold: float | None = None
     """The configured target, in the indicator's unit; None when there is none."""
     withheld: bool = False
+    incomplete: bool = False
+    """True where the figure of some of its machines is withheld, or in another row."""
     behind: tuple[Contributions, ...] = ()
     """Contributions to the value: each must be empty, or of at least k machines."""
     behind_details: Mapping[str, Contributions] = field(default_factory=dict)
     """Contributions to details; a detail without an entry is withheld with the value."""
+
+
+def add_figures(figures: Sequence[Figure], *, same_time: bool, is_ratio: bool) -> Figure:
+    """Add figures of one indicator: of other machines, or of later months of the same ones (the largest n).
+
+    Numbers of details are sums, but for shares, which are left out. Withheld figures are not in the sum.
+    Errors add linearly.
+    """
+    shown = [one for one in figures if not one.withheld]
+    if not shown:
+        return replace(figures[-1], n=sum(one.n for one in figures) if same_time else figures[-1].n)
+    numerator, denominator = (
+        _sum_known(one.numerator for one in shown),
+        _sum_known(one.denominator for one in shown),
+    )
+    values = [one.value for one in shown if one.value is not None]
+    value = _sum_known(values) if values else None
+    if is_ratio:
+        value = numerator / denominator if numerator is not None and denominator else None
+    details: dict[str, Detail] = {}
+    for one in shown:
+        for name, amount in one.details.items():
+            if not isinstance(amount, str) and "share" not in name:
+                details[name] = details.get(name, 0) + amount  # type: ignore[operator]
+    return Figure(
+        value,
+        (sum if same_time else max)(one.n for one in shown),
+        numerator,
+        denominator,
+        shown[-1].counted_in,
+        details,
+        _add_errors(shown),
+        shown[-1].threshold,
+        incomplete=len(shown) < len(figures) or any(one.incomplete for one in shown),
+    )
+
+
+def _sum_known(values: Iterable[float | None]) -> float | None:
+    """Return the sum; None where one is not known."""
+    known = list(values)
+    return None if None in known else sum(known)  # type: ignore[arg-type]
+
+
+def _add_errors(figures: Iterable[Figure]) -> tuple[float, float] | None:
+    """Return the interval of a sum of values that all have one: intervals are factors around the value."""
+    value = error = 0.0
+    for one in figures:
+        if one.value:
+            if one.interval is None:
+                return None
+            value += one.value
+            error += one.value * math.log(one.interval[1] / one.value)
+    return (value * math.exp(-error / value), value * math.exp(error / value)) if value else None
 
 
 def judged(found: bool | None) -> Pair:

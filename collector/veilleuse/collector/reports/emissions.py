@@ -238,7 +238,7 @@ def released_report(
     else:
         mapping, contracts, data = closed.terms.mapping, list(closed.terms.contracts), closed.terms.data
         random_roll_out = closed.terms.assumptions.random_roll_out
-    query = sources.add_places(query)
+    query = sources.add_perimeters(query)
     periods = read_figures(sources.released, stretches, query, random_roll_out=random_roll_out)
     terms = statement_terms(len(periods), _choose_as_closed(sources), data, mapping, contracts)
     statement = build_statement(periods, terms)
