@@ -14,10 +14,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Final, Protocol
 
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
-from veilleuse.collector.account.server_rooms import sum_parts, with_machines
+from veilleuse.collector.account.server_rooms import with_machines
 from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.calendars.periods import Slice, add_months, slices
 from veilleuse.collector.errors import StoreDamaged
@@ -185,8 +186,11 @@ class _Sum:
     """Representativeness of the rows; of one under the rule, with a random roll-out."""
     apportioned: bool = False
     rooms: list[RoomParts] = field(default_factory=list)
+    room_millijoules: int = 0
+    """Energy of the rooms' rows."""
     has_machines: bool = False
     is_observed: bool = False
+    random_roll_out: bool = False
     places: Counter[Place] = field(default_factory=Counter)
 
     def add(self, part: Slice, row: FleetRow) -> None:
@@ -214,23 +218,26 @@ class _Sum:
         self.apportioned |= measured.apportioned
         if measured.room is not None:
             self.rooms.append(measured.room)
+            self.room_millijoules += row.energy_millijoules
 
-    def row(self, key: GroupKey, *, random_roll_out: bool) -> FigureRow:
+    def row(self, key: GroupKey, *, is_incomplete: bool) -> FigureRow:
         """Return the row of a report."""
+        machines = self.fleet.energy_millijoules - self.room_millijoules
         return FigureRow(
             key,
-            self._estimate(random_roll_out),
+            self._estimate(),
             max(self.hosts.values(), default=0),
             self.apportioned,
             HIDDEN if self.is_ruled else frozenset(),
             {},
             {},
             tuple(sorted(self.places.items(), key=str)),
-            sum_parts(self.rooms) if self.rooms else None,
+            with_machines(self.rooms, machines) if self.rooms else None,
             is_released=True,
+            is_incomplete=is_incomplete,
         )
 
-    def _estimate(self, random_roll_out: bool) -> Estimate:
+    def _estimate(self) -> Estimate:
         fleet, energy = self.fleet, self.fleet.energy_millijoules
         measured = sum(part for method, part in self.methods.items() if method in MEASURED)
         known = fleet.known_millijoules
@@ -254,7 +261,7 @@ class _Sum:
             u_model=fleet.u_model,
             low_log=fleet.low_log,
             high_log=fleet.high_log,
-            representativeness=self._representativeness(random_roll_out),
+            representativeness=self._representativeness(),
             basis=EstimateBasis.OBSERVED
             if self.is_observed
             else EstimateBasis.CENSUS
@@ -266,10 +273,10 @@ class _Sum:
             unestimated=(),
         )
 
-    def _representativeness(self, random_roll_out: bool) -> Representativeness:
+    def _representativeness(self) -> Representativeness:
         if self.is_observed or self.sampled == {Representativeness.CENSUS}:
             return Representativeness.CENSUS
-        is_random = random_roll_out or not self.is_ruled
+        is_random = self.random_roll_out or not self.is_ruled
         if is_random and Representativeness.NOT_DEMONSTRATED not in self.sampled:
             return Representativeness.DEMONSTRATED
         return Representativeness.NOT_DEMONSTRATED
@@ -297,8 +304,8 @@ def sum_fleet(
     Rooms belong to no entity: a reader of some does not see them.
     """
     is_observed = query.basis is Basis.OBSERVED
-    groups: defaultdict[tuple[GroupKey, bool], _Sum] = defaultdict(lambda: _Sum(is_observed=is_observed))
-    whole = _Sum(is_observed=is_observed)
+    new_sum = partial(_Sum, is_observed=is_observed, random_roll_out=random_roll_out)
+    groups, whole = defaultdict[GroupKey, _Sum](new_sum), new_sum()
     homes, incomplete = set[PeriodHomeShare](), set[GroupKey]()
     for month, rows in months:
         inside = [(row.key, row) for row in rows if is_inside(row.key, query.entities)]
@@ -310,26 +317,13 @@ def sum_fleet(
             if not row.key.memo:
                 whole.add(month, row)
             for one in _at_home(row):
-                is_room = one.measured is not None and one.measured.room is not None
                 at = key if one.key is row.key else key._replace(power_context=PowerContext.HOME)
-                groups[query.group(at).over(part.first, part.end), is_room].add(month, one)
-    made = sorted(
-        (
-            replace(
-                group.row(key, random_roll_out=random_roll_out),
-                is_incomplete=key in incomplete,
-            )
-            for (key, _), group in groups.items()
-        ),
-        key=lambda row: row.key.order,
-    )
+                groups[_group(at, query).over(part.first, part.end)].add(month, one)
+    made = [group.row(key, is_incomplete=key in incomplete) for key, group in groups.items()]
+    made.sort(key=lambda row: row.key.order)
     shown = tuple(row for row in made if not row.key.memo)
-    total = whole.row(_total_key(shown), random_roll_out=random_roll_out) if shown else None
-    if total is not None and OF_TOTAL.over(part.first, part.end) in incomplete:
-        total = replace(total, is_incomplete=True)
-    if total is not None and total.room is not None:
-        machines = sum(row.estimate.energy_millijoules for row in shown if row.room is None)
-        total = replace(total, room=with_machines([total.room], machines))
+    is_cut = OF_TOTAL.over(part.first, part.end) in incomplete
+    total = whole.row(_total_key(shown), is_incomplete=is_cut) if shown else None
     memo = tuple(row for row in made if row.key.memo)
     return PeriodFigures(part.first, part.end, shown, memo, total, (), tuple(sorted(homes)))
 
@@ -341,6 +335,13 @@ def _representativeness(row: FleetRow) -> Representativeness:
     if row.source in (Source.OWN, Source.BRANCH):
         return Representativeness.DEMONSTRATED
     return Representativeness.NOT_DEMONSTRATED
+
+
+def _group(key: GroupKey, query: Query) -> GroupKey:
+    """Return the key of the row that holds a place: one row a perimeter, whichever its populations."""
+    row = query.group(key)
+    is_divided = "perimeter" not in query.dimensions or "population" in query.dimensions
+    return row if is_divided else row._replace(population=None)
 
 
 def _home_share(key: GroupKey, home: HomePart) -> PeriodHomeShare:

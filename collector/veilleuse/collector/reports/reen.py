@@ -244,12 +244,7 @@ def _incomplete(report: EmissionsReport, sources: Sources, query: Query) -> froz
 
 
 def reen_document(
-    sources: SobrietySources,
-    first: date,
-    end: date,
-    k_anonymity: int,
-    today: date,
-    targets: Targets,
+    sources: SobrietySources, first: date, end: date, k_anonymity: int, today: date, targets: Targets
 ) -> Document:
     """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
     for option, day in (("--from", first), ("--to", end)):
@@ -257,7 +252,9 @@ def reen_document(
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
     now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     query = Query(first, end, ("population", "perimeter"), k_anonymity, today, now)
-    report = _emissions_report(sources, query)
+    report = by_perimeter = _emissions_report(sources, query)
+    if RELEASED_UNTIL in report.document.head:  # one row a perimeter, with its own interval
+        by_perimeter = _emissions_report(sources, replace(query, dimensions=("perimeter",)))
     values = _values_of(report, sources, query, targets)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
     sheet = _Sheet(sources, query, targets, values, data, {})
@@ -286,7 +283,7 @@ def reen_document(
     document = sheet_document(
         list(map(complete_row, _objectives(sheet))),
         list(map(complete_row, _measures(sheet))),
-        list(map(complete_row, perimeter_rows(report.statement.rows, values.total))),
+        list(map(complete_row, perimeter_rows(by_perimeter.statement.rows, values.total))),
         list(map(complete_row, bilan_rows(*_items(sheet)))),
         head,
         report.warnings,
