@@ -383,7 +383,7 @@ def compare_gauges_of_indicators(fleet: Fleet) -> None:
             rows = [
                 one
                 for one in json_rows(report)
-                if (one["indicator"], one["population"]) == (name, population)
+                if (one["indicator"], one.get("population")) == (name, population)
             ]
             value = value_of([row for row in rows if row["level"] != "memo"])
             if name == "I6" and value != "none":

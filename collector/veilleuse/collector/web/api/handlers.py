@@ -161,7 +161,7 @@ class ApiContext:
             try:
                 return await self._answer(resource, request)
             except Problem as problem:
-                return problem.response(request.url.path)
+                return problem.response(request)
 
         return handle
 
