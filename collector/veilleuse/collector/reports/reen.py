@@ -253,7 +253,8 @@ def reen_document(
     now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     query = Query(first, end, ("population", "perimeter"), k_anonymity, today, now)
     report = by_perimeter = _emissions_report(sources, query)
-    if RELEASED_UNTIL in report.document.head:  # one row a perimeter, with its own interval
+    told = report.document.head
+    if RELEASED_UNTIL in told:  # one row a perimeter, with its own interval
         by_perimeter = _emissions_report(sources, replace(query, dimensions=("perimeter",)))
     values = _values_of(report, sources, query, targets)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
@@ -264,11 +265,7 @@ def reen_document(
         "k_anonymity": k_anonymity,
         "data": data,
         "method_version": METHOD_VERSION,
-        **{
-            name: report.document.head[name]
-            for name in (BASIS, RELEASED_UNTIL)
-            if name in report.document.head
-        },
+        **{name: told[name] for name in (BASIS, RELEASED_UNTIL) if name in told},
         "periods_not_derived": sources.base.reader.dirty_count(),
         "generated_unix_milliseconds": now,
     }
