@@ -30,7 +30,8 @@ from veilleuse.collector.indicators import (
 )
 from veilleuse.collector.model.actions import Cells
 from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends
-from veilleuse.collector.model.indicators import Figure, IndicatorDevice, IndicatorGroup, Targets
+from veilleuse.collector.model.indicators import Figure, IndicatorGroup, Targets
+from veilleuse.collector.model.inventory import DeviceGroup
 from veilleuse.collector.model.query import SEVERAL, TOTAL, GroupKey, Query
 from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.stages import MachineRatio
@@ -42,7 +43,7 @@ from veilleuse.collector.reports.indicators import (
     figures_of,
     sum_for_indicators,
 )
-from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
 from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.wire.sums import apportion
@@ -84,7 +85,7 @@ class YearValues:
 
     query: Query
     targets: Targets
-    devices: tuple[IndicatorDevice, ...]
+    devices: tuple[DeviceGroup, ...]
     groups: tuple[IndicatorGroup, ...]
     """Purchases and retirements."""
     users: tuple[IndicatorGroup, ...]
@@ -284,7 +285,7 @@ def year_values(
 ) -> YearValues:
     """Read the inputs of a period; `emissions` are its rows by population."""
     base, stretch = sources.base, stretch_of(query)
-    devices = devices_of(base.assets, stretch.last_day)
+    devices = base.inventory.devices(stretch.last_day, stretch.last_day)
     return YearValues(
         query,
         targets,
