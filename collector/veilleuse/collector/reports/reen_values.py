@@ -161,7 +161,7 @@ class YearValues:
                 not TABLE[indicator].is_of_months
                 or all(key.period_from == self.query.first for key, _ in found)
             ),
-            reason=None if figure.value is not None else TOO_FEW if figure.withheld else NO_DATA,
+            reason=_reason(figure),
         )
 
     def _figures(
@@ -326,7 +326,13 @@ def _inventory_value(one: GroupFigure, k: int) -> SheetValue:
         threshold=figure.threshold,
         withheld=figure.withheld,
         category=_text(figure.details.get("category")),
+        reason=_reason(figure),
     )
+
+
+def _reason(figure: Figure) -> str | None:
+    """Return why a figure has no value; None for one that has."""
+    return None if figure.value is not None else TOO_FEW if figure.withheld else NO_DATA
 
 
 def _emissions_value(total: EmissionsRow | None, *, is_whole: bool) -> Iterable[SheetValue]:
