@@ -18,6 +18,7 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.machines import SECONDS, Machine, Served, hello_request, refused, served, settings_in
 from tests.support.ports import free_port
@@ -133,7 +134,8 @@ def _hold_for_seconds(running: Served, machine: Machine, seconds: int) -> dateti
     leaf = authority.issue_between(public, AgentId(machine.agent_id), 2, now, end)
     machine.keep(
         pb.IssuedCertificate(
-            certificate_der=leaf.certificate_der, intermediates_der=[authority.intermediate_der]
+            certificate_der=leaf.certificate_der,
+            intermediates_der=[authority.intermediate.public_bytes(Encoding.DER)],
         )
     )
     return leaf.facts.not_after
@@ -207,7 +209,8 @@ def test_identity_survives_a_restart(tmp_path):
         newer = authority.issue_between(public, AgentId(machine.agent_id), 7, now, now + timedelta(hours=1))
         machine.keep(
             pb.IssuedCertificate(
-                certificate_der=newer.certificate_der, intermediates_der=[authority.intermediate_der]
+                certificate_der=newer.certificate_der,
+                intermediates_der=[authority.intermediate.public_bytes(Encoding.DER)],
             )
         )
         assert machine.hello() is not None
