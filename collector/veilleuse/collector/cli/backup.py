@@ -34,6 +34,7 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     load_settings,
     print_json,
+    print_result,
     run_operation,
 )
 from veilleuse.collector.enrolment.register import register_file
@@ -220,10 +221,7 @@ def restore(
         "register": str(register) if has_register else None,
         "hosts": statuses,
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print("\n".join(_restore_lines(restored, facts)))
+    print_result(facts, "\n".join(_restore_lines(restored, facts)), as_json)
     if not has_register:
         print(
             f"veilleuse: no register {register}: machines revoked since the backup are accepted again, "

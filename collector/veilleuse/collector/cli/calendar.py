@@ -20,7 +20,9 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     WhyOption,
     load_settings,
+    plural,
     print_json,
+    print_result,
     print_table,
     read_text,
     run_operation,
@@ -122,12 +124,10 @@ def school_holidays(
         **who_and_why(why, f"calendar school-holidays {file.name}"),
         dry_run=dry_run,
     )
-    if as_json:
-        print_json(found)
-        return
     zones = ", ".join(f"zone {one['zone']} from {one['from']} to {one['to']}" for one in found["zones"])
     word = "nothing changes" if not found["changed"] else "would be imported" if dry_run else "imported"
-    print(f"{found['periods']} period{'s' * (found['periods'] != 1)}, {zones}: {word}")
+    periods = f"{found['periods']} {plural(found['periods'], 'period')}"
+    print_result(found, f"{periods}, {zones}: {word}", as_json)
 
 
 def _print_import(found: dict[str, Any]) -> None:

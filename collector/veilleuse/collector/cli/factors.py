@@ -21,13 +21,16 @@ from veilleuse.collector.cli.factor_contracts import OnOption, book, factor_read
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
+    DryRunOption,
     JsonOption,
     load_settings,
     moment,
     print_json,
+    print_result,
     print_table,
     read_content,
     run_operation,
+    who_and_why,
 )
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, FactorFile, read_base_carbone
@@ -115,9 +118,6 @@ def show_history(
         if factor_id in (None, name) and (factor_id or any(row.version for row in rows))
     ]
     found = [_history_facts(row) for name in names for row in logged[name]]
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "factor": one["factor_id"],
@@ -131,7 +131,9 @@ def show_history(
         }
         for one in found
     ]
-    print_table(rows, empty="no factor was ever imported: see 'veilleuse factors import --help'")
+    print_result(
+        found, rows, as_json, empty="no factor was ever imported: see 'veilleuse factors import --help'"
+    )
 
 
 @app.command("import")
@@ -140,9 +142,7 @@ def import_file(
         Path, typer.Argument(metavar="FILE", help="ADEME's Base Carbone, as its portal exports it")
     ],
     config: ConfigOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would change, and change nothing")
-    ] = False,
+    dry_run: DryRunOption = False,
     leave_out: Annotated[
         list[str] | None,
         typer.Option("--leave-out", metavar="NUMBER", help="number of an element to leave out; repeatable"),
@@ -170,8 +170,7 @@ def import_file(
             factors=[factor_document(factor) for factor in parsed.factors],
             file_name=file.name,
             file_sha256=hashlib.sha256(raw).hexdigest(),
-            who=getpass.getuser(),
-            why=why or f"veilleuse factors import {file.name}",
+            **who_and_why(why, f"factors import {file.name}"),
             dry_run=dry_run,
         )
     found["refused"] = [{"where": one.where, "why": one.why} for one in parsed.refused]

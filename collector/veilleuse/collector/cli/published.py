@@ -17,7 +17,7 @@ from veilleuse.collector.cli.shared import (
     parse_date,
     plural,
     print_json,
-    print_table,
+    print_result,
     run_operation,
     who_and_why,
 )
@@ -34,9 +34,6 @@ def published() -> None:
 def list_published(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the published periods."""
     found = run_operation(load_settings(config), "published_list")
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "kind": one["kind"],
@@ -49,7 +46,7 @@ def list_published(config: ConfigOption = None, as_json: JsonOption = False) -> 
         }
         for one in found
     ]
-    print_table(rows, empty="nothing is published yet")
+    print_result(found, rows, as_json, empty="nothing is published yet")
 
 
 @app.command(name="take-back")

@@ -20,7 +20,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     plural,
     print_json,
-    print_table,
+    print_result,
     read_content,
     run_operation,
 )
@@ -99,12 +99,11 @@ def list_lines(
         raise UsageError(f"no lines '{name}': use {', '.join(ActionTable)}")
     with open_reader(load_settings(config).data_dir) as store:
         lines = [dict(line.cells) for line in store.follows.lines(ActionTable(name))]
-    if as_json:
-        print_json(lines)
-        return
     columns = [column for column in KINDS[name] if any(column in cells for cells in lines)]
-    print_table(
+    print_result(
+        lines,
         [{column: cells.get(column, "") for column in columns} for cells in lines],
+        as_json,
         empty=f"nothing is entered: see 'veilleuse reen template {name}'",
     )
 
