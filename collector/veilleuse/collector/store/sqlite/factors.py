@@ -12,7 +12,6 @@ from collections.abc import Mapping as Keyed
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError
@@ -30,9 +29,8 @@ from veilleuse.collector.model.factors import (
 )
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import Perimeters, rules_of
-from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.migrations import open_current
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 
 _FACTOR: Final = (
     "factor_id, zone, from_day, to_day, series, basis, status, total, components_json, shares_json, uncertainty_percent,"
@@ -61,22 +59,22 @@ class SqliteFactors:
 
     def versions(self) -> tuple[FactorVersion, ...]:
         """Return all versions in the order of their import. Raises StoreDamaged."""
-        return tuple(self._made(_version, row) for row in self._rows(_VERSIONS))
+        return tuple(self._made(_version, row) for row in self._data.rows(_VERSIONS))
 
     def contracts(self) -> tuple[StoredContract, ...]:
         """Return all contracts, also withdrawn ones. Raises StoreDamaged."""
-        return tuple(self._made(_contract, row) for row in self._rows(_CONTRACTS))
+        return tuple(self._made(_contract, row) for row in self._data.rows(_CONTRACTS))
 
     def mappings(self) -> tuple[BilanMapping, ...]:
         """Return all confirmed mappings, oldest first. Raises StoreDamaged."""
-        rows = self._rows(
+        rows = self._data.rows(
             "SELECT unix_milliseconds, who, why, lines_json FROM factor_mappings ORDER BY mapping_id"
         )
         return tuple(self._made(_mapping, row) for row in rows)
 
     def perimeters(self) -> tuple[Perimeters, ...]:
         """Return all declared perimeters, oldest first. Raises StoreDamaged."""
-        rows = self._rows(
+        rows = self._data.rows(
             "SELECT year, unix_milliseconds, who, why, rules_json FROM perimeters ORDER BY perimeters_id"
         )
         return tuple(self._made(_perimeters, row) for row in rows)
@@ -181,10 +179,6 @@ class SqliteFactors:
                 ),
             )
 
-    def _rows(self, sql: str) -> list[Any]:
-        with self._data.translated():
-            return self._data.connection.execute(sql).fetchall()
-
     def _made(self, make: Any, row: Any) -> Any:
         try:
             return make(row)
@@ -192,16 +186,8 @@ class SqliteFactors:
             raise damaged(self._data.path, f"a factor in it: {error}") from error
 
 
-class SqliteFactorsReader(SqliteFactors):
+class SqliteFactorsReader(BesideReader, SqliteFactors):
     """Reads factors on a connection of its own, beside the writer; for one thread."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
-        super().__init__(open_current(directory / DATA_FILE, "data"))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._data.close()
 
 
 def _factor_values(factor: Factor) -> tuple[str | int, ...]:

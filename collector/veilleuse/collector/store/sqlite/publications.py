@@ -88,17 +88,12 @@ class SqlitePublications:
 
     def summaries(self) -> tuple[PublicationSummary, ...]:
         """Return all publications by period and kind, without content. Raises StoreDamaged."""
-        with self._data.translated():
-            rows = self._data.connection.execute(_TOLD).fetchall()
-        return tuple(_told(self._data, row) for row in rows)
+        return tuple(_told(self._data, row) for row in self._data.rows(_TOLD))
 
     def take_back(self, first: date, end: date) -> int:
         """Delete the publications inside [first, end); returns their number."""
-        with self._data.transaction() as connection:
-            return connection.execute(
-                "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?",
-                (first.toordinal(), end.toordinal()),
-            ).rowcount
+        sql = "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?"
+        return self._data.write(sql, first.toordinal(), end.toordinal())
 
     def expire(self, until: date, years: Collection[int]) -> int:
         """Delete those that ended by `until`, or began in one of the years; returns their number."""

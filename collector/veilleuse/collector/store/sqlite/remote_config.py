@@ -26,11 +26,10 @@ class SqliteConfigurations:
 
     def rollouts(self) -> tuple[Rollout, ...]:
         """Return all rollouts in the order of the populations. Raises StoreDamaged."""
-        with self._data.translated():
-            rows = self._data.connection.execute(
-                "SELECT population, active_json, candidate_json, candidate_percent, candidate_reach,"
-                " changed_unix_milliseconds FROM configurations ORDER BY population"
-            ).fetchall()
+        rows = self._data.rows(
+            "SELECT population, active_json, candidate_json, candidate_percent, candidate_reach,"
+            " changed_unix_milliseconds FROM configurations ORDER BY population"
+        )
         try:
             return tuple(map(_rollout, rows))
         except (ConfigurationOutOfBounds, KeyError) as error:
@@ -39,29 +38,25 @@ class SqliteConfigurations:
     def put(self, rollout: Rollout) -> None:
         """Insert or replace a rollout."""
         candidate = None if rollout.candidate is None else rollout.candidate.to_json()
-        with self._data.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO configurations (population, active_json, candidate_json, candidate_percent,"
-                " candidate_reach, changed_unix_milliseconds) VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    number(rollout.population),
-                    rollout.active.to_json(),
-                    candidate,
-                    rollout.percent,
-                    rollout.reach,
-                    rollout.changed_unix_milliseconds,
-                ),
-            )
+        self._data.write(
+            "INSERT OR REPLACE INTO configurations (population, active_json, candidate_json, candidate_percent,"
+            " candidate_reach, changed_unix_milliseconds) VALUES (?, ?, ?, ?, ?, ?)",
+            number(rollout.population),
+            rollout.active.to_json(),
+            candidate,
+            rollout.percent,
+            rollout.reach,
+            rollout.changed_unix_milliseconds,
+        )
 
     def note(self, host_id: HostId, said: AppliedConfiguration | None) -> None:
         """Store a host's answer; an equal answer writes nothing."""
         sha256, state = (None, None) if said is None else (said.sha256, said.state.value)
-        with self._data.transaction() as connection:
-            connection.execute(
-                "UPDATE hosts SET configuration_sha256 = ?, configuration_state = ? WHERE host_id = ?"
-                " AND (configuration_sha256 IS NOT ? OR configuration_state IS NOT ?)",
-                (sha256, state, host_id, sha256, state),
-            )
+        sql = (
+            "UPDATE hosts SET configuration_sha256 = ?, configuration_state = ? WHERE host_id = ?"
+            " AND (configuration_sha256 IS NOT ? OR configuration_state IS NOT ?)"
+        )
+        self._data.write(sql, sha256, state, host_id, sha256, state)
 
 
 def _rollout(row: Any) -> Rollout:
