@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.closed_years import Command, command, copied, filled_year, two_years
+from tests.support.closed_years import Command, command, copied, filled_year, lead_commands_to, two_years
 from tests.support.fakes.authority import TestAuthority
 from tests.support.machines import make, settings_in
 from tests.support.pushes import NOW, site
 from tests.support.service import Service
+from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.settings import CollectorSettings, Store, read_settings
 from veilleuse.collector.store import create_store
 
@@ -27,6 +28,22 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettin
     made = read_settings(None)
     make(made, "hq")
     return made
+
+
+@pytest.fixture
+def lyon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """Return the settings of a data directory with the site Lyon, which commands find."""
+    made = settings_in(tmp_path)
+    make(made, "Lyon")
+    lead_commands_to(made, monkeypatch)
+    return made
+
+
+@pytest.fixture
+def opened(lyon: CollectorSettings) -> Iterator[Collector]:
+    """Open the collector of the data directory."""
+    with open_collector(lyon) as collector:
+        yield collector
 
 
 @pytest.fixture(scope="module")
