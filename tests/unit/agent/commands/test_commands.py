@@ -12,26 +12,17 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.fakes.agent import Agent, energies, record
-from tests.support.fakes.collector import FakeCollector
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.agent.commands.main import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.settings_file import describe
 from veilleuse.wire.version import VERSION
-
-
-@pytest.fixture
-def collector() -> Iterator[FakeCollector]:
-    """Run a fake collector."""
-    with FakeCollector() as running:
-        yield running
 
 
 @pytest.fixture

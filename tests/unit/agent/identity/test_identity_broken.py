@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,6 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.support.fakes.agent import Agent, energies, record
-from tests.support.fakes.collector import FakeCollector
 from tests.support.killing import run_program
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.identity.certificates import Introduction
@@ -25,19 +23,6 @@ from veilleuse.agent.sending.process import send
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 EMPTY_PEM = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
-
-
-@pytest.fixture
-def collector() -> Iterator[FakeCollector]:
-    """Run a fake collector."""
-    with FakeCollector() as running:
-        yield running
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    """Return an agent that is not enrolled."""
-    return Agent(tmp_path / "state")
 
 
 @pytest.mark.parametrize(
