@@ -108,83 +108,66 @@ def run_daily_tasks(
 
 def _run_tasks(collector: Collector, day: date) -> bool:
     """Run the tasks that take a moment each; False to try again."""
-    return (
-        _note_size(collector, day)
-        and note_presence(collector, day)
-        and _renew(collector, day)
-        and _trim(collector, day)
-        and _rematch(collector)
-    )
+    for failure, run_task in _TASKS.items():
+        try:
+            run_task(collector, day)
+        except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
+            log.warning(failure, extra={"error": str(error)})
+            return False
+    return True
 
 
-def _note_size(collector: Collector, day: date) -> bool:
-    """Note the size, and keep the sums of servers from this day on; False to try again."""
-    try:
-        collector.issuing.commit(lambda: collector.store.note_size(day))
-        collector.issuing.commit(lambda: collector.store.keep_server_sums(day))
-    except CollectorError as error:
-        log.warning(
-            "size of the databases not noted, or sums of servers not moved", extra={"error": str(error)}
+def _note_size(collector: Collector, day: date) -> None:
+    """Note the size, and keep the sums of servers from this day on."""
+    collector.issuing.commit(lambda: collector.store.note_size(day))
+    collector.issuing.commit(lambda: collector.store.keep_server_sums(day))
+
+
+def note_presence(collector: Collector, day: date) -> None:
+    """Note that the collector runs on this day, and the share of the PCs heard of. Raises CollectorError."""
+    with open_reader(collector.settings.data_dir) as store:
+        past = Past.from_json(store.data.data_kind().extra.get(PRESENCE))
+        if past.since is None:  # of a version that did not note it
+            past = Past(store.data.ran_since(day), day)
+        listening = collector.operations.context.process.listening_since()
+        judge = Judge(
+            collector.issuing.now_unix_milliseconds(),
+            listening,
+            past,
+            collector.settings.reporting.k_anonymity,
         )
-        return False
-    return True
+        windows = open_days(
+            store.data.sites(), SiteCalendars(store.data.calendars, store.data.school_periods), day
+        )
+        hosts = store.data.contacts()
+        text = judge.add_day(count_pcs(hosts, windows), day, heard_before(hosts, listening)).to_json()
+    collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, text))
 
 
-def note_presence(collector: Collector, day: date) -> bool:
-    """Note that the collector runs on this day, and the share of the PCs heard of; False to try again."""
-    try:
-        with open_reader(collector.settings.data_dir) as store:
-            past = Past.from_json(store.data.data_kind().extra.get(PRESENCE))
-            if past.since is None:  # of a version that did not note it
-                past = Past(store.data.ran_since(day), day)
-            listening = collector.operations.context.process.listening_since()
-            judge = Judge(
-                collector.issuing.now_unix_milliseconds(),
-                listening,
-                past,
-                collector.settings.reporting.k_anonymity,
-            )
-            windows = open_days(
-                store.data.sites(), SiteCalendars(store.data.calendars, store.data.school_periods), day
-            )
-            hosts = store.data.contacts()
-            text = judge.add_day(count_pcs(hosts, windows), day, heard_before(hosts, listening)).to_json()
-        collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, text))
-    except CollectorError as error:
-        log.warning("presence of the machines not noted", extra={"error": str(error)})
-        return False
-    return True
+def _renew(collector: Collector, day: date) -> None:
+    """Renew the calendars."""
+    renew(collector.operations.context, day)
 
 
-def _renew(collector: Collector, day: date) -> bool:
-    """Renew the calendars; False to try again."""
-    try:
-        renew(collector.operations.context, day)
-    except CollectorError as error:
-        log.warning("calendars not renewed", extra={"error": str(error)})
-        return False
-    return True
+def _trim(collector: Collector, day: date) -> None:
+    """Trim the access journal to a year, and old publications."""
+    expire_accesses(collector.operations.context)
+    expire_published(collector.operations.context, day)
 
 
-def _trim(collector: Collector, day: date) -> bool:
-    """Trim the access journal to a year, and old publications; False to try again."""
-    try:
-        expire_accesses(collector.operations.context)
-        expire_published(collector.operations.context, day)
-    except CollectorError as error:
-        log.warning("access journal or published periods not trimmed", extra={"error": str(error)})
-        return False
-    return True
+def _rematch(collector: Collector, _: date) -> None:
+    """Match machines that enrolled after the inventory was imported."""
+    rematch(collector.operations.context)
 
 
-def _rematch(collector: Collector) -> bool:
-    """Match machines that enrolled after the inventory was imported; False to try again."""
-    try:
-        rematch(collector.operations.context)
-    except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
-        log.warning("inventory not matched", extra={"error": str(error)})
-        return False
-    return True
+_TASKS: Final[Mapping[str, Callable[[Collector, date], None]]] = {
+    "size of the databases not noted, or sums of servers not moved": _note_size,
+    "presence of the machines not noted": note_presence,
+    "calendars not renewed": _renew,
+    "access journal or published periods not trimmed": _trim,
+    "inventory not matched": _rematch,
+}
+"""What the log says of a failure → task, in their order."""
 
 
 def _publish_months(collector: Collector, day: date, stop: threading.Event, publish: PublishMonths) -> bool:

@@ -8,6 +8,7 @@ It needs no data directory.
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import typer
 
@@ -28,7 +29,7 @@ def check_method(as_json: JsonOption = False) -> None:
             {
                 "method_version": METHOD_VERSION,
                 "differences": wrong,
-                "answers": [_facts(one) for one in found],
+                "answers": [asdict(one) for one in found],
             }
         )
     else:
@@ -47,16 +48,4 @@ def _row(one: WorkedExample) -> dict[str, str]:
         "got": f"{one.got:.17g}" if "." in one.expected and len(one.expected) > 12 else f"{one.got:.10g}",
         "unit": one.unit,
         "": "ok" if one.ok else "differs",
-    }
-
-
-def _facts(one: WorkedExample) -> dict[str, str | float | bool]:
-    return {
-        "section": one.section,
-        "what": one.what,
-        "inputs": one.inputs,
-        "unit": one.unit,
-        "expected": one.expected,
-        "got": one.got,
-        "ok": one.ok,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping as Keyed
 from collections.abc import Sequence
+from dataclasses import astuple
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -93,13 +94,7 @@ class SqliteFactors:
         with self._data.transaction() as connection:
             made = connection.execute(
                 "INSERT INTO factor_imports (unix_milliseconds, file_name, file_sha256, who, why) VALUES (?, ?, ?, ?, ?)",
-                (
-                    now_unix_milliseconds,
-                    imported.file_name,
-                    imported.file_sha256,
-                    imported.who,
-                    imported.why,
-                ),
+                (now_unix_milliseconds, *astuple(imported)),
             ).lastrowid
             numbers: list[int] = []
             for factor in factors:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import astuple
 from datetime import date
 from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
@@ -225,11 +226,7 @@ class SqliteMeters:
             period.host_id,
             period.grain,
             period.start,
-            check.psys_millijoules,
-            check.discharge_millijoules,
-            check.milliseconds,
-            check.base_millijoules,
-            check.base_milliseconds,
+            *astuple(check),
         )
 
     def mark_host_dirty(self, host_id: HostId) -> None:

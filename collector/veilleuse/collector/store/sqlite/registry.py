@@ -8,6 +8,7 @@ Implements ports.Registry.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 from datetime import date
 from typing import Any, Final
 
@@ -286,15 +287,7 @@ class SqliteRegistry:
         """Insert a certificate. Raises sqlite3.IntegrityError when the serial is known."""
         self._data.write(
             f"INSERT INTO certificates ({_CERTIFICATE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            certificate.serial,
-            certificate.host_id,
-            certificate.generation,
-            certificate.public_key_sha256,
-            certificate.certificate_der,
-            certificate.issued_unix_milliseconds,
-            certificate.not_after_unix_milliseconds,
-            certificate.token_id,
-            certificate.previous_serial,
+            *astuple(certificate),
         )
 
     def trim_certificates(self, host_id: HostId, oldest_generation: int) -> None:
@@ -357,10 +350,7 @@ class SqliteRegistry:
         self._data.write(
             f"INSERT INTO sites ({SITE_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT (site) DO UPDATE SET"
             " zone = excluded.zone, time_zone = excluded.time_zone, calendar_json = excluded.calendar_json",
-            site.site,
-            site.zone,
-            site.time_zone,
-            site.calendar_json,
+            *astuple(site),
         )
         self._data.forget()
 
