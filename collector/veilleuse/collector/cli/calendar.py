@@ -21,7 +21,6 @@ from veilleuse.collector.cli.shared import (
     WhyOption,
     load_settings,
     plural,
-    print_json,
     print_result,
     print_table,
     read_text,
@@ -71,10 +70,7 @@ def import_file(
         zone=zone,
         time_zone=time_zone,
     )
-    if as_json:
-        print_json(found)
-    else:
-        _print_import(found)
+    print_result(found, lambda: _print_import(found), as_json)
     if found["warnings"]:
         raise typer.Exit(EXIT_WARNINGS)
 
@@ -88,20 +84,14 @@ def show(
 ) -> None:
     """Show the type of each day of a year. Update windows that machines do not report are named too."""
     found = run_operation(load_settings(config), "calendar_show", site=site, year=year)
-    if as_json:
-        print_json(found)
-    else:
-        _print_year(found)
+    print_result(found, lambda: _print_year(found), as_json)
 
 
 @app.command()
 def export(site: SiteOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Write the declared calendar of a site to standard output. `calendar import` reads it back."""
     found = run_operation(load_settings(config), "calendar_export", site=site)
-    if as_json:
-        print_json(found)
-    else:
-        print(found["text"], end="")
+    print_result(found, lambda: print(found["text"], end=""), as_json)
 
 
 @app.command(name="school-holidays")

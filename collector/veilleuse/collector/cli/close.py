@@ -159,10 +159,7 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
             )
         written = _send(settings, made)
     found = _result_facts(made, dry_run, refused, written)
-    if as_json:
-        print_json(found)
-    else:
-        _print(made, found)
+    print_result(found, lambda: _print(made, found), as_json)
     if refused:
         raise AdminError(f"{order.year} cannot be closed definitively: do what each line above says")
     if made.refused:

@@ -176,10 +176,7 @@ def import_file(
     found["refused"] = [{"where": one.where, "why": one.why} for one in parsed.refused]
     found["left"] = {reason: number for reason, number in sorted(parsed.left.items()) if number}
     found["notes"] = parsed.notes
-    if as_json:
-        print_json(found)
-    else:
-        _print_import(file, parsed, found)
+    print_result(found, lambda: _print_import(file, parsed, found), as_json)
     if parsed.refused:
         number = len(parsed.refused)
         raise AdminError(f"{number} row{'s' * (number > 1)} of {file.name} refused: nothing was imported")
@@ -196,14 +193,10 @@ def withdraw(
     found = run_operation(
         load_settings(config), "factors_withdraw", factor_id=factor_id, who=getpass.getuser(), why=why
     )
-    if as_json:
-        print_json(found)
-    elif found["in_force"] is None:
-        print(f"{factor_id} withdrawn: no value is in force for its year")
-    else:
-        print(
-            f"{factor_id} withdrawn: {found['in_force']['total_kgco2e_per_kwh']} kgCO2e/kWh is in force again"
-        )
+    now = "no value is in force for its year"
+    if found["in_force"] is not None:
+        now = f"{found['in_force']['total_kgco2e_per_kwh']} kgCO2e/kWh is in force again"
+    print_result(found, f"{factor_id} withdrawn: {now}", as_json)
 
 
 def describe(known: FactorBook, factor: Factor) -> FactorFacts:

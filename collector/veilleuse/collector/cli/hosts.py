@@ -224,11 +224,9 @@ def export(
     with new_private(output) as file:
         identity = run_operation(settings, "host_identity", host=agent_id, **who_and_why(why, "hosts export"))
         rows = _write_export(file, settings.data_dir, found, identity)
-    if as_json:
-        print_json({"agent_id": agent_id, "output": str(output), "rows": rows})
-    else:
-        written = sum(rows.values())
-        print(f"host {agent_id[:AGENT_ID_DIGITS]}: {written} {plural(written, 'row')} in {output}")
+    written = sum(rows.values())
+    done = f"host {agent_id[:AGENT_ID_DIGITS]}: {written} {plural(written, 'row')} in {output}"
+    print_result({"agent_id": agent_id, "output": str(output), "rows": rows}, done, as_json)
 
 
 def _write_export(file: TextIO, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:

@@ -328,10 +328,7 @@ def _import_reading(
     packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
     order = {"who": getpass.getuser(), "why": why, **options}
     found = upload(settings, packed, "inventory_part", "inventory_import", timeout_seconds=SECONDS, **order)
-    if as_json:
-        print_json(found)
-    else:
-        print_import(found)
+    print_result(found, lambda: print_import(found), as_json)
     if found["refused"] or found["retire_refused"] or any(kind != "column" for kind in found["unknown"]):
         raise typer.Exit(EXIT_WARNINGS)
 

@@ -189,10 +189,7 @@ def show(
     if found is not None:
         notes = _servers_notes(room, since, until, found, placed=servers.are_declared_in(room))
         balance = replace(balance, notes=(*balance.notes, *notes))
-    if as_json:
-        print_json(_document(balance, since, until))
-    else:
-        _print(balance, since, until)
+    print_result(_document(balance, since, until), lambda: _print(balance, since, until), as_json)
     if any(node.is_wrong for node in balance.nodes) or (found is not None and found.is_wrong):
         raise typer.Exit(EXIT_WARNINGS)
 

@@ -16,7 +16,6 @@ from veilleuse.collector.cli.shared import (
     moment,
     parse_date,
     plural,
-    print_json,
     print_result,
     run_operation,
     who_and_why,
@@ -70,10 +69,5 @@ def take_back(
         end=days[1],
         **who_and_why(why, "published take-back"),
     )
-    if as_json:
-        print_json(done)
-    else:
-        periods = plural(done["periods"], "period")
-        print(
-            f"{done['periods']} published {periods} taken back: the collector computes them again within minutes"
-        )
+    periods = f"{done['periods']} published {plural(done['periods'], 'period')}"
+    print_result(done, f"{periods} taken back: the collector computes them again within minutes", as_json)

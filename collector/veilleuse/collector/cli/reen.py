@@ -72,10 +72,7 @@ def import_file(
         replace=replace,
         dry_run=dry_run,
     )
-    if as_json:
-        print_json({**answer, "refused": []})
-    else:
-        _print_import(answer)
+    print_result({**answer, "refused": []}, lambda: _print_import(answer), as_json)
     if answer["not_named"] and not replace:
         raise typer.Exit(EXIT_WARNINGS)
 

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -179,12 +179,19 @@ def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-def print_result(found: Any, shown: str | list[dict[str, str]], as_json: bool, empty: str = "") -> None:
-    """Print a result: `found` as JSON, else the text or the table for people. `empty`: as print_table."""
+def print_result(
+    found: Any, shown: str | list[dict[str, str]] | Callable[[], None], as_json: bool, empty: str = ""
+) -> None:
+    """Print a result: `found` as JSON, else the text or the table for people. `empty`: as print_table.
+
+    `shown` may be a function that prints it.
+    """
     if as_json:
         print_json(found)
     elif isinstance(shown, str):
         print(shown)
+    elif callable(shown):
+        shown()
     else:
         print_table(shown, empty=empty)
 
