@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.machines import SECONDS, Machine, Served, hello_request, refused, served, settings_in
 from tests.support.ports import free_port
+from tests.support.processes import ran
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best, until
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.enrolment.ca import create
@@ -262,9 +263,7 @@ def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
         machine.enrol()
         assert refused(Machine(made["join"]).enrol)[1] == "used_token"
         machine.hello()
-        second = subprocess.run(
-            command, env=child_environment(settings), capture_output=True, text=True, timeout=PATIENCE_SECONDS
-        )
+        second = ran(command, env=child_environment(settings), timeout=PATIENCE_SECONDS)
         assert second.returncode == 1
         assert f"in use by pid {process.pid}" in second.stderr
     finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from typing import Any, Final
 import pytest
 
 from tests.promises.table import BY_NAME, PROMISES
+from tests.support.processes import ran
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("results.json")
@@ -35,16 +35,11 @@ Results = dict[str, dict[str, "Result"]]
 def code() -> str:
     """Return the short hash of this checkout's commit, with `+` where something is not committed yet."""
     git = ["git", "-C", str(FILE.parent)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=False
-    )
+    head = ran([*git, "rev-parse", "--short=7", "HEAD"])
     if head.returncode:
         return "no repository"
-    others = subprocess.run(
-        [*git, "status", "--porcelain", "--", ":/", f":(exclude,top){FILE.relative_to(ROOT)}"],
-        capture_output=True,
-        text=True,
-        check=True,
+    others = ran(
+        [*git, "status", "--porcelain", "--", ":/", f":(exclude,top){FILE.relative_to(ROOT)}"], check=True
     )
     return head.stdout.strip() + ("+" if others.stdout else "")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.ports import free_ports
+from tests.support.processes import ran
 from tests.support.waiting import PATIENCE_SECONDS
 
 Environment = dict[str, str]
@@ -72,12 +73,9 @@ class Stack:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, for 120 s at most, whatever its exit code."""
-        return subprocess.run(
+        return ran(
             [self._program(command[0]), *command[1:]],
             env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            check=False,
             timeout=COMMAND_SECONDS,
             stdin=subprocess.DEVNULL,
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fakes.agent import Agent, energies, record
+from tests.support.processes import ran
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.agent.commands.main import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
@@ -438,7 +439,5 @@ def test_the_resident_process_imports_nothing_of_the_sender():
             {"cryptography", "psutil", "veilleuse.agent.identity.keys", "random"},
         ),
     ):
-        done = subprocess.run(
-            [sys.executable, "-c", code, command, root], capture_output=True, text=True, check=True
-        )
+        done = ran([sys.executable, "-c", code, command, root], check=True)
         assert not forbidden & set(done.stdout.split()), command

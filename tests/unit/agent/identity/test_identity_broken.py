@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support.fakes.agent import Agent, energies, record
 from tests.support.killing import run_program
+from tests.support.processes import ran
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.identity.certificates import Introduction
 from veilleuse.agent.identity.join_file import JoinFile
@@ -134,12 +134,9 @@ def test_a_state_directory_of_somebody_else_is_one_line(agent, collector, tmp_pa
     # Run as root without the capability to ignore file modes: another user might not reach this interpreter.
     unprivileged = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
     for command in ("send", "doctor", "show"):
-        done = subprocess.run(
+        done = ran(
             [*unprivileged, sys.executable, "-m", "veilleuse.agent", command],
             env={"VEILLEUSE_AGENT__PATHS__STATE": str(agent.state), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
             timeout=30,
         )
         assert "Traceback" not in done.stderr, done.stderr

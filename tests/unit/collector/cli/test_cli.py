@@ -8,7 +8,6 @@ import json
 import os
 import pty
 import stat
-import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from tests.support.closed_years import command, lead_commands_to
 from tests.support.machines import Machine, served, settings_in
 from tests.support.ports import free_port
+from tests.support.processes import ran
 from tests.support.stack import program
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector.cli.main import COMMANDS
@@ -217,14 +217,7 @@ def test_revoking_asks_at_a_terminal(veilleuse, tmp_path, answer, code, status):
     short = machine.agent_id.hex()[:12]
     leader, follower = pty.openpty()
     os.write(leader, answer)
-    done = subprocess.run(
-        [program("veilleuse"), "hosts", "revoke", short],
-        stdin=follower,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
+    done = ran([program("veilleuse"), "hosts", "revoke", short], stdin=follower, timeout=PATIENCE_SECONDS)
     os.close(leader)
     os.close(follower)
     said = done.stdout + done.stderr

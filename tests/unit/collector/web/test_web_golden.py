@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from prometheus_client import generate_latest
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.peers import peer
+from tests.support.processes import ran
 from tests.support.publishing import Publishing, publish_fleet
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
@@ -48,9 +48,7 @@ def test_small_fleet(tmp_path, golden):
         text = generate_latest(SimpleNamespace(collect=lambda: told)).decode()
         reader.close()
     golden("exposition/small_fleet.txt", text)
-    done = subprocess.run(
-        [peer("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
-    )
+    done = ran([peer("promtool"), "check", "metrics"], input=text)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
