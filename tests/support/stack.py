@@ -8,13 +8,14 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
@@ -79,6 +80,12 @@ class Stack:
             timeout=COMMAND_SECONDS,
             stdin=subprocess.DEVNULL,
         )
+
+    def control(self, key: str) -> str | None:
+        """Return a value of the agent's control table, or None."""
+        with closing(sqlite3.connect(self.state / "spool.db", timeout=10)) as db:
+            row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
 
     def must(self, *command: str, **environment: str) -> str:
         """Run a command and return its standard output; fails if the exit code is not 0."""

@@ -106,7 +106,7 @@ class RecordRefused(CollectorError):
         self.reason = reason
 
 
-class _Refused(CollectorError):
+class CallError(CollectorError):
     """A call that can never succeed as it is."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -115,7 +115,7 @@ class _Refused(CollectorError):
         self.reason = reason
 
 
-class MalformedRequest(_Refused):
+class MalformedRequest(CallError):
     """The request can never be accepted as it is."""
 
 
@@ -123,11 +123,11 @@ class AddressUnavailable(CollectorError):
     """The process cannot listen on an address."""
 
 
-class EnrolmentRefused(_Refused):
+class EnrolmentRefused(CallError):
     """The enrolment is not allowed."""
 
 
-class NotAuthorised(_Refused):
+class NotAuthorised(CallError):
     """This certificate may not make the call."""
 
 

@@ -20,18 +20,7 @@ UNIT = "veilleuse-rapl.service"
 @pytest.mark.promise("S21")
 def test_exposure_is_at_most_0_7(figure):
     """systemd's exposure score is at most 0.7 (its threshold option takes tenths); root alone is 0.4."""
-    done = ran(
-        [
-            peer("systemd-analyze"),
-            "security",
-            "--offline=true",
-            "--threshold=7",
-            "--no-pager",
-            SYSTEMD / UNIT,
-        ]
-    )
-    figure(exposure(UNIT, done.stdout))
-    assert done.returncode == 0, done.stdout[-200:] + done.stderr
+    figure(exposure(UNIT, most_tenths=7))
 
 
 def test_systemd_understands_every_line(tmp_path):

@@ -43,23 +43,15 @@ def settings(unit: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("unit", UNITS)
 def test_exposure_is_at_most_1_1(unit, figure):
     """S21: systemd's exposure score is 1.1 or less; its threshold option takes tenths."""
-    done = ran(
-        [
-            peer("systemd-analyze"),
-            "security",
-            "--offline=true",
-            "--threshold=11",
-            "--no-pager",
-            SYSTEMD / unit,
-        ]
-    )
-    figure(exposure(unit, done.stdout))
+    figure(exposure(unit, most_tenths=11))
+
+
+def exposure(unit: str, most_tenths: int) -> str:
+    """Return the unit's name and systemd's score, which must be this many tenths at most."""
+    command: list[str | Path] = [peer("systemd-analyze"), "security", "--offline=true", "--no-pager"]
+    done = ran([*command, f"--threshold={most_tenths}", SYSTEMD / unit])
     assert done.returncode == 0, done.stdout[-200:] + done.stderr
-
-
-def exposure(unit: str, said: str) -> str:
-    """Return the unit's name and systemd's score."""
-    found = re.search(r"exposure level for \S+: ([\d.]+)", said)
+    found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
     return f"exposure {found[1] if found else 'unknown'} of {unit}"
 
 

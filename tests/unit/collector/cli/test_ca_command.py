@@ -224,15 +224,7 @@ def test_import_by_its_command(data, tmp_path, capsys):
     """Files that are no PEM, too long or absent are refused.
     A good one begins a rotation, and join files contain its root after the switch."""
     organisation = Organisation("P-384")
-    files = {
-        "certificate": organisation.chain_pem,
-        "key": organisation.key_pem,
-        "root": organisation.root_pem,
-    }
-    arguments = []
-    for name, content in files.items():
-        (tmp_path / f"{name}.pem").write_bytes(content)
-        arguments += [f"--{name}", str(tmp_path / f"{name}.pem")]
+    arguments = organisation.files(tmp_path)
     (tmp_path / "long.pem").write_bytes(b"x" * 20_000)
     for file, words in (
         ("long.pem", "at most 12,288 are read"),

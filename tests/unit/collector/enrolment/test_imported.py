@@ -137,15 +137,7 @@ def test_init_with_an_organisation_s_own(tmp_path, monkeypatch, capsys):
     settings = settings_in(tmp_path)
     lead_commands_to(settings, monkeypatch)
     organisation = Organisation("RSA 3072", between=1)
-    files = {
-        "certificate": organisation.chain_pem,
-        "key": organisation.key_pem,
-        "root": organisation.root_pem,
-    }
-    arguments = []
-    for name, content in files.items():
-        (tmp_path / f"{name}.pem").write_bytes(content)
-        arguments += [f"--ca-{name}", str(tmp_path / f"{name}.pem")]
+    arguments = organisation.files(tmp_path, "--ca-")
     assert run(["init", *arguments[:4]]) == 2
     assert run(["init", *arguments[:5], str(tmp_path / "absent.pem")]) == 2
     assert "absent.pem: No such file" in capsys.readouterr().err
