@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure yearly reports of the year under way: emissions, indicators and the REEN sheet.
 
-5 % of the machines are servers; months are written directly, that under way included.
+5 % of the machines are servers; months are written directly, that under way included,
+and published as the collector does.
 `python tests/bench/yearly.py [--machines 10000] [--profile] DIRECTORY`: `--machines` fills the directory.
 The digests are those of the figures: two versions of the code can be compared.
 """
@@ -29,8 +30,9 @@ from veilleuse.collector.cli import report as command
 from veilleuse.collector.documents.document import Document, renderer
 from veilleuse.collector.model.query import DEFAULT_DIMENSIONS, Query
 from veilleuse.collector.reports.emissions import emissions_report_of
-from veilleuse.collector.reports.readers import sources_of
-from veilleuse.collector.settings import CollectorSettings, Store
+from veilleuse.collector.reports.fleet_publication import FleetPublisher
+from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of
+from veilleuse.collector.settings import CollectorSettings, ReportingSettings, Store
 from veilleuse.collector.store import create_store, open_reader
 
 TODAY = date(report.YEAR, *unrolled.TODAY)
@@ -48,6 +50,10 @@ def fill(directory: Path, machines: int) -> None:
                 "INSERT INTO stale_months (month, host_id, stored) SELECT ?, host_id, 1 FROM hosts",
                 (date(report.YEAR, unrolled.MONTH, 1).toordinal(),),
             )
+        publish = store.publications.put
+        with open_reader(directory) as reader:
+            sources = sobriety_sources_of(reader, ReportingSettings())
+            FleetPublisher(sources, publish, 10, TODAY).run()
 
 
 def fill_and_measure(machines: int) -> dict[str, float]:

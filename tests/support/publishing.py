@@ -16,7 +16,7 @@ from veilleuse.collector.calendars.periods import Slice, add_months
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.reports.fleet_publication import FleetPublisher, compute_month
-from veilleuse.collector.reports.readers import sources_of
+from veilleuse.collector.reports.readers import sobriety_sources_of
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
@@ -33,10 +33,10 @@ def publish_fleet(data: Filled, months: Sequence[date], k: int, clock: Callable[
     """Publish the fleet's energy of months of one year, given by their first days, as the collector does."""
     parts = [Slice(first, add_months(first, 1)) for first in months]
     with open_reader(data.directory) as store:
-        sources = sources_of(store, ReportingSettings())
+        sources = sobriety_sources_of(store, ReportingSettings())
         today = datetime.fromtimestamp(clock(), UTC).date()
         publisher = FleetPublisher(sources, Publishing(data, clock).publish, k, today)
-        publisher._publish_fleet(parts, [compute_month(sources, part, k) for part in parts])
+        publisher._publish_fleet(parts, [compute_month(sources.base, part, k) for part in parts])
 
 
 class Publishing:
@@ -73,5 +73,5 @@ class Publishing:
         """Publish what is due on a day, as the collector does each day; return the months that wait."""
         reporting = reporting or ReportingSettings()
         with open_reader(self._data.directory) as store:
-            sources = sources_of(store, reporting)
+            sources = sobriety_sources_of(store, reporting)
             return FleetPublisher(sources, self.publish, reporting.k_anonymity, today).run()

@@ -18,7 +18,7 @@ from typing import Final
 
 from veilleuse.collector.release.publications import publisher
 from veilleuse.collector.reports.fleet_publication import FleetPublisher
-from veilleuse.collector.reports.readers import sources_of
+from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.process import finish
@@ -37,9 +37,10 @@ def _publish(day: str) -> int:
     os.nice(_NICE)
     publish = publisher(settings.data_dir, _ASK_SECONDS)
     with open_reader(settings.data_dir) as store:
-        sources, k = sources_of(store, settings.reporting), settings.reporting.k_anonymity
+        sources, k = sobriety_sources_of(store, settings.reporting), settings.reporting.k_anonymity
         today, kept_months = date.fromisoformat(day), settings.retention.pc_monthly_months
-        waiting = FleetPublisher(sources, publish, k, today, kept_months).run()
+        targets = targets_of(settings.indicators)
+        waiting = FleetPublisher(sources, publish, k, today, targets, kept_months).run()
     sys.stdout.write(json.dumps(waiting))
     return 0
 

@@ -53,7 +53,7 @@ from veilleuse.collector.reports.indicators_document import (
     withheld_group_row,
 )
 from veilleuse.collector.reports.inputs import Sources
-from veilleuse.collector.reports.machines import server_rows
+from veilleuse.collector.reports.machines import machines_of, server_rows, stretch_of
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.settings import CollectorSettings
@@ -239,17 +239,18 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
     targets = targets_of(settings.indicators)
     with open_reader(settings.data_dir) as store:
         sources = sobriety_sources_of(store, settings.reporting)
-        query = sources.base.add_places(query)
         head = _head(store.data, query)
-        sums = None if servers else sum_for_indicators(sources.base, query)
-        found = compute_indicators(sources, query, targets)
+        if servers:
+            stretch = stretch_of(query)
+            machines = machines_of(sources, stretch, sources.base.hosts, sources.base.assets)
+            left_out = ("group_by", "level", "k_anonymity")
+            head = {name: value for name, value in head.items() if name not in left_out}
+            return servers_document(server_rows(machines, targets, data=str(head["data"])), head)
+        sums = sum_for_indicators(sources.base, query)
+        found = compute_indicators(sources, query, targets, sums)
     data = str(head["data"])
-    if sums is None:
-        left_out = ("group_by", "level", "k_anonymity")
-        head = {name: value for name, value in head.items() if name not in left_out}
-        return servers_document(server_rows(found.machines, targets, data=data), head)
     document = indicators_report.document(
-        indicator_rows(sums.groups, targets, data), sums.withheld, {**head, **sums.head}
+        indicator_rows(sums, targets, data), sums.withheld, {**head, **sums.head}
     )
     rows = [indicators_report.row(one.meta, one.key, one.figure, data=data) for one in found.figures]
     until_today = add_under_way(replace(document, head=head, tables={"rows": rows}), query.today)

@@ -26,7 +26,7 @@ from veilleuse.collector.documents.text import DASH, Words, words
 from veilleuse.collector.model.sums import ServerUse
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.publications import PublicationCache
+from veilleuse.collector.release.publications import PublicationCache, publish_nothing
 from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
@@ -140,7 +140,7 @@ def _published_month(
     today: Callable[[], date],
 ) -> Callable[[], MonthView | None]:
     """Return a function that reads the newest month as published. It publishes nothing."""
-    months = PublicationCache(FORM, published, lambda _: None, settings.reporting.k_anonymity)
+    months = PublicationCache(FORM, published, publish_nothing, settings.reporting.k_anonymity)
     kept: list[tuple[Month, MonthView]] = []
 
     def newest() -> MonthView | None:

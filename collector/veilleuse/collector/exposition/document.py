@@ -28,8 +28,7 @@ ORIGIN_TEXT: Final[Mapping[MetricOrigin, str]] = {
     MetricOrigin.FLEET: "the fleet's energy of released months (docs/methodology.md §6), with the digits of `veilleuse report emissions "
     "--group-by perimeter,population,device_class`; rows that differ only by power context are one series. At most 700 series: the oldest "
     "months are left out first",
-    MetricOrigin.INDICATORS: "the indicators (docs/methodology.md §12); those computed from machines run outside scrapes, for servers once a day, for "
-    "PCs once a month",
+    MetricOrigin.INDICATORS: "the indicators (docs/methodology.md §12); those of machines are published once with each month",
     MetricOrigin.FACTORS: "the electricity factors in force, shipped and imported",
     MetricOrigin.INTENSITIES: "stored intensities of the grid (docs/indicative.md); no part of the bilan",
     MetricOrigin.REGISTRY: "the registry of hosts and the reports of agents on themselves",

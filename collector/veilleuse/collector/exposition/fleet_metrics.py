@@ -211,33 +211,33 @@ IDLE_WHILE_ON_ENERGY: Final = FLEET.gauge(
 POWER_PLAN: Final = FLEET.gauge(
     "veilleuse_power_plan_compliance_ratio",
     "I3: share of PCs, of those with a known power plan, that switch off the display and sleep within the limits, "
-    "as of the last closed month.",
+    "at the end of the last released month.",
     ("population",),
 )
 AVOIDABLE_ENERGY: Final = FLEET.gauge(
     "veilleuse_month_avoidable_energy_joules",
-    "I4: avoidable wall energy of the last closed month, by cause; no millisecond counts for two causes.",
+    "I4: avoidable wall energy of the last released month, by cause; no millisecond counts for two causes.",
     ("population", "cause"),
 )
 NIGHT_POWER: Final = FLEET.gauge(
     "veilleuse_month_night_power_ratio",
-    "I5: mean wall power outside opening hours divided by that inside, over the last closed month; 1 = the night "
+    "I5: mean wall power outside opening hours divided by that inside, over the last released month; 1 = the night "
     "draws as much as the day.",
     ("population", "machines"),
 )
 COMATOSE_SERVERS: Final = FLEET.gauge(
     "veilleuse_comatose_servers",
-    "I6: servers by verdict, as of yesterday: comatose over 180 days, or suspect over 30 (the owner must confirm).",
+    "I6: servers by verdict at the end of the last released month: comatose over 180 days, or suspect over 30 (the owner must confirm).",
     ("machines", "verdict"),
 )
 UNDERUSED_SERVERS: Final = FLEET.gauge(
     "veilleuse_underused_servers",
-    "I7: servers by verdict over the 30 days to yesterday: under-used or in use.",
+    "I7: servers by verdict over the last 30 days of the last released month: under-used or in use.",
     ("machines", "verdict"),
 )
 OVERSIZED_SERVERS: Final = FLEET.gauge(
     "veilleuse_oversized_servers",
-    "I8: servers by verdict over the 90 days to yesterday: oversized or fitting.",
+    "I8: servers by verdict over the 90 days to the end of the last released month: oversized or fitting.",
     ("machines", "verdict"),
 )
 FACTOR: Final = FLEET.gauge(

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -98,15 +98,24 @@ class AvoidableEnergy(Indicator):
         figure = _figure(known, whole, by_cause)
         yield replace(figure, n=len(machines), details={**figure.details, **_count_left_out(apart, targets)})
 
+    def add(self, figures: Sequence[Figure], *, same_time: bool) -> Figure:
+        """Add figures, with the share of the energy where all of it is known."""
+        whole = super().add(figures, same_time=same_time)
+        if not whole.denominator or whole.value is None:
+            return whole
+        return replace(whole, details={**whole.details, "avoidable_share": whole.value / whole.denominator})
+
     def parts(self, figure: Figure) -> GaugeParts:
         """Return the energy by cause."""
         return (kwh_by_cause(figure),)
 
 
 def kwh_by_cause(figure: Figure) -> dict[str, float]:
-    """Return cause → kWh, or one sum `mixed` where a cause has too few machines to be shown alone."""
+    """Return cause → kWh; `mixed` is that of machines whose causes have too few of them to be shown alone."""
     parts = {
-        cause: float(figure.details[f"{cause}_kwh"]) for cause in CAUSES if f"{cause}_kwh" in figure.details
+        cause: float(figure.details[f"{cause}_kwh"])
+        for cause in (*CAUSES, MIXED)
+        if f"{cause}_kwh" in figure.details
     }
     if parts or figure.value is None:
         return parts

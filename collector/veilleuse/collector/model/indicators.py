@@ -7,14 +7,15 @@ I1, I2 and I13 use sums of groups (figures.GroupSums); these use each machine's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import reduce
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.model.inventory import PowerContext, Purchase, Retirement, ServerRole
+from veilleuse.collector.model.inventory import DeviceGroup, PowerContext, Purchase, Retirement, ServerRole
 from veilleuse.collector.model.months import IDLE_COLUMNS, METHOD_COLUMNS, PLACE, Vector
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
@@ -23,7 +24,7 @@ from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 
 Contributions: TypeAlias = Mapping[int, int]
-"""Machine or asset → its contribution to a figure, ≥ 0: the input of the disclosure rule."""
+"""Machine, or a number for an asset → its contribution to a figure, ≥ 0: the input of the disclosure rule."""
 Detail: TypeAlias = "float | int | str"
 Pair: TypeAlias = tuple[float, float]
 """(part, whole) of a ratio, of one machine."""
@@ -198,22 +199,6 @@ class IndicatorMachine:
 
 
 @dataclass(frozen=True, slots=True)
-class IndicatorDevice:
-    """One asset in service on the last day of the period."""
-
-    asset_id: int
-    entity: str
-    site: str
-    population: Population | None
-    device_class: str
-    age_years: float | None
-    """Age on that day; None: its date of service is not known."""
-    displays: int | None = None
-    """Its external screens; None: not given."""
-    power_context: PowerContext | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Disposal:
     """Retired equipment of one year N. I11."""
 
@@ -266,7 +251,8 @@ class IndicatorGroup:
 
     key: GroupKey
     machines: tuple[IndicatorMachine, ...] = ()
-    devices: tuple[IndicatorDevice, ...] = ()
+    devices: tuple[DeviceGroup, ...] = ()
+    """Assets in service on the last day of the period."""
     users: int | None = None
     """Headcount in force on the last day; None: not declared."""
     purchases: tuple[Purchase, ...] = ()
@@ -331,10 +317,65 @@ class Figure:
     threshold: float | None = None
     """The configured target, in the indicator's unit; None when there is none."""
     withheld: bool = False
+    incomplete: bool = False
+    """True where the figure of some of its machines is withheld, or in another row."""
     behind: tuple[Contributions, ...] = ()
     """Contributions to the value: each must be empty, or of at least k machines."""
     behind_details: Mapping[str, Contributions] = field(default_factory=dict)
     """Contributions to details; a detail without an entry is withheld with the value."""
+
+
+def add_figures(figures: Sequence[Figure], *, same_time: bool, is_ratio: bool) -> Figure:
+    """Add figures of one indicator: of other machines, or of later months of the same ones (the largest n).
+
+    Numbers of details are sums, but for shares, which are left out. Withheld figures are not in the sum.
+    Errors add linearly.
+    """
+    shown = [one for one in figures if not one.withheld]
+    if not shown:
+        return replace(figures[-1], n=sum(one.n for one in figures) if same_time else figures[-1].n)
+    numerator, denominator = (
+        _sum_known(one.numerator for one in shown),
+        _sum_known(one.denominator for one in shown),
+    )
+    values = [one.value for one in shown if one.value is not None]
+    value = _sum_known(values) if values else None
+    if is_ratio:
+        value = numerator / denominator if numerator is not None and denominator else None
+    details: dict[str, Detail] = {}
+    for one in shown:
+        for name, amount in one.details.items():
+            if not isinstance(amount, str) and "share" not in name:
+                details[name] = details.get(name, 0) + amount  # type: ignore[operator]
+    return Figure(
+        value,
+        (sum if same_time else max)(one.n for one in shown),
+        numerator,
+        denominator,
+        shown[-1].counted_in,
+        details,
+        _add_errors(shown),
+        shown[-1].threshold,
+        incomplete=len(shown) < len(figures) or any(one.incomplete for one in shown),
+    )
+
+
+def _sum_known(values: Iterable[float | None]) -> float | None:
+    """Return the sum; None where one is not known."""
+    known = list(values)
+    return None if None in known else sum(known)  # type: ignore[arg-type]
+
+
+def _add_errors(figures: Iterable[Figure]) -> tuple[float, float] | None:
+    """Return the interval of a sum of values that all have one: intervals are factors around the value."""
+    value = error = 0.0
+    for one in figures:
+        if one.value:
+            if one.interval is None:
+                return None
+            value += one.value
+            error += one.value * math.log(one.interval[1] / one.value)
+    return (value * math.exp(-error / value), value * math.exp(error / value)) if value else None
 
 
 def judged(found: bool | None) -> Pair:

@@ -21,6 +21,7 @@ from veilleuse.collector.model.indicators import (
     IndicatorMeta,
     Pair,
     Targets,
+    add_figures,
 )
 from veilleuse.collector.model.meters import (
     DeclaredMeter,
@@ -193,6 +194,10 @@ class Indicator(Protocol):
     def figures(self, group: IndicatorGroup, targets: Targets, /) -> Iterable[Figure]:
         """Return its figures for one group; none when it does not apply to this kind of group. Pure."""
         ...
+
+    def add(self, figures: Sequence[Figure], /, *, same_time: bool) -> Figure:
+        """Add figures of other machines, or of later months: model.indicators.add_figures."""
+        return add_figures(figures, same_time=same_time, is_ratio=self.meta.unit == "ratio")
 
     def parts(self, _figure: Figure, /) -> GaugeParts:
         """Return the value of each of its gauges; by default it has none."""

@@ -42,6 +42,9 @@ class Reader(Protocol):
     def hosts(self, population: Population | None = None) -> tuple[Host, ...]:
         """Return the machines of one population or all, in the order of enrolment."""
 
+    def places(self) -> frozenset[tuple[Population, str]]:
+        """Return the populations of machines, each with an entity of enrolment: quick for any fleet."""
+
     def sites(self) -> tuple[Site, ...]: ...
     def calendars(self, site: Site) -> tuple[CalendarVersion, ...]: ...  # as Calendars.versions
     def ledger(self) -> tuple[LedgerEntry, ...]:

@@ -4,17 +4,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.statement import withheld_row
 from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import at_default_context
-from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.indicators import TABLE, load_indicator
+from veilleuse.collector.indicators.avoidable_energy import AvoidableEnergy
+from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.query import GroupKey, Query, cut_entity, is_within
 from veilleuse.collector.model.sums import (
@@ -25,8 +29,15 @@ from veilleuse.collector.model.sums import (
     GroupSums,
     StateSums,
 )
+from veilleuse.collector.ports.stages import Indicator
+from veilleuse.collector.release.indicator_rows import IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.tables import Hidden, Month, released_on
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, Population, State
+
+T = TypeVar("T")
+GroupOf: TypeAlias = Callable[[GroupKey], GroupKey]
+"""Returns the row that holds a group."""
 
 READERS_DIMENSIONS: Final = frozenset(
     {"entity", "device_class", "population", "perimeter", "power_context", "year", "month"}
@@ -43,23 +54,120 @@ def sum_uses(months: Iterable[Month], query: Query) -> tuple[Group, ...]:
     A row is over consecutive months that all show it. `months` must be in order and is read once, so that
     only the answer is whole in memory.
     """
-    rows: list[Group] = []
+    rows = ((month.part, _month_rows(month, query)) for month in months)
+    return tuple(Group(*row) for row in _sum_runs(rows, query, partial(add_sums, same_time=False)))
+
+
+def sum_indicators(
+    months: Iterable[IndicatorMonth], query: Query, group: GroupOf | None = None
+) -> tuple[IndicatorRow, ...]:
+    """Sum the months' published indicators likewise.
+
+    I4 adds its months. The others are states, of the last month of each part. `group` replaces the query's
+    rows.
+    """
+    known, found = list(months), list[IndicatorRow]()
     parts = slices(query.first, query.end, by_month="month" in query.dimensions)
-    for part, inside in groupby(months, lambda month: _around(month, parts)):
+    last = {part: month for month in known if (part := _around(month.part, parts))}
+    for indicator, line in TABLE.items():
+        chosen = known if line.is_sum else last.values()
+        rows = ((month.part, _indicator_rows(indicator, month, query, group)) for month in chosen)
+        add = partial(_add_later, load_indicator(indicator))
+        found += (IndicatorRow(indicator, *row) for row in _sum_runs(rows, query, add))
+    return tuple(found)
+
+
+def _add_later(made: Indicator, before: Figure, figure: Figure) -> Figure:
+    return made.add((before, figure), same_time=False)
+
+
+def _sum_runs(
+    months: Iterable[tuple[Slice, Mapping[GroupKey, T]]], query: Query, add: Callable[[T, T], T]
+) -> Iterator[tuple[GroupKey, T]]:
+    """Yield each row of a part of the query, summed over consecutive months that all show it."""
+    parts = slices(query.first, query.end, by_month="month" in query.dimensions)
+    for part, inside in groupby(months, lambda month: _around(month[0], parts)):
         if part is None:
             continue
-        runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
-        for month in inside:
-            for key, sums in _month_rows(month, query).items():
-                _extend(runs[key], month.part, sums)
+        runs: defaultdict[GroupKey, list[tuple[Slice, T]]] = defaultdict(list)
+        for month, rows in inside:
+            for key, value in rows.items():
+                of_key = runs[key]
+                if of_key and of_key[-1][0].end == month.first:
+                    run, before = of_key[-1]
+                    of_key[-1] = (Slice(run.first, month.end), add(before, value))
+                else:
+                    of_key.append((month, value))
         for key, found in runs.items():
-            rows += [Group(key.over(run.first, run.end), sums) for run, sums in found]
-    return tuple(rows)
+            yield from ((key.over(run.first, run.end), value) for run, value in found)
 
 
-def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
-    inside = (part for part in parts if part.first <= month.part.first and month.part.end <= part.end)
-    return next(inside, None)
+def _indicator_rows(
+    indicator: str, month: IndicatorMonth, query: Query, group: GroupOf | None
+) -> Mapping[GroupKey, Figure]:
+    """Return a month's figures of one indicator, summed by dimensions; the key's period is blank."""
+    groups: defaultdict[GroupKey, list[Figure]] = defaultdict(list)
+    seen = [row for row in month.rows if row.indicator == indicator and _may_see(row.key, query.entities)]
+    for row in seen:
+        groups[(group or query.group_observed)(at_default_context(row.key)).over()].append(row.figure)
+    told, made = {row.key.over() for row in seen}, load_indicator(indicator)
+    hidden = [one for of, one in month.hidden if of == indicator]
+    found = {key: made.add(figures, same_time=True) for key, figures in groups.items()}
+    return {
+        key: replace(figure, incomplete=True)
+        if any(_lacks(key, one, query, told) for one in hidden)
+        else figure
+        for key, figure in found.items()
+    }
+
+
+def add_shares(
+    rows: Iterable[IndicatorRow], months: Iterable[Month], group: GroupOf
+) -> tuple[IndicatorRow, ...]:
+    """Add to I4 of PCs its share of the energy of their month. Rows must be of whole populations."""
+    energies: defaultdict[GroupKey, Counter[Slice]] = defaultdict(Counter)
+    for month in months:
+        for cell in month.cells:
+            energy = sum(one.energy_millijoules for one in cell.sums.energies.values())
+            energies[group(at_default_context(cell.key)).over()][month.part] += energy
+    found = []
+    for row in rows:
+        key, figure = row.key, row.figure
+        if (
+            row.indicator == AvoidableEnergy.meta.indicator
+            and figure.value is not None
+            and not figure.incomplete
+        ):
+            of_key = energies[key.over()]
+            whole = sum(
+                of for part, of in of_key.items() if _around(part, (Slice(key.period_from, key.period_to),))
+            )
+            if whole:
+                share = figure.value * MILLIJOULES_PER_KWH / whole
+                row = row._replace(
+                    figure=replace(figure, details={**figure.details, "avoidable_share": share})
+                )
+        found.append(row)
+    return tuple(found)
+
+
+def sum_servers(months: Iterable[IndicatorMonth], query: Query) -> tuple[Group, ...]:
+    """Sum the published sums of servers likewise."""
+
+    def rows(month: IndicatorMonth) -> Mapping[GroupKey, GroupSums]:
+        found: dict[GroupKey, GroupSums] = {}
+        for group in month.servers:
+            if _may_see(group.key, query.entities):
+                key = query.group_observed(at_default_context(group.key)).over()
+                found[key] = add_sums(found[key], group.sums, same_time=True) if key in found else group.sums
+        return found
+
+    of_months = ((month.part, rows(month)) for month in months)
+    return tuple(Group(*row) for row in _sum_runs(of_months, query, partial(add_sums, same_time=False)))
+
+
+def _around(month: Slice, parts: Iterable[Slice]) -> Slice | None:
+    return next((part for part in parts if part.first <= month.first and month.end <= part.end), None)
 
 
 def _month_rows(month: Month, query: Query) -> Mapping[GroupKey, GroupSums]:
@@ -126,15 +234,6 @@ def _divides_families(dimensions: Collection[str]) -> bool:
     return bool({"entity", "device_class", "perimeter"} & set(dimensions))
 
 
-def _extend(runs: list[tuple[Slice, GroupSums]], part: Slice, sums: GroupSums) -> None:
-    """Add one month to the last run, or start a new run after a hole."""
-    if runs and runs[-1][0].end == part.first:
-        run, before = runs[-1]
-        runs[-1] = (Slice(run.first, part.end), add_sums(before, sums, same_time=False))
-    else:
-        runs.append((part, sums))
-
-
 def add_sums(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
     """Add two sums.
 
@@ -181,15 +280,15 @@ def withheld_rows(
     older: Sequence[Slice],
     today: date,
     query: Query,
-    hosts: Iterable[Host],
+    places: Iterable[tuple[Population, str]],
 ) -> list[dict[str, str]]:
     """Return the rows of `withheld`: groups missing from a reader's answer, with the reason.
 
-    `hosts` are those under the rule. `older` are the months published under a smaller k or in an older
-    format.
+    `places`: populations of machines, each with an entity of enrolment. `older` are the months published
+    under a smaller k or in an older format.
     """
     first, end, entities = query.first, query.end, query.entities
-    present = {host.population for host in hosts if is_within(host.org_entity, entities)}
+    present = {of for of, entity in places if of not in EXEMPT and is_within(entity, entities)}
     found: list[dict[str, str]] = []
     for population in sorted(present):
         if not set(query.dimensions) <= READERS_DIMENSIONS:

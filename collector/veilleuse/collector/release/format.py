@@ -37,21 +37,21 @@ def encode_month(month: Month) -> dict[str, Any]:
     """Encode a month for JSON. Raises ValueError for a key outside the release's partition."""
     return {
         **{
-            name: [{**_key(group.key), **_sums(group.sums)} for group in getattr(month, name)]
+            name: [{**_key(group.key), **encode_sums(group.sums)} for group in getattr(month, name)]
             for name in _TABLES
         },
         "withheld": [_key(key) for key in month.withheld],
-        **{name: [_names(one) for one in getattr(month, name)] for name in _HIDDEN},
+        **{name: [encode_hidden(one) for one in getattr(month, name)] for name in _HIDDEN},
     }
 
 
 def decode_month(content: Mapping[str, Any], first: date, end: date) -> Month:
     """Decode what `encode_month` returned. Raises ValueError, KeyError, TypeError."""
     cells, uses, whole = (
-        tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content[name]) for name in _TABLES
+        tuple(Group(_key_of(one, first, end), decode_sums(one)) for one in content[name]) for name in _TABLES
     )
     withheld = tuple(_key_of(one, first, end) for one in content["withheld"])
-    hidden = (tuple(_hidden(one, first, end) for one in content[name]) for name in _HIDDEN)
+    hidden = (tuple(decode_hidden(one, first, end) for one in content[name]) for name in _HIDDEN)
     return Month(Slice(first, end), cells, uses, whole, withheld, *hidden)
 
 
@@ -87,17 +87,20 @@ def _key_of(one: Mapping[str, Any], first: date, end: date) -> GroupKey:
     )
 
 
-def _names(one: Hidden) -> dict[str, Any]:
+def encode_hidden(one: Hidden) -> dict[str, Any]:
+    """Encode the names in merged rows for JSON."""
     names = {"entities": sorted(one.entities), "device_classes": sorted(one.device_classes)}
     return {"family": _key(one.family), **names}
 
 
-def _hidden(one: Mapping[str, Any], first: date, end: date) -> Hidden:
+def decode_hidden(one: Mapping[str, Any], first: date, end: date) -> Hidden:
+    """Decode what `encode_hidden` returned. Raises ValueError, KeyError, TypeError."""
     names = frozenset(one["entities"]), frozenset(one["device_classes"])
     return Hidden(_key_of(one["family"], first, end), *names)
 
 
-def _sums(sums: GroupSums) -> dict[str, Any]:
+def encode_sums(sums: GroupSums) -> dict[str, Any]:
+    """Encode the sums of a group for JSON."""
     return {
         "hosts": sums.hosts,
         "enrolled_milliseconds": sums.enrolled_milliseconds,
@@ -110,7 +113,8 @@ def _sums(sums: GroupSums) -> dict[str, Any]:
     }
 
 
-def _sums_of(one: Mapping[str, Any]) -> GroupSums:
+def decode_sums(one: Mapping[str, Any]) -> GroupSums:
+    """Decode what `encode_sums` returned. Raises ValueError, KeyError, TypeError."""
     return GroupSums(
         one["hosts"],
         one["enrolled_milliseconds"],

@@ -59,6 +59,11 @@ def publisher(data_dir: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> Publi
     return publish
 
 
+def publish_nothing(one: Publication) -> None:
+    """Refuse to publish: of a cache that only reads."""
+    raise AssertionError(f"{one.name} is only read here")
+
+
 DECODED_BYTES: Final = 32 * 1024 * 1024
 """Most bytes of contents whose decoded figures are cached: 18 months of 600 groups.
 

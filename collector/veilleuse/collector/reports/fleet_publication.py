@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Publishes the released months that are due, and the fleet's energy of each: docs/methodology.md §6.
+"""Publishes the released months that are due, their indicators, and the fleet's energy of each.
+
+docs/methodology.md §6, *Released months*.
 
 The running collector checks each day. A process of its own computes (`python -m
 veilleuse.collector.app.month_publisher`).
@@ -9,36 +11,48 @@ veilleuse.collector.app.month_publisher`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Final
 
 from veilleuse.collector.account.ghg_items import declarations, home_share
+from veilleuse.collector.account.group_sums import merge_small_groups
+from veilleuse.collector.account.observations import tally_periods
 from veilleuse.collector.account.row import FigureRow
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.calendars.periods import Slice, months_before, slices
+from veilleuse.collector.calendars.periods import Slice, add_months, months_before, slices
+from veilleuse.collector.disclosure.partition import PerimeterOf
+from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.fleet.census import FleetDevice, at_default_context, is_under_rule
 from veilleuse.collector.fleet.estimator import class_microwatts
+from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.calibration import MILLION
 from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.hosts import Host
+from veilleuse.collector.model.indicators import NO_USE, IndicatorMachine, Targets, add_uses
 from veilleuse.collector.model.inventory import Headcount, PowerContext
 from veilleuse.collector.model.months import WAIT_DAYS
 from veilleuse.collector.model.publications import Publication, PublicationKind
-from veilleuse.collector.model.query import GroupKey, perimeters_in_force
+from veilleuse.collector.model.query import GroupKey, Query, key_of_host, perimeters_in_force
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.model.sums import Group
+from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.counts import count_fleet, count_screens
 from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth
+from veilleuse.collector.release.indicators import MonthContext, build_indicators
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
 from veilleuse.collector.release.publications import PublicationCache, Publish
 from veilleuse.collector.release.rows import FLEET, FleetRow, HomePart, MeasuredParts, Source
-from veilleuse.collector.release.tables import Month, make_month
+from veilleuse.collector.release.tables import PARTITION, Month, make_month
 from veilleuse.collector.reports.fleet_year import exempt_figures, fleet_devices, read_assumptions
 from veilleuse.collector.reports.inputs import Sources, is_cut
+from veilleuse.collector.reports.machines import Stretch, machines_of
+from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.settings import RetentionSettings
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -54,17 +68,20 @@ class FleetPublisher:
 
     def __init__(
         self,
-        sources: Sources,
+        sources: SobrietySources,
         publish: Publish,
         k: int,
         today: date,
+        targets: Targets | None = None,
         kept_months: int = RetentionSettings().pc_monthly_months,
     ) -> None:
         """Take the current `k`, the fewest machines of a published group, and how long months are kept."""
-        self._sources, self._published, self._publish = sources, sources.published, publish
-        self._k, self._today = k, today
+        self._sobriety, self._sources, self._publish = sources, sources.base, publish
+        self._published, self._k, self._today = self._sources.published, k, today
+        self._targets = targets or Targets()
         self._since = months_before(today, kept_months)
         self._months = PublicationCache(FORM, self._published, publish, k)
+        self._indicators = PublicationCache(INDICATORS, self._published, publish, k)
 
     def run(self) -> list[str]:
         """Publish all; return the months whose records wait to be derived. Raises CollectorError."""
@@ -101,7 +118,18 @@ class FleetPublisher:
         is_stored = self._sources.closings.has_months(part.first, part.end, _RULED)
         make = partial(compute_month, self._sources, part, self._k) if is_stored else None
         found = self._months.figures(part.first, part.end, self._today, make)
-        return None if found is None or FORM.is_empty(found) else found
+        month = None if found is None or FORM.is_empty(found) else found
+        if self._sources.closings.has_months(part.first, part.end, tuple(Population)):
+            compute = partial(self._compute_indicators, part, month)
+            self._indicators.figures(part.first, part.end, self._today, compute)
+        return month
+
+    def _compute_indicators(self, part: Slice, month: Month | None) -> IndicatorMonth:
+        """Compute the indicators of a month. States that machines report now are not of a month long over."""
+        found = compute_month_indicators(self._sobriety, part, month, self._k, self._targets)
+        if self._today < add_months(part.end, 1) + timedelta(days=WAIT_DAYS):
+            return found
+        return replace(found, rows=tuple(row for row in found.rows if TABLE[row.indicator].has_history))
 
     # --- fleet
 
@@ -165,17 +193,90 @@ class FleetPublisher:
 
 def compute_month(sources: Sources, part: Slice, k: int) -> Month:
     """Compute a month as it is published, from the present data."""
-    now = round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
-    perimeters = perimeters_in_force(sources.perimeters, part.first.year)
     return make_month(
         sources.reader,
         part,
         k,
-        now,
+        _now_unix_milliseconds(),
         _places_by_inventory(sources, part),
-        lambda key: perimeters.of(at_default_context(key)) or "",
+        _perimeter_of(sources, part),
         sources.same,
     )
+
+
+def compute_month_indicators(
+    sources: SobrietySources, part: Slice, month: Month | None, k: int, targets: Targets
+) -> IndicatorMonth:
+    """Compute the indicators of a month as they are published, from the present data.
+
+    `month`: its published rows of PCs; None without one.
+    """
+    base = sources.base
+    sites = {site.site: site for site in base.reader.sites()}
+    stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
+    machines = _as_one(machines_of(sources, stretch, base.hosts, base.assets), base.same)
+    hosts = {host.host_id: host for host in base.hosts}
+    places = {
+        host_id: key_of_host(host, sites[host.site], part.first, part.end).over()
+        for host_id, host in hosts.items()
+    }
+    listed = places | _places_by_inventory(base, part)
+    servers = {
+        one.host_id: places[one.host_id]._replace(
+            entity=one.entity, site=one.site, power_context=one.power_context
+        )
+        for one in machines
+        if one.population in EXEMPT
+    }
+    sums: tuple[Group, ...] = ()
+    if servers:
+        dimensions = ("entity", "site", "device_class", "power_context", "month")
+        query = replace(
+            Query(part.first, part.end, dimensions, k, same=base.same),
+            now_unix_milliseconds=_now_unix_milliseconds(),
+        )
+        chosen = [hosts[host_id] for host_id in servers]
+        tallies = tally_periods(base.reader, Periods(base.reader, chosen), query, chosen, servers)
+        sums = tuple(merge_small_groups(tallies, k)[0])
+    context = MonthContext(
+        month or Month(part, (), (), (), ()),
+        {host_id: place.coarsen(PARTITION) for host_id, place in listed.items()} | servers,
+        k,
+        targets,
+        _perimeter_of(base, part),
+    )
+    is_shown = (one for one in machines if one.population in EXEMPT or one.bands)
+    return build_indicators(tuple(is_shown), sums, context)
+
+
+def _as_one(
+    machines: Iterable[IndicatorMachine], same: Mapping[HostId, HostId]
+) -> tuple[IndicatorMachine, ...]:
+    """Return the machines, those of one reinstalled device as its last one, with the use of all."""
+    found: dict[HostId, IndicatorMachine] = {}
+    for one in machines:
+        host_id = same.get(one.host_id, one.host_id)
+        before = found.get(host_id)
+        if before is None:
+            found[host_id] = replace(one, host_id=host_id)
+            continue
+        last = one if one.host_id == host_id else before
+        bands = {
+            band: add_uses(before.bands.get(band, NO_USE), one.bands.get(band, NO_USE))
+            for band in before.bands.keys() | one.bands.keys()
+        }
+        observed = before.observed_milliseconds + one.observed_milliseconds
+        found[host_id] = replace(last, host_id=host_id, bands=bands, observed_milliseconds=observed)
+    return tuple(found.values())
+
+
+def _now_unix_milliseconds() -> int:
+    return round(datetime.now(UTC).timestamp() * MILLISECONDS_PER_SECOND)
+
+
+def _perimeter_of(sources: Sources, part: Slice) -> PerimeterOf:
+    perimeters = perimeters_in_force(sources.perimeters, part.first.year)
+    return lambda key: perimeters.of(at_default_context(key)) or ""
 
 
 def _places_by_inventory(sources: Sources, part: Slice) -> dict[HostId, GroupKey]:

@@ -7,39 +7,47 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.observations import gather_periods
 from veilleuse.collector.account.statement import withheld_row
-from veilleuse.collector.calendars.periods import Slice, slices
+from veilleuse.collector.calendars.periods import slices
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.disclosure.partition import merge_families
-from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell, is_nobodys_or_safe
+from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
 from veilleuse.collector.documents.document import RELEASED_UNTIL, Row, Value
 from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
-from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.indicators import (
-    Contributions,
     Figure,
-    IndicatorDevice,
     IndicatorGroup,
     IndicatorMachine,
     IndicatorMeta,
     Targets,
 )
-from veilleuse.collector.model.publications import Publication
+from veilleuse.collector.model.inventory import DeviceGroup
 from veilleuse.collector.model.query import Basis, GroupKey, Query, is_within
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.months.reader import Periods
-from veilleuse.collector.release.answer import MonthStatus, month_status, sum_uses, withheld_rows
+from veilleuse.collector.release.answer import (
+    MonthStatus,
+    add_shares,
+    month_status,
+    sum_indicators,
+    sum_servers,
+    sum_uses,
+    withheld_rows,
+)
 from veilleuse.collector.release.figures import ReleasedStretch, find_stretches
 from veilleuse.collector.release.format import FORM
-from veilleuse.collector.release.publications import PublicationCache
-from veilleuse.collector.release.tables import Month, hosts_under_rule, is_month
+from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth, IndicatorRow
+from veilleuse.collector.release.publications import PublicationCache, publish_nothing
+from veilleuse.collector.release.tables import Month, is_month
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.inputs import Sources, cut_populations
-from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
 from veilleuse.collector.reports.machines import machines_of, stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.savings import actions_in_force, compare_actions
@@ -54,7 +62,7 @@ OF_ACTIONS: Final = made_of(IndicatorInput.ACTIONS)
 
 @dataclass(frozen=True, slots=True)
 class IndicatorSums:
-    """Sums that I1, I2, I5 and I13 are computed from."""
+    """Sums that I1, I2, I5 and I13 are computed from, and published figures of machines."""
 
     groups: tuple[Group, ...]
     withheld: tuple[Row, ...]
@@ -62,6 +70,10 @@ class IndicatorSums:
     head: dict[str, Value]
     """What they are made of, for the head of a report."""
     notes: tuple[str, ...] = ()
+    months: tuple[IndicatorMonth, ...] = ()
+    """Published indicators of the released months."""
+    rows: tuple[IndicatorRow, ...] = ()
+    """Their sums: I3, I4 and I6 to I8."""
 
     @property
     def is_released(self) -> bool:
@@ -72,43 +84,60 @@ class IndicatorSums:
 def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = False) -> IndicatorSums:
     """Sum released months where they can answer, which is the same for every account and outlet.
 
-    Then PCs are as published, and servers from their own months of the same period. Otherwise all are from
-    machines' present data. `only_released`: otherwise PCs are of the released months inside the period, and
-    servers as asked. Raises UsageError where the query cuts a month whose days are deleted, StoreDamaged,
-    StoreTooNew.
+    Otherwise all are from machines' present data. `only_released`: otherwise PCs are of the released months
+    inside the period, and servers as asked. Raises UsageError where the query cuts a month whose days are
+    deleted, StoreDamaged, StoreTooNew.
     """
+    query = sources.add_perimeters(query)
     stretches = find_stretches(sources.released, query)
     if not stretches and not only_released:
+        query = sources.add_places(query)
         found = gather_periods(sources.reader, sources.periods, query, sources.hosts)
         withheld = tuple(map(withheld_row, found.withheld))
         return IndicatorSums(found.groups, withheld, {BASIS: Basis.UNRELEASED.value})
-    servers = [
-        host
-        for host in sources.hosts
-        if host.population in EXEMPT and is_within(host.org_entity, query.entities)
-    ]
-    part = Slice(stretches[0].part.first, stretches[-1].part.end) if stretches else None
+    whole = bool(stretches)
     stretches = stretches or find_stretches(sources.released, query, cut=True)
-    asked = replace(query, first=part.first, end=part.end) if part else query
-    periods = Periods(sources.reader, servers)
-    live = gather_periods(sources.reader, periods, asked, servers).groups if servers else ()
-    ruled = hosts_under_rule(sources.hosts)
-    cache = PublicationCache(FORM, sources.published, _publish_nothing, query.k_anonymity)
+    places = sources.reader.places()
+    cache = PublicationCache(FORM, sources.published, publish_nothing, query.k_anonymity)
+    published = PublicationCache(INDICATORS, sources.published, publish_nothing, query.k_anonymity)
     seen: list[MonthStatus] = []
-    populations = sorted({host.population for host in ruled})
+    populations = sorted({population for population, _ in places if population not in EXEMPT})
     released = sum_uses(_months(cache, stretches, query.entities, populations, seen), query)
+    parts = [one for stretch in stretches for one in stretch.months]
+    months = [month for part in parts if (month := published.read(part.first, part.end)) is not None]
+    rows = sum_indicators(months, query)
+    if {"entity", "device_class", "perimeter"}.isdisjoint(query.dimensions):
+        read = (cache.read(part.first, part.end) for part in parts)
+        rows = add_shares(rows, (month for month in read if month is not None), query.group_observed)
+    servers = sum_servers(months, query) if whole and months else _gather_servers(sources, query)
     older = [
         one
         for one in slices(query.first, query.end, by_month=True)
-        if is_month(one) and cache.is_of_older_rule(one.first, one.end)
+        if is_month(one) and any(of.is_of_older_rule(one.first, one.end) for of in (cache, published))
     ]
-    until = stretches[-1].part.end if stretches else query.first
+    until = parts[-1].end if parts else query.first
     return IndicatorSums(
-        tuple(sorted((*live, *released), key=lambda group: group.key.order)),
-        tuple(withheld_rows(seen, older, query.today, query, ruled)),
+        tuple(sorted((*servers, *released), key=lambda group: group.key.order)),
+        tuple(withheld_rows(seen, older, query.today, query, places)),
         {BASIS: Basis.RELEASED.value, RELEASED_UNTIL: until.isoformat()},
-        indicators_report.RELEASED_NOTES if ruled or released else (),
+        indicators_report.RELEASED_NOTES if populations or released else (),
+        tuple(months),
+        rows,
     )
+
+
+def _gather_servers(sources: Sources, query: Query) -> tuple[Group, ...]:
+    """Sum the present data of servers, which have no personal user: of any period."""
+    servers = [
+        host
+        for population in sorted(EXEMPT)
+        for host in sources.reader.hosts(population)
+        if is_within(host.org_entity, query.entities)
+    ]
+    if not servers:
+        return ()
+    query = sources.add_places(query)
+    return gather_periods(sources.reader, Periods(sources.reader, servers), query, servers).groups
 
 
 def _months(
@@ -132,10 +161,6 @@ def _months(
             seen.append(MonthStatus(part, few, frozenset()))
 
 
-def _publish_nothing(one: Publication) -> None:
-    raise AssertionError(f"{one.name} is only read here")
-
-
 class GroupFigure(NamedTuple):
     """Figure of one group."""
 
@@ -151,16 +176,16 @@ class IndicatorFigures:
     figures: tuple[GroupFigure, ...]
     withheld: tuple[GroupKey, ...]
     """Populations too small to be shown."""
-    machines: tuple[IndicatorMachine, ...]
-    """Machines for operations only: the disclosure rule was not applied to them."""
 
 
-def compute_indicators(sources: SobrietySources, query: Query, targets: Targets) -> IndicatorFigures:
-    """Compute every figure of every group."""
-    base, k = sources.base, query.k_anonymity
-    hosts, assets, stretch = base.hosts, base.assets, stretch_of(query)
-    machines = machines_of(sources, stretch, hosts, assets)
-    devices = devices_of(assets, stretch.last_day)
+def compute_indicators(
+    sources: SobrietySources, query: Query, targets: Targets, sums: IndicatorSums
+) -> IndicatorFigures:
+    """Compute every figure of every group. Those of machines are in `sums` where these are released."""
+    base, k, query = sources.base, query.k_anonymity, sources.base.add_perimeters(query)
+    stretch = stretch_of(query)
+    machines = () if sums.is_released else machines_of(sources, stretch, base.hosts, base.assets)
+    devices = base.inventory.devices(stretch.last_day, stretch.last_day)
     groups: list[tuple[Sequence[str], IndicatorGroup]] = []
     withheld: list[GroupKey] = []
     for identifiers, cells in (
@@ -173,18 +198,9 @@ def compute_indicators(sources: SobrietySources, query: Query, targets: Targets)
     groups += [(OF_FLEET, group) for group in fleet_groups(base.inventory, sources.follows, query)]
     used = user_groups(base.inventory, devices, machines, query, stretch.last_day)
     groups += [(OF_USERS, group) for group in used]
-    groups += [(OF_ACTIONS, group) for group in action_groups(sources, query, hosts)]
-    cut = cut_populations(base.periods, stretch.months, hosts)
-    return IndicatorFigures(_disclose_figures(groups, targets, k, cut), tuple(withheld), machines)
-
-
-def figures_of_machines(
-    machines: Iterable[IndicatorMachine], query: Query, targets: Targets
-) -> tuple[GroupFigure, ...]:
-    """Compute the indicators made of these machines only, after the disclosure rule."""
-    k = query.k_anonymity
-    kept, _ = merge_small_groups(_by_key(query, machines, ()), k)
-    return _disclose_figures([(OF_MACHINES, group) for group in kept], targets, k)
+    groups += [(OF_ACTIONS, group) for group in action_groups(sources, query)]
+    cut = () if sums.is_released else cut_populations(base.periods, stretch.months, base.hosts)
+    return IndicatorFigures(_disclose_figures(groups, targets, k, cut), tuple(withheld))
 
 
 def _disclose_figures(
@@ -193,10 +209,7 @@ def _disclose_figures(
     k: int,
     cut: Collection[Population] = (),
 ) -> tuple[GroupFigure, ...]:
-    """Return the disclosed figures in the order of the indicators.
-
-    `cut` holds the populations with deleted months.
-    """
+    """Return the disclosed figures; `cut` holds the populations with deleted months."""
     found = (
         one._replace(figure=Figure(None, one.figure.n))
         if TABLE[one.meta.indicator].is_of_months and one.key.population in cut
@@ -221,9 +234,10 @@ def figures_of(identifiers: Iterable[str], group: IndicatorGroup, targets: Targe
             yield GroupFigure(indicator.meta, group.key, figure)
 
 
-def action_groups(sources: SobrietySources, query: Query, hosts: Sequence[Host]) -> Iterator[IndicatorGroup]:
+def action_groups(sources: SobrietySources, query: Query) -> Iterator[IndicatorGroup]:
     """Yield one group per action in force that has whole months after it."""
     actions = actions_in_force(sources.follows.actions())
+    hosts = sources.base.hosts if actions else ()
     end = stretch_of(query).months[1]
     for _, windows, comparison in compare_actions(sources.base.periods, hosts, actions, end):
         yield IndicatorGroup(GroupKey(windows.after, windows.end), comparison=comparison)
@@ -241,42 +255,14 @@ def merge_small_groups(
     return sorted(shown, key=lambda group: group.key.order), withheld
 
 
-def disclose_figure(figure: Figure, key: GroupKey, k: int) -> Figure:
-    """Remove values with fewer than k machines or assets of people: docs/guarantees.md P4, P5.
-
-    Details that are parts of one sum are removed together: the rest would reveal a removed one.
-    """
-    if k == 1 or key.population in EXEMPT:
-        return figure
-    if any(not _may_show(one, k) for one in figure.behind):
-        return replace(
-            figure,
-            value=None,
-            numerator=None,
-            denominator=None,
-            details={name: one for name, one in figure.details.items() if isinstance(one, str)},
-            interval=None,
-            withheld=True,
-        )
-    if any(not _may_show(one, k) for one in figure.behind_details.values()):
-        kept = {name: one for name, one in figure.details.items() if name not in figure.behind_details}
-        return replace(figure, details=kept)
-    return figure
-
-
-def _may_show(behind: Contributions, k: int) -> bool:
-    """Return true when nobody contributes, or enough do."""
-    return is_nobodys_or_safe({HostId(key): value for key, value in behind.items()}, k)
-
-
 def _cells(groups: Mapping[GroupKey, IndicatorGroup]) -> list[DisclosureCell[GroupKey]]:
-    return [_cell(key, group) for key, group in groups.items()]
+    numbers = map(HostId, count())  # each device is one member, and of no other cell
+    return [_cell(key, group, numbers) for key, group in groups.items()]
 
 
-def _cell(key: GroupKey, group: IndicatorGroup) -> DisclosureCell[GroupKey]:
-    members = {HostId(one.host_id): 1 for one in group.machines} or {
-        HostId(one.asset_id): 1 for one in group.devices
-    }
+def _cell(key: GroupKey, group: IndicatorGroup, numbers: Iterator[HostId]) -> DisclosureCell[GroupKey]:
+    devices = islice(numbers, sum(one.number for one in group.devices))
+    members = {HostId(one.host_id): 1 for one in group.machines} or dict.fromkeys(devices, 1)
     energies = {one.host_id: one.use().derived_millijoules for one in group.machines}
     return DisclosureCell(key, members, (energies,))
 
@@ -290,9 +276,9 @@ def _merge_groups(groups: Sequence[IndicatorGroup]) -> IndicatorGroup:
 
 
 def _by_key(
-    query: Query, machines: Iterable[IndicatorMachine], devices: Iterable[IndicatorDevice]
+    query: Query, machines: Iterable[IndicatorMachine], devices: Iterable[DeviceGroup]
 ) -> dict[GroupKey, IndicatorGroup]:
-    found: defaultdict[GroupKey, tuple[list[IndicatorMachine], list[IndicatorDevice]]] = defaultdict(
+    found: defaultdict[GroupKey, tuple[list[IndicatorMachine], list[DeviceGroup]]] = defaultdict(
         lambda: ([], [])
     )
     for machine in machines:
@@ -303,9 +289,7 @@ def _by_key(
     return {key: IndicatorGroup(key, tuple(ms), tuple(ds)) for key, (ms, ds) in found.items()}
 
 
-def _key_of(
-    query: Query, one: IndicatorMachine | IndicatorDevice, device_class: str, *, memo: bool
-) -> GroupKey:
+def _key_of(query: Query, one: IndicatorMachine | DeviceGroup, device_class: str, *, memo: bool) -> GroupKey:
     key = query.key._replace(
         entity=one.entity,
         site=one.site,
@@ -317,13 +301,13 @@ def _key_of(
     return query.group_observed(key)
 
 
-def indicator_rows(groups: Iterable[Group], targets: Targets, data: str) -> list[Row]:
-    """Compute every indicator of sums of every group it applies to, with the group's coverage.
+def indicator_rows(sums: IndicatorSums, targets: Targets, data: str) -> list[Row]:
+    """Compute every indicator of every group it applies to, with the group's coverage, then published ones.
 
     `data`: real or simulated.
     """
-    coverage, chosen = load_indicator(COVERAGE), tuple(groups)
-    return [
+    coverage = load_indicator(COVERAGE)
+    of_sums = [
         indicators_report.row(
             one.meta,
             one.key,
@@ -333,7 +317,12 @@ def indicator_rows(groups: Iterable[Group], targets: Targets, data: str) -> list
             data=data,
         )
         for identifier in made_of(IndicatorInput.SUMS)
-        for group in chosen
+        for group in sums.groups
         for inputs in (IndicatorGroup(group.key, sums=group.sums),)
         for one in figures_of((identifier,), inputs, targets)
     ]
+    published = (
+        indicators_report.row(load_indicator(one.indicator).meta, one.key, one.figure, data=data)
+        for one in sums.rows
+    )
+    return [*of_sums, *published]

@@ -47,6 +47,18 @@ COLUMNS: Final = (
     "numerator",
     "denominator",
     "counted_in",
+    "value_lo95",
+    "value_hi95",
+    "not_known",
+    "not_judged",
+    "suspects",
+    "excluded",
+    "avoidable_share",
+    "closed_bands_kwh",
+    "open_idle_kwh",
+    "screens_kwh",
+    "mixed_kwh",
+    "comatose_servers_kwh",
     "data",
     "method_version",
 )
@@ -68,21 +80,10 @@ RELEASED_NOTES: Final = (
 )
 """Assumptions of released months."""
 SOBRIETY_COLUMNS: Final = (
-    "value_lo95",
-    "value_hi95",
     "category",
     "action",
     "what",
     "claimed",
-    "not_known",
-    "not_judged",
-    "suspects",
-    "excluded",
-    "avoidable_share",
-    "closed_bands_kwh",
-    "open_idle_kwh",
-    "screens_kwh",
-    "comatose_servers_kwh",
     "on_active_outside_kwh",
     "share_over_5_years",
     "share_over_6_years",
@@ -104,12 +105,13 @@ SOBRIETY_COLUMNS: Final = (
 )
 SOBRIETY_ASSUMPTIONS: Final = (
     (
-        "I4 and I12's hours are of the whole months inside the period that have ended; I6 to I8 of the days before its end; I3 "
-        "and I9 of its last day; I10 and I11 of a whole civil year."
+        "I4 of a period is the sum of its released months; I3 and I6 to I8 are of the last one: I6 to I8 of the days before its end. "
+        "I9 and I12 are of the period's last day; I10 and I11 of a whole civil year."
     ),
     (
-        "Months of PCs are kept for 18, or until their year is closed definitively: where some of the period are gone, unreleased I1, "
-        "I2, I5 and I13 are of those that are left, and I4 has no value."
+        "Unreleased, I4 and I12's hours are of the whole months inside the period that have ended; I6 to I8 of the days before its "
+        "end; I3 of its last day. Months of PCs are kept for 18, or until their year is closed definitively: where some of the "
+        "period are gone, unreleased I1, I2, I5 and I13 are of those that are left, and I4 has no value."
     ),
     "I4 is what is observed: nothing is extrapolated to machines without an agent. Its causes share no millisecond.",
     "I14 is never subtracted from the inventory's figure: the meters have seen it already.",
@@ -159,7 +161,7 @@ def row(
         "name": meta.name,
         **key.columns,
         "level": key.level,
-        "incomplete": incomplete or None,
+        "incomplete": incomplete or figure.incomplete or None,
         "n": figure.n,
         "value": figure.value,
         "unit": meta.unit,

@@ -60,30 +60,27 @@ class Sources:
     @cached_property
     def same(self) -> dict[HostId, HostId]:
         """Return machine of a reinstalled asset → the asset's last machine, which maps to itself."""
-        return {
-            host_id: asset.host_ids[-1]
-            for asset in self.assets
-            if len(asset.host_ids) > 1
-            for host_id in asset.host_ids
-        }
+        return self.inventory.reinstalled()
 
     def add_places(self, query: Query) -> Query:
         """Return the query with reinstalled machines, and what its dimensions need: perimeters, contexts."""
-        query = replace(query, same=self.same)
+        query = replace(self.add_perimeters(query), same=self.same)
         if {"perimeter", "power_context"}.isdisjoint(query.dimensions):
             return query
         contexts = {host_id: asset.power_context for asset in self.assets for host_id in asset.host_ids}
         by_default = {host.host_id: default_context(host.population) for host in self.hosts}
-        return replace(query, perimeters=self._perimeters_of(query), contexts=by_default | contexts)
+        return replace(query, contexts=by_default | contexts)
 
-    def _perimeters_of(self, query: Query) -> tuple[Perimeters, ...]:
-        """Return the perimeters of each year of a question: of a closed one as frozen."""
+    def add_perimeters(self, query: Query) -> Query:
+        """Return the query with the perimeters of each of its years: of a closed one as frozen."""
+        if "perimeter" not in query.dimensions:
+            return query
         found = []
         for year in range(query.first.year, (query.end - timedelta(days=1)).year + 1):
             closed = self.released.closed(year)
             own = perimeters_in_force(self.perimeters, year) if closed is None else closed.kept.perimeters
             found.append(replace(own, year=year))
-        return tuple(found)
+        return replace(query, perimeters=tuple(found))
 
 
 def cut_populations(

@@ -13,7 +13,9 @@ from typing import Final
 from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.calendars.periods import add_months
 from veilleuse.collector.closed_years.signed_year import add_sign_off
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.documents.document import (
+    RELEASED_UNTIL,
     UNDER_WAY_UNTIL,
     Chart,
     Document,
@@ -32,7 +34,8 @@ from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
 from veilleuse.collector.reports.emissions_document import sample_notes
-from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, disclose_figure, figures_of
+from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, figures_of
+from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.reen_values import (
@@ -44,6 +47,7 @@ from veilleuse.collector.reports.reen_values import (
     without_missing,
     year_values,
 )
+from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 from veilleuse.wire.vocabulary import Population
 
@@ -76,6 +80,7 @@ OBJECTIVE_COLUMNS: Final = (
     "threshold",
     "reached",
     "withheld",
+    "reason",
     "measure",
     "pilot",
     "means_eur",
@@ -193,8 +198,7 @@ SERVES: Final[Mapping[str, tuple[str, ...]]] = {
 """Objective → indicators (docs/reen.md); objective 3°, eco-design, uses the energy of servers."""
 NO_HISTORY: Final = frozenset(one for one, line in TABLE.items() if not line.has_history)
 SUMS: Final = frozenset({*(one for one, line in TABLE.items() if line.is_sum), SERVER_KWH, USE_PHASE})
-NOT_RELEASED: Final = TABLE.keys() - frozenset(made_of(IndicatorInput.SUMS))
-"""Indicators of single machines or of the inventory."""
+NOT_RELEASED: Final = TABLE.keys() - {*made_of(IndicatorInput.SUMS), *made_of(IndicatorInput.MACHINES)}
 AGES: Final = frozenset(one for one, line in TABLE.items() if not line.is_threshold_a_goal)
 _NUMBERS: Final = ("baseline_value", "target_value", "means_eur", "means_fte")
 _YEARS: Final = ("baseline_year", "target_year")
@@ -221,9 +225,22 @@ class _Sheet:
 
     def _compute_restated(self, year: int) -> YearValues | None:
         first, end = date(year, 1, 1), date(year + 1, 1, 1)
-        if end > self.query.first or not _has_months(self.sources, first, end):
+        base, query = self.sources.base, replace(self.query, first=first, end=end)
+        if end > self.query.first or not base.closings.has_months(first, end, tuple(Population)):
             return None
-        return _values(self.sources, replace(self.query, first=first, end=end), self.targets)
+        report = _emissions_report(self.sources, query)
+        return _values_of(report, self.sources, query, self.targets, _incomplete(report, base, query))
+
+
+def _incomplete(report: EmissionsReport, sources: Sources, query: Query) -> frozenset[Population]:
+    """Return the populations of which a report holds a part of its year only."""
+    released_until = report.document.head.get(RELEASED_UNTIL)
+    if released_until is not None:
+        return frozenset() if released_until == query.end.isoformat() else frozenset(Population)
+    is_closed = any(row.origin.revision is not None for row in report.statement.totals)
+    if is_closed or find_sole_statistics(sources, query.first, query.end) is not None:
+        return frozenset()
+    return cut_populations(sources.periods, (query.first, query.end), sources.hosts)
 
 
 def reen_document(
@@ -274,10 +291,6 @@ def reen_document(
     return add_under_way(document, today, yesterday)
 
 
-def _values(sources: SobrietySources, query: Query, targets: Targets) -> YearValues:
-    return _values_of(_emissions_report(sources, query), sources, query, targets)
-
-
 def _emissions_report(sources: SobrietySources, query: Query) -> EmissionsReport:
     random = sources.base.reporting.random_roll_out
     return emissions_report_of(sources.base, query, compare=False, random_roll_out=random)
@@ -288,21 +301,11 @@ def _values_of(
     sources: SobrietySources,
     query: Query,
     targets: Targets,
+    incomplete: frozenset[Population] = frozenset(),
 ) -> YearValues:
     statement = report.statement
     total = statement.totals[0] if len(statement.totals) == 1 else None
-    return year_values(sources, query, targets, statement.rows, total)
-
-
-def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
-    """Return true when every month has stored rows: deleted months cannot be restated."""
-    month = first
-    while month < end:
-        following = add_months(month, 1)
-        if next(iter(sources.base.periods.host_months(month, following)), None) is None:
-            return False
-        month = following
-    return True
+    return year_values(sources, query, targets, statement.rows, total, incomplete)
 
 
 # --- objectives
@@ -372,6 +375,7 @@ def _computed_row(sheet: _Sheet, cells: Cells, population: Population | None, va
             "threshold": value.threshold,
             "reached": _is_reached(value.value, goal, value.direction) if comparable else None,
             "withheld": True if value.withheld else None,
+            "reason": value.reason,
         }
     )
 
@@ -399,10 +403,8 @@ def _restated_value(
     if indicator in NO_HISTORY:
         return None
     earlier = sheet.restate(year)
-    if earlier is None or earlier.is_cut(indicator, population):
-        return None
-    found = earlier.of(indicator, population)
-    return next((one.value for one in found if one.category == value.category), None)
+    found = earlier.of(indicator, population) if earlier else ()
+    return next((one.value for one in found if one.category == value.category and one.is_whole), None)
 
 
 def _is_of_twelve_months(sheet: _Sheet) -> bool:
@@ -475,7 +477,7 @@ def _measures(sheet: _Sheet) -> Iterator[Row]:
 
 def _savings(sheet: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
     indicators_query = sheet.now.query
-    for group in action_groups(sheet.sources, indicators_query, sheet.sources.base.hosts):
+    for group in action_groups(sheet.sources, indicators_query):
         for one in figures_of(OF_ACTIONS, group, sheet.targets):
             figure = disclose_figure(one.figure, one.key, indicators_query.k_anonymity)
             low, high = figure.interval or (None, None)

@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from veilleuse.collector.account.rounding import format_number
-from veilleuse.collector.disclosure.rule import is_nobodys_or_enough
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.documents.document import SHOWN, Row, Value
 from veilleuse.collector.fleet.estimate import Representativeness
 from veilleuse.collector.indicators import (
@@ -30,39 +30,27 @@ from veilleuse.collector.indicators import (
 )
 from veilleuse.collector.model.actions import Cells
 from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends
-from veilleuse.collector.model.indicators import (
-    PCS,
-    IndicatorDevice,
-    IndicatorGroup,
-    IndicatorMachine,
-    Pair,
-    Targets,
-)
-from veilleuse.collector.model.query import SEVERAL, TOTAL, Query
+from veilleuse.collector.model.indicators import Figure, IndicatorGroup, Targets
+from veilleuse.collector.model.inventory import DeviceGroup
+from veilleuse.collector.model.query import SEVERAL, TOTAL, GroupKey, Query
+from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.stages import MachineRatio
-from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.release.answer import TOO_FEW, add_sums
+from veilleuse.collector.release.rows import family_of
 from veilleuse.collector.reports.indicators import (
     GroupFigure,
     IndicatorSums,
-    disclose_figure,
     figures_of,
     sum_for_indicators,
 )
-from veilleuse.collector.reports.inputs import cut_populations
-from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
-from veilleuse.collector.reports.machines import machines_of, stretch_of
+from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
+from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
-from veilleuse.collector.reports.year_statistics_file import find_sole_statistics
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Population
 
 _OF_SUMS: Final = made_of(IndicatorInput.SUMS)
-OF_MONTHS: Final = frozenset(one for one, line in TABLE.items() if line.is_of_months and one not in _OF_SUMS)
-"""Indicators of machines' months; those of sums may be of released months instead."""
-OF_THE_ESTIMATOR: Final = frozenset({SERVER_KWH, USE_PHASE})
-"""Indicators of the emissions report: a closed or kept year still has them when its months are deleted."""
 _DEMONSTRATED: Final = (Representativeness.CENSUS.value, Representativeness.DEMONSTRATED.value)
 _OF_GROUPS: Final = (*made_of(IndicatorInput.FLEET), *made_of(IndicatorInput.USERS))
 
@@ -82,6 +70,13 @@ class SheetValue(NamedTuple):
     is_sample_only: bool = False
     """True when the interval covers the sample only; otherwise it is a 95 % interval."""
     sensitivity: Ends | None = None
+    is_whole: bool = True
+    """False where it is of a part of the period only."""
+    reason: str | None = None
+    """Why there is no value: a reason of the API's `withheld` rows, or NO_DATA."""
+
+
+NO_DATA: Final = "no_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +85,19 @@ class YearValues:
 
     query: Query
     targets: Targets
-    machines: tuple[IndicatorMachine, ...]
-    devices: tuple[IndicatorDevice, ...]
+    devices: tuple[DeviceGroup, ...]
     groups: tuple[IndicatorGroup, ...]
     """Purchases and retirements."""
     users: tuple[IndicatorGroup, ...]
     sums: IndicatorSums
+    """Of released months only; its rows are of whole populations."""
+    populations: frozenset[Population]
+    """Populations of the machines."""
     emissions: tuple[EmissionsRow, ...] = ()
     """Rows of the estimator, by population."""
     total: EmissionsRow | None = None
-    cut: frozenset[Population] = frozenset()
-    """Populations with deleted months."""
-    of_statistics: bool = False
-    """True for a whole year that is not closed and has only its kept statistics left."""
+    incomplete: frozenset[Population] = frozenset()
+    """Populations of which `emissions` hold a part of the period only."""
     cache: dict[tuple[str, str], tuple[SheetValue, ...]] = field(default_factory=dict)
 
     def of(self, indicator: str, population: Population | None = None) -> tuple[SheetValue, ...]:
@@ -116,96 +111,110 @@ class YearValues:
         if indicator == SERVER_KWH:
             return self._energy_of_servers()
         if indicator == USE_PHASE:
-            return _emissions_value(self.total)
+            return _emissions_value(self.total, is_whole=not self.incomplete)
         if indicator in _OF_GROUPS:
             groups = self.users if TABLE[indicator].made_of is IndicatorInput.USERS else self.groups
             found = [one for group in groups for one in figures_of((indicator,), group, self.targets)]
             return [_inventory_value(one, self.query.k_anonymity) for one in found]
         wanted = _populations_of(indicator, population)
-        if self._is_gone(indicator, wanted):
-            return (_no_value(indicator),)
-        machines = [one for one in self.machines if one.population in wanted and not one.is_virtual]
-        if indicator in _OF_SUMS:
-            return self._of_sums(indicator, machines, wanted)
-        return self._of_group(indicator, machines, wanted, population)
+        if TABLE[indicator].made_of is IndicatorInput.DEVICES:
+            return self._of_devices(indicator, population)
+        return self._of_months(indicator, wanted)
 
-    def is_cut(self, indicator: str, population: Population | None) -> bool:
-        """Return true when a figure of this indicator would cover only a part of the period."""
-        whole = self.of_statistics or (self.total is not None and self.total.origin.revision is not None)
-        wanted = _populations_of(indicator, population)
-        is_partial = indicator in OF_THE_ESTIMATOR and not whole and not self.cut.isdisjoint(wanted)
-        return is_partial or self._is_gone(indicator, wanted)
-
-    def _is_gone(self, indicator: str, wanted: Collection[Population]) -> bool:
-        """Return true when months of machines that the figure is made of are deleted."""
-        rests = indicator in OF_MONTHS or (indicator in _OF_SUMS and not self.sums.is_released)
-        return rests and not self.cut.isdisjoint(wanted)
-
-    def _of_group(
-        self,
-        indicator: str,
-        machines: Sequence[IndicatorMachine],
-        wanted: Collection[Population],
-        population: Population | None,
-    ) -> Iterable[SheetValue]:
-        devices = self.devices if TABLE[indicator].made_of is IndicatorInput.DEVICES else ()
-        if population is not None:
-            devices = tuple(one for one in devices if one.population is population)
-        key = self.query.key._replace(population=Population.SERVER if wanted == SERVERS else None)
-        group, made = IndicatorGroup(key, tuple(machines), devices), load_indicator(indicator)
+    def _of_devices(self, indicator: str, population: Population | None) -> Iterable[SheetValue]:
+        devices = tuple(one for one in self.devices if population in (None, one.population))
+        group = IndicatorGroup(self.query.key, devices=devices)
         for one in figures_of((indicator,), group, self.targets):
-            figure = disclose_figure(one.figure, key, self.query.k_anonymity)
-            if self._reveals_small_population(wanted):
-                figure = replace(figure, value=None, interval=None, withheld=True)
-            interval = figure.interval
-            covered = self.coverage(wanted) if machines else None
-            is_share = isinstance(made, MachineRatio) and interval is None
-            if isinstance(made, MachineRatio) and is_share and figure.value is not None:
-                interval = ratio_interval([made.pair(one, self.targets) for one in machines], covered)
-            yield SheetValue(
-                one.meta.name,
-                one.meta.unit,
-                one.meta.direction,
-                figure.value,
-                interval if figure.value is not None else None,
-                covered,
-                figure.threshold,
-                figure.withheld,
-                is_sample_only=is_share and not self._is_demonstrated(wanted),
-            )
+            yield _inventory_value(one, self.query.k_anonymity)
 
-    def _of_sums(
-        self, indicator: str, machines: Sequence[IndicatorMachine], wanted: Collection[Population]
-    ) -> Iterable[SheetValue]:
-        """Yield the figure of `report indicators`, of the wanted populations together.
-
-        The interval has its width from machines: sums do not say how they differ.
-        """
-        mine = [one for one in self.sums.groups if one.key.population in wanted and not one.key.memo]
-        hidden = (row for row in self.sums.withheld if row.get("population") in wanted)
-        if not mine and any(row.get("reason", TOO_FEW) == TOO_FEW for row in hidden):
-            yield _no_value(indicator)._replace(withheld=True)
-        if not mine:
-            return
-        sums = reduce(partial(add_sums, same_time=True), (one.sums for one in mine))
+    def _of_months(self, indicator: str, wanted: Collection[Population]) -> Iterable[SheetValue]:
+        """Yield the figure of released months, of the wanted populations together."""
         made, covered = load_indicator(indicator), self.coverage(wanted)
-        for one in made.figures(IndicatorGroup(mine[0].key, sums=sums), self.targets):
-            interval = None
-            if isinstance(made, MachineRatio) and one.value is not None:
-                interval = ratio_interval(
-                    [made.pair(each, self.targets) for each in machines], covered, one.value
-                )
-            yield SheetValue(
-                made.meta.name,
-                made.meta.unit,
-                made.meta.direction,
-                one.value,
-                interval,
-                one.value if indicator == COVERAGE else covered,
-                one.threshold,
-                one.withheld,
-                is_sample_only=isinstance(made, MachineRatio) and not self._is_demonstrated(wanted),
-            )
+        figures = list(self._figures(indicator, wanted))
+        if not figures:
+            if not self.populations.isdisjoint(wanted):
+                yield _no_value(indicator)._replace(**self._why_not(wanted))
+            return
+        found = [(key, figure) for key, _, figure in figures]
+        if indicator in _OF_SUMS:
+            sums = reduce(partial(add_sums, same_time=True), (one for _, one, _ in figures if one))
+            figure = next(iter(made.figures(IndicatorGroup(self.query.key, sums=sums), self.targets)))
+        else:
+            figure = made.add([one for _, one in found], same_time=True)
+        interval = figure.interval
+        is_share = isinstance(made, MachineRatio)
+        if is_share and figure.value is not None:
+            interval = self._ratio_interval(indicator, found, figure.value, covered)
+        yield SheetValue(
+            made.meta.name,
+            made.meta.unit,
+            made.meta.direction,
+            figure.value,
+            interval,
+            figure.value if indicator == COVERAGE else covered,
+            figure.threshold,
+            figure.withheld,
+            is_sample_only=is_share and not self._is_demonstrated(wanted),
+            is_whole=all(key.period_to == self.query.end for key, _ in found)
+            and (
+                not TABLE[indicator].is_of_months
+                or all(key.period_from == self.query.first for key, _ in found)
+            ),
+            reason=None if figure.value is not None else TOO_FEW if figure.withheld else NO_DATA,
+        )
+
+    def _figures(
+        self, indicator: str, wanted: Collection[Population]
+    ) -> Iterator[tuple[GroupKey, GroupSums | None, Figure]]:
+        """Yield the figure of each population and zone, with the sums that it is made of."""
+        if indicator not in _OF_SUMS:
+            for of, key, figure in self.sums.rows:
+                if of == indicator and key.population in wanted and not key.memo:
+                    yield key, None, figure
+            return
+        for group in self.sums.groups:
+            if group.key.population in wanted and not group.key.memo:
+                inputs = IndicatorGroup(group.key, sums=group.sums)
+                for figure in load_indicator(indicator).figures(inputs, self.targets):
+                    yield group.key, group.sums, figure
+
+    def _why_not(self, wanted: Collection[Population]) -> dict[str, Any]:
+        """Return the fields of a value that is missing."""
+        reasons = [
+            str(row.get("reason", TOO_FEW)) for row in self.sums.withheld if row.get("population") in wanted
+        ]
+        reason = (
+            TOO_FEW if TOO_FEW in reasons else next(iter(reasons), NO_DATA if self.sums.months else "period")
+        )
+        return {"withheld": reason == TOO_FEW, "reason": reason}
+
+    def _ratio_interval(
+        self, indicator: str, found: Sequence[tuple[GroupKey, Figure]], value: float, sampled: float | None
+    ) -> Ends | None:
+        """Return the 95 % interval of a ratio over machines drawn from the fleet, by published half-widths.
+
+        `sampled`: observed share of the fleet. Months have the same machines: their half-widths are averaged.
+        Families are independent. None also when all observed machines are alike: ten idle machines of a
+        thousand do not prove that the others are idle.
+        """
+        if sampled is None:
+            return None
+        months = self.sums.months if TABLE[indicator].is_of_months else self.sums.months[-1:]
+        squares, whole = 0.0, sum(one.denominator or 0.0 for _, one in found)
+        for key, figure in found:
+            widths = [
+                one.percent / 100
+                for month in months
+                for one in month.half_widths
+                if one.indicator == indicator and one.family == family_of(key)
+            ]
+            if not widths or not whole:
+                return None
+            squares += (math.fsum(widths) / len(widths) * (figure.denominator or 0.0) / whole) ** 2
+        if not squares and sampled < 1:
+            return None
+        half_width = math.sqrt(max(0.0, 1 - sampled) * squares)
+        return max(0.0, value - half_width), min(1.0, value + half_width)
 
     def _energy_of_servers(self) -> Iterable[SheetValue]:
         """Yield the energy of all servers together, over the rows of each place and year.
@@ -230,6 +239,7 @@ class YearValues:
             )
             if known
             else None,
+            is_whole=self.incomplete.isdisjoint(SERVERS),
         )
 
     def _is_demonstrated(self, wanted: Collection[Population]) -> bool:
@@ -239,14 +249,6 @@ class YearValues:
         """
         rows = [one for one in self.emissions if one.key.population in wanted]
         return bool(rows) and all(one.activity.representativeness in _DEMONSTRATED for one in rows)
-
-    def _reveals_small_population(self, wanted: Collection[Population]) -> bool:
-        """Return true when the difference of two figures would reveal a PC population below k machines."""
-        if wanted == SERVERS or set(wanted) >= PCS:
-            return False
-        k = self.query.k_anonymity
-        populations = ({one.host_id: 1 for one in self.machines if one.population is kind} for kind in PCS)
-        return not all(is_nobodys_or_enough(machines, k) for machines in populations)
 
     def coverage(self, wanted: Collection[Population]) -> float | None:
         """Return observed ÷ fleet machine-days of these populations; None without an estimate."""
@@ -265,27 +267,24 @@ def year_values(
     sources: SobrietySources,
     query: Query,
     targets: Targets,
-    emissions: Sequence[EmissionsRow] = (),
-    total: EmissionsRow | None = None,
+    emissions: Sequence[EmissionsRow],
+    total: EmissionsRow | None,
+    incomplete: frozenset[Population],
 ) -> YearValues:
     """Read the inputs of a period; `emissions` are its rows by population."""
     base, stretch = sources.base, stretch_of(query)
-    assets, hosts = base.assets, base.hosts
-    machines = machines_of(sources, stretch, hosts, assets)
-    devices = devices_of(assets, stretch.last_day)
-    users = user_groups(base.inventory, devices, machines, query, stretch.last_day)
+    devices = base.inventory.devices(stretch.last_day, stretch.last_day)
     return YearValues(
         query,
         targets,
-        machines,
         devices,
         tuple(fleet_groups(base.inventory, sources.follows, query)),
-        tuple(users),
-        sum_for_indicators(base, replace(query, dimensions=("population",))),
+        tuple(user_groups(base.inventory, devices, (), query, stretch.last_day)),
+        sum_for_indicators(base, replace(query, dimensions=("population",)), only_released=True),
+        frozenset(population for population, _ in base.reader.places()),
         tuple(emissions),
         total,
-        cut_populations(base.periods, stretch.months, hosts),
-        find_sole_statistics(base, *stretch.months) is not None,
+        incomplete,
     )
 
 
@@ -318,31 +317,7 @@ def _inventory_value(one: GroupFigure, k: int) -> SheetValue:
     )
 
 
-def ratio_interval(
-    pairs: Sequence[Pair], sampled: float | None, value: float | None = None
-) -> tuple[float, float] | None:
-    """Return the 95 % interval of Σ part ÷ Σ whole, linearised, of machines drawn from the fleet.
-
-    `sampled`: observed share of the fleet; `value`: the ratio as released, in the middle. None for
-    fewer than 2 machines, or when the share is unknown. None also when all observed machines are alike: ten
-    idle machines of a thousand do not prove that the others are idle. docs/methodology.md §6,
-    without pooling.
-    """
-    pairs = [one for one in pairs if one[1] > 0]
-    whole, count = sum(one[1] for one in pairs), len(pairs)
-    if count < 2 or sampled is None:
-        return None
-    ratio = sum(one[0] for one in pairs) / whole
-    errors = math.fsum((part - ratio * of) ** 2 for part, of in pairs)
-    if not errors and sampled < 1:
-        return None
-    variance = max(0.0, 1 - sampled) * count / (count - 1) * errors / whole**2
-    spread = quantile95(count - 1) * math.sqrt(variance)
-    middle = ratio if value is None else value
-    return max(0.0, middle - spread), min(1.0, middle + spread)
-
-
-def _emissions_value(total: EmissionsRow | None) -> Iterable[SheetValue]:
+def _emissions_value(total: EmissionsRow | None, *, is_whole: bool) -> Iterable[SheetValue]:
     if total is not None and total.emissions.kgco2e_total is not None:
         yield SheetValue(
             "emissions of the use phase",
@@ -353,6 +328,7 @@ def _emissions_value(total: EmissionsRow | None) -> Iterable[SheetValue]:
             total.activity.coverage_states,
             is_sample_only=total.uncertainty.interval == SAMPLE_INTERVAL,
             sensitivity=total.uncertainty.kgco2e.sensitivity,
+            is_whole=is_whole,
         )
 
 

@@ -26,14 +26,13 @@ from veilleuse.collector.factors.book import KnownFactors
 from veilleuse.collector.ipc import send
 from veilleuse.collector.logs import configure, product_version
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
-from veilleuse.collector.release.publications import publisher
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import AccessControl, MetricsAuth, read_metrics_auth
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
+from veilleuse.collector.web.metrics.indicators_monthly import MonthlyFigures
 from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.server import SEND_BUFFER_BYTES, DeadlineProtocol, OneTickServer
@@ -91,12 +90,12 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
         api_context, access_control = build_api(
             settings, metrics_auth, product_version(), api_store, open_store
         )
-        indicators = MachineIndicators(settings, open_store, store.publications, publisher(settings.data_dir))
+        indicators = MonthlyFigures(settings, open_store, store.publications)
         cleanup.callback(indicators.stop)
         snapshots = SnapshotCache(
             store.data,
             settings,
-            machine_figures=indicators.machine_figures,
+            machine_figures=indicators.figures,
             month=indicators.month,
             month_is_of_older_rule=indicators.is_of_older_rule,
             balance=indicators.balance,

@@ -78,6 +78,11 @@ class SqliteReader:
         only = None if population is None else number(population)
         return tuple(map(host_from_row, self._rows(sql, only)))
 
+    def places(self) -> frozenset[tuple[Population, str]]:
+        """Return the populations of machines, each with an entity of enrolment."""
+        rows = self._rows("SELECT DISTINCT population, org_entity FROM hosts")
+        return frozenset((POPULATIONS[population], entity) for population, entity in rows)
+
     def contacts(self) -> tuple[Host, ...]:
         """Return all hosts without facts and health: fast, also in the process that receives."""
         rows = self._rows(f"SELECT {CONTACT_COLUMNS} FROM hosts ORDER BY host_id")

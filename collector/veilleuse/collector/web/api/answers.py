@@ -149,8 +149,6 @@ class Figures:
             now_unix_milliseconds=round(self._clock() * MILLISECONDS_PER_SECOND),
             entities=account.entities,
         )
-        with self._open_store() as store:
-            asked = sources_of(store, self._settings.reporting).add_places(asked)
         return self._answer_period(query.kind, asked, account)
 
     def _answer_period(self, kind: ResourceKind, query: Query, account: Account) -> Document:
@@ -192,7 +190,7 @@ class Figures:
             sums = sum_for_indicators(sources, query, only_released=account.role is not Role.ADMIN)
         self._reader.check_time()
         head = {**self._head(query, account), **sums.head}
-        rows = indicator_rows(sums.groups, targets_of(self._settings.indicators), str(head["data"]))
+        rows = indicator_rows(sums, targets_of(self._settings.indicators), str(head["data"]))
         document = indicators_report.document(rows, sums.withheld, head)
         return replace(document, assumptions=(*document.assumptions, *sums.notes))
 

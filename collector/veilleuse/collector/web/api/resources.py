@@ -222,6 +222,11 @@ _INDICATOR_TYPES: Final[Mapping[str, Schema]] = {
     "coverage_states": _NUMBER,
     "numerator": _NUMBER,
     "denominator": _NUMBER,
+    "avoidable_share": _NUMBER,
+    "not_known": _INTEGER,
+    "not_judged": _INTEGER,
+    "suspects": _INTEGER,
+    "excluded": _INTEGER,
 }
 FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {
     "factor_id": _TEXT,
@@ -248,7 +253,7 @@ FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {
 
 
 def _indicator_columns() -> Mapping[str, Schema]:
-    numbers = ("_milliseconds", "_ratio")
+    numbers = ("_milliseconds", "_ratio", "_kwh", "95")
     return {
         name: _INDICATOR_TYPES.get(name, _NUMBER if name.endswith(numbers) else _TEXT)
         for name in (*indicators_report.COLUMNS, UNDER_WAY_UNTIL)

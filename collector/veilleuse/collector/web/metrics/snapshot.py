@@ -23,13 +23,14 @@ from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.ipc import ask
 from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.ports.store import DataReader
+from veilleuse.collector.release.indicator_rows import IndicatorRow
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Condition, judge_of
 from veilleuse.collector.web.metrics.fleet import FleetView, PcCounts, ServerFleetReader
 from veilleuse.collector.web.metrics.fleet_emissions import FleetEmissions
 from veilleuse.collector.web.metrics.grid import GridView
 from veilleuse.collector.web.metrics.indicators_daily import DAY, TODAY, DailyIndicators, indicators_of_day
-from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure, ServerBalance
+from veilleuse.collector.web.metrics.indicators_monthly import ServerBalance
 from veilleuse.collector.web.metrics.released_month import MonthView
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
@@ -73,8 +74,8 @@ class Snapshot:
     """None before the first computation, and without whole days."""
     grid: GridView
     """Indicative ledger and grid intensity; empty before the first reading."""
-    machine_figures: tuple[MachineFigure, ...]
-    """I3 to I8, computed in another thread; empty until the first computation."""
+    machine_figures: tuple[IndicatorRow, ...]
+    """I3 to I8 of the last released month; empty until they are read."""
     month: MonthView | None
     """Last released month of populations under the k rule; None until there is one."""
     month_is_of_older_rule: bool
@@ -115,7 +116,7 @@ class SnapshotCache:
         reader: DataReader,
         settings: CollectorSettings,
         clock: Callable[[], float] = time.time,
-        machine_figures: Callable[[], tuple[MachineFigure, ...]] = tuple,
+        machine_figures: Callable[[], tuple[IndicatorRow, ...]] = tuple,
         month: Callable[[], MonthView | None] = lambda: None,
         month_is_of_older_rule: Callable[[], bool] = lambda: False,
         balance: Callable[[], ServerBalance | None] = lambda: None,

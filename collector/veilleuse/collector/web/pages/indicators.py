@@ -16,13 +16,13 @@ from typing import Final
 from veilleuse.collector.disclosure.rule import MIXED
 from veilleuse.collector.documents.charts import SEPARATOR, Series, shares
 from veilleuse.collector.documents.text import DASH, Words
-from veilleuse.collector.indicators import SERVERS, TABLE
+from veilleuse.collector.indicators import SERVERS, TABLE, load_indicator
 from veilleuse.collector.indicators.avoidable_energy import CAUSES, AvoidableEnergy, kwh_by_cause
 from veilleuse.collector.model.indicators import Figure, Targets
+from veilleuse.collector.release.indicator_rows import IndicatorRow
 from veilleuse.collector.reports.readers import targets_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.indicators_daily import millijoules
-from veilleuse.collector.web.metrics.indicators_monthly import MachineFigure
 from veilleuse.collector.web.pages.charts import Legend, PageChart, PageTable, machines_name
 from veilleuse.wire.vocabulary import Population
 
@@ -64,7 +64,7 @@ class IndicatorPart:
     """(identifier, name, definition)."""
 
 
-def indicator_part(figures: Sequence[MachineFigure], w: Words, settings: CollectorSettings) -> IndicatorPart:
+def indicator_part(figures: Sequence[IndicatorRow], w: Words, settings: CollectorSettings) -> IndicatorPart:
     """Build the blocks in the order of the indicators, users' machines first."""
     targets, k = targets_of(settings.indicators), settings.reporting.k_anonymity
     target = w.tick(100 * settings.indicators.out_of_hours_target_ratio)
@@ -77,16 +77,16 @@ def indicator_part(figures: Sequence[MachineFigure], w: Words, settings: Collect
     )
 
 
-def _identifier(one: MachineFigure) -> str:
-    return one.group_figure.meta.indicator
+def _identifier(one: IndicatorRow) -> str:
+    return one.indicator
 
 
-def _order(one: MachineFigure) -> tuple[str, int, bool]:
-    scope = one.group_figure.key
+def _order(one: IndicatorRow) -> tuple[str, int, bool]:
+    scope = one.key
     return _identifier(one), _POPULATIONS.index(scope.population), scope.memo
 
 
-def _block(identifier: str, figures: Sequence[MachineFigure], w: Words, targets: Targets, k: int) -> Block:
+def _block(identifier: str, figures: Sequence[IndicatorRow], w: Words, targets: Targets, k: int) -> Block:
     threshold = w(
         "sobriety.threshold", period=_period(figures[0], w), threshold=_threshold(identifier, w, targets)
     )
@@ -94,8 +94,8 @@ def _block(identifier: str, figures: Sequence[MachineFigure], w: Words, targets:
     return Block(identifier, w(f"glossary.{identifier}"), threshold, lines)
 
 
-def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
-    figure = one.group_figure.figure
+def _line(one: IndicatorRow, w: Words, k: int) -> MachineLine:
+    figure = one.figure
     value, notes = _format_figure(one, w)
     if figure.withheld:
         value, notes = DASH, (w("sobriety.withheld", k=k),)
@@ -104,17 +104,17 @@ def _line(one: MachineFigure, w: Words, k: int) -> MachineLine:
     return MachineLine(_machines(one, w), value, notes)
 
 
-def _machines(one: MachineFigure, w: Words) -> str:
-    population = one.group_figure.key.population
-    return machines_name(population, one.group_figure.key.memo, w) if population else DASH
+def _machines(one: IndicatorRow, w: Words) -> str:
+    population = one.key.population
+    return machines_name(population, one.key.memo, w) if population else DASH
 
 
-def _period(one: MachineFigure, w: Words) -> str:
+def _period(one: IndicatorRow, w: Words) -> str:
     line = TABLE[_identifier(one)]
     if line.days is not None:
-        day = w.short_day(one.until - timedelta(days=1))
+        day = w.short_day(one.key.period_to - timedelta(days=1))
         return w("sobriety.days_period", days=line.days, day=day)
-    month = w.month(one.month)
+    month = w.month(one.key.period_from)
     return month if line.has_history else w("sobriety.plan_period", month=month)
 
 
@@ -133,9 +133,9 @@ def _threshold(identifier: str, w: Words, targets: Targets) -> str:
 # --- values: (value, its basis); called only when there is a value
 
 
-def _format_figure(one: MachineFigure, w: Words) -> tuple[str, tuple[str, ...]]:
+def _format_figure(one: IndicatorRow, w: Words) -> tuple[str, tuple[str, ...]]:
     """Format the figure by its numerator and denominator."""
-    meta, _, figure = one.group_figure
+    figure, meta = one.figure, load_indicator(one.indicator).meta
     note = f"sobriety.{meta.indicator}_note"
     if TABLE[meta.indicator].populations == SERVERS:
         return _servers(figure, w)
@@ -190,16 +190,14 @@ def _servers(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
 # --- chart of avoidable energy
 
 
-def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
+def _chart(figures: Sequence[IndicatorRow], w: Words) -> PageChart | None:
     """Draw one bar per kind of machine with avoidable energy; None when there is none."""
     avoidable = [
-        one
-        for one in figures
-        if one.group_figure.meta == AvoidableEnergy.meta and one.group_figure.figure.value
+        one for one in figures if one.indicator == AvoidableEnergy.meta.indicator and one.figure.value
     ]
     if not avoidable:
         return None
-    parts = [kwh_by_cause(one.group_figure.figure) for one in avoidable]
+    parts = [kwh_by_cause(one.figure) for one in avoidable]
     present = [cause for cause in (*CAUSES, MIXED) if any(part.get(cause) for part in parts)]
     series = [
         Series(
@@ -207,11 +205,10 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
         )
         for cause in present
     ]
-    names = [
-        f"{_machines(one, w)}{SEPARATOR}{_energy(one.group_figure.figure.value or 0.0, w)}"
-        for one in avoidable
-    ]
-    drawing = shares("avoidable", w("sobriety.chart", month=w.month(avoidable[0].month)), names, series)
+    names = [f"{_machines(one, w)}{SEPARATOR}{_energy(one.figure.value or 0.0, w)}" for one in avoidable]
+    drawing = shares(
+        "avoidable", w("sobriety.chart", month=w.month(avoidable[0].key.period_from)), names, series
+    )
     table = PageTable(
         w("sobriety.chart_table"),
         (w("sobriety.machines"), *(one.name for one in series), w("sobriety.sum")),
@@ -219,7 +216,7 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
             (
                 _machines(one, w),
                 *(DASH if part.get(cause) is None else w.number(part[cause]) for cause in present),
-                w.number(one.group_figure.figure.value or 0.0),
+                w.number(one.figure.value or 0.0),
             )
             for one, part in zip(avoidable, parts, strict=True)
         ),
@@ -227,11 +224,11 @@ def _chart(figures: Sequence[MachineFigure], w: Words) -> PageChart | None:
     return PageChart(drawing, tuple(Legend(one.name, one.colour, one.hatched) for one in series), table)
 
 
-def _commands(figures: Sequence[MachineFigure], w: Words) -> tuple[tuple[str, str], ...]:
+def _commands(figures: Sequence[IndicatorRow], w: Words) -> tuple[tuple[str, str], ...]:
     """Return commands that print what the page does not show; none before there is a month."""
     if not figures:
         return ()
-    month, until = figures[0].month, max(one.until for one in figures)
+    month, until = figures[0].key.period_from, figures[0].key.period_to
     end = (month + timedelta(days=31)).replace(day=1)
     ended = until.replace(day=1) - timedelta(days=1)  # last day of the last complete month
     command = "veilleuse report indicators --from"
