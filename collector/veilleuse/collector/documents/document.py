@@ -279,6 +279,14 @@ GROUPS: Final = (
 """
 KEY: Final = "key"
 MACHINE: Final = "machine"
+UNITS: Final[Mapping[str, str]] = {
+    "kwh": "kWh",
+    "kgco2e": "kgCO2e",
+    "millijoules": "mJ",
+    "milliseconds": "ms",
+    "percent": "%",
+}
+"""Word of a column's name → unit, unless columns.toml says another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +345,8 @@ def _column(name: str, group: str, entry: Mapping[str, object]) -> Column:
         group,
         {language: text[0] for language, text in texts.items()},
         {language: text[1] for language, text in texts.items()},
-        unit=_optional(entry, "unit"),
+        unit=_optional(entry, "unit")
+        or next((UNITS[word] for word in name.split("_") if word in UNITS), None),
         unit_from=_optional(entry, "unit_from"),
         words=_optional(entry, "words") or (name if kind is ValueKind.WORD else None),
         digits=int(str(entry.get("digits", 3))),
