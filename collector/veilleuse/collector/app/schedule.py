@@ -20,7 +20,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Final, TypeAlias
 
@@ -28,7 +28,7 @@ from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.admin.inventory import rematch
 from veilleuse.collector.admin.publications import expire as expire_published
-from veilleuse.collector.app.child import leashed_command, run_command
+from veilleuse.collector.app.child import Supervisor, end, leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
@@ -236,11 +236,10 @@ FIRST_SECONDS: Final = (10.0, 90.0)
 """Range of the wait before the first poll: a collector that restarts in a loop would else poll each time."""
 LONGEST_SECONDS: Final = 15 * 60.0
 """Longest duration of one poll; then it is ended."""
-POLL_STOP_SECONDS: Final = 2.0
 _SPREAD: Final = 0.1
 
 
-class PollSchedule:
+class PollSchedule(Supervisor):
     """Starts the command at each interval in a thread, and waits for its end. Its output goes to the log."""
 
     def __init__(
@@ -252,33 +251,12 @@ class PollSchedule:
         longest_seconds: float = LONGEST_SECONDS,
     ) -> None:
         """Take the command; nothing is started yet."""
-        self._command = list(command)
-        self._environment = dict(environment)
+        super().__init__("intensity", command, environment)
         self._interval = interval_seconds
         self._first = first_seconds
         self._longest = longest_seconds
-        self._stop = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        # The thread that starts the child lives as long as the service: a parent-death signal follows the
-        # thread.
-        self._thread = threading.Thread(target=self._run, name="intensity", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End a running poll, and start no more."""
-        with self._lock:
-            self._stop.set()
-            process = self._process
-        if process is not None:
-            _end(process)
-        if self._thread.ident is not None:
-            self._thread.join(POLL_STOP_SECONDS)
-
-    def _run(self) -> None:
+    def _supervise(self) -> None:
         wait = self._first
         while not self._stop.wait(wait):
             self._poll_once()
@@ -286,35 +264,21 @@ class PollSchedule:
             wait = self._interval * random.uniform(1 - _SPREAD, 1 + _SPREAD)
 
     def _poll_once(self) -> None:
-        with self._lock:
-            if self._stop.is_set():
-                return
-            try:
-                self._process = subprocess.Popen(
-                    self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
-                )
-            except OSError as error:
-                log.error("intensity poll not started", extra={"error": str(error)})
-                return
         try:
-            code = self._process.wait(self._longest)
+            process = self._start_child()
+        except OSError as error:
+            log.error("intensity poll not started", extra={"error": str(error)})
+            return
+        if process is None:
+            return
+        try:
+            code = process.wait(self._longest)
         except subprocess.TimeoutExpired:
-            _end(self._process)
+            end(process)
             log.warning("intensity poll ended, it took too long", extra={"seconds": self._longest})
             return
         if code and not self._stop.is_set():
             log.warning("intensity poll failed", extra={"exit_code": code})
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(POLL_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(POLL_STOP_SECONDS)
 
 
 @contextmanager

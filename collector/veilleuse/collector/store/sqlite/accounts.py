@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from veilleuse.collector.model.accounts import Access, Account, Role, day_number
-from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.connection import DataTables
 from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
@@ -24,12 +24,8 @@ _BY_HASH: Final = f"SELECT {_COLUMNS} FROM accounts WHERE token_sha256 = ?"
 _ENTITIES: Final = "SELECT entity FROM account_entities WHERE account_id = ? ORDER BY entity"
 
 
-class SqliteAccounts:
+class SqliteAccounts(DataTables):
     """Reads and writes accounts. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection."""
-        self._data = data
 
     def insert_account(
         self,

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange, StoredAction
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.store.sqlite.migrations import BesideReader
 
 T = TypeVar("T")
@@ -33,12 +33,8 @@ _LINES: Final = (
 )
 
 
-class SqliteFollows:
+class SqliteFollows(DataTables):
     """Reads and writes actions. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def actions(self) -> tuple[StoredAction, ...]:
         """Return all actions, also ended ones. A later row of the same id ends the one before."""

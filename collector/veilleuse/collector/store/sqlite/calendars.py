@@ -11,17 +11,13 @@ from typing import Any
 
 from veilleuse.collector.model.calendars import CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.collector.model.hosts import Site
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.store.sqlite.months import mark_kept
 from veilleuse.wire.bands import Calendar, CalendarError
 
 
-class SqliteCalendars:
+class SqliteCalendars(DataTables):
     """Reads and writes calendars. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def versions(self, site: Site) -> tuple[CalendarVersion, ...]:
         """Return the versions of a site, oldest first, never empty; machines get the last.

@@ -15,7 +15,7 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile, YearState
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.ports.months import MayGo, PendingMonths
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
@@ -48,12 +48,8 @@ def _unix_milliseconds(day: date) -> int:
     return (day.toordinal() - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY
 
 
-class SqliteClosings:
+class SqliteClosings(DataTables):
     """Reads and writes closed years. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def revisions(self, year: int | None = None) -> tuple[ClosedYear, ...]:
         """Return all revisions, or those of one year, by year and revision. Raises StoreDamaged."""

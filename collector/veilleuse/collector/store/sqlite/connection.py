@@ -285,6 +285,13 @@ class Database:
             remove_owned(self.path.with_name(f"{self.path.name}-shm"))
 
 
+class DataTables:
+    """Tables of data.db, over a writing connection, or a reading one for reads only."""
+
+    def __init__(self, data: Database) -> None:
+        self._data = data
+
+
 def quick_check(database: Database) -> tuple[str, ...]:
     """Return the errors that `PRAGMA quick_check` found; empty when sound. Reads the whole file."""
     with database.translated(), unreadable_is_damage(database.path):

@@ -30,7 +30,7 @@ from veilleuse.collector.model.factors import (
 )
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import Perimeters, rules_of
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.store.sqlite.migrations import BesideReader
 
 _FACTOR: Final = (
@@ -51,12 +51,8 @@ _CONTRACTS: Final = (
 )
 
 
-class SqliteFactors:
+class SqliteFactors(DataTables):
     """Reads and writes factors. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def versions(self) -> tuple[FactorVersion, ...]:
         """Return all versions in the order of their import. Raises StoreDamaged."""

@@ -24,7 +24,7 @@ from veilleuse.collector.model.grid import (
     SeriesState,
     check_value,
 )
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 
 _LONGEST: Final = max(MINUTES) * MILLISECONDS_PER_MINUTE
@@ -48,12 +48,8 @@ _STATES: Final = (
 )
 
 
-class SqliteIntensities:
+class SqliteIntensities(DataTables):
     """Reads and writes intensities. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def put(self, values: Sequence[GridIntensity], now_unix_milliseconds: int) -> IntensityImport:
         """Store values in place of those that they overlap.

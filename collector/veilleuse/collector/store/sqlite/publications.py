@@ -22,7 +22,7 @@ from veilleuse.collector.model.publications import (
 )
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import Database, DataTables, damaged
 from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
@@ -46,12 +46,8 @@ _WAITS: Final = (
 )
 
 
-class SqlitePublications:
+class SqlitePublications(DataTables):
     """Reads and writes publications."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection."""
-        self._data = data
 
     def put(self, one: Publication) -> bool:
         """Store a publication.

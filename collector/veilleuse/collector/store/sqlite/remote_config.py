@@ -12,17 +12,13 @@ from typing import Any
 from veilleuse.collector.model.hosts import AppliedConfiguration
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.wire_codec import POPULATIONS, number
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 
 
-class SqliteConfigurations:
+class SqliteConfigurations(DataTables):
     """Reads and writes configurations. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for `rollouts` only."""
-        self._data = data
 
     def rollouts(self) -> tuple[Rollout, ...]:
         """Return all rollouts in the order of the populations. Raises StoreDamaged."""
