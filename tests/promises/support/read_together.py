@@ -54,21 +54,14 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 MINUTE: Final = 60_000
 HOUR: Final = 60 * MINUTE
 ZONE: Final = DEFAULT_CALENDAR.time_zone
-KINDS: Final = ("emissions", "energy", "indicators", "coverage")
 GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class")
 OF_FLEET: Final = ("emissions", "energy", "coverage")
-FLEET_GROUPINGS: Final = ("entity&level=1", "perimeter", "perimeter,power_context")
+KINDS: Final = (*OF_FLEET, "indicators")
+OBSERVED: Final = ("entity,device_class&basis=observed", "device_class&basis=observed")
+FLEET_GROUPINGS: Final = ("entity&level=1", "perimeter", "perimeter,power_context", *OBSERVED)
 """Further groupings of questions about the fleet."""
-DERIVED: Final = (
-    "factors",
-    "withheld",
-    "group_by",
-    "assumptions",
-    "items",
-    "equivalents",
-    "home_shares",
-    "contracts",
-)
+PRODUCTS: Final = ("items", "equivalents", "home_shares", "contracts")
+DERIVED: Final = ("factors", "withheld", "group_by", "assumptions", *PRODUCTS)
 """Lists of an answer without numbers of their own: products of its rows and of constants."""
 FLEET: Final = ("/metrics", "/")
 MONTH_LAG_DAYS: Final = 3

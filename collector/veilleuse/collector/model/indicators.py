@@ -328,8 +328,8 @@ class Figure:
 def add_figures(figures: Sequence[Figure], *, same_time: bool, is_ratio: bool) -> Figure:
     """Add figures of one indicator: of other machines, or of later months of the same ones (the largest n).
 
-    Numbers of details are sums, but for shares, which are left out. Withheld figures are not in the sum.
-    Errors add linearly.
+    Numbers of details are sums, but for counts over months, the largest, and shares, which are left out.
+    Withheld figures are not in the sum. Errors add linearly.
     """
     shown = [one for one in figures if not one.withheld]
     if not shown:
@@ -346,7 +346,9 @@ def add_figures(figures: Sequence[Figure], *, same_time: bool, is_ratio: bool) -
     for one in shown:
         for name, amount in one.details.items():
             if not isinstance(amount, str) and "share" not in name:
-                details[name] = details.get(name, 0) + amount  # type: ignore[operator]
+                found = details.get(name, 0)
+                is_count = isinstance(amount, int) and not same_time
+                details[name] = max(amount, found) if is_count else amount + found  # type: ignore[operator]
     return Figure(
         value,
         (sum if same_time else max)(one.n for one in shown),

@@ -49,6 +49,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.factors import ChosenFactor, Contract
 from veilleuse.collector.model.figures import (
+    ESTIMATE,
     SINCE_PUBLICATION,
     Activity,
     EmissionsRow,
@@ -231,9 +232,8 @@ def released_report(
     if not query.entities and query.basis is Basis.RELEASED:
         own = closed_figures(sources.closings, year, (), None, compare=True)
         assert own is not None, "there are revisions, and none is ever removed"
-        statement = replace(
-            statement, year=_year_total_rows(own.statement.totals, statement.totals, query.k_anonymity)
-        )
+        estimates = tuple(replace(row, level=ESTIMATE) for row in own.statement.totals)
+        statement = replace(statement, year=_year_total_rows(estimates, statement.totals, query.k_anonymity))
     head_of_closed = {**_head_of_closed(sources, query, closed), **facts}
     return replace(
         _build_report(statement, periods, head_of_closed),

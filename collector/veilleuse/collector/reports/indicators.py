@@ -115,11 +115,13 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
         for one in slices(query.first, query.end, by_month=True)
         if is_month(one) and any(of.is_of_older_rule(one.first, one.end) for of in (cache, published))
     ]
-    until = parts[-1].end if parts else query.first
+    head: dict[str, Value] = {BASIS: Basis.RELEASED.value}
+    if whole:  # otherwise servers are of the present day, and each row has the months of its own
+        head[RELEASED_UNTIL] = parts[-1].end.isoformat()
     return IndicatorSums(
         tuple(sorted((*servers, *released), key=lambda group: group.key.order)),
         tuple(withheld_rows(seen, older, query.today, query, places)),
-        {BASIS: Basis.RELEASED.value, RELEASED_UNTIL: until.isoformat()},
+        head,
         indicators_report.RELEASED_NOTES if populations or released else (),
         tuple(months),
         rows,

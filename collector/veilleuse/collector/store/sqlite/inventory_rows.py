@@ -151,10 +151,10 @@ def count_devices(connection: sqlite3.Connection, first: date, last: date) -> It
         " FROM inventory_placements GROUP BY asset_id) AS p CROSS JOIN inventory_assets AS a USING (asset_id)"
         " LEFT JOIN (SELECT asset_id, entity, max(from_day) FROM inventory_placements WHERE from_day > :last"
         " GROUP BY asset_id) AS later USING (asset_id)"
-        " LEFT JOIN (SELECT asset_id, site, max(host_id) FROM inventory_earlier_hosts JOIN hosts USING (host_id)"
+        " LEFT JOIN (SELECT asset_id, site, max(host_id) FROM inventory_earlier_hosts CROSS JOIN hosts USING (host_id)"
         " WHERE site <> '' GROUP BY asset_id) AS before USING (asset_id)"
         " WHERE NOT is_duplicate AND device_class <> :virtual AND ifnull(in_service_on <= :last, 1)"
-        " AND ifnull(out_of_service_on > :first, 1) GROUP BY 8, 1, 2, 3, 4, 5, 6, 7",
+        " AND ifnull(out_of_service_on > :first, 1) GROUP BY in_service_on, 1, 2, 3, 4, 5, 6, 7",
         {
             "first": first.toordinal(),
             "last": last.toordinal(),
