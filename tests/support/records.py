@@ -64,3 +64,12 @@ def milliseconds_of_states(records: list[Record]) -> Counter[State]:
         for (_, state, _), cell in record.cells.items():
             found[state] += cell.milliseconds
     return found
+
+
+def count_pending(spool: FileSpool) -> int:
+    """Count the rows not yet acknowledged, numbered or not."""
+    row = spool._connection.execute(
+        "SELECT (SELECT count(*) FROM pending)"
+        " + (SELECT count(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
+    ).fetchone()
+    return int(row[0])

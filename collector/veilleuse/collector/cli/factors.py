@@ -339,15 +339,13 @@ def confirm_mapping(
         who=getpass.getuser(),
         why=why,
     )
-    if as_json:
-        print_json(found)
-    else:
-        print(f"{found['contexts']} power contexts confirmed by {found['confirmed_by']}")
-        if found["from_memory"]:
-            print(
-                "note: these items are from memory, a year that uses them is not closed definitively until you have looked "
-                f"them up and named them: {' '.join(f'--item {item}' for item in found['from_memory'])}"
-            )
+    text = f"{found['contexts']} power contexts confirmed by {found['confirmed_by']}"
+    if found["from_memory"]:
+        text += (
+            "\nnote: these items are from memory, a year that uses them is not closed definitively until you have looked "
+            f"them up and named them: {' '.join(f'--item {item}' for item in found['from_memory'])}"
+        )
+    print_result(found, text, as_json)
 
 
 def _current_mapping(config: Any) -> BilanMapping:
