@@ -105,8 +105,7 @@ def _panel(panel: Panel) -> Any:
             prometheus.Dataquery()
             .expr(query.expression)
             .legend_format(query.legend)
-            .ref_id(chr(ord("A") + number))
-            .datasource(DATASOURCE)
+            .ref_id(chr(ord("A") + number))  # its data source is the panel's
         )
         instant = panel.form in (Form.STAT, Form.BARS)
         builder = builder.with_target(target.instant() if instant else target.range())

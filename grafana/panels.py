@@ -25,6 +25,7 @@ from grafana.queries import (
     Panel,
     Query,
     Row,
+    by_label,
     hourly,
     increase,
     kwh,
@@ -103,12 +104,7 @@ ROWS: Final = (
                 "Puissance par type de machine",
                 "Puissance moyenne de l’heure passée, tirée du compteur d’énergie, serveurs physiques, par type de machine.",
                 "watt",
-                (
-                    Query(
-                        total(hourly(series(c.ENERGY, PHYSICAL, CHOSEN)), "device_class"),
-                        "{{device_class}}",
-                    ),
-                ),
+                (by_label(hourly(series(c.ENERGY, PHYSICAL, CHOSEN)), "device_class"),),
                 12,
             ),
             Panel(
@@ -117,7 +113,7 @@ ROWS: Final = (
                 "Puissance par méthode",
                 "La même puissance selon la façon dont elle est connue : metered, battery et counter_calibrated sont mesurés, le reste est modélisé.",
                 "watt",
-                (Query(total(hourly(series(c.ENERGY, PHYSICAL, CHOSEN)), "method"), "{{method}}"),),
+                (by_label(hourly(series(c.ENERGY, PHYSICAL, CHOSEN)), "method"),),
                 12,
             ),
             Panel(
@@ -126,7 +122,7 @@ ROWS: Final = (
                 "État des serveurs",
                 "Nombre moyen de machines dans chaque état pendant l’heure passée, machines virtuelles comprises : secondes passées dans l’état, par seconde.",
                 "short",
-                (Query(total(hourly(series(c.STATE_SECONDS, CHOSEN)), "state"), "{{state}}"),),
+                (by_label(hourly(series(c.STATE_SECONDS, CHOSEN)), "state"),),
                 12,
             ),
             Panel(
@@ -135,7 +131,7 @@ ROWS: Final = (
                 "Machines virtuelles (pour mémoire)",
                 "Puissance estimée des machines virtuelles, moyenne de l’heure passée. Hors de tout total : la machine qui les héberge la compte déjà.",
                 "watt",
-                (Query(total(hourly(series(c.ENERGY, VIRTUAL, CHOSEN)), "method"), "{{method}}"),),
+                (by_label(hourly(series(c.ENERGY, VIRTUAL, CHOSEN)), "method"),),
                 12,
             ),
         ),
@@ -151,9 +147,8 @@ ROWS: Final = (
                 "Énergie à la prise des serveurs physiques pendant le dernier jour clos, selon le calcul en vigueur.",
                 "kwatth",
                 (
-                    Query(
-                        kwh(total(series(c.DAY_ENERGY, PHYSICAL, CHOSEN), "population", "device_class")),
-                        "{{population}} {{device_class}}",
+                    by_label(
+                        series(c.DAY_ENERGY, PHYSICAL, CHOSEN), "population", "device_class", in_kwh=True
                     ),
                 ),
                 decimals=2,
@@ -164,12 +159,7 @@ ROWS: Final = (
                 "Émissions du jour",
                 "Équivalent CO₂ de cette énergie, comptabilité officielle.",
                 "massg",
-                (
-                    Query(
-                        total(series(c.DAY_EMISSIONS, PHYSICAL, CHOSEN), "population", "device_class"),
-                        "{{population}} {{device_class}}",
-                    ),
-                ),
+                (by_label(series(c.DAY_EMISSIONS, PHYSICAL, CHOSEN), "population", "device_class"),),
                 decimals=1,
             ),
             Panel(
@@ -192,7 +182,7 @@ ROWS: Final = (
                 "D’où vient l’énergie du jour",
                 "Énergie des serveurs physiques pendant le dernier jour clos, par méthode.",
                 "kwatth",
-                (Query(kwh(total(series(c.DAY_ENERGY, PHYSICAL, CHOSEN), "method")), "{{method}}"),),
+                (by_label(series(c.DAY_ENERGY, PHYSICAL, CHOSEN), "method", in_kwh=True),),
                 decimals=2,
             ),
             Panel(
@@ -201,12 +191,7 @@ ROWS: Final = (
                 "Machines derrière ces chiffres",
                 "Serveurs qui ont contribué au dernier jour clos.",
                 "short",
-                (
-                    Query(
-                        total(series(c.DAY_HOSTS, CHOSEN), "population", "device_class"),
-                        "{{population}} {{device_class}}",
-                    ),
-                ),
+                (by_label(series(c.DAY_HOSTS, CHOSEN), "population", "device_class"),),
             ),
         ),
     ),
@@ -220,12 +205,7 @@ ROWS: Final = (
                 "Émissions de l’année par périmètre",
                 "Équivalent CO₂ du parc entier, mesuré et extrapolé, phase d’usage : somme des mois publiés de l’année (to_date), ou année close (closed). Mêmes chiffres que le rapport d’émissions.",
                 "massg",
-                (
-                    Query(
-                        total(series(c.FLEET_YEAR_EMISSIONS), "year", "state", "perimeter"),
-                        "{{year}} {{state}} {{perimeter}}",
-                    ),
-                ),
+                (by_label(series(c.FLEET_YEAR_EMISSIONS), "year", "state", "perimeter"),),
                 decimals=1,
             ),
             Panel(
@@ -248,12 +228,7 @@ ROWS: Final = (
                 "Énergie de l’année par type de matériel",
                 "Énergie à la prise du parc entier, mesurée et extrapolée, avec les salles de serveurs et les matériels de l’inventaire.",
                 "kwatth",
-                (
-                    Query(
-                        kwh(total(series(c.FLEET_YEAR_ENERGY), "year", "device_class")),
-                        "{{year}} {{device_class}}",
-                    ),
-                ),
+                (by_label(series(c.FLEET_YEAR_ENERGY), "year", "device_class", in_kwh=True),),
                 decimals=1,
             ),
             Panel(
@@ -294,13 +269,11 @@ ROWS: Final = (
                 "Énergie à la prise des postes, des PC de classe et de leurs écrans (monitor) pendant le dernier mois publié, machines mesurées seules (le parc entier est au-dessus), par groupes d’au moins k machines ; « autres » réunit les plus petits. Publié une fois, trois jours après la fin du mois. Sans les machines virtuelles.",
                 "kwatth",
                 (
-                    Query(
-                        kwh(
-                            total(
-                                series(c.MONTH_ENERGY, PHYSICAL, CHOSEN_ENTITY), "population", "device_class"
-                            )
-                        ),
-                        "{{population}} {{device_class}}",
+                    by_label(
+                        series(c.MONTH_ENERGY, PHYSICAL, CHOSEN_ENTITY),
+                        "population",
+                        "device_class",
+                        in_kwh=True,
                     ),
                 ),
                 decimals=1,
@@ -311,14 +284,7 @@ ROWS: Final = (
                 "Émissions du mois",
                 "Équivalent CO₂ de cette énergie, comptabilité officielle : facteur de l’année du mois, dans la zone de chaque groupe.",
                 "massg",
-                (
-                    Query(
-                        total(
-                            series(c.MONTH_EMISSIONS, PHYSICAL, CHOSEN_ENTITY), "population", "device_class"
-                        ),
-                        "{{population}} {{device_class}}",
-                    ),
-                ),
+                (by_label(series(c.MONTH_EMISSIONS, PHYSICAL, CHOSEN_ENTITY), "population", "device_class"),),
                 decimals=1,
             ),
             Panel(
@@ -342,12 +308,7 @@ ROWS: Final = (
                 "Machines derrière ces chiffres du mois",
                 "Machines de chaque groupe publié ; monitor : machines qui ont un écran externe.",
                 "short",
-                (
-                    Query(
-                        total(series(c.MONTH_HOSTS, CHOSEN_ENTITY), "population", "device_class"),
-                        "{{population}} {{device_class}}",
-                    ),
-                ),
+                (by_label(series(c.MONTH_HOSTS, CHOSEN_ENTITY), "population", "device_class"),),
             ),
             Panel(
                 37,
@@ -363,12 +324,7 @@ ROWS: Final = (
                 "Groupes réunis ou non montrés",
                 "Parties du mois publié (les machines d’une population dans une zone du réseau électrique) dont de petits groupes sont réunis sous « autres », ou qui ne sont pas montrées du tout.",
                 "short",
-                (
-                    Query(
-                        total(series(c.SUPPRESSED), "population", "outcome"),
-                        "{{population}} {{outcome}}",
-                    ),
-                ),
+                (by_label(series(c.SUPPRESSED), "population", "outcome"),),
             ),
         ),
     ),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.queries import Form, Panel, Query, Row, rate, series, total
+from grafana.queries import Form, Panel, Query, Row, by_label, rate, series, total
 from veilleuse.collector.exposition import catalogue as c
 
 SERVICE: Final = (
@@ -153,7 +153,7 @@ SERVICE: Final = (
                 "Envois",
                 "Envois des agents traités par seconde, par issue.",
                 "reqps",
-                (Query(total(rate(series(c.PUSHES)), "outcome"), "{{outcome}}"),),
+                (by_label(rate(series(c.PUSHES)), "outcome"),),
             ),
             Panel(
                 56,
@@ -161,7 +161,7 @@ SERVICE: Final = (
                 "Relevés",
                 "Relevés reçus par seconde, par issue.",
                 "cps",
-                (Query(total(rate(series(c.RECORDS)), "outcome"), "{{outcome}}"),),
+                (by_label(rate(series(c.RECORDS)), "outcome"),),
             ),
             Panel(
                 57,
@@ -245,12 +245,7 @@ SERVICE: Final = (
                 "Pages",
                 "Requêtes HTTP traitées par seconde, par route et code de statut.",
                 "reqps",
-                (
-                    Query(
-                        total(rate(series(c.HTTP_DURATION, suffix="_count")), "route", "code"),
-                        "{{route}} {{code}}",
-                    ),
-                ),
+                (by_label(rate(series(c.HTTP_DURATION, suffix="_count")), "route", "code"),),
                 12,
             ),
         ),

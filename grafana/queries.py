@@ -84,6 +84,12 @@ def total(selector: str, *by: str) -> str:
     return f"sum by ({', '.join(by)}) ({selector})" if by else f"sum({selector})"
 
 
+def by_label(selector: str, *by: str, in_kwh: bool = False) -> Query:
+    """Build a sum by labels, of joules shown in kWh where asked; a series is named by the labels' values."""
+    summed = total(selector, *by)
+    return Query(kwh(summed) if in_kwh else summed, " ".join(f"{{{{{label}}}}}" for label in by))
+
+
 def rate(selector: str) -> str:
     """Build a rate per second."""
     return f"rate({selector}[$__rate_interval])"

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import ran
+
 ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("agent_modules.txt")
 LISTED = ("veilleuse", "psutil")
@@ -62,9 +64,7 @@ def closure(interpreter: str) -> list[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
 
     def names(program: str) -> set[str]:
-        done = subprocess.run(
-            [interpreter, "-c", program], capture_output=True, text=True, env=clean, check=True
-        )
+        done = ran([interpreter, "-c", program], env=clean, check=True)
         return set(done.stdout.split())
 
     roots = [str(ROOT / root) for root in ("agent", "proto")]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.tree import ROOT, ROOTS, files, is_generated
+from tests.support.processes import ran
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -31,9 +32,7 @@ def test_a_path_root_is_not_a_package(root):
 def test_the_import_contracts_hold():
     """Agent and collector do not import each other; stages import the data, composition roots the stages."""
     linter = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as l; l()"]
-    done = subprocess.run(
-        [*linter, "--no-logo", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = ran([*linter, "--no-logo", "--no-cache"], cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

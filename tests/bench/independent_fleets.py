@@ -138,16 +138,7 @@ class Drawn:
 def drawn(world: World, chance: random.Random) -> Drawn:
     """Draw a fleet; the error of a class default has the GSD² that the default states."""
     found = Drawn()
-    for name in world.classes:
-        u = chance.gauss(0, DEFAULT_U)
-        found.defaults[name] = (round(1e6 * moments(world, name).mean * math.exp(u)),) * 3
-    error = {name: math.exp(chance.gauss(0, world.model_u)) for name in world.classes}
-    units = [
-        (Stratum(name, f"entity {number}"), unit)
-        for number in range(chance.randint(*world.entities))
-        for name, unit in entity_of(world, chance)
-    ]
-    with_agent = chosen_for_agents(world, units, chance)
+    error, units, with_agent = machines_of(world, chance, found.defaults)
     there: defaultdict[Stratum, list[Days]] = defaultdict(list)
     for place, (stratum, unit) in enumerate(units):
         days = _days(unit.first, 1.0)
@@ -170,6 +161,22 @@ def drawn(world: World, chance: random.Random) -> Drawn:
         for stratum, days in there.items()
     ]
     return found
+
+
+def machines_of(
+    world: World, chance: random.Random, defaults: dict[str, Days]
+) -> tuple[dict[str, float], list[tuple[Stratum, Unit]], set[int]]:
+    """Fill in the class defaults; return class → error of its model, the machines, those with an agent."""
+    for name in world.classes:
+        u = chance.gauss(0, DEFAULT_U)
+        defaults[name] = (round(1e6 * moments(world, name).mean * math.exp(u)),) * 3
+    error = {name: math.exp(chance.gauss(0, world.model_u)) for name in world.classes}
+    units = [
+        (Stratum(name, f"entity {number}"), unit)
+        for number in range(chance.randint(*world.entities))
+        for name, unit in entity_of(world, chance)
+    ]
+    return error, units, chosen_for_agents(world, units, chance)
 
 
 def entity_of(world: World, chance: random.Random) -> list[tuple[str, Unit]]:

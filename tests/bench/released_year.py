@@ -31,14 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.independent_fleets import (
     DAY,
-    DEFAULT_U,
     HOUR_MILLIJOULES,
     Unit,
     World,
-    chosen_for_agents,
     energies_of,
-    entity_of,
-    moments,
+    machines_of,
 )
 from tests.bench.simulate import one as simulated
 from tests.support.memory_store import host, site
@@ -157,16 +154,7 @@ def drawn(shape: Shape, chance: random.Random) -> Drawn:
     found = Drawn(
         StoredYear((replace(site("hq"), time_zone="UTC"),), holidays=HOLIDAYS, school_sites=frozenset({"hq"}))
     )
-    for name in world.classes:
-        u = chance.gauss(0, DEFAULT_U)
-        found.defaults[name] = (round(1e6 * moments(world, name).mean * math.exp(u)),) * 3
-    error = {name: math.exp(chance.gauss(0, world.model_u)) for name in world.classes}
-    units = [
-        (Stratum(name, f"entity {number}"), unit)
-        for number in range(chance.randint(*world.entities))
-        for name, unit in entity_of(world, chance)
-    ]
-    with_agent = chosen_for_agents(world, units, chance)
+    error, units, with_agent = machines_of(world, chance, found.defaults)
     hosts, assets, rows = [], [], []
     for place, (stratum, unit) in enumerate(units):
         first = round(365 * unit.first)

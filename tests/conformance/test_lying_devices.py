@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.conformance.machine import BATTERY, HWMON, RAPL, Device, Machine
+from tests.support.fakes.measuring import ticker_over
 from tests.support.trees import context, put
 from veilleuse.agent.model import Point, Reading, Record, Tick
 from veilleuse.agent.ports import Source
 from veilleuse.agent.resident.fold import Fold
-from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_battery import LinuxBattery
 from veilleuse.agent.sources.linux_hwmon import LinuxHwmon
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
-from veilleuse.wire.vocabulary import GapReason, Population, State, Supply
+from veilleuse.wire.vocabulary import GapReason, Population, State
 
 TICK = 10_000
 LONGEST = 40_000
@@ -82,15 +82,8 @@ class LyingDevices(RuleBasedStateMachine):
         self.while_read: list[dict[Point, int]] = []
         sources = (LinuxRapl(context(tree)), LinuxHwmon(context(tree)), LinuxBattery(context(tree)))
         self.sources = [Slow(source, self.machine, self.while_read) for source in sources]
-        opened = tuple((source, source.open()) for source in self.sources)
-        assert {p for _, points in opened for p in points} == set(self.machine.by_point)
-        self.ticker = Ticker(
-            self.machine.clock,
-            opened,
-            None,
-            default_supply=Supply.AC,
-            tick_milliseconds=TICK,
-        )
+        self.ticker = ticker_over(self.machine.clock, *self.sources)
+        assert {p for polled in self.ticker.polled for p in polled.points} == set(self.machine.by_point)
         self.fold = Fold(Population.SERVER, 60_000)
         self.records: list[Record] = []
         self.ticks: list[Tick] = []

@@ -4,15 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.conformance.backends import BACKENDS, MONDAY, Backend
-from tests.support.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic, site
+from tests.conformance.backends import MONDAY, Backend
+from tests.support.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, DirtyPeriod, LedgerEntry, PeriodResult
 from veilleuse.wire.ladder import Method
@@ -23,14 +20,6 @@ from veilleuse.wire.vocabulary import (
     State,
     Supply,
 )
-
-
-@pytest.fixture(params=BACKENDS)
-def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """Give an empty store with one site."""
-    for backend in BACKENDS[request.param](tmp_path / "data"):
-        backend.registry.put_site(site())
-        yield backend
 
 
 def test_derive_sees_the_records_and_clears_the_mark(store):

@@ -4,15 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.conformance.backends import BACKENDS, Backend
+from tests.conformance.backends import Backend
 from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
@@ -33,14 +29,6 @@ from veilleuse.wire.vocabulary import Population
 
 NIGHT_IDLE: dict[str, Any] = {"band": pb.BAND_NIGHT, "state": pb.STATE_ON_IDLE}
 MONDAY_22H_PARIS = MONDAY_10H + 11 * HOUR
-
-
-@pytest.fixture(params=BACKENDS)
-def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """Give an empty store with one site."""
-    for backend in BACKENDS[request.param](tmp_path / "data"):
-        backend.registry.put_site(site())
-        yield backend
 
 
 def _fill(store: Backend) -> None:

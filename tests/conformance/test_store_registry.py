@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conformance.backends import BACKENDS, MONDAY, Backend
+from tests.conformance.backends import MONDAY
 from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.clones import Holders
@@ -25,14 +23,6 @@ from veilleuse.wire.vocabulary import (
     DeviceClass,
     Population,
 )
-
-
-@pytest.fixture(params=BACKENDS)
-def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """Give an empty store with one site."""
-    for backend in BACKENDS[request.param](tmp_path / "data"):
-        backend.registry.put_site(site())
-        yield backend
 
 
 def test_a_token_is_used_no_more_often_than_it_may(store):

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.closed_years import command, lead_commands_to
 from tests.support.machines import Served, served, settings_in
-from veilleuse.collector.cli.main import run
-from veilleuse.collector.settings import settings_environment
 
 
 @pytest.fixture
@@ -26,12 +25,5 @@ def veilleuse(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
     """Return a function: `veilleuse("hosts", "list")` returns (exit code, output, errors)."""
-    for name, value in settings_environment(settings_in(tmp_path)).items():
-        monkeypatch.setenv(name, value)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    lead_commands_to(settings_in(tmp_path), monkeypatch)
+    return command(capsys)

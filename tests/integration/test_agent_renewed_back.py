@@ -4,23 +4,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.fakes.agent import Agent
-from tests.support.machines import Served, served, settings_in
+from tests.support.fakes.agent import enrolled
+from tests.support.machines import served, settings_in
 from tests.support.records import clock_record
 from veilleuse.agent.identity import reset
 from veilleuse.agent.model import Gap
-from veilleuse.agent.sending import enrol
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -34,7 +31,7 @@ def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, rene
     not delivered."""
     first = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 5) * MILLISECONDS_PER_HOUR
     with served(settings_in(tmp_path)) as running:
-        agent = enrolled(tmp_path, running)
+        agent = enrolled(tmp_path, running.token())
 
         def measure(*minutes: int) -> None:
             agent.measure(
@@ -68,17 +65,6 @@ def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, rene
     )
     assert sorted(stored) == list(range(3 + renewals))
     assert (records, lost) == (3, 3 * MINUTE)  # it cannot know that the first of them was delivered
-
-
-def enrolled(folder: Path, running: Served) -> Agent:
-    """Return an agent that is enrolled with a token of this collector."""
-    made = Agent(folder / "state")
-    join: dict[str, Any] = running.token()
-    join.pop("token_id")
-    (folder / "join").touch(mode=0o600)
-    (folder / "join").write_text(json.dumps(join))
-    enrol.enrol(made.settings, folder / "join")
-    return made
 
 
 def held(data_dir: Path) -> list[int]:

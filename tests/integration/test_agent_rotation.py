@@ -4,18 +4,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.fakes.agent import Agent
+from tests.support.fakes.agent import Agent, enrolled
 from tests.support.machines import Served, served, settings_in
 from veilleuse.agent.identity.store import ders_of
-from veilleuse.agent.sending import enrol
 from veilleuse.collector.ipc import ask
 
 
@@ -29,13 +26,7 @@ def running(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def agent(tmp_path: Path, running: Served) -> Agent:
     """Return an agent that enrolled before the rotation, so that it knows only the old root."""
-    made = Agent(tmp_path / "state")
-    join: dict[str, Any] = running.token()
-    join.pop("token_id")
-    (tmp_path / "join").touch(mode=0o600)
-    (tmp_path / "join").write_text(json.dumps(join))
-    enrol.enrol(made.settings, tmp_path / "join")
-    return made
+    return enrolled(tmp_path, running.token())
 
 
 def step(running: Served, word: str) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from tests.support.filled import METER, Filled, cell, civil, minutes_of_server
+from tests.support.processes import ran
 from tests.support.stack import Stack
 from tests.support.waiting import until
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -205,12 +206,9 @@ def attacked(
         "--no-color",
         *words,
     )
-    return subprocess.run(
+    return ran(
         [sys.executable, "-m", "schemathesis.cli", *command],
         cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=550,
         stdin=subprocess.DEVNULL,
         env=os.environ | ({"SCHEMATHESIS_HOOKS": "answerable", "PYTHONPATH": _path(folder)} if hooks else {}),
@@ -261,7 +259,7 @@ def test_the_attack_finds_what_is_wrong(served, tmp_path):
     spec["components"]["schemas"]["factors_row"]["properties"]["zone"] = {"type": "integer"}
     spec["paths"] = {"/api/v1/factors": spec["paths"]["/api/v1/factors"]}
     (tmp_path / "wrong.json").write_text(json.dumps(spec), encoding="utf-8")
-    done = subprocess.run(
+    done = ran(
         [
             sys.executable,
             "-m",
@@ -282,9 +280,6 @@ def test_the_attack_finds_what_is_wrong(served, tmp_path):
             "positive",
         ],
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=120,
         stdin=subprocess.DEVNULL,
     )

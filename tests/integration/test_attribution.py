@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fakes.measuring import GaugeSource
+from tests.support.fakes.measuring import GaugeSource, ticker_over
 from tests.support.fleet import FleetAgent, now_unix_milliseconds
 from tests.support.machines import Served
 from tests.support.records import spool_of
@@ -33,11 +33,10 @@ from veilleuse.agent.platforms import SystemClock
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.resident.open_sources import source_context
-from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.settings import read_settings
 from veilleuse.agent.sources.linux_units import LinuxUnits
 from veilleuse.agent.sources.utilisation import Utilisation
-from veilleuse.wire.vocabulary import Population, Supply
+from veilleuse.wire.vocabulary import Population
 
 Veilleuse = Callable[..., tuple[int, str, str]]
 CGROUPS = Path("/sys/fs/cgroup")
@@ -217,13 +216,7 @@ def measure(agent: FleetAgent, groups: Groups, source: LinuxUnits, meter: GaugeS
     load = Utilisation(SourceContext("/sys", "/proc", "none"))
     load.open()
     clock = SystemClock("/proc")
-    ticker = Ticker(
-        clock,
-        ((source, source.open()), (meter, meter.open())),
-        load,
-        default_supply=Supply.AC,
-        tick_milliseconds=10_000,
-    )
+    ticker = ticker_over(clock, source, meter, load=load)
     ticker.tick()
     groups.burn(
         web=("system.slice/web.service", 0.4),

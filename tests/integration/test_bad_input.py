@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import ran
 from tests.support.records import clock_record, spool_of
 from tests.support.stack import COMMAND_SECONDS, Stack, program
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -171,12 +172,9 @@ def test_an_unwritable_directory(stack, tmp_path, command):
 def _without_privilege(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command; root drops the capability to write anywhere."""
     setpriv = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-    return subprocess.run(
+    return ran(
         [*setpriv, program(command[0]), *command[1:]],
         env=stack.environment,
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=COMMAND_SECONDS,
         stdin=subprocess.DEVNULL,
     )

@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,13 +28,6 @@ WEEK = "\n".join(
 FILE = f'[open]\n{WEEK}\n[public_holidays]\ncountry = "FR"\n[updates]\nsunday = ["22:00-24:00"]\n'
 
 
-def control(stack: Stack, key: str) -> str | None:
-    """Return a value of the agent's control table, or None."""
-    with closing(sqlite3.connect(stack.state / "spool.db", timeout=10)) as db:
-        row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
-    return None if row is None else str(row[0])
-
-
 def contact(stack: Stack) -> None:
     """Make one contact, as soon as no other is under way."""
     stack.wait_for(lambda: stack.run("veilleuse-agent", "send").returncode == 0, "a contact")
@@ -44,7 +35,7 @@ def contact(stack: Stack) -> None:
 
 def waiting(stack: Stack) -> list[Any] | None:
     """Return [[calendar, SHA-256], first day] of the calendar that the resident has scheduled, or None."""
-    found: list[Any] | None = json.loads(control(stack, "open_fold") or '{"next": null}')["next"]
+    found: list[Any] | None = json.loads(stack.control("open_fold") or '{"next": null}')["next"]
     return found
 
 
@@ -62,7 +53,7 @@ def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
         agent = stack.start("veilleuse-agent", "run")
         stack.wait_for(lambda: (stack.state / "spool.db").exists(), "the agent measures", process=agent)
         contact(stack)
-        default = Calendar.from_json(control(stack, "calendar") or "")
+        default = Calendar.from_json(stack.control("calendar") or "")
         assert default == DEFAULT_CALENDAR
         done = stack.run(*importing)
         assert done.returncode == 3, done.stderr  # a warning: workstations do not report two hours at night
@@ -70,7 +61,7 @@ def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
         assert imported["imported"]
 
         contact(stack)
-        assert control(stack, "calendar_sha256") == imported["calendar_sha256"]
+        assert stack.control("calendar_sha256") == imported["calendar_sha256"]
         stack.wait_for(
             lambda: (next_one := waiting(stack)) and next_one[0][1] == imported["calendar_sha256"],
             "the calendar waits",
@@ -79,8 +70,8 @@ def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
         assert stack.stop(agent) == 0
         assert not json.loads(stack.run(*importing).stdout)["changed"]
 
-        first = check_use(control(stack, "open_fold") or "", imported["calendar_sha256"])
-        check_first_of_month(Calendar.from_json(control(stack, "calendar") or ""), imported)
+        first = check_use(stack.control("open_fold") or "", imported["calendar_sha256"])
+        check_first_of_month(Calendar.from_json(stack.control("calendar") or ""), imported)
         assert first > datetime.now(UTC).date()
 
 

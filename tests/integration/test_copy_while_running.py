@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.fakes.agent import Agent
 from tests.support.fakes.collector import FakeCollector
+from tests.support.processes import ran
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.commands.main import main
 
@@ -99,14 +100,7 @@ def test_an_image_measures_and_does_not_enrol(tmp_path, collector, monkeypatch):
         service = subprocess.Popen([*image, "run"], stdout=log, stderr=log, env=environment)
     try:
         until(lambda: control(agent, "last_sign"), "it measures")
-        sent = subprocess.run(
-            [*image, "send"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_SECONDS,
-        )
+        sent = ran([*image, "send"], env=environment, timeout=PATIENCE_SECONDS)
     finally:
         service.send_signal(signal.SIGTERM)
         assert service.wait(PATIENCE_SECONDS) == 0

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.processes import ran
 from tests.support.trees import TREES, context
 from veilleuse.agent.commands.rapl_helper import RaplHelper
 from veilleuse.agent.platforms import instant_now
@@ -31,13 +31,10 @@ def doctor(tree: Path, state: Path, **paths: Path) -> dict[str, Any]:
     told = {"sysfs": tree / "sys", "procfs": tree / "proc", "state": state, "meters": state / "meters.toml"}
     told |= {"rapl_helper": state / "readings.json", **paths}
     variables = {f"VEILLEUSE_AGENT__PATHS__{name.upper()}": str(path) for name, path in told.items()}
-    done = subprocess.run(
+    done = ran(
         [sys.executable, "-P", "-m", "veilleuse.agent", "doctor", "--json"],
         env={**{k: v for k, v in os.environ.items() if not k.startswith("VEILLEUSE")}, **variables},
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
     assert done.returncode == WARNINGS, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import grpc
 import psutil
 import pytest
 
-from tests.support.machines import SECONDS, Machine, Served, refusal, served, settings_in
+from tests.support.machines import SECONDS, Machine, Served, certificate_of, refusal, served, settings_in
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best, has_ended, until
 from veilleuse.collector.app.gateway import server
 from veilleuse.collector.enrolment.ca_rotation import renew_intermediate
@@ -51,19 +50,6 @@ def _words(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:  # it is ending
         return []
-
-
-def shown(address: str) -> bytes:
-    """Return the DER certificate of the server at an address."""
-    host, _, port = address.rpartition(":")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    with (
-        socket.create_connection((host, int(port)), SECONDS) as plain,
-        context.wrap_socket(plain) as connection,
-    ):
-        return connection.getpeercert(binary_form=True) or b""
 
 
 def test_a_door_that_dies_comes_back_on_its_port(running):
@@ -127,10 +113,10 @@ def test_it_dies_with_the_collector(tmp_path):
 def test_a_step_of_a_rotation_is_shown_at_once(running):
     """A new intermediate signs a new server certificate, which the next connection gets."""
     address = Machine(running.token()).join["enrolment_address"]
-    before = shown(address)
-    assert shown(address) == before
+    before = certificate_of(address)
+    assert certificate_of(address) == before
     running.collector.issuing.authority.change(renew_intermediate(None))
-    assert shown(address) != before
+    assert certificate_of(address) != before
 
 
 def test_many_refusals_on_one_connection(running):
@@ -223,4 +209,4 @@ def test_every_interface_means_both_families(tmp_path):
     """0.0.0.0 is reachable by IPv4 and by IPv6, as :8641 is."""
     with served(settings_in(tmp_path, **{"grpc.enrolment_address": "0.0.0.0:0"})) as running:
         port = running.collector.addresses.enrolment.rpartition(":")[2]
-        assert shown(f"127.0.0.1:{port}") == shown(f"::1:{port}")
+        assert certificate_of(f"127.0.0.1:{port}") == certificate_of(f"::1:{port}")

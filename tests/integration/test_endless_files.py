@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
 import sys
 
 import pytest
 
+from tests.support.processes import ran
 from tests.support.stack import Stack, program
 
 MEMORY_BYTES = 1 << 30
@@ -91,13 +91,11 @@ def words_of(stack: Stack, line: str, file: str) -> list[str]:
 def said(place):
     """Return command → (exit code, errors); all commands run in one process of bounded memory."""
     asked = {name: words_of(place, line, ENDLESS) for name, line in COMMANDS.items()}
-    done = subprocess.run(
+    done = ran(
         [sys.executable, "-c", IN_ONE],
         input=json.dumps(asked),
         env=place.environment,
         preexec_fn=bounded,
-        capture_output=True,
-        text=True,
         check=True,
         timeout=120,
     )
@@ -126,13 +124,10 @@ def test_a_command_of_the_agent_reads_no_endless_file(place, tmp_path, words):
     """`--config` and paths.meters once read /dev/zero until memory ran out."""
     settings = tmp_path / "agent.toml"
     settings.write_text(f'[paths]\nmeters = "{ENDLESS}"\n')
-    done = subprocess.run(
+    done = ran(
         [program("veilleuse-agent"), *(word.format(settings) for word in words)],
         env=place.environment,
         preexec_fn=bounded,
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=60,
     )
     assert (done.returncode, done.stderr.count("\n")) in ((1, 1), (2, 1)), done.stderr
@@ -142,13 +137,10 @@ def test_a_command_of_the_agent_reads_no_endless_file(place, tmp_path, words):
 
 def test_a_service_reads_no_endless_token(place):
     """Each start once read http.metrics_token_file until memory ran out."""
-    done = subprocess.run(
+    done = ran(
         [program("veilleuse"), "serve"],
         env={**place.environment, "VEILLEUSE__HTTP__METRICS_TOKEN_FILE": ENDLESS},
         preexec_fn=bounded,
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=60,
     )
     assert done.returncode == 2
@@ -164,13 +156,8 @@ def test_a_pipe_that_nobody_writes_to_is_said(place, tmp_path, line):
         "import sys; from veilleuse.wire import files; files.PIPE_WAIT_SECONDS = 0.2\n"
         "from veilleuse.collector.cli.main import run; sys.exit(run(sys.argv[1:]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words_of(place, line, str(pipe))],
-        env=place.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
+    done = ran(
+        [sys.executable, "-c", code, *words_of(place, line, str(pipe))], env=place.environment, timeout=30
     )
     assert (done.returncode, done.stderr.count("\n")) in ((1, 1), (2, 1)), done.stderr
     assert f"{pipe}: it is a pipe" in done.stderr
@@ -184,13 +171,8 @@ def test_what_a_shell_pipes_is_read_as_before(place, tmp_path):
     )
     template = tmp_path / "objectives.csv"
     template.write_text(place.must("veilleuse", "reen", "template", "objectives"))
-    done = subprocess.run(
-        ["bash", "-c", script, "bash", program("veilleuse"), str(template)],
-        env=place.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    done = ran(
+        ["bash", "-c", script, "bash", program("veilleuse"), str(template)], env=place.environment, timeout=60
     )
     lines = done.stdout.splitlines()
     assert lines[0] == "no year is closed"

@@ -18,9 +18,11 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.machines import SECONDS, Machine, Served, hello_request, refused, served, settings_in
 from tests.support.ports import free_port
+from tests.support.processes import ran
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best, until
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.enrolment.ca import create
@@ -133,7 +135,8 @@ def _hold_for_seconds(running: Served, machine: Machine, seconds: int) -> dateti
     leaf = authority.issue_between(public, AgentId(machine.agent_id), 2, now, end)
     machine.keep(
         pb.IssuedCertificate(
-            certificate_der=leaf.certificate_der, intermediates_der=[authority.intermediate_der]
+            certificate_der=leaf.certificate_der,
+            intermediates_der=[authority.intermediate.public_bytes(Encoding.DER)],
         )
     )
     return leaf.facts.not_after
@@ -207,7 +210,8 @@ def test_identity_survives_a_restart(tmp_path):
         newer = authority.issue_between(public, AgentId(machine.agent_id), 7, now, now + timedelta(hours=1))
         machine.keep(
             pb.IssuedCertificate(
-                certificate_der=newer.certificate_der, intermediates_der=[authority.intermediate_der]
+                certificate_der=newer.certificate_der,
+                intermediates_der=[authority.intermediate.public_bytes(Encoding.DER)],
             )
         )
         assert machine.hello() is not None
@@ -259,9 +263,7 @@ def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
         machine.enrol()
         assert refused(Machine(made["join"]).enrol)[1] == "used_token"
         machine.hello()
-        second = subprocess.run(
-            command, env=child_environment(settings), capture_output=True, text=True, timeout=PATIENCE_SECONDS
-        )
+        second = ran(command, env=child_environment(settings), timeout=PATIENCE_SECONDS)
         assert second.returncode == 1
         assert f"in use by pid {process.pid}" in second.stderr
     finally:

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from tests.support.fakes.polled import install_file_meter
+from tests.support.processes import ran
 from tests.support.stack import COMMAND_SECONDS
 from tests.support.waiting import PATIENCE_SECONDS, comes, has_ended, until
 from veilleuse.agent.model import Record, body_from_json
@@ -94,13 +95,7 @@ class Machine:
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            self.command(*words),
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-        )
+        return ran(self.command(*words), env=self.environment, timeout=COMMAND_SECONDS)
 
     def published(self) -> Publication | None:
         """Return the polling process's publication, or None."""

@@ -39,6 +39,7 @@ from tests.support.filled import (
 )
 from tests.support.peers import peer
 from tests.support.ports import free_ports
+from tests.support.processes import ran
 from tests.support.publishing import publish_months
 from tests.support.stack import get
 from tests.support.waiting import PATIENCE_SECONDS, comes
@@ -270,14 +271,7 @@ def wait_for(condition: Any, folder: Path, seconds: float = PATIENCE_SECONDS) ->
 def test_promtool_accepts_the_exposition(scraped):
     """`promtool check metrics` accepts names, units, help and types without a remark."""
     body = get(scraped.url + "metrics")
-    done = subprocess.run(
-        [peer("promtool"), "check", "metrics"],
-        input=body,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    done = ran([peer("promtool"), "check", "metrics"], input=body, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +31,6 @@ def contact(stack: Stack) -> None:
     stack.wait_for(lambda: stack.run("veilleuse-agent", "send").returncode == 0, "a contact")
 
 
-def control(stack: Stack, key: str) -> str | None:
-    """Return a value of the agent's control table, or None."""
-    with closing(sqlite3.connect(stack.state / "spool.db", timeout=10)) as db:
-        row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
-    return None if row is None else str(row[0])
-
-
 @pytest.mark.promise("S18")
 def test_a_configuration_reaches_a_real_agent_and_is_confirmed(tmp_path: Path, figure):
     """A configuration is pulled at a contact, applied by the running resident and confirmed at the next
@@ -57,7 +48,7 @@ def test_a_configuration_reaches_a_real_agent_and_is_confirmed(tmp_path: Path, f
         assert servers(stack)["candidate_hosts"] == {"waiting": 1}
 
         contact(stack)
-        stack.wait_for(lambda: control(stack, "configuration_trial") is not None, "on trial", process=agent)
+        stack.wait_for(lambda: stack.control("configuration_trial") is not None, "on trial", process=agent)
         contact(stack)  # reports the trial, and is the successful contact that confirms it
         assert servers(stack)["candidate_hosts"] == {"applied": 1}
         contact(stack)
@@ -69,7 +60,7 @@ def test_a_configuration_reaches_a_real_agent_and_is_confirmed(tmp_path: Path, f
         stack.must("veilleuse", "configuration", "withdraw", *population)
         contact(stack)
         stack.wait_for(
-            lambda: control(stack, "configuration_trial") is not None, "on trial again", process=agent
+            lambda: stack.control("configuration_trial") is not None, "on trial again", process=agent
         )
         for _ in range(2):
             contact(stack)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from typing import Any, Final
 import pytest
 
 from tests.promises.table import BY_NAME, PROMISES
+from tests.support.processes import ran
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("results.json")
@@ -35,16 +35,11 @@ Results = dict[str, dict[str, "Result"]]
 def code() -> str:
     """Return the short hash of this checkout's commit, with `+` where something is not committed yet."""
     git = ["git", "-C", str(FILE.parent)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=False
-    )
+    head = ran([*git, "rev-parse", "--short=7", "HEAD"])
     if head.returncode:
         return "no repository"
-    others = subprocess.run(
-        [*git, "status", "--porcelain", "--", ":/", f":(exclude,top){FILE.relative_to(ROOT)}"],
-        capture_output=True,
-        text=True,
-        check=True,
+    others = ran(
+        [*git, "status", "--porcelain", "--", ":/", f":(exclude,top){FILE.relative_to(ROOT)}"], check=True
     )
     return head.stdout.strip() + ("+" if others.stdout else "")
 
@@ -56,14 +51,22 @@ class Result:
     passed: bool = True
     figures: list[str] = field(default_factory=list)
     long: bool = False
-    commit: str = field(default_factory=code)
-    """Commit that was tested."""
-    day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
-    machine: str = field(
+    measured: str = field(
         default_factory=lambda: (
-            f"{os.cpu_count()} cores, Python {platform.python_version()}, Linux {platform.release().split('-')[0]}"
+            f"{_today()} at {code()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+            f"Linux {platform.release().split('-')[0]}"
         )
     )
+    """Day, commit that was tested, and machine."""
+
+    def document(self) -> dict[str, object]:
+        """Return the fields that differ from those of a test that passed without a figure."""
+        plain = Result(measured="")
+        return {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 class Promises:
@@ -174,7 +177,7 @@ def keep(results: Results, there: Collection[str]) -> None:
         still = {test: one for test, one in former if test in there or file_of(test) not in looked_into}
         everything[name] = still | tests
     plain = {
-        name: {test: asdict(result) for test, result in sorted(everything[name].items())}
+        name: {test: result.document() for test, result in sorted(everything[name].items())}
         for name in BY_NAME
         if name in everything
     }
@@ -189,11 +192,11 @@ def file_of(test: str) -> str:
 
 
 def _passed_today() -> set[str]:
-    today = datetime.now(UTC).date().isoformat()
+    today = _today()
     return {
         name
         for name, tests in kept().items()
-        if all(result.passed and result.day == today for result in tests.values())
+        if all(result.passed and result.measured.startswith(today) for result in tests.values())
     }
 
 
@@ -233,7 +236,7 @@ def _rows(results: Results) -> Iterable[str]:
         else:
             outcome = "pass" if all(result.passed for result in tests) else "fail"
             said = reached(tests)
-            measured = "; ".join(sorted({f"{one.day} at {one.commit}, {one.machine}" for one in tests}))
+            measured = "; ".join(sorted({one.measured for one in tests}))
         text = promise.text + (f" (**simulated**: {promise.simulated})" if promise.simulated else "")
         cells = (promise.name, text, promise.figure, outcome, said, measured)
         yield f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"

@@ -48,6 +48,7 @@ from tests.promises.support.outlets import (
 )
 from tests.support.peers import peer
 from tests.support.ports import free_ports
+from tests.support.processes import ran
 from tests.support.stack import Stack, get, program
 from veilleuse.collector.documents.text import words
 
@@ -151,13 +152,10 @@ class Fleet(Stack):
     def write_reports(self, reports: Mapping[str, Sequence[str]]) -> None:
         """Write reports: file → words of the command."""
         lines = [[*line, "-o", str(self.folder / name)] for name, line in reports.items()]
-        done = subprocess.run(
+        done = ran(
             [sys.executable, "-c", SEVERAL_COMMANDS],
             input=json.dumps(lines),
             env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
             timeout=PATIENCE_SECONDS,
         )
         assert done.returncode == 0, done.stdout + done.stderr

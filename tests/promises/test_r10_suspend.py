@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.support.fakes.metered import Metered, millijoules, refusals
+from tests.support.records import count_pending
 from veilleuse.agent.model import Record
 from veilleuse.wire.vocabulary import State
 
@@ -23,11 +24,11 @@ def test_ten_hours_asleep(tmp_path, period, slept_millijoules, figure):
     machine = Metered(tmp_path, period_seconds=period)
     machine.on(29)
     awake_before = machine.spent_millijoules
-    waiting = machine.resident._spool.count_pending()
+    waiting = count_pending(machine.resident._spool)
     machine.clock.advance(10 * HOUR, asleep=True)
     machine.tree.spend(slept_millijoules * 1_000)
     resumed = machine.clock.boottime
-    while machine.resident._spool.count_pending() == waiting and machine.clock.boottime < resumed + HOUR:
+    while count_pending(machine.resident._spool) == waiting and machine.clock.boottime < resumed + HOUR:
         machine.on(1)
     first = machine.clock.boottime - resumed
     machine.on(30)

@@ -14,13 +14,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.support.fakes.measuring import RANGE, FakeClock
+from tests.support.fakes.measuring import RANGE, FakeClock, ticker_over
 from tests.support.fakes.metered import RaplTree
 from veilleuse.agent.model import Tick
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
-from veilleuse.wire.vocabulary import State, Supply
+from veilleuse.wire.vocabulary import State
 
 TICK = 10_000
 SEEN: Counter[str] = Counter()
@@ -37,15 +36,7 @@ class Counters(RuleBasedStateMachine):
         self.tree = RaplTree(sysfs)
         self.aside = Path(self.folder.name) / "unloaded"
         self.clock = FakeClock()
-        source = LinuxRapl(SourceContext(str(sysfs), "/proc", "none"))
-        points = source.open()
-        self.ticker = Ticker(
-            self.clock,
-            ((source, points),),
-            None,
-            default_supply=Supply.AC,
-            tick_milliseconds=TICK,
-        )
+        self.ticker = ticker_over(self.clock, LinuxRapl(SourceContext(str(sysfs), "/proc", "none")))
         self.start = self.clock.boottime
         self.truth: list[int] = []
         """Millijoules of each tick."""

@@ -28,6 +28,7 @@ from tests.support.fleet import (
     summed,
 )
 from tests.support.peers import peer
+from tests.support.processes import ran
 from tests.support.stack import Stack, program
 
 AGENTS = 100
@@ -148,13 +149,6 @@ def _start(stack: Stack, past: Past) -> subprocess.Popen[bytes]:
 
 
 def _command(stack: Stack, past: Past, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [program("veilleuse"), *arguments],
-        env=stack.environment | past.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = ran([program("veilleuse"), *arguments], env=stack.environment | past.environment(), timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout

@@ -11,12 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.fakes.authority import TestAuthority
-from tests.support.pushes import NOW, site
-from tests.support.service import Service
+from tests.support.service import Service, serving
 from tests.support.stored_sums import SqliteSumReader
-from veilleuse.collector import settings
 from veilleuse.collector.model.records import Grain
-from veilleuse.collector.store import create_store
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
@@ -27,18 +24,8 @@ VERSIONS = sorted(file.name.removesuffix("_push.binpb") for file in RECORDED.glo
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     """Yield a running service over an empty store."""
-    limits = settings.Store(free_bytes_minimum=0)
-    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
-        store.registry.put_site(site())
-        made = Service(tmp_path, store, TestAuthority())
-        made.writer.start()
-        made.server.start()
+    with serving(tmp_path, TestAuthority()) as made:
         yield made
-        for channel in made.channels:
-            channel.close()
-        made.server.stop(0).wait()
-        made.servicer.close()
-        made.writer.stop()
 
 
 @pytest.mark.promise("R15")

@@ -17,6 +17,7 @@ import pytest
 
 from tests.promises.support.networks import NAME, NEAR_ADDRESS, Wire, wire
 from tests.support.fakes.agent import record
+from tests.support.processes import ran
 from tests.support.stack import Stack, program
 from veilleuse.agent.spool.database import connect
 
@@ -47,10 +48,12 @@ class FarStack(Stack):
 
     def far(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the agent that ends by itself."""
-        return subprocess.run(
+        return ran(
             self._between.far_command(program(command[0]), *command[1:]),
-            env=self.environment, capture_output=True, text=True, check=True, timeout=60,
-        )  # fmt: skip
+            env=self.environment,
+            check=True,
+            timeout=60,
+        )
 
     def serve(self) -> None:
         """Start the collector on the near host."""

@@ -20,7 +20,7 @@ from tests.promises.support.disks import fill, free_bytes, tmpfs
 from tests.promises.support.killed_agent import KilledAgent, held
 from tests.support.fakes.agent import record
 from tests.support.fakes.metered import Metered
-from tests.support.records import clock_record
+from tests.support.records import clock_record, count_pending
 from tests.support.stack import Stack
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Gap, Record, body_from_json
@@ -96,7 +96,7 @@ def test_all_files_together_stay_below_the_bound(tmp_path, figure):
                 outbox.new_epoch()
                 outbox.acknowledge(outbox.last_seq(), 1)
             watch.look()
-        assert spool.count_pending() > 5_000
+        assert count_pending(spool) > 5_000
     with closing(connect(path)) as db:
         bodies = [body_from_json(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
     records = [body for body in bodies if isinstance(body, Record)]

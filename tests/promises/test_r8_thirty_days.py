@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.promises.support.killed_agent import held
-from tests.support.records import clock_record
+from tests.support.records import clock_record, count_pending
 from tests.support.stack import Stack
 from veilleuse.agent.spool.database import FILE_NAME, Bounds
 from veilleuse.agent.spool.recovery import open_spool
@@ -34,7 +34,7 @@ def test_all_kept_and_drained(tmp_path, figure):
             spool.append(
                 [clock_record(s, MINUTE, metered_millijoules=s % 9_973).to_json() for s in several], {}
             )
-        kept = spool.count_pending()
+        kept = count_pending(spool)
         spool.close()
         size = sum(file.stat().st_size for file in stack.state.glob("spool*"))
         began = time.monotonic()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -16,6 +15,7 @@ import pytest
 
 from tests.support.hostile import EVERYTHING, everywhere
 from tests.support.peers import peer
+from tests.support.processes import ran
 from tests.support.report_files import sheet_rows, workbook
 from tests.support.reported import attribution, small
 from veilleuse.collector.documents.document import FORMATS, Document, Row, plain, renderer
@@ -110,7 +110,7 @@ def test_libreoffice_counts_no_formula(name, tmp_path, figure):
 
 def convert(office: str, folder: Path, file: str) -> None:
     """Convert a file to OpenDocument, as XML, with a new profile."""
-    done = subprocess.run(
+    done = ran(
         [
             office,
             f"-env:UserInstallation={(folder / 'profile').as_uri()}",
@@ -122,9 +122,6 @@ def convert(office: str, folder: Path, file: str) -> None:
             str(folder / "out"),
             str(folder / file),
         ],
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=180,
     )
     assert (folder / "out" / "report.fods").exists(), done.stdout + done.stderr

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.support.processes import ran
 from tests.support.stack import Stack
 
 README = ROOT / "deploy/systemd/README.md"
@@ -20,12 +20,7 @@ KEYS = ("key.pem", "root.key", "intermediate.key", "server.key", "fleet.key", "s
 
 def readable(*folders: Path) -> list[str]:
     """Return files and folders that others may read, write or enter, as `find -perm` finds them."""
-    done = subprocess.run(
-        ["find", *map(str, folders), "!", "-type", "l", "-perm", "/077"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = ran(["find", *map(str, folders), "!", "-type", "l", "-perm", "/077"], check=True)
     return done.stdout.splitlines()
 
 
@@ -41,9 +36,7 @@ def on_root(script: str, root: Path) -> None:
     moved = re.sub(r"(?<=[\s,])/(?=(etc|opt|var)\b)", f"{root}/", script)
     silent = "systemctl udevadm userdel groupdel systemd-sysusers systemd-tmpfiles"
     stubs = "".join(f"{name}() {{ :; }}\n" for name in silent.split())
-    done = subprocess.run(
-        ["bash", "-euc", f"{stubs}{moved}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = ran(["bash", "-euc", f"{stubs}{moved}"], cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -98,6 +99,13 @@ class Organisation:
         encryption = BestAvailableEncryption(passphrase)
         pem: bytes = self.intermediate.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
         return pem
+
+    def files(self, folder: Path, prefix: str = "--") -> list[str]:
+        """Write `certificate.pem`, `key.pem` and `root.pem`; return the options that name them."""
+        files = {"certificate": self.chain_pem, "key": self.key_pem, "root": self.root_pem}
+        for name, content in files.items():
+            (folder / f"{name}.pem").write_bytes(content)
+        return [word for name in files for word in (f"{prefix}{name}", str(folder / f"{name}.pem"))]
 
     def arguments(self) -> dict[str, str]:
         """Return the arguments of the administration operation `ca_import`."""

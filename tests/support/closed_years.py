@@ -109,16 +109,22 @@ def copied(folder: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Col
     settings require no coverage for closing. Return the settings."""
     settings = settings_in(folder, **{"closing.coverage_minimum_ratio": "0"})
     shutil.copytree(template, settings.data_dir)
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings, monkeypatch)
     return settings
 
 
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return a function that runs `veilleuse` in this process and returns (exit code, output, errors)."""
+def lead_commands_to(settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the environment so that commands use these settings."""
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+
+def command(capsys: pytest.CaptureFixture[str], *group: str) -> Command:
+    """Return a function that runs `veilleuse`, or a group of its commands, in this process: it returns (exit
+    code, output, errors)."""
 
     def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
+        code = run((*group, *words))
         return code, *capsys.readouterr()
 
     return call

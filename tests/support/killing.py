@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from tests.support.processes import ran
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,16 +71,13 @@ def lines_of(work: Callable[[], object], parts: tuple[str, ...], note: Path) -> 
 def run_program(program: str, *arguments: str) -> str:
     """Run a Python program that forks, in a process of its own; return its output. Fails with its output and
     errors if the exit code is not 0."""
-    done = subprocess.run(
+    done = ran(
         [sys.executable, "-W", "ignore", "-c", program, *arguments],
         cwd=ROOT,
         env={
             "PYTHONPATH": ":".join(str(ROOT / part) for part in (".", "proto", "agent", "collector")),
             "PATH": "/usr/bin:/bin",
         },
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,8 @@ from __future__ import annotations
 import atexit
 import copy
 import shutil
+import socket
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +35,19 @@ from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 SECONDS = 30.0
 """Timeout of a call that takes milliseconds, because a test machine may stall."""
 EPOCH = b"\x01" * EPOCH_BYTES
+
+
+def certificate_of(address: str) -> bytes:
+    """Return the certificate that the server at this address shows, DER."""
+    host, _, port = address.rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection((host, int(port)), SECONDS) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
 
 
 def settings_in(folder: Path, **overrides: str) -> CollectorSettings:

@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from tests.support.pushes import MONDAY_10H, Stream, realistic
-from tests.support.service import Service
 from tests.support.waiting import PATIENCE_SECONDS, comes
+from veilleuse.collector.ingest.writer import Writer
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 ANSWER_SECONDS: Final = 30.0
@@ -54,7 +54,7 @@ def stream_request(stream: Stream) -> pb.PushRequest:
     return stream.request(first)
 
 
-def hold(service: Service) -> threading.Event:
+def hold(writer: Writer) -> threading.Event:
     """Keep the writer's thread busy until the returned event is set; returns once it is busy."""
     release, entered = threading.Event(), threading.Event()
 
@@ -62,7 +62,7 @@ def hold(service: Service) -> threading.Event:
         entered.set()
         release.wait(HELD_SECONDS)
 
-    service.writer.submit(busy, alone=True)
+    writer.submit(busy, alone=True)
     assert entered.wait(PATIENCE_SECONDS)
     return release
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 
 from veilleuse.agent.model import Cell, ClockPeriod, Point, Record
@@ -54,3 +55,21 @@ def spool_of(state: Path) -> FileSpool:
     state.mkdir(mode=0o700, exist_ok=True)
     bounds = Bounds(max_bytes=64 * 1024 * 1024, disk_reserve_bytes=0)
     return open_spool(state / FILE_NAME, bounds, int(time.time() * 1000))
+
+
+def milliseconds_of_states(records: list[Record]) -> Counter[State]:
+    """Return the milliseconds per state over all cells."""
+    found: Counter[State] = Counter()
+    for record in records:
+        for (_, state, _), cell in record.cells.items():
+            found[state] += cell.milliseconds
+    return found
+
+
+def count_pending(spool: FileSpool) -> int:
+    """Count the rows not yet acknowledged, numbered or not."""
+    row = spool._connection.execute(
+        "SELECT (SELECT count(*) FROM pending)"
+        " + (SELECT count(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
+    ).fetchone()
+    return int(row[0])

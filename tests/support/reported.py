@@ -10,7 +10,6 @@ from itertools import product
 from typing import Any
 
 from veilleuse.collector.documents.document import Chart, Document, Row
-from veilleuse.collector.documents.text import shown_interval
 from veilleuse.collector.model.attribution import Attribution, AttributionShare, IdleBasis, IdlePower, Why
 from veilleuse.collector.model.figures import COLUMNS
 from veilleuse.collector.reports import attribution as attribution_report
@@ -54,7 +53,7 @@ def row(number: int, entity: str, device_class: str, level: str = "row") -> dict
     energy = 1_234_567_891_011 + 987_654_321_123 * number
     kwh = energy / 3_600_000_000
     kilograms = kwh * 0.0461
-    digits = f"{kwh:.0f}", f"{kwh * 0.9:.0f}", f"{kwh * 1.1:.0f}"
+    told = f"{kwh:,.0f}\u00a0kWh ({kwh * 0.9:,.0f} à {kwh * 1.1:,.0f})"
     found: dict[str, Any] = {
         "period_from": "2025-01-01",
         "period_to": "2026-01-01",
@@ -88,7 +87,7 @@ def row(number: int, entity: str, device_class: str, level: str = "row") -> dict
         "apportioned": number % 2 == 0,
         "data": "simulated",
         "method_version": "0.2",
-        "shown": {"kwh_total": shown_interval(digits, "kWh")},
+        "shown": {"kwh_total": {"fr": told.replace(",", "\u202f"), "en": told}},
     }
     if number % 3 == 0:
         del found["kwh_measured"], found["kwh_modelled"]

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.fakes.authority import DER, PEM, Signed, TestAuthority, agent_id_of
-from tests.support.pushes import NOW, WORKSTATION, Stream, enrol
+from tests.support.pushes import NOW, WORKSTATION, Stream, enrol, site
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
 from veilleuse.collector.ingest.counters import Health
 from veilleuse.collector.ingest.hello import PopulationConfigs
@@ -24,9 +25,30 @@ from veilleuse.collector.ingest.receiver import TelemetryServicer
 from veilleuse.collector.ingest.writer import Writer
 from veilleuse.collector.model.hosts import Caller, CertificateChain, Host, HostStatus
 from veilleuse.collector.settings import Grpc
+from veilleuse.collector.settings import Store as StoreSettings
+from veilleuse.collector.store import create_store
 from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 from veilleuse.wire.vocabulary import Population
+
+
+@contextmanager
+def serving(
+    directory: Path, authority: TestAuthority, limits: Grpc | None = None, options: Sequence[Any] = ()
+) -> Iterator[Service]:
+    """Run a service over an empty store with one site while the block runs."""
+    room = StoreSettings(free_bytes_minimum=0)
+    with closing(create_store(directory, room, simulated=False, now_unix_milliseconds=NOW)) as store:
+        store.registry.put_site(site())
+        made = Service(directory, store, authority, limits, options=options)
+        made.writer.start()
+        made.server.start()
+        yield made
+        for channel in made.channels:
+            channel.close()
+        made.server.stop(0).wait()
+        made.servicer.close()
+        made.writer.stop()
 
 
 class MapAuthoriser:

@@ -8,17 +8,19 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
 from tests.support.ports import free_ports
+from tests.support.processes import ran
 from tests.support.waiting import PATIENCE_SECONDS
 
 Environment = dict[str, str]
@@ -72,15 +74,18 @@ class Stack:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, for 120 s at most, whatever its exit code."""
-        return subprocess.run(
+        return ran(
             [self._program(command[0]), *command[1:]],
             env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            check=False,
             timeout=COMMAND_SECONDS,
             stdin=subprocess.DEVNULL,
         )
+
+    def control(self, key: str) -> str | None:
+        """Return a value of the agent's control table, or None."""
+        with closing(sqlite3.connect(self.state / "spool.db", timeout=10)) as db:
+            row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
 
     def must(self, *command: str, **environment: str) -> str:
         """Run a command and return its standard output; fails if the exit code is not 0."""

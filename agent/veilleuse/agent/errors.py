@@ -27,29 +27,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from veilleuse.wire.settings_file import ConfigurationError
-
-__all__ = [
-    "AgentError",
-    "AlreadyRunning",
-    "CertificateNotValid",
-    "CollectorAway",
-    "ConfigurationError",
-    "ConnectionClosed",
-    "CopyFound",
-    "IdentityConflict",
-    "IdentityError",
-    "NotAdmitted",
-    "NotEnrolled",
-    "PointsChanged",
-    "ReadFailed",
-    "RequestRefused",
-    "SourceUnavailable",
-    "SpoolBusy",
-    "SpoolDamaged",
-    "SpoolError",
-    "SpoolFull",
-]
+from veilleuse.wire.settings_file import ConfigurationError as ConfigurationError
 
 
 class AgentError(Exception):

@@ -223,9 +223,6 @@ class ResidentSpool(Protocol):
     def control(self, key: str) -> str | None:
         """Return a control value, see ControlKey."""
 
-    def count_pending(self) -> int:
-        """Count the rows not yet acknowledged."""
-
 
 class WireRecord(NamedTuple):
     """A record in its wire form."""

@@ -239,13 +239,10 @@ def read_settings(
 
     `tell` is called with one line for each key that is no longer used.
     """
-    if environment is None:
-        environment = os.environ
-    chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     return load(
         AgentSettings,
-        file=chosen,
-        environment=environment,
+        file=file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None),
+        environment=os.environ if environment is None else environment,
         prefix=ENVIRONMENT_PREFIX,
         overrides=overrides,
         retired=RETIRED,

@@ -29,30 +29,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from veilleuse.wire.settings_file import ConfigurationError
-
-__all__ = [
-    "AddressUnavailable",
-    "AdminError",
-    "BackupUnusable",
-    "CollectorError",
-    "ConfigurationError",
-    "DataDirectoryError",
-    "EnrolmentRefused",
-    "MalformedRequest",
-    "NotAuthorised",
-    "OvertakenImport",
-    "QueryTooSlow",
-    "QueueFull",
-    "RecordRefused",
-    "StoreDamaged",
-    "StoreFailing",
-    "StoreFull",
-    "StoreLost",
-    "StoreTooNew",
-    "UnknownZone",
-    "UsageError",
-]
+from veilleuse.wire.settings_file import ConfigurationError as ConfigurationError
 
 
 class CollectorError(Exception):
@@ -129,35 +106,29 @@ class RecordRefused(CollectorError):
         self.reason = reason
 
 
-class MalformedRequest(CollectorError):
-    """The request can never be accepted as it is."""
+class CallError(CollectorError):
+    """A call that can never succeed as it is."""
 
     def __init__(self, reason: str, message: str) -> None:
         """`reason`: one word, a label of the counters."""
         super().__init__(message)
         self.reason = reason
+
+
+class MalformedRequest(CallError):
+    """The request can never be accepted as it is."""
 
 
 class AddressUnavailable(CollectorError):
     """The process cannot listen on an address."""
 
 
-class EnrolmentRefused(CollectorError):
+class EnrolmentRefused(CallError):
     """The enrolment is not allowed."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        """`reason`: one word, a label of the counters."""
-        super().__init__(message)
-        self.reason = reason
 
-
-class NotAuthorised(CollectorError):
+class NotAuthorised(CallError):
     """This certificate may not make the call."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        """`reason`: one word, a label of the counters."""
-        super().__init__(message)
-        self.reason = reason
 
 
 class BackupUnusable(CollectorError):

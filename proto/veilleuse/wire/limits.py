@@ -25,8 +25,6 @@ AGENT_ID_DIGITS: Final = 12
 AGENT_ID_DIGITS_MINIMUM: Final = 8
 """Fewest digits that a command accepts for a machine: fewer may be a number meant for something else."""
 CHAIN_BYTES: Final = 32
-FIRMWARE_YEARS: Final = (1990, 2200)
-"""First and last year of a machine's firmware that is believed."""
 
 PROTOCOL_MINOR_MINIMUM: Final = 1
 PROTOCOL_MINOR_MAXIMUM: Final = 1

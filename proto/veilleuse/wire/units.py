@@ -49,7 +49,6 @@ MILLIJOULES_PER_UNIT: Final = {
 MILLIGRAMS_PER_GRAM: Final = 1_000
 GRAMS_PER_KILOGRAM: Final = 1_000
 KILOGRAMS_PER_TONNE: Final = 1_000
-MICROJOULES_PER_MICROWATT_HOUR: Final = 3_600
 
 
 def kwh_from_millijoules(energy_millijoules: int) -> float:

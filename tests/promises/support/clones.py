@@ -20,6 +20,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.peers import peer
+from tests.support.processes import ran
 from tests.support.stack import Environment, Stack, program
 
 NEAR: Final = "10.214.0.1"
@@ -53,14 +54,7 @@ class Machine:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the agent that ends by itself."""
-        return subprocess.run(
-            self.command(program("veilleuse-agent"), *words),
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        return ran(self.command(program("veilleuse-agent"), *words), env=self.environment, timeout=60)
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a command of the agent; its log is `<folder>/log`."""

@@ -19,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.processes import ran
 from tests.support.stack import Stack
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -86,12 +87,8 @@ class Fleet(Stack):
         first = hour - 40 * MILLISECONDS_PER_HOUR + len(self.fed) * PERIOD
         made = {first + number * PERIOD: self._chance.randrange(3_000_000) for number in range(count)}
         self.fed |= made
-        done = subprocess.run(
-            [str(self._previous / "python"), "-c", _BODIES],
-            input=json.dumps(list(made.items())),
-            capture_output=True,
-            text=True,
-            check=True,
+        done = ran(
+            [str(self._previous / "python"), "-c", _BODIES], input=json.dumps(list(made.items())), check=True
         )
         return done.stdout.splitlines()
 

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.identity.store import Identity, IdentityStore
@@ -51,6 +53,15 @@ def energies(records: list[pb.Record]) -> list[int]:
         for cell in one.measurement.cells
         for energy in cell.energies
     ]
+
+
+def enrolled(folder: Path, join: dict[str, Any]) -> Agent:
+    """Return an agent that is enrolled with this content of a join file."""
+    made = Agent(folder / "state")
+    (folder / "join").touch(mode=0o600)
+    (folder / "join").write_text(json.dumps({key: value for key, value in join.items() if key != "token_id"}))
+    enrol.enrol(made.settings, folder / "join")
+    return made
 
 
 class Agent:

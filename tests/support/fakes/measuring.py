@@ -15,7 +15,10 @@ from veilleuse.agent.model import (
     PowerGauge,
     Reading,
     SupplyReading,
+    Tick,
 )
+from veilleuse.agent.ports import Clock, LoadSource, Source
+from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 NOON = 1_795_604_400_000
@@ -142,3 +145,31 @@ class FakeLoad:
             self.total[cpu] += milliseconds
             self.busy[cpu] += round(ratio * milliseconds)
         self.bytes = [None if old is None else old + new for old, new in zip(self.bytes, moved, strict=True)]
+
+
+def ticker_over(
+    clock: Clock,
+    *sources: Source,
+    load: LoadSource | None = None,
+    supply: Supply = Supply.AC,
+    milliseconds: int = 10_000,
+) -> Ticker:
+    """Open the sources and return a ticker over them."""
+    opened = tuple((source, source.open()) for source in sources)
+    return Ticker(clock, opened, load, default_supply=supply, tick_milliseconds=milliseconds)
+
+
+class TickerBench:
+    """Runs a ticker over fakes, after its first poll."""
+
+    def __init__(self, *sources: Source, supply: Supply = Supply.AC) -> None:
+        self.clock, self.load = FakeClock(), FakeLoad()
+        self.ticker = ticker_over(self.clock, *sources, load=self.load, supply=supply)
+        self.ticker.tick()
+
+    def step(self, milliseconds: int = 10_000, *, load: float = 0.0, asleep: int = 0) -> tuple[Tick, ...]:
+        if asleep:
+            self.clock.advance(asleep, asleep=True)
+        self.clock.advance(milliseconds)
+        self.load.use(milliseconds, (load, load))
+        return self.ticker.tick()[1]

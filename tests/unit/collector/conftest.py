@@ -5,18 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.support.closed_years import Command, command, copied, filled_year, two_years
+from tests.support.closed_years import Command, command, copied, filled_year, lead_commands_to, two_years
 from tests.support.fakes.authority import TestAuthority
 from tests.support.machines import make, settings_in
-from tests.support.pushes import NOW, site
-from tests.support.service import Service
-from veilleuse.collector.settings import CollectorSettings, Store, read_settings
-from veilleuse.collector.store import create_store
+from tests.support.service import Service, serving
+from veilleuse.collector.app.data_directory import Collector, open_collector
+from veilleuse.collector.settings import CollectorSettings, read_settings
 
 
 @pytest.fixture
@@ -29,6 +27,22 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettin
     return made
 
 
+@pytest.fixture
+def lyon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """Return the settings of a data directory with the site Lyon, which commands find."""
+    made = settings_in(tmp_path)
+    make(made, "Lyon")
+    lead_commands_to(made, monkeypatch)
+    return made
+
+
+@pytest.fixture
+def opened(lyon: CollectorSettings) -> Iterator[Collector]:
+    """Open the collector of the data directory."""
+    with open_collector(lyon) as collector:
+        yield collector
+
+
 @pytest.fixture(scope="module")
 def authority() -> TestAuthority:
     """Return one authority for all tests of a module: making keys is slow."""
@@ -38,18 +52,8 @@ def authority() -> TestAuthority:
 @pytest.fixture
 def service(tmp_path: Path, authority: TestAuthority, request: pytest.FixtureRequest) -> Iterator[Service]:
     """Run the service over an empty store with one site. The parameter of the fixture gives gRPC options."""
-    limits = Store(free_bytes_minimum=0)
-    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
-        store.registry.put_site(site())
-        made = Service(tmp_path, store, authority, options=getattr(request, "param", ()))
-        made.writer.start()
-        made.server.start()
+    with serving(tmp_path, authority, options=getattr(request, "param", ())) as made:
         yield made
-        for channel in made.channels:
-            channel.close()
-        made.server.stop(0).wait()
-        made.servicer.close()
-        made.writer.stop()
 
 
 # Fixtures of the tests of closing; other modules define their own fixtures by these names.

@@ -15,6 +15,7 @@ import pytest
 
 from tests.architecture.tree import ROOT
 from tests.support.peers import peer
+from tests.support.processes import ran
 
 SYSTEMD = ROOT / "deploy/systemd"
 UNITS = (
@@ -42,26 +43,15 @@ def settings(unit: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("unit", UNITS)
 def test_exposure_is_at_most_1_1(unit, figure):
     """S21: systemd's exposure score is 1.1 or less; its threshold option takes tenths."""
-    done = subprocess.run(
-        [
-            peer("systemd-analyze"),
-            "security",
-            "--offline=true",
-            "--threshold=11",
-            "--no-pager",
-            SYSTEMD / unit,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    figure(exposure(unit, done.stdout))
+    figure(exposure(unit, most_tenths=11))
+
+
+def exposure(unit: str, most_tenths: int) -> str:
+    """Return the unit's name and systemd's score, which must be this many tenths at most."""
+    command: list[str | Path] = [peer("systemd-analyze"), "security", "--offline=true", "--no-pager"]
+    done = ran([*command, f"--threshold={most_tenths}", SYSTEMD / unit])
     assert done.returncode == 0, done.stdout[-200:] + done.stderr
-
-
-def exposure(unit: str, said: str) -> str:
-    """Return the unit's name and systemd's score."""
-    found = re.search(r"exposure level for \S+: ([\d.]+)", said)
+    found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
     return f"exposure {found[1] if found else 'unknown'} of {unit}"
 
 
@@ -71,12 +61,7 @@ def test_systemd_understands_every_line(unit, tmp_path):
     text = (SYSTEMD / unit).read_text(encoding="utf-8")
     copy = tmp_path / unit
     copy.write_text(re.sub(r"^ExecStart=/opt/veilleuse/bin/\S+", "ExecStart=/bin/true", text, flags=re.M))
-    done = subprocess.run(
-        [peer("systemd-analyze"), "verify", "--man=no", copy],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran([peer("systemd-analyze"), "verify", "--man=no", copy])
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -104,12 +89,7 @@ def test_the_backup_runs_every_night_without_a_network(tmp_path):
     assert told["PrivateNetwork"] == ["yes"]
     assert told["IOSchedulingClass"] == ["idle"]
     timer = settings("veilleuse-backup.timer")
-    done = subprocess.run(
-        [peer("systemd-analyze"), "calendar", *timer["OnCalendar"]],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran([peer("systemd-analyze"), "calendar", *timer["OnCalendar"]])
     assert done.returncode == 0, done.stderr
     assert "Unit" not in timer  # systemd.timer(5): the default is the service of the same name
     assert timer["Persistent"] == ["yes"]

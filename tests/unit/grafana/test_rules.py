@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from tests.architecture.tree import ROOT
 from tests.support.peers import peer
+from tests.support.processes import ran
 
 RULES = ROOT / "grafana/rules"
 
@@ -19,7 +18,5 @@ RULES = ROOT / "grafana/rules"
 )
 def test_promtool(words):
     """promtool ends with 0."""
-    done = subprocess.run(
-        [peer("promtool"), *words], cwd=RULES, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = ran([peer("promtool"), *words], cwd=RULES, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,7 +9,6 @@ from functools import cache
 
 import pytest
 
-from veilleuse.wire import names
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS, DISPLAY_SIZES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -99,10 +98,3 @@ def test_sizes_of_displays_are_the_enum():
     """A size's place in the list is its number on the wire minus one."""
     names_on_the_wire = [value.name for value in pb.DESCRIPTOR.enum_types_by_name["DisplaySize"].values][1:]
     assert names_on_the_wire == [f"DISPLAY_SIZE_{name.upper()}" for name in DISPLAY_SIZES]
-
-
-def test_opentelemetry_names_are_distinct():
-    """Attribute keys and metrics are lower case, dotted and unique."""
-    values = [value for key, value in vars(names).items() if key.isupper()]
-    assert len(set(values)) == len(values)
-    assert all(value == value.lower() and "." in value for value in values)

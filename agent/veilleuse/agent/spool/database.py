@@ -267,15 +267,6 @@ class FileSpool:
             row = self._connection.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
-    def count_pending(self) -> int:
-        """Count the rows not yet acknowledged, numbered or not."""
-        with translate_errors(self._path):
-            row = self._connection.execute(
-                "SELECT (SELECT count(*) FROM pending)"
-                " + (SELECT count(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
-            ).fetchone()
-        return int(row[0])
-
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

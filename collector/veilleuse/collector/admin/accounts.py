@@ -82,7 +82,7 @@ def create(
             created_unix_milliseconds=now,
             expires_unix_milliseconds=now + round(days * MILLISECONDS_PER_DAY),
         )
-        _note(context, who, f"account {made.account_id} '{name}' created", why)
+        context.note(who, f"account {made.account_id} '{name}' created", why)
         return made, _warnings(context, scope, named)
 
     made, warnings = issuing.commit(job)
@@ -112,7 +112,7 @@ def revoke(context: AdminContext, *, account: str, who: str = "", why: str = "")
         day = issuing.now().date().isoformat()
         note(ACCOUNT_REVOKED, sha256=found.token_sha256.hex(), day=day)
         context.store.accounts.revoke_account(found.token_sha256, now)
-        _note(context, who, f"account {found.account_id} '{found.name}' revoked", why)
+        context.note(who, f"account {found.account_id} '{found.name}' revoked", why)
         ended = context.store.accounts.account(found.account_id)
         assert ended is not None
         return ended
@@ -253,16 +253,6 @@ def _describe(account: Account, now: int) -> dict[str, Any]:
         "revoked_unix_milliseconds": account.revoked_unix_milliseconds,
         "last_used_on": None if day is None else date.fromordinal(day).isoformat(),
     }
-
-
-def _note(context: AdminContext, who: str, what: str, why: str) -> None:
-    """Write to the journal of identity.db, which has the other operations of administrators."""
-    context.issuing.registry.write_journal(
-        now_unix_milliseconds=context.issuing.now_unix_milliseconds(),
-        who=who[:128],
-        what=what,
-        why=why[:256],
-    )
 
 
 def _start(option: str, text: str) -> int:

@@ -6,17 +6,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.context import WHY_CHARACTERS, AdminContext, one_line, who_and_why
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.actions_csv import ACTIONS, KINDS, MAXIMUM_LINES, action_of, checked
 from veilleuse.collector.model.actions import ActionLine, ActionTable, LineChange
 
 log = logging.getLogger(__name__)
-
-_WHO: Final = 128
-_WHY: Final = 256
 
 
 def import_lines(
@@ -42,7 +39,7 @@ def import_lines(
     brought = {line.key: line for line in (checked(kind, cells) for cells in lines)}
     if len(brought) < len(lines):
         raise UsageError("two lines have the same key")
-    said = (_text(name, _WHY), _text(who, _WHO), _text(why, _WHY))
+    said = (one_line(name, WHY_CHARACTERS), *who_and_why(who, why))
     if kind == ACTIONS:
         return _import_actions(context, brought, said, replace=replace, dry_run=dry_run)
     table = ActionTable(kind)
@@ -128,19 +125,10 @@ def _answer(
 def withdraw_action(context: AdminContext, *, action_id: str, who: str, why: str) -> dict[str, Any]:
     """Withdraw an action: it no longer counts. Raises AdminError."""
     now = context.issuing.now_unix_milliseconds()
-    context.issuing.commit(
-        lambda: context.store.follows.withdraw(action_id, _text(who, _WHO), _text(why, _WHY), now)
-    )
+    context.issuing.commit(lambda: context.store.follows.withdraw(action_id, *who_and_why(who, why), now))
     log.info("action withdrawn")
     return {"action_id": action_id}
 
 
 def _key_text(key: str) -> str:
     return ", ".join(part for part in key.split("\x1f") if part)
-
-
-def _text(text: Any, characters: int) -> str:
-    """Return one printable line. Raises UsageError."""
-    if not isinstance(text, str) or not text.isprintable():
-        raise UsageError("a text has control characters: write one line without them")
-    return text.strip()[:characters]

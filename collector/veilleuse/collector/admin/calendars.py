@@ -265,12 +265,7 @@ def _store(
         issuing.registry.put_site(site)
         calendars.put(site.site, after.versions)
         if who:
-            issuing.registry.write_journal(
-                now_unix_milliseconds=issuing.now_unix_milliseconds(),
-                who=who[:128],
-                what=f"calendar of site {site.site} imported",
-                why=why[:256],
-            )
+            context.note(who, f"calendar of site {site.site} imported", why)
 
     issuing.commit_with_register(job)
 
@@ -363,12 +358,7 @@ def import_school_holidays(
         if wanted == stored or dry_run:
             return wanted != stored
         calendars.replace_school_periods(wanted)
-        issuing.registry.write_journal(
-            now_unix_milliseconds=issuing.now_unix_milliseconds(),
-            who=who[:128],
-            what=f"school holidays imported: {len(brought)} periods",
-            why=why[:256],
-        )
+        context.note(who, f"school holidays imported: {len(brought)} periods", why)
         return True
 
     changed = issuing.commit(job)

@@ -40,7 +40,7 @@ def put(
         _may_replace(before, kept, replace=replace)
         now = context.issuing.now_unix_milliseconds()
         made = context.store.calibrations.put(kept, now)
-        _journal(context, now, who, f"calibration {made} of {kept.hardware}: {kept.fit.quantity}", why)
+        context.note(who, f"calibration {made} of {kept.hardware}: {kept.fit.quantity}", why)
         return made, False, True
 
     calibration_id, already, marking = context.issuing.commit(job)
@@ -61,7 +61,7 @@ def withdraw(context: AdminContext, *, calibration_id: int, who: str, why: str =
         now = context.issuing.now_unix_milliseconds()
         kept = context.store.calibrations.withdraw(calibration_id, now).kept
         what = f"calibration {calibration_id} of {kept.hardware} withdrawn: {kept.fit.quantity}"
-        _journal(context, now, who, what, why)
+        context.note(who, what, why)
         return kept.hardware
 
     hardware = context.issuing.commit(job)
@@ -104,7 +104,3 @@ def _derive_again(
         commit(partial(calibrations.end_marking, calibration_id))
         context.derive.wake()
     return len(hosts), periods
-
-
-def _journal(context: AdminContext, now: int, who: str, what: str, why: str) -> None:
-    context.issuing.registry.write_journal(now_unix_milliseconds=now, who=who[:128], what=what, why=why[:256])

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from veilleuse.collector.backup.copies import Backups
 from veilleuse.collector.derive.worker import DeriveWorker
@@ -41,7 +41,28 @@ PUBLICATION_PLACES: Final = 4
 """Concurrent publications: two web processes, each with a month for the API and one of indicators."""
 PUBLICATION_KEPT_SECONDS: Final = 10.0
 """The same for a publication: a web process that stops between two pieces is dead."""
+WHO_CHARACTERS: Final = 128
+WHY_CHARACTERS: Final = 256
+"""Most characters of the login and of the reason of an operation, as they are kept."""
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
+
+
+def one_line(text: Any, characters: int) -> str:
+    """Return one printable line, cut to a number of characters. Raises UsageError."""
+    if not isinstance(text, str) or not text.isprintable():
+        raise UsageError("a text has control characters: write one line without them")
+    return text.strip()[:characters]
+
+
+def who_and_why(who: Any, why: Any) -> tuple[str, str]:
+    """Return the login and the reason of an operation as one_line. Raises UsageError."""
+    return one_line(who, WHO_CHARACTERS), one_line(why, WHY_CHARACTERS)
+
+
+def require_reason(why: str) -> None:
+    """Raise AdminError without a reason."""
+    if not why.strip():
+        raise AdminError("say why: it is kept in the access journal")
 
 
 @dataclass(slots=True)
@@ -169,6 +190,15 @@ class AdminContext:
     publishing: Uploads = field(default_factory=open_publication_uploads)
     months_changed: threading.Event = field(default_factory=threading.Event)
     """Set when months were taken back, or the inventory changed: the published ones are looked at again."""
+
+    def note(self, who: str, what: str, why: str) -> None:
+        """Add a line to the access journal. Part of a job of the writer."""
+        self.issuing.registry.write_journal(
+            now_unix_milliseconds=self.issuing.now_unix_milliseconds(),
+            who=who[:WHO_CHARACTERS],
+            what=what,
+            why=why[:WHY_CHARACTERS],
+        )
 
     def alone(self, job: Callable[[], T]) -> T:
         """Run a job of the writer outside any transaction, and wait for its result.

@@ -23,7 +23,7 @@ from veilleuse.collector.account.ghg_items import (
     with_eple,
     with_line,
 )
-from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.context import AdminContext, one_line, who_and_why
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import (
@@ -50,8 +50,6 @@ from veilleuse.collector.model.query import PERIOD_YEARS, Perimeters, perimeters
 
 log = logging.getLogger(__name__)
 
-_WHO: Final = 128
-_WHY: Final = 256
 _TEXT: Final = 200
 _PLACE: Final = 512
 """Most characters of an entity with all entities above it: inventory/cells.py."""
@@ -77,7 +75,7 @@ def import_factors(
     brought = [factor_from_document(document) for document in factors]
     if len({one.factor_id for one in brought}) < len(brought):
         raise UsageError("two factors have the same id")
-    imported = FactorImport(_line(file_name, _TEXT), file_sha256, _line(who, _WHO), _line(why, _WHY))
+    imported = FactorImport(one_line(file_name, _TEXT), file_sha256, *who_and_why(who, why))
 
     def job() -> tuple[FactorChange, ...]:
         found = changes(brought, _shipped_factors(), in_force(context.store.factors.versions()))
@@ -116,7 +114,7 @@ def withdraw(context: AdminContext, *, factor_id: str, who: str, why: str) -> di
         factor = withdrawn if before is None else before.factor
         context.store.factors.put(
             [factor],
-            replace(origin, who=_line(who, _WHO), why=_line(why, _WHY)),
+            FactorImport(origin.file_name, origin.file_sha256, *who_and_why(who, why)),
             context.issuing.now_unix_milliseconds(),
             restores=None if before is None else before.version,
         )
@@ -152,7 +150,7 @@ def add_contract(
         if same := [one for one in known if replace(one.contract, contract_id=0) == made]:
             raise AdminError(f"this contract was entered already, as {same[0].contract.contract_id}")
         return context.store.factors.enter(
-            made, _line(who, _WHO), _line(why, _WHY), context.issuing.now_unix_milliseconds()
+            made, *who_and_why(who, why), context.issuing.now_unix_milliseconds()
         )
 
     number = context.issuing.commit(job)
@@ -164,7 +162,7 @@ def withdraw_contract(context: AdminContext, *, contract_id: int, who: str, why:
     """Withdraw a contract: it no longer counts. Raises AdminError."""
     now = context.issuing.now_unix_milliseconds()
     context.issuing.commit(
-        lambda: context.store.factors.withdraw_contract(contract_id, _line(who, _WHO), _line(why, _WHY), now)
+        lambda: context.store.factors.withdraw_contract(contract_id, *who_and_why(who, why), now)
     )
     return {"contract_id": contract_id}
 
@@ -190,12 +188,8 @@ def confirm_mapping(
     def job() -> BilanMapping:
         kept = context.store.factors.mappings()
         mapping = _enter_items(kept[-1] if kept else DEFAULT_MAPPING, eple, entered)
-        confirmed = replace(
-            mapping,
-            confirmed_unix_milliseconds=context.issuing.now_unix_milliseconds(),
-            confirmed_by=_line(who, _WHO),
-            why=_line(why, _WHY),
-        )
+        now = context.issuing.now_unix_milliseconds()
+        confirmed = BilanMapping(mapping.lines, now, *who_and_why(who, why))
         if not kept or kept[-1].lines != confirmed.lines:
             context.store.factors.confirm(confirmed)
             return confirmed
@@ -228,13 +222,8 @@ def declare_perimeters(
             raise AdminError(
                 f"{year} is {what}: its perimeters are frozen with it, declare yours from a later year on"
             )
-        declared = Perimeters(
-            rules_of(rules),
-            year,
-            context.issuing.now_unix_milliseconds(),
-            _line(who, _WHO),
-            _line(why, _WHY),
-        )
+        now = context.issuing.now_unix_milliseconds()
+        declared = Perimeters(rules_of(rules), year, now, *who_and_why(who, why))
         before = perimeters_in_force(context.store.factors.perimeters(), year)
         if before.year != year or before.rules != declared.rules:
             context.store.factors.declare(declared)
@@ -298,16 +287,16 @@ def _contract(document: Keyed[str, Any]) -> Contract:
         percent = document.get("uncertainty_percent")
         made = Contract(
             contract_id=0,
-            label=_line(document["label"], _TEXT),
-            supplier=_line(document["supplier"], _TEXT),
+            label=one_line(document["label"], _TEXT),
+            supplier=one_line(document["supplier"], _TEXT),
             valid_from=date.fromisoformat(document["valid_from"]),
             valid_to=date.fromisoformat(document["valid_to"]),
             kwh=Decimal(document["kwh"]),
             factor_kgco2e_per_kwh=Decimal(document["factor_kgco2e_per_kwh"]),
             uncertainty_percent=INHERITED_UNCERTAINTY_PERCENT if percent is None else Decimal(percent),
             uncertainty_inherited=percent is None,
-            guarantees_of_origin=_line(document.get("guarantees_of_origin", ""), _TEXT),
-            source=_line(document["source"], _TEXT),
+            guarantees_of_origin=one_line(document.get("guarantees_of_origin", ""), _TEXT),
+            source=one_line(document["source"], _TEXT),
             entity=_place(document.get("entity", "")),
             site=_place(document.get("site", "")),
         )
@@ -334,17 +323,10 @@ def _place(text: Any) -> str:
     """
     if isinstance(text, str) and len(text.strip()) > _PLACE:
         raise UsageError(f"an entity or a site has {len(text)} characters: use at most {_PLACE}")
-    return _line(text, _PLACE)
+    return one_line(text, _PLACE)
 
 
 def _item(text: Any) -> str:
     if not isinstance(text, str) or not re.fullmatch(r"[1-6](\.[0-9]{1,2})?", text):
         raise UsageError(f"'{text}' is not an item: write it like 4.1, and a category like 3.8")
     return text
-
-
-def _line(text: Any, characters: int) -> str:
-    """Return one printable line. Raises UsageError."""
-    if not isinstance(text, str) or not text.isprintable():
-        raise UsageError("a text has control characters: write one line without them")
-    return text.strip()[:characters]

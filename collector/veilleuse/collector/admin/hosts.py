@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.admin.context import AdminContext
+from veilleuse.collector.admin.context import AdminContext, require_reason
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.enrolment.authorise import agent_id_sha256
 from veilleuse.collector.enrolment.register import ADMITTED, EXCLUDED, FORGOTTEN, RegisterEntry
@@ -63,12 +63,7 @@ def read_name(context: AdminContext, *, host: str, who: str, why: str) -> dict[s
 
     def job() -> dict[str, Any]:
         found = one_host(context.issuing.registry.hosts(), host)
-        registry.write_journal(
-            now_unix_milliseconds=context.issuing.now_unix_milliseconds(),
-            who=who[:128],
-            what=f"name of {found.agent_id.hex()}",
-            why=why[:256],
-        )
+        context.note(who, f"name of {found.agent_id.hex()}", why)
         return {"agent_id": found.agent_id.hex(), "host_name": registry.names().get(found.agent_id)}
 
     return context.issuing.commit(job)
@@ -94,8 +89,7 @@ def forget(context: AdminContext, *, host: str, who: str, why: str) -> dict[str,
     True when the files were rewritten, so that no deleted bytes are left. The next start completes an
     interrupted deletion. Raises AdminError.
     """
-    if not why.strip():
-        raise AdminError("say why: it is kept in the access journal")
+    require_reason(why)
     issuing, forgetting = context.issuing, context.store.forgetting
     found = issuing.commit_with_register(lambda note: _begin(context, host, who, why, note))
     slices = 0
@@ -164,12 +158,7 @@ def read_identity(context: AdminContext, *, host: str, who: str, why: str) -> di
     def job() -> dict[str, Any]:
         found = one_host(registry.hosts(), host)
         agent_id = found.agent_id.hex()
-        registry.write_journal(
-            now_unix_milliseconds=issuing.now_unix_milliseconds(),
-            who=who[:128],
-            what=f"export of {agent_id}",
-            why=why[:256],
-        )
+        context.note(who, f"export of {agent_id}", why)
         chassis, smbios = registry.pseudonyms(found.agent_id)
         return {
             "agent_id": agent_id,
@@ -194,12 +183,7 @@ def _begin(context: AdminContext, host: str, who: str, why: str, note: RegisterE
     issuing.registry.put_forgotten(sha256, today.toordinal())
     issuing.registry.set_status(found.host_id, HostStatus.FORGOTTEN)
     issuing.access_table.forget(found.agent_id)
-    issuing.registry.write_journal(
-        now_unix_milliseconds=issuing.now_unix_milliseconds(),
-        who=who[:128],
-        what=f"forget {found.agent_id.hex()}",
-        why=why[:256],
-    )
+    context.note(who, f"forget {found.agent_id.hex()}", why)
     return found
 
 
@@ -243,8 +227,7 @@ def read_journal(
     wanted = tuple(Journal) if of is None else (Journal(of),)
     if not 0 < limit <= MAX_JOURNAL_LINES:
         raise UsageError(f"--limit must be from 1 to {MAX_JOURNAL_LINES}, not {limit}")
-    if not why.strip():
-        raise AdminError("say why: it is kept in the access journal")
+    require_reason(why)
     zone = context.settings.reporting.time_zone
     first, end = _start(since, zone, 0), _start(until, zone, _END)
     if first >= end:
@@ -252,12 +235,7 @@ def read_journal(
 
     def job() -> list[dict[str, Any]]:
         registry = context.issuing.registry
-        registry.write_journal(
-            now_unix_milliseconds=context.issuing.now_unix_milliseconds(),
-            who=reader[:128],
-            what=_journal_text(since, until, who, wanted),
-            why=why[:256],
-        )
+        context.note(reader, _journal_text(since, until, who, wanted), why)
         found: list[dict[str, Any]] = []
         if Journal.OPERATORS in wanted:
             found += (
@@ -311,15 +289,7 @@ def _journal_text(since: str | None, until: str | None, who: str | None, wanted:
 
 def note_query(context: AdminContext, *, sql: str, who: str, why: str) -> dict[str, Any]:
     """Note in the access journal, before the query, that an operator reads names. Raises AdminError."""
-    if not why.strip():
-        raise AdminError("say why: it is kept in the access journal")
+    require_reason(why)
     issuing = context.issuing
-    issuing.commit(
-        lambda: issuing.registry.write_journal(
-            now_unix_milliseconds=issuing.now_unix_milliseconds(),
-            who=who[:128],
-            what=f"query with names: {' '.join(sql.split())}"[:512],
-            why=why[:256],
-        )
-    )
+    issuing.commit(lambda: context.note(who, f"query with names: {' '.join(sql.split())}"[:512], why))
     return {}

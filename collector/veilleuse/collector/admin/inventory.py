@@ -292,11 +292,7 @@ def _agent_ids(context: AdminContext) -> dict[int, str]:
 
 def _journal(context: AdminContext, who: str, what: str, why: str) -> None:
     issuing = context.issuing
-    issuing.commit(
-        lambda: issuing.registry.write_journal(
-            now_unix_milliseconds=issuing.now_unix_milliseconds(), who=who[:128], what=what, why=why[:256]
-        )
-    )
+    issuing.commit(lambda: context.note(who, what, why))
 
 
 def _unpack(data: bytes) -> Any:

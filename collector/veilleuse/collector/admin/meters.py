@@ -57,15 +57,11 @@ def import_file(
         changed = _changed(checked, known)
         if not checked.refused and not dry_run and (changed.meters or changed.pues or changed.servers):
             metering.declare(changed.meters, changed.shares, changed.pues, changed.servers)
-            issuing.registry.write_journal(
-                now_unix_milliseconds=issuing.now_unix_milliseconds(),
-                who=who[:128],
-                what=(
-                    f"meters declared: {len(changed.meters)}, PUEs: {len(changed.pues)}, servers in rooms: "
-                    f"{len(changed.servers)}"
-                ),
-                why=why[:256],
+            what = (
+                f"meters declared: {len(changed.meters)}, PUEs: {len(changed.pues)}, servers in rooms: "
+                f"{len(changed.servers)}"
             )
+            context.note(who, what, why)
         return checked, changed
 
     checked, changed = issuing.commit(job)

@@ -105,12 +105,7 @@ def take_back(context: AdminContext, *, first: str, end: str, who: str, why: str
         gone = context.store.publications.take_back(since, until)
         if not gone:
             raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")
-        issuing.registry.write_journal(
-            now_unix_milliseconds=issuing.now_unix_milliseconds(),
-            who=who[:128],
-            what=f"published {since} to {until} taken back",
-            why=why[:256],
-        )
+        context.note(who, f"published {since} to {until} taken back", why)
         return gone
 
     gone = issuing.commit(job)

@@ -109,12 +109,7 @@ def _change(
     def job() -> tuple[Rollout, Stage]:
         hosts = issuing.registry.hosts()
         rollout = step(configuring.rollout(whose), hosts, now)
-        issuing.registry.write_journal(
-            now_unix_milliseconds=now,
-            who=who[:128],
-            what=f"configuration of {whose.value}: {what}{' (forced)' if force else ''}",
-            why=why[:256],
-        )
+        context.note(who, f"configuration of {whose.value}: {what}{' (forced)' if force else ''}", why)
         configuring.put(rollout)
         return rollout, stage_of(rollout, hosts, now)
 

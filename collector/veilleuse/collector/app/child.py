@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -36,7 +37,7 @@ CHECK_SECONDS: Final = 0.2
 _PR_SET_PDEATHSIG: Final = 1
 """Source: linux/prctl.h. The signal comes when the *thread* that started us ends.
 
-The thread of Child lasts as long as the service.
+The thread of Supervisor lasts as long as the service.
 """
 
 
@@ -70,15 +71,10 @@ def run_command(
             process.communicate()
 
 
-class Child:
-    """Starts a command, restarts it with growing waits when it dies, and ends it with this process."""
+class Supervisor(ABC):
+    """Starts a command in a thread, and ends it with this process."""
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Take the command; nothing is started yet."""
         self._name = name
         self._command = list(command)
@@ -88,11 +84,51 @@ class Child:
         self._lock = threading.Lock()
         # The thread that starts the child lives as long as the service: a parent-death signal follows the
         # thread.
-        self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name=name, daemon=True)
+
+    @abstractmethod
+    def _supervise(self) -> None:
+        """Run the command, as often as needed, until `_stop` is set."""
 
     def start(self) -> None:
-        """Start the child and supervise it."""
+        """Start the thread."""
         self._thread.start()
+
+    def stop(self) -> None:
+        """End the child, and start no more: SIGTERM, and SIGKILL after 2 s."""
+        with self._lock:
+            self._stop.set()
+            process = self._process
+        if process is not None:
+            end(process)
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS)
+
+    def _start_child(self) -> subprocess.Popen[bytes] | None:
+        """Return the started child; None after `stop`. Raises OSError when it cannot start."""
+        with self._lock:
+            if not self._stop.is_set():
+                # Ctrl-C is for this process, which ends the child in its own order
+                self._process = subprocess.Popen(
+                    self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
+                )
+            return None if self._stop.is_set() else self._process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process: SIGTERM, and SIGKILL after 2 s."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+
+
+class Child(Supervisor):
+    """Starts a command, restarts it with growing waits when it dies, and ends it with this process."""
 
     @property
     def pid(self) -> int | None:
@@ -100,21 +136,7 @@ class Child:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def stop(self) -> None:
-        """End the child: SIGTERM, and SIGKILL after 2 s."""
-        with self._lock:
-            self._stop.set()
-            process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        if self._thread.ident is not None:
-            self._thread.join(STOP_SECONDS)
-
-    def _watch(self) -> None:
+    def _supervise(self) -> None:
         failures = 0
         while not self._stop.is_set():
             began = time.monotonic()
@@ -132,20 +154,12 @@ class Child:
 
     def _run_once(self) -> int | None:
         """Run the child to its end and return its exit code; None when it could not be started."""
-        with self._lock:
-            if self._stop.is_set():
-                return None
-            try:
-                self._process = subprocess.Popen(
-                    self._command,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    process_group=0,  # Ctrl-C is for this process, which ends the child in its own order
-                )
-            except OSError as error:
-                log.error("child process not started", extra={"child": self._name, "error": str(error)})
-                return None
-        return self._process.wait()
+        try:
+            process = self._start_child()
+        except OSError as error:
+            log.error("child process not started", extra={"child": self._name, "error": str(error)})
+            return None
+        return None if process is None else process.wait()
 
 
 def main() -> None:

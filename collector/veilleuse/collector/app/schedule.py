@@ -20,7 +20,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Final, TypeAlias
 
@@ -28,7 +28,7 @@ from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendars import renew
 from veilleuse.collector.admin.inventory import rematch
 from veilleuse.collector.admin.publications import expire as expire_published
-from veilleuse.collector.app.child import leashed_command, run_command
+from veilleuse.collector.app.child import Supervisor, end, leashed_command, run_command
 from veilleuse.collector.app.data_directory import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.months.site_days import SiteCalendars
@@ -108,83 +108,66 @@ def run_daily_tasks(
 
 def _run_tasks(collector: Collector, day: date) -> bool:
     """Run the tasks that take a moment each; False to try again."""
-    return (
-        _note_size(collector, day)
-        and note_presence(collector, day)
-        and _renew(collector, day)
-        and _trim(collector, day)
-        and _rematch(collector)
-    )
+    for failure, run_task in _TASKS.items():
+        try:
+            run_task(collector, day)
+        except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
+            log.warning(failure, extra={"error": str(error)})
+            return False
+    return True
 
 
-def _note_size(collector: Collector, day: date) -> bool:
-    """Note the size, and keep the sums of servers from this day on; False to try again."""
-    try:
-        collector.issuing.commit(lambda: collector.store.note_size(day))
-        collector.issuing.commit(lambda: collector.store.keep_server_sums(day))
-    except CollectorError as error:
-        log.warning(
-            "size of the databases not noted, or sums of servers not moved", extra={"error": str(error)}
+def _note_size(collector: Collector, day: date) -> None:
+    """Note the size, and keep the sums of servers from this day on."""
+    collector.issuing.commit(lambda: collector.store.note_size(day))
+    collector.issuing.commit(lambda: collector.store.keep_server_sums(day))
+
+
+def note_presence(collector: Collector, day: date) -> None:
+    """Note that the collector runs on this day, and the share of the PCs heard of. Raises CollectorError."""
+    with open_reader(collector.settings.data_dir) as store:
+        past = Past.from_json(store.data.data_kind().extra.get(PRESENCE))
+        if past.since is None:  # of a version that did not note it
+            past = Past(store.data.ran_since(day), day)
+        listening = collector.operations.context.process.listening_since()
+        judge = Judge(
+            collector.issuing.now_unix_milliseconds(),
+            listening,
+            past,
+            collector.settings.reporting.k_anonymity,
         )
-        return False
-    return True
+        windows = open_days(
+            store.data.sites(), SiteCalendars(store.data.calendars, store.data.school_periods), day
+        )
+        hosts = store.data.contacts()
+        text = judge.add_day(count_pcs(hosts, windows), day, heard_before(hosts, listening)).to_json()
+    collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, text))
 
 
-def note_presence(collector: Collector, day: date) -> bool:
-    """Note that the collector runs on this day, and the share of the PCs heard of; False to try again."""
-    try:
-        with open_reader(collector.settings.data_dir) as store:
-            past = Past.from_json(store.data.data_kind().extra.get(PRESENCE))
-            if past.since is None:  # of a version that did not note it
-                past = Past(store.data.ran_since(day), day)
-            listening = collector.operations.context.process.listening_since()
-            judge = Judge(
-                collector.issuing.now_unix_milliseconds(),
-                listening,
-                past,
-                collector.settings.reporting.k_anonymity,
-            )
-            windows = open_days(
-                store.data.sites(), SiteCalendars(store.data.calendars, store.data.school_periods), day
-            )
-            hosts = store.data.contacts()
-            text = judge.add_day(count_pcs(hosts, windows), day, heard_before(hosts, listening)).to_json()
-        collector.issuing.commit(lambda: collector.issuing.registry.put_meta(PRESENCE, text))
-    except CollectorError as error:
-        log.warning("presence of the machines not noted", extra={"error": str(error)})
-        return False
-    return True
+def _renew(collector: Collector, day: date) -> None:
+    """Renew the calendars."""
+    renew(collector.operations.context, day)
 
 
-def _renew(collector: Collector, day: date) -> bool:
-    """Renew the calendars; False to try again."""
-    try:
-        renew(collector.operations.context, day)
-    except CollectorError as error:
-        log.warning("calendars not renewed", extra={"error": str(error)})
-        return False
-    return True
+def _trim(collector: Collector, day: date) -> None:
+    """Trim the access journal to a year, and old publications."""
+    expire_accesses(collector.operations.context)
+    expire_published(collector.operations.context, day)
 
 
-def _trim(collector: Collector, day: date) -> bool:
-    """Trim the access journal to a year, and old publications; False to try again."""
-    try:
-        expire_accesses(collector.operations.context)
-        expire_published(collector.operations.context, day)
-    except CollectorError as error:
-        log.warning("access journal or published periods not trimmed", extra={"error": str(error)})
-        return False
-    return True
+def _rematch(collector: Collector, _: date) -> None:
+    """Match machines that enrolled after the inventory was imported."""
+    rematch(collector.operations.context)
 
 
-def _rematch(collector: Collector) -> bool:
-    """Match machines that enrolled after the inventory was imported; False to try again."""
-    try:
-        rematch(collector.operations.context)
-    except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
-        log.warning("inventory not matched", extra={"error": str(error)})
-        return False
-    return True
+_TASKS: Final[Mapping[str, Callable[[Collector, date], None]]] = {
+    "size of the databases not noted, or sums of servers not moved": _note_size,
+    "presence of the machines not noted": note_presence,
+    "calendars not renewed": _renew,
+    "access journal or published periods not trimmed": _trim,
+    "inventory not matched": _rematch,
+}
+"""What the log says of a failure → task, in their order."""
 
 
 def _publish_months(collector: Collector, day: date, stop: threading.Event, publish: PublishMonths) -> bool:
@@ -253,11 +236,10 @@ FIRST_SECONDS: Final = (10.0, 90.0)
 """Range of the wait before the first poll: a collector that restarts in a loop would else poll each time."""
 LONGEST_SECONDS: Final = 15 * 60.0
 """Longest duration of one poll; then it is ended."""
-POLL_STOP_SECONDS: Final = 2.0
 _SPREAD: Final = 0.1
 
 
-class PollSchedule:
+class PollSchedule(Supervisor):
     """Starts the command at each interval in a thread, and waits for its end. Its output goes to the log."""
 
     def __init__(
@@ -269,33 +251,12 @@ class PollSchedule:
         longest_seconds: float = LONGEST_SECONDS,
     ) -> None:
         """Take the command; nothing is started yet."""
-        self._command = list(command)
-        self._environment = dict(environment)
+        super().__init__("intensity", command, environment)
         self._interval = interval_seconds
         self._first = first_seconds
         self._longest = longest_seconds
-        self._stop = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        # The thread that starts the child lives as long as the service: a parent-death signal follows the
-        # thread.
-        self._thread = threading.Thread(target=self._run, name="intensity", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End a running poll, and start no more."""
-        with self._lock:
-            self._stop.set()
-            process = self._process
-        if process is not None:
-            _end(process)
-        if self._thread.ident is not None:
-            self._thread.join(POLL_STOP_SECONDS)
-
-    def _run(self) -> None:
+    def _supervise(self) -> None:
         wait = self._first
         while not self._stop.wait(wait):
             self._poll_once()
@@ -303,35 +264,21 @@ class PollSchedule:
             wait = self._interval * random.uniform(1 - _SPREAD, 1 + _SPREAD)
 
     def _poll_once(self) -> None:
-        with self._lock:
-            if self._stop.is_set():
-                return
-            try:
-                self._process = subprocess.Popen(
-                    self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
-                )
-            except OSError as error:
-                log.error("intensity poll not started", extra={"error": str(error)})
-                return
         try:
-            code = self._process.wait(self._longest)
+            process = self._start_child()
+        except OSError as error:
+            log.error("intensity poll not started", extra={"error": str(error)})
+            return
+        if process is None:
+            return
+        try:
+            code = process.wait(self._longest)
         except subprocess.TimeoutExpired:
-            _end(self._process)
+            end(process)
             log.warning("intensity poll ended, it took too long", extra={"seconds": self._longest})
             return
         if code and not self._stop.is_set():
             log.warning("intensity poll failed", extra={"exit_code": code})
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(POLL_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(POLL_STOP_SECONDS)
 
 
 @contextmanager

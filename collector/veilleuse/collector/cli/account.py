@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import getpass
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,20 +15,21 @@ from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
     JsonOption,
+    WhyOption,
     day,
     load_settings,
     moment,
     new_private,
     print_json,
-    print_table,
+    print_result,
     run_operation,
+    who_and_why,
 )
 from veilleuse.collector.model.accounts import DEFAULT_DAYS, Role
 
 app = typer.Typer(**APP)
 
 NameArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="name or number of the account")]
-WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 
 
 @app.callback()
@@ -73,8 +73,7 @@ def create(
             role=role.value,
             entities=entity or [],
             days=days,
-            who=getpass.getuser(),
-            why=why or f"veilleuse account create {name}",
+            **who_and_why(why, f"account create {name}"),
         )
         if file is not None:
             file.write(made.pop("token") + "\n")
@@ -100,9 +99,6 @@ def _print_created(made: dict[str, Any], output: Path | None, *, as_json: bool) 
 def list_accounts(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List accounts, without their tokens: these are stored nowhere."""
     found = run_operation(load_settings(config), "account_list")
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "account": one["name"],
@@ -115,7 +111,7 @@ def list_accounts(config: ConfigOption = None, as_json: JsonOption = False) -> N
         }
         for one in found
     ]
-    print_table(rows, empty="no account yet: 'veilleuse account create NAME'")
+    print_result(found, rows, as_json, empty="no account yet: 'veilleuse account create NAME'")
 
 
 @app.command()
@@ -144,17 +140,9 @@ def revoke(
     name: NameArgument, config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False
 ) -> None:
     """End an account. Its next request is refused."""
-    done = run_operation(
-        load_settings(config),
-        "account_revoke",
-        account=name,
-        who=getpass.getuser(),
-        why=why or f"veilleuse account revoke {name}",
-    )
-    if as_json:
-        print_json(done)
-    else:
-        print(f"account {done['account_id']} '{done['name']}' revoked")
+    asked = who_and_why(why, f"account revoke {name}")
+    done = run_operation(load_settings(config), "account_revoke", account=name, **asked)
+    print_result(done, f"account {done['account_id']} '{done['name']}' revoked", as_json)
 
 
 @app.command()
@@ -172,9 +160,6 @@ def journal(
     found = run_operation(
         load_settings(config), "account_journal", account=name, first=first, end=end, limit=limit
     )
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "last": moment(line["last_unix_milliseconds"]),
@@ -187,7 +172,7 @@ def journal(
         }
         for line in found
     ]
-    print_table(rows, empty="nothing was read")
+    print_result(found, rows, as_json, empty="nothing was read")
 
 
 def _visible_entities(one: dict[str, Any]) -> str:

@@ -15,8 +15,7 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     day,
     load_settings,
-    print_json,
-    print_table,
+    print_result,
     run_operation,
 )
 from veilleuse.collector.inventory.actions_csv import ACTIONS, SITES_SEPARATOR, checked
@@ -58,11 +57,8 @@ def add(
         who=getpass.getuser(),
         why=why,
     )
-    if as_json:
-        print_json(found)
-        return
     word = "entered" if found["new"] else "entered anew" if found["changed"] else "is known already"
-    print(f"action {action_id} {word}")
+    print_result(found, f"action {action_id} {word}", as_json)
 
 
 @app.command(name="list")
@@ -70,9 +66,6 @@ def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> No
     """List actions, withdrawn and replaced ones too."""
     with open_reader(load_settings(config).data_dir) as store:
         found = [_facts(kept) for kept in store.follows.actions()]
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "action": one["action_id"],
@@ -84,7 +77,7 @@ def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> No
         }
         for one in found
     ]
-    print_table(rows, empty="no action is entered: see 'veilleuse action add --help'")
+    print_result(found, rows, as_json, empty="no action is entered: see 'veilleuse action add --help'")
 
 
 @app.command()
@@ -98,10 +91,7 @@ def withdraw(
     found = run_operation(
         load_settings(config), "action_withdraw", action_id=action_id, who=getpass.getuser(), why=why
     )
-    if as_json:
-        print_json(found)
-    else:
-        print(f"action {action_id} withdrawn")
+    print_result(found, f"action {action_id} withdrawn", as_json)
 
 
 def _facts(kept: StoredAction) -> dict[str, Any]:

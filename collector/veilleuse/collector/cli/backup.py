@@ -33,7 +33,7 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     load_settings,
-    print_json,
+    print_result,
     run_operation,
 )
 from veilleuse.collector.enrolment.register import register_file
@@ -85,27 +85,22 @@ def backup(
         if dest is not None:
             raise UsageError("--new-key makes a key and no backup: leave out DEST")
         new_key_file(new_key)
-        if as_json:
-            print_json({"key_file": str(new_key)})
-            return
-        print(
+        kept = (
             f"key file {new_key}: keep a copy off this machine, a sealed backup cannot be opened without it"
         )
+        print_result({"key_file": str(new_key)}, kept, as_json)
         return
     if dest is None:
         raise UsageError("name the file or directory of the backup: veilleuse backup DEST")
     settings = load_settings(config)
     key = read_backup_key(settings, key_file)
     made = _make_backup(settings, dest, key, keep)
-    if as_json:
-        print_json(_facts(made, sealed=key is not None))
-    else:
-        print(
-            f"{made.path}  {made.path.stat().st_size / 2**20:.1f} MiB, of {made.manifest.created}, "
-            f"{'sealed' if key is not None else 'NOT sealed'}"
-        )
-        for path in made.removed:
-            print(f"removed {path}")
+    line = (
+        f"{made.path}  {made.path.stat().st_size / 2**20:.1f} MiB, of {made.manifest.created}, "
+        f"{'sealed' if key is not None else 'NOT sealed'}"
+    )
+    lines = [line, *(f"removed {path}" for path in made.removed)]
+    print_result(_facts(made, sealed=key is not None), "\n".join(lines), as_json)
     if key is None:
         print(
             "veilleuse: the backup is not sealed: anyone who reads it has the names of machines and the "
@@ -220,10 +215,7 @@ def restore(
         "register": str(register) if has_register else None,
         "hosts": statuses,
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print("\n".join(_restore_lines(restored, facts)))
+    print_result(facts, "\n".join(_restore_lines(restored, facts)), as_json)
     if not has_register:
         print(
             f"veilleuse: no register {register}: machines revoked since the backup are accepted again, "

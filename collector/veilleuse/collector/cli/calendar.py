@@ -20,7 +20,8 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     WhyOption,
     load_settings,
-    print_json,
+    plural,
+    print_result,
     print_table,
     read_text,
     run_operation,
@@ -69,10 +70,7 @@ def import_file(
         zone=zone,
         time_zone=time_zone,
     )
-    if as_json:
-        print_json(found)
-    else:
-        _print_import(found)
+    print_result(found, lambda: _print_import(found), as_json)
     if found["warnings"]:
         raise typer.Exit(EXIT_WARNINGS)
 
@@ -86,20 +84,14 @@ def show(
 ) -> None:
     """Show the type of each day of a year. Update windows that machines do not report are named too."""
     found = run_operation(load_settings(config), "calendar_show", site=site, year=year)
-    if as_json:
-        print_json(found)
-    else:
-        _print_year(found)
+    print_result(found, lambda: _print_year(found), as_json)
 
 
 @app.command()
 def export(site: SiteOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Write the declared calendar of a site to standard output. `calendar import` reads it back."""
     found = run_operation(load_settings(config), "calendar_export", site=site)
-    if as_json:
-        print_json(found)
-    else:
-        print(found["text"], end="")
+    print_result(found, lambda: print(found["text"], end=""), as_json)
 
 
 @app.command(name="school-holidays")
@@ -122,12 +114,10 @@ def school_holidays(
         **who_and_why(why, f"calendar school-holidays {file.name}"),
         dry_run=dry_run,
     )
-    if as_json:
-        print_json(found)
-        return
     zones = ", ".join(f"zone {one['zone']} from {one['from']} to {one['to']}" for one in found["zones"])
     word = "nothing changes" if not found["changed"] else "would be imported" if dry_run else "imported"
-    print(f"{found['periods']} period{'s' * (found['periods'] != 1)}, {zones}: {word}")
+    periods = f"{found['periods']} {plural(found['periods'], 'period')}"
+    print_result(found, f"{periods}, {zones}: {word}", as_json)
 
 
 def _print_import(found: dict[str, Any]) -> None:

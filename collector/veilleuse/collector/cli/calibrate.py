@@ -32,7 +32,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     plural,
     print_json,
-    print_table,
+    print_result,
     run_operation,
     who_and_why,
 )
@@ -139,9 +139,6 @@ def list_calibrations(
         for one in _read_calibrations(load_settings(config))
         if everything or one["ended_unix_milliseconds"] is None
     ]
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "id": str(one["calibration_id"]),
@@ -157,7 +154,8 @@ def list_calibrations(
         }
         for one in found
     ]
-    print_table(rows, empty="no calibration is in force: every machine has the prior of its class")
+    empty = "no calibration is in force: every machine has the prior of its class"
+    print_result(found, rows, as_json, empty=empty)
 
 
 @app.command()
@@ -201,10 +199,7 @@ def withdraw(
         calibration_id=calibration_id,
         **who_and_why(why, "calibrate withdraw"),
     )
-    if as_json:
-        print_json(done)
-    else:
-        print(f"calibration {calibration_id} withdrawn: {_derived_text(done)}")
+    print_result(done, f"calibration {calibration_id} withdrawn: {_derived_text(done)}", as_json)
 
 
 def _report_outcomes(

@@ -8,11 +8,12 @@ It needs no data directory.
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import typer
 
 from veilleuse.collector.account.statement import METHOD_VERSION
-from veilleuse.collector.cli.shared import APP, JsonOption, print_json, print_table
+from veilleuse.collector.cli.shared import APP, JsonOption, print_result
 from veilleuse.collector.reports.worked_examples import WorkedExample, check_examples
 
 app = typer.Typer(**APP)
@@ -23,16 +24,10 @@ def check_method(as_json: JsonOption = False) -> None:
     """Compute every worked answer of the method. Prints expected and got; exit code 1 when one differs."""
     found = list(check_examples())
     wrong = sum(not one.ok for one in found)
-    if as_json:
-        print_json(
-            {
-                "method_version": METHOD_VERSION,
-                "differences": wrong,
-                "answers": [_facts(one) for one in found],
-            }
-        )
-    else:
-        print_table([_row(one) for one in found], empty="no worked answer")
+    answers = [asdict(one) for one in found]
+    facts = {"method_version": METHOD_VERSION, "differences": wrong, "answers": answers}
+    print_result(facts, [_row(one) for one in found], as_json, empty="no worked answer")
+    if not as_json:
         print(f"method {METHOD_VERSION}: {len(found)} answers, {wrong} differ", file=sys.stderr)
     if wrong:
         raise typer.Exit(1)
@@ -47,16 +42,4 @@ def _row(one: WorkedExample) -> dict[str, str]:
         "got": f"{one.got:.17g}" if "." in one.expected and len(one.expected) > 12 else f"{one.got:.10g}",
         "unit": one.unit,
         "": "ok" if one.ok else "differs",
-    }
-
-
-def _facts(one: WorkedExample) -> dict[str, str | float | bool]:
-    return {
-        "section": one.section,
-        "what": one.what,
-        "inputs": one.inputs,
-        "unit": one.unit,
-        "expected": one.expected,
-        "got": one.got,
-        "ok": one.ok,
     }

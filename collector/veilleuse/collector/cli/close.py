@@ -9,9 +9,7 @@ the public key; for a year it needs the data directory.
 from __future__ import annotations
 
 import getpass
-import json
 import re
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +27,10 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     moment,
     print_json,
-    print_table,
+    print_result,
     read_text,
     run_operation,
+    upload,
 )
 from veilleuse.collector.closed_years.frozen import NotAClosedYear
 from veilleuse.collector.closed_years.sign_off import MAXIMUM_BYTES, PEOPLE, SignOff, read_sign_off
@@ -39,7 +38,6 @@ from veilleuse.collector.closed_years.signatures import known_public_key, missin
 from veilleuse.collector.closed_years.signed_year import SIGN_OFF
 from veilleuse.collector.closed_years.verify import Verification, export, verify_file, verify_year
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
-from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.closed_years import ClosedYear, YearState, figures_of, pack
 from veilleuse.collector.model.query import PERIOD_YEARS
 from veilleuse.collector.reports.close_year import ClosingOrder, Proposal, propose, template_of
@@ -161,10 +159,7 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
             )
         written = _send(settings, made)
     found = _result_facts(made, dry_run, refused, written)
-    if as_json:
-        print_json(found)
-    else:
-        _print(made, found)
+    print_result(found, lambda: _print(made, found), as_json)
     if refused:
         raise AdminError(f"{order.year} cannot be closed definitively: do what each line above says")
     if made.refused:
@@ -172,23 +167,11 @@ def _close(settings: CollectorSettings, order: ClosingOrder, dry_run: bool, as_j
 
 
 def _send(settings: CollectorSettings, made: Proposal) -> Any:
-    """Send the closed year to the running collector; else store it here, under the directory's lock."""
     small = pack(made.file)
-    whole = small.report + small.statistics
-    upload = secrets.token_hex(16)
-    parts = list(pieces_of(upload, whole))
-    last = {"upload": upload, "report_bytes": len(small.report)}
-    try:
-        for part in parts:
-            ask(settings.data_dir, "close_part", timeout_seconds=SECONDS, **part)
-        return ask(settings.data_dir, "close_put", timeout_seconds=SECONDS, **last)
-    except CollectorNotRunning:
-        from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
-
-        with open_collector(settings) as collector:
-            for part in parts:
-                collector.operations.perform("close_part", part)
-            return json.loads(json.dumps(collector.operations.perform("close_put", last)))
+    whole, report_bytes = small.report + small.statistics, len(small.report)
+    return upload(
+        settings, whole, "close_part", "close_put", timeout_seconds=SECONDS, report_bytes=report_bytes
+    )
 
 
 def _result_facts(made: Proposal, dry_run: bool, refused: bool, written: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,21 +258,20 @@ def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None,
                 raise CollectorError(missing_key(settings.data_dir))
             for told in revisions:
                 print(export(to, told, store.closings.file(told), public_key, give=False), file=sys.stderr)
-    if as_json:
-        print_json([_row(told) for told in revisions])
-    else:
-        print_table(
-            [
-                {
-                    "revision": told.report_id,
-                    "state": told.state.value,
-                    "closed": moment(told.closed_unix_milliseconds),
-                    "sha256": told.sha256,
-                }
-                for told in revisions
-            ],
-            empty="no year is closed",
-        )
+    print_result(
+        [_row(told) for told in revisions],
+        [
+            {
+                "revision": told.report_id,
+                "state": told.state.value,
+                "closed": moment(told.closed_unix_milliseconds),
+                "sha256": told.sha256,
+            }
+            for told in revisions
+        ],
+        as_json,
+        empty="no year is closed",
+    )
     for one in kept:
         print(
             f"note: {one.year} is open; its statistics were kept on {one.kept_on}: it can still be closed "
@@ -300,13 +282,12 @@ def _show_closed(settings: CollectorSettings, year: int | None, to: Path | None,
 
 def _show_key(settings: CollectorSettings, as_json: bool) -> None:
     found = run_operation(settings, "close_key")
-    if as_json:
-        print_json(found)
-    else:
-        print(
-            f"{found['public_key']}\ncertified by the root {found['root_sha256']}, until "
-            f"{found['certified_until']}"
-        )
+    print_result(
+        found,
+        f"{found['public_key']}\ncertified by the root {found['root_sha256']}, until "
+        f"{found['certified_until']}",
+        as_json,
+    )
 
 
 def verify(

@@ -17,6 +17,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     moment,
     print_json,
+    print_result,
     run_operation,
     who_and_why,
 )
@@ -152,10 +153,7 @@ def _change(
         **who_and_why(why, operation.replace("_", " ")),
         **arguments,
     )
-    if as_json:
-        print_json(facts)
-    else:
-        _print(facts)
+    print_result(facts, lambda: _print(facts), as_json)
 
 
 def _print(facts: dict[str, Any]) -> None:

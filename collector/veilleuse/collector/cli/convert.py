@@ -15,7 +15,7 @@ import typer
 from veilleuse.collector.account.emissions import Answer, conversion, energy_kwh
 from veilleuse.collector.account.rounding import round_interval
 from veilleuse.collector.cli.factor_contracts import OnOption, book
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, print_json
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, print_result
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.factors import ChosenFactor
 from veilleuse.collector.model.query import CONVERTED_YEARS
@@ -62,10 +62,7 @@ def convert(
         chosen = ChosenFactor(named, named.valid_from.year, provisional=False)
         zone = named.zone
     answer = conversion(kwh, chosen, zone)
-    if as_json:
-        print_json(answer)
-    else:
-        print(_text(answer))
+    print_result(answer, _text(answer), as_json)
 
 
 def _text(answer: Answer) -> str:

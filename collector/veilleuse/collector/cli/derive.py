@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, plural, print_json
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, load_settings, plural, print_result
 from veilleuse.collector.ipc import CollectorNotRunning, ask
 from veilleuse.collector.ports.store import DataReader
 from veilleuse.collector.settings import CollectorSettings
@@ -43,10 +43,7 @@ def derive(
         periods = _derive_in_collector(settings, everything)
     except CollectorNotRunning:
         periods = _derive_here(settings, everything)
-    if as_json:
-        print_json({"periods": periods})
-    else:
-        print(f"{periods} {plural(periods, 'period')} derived")
+    print_result({"periods": periods}, f"{periods} {plural(periods, 'period')} derived", as_json)
 
 
 def _derive_in_collector(settings: CollectorSettings, everything: bool) -> int:

@@ -19,8 +19,7 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     load_settings,
     parse_date,
-    print_json,
-    print_table,
+    print_result,
     run_operation,
 )
 from veilleuse.collector.errors import CollectorError, ConfigurationError, UsageError
@@ -116,10 +115,7 @@ def add(
     found = run_operation(
         load_settings(config), "factors_contract_add", contract=made, who=getpass.getuser(), why=why
     )
-    if as_json:
-        print_json(found)
-    else:
-        print(f"contract {found['contract_id']} entered")
+    print_result(found, f"contract {found['contract_id']} entered", as_json)
 
 
 @app.command("list")
@@ -127,9 +123,6 @@ def list_contracts(config: ConfigOption = None, as_json: JsonOption = False) -> 
     """List contracts, withdrawn ones too."""
     with factor_reader(load_settings(config)) as reader:
         found = [_facts(kept) for kept in reader.contracts()]
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "contract": str(one["contract_id"]),
@@ -144,7 +137,9 @@ def list_contracts(config: ConfigOption = None, as_json: JsonOption = False) -> 
         }
         for one in found
     ]
-    print_table(rows, empty="no contract is entered: see 'veilleuse factors contract add --help'")
+    print_result(
+        found, rows, as_json, empty="no contract is entered: see 'veilleuse factors contract add --help'"
+    )
 
 
 @app.command("withdraw")
@@ -162,10 +157,7 @@ def withdraw(
         who=getpass.getuser(),
         why=why,
     )
-    if as_json:
-        print_json(found)
-    else:
-        print(f"contract {contract_id} withdrawn")
+    print_result(found, f"contract {contract_id} withdrawn", as_json)
 
 
 def _kwh(text: str) -> str:

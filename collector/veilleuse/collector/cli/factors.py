@@ -21,13 +21,16 @@ from veilleuse.collector.cli.factor_contracts import OnOption, book, factor_read
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
+    DryRunOption,
     JsonOption,
     load_settings,
     moment,
     print_json,
+    print_result,
     print_table,
     read_content,
     run_operation,
+    who_and_why,
 )
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, FactorFile, read_base_carbone
@@ -115,9 +118,6 @@ def show_history(
         if factor_id in (None, name) and (factor_id or any(row.version for row in rows))
     ]
     found = [_history_facts(row) for name in names for row in logged[name]]
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "factor": one["factor_id"],
@@ -131,7 +131,9 @@ def show_history(
         }
         for one in found
     ]
-    print_table(rows, empty="no factor was ever imported: see 'veilleuse factors import --help'")
+    print_result(
+        found, rows, as_json, empty="no factor was ever imported: see 'veilleuse factors import --help'"
+    )
 
 
 @app.command("import")
@@ -140,9 +142,7 @@ def import_file(
         Path, typer.Argument(metavar="FILE", help="ADEME's Base Carbone, as its portal exports it")
     ],
     config: ConfigOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would change, and change nothing")
-    ] = False,
+    dry_run: DryRunOption = False,
     leave_out: Annotated[
         list[str] | None,
         typer.Option("--leave-out", metavar="NUMBER", help="number of an element to leave out; repeatable"),
@@ -170,17 +170,13 @@ def import_file(
             factors=[factor_document(factor) for factor in parsed.factors],
             file_name=file.name,
             file_sha256=hashlib.sha256(raw).hexdigest(),
-            who=getpass.getuser(),
-            why=why or f"veilleuse factors import {file.name}",
+            **who_and_why(why, f"factors import {file.name}"),
             dry_run=dry_run,
         )
     found["refused"] = [{"where": one.where, "why": one.why} for one in parsed.refused]
     found["left"] = {reason: number for reason, number in sorted(parsed.left.items()) if number}
     found["notes"] = parsed.notes
-    if as_json:
-        print_json(found)
-    else:
-        _print_import(file, parsed, found)
+    print_result(found, lambda: _print_import(file, parsed, found), as_json)
     if parsed.refused:
         number = len(parsed.refused)
         raise AdminError(f"{number} row{'s' * (number > 1)} of {file.name} refused: nothing was imported")
@@ -197,14 +193,10 @@ def withdraw(
     found = run_operation(
         load_settings(config), "factors_withdraw", factor_id=factor_id, who=getpass.getuser(), why=why
     )
-    if as_json:
-        print_json(found)
-    elif found["in_force"] is None:
-        print(f"{factor_id} withdrawn: no value is in force for its year")
-    else:
-        print(
-            f"{factor_id} withdrawn: {found['in_force']['total_kgco2e_per_kwh']} kgCO2e/kWh is in force again"
-        )
+    now = "no value is in force for its year"
+    if found["in_force"] is not None:
+        now = f"{found['in_force']['total_kgco2e_per_kwh']} kgCO2e/kWh is in force again"
+    print_result(found, f"{factor_id} withdrawn: {now}", as_json)
 
 
 def describe(known: FactorBook, factor: Factor) -> FactorFacts:
@@ -347,15 +339,13 @@ def confirm_mapping(
         who=getpass.getuser(),
         why=why,
     )
-    if as_json:
-        print_json(found)
-    else:
-        print(f"{found['contexts']} power contexts confirmed by {found['confirmed_by']}")
-        if found["from_memory"]:
-            print(
-                "note: these items are from memory, a year that uses them is not closed definitively until you have looked "
-                f"them up and named them: {' '.join(f'--item {item}' for item in found['from_memory'])}"
-            )
+    text = f"{found['contexts']} power contexts confirmed by {found['confirmed_by']}"
+    if found["from_memory"]:
+        text += (
+            "\nnote: these items are from memory, a year that uses them is not closed definitively until you have looked "
+            f"them up and named them: {' '.join(f'--item {item}' for item in found['from_memory'])}"
+        )
+    print_result(found, text, as_json)
 
 
 def _current_mapping(config: Any) -> BilanMapping:

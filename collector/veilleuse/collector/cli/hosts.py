@@ -27,7 +27,7 @@ from veilleuse.collector.cli.shared import (
     new_private,
     plural,
     print_json,
-    print_table,
+    print_result,
     run_operation,
     who_and_why,
 )
@@ -84,9 +84,6 @@ def list_hosts(
         and (host.copy_of is not None or not copies)
         and (host.conflicts or not conflicts)
     ]
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "host": facts["agent_id"][:AGENT_ID_DIGITS],
@@ -101,13 +98,8 @@ def list_hosts(
         }
         for facts in found
     ]
-    some = f"none of {len(hosts)} host(s) matches"
-    print_table(
-        rows,
-        empty=some
-        if hosts
-        else "no host yet: 'veilleuse token create', then 'veilleuse-agent enrol' on a machine",
-    )
+    none = "no host yet: 'veilleuse token create', then 'veilleuse-agent enrol' on a machine"
+    print_result(found, rows, as_json, empty=f"none of {len(hosts)} host(s) matches" if hosts else none)
 
 
 @app.command()
@@ -200,10 +192,7 @@ def forget(
     asked = who_and_why(why, "hosts forget")
     done = run_operation(settings, "host_forget", timeout_seconds=FORGET_SECONDS, host=agent_id, **asked)
     kept = sorted(path.name for path in settings.data_dir.glob(f"{REPLACED_PREFIX}*"))
-    if as_json:
-        print_json({**done, "kept_in": kept})
-    else:
-        print(f"host {agent_id[:AGENT_ID_DIGITS]}: forgotten")
+    print_result({**done, "kept_in": kept}, f"host {agent_id[:AGENT_ID_DIGITS]}: forgotten", as_json)
     if not done["swept"]:
         print("a reader was busy: the next checkpoint removes the machine from the files", file=sys.stderr)
     if not done["compact"]:
@@ -235,11 +224,9 @@ def export(
     with new_private(output) as file:
         identity = run_operation(settings, "host_identity", host=agent_id, **who_and_why(why, "hosts export"))
         rows = _write_export(file, settings.data_dir, found, identity)
-    if as_json:
-        print_json({"agent_id": agent_id, "output": str(output), "rows": rows})
-    else:
-        written = sum(rows.values())
-        print(f"host {agent_id[:AGENT_ID_DIGITS]}: {written} {plural(written, 'row')} in {output}")
+    written = sum(rows.values())
+    done = f"host {agent_id[:AGENT_ID_DIGITS]}: {written} {plural(written, 'row')} in {output}"
+    print_result({"agent_id": agent_id, "output": str(output), "rows": rows}, done, as_json)
 
 
 def _write_export(file: TextIO, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:
@@ -297,10 +284,7 @@ def _set_or_decide(
         text = (
             f"copies of {done['copy_of'][:AGENT_ID_DIGITS]}: {len(done['hosts'])} pending → {done['status']}"
         )
-    if as_json:
-        print_json(done)
-    else:
-        print(text)
+    print_result(done, text, as_json)
 
 
 def _read(settings: CollectorSettings) -> tuple[Host, ...]:

@@ -24,6 +24,7 @@ from veilleuse.collector.cli.shared import (
     moment,
     parse_date,
     print_json,
+    print_result,
     print_table,
     read_content,
     run_operation,
@@ -77,11 +78,11 @@ def poll(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             "import a file"
         )
     done = list(poll_all(settings.intensity, _ledger(settings), connectors, _now))
-    if as_json:
-        print_json([asdict(one) for one in done])
-    else:
-        for one in done:
-            print(f"{one.connector:<18} {one.outcome:<14} {one.text or _import_text(one.stored, one.left)}")
+    lines = [
+        f"{one.connector:<18} {one.outcome:<14} {one.text or _import_text(one.stored, one.left)}"
+        for one in done
+    ]
+    print_result([asdict(one) for one in done], "\n".join(lines), as_json)
     if any(one.outcome != "done" for one in done):
         raise typer.Exit(EXIT_WARNINGS)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import secrets
 import sys
 import zlib
 from datetime import datetime
@@ -26,14 +25,18 @@ from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     IN_PARTS,
     ConfigOption,
+    DryRunOption,
     JsonOption,
+    WhyOption,
     load_settings,
     plural,
     print_json,
+    print_result,
     print_table,
     read_content,
     read_text,
     run_operation,
+    upload,
 )
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.inventory import FORMATS, finished, glpi_files, read_files
@@ -46,7 +49,6 @@ from veilleuse.collector.inventory.mapping import MAXIMUM_BYTES as MAPPING_BYTES
 from veilleuse.collector.inventory.plain_csv import KINDS, csv_of
 from veilleuse.collector.inventory.plain_csv import template as template_of
 from veilleuse.collector.inventory.rows import InventoryReading, to_document
-from veilleuse.collector.ipc import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.limits import AGENT_ID_DIGITS
@@ -65,7 +67,6 @@ EntityOption = Annotated[str, typer.Option("--entity", help="entity of rows that
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="name of this inventory (default: by format)")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")]
 RetireOption = Annotated[
     bool,
     typer.Option("--retire-absent", help="retire today the assets that a complete list no longer names"),
@@ -74,7 +75,6 @@ CorrectOption = Annotated[
     bool,
     typer.Option("--correct", help="take a new entity or site as a correction of the past, not as a move"),
 ]
-WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 AssetArgument = Annotated[
     str, typer.Argument(metavar="ASSET", help="number, key, inventory number or name of the asset")
 ]
@@ -175,13 +175,10 @@ def show(
     """Count assets by entity and class, or show one. The access journal notes that an asset was shown."""
     settings = load_settings(config)
     if asset:
-        found = run_operation(
-            settings, "inventory_show", timeout_seconds=SECONDS, asset=asset, who=getpass.getuser(), why=why
+        found = _run(settings, "inventory_show", why, asset=asset)
+        print_result(
+            found, [{"": name, "value": _cell_text(value)} for name, value in found.items()], as_json
         )
-        if as_json:
-            print_json(found)
-        else:
-            print_table([{"": name, "value": _cell_text(value)} for name, value in found.items()], empty="")
         return
     today = datetime.now(ZoneInfo(settings.reporting.time_zone)).date()
     with open_reader(settings.data_dir) as store:
@@ -234,9 +231,7 @@ def export(
     settings = load_settings(config)
     known: dict[str, list[str]] = {}
     if names:
-        known = run_operation(
-            settings, "inventory_names", timeout_seconds=SECONDS, who=getpass.getuser(), why=why
-        )
+        known = _run(settings, "inventory_names", why)
     with open_reader(settings.data_dir) as store:
         text = csv_of(store.inventory.assets(), known)
     if output is None:
@@ -253,23 +248,18 @@ def export(
 @review_app.command(name="list")
 def list_doubts(config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False) -> None:
     """Match machines and assets again, and list doubtful matches. The access journal notes this."""
-    found = run_operation(
-        load_settings(config), "inventory_review", timeout_seconds=SECONDS, who=getpass.getuser(), why=why
-    )
-    if as_json:
-        print_json(found)
-    else:
-        rows = [
-            {
-                "asset": f"#{one['asset']['asset']}",
-                "name": one["asset"]["name"] or one["asset"]["key"],
-                "doubt": one["kind"],
-                "host": (one["host"] or "")[:AGENT_ID_DIGITS],
-                "other": f"#{one['other']['asset']} {one['other']['name']}" if one["other"] else "",
-            }
-            for one in found["review"]
-        ]
-        print_table(rows, empty=f"nothing to review: {found['matched']} machines matched")
+    found = _run(load_settings(config), "inventory_review", why)
+    rows = [
+        {
+            "asset": f"#{one['asset']['asset']}",
+            "name": one["asset"]["name"] or one["asset"]["key"],
+            "doubt": one["kind"],
+            "host": (one["host"] or "")[:AGENT_ID_DIGITS],
+            "other": f"#{one['other']['asset']} {one['other']['name']}" if one["other"] else "",
+        }
+        for one in found["review"]
+    ]
+    print_result(found, rows, as_json, empty=f"nothing to review: {found['matched']} machines matched")
     if found["doubts"]:
         raise typer.Exit(EXIT_WARNINGS)
 
@@ -291,14 +281,10 @@ def match(
     """Decide that an asset is a machine."""
     if bool(every) == bool(asset and host):
         raise UsageError("name an asset and a host, or --all model_disagrees")
-    settings, who = load_settings(config), getpass.getuser()
     if every:
-        found = run_operation(
-            settings, "inventory_accept", timeout_seconds=SECONDS, kind=every, who=who, why=why
-        )
+        _decide(config, "inventory_accept", why, as_json, kind=every)
     else:
-        found = _decide(settings, asset, "matched", host, why)
-    _print_decision(found, as_json)
+        _decide(config, "inventory_decide", why, as_json, asset=asset, verdict="matched", host=host)
 
 
 @review_app.command()
@@ -313,7 +299,7 @@ def ignore(
 
     It is no longer doubtful, and still counts.
     """
-    _print_decision(_decide(load_settings(config), asset, "ignored", host or None, why), as_json)
+    _decide(config, "inventory_decide", why, as_json, asset=asset, verdict="ignored", host=host or None)
 
 
 @review_app.command()
@@ -321,62 +307,30 @@ def duplicate(
     asset: AssetArgument, config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False
 ) -> None:
     """Decide that an asset is listed twice. It no longer counts."""
-    _print_decision(_decide(load_settings(config), asset, "duplicate", None, why), as_json)
+    _decide(config, "inventory_decide", why, as_json, asset=asset, verdict="duplicate", host=None)
 
 
-def _decide(
-    settings: CollectorSettings, asset: str, verdict: str, host: str | None, why: str
-) -> dict[str, Any]:
-    found: dict[str, Any] = run_operation(
-        settings,
-        "inventory_decide",
-        timeout_seconds=SECONDS,
-        asset=asset,
-        verdict=verdict,
-        host=host,
-        who=getpass.getuser(),
-        why=why,
-    )
-    return found
+def _run(settings: CollectorSettings, operation: str, why: str, **arguments: Any) -> Any:
+    mark = {"who": getpass.getuser(), "why": why}
+    return run_operation(settings, operation, timeout_seconds=SECONDS, **arguments, **mark)
 
 
-def _print_decision(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-    else:
-        matched, doubts = found["matched"], found["doubts"]
-        print(f"{matched} {plural(matched, 'machine')} matched, {doubts} {plural(doubts, 'doubt')} left")
+def _decide(config: Path | None, operation: str, why: str, as_json: bool, **arguments: Any) -> None:
+    found = _run(load_settings(config), operation, why, **arguments)
+    matched, doubts = found["matched"], found["doubts"]
+    text = f"{matched} {plural(matched, 'machine')} matched, {doubts} {plural(doubts, 'doubt')} left"
+    print_result(found, text, as_json)
 
 
 def _import_reading(
     settings: CollectorSettings, reading: InventoryReading, why: str, as_json: bool, **options: bool
 ) -> None:
-    """Send a reading and import it: in the running collector, else here, under the directory's lock."""
     packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
-    upload = secrets.token_hex(16)
-    parts = list(pieces_of(upload, packed))
-    found = _send_all(settings, parts, {"upload": upload, "who": getpass.getuser(), "why": why, **options})
-    if as_json:
-        print_json(found)
-    else:
-        print_import(found)
+    order = {"who": getpass.getuser(), "why": why, **options}
+    found = upload(settings, packed, "inventory_part", "inventory_import", timeout_seconds=SECONDS, **order)
+    print_result(found, lambda: print_import(found), as_json)
     if found["refused"] or found["retire_refused"] or any(kind != "column" for kind in found["unknown"]):
         raise typer.Exit(EXIT_WARNINGS)
-
-
-def _send_all(settings: CollectorSettings, parts: list[dict[str, Any]], last: dict[str, Any]) -> Any:
-    """Send all parts and the import to the same collector; returns its answer to the import."""
-    try:
-        for part in parts:
-            ask(settings.data_dir, "inventory_part", timeout_seconds=SECONDS, **part)
-        return ask(settings.data_dir, "inventory_import", timeout_seconds=SECONDS, **last)
-    except CollectorNotRunning:
-        from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
-
-        with open_collector(settings) as collector:
-            for part in parts:
-                collector.operations.perform("inventory_part", part)
-            return json.loads(json.dumps(collector.operations.perform("inventory_import", last)))
 
 
 def _read_words(settings: CollectorSettings, mapping: Path | None, entity: str) -> InventoryMapping:

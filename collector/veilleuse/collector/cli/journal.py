@@ -21,8 +21,8 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     parse_date,
     plural,
-    print_json,
-    print_table,
+    print_result,
+    printable,
     run_operation,
     who_and_why,
 )
@@ -65,10 +65,7 @@ def journal(
         why=mark["why"],
     )
     lines = found["lines"]
-    if as_json:
-        print_json(lines)
-    else:
-        print_table([_row(one) for one in lines], empty="the journal has no line of these days")
+    print_result(lines, [_row(one) for one in lines], as_json, empty="the journal has no line of these days")
     if found["cut"]:
         oldest = lines[-1]["time"][:10]
         print(
@@ -83,14 +80,10 @@ def _row(one: dict[str, Any]) -> dict[str, str]:
     """Return one line without control characters: a query of the API must not move a terminal's cursor."""
     what = one["what"] if "what" in one else _request(one)
     row = {"time": one["time"], "of": one["of"], "who": one["who"], "what": what, "why": one.get("why", "")}
-    return {name: _printable(value) for name, value in row.items()}
+    return {name: printable(value) for name, value in row.items()}
 
 
 def _request(one: dict[str, Any]) -> str:
     query = f"?{one['query']}" if one["query"] else ""
     times = "" if one["times"] == 1 else f", {one['times']} times"
     return f"{one['route']}{query}: {one['status']}, {one['rows']} {plural(one['rows'], 'row')}{times}"
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)

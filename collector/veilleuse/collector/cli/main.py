@@ -29,7 +29,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_result
 from veilleuse.collector.settings import read_settings
 from veilleuse.wire.interrupt import EXIT_INTERRUPTED
 from veilleuse.wire.limits import PROTOCOL_MINOR_MAXIMUM, PROTOCOL_MINOR_MINIMUM
@@ -186,10 +186,7 @@ def show_version(as_json: JsonOption = False) -> None:
         "sqlite": sqlite3.sqlite_version,
         "grpcio": version("grpcio"),
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print(f"veilleuse {own}")
+    print_result(facts, f"veilleuse {own}", as_json)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -29,6 +29,7 @@ from veilleuse.collector.cli.shared import (
     parse_date,
     plural,
     print_json,
+    print_result,
     print_table,
     read_text,
     run_operation,
@@ -123,9 +124,6 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
     ]
     found += [{"meter": name, "shares": [], "last_read": _utc(hour)} for name, hour in sorted(read.items())]
     found += _servers_in_rooms(declared.servers, agents)
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "meter": one.get("meter", ""),
@@ -147,7 +145,7 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         }
         for one in found
     ]
-    print_table(rows, empty="no meter is declared: see 'veilleuse meters import --help'")
+    print_result(found, rows, as_json, empty="no meter is declared: see 'veilleuse meters import --help'")
 
 
 @app.command()
@@ -191,10 +189,7 @@ def show(
     if found is not None:
         notes = _servers_notes(room, since, until, found, placed=servers.are_declared_in(room))
         balance = replace(balance, notes=(*balance.notes, *notes))
-    if as_json:
-        print_json(_document(balance, since, until))
-    else:
-        _print(balance, since, until)
+    print_result(_document(balance, since, until), lambda: _print(balance, since, until), as_json)
     if any(node.is_wrong for node in balance.nodes) or (found is not None and found.is_wrong):
         raise typer.Exit(EXIT_WARNINGS)
 

@@ -20,6 +20,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     moment,
     print_json,
+    print_result,
     print_table,
     read_text,
     run_operation,
@@ -95,10 +96,8 @@ def declare(
         who=getpass.getuser(),
         why=why,
     )
-    if as_json:
-        print_json(found)
-    else:
-        print(f"perimeters of {year}: {', '.join(found['perimeters'])}; declared by {found['declared_by']}")
+    names = ", ".join(found["perimeters"])
+    print_result(found, f"perimeters of {year}: {names}; declared by {found['declared_by']}", as_json)
     if found["is_closed"]:
         print(
             f"note: {year} is closed provisionally: its reports keep the perimeters frozen with it until a revision "

@@ -16,8 +16,7 @@ from veilleuse.collector.cli.shared import (
     moment,
     parse_date,
     plural,
-    print_json,
-    print_table,
+    print_result,
     run_operation,
     who_and_why,
 )
@@ -34,9 +33,6 @@ def published() -> None:
 def list_published(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the published periods."""
     found = run_operation(load_settings(config), "published_list")
-    if as_json:
-        print_json(found)
-        return
     rows = [
         {
             "kind": one["kind"],
@@ -49,7 +45,7 @@ def list_published(config: ConfigOption = None, as_json: JsonOption = False) -> 
         }
         for one in found
     ]
-    print_table(rows, empty="nothing is published yet")
+    print_result(found, rows, as_json, empty="nothing is published yet")
 
 
 @app.command(name="take-back")
@@ -73,10 +69,5 @@ def take_back(
         end=days[1],
         **who_and_why(why, "published take-back"),
     )
-    if as_json:
-        print_json(done)
-    else:
-        periods = plural(done["periods"], "period")
-        print(
-            f"{done['periods']} published {periods} taken back: the collector computes them again within minutes"
-        )
+    periods = f"{done['periods']} published {plural(done['periods'], 'period')}"
+    print_result(done, f"{periods} taken back: the collector computes them again within minutes", as_json)

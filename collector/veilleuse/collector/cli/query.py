@@ -23,6 +23,7 @@ from veilleuse.collector.cli.shared import (
     plural,
     print_json,
     print_table,
+    printable,
     run_operation,
     who_and_why,
 )
@@ -132,7 +133,7 @@ def _write(rows: list[dict[str, Any]], *, as_json: bool, as_csv: bool) -> None:
         writer.writerow(map(cell, plain[0]))
         writer.writerows(map(cell, row.values()) for row in plain)
     else:
-        texts = [{_printable(name): _text(value) for name, value in row.items()} for row in plain]
+        texts = [{printable(name): _text(value) for name, value in row.items()} for row in plain]
         print_table(texts, empty="no row")
 
 
@@ -145,8 +146,4 @@ def _plain(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     """Return a cell of a table, without control characters: data must not move a terminal's cursor."""
-    return "" if value is None else _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)
+    return "" if value is None else printable(str(value))

@@ -20,7 +20,7 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     plural,
     print_json,
-    print_table,
+    print_result,
     read_content,
     run_operation,
 )
@@ -72,10 +72,7 @@ def import_file(
         replace=replace,
         dry_run=dry_run,
     )
-    if as_json:
-        print_json({**answer, "refused": []})
-    else:
-        _print_import(answer)
+    print_result({**answer, "refused": []}, lambda: _print_import(answer), as_json)
     if answer["not_named"] and not replace:
         raise typer.Exit(EXIT_WARNINGS)
 
@@ -99,12 +96,11 @@ def list_lines(
         raise UsageError(f"no lines '{name}': use {', '.join(ActionTable)}")
     with open_reader(load_settings(config).data_dir) as store:
         lines = [dict(line.cells) for line in store.follows.lines(ActionTable(name))]
-    if as_json:
-        print_json(lines)
-        return
     columns = [column for column in KINDS[name] if any(column in cells for cells in lines)]
-    print_table(
+    print_result(
+        lines,
         [{column: cells.get(column, "") for column in columns} for cells in lines],
+        as_json,
         empty=f"nothing is entered: see 'veilleuse reen template {name}'",
     )
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Final, TextIO
 import typer
 
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.ipc import TIMEOUT_SECONDS, CollectorNotRunning, ask
+from veilleuse.collector.ipc import TIMEOUT_SECONDS, CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.query import check_day
 from veilleuse.collector.settings import CollectorSettings, read_settings
@@ -61,13 +62,41 @@ def run_operation(
     The running collector runs the operation; else this process does, under the directory's lock. Raises
     CollectorError.
     """
+    return _run_steps(settings, [(operation, arguments)], timeout_seconds)
+
+
+def upload(
+    settings: CollectorSettings,
+    content: bytes,
+    part_operation: str,
+    operation: str,
+    *,
+    timeout_seconds: float,
+    **arguments: Any,
+) -> Any:
+    """Send the content in parts, then run the operation on it, in the same collector; returns its result.
+
+    It is the running collector, else this process, under the directory's lock. Raises CollectorError.
+    """
+    number = secrets.token_hex(16)
+    steps = [(part_operation, part) for part in pieces_of(number, content)]
+    steps.append((operation, {"upload": number, **arguments}))
+    return _run_steps(settings, steps, timeout_seconds)
+
+
+def _run_steps(
+    settings: CollectorSettings, steps: Sequence[tuple[str, dict[str, Any]]], timeout_seconds: float
+) -> Any:
+    """Run operations in order, and return the result of the last."""
+    folder = settings.data_dir
     try:
-        return ask(settings.data_dir, operation, timeout_seconds=timeout_seconds, **arguments)
+        return [ask(folder, name, timeout_seconds=timeout_seconds, **one) for name, one in steps][-1]
     except CollectorNotRunning:
         from veilleuse.collector.app.data_directory import open_collector  # late: it imports the whole store
 
         with open_collector(settings) as collector:
-            return json.loads(json.dumps(collector.operations.perform(operation, arguments)))
+            answers = [collector.operations.perform(name, one) for name, one in steps]
+            return json.loads(json.dumps(answers[-1]))
 
 
 def load_settings(config: Path | None) -> CollectorSettings:
@@ -150,12 +179,34 @@ def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
+def print_result(
+    found: Any, shown: str | list[dict[str, str]] | Callable[[], None], as_json: bool, empty: str = ""
+) -> None:
+    """Print a result: `found` as JSON, else the text or the table for people. `empty`: as print_table.
+
+    `shown` may be a function that prints it.
+    """
+    if as_json:
+        print_json(found)
+    elif isinstance(shown, str):
+        print(shown)
+    elif callable(shown):
+        shown()
+    else:
+        print_table(shown, empty=empty)
+
+
 def names_of(hosts: Sequence[Host]) -> str:
     """Name the first three machines by agent id, as `veilleuse hosts` takes it; the others are counted."""
     more = len(hosts) - _NAMED
     return ", ".join(host.agent_id.hex()[:AGENT_ID_DIGITS] for host in hosts[:_NAMED]) + (
         f" and {more} more" if more > 0 else ""
     )
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters: data must not move a terminal's cursor."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def plural(number: int, noun: str, verb: str = "") -> str:

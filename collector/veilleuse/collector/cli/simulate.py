@@ -17,7 +17,7 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     load_settings,
     parse_date,
-    print_json,
+    print_result,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.simulate.fill import simulate as fill
@@ -59,10 +59,7 @@ def simulate(
         "truth": str(path),
         **{name: told[name] for name in ("data", "seed", "from", "to", "hosts", "machines", "kwh_total")},
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print("\n".join(f"{name:<10} {value}" for name, value in facts.items()))
+    print_result(facts, "\n".join(f"{name:<10} {value}" for name, value in facts.items()), as_json)
 
 
 def _require_new(path: Path) -> None:

@@ -18,7 +18,7 @@ from veilleuse.collector.cli.shared import (
     moment,
     new_private,
     print_json,
-    print_table,
+    print_result,
     run_operation,
 )
 from veilleuse.collector.settings import CollectorSettings
@@ -99,9 +99,6 @@ def _write_join_file(settings: CollectorSettings, output: Path, order: dict[str,
 def list_tokens(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List tokens, without their text: it is stored nowhere."""
     tokens = run_operation(load_settings(config), "token_list")
-    if as_json:
-        print_json(tokens)
-        return
     rows = [
         {
             "token": str(token["token_id"]),
@@ -116,7 +113,7 @@ def list_tokens(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         }
         for token in tokens
     ]
-    print_table(rows, empty="no token yet: 'veilleuse token create'")
+    print_result(tokens, rows, as_json, empty="no token yet: 'veilleuse token create'")
 
 
 @app.command()
@@ -130,10 +127,7 @@ def revoke(
 ) -> None:
     """End a token at once. The machines that enrolled with it are revoked too."""
     done = run_operation(load_settings(config), "token_revoke", token_id=token_id, keep_hosts=keep_hosts)
-    if as_json:
-        print_json(done)
-    else:
-        print(f"token {token_id} revoked, and {done['hosts_revoked']} host(s)")
+    print_result(done, f"token {token_id} revoked, and {done['hosts_revoked']} host(s)", as_json)
 
 
 def _state(token: dict[str, object]) -> str:

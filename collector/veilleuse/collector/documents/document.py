@@ -293,6 +293,14 @@ GROUPS: Final = (
 """
 KEY: Final = "key"
 MACHINE: Final = "machine"
+UNITS: Final[Mapping[str, str]] = {
+    "kwh": "kWh",
+    "kgco2e": "kgCO2e",
+    "millijoules": "mJ",
+    "milliseconds": "ms",
+    "percent": "%",
+}
+"""Word of a column's name → unit, unless columns.toml says another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +333,11 @@ class Column:
 def read_columns() -> Mapping[str, Column]:
     """Return name → column of columns.toml. Raises KeyError or ValueError for an incomplete column."""
     text = files("veilleuse.collector.documents").joinpath("columns.toml").read_text("utf-8")
-    return {name: _column(name, entry) for name, entry in tomllib.loads(text).items()}
+    return {
+        name: _column(name, group, entry)
+        for group, entries in tomllib.loads(text).items()
+        for name, entry in entries.items()
+    }
 
 
 def column(document: Document, table: str, name: str) -> Column:
@@ -336,20 +348,21 @@ def column(document: Document, table: str, name: str) -> Column:
     return _unknown(name, next((row[name] for row in document.tables[table] if name in row), ""))
 
 
-def _column(name: str, entry: Mapping[str, object]) -> Column:
-    group = str(entry["group"])
+def _column(name: str, group: str, entry: Mapping[str, object]) -> Column:
+    kind = ValueKind(str(entry.get("kind", ValueKind.NUMBER)))
     if group not in (*GROUPS, KEY, MACHINE):
         raise ValueError(f"columns.toml: {name} is of the unknown group {group!r}")
     texts = {language: [str(text) for text in _list(entry[language])] for language in ("fr", "en")}
     return Column(
         name,
-        ValueKind(str(entry["kind"])),
+        kind,
         group,
         {language: text[0] for language, text in texts.items()},
         {language: text[1] for language, text in texts.items()},
-        unit=_optional(entry, "unit"),
+        unit=_optional(entry, "unit")
+        or next((UNITS[word] for word in name.split("_") if word in UNITS), None),
         unit_from=_optional(entry, "unit_from"),
-        words=_optional(entry, "words"),
+        words=_optional(entry, "words") or (name if kind is ValueKind.WORD else None),
         digits=int(str(entry.get("digits", 3))),
         grouped=bool(entry.get("grouped", True)),
         behind=bool(entry.get("behind", False)),

@@ -237,25 +237,6 @@ def instant(unix_milliseconds: int) -> datetime:
     return datetime.fromtimestamp(unix_milliseconds // MILLISECONDS_PER_SECOND, UTC)
 
 
-def shown_interval(figure: tuple[str, str, str], unit: str) -> dict[str, str]:
-    """Return a row's SHOWN text in every language, from (value, lower, upper end) rounded by the account.
-
-    ("1124000", "1089000", "1161000") of kWh is `1 124 000 kWh (1 089 000 à 1 161 000)` in French.
-    """
-    value, low, high = figure
-    return {
-        language: w(
-            "interval",
-            value=w.plain_number(value),
-            low=w.plain_number(low),
-            high=w.plain_number(high),
-            unit=f"{NO_BREAK}{unit}",
-        )
-        for language in LANGUAGES
-        for w in (words(language),)
-    }
-
-
 def energy_unit(energy_millijoules: int) -> tuple[int, str]:
     """Choose the unit of an amount: return (mJ per unit, unit)."""
     if energy_millijoules >= MILLIJOULES_PER_UNIT["MWh"]:

@@ -193,11 +193,6 @@ class Authority:
         return pem(self.root)
 
     @property
-    def intermediate_der(self) -> bytes:
-        """Issuing intermediate, DER."""
-        return self.intermediate.public_bytes(Encoding.DER)
-
-    @property
     def root_sha256(self) -> str:
         """SHA-256 of the root's DER, hexadecimal: the `ca_sha256` that agents pin."""
         return fingerprint(self.root)

@@ -14,15 +14,7 @@ from typing import Final
 
 from veilleuse.collector.exposition.fleet_metrics import *  # noqa: F403  # the names of all metrics, under one roof
 from veilleuse.collector.exposition.fleet_metrics import FLEET, GRID, PER_HOST
-from veilleuse.collector.exposition.metric import (
-    Metric,
-    MetricOrigin,
-    MetricType,
-    counter,
-    gauge,
-    histogram,
-    summary,
-)
+from veilleuse.collector.exposition.metric import Metric, MetricGroup, MetricOrigin, MetricType
 
 __all__ = ["FLEET", "GRID", "PER_HOST", "Metric", "MetricOrigin", "MetricType"]  # of other files
 
@@ -31,288 +23,189 @@ OTHER: Final = "other"
 VERSIONS: Final = 5
 """Maximum agent versions with their own label value; the rarer ones are `other`."""
 
-CONTACT_AGE: Final = gauge(
+AGENTS: Final = MetricGroup(MetricOrigin.REGISTRY)
+CONTACT_AGE: Final = AGENTS.gauge(
     "veilleuse_agent_last_contact_age_seconds",
     "Age of the last contact of the active servers; for a server that never called, the time since its day of "
     "enrolment.",
     ("population", "statistic"),
-    MetricOrigin.REGISTRY,
 )
-SILENT: Final = gauge(
+SILENT: Final = AGENTS.gauge(
     "veilleuse_agents_silent",
     "Active servers without a contact for two contact intervals. PCs without one on their last two open days: a "
     "lower bound, a multiple of k, once a day. Absent until the collector has listened for as long.",
     ("population",),
-    MetricOrigin.REGISTRY,
 )
-SILENCE_LEVEL: Final = gauge(
+SILENCE_LEVEL: Final = AGENTS.gauge(
     "veilleuse_silence_level",
     "Level of a population's silence, as in `veilleuse doctor`: 0 good, 1 warning, 2 failed; absent where it "
     "cannot be judged.",
     ("population",),
-    MetricOrigin.REGISTRY,
 )
-AGENT_INFO: Final = gauge(
-    "veilleuse_agent_version_hosts",
-    "Active servers by agent version.",
-    ("version",),
-    MetricOrigin.REGISTRY,
+AGENT_INFO: Final = AGENTS.gauge(
+    "veilleuse_agent_version_hosts", "Active servers by agent version.", ("version",)
 )
-SOURCE_SUCCESS: Final = gauge(
-    "veilleuse_source_success",
-    "Servers by outcome of a source: success (was read), failure (failed in the last report), unavailable (does "
-    "not exist there).",
-    ("source", "outcome"),
-    MetricOrigin.REGISTRY,
-)
-CONFIGURATION_HOSTS: Final = gauge(
+CONFIGURATION_HOSTS: Final = AGENTS.gauge(
     "veilleuse_configuration_hosts",
     "Active servers by state of their remote configuration: confirmed, applied, failed, waiting, unaware (agents "
     "before 0.2), own_file (nothing is set).",
     ("population", "state"),
-    MetricOrigin.REGISTRY,
 )
-SPOOL_RECORDS: Final = gauge(
+SOURCE_SUCCESS: Final = AGENTS.gauge(
+    "veilleuse_source_success",
+    "Servers by outcome of a source: success (was read), failure (failed in the last report), unavailable (does "
+    "not exist there).",
+    ("source", "outcome"),
+)
+SPOOL_RECORDS: Final = AGENTS.gauge(
     "veilleuse_spool_backlog_records",
     "Records waiting on the agents of servers at their last contact.",
     ("population",),
-    MetricOrigin.REGISTRY,
 )
-SPOOL_BYTES: Final = gauge(
+SPOOL_BYTES: Final = AGENTS.gauge(
     "veilleuse_spool_backlog_bytes",
     "Bytes of the spools of servers' agents at their last contact.",
     ("population",),
-    MetricOrigin.REGISTRY,
 )
-QUARANTINE: Final = gauge(
+QUARANTINE: Final = AGENTS.gauge(
     "veilleuse_agent_quarantine_records",
     "Refused records that servers' agents keep for inspection, at their last contact; for PCs, see `veilleuse "
     "doctor`.",
     ("population",),
-    MetricOrigin.REGISTRY,
 )
-DROPPED: Final = gauge(
+DROPPED: Final = AGENTS.gauge(
     "veilleuse_spool_dropped_records",
     "Dropped records reported by servers' agents, by reason, since each agent's spool was created.",
     ("population", "reason"),
-    MetricOrigin.REGISTRY,
 )
-GAP_RECORDS: Final = gauge(
+GAP_RECORDS: Final = AGENTS.gauge(
     "veilleuse_gap_records",
     "Stored gaps declared by servers, in records.",
     ("population", "reason"),
-    MetricOrigin.SUMS,
+    origin=MetricOrigin.SUMS,
 )
-GAP_SECONDS: Final = gauge(
+GAP_SECONDS: Final = AGENTS.gauge(
     "veilleuse_gap_seconds",
     "Stored gaps declared by servers, in seconds.",
     ("population", "reason"),
-    MetricOrigin.SUMS,
+    origin=MetricOrigin.SUMS,
 )
-UNEXPLAINED: Final = gauge(
+UNEXPLAINED: Final = AGENTS.gauge(
     "veilleuse_unexplained_seconds",
     "Time of servers' last 7 whole days that is neither stored nor in a declared gap; above 0, data was lost. For "
     "PCs, see `veilleuse doctor`.",
     ("population",),
-    MetricOrigin.SUMS,
+    origin=MetricOrigin.SUMS,
 )
-EXCESS: Final = gauge(
+EXCESS: Final = AGENTS.gauge(
     "veilleuse_excess_seconds",
     "Time of the same days that was reported twice: clocks set back, machines restored from a snapshot.",
     ("population",),
-    MetricOrigin.SUMS,
+    origin=MetricOrigin.SUMS,
 )
-RECORDS_STORED: Final = gauge(
-    "veilleuse_store_records",
-    "Records in the store.",
-    (),
-    MetricOrigin.SUMS,
+
+COLLECTOR: Final = MetricGroup(MetricOrigin.COLLECTOR)
+COLLECTOR_UP: Final = COLLECTOR.gauge(
+    "veilleuse_collector_up", "1 if the receiving process answered on its administration socket, else 0."
 )
-DIRTY: Final = gauge(
-    "veilleuse_derive_backlog_periods",
-    "Periods waiting to be derived again.",
-    (),
-    MetricOrigin.SUMS,
+PUSHES: Final = COLLECTOR.counter(
+    "veilleuse_collector_pushes_total", "Push calls answered, by outcome.", ("outcome",)
 )
-STORE_BYTES: Final = gauge(
-    "veilleuse_store_size_bytes",
-    "Size of the database and its write-ahead log on disk.",
-    (),
-    MetricOrigin.WEB,
+RECORDS: Final = COLLECTOR.counter(
+    "veilleuse_collector_records_total", "Records received, by outcome.", ("outcome",)
 )
-STORE_FREE: Final = gauge(
-    "veilleuse_store_free_bytes",
-    "Free space on the disk of the data directory.",
-    (),
-    MetricOrigin.WEB,
-)
-STORE_RESERVE: Final = gauge(
-    "veilleuse_store_reserve_bytes",
-    "Free space below which records are no longer accepted.",
-    (),
-    MetricOrigin.WEB,
-)
-COLLECTOR_UP: Final = gauge(
-    "veilleuse_collector_up",
-    "1 if the receiving process answered on its administration socket, else 0.",
-    (),
-    MetricOrigin.COLLECTOR,
-)
-PUSHES: Final = counter(
-    "veilleuse_collector_pushes_total",
-    "Push calls answered, by outcome.",
-    ("outcome",),
-    MetricOrigin.COLLECTOR,
-)
-RECORDS: Final = counter(
-    "veilleuse_collector_records_total",
-    "Records received, by outcome.",
-    ("outcome",),
-    MetricOrigin.COLLECTOR,
-)
-REFUSED_CALLS: Final = counter(
+REFUSED_CALLS: Final = COLLECTOR.counter(
     "veilleuse_collector_refused_calls_total",
     "Calls refused before their content was read, by reason.",
     ("reason",),
-    MetricOrigin.COLLECTOR,
 )
-REFUSED_RECORDS: Final = counter(
-    "veilleuse_collector_refused_records_total",
-    "Records refused by validation, by reason.",
-    ("reason",),
-    MetricOrigin.COLLECTOR,
+REFUSED_RECORDS: Final = COLLECTOR.counter(
+    "veilleuse_collector_refused_records_total", "Records refused by validation, by reason.", ("reason",)
 )
-HELLOS: Final = counter(
-    "veilleuse_collector_hellos_total",
-    "Hello calls answered, by outcome.",
-    ("outcome",),
-    MetricOrigin.COLLECTOR,
+HELLOS: Final = COLLECTOR.counter(
+    "veilleuse_collector_hellos_total", "Hello calls answered, by outcome.", ("outcome",)
 )
-RENEWALS: Final = counter(
-    "veilleuse_collector_renewals_total",
-    "Certificates renewed, by outcome.",
-    ("outcome",),
-    MetricOrigin.COLLECTOR,
+RENEWALS: Final = COLLECTOR.counter(
+    "veilleuse_collector_renewals_total", "Certificates renewed, by outcome.", ("outcome",)
 )
-ENROLMENTS: Final = counter(
-    "veilleuse_collector_enrolments_total",
-    "Enrolments answered, by outcome.",
-    ("outcome",),
-    MetricOrigin.COLLECTOR,
+ENROLMENTS: Final = COLLECTOR.counter(
+    "veilleuse_collector_enrolments_total", "Enrolments answered, by outcome.", ("outcome",)
 )
-COPIES: Final = counter(
+COPIES: Final = COLLECTOR.counter(
     "veilleuse_collector_copies_total",
     "Requests of clones of enrolled machines for their own identity, by outcome.",
     ("outcome",),
-    MetricOrigin.COLLECTOR,
 )
-IDENTITY_CONFLICTS: Final = counter(
+IDENTITY_CONFLICTS: Final = COLLECTOR.counter(
     "veilleuse_collector_identity_conflicts_total",
     "Calls refused because another machine uses the same identity, by evidence: generation, instance.",
     ("reason",),
-    MetricOrigin.COLLECTOR,
 )
-BEHIND: Final = counter(
+BEHIND: Final = COLLECTOR.counter(
     "veilleuse_collector_behind_total",
     "Signs that this collector was restored from an older backup, by reason.",
     ("reason",),
-    MetricOrigin.COLLECTOR,
 )
-STORE_ERRORS: Final = counter(
+STORE_ERRORS: Final = COLLECTOR.counter(
     "veilleuse_collector_store_errors_total",
     "Transactions that failed in the disk or the database, by reason.",
     ("reason",),
-    MetricOrigin.COLLECTOR,
 )
-JOBS: Final = counter(
+JOBS: Final = COLLECTOR.counter(
     "veilleuse_collector_jobs_total",
     "Writes other than pushes (derivation, enrolment, administration), by outcome.",
     ("outcome",),
-    MetricOrigin.COLLECTOR,
 )
-COMMIT: Final = histogram(
-    "veilleuse_collector_commit_seconds",
-    "Time of durable commits, fsync included.",
-    MetricOrigin.COLLECTOR,
+COMMIT: Final = COLLECTOR.histogram(
+    "veilleuse_collector_commit_seconds", "Time of durable commits, fsync included."
 )
-QUEUE: Final = gauge(
-    "veilleuse_collector_queue_pushes",
-    "Pushes waiting for the writer.",
-    (),
-    MetricOrigin.COLLECTOR,
-)
-CERTIFICATE: Final = gauge(
+QUEUE: Final = COLLECTOR.gauge("veilleuse_collector_queue_pushes", "Pushes waiting for the writer.")
+CERTIFICATE: Final = COLLECTOR.gauge(
     "veilleuse_certificate_expiry_timestamp_seconds",
     "Expiry of the collector's own certificates, Unix time.",
     ("name",),
-    MetricOrigin.COLLECTOR,
 )
-RENDER: Final = gauge(
+RECORDS_STORED: Final = COLLECTOR.gauge(
+    "veilleuse_store_records", "Records in the store.", origin=MetricOrigin.SUMS
+)
+DIRTY: Final = COLLECTOR.gauge(
+    "veilleuse_derive_backlog_periods", "Periods waiting to be derived again.", origin=MetricOrigin.SUMS
+)
+STORE_BYTES: Final = COLLECTOR.gauge(
+    "veilleuse_store_size_bytes",
+    "Size of the database and its write-ahead log on disk.",
+    origin=MetricOrigin.WEB,
+)
+STORE_FREE: Final = COLLECTOR.gauge(
+    "veilleuse_store_free_bytes", "Free space on the disk of the data directory.", origin=MetricOrigin.WEB
+)
+STORE_RESERVE: Final = COLLECTOR.gauge(
+    "veilleuse_store_reserve_bytes",
+    "Free space below which records are no longer accepted.",
+    origin=MetricOrigin.WEB,
+)
+RENDER: Final = COLLECTOR.gauge(
     "veilleuse_exposition_render_seconds",
     "Duration of collecting and rendering the previous exposition.",
-    (),
-    MetricOrigin.WEB,
+    origin=MetricOrigin.WEB,
 )
-SERIES: Final = gauge(
+SERIES: Final = COLLECTOR.gauge(
     "veilleuse_exposition_series",
     "Number of series of this exposition, without those of the process itself.",
-    (),
-    MetricOrigin.WEB,
+    origin=MetricOrigin.WEB,
 )
-SERIES_BOUND: Final = gauge(
+SERIES_BOUND: Final = COLLECTOR.gauge(
     "veilleuse_exposition_series_bound",
     "Maximum number of series for this registry of hosts and sites; agents cannot raise it.",
-    (),
-    MetricOrigin.WEB,
+    origin=MetricOrigin.WEB,
 )
-AGENTS: Final = (
-    CONTACT_AGE,
-    SILENT,
-    SILENCE_LEVEL,
-    AGENT_INFO,
-    CONFIGURATION_HOSTS,
-    SOURCE_SUCCESS,
-    SPOOL_RECORDS,
-    SPOOL_BYTES,
-    QUARANTINE,
-    DROPPED,
-    GAP_RECORDS,
-    GAP_SECONDS,
-    UNEXPLAINED,
-    EXCESS,
-)
-COLLECTOR: Final = (
-    COLLECTOR_UP,
-    PUSHES,
-    RECORDS,
-    REFUSED_CALLS,
-    REFUSED_RECORDS,
-    HELLOS,
-    RENEWALS,
-    ENROLMENTS,
-    COPIES,
-    IDENTITY_CONFLICTS,
-    BEHIND,
-    STORE_ERRORS,
-    JOBS,
-    COMMIT,
-    QUEUE,
-    CERTIFICATE,
-    RECORDS_STORED,
-    DIRTY,
-    STORE_BYTES,
-    STORE_FREE,
-    STORE_RESERVE,
-    RENDER,
-    SERIES,
-    SERIES_BOUND,
-)
-HTTP_DURATION: Final = summary(
+
+HTTP: Final = MetricGroup(MetricOrigin.WEB)
+HTTP_DURATION: Final = HTTP.summary(
     "veilleuse_web_request_seconds",
     "Time to answer HTTP requests, by route and status code.",
     ("route", "code"),
-    MetricOrigin.WEB,
 )
 
-CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *PER_HOST, HTTP_DURATION)
+CATALOGUE: Final[tuple[Metric, ...]] = (*FLEET, *GRID, *AGENTS, *COLLECTOR, *PER_HOST, *HTTP)
 BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in CATALOGUE}

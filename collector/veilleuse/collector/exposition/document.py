@@ -14,7 +14,7 @@ from veilleuse.collector.exposition.catalogue import (
     COLLECTOR,
     FLEET,
     GRID,
-    HTTP_DURATION,
+    HTTP,
     PER_HOST,
     MetricOrigin,
 )
@@ -85,7 +85,7 @@ _CHAPTERS: Final = (
     ("The fleet", FLEET),
     ("The indicative ledger: indicatif, hors bilan", GRID),
     ("The agents", AGENTS),
-    ("The collector", (*COLLECTOR, HTTP_DURATION)),
+    ("The collector", (*COLLECTOR, *HTTP)),
     ("One server at a time", PER_HOST),
 )
 _PREAMBLE: Final = """\

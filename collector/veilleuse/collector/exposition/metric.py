@@ -67,21 +67,41 @@ def _unit(name: str) -> str:
     return next((unit for suffix, unit in _UNITS.items() if base.endswith("_" + suffix)), "1")
 
 
-def counter(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
-    """Define a counter: it only increases; its name ends in `_total`."""
-    return Metric(name, MetricType.COUNTER, _unit(name), text, labels, origin)
+class MetricGroup(list[Metric]):
+    """A MetricGroup collects the metrics of one part, in the order in which they are defined."""
 
+    def __init__(self, origin: MetricOrigin) -> None:
+        """`origin`: of each metric that is defined without one."""
+        super().__init__()
+        self._origin = origin
 
-def gauge(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
-    """Define a gauge: a current value."""
-    return Metric(name, MetricType.GAUGE, _unit(name), text, labels, origin)
+    def counter(
+        self, name: str, text: str, labels: tuple[str, ...] = (), *, origin: MetricOrigin | None = None
+    ) -> Metric:
+        """Define a counter: it only increases; its name ends in `_total`."""
+        return self._define(MetricType.COUNTER, name, text, labels, origin)
 
+    def gauge(
+        self, name: str, text: str, labels: tuple[str, ...] = (), *, origin: MetricOrigin | None = None
+    ) -> Metric:
+        """Define a gauge: a current value."""
+        return self._define(MetricType.GAUGE, name, text, labels, origin)
 
-def summary(name: str, text: str, labels: tuple[str, ...], origin: MetricOrigin) -> Metric:
-    """Define a summary: sum and count."""
-    return Metric(name, MetricType.SUMMARY, _unit(name), text, labels, origin)
+    def summary(self, name: str, text: str, labels: tuple[str, ...]) -> Metric:
+        """Define a summary: sum and count."""
+        return self._define(MetricType.SUMMARY, name, text, labels)
 
+    def histogram(self, name: str, text: str) -> Metric:
+        """Define a histogram: buckets, sum and count; no labels."""
+        return self._define(MetricType.HISTOGRAM, name, text, ())
 
-def histogram(name: str, text: str, origin: MetricOrigin) -> Metric:
-    """Define a histogram: buckets, sum and count; no labels."""
-    return Metric(name, MetricType.HISTOGRAM, _unit(name), text, (), origin)
+    def _define(
+        self,
+        kind: MetricType,
+        name: str,
+        text: str,
+        labels: tuple[str, ...],
+        origin: MetricOrigin | None = None,
+    ) -> Metric:
+        self.append(Metric(name, kind, _unit(name), text, labels, origin or self._origin))
+        return self[-1]

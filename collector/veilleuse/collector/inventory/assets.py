@@ -129,7 +129,7 @@ def _values(reading: InventoryReading, words: InventoryMapping, found: AssetFiel
     _place(reading, words, found, values)
     _status(reading, words, found, values)
     _class(reading, words, found, values)
-    _require_order(values, found)
+    _require_order(values)
     return values
 
 
@@ -192,7 +192,7 @@ def _class(
         reading.not_known("type", f"{found.item}: type '{kind}', model '{model}'")
 
 
-def _require_order(values: Mapping[str, Value], found: AssetFields) -> None:
+def _require_order(values: Mapping[str, Value]) -> None:
     into, out = values.get("in_service_on"), values.get("out_of_service_on")
     if into and out and str(out) < str(into):
         what = f"out of service on {out}, before it came into service on {into}"

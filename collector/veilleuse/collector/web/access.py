@@ -51,14 +51,6 @@ class MetricsAuth:
         """True when only this machine can connect."""
         return is_loopback(self.host)
 
-    def admits(self, authorization: str | None) -> bool:
-        """Return true without a required token, or when the header holds it.
-
-        It may be a bearer token or the password of Basic, which browsers can send.
-        """
-        given = secret_of(authorization)
-        return self.token is None or (given is not None and self.opens_to(given))
-
     def opens_to(self, secret: str) -> bool:
         """Return true when a token is required and `secret` is this token."""
         return self.token is not None and hmac.compare_digest(secret.encode(), self.token.encode())

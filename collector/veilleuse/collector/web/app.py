@@ -198,8 +198,8 @@ def make_app(
         routes=routes,
         exception_handlers={
             HTTPException: _http_error(context),
-            CollectorError: _unreadable(context),
-            Exception: _failed(context),
+            CollectorError: _log_failure(context),
+            Exception: _log_failure(context),
         },
     )
     app.router.redirect_slashes = False  # behind a proxy a redirect would leave TLS, with the token
@@ -329,20 +329,13 @@ def _http_error(context: HandlerContext) -> Callable[[Request, Exception], Respo
     return handle
 
 
-def _unreadable(context: HandlerContext) -> Callable[[Request, Exception], Response]:
+def _log_failure(context: HandlerContext) -> Callable[[Request, Exception], Response]:
     page = _error_page(context)
 
     def handle(request: Request, error: Exception) -> Response:
-        log.error("store unreadable", extra={"reason": str(error)})
-        return page(request, 503)
-
-    return handle
-
-
-def _failed(context: HandlerContext) -> Callable[[Request, Exception], Response]:
-    page = _error_page(context)
-
-    def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, CollectorError):
+            log.error("store unreadable", extra={"reason": str(error)})
+            return page(request, 503)
         log.error("request failed", exc_info=error, extra={"path": request.url.path})
         return page(request, 500)
 

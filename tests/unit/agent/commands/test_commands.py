@@ -12,26 +12,19 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.fakes.agent import Agent, energies, record
-from tests.support.fakes.collector import FakeCollector
+from tests.support.processes import ran
+from tests.support.trees import zone
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.agent.commands.main import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.settings_file import describe
 from veilleuse.wire.version import VERSION
-
-
-@pytest.fixture
-def collector() -> Iterator[FakeCollector]:
-    """Run a fake collector."""
-    with FakeCollector() as running:
-        yield running
 
 
 @pytest.fixture
@@ -307,14 +300,7 @@ def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):
 def test_doctor_as_root_says_what_the_service_may_not_read(agent, collector, capsys, tmp_path, said):
     """Doctor as root warns if the service's account lacks the permission to read the counters."""
     agent.enrol(collector)
-    zone = tmp_path / "sys/class/powercap/intel-rapl:0"
-    zone.mkdir(parents=True)
-    for name, text in (
-        ("name", "package-0"),
-        ("energy_uj", "123456"),
-        ("max_energy_range_uj", "262143328850"),
-    ):
-        (zone / name).write_text(text + "\n")
+    zone(tmp_path, "0", "package-0", 123_456)
     config = tmp_path / "agent.toml"
     config.write_text(f'[paths]\nstate = "{agent.state}"\nsysfs = "{tmp_path / "sys"}"\n')
     row = {"name": "linux_rapl", "unavailable": said, "reason": "not readable", "remedy": "run the helper"}
@@ -343,14 +329,7 @@ def test_doctor_sees_a_damaged_spool_and_leaves_it_alone(agent, collector, capsy
 
 def test_doctor_reads_a_captured_machine(agent, capsys, tmp_path):
     """Doctor shows the RAPL point of the tree in paths.sysfs, and the ladder is at `counter_modelled`."""
-    zone = tmp_path / "sys/class/powercap/intel-rapl:0"
-    zone.mkdir(parents=True)
-    for name, text in (
-        ("name", "package-0"),
-        ("energy_uj", "123456"),
-        ("max_energy_range_uj", "262143328850"),
-    ):
-        (zone / name).write_text(text + "\n")
+    zone(tmp_path, "0", "package-0", 123_456)
     proc = tmp_path / "proc"
     proc.mkdir()
     (proc / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Intel(R) Core(TM) i5-8500\nflags\t: fpu\n")
@@ -447,7 +426,5 @@ def test_the_resident_process_imports_nothing_of_the_sender():
             {"cryptography", "psutil", "veilleuse.agent.identity.keys", "random"},
         ),
     ):
-        done = subprocess.run(
-            [sys.executable, "-c", code, command, root], capture_output=True, text=True, check=True
-        )
+        done = ran([sys.executable, "-c", code, command, root], check=True)
         assert not forbidden & set(done.stdout.split()), command

@@ -8,22 +8,13 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.fakes.agent import Agent, record
-from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.platforms.locks import RUN_LOCK, SEND_LOCK, ProcessLock
-
-
-@pytest.fixture
-def collector() -> Iterator[FakeCollector]:
-    """Run a fake collector."""
-    with FakeCollector() as running:
-        yield running
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fakes.measuring import FakeClock
+from tests.support.fakes.measuring import FakeClock, ticker_over
 from tests.support.fakes.metered import RaplTree
 from tests.support.trees import LONG_RANGE, TREES, context, zone
 from tests.support.waiting import PATIENCE_SECONDS
@@ -26,12 +26,9 @@ from veilleuse.agent.commands.rapl_helper import EVERY_MILLISECONDS, RaplHelper
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Tick
 from veilleuse.agent.platforms import instant_now
-from veilleuse.agent.ports import Source
-from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.linux_rapl import LinuxRapl
 from veilleuse.agent.sources.rapl_snapshot import RaplSnapshot
 from veilleuse.agent.sources.snapshot import read_publication
-from veilleuse.wire.vocabulary import Supply
 
 TICK = 10_000
 
@@ -48,19 +45,9 @@ class Bench:
         self.through = RaplSnapshot(context(folder, helper=self.file), self.clock.now)
         self.ticks: dict[str, list[Tick]] = {"direct": [], "through": []}
         self.tickers = {
-            "direct": self._ticker(LinuxRapl(context(folder))),
-            "through": self._ticker(self.through),
+            "direct": ticker_over(self.clock, LinuxRapl(context(folder))),
+            "through": ticker_over(self.clock, self.through),
         }
-
-    def _ticker(self, source: Source) -> Ticker:
-        points = source.open()
-        return Ticker(
-            self.clock,
-            ((source, points),),
-            None,
-            default_supply=Supply.AC,
-            tick_milliseconds=TICK,
-        )
 
     def pass_time(self, milliseconds: int, watts: int, *, asleep: bool = False) -> None:
         self.clock.advance(milliseconds, asleep=asleep)

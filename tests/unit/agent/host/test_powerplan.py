@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.peers import peer
+from tests.support.processes import ran
 from veilleuse.agent.host.power_plan import idle_action, locked_gnome, may_sleep, power_plan, span_seconds
 
 POWER = "org/gnome/settings-daemon/plugins/power"
@@ -136,11 +137,8 @@ def test_drop_ins_are_read_in_the_order_of_systemd(tmp_path):
             "etc/systemd/logind.conf.d/40-early.conf": "[Login]\nIdleAction=poweroff\nIdleActionSec=44\n",
         },
     )
-    said = subprocess.run(
-        [peer("systemd-analyze"), f"--root={tmp_path}", "cat-config", "systemd/logind.conf"],
-        capture_output=True,
-        text=True,
-        check=True,
+    said = ran(
+        [peer("systemd-analyze"), f"--root={tmp_path}", "cat-config", "systemd/logind.conf"], check=True
     ).stdout
     login = re.sub(r"\[Other\][^\[#]*", "", said)
     last = {key: re.findall(rf"^{key}=(.*)$", login, re.M)[-1] for key in ("IdleAction", "IdleActionSec")}
@@ -162,9 +160,7 @@ def test_a_drop_in_that_is_hidden(tmp_path):
 @pytest.mark.parametrize("text", ["90", "20min", "1h 30min", "2h30m", "1.5h", "1w", "90000ms", "infinity"])
 def test_spans_are_those_of_systemd(text):
     """`systemd-analyze timespan` gives the same duration."""
-    said = subprocess.run(
-        [peer("systemd-analyze"), "timespan", text], capture_output=True, text=True, check=True
-    ).stdout
+    said = ran([peer("systemd-analyze"), "timespan", text], check=True).stdout
     found = re.search(r"μs: (\d+|infinity)", said)
     assert found, said
     assert span_seconds(text) == (0 if text == "infinity" else int(found[1]) // 1_000_000)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -26,13 +25,6 @@ from veilleuse.wire.vocabulary import GapReason, Population
 
 ORIGINAL = {"product_uuid": "4c4c4544-0042-3510-8052-b4c04f4a4e32", "board_serial": "ORIG1NAL77"}
 COPY = {"product_uuid": "5d5d5d44-0042-3510-8052-b4c04f4a4e32", "board_serial": "C0PY88XY"}
-
-
-@pytest.fixture
-def collector() -> Iterator[FakeCollector]:
-    """Run a fake collector."""
-    with FakeCollector() as running:
-        yield running
 
 
 @pytest.fixture

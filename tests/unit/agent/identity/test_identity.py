@@ -7,9 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -23,19 +21,6 @@ from veilleuse.agent.identity import keys
 from veilleuse.agent.identity.store import IdentityStore, ders_of, pem_of
 from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid, pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-
-
-@pytest.fixture
-def collector() -> Iterator[FakeCollector]:
-    """Run a fake collector."""
-    with FakeCollector() as running:
-        yield running
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    """Return an agent that is not enrolled."""
-    return Agent(tmp_path / "state")
 
 
 def test_enrolling_makes_an_identity_and_uses_up_the_join_file(agent, collector, tmp_path):

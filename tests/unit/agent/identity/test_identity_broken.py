@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +13,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.support.fakes.agent import Agent, energies, record
-from tests.support.fakes.collector import FakeCollector
 from tests.support.killing import run_program
+from tests.support.processes import ran
 from veilleuse.agent.commands.main import main
 from veilleuse.agent.identity.certificates import Introduction
 from veilleuse.agent.identity.join_file import JoinFile
@@ -25,19 +23,6 @@ from veilleuse.agent.sending.process import send
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 EMPTY_PEM = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
-
-
-@pytest.fixture
-def collector() -> Iterator[FakeCollector]:
-    """Run a fake collector."""
-    with FakeCollector() as running:
-        yield running
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    """Return an agent that is not enrolled."""
-    return Agent(tmp_path / "state")
 
 
 @pytest.mark.parametrize(
@@ -149,12 +134,9 @@ def test_a_state_directory_of_somebody_else_is_one_line(agent, collector, tmp_pa
     # Run as root without the capability to ignore file modes: another user might not reach this interpreter.
     unprivileged = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
     for command in ("send", "doctor", "show"):
-        done = subprocess.run(
+        done = ran(
             [*unprivileged, sys.executable, "-m", "veilleuse.agent", command],
             env={"VEILLEUSE_AGENT__PATHS__STATE": str(agent.state), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
             timeout=30,
         )
         assert "Traceback" not in done.stderr, done.stderr

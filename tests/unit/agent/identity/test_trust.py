@@ -6,35 +6,18 @@ docs/decisions/0014."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from tests.support.fakes.agent import Agent
 from tests.support.fakes.authority import DER, TestAuthority
-from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.identity import certificates, keys
 from veilleuse.agent.identity.join_file import fingerprints
 from veilleuse.agent.identity.store import IdentityStore, ders_of
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-
-
-@pytest.fixture
-def collector() -> Iterator[FakeCollector]:
-    """Run a fake collector."""
-    with FakeCollector() as running:
-        yield running
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    """Return an agent that is not enrolled."""
-    return Agent(tmp_path / "state")
 
 
 def test_a_certificate_for_another_key_is_refused():

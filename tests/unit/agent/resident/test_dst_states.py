@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.fakes.measuring import FakeClock
+from tests.support.records import milliseconds_of_states
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Record, WeekPeriod, body_from_json
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident.process import NoServiceManager, Resident
@@ -177,15 +178,6 @@ def lengths(day: date, *bands: Band) -> Counter[Band]:
     return found
 
 
-def states_of(records: list[Record]) -> Counter[State]:
-    """Return the milliseconds of each state."""
-    found: Counter[State] = Counter()
-    for record in records:
-        for (_, state, _), cell in record.cells.items():
-            found[state] += cell.milliseconds
-    return found
-
-
 lives = st.lists(
     st.tuples(
         st.sampled_from(EVENTS), st.sampled_from([10_000, 61_000, 999_999, HOUR, 5 * HOUR + 1, 26 * HOUR])
@@ -217,7 +209,7 @@ def test_workstations_tell_whole_weeks(tmp_path_factory, change, life):
     monday = change - timedelta(days=6)
     with Machine(tmp_path_factory.mktemp("state"), "workstation", unix(monday)) as machine:
         live(machine, life, unix(monday + timedelta(days=7)) + HOUR)
-    closed, told = machine.records(), states_of(machine.records(still_open=True))
+    closed, told = machine.records(), milliseconds_of_states(machine.records(still_open=True))
     days = {record.period.day: record for record in closed if isinstance(record.period, DatePeriod)}
     weeks = [record for record in closed if isinstance(record.period, WeekPeriod)]
     in_week = [day for day in days if monday <= day <= change]
@@ -229,7 +221,7 @@ def test_workstations_tell_whole_weeks(tmp_path_factory, change, life):
     for number in range(7):
         expected += lengths(monday + timedelta(days=number), Band.OPEN)
     assert bands_of(week) == expected
-    total = sum(states_of([*(days[day] for day in in_week), week]).values())
+    total = sum(milliseconds_of_states([*(days[day] for day in in_week), week]).values())
     assert (
         total
         == unix(change + timedelta(days=1)) - unix(monday)
@@ -247,7 +239,7 @@ def test_clock_populations_tell_whole_hours(tmp_path_factory, population, change
     start = unix(change - timedelta(days=1))
     with Machine(tmp_path_factory.mktemp("state"), population, start) as machine:
         live(machine, life, unix(change + timedelta(days=1)) + 2 * HOUR)
-    closed, told = machine.records(), states_of(machine.records(still_open=True))
+    closed, told = machine.records(), milliseconds_of_states(machine.records(still_open=True))
     position = start
     for record in closed:
         period = record.period

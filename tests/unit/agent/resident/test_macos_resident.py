@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes.mac_agent import ASLEEP_SECONDS, BOOT
+from tests.support.processes import ran
 from tests.support.waiting import at_its_best
 
 ROOT = Path(__file__).parents[4]
@@ -38,14 +38,11 @@ def utilisation(spool: Path) -> dict[str, Any]:
 
 def one_night(state: Path) -> tuple[dict[str, str], Path]:
     """Run one process and return its output and its spool."""
-    done = subprocess.run(
+    done = ran(
         [sys.executable, "-m", "tests.support.fakes.mac_agent", str(state)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(("agent", "proto", "."))},
-        capture_output=True,
-        text=True,
         timeout=120,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     said = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fakes.measuring import NOON, FakeClock
+from tests.support.records import milliseconds_of_states
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.commands.once import measure_once
 from veilleuse.agent.errors import ConfigurationError
@@ -116,16 +117,7 @@ class Life:
             *self.records(),
             *map(Record.from_json, json.loads(self.control(ControlKey.OPEN_FOLD))["open"]),
         ]
-        return states(records)
-
-
-def states(records: list[Record]) -> Counter[State]:
-    """Return the milliseconds per state over all cells."""
-    found: Counter[State] = Counter()
-    for record in records:
-        for (_, state, _), cell in record.cells.items():
-            found[state] += cell.milliseconds
-    return found
+        return milliseconds_of_states(records)
 
 
 @pytest.fixture
@@ -142,7 +134,7 @@ def test_records_come_period_by_period(life):
     life.begin()
     life.steps(13)
     assert [r.period for r in life.records()] == [ClockPeriod(NOON + n * 60_000, 60_000) for n in range(2)]
-    assert sum(states(life.records()).values()) == 120_000
+    assert sum(milliseconds_of_states(life.records()).values()) == 120_000
     life.end()
     assert life.manager.said[:2] == ["ready", "alive"]
     assert life.manager.said[-1] == "stopping"
@@ -201,7 +193,7 @@ def test_suspend(life):
     life.clock.advance(36_000_000, asleep=True)
     before = len(life.records())
     life.steps(1)
-    assert states(life.records())[State.ASLEEP] > 35_000_000
+    assert milliseconds_of_states(life.records())[State.ASLEEP] > 35_000_000
     assert len(life.records()) > before
     asleep = [
         cell for r in life.records() for (_, state, _), cell in r.cells.items() if state is State.ASLEEP

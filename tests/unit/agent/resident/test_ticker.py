@@ -16,39 +16,13 @@ from tests.support.fakes.measuring import (
     PACKAGE,
     RANGE,
     CounterSource,
-    FakeClock,
-    FakeLoad,
     GaugeSource,
+    TickerBench,
 )
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading, Tick
-from veilleuse.agent.ports import Source
-from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.wire.vocabulary import State, Supply
 
 TICK = 10_000
-
-
-class Bench:
-    """Runs a ticker over fakes."""
-
-    def __init__(self, *sources: Source, supply: Supply = Supply.AC) -> None:
-        self.clock = FakeClock()
-        self.load = FakeLoad()
-        self.ticker = Ticker(
-            self.clock,
-            tuple((source, source.open()) for source in sources),
-            self.load,
-            default_supply=supply,
-            tick_milliseconds=TICK,
-        )
-        self.ticker.tick()
-
-    def step(self, milliseconds: int = TICK, *, load: float = 0.0, asleep: int = 0) -> tuple[Tick, ...]:
-        if asleep:
-            self.clock.advance(asleep, asleep=True)
-        self.clock.advance(milliseconds)
-        self.load.use(milliseconds, (load, load))
-        return self.ticker.tick()[1]
 
 
 def millijoules(ticks: tuple[Tick, ...]) -> int:
@@ -62,7 +36,7 @@ def test_millijoules_conserve_the_counter(advances, start):
     """Below the counter's ceiling, wraps included, the ticks sum to its whole millijoules."""
     source = CounterSource()
     source.microjoules = start
-    bench = Bench(source)
+    bench = TickerBench(source)
     total = 0
     for advance in advances:
         source.spend(advance)
@@ -72,7 +46,7 @@ def test_millijoules_conserve_the_counter(advances, start):
 
 def test_a_gauge_is_integrated():
     """Energy is power × elapsed boot-time, and the remainder below a millijoule is carried on."""
-    bench = Bench(GaugeSource(40_001))
+    bench = TickerBench(GaugeSource(40_001))
     total = sum(millijoules(bench.step(9_999)) for _ in range(3))
     assert total == 40_001 * 3 * 9_999 // 1_000
 
@@ -84,7 +58,7 @@ def test_a_gauge_is_integrated():
 def test_a_counter_that_fails_for_moments_loses_nothing(polls):
     """With at most two failed polls in a row, the ticks have the counter's whole energy and no gap."""
     source = CounterSource()
-    bench = Bench(source)
+    bench = TickerBench(source)
     ticks: list[Tick] = []
     spent = elapsed = failed = 0
     for advance, fails, milliseconds in [*polls, (1_000_000, False, TICK)]:
@@ -105,7 +79,7 @@ def test_a_counter_that_fails_for_moments_loses_nothing(polls):
 def test_a_failing_source_stops_nobody():
     """Ticks wait for the missing counter and keep the other source's energy; an exception is a failure."""
     counter, gauge = CounterSource(), GaugeSource()
-    bench = Bench(counter, gauge)
+    bench = TickerBench(counter, gauge)
     for broken in (False, True):
         value, counter.microjoules, counter.broken = counter.microjoules, None, broken
         assert bench.step() == ()
@@ -125,7 +99,7 @@ def test_a_failing_source_stops_nobody():
 def test_a_source_that_stays_away_is_a_gap():
     """After 40 s ticks stop waiting and have a gap; the first value afterwards is a new start."""
     counter, gauge = CounterSource(), GaugeSource()
-    bench = Bench(counter, gauge)
+    bench = TickerBench(counter, gauge)
     value, counter.microjoules = counter.microjoules, None
     assert [len(bench.step()) for _ in range(6)] == [0, 0, 0, 4, 1, 1]
     counter.microjoules = value
@@ -139,7 +113,7 @@ def test_nothing_waits_for_a_counter_that_may_have_gone_round():
     """65 kJ at 2 kW are 32 s: after three ticks a larger value may hide a wrap, so it closes no gap."""
     source = CounterSource(ceiling_watts=2_000.0)
     source.range = 65_532_610_987
-    bench = Bench(source)
+    bench = TickerBench(source)
     value = source.microjoules
     source.microjoules = None
     assert [len(bench.step()) for _ in range(3)] == [0, 0, 3]
@@ -157,7 +131,7 @@ def test_nothing_waits_for_a_counter_that_may_have_gone_round():
 def test_no_gap_is_closed_over_a_suspend_or_the_end():
     """Waiting ticks are released with their gap before a sleep and at the last poll."""
     source = CounterSource()
-    bench = Bench(source)
+    bench = TickerBench(source)
     value, source.microjoules = source.microjoules, None
     assert bench.step() == ()
     source.microjoules = value
@@ -175,7 +149,7 @@ def test_no_gap_is_closed_over_a_suspend_or_the_end():
 def test_two_counters_that_take_turns_do_not_hold_time_back_for_ever():
     """If two counters never answer at once, ticks are released after 40 s and no joule counts twice."""
     one, other = CounterSource(), CounterSource(METER)
-    bench = Bench(one, other)
+    bench = TickerBench(one, other)
     ticks: list[Tick] = []
     for number in range(30):
         away = (one, other)[number % 2]
@@ -195,7 +169,7 @@ def test_a_late_poll_may_hide_a_turn():
     """65 kJ at 2 kW are 32 s: after a longer time a larger value may hide a wrap, so it gives a gap."""
     source = CounterSource(ceiling_watts=2_000.0)
     source.range = 65_532_610_987
-    bench = Bench(source)
+    bench = TickerBench(source)
     source.spend(1_000_000)
     (late,) = bench.step(33_000)
     assert (late.energies, late.gaps) == ((), (("linux_rapl", 33_000),))
@@ -224,7 +198,7 @@ class Turncoat:
 def test_a_gauge_between_two_values_of_a_counter_counts_once():
     """After a power reading of the same meter, the counter's next value is a new start."""
     source = Turncoat()
-    bench = Bench(source)
+    bench = TickerBench(source)
     told: list[Tick] = []
     for reading in (
         EnergyCounter(METER, 1_000_000_000, None, 100.0),
@@ -246,7 +220,7 @@ def test_a_gauge_below_zero_is_a_gap():
     """Negative power is a defect of the source and gives a gap."""
     source = Turncoat()
     source.readings = (PowerGauge(METER, -50_000),)
-    bench = Bench(source)
+    bench = TickerBench(source)
     (tick,) = bench.step()
     assert (tick.energies, tick.gaps) == ((), (("turncoat", TICK),))
 
@@ -254,7 +228,7 @@ def test_a_gauge_below_zero_is_a_gap():
 def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
     """A running package draws energy, so a stuck or reset counter gives a gap, not 0 W."""
     source = CounterSource()
-    bench = Bench(source)
+    bench = TickerBench(source)
     (stuck,) = bench.step()
     source.microjoules = 0
     (reset,) = bench.step()
@@ -270,7 +244,7 @@ def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
 def test_a_counter_that_stood_still_does_not_tell_a_stretch_of_all_it_had_not_told():
     """The jump after a standstill has the gap's energy, which the collector imputes: no tick may have it."""
     source = CounterSource()
-    bench = Bench(source)
+    bench = TickerBench(source)
     stuck = [bench.step()[0] for _ in range(5)]
     source.spend(6 * 400_000_000)
     (jump,) = bench.step()
@@ -285,7 +259,7 @@ def test_a_counter_that_lies_once_is_not_believed():
     """After one or two false low values, the apparent increase back to the true value is not energy."""
     for lie, polls in ((0, 1), (500, 1), (500, 2)):
         source = CounterSource()
-        bench = Bench(source)
+        bench = TickerBench(source)
         for _ in range(polls):
             source.spend(400_000_000)
             value, source.microjoules = source.microjoules, lie
@@ -300,7 +274,7 @@ def test_a_counter_that_lies_once_is_not_believed():
 def test_an_unreadable_range_does_not_wrap():
     """Without a range, a smaller value is a reset."""
     source = CounterSource()
-    bench = Bench(source)
+    bench = TickerBench(source)
     source.range, source.microjoules = None, 3
     assert bench.step()[0].energies == ()
 
@@ -308,7 +282,7 @@ def test_an_unreadable_range_does_not_wrap():
 def test_suspend():
     """Ten hours of sleep are one tick asleep without energy; the counter begins again after it."""
     counter, gauge = CounterSource(), GaugeSource(40_000)
-    bench = Bench(counter, gauge)
+    bench = TickerBench(counter, gauge)
     counter.spend(9_000_000_000)
     asleep, awake = bench.step(4_000, asleep=36_000_000)
     assert (asleep.state, asleep.duration_milliseconds, asleep.energies) == (State.ASLEEP, 36_000_000, ())
@@ -322,7 +296,7 @@ def test_suspend():
 def test_a_long_silence_drops_the_counters():
     """After minutes without a poll the tick has a state and no energy."""
     counter, gauge = CounterSource(), GaugeSource()
-    bench = Bench(counter, gauge)
+    bench = TickerBench(counter, gauge)
     counter.spend(1_000_000)
     (tick,) = bench.step(120_000)
     assert tick.energies == ()
@@ -334,7 +308,7 @@ def test_a_long_silence_drops_the_counters():
 def test_a_wall_clock_that_is_set_moves_dates_not_joules(jump):
     """Durations follow boot-time, so energies stay whole; dates follow the wall clock."""
     source = CounterSource()
-    bench = Bench(source)
+    bench = TickerBench(source)
     ticks: list[Tick] = []
     for number in range(6):
         if number == 3:
@@ -350,7 +324,7 @@ def test_a_wall_clock_that_is_set_moves_dates_not_joules(jump):
 
 def test_small_drift_leaves_no_holes():
     """A wall clock slewed by milliseconds leaves no hole between ticks."""
-    bench = Bench()
+    bench = TickerBench()
     ticks: list[Tick] = []
     for _ in range(5):
         bench.clock.set_wall(bench.clock.unix + 7)
@@ -362,7 +336,7 @@ def test_small_drift_leaves_no_holes():
 def test_the_same_millisecond_twice():
     """A poll without elapsed time gives no tick and loses no energy."""
     source = CounterSource()
-    bench = Bench(source)
+    bench = TickerBench(source)
     source.spend(2_000_000)
     assert bench.ticker.tick()[1] == ()
     source.spend(1_000_000)
@@ -372,7 +346,7 @@ def test_the_same_millisecond_twice():
 def test_supply_and_idle_runs():
     """The battery source gives the supply, over a sleep only if equal after it; work ends an idle run."""
     gauge = GaugeSource(supply=Supply.BATTERY)
-    bench = Bench(gauge)
+    bench = TickerBench(gauge)
     runs = [bench.step(load=load)[0].idle_run_milliseconds for load in (0.0, 0.01, 0.5, 0.0)]
     assert runs == [TICK, 2 * TICK, 0, TICK]
     asleep, awake = bench.step(asleep=60_000)
@@ -388,7 +362,7 @@ def test_supply_and_idle_runs():
 
 def test_load_is_a_difference():
     """Load is a ratio and byte differences over the tick; a decreased count makes it unknown."""
-    bench = Bench()
+    bench = TickerBench()
     bench.load.use(0, (0.0, 0.0), (1_000, 500))
     (tick,) = bench.step(load=0.25)
     assert tick.load is not None

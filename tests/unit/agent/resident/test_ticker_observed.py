@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fakes.measuring import CounterSource, FakeClock, FakeLoad
+from tests.support.fakes.measuring import CounterSource, TickerBench
 from veilleuse.agent.errors import ReadFailed
-from veilleuse.agent.model import DisplaysReading, Point, Reading, Tick, UnitReading
-from veilleuse.agent.ports import Source
-from veilleuse.agent.resident.ticker import Ticker
-from veilleuse.wire.vocabulary import State, Supply
+from veilleuse.agent.model import DisplaysReading, Point, Reading, UnitReading
+from veilleuse.wire.vocabulary import State
 
 TICK = 10_000
 
@@ -36,32 +34,10 @@ class Telling:
         """Do nothing."""
 
 
-class Bench:
-    """Runs a ticker over fakes, after its first poll."""
-
-    def __init__(self, *sources: Source) -> None:
-        self.clock, self.load = FakeClock(), FakeLoad()
-        self.ticker = Ticker(
-            self.clock,
-            tuple((source, source.open()) for source in sources),
-            self.load,
-            default_supply=Supply.AC,
-            tick_milliseconds=TICK,
-        )
-        self.ticker.tick()
-
-    def step(self, milliseconds: int = TICK, *, asleep: int = 0) -> tuple[Tick, ...]:
-        if asleep:
-            self.clock.advance(asleep, asleep=True)
-        self.clock.advance(milliseconds)
-        self.load.use(milliseconds, (0.5, 0.5))
-        return self.ticker.tick()[1]
-
-
 def test_displays_are_those_on_now():
     """The first source that reports displays counts; without a reading the number is unknown."""
     one, two = Telling(DisplaysReading((0, 1, 0, 0))), Telling(DisplaysReading((0, 0, 0, 2)))
-    bench = Bench(CounterSource(), one, two)
+    bench = TickerBench(CounterSource(), one, two)
     assert bench.step()[0].displays_on == (0, 1, 0, 0)
     one.readings = None
     assert bench.step()[0].displays_on == (0, 0, 0, 2)
@@ -74,13 +50,13 @@ def test_displays_are_those_on_now():
 @pytest.mark.parametrize("counts", [(), (1, 2, 3), (0, 0, 0, 33), (0, -1, 0, 0)])
 def test_what_no_desk_has_is_not_counted(counts):
     """Such counts give None: the collector would refuse the whole record."""
-    assert Bench(Telling(DisplaysReading(counts))).step()[0].displays_on is None
+    assert TickerBench(Telling(DisplaysReading(counts))).step()[0].displays_on is None
 
 
 def test_units_are_differences():
     """Times are differences from the second poll on; a failed poll loses nothing; two sources are added."""
     services, guests = Telling(UnitReading("unit:nginx", 5_000)), Telling(UnitReading("guest:7", 70))
-    bench = Bench(services, guests)
+    bench = TickerBench(services, guests)
     services.readings = (UnitReading("unit:nginx", 5_010), UnitReading("unit:ssh", 3))
     assert dict(bench.step()[0].units) == {"unit:nginx": 10, "unit:ssh": 3}
     services.readings = None
@@ -93,7 +69,7 @@ def test_units_are_differences():
 def test_units_are_not_followed_over_a_suspend():
     """After a suspend the counters begin again; the sleep itself has no units or displays."""
     services = Telling(UnitReading("unit:nginx", 5_000), DisplaysReading((1, 0, 0, 0)))
-    bench = Bench(services)
+    bench = TickerBench(services)
     services.readings = (UnitReading("unit:nginx", 5_900),)
     asleep, awake = bench.step(asleep=60_000)
     assert (asleep.state, asleep.displays_on, asleep.units) == (State.ASLEEP, None, ())
@@ -105,7 +81,7 @@ def test_units_are_not_followed_over_a_suspend():
 def test_processors_bound_what_a_new_unit_may_have_spent():
     """A new unit with more time than the processors allow, with a margin, gets no difference."""
     services = Telling(UnitReading("unit:ssh", 0))
-    bench = Bench(services)
+    bench = TickerBench(services)
     services.readings = (
         UnitReading("unit:ssh", 0),
         UnitReading("unit:db", 40_001),

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.fakes.measuring import FakeClock
+from tests.support.fakes.measuring import FakeClock, ticker_over
 from tests.support.trees import context, put, zone
 from veilleuse.agent import sources as table
 from veilleuse.agent.commands.rapl_helper import RaplHelper
@@ -19,7 +19,6 @@ from veilleuse.agent.model import EnergyCounter, Point, Reading, SupplyReading, 
 from veilleuse.agent.platforms import instant_now
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.resident.open_sources import LateSources
-from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources import linux_rapl as rapl_module
 from veilleuse.agent.sources import open_all
 from veilleuse.agent.sources.linux_battery import LinuxBattery
@@ -37,8 +36,7 @@ class Bench:
 
     def __init__(self, *sources: LinuxBattery | LinuxHwmon | LinuxRapl) -> None:
         self.clock = FakeClock()
-        opened = tuple((source, source.open()) for source in sources)
-        self.ticker = Ticker(self.clock, opened, None, default_supply=Supply.AC, tick_milliseconds=10_000)
+        self.ticker = ticker_over(self.clock, *sources)
         self.ticker.tick()
 
     def step(self) -> tuple[Tick, ...]:
@@ -241,7 +239,7 @@ class Settings:
         put(tree, "../proc/stat", "cpu  1 0 0 9 0 0 0 0 0 0\ncpu0 1 0 0 9 0 0 0 0 0 0\n")
         self.opened = open_all(("linux_rapl", "linux_battery"), context(tree))
         self.late = LateSources(lambda: context(tree))
-        self.ticker = Ticker(FakeClock(), (), None, default_supply=Supply.AC, tick_milliseconds=10_000)
+        self.ticker = ticker_over(FakeClock())
 
     def look(self, boottime: int) -> list[str]:
         """Retry, and return the names of the sources opened so far."""
@@ -281,7 +279,7 @@ def test_a_virtual_machine_is_not_asked_again(tmp_path, monkeypatch):
     opened = open_all(("linux_rapl",), context(tmp_path, "kvm"))
     monkeypatch.setattr(LinuxRapl, "open", lambda self: pytest.fail("asked"))
     late = LateSources(lambda: context(tmp_path, "kvm"))
-    ticker = Ticker(FakeClock(), (), None, default_supply=Supply.AC, tick_milliseconds=10_000)
+    ticker = ticker_over(FakeClock())
     assert late.retry_unavailable(opened, ticker, MINUTE) == opened
 
 
@@ -313,7 +311,7 @@ def test_a_source_whose_open_has_a_defect_stops_nobody(tmp_path, monkeypatch):
     missing = opened.unavailable[0]
     assert "list index out of range" in missing.reason
     late = LateSources(lambda: context(tmp_path))
-    ticker = Ticker(FakeClock(), (), None, default_supply=Supply.AC, tick_milliseconds=10_000)
+    ticker = ticker_over(FakeClock())
     assert missing[:4] in [one[:4] for one in late.retry_unavailable(opened, ticker, MINUTE).unavailable]
 
 

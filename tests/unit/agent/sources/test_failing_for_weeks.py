@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.fakes.measuring import FakeClock
 from tests.support.fakes.polled import ScriptedSource, job
+from tests.support.records import count_pending
 from veilleuse.agent.errors import ReadFailed, SpoolFull
 from veilleuse.agent.platforms import here
 from veilleuse.agent.polling.worker import PATIENT_ATTEMPTS, Worker
@@ -137,4 +138,4 @@ def test_a_disk_that_does_not_tell_its_room_keeps_the_rows_with_the_caller(tmp_p
             with pytest.raises(SpoolFull, match="Input/output error"):
                 spool.append([row], {})
         spool.append([row], {})
-        assert spool.count_pending() == 1
+        assert count_pending(spool) == 1

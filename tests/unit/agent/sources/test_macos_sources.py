@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fakes.measuring import FakeClock
+from tests.support.fakes.measuring import FakeClock, ticker_over
 from tests.support.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.commands.powermetrics_helper import (
     COMMAND,
@@ -38,7 +38,6 @@ from veilleuse.agent.model import (
     difference,
 )
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.macos_battery import COMMAND as IOREG
 from veilleuse.agent.sources.macos_battery import EVERY_MILLISECONDS, MacosBattery, battery
 from veilleuse.agent.sources.macos_power import MacosPower
@@ -150,14 +149,7 @@ class Bench:
         self.accumulator = Accumulator(self.clock.now())
         self.sample()
         self.source = MacosPower(CONTEXT._replace(helper=str(self.file)), self.clock.now)
-        sources = ((self.source, self.source.open()),)
-        self.ticker = Ticker(
-            self.clock,
-            sources,
-            None,
-            default_supply=Supply.AC,
-            tick_milliseconds=10_000,
-        )
+        self.ticker = ticker_over(self.clock, self.source)
         self.millijoules = 0
         self.ticker.tick()
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pynvml
 import pytest
 
 from tests.support.fakes.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, loaded
+from tests.support.processes import ran
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge
 from veilleuse.agent.ports import SourceContext
@@ -222,9 +222,7 @@ def test_without_the_binding(tmp_path, device, said):
     if device:
         (tmp_path / "dev").mkdir()
         (tmp_path / "dev/nvidiactl").touch()
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    done = ran([sys.executable, "-c", PROGRAM, str(tmp_path)], check=True)
     assert done.stdout == said
 
 

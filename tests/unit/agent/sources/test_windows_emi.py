@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fakes.measuring import FakeClock
+from tests.support.fakes.measuring import FakeClock, ticker_over
 from tests.support.fakes.windows import CONTEXT, PICOWATT_HOURS_PER_JOULE, FakeWindows, Meter, opened
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter
@@ -19,7 +19,6 @@ from veilleuse.agent.platforms.windows.calls import (
     ERROR_GEN_FAILURE,
     ERROR_NOT_SUPPORTED,
 )
-from veilleuse.agent.resident.ticker import Ticker
 from veilleuse.agent.sources.windows_emi import (
     COUNTER,
     GET_MEASUREMENT,
@@ -29,7 +28,7 @@ from veilleuse.agent.sources.windows_emi import (
 )
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.units import microjoules_from_picowatt_hours
-from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
+from veilleuse.wire.vocabulary import Boundary, PointKind
 
 
 def joules(source: WindowsEmi) -> dict[str, float]:
@@ -345,14 +344,7 @@ class Bench:
         ((self.path, self.meter),) = self.windows.meters.items()
         self.clock = FakeClock()
         source = WindowsEmi(CONTEXT, self.windows, pause=lambda _: None)
-        sources = ((source, source.open()),)
-        self.ticker = Ticker(
-            self.clock,
-            sources,
-            None,
-            default_supply=Supply.AC,
-            tick_milliseconds=10_000,
-        )
+        self.ticker = ticker_over(self.clock, source)
         self.spent, self.told, self.lied = 0.0, 0, False
 
     def act(self, action: str, amount: float) -> None:

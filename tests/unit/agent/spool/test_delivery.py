@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from tests.support.delivery import MINUTE, Fault, ModelCollector, is_gap, minutes_of
 from tests.support.fakes.agent import EPOCH_START, record
+from tests.support.records import count_pending
 from veilleuse.agent.errors import AgentError, SpoolError
 from veilleuse.agent.model import Gap
 from veilleuse.agent.sending import session
@@ -187,10 +188,10 @@ class Delivery(RuleBasedStateMachine):
         for _ in range(60):
             self.write(())
             self.contact([])
-            if not self.queue and not self.spool.count_pending():
+            if not self.queue and not count_pending(self.spool):
                 break
         assert not self.queue
-        assert self.spool.count_pending() == 0, "something blocks the queue"
+        assert count_pending(self.spool) == 0, "something blocks the queue"
         self.check()
 
     def check(self) -> None:

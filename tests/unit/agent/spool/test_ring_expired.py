@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.delivery import MINUTE, Fault, ModelCollector
 from tests.support.fakes.agent import EPOCH_START, record
+from tests.support.records import count_pending
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sending.encode import WireEncoder
@@ -67,7 +68,7 @@ class Machine:
 
     def accounted(self) -> int:
         """Return the number of stored minutes and declared records."""
-        assert self.spool.count_pending() == 0
+        assert count_pending(self.spool) == 0
         return self.collector.measurements().total() + sum(gap.records for gap in self.collector.gaps())
 
 

@@ -9,41 +9,34 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import NoReturn
 
 import grpc
 import pytest
 
-from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, realistic, site
+from tests.support.pushes import HOUR, MONDAY_10H, Stream, realistic
 from tests.support.receiving import ANSWER_SECONDS, give_up, hello, hold, refusal, stream_request
-from tests.support.service import Service
+from tests.support.service import Service, serving
 from tests.support.waiting import PATIENCE_SECONDS, until
-from veilleuse.collector import settings
 from veilleuse.collector.app.grpc_server import OPTIONS
 from veilleuse.collector.errors import StoreFull
 from veilleuse.collector.ingest.receiver import SERVICE
 from veilleuse.collector.settings import Grpc
-from veilleuse.collector.store import create_store
 
 
 def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority):
     """The disk does not answer, and half of the places hold backlog. Another backlog is refused with a delay.
     Live data take the rest, and a second push of one agent is refused. Hello is served nevertheless.
     """
-    limits = settings.Store(free_bytes_minimum=0)
-    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
-        store.registry.put_site(site())
-        service = Service(tmp_path, store, authority, Grpc(workers=8, queue_pushes=4))
-        service.writer.start()
-        service.server.start()
+    with serving(tmp_path, authority, Grpc(workers=8, queue_pushes=4)) as service:
         agents = [service.agent() for _ in range(6)]
         for stub, stream in agents:
             stub.Hello(hello(stream))
             stream.add(*(realistic(MONDAY_10H + i * 300_000) for i in range(200)))
             assert stream.request().ByteSize() > 32 * 1024
-        release = hold(service)
+        release = hold(service.writer)
         waiting = [stub.Push.future(stream.request(), timeout=ANSWER_SECONDS) for stub, stream in agents[:2]]
         until(lambda: service.writer.waiting == 2)
         code, reason, delay = refusal(agents[2][0].Push, agents[2][1].request())
@@ -64,11 +57,6 @@ def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority
             "one_at_a_time": 1,
             "queue_full": 1,
         }
-        for channel in service.channels:
-            channel.close()
-        service.server.stop(0).wait()
-        service.servicer.close()
-        service.writer.stop()
 
 
 def test_one_that_begins_messages_and_does_not_end_them_holds_one_worker(service, monkeypatch):

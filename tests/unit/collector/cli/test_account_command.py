@@ -6,44 +6,24 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.machines import make, settings_in
 from tests.support.pushes import enrol
 from tests.support.waiting import until
 from veilleuse.collector.admin.accounts import expire
 from veilleuse.collector.admin.operations import Operations
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
-from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.accounts import JOURNAL_DAYS, TOKEN_PREFIX, token_sha256
 from veilleuse.collector.model.inventory import Entity, InventoryChange
 from veilleuse.collector.model.query import is_within
-from veilleuse.collector.settings import CollectorSettings, settings_environment
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> CollectorSettings:
-    """Make a data directory with the site Lyon."""
-    found = settings_in(tmp_path)
-    make(found, "Lyon")
-    return found
-
-
-@pytest.fixture
-def opened(settings: CollectorSettings) -> Iterator[Collector]:
-    """Open the collector of the data directory."""
-    with open_collector(settings) as collector:
-        yield collector
 
 
 def perform(collector: Collector, operation: str, **arguments: Any) -> Any:
@@ -211,27 +191,27 @@ def test_lines_go_after_a_year(opened):
         until(lambda: perform(opened, "account_journal") == [], "the upkeep has trimmed the journal")
 
 
-def test_a_restored_backup_opens_no_revoked_account(settings):
+def test_a_restored_backup_opens_no_revoked_account(lyon):
     """The register outside the backup keeps the revocation, also after it was shortened."""
-    with open_collector(settings) as collector:
+    with open_collector(lyon) as collector:
         perform(collector, "account_create", name="stolen")
         perform(collector, "account_create", name="good")
-    backup = {path: path.read_bytes() for path in settings.data_dir.glob("*.db")}
-    with open_collector(settings) as collector:
+    backup = {path: path.read_bytes() for path in lyon.data_dir.glob("*.db")}
+    with open_collector(lyon) as collector:
         perform(collector, "account_revoke", account="stolen")
     for path, content in backup.items():
         path.write_bytes(content)
-    with open_collector(settings) as collector:
+    with open_collector(lyon) as collector:
         states = {one["name"]: one["state"] for one in perform(collector, "account_list")}
         assert states == {"stolen": "revoked", "good": "good"}
     for path, content in backup.items():
         path.write_bytes(content)
-    register = settings.data_dir / "register.jsonl"
+    register = lyon.data_dir / "register.jsonl"
     lines = register.read_text().splitlines()
     assert any('"account_revoked"' in line for line in lines)
     assert "stolen" not in register.read_text()
     register.write_text("\n".join(lines[-3:]) + "\n")
-    with open_collector(settings) as collector:
+    with open_collector(lyon) as collector:
         states = {one["name"]: one["state"] for one in perform(collector, "account_list")}
         assert states["stolen"] == "revoked"
 
@@ -239,23 +219,7 @@ def test_a_restored_backup_opens_no_revoked_account(settings):
 # --- the command
 
 
-@pytest.fixture
-def veilleuse(
-    settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Any:
-    """Return a function: `veilleuse("account", "list")` → (exit code, output, errors)."""
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def test_the_commands(veilleuse, tmp_path):
+def test_the_commands(lyon, veilleuse, tmp_path):
     """Accounts are created, listed, shown and revoked at the terminal."""
     code, out, _ = veilleuse("account", "create", "grafana", "--days", "30")
     assert code == 0

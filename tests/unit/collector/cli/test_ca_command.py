@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.support.authorities import Organisation
+from tests.support.closed_years import lead_commands_to
 from tests.support.machines import served, settings_in
 from veilleuse.collector.admin import ca
 from veilleuse.collector.admin.operations import Operations
@@ -37,7 +38,6 @@ from veilleuse.collector.enrolment.issuing import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.hosts import CertificateChain
-from veilleuse.collector.settings import settings_environment
 
 HERE = ip_address("192.0.2.9")
 
@@ -169,8 +169,7 @@ def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(bench):
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a data directory that commands find by their environment."""
     settings = settings_in(tmp_path)
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings, monkeypatch)
     initialise(settings, site="Lyon")
     return settings.data_dir
 
@@ -225,15 +224,7 @@ def test_import_by_its_command(data, tmp_path, capsys):
     """Files that are no PEM, too long or absent are refused.
     A good one begins a rotation, and join files contain its root after the switch."""
     organisation = Organisation("P-384")
-    files = {
-        "certificate": organisation.chain_pem,
-        "key": organisation.key_pem,
-        "root": organisation.root_pem,
-    }
-    arguments = []
-    for name, content in files.items():
-        (tmp_path / f"{name}.pem").write_bytes(content)
-        arguments += [f"--{name}", str(tmp_path / f"{name}.pem")]
+    arguments = organisation.files(tmp_path)
     (tmp_path / "long.pem").write_bytes(b"x" * 20_000)
     for file, words in (
         ("long.pem", "at most 12,288 are read"),
@@ -256,8 +247,7 @@ def test_import_by_its_command(data, tmp_path, capsys):
 def test_no_key_reaches_the_log_of_a_running_collector(tmp_path, monkeypatch, capsys, caplog):
     """Steps over the administration socket are logged without their keys (S19)."""
     settings = settings_in(tmp_path)
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings, monkeypatch)
     caplog.set_level("DEBUG")
     with served(settings):
         key = settings.data_dir / "ca/root.key"

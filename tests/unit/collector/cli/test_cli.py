@@ -8,20 +8,20 @@ import json
 import os
 import pty
 import stat
-import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.closed_years import command, lead_commands_to
 from tests.support.machines import Machine, served, settings_in
 from tests.support.ports import free_port
+from tests.support.processes import ran
 from tests.support.stack import program
 from tests.support.waiting import PATIENCE_SECONDS
-from veilleuse.collector.cli.main import COMMANDS, run
+from veilleuse.collector.cli.main import COMMANDS
 from veilleuse.collector.cli.shared import who_and_why
-from veilleuse.collector.settings import settings_environment
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -33,15 +33,8 @@ def veilleuse(monkeypatch, capsys, tmp_path) -> Run:
         name: f"127.0.0.1:{free_port()}"
         for name in ("grpc.address", "grpc.enrolment_address", "http.address")
     }
-    for name, value in settings_environment(settings_in(tmp_path, **ports)).items():
-        monkeypatch.setenv(name, value)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    lead_commands_to(settings_in(tmp_path, **ports), monkeypatch)
+    return command(capsys)
 
 
 def create(veilleuse: Run, output: Path, *more: str) -> tuple[int, str, str]:
@@ -224,14 +217,7 @@ def test_revoking_asks_at_a_terminal(veilleuse, tmp_path, answer, code, status):
     short = machine.agent_id.hex()[:12]
     leader, follower = pty.openpty()
     os.write(leader, answer)
-    done = subprocess.run(
-        [program("veilleuse"), "hosts", "revoke", short],
-        stdin=follower,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
+    done = ran([program("veilleuse"), "hosts", "revoke", short], stdin=follower, timeout=PATIENCE_SECONDS)
     os.close(leader)
     os.close(follower)
     said = done.stdout + done.stderr
@@ -298,8 +284,8 @@ def test_backup_and_restore(veilleuse, tmp_path):
     (data / "restore.placing/manifest.json").write_bytes(told)
     (data / "restore.placing/plan.json").write_text(json.dumps(plan))
     (data / "data.db").rename(data / "restore.placing/files/data.db")
-    for command in (("serve",), ("init",), ("token", "list"), ("backup", str(tmp_path / "c"))):
-        code, _, err = veilleuse(*command)
+    for words in (("serve",), ("init",), ("token", "list"), ("backup", str(tmp_path / "c"))):
+        code, _, err = veilleuse(*words)
         assert (code, err.count("\n"), "veilleuse restore" in err) == (1, 1, True)
     assert "half restored" in veilleuse("doctor")[1]
     code, out, err = veilleuse("restore")
@@ -320,9 +306,9 @@ def test_lost_data_are_never_begun_anew_by_mistake(veilleuse, tmp_path):
     data = tmp_path / "data"
     root = json.loads(veilleuse("init", "--json")[1])["ca_sha256"]
     (data / "data.db").unlink()
-    for command in (("init",), ("init", "--if-missing"), ("serve",), ("token", "list")):
-        code, _, err = veilleuse(*command)
-        assert (code, err.count("\n"), "veilleuse restore FILE" in err) == (1, 1, True), command
+    for words in (("init",), ("init", "--if-missing"), ("serve",), ("token", "list")):
+        code, _, err = veilleuse(*words)
+        assert (code, err.count("\n"), "veilleuse restore FILE" in err) == (1, 1, True), words
     code, out, _ = veilleuse("init", "--new-data", "--json")
     assert (code, json.loads(out)["ca_sha256"]) == (0, root)
     assert veilleuse("token", "list")[0] == 0

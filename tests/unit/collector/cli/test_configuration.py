@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.closed_years import lead_commands_to
 from tests.support.machines import EPOCH, SECONDS, Machine, Served, served, settings_in
 from veilleuse.collector.admin.operations import OPERATIONS
 from veilleuse.collector.app.data_directory import initialise, open_collector
@@ -22,7 +23,6 @@ from veilleuse.collector.cli.configuration import parse_duration
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model.remote_config import CEILINGS, OWN_FILE, duration, sha256_of
-from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
@@ -35,8 +35,7 @@ WORDS = ("--tick", "20s", "--period", "10min", "--contact", "30min")
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Start a collector that commands find."""
     settings_ = settings_in(tmp_path)
-    for name, value in settings_environment(settings_).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings_, monkeypatch)
     with served(settings_) as one:
         yield one
 

@@ -6,9 +6,7 @@ without."""
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -17,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.machines import make, served, settings_in
+from tests.support.closed_years import Command, lead_commands_to, told
+from tests.support.machines import served, settings_in
 from tests.support.sources import opened
 from veilleuse.collector.app.data_directory import open_collector
-from veilleuse.collector.cli.main import run
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.factors.book import factor_book
 from veilleuse.collector.factors.versions import factor_document
 from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.reports.fleet_year import factor_chooser
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.__main__ import build_api
@@ -39,35 +37,6 @@ from veilleuse.collector.web.pages.first_page import first_page
 
 FILE = Path(__file__).parents[3] / "fixtures" / "base_carbone" / "base_carbone.csv"
 ADMIN = Account(1, "admin", Role.ADMIN, (), b"", 0, 2**62)
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """Make a data directory that commands find."""
-    settings = settings_in(tmp_path)
-    make(settings, "Lyon")
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
-    return settings
-
-
-@pytest.fixture
-def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return a function: `veilleuse("factors", "list")` → (exit code, output, errors)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def told(veilleuse: Command, *words: str) -> Any:
-    """Return a command's JSON."""
-    code, out, err = veilleuse(*words, "--json")
-    assert code == 0, err
-    return json.loads(out)
 
 
 def written(tmp_path: Path, *changes: tuple[str, str]) -> str:
@@ -81,7 +50,7 @@ def written(tmp_path: Path, *changes: tuple[str, str]) -> str:
     return str(path)
 
 
-def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleuse: Command):
+def test_a_dry_run_then_the_import_then_again(lyon: CollectorSettings, veilleuse: Command):
     """The dry run lists the changes and the import makes them; the same file again logs nothing."""
     code, out, _ = veilleuse("factors", "import", str(FILE), "--dry-run")
     assert code == 0
@@ -108,7 +77,7 @@ def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleus
     assert logged[0]["until_unix_milliseconds"] == logged[1]["from_unix_milliseconds"]
 
 
-def test_a_refused_row_refuses_the_file(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_a_refused_row_refuses_the_file(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """The refusal names the row and imports nothing; with the row left out the rest is imported."""
     file = written(tmp_path, (";0,0580;", ";58,0;"))
     code, out, err = veilleuse("factors", "import", file)
@@ -119,9 +88,7 @@ def test_a_refused_row_refuses_the_file(place: CollectorSettings, veilleuse: Com
     assert veilleuse("factors", "import", file, "--leave-out", "990023")[0] == 0
 
 
-def test_a_restatement_and_what_was_known_before(
-    place: CollectorSettings, veilleuse: Command, tmp_path: Path
-):
+def test_a_restatement_and_what_was_known_before(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """convert and show use the new value, or the old one with an earlier --on; both stay in the log."""
     assert veilleuse("factors", "import", str(FILE))[0] == 0
     file = written(tmp_path, (";0,052;", ";0,0521;"))
@@ -142,9 +109,7 @@ def test_a_restatement_and_what_was_known_before(
     assert [line.split("\t")[1] for line in out.splitlines()] == ["kgCO2e/kWh", "0.052", "0.052", "0.0521"]
 
 
-def test_a_withdrawal_brings_the_one_before_back(
-    place: CollectorSettings, veilleuse: Command, tmp_path: Path
-):
+def test_a_withdrawal_brings_the_one_before_back(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """The earlier import, then the shipped factor return; a withdrawal needs a reason and deletes nothing."""
     assert veilleuse("factors", "import", str(FILE))[0] == 0
     assert veilleuse("factors", "import", written(tmp_path, (";0,052;", ";0,0521;")))[0] == 0
@@ -166,9 +131,9 @@ def corsica_of_2025(tmp_path: Path) -> str:
     return written(tmp_path, *((line, line.replace("2022", "2025")) for line in lines))
 
 
-def test_through_the_running_collector(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_through_the_running_collector(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """After an import over admin.sock, a site in Corsica can be made and the imported factors are used."""
-    with served(place) as collector:
+    with served(lyon) as collector:
         operations = collector.collector.operations
         context = operations.context
         before = context.issuing.commit(lambda: context.known_factors.choose("FR", 2024))
@@ -185,18 +150,18 @@ def test_through_the_running_collector(place: CollectorSettings, veilleuse: Comm
         assert told(veilleuse, "factors", "list", "--zone", "FR-20R")[0]["version"] == 5
 
 
-def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_one_book_is_in_force_everywhere(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """After an import in a running collector /metrics and the first page still had 0.0520, reports 0.0521."""
     file = written(tmp_path, (";0,052;", ";0,0521;"))
     clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
-    with served(place), closing(SqliteReader(place.data_dir)) as reader, ExitStack() as cleanup:
-        outlook = SnapshotCache(reader, place, clock)
+    with served(lyon), closing(SqliteReader(lyon.data_dir)) as reader, ExitStack() as cleanup:
+        outlook = SnapshotCache(reader, lyon, clock)
         desk, _ = build_api(
-            place,
+            lyon,
             MetricsAuth("127.0.0.1", 1, None),
             "0",
-            cleanup.enter_context(open_reader(place.data_dir)),
-            partial(open_reader, place.data_dir),
+            cleanup.enter_context(open_reader(lyon.data_dir)),
+            partial(open_reader, lyon.data_dir),
         )
 
         def grams() -> set[float]:
@@ -207,7 +172,7 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
             ((text, _),) = first_page(look, words("en")).factors
             asked = ApiQuery(ResourceKind.FACTORS, 1, 10, "json", zone="FR", year=2022)
             (row,) = (one for one in desk._figures.document(asked, ADMIN).tables["rows"] if one["official"])
-            with opened(place.data_dir, place.reporting) as sources:
+            with opened(lyon.data_dir, lyon.reporting) as sources:
                 reported = factor_chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
             return {
                 sample.value,
@@ -224,15 +189,15 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
 
 
 def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
-    place: CollectorSettings, veilleuse: Command
+    lyon: CollectorSettings, veilleuse: Command
 ):
     """ADEME's shipped 2023 has no number and no day of reading, so convert, show and the first page mark it.
     Its file adds both."""
 
     def flagged() -> set[bool]:
         text = veilleuse("convert", "1", "--year", "2023")[1]
-        with closing(SqliteReader(place.data_dir)) as reader:
-            look = SnapshotCache(reader, place, datetime(2023, 6, 1, tzinfo=UTC).timestamp).take_snapshot()
+        with closing(SqliteReader(lyon.data_dir)) as reader:
+            look = SnapshotCache(reader, lyon, datetime(2023, 6, 1, tzinfo=UTC).timestamp).take_snapshot()
         ((_, note),) = first_page(look, words("en")).factors
         return {
             "not sourced" in text,
@@ -249,9 +214,9 @@ def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
     assert flagged() == {False}
 
 
-def test_without_the_import_there_is_no_site_in_corsica(place: CollectorSettings, veilleuse: Command):
+def test_without_the_import_there_is_no_site_in_corsica(lyon: CollectorSettings, veilleuse: Command):
     """The error asks to import factors, before records wait for a factor."""
-    with open_collector(place) as collector, pytest.raises(Exception, match="factors import"):
+    with open_collector(lyon) as collector, pytest.raises(Exception, match="factors import"):
         collector.operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
 
 
@@ -265,17 +230,17 @@ def test_without_the_import_there_is_no_site_in_corsica(place: CollectorSettings
         ({"factors": 3}, "wrong arguments"),
     ],
 )
-def test_the_socket_believes_nothing(place: CollectorSettings, arguments: dict[str, Any], why: str):
+def test_the_socket_believes_nothing(lyon: CollectorSettings, arguments: dict[str, Any], why: str):
     """Wrong arguments are refused, and nothing is stored."""
     asked: dict[str, Any] = {"factors": [], "file_name": "f", "file_sha256": "ab" * 32, "who": "m"}
-    with open_collector(place) as collector:
+    with open_collector(lyon) as collector:
         asked["factors"] = [factor_document(factor_book().named("ADEME-FR-2022-MOY"))]
         with pytest.raises(Exception, match=why):
             collector.operations.perform("factors_import", asked | arguments)
         assert collector.writer.submit(collector.store.factors.versions).result(5) == ()
 
 
-def test_a_file_that_cannot_be_read(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_a_file_that_cannot_be_read(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """A missing file or an empty licence gives exit code 2."""
     for path in (tmp_path / "nowhere.csv", tmp_path):
         code, _, err = veilleuse("factors", "import", str(path))
@@ -309,7 +274,7 @@ ADD = (
 )
 
 
-def test_contracts(place: CollectorSettings, veilleuse: Command):
+def test_contracts(lyon: CollectorSettings, veilleuse: Command):
     """A contract with French numbers is listed; a second one is refused, until a withdrawal with a reason."""
     assert veilleuse("factors", "contract", "list")[2].startswith("no contract is entered")
     assert told(veilleuse, *ADD) == {"contract_id": 1}
@@ -344,14 +309,14 @@ def test_contracts(place: CollectorSettings, veilleuse: Command):
         (("--uncertainty", "0"), "uncertainty"),
     ],
 )
-def test_what_is_no_contract(place: CollectorSettings, veilleuse: Command, change: tuple[str, str], why: str):
+def test_what_is_no_contract(lyon: CollectorSettings, veilleuse: Command, change: tuple[str, str], why: str):
     """Exit code 2, and nothing is entered."""
     code, _, err = veilleuse(*ADD, *change)
     assert (code, why in err) == (2, True), err
     assert told(veilleuse, "factors", "contract", "list") == []
 
 
-def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Command):
+def test_the_mapping_is_confirmed_once(lyon: CollectorSettings, veilleuse: Command):
     """The default mapping is shown, and refused while the colleges' contracts are missing.
     Once confirmed it has its reason; a second confirmation changes nothing."""
     shown = told(veilleuse, "factors", "mapping", "show")
@@ -385,7 +350,7 @@ def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Comm
         (("--item", "eple=4.1/3.3"), "--eple college too"),
     ],
 )
-def test_what_is_no_mapping(place: CollectorSettings, veilleuse: Command, words: tuple[str, str], why: str):
+def test_what_is_no_mapping(lyon: CollectorSettings, veilleuse: Command, words: tuple[str, str], why: str):
     """The refusal has exit code 2."""
     code, _, err = veilleuse("factors", "mapping", "confirm", *words)
     assert (code, why in err) == (2, True), err
@@ -393,8 +358,7 @@ def test_what_is_no_mapping(place: CollectorSettings, veilleuse: Command, words:
 
 def test_without_a_data_directory(veilleuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Shipped factors and the default mapping are shown, and no directory is made."""
-    for name, value in settings_environment(settings_in(tmp_path)).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings_in(tmp_path), monkeypatch)
     assert told(veilleuse, "factors", "show", "ADEME-FR-2022-MOY")["version"] == 0
     assert told(veilleuse, "factors", "history") == []
     assert not told(veilleuse, "factors", "mapping", "show")["confirmed"]

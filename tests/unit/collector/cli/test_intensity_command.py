@@ -9,54 +9,31 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.closed_years import Command
 from tests.support.filled import METER, Filled, cell, clock
-from tests.support.machines import make, served, settings_in
+from tests.support.machines import served, settings_in
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.doctor.grid import check_intensity
-from veilleuse.collector.cli.main import run
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.grid import LABEL, GridIntensity, IntensityKind, IntensityStatus
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.metrics.grid import add_grid, read_grid
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import State
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "intensity"
-Command = Callable[..., tuple[int, str, str]]
 HOUR = 3_600_000
 NOW = datetime(2026, 3, 10, 10, tzinfo=UTC)
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """Make a data directory without connectors."""
-    settings = settings_in(tmp_path)
-    make(settings, "Lyon")
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
-    return settings
-
-
-@pytest.fixture
-def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return a function: `veilleuse("intensity", "show")` → (exit code, output, errors)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def test_import_and_show(place: CollectorSettings, veilleuse: Command):
+def test_import_and_show(lyon: CollectorSettings, veilleuse: Command):
     """Both statuses of a file are imported, and nothing new the second time.
     Days show gaps and replaced values."""
     file = str(FIXTURES / "eco2mix_export.csv")
@@ -64,7 +41,7 @@ def test_import_and_show(place: CollectorSettings, veilleuse: Command):
     assert code == 0
     assert "eco2mix-national-cons-def        2 new, 2 missing" in out
     assert "eco2mix-national-tr              3 new, 1 missing" in out
-    with served(place):
+    with served(lyon):
         assert "3 as before" in veilleuse("intensity", "import", file)[1]
         days = (
             "--from",
@@ -107,14 +84,14 @@ def test_import_and_show(place: CollectorSettings, veilleuse: Command):
         (("show", "--from", "2026-03-02", "--to", "2026-03-02"), "before"),
     ],
 )
-def test_wrong_words(place: CollectorSettings, veilleuse: Command, words: tuple[str, ...], told: str):
+def test_wrong_words(lyon: CollectorSettings, veilleuse: Command, words: tuple[str, ...], told: str):
     """Wrong use gives one line and exit code 2."""
     code, out, err = veilleuse("intensity", *words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert told in err
 
 
-def test_a_table_may_not_pass_for_odres(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_a_table_may_not_pass_for_odres(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """A plain table cannot have the series of a connector."""
     file = tmp_path / "plain.csv"
     file.write_text("start,minutes,gco2e_per_kwh\n2026-03-02T00:00:00+00:00,60,580.5\n")
@@ -212,10 +189,10 @@ def told(settings: CollectorSettings) -> list[tuple[str, str]]:
     return [(one.outcome, f"{one.text}; {one.remedy}") for one in check_intensity(settings)]
 
 
-def test_doctor(place: CollectorSettings, tmp_path: Path):
+def test_doctor(lyon: CollectorSettings, tmp_path: Path):
     """Without connectors the finding is good, else it has the age of the newest value.
     Missing values, unpolled or failing connectors, and a readable token file are warnings."""
-    assert told(place) == [("good", "the grid's intensity is not polled: no indicative ledger; ")]
+    assert told(lyon) == [("good", "the grid's intensity is not polled: no indicative ledger; ")]
     token = tmp_path / "token"
     token.write_text("secret")
     token.chmod(0o644)
@@ -228,7 +205,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
     assert any("chmod 600" in text for text in lines)
     now = time.time_ns() // 1_000_000
     start = now - now % HOUR - 2 * HOUR
-    with open_collector(place) as collector:
+    with open_collector(lyon) as collector:
         put = collector.store.intensities.put
         of = ("FR", "odre_consumption", "part-enr-intensite-ges-conso-tr", IntensityKind.CONSUMPTION)
         collector.issuing.commit(
@@ -245,7 +222,7 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
     # The newest value's hour ended between one and two hours ago.
     newest = r"odre_consumption of FR, realtime: the newest value is (1\.\d|2\.0) "
     assert any(re.search(newest, text) for _, text in told(on))
-    with open_collector(place) as collector:
+    with open_collector(lyon) as collector:
         for _ in range(3):
             collector.operations.perform("intensity_note", {"connector": "odre", "outcome": "timeout"})
     assert [text for outcome, text in told(on) if outcome == "warning"] == [
@@ -266,9 +243,9 @@ def test_doctor(place: CollectorSettings, tmp_path: Path):
         ("intensity_note", {"connector": "odre", "outcome": "x"}),
     ],
 )
-def test_operations_that_cannot_be_asked(place: CollectorSettings, operation: str, arguments: dict[str, Any]):
+def test_operations_that_cannot_be_asked(lyon: CollectorSettings, operation: str, arguments: dict[str, Any]):
     """Wrong arguments are refused, and nothing is stored."""
-    with open_collector(place) as collector:
+    with open_collector(lyon) as collector:
         with pytest.raises(Exception, match=r"wrong arguments|unknown|at most|a value is"):
             collector.operations.perform(operation, arguments)
         assert collector.operations.perform("intensity_state", {}) == {"series": [], "polls": []}

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.closed_years import command, lead_commands_to
 from tests.support.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
 from tests.support.machines import make, served, settings_in
 from tests.support.pushes import NOW, enrol
@@ -25,7 +26,7 @@ from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import OvertakenImport
 from veilleuse.collector.model.inventory import Asset, Entity, InventoryChange, PowerContext
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.inventory import SqliteInventoryReader
 from veilleuse.wire.pseudonym import pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -86,20 +87,14 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Make the place, and set its settings in the environment."""
     made = Place(tmp_path)
-    for name, value in settings_environment(made.settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(made.settings, monkeypatch)
     return made
 
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
     """Return a function: `veilleuse("show")` → (exit code, output, errors)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(["inventory", *words])
-        return code, *capsys.readouterr()
-
-    return call
+    return command(capsys, "inventory")
 
 
 def asked(veilleuse: Command, *words: str, code: int = 0) -> Any:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.closed_years import command, lead_commands_to
 from tests.support.machines import served
 from tests.unit.collector.cli.test_inventory_command import LIST, Command, Place, asked
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.vocabulary import Population
 
 WITHOUT_SITES = """\
@@ -29,19 +29,14 @@ key;device_class;entity;site
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Make the place, and set its settings in the environment."""
     made = Place(tmp_path)
-    for name, value in settings_environment(made.settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(made.settings, monkeypatch)
     return made
 
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
     """Return a function: `veilleuse("show")` → (exit code, output, errors)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        return run(["inventory", *words]), *capsys.readouterr()
-
-    return call
+    return command(capsys, "inventory")
 
 
 @pytest.mark.parametrize("zone", ["FR", "DE"])

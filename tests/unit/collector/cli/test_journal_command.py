@@ -7,40 +7,21 @@ from __future__ import annotations
 import getpass
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.machines import make, settings_in
+from tests.support.closed_years import Command, command
 from veilleuse.collector.app.data_directory import Collector, open_collector
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
-from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.accounts import Role
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.settings import CollectorSettings
 
 ZONE = "Europe/Paris"
 HOUR = 3_600_000
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> CollectorSettings:
-    """Make a data directory whose reporting days are those of Paris."""
-    found = settings_in(tmp_path)
-    assert found.reporting.time_zone == ZONE
-    make(found, "Lyon")
-    return found
-
-
-@pytest.fixture
-def opened(settings: CollectorSettings) -> Iterator[Collector]:
-    """Open the collector of the data directory."""
-    with open_collector(settings) as collector:
-        yield collector
 
 
 def midnight(day: int) -> int:
@@ -163,21 +144,12 @@ def test_what_cannot_be_asked(opened, wrong):
 
 
 @pytest.fixture
-def veilleuse(
-    settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Any:
+def veilleuse(lyon: CollectorSettings, capsys: pytest.CaptureFixture[str]) -> Command:
     """Return a function `veilleuse("journal")` → (exit code, output, errors), without a running collector."""
-    with open_collector(settings) as collector:
+    assert lyon.reporting.time_zone == ZONE
+    with open_collector(lyon) as collector:
         write(collector)
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return command(capsys)
 
 
 def test_the_command(veilleuse):
@@ -192,7 +164,7 @@ def test_the_command(veilleuse):
     ]
 
 
-def test_the_command_for_programs(veilleuse, settings):
+def test_the_command_for_programs(veilleuse, lyon):
     """The answer is a JSON array; the read's entry has the login and the command or given reason."""
     code, out, _ = veilleuse("journal", "--until", "2026-01-11", "--of", "api", "--json")
     assert code == 0
@@ -204,7 +176,7 @@ def test_the_command_for_programs(veilleuse, settings):
         2,
     )
     assert json.loads(veilleuse("journal", "--until", "2026-01-01", "--json", "--why", "audit")[1]) == []
-    with closing(sqlite3.connect(settings.data_dir / "identity.db")) as connection:
+    with closing(sqlite3.connect(lyon.data_dir / "identity.db")) as connection:
         rows = connection.execute("SELECT who, why FROM journal ORDER BY journal_id DESC LIMIT 2").fetchall()
     assert [tuple(row) for row in rows] == [
         (getpass.getuser(), "audit"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.closed_years import Command
+from tests.support.closed_years import Command, command, lead_commands_to
 from tests.support.machines import Served, make, served, settings_in
 from tests.support.memory_store import host as memory_host
 from tests.support.pushes import HOUR, enrol
@@ -23,14 +23,13 @@ from veilleuse.collector.admin.meter_rows import MeterDeclaration, check_rows
 from veilleuse.collector.admin.meters import rows_of
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
-from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.hosts import Host, HostStatus
 from veilleuse.collector.model.inventory import AssetRecord, Placement
 from veilleuse.collector.model.meters import MeterDeclarations, MeterReading, RoomServer
 from veilleuse.collector.model.records import AgentId, Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
 
@@ -102,20 +101,14 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Make a place with one machine of each population, and a virtual machine."""
     made = Place(tmp_path)
-    for name, value in settings_environment(made.settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(made.settings, monkeypatch)
     return made
 
 
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
     """Return a function: `veilleuse("meters", "list")` → (exit code, output, errors)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(["meters", *words])
-        return code, *capsys.readouterr()
-
-    return call
+    return command(capsys, "meters")
 
 
 def listed(veilleuse: Command) -> list[dict[str, Any]]:

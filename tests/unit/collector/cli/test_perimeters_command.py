@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machines import make, settings_in
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import DEFAULT_PERIMETERS, GroupKey
-from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.vocabulary import Population
 
 FILE = """
@@ -27,20 +25,12 @@ name = "Postes"
 population = "workstation"
 """
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a data directory that commands find."""
-    settings = settings_in(tmp_path)
-    make(settings, "Lyon")
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("lyon")
 
 
-def declare(place: Path, text: str, year: int, *words: str) -> int:
+def declare(folder: Path, text: str, year: int, *words: str) -> int:
     """Declare the perimeters of a file, and return the exit code."""
-    file = place / "perimeters.toml"
+    file = folder / "perimeters.toml"
     file.write_text(text)
     return run(("perimeters", "declare", str(file), "--year", str(year), *words))
 
@@ -71,11 +61,11 @@ def test_the_default_perimeter_of_a_device(population, context, device_class, pe
     assert DEFAULT_PERIMETERS.of(key) == perimeter
 
 
-def test_a_year_keeps_its_perimeters(place, capsys):
+def test_a_year_keeps_its_perimeters(tmp_path, capsys):
     """A declaration holds for its year and those after it, and never for one before it."""
-    assert declare(place, FILE, 2026, "--why", "comité du 3 mars") == 0
+    assert declare(tmp_path, FILE, 2026, "--why", "comité du 3 mars") == 0
     assert "Médiathèques, Postes, other" in capsys.readouterr().out
-    assert declare(place, FILE.replace("Culture", "Sports"), 2028) == 0
+    assert declare(tmp_path, FILE.replace("Culture", "Sports"), 2028) == 0
     assert rules(capsys, 2025) == DEFAULT_PERIMETERS.document()
     assert rules(capsys, 2026)[0] == {
         "perimeter": "Médiathèques",
@@ -84,7 +74,7 @@ def test_a_year_keeps_its_perimeters(place, capsys):
     }
     assert rules(capsys, 2027) == rules(capsys, 2026)
     assert rules(capsys, 2028)[0]["entity"] == "Métropole > Sports"
-    assert declare(place, FILE.replace("Médiathèques", "Culture"), 2026) == 0, "corrected before the close"
+    assert declare(tmp_path, FILE.replace("Médiathèques", "Culture"), 2026) == 0, "corrected before the close"
     assert rules(capsys, 2027)[0]["perimeter"] == "Culture"
     assert rules(capsys, 2028)[0]["perimeter"] == "Médiathèques"
 
@@ -102,14 +92,14 @@ def test_a_year_keeps_its_perimeters(place, capsys):
         ("".join(f'[[perimeter]]\nname = "{n}"\npopulation = "server"\n' for n in range(13)), "at most 12"),
     ],
 )
-def test_a_wrong_file_is_refused(place, capsys, text, why):
+def test_a_wrong_file_is_refused(tmp_path, capsys, text, why):
     """The error names the file, the rule and the remedy; nothing is declared."""
-    assert declare(place, text, 2026) == 2
+    assert declare(tmp_path, text, 2026) == 2
     assert re.search(f"perimeters.toml.*{why}", capsys.readouterr().err)
     assert rules(capsys, 2026) == DEFAULT_PERIMETERS.document()
 
 
-def test_a_year_out_of_range_is_refused(place, capsys):
+def test_a_year_out_of_range_is_refused(tmp_path, capsys):
     """A year that no report can ask for is refused."""
-    assert declare(place, FILE, 20260) == 2
+    assert declare(tmp_path, FILE, 20260) == 2
     assert "--year 20260: use one from 2000" in capsys.readouterr().err

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from tests.support.filled import Filled, cell, civil
-from tests.support.machines import make, settings_in
 from tests.support.publishing import publish_months
 from tests.support.reading import Reading
 from veilleuse.collector.admin.publications import expire
@@ -33,7 +32,6 @@ from veilleuse.collector.model.sums import Detail, EnergyClass, EnergySums, Grou
 from veilleuse.collector.release.format import FORM
 from veilleuse.collector.release.publications import PublicationCache
 from veilleuse.collector.release.tables import Hidden, Month
-from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -378,21 +376,6 @@ def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):
 # --- the collector
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> CollectorSettings:
-    """Make a data directory with the site Lyon."""
-    found = settings_in(tmp_path)
-    make(found, "Lyon")
-    return found
-
-
-@pytest.fixture
-def opened(settings: CollectorSettings) -> Iterator[Collector]:
-    """Open the collector of the data directory."""
-    with open_collector(settings) as collector:
-        yield collector
-
-
 def last_month() -> tuple[date, date]:
     """Return the first day of the last whole month, and its end."""
     end = datetime.now(UTC).date().replace(day=1)
@@ -462,12 +445,10 @@ def test_it_goes_when_it_is_too_old_to_be_asked_for(opened):
     assert opened.store.publications.expire(date(2000, 1, 1), [first.year]) == 1
 
 
-def test_commands_list_and_take_back(settings, monkeypatch, capsys):
+def test_commands_list_and_take_back(lyon, capsys):
     """A take-back needs a reason and a publication, and is in the access journal."""
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
     first, end = map(date.isoformat, last_month())
-    with open_collector(settings) as collector:
+    with open_collector(lyon) as collector:
         publish(collector)
     assert run(["published", "list"]) == 0
     assert f"release\t{first}\t{end}" in capsys.readouterr().out
@@ -477,6 +458,6 @@ def test_commands_list_and_take_back(settings, monkeypatch, capsys):
     assert "1 published period taken back" in capsys.readouterr().out
     assert run(["published", "take-back", first, end, "--why", "again"]) == 1
     assert "nothing is published" in capsys.readouterr().err
-    with open_collector(settings) as collector:
+    with open_collector(lyon) as collector:
         rows = collector.store.identity.connection.execute("SELECT what, why FROM journal").fetchall()
     assert (f"published {first} to {end} taken back", "a meter was wrong") in rows

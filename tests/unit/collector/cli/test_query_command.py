@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.closed_years import lead_commands_to
 from tests.support.machines import make, settings_in
 from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.cli.main import run
-from veilleuse.collector.settings import is_french, settings_environment
+from veilleuse.collector.settings import is_french
 
 NAME = "pc-of-somebody"
 SECRET = b"\x5e" * 32
@@ -31,8 +32,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a data directory with a token, a name, and text that a spreadsheet or terminal would execute."""
     settings = settings_in(tmp_path)
     make(settings, "Lyon")
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings, monkeypatch)
     with closing(sqlite3.connect(settings.data_dir / "data.db")) as db, db:
         db.execute(
             "INSERT INTO tokens (token_sha256, created_unix_milliseconds, expires_unix_milliseconds, max_uses, networks, org_entity,"

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.closed_years import Command, command, told
+from tests.support.closed_years import Command, lead_commands_to, told
 from tests.support.filled import Filled
-from tests.support.machines import make, served, settings_in
+from tests.support.machines import served, settings_in
 from tests.support.publishing import publish_months
 from tests.support.rolled import retention, server_day, workstation, workstation_days
 from tests.unit.collector.reports.test_savings import DAY
 from veilleuse.collector.app.data_directory import initialise
 from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.inventory.actions_csv import KINDS, checked, read, template
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 HALF_YEAR = ("--from", "2025-07-01", "--to", "2026-01-01")
@@ -35,29 +35,13 @@ ITEMS = """year;item;part;tco2e;uncertainty_percent;in_whole;source
 """
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """Make a data directory that commands find."""
-    settings = settings_in(tmp_path)
-    make(settings, "Lyon")
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
-    return settings
-
-
-@pytest.fixture
-def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return a function: `veilleuse("reen", "list", "measures")` → (exit code, output, errors)."""
-    return command(capsys)
-
-
 def written(tmp_path: Path, name: str, text: str) -> str:
     """Write a file and return its path."""
     (tmp_path / name).write_text(text, encoding="utf-8")
     return str(tmp_path / name)
 
 
-def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_a_dry_run_then_the_import_then_again(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """A dry run and a second import change nothing. Lines missing from a later file stay and are reported,
     unless --replace is given."""
     file = written(tmp_path, "objectives.csv", OBJECTIVES)
@@ -87,9 +71,7 @@ def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleus
     assert len(told(veilleuse, "reen", "list", "objectives")) == 1
 
 
-def test_a_refused_row_keeps_all_of_its_file_out(
-    place: CollectorSettings, veilleuse: Command, tmp_path: Path
-):
+def test_a_refused_row_keeps_all_of_its_file_out(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """Each refusal gives line, column, reason and remedy, and nothing is imported."""
     text = (
         ITEMS
@@ -150,7 +132,7 @@ def test_what_was_read_can_be_read_again():
     assert [checked(found.kind, line.cells) for line in found.lines] == list(found.lines)
 
 
-def test_unknown_files_and_columns_are_told(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_unknown_files_and_columns_are_told(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """The error suggests the nearest name."""
     code, _, err = veilleuse("reen", "import", written(tmp_path, "x.csv", "a;b\n1;2\n"))
     assert (code, "a heading of none of objectives" in err) == (2, True)
@@ -162,7 +144,7 @@ def test_unknown_files_and_columns_are_told(place: CollectorSettings, veilleuse:
     assert veilleuse("reen", "list", "nothing")[0] == 2
 
 
-def test_actions_are_entered_and_withdrawn(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_actions_are_entered_and_withdrawn(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """Actions are entered singly or by a file, with a running collector or without.
     An unknown site is refused with the known ones."""
     add = ("action", "add", "a1", "--site", "Lyon", "--from", "2026-01-01", "--what", "Extinction à 20 h")
@@ -170,7 +152,7 @@ def test_actions_are_entered_and_withdrawn(place: CollectorSettings, veilleuse: 
     assert veilleuse(*add)[:2] == (0, "action a1 is known already\n")
     code, _, err = veilleuse("action", "add", "a2", "--site", "Brest", "--from", "2026-01-01", "--what", "x")
     assert (code, "no site 'Brest': use Lyon" in err) == (2, True)
-    with served(place):
+    with served(lyon):
         file = written(tmp_path, "actions.csv", "action_id;sites;from_day;what\na2;Lyon;01/02/2026;Veille\n")
         found = told(veilleuse, "reen", "import", file, code=3)
         assert (found["new"], found["not_named"]) == (["a2"], ["a1"])
@@ -209,8 +191,7 @@ def fleet(filled_once: CollectorSettings, tmp_path: Path, monkeypatch: pytest.Mo
     folder = tmp_path / "data"
     shutil.copytree(filled_once.data_dir, folder, copy_function=shutil.copy2)
     folder.chmod(0o700)
-    for name, value in settings_environment(settings_in(tmp_path)).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings_in(tmp_path), monkeypatch)
     return folder
 
 
@@ -324,11 +305,11 @@ def test_a_period_that_cuts_a_month_is_told(fleet: Path, veilleuse: Command):
 
 
 def test_a_baseline_is_restated_by_the_method_of_today(
-    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+    lyon: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """A server draws 350 W in 2024 and 180 W in 2025: the restated trend is the machine's, not the published
     baseline's."""
-    with Filled(place.data_dir) as filled:
+    with Filled(lyon.data_dir) as filled:
         server = filled.add_host(
             Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2024, 1, 1)
         )
@@ -349,11 +330,11 @@ def test_a_baseline_is_restated_by_the_method_of_today(
 
 
 @pytest.fixture
-def two_years(place: CollectorSettings, measured_years: Path) -> None:
+def two_years(lyon: CollectorSettings, measured_years: Path) -> None:
     """Replace the data directory by one with two measured years, whose months are published."""
-    shutil.rmtree(place.data_dir)
-    shutil.copytree(measured_years, place.data_dir)
-    with Filled(place.data_dir) as filled:
+    shutil.rmtree(lyon.data_dir)
+    shutil.copytree(measured_years, lyon.data_dir)
+    with Filled(lyon.data_dir) as filled:
         for year in (2025, 2026):
             publish_months(filled, date(year, 1, 5))
 
@@ -375,19 +356,19 @@ def forget(place: CollectorSettings, today: date, *closed: int) -> None:
 
 
 @pytest.mark.usefixtures("two_years")
-def test_months_that_are_gone_are_in_no_value(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+def test_months_that_are_gone_are_in_no_value(lyon: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """Months of PCs are deleted one by one after 18 months, servers' stay. What is left is no year of PCs,
     neither as a baseline nor on the sheet, where the reason replaces it."""
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", BASELINES))[0] == 0
     whole = sheet_rows(veilleuse, *SHEET_2025)
     assert whole["I1"]["restated_baseline_value"] > 0.2
-    forget(place, date(2026, 1, 5))  # until June 2024
+    forget(lyon, date(2026, 1, 5))  # until June 2024
     found = sheet_rows(veilleuse, *SHEET_2025)
     for indicator in ("I1", "I4", "I5"):
         assert found[indicator]["value"] == whole[indicator]["value"]
         assert "restated_baseline_value" not in found[indicator], indicator
     assert found["server_kwh"]["restated_baseline_value"] == whole["server_kwh"]["restated_baseline_value"]
-    forget(place, date(2026, 11, 1))
+    forget(lyon, date(2026, 11, 1))
     found = sheet_rows(veilleuse, *SHEET_2025)
     for indicator in ("I1", "I4", "I5"):
         assert "value" not in found[indicator]
@@ -398,7 +379,7 @@ def test_months_that_are_gone_are_in_no_value(place: CollectorSettings, veilleus
 
 
 @pytest.mark.usefixtures("two_years")
-def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings, veilleuse: Command):
+def test_indicators_of_days_that_are_gone_are_of_months(lyon: CollectorSettings, veilleuse: Command):
     """I1, I2 and I13 of a year are the same when its days are deleted; a period that cuts a month is
     refused."""
 
@@ -412,7 +393,7 @@ def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings
 
     before = of_days()
     assert ("I1", "workstation") in before
-    forget(place, date(2026, 1, 5))
+    forget(lyon, date(2026, 1, 5))
     assert of_days() == pytest.approx(before)
     code, _, err = veilleuse("report", "indicators", "--from", "2025-03-15", "--to", "2026-01-01")
     assert (code, "let --from and --to be the 1st of a month" in err) == (2, True)
@@ -420,10 +401,10 @@ def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings
 
 @pytest.mark.usefixtures("two_years")
 def test_a_sheet_of_a_year_closed_for_good_names_what_is_gone(
-    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+    lyon: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """The definitive closing deletes the months of PCs, so their indicators have no value."""
-    forget(place, date(2026, 1, 5), 2024, 2025)
+    forget(lyon, date(2026, 1, 5), 2024, 2025)
     found = sheet_rows(veilleuse, *SHEET_2025)
     for indicator in ("I1", "I2", "I4", "I5"):
         assert found[indicator].keys().isdisjoint({"value", "withheld"}), indicator

@@ -17,7 +17,6 @@ from tests.support.closed_years import (
     TODAY,
     YEAR,
     Command,
-    command,
     copied,
     report,
     signed_off,
@@ -70,12 +69,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
     """Copy the template, and point the commands at the copy."""
     return copied(tmp_path, template, monkeypatch)
-
-
-@pytest.fixture
-def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return a function that runs a command."""
-    return command(capsys)
 
 
 @pytest.fixture

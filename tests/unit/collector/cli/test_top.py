@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from tests.support.filled import METER, Filled, cell, clock, minutes_of_server, start_of_minute
+from tests.support.processes import ran
 from tests.support.stack import program
 from tests.support.waiting import PATIENCE_SECONDS, at_its_best
 from veilleuse.collector.cli.main import run
@@ -98,13 +99,10 @@ def test_plain_lines(data):
     """Without a terminal lines are printed once or at each look; --seconds ends with exit code 0."""
 
     def looks() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return ran(
             [program("veilleuse"), "top", "--seconds", "1", "--interval", "0.5"],
             env=environment(data),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
             timeout=PATIENCE_SECONDS,
         )
 
@@ -168,14 +166,7 @@ def test_live_view_ends_on_ctrl_c(data):
 
 def test_no_data_directory(tmp_path):
     """The error is one line with exit code 1."""
-    done = subprocess.run(
-        [program("veilleuse"), "top"],
-        env=environment(tmp_path / "nowhere"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
+    done = ran([program("veilleuse"), "top"], env=environment(tmp_path / "nowhere"), timeout=PATIENCE_SECONDS)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "veilleuse init" in done.stderr

@@ -12,11 +12,11 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.support.authorities import Form, Organisation
+from tests.support.closed_years import lead_commands_to
 from tests.support.machines import settings_in
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.enrolment.external_ca import ExternalCa, read_external_ca, try_handshake
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.settings import settings_environment
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 DAY = timedelta(days=1)
@@ -135,18 +135,9 @@ def test_init_with_an_organisation_s_own(tmp_path, monkeypatch, capsys):
     """`veilleuse init --ca-…` makes no root key; with some of the three options, or a bad file, it creates
     nothing."""
     settings = settings_in(tmp_path)
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings, monkeypatch)
     organisation = Organisation("RSA 3072", between=1)
-    files = {
-        "certificate": organisation.chain_pem,
-        "key": organisation.key_pem,
-        "root": organisation.root_pem,
-    }
-    arguments = []
-    for name, content in files.items():
-        (tmp_path / f"{name}.pem").write_bytes(content)
-        arguments += [f"--ca-{name}", str(tmp_path / f"{name}.pem")]
+    arguments = organisation.files(tmp_path, "--ca-")
     assert run(["init", *arguments[:4]]) == 2
     assert run(["init", *arguments[:5], str(tmp_path / "absent.pem")]) == 2
     assert "absent.pem: No such file" in capsys.readouterr().err

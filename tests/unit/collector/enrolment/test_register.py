@@ -254,17 +254,23 @@ def test_lines_of_ours_without_sense_are_left_out(place, kind):
         assert desk.join(desk.token()).fresh
 
 
-def test_a_missing_register_is_said_and_written_again(place, caplog):
-    """A missing register gives a warning and is written again from the registry, for the next restore."""
+@pytest.mark.parametrize("older", [False, True])
+def test_a_missing_or_older_register_is_completed(place, caplog, older):
+    """Lines that the register lacks are written again from the registry, for the next restore; a missing one
+    gives a warning.
+    """
     with place.opened() as desk:
         host = desk.join(desk.token())
     place.backup()
+    copy = place.register.read_bytes()
     with place.opened() as desk:
         desk.set(host, "revoked")
     place.register.unlink()
+    if older:
+        place.register.write_bytes(copy)
     with place.opened():
         pass
-    assert "register is missing" in caplog.text
+    assert ("register is missing" in caplog.text) is not older
     place.restore()
     with place.opened() as desk:
         assert desk.standing(host) == "revoked"
@@ -399,22 +405,6 @@ def test_a_register_that_is_put_back_late_is_heard(place):
             assert standing == ["revoked", "suspended", "", "", "revoked", "", "", ""]
             assert desk.standing(waits) == "suspended", "an activation of unknown age ends no suspension"
             assert desk.uses() == [8]
-
-
-def test_an_older_copy_of_the_register_is_completed(place):
-    """Lines that an older copy of the register lacks are written again from the registry."""
-    with place.opened() as desk:
-        host = desk.join(desk.token())
-    place.backup()
-    older = place.register.read_bytes()
-    with place.opened() as desk:
-        desk.set(host, "revoked")
-    place.register.write_bytes(older)
-    with place.opened():
-        pass
-    place.restore()
-    with place.opened() as desk:
-        assert desk.standing(host) == "revoked"
 
 
 def test_what_could_not_be_noted_is_noted_at_the_next_start(place):

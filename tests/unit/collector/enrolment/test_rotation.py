@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.authorities import Organisation
 from tests.support.killing import run_program
 from tests.support.peers import peer
+from tests.support.processes import ran
 from veilleuse.collector.enrolment import ca_files as folders
 from veilleuse.collector.enrolment import ca_rotation
 from veilleuse.collector.enrolment.ca import Authority, create, root_key_files
@@ -125,13 +125,7 @@ def test_openssl_in_its_strict_mode_follows_the_chain_from_either_root(authority
         "sslserver",
     ]
     files = ["-CAfile", "roots", "-untrusted", "above", "server"]
-    done = subprocess.run(
-        [*command, "-no-CApath", "-no-CAstore", *files],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran([*command, "-no-CApath", "-no-CAstore", *files], cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -19,6 +19,7 @@ import pytest
 from tests.support.fakes.devices import FakeDevice, reply
 from tests.support.fakes.grid import TOKEN, FakeGrid
 from tests.support.machines import served, settings_in
+from tests.support.processes import ran
 from tests.support.waiting import until
 from veilleuse.collector.app.data_directory import Collector, initialise, open_collector
 from veilleuse.collector.app.schedule import PollSchedule
@@ -281,17 +282,13 @@ def test_the_process_that_polls(place: CollectorSettings, device: FakeDevice):
     command = [sys.executable, "-m", "veilleuse.collector.grid"]
     with served(place) as one:
         for _ in range(2):
-            done = subprocess.run(
-                command, env=child_environment(place), capture_output=True, text=True, check=False
-            )
+            done = ran(command, env=child_environment(place))
             assert done.returncode == 0, done.stderr
         asked = [path for path in PATHS for said in device.asked if path in said.path]
         assert asked.count(PATHS[2]) == 1
         assert asked.count(PATHS[1]) >= 2
         device.refuse()
-        done = subprocess.run(
-            command, env=child_environment(place), capture_output=True, text=True, check=False
-        )
+        done = ran(command, env=child_environment(place))
         assert done.returncode == 3
         assert one.collector.operations.perform("ping", {})["pid"]
     done = subprocess.run(command, env=child_environment(place), capture_output=True, text=True, check=False)

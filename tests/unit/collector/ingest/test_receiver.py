@@ -318,7 +318,7 @@ def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
         agents = [service.agent() for _ in range(8)]
         for stub, stream in agents:
             stub.Hello(hello(stream))
-        release = hold(service)
+        release = hold(service.writer)
         waiting = [
             stub.Push.future(stream_request(stream), timeout=ANSWER_SECONDS) for stub, stream in agents[:7]
         ]
@@ -349,7 +349,7 @@ def test_a_call_whose_time_is_over_stores_nothing(service):
     stub, stream = service.agent()
     stub.Hello(hello(stream))
     request = stream_request(stream)
-    release = hold(service)
+    release = hold(service.writer)
     give_up(lambda: stub.Push(request, timeout=0.2), lambda: service.writer.waiting)
     # The deadline of the collector is later than the client's by the way of the request.
     until(lambda: service.health.snapshot()["calls_refused"].get("deadline"))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
+from tests.support.receiving import hold
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFailing, StoreFull
@@ -37,18 +38,6 @@ class Bench:
         self.health = Health()
         self.damages: list[StoreDamaged] = []
         self.writer = Writer(store, self.health, queue_pushes=100, on_damage=self.damages.append)
-
-    def hold(self) -> threading.Event:
-        """Keep the writer's thread busy until the event is set."""
-        release, entered = threading.Event(), threading.Event()
-
-        def job() -> None:
-            entered.set()
-            release.wait(PATIENCE_SECONDS / 2)
-
-        self.writer.submit(job, alone=True)
-        assert entered.wait(PATIENCE_SECONDS)
-        return release
 
 
 @pytest.fixture
@@ -80,7 +69,7 @@ def test_what_waits_is_committed_together(bench):
     """100 pushes queued while the writer was busy take two commits, of 64 and 36."""
     streams = [Stream(enrol(bench.store.registry)) for _ in range(100)]
     bench.writer.start()
-    release = bench.hold()
+    release = hold(bench.writer)
     futures = [bench.writer.append(stream.send(realistic(MONDAY_10H))) for stream in streams]
     assert bench.health.snapshot()["queue_pushes"] == 100
     release.set()
@@ -102,7 +91,7 @@ def test_a_commit_has_only_so_many_records_unless_one_push_has_more(bench, monke
         for stream, size in zip(streams, (40, 60, 30, 150), strict=True)
     ]
     bench.writer.start()
-    release = bench.hold()
+    release = hold(bench.writer)
     futures = [bench.writer.append(push) for push in pushes]
     release.set()
     assert [future.result(PATIENCE_SECONDS).mark for future in futures] == [40, 60, 30, 150]
@@ -114,7 +103,7 @@ def test_the_queue_is_bounded(bench):
     stream = Stream(enrol(bench.store.registry))
     push = stream.send(realistic(MONDAY_10H))
     bench.writer.start()
-    release = bench.hold()
+    release = hold(bench.writer)
     futures = [bench.writer.append(push) for _ in range(100)]
     with pytest.raises(QueueFull, match="100 pushes wait already"):
         bench.writer.append(push)
@@ -126,7 +115,7 @@ def test_a_push_nobody_waits_for_any_more_is_dropped(bench):
     """A push whose deadline passed before the commit is cancelled, not stored."""
     stream = Stream(enrol(bench.store.registry))
     bench.writer.start()
-    release = bench.hold()
+    release = hold(bench.writer)
     late = bench.writer.append(stream.send(realistic(MONDAY_10H)), time.monotonic() + 0.01)
     time.sleep(0.02)
     release.set()
@@ -145,7 +134,7 @@ def test_a_job_that_raises_is_undone_alone(bench):
     """The caller gets the exception; the other jobs and pushes of the commit are durable."""
     host, stream = enrol(bench.store.registry), Stream(enrol(bench.store.registry))
     bench.writer.start()
-    release = bench.hold()
+    release = hold(bench.writer)
 
     def broken() -> None:
         bench.store.registry.set_status(host, HostStatus.REVOKED)
@@ -220,7 +209,7 @@ def test_a_full_disk_stops_records_not_revocations(bench):
     push = stream.send(realistic(MONDAY_10H))
     bench.store.ingest._reserve = Reserve(bench.directory, 2**62, 1.0)
     bench.writer.start()
-    release = bench.hold()
+    release = hold(bench.writer)
     refused = bench.writer.append(push)
     revoked = bench.writer.submit(lambda: bench.store.registry.set_status(stream.host_id, HostStatus.REVOKED))
     release.set()

@@ -11,7 +11,7 @@ from datetime import date
 
 import pytest
 
-from tests.support.closed_years import TODAY, YEAR, put, report, signed_off, told, watch
+from tests.support.closed_years import TODAY, YEAR, lead_commands_to, put, report, signed_off, told, watch
 from tests.support.filled import Filled
 from tests.support.machines import settings_in
 from tests.support.rolled import retention, roll, workstation_days
@@ -24,7 +24,6 @@ from veilleuse.collector.model.meters import DeclaredMeter, MeterBoundary, Meter
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
-from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.vocabulary import PointKind, Population
 
 
@@ -181,8 +180,7 @@ def test_the_change_from_a_year_whose_first_months_are_gone(
     """Where half a year of PCs is gone, there is no change, unless the year was closed in time."""
     settings = settings_in(tmp_path)
     shutil.copytree(measured_years, settings.data_dir)
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings, monkeypatch)
 
     def effect() -> float | None:
         (row,) = [row for row in report(veilleuse)["rows"] if row["device_class"] == "tower"]

@@ -17,10 +17,8 @@ from tests.unit.collector.cli.test_reen_command import (
     HALF_YEAR,
     filled_once,
     fleet,
-    place,
     report,
     sheet_rows,
-    veilleuse,
     written,
 )
 from veilleuse.collector.calendars.periods import Slice
@@ -32,7 +30,7 @@ from veilleuse.collector.reports.reen_values import YearValues
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-__all__ = ["filled_once", "fleet", "place", "veilleuse"]
+__all__ = ["filled_once", "fleet"]
 OBJECTIVES = """objective;indicator;baseline_year;baseline_value;target_year;target_value
 3;server_kwh;2024;3000;2027;2500
 2;I6;2024;0,5;2027;0,2
@@ -40,9 +38,9 @@ OBJECTIVES = """objective;indicator;baseline_year;baseline_value;target_year;tar
 
 
 @pytest.fixture
-def server_of_2025(place: CollectorSettings) -> None:
+def server_of_2025(lyon: CollectorSettings) -> None:
     """Add a server at 180 W at the wall, all of 2025: 1,577 kWh."""
-    with Filled(place.data_dir) as filled:
+    with Filled(lyon.data_dir) as filled:
         server = filled.add_host(
             Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2025, 1, 1)
         )
@@ -107,7 +105,7 @@ AGE = """objective;indicator;target_year;target_value
 
 @pytest.mark.parametrize(("target", "reached"), [(None, None), ("5", True), ("7", False)])
 def test_an_age_is_not_a_lifetime(
-    place: CollectorSettings,
+    lyon: CollectorSettings,
     veilleuse: Command,
     tmp_path: Path,
     target: str | None,
@@ -132,10 +130,10 @@ b,server,DSI,Lyon,server,hosted,2025-01-01
 
 
 def test_servers_are_one_figure_wherever_they_stand(
-    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+    lyon: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """Two servers of 180 W, one of them hosted, are one line of 3,154 kWh beside the one target."""
-    with Filled(place.data_dir) as filled:
+    with Filled(lyon.data_dir) as filled:
         hosts = [
             filled.add_host(Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2025, 1, 1))
             for _ in range(2)

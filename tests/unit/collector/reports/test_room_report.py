@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.closed_years import TODAY, put
+from tests.support.closed_years import TODAY, lead_commands_to, put
 from tests.support.filled import Filled, cell, clock
 from tests.support.machines import settings_in
 from tests.support.rolled import roll
@@ -44,7 +44,7 @@ from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
 from veilleuse.collector.reports.close_year import ClosingOrder, propose
 from veilleuse.collector.reports.fleet_year import exempt_figures, read_assumptions
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State
 
@@ -153,8 +153,7 @@ def stands(
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     """Return a room whose settings are in the environment."""
     settings = settings_in(tmp_path, **{"closing.coverage_minimum_ratio": "0"})
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
+    lead_commands_to(settings, monkeypatch)
     return Room(settings)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.filled import remove_server_sums
+from tests.support.processes import ran
 from tests.support.pushes import (
     HOUR,
     MONDAY_10H,
@@ -111,9 +112,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
         "try: DirectoryLock(Path(sys.argv[1]))\n"
         "except DataDirectoryError as error: print(error)"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    ).stdout
+    said = ran([sys.executable, "-c", code, str(tmp_path)], check=True).stdout
     assert said == (
         f"the data directory {tmp_path} is in use by pid {'unknown' if deleted else os.getpid()}: "
         "stop it, or use another data_dir\n"

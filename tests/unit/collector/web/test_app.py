@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import ssl
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.machines import served, settings_in
+from tests.support.machines import certificate_of, served, settings_in
 from tests.support.ports import free_port, free_ports
 from tests.support.waiting import until
 from veilleuse.collector.app import child as child_module
@@ -192,28 +191,18 @@ def test_server_certificate_changes_under_a_running_server(tmp_path, monkeypatch
     listener = listen("127.0.0.1:0", "grpc.address", grpc_server.ServerCertificate(authority))
     listener.server.start()
     try:
-        first = shown(listener.address)
-        assert shown(listener.address) == first
+        first = certificate_of(listener.address)
+        assert certificate_of(listener.address) == first
         now[0] += timedelta(days=70)
-        second = shown(listener.address)
+        second = certificate_of(listener.address)
         assert second != first
         now[0] += timedelta(days=70)
         (tmp_path / "ca").rename(
             tmp_path / "gone"
         )  # a faulty disk: the handshake uses the certificate in memory
-        assert shown(listener.address) == second
+        assert certificate_of(listener.address) == second
     finally:
         listener.server.stop(0).wait()
-
-
-def shown(address: str) -> bytes:
-    """Return the certificate that a server shows, DER."""
-    host, _, port = address.rpartition(":")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    with socket.create_connection((host, int(port)), 5) as plain, context.wrap_socket(plain) as connection:
-        return connection.getpeercert(binary_form=True) or b""
 
 
 def test_free_ports_are_free_and_nobody_gets_them_by_chance():

@@ -10,7 +10,7 @@ import pytest
 
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.settings import Http, read_settings
-from veilleuse.collector.web.access import MetricsAuth, read_metrics_auth
+from veilleuse.collector.web.access import MetricsAuth, read_metrics_auth, secret_of
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -86,7 +86,8 @@ def basic(password: str) -> str:
 )
 def test_admission(header, admitted):
     """Bearer or Basic with the exact token is admitted."""
-    assert MetricsAuth("192.0.2.1", 80, TOKEN).admits(header) is admitted
+    given = secret_of(header)
+    assert (given is not None and MetricsAuth("192.0.2.1", 80, TOKEN).opens_to(given)) is admitted
 
 
 @pytest.mark.parametrize(

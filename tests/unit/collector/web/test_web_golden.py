@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ from prometheus_client import generate_latest
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.peers import peer
+from tests.support.processes import ran
 from tests.support.publishing import monthly_figures, publish_months
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
@@ -43,9 +43,7 @@ def test_small_fleet(tmp_path, golden):
         text = generate_latest(SimpleNamespace(collect=lambda: told)).decode()
         reader.close()
     golden("exposition/small_fleet.txt", text)
-    done = subprocess.run(
-        [peer("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
-    )
+    done = ran([peer("promtool"), "check", "metrics"], input=text)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from veilleuse.collector.model.accounts import Access, Account, Role, day_number
-from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.connection import DataTables
 from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
@@ -24,12 +24,8 @@ _BY_HASH: Final = f"SELECT {_COLUMNS} FROM accounts WHERE token_sha256 = ?"
 _ENTITIES: Final = "SELECT entity FROM account_entities WHERE account_id = ? ORDER BY entity"
 
 
-class SqliteAccounts:
+class SqliteAccounts(DataTables):
     """Reads and writes accounts. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection."""
-        self._data = data
 
     def insert_account(
         self,
@@ -69,21 +65,16 @@ class SqliteAccounts:
 
     def revoke_account(self, token_sha256: bytes, now_unix_milliseconds: int) -> bool:
         """End an account; an ended one keeps its time. Returns False when none has this token."""
-        with self._data.transaction() as connection:
-            done = connection.execute(
-                "UPDATE accounts SET revoked_unix_milliseconds = coalesce(revoked_unix_milliseconds, ?)"
-                " WHERE token_sha256 = ?",
-                (now_unix_milliseconds, token_sha256),
-            )
-            return done.rowcount == 1
+        sql = (
+            "UPDATE accounts SET revoked_unix_milliseconds = coalesce(revoked_unix_milliseconds, ?)"
+            " WHERE token_sha256 = ?"
+        )
+        return self._data.write(sql, now_unix_milliseconds, token_sha256) == 1
 
     def note_use(self, account_id: int, now_unix_milliseconds: int) -> None:
         """Note the UTC day of the account's last use."""
-        with self._data.transaction() as connection:
-            connection.execute(
-                "UPDATE accounts SET last_used_day = max(coalesce(last_used_day, 0), ?) WHERE account_id = ?",
-                (day_number(now_unix_milliseconds), account_id),
-            )
+        sql = "UPDATE accounts SET last_used_day = max(coalesce(last_used_day, 0), ?) WHERE account_id = ?"
+        self._data.write(sql, day_number(now_unix_milliseconds), account_id)
 
     def note_access(
         self, account_id: int, now_unix_milliseconds: int, *, route: str, query: str, status: int, rows: int
@@ -118,24 +109,25 @@ class SqliteAccounts:
     ) -> tuple[Access, ...]:
         """Return lines whose last access is in [since, until), newest first."""
         mine, values = ("", ()) if account_id is None else (" AND account_id = ?", (account_id,))
-        with self._data.translated():
-            rows = self._data.connection.execute(
-                "SELECT account_id, name, route, query, status, times, rows, first_unix_milliseconds,"
-                " last_unix_milliseconds FROM accesses JOIN accounts USING (account_id)"
-                f" WHERE last_unix_milliseconds >= ? AND last_unix_milliseconds < ?{mine}"
-                " ORDER BY last_unix_milliseconds DESC, access_id DESC LIMIT ?",
-                (since_unix_milliseconds, until_unix_milliseconds, *values, limit),
-            ).fetchall()
+        rows = self._data.rows(
+            "SELECT account_id, name, route, query, status, times, rows, first_unix_milliseconds,"
+            " last_unix_milliseconds FROM accesses JOIN accounts USING (account_id)"
+            f" WHERE last_unix_milliseconds >= ? AND last_unix_milliseconds < ?{mine}"
+            " ORDER BY last_unix_milliseconds DESC, access_id DESC LIMIT ?",
+            since_unix_milliseconds,
+            until_unix_milliseconds,
+            *values,
+            limit,
+        )
         return tuple(Access(*row) for row in rows)
 
     def expire_accesses(self, before_unix_milliseconds: int, limit: int) -> int:
         """Delete at most `limit` lines that ended before the given time; returns their number."""
-        with self._data.transaction() as connection:
-            return connection.execute(
-                "DELETE FROM accesses WHERE access_id IN (SELECT access_id FROM accesses WHERE last_unix_milliseconds < ?"
-                " LIMIT ?)",
-                (before_unix_milliseconds, limit),
-            ).rowcount
+        sql = (
+            "DELETE FROM accesses WHERE access_id IN (SELECT access_id FROM accesses WHERE last_unix_milliseconds < ?"
+            " LIMIT ?)"
+        )
+        return self._data.write(sql, before_unix_milliseconds, limit)
 
 
 class SqliteAccountReader(BesideReader):

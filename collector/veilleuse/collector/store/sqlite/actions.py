@@ -11,14 +11,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.actions import Action, ActionLine, ActionTable, LineChange, StoredAction
-from veilleuse.collector.store.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.migrations import open_current
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 
 T = TypeVar("T")
 
@@ -35,18 +33,14 @@ _LINES: Final = (
 )
 
 
-class SqliteFollows:
+class SqliteFollows(DataTables):
     """Reads and writes actions. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def actions(self) -> tuple[StoredAction, ...]:
         """Return all actions, also ended ones. A later row of the same id ends the one before."""
         found: list[StoredAction] = []
         standing: dict[str, int] = {}
-        for name, at, who, why, sites, from_day, what in self._rows(_ACTIONS):
+        for name, at, who, why, sites, from_day, what in self._data.rows(_ACTIONS):
             before = standing.pop(name, None)
             if before is not None:
                 found[before] = replace(
@@ -66,7 +60,7 @@ class SqliteFollows:
     def lines(self, table: ActionTable) -> tuple[ActionLine, ...]:
         """Return the lines in force, in the order of their keys."""
         return tuple(
-            ActionLine(key, self._made(_cells, cells)) for key, cells in self._rows(_LINES, table.value)
+            ActionLine(key, self._made(_cells, cells)) for key, cells in self._data.rows(_LINES, table.value)
         )
 
     def enter(self, actions: Sequence[Action], who: str, why: str, now_unix_milliseconds: int) -> None:
@@ -99,8 +93,7 @@ class SqliteFollows:
         if kept is None:
             raise AdminError(f"no action '{action_id}' is in force: see 'veilleuse action list'")
         values = (action_id, now_unix_milliseconds, who, why, "[]", kept.action.from_day.toordinal(), "")
-        with self._data.transaction() as connection:
-            connection.execute(_ADD_ACTION, values)
+        self._data.write(_ADD_ACTION, *values)
 
     def put(
         self,
@@ -132,10 +125,6 @@ class SqliteFollows:
                 ],
             )
 
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with self._data.translated():
-            return self._data.connection.execute(sql, values).fetchall()
-
     def _made(self, make: Callable[[str], T], text: str) -> T:
         try:
             return make(text)
@@ -143,16 +132,8 @@ class SqliteFollows:
             raise damaged(self._data.path, f"an action or a line in it: {error}") from error
 
 
-class SqliteFollowReader(SqliteFollows):
+class SqliteFollowReader(BesideReader, SqliteFollows):
     """Reads actions on a connection of its own, beside the writer; for one thread."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
-        super().__init__(open_current(directory / DATA_FILE, "data"))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._data.close()
 
 
 def _sites(text: str) -> tuple[str, ...]:

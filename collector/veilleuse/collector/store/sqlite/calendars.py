@@ -11,28 +11,23 @@ from typing import Any
 
 from veilleuse.collector.model.calendars import CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.collector.model.hosts import Site
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.store.sqlite.months import mark_kept
 from veilleuse.wire.bands import Calendar, CalendarError
 
 
-class SqliteCalendars:
+class SqliteCalendars(DataTables):
     """Reads and writes calendars. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def versions(self, site: Site) -> tuple[CalendarVersion, ...]:
         """Return the versions of a site, oldest first, never empty; machines get the last.
 
         Raises StoreDamaged.
         """
-        with self._data.translated():
-            rows = self._data.connection.execute(
-                "SELECT from_day, calendar_json, declaration_json, year FROM calendars WHERE site = ? ORDER BY from_day",
-                (site.site,),
-            ).fetchall()
+        rows = self._data.rows(
+            "SELECT from_day, calendar_json, declaration_json, year FROM calendars WHERE site = ? ORDER BY from_day",
+            site.site,
+        )
         try:
             if not rows or rows[-1][1] != site.calendar_json:  # another time zone begins a new list
                 return (CalendarVersion(date.min, Calendar.from_json(site.calendar_json)),)
@@ -61,18 +56,13 @@ class SqliteCalendars:
 
     def has_machines(self, site: str) -> bool:
         """Tell whether any machine was enrolled there and not forgotten since."""
-        with self._data.translated():
-            row = self._data.connection.execute(
-                "SELECT EXISTS (SELECT 1 FROM hosts WHERE site = ?)", (site,)
-            ).fetchone()
-        return bool(row[0])
+        return bool(self._data.row("SELECT EXISTS (SELECT 1 FROM hosts WHERE site = ?)", site)[0])
 
     def school_periods(self) -> tuple[SchoolPeriod, ...]:
         """Return the imported periods, sorted."""
-        with self._data.translated():
-            rows = self._data.connection.execute(
-                "SELECT zone, first_day, last_day, name FROM school_holidays ORDER BY zone, first_day"
-            ).fetchall()
+        rows = self._data.rows(
+            "SELECT zone, first_day, last_day, name FROM school_holidays ORDER BY zone, first_day"
+        )
         return tuple(
             SchoolPeriod(SchoolZone(zone), date.fromordinal(first), date.fromordinal(last), name)
             for zone, first, last, name in rows

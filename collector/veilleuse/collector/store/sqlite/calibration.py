@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -128,15 +127,12 @@ class SqliteCalibrations:
 
     def end_marking(self, calibration_id: int) -> None:
         """Note that all periods of the calibration's machines are marked."""
-        with self._data.transaction() as connection:
-            connection.execute(
-                "UPDATE calibrations SET marking = 0 WHERE calibration_id = ?", (calibration_id,)
-            )
+        self._data.write("UPDATE calibrations SET marking = 0 WHERE calibration_id = ?", calibration_id)
 
     def periods(self, hosts: Iterable[HostId]) -> int:
         """Return how many periods of these hosts `mark_dirty` would mark."""
-        with self._data.translated():
-            return sum(_periods(self._data.connection, host_id) for host_id in hosts)
+        sql = "SELECT count(*) FROM (SELECT DISTINCT grain, bucket FROM records WHERE host_id = ? AND grain > 0)"
+        return sum(int(self._data.row(sql, host_id)[0]) for host_id in hosts)
 
     def _forget(self) -> None:
         self._book = None
@@ -149,10 +145,9 @@ class SqliteCalibrations:
         )
 
     def _stored(self, where: str, *values: Any) -> tuple[StoredFit, ...]:
-        with self._data.translated():
-            rows = self._data.connection.execute(
-                f"SELECT {_COLUMNS} FROM calibrations {where} ORDER BY calibration_id", values
-            ).fetchall()
+        rows = self._data.rows(
+            f"SELECT {_COLUMNS} FROM calibrations {where} ORDER BY calibration_id", *values
+        )
         try:
             return tuple(map(_from_row, rows))
         except (ValueError, TypeError) as error:
@@ -184,8 +179,7 @@ class SqliteReferenceReader(BesideReader):
         )
         if boundary is not None:
             sql += f" AND boundary = {number(boundary)}"
-        with self._data.translated():
-            return frozenset(HostId(row[0]) for row in self._data.connection.execute(sql, words))
+        return frozenset(HostId(row[0]) for row in self._data.rows(sql, *words))
 
     def records(
         self, host_id: HostId, grain: Grain, start: int, end: int
@@ -197,24 +191,16 @@ class SqliteReferenceReader(BesideReader):
         """
         step = _PAGE_HOURS * MILLISECONDS_PER_HOUR if grain is Grain.HOUR else max(1, end - start)
         for page in range(start, end, step):
-            with self._data.translated():
-                rows = self._data.connection.execute(
-                    "SELECT start, milliseconds, wire FROM records WHERE host_id = ? AND grain = ? AND bucket >= ?"
-                    " AND bucket < ? ORDER BY start, record_id",
-                    (host_id, int(grain), page, min(page + step, end)),
-                ).fetchall()
+            rows = self._data.rows(
+                "SELECT start, milliseconds, wire FROM records WHERE host_id = ? AND grain = ? AND bucket >= ?"
+                " AND bucket < ? ORDER BY start, record_id",
+                host_id,
+                int(grain),
+                page,
+                min(page + step, end),
+            )
             for at, milliseconds, wire in rows:
                 yield at, milliseconds, cells_from_wire(wire)
-
-
-def _periods(connection: Any, host_id: HostId) -> int:
-    with closing(
-        connection.execute(
-            "SELECT count(*) FROM (SELECT DISTINCT grain, bucket FROM records WHERE host_id = ? AND grain > 0)",
-            (host_id,),
-        )
-    ) as cursor:
-        return int(cursor.fetchone()[0])
 
 
 def _key(hardware: Hardware) -> tuple[str, str, str]:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import date
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, KeptYear, PackedFile, YearState
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.ports.months import MayGo, PendingMonths
-from veilleuse.collector.store.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.migrations import open_current
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
 from veilleuse.wire.vocabulary import Population
@@ -50,26 +48,22 @@ def _unix_milliseconds(day: date) -> int:
     return (day.toordinal() - UNIX_EPOCH_DAY) * MILLISECONDS_PER_DAY
 
 
-class SqliteClosings:
+class SqliteClosings(DataTables):
     """Reads and writes closed years. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def revisions(self, year: int | None = None) -> tuple[ClosedYear, ...]:
         """Return all revisions, or those of one year, by year and revision. Raises StoreDamaged."""
         try:
             return tuple(
                 ClosedYear(row[0], row[1], YearState(row[2]), *row[3:])
-                for row in self._rows(_REVISIONS, year)
+                for row in self._data.rows(_REVISIONS, year)
             )
         except ValueError as error:
             raise damaged(self._data.path, f"a closed year: {error}") from error
 
     def file(self, one: ClosedYear) -> ClosedFile:
         """Return the content of a revision. Raises StoreDamaged."""
-        rows = self._rows(_FILE, one.year, one.revision)
+        rows = self._data.rows(_FILE, one.year, one.revision)
         try:
             ((report, statistics, signature),) = rows
             return PackedFile(report, statistics, signature).unpack()
@@ -80,7 +74,7 @@ class SqliteClosings:
         """Return the days, weeks, hours and months of the year and its edge weeks that still wait."""
         first, end = date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
         hours = [_unix_milliseconds(date(one, 1, 1)) for one in (year, year + 1)]
-        ((periods,),) = self._rows(
+        ((periods,),) = self._data.rows(
             "SELECT count(*) FROM dirty WHERE (grain = ? AND start >= ? AND start < ?)"
             " OR (grain = ? AND start >= ? AND start < ?) OR (grain = ? AND start > ? AND start < ?)",
             Grain.HOUR,
@@ -92,7 +86,7 @@ class SqliteClosings:
             first - 7,
             end,
         )
-        ((months,),) = self._rows(
+        ((months,),) = self._data.rows(
             "SELECT count(*) FROM stale_months WHERE month >= ? AND month < ?", first, end
         )
         return PendingMonths(periods, months)
@@ -101,7 +95,7 @@ class SqliteClosings:
         """Return the years that have statistics and are not closed, in order."""
         return tuple(
             KeptYear(row[0], date.fromordinal(row[1]), row[2] == 1, row[3] == 1, row[4])
-            for row in self._rows(_KEPT)
+            for row in self._data.rows(_KEPT)
         )
 
     def kept_file(self, one: KeptYear) -> ClosedFile:
@@ -109,7 +103,7 @@ class SqliteClosings:
 
         Raises StoreDamaged.
         """
-        rows = self._rows("SELECT facts, json FROM kept_years WHERE year = ?", one.year)
+        rows = self._data.rows("SELECT facts, json FROM kept_years WHERE year = ?", one.year)
         try:
             ((facts, statistics),) = rows
             return PackedFile(facts, statistics).unpack()
@@ -118,8 +112,8 @@ class SqliteClosings:
 
     def first_year(self) -> int | None:
         """Return the first year with a month of a machine or a reading of a meter; None without any."""
-        ((month,),) = self._rows("SELECT min(month) FROM host_months")
-        ((hour,),) = self._rows(
+        ((month,),) = self._data.rows("SELECT min(month) FROM host_months")
+        ((hour,),) = self._data.rows(
             f"{_METERS} SELECT min((SELECT min(start) FROM meter_hours h WHERE h.meter = m.meter)) FROM m"
         )
         days = [month] if month is not None else []
@@ -130,7 +124,7 @@ class SqliteClosings:
     def has_months(self, first: date, end: date, populations: Collection[Population]) -> bool:
         """Tell whether any machine of these populations has a month that begins in [first, end)."""
         numbers = ", ".join(str(number(one)) for one in populations)
-        return bool(self._rows(_HAS_MONTHS % numbers, first.toordinal(), end.toordinal())[0][0])
+        return bool(self._data.rows(_HAS_MONTHS % numbers, first.toordinal(), end.toordinal())[0][0])
 
     def has_readings(self, first: date, end: date) -> bool:
         """Tell whether any meter has a reading of an hour that begins in these days of UTC."""
@@ -138,7 +132,7 @@ class SqliteClosings:
             f"{_METERS} SELECT EXISTS (SELECT 1 FROM m WHERE EXISTS"
             " (SELECT 1 FROM meter_hours h WHERE h.meter = m.meter AND start >= ? AND start < ?))"
         )
-        return bool(self._rows(asked, _unix_milliseconds(first), _unix_milliseconds(end))[0][0])
+        return bool(self._data.rows(asked, _unix_milliseconds(first), _unix_milliseconds(end))[0][0])
 
     def keep(self, one: KeptYear, file: PackedFile | None) -> None:
         """Replace what is kept of a year; None: it cannot be kept.
@@ -195,7 +189,7 @@ class SqliteClosings:
 
     def may_go(self, today: date) -> MayGo:
         """Return what retention may delete of past years."""
-        closed = {row[0] for row in self._rows("SELECT DISTINCT year FROM closed_years")}
+        closed = {row[0] for row in self._data.rows("SELECT DISTINCT year FROM closed_years")}
         kept = self.kept_years()
         months = frozenset(closed | {one.year for one in kept if one.months_may_go})
         readings = closed | {one.year for one in kept if one.readings_may_go}
@@ -207,23 +201,11 @@ class SqliteClosings:
 
     def definitive_years(self) -> frozenset[int]:
         """Return the years with a definitive revision."""
-        rows = self._rows(
+        rows = self._data.rows(
             "SELECT DISTINCT year FROM closed_years WHERE state = ?", YearState.CLOSED_DEFINITIVE.value
         )
         return frozenset(row[0] for row in rows)
 
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with self._data.translated():
-            return self._data.connection.execute(sql, values).fetchall()
 
-
-class SqliteClosingsReader(SqliteClosings):
+class SqliteClosingsReader(BesideReader, SqliteClosings):
     """Reads closed years, in any process."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError, StoreDamaged."""
-        super().__init__(open_current(directory / DATA_FILE, "data"))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._data.close()

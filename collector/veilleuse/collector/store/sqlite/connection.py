@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import disk_usage
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from veilleuse.collector.errors import (
     DataDirectoryError,
@@ -202,10 +202,25 @@ class Database:
                 self.files.check_index()  # a wrong index shows wrong pages of a sound database
             _raise_translated(self.path, error)
 
-    def checkpoint(self) -> None:
-        """Copy the WAL into the file and empty it, as far as readers allow."""
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """Return all rows of a statement. Raises errors of the disk: see `translated`."""
         with self.translated():
-            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return self.connection.execute(sql, values).fetchall()
+
+    def row(self, sql: str, *values: Any) -> Any:
+        """Return the first row of a statement; None without one. Raises errors of the disk."""
+        with self.translated():
+            return self.connection.execute(sql, values).fetchone()
+
+    def write(self, sql: str, *values: Any) -> int:
+        """Run one statement as a transaction, or a part of one; returns the number of changed rows."""
+        with self.transaction() as connection:
+            return connection.execute(sql, values).rowcount
+
+    def checkpoint(self) -> bool:
+        """Copy the WAL into the file and empty it; returns False where a reader still needs a part of it."""
+        busy, _, _ = self.row("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not busy
 
     def compact(self) -> bool:
         """Rewrite the file, outside a transaction, to erase remains of rows that SQLite moved within their
@@ -268,6 +283,13 @@ class Database:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
         with suppress(OSError):
             remove_owned(self.path.with_name(f"{self.path.name}-shm"))
+
+
+class DataTables:
+    """Tables of data.db, over a writing connection, or a reading one for reads only."""
+
+    def __init__(self, data: Database) -> None:
+        self._data = data
 
 
 def quick_check(database: Database) -> tuple[str, ...]:

@@ -67,21 +67,20 @@ class SqliteDerive:
 
     def dirty(self, limit: int) -> tuple[DirtyPeriod, ...]:
         """Return at most `limit` dirty periods, oldest marks first."""
-        with self._database.translated():
-            rows = self._database.connection.execute(
-                "SELECT host_id, grain, start FROM dirty ORDER BY turn, host_id, grain, start LIMIT ?",
-                (limit,),
-            ).fetchall()
+        rows = self._database.rows(
+            "SELECT host_id, grain, start FROM dirty ORDER BY turn, host_id, grain, start LIMIT ?", limit
+        )
         return tuple(DirtyPeriod(HostId(host), _GRAINS[grain], start) for host, grain, start in rows)
 
     def record_cells(self, period: DirtyPeriod) -> tuple[RecordCells, ...]:
         """Return all measurements of the period, in the order they were stored."""
-        with self._database.translated():
-            rows = self._database.connection.execute(
-                "SELECT record_id, derived_energy_millijoules IS NULL, wire FROM records"
-                " WHERE host_id = ? AND grain = ? AND bucket = ? ORDER BY record_id",
-                (period.host_id, period.grain, period.start),
-            ).fetchall()
+        rows = self._database.rows(
+            "SELECT record_id, derived_energy_millijoules IS NULL, wire FROM records"
+            " WHERE host_id = ? AND grain = ? AND bucket = ? ORDER BY record_id",
+            period.host_id,
+            period.grain,
+            period.start,
+        )
         return tuple(
             RecordCells(record_id, bool(first), self._unread.take(record_id) or cells_from_wire(wire))
             for record_id, first, wire in rows
@@ -124,11 +123,8 @@ class SqliteDerive:
 
     def put_aside(self, period: DirtyPeriod) -> None:
         """Clear the mark of a period that cannot be derived; earlier results stay."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ?",
-                (period.host_id, period.grain, period.start),
-            )
+        sql = "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ?"
+        self._database.write(sql, period.host_id, period.grain, period.start)
 
     def mark_all_dirty(self) -> int:
         """Mark every period that still has records; returns their number."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping as Keyed
 from collections.abc import Sequence
+from dataclasses import astuple
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError
@@ -30,9 +30,8 @@ from veilleuse.collector.model.factors import (
 )
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.query import Perimeters, rules_of
-from veilleuse.collector.store.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.migrations import open_current
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
+from veilleuse.collector.store.sqlite.migrations import BesideReader
 
 _FACTOR: Final = (
     "factor_id, zone, from_day, to_day, series, basis, status, total, components_json, shares_json, uncertainty_percent,"
@@ -52,31 +51,27 @@ _CONTRACTS: Final = (
 )
 
 
-class SqliteFactors:
+class SqliteFactors(DataTables):
     """Reads and writes factors. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def versions(self) -> tuple[FactorVersion, ...]:
         """Return all versions in the order of their import. Raises StoreDamaged."""
-        return tuple(self._made(_version, row) for row in self._rows(_VERSIONS))
+        return tuple(self._made(_version, row) for row in self._data.rows(_VERSIONS))
 
     def contracts(self) -> tuple[StoredContract, ...]:
         """Return all contracts, also withdrawn ones. Raises StoreDamaged."""
-        return tuple(self._made(_contract, row) for row in self._rows(_CONTRACTS))
+        return tuple(self._made(_contract, row) for row in self._data.rows(_CONTRACTS))
 
     def mappings(self) -> tuple[BilanMapping, ...]:
         """Return all confirmed mappings, oldest first. Raises StoreDamaged."""
-        rows = self._rows(
+        rows = self._data.rows(
             "SELECT unix_milliseconds, who, why, lines_json FROM factor_mappings ORDER BY mapping_id"
         )
         return tuple(self._made(_mapping, row) for row in rows)
 
     def perimeters(self) -> tuple[Perimeters, ...]:
         """Return all declared perimeters, oldest first. Raises StoreDamaged."""
-        rows = self._rows(
+        rows = self._data.rows(
             "SELECT year, unix_milliseconds, who, why, rules_json FROM perimeters ORDER BY perimeters_id"
         )
         return tuple(self._made(_perimeters, row) for row in rows)
@@ -95,13 +90,7 @@ class SqliteFactors:
         with self._data.transaction() as connection:
             made = connection.execute(
                 "INSERT INTO factor_imports (unix_milliseconds, file_name, file_sha256, who, why) VALUES (?, ?, ?, ?, ?)",
-                (
-                    now_unix_milliseconds,
-                    imported.file_name,
-                    imported.file_sha256,
-                    imported.who,
-                    imported.why,
-                ),
+                (now_unix_milliseconds, *astuple(imported)),
             ).lastrowid
             numbers: list[int] = []
             for factor in factors:
@@ -181,10 +170,6 @@ class SqliteFactors:
                 ),
             )
 
-    def _rows(self, sql: str) -> list[Any]:
-        with self._data.translated():
-            return self._data.connection.execute(sql).fetchall()
-
     def _made(self, make: Any, row: Any) -> Any:
         try:
             return make(row)
@@ -192,16 +177,8 @@ class SqliteFactors:
             raise damaged(self._data.path, f"a factor in it: {error}") from error
 
 
-class SqliteFactorsReader(SqliteFactors):
+class SqliteFactorsReader(BesideReader, SqliteFactors):
     """Reads factors on a connection of its own, beside the writer; for one thread."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError without a database or with an old one, StoreTooNew, StoreDamaged."""
-        super().__init__(open_current(directory / DATA_FILE, "data"))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._data.close()
 
 
 def _factor_values(factor: Factor) -> tuple[str | int, ...]:

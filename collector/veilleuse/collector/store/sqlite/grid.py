@@ -24,7 +24,7 @@ from veilleuse.collector.model.grid import (
     SeriesState,
     check_value,
 )
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 
 _LONGEST: Final = max(MINUTES) * MILLISECONDS_PER_MINUTE
@@ -48,12 +48,8 @@ _STATES: Final = (
 )
 
 
-class SqliteIntensities:
+class SqliteIntensities(DataTables):
     """Reads and writes intensities. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for reads only."""
-        self._data = data
 
     def put(self, values: Sequence[GridIntensity], now_unix_milliseconds: int) -> IntensityImport:
         """Store values in place of those that they overlap.
@@ -75,27 +71,27 @@ class SqliteIntensities:
 
     def values(self, zone: str, series: str, start: int, end: int) -> Iterator[GridIntensity]:
         """Yield the values that overlap [start, end), Unix milliseconds, in order. Raises StoreDamaged."""
-        for row in self._rows(_VALUES, zone, series, start - _LONGEST, end):
+        for row in self._data.rows(_VALUES, zone, series, start - _LONGEST, end):
             one = self._intensity(zone, series, row)
             if one.end_unix_milliseconds > start:
                 yield one
 
     def replaced(self, zone: str, series: str, start: int, end: int) -> Iterator[ReplacedValue]:
         """Yield the replaced values that began in [start, end), in order."""
-        for *row, fetched, replaced, by_dataset in self._rows(_REPLACED, zone, series, start, end):
+        for *row, fetched, replaced, by_dataset in self._data.rows(_REPLACED, zone, series, start, end):
             yield ReplacedValue(self._intensity(zone, series, row), fetched, replaced, by_dataset)
 
     def states(self) -> tuple[SeriesState, ...]:
         """Return each series and status that has a value."""
         return tuple(
             self._state(zone, series, kind, dataset, status, oldest, newest)
-            for zone, series, kind, dataset, status, oldest, newest in self._rows(_STATES)
+            for zone, series, kind, dataset, status, oldest, newest in self._data.rows(_STATES)
             if newest is not None
         )
 
     def polls(self) -> tuple[PollState, ...]:
         """Return each connector that has ever polled, by name."""
-        rows = self._rows(
+        rows = self._data.rows(
             "SELECT connector, tried_unix_milliseconds, succeeded_unix_milliseconds, failures, outcome,"
             " coalesce((SELECT calls FROM intensity_calls c WHERE c.connector = p.connector ORDER BY month DESC LIMIT 1), 0)"
             " FROM intensity_polls p ORDER BY connector"
@@ -104,7 +100,7 @@ class SqliteIntensities:
 
     def calls(self, connector: str, month: int) -> int:
         """Return the number of calls in a UTC month (year × 12 + month − 1)."""
-        rows = self._rows(
+        rows = self._data.rows(
             "SELECT calls FROM intensity_calls WHERE connector = ? AND month = ?", connector, month
         )
         return int(rows[0][0]) if rows else 0
@@ -126,25 +122,22 @@ class SqliteIntensities:
     def note(self, connector: str, outcome: str, now_unix_milliseconds: int) -> None:
         """Note the outcome of a poll."""
         done = outcome == "done"
-        with self._data.transaction() as connection:
-            connection.execute(
-                "INSERT INTO intensity_polls VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " tried_unix_milliseconds = excluded.tried_unix_milliseconds, outcome = excluded.outcome,"
-                " succeeded_unix_milliseconds = coalesce(excluded.succeeded_unix_milliseconds, succeeded_unix_milliseconds),"
-                " failures = CASE WHEN excluded.failures = 0 THEN 0 ELSE failures + 1 END",
-                (
-                    connector,
-                    now_unix_milliseconds,
-                    now_unix_milliseconds if done else None,
-                    0 if done else 1,
-                    outcome,
-                ),
-            )
+        self._data.write(
+            "INSERT INTO intensity_polls VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " tried_unix_milliseconds = excluded.tried_unix_milliseconds, outcome = excluded.outcome,"
+            " succeeded_unix_milliseconds = coalesce(excluded.succeeded_unix_milliseconds, succeeded_unix_milliseconds),"
+            " failures = CASE WHEN excluded.failures = 0 THEN 0 ELSE failures + 1 END",
+            connector,
+            now_unix_milliseconds,
+            now_unix_milliseconds if done else None,
+            0 if done else 1,
+            outcome,
+        )
 
     def _state(
         self, zone: str, series: str, kind: str, dataset: str, status: str, oldest: int, newest: int
     ) -> SeriesState:
-        ((minutes, milligrams, fetched),) = self._rows(
+        ((minutes, milligrams, fetched),) = self._data.rows(
             f"SELECT minutes, milligrams_per_kwh, fetched_unix_milliseconds FROM intensities WHERE {_OF} AND start = ?",
             zone,
             series,
@@ -178,10 +171,6 @@ class SqliteIntensities:
             )
         except ValueError as error:
             raise damaged(self._data.path, f"an intensity in it: {error}") from error
-
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with self._data.translated():
-            return self._data.connection.execute(sql, values).fetchall()
 
 
 def _claim(

@@ -136,7 +136,7 @@ class SqliteHostEraser:
             done = self._data.compact(), self._identity.compact()
             self.is_compact = all(done)
             self._to_compact = False
-        return all(_emptied(database) for database in (self._data, self._identity))
+        return all(database.checkpoint() for database in (self._data, self._identity))
 
 
 def _rows_of(table: str, key: str) -> Callable[[sqlite3.Connection, HostId], int]:
@@ -159,12 +159,6 @@ def _left(connection: sqlite3.Connection, host_id: HostId) -> bool:
         connection.execute(f"SELECT 1 FROM {table} WHERE host_id = ? LIMIT 1", (host_id,)).fetchone()
         for table in tables
     )
-
-
-def _emptied(database: Database) -> bool:
-    with database.translated():
-        busy, _, _ = database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not busy
 
 
 def _sums(connection: sqlite3.Connection, host_id: HostId) -> int:

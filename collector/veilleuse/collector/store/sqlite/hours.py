@@ -155,7 +155,7 @@ class SqliteLoadReader(BesideReader):
         standing: dict[HostId, dict[tuple[State, int], int]] = {}
         found: defaultdict[HostId, dict[int, Load]] = defaultdict(dict)
         for shorter, longer in pairwise((0, *sorted(days))):
-            for host_id, state, *values in self._rows(last - longer, last - shorter):
+            for host_id, state, *values in self._data.rows(_OF_SERVERS, last - longer, last - shorter):
                 sums = standing.setdefault(HostId(host_id), {})
                 for place, value in enumerate(values):
                     if value is not None:
@@ -167,13 +167,7 @@ class SqliteLoadReader(BesideReader):
 
     def _zones(self) -> dict[HostId, ZoneInfo]:
         """Return the time zone of each server's site: its days have 23 to 25 hours."""
-        with self._data.translated():
-            rows = self._data.connection.execute(_ZONES).fetchall()
-        return {HostId(host_id): ZoneInfo(zone) for host_id, zone in rows}
-
-    def _rows(self, first: int, end: int) -> list[Any]:
-        with self._data.translated():
-            return self._data.connection.execute(_OF_SERVERS, (first, end)).fetchall()
+        return {HostId(host_id): ZoneInfo(zone) for host_id, zone in self._data.rows(_ZONES)}
 
 
 def _load(sums: Mapping[tuple[State, int], int], days_length_milliseconds: int) -> Load:

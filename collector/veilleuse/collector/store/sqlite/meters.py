@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import astuple
 from datetime import date
 from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
@@ -144,8 +145,7 @@ class SqliteMeters:
 
     def _read_shares(self) -> _Shares:
         if self._shares is None:
-            with self._database.translated():
-                rows = self._database.connection.execute(_SHARES).fetchall()
+            rows = self._database.rows(_SHARES)
             of_host: dict[HostId, list[_Share]] = {}
             of_meter: dict[str, list[_Share]] = {}
             for host_id, meter, part, ppm, zone, first, last in rows:
@@ -212,36 +212,26 @@ class SqliteMeters:
 
     def psys_seen(self, host_id: HostId) -> PsysCheck:
         """Return the check over all periods of a host."""
-        with self._database.translated():
-            row = self._database.connection.execute(
-                "SELECT coalesce(sum(psys_millijoules), 0), coalesce(sum(discharge_millijoules), 0),"
-                " coalesce(sum(milliseconds), 0), coalesce(sum(base_millijoules), 0),"
-                " coalesce(sum(base_milliseconds), 0) FROM psys_checks WHERE host_id = ?",
-                (host_id,),
-            ).fetchone()
-        return PsysCheck(*row)
+        sql = (
+            "SELECT coalesce(sum(psys_millijoules), 0), coalesce(sum(discharge_millijoules), 0),"
+            " coalesce(sum(milliseconds), 0), coalesce(sum(base_millijoules), 0),"
+            " coalesce(sum(base_milliseconds), 0) FROM psys_checks WHERE host_id = ?"
+        )
+        return PsysCheck(*self._database.row(sql, host_id))
 
     def put_psys(self, period: DirtyPeriod, check: PsysCheck) -> None:
         """Replace the check of one period."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "REPLACE INTO psys_checks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    period.host_id,
-                    period.grain,
-                    period.start,
-                    check.psys_millijoules,
-                    check.discharge_millijoules,
-                    check.milliseconds,
-                    check.base_millijoules,
-                    check.base_milliseconds,
-                ),
-            )
+        self._database.write(
+            "REPLACE INTO psys_checks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            period.host_id,
+            period.grain,
+            period.start,
+            *astuple(check),
+        )
 
     def mark_host_dirty(self, host_id: HostId) -> None:
         """Mark every period of a host that still has records."""
-        with self._database.transaction() as connection:
-            connection.execute(MARK_HOST, (host_id,))
+        self._database.write(MARK_HOST, host_id)
 
     # --- declarations
 
@@ -301,30 +291,26 @@ class SqliteMeteringReader(BesideReader):
 
     def hours(self, meters: Iterable[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
         """Return meter → hour → its best reading, for hours with start ≤ hour < end (Unix milliseconds)."""
-        found: dict[str, dict[int, MeterReading]] = {}
-        with self._data.translated():
-            for meter in meters:
-                rows = self._data.connection.execute(
-                    "SELECT start, kind, energy_millijoules, covered_milliseconds FROM meter_hours"
-                    " WHERE meter = ? AND start >= ? AND start < ? ORDER BY start, covered_milliseconds, host_id DESC",
-                    (meter, start, end),
-                )
-                found[meter] = {
-                    hour: MeterReading(meter, POINT_KINDS[kind], energy, covered)
-                    for hour, kind, energy, covered in rows
-                }
-        return found
+        sql = (
+            "SELECT start, kind, energy_millijoules, covered_milliseconds FROM meter_hours"
+            " WHERE meter = ? AND start >= ? AND start < ? ORDER BY start, covered_milliseconds, host_id DESC"
+        )
+        return {
+            meter: {
+                hour: MeterReading(meter, POINT_KINDS[kind], energy, covered)
+                for hour, kind, energy, covered in self._data.rows(sql, meter, start, end)
+            }
+            for meter in meters
+        }
 
     def first_read(self) -> int | None:
         """Return the oldest hour of any meter (Unix milliseconds); None without readings."""
-        with self._data.translated():
-            ((hour,),) = self._data.connection.execute("SELECT min(start) FROM meter_hours").fetchall()
+        (hour,) = self._data.row("SELECT min(start) FROM meter_hours")
         return None if hour is None else int(hour)
 
     def last_read(self) -> dict[str, int]:
         """Return every meter with a reading, declared or not → its newest hour (Unix milliseconds)."""
-        with self._data.translated():
-            return dict(self._data.connection.execute(_LAST_READ).fetchall())
+        return dict(self._data.rows(_LAST_READ))
 
 
 def _moved(connection: sqlite3.Connection, meters: Sequence[DeclaredMeter]) -> set[str]:

@@ -65,8 +65,7 @@ def migrations(kind: str) -> tuple[Migration, ...]:
 
 def schema_version(database: Database) -> int:
     """Return the number of the last applied migration; 0 for an empty file."""
-    with database.translated():
-        return int(database.connection.execute("PRAGMA user_version").fetchone()[0])
+    return int(database.row("PRAGMA user_version")[0])
 
 
 def check_schema(database: Database, kind: str) -> int:

@@ -363,7 +363,7 @@ class PeriodRows:
             stale = [
                 StaleMonth(HostId(host_id), month)
                 for month in (*every, *months)
-                for (host_id,) in self._ask(stale_ones, month.toordinal(), after, upto)
+                for (host_id,) in self._database.rows(stale_ones, month.toordinal(), after, upto)
             ]
             kept = [
                 row
@@ -375,7 +375,7 @@ class PeriodRows:
     def _periods(self, first: date, sql: str, *values: Any, sparse: bool) -> Iterator[HostPeriod]:
         """Yield rows. A year over 10,000 machines spends its time in this loop: keep it minimal."""
         unpack: dict[int, Any] = {}
-        for host_id, kind, band, apportioned, layout, blob in self._ask(sql, *values):
+        for host_id, kind, band, apportioned, layout, blob in self._database.rows(sql, *values):
             if layout not in unpack:
                 unpack[layout] = self._layouts.unpack(layout, sparse=sparse)
             yield HostPeriod(
@@ -385,17 +385,17 @@ class PeriodRows:
     def month_source(self, host: Host, site: Site, month: date) -> MonthSource:
         """Return the rows that a month of a machine is computed from, as one snapshot."""
         with self._one_state():
-            return month_source(self._ask, self._layouts, host, site, month)
+            return month_source(self._database.rows, self._layouts, host, site, month)
 
     def oldest(self, population: Population, ended_by: date) -> OldestKept:
         """Return the age of the oldest rows of a population."""
         number = _number_of(population)
         return OldestKept(
-            self._ask(_OLDEST_UNIT, Grain.DAY, number)[0][0],
-            self._ask(_OLDEST_UNIT, Grain.WEEK, number)[0][0],
-            self._ask(_OLDEST_MONTH, number)[0][0],
-            self._ask(_OLDEST_UNIT, Grain.HOUR, number)[0][0],
-            self._ask(_LATE, number, ended_by.toordinal())[0][0],
+            self._database.rows(_OLDEST_UNIT, Grain.DAY, number)[0][0],
+            self._database.rows(_OLDEST_UNIT, Grain.WEEK, number)[0][0],
+            self._database.rows(_OLDEST_MONTH, number)[0][0],
+            self._database.rows(_OLDEST_UNIT, Grain.HOUR, number)[0][0],
+            self._database.rows(_LATE, number, ended_by.toordinal())[0][0],
         )
 
     @contextmanager
@@ -406,7 +406,3 @@ class PeriodRows:
                 yield
             finally:
                 self._database.connection.execute("COMMIT")
-
-    def _ask(self, sql: str, *values: Any) -> list[Any]:
-        with self._database.translated():
-            return self._database.connection.execute(sql, values).fetchall()

@@ -166,18 +166,18 @@ class SqliteRolls:
 
     def due(self, before: date, limit: int) -> tuple[StaleMonth, ...]:
         """Return stale months that ended by then, of machines without dirty periods; oldest first."""
-        rows = self._ask(_DUE, before.toordinal(), limit)
+        rows = self._database.rows(_DUE, before.toordinal(), limit)
         return tuple(StaleMonth(HostId(host), date.fromordinal(month)) for month, host in rows)
 
     def under_way(self, after: StaleMonth, limit: int, *, with_servers: bool) -> tuple[StaleMonth, ...]:
         """Return months under way whose stored rows are out of date, or absent, in (month, host) order."""
         place = after.month.toordinal(), after.host_id
-        rows = self._ask(_UNDER_WAY, *place, number(Population.SERVER), with_servers, limit)
+        rows = self._database.rows(_UNDER_WAY, *place, number(Population.SERVER), with_servers, limit)
         return tuple(StaleMonth(HostId(host), date.fromordinal(month)) for month, host in rows)
 
     def source(self, host: Host, site: Site, month: date) -> MonthSource:
         """Return the rows that the month is computed from, now."""
-        return month_source(self._ask, self._layouts, host, site, month)
+        return month_source(self._database.rows, self._layouts, host, site, month)
 
     def write_month(
         self, host_id: HostId, month: date, rows: Sequence[HostPeriod], *, is_under_way: bool = False
@@ -185,7 +185,7 @@ class SqliteRolls:
         """Replace a month and update its year. Clear its mark unless it is under way."""
         first = month.toordinal()
         with self._database.transaction() as connection:
-            old = kept_month(self._ask, self._layouts, "host_months", host_id, first)
+            old = kept_month(self._database.rows, self._layouts, "host_months", host_id, first)
             if is_under_way:
                 self._marks.hold(host_id, first)
             elif (self._marks.clear(host_id, first) or not old) and rows:
@@ -256,17 +256,19 @@ class SqliteRolls:
         )
 
     def _year(self, host_id: HostId, january: date) -> list[HostPeriod]:
-        rows = self._ask(_YEAR, january.toordinal(), january.year, host_id)
+        rows = self._database.rows(_YEAR, january.toordinal(), january.year, host_id)
         return [host_period(row, self._layouts, sparse=False) for row in rows]
 
     def _days_gone(self, host_id: HostId, month: int) -> int:
-        rows = self._ask(
+        rows = self._database.rows(
             "SELECT max(days_gone) FROM host_months WHERE host_id = ? AND month = ?", host_id, month
         )
         if rows[0][0]:
             return int(rows[0][0])
         return len(
-            self._ask("SELECT 1 FROM gone_days WHERE host_id = ? AND month = ? LIMIT 1", host_id, month)
+            self._database.rows(
+                "SELECT 1 FROM gone_days WHERE host_id = ? AND month = ? LIMIT 1", host_id, month
+            )
         )
 
     def _mark_silence_before(self, host_id: HostId, month: date) -> None:
@@ -274,8 +276,8 @@ class SqliteRolls:
         silent.
         """
         first = month.toordinal()
-        before = self._ask(_MONTH_BEFORE, host_id, first)
-        if not before or self._ask(_LAST_DAY_BEFORE, host_id, Grain.DAY, first)[0][0] == first - 1:
+        before = self._database.rows(_MONTH_BEFORE, host_id, first)
+        if not before or self._database.rows(_LAST_DAY_BEFORE, host_id, Grain.DAY, first)[0][0] == first - 1:
             return
         last, days_gone = date.fromordinal(before[0][0]), before[0][1]
         between: set[tuple[int, HostId]] = set()
@@ -294,35 +296,37 @@ class SqliteRolls:
 
         None: one of their months is stale, or one of them waits to be derived.
         """
-        day, monday = (self._ask(_OLDEST, host.host_id, grain)[0][0] for grain in (Grain.DAY, Grain.WEEK))
+        day, monday = (
+            self._database.rows(_OLDEST, host.host_id, grain)[0][0] for grain in (Grain.DAY, Grain.WEEK)
+        )
         oldest = min((start for start in (day, monday) if start is not None), default=limit)
         limit = min(limit, oldest + most_days)
         spans = {Grain.DAY: (oldest, limit), Grain.WEEK: (oldest, limit - 6)}
         starts = [
             (grain, row[0])
             for grain, (first, end) in spans.items()
-            for row in self._ask(_STARTS, host.host_id, grain, first, end)
+            for row in self._database.rows(_STARTS, host.host_id, grain, first, end)
         ]
         if not starts:
             return Units()
         if self._any_stale(host.host_id, starts) or self._any_dirty(host.host_id, spans):
             return None
-        return units(self._ask, host, site, spans[Grain.DAY], spans[Grain.WEEK])
+        return units(self._database.rows, host, site, spans[Grain.DAY], spans[Grain.WEEK])
 
     def _any_stale(self, host_id: HostId, starts: Collection[tuple[Grain, int]]) -> bool:
         months = {month for grain, start in starts for month in months_of(grain, start)}
         return any(
-            self._ask("SELECT 1 FROM stale_months WHERE month = ? AND host_id = ?", month, host_id)
+            self._database.rows("SELECT 1 FROM stale_months WHERE month = ? AND host_id = ?", month, host_id)
             for month in months
         )
 
     def _any_dirty(self, host_id: HostId, spans: Mapping[Grain, tuple[int, int]]) -> bool:
         sql = "SELECT 1 FROM dirty WHERE host_id = ? AND grain = ? AND start >= ? AND start < ? LIMIT 1"
-        return any(self._ask(sql, host_id, grain, *span) for grain, span in spans.items())
+        return any(self._database.rows(sql, host_id, grain, *span) for grain, span in spans.items())
 
     def psys(self, host_id: HostId) -> PsysCheck:
         """Return the comparison of its platform counter with its battery's discharge."""
-        return psys_seen(self._ask, host_id)
+        return psys_seen(self._database.rows, host_id)
 
     def move(
         self,
@@ -337,7 +341,8 @@ class SqliteRolls:
             for month, rows in gone.items():
                 first = month.toordinal()
                 standing = {
-                    _of(row): row for row in kept_month(self._ask, self._layouts, "gone_days", host_id, first)
+                    _of(row): row
+                    for row in kept_month(self._database.rows, self._layouts, "gone_days", host_id, first)
                 }
                 if not standing and self._days_gone(host_id, first) == 2:
                     raise AssertionError("days of a month that has none left: it was not made again")
@@ -379,12 +384,16 @@ class SqliteRolls:
     def _close_months(self, connection: sqlite3.Connection, host_id: HostId) -> int:
         """Close months without days: the sums of their deleted days are stored once."""
         closed = 0
-        for (first,) in self._ask("SELECT DISTINCT month FROM gone_days WHERE host_id = ?", host_id):
+        for (first,) in self._database.rows(
+            "SELECT DISTINCT month FROM gone_days WHERE host_id = ?", host_id
+        ):
             month = date.fromordinal(first)
             end = next_month(month).toordinal()
             spans = ((Grain.DAY, first, end), (Grain.WEEK, first - 6, end))
-            left = any(self._ask(f"{_STARTS} LIMIT 1", host_id, *span) for span in spans)
-            stale = self._ask("SELECT 1 FROM stale_months WHERE month = ? AND host_id = ?", first, host_id)
+            left = any(self._database.rows(f"{_STARTS} LIMIT 1", host_id, *span) for span in spans)
+            stale = self._database.rows(
+                "SELECT 1 FROM stale_months WHERE month = ? AND host_id = ?", first, host_id
+            )
             if left or stale:
                 continue
             connection.execute("DELETE FROM gone_days WHERE host_id = ? AND month = ?", (host_id, first))
@@ -395,14 +404,14 @@ class SqliteRolls:
         return closed
 
     def _expire_months(self, connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
-        for (first,) in self._ask(
+        for (first,) in self._database.rows(
             "SELECT DISTINCT month FROM host_months WHERE host_id = ? ORDER BY month", host_id
         ):
             month = date.fromordinal(first)
             is_kept = limits.kept_years is None or month.year in limits.kept_years
             is_old = next_month(month).toordinal() <= limits.months
             if (is_old and is_kept) or month.year in limits.closed_years:
-                old = kept_month(self._ask, self._layouts, "host_months", host_id, first)
+                old = kept_month(self._database.rows, self._layouts, "host_months", host_id, first)
                 self._replace_month(connection, host_id, month, old, (), 0)
                 connection.execute("DELETE FROM gone_days WHERE host_id = ? AND month = ?", (host_id, first))
                 return 1
@@ -413,13 +422,7 @@ class SqliteRolls:
 
         Returns False while a reader needs the old state.
         """
-        with self._database.translated():
-            busy, _, _ = self._database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy
-
-    def _ask(self, sql: str, *values: Any) -> list[Any]:
-        with self._database.translated():
-            return self._database.connection.execute(sql, values).fetchall()
+        return self._database.checkpoint()
 
 
 def _key(row: HostPeriod) -> tuple[int, int]:

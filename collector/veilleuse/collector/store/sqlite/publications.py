@@ -22,7 +22,7 @@ from veilleuse.collector.model.publications import (
 )
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import Database, DataTables, damaged
 from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.collector.wire_codec import number
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, UNIX_EPOCH_DAY
@@ -46,12 +46,8 @@ _WAITS: Final = (
 )
 
 
-class SqlitePublications:
+class SqlitePublications(DataTables):
     """Reads and writes publications."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection."""
-        self._data = data
 
     def put(self, one: Publication) -> bool:
         """Store a publication.
@@ -88,17 +84,12 @@ class SqlitePublications:
 
     def summaries(self) -> tuple[PublicationSummary, ...]:
         """Return all publications by period and kind, without content. Raises StoreDamaged."""
-        with self._data.translated():
-            rows = self._data.connection.execute(_TOLD).fetchall()
-        return tuple(_told(self._data, row) for row in rows)
+        return tuple(_told(self._data, row) for row in self._data.rows(_TOLD))
 
     def take_back(self, first: date, end: date) -> int:
         """Delete the publications inside [first, end); returns their number."""
-        with self._data.transaction() as connection:
-            return connection.execute(
-                "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?",
-                (first.toordinal(), end.toordinal()),
-            ).rowcount
+        sql = "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?"
+        return self._data.write(sql, first.toordinal(), end.toordinal())
 
     def expire(self, until: date, years: Collection[int]) -> int:
         """Delete those that ended by `until`, or began in one of the years; returns their number."""

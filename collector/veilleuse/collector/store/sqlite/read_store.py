@@ -88,64 +88,31 @@ class _Closable(Protocol):
 _Reader = TypeVar("_Reader", bound=_Closable)
 
 
+def _opened_once(reader: Callable[[Path], _Reader]) -> cached_property[_Reader]:
+    """Return an attribute that opens a reader at its first use."""
+    return cached_property(lambda store: store.opened.enter_context(closing(reader(store.directory))))
+
+
 class SqliteReadStore:
     """SqliteReadStore holds all readers, each opened at its first use."""
 
     def __init__(self, directory: Path, opened: ExitStack) -> None:
         """`opened` closes them."""
-        self._directory = directory
-        self._opened = opened
+        self.directory = directory
+        self.opened = opened
 
-    @cached_property
-    def data(self) -> SqliteReader:
-        return self._open(SqliteReader)
-
-    @cached_property
-    def bounded(self) -> SqliteBoundedReader:
-        return self._open(SqliteBoundedReader)
-
-    @cached_property
-    def inventory(self) -> SqliteInventoryReader:
-        return self._open(SqliteInventoryReader)
-
-    @cached_property
-    def factors(self) -> SqliteFactorsReader:
-        return self._open(SqliteFactorsReader)
-
-    @cached_property
-    def metering(self) -> SqliteMeteringReader:
-        return self._open(SqliteMeteringReader)
-
-    @cached_property
-    def closings(self) -> SqliteClosingsReader:
-        return self._open(SqliteClosingsReader)
-
-    @cached_property
-    def loads(self) -> SqliteLoadReader:
-        return self._open(SqliteLoadReader)
-
-    @cached_property
-    def follows(self) -> SqliteFollowReader:
-        return self._open(SqliteFollowReader)
-
-    @cached_property
-    def publications(self) -> SqlitePublicationReader:
-        return self._open(SqlitePublicationReader)
-
-    @cached_property
-    def accounts(self) -> SqliteAccountReader:
-        return self._open(SqliteAccountReader)
-
-    @cached_property
-    def references(self) -> SqliteReferenceReader:
-        return self._open(SqliteReferenceReader)
-
-    @cached_property
-    def queries(self) -> SqliteQueryReader:
-        return self._open(SqliteQueryReader)
-
-    def _open(self, reader: Callable[[Path], _Reader]) -> _Reader:
-        return self._opened.enter_context(closing(reader(self._directory)))
+    data = _opened_once(SqliteReader)
+    bounded = _opened_once(SqliteBoundedReader)
+    inventory = _opened_once(SqliteInventoryReader)
+    factors = _opened_once(SqliteFactorsReader)
+    metering = _opened_once(SqliteMeteringReader)
+    closings = _opened_once(SqliteClosingsReader)
+    loads = _opened_once(SqliteLoadReader)
+    follows = _opened_once(SqliteFollowReader)
+    publications = _opened_once(SqlitePublicationReader)
+    accounts = _opened_once(SqliteAccountReader)
+    references = _opened_once(SqliteReferenceReader)
+    queries = _opened_once(SqliteQueryReader)
 
 
 @contextmanager

@@ -251,6 +251,4 @@ class SqliteReader:
         return database
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
-        database = self._database()
-        with database.translated():
-            return database.connection.execute(sql, values).fetchall()
+        return self._database().rows(sql, *values)

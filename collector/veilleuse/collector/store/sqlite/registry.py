@@ -8,6 +8,7 @@ Implements ports.Registry.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 from datetime import date
 from typing import Any, Final
 
@@ -104,15 +105,16 @@ class SqliteRegistry:
         return self._host("agent_id = ?", agent_id)
 
     def hosts(self) -> tuple[Host, ...]:
-        return tuple(map(host_from_row, self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")))
+        sql = f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id"
+        return tuple(map(host_from_row, self._data.rows(sql)))
 
     def hosts_of_token(self, token_id: int) -> tuple[HostId, ...]:
         sql = "SELECT host_id FROM hosts WHERE token_id = ? ORDER BY host_id"
-        return tuple(HostId(row[0]) for row in self._rows(sql, token_id))
+        return tuple(HostId(row[0]) for row in self._data.rows(sql, token_id))
 
     def set_status(self, host_id: HostId, status: HostStatus) -> None:
         """Set the status of a host. The caller also tells the access table."""
-        self._write("UPDATE hosts SET status = ? WHERE host_id = ?", status.value, host_id)
+        self._data.write("UPDATE hosts SET status = ? WHERE host_id = ?", status.value, host_id)
 
     def record_hello(
         self,
@@ -146,7 +148,7 @@ class SqliteRegistry:
 
     def holders(self, host_id: HostId) -> Holders:
         """Return the nonces of the host's Hello answers; empty at first."""
-        row = self._row(f"SELECT {_HOLDER_COLUMNS} FROM hosts WHERE host_id = ?", host_id)
+        row = self._data.row(f"SELECT {_HOLDER_COLUMNS} FROM hosts WHERE host_id = ?", host_id)
         if row is None:
             return Holders()
         current, spare, records, waiting, copies, set_back = row
@@ -156,7 +158,7 @@ class SqliteRegistry:
 
     def set_holders(self, host_id: HostId, holders: Holders) -> None:
         """Store the nonces: each 16 bytes, or empty."""
-        self._write(
+        self._data.write(
             f"UPDATE hosts SET ({_HOLDER_COLUMNS}) = (?, ?, ?, ?, ?, ?) WHERE host_id = ?",
             holders.current,
             pack_nonces(holders.spare),
@@ -169,7 +171,7 @@ class SqliteRegistry:
 
     def note_use(self, host_id: HostId, generation: int) -> None:
         """Raise the generation in use; it never goes down."""
-        self._write(
+        self._data.write(
             "UPDATE hosts SET used_generation = ? WHERE host_id = ? AND used_generation < ?",
             generation,
             host_id,
@@ -178,14 +180,14 @@ class SqliteRegistry:
 
     def note_conflict(self, host_id: HostId) -> None:
         """Count one conflict more."""
-        self._write("UPDATE hosts SET conflicts = conflicts + 1 WHERE host_id = ?", host_id)
+        self._data.write("UPDATE hosts SET conflicts = conflicts + 1 WHERE host_id = ?", host_id)
 
     def clear_conflicts(self, host_id: HostId) -> None:
         """Clear conflicts after an operator's review.
 
         While an older nonce waits, the next caller is the machine.
         """
-        self._write(
+        self._data.write(
             "UPDATE hosts SET conflicts = 0, copied_instance_ids = x'', waiting_instance_ids = x'',"
             " instance_id = CASE waiting_instance_ids WHEN x'' THEN instance_id ELSE x'' END WHERE host_id = ?",
             host_id,
@@ -194,17 +196,17 @@ class SqliteRegistry:
     def count_copies(self, original: HostId, status: HostStatus) -> int:
         """Count machines of this status that said to be clones of `original`."""
         sql = "SELECT count(*) FROM hosts WHERE copy_of = ? AND status = ?"
-        return int(self._row(sql, original, status.value)[0])
+        return int(self._data.row(sql, original, status.value)[0])
 
     # --- forgotten machines
 
     def forgotten(self) -> dict[bytes, int]:
         """Return SHA-256 of their agent ids → day number."""
-        return dict(self._rows("SELECT agent_id_sha256, day FROM forgotten"))
+        return dict(self._data.rows("SELECT agent_id_sha256, day FROM forgotten"))
 
     def put_forgotten(self, agent_id_sha256: bytes, day: int) -> None:
         """Add a forgotten machine; no error when it is there."""
-        self._write("INSERT INTO forgotten VALUES (?, ?) ON CONFLICT DO NOTHING", agent_id_sha256, day)
+        self._data.write("INSERT INTO forgotten VALUES (?, ?) ON CONFLICT DO NOTHING", agent_id_sha256, day)
 
     # --- tokens
 
@@ -243,12 +245,12 @@ class SqliteRegistry:
         return int(cursor.lastrowid or 0)
 
     def token_by_hash(self, token_sha256: bytes) -> Token | None:
-        row = self._row(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_sha256 = ?", token_sha256)
+        row = self._data.row(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_sha256 = ?", token_sha256)
         return _token(row) if row else None
 
     def token_of_host(self, host_id: HostId) -> Token | None:
         """Return the token that a host enrolled with, or whose placement it has."""
-        row = self._row(
+        row = self._data.row(
             f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_id = (SELECT token_id FROM hosts WHERE host_id = ?)",
             host_id,
         )
@@ -256,50 +258,41 @@ class SqliteRegistry:
 
     def raise_token_uses(self, token_id: int, uses: int) -> None:
         """Raise the number of uses to at least `uses`."""
-        self._write("UPDATE tokens SET uses = ? WHERE token_id = ? AND uses < ?", uses, token_id, uses)
+        self._data.write("UPDATE tokens SET uses = ? WHERE token_id = ? AND uses < ?", uses, token_id, uses)
 
     def tokens(self) -> tuple[Token, ...]:
-        return tuple(map(_token, self._rows(f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY token_id")))
+        return tuple(map(_token, self._data.rows(f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY token_id")))
 
     def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
         """Count one use, atomically.
 
         Returns False, and counts nothing, when used up, expired, revoked or unknown.
         """
-        return self._write(
+        sql = (
             "UPDATE tokens SET uses = uses + 1"
-            " WHERE token_id = ? AND uses < max_uses AND revoked = 0 AND expires_unix_milliseconds > ?",
-            token_id,
-            now_unix_milliseconds,
+            " WHERE token_id = ? AND uses < max_uses AND revoked = 0 AND expires_unix_milliseconds > ?"
         )
+        return self._data.write(sql, token_id, now_unix_milliseconds) > 0
 
     def revoke_token(self, token_id: int) -> bool:
         """Revoke a token; returns False without such a token.
 
         Its hosts are up to the caller: `hosts_of_token`.
         """
-        return self._write("UPDATE tokens SET revoked = 1 WHERE token_id = ?", token_id)
+        return self._data.write("UPDATE tokens SET revoked = 1 WHERE token_id = ?", token_id) > 0
 
     # --- certificates
 
     def insert_certificate(self, certificate: Certificate) -> None:
         """Insert a certificate. Raises sqlite3.IntegrityError when the serial is known."""
-        self._write(
+        self._data.write(
             f"INSERT INTO certificates ({_CERTIFICATE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            certificate.serial,
-            certificate.host_id,
-            certificate.generation,
-            certificate.public_key_sha256,
-            certificate.certificate_der,
-            certificate.issued_unix_milliseconds,
-            certificate.not_after_unix_milliseconds,
-            certificate.token_id,
-            certificate.previous_serial,
+            *astuple(certificate),
         )
 
     def trim_certificates(self, host_id: HostId, oldest_generation: int) -> None:
         """Delete a host's renewed certificates below that generation; the certificate of its token stays."""
-        self._write(
+        self._data.write(
             "DELETE FROM certificates WHERE host_id = ? AND generation < ? AND token_id IS NULL",
             host_id,
             oldest_generation,
@@ -313,7 +306,7 @@ class SqliteRegistry:
 
     def certificate_dates(self) -> Iterator[CertificateDates]:
         """Yield the dates of every stored certificate of active hosts, by host, newest generation first."""
-        rows = self._rows(
+        rows = self._data.rows(
             "SELECT agent_id, generation, issued_unix_milliseconds, not_after_unix_milliseconds"
             " FROM hosts JOIN certificates USING (host_id) WHERE status = ?"
             " ORDER BY host_id, generation DESC, issued_unix_milliseconds DESC",
@@ -344,23 +337,20 @@ class SqliteRegistry:
 
     def site(self, name: str) -> Site:
         """Return a site. Raises UsageError without such a site."""
-        row = self._row(f"SELECT {SITE_COLUMNS} FROM sites WHERE site = ?", name)
+        row = self._data.row(f"SELECT {SITE_COLUMNS} FROM sites WHERE site = ?", name)
         if row is None:
             known = ", ".join(site.site for site in self.sites()) or "none yet"
             raise UsageError(f"no site '{name}': use one of {known}, or import its calendar first")
         return site_from_row(row)
 
     def sites(self) -> tuple[Site, ...]:
-        return tuple(map(site_from_row, self._rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
+        return tuple(map(site_from_row, self._data.rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
 
     def put_site(self, site: Site) -> None:
-        self._write(
+        self._data.write(
             f"INSERT INTO sites ({SITE_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT (site) DO UPDATE SET"
             " zone = excluded.zone, time_zone = excluded.time_zone, calendar_json = excluded.calendar_json",
-            site.site,
-            site.zone,
-            site.time_zone,
-            site.calendar_json,
+            *astuple(site),
         )
         self._data.forget()
 
@@ -370,7 +360,7 @@ class SqliteRegistry:
 
     def put_meta(self, key: str, value: str) -> None:
         """Store a fact about the data directory; `data_kind` reads these."""
-        self._write(
+        self._data.write(
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             key,
             value,
@@ -380,34 +370,29 @@ class SqliteRegistry:
 
     def put_name(self, agent_id: AgentId, host_name: str) -> None:
         """Store a name for operators; only for servers that allow it."""
-        with self._identity.transaction() as connection:
-            connection.execute(
-                "INSERT INTO names VALUES (?, ?) ON CONFLICT (agent_id) DO UPDATE SET host_name = excluded.host_name",
-                (agent_id, host_name),
-            )
+        self._identity.write(
+            "INSERT INTO names VALUES (?, ?) ON CONFLICT (agent_id) DO UPDATE SET host_name = excluded.host_name",
+            agent_id,
+            host_name,
+        )
 
     def put_pseudonyms(self, agent_id: AgentId, chassis: bytes, smbios: bytes) -> None:
         """Store pseudonyms: each 32 bytes, or empty when not given."""
-        with self._identity.transaction() as connection:
-            connection.execute(
-                "INSERT INTO pseudonyms VALUES (?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET"
-                " chassis_pseudonym = excluded.chassis_pseudonym, smbios_pseudonym = excluded.smbios_pseudonym",
-                (agent_id, chassis, smbios),
-            )
+        sql = (
+            "INSERT INTO pseudonyms VALUES (?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET"
+            " chassis_pseudonym = excluded.chassis_pseudonym, smbios_pseudonym = excluded.smbios_pseudonym"
+        )
+        self._identity.write(sql, agent_id, chassis, smbios)
 
     def names(self) -> dict[AgentId, str]:
         """Return the names of hosts that gave one. The caller writes the reason to the journal."""
-        with self._identity.translated():
-            rows = self._identity.connection.execute("SELECT agent_id, host_name FROM names").fetchall()
+        rows = self._identity.rows("SELECT agent_id, host_name FROM names")
         return {AgentId(row[0]): str(row[1]) for row in rows}
 
     def pseudonyms(self, agent_id: AgentId) -> tuple[bytes, bytes]:
         """Return (chassis, SMBIOS), each 32 bytes or empty."""
-        with self._identity.translated():
-            row = self._identity.connection.execute(
-                "SELECT chassis_pseudonym, smbios_pseudonym FROM pseudonyms WHERE agent_id = ?", (agent_id,)
-            ).fetchone()
-        return (row[0], row[1]) if row else (b"", b"")
+        sql = "SELECT chassis_pseudonym, smbios_pseudonym FROM pseudonyms WHERE agent_id = ?"
+        return self._identity.row(sql, agent_id) or (b"", b"")
 
     def journal_of(self, agent_id: AgentId) -> list[dict[str, str | int]]:
         """Return the journal of one machine: who read its name, and why."""
@@ -424,20 +409,16 @@ class SqliteRegistry:
 
     def revoke_account(self, token_sha256: bytes, day: int) -> bool:
         """End an account on a UTC day number; returns False without a token in force."""
-        with self._data.transaction() as connection:
-            return (
-                connection.execute(
-                    "UPDATE accounts SET revoked_unix_milliseconds = ?"
-                    " WHERE token_sha256 = ? AND revoked_unix_milliseconds IS NULL",
-                    (first_moment(day), token_sha256),
-                ).rowcount
-                == 1
-            )
+        sql = (
+            "UPDATE accounts SET revoked_unix_milliseconds = ?"
+            " WHERE token_sha256 = ? AND revoked_unix_milliseconds IS NULL"
+        )
+        return self._data.write(sql, first_moment(day), token_sha256) == 1
 
     def revoked_accounts(self) -> dict[bytes, int]:
         """Return SHA-256 of their tokens → UTC day number."""
         sql = "SELECT token_sha256, revoked_unix_milliseconds FROM accounts WHERE revoked_unix_milliseconds IS NOT NULL"
-        return {sha256: day_number(moment) for sha256, moment in self._rows(sql)}
+        return {sha256: day_number(moment) for sha256, moment in self._data.rows(sql)}
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
         """Add one access to identity.db to the journal."""
@@ -445,24 +426,12 @@ class SqliteRegistry:
 
     # --- helpers
 
-    def _row(self, sql: str, *values: Any) -> Any:
-        with self._data.translated():
-            return self._data.connection.execute(sql, values).fetchone()
-
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with self._data.translated():
-            return self._data.connection.execute(sql, values).fetchall()
-
-    def _write(self, sql: str, *values: Any) -> bool:
-        with self._data.transaction() as connection:
-            return connection.execute(sql, values).rowcount > 0
-
     def _host(self, where: str, value: Any) -> Host | None:
-        row = self._row(f"SELECT {HOST_COLUMNS} FROM hosts WHERE {where}", value)
+        row = self._data.row(f"SELECT {HOST_COLUMNS} FROM hosts WHERE {where}", value)
         return host_from_row(row) if row else None
 
     def _certificate(self, where: str, *values: Any) -> Certificate | None:
-        row = self._row(f"SELECT {_CERTIFICATE_COLUMNS} FROM certificates WHERE {where}", *values)
+        row = self._data.row(f"SELECT {_CERTIFICATE_COLUMNS} FROM certificates WHERE {where}", *values)
         return Certificate(*row) if row else None
 
 

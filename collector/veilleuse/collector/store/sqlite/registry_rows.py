@@ -171,14 +171,8 @@ def between(
 
 def write(identity: Database, *line: str | int) -> None:
     """Write one line: Unix milliseconds, who, what, why."""
-    with identity.transaction() as connection:
-        connection.execute(
-            f"INSERT INTO journal ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?)",
-            line,
-        )
+    identity.write(f"INSERT INTO journal ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?)", *line)
 
 
 def _lines(identity: Database, sql: str, *values: Any) -> list[dict[str, str | int]]:
-    with identity.translated():
-        rows = identity.connection.execute(sql, values).fetchall()
-    return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+    return [dict(zip(_COLUMNS, row, strict=True)) for row in identity.rows(sql, *values)]

@@ -12,25 +12,20 @@ from typing import Any
 from veilleuse.collector.model.hosts import AppliedConfiguration
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.remote_config import Rollout
-from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.wire_codec import POPULATIONS, number
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 
 
-class SqliteConfigurations:
+class SqliteConfigurations(DataTables):
     """Reads and writes configurations. Each write is a transaction, or part of the caller's."""
-
-    def __init__(self, data: Database) -> None:
-        """`data`: a writing connection, or a reading one for `rollouts` only."""
-        self._data = data
 
     def rollouts(self) -> tuple[Rollout, ...]:
         """Return all rollouts in the order of the populations. Raises StoreDamaged."""
-        with self._data.translated():
-            rows = self._data.connection.execute(
-                "SELECT population, active_json, candidate_json, candidate_percent, candidate_reach,"
-                " changed_unix_milliseconds FROM configurations ORDER BY population"
-            ).fetchall()
+        rows = self._data.rows(
+            "SELECT population, active_json, candidate_json, candidate_percent, candidate_reach,"
+            " changed_unix_milliseconds FROM configurations ORDER BY population"
+        )
         try:
             return tuple(map(_rollout, rows))
         except (ConfigurationOutOfBounds, KeyError) as error:
@@ -39,29 +34,25 @@ class SqliteConfigurations:
     def put(self, rollout: Rollout) -> None:
         """Insert or replace a rollout."""
         candidate = None if rollout.candidate is None else rollout.candidate.to_json()
-        with self._data.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO configurations (population, active_json, candidate_json, candidate_percent,"
-                " candidate_reach, changed_unix_milliseconds) VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    number(rollout.population),
-                    rollout.active.to_json(),
-                    candidate,
-                    rollout.percent,
-                    rollout.reach,
-                    rollout.changed_unix_milliseconds,
-                ),
-            )
+        self._data.write(
+            "INSERT OR REPLACE INTO configurations (population, active_json, candidate_json, candidate_percent,"
+            " candidate_reach, changed_unix_milliseconds) VALUES (?, ?, ?, ?, ?, ?)",
+            number(rollout.population),
+            rollout.active.to_json(),
+            candidate,
+            rollout.percent,
+            rollout.reach,
+            rollout.changed_unix_milliseconds,
+        )
 
     def note(self, host_id: HostId, said: AppliedConfiguration | None) -> None:
         """Store a host's answer; an equal answer writes nothing."""
         sha256, state = (None, None) if said is None else (said.sha256, said.state.value)
-        with self._data.transaction() as connection:
-            connection.execute(
-                "UPDATE hosts SET configuration_sha256 = ?, configuration_state = ? WHERE host_id = ?"
-                " AND (configuration_sha256 IS NOT ? OR configuration_state IS NOT ?)",
-                (sha256, state, host_id, sha256, state),
-            )
+        sql = (
+            "UPDATE hosts SET configuration_sha256 = ?, configuration_state = ? WHERE host_id = ?"
+            " AND (configuration_sha256 IS NOT ? OR configuration_state IS NOT ?)"
+        )
+        self._data.write(sql, sha256, state, host_id, sha256, state)
 
 
 def _rollout(row: Any) -> Rollout:

@@ -1,0 +1,15 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Run a command to its end."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def ran(command: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command with these options of subprocess.run; returns what it wrote and its exit status."""
+    return subprocess.run(command, **{"capture_output": True, "text": True, "check": False, **options})
