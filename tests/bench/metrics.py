@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Measure the milliseconds of a scrape, for N servers in G groups and some PCs: reading the store, rendering.
 
-`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. A separate thread
-computes I3 to I8: how long that takes, and how long a snapshot takes meanwhile. Also 2,000 samples in both
-formats of /metrics and by the template of /metrics/hosts.
+`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. Also publishing the
+last month, reading it, and 2,000 samples in both formats of /metrics and by the template of /metrics/hosts.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ import argparse
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prometheus_client import generate_latest
@@ -26,14 +23,12 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support.filled import Filled, cell, clock, start_of_minute
-from tests.support.publishing import Publishing
+from tests.support.publishing import Publishing, monthly_figures
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.months import COLUMNS, DayType, HostPeriod
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition, hosts_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -54,21 +49,17 @@ def main() -> None:
         fill_month(store, options.pcs)
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
-        published = Publishing(store)
-        opened = (settings, partial(open_reader, settings.data_dir), published, published.publish)
-        indicators = MachineIndicators(*opened)
-        figures, month = indicators.machine_figures, indicators.month
+        indicators = monthly_figures(store)
+        figures, month = indicators.figures, indicators.month
         fresh = SnapshotCache(reader, settings, machine_figures=figures, month=month)
         first = milliseconds(fresh.take_snapshot)
-        worked_out = milliseconds(indicators.refresh)
+        published = milliseconds(lambda: Publishing(store).publish_months(datetime.now(UTC).date()))
+        read = milliseconds(indicators.refresh)
         looks = [
             milliseconds(SnapshotCache(reader, settings, machine_figures=figures, month=month).take_snapshot)
             for _ in range(options.rounds)
         ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
-        store.store.publications.take_back(date.min, date.max)  # otherwise there is nothing to compute
-        again_worked_out = MachineIndicators(*opened)
-        beside = looks_beside(fresh, again_worked_out)
         look = fresh.take_snapshot()
         rounds = range(options.rounds)
         renders = [milliseconds(lambda: generate_latest(fleet_exposition(look, "bench", 10))) for _ in rounds]
@@ -79,10 +70,8 @@ def main() -> None:
         print(f"  first look              {first:9.1f} ms")
         print(f"  look, nothing kept      {statistics.median(looks):9.1f} ms")
         print(f"  look, closed day kept   {statistics.median(again):9.1f} ms")
-        print(f"  month, I3 to I8, apart  {worked_out:9.1f} ms, {options.pcs} PCs; {len(figures())} figures")
-        print(
-            f"  look meanwhile          {statistics.median(beside):9.1f} ms, longest {max(beside):.1f} ms, of {len(beside)}"
-        )
+        print(f"  month published         {published:9.1f} ms, {options.pcs} PCs")
+        print(f"  month read              {read:9.1f} ms, {len(figures())} figures")
         print(f"  samples                 {statistics.median(gathers):9.1f} ms")
         print(f"  samples and text        {statistics.median(renders):9.1f} ms")
         print(f"  /metrics/hosts          {statistics.median(per_host):9.1f} ms")
@@ -117,16 +106,6 @@ def fill_month(store: Filled, pcs: int) -> None:
             store.store.rolls.write_month(host, month, rows)
     with store.store.transaction():  # the month has no days, so it must not be computed again from them
         store.store.data.connection.execute("DELETE FROM stale_months")
-
-
-def looks_beside(outlook: SnapshotCache, indicators: MachineIndicators) -> list[float]:
-    """Return the milliseconds of each snapshot that is taken while another thread computes I3 to I8."""
-    work = threading.Thread(target=indicators.refresh)
-    work.start()
-    found: list[float] = []
-    while work.is_alive() or not found:
-        found.append(milliseconds(outlook._take))
-    return found
 
 
 def formats(series: int, rounds: int) -> None:

@@ -9,7 +9,6 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,10 @@ from tests.support.filled import (
 )
 from tests.support.pages import body, standalone
 from tests.support.peers import peer
-from tests.support.publishing import Publishing
+from tests.support.publishing import monthly_figures, publish_months
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.released_month import last_month
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import DeviceClass, State
@@ -88,12 +85,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
         fill(store)
         settings = CollectorSettings(data_dir=store.directory)
         reader = store.reader()
-        published = Publishing(store)
-        indicators = MachineIndicators(
-            settings, partial(open_reader, settings.data_dir), published, published.publish
-        )
+        publish_months(store, reporting_day())
+        indicators = monthly_figures(store)
         indicators.refresh()
-        figures, month = indicators.machine_figures, indicators.month
+        figures, month = indicators.figures, indicators.month
         outlook = SnapshotCache(reader, settings, machine_figures=figures, month=month)
         yield make_app(outlook, settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0")
         reader.close()

@@ -38,7 +38,7 @@ from tests.support.filled import (
 )
 from tests.support.peers import peer
 from tests.support.ports import free_ports
-from tests.support.publishing import publish_fleet
+from tests.support.publishing import publish_months
 from tests.support.stack import get
 from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.collector.admin import publications
@@ -181,7 +181,7 @@ def fill(store: Filled) -> Any:
     month = (ended_by(today) - timedelta(days=1)).replace(day=1)
     month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12, 12)
     store.derive()
-    publish_fleet(store, [month], 10, time.time)
+    publish_months(store, today)
     for _ in range(12):
         pc = store.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges")
         store.push(

@@ -5,21 +5,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 
 from tests.support.filled import Filled
 from tests.support.rolled import roll
-from veilleuse.collector.calendars.periods import Slice, add_months
 from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.reports.fleet_publication import FleetPublisher, compute_month
+from veilleuse.collector.reports.fleet_publication import FleetPublisher
 from veilleuse.collector.reports.readers import sobriety_sources_of
-from veilleuse.collector.settings import ReportingSettings
+from veilleuse.collector.settings import CollectorSettings, ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.publications import SqlitePublicationReader
+from veilleuse.collector.web.metrics.indicators_monthly import MonthlyFigures
 
 
 def publish_months(data: Filled, day: date, k: int = 10) -> list[str]:
@@ -29,14 +30,12 @@ def publish_months(data: Filled, day: date, k: int = 10) -> list[str]:
     return Publishing(data, lambda: noon).publish_months(day, ReportingSettings(k_anonymity=k))
 
 
-def publish_fleet(data: Filled, months: Sequence[date], k: int, clock: Callable[[], float]) -> None:
-    """Publish the fleet's energy of months of one year, given by their first days, as the collector does."""
-    parts = [Slice(first, add_months(first, 1)) for first in months]
-    with open_reader(data.directory) as store:
-        sources = sobriety_sources_of(store, ReportingSettings())
-        today = datetime.fromtimestamp(clock(), UTC).date()
-        publisher = FleetPublisher(sources, Publishing(data, clock).publish, k, today)
-        publisher._publish_fleet(parts, [compute_month(sources.base, part, k) for part in parts])
+def monthly_figures(
+    data: Filled, clock: Callable[[], float] = time.time, settings: CollectorSettings | None = None
+) -> MonthlyFigures:
+    """Return what the web process reads of the last month; `clock`: Unix seconds."""
+    settings = settings or CollectorSettings(data_dir=data.directory)
+    return MonthlyFigures(settings, partial(open_reader, data.directory), Publishing(data), clock)
 
 
 class Publishing:

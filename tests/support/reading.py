@@ -18,11 +18,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from tests.support.filled import Filled
-from tests.support.publishing import Publishing
+from tests.support.publishing import monthly_figures
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.factors.book import book_of
 from veilleuse.collector.model.accounts import Role, new_token, token_sha256
-from veilleuse.collector.model.publications import Publication
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
@@ -31,7 +30,6 @@ from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import SecurityMiddleware, make_app
-from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 
 DAY = 86_400_000
@@ -39,8 +37,7 @@ DOOR_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class Reading:
-    """A context manager that asks the application itself; its access journal and its publications go into the
-    store."""
+    """A context manager that asks the application itself; its access journal goes into the store."""
 
     def __init__(
         self,
@@ -61,7 +58,6 @@ class Reading:
         self.settings = CollectorSettings(data_dir=data.directory, http=Http(**http))
         outlook_reader, self.reader = data.reader(), SqliteBoundedReader(data.directory)
         accounts = SqliteAccountReader(data.directory)
-        self._publishing = Publishing(data, clock)
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
         door = MetricsAuth("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
@@ -75,15 +71,9 @@ class Reading:
         self.desk = ApiContext(self.figures, self.settings, "0.1.0", self._note_access)
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
         admission = AccessControl(door, accounts, self._note_use, clock=clock, limiter=limiter)
-        self.indicators = MachineIndicators(
-            self.settings,
-            partial(open_reader, self.settings.data_dir),
-            self._publishing,
-            self._publish,
-            clock,
-        )
-        """It computes nothing until a test calls `refresh`."""
-        worked_out = self.indicators.machine_figures, self.indicators.month
+        self.indicators = monthly_figures(data, clock, self.settings)
+        """They are read when a test calls `refresh`."""
+        worked_out = self.indicators.figures, self.indicators.month
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
         self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission)
 
@@ -161,10 +151,6 @@ class Reading:
             self.data.store.accounts.note_access(
                 account_id, now, route=route, query=query, status=status, rows=rows
             )
-
-    def _publish(self, one: Publication) -> None:
-        with self._writing:
-            self._publishing.publish(one)
 
     def _note_use(self, account_id: int) -> None:
         with self._writing:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.closed_years import YEAR, report, told
 from tests.support.filled import METER, Filled, cell, clock, month_of_workstations
-from tests.support.publishing import publish_fleet
+from tests.support.publishing import publish_months
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model.query import PerimeterRule, Perimeters, Query
@@ -48,7 +48,7 @@ def data(tmp_path: Path) -> Iterator[Filled]:
         work = [cell(State.ON_ACTIVE, HOUR, energy_millijoules=180 * HOUR, busy_ratio=0.4)]
         store.push(store.add_host(), [(clock(start + i * HOUR, HOUR), work) for i in range(24)], METER)
         store.derive()
-        publish_fleet(store, MONTHS, 10, lambda: NOW)
+        publish_months(store, TODAY)
         yield store
 
 
@@ -146,7 +146,7 @@ def test_series_stay_within_their_bound(data, monkeypatch):
 def test_a_closed_year_is_as_frozen(place, veilleuse):
     """A year closed on the basis of its months would differ from its report where factors changed since."""
     with Filled(place.data_dir) as store:
-        publish_fleet(store, [date(YEAR, number, 1) for number in range(1, 13)], 10, lambda: NOW)
+        publish_months(store, date(YEAR + 1, 3, 1))
     told(veilleuse, "close", str(YEAR))
     found = read(place.data_dir, FleetEmissionsReader(), date(YEAR + 1, 3, 1))
     shown = report(veilleuse, "--group-by", ",".join(GROUPING))

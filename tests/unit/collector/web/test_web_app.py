@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from html.parser import HTMLParser
 
 import httpx
@@ -30,13 +29,11 @@ from tests.support.filled import (
     start_of_minute,
     week,
 )
-from tests.support.publishing import Publishing
+from tests.support.publishing import monthly_figures, publish_months
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.silence import PRESENCE, Condition, Past, SilenceLevel
-from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.released_month import MonthView, last_month
 from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -312,11 +309,8 @@ def test_hostile_names_are_text(data, client, language):
         hour = (clock(midday(first), 3_600_000), [cell(State.ON_IDLE, 3_600_000, busy_ratio=0.01)])
         data.push(host, [hour])
     data.derive()
-    published = Publishing(data)
-    settings = CollectorSettings(data_dir=data.directory)
-    indicators = MachineIndicators(
-        settings, partial(open_reader, settings.data_dir), published, published.publish
-    )
+    publish_months(data, reporting_day())
+    indicators = monthly_figures(data)
     indicators.refresh()
     http = client(month=indicators.month)
     page = Tags(http.get(f"/?lang={language}").text)

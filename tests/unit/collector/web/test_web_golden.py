@@ -6,18 +6,15 @@ from __future__ import annotations
 
 import subprocess
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from types import SimpleNamespace
 
 from prometheus_client import generate_latest
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
 from tests.support.peers import peer
-from tests.support.publishing import Publishing, publish_fleet
+from tests.support.publishing import monthly_figures, publish_months
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store import open_reader
-from veilleuse.collector.web.metrics.indicators_monthly import MachineIndicators
 from veilleuse.collector.web.metrics.samples import fleet_exposition
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -34,13 +31,11 @@ def test_small_fleet(tmp_path, golden):
         store.derive()
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
-        published = Publishing(store, NOW.timestamp)
-        publish_fleet(store, [date(2026, 9, 1), date(2026, 10, 1)], 10, NOW.timestamp)
-        indicators = MachineIndicators(
-            settings, partial(open_reader, settings.data_dir), published, published.publish, NOW.timestamp
-        )
+        publish_months(store, NOW.date())
+        store.store.publications.take_back(date(2026, 1, 1), date(2026, 9, 1))  # else 100 lines of gauges
+        indicators = monthly_figures(store, NOW.timestamp)
         indicators.refresh()
-        figures, month = indicators.machine_figures, indicators.month
+        figures, month = indicators.figures, indicators.month
         emissions = indicators.fleet_emissions
         outlook = SnapshotCache(reader, settings, NOW.timestamp, figures, month, fleet_emissions=emissions)
         out = fleet_exposition(outlook.take_snapshot(), "0.1.0", 10)
