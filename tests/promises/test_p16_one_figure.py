@@ -35,12 +35,15 @@ from tests.promises.support.outlets import (
     OneTable,
     Row,
     csv_rows,
+    indicator_gauges,
     json_rows,
     page_rows,
     samples,
     smaller_units,
+    sum_rows,
     text_of,
     told,
+    value_of,
     xlsx_rows,
 )
 from tests.support.peers import peer
@@ -84,7 +87,7 @@ GROUPINGS: Final[tuple[tuple[str, ...], ...]] = (
 )
 OF_SERIES: Final = GROUPINGS[-1]
 OTHER_FORMATS: Final = ("csv", "xlsx", "html")
-OF_INDICATORS: Final = ("I1", "I2", "I5", "I13")
+OF_INDICATORS: Final = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I13")
 
 
 class Period(NamedTuple):
@@ -318,29 +321,13 @@ def compare_series(fleet: Fleet, prometheus: Callable[[], list[Any]]) -> None:
                     fleet.table.put(outlet, Figure(asked, where.strip(" ·"), ending), digits)
         if kind == "year":
             _of_perimeters(fleet, period, f"intervals of {period.name}")
-        for where, row in _summed(command_rows(fleet, period, OF_SERIES)).items():
+        for where, row in sum_rows(command_rows(fleet, period, OF_SERIES)).items():
             for ending, digits in smaller_units(row, ends=False):
                 fleet.table.put("command, JSON", Figure(name, where.strip(" ·"), ending), digits)
 
 
 def _series(result: Sequence[Any]) -> list[tuple[str, dict[str, str], str]]:
     return [(one["metric"]["__name__"], one["metric"], repr(float(one["value"][1]))) for one in result]
-
-
-def _summed(rows: Sequence[Row]) -> dict[str, Row]:
-    """Sum rows by perimeter, population and class: a report divides them by power context too."""
-    groups: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row["level"] != "total":
-            where = (row.get("perimeter", "several"), row.get("population", ""), row.get("device_class", ""))
-            groups[" · ".join(where)].append(row)
-    return {
-        where: {
-            "energy_millijoules": sum(row["energy_millijoules"] for row in parts),
-            "kgco2e_total": sum(Fraction(repr(row["kgco2e_total"])) for row in parts),
-        }
-        for where, parts in groups.items()
-    }
 
 
 def _of_perimeters(fleet: Fleet, period: Period, name: str) -> None:
@@ -368,25 +355,46 @@ def _whole(column: str) -> str:
 
 
 def compare_indicators_of_sheet(fleet: Fleet, period: Period) -> None:
-    """I1 and I2 of the sheet are the sums of the report's rows of PCs, or withheld by both."""
+    """Indicators of the sheet are the sums of the report's rows of its populations, or withheld by both."""
     document = json.loads((fleet.folder / f"reen-{period.first}.json").read_text())
     last_day(fleet, "REEN sheet", period, document)
     sheet = document["rows"]
     report = json.loads((fleet.folder / file_of("indicators", period, GROUPINGS[2], "json")).read_text())
-    for name in ("I1", "I2"):
-        (shown,) = [row for row in sheet if row.get("indicator") == name]
-        of_name = [row for row in json_rows(report) if row["indicator"] == name]
-        rows = [row for row in of_name if row["population"] != "server"]
+    of = json_rows(report)
+    for name in ("I1", "I2", "I3", "I4", "I6"):
+        found = [row for row in sheet if row.get("indicator") == name]
+        rows = [
+            row
+            for row in of
+            if row["indicator"] == name and (row["population"] == "server") is (name == "I6")
+        ]
         figure = Figure(f"sheet of {period.name}", "all", name)
-        said = repr(shown["value"]) if "value" in shown else "withheld"
+        said = repr(found[0]["value"]) if found and "value" in found[0] else "none"
         fleet.table.put("REEN sheet", figure, said)
-        if any(row.get("withheld") for row in rows):
-            fleet.table.put("command, JSON", figure, "withheld")
-        else:
-            times = [
-                sum(row[f"{part}_milliseconds"] for row in rows) for part in ("numerator", "denominator")
+        fleet.table.put("command, JSON", figure, value_of([row for row in rows if row["level"] != "memo"]))
+
+
+def compare_gauges_of_indicators(fleet: Fleet) -> None:
+    """I3, I4 and I6 of the last released month."""
+    report = json.loads((fleet.folder / file_of("indicators", MONTH, GROUPINGS[2], "json")).read_text())
+    gauges = indicator_gauges(get(f"{fleet.url}metrics"))
+    for name in ("I3", "I4", "I6"):
+        for population in ("workstation", "classroom", "server"):
+            rows = [
+                one
+                for one in json_rows(report)
+                if (one["indicator"], one.get("population")) == (name, population)
             ]
-            fleet.table.put("command, JSON", figure, repr(times[0] / times[1]))
+            value = value_of([row for row in rows if row["level"] != "memo"])
+            if name == "I6" and value != "none":
+                value = repr(sum(row["numerator"] for row in rows if row["level"] != "memo"))
+            joules = float(value) * 3.6e6 if name == "I4" and value != "none" else None
+            shown = gauges.get((name, population))
+            figure = Figure(f"gauges of {MONTH.name}", population, name)
+            fleet.table.put("command, JSON", figure, value if joules is None else f"{joules:.7g}")
+            fleet.table.put(
+                "/metrics", figure, "none" if shown is None else f"{shown:.7g}" if joules else repr(shown)
+            )
 
 
 def compare_first_page(fleet: Fleet) -> None:
@@ -467,6 +475,7 @@ def check_fleet(folder: Path, hosts: int, seed: int, *, every_format: bool) -> O
             compare_series(fleet, series)
         for one in years:
             compare_indicators_of_sheet(fleet, one)
+        compare_gauges_of_indicators(fleet)
         compare_first_page(fleet)
     table = fleet.table
     table.write(folder / "one_table.txt")

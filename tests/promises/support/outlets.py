@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -195,3 +195,44 @@ def told(tables: Sequence[OneTable]) -> str:
         f"{differing} of {figures:,} figures differ between outlets ({numbers:,} readings from {len(tables[0].outlets)} outlets, "
         f"{len(tables)} simulated fleet{'s' if len(tables) > 1 else ''})"
     )
+
+
+def value_of(rows: Sequence[Row]) -> str:
+    """Return the figure of several rows together."""
+    told = [row for row in rows if "value" in row]
+    if not told or any(row.get("withheld") for row in rows):
+        return "none"
+    if told[0]["unit"] == "kWh":
+        return repr(sum(row["value"] for row in told))
+    ending = "_milliseconds" if "numerator_milliseconds" in told[0] else ""
+    part, whole = (sum(row[f"{name}{ending}"] for row in told) for name in ("numerator", "denominator"))
+    return repr(part / whole)
+
+
+def indicator_gauges(metrics: str) -> dict[tuple[str, str], float]:
+    """Return (indicator, population) → value of I3, I4 in joules and comatose servers (I6)."""
+    gauges: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for metric, labels, digits in samples(metrics):
+        if metric == "veilleuse_month_avoidable_energy_joules":
+            gauges["I4", labels["population"]] += float(digits)
+        elif metric == "veilleuse_power_plan_compliance_ratio":
+            gauges["I3", labels["population"]] = float(digits)
+        elif (labels.get("verdict"), labels.get("machines")) == ("comatose", "physical"):
+            gauges["I6", "server"] = float(digits)
+    return gauges
+
+
+def sum_rows(rows: Sequence[Row]) -> dict[str, Row]:
+    """Sum rows by perimeter, population and class: a report divides them by power context too."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["level"] != "total":
+            where = (row.get("perimeter", "several"), row.get("population", ""), row.get("device_class", ""))
+            groups[" · ".join(where)].append(row)
+    return {
+        where: {
+            "energy_millijoules": sum(row["energy_millijoules"] for row in parts),
+            "kgco2e_total": sum(Fraction(repr(row["kgco2e_total"])) for row in parts),
+        }
+        for where, parts in groups.items()
+    }
