@@ -340,19 +340,19 @@ class Watched:
         with open_reader(self.data.directory) as store:
             sources = sobriety_sources_of(store, ReportingSettings())
             for told in self._published(PublicationKind.FLEET):
-                part = Slice(told.first, told.end)
+                part = Slice(*(span := (told.first, told.end)))
                 find = store.publications.find
-                fleet = find(PublicationKind.FLEET, *part)
-                month = find(PublicationKind.RELEASE, *part)
-                indicators = find(PublicationKind.INDICATORS, *part)
+                fleet = find(PublicationKind.FLEET, *span)
+                month = find(PublicationKind.RELEASE, *span)
+                indicators = find(PublicationKind.INDICATORS, *span)
                 assert fleet is not None
                 is_new = part not in last or before.get((part.first, part.end)) != told
                 is_told_now = part not in last or part not in former
                 found[part] = FleetOfMonth(
                     None if month is None else month.content,
-                    FLEET_FORM.decode(json.loads(fleet.content), *part),
+                    FLEET_FORM.decode(json.loads(fleet.content), *span),
                     count_fleet(fleet_devices(sources.base, part, day)) if is_new else last[part].fleet,
-                    None if indicators is None else INDICATORS.decode(json.loads(indicators.content), *part),
+                    None if indicators is None else INDICATORS.decode(json.loads(indicators.content), *span),
                     pcs_of_month(sources, part) if is_told_now else last[part].machines,
                     len(self.fleets) if is_told_now else last[part].told_at,
                 )
