@@ -62,7 +62,7 @@ def solved(watched: Watched) -> Explained:
     book = book_of()
     grams = {zone: Fraction(book.choose(zone, 2026).factor.total_kgco2e_per_kwh) for zone in ("FR", "DE")}
     causes = [causes_at(months) for months in watched.fleets]
-    found = Explained(watched.versions, watched.months, grams, causes)
+    found = Explained(watched.versions, watched.months, grams, causes, watched.publications.released)
     found.add([*watched.rows, *contents(watched)])
     tell_indicators(watched, found)
     found.unexplained += unexplained_answers(watched, watched.rows)

@@ -68,8 +68,11 @@ class Explained:
         months: Sequence[Slice],
         grams: Mapping[str, Fraction],
         causes: Sequence[Mapping[Key, int]],
+        released: Mapping[Slice, Sequence[int]],
     ) -> None:
-        """`grams`: zone → gCO2e per millijoule. `causes`: avoidable energy at each version."""
+        """`grams`: zone → gCO2e per millijoule. `causes`: avoidable energy at each version. `released`: month →
+        versions of which it was published."""
+        self._released = released
         self._versions, self._months, self._grams = versions, months, grams
         self._amounts = [{**one.amounts, **silences(one, months)} for one in versions]
         self._history = _history(self._amounts)
@@ -296,15 +299,17 @@ class Explained:
                     break
 
     def _likely(self, row: Row) -> Iterator[Found]:
-        """Yield the cells that a count may be of: those of the sums beside it, at this version or an older
-        one, also with cells that add nothing to these sums. Where a month's sums are all withheld: any cells.
+        """Yield the cells that a count may be of: those of the sums beside it, at the version of which they were
+        published, this one or an older one, also with cells that add nothing to these sums. Where a month's sums are all withheld: any cells.
         """
         known = self._wholes[self._cells_of(row)]
         if not known and "period_from" in row.labels:
             first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))
             known = [Found(row.version, month_of(Slice(first, end)), (), frozenset(self._whats))]
         wholes = [
-            whole._replace(version=version) for whole in known for version in range(row.version, -1, -1)
+            whole._replace(version=version)
+            for whole in known
+            for version in (*self._released_at(whole.selector, row.version), *range(row.version, -1, -1))
         ]
         yield from wholes
         for whole in wholes:
@@ -312,6 +317,10 @@ class Explained:
             for size in range(1, len(others) + 1):
                 for more in itertools.combinations(sorted(others), size):
                     yield whole._replace(cells=(*whole.cells, *more))
+
+    def _released_at(self, selector: Selector, version: int) -> list[int]:
+        part = Slice(date.fromordinal(selector.first), date.fromordinal(selector.end))
+        return [one for one in self._released.get(part, ()) if one <= version][-1:]
 
     def _counted(self, whole: Found) -> set[Key]:
         return {

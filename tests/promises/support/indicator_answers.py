@@ -22,7 +22,8 @@ from typing import Final, NamedTuple
 from tests.promises.support.explaining import COUNTED, Explained
 from tests.promises.support.isolating import Weight
 from tests.promises.support.number_names import ENERGY_SERIES, PLANS_SERIES
-from tests.promises.support.read_together import FleetOfMonth, Key, Place, Row, Watched, What
+from tests.promises.support.publications import FleetOfMonth
+from tests.promises.support.read_together import Key, Place, Row, Watched, What
 from tests.promises.support.summed import month_of
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.fleet.census import at_default_context
@@ -409,7 +410,8 @@ def _expected(data: Watched, row: Row) -> dict[str, float]:
                 for one in cell.sums.energies.values()
             )
     found = _sum([figure for figures in months for figure in figures])
-    found["n"] = max((_machines(figures) for figures in months), default=0)
+    told = [figures for figures in months if any(not one.withheld for one in figures)]
+    found["n"] = max(map(_machines, told or months[-1:]), default=0)
     if energy and "value" in found and row.labels["indicator"] == ENERGY:
         found["avoidable_share"] = found["value"] * MILLIJOULES_PER_KWH / energy
     return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
 import random
 import re
 from collections import Counter, defaultdict
@@ -24,30 +23,16 @@ from typing import Any, Final, NamedTuple, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.promises.support.hours import HOUR, METERED_WATTS, MINUTE, Hours, days_from, hourly
-from tests.promises.support.month_machines import pcs_of_month
+from tests.promises.support.publications import Publications
 from tests.support.filled import METER, Filled, cell, civil, week
 from tests.support.inventories import Listed, put_inventory
-from tests.support.publishing import Publishing
 from tests.support.reading import DOOR_TOKEN, Reading
-from tests.support.rolled import roll
 from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.hosts import HostStatus
-from veilleuse.collector.model.indicators import IndicatorMachine
-from veilleuse.collector.model.publications import PublicationKind
-from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.release.counts import count_fleet
-from veilleuse.collector.release.fleet import FleetCount
-from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth
-from veilleuse.collector.release.rows import FLEET as FLEET_FORM
-from veilleuse.collector.release.rows import FleetMonth
-from veilleuse.collector.reports.fleet_year import fleet_devices
-from veilleuse.collector.reports.readers import sobriety_sources_of
-from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.wire_codec import BANDS, STATES, number
 from veilleuse.wire.ladder import MEASURED
@@ -130,20 +115,6 @@ class Row:
     numbers: Mapping[str, float]
 
 
-class FleetOfMonth(NamedTuple):
-    """What is published of a month, with the fleet of the day of its publication."""
-
-    content: str | None
-    """The release; None where nothing of it is published."""
-    rows: FleetMonth
-    fleet: Mapping[GroupKey, FleetCount]
-    indicators: IndicatorMonth | None = None
-    machines: Mapping[int, IndicatorMachine] = {}
-    """Physical PCs that its indicators may count, as they were at their publication."""
-    told_at: int = 0
-    """Number of the look that published its indicators."""
-
-
 class Watched:
     """A collector over simulated months. A context manager."""
 
@@ -160,8 +131,8 @@ class Watched:
         self.pages: list[str] = []
         """Text of the first page at each look."""
         self.entities = entities
-        self.fleets: list[Mapping[Slice, FleetOfMonth]] = []
-        """What is published at each look."""
+        self.publications = Publications(self.data, lambda: self.now[0])
+        self.fleets = self.publications.fleets
         self._classroom: set[HostId] = set()
         """Machines that send records of an hour."""
         self._accounts = itertools.count(1)
@@ -309,11 +280,11 @@ class Watched:
     def look(self, day: date, months: Sequence[date] = ()) -> None:
         """Ask all questions in all roles at noon of `day`: /metrics, the page, and the API over each of these
         months and over all of them together."""
-        self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+        self._set_day(day)
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
         self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
         self.versions.append(self._truth())
-        self.publish(day)
+        self.publications.publish(day, len(self.versions) - 1)
         wide: dict[str, Any] = {"api_requests_per_minute": 60_000}
         with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
@@ -323,43 +294,20 @@ class Watched:
                 asked = (periods, KINDS) if role is Role.READER else (parts, ("indicators",))
                 self._ask_api(reading, who, token, itertools.product(*asked, GROUPINGS))
                 if role is Role.READER:
-                    more = itertools.product(periods, OF_FLEET, FLEET_GROUPINGS)
+                    more = itertools.product(periods, KINDS, FLEET_GROUPINGS)
                     self._ask_api(reading, who, token, more)
             self._strangers(reading)
             reading.indicators.refresh()
             self._scrape(reading)
 
-    def publish(self, day: date) -> None:
-        """Publish what is due, as the collector does each day."""
-        roll(self.data, day)
-        before = {(one.first, one.end): one for one in self._published(PublicationKind.FLEET)}
-        former = [Slice(one.first, one.end) for one in self._published(PublicationKind.INDICATORS)]
-        Publishing(self.data, lambda: self.now[0]).publish_months(day)
-        last = self.fleets[-1] if self.fleets else {}
-        found = {}
-        with open_reader(self.data.directory) as store:
-            sources = sobriety_sources_of(store, ReportingSettings())
-            for told in self._published(PublicationKind.FLEET):
-                part = Slice(*(span := (told.first, told.end)))
-                find = store.publications.find
-                fleet = find(PublicationKind.FLEET, *span)
-                month = find(PublicationKind.RELEASE, *span)
-                indicators = find(PublicationKind.INDICATORS, *span)
-                assert fleet is not None
-                is_new = part not in last or before.get((part.first, part.end)) != told
-                is_told_now = part not in last or part not in former
-                found[part] = FleetOfMonth(
-                    None if month is None else month.content,
-                    FLEET_FORM.decode(json.loads(fleet.content), *span),
-                    count_fleet(fleet_devices(sources.base, part, day)) if is_new else last[part].fleet,
-                    None if indicators is None else INDICATORS.decode(json.loads(indicators.content), *span),
-                    pcs_of_month(sources, part) if is_told_now else last[part].machines,
-                    len(self.fleets) if is_told_now else last[part].told_at,
-                )
-        self.fleets.append(found)
+    def _set_day(self, day: date) -> None:
+        self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
 
-    def _published(self, kind: PublicationKind) -> list[PublicationSummary]:
-        return [one for one in self.data.store.publications.summaries() if one.kind is kind]
+    def release(self, day: date) -> None:
+        """Publish the months alone, as a collector that stops before it publishes what goes with them."""
+        self._set_day(day)
+        self.versions.append(self._truth())
+        self.publications.publish(day, len(self.versions) - 1, alone=True)
 
     def say_again(self, host: HostId, device_class: DeviceClass) -> None:
         """Record facts that change how a machine's energy is derived."""
