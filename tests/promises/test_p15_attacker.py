@@ -27,7 +27,7 @@ from tests.promises.support.closing_beside import FILE, ROWS, TOTALS, closed_yea
 from tests.promises.support.explaining import Explained
 from tests.promises.support.fleet_answers import contents, unexplained_answers, unexplained_rows
 from tests.promises.support.hours import NIGHT, OFF, OFFICE
-from tests.promises.support.indicator_answers import causes_at, tell_indicators
+from tests.promises.support.indicator_answers import causes_at, rows_without_counts, tell_indicators
 from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
 from tests.promises.support.number_names import ENERGY_SERIES
 from tests.promises.support.read_together import Key, Row, Watched, What
@@ -63,7 +63,7 @@ def solved(watched: Watched) -> Explained:
     grams = {zone: Fraction(book.choose(zone, 2026).factor.total_kgco2e_per_kwh) for zone in ("FR", "DE")}
     causes = [causes_at(months) for months in watched.fleets]
     found = Explained(watched.versions, watched.months, grams, causes, watched.publications.released)
-    found.add([*watched.rows, *contents(watched)])
+    found.add([*rows_without_counts(watched), *contents(watched)])
     tell_indicators(watched, found)
     found.unexplained += unexplained_answers(watched, watched.rows)
     assert [one for months in watched.fleets for one in unexplained_rows(months)] == []

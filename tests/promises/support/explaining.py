@@ -70,8 +70,8 @@ class Explained:
         causes: Sequence[Mapping[Key, int]],
         released: Mapping[Slice, Sequence[int]],
     ) -> None:
-        """`grams`: zone → gCO2e per millijoule. `causes`: avoidable energy at each version. `released`: month →
-        versions of which it was published."""
+        """`grams`: zone → gCO2e per millijoule. `causes`: avoidable energy at each version. `released`: versions
+        of each month that were published."""
         self._released = released
         self._versions, self._months, self._grams = versions, months, grams
         self._amounts = [{**one.amounts, **silences(one, months)} for one in versions]
@@ -299,8 +299,9 @@ class Explained:
                     break
 
     def _likely(self, row: Row) -> Iterator[Found]:
-        """Yield the cells that a count may be of: those of the sums beside it, at the version of which they were
-        published, this one or an older one, also with cells that add nothing to these sums. Where a month's sums are all withheld: any cells.
+        """Yield the cells that a count may be of: those of the sums beside it, at the version that was
+        published, this one or an older one, also with cells that add nothing to these sums. Where a month's
+        sums are all withheld: any cells.
         """
         known = self._wholes[self._cells_of(row)]
         if not known and "period_from" in row.labels:

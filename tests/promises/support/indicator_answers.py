@@ -14,13 +14,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from fractions import Fraction
+from functools import cache
 from typing import Final, NamedTuple
 
 from tests.promises.support.explaining import COUNTED, Explained
-from tests.promises.support.isolating import Weight
+from tests.promises.support.isolating import Column, Equation, Weight
 from tests.promises.support.number_names import ENERGY_SERIES, PLANS_SERIES
 from tests.promises.support.publications import FleetOfMonth
 from tests.promises.support.read_together import Key, Place, Row, Watched, What
@@ -55,6 +57,7 @@ LEFT: Final = "left"
 """Energy idle outside opening hours that closed_bands leaves out, such as that of update windows."""
 ROUNDING_MILLIJOULES: Final = 4
 STEP: Final = 0.05
+EMPTY: Final = '{"cells": [], "uses": [], "whole": [], "withheld": [], "hidden_cells": [], "hidden_uses": []}'
 
 Machines = Mapping[int, IndicatorMachine]
 Unexplained = tuple[Row, str, float]
@@ -121,12 +124,9 @@ class _Told:
         self._machines, self._places = month.machines, places
         assert month.indicators is not None
         self._published = month.indicators
-        self._month: Month = (
-            FORM.decode(json.loads(month.content), part.first, part.end)
-            if month.content
-            else Month(part, (), (), (), ())
-        )
-        self._uses = {group.key.over(): group.sums for group in self._month.uses}
+        released = _release(part, month)
+        self._uses = {group.key.over(): group.sums for group in released.uses}
+        self._cells = {group.key.over(): group.sums for group in released.cells}
         self._keys = found.inside(version, month_of(part))
 
     def tell(self) -> Iterator[Unexplained]:
@@ -142,6 +142,11 @@ class _Told:
                         yield inside.row, "n", inside.figure.n
                 yield from ((inside.row, name, value) for name, value in explain(inside))
         yield from self._half_widths()
+        for key, sums in self._uses.items():
+            cells = [cell for cell in self._cells if _nearest(cell, self._uses) == key]
+            if sums.hosts != sum(self._cells[cell].hosts for cell in cells):
+                labels = {name: word for name, word in key.columns.items() if word is not None}
+                yield Row(self._version, "api", "uses", self._roles, "uses", labels, {}), "n", sums.hosts
 
     def _inside(self, one: IndicatorRow) -> _Inside:
         keys = {row.key.over() for row in self._published.rows if row.indicator == one.indicator}
@@ -159,11 +164,17 @@ class _Told:
     def _hosts(self, inside: _Inside) -> int:
         return sum(self._uses[key].hosts for key in inside.uses)
 
-    def _say(
-        self, inside: _Inside, name: str, keys: Collection[Key] | Mapping[Key, Weight], *, is_sum: bool = True
+    def _say(self, inside: _Inside, name: str, keys: Collection[Key]) -> None:
+        """Add the equation of a sum."""
+        self._found.say(inside.row, name, dict.fromkeys(keys, 1), self._version, is_sum=True)
+
+    def _say_parts(
+        self, inside: _Inside, name: str, weights: Mapping[Key, Weight], of: Mapping[Key, int]
     ) -> None:
-        weights: Mapping[Key, Weight] = keys if isinstance(keys, Mapping) else dict.fromkeys(keys, 1)
-        self._found.say(inside.row, name, weights, self._version, is_sum=is_sum)
+        """Add the equation of a sum by parts of its contributions `of`, whose dominance it reveals."""
+        self._found.say(inside.row, name, weights, self._version)
+        values = {Column(key, self._version): value for key, value in of.items()}
+        self._found.equations.append(Equation(inside.row, name, {}, {}, values))
 
     # --- I3
 
@@ -192,7 +203,7 @@ class _Told:
             if good and bad:  # no machine is behind a share of 0 or 1
                 ratio = Fraction(len(good), known)
                 weights: dict[Key, Weight] = dict.fromkeys(good, 1 - ratio)
-                self._say(inside, "share", {**weights, **dict.fromkeys(bad, -ratio)}, is_sum=False)
+                self._found.say(inside.row, "share", {**weights, **dict.fromkeys(bad, -ratio)}, self._version)
             told = round(share, 2)
             rounded = {"value": told, "numerator": told * figure.n, "denominator": float(figure.n)}
             numbers = {name: one for name, one in numbers.items() if rounded.get(name) != one}
@@ -227,9 +238,8 @@ class _Told:
         if "mixed" in amounts:
             of_others = [*by_cause["open_idle"], *by_cause["screens"]]
             if amounts["mixed"] == others + true["closed_bands"]:
-                self._say(inside, "mixed", [*by_cause["closed_bands"], *of_others])
-                closed = self._closed_bands(inside, by_cause[LEFT])
-                self._say(inside, "mixed, by parts", closed | dict.fromkeys(of_others, 1), is_sum=False)
+                weights = self._closed_bands(inside, by_cause[LEFT]) | dict.fromkeys(of_others, 1)
+                self._say_parts(inside, "mixed", weights, _together(by_cause))
                 del amounts["mixed"]
             elif amounts["mixed"] - others in of_rows:
                 self._say(inside, "mixed", of_others)
@@ -242,10 +252,10 @@ class _Told:
             for name in CAUSES:
                 told = amounts.get(name)
                 if told == true[name]:
-                    self._say(inside, name, list(by_cause[name]))
+                    weights = dict.fromkeys(by_cause[name], 1)
                     if name == "closed_bands":
-                        closed = self._closed_bands(inside, by_cause[LEFT])
-                        self._say(inside, "closed_bands, by parts", closed, is_sum=False)
+                        weights = self._closed_bands(inside, by_cause[LEFT])
+                    self._say_parts(inside, name, weights, by_cause[name])
                     del amounts[name]
                 elif name == "closed_bands" and told in of_rows:
                     del amounts[name]
@@ -324,6 +334,15 @@ class _Told:
         return quantile95(count - 1) * math.sqrt(count / (count - 1) * errors) / whole
 
 
+def _together(by_cause: Mapping[str, Mapping[Key, int]]) -> dict[Key, int]:
+    """Return each machine's avoidable energy of all causes."""
+    found = Counter[Key]()
+    for name in CAUSES:
+        for key, value in by_cause[name].items():
+            found[key._replace(what=key.what._replace(kind="all"))] += value
+    return dict(found)
+
+
 def _key(place: Place) -> GroupKey:
     return GroupKey(
         zone=place.zone,
@@ -331,6 +350,15 @@ def _key(place: Place) -> GroupKey:
         entity=place.entity,
         device_class=place.device_class,
     )
+
+
+def _release(part: Slice, month: FleetOfMonth) -> Month:
+    return _decode(month.content or EMPTY, part)
+
+
+@cache
+def _decode(content: str, part: Slice) -> Month:
+    return FORM.decode(json.loads(content), part.first, part.end)
 
 
 def _nearest(place: GroupKey, keys: Collection[GroupKey]) -> GroupKey | None:
@@ -373,8 +401,24 @@ def _months_of(data: Watched, row: Row) -> list[tuple[Slice, FleetOfMonth]]:
     ]
 
 
-def _expected(data: Watched, row: Row) -> dict[str, float]:
-    """Return the numbers that the published rows of its groups give an answer's row."""
+def rows_without_counts(data: Watched) -> Iterator[Row]:
+    """Yield the rows of answers; of indicators, without the n that the month's rows give."""
+    for row in data.rows:
+        if row.outlet == "api" and "indicator" in row.labels:
+            is_in = _grouping(row)
+            counts = [
+                sum(group.sums.hosts for group in _release(part, month).uses if is_in(group.key))
+                for part, month in _months_of(data, row)
+            ]
+            if row.numbers.get("n") == max(counts, default=0):
+                numbers = {name: value for name, value in row.numbers.items() if name != "n"}
+                yield replace(row, numbers=numbers)
+                continue
+        yield row
+
+
+def _grouping(row: Row) -> Callable[[GroupKey], bool]:
+    """Return whether a published row is one of those that an answer's row sums."""
     (role,) = row.roles
     scope = (role.removeprefix("reader of "),) if role.startswith("reader of ") else ()
     grouping = row.answer.partition(" by ")[2].rpartition(" ")[0]
@@ -392,6 +436,12 @@ def _expected(data: Watched, row: Row) -> dict[str, float]:
             row.labels.get(name) == word for name, word in words.items()
         )
 
+    return is_in
+
+
+def _expected(data: Watched, row: Row) -> dict[str, float]:
+    """Return the numbers that the published rows of its groups give an answer's row."""
+    is_in = _grouping(row)
     months, energy = [], 0
     for part, month in _months_of(data, row):
         assert month.indicators is not None
@@ -401,14 +451,12 @@ def _expected(data: Watched, row: Row) -> dict[str, float]:
             if one.indicator == row.labels["indicator"] and is_in(one.key)
         ]
         months.append(rows)
-        if month.content:
-            cells = FORM.decode(json.loads(month.content), part.first, part.end).cells
-            energy += sum(
-                one.energy_millijoules
-                for cell in cells
-                if is_in(cell.key)
-                for one in cell.sums.energies.values()
-            )
+        energy += sum(
+            one.energy_millijoules
+            for cell in _release(part, month).cells
+            if is_in(cell.key)
+            for one in cell.sums.energies.values()
+        )
     found = _sum([figure for figures in months for figure in figures])
     told = [figures for figures in months if any(not one.withheld for one in figures)]
     found["n"] = max(map(_machines, told or months[-1:]), default=0)
