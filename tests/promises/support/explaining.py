@@ -70,8 +70,8 @@ class Explained:
         causes: Sequence[Mapping[Key, int]],
         released: Mapping[Slice, Sequence[int]],
     ) -> None:
-        """`grams`: zone → gCO2e per millijoule. `causes`: avoidable energy at each version. `released`: versions
-        of each month that were published."""
+        """`grams`: zone → gCO2e per millijoule. `causes`: avoidable energy at each version. `released`:
+        versions of each month that were published."""
         self._released = released
         self._versions, self._months, self._grams = versions, months, grams
         self._amounts = [{**one.amounts, **silences(one, months)} for one in versions]

@@ -40,6 +40,7 @@ from veilleuse.collector.indicators.power_plan import complies
 from veilleuse.collector.model.indicators import Figure, IndicatorMachine, Targets
 from veilleuse.collector.model.query import GroupKey, Query, is_within
 from veilleuse.collector.model.records import Grain
+from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.collector.ports.stages import MachineRatio
 from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.collector.release.format import FORM
@@ -126,7 +127,11 @@ class _Told:
         self._published = month.indicators
         released = _release(part, month)
         self._uses = {group.key.over(): group.sums for group in released.uses}
-        self._cells = {group.key.over(): group.sums for group in released.cells}
+        self._cells = {
+            group.key.over(): group.sums
+            for group in released.cells
+            if group.key.device_class != EnergyClass.MONITOR.value
+        }
         self._keys = found.inside(version, month_of(part))
 
     def tell(self) -> Iterator[Unexplained]:

@@ -281,8 +281,7 @@ class Watched:
         """Ask all questions in all roles at noon of `day`: /metrics, the page, and the API over each of these
         months and over all of them together."""
         self._set_day(day)
-        parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
-        self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
+        parts = self._add_months(months)
         self.versions.append(self._truth())
         self.publications.publish(day, len(self.versions) - 1)
         wide: dict[str, Any] = {"api_requests_per_minute": 60_000}
@@ -303,9 +302,15 @@ class Watched:
     def _set_day(self, day: date) -> None:
         self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
 
-    def release(self, day: date) -> None:
-        """Publish the months alone, as a collector that stops before it publishes what goes with them."""
+    def _add_months(self, months: Iterable[date]) -> list[Slice]:
+        parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
+        self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
+        return parts
+
+    def release(self, day: date, months: Iterable[date]) -> None:
+        """Publish these months alone, as a collector that stops before it publishes what goes with them."""
         self._set_day(day)
+        self._add_months(months)
         self.versions.append(self._truth())
         self.publications.publish(day, len(self.versions) - 1, alone=True)
 
