@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -33,6 +33,7 @@ from tests.support.filled import (
     clock,
     minutes_of_server,
     month_of_workstations,
+    reporting_day,
     start_of_minute,
     week,
 )
@@ -41,11 +42,8 @@ from tests.support.ports import free_ports
 from tests.support.publishing import publish_months
 from tests.support.stack import get
 from tests.support.waiting import PATIENCE_SECONDS, comes
-from veilleuse.collector.admin import publications
-from veilleuse.collector.admin.context import open_publication_uploads
 from veilleuse.collector.ingest.counters import Count, Health
 from veilleuse.collector.ipc import SOCKET_FILE
-from veilleuse.collector.model.publications import Publication, PublicationKind, content_of
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.release.figures import find_stretches
@@ -53,9 +51,6 @@ from veilleuse.collector.reports.emissions import released_report
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
-from veilleuse.collector.store.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.publications import SqlitePublications
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 
 QUERIES = [
@@ -98,13 +93,10 @@ class Scraped:
 
 
 class Admin:
-    """The administration socket of a collector that counts and publishes but does not receive. The socket and
-    its Health are real."""
+    """The administration socket of a collector that counts but does not receive, with a real Health."""
 
     def __init__(self, directory: Path) -> None:
-        self.file = directory / DATA_FILE
         self.health = Health()
-        self.publishing = open_publication_uploads()
         self.health.count(Count.PUSHES, "stored", 5)
         self.health.count(Count.RECORDS, "stored", 50)
         self.health.count(Count.CALLS_REFUSED, "expired", 1)
@@ -124,38 +116,16 @@ class Admin:
             except TimeoutError:
                 continue
             with connection:
-                asked = json.loads(connection.makefile("rb").readline())
+                connection.makefile("rb").readline()
                 self.health.commit(0.003)
-                match asked.pop("op"):
-                    case "publish_part":
-                        result = publications.receive_part(self, **asked)  # type: ignore[arg-type]  # only publishing is used
-                    case "publish":
-                        result = self.keep(**asked)
-                    case _:
-                        result = self.told()
                 with suppress(OSError):
-                    connection.sendall(json.dumps({"ok": True, "result": result}).encode() + b"\n")
+                    connection.sendall(json.dumps({"ok": True, "result": self.told()}).encode() + b"\n")
         self.listener.close()
 
     def told(self) -> dict[str, Any]:
         """Return the collector's health."""
         now = int(time.time() * 1000)
         return {**self.health.snapshot(), "certificates": {"root": now + 10**11, "server": now + 10**8}}
-
-    def keep(self, *, kind: str, first: str, end: str, upload: str, **other: Any) -> dict[str, Any]:
-        """Store a publication as veilleuse.collector.admin.publications does, on its own connection, because
-        the test's thread uses the store's."""
-        since, until = date.fromisoformat(first), date.fromisoformat(end)
-        one = Publication(
-            PublicationKind(kind),
-            since,
-            until,
-            **other,
-            published_unix_milliseconds=1,
-            content=content_of(self.publishing.take(upload)),
-        )
-        with closing(Database(self.file, writing=True)) as data:
-            return {"kept": SqlitePublications(data).put(one)}
 
 
 def fill(store: Filled) -> Any:
@@ -181,7 +151,6 @@ def fill(store: Filled) -> Any:
     month = (ended_by(today) - timedelta(days=1)).replace(day=1)
     month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12, 12)
     store.derive()
-    publish_months(store, today)
     for _ in range(12):
         pc = store.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges")
         store.push(
@@ -231,6 +200,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     with Filled(folder / "data") as store:
         server = fill(store)
         store.derive()
+        publish_months(store, reporting_day())
         stop = threading.Event()
         admin = threading.Thread(target=Admin(store.directory).answer, args=(stop,), daemon=True)
         admin.start()
@@ -366,7 +336,8 @@ def test_the_fleet_has_the_digits_of_the_report(scraped):
         assert len(rows) > 1
         for row in rows:
             labels = ",".join(f'{name}="{row.columns[name] or ""}"' for name in grouping)
-            labels = f'{{job="veilleuse",{labels},{kind}=~"{month.year}.*"}}'
+            period = str(row.key.period_from)[: 7 if extra else 4]
+            labels = f'{{job="veilleuse",{labels},{kind}="{period}"}}'
             joules = scraped.value(f"veilleuse_fleet_{kind}_energy_joules{labels}")
             grams = scraped.value(f"veilleuse_fleet_{kind}_emissions_grams{labels}")
             assert round(joules * 1000) == row.energy.energy_millijoules

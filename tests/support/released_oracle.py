@@ -27,7 +27,10 @@ NUMBERS: Final = (
     "default_millijoules",
     "hosts",
 )
-"""Numbers of a row that are recomputed. Its uncertainties are not: the estimate has no other input."""
+"""Numbers of a row that are recomputed, then the cell that it shares.
+
+Its uncertainties are not: the estimate has no other input.
+"""
 
 Counts = Mapping[tuple[str, str, str, str], tuple[int, tuple[int, ...]]]
 """(zone, population, entity, device class) → machines, and time on open, holiday and closed days."""
@@ -94,7 +97,7 @@ def _month(content: Mapping[str, Any], counts: Counts) -> Month:
     return Month(content, counts, cells)
 
 
-def _screens(month: Month, rows: Mapping[tuple[Any, ...], Sequence[int]]) -> Month:
+def _screens(month: Month, rows: Mapping[tuple[Any, ...], Sequence[Any]]) -> Month:
     """Return screens as a class whose time is that of their PCs, which these rows give."""
     known: Counter[tuple[str, str, str]] = Counter()
     left: Counter[tuple[str, str, str]] = Counter()
@@ -153,11 +156,14 @@ def unexplained(
     return found
 
 
-def _differences(told: Iterable[Any], expected: Mapping[tuple[Any, ...], Sequence[int]]) -> Iterator[str]:
+def _differences(told: Iterable[Any], expected: Mapping[tuple[Any, ...], Sequence[Any]]) -> Iterator[str]:
     left = dict(expected)
     for row in told:
         key = (row.key.zone, row.key.population, row.key.memo, row.key.entity, row.key.device_class)
-        mine = dict(zip(NUMBERS, left.pop(key, ()), strict=False))
+        mine = dict(zip((*NUMBERS, "cell"), left.pop(key, ()), strict=False))
+        shared = row.cell and (row.cell.entity, row.cell.device_class, row.cell.autres)
+        if mine.get("cell") != shared:
+            yield f"{key}: cell {shared}, not {mine.get('cell')}"
         for name in (one.name for one in fields(row)):
             value = getattr(row, name)
             is_number = isinstance(value, int | float) and not name.endswith("_ppm")
@@ -169,8 +175,8 @@ def _differences(told: Iterable[Any], expected: Mapping[tuple[Any, ...], Sequenc
 
 def _rows(
     months: Sequence[Month], month: Month, defaults: Mapping[str, Any], k: int
-) -> Iterator[tuple[tuple[Any, ...], tuple[int, ...]]]:
-    """Yield (place and class, NUMBERS)."""
+) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Yield (place and class, NUMBERS and shared cell)."""
     inside: defaultdict[int, list[tuple[str, str, str, str]]] = defaultdict(list)
     alone = []
     for key in sorted(month.counts):
@@ -186,16 +192,19 @@ def _rows(
             elsewhere[cell.zone, cell.population, cell.device_class] += cell.time
             yield (
                 (*cell.family, cell.entity, cell.device_class),
-                (cell.hosts, cell.time, cell.time, cell.energy, 0, 0, cell.hosts),
+                (cell.hosts, cell.time, cell.time, cell.energy, 0, 0, cell.hosts, None),
             )
             continue
         weights = [sum(month.counts[key][1]) for key in keys]
         values = (_divided(value, weights) for value in (cell.time, cell.energy, cell.hosts))
+        is_shared = cell.merged or len(keys) > 1
+        shared = (cell.entity, cell.device_class, cell.merged) if is_shared else None
         for key, time, energy, hosts in zip(keys, *values, strict=True):
             machines, days = month.counts[key]
             left = max(0, sum(days) - time)
             more, default = _more(months, month, key, days, left, cell, defaults, k)
-            yield (*cell.family, *key[2:]), (machines, time + left, time, energy, more, default, hosts)
+            numbers = (machines, time + left, time, energy, more, default, hosts, shared)
+            yield (*cell.family, *key[2:]), numbers
     for name in sorted({(key[0], key[1], key[3]) for key in alone}):
         keys = [key for key in alone if (key[0], key[1], key[3]) == name]
         weights = [sum(month.counts[key][1]) for key in keys]
@@ -203,7 +212,7 @@ def _rows(
             machines, days = month.counts[key]
             days = tuple(one * (sum(days) - less) // sum(days) for one in days)
             more, default = _more(months, month, key, days, sum(days), None, defaults, k)
-            yield (*key[:2], False, *key[2:]), (machines, sum(days), 0, 0, more, default, 0)
+            yield (*key[:2], False, *key[2:]), (machines, sum(days), 0, 0, more, default, 0, None)
 
 
 def _cell_of(month: Month, zone: str, population: str, entity: str, device_class: str) -> int | None:

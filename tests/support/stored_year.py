@@ -106,6 +106,19 @@ class StoredYear:
     def assets(self) -> tuple[Asset, ...]:
         return self.asset_list
 
+    def devices(self, _first: date, _last: date) -> tuple[()]:
+        """Nothing is counted of devices without a site or a day."""
+        return ()
+
+    def reinstalled(self) -> dict[HostId, HostId]:
+        """See ports.InventoryReader."""
+        return {
+            host_id: asset.host_ids[-1]
+            for asset in self.asset_list
+            if len(asset.host_ids) > 1
+            for host_id in asset.host_ids
+        }
+
     def headcounts(self) -> tuple[Headcount, ...]:
         return self.headcount_list
 

@@ -13,7 +13,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tests.promises.support.publications import FleetOfMonth
@@ -21,7 +21,7 @@ from tests.promises.support.read_together import Row, Watched
 from tests.support.released_oracle import Counts, unexplained
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.fleet.estimator import class_microwatts
-from veilleuse.collector.model.query import DEFAULT_PERIMETERS, cut_entity, is_within
+from veilleuse.collector.model.query import DEFAULT_PERIMETERS, GroupKey, cut_entity, is_within
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.release.fleet import ReleaseAssumptions
 from veilleuse.collector.release.format import FORM
@@ -179,24 +179,52 @@ def _rows_of(row: Row, data: Watched) -> Iterator[tuple[Slice, FleetRow]]:
     scope = (role.removeprefix("reader of "),) if role.startswith("reader of ") else ()
     level = int(row.answer.partition("level=")[2][:1] or 0) or None
     first, end = row.labels["period_from"], row.labels["period_to"]
+    grouping = row.answer.partition(" by ")[2].partition(" ")[0].partition("&")[0].split(",")
+    observed = row.labels.get("basis") == "observed"
+
+    def labels_of(key: GroupKey) -> dict[str, Any]:
+        mine = {
+            "zone": key.zone,
+            "population": str(key.population or ""),
+            "entity": _cut(key.entity or "", level, scope),
+            "device_class": key.device_class,
+            "power_context": str(key.power_context or ""),
+            "perimeter": DEFAULT_PERIMETERS.of(key),
+        }
+        return {name: word for name, word in mine.items() if name in row.labels}
+
+    def is_inside(key: GroupKey) -> bool:
+        return not scope or (bool(key.entity) and is_within(str(key.entity), scope))
+
     for part, month in data.fleets[row.version].items():
-        for one in month.rows if first <= part.first.isoformat() < end else ():
-            key = one.key
-            mine = {
-                "zone": key.zone,
-                "population": str(key.population or ""),
-                "entity": _cut(key.entity or "", level, scope),
-                "device_class": key.device_class,
-                "power_context": str(key.power_context or ""),
-                "perimeter": DEFAULT_PERIMETERS.of(key),
-            }
-            labels = {name: row.labels[name] for name in mine.keys() & row.labels.keys()}
-            is_inside = not scope or (bool(key.entity) and is_within(str(key.entity), scope))
-            if "entity" in labels and key.autres is not (row.labels["level"] == "autres"):
+        months_rows = month.rows if first <= part.first.isoformat() < end else ()
+        labels_in: defaultdict[GroupKey | None, set[str]] = defaultdict(set)
+        for one in months_rows:
+            labels_in[one.cell].add(str({name: labels_of(one.key).get(name) for name in grouping}))
+        for one in months_rows:
+            key, inside = one.key, is_inside(one.key)
+            if observed and not one.known_milliseconds and not one.known_millijoules:
                 continue
-            is_inside &= key.memo is (row.table == "memo")
-            if is_inside and all(mine[name] == word for name, word in labels.items()):
-                yield part, one
+            if observed and one.cell is not None:  # nothing published tells a part of a cell
+                inside &= is_inside(one.cell)
+                if len(labels_in[one.cell]) > 1:
+                    key = one.cell._replace(power_context=key.power_context)
+            mine = labels_of(key)
+            if "entity" in mine and key.autres is not (row.labels["level"] == "autres"):
+                continue
+            inside &= key.memo is (row.table == "memo")
+            if inside and all(row.labels[name] == word for name, word in mine.items()):
+                yield part, _observed(one) if observed else one
+
+
+def _observed(row: FleetRow) -> FleetRow:
+    """Return the measured part of a row; models err over its cell."""
+    energy = row.energy_millijoules
+    modelled = energy - row.default_millijoules
+    key = row.key._replace(device_class=(row.cell or row.key).device_class)
+    u_model = math.ceil(row.u_model_ppm * energy / modelled) if modelled else 0
+    errors = {"u_own_ppm": 0, "u_shared_ppm": 0, "u_model_ppm": u_model}
+    return replace(row, key=key, extrapolated_millijoules=0, default_millijoules=0, **errors)  # type: ignore[arg-type]
 
 
 def _cut(entity: str, level: int | None, scope: Sequence[str]) -> str:
@@ -209,8 +237,6 @@ def _cut(entity: str, level: int | None, scope: Sequence[str]) -> str:
 def _explain(row: Row, of: Sum) -> Iterable[tuple[Row, str, float]]:
     """Yield the numbers of a row that these rows of the fleet do not give."""
     known, extrapolated = of.of("known_millijoules"), of.of("extrapolated_millijoules")
-    if row.labels.get("basis") == "observed":
-        extrapolated = 0
     energy = known + extrapolated
     time, in_service = of.of_machines("known_milliseconds"), of.of_machines("fleet_milliseconds")
     exact: dict[str, float] = {

@@ -135,7 +135,10 @@ def json_rows(document: Mapping[str, Any]) -> list[Row]:
 
 def csv_rows(content: str, count: int) -> Sequence[Row]:
     """Return the first `count` rows of a CSV report; a year's own estimate and what is withheld follow."""
-    return list(csv.DictReader(io.StringIO(content, newline="")))[:count]
+    rows = list(csv.DictReader(io.StringIO(content, newline="")))
+    totals = [(row["period_from"], row["period_to"]) for row in rows if row["level"] == "total"]
+    assert len(totals) == len(set(totals)), "two totals of one period would be added up"
+    return rows[:count]
 
 
 def xlsx_rows(content: bytes) -> list[Row]:

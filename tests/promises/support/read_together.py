@@ -39,21 +39,15 @@ from veilleuse.wire.ladder import MEASURED
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
-KINDS: Final = ("emissions", "energy", "indicators", "coverage")
 GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class")
 OF_FLEET: Final = ("emissions", "energy", "coverage")
-FLEET_GROUPINGS: Final = ("entity&level=1", "perimeter", "perimeter,power_context")
+KINDS: Final = (*OF_FLEET, "indicators")
+OBSERVED: Final = ("entity,device_class&basis=observed", "device_class&basis=observed")
+ROLL_UPS: Final = ("entity&level=1", "perimeter")
+FLEET_GROUPINGS: Final = (*ROLL_UPS, "perimeter,power_context", *OBSERVED)
 """Further groupings of questions about the fleet."""
-DERIVED: Final = (
-    "factors",
-    "withheld",
-    "group_by",
-    "assumptions",
-    "items",
-    "equivalents",
-    "home_shares",
-    "contracts",
-)
+PRODUCTS: Final = ("items", "equivalents", "home_shares", "contracts")
+DERIVED: Final = ("factors", "withheld", "group_by", "assumptions", *PRODUCTS)
 """Lists of an answer without numbers of their own: products of its rows and of constants."""
 FLEET: Final = ("/metrics", "/")
 MONTH_LAG_DAYS: Final = 3
@@ -293,8 +287,9 @@ class Watched:
                 asked = (periods, KINDS) if role is Role.READER else (parts, ("indicators",))
                 self._ask_api(reading, who, token, itertools.product(*asked, GROUPINGS))
                 if role is Role.READER:
-                    more = itertools.product(periods, KINDS, FLEET_GROUPINGS)
-                    self._ask_api(reading, who, token, more)
+                    for kinds, groupings in ((OF_FLEET, FLEET_GROUPINGS), (KINDS[-1:], ROLL_UPS)):
+                        more = itertools.product(periods, kinds, groupings)
+                        self._ask_api(reading, who, token, more)
             self._strangers(reading)
             reading.indicators.refresh()
             self._scrape(reading)

@@ -108,6 +108,8 @@ class FigureRow:
     """Device class → its part, with rooms."""
     is_released: bool = False
     """True for a sum of released months: it shows how much was extrapolated, also where it hides methods."""
+    is_incomplete: bool = False
+    """True for an observed row that lacks machines of its group: nothing published divides their cell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,12 @@ class _PeriodRows:
     ) -> EmissionsRow:
         estimate = row.estimate
         observed_days = estimate.observed_milliseconds / MILLISECONDS_PER_DAY
-        activity = Activity(row.machines, observed_days, apportioned=row.apportioned)
+        activity = Activity(
+            row.machines,
+            observed_days,
+            apportioned=row.apportioned,
+            incomplete=True if row.is_incomplete else None,
+        )
         if estimate.basis is EstimateBasis.OBSERVED or not key.memo:
             activity = replace(
                 activity,

@@ -30,7 +30,7 @@ MAXIMUM_UPLOAD_BYTES: Final = 64 * 1024 * 1024
 
 def receive_part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
     """Receive one piece of an upload, in base64."""
-    return {"bytes": context.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
+    return {"bytes": context.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES, "a closed or kept year")}
 
 
 def put(context: AdminContext, *, upload: str, report_bytes: int) -> dict[str, Any]:

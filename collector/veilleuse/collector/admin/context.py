@@ -35,6 +35,8 @@ ALONE_SECONDS: Final = 60.0
 """Longest wait for a job outside transactions."""
 KEPT_SECONDS: Final = 300.0
 """An upload that stops for longer gives its place to another one."""
+WAIT_SECONDS: Final = 30.0
+"""Longest wait of an upload for a place: the collector keeps a year by itself, and the other upload ends."""
 PUBLICATION_PLACES: Final = 4
 """Concurrent publications: two web processes, each with a month for the API and one of indicators."""
 PUBLICATION_KEPT_SECONDS: Final = 10.0
@@ -46,6 +48,7 @@ _NAME: Final = re.compile(r"[0-9a-f]{32}")
 class _Upload:
     """An upload that is not complete."""
 
+    what: str
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
     touched: float = 0.0
@@ -60,18 +63,20 @@ class Uploads:
         *,
         places: int = 1,
         kept_seconds: float = KEPT_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         """`places`: concurrent uploads; `kept_seconds`: one that stops for longer loses its place."""
         self._now = monotonic_seconds
         self._places = places
         self._kept_seconds = kept_seconds
-        self._lock = threading.Lock()
+        self._wait_seconds = wait_seconds
+        self._lock = threading.Condition()
         self._uploads: dict[str, _Upload] = {}
 
-    def add(self, name: str, number: int, data: str, maximum_bytes: int) -> int:
-        """Add the next piece, in base64; returns the bytes so far.
+    def add(self, name: str, number: int, data: str, maximum_bytes: int, what: str = "a file") -> int:
+        """Add the next piece, in base64; returns the bytes so far. `what` it is: for people.
 
-        Raises UsageError; AdminError while other uploads take all places.
+        Raises UsageError; AdminError while other uploads take all places, after a wait.
         """
         if not _NAME.fullmatch(name):
             raise UsageError("the name of an upload must be 32 hexadecimal digits")
@@ -81,12 +86,12 @@ class Uploads:
             raise UsageError("a piece of an upload must be base64") from error
         with self._lock:
             if number == 0:
-                self._begin(name)
+                self._begin(name, what)
             one = self._uploads.get(name)
             if one is None or number != len(one.pieces):
                 raise UsageError("a piece of an upload is missing: send it again from the first")
             if one.size + len(piece) > maximum_bytes:
-                del self._uploads[name]
+                self._drop(name)
                 raise UsageError(f"more than {maximum_bytes} bytes: import it in parts")
             one.pieces.append(piece)
             one.size += len(piece)
@@ -96,24 +101,33 @@ class Uploads:
     def take(self, name: str) -> bytes:
         """Return the whole content, and drop the upload. Raises UsageError when there is none."""
         with self._lock:
-            one = self._uploads.pop(name, None)
+            one = self._drop(name)
         if one is None:
             raise UsageError("there is no such upload: send it again")
         return b"".join(one.pieces)
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, name: str, what: str) -> None:
         """Take a place for an upload. An earlier try with the same name is dropped."""
-        self._uploads.pop(name, None)
+        self._drop(name)
+        if not self._lock.wait_for(self._has_place, self._wait_seconds):
+            others = " and ".join(sorted({one.what for one in self._uploads.values()}))
+            raise AdminError(f"another upload is under way ({others}): try again in a moment")
+        self._uploads[name] = _Upload(what, touched=self._now())
+
+    def _has_place(self) -> bool:
         stopped = self._now() - self._kept_seconds
         self._uploads = {key: one for key, one in self._uploads.items() if one.touched > stopped}
-        if len(self._uploads) >= self._places:
-            raise AdminError("another upload is under way: try again in a moment")
-        self._uploads[name] = _Upload(touched=self._now())
+        return len(self._uploads) < self._places
+
+    def _drop(self, name: str) -> _Upload | None:
+        """Remove an upload, and wake those that wait for its place."""
+        self._lock.notify_all()
+        return self._uploads.pop(name, None)
 
 
 def open_publication_uploads() -> Uploads:
     """Make the uploads of publications, apart from those of imports: neither waits for the other."""
-    return Uploads(places=PUBLICATION_PLACES, kept_seconds=PUBLICATION_KEPT_SECONDS)
+    return Uploads(places=PUBLICATION_PLACES, kept_seconds=PUBLICATION_KEPT_SECONDS, wait_seconds=0)
 
 
 @dataclass(frozen=True, slots=True)

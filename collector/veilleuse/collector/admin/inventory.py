@@ -125,7 +125,7 @@ def _report(reading: InventoryReading, made: Plan) -> dict[str, Any]:
 
 def receive_part(context: AdminContext, *, upload: str, number: int, data: str) -> dict[str, Any]:
     """Receive a piece of a compressed reading, in base64; the first has number 0. Raises UsageError."""
-    return {"bytes": context.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
+    return {"bytes": context.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES, "an inventory")}
 
 
 def rematch(context: AdminContext) -> dict[str, Any]:

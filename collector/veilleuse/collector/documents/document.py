@@ -75,6 +75,8 @@ RELEASED_UNTIL: Final = "released_until"
 UNDER_WAY_UNTIL: Final = "under_way_until"
 """Column and key of the head: for a period that is not over, the last day (complete or not) in the figures.
 """
+_REASON_COLUMNS: Final = ("reason", "released_on")
+"""Columns of a CSV that only rows of level `withheld` have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,18 @@ class Document:
         present = dict.fromkeys(name for row in rows for name in row if name != SHOWN)
         known = [name for name in self.columns if name in present]
         return (*known, *(name for name in present if name not in set(known)))
+
+
+def with_withheld(document: Document) -> Document:
+    """Add the withheld groups as rows of level `withheld`: a CSV has no other place for them."""
+    lacks = [{**row, "level": "withheld"} for row in document.tables.get("withheld", ())]
+    if not lacks or "withheld" in document.tabular:
+        return document
+    columns = [name for name in document.columns if name not in _REASON_COLUMNS]
+    at = columns.index("level") + 1
+    columns[at:at] = _REASON_COLUMNS
+    tables = {**document.tables, "withheld": lacks}
+    return replace(document, columns=tuple(columns), tables=tables, tabular=(*document.tabular, "withheld"))
 
 
 def add_under_way(document: Document, today: date, until: date | None = None) -> Document:

@@ -21,14 +21,12 @@ from typing import Final
 from veilleuse.collector.calendars.periods import day_start_unix_milliseconds
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.model.hosts import Host, HostStatus, Site
-from veilleuse.collector.model.inventory import Asset, PowerContext
+from veilleuse.collector.model.inventory import DAYS_PER_YEAR, Asset, PowerContext
 from veilleuse.collector.model.months import DayType
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import EnergyClass
 from veilleuse.wire.vocabulary import DeviceClass, Population
-
-DAYS_PER_YEAR: Final = 365.25
 
 
 @dataclass(frozen=True, slots=True)

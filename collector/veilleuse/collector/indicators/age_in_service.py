@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 from typing import Final
@@ -11,11 +12,11 @@ from typing import Final
 from veilleuse.collector.model.indicators import (
     Detail,
     Figure,
-    IndicatorDevice,
     IndicatorGroup,
     IndicatorMeta,
     Targets,
 )
+from veilleuse.collector.model.inventory import DeviceGroup
 from veilleuse.collector.ports.stages import Indicator
 
 EDGES_YEARS: Final = (5, 6, 8, 10)
@@ -44,22 +45,26 @@ class AgeInService(Indicator):
         """Yield the figure of assets in service."""
         if not group.devices:
             return
-        ages = {one.asset_id: one.age_years for one in group.devices if one.age_years is not None}
-        details: dict[str, Detail] = {"not_known": len(group.devices) - len(ages)}
+        by_age: Counter[float | None] = Counter()
+        for one in group.devices:
+            by_age.update(one.ages_years)
+        number = by_age.total()
+        details: dict[str, Detail] = {"not_known": by_age.pop(None, 0)}
+        ages = [age for age in by_age.elements() if age is not None]
         for edge in EDGES_YEARS if ages else ():
-            details[f"share_over_{edge}_years"] = sum(age > edge for age in ages.values()) / len(ages)
+            details[f"share_over_{edge}_years"] = sum(age > edge for age in ages) / len(ages)
         yield Figure(
-            median(ages.values()) if ages else None,
-            len(group.devices),
+            median(ages) if ages else None,
+            number,
             len(ages),
-            len(group.devices),
+            number,
             "assets",
             details,
             threshold=targets.lifetime_years,
-            behind=(dict.fromkeys(ages, 1),) if _of_people(group.devices) else (),
+            behind=(dict.fromkeys(range(len(ages)), 1),) if _of_people(group.devices) else (),
         )
 
 
-def _of_people(devices: Iterable[IndicatorDevice]) -> bool:
+def _of_people(devices: Iterable[DeviceGroup]) -> bool:
     """Tell if any device is a person's equipment: switches, servers and printers are not."""
     return any(one.population is not None for one in devices)

@@ -45,7 +45,8 @@ class EquipmentPerUser(Indicator):
         if group.users is None:
             return
         pcs = [one for one in group.devices if one.device_class in PC_CLASSES]
-        monitors = sum(one.device_class == EnergyClass.MONITOR.value for one in group.devices)
+        number = sum(one.number for one in pcs)
+        monitors = sum(one.number for one in group.devices if one.device_class == EnergyClass.MONITOR.value)
         said = [one.displays for one in pcs if one.displays is not None]
         details: dict[str, Detail] = {"users": group.users}
         screens = monitors if monitors or not said else sum(said)
@@ -58,12 +59,12 @@ class EquipmentPerUser(Indicator):
             details["screen_hours_per_machine_day"] = sum(time.values()) / MILLISECONDS_PER_HOUR / days
             behind["screen_hours_per_machine_day"] = time
         yield Figure(
-            len(pcs) / group.users if group.users and pcs else None,
-            len(pcs),
-            len(pcs),
+            number / group.users if group.users and pcs else None,
+            number,
+            number,
             group.users,
             "devices, users",
             details,
-            behind=(dict.fromkeys((one.asset_id for one in pcs), 1),),
+            behind=(dict.fromkeys(range(number), 1),),
             behind_details=behind,
         )

@@ -19,6 +19,7 @@ from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.wire.vocabulary import Population
 
 SINCE_PUBLICATION: Final = "since_publication"
+ESTIMATE: Final = "estimate"
 """Level of the row with the difference between a year's total and the sum of its months' totals."""
 OBSERVED: Final = "observed"
 """Basis of a row that sums observations of machines with an agent, without imputation or extrapolation."""
@@ -232,8 +233,8 @@ class EmissionsRow:
 
     key: GroupKey
     level: str
-    """row, autres, memo or total; SINCE_PUBLICATION for the difference between a year's total and its
-    months'.
+    """row, autres, memo or total; ESTIMATE for a closed year's own total beside its released one;
+    SINCE_PUBLICATION for the difference between a year's total and its months'.
     """
     activity: Activity
     energy: EnergyByOrigin = EnergyByOrigin()

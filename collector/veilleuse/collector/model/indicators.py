@@ -15,7 +15,7 @@ from functools import reduce
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.model.inventory import PowerContext, Purchase, Retirement, ServerRole
+from veilleuse.collector.model.inventory import DeviceGroup, PowerContext, Purchase, Retirement, ServerRole
 from veilleuse.collector.model.months import IDLE_COLUMNS, METHOD_COLUMNS, PLACE, Vector
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
@@ -24,7 +24,7 @@ from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 
 Contributions: TypeAlias = Mapping[int, int]
-"""Machine or asset → its contribution to a figure, ≥ 0: the input of the disclosure rule."""
+"""Machine, or a number for an asset → its contribution to a figure, ≥ 0: the input of the disclosure rule."""
 Detail: TypeAlias = "float | int | str"
 Pair: TypeAlias = tuple[float, float]
 """(part, whole) of a ratio, of one machine."""
@@ -199,22 +199,6 @@ class IndicatorMachine:
 
 
 @dataclass(frozen=True, slots=True)
-class IndicatorDevice:
-    """One asset in service on the last day of the period."""
-
-    asset_id: int
-    entity: str
-    site: str
-    population: Population | None
-    device_class: str
-    age_years: float | None
-    """Age on that day; None: its date of service is not known."""
-    displays: int | None = None
-    """Its external screens; None: not given."""
-    power_context: PowerContext | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Disposal:
     """Retired equipment of one year N. I11."""
 
@@ -267,7 +251,8 @@ class IndicatorGroup:
 
     key: GroupKey
     machines: tuple[IndicatorMachine, ...] = ()
-    devices: tuple[IndicatorDevice, ...] = ()
+    devices: tuple[DeviceGroup, ...] = ()
+    """Assets in service on the last day of the period."""
     users: int | None = None
     """Headcount in force on the last day; None: not declared."""
     purchases: tuple[Purchase, ...] = ()
@@ -343,8 +328,8 @@ class Figure:
 def add_figures(figures: Sequence[Figure], *, same_time: bool, is_ratio: bool) -> Figure:
     """Add figures of one indicator: of other machines, or of later months of the same ones (the largest n).
 
-    Numbers of details are sums, but for shares, which are left out. Withheld figures are not in the sum.
-    Errors add linearly.
+    Numbers of details are sums, but for counts over months, the largest, and shares, which are left out.
+    Withheld figures are not in the sum. Errors add linearly.
     """
     shown = [one for one in figures if not one.withheld]
     if not shown:
@@ -361,7 +346,9 @@ def add_figures(figures: Sequence[Figure], *, same_time: bool, is_ratio: bool) -
     for one in shown:
         for name, amount in one.details.items():
             if not isinstance(amount, str) and "share" not in name:
-                details[name] = details.get(name, 0) + amount  # type: ignore[operator]
+                found = details.get(name, 0)
+                is_count = isinstance(amount, int) and not same_time
+                details[name] = max(amount, found) if is_count else amount + found  # type: ignore[operator]
     return Figure(
         value,
         (sum if same_time else max)(one.n for one in shown),

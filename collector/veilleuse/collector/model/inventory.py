@@ -18,6 +18,7 @@ from veilleuse.wire.vocabulary import Population, Word
 
 ENTITY_SEPARATOR: Final = " > "
 """Separates an entity from its parent, as in GLPI."""
+DAYS_PER_YEAR: Final = 365.25
 
 
 class PowerContext(Word):
@@ -121,6 +122,29 @@ class Asset:
         """Return its placement on a day; before the first, its first one."""
         older = [placement for placement in self.placements if placement.from_day <= day]
         return older[-1] if older else self.placements[0]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceGroup:
+    """Devices in service that have the same place, class, population and power context."""
+
+    entity: str
+    site: str
+    """Blank: not given, nor known from the entity."""
+    machine_site: str
+    """Site of their enrolled machines; read only where `site` is blank."""
+    population: Population | None
+    device_class: str
+    power_context: PowerContext
+    ages_years: Mapping[float | None, int]
+    """Age on the last day → devices; None: the day of service is not known."""
+    displays: int | None = None
+    """Their external screens; None: not given for any."""
+
+    @property
+    def number(self) -> int:
+        """Number of devices."""
+        return sum(self.ages_years.values())
 
 
 @dataclass(frozen=True, slots=True)

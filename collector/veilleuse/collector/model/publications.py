@@ -31,7 +31,7 @@ class PublicationKind(Word):
     RELEASE = "release"
     """A month of the release for readers of the API: veilleuse.collector.release.tables."""
     INDICATORS = "indicators"
-    """I3 to I5 of a month on `/metrics` and the page: veilleuse.collector.web.metrics.indicators_monthly."""
+    """Indicators of machines in a month: veilleuse.collector.release.indicator_rows."""
     FLEET = "fleet"
     """The fleet's energy in a month: veilleuse.collector.release.fleet.
 

@@ -76,7 +76,7 @@ DIMENSIONS: Final = (
 """Dimensions of --group-by.
 
 Year, zone, population and power context always divide. A row has one factor, one item of the bilan carbone
-and one disclosure rule.
+and one disclosure rule. A perimeter of released months has one row of all its populations.
 """
 DEFAULT_DIMENSIONS: Final = ("entity", "device_class")
 MAX_LEVEL: Final = 64

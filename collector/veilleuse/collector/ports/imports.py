@@ -29,6 +29,7 @@ from veilleuse.collector.model.inventory import (
     AssetMatches,
     Candidate,
     Decision,
+    DeviceGroup,
     Doubt,
     Entity,
     Headcount,
@@ -38,6 +39,7 @@ from veilleuse.collector.model.inventory import (
     Retirement,
 )
 from veilleuse.collector.model.query import Perimeters
+from veilleuse.collector.model.records import HostId
 
 
 class InventoryReader(Protocol):
@@ -46,11 +48,25 @@ class InventoryReader(Protocol):
     def assets(self) -> tuple[Asset, ...]:
         """Return all assets ever imported, in order of import."""
 
+    def devices(self, first: date, last: date) -> tuple[DeviceGroup, ...]:
+        """Return the devices in service on a day of [first, last], at their place of the last one.
+
+        Without virtual machines. Two groups may have the same facts.
+        """
+
+    def reinstalled(self) -> dict[HostId, HostId]:
+        """Return machine of a reinstalled asset → the asset's last machine, which maps to itself."""
+
     def entities(self) -> tuple[Entity, ...]:
         """Return the current tree, parents first."""
 
     def purchases(self, year: int) -> tuple[Purchase, ...]: ...
-    def retirements(self, first: date, end: date) -> tuple[Retirement, ...]: ...
+    def retirements(self, first: date, end: date) -> tuple[Retirement, ...]:
+        """Return retirements on days of [first, end).
+
+        A missing age is computed from the asset's day of service.
+        """
+
     def headcounts(self) -> tuple[Headcount, ...]:
         """Return the headcounts by entity and day."""
 

@@ -14,10 +14,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Final, Protocol
 
 from veilleuse.collector.account.row import FigureRow, PeriodFigures, RoomParts
-from veilleuse.collector.account.server_rooms import sum_parts, with_machines
+from veilleuse.collector.account.server_rooms import with_machines
 from veilleuse.collector.account.telework import PeriodHomeShare
 from veilleuse.collector.calendars.periods import Slice, add_months, slices
 from veilleuse.collector.errors import StoreDamaged
@@ -31,11 +32,21 @@ from veilleuse.collector.fleet.observations import MONITOR, Place
 from veilleuse.collector.gc_pause import without_garbage_collection
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.months import WAIT_DAYS
-from veilleuse.collector.model.query import Basis, GroupKey, Query, is_within
+from veilleuse.collector.model.query import Basis, GroupKey, Query
 from veilleuse.collector.model.sums import Detail, EnergyClass
 from veilleuse.collector.ports.months import PublicationReader
 from veilleuse.collector.quantiles import Z95
-from veilleuse.collector.release.rows import FLEET, MILLION, FleetMonth, FleetRow, Source
+from veilleuse.collector.release.rows import (
+    FLEET,
+    MILLION,
+    OF_TOTAL,
+    FleetMonth,
+    FleetRow,
+    HomePart,
+    Source,
+    is_inside,
+    observed_rows,
+)
 from veilleuse.wire.ladder import MEASURED, Method
 
 HIDDEN: Final = frozenset({Detail.METHODS, Detail.DERIVED})
@@ -175,8 +186,11 @@ class _Sum:
     """Representativeness of the rows; of one under the rule, with a random roll-out."""
     apportioned: bool = False
     rooms: list[RoomParts] = field(default_factory=list)
+    room_millijoules: int = 0
+    """Energy of the rooms' rows."""
     has_machines: bool = False
     is_observed: bool = False
+    random_roll_out: bool = False
     places: Counter[Place] = field(default_factory=Counter)
 
     def add(self, part: Slice, row: FleetRow) -> None:
@@ -204,23 +218,26 @@ class _Sum:
         self.apportioned |= measured.apportioned
         if measured.room is not None:
             self.rooms.append(measured.room)
+            self.room_millijoules += row.energy_millijoules
 
-    def row(self, key: GroupKey, *, random_roll_out: bool) -> FigureRow:
+    def row(self, key: GroupKey, *, is_incomplete: bool) -> FigureRow:
         """Return the row of a report."""
+        machines = self.fleet.energy_millijoules - self.room_millijoules
         return FigureRow(
             key,
-            self._estimate(random_roll_out),
+            self._estimate(),
             max(self.hosts.values(), default=0),
             self.apportioned,
             HIDDEN if self.is_ruled else frozenset(),
             {},
             {},
             tuple(sorted(self.places.items(), key=str)),
-            sum_parts(self.rooms) if self.rooms else None,
+            with_machines(self.rooms, machines) if self.rooms else None,
             is_released=True,
+            is_incomplete=is_incomplete,
         )
 
-    def _estimate(self, random_roll_out: bool) -> Estimate:
+    def _estimate(self) -> Estimate:
         fleet, energy = self.fleet, self.fleet.energy_millijoules
         measured = sum(part for method, part in self.methods.items() if method in MEASURED)
         known = fleet.known_millijoules
@@ -244,7 +261,7 @@ class _Sum:
             u_model=fleet.u_model,
             low_log=fleet.low_log,
             high_log=fleet.high_log,
-            representativeness=self._representativeness(random_roll_out),
+            representativeness=self._representativeness(),
             basis=EstimateBasis.OBSERVED
             if self.is_observed
             else EstimateBasis.CENSUS
@@ -256,10 +273,10 @@ class _Sum:
             unestimated=(),
         )
 
-    def _representativeness(self, random_roll_out: bool) -> Representativeness:
+    def _representativeness(self) -> Representativeness:
         if self.is_observed or self.sampled == {Representativeness.CENSUS}:
             return Representativeness.CENSUS
-        is_random = random_roll_out or not self.is_ruled
+        is_random = self.random_roll_out or not self.is_ruled
         if is_random and Representativeness.NOT_DEMONSTRATED not in self.sampled:
             return Representativeness.DEMONSTRATED
         return Representativeness.NOT_DEMONSTRATED
@@ -287,35 +304,26 @@ def sum_fleet(
     Rooms belong to no entity: a reader of some does not see them.
     """
     is_observed = query.basis is Basis.OBSERVED
-    groups: defaultdict[tuple[GroupKey, bool], _Sum] = defaultdict(lambda: _Sum(is_observed=is_observed))
-    whole = _Sum(is_observed=is_observed)
-    homes = set()
+    new_sum = partial(_Sum, is_observed=is_observed, random_roll_out=random_roll_out)
+    groups, whole = defaultdict[GroupKey, _Sum](new_sum), new_sum()
+    homes, incomplete = set[PeriodHomeShare](), set[GroupKey]()
     for month, rows in months:
-        for row in rows:
-            if query.entities and not (row.key.entity and is_within(row.key.entity, query.entities)):
-                continue
-            if is_observed:
-                if not row.known_milliseconds and not row.known_millijoules:
-                    continue
-                row = _observed(row)
+        inside = [(row.key, row) for row in rows if is_inside(row.key, query.entities)]
+        homes |= {_home_share(row.key, row.home) for _, row in inside if row.home is not None}
+        if is_observed:
+            inside, cut = observed_rows(inside, query)
+            incomplete |= {key.over(part.first, part.end) for key in cut}
+        for key, row in inside:
             if not row.key.memo:
                 whole.add(month, row)
-            if row.home is not None:
-                share = Fraction(row.home.share_ppm, MILLION)
-                name = row.key.entity or "", row.key.device_class or ""
-                homes.add(PeriodHomeShare(*name, share, row.home.declared_by))
             for one in _at_home(row):
-                is_room = one.measured is not None and one.measured.room is not None
-                groups[query.group(one.key).over(part.first, part.end), is_room].add(month, one)
-    made = sorted(
-        (group.row(key, random_roll_out=random_roll_out) for (key, _), group in groups.items()),
-        key=lambda row: row.key.order,
-    )
+                at = key if one.key is row.key else key._replace(power_context=PowerContext.HOME)
+                groups[_group(at, query).over(part.first, part.end)].add(month, one)
+    made = [group.row(key, is_incomplete=key in incomplete) for key, group in groups.items()]
+    made.sort(key=lambda row: row.key.order)
     shown = tuple(row for row in made if not row.key.memo)
-    total = whole.row(_total_key(shown), random_roll_out=random_roll_out) if shown else None
-    if total is not None and total.room is not None:
-        machines = sum(row.estimate.energy_millijoules for row in shown if row.room is None)
-        total = replace(total, room=with_machines([total.room], machines))
+    is_cut = OF_TOTAL.over(part.first, part.end) in incomplete
+    total = whole.row(_total_key(shown), is_incomplete=is_cut) if shown else None
     memo = tuple(row for row in made if row.key.memo)
     return PeriodFigures(part.first, part.end, shown, memo, total, (), tuple(sorted(homes)))
 
@@ -329,19 +337,16 @@ def _representativeness(row: FleetRow) -> Representativeness:
     return Representativeness.NOT_DEMONSTRATED
 
 
-def _observed(row: FleetRow) -> FleetRow:
-    """Return a row without its extrapolated energy. A class default has no part in the error of models."""
-    error = row.u_model_ppm * row.energy_millijoules
-    modelled = row.energy_millijoules - row.default_millijoules
-    return replace(
-        row,
-        extrapolated_millijoules=0,
-        default_millijoules=0,
-        u_own_ppm=0,
-        u_shared_ppm=0,
-        u_model_ppm=-(-error // (modelled or 1)),
-        measured=None if row.measured is None else row.measured._replace(imputed_millijoules=0),
-    )
+def _group(key: GroupKey, query: Query) -> GroupKey:
+    """Return the key of the row that holds a place: one row a perimeter, whichever its populations."""
+    row = query.group(key)
+    is_divided = "perimeter" not in query.dimensions or "population" in query.dimensions
+    return row if is_divided else row._replace(population=None)
+
+
+def _home_share(key: GroupKey, home: HomePart) -> PeriodHomeShare:
+    share = Fraction(home.share_ppm, MILLION)
+    return PeriodHomeShare(key.entity or "", key.device_class or "", share, home.declared_by)
 
 
 def _at_home(row: FleetRow) -> Iterator[FleetRow]:

@@ -57,6 +57,8 @@ class _Part(NamedTuple):
     known_millijoules: int = 0
     share: float = 1.0
     """Share of the time in service of all parts of the cell."""
+    is_shared: bool = False
+    """True for a cell that has other parts, or the name of no place."""
 
     @property
     def fleet(self) -> int:
@@ -145,8 +147,10 @@ class FleetEstimate:
         values = (cell.hosts, cell.milliseconds, cell.millijoules)
         parts = zip(*(apportion(value, weights) for value in values), strict=True)
         left, whole = max(0, sum(weights) - cell.milliseconds), sum(weights)
+        is_shared = len(keys) > 1 or cell.key.autres
         for key, count, (hosts, time, energy) in zip(keys, counts, parts, strict=True):
-            part = _Part(key, *count, cell, hosts, time, energy, sum(count.milliseconds) / whole)
+            share = sum(count.milliseconds) / whole
+            part = _Part(key, *count, cell, hosts, time, energy, share, is_shared)
             if cell.key.device_class == key.device_class and cell.is_sample and cell.milliseconds:
                 yield _row(part, self._by_cell(part, cell, left))
             else:
@@ -276,6 +280,7 @@ def _row(part: _Part, extra: _Extra) -> FleetRow:
         u_own,
         u_shared,
         u_model,
+        cell=part.cell.key if part.cell and part.is_shared else None,
     )
 
 

@@ -120,7 +120,7 @@ def build_indicators(machines: Machines, servers: tuple[Group, ...], context: Mo
         if family.population in EXEMPT:
             rows += _server_rows(of_family, context)
         else:
-            for rule in _RULES:
+            for rule in RULES:
                 rows += (found := _pc_rows(of_family, rule, context))
                 hidden += _hidden(rule.indicator, family, of_family, found, context)
         half_widths += _half_widths(family, of_family, rows, context)
@@ -405,7 +405,7 @@ def closed_bands_of_rows(machines: Machines, context: MonthContext) -> int | Non
     return millijoules
 
 
-_RULES: Final = (
+RULES: Final = (
     _Rule(PowerPlanCompliance.meta.indicator, _cell_of_plans, limit_compliance),
     _Rule(AvoidableEnergy.meta.indicator, _cell_of_energy, limit_avoidable),
 )

@@ -1,23 +1,25 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Defines the rows of the fleet's energy in a released month, and encodes them: words and integers.
+"""Defines the rows of the fleet's energy in a released month and their measured parts, and encodes them.
 
 docs/methodology.md §6, *Released months*.
-Energies are millijoules, times milliseconds, uncertainties parts per million of a row's energy (k = 1,
-rounded up).
+They are words and integers. Energies are millijoules, times milliseconds, uncertainties parts per million of
+a row's energy (k = 1, rounded up).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.account.row import RoomParts
+from veilleuse.collector.fleet.census import at_default_context
 from veilleuse.collector.model.inventory import PowerContext
 from veilleuse.collector.model.publications import FigureFormat, PublicationKind
-from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.query import GroupKey, Query, is_within
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Population, Word
 
@@ -98,6 +100,8 @@ class FleetRow:
     home: HomePart | None = None
     measured: MeasuredParts | None = None
     """None under the rule of disclosure."""
+    cell: GroupKey | None = None
+    """Published cell of its known time, where that is not its alone."""
 
     @property
     def energy_millijoules(self) -> int:
@@ -116,8 +120,64 @@ FleetMonth: TypeAlias = tuple[FleetRow, ...]
 """Rows of one month."""
 
 
+OF_TOTAL: Final = GroupKey()
+"""Key of the total among groups."""
+
+
+def is_inside(key: GroupKey, entities: Collection[str]) -> bool:
+    """Return whether all machines of a row are of these entities or below; True without any."""
+    return not entities or (bool(key.path) and is_within(key.entity, entities))
+
+
+def observed_rows(
+    rows: Iterable[tuple[GroupKey, FleetRow]], query: Query
+) -> tuple[list[tuple[GroupKey, FleetRow]], set[GroupKey]]:
+    """Return the measured parts of rows, each with the key to group it by, and the groups that lack a part.
+
+    Nothing published divides a cell among its rows. So they are grouped by the cell's key, unless all of them
+    are in one group of the query. A cell that is partly outside its entities is left out.
+    """
+    by_cell: defaultdict[GroupKey | None, list[FleetRow]] = defaultdict(list)
+    for _, row in rows:
+        if row.known_milliseconds or row.known_millijoules:
+            by_cell[row.cell].append(row)
+    found = [(row.key, _observed(row)) for row in by_cell.pop(None, ())]
+    cut = set[GroupKey]()
+    for cell, inside in by_cell.items():
+        assert cell is not None
+        groups = {query.group(row.key) for row in inside}
+        if not is_inside(cell, query.entities):
+            cut |= {*groups, OF_TOTAL}
+            continue
+        contexts = {row.key.power_context for row in inside}
+        context = contexts.pop() if len(contexts) == 1 else None
+        key = at_default_context(cell._replace(power_context=context))
+        if len(groups) > 1:
+            cut |= groups
+        # Models err over the whole cell, in every grouping.
+        found += [(key if len(groups) > 1 else row.key, _observed(replace(row, key=key))) for row in inside]
+    return found, cut
+
+
+def _observed(row: FleetRow) -> FleetRow:
+    """Return a row without its extrapolated energy. A class default has no part in the error of models."""
+    error = row.u_model_ppm * row.energy_millijoules
+    modelled = row.energy_millijoules - row.default_millijoules
+    return replace(
+        row,
+        extrapolated_millijoules=0,
+        default_millijoules=0,
+        u_own_ppm=0,
+        u_shared_ppm=0,
+        u_model_ppm=-(-error // (modelled or 1)),
+        measured=None if row.measured is None else row.measured._replace(imputed_millijoules=0),
+    )
+
+
 _WORDS: Final = 9
 """Number of words of a row; the others are integers."""
+_LENGTH: Final = 24
+"""Length of a row without the cell that it shares."""
 
 
 def encode_fleet(rows: FleetMonth) -> dict[str, Any]:
@@ -152,6 +212,7 @@ def _encode(row: FleetRow) -> list[Any]:
         row.u_shared_ppm,
         row.u_model_ppm,
         None if measured is None else _encode_measured(measured),
+        *([[row.cell.entity, row.cell.device_class, int(row.cell.autres)]] if row.cell else ()),
     ]
 
 
@@ -181,7 +242,7 @@ def _decode(row: list[Any], first: date, end: date) -> FleetRow:
     zone, population, entity, device_class, context, source, mean_entity, mean_class, declared_by = row[
         :_WORDS
     ]
-    home_ppm, memo, autres, *values, measured = row[_WORDS:]
+    home_ppm, memo, autres, *values, measured = row[_WORDS:_LENGTH]
     key = GroupKey(
         first,
         end,
@@ -195,6 +256,12 @@ def _decode(row: list[Any], first: date, end: date) -> FleetRow:
         _CONTEXTS[context],
     )
     found = FleetRow(key, _SOURCES[source], mean_entity, mean_class, *values)
+    if len(row) > _LENGTH:
+        cell_entity, cell_class, is_merged = row[_LENGTH]
+        cell = key._replace(
+            entity=cell_entity, device_class=cell_class, autres=bool(is_merged), power_context=None
+        )
+        found = replace(found, cell=cell)
     if not home_ppm and measured is None:
         return found
     return replace(

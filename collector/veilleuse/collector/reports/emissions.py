@@ -49,6 +49,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.factors import ChosenFactor, Contract
 from veilleuse.collector.model.figures import (
+    ESTIMATE,
     SINCE_PUBLICATION,
     Activity,
     EmissionsRow,
@@ -57,7 +58,6 @@ from veilleuse.collector.model.figures import (
     RowEmissions,
     RowOrigin,
 )
-from veilleuse.collector.model.inventory import Asset
 from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.release.figures import (
     ReleasedStretch,
@@ -80,7 +80,6 @@ from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.rooms import no_room_warning, room_warnings
 from veilleuse.collector.reports.year_statistics_file import statistics_of
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
-from veilleuse.wire.vocabulary import DeviceClass
 
 IN_NO_ROOM: Final = "servers_in_no_room"
 _OF_DEVICES: Final = ("devices_without_day", "devices_without_site", "default_zone")
@@ -127,35 +126,16 @@ def servers_in_no_room_on(sources: Sources, day: date) -> list[str]:
 
 
 def _devices(sources: Sources, first: date, end: date) -> dict[str, Value | None]:
-    assets = [asset for asset in sources.assets if _in_service(asset, first, end)]
-    if not assets:
+    devices = sources.inventory.devices(first, end - timedelta(days=1))
+    if not devices:
         return dict.fromkeys(_OF_DEVICES)
     sites = {site.site for site in sources.reader.sites()}
-    of_hosts = {host.host_id: host.site for host in sources.hosts}
-    last = end - timedelta(days=1)
-
-    def is_placed(asset: Asset) -> bool:
-        candidates = (
-            asset.placement_on(last).site,
-            *(of_hosts.get(host_id, "") for host_id in reversed(asset.host_ids)),
-        )
-        return next((site for site in candidates if site), "") in sites
-
-    without_site = sum(not is_placed(asset) for asset in assets)
+    without_site = sum(one.number for one in devices if (one.site or one.machine_site) not in sites)
     return {
-        "devices_without_day": sum(asset.in_service_on is None for asset in assets),
+        "devices_without_day": sum(one.ages_years.get(None, 0) for one in devices),
         "devices_without_site": without_site,
         "default_zone": sources.reporting.zone if without_site else None,
     }
-
-
-def _in_service(asset: Asset, first: date, end: date) -> bool:
-    begun, gone = asset.in_service_on, asset.out_of_service_on
-    return (
-        asset.device_class != DeviceClass.VIRTUAL_MACHINE.value
-        and (begun is None or begun < end)
-        and (gone is None or gone > first)
-    )
 
 
 MONTHS: Final = 12
@@ -252,9 +232,8 @@ def released_report(
     if not query.entities and query.basis is Basis.RELEASED:
         own = closed_figures(sources.closings, year, (), None, compare=True)
         assert own is not None, "there are revisions, and none is ever removed"
-        statement = replace(
-            statement, year=_year_total_rows(own.statement.totals, statement.totals, query.k_anonymity)
-        )
+        estimates = tuple(replace(row, level=ESTIMATE) for row in own.statement.totals)
+        statement = replace(statement, year=_year_total_rows(estimates, statement.totals, query.k_anonymity))
     head_of_closed = {**_head_of_closed(sources, query, closed), **facts}
     return replace(
         _build_report(statement, periods, head_of_closed),

@@ -79,7 +79,8 @@ RELEASED_ASSUMPTIONS: Final = {
 BASIS_NOTES: Final[Mapping[object, str]] = {
     Basis.RELEASED: "Released: the sum of published months, the same figure for every reader and outlet. By which method the energy of workstations and "
     "classroom PCs is known is not told, nor what causes a change from one year to the next.",
-    Basis.OBSERVED: "Observed: the measured part of published months alone, without what is extrapolated. It is not the fleet's figure.",
+    Basis.OBSERVED: "Observed: the measured part of published months alone, without what is extrapolated. It is not the fleet's figure. Groups that are "
+    "published together only are one row (autres); a row that lacks machines for that reason is incomplete.",
     Basis.UNRELEASED: "Unreleased: from the present data of machines. It is not the published figure.",
 }
 

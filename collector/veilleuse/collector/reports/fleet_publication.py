@@ -87,8 +87,10 @@ class FleetPublisher:
         """Publish all; return the months whose records wait to be derived. Raises CollectorError."""
         first = self._sources.closings.first_year()
         definitive = self._sources.closings.definitive_years()
+        enrolled = min((host.enrolled_on for host in self._sources.hosts), default=self._today)
         waiting: list[str] = []
-        for year in range(first if first is not None else self._today.year, self._today.year + 1):
+        # A week has days of two years: the first machine may have some before it was enrolled.
+        for year in range(max(first or 0, enrolled.year), self._today.year + 1):
             if year not in definitive:
                 waiting += self._run_year(year)
         return waiting

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.observations import gather_periods
@@ -19,12 +20,12 @@ from veilleuse.collector.documents.document import RELEASED_UNTIL, Row, Value
 from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.model.indicators import (
     Figure,
-    IndicatorDevice,
     IndicatorGroup,
     IndicatorMachine,
     IndicatorMeta,
     Targets,
 )
+from veilleuse.collector.model.inventory import DeviceGroup
 from veilleuse.collector.model.query import Basis, GroupKey, Query, is_within
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
@@ -46,7 +47,7 @@ from veilleuse.collector.release.tables import Month, is_month
 from veilleuse.collector.reports import indicators_document as indicators_report
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.reports.inputs import Sources, cut_populations
-from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
 from veilleuse.collector.reports.machines import machines_of, stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.collector.reports.savings import actions_in_force, compare_actions
@@ -115,11 +116,13 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
         for one in slices(query.first, query.end, by_month=True)
         if is_month(one) and any(of.is_of_older_rule(one.first, one.end) for of in (cache, published))
     ]
-    until = parts[-1].end if parts else query.first
+    head: dict[str, Value] = {BASIS: Basis.RELEASED.value}
+    if whole:  # otherwise servers are of the present day, and each row has the months of its own
+        head[RELEASED_UNTIL] = parts[-1].end.isoformat()
     return IndicatorSums(
         tuple(sorted((*servers, *released), key=lambda group: group.key.order)),
         tuple(withheld_rows(seen, older, query.today, query, places)),
-        {BASIS: Basis.RELEASED.value, RELEASED_UNTIL: until.isoformat()},
+        head,
         indicators_report.RELEASED_NOTES if populations or released else (),
         tuple(months),
         rows,
@@ -185,7 +188,7 @@ def compute_indicators(
     base, k, query = sources.base, query.k_anonymity, sources.base.add_perimeters(query)
     stretch = stretch_of(query)
     machines = () if sums.is_released else machines_of(sources, stretch, base.hosts, base.assets)
-    devices = devices_of(base.assets, stretch.last_day)
+    devices = base.inventory.devices(stretch.last_day, stretch.last_day)
     groups: list[tuple[Sequence[str], IndicatorGroup]] = []
     withheld: list[GroupKey] = []
     for identifiers, cells in (
@@ -256,13 +259,13 @@ def merge_small_groups(
 
 
 def _cells(groups: Mapping[GroupKey, IndicatorGroup]) -> list[DisclosureCell[GroupKey]]:
-    return [_cell(key, group) for key, group in groups.items()]
+    numbers = map(HostId, count())  # each device is one member, and of no other cell
+    return [_cell(key, group, numbers) for key, group in groups.items()]
 
 
-def _cell(key: GroupKey, group: IndicatorGroup) -> DisclosureCell[GroupKey]:
-    members = {HostId(one.host_id): 1 for one in group.machines} or {
-        HostId(one.asset_id): 1 for one in group.devices
-    }
+def _cell(key: GroupKey, group: IndicatorGroup, numbers: Iterator[HostId]) -> DisclosureCell[GroupKey]:
+    devices = islice(numbers, sum(one.number for one in group.devices))
+    members = {HostId(one.host_id): 1 for one in group.machines} or dict.fromkeys(devices, 1)
     energies = {one.host_id: one.use().derived_millijoules for one in group.machines}
     return DisclosureCell(key, members, (energies,))
 
@@ -276,9 +279,9 @@ def _merge_groups(groups: Sequence[IndicatorGroup]) -> IndicatorGroup:
 
 
 def _by_key(
-    query: Query, machines: Iterable[IndicatorMachine], devices: Iterable[IndicatorDevice]
+    query: Query, machines: Iterable[IndicatorMachine], devices: Iterable[DeviceGroup]
 ) -> dict[GroupKey, IndicatorGroup]:
-    found: defaultdict[GroupKey, tuple[list[IndicatorMachine], list[IndicatorDevice]]] = defaultdict(
+    found: defaultdict[GroupKey, tuple[list[IndicatorMachine], list[DeviceGroup]]] = defaultdict(
         lambda: ([], [])
     )
     for machine in machines:
@@ -289,9 +292,7 @@ def _by_key(
     return {key: IndicatorGroup(key, tuple(ms), tuple(ds)) for key, (ms, ds) in found.items()}
 
 
-def _key_of(
-    query: Query, one: IndicatorMachine | IndicatorDevice, device_class: str, *, memo: bool
-) -> GroupKey:
+def _key_of(query: Query, one: IndicatorMachine | DeviceGroup, device_class: str, *, memo: bool) -> GroupKey:
     key = query.key._replace(
         entity=one.entity,
         site=one.site,

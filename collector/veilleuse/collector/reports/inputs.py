@@ -60,12 +60,7 @@ class Sources:
     @cached_property
     def same(self) -> dict[HostId, HostId]:
         """Return machine of a reinstalled asset → the asset's last machine, which maps to itself."""
-        return {
-            host_id: asset.host_ids[-1]
-            for asset in self.assets
-            if len(asset.host_ids) > 1
-            for host_id in asset.host_ids
-        }
+        return self.inventory.reinstalled()
 
     def add_places(self, query: Query) -> Query:
         """Return the query with reinstalled machines, and what its dimensions need: perimeters, contexts."""

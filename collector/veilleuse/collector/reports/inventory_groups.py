@@ -6,43 +6,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from functools import partial
 
-from veilleuse.collector.fleet.census import DAYS_PER_YEAR
 from veilleuse.collector.model.actions import ActionTable
-from veilleuse.collector.model.indicators import Disposal, IndicatorDevice, IndicatorGroup, IndicatorMachine
-from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, Asset, Headcount, Retirement
+from veilleuse.collector.model.indicators import Disposal, IndicatorGroup, IndicatorMachine
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, DeviceGroup, Headcount, Retirement
 from veilleuse.collector.model.query import Query, cut_entity
 from veilleuse.collector.ports.imports import ActionReader, InventoryReader
-from veilleuse.wire.vocabulary import DeviceClass, Population
-
-
-def devices_of(assets: Iterable[Asset], day: date) -> tuple[IndicatorDevice, ...]:
-    """Return the devices in service on a day, at their place of that day, without virtual machines."""
-    found = []
-    for asset in assets:
-        since, until = asset.in_service_on, asset.out_of_service_on
-        if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value:
-            continue
-        if (since is not None and since > day) or (until is not None and until <= day):
-            continue
-        placed = asset.placement_on(day)
-        age = None if since is None else (day - since).days / DAYS_PER_YEAR
-        found.append(
-            IndicatorDevice(
-                asset.asset_id,
-                placed.entity,
-                placed.site,
-                asset.population,
-                asset.device_class,
-                age,
-                asset.displays,
-                asset.power_context,
-            )
-        )
-    return tuple(found)
+from veilleuse.wire.vocabulary import Population
 
 
 def fleet_groups(inventory: InventoryReader, follows: ActionReader, query: Query) -> Iterator[IndicatorGroup]:
@@ -54,7 +26,7 @@ def fleet_groups(inventory: InventoryReader, follows: ActionReader, query: Query
     if year is None:
         return
     purchases = inventory.purchases(year)
-    retirements = _retirements_with_age(inventory, query)
+    retirements = inventory.retirements(query.first, query.end)
     stocks = _stocks(follows, year)
     at = {one.entity: _nearest_declaring(stocks, one.entity) or one.entity for one in retirements}
     cut = partial(cut_entity, level=query.level)
@@ -92,24 +64,9 @@ def _total_stock(stocks: Mapping[str, int], left: Iterable[Retirement]) -> int |
     return sum(stocks.values()) if is_complete else None
 
 
-def _retirements_with_age(inventory: InventoryReader, query: Query) -> tuple[Retirement, ...]:
-    """Return retirements; a missing age is computed from the asset's day of service."""
-    retirements = inventory.retirements(query.first, query.end)
-    if all(one.age_years is not None for one in retirements):
-        return retirements
-    since = {asset.asset_id: asset.in_service_on for asset in inventory.assets()}
-    found = []
-    for one in retirements:
-        begun = since.get(one.asset_id) if one.asset_id is not None else None
-        if one.age_years is None and begun is not None:
-            one = replace(one, age_years=max(0, (one.day - begun).days) / DAYS_PER_YEAR)
-        found.append(one)
-    return tuple(found)
-
-
 def user_groups(
     inventory: InventoryReader,
-    devices: Sequence[IndicatorDevice],
+    devices: Sequence[DeviceGroup],
     machines: Sequence[IndicatorMachine],
     query: Query,
     last_day: date,
@@ -121,7 +78,7 @@ def user_groups(
     users = _users(inventory.headcounts(), last_day)
     if not users:
         return
-    at: defaultdict[str, tuple[list[IndicatorDevice], list[IndicatorMachine]]] = defaultdict(lambda: ([], []))
+    at: defaultdict[str, tuple[list[DeviceGroup], list[IndicatorMachine]]] = defaultdict(lambda: ([], []))
     for device in devices:
         if device.population in (None, Population.WORKSTATION):
             at[_nearest_declaring(users, device.entity)][0].append(device)

@@ -33,7 +33,7 @@ from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL, Em
 from veilleuse.collector.model.indicators import Targets
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.reports.emissions import EmissionsReport, emissions_report_of
-from veilleuse.collector.reports.emissions_document import sample_notes
+from veilleuse.collector.reports.emissions_document import BASIS, sample_notes
 from veilleuse.collector.reports.indicators import OF_ACTIONS, action_groups, figures_of
 from veilleuse.collector.reports.inputs import Sources, cut_populations
 from veilleuse.collector.reports.machines import stretch_of
@@ -244,12 +244,7 @@ def _incomplete(report: EmissionsReport, sources: Sources, query: Query) -> froz
 
 
 def reen_document(
-    sources: SobrietySources,
-    first: date,
-    end: date,
-    k_anonymity: int,
-    today: date,
-    targets: Targets,
+    sources: SobrietySources, first: date, end: date, k_anonymity: int, today: date, targets: Targets
 ) -> Document:
     """Build the sheet of a period of whole months. Raises UsageError, UnknownZone."""
     for option, day in (("--from", first), ("--to", end)):
@@ -257,7 +252,10 @@ def reen_document(
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
     now = time.time_ns() // NANOSECONDS_PER_MILLISECOND
     query = Query(first, end, ("population", "perimeter"), k_anonymity, today, now)
-    report = _emissions_report(sources, query)
+    report = by_perimeter = _emissions_report(sources, query)
+    told = report.document.head
+    if RELEASED_UNTIL in told:  # one row a perimeter, with its own interval
+        by_perimeter = _emissions_report(sources, replace(query, dimensions=("perimeter",)))
     values = _values_of(report, sources, query, targets)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
     sheet = _Sheet(sources, query, targets, values, data, {})
@@ -267,7 +265,7 @@ def reen_document(
         "k_anonymity": k_anonymity,
         "data": data,
         "method_version": METHOD_VERSION,
-        **values.sums.head,
+        **{name: told[name] for name in (BASIS, RELEASED_UNTIL) if name in told},
         "periods_not_derived": sources.base.reader.dirty_count(),
         "generated_unix_milliseconds": now,
     }
@@ -282,7 +280,7 @@ def reen_document(
     document = sheet_document(
         list(map(complete_row, _objectives(sheet))),
         list(map(complete_row, _measures(sheet))),
-        list(map(complete_row, perimeter_rows(report.statement.rows, values.total))),
+        list(map(complete_row, perimeter_rows(by_perimeter.statement.rows, values.total))),
         list(map(complete_row, bilan_rows(*_items(sheet)))),
         head,
         report.warnings,

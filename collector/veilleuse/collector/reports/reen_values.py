@@ -30,7 +30,8 @@ from veilleuse.collector.indicators import (
 )
 from veilleuse.collector.model.actions import Cells
 from veilleuse.collector.model.figures import SAMPLE_INTERVAL, EmissionsRow, Ends
-from veilleuse.collector.model.indicators import Figure, IndicatorDevice, IndicatorGroup, Targets
+from veilleuse.collector.model.indicators import Figure, IndicatorGroup, Targets
+from veilleuse.collector.model.inventory import DeviceGroup
 from veilleuse.collector.model.query import SEVERAL, TOTAL, GroupKey, Query
 from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.stages import MachineRatio
@@ -42,7 +43,7 @@ from veilleuse.collector.reports.indicators import (
     figures_of,
     sum_for_indicators,
 )
-from veilleuse.collector.reports.inventory_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
 from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
 from veilleuse.wire.sums import apportion
@@ -84,7 +85,7 @@ class YearValues:
 
     query: Query
     targets: Targets
-    devices: tuple[IndicatorDevice, ...]
+    devices: tuple[DeviceGroup, ...]
     groups: tuple[IndicatorGroup, ...]
     """Purchases and retirements."""
     users: tuple[IndicatorGroup, ...]
@@ -129,7 +130,8 @@ class YearValues:
     def _of_months(self, indicator: str, wanted: Collection[Population]) -> Iterable[SheetValue]:
         """Yield the figure of released months, of the wanted populations together."""
         made, covered = load_indicator(indicator), self.coverage(wanted)
-        figures = list(self._figures(indicator, wanted))
+        is_cut = TABLE[indicator].is_of_months and self._is_cut(wanted)
+        figures = [] if is_cut else list(self._figures(indicator, wanted))
         if not figures:
             if not self.populations.isdisjoint(wanted):
                 yield _no_value(indicator)._replace(**self._why_not(wanted))
@@ -159,7 +161,7 @@ class YearValues:
                 not TABLE[indicator].is_of_months
                 or all(key.period_from == self.query.first for key, _ in found)
             ),
-            reason=None if figure.value is not None else TOO_FEW if figure.withheld else NO_DATA,
+            reason=_reason(figure),
         )
 
     def _figures(
@@ -176,6 +178,17 @@ class YearValues:
                 inputs = IndicatorGroup(group.key, sums=group.sums)
                 for figure in load_indicator(indicator).figures(inputs, self.targets):
                     yield group.key, group.sums, figure
+
+    def _is_cut(self, wanted: Collection[Population]) -> bool:
+        """Return true when first months of the period are gone, or some are of an older rule.
+
+        A figure of the others would be compared as if it were the period's.
+        """
+        mine = [row for row in self.sums.withheld if row.get("population") in wanted]
+        first = self.query.first.isoformat()
+        return any((row.get("reason"), row.get("period_from")) == ("period", first) for row in mine) or any(
+            row.get("reason") == "older_rule" for row in mine
+        )
 
     def _why_not(self, wanted: Collection[Population]) -> dict[str, Any]:
         """Return the fields of a value that is missing."""
@@ -272,7 +285,7 @@ def year_values(
 ) -> YearValues:
     """Read the inputs of a period; `emissions` are its rows by population."""
     base, stretch = sources.base, stretch_of(query)
-    devices = devices_of(base.assets, stretch.last_day)
+    devices = base.inventory.devices(stretch.last_day, stretch.last_day)
     return YearValues(
         query,
         targets,
@@ -313,7 +326,13 @@ def _inventory_value(one: GroupFigure, k: int) -> SheetValue:
         threshold=figure.threshold,
         withheld=figure.withheld,
         category=_text(figure.details.get("category")),
+        reason=_reason(figure),
     )
+
+
+def _reason(figure: Figure) -> str | None:
+    """Return why a figure has no value; None for one that has."""
+    return None if figure.value is not None else TOO_FEW if figure.withheld else NO_DATA
 
 
 def _emissions_value(total: EmissionsRow | None, *, is_whole: bool) -> Iterable[SheetValue]:

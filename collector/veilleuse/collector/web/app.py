@@ -25,7 +25,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
@@ -47,7 +46,7 @@ from veilleuse.collector.web.metrics.scrape import MetricsWriter
 from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
 from veilleuse.collector.web.pages.first_page import first_page, no_month
 from veilleuse.collector.web.pages.indicators import indicator_part
-from veilleuse.collector.web.problems import problem_of_status
+from veilleuse.collector.web.problems import problem_of_status, words_of
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +215,7 @@ def _first(context: HandlerContext) -> Handler:
     async def first(request: Request) -> Response:
         """Answer the first page: the day's energy and states."""
         snapshot = await context.take_snapshot()
-        w = _words(request)
+        w = words_of(request)
         return _html(
             context,
             "first.html",
@@ -234,7 +233,7 @@ def _first(context: HandlerContext) -> Handler:
 def _api(context: HandlerContext) -> Handler:
     async def api(request: Request) -> Response:
         """Answer the page /api, which describes the API for people."""
-        w = _words(request)
+        w = words_of(request)
         return _html(
             context, "api.html", w, page=api_page(w), here="/api", k=context.settings.reporting.k_anonymity
         )
@@ -294,35 +293,6 @@ def _templates() -> Environment:
     )
 
 
-def _words(request: Request) -> Words:
-    accept = request.headers.get("accept-language", "")
-    return words(choose_language(request.query_params.get("lang"), accept))
-
-
-def choose_language(asked: str | None, accept_language: str) -> str:
-    """Return the language of `?lang=` if known, else the best of Accept-Language, else French."""
-    if asked in LANGUAGES:
-        return asked
-    best, best_quality = LANGUAGES[0], 0.0
-    for part in accept_language.split(",")[:20]:
-        tag, _, rest = part.strip().partition(";")
-        language = tag.split("-")[0].lower()
-        quality = _quality(rest)
-        if language in LANGUAGES and quality > best_quality:
-            best, best_quality = language, quality
-    return best
-
-
-def _quality(text: str) -> float:
-    name, _, value = text.strip().partition("=")
-    if name.strip() != "q":
-        return 1.0
-    try:
-        return min(1.0, max(0.0, float(value)))
-    except ValueError:
-        return 0.0
-
-
 def _html(context: HandlerContext, template: str, w: Words, code: int = 200, **values: object) -> Response:
     body = context.templates.get_template(template).render(w=w, version=context.version, code=code, **values)
     headers = {
@@ -335,9 +305,9 @@ def _html(context: HandlerContext, template: str, w: Words, code: int = 200, **v
 
 def _error_page(context: HandlerContext) -> ErrorPage:
     def page(request: Request, code: int) -> Response:
-        w = _words(request)
+        w = words_of(request)
         if request.url.path.startswith("/api/"):
-            return problem_of_status(code).response(request.url.path)
+            return problem_of_status(code).response(request)
         key = next((key for key in (f"error.{code}", f"api.error_{code}") if w.has(key)), "error.400")
         if request.url.path.startswith("/metrics"):
             return PlainTextResponse(words("en")(key) + "\n", code)

@@ -1,14 +1,23 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Builds error answers of /api (RFC 9457, application/problem+json): the error, its place and the remedy."""
+"""Builds error answers of /api (RFC 9457, application/problem+json): the error, its place and the remedy.
+
+In French, or in English by Accept-Language; rare details are English in both.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
+from starlette.requests import Request
 from starlette.responses import Response
+
+from veilleuse.collector.documents.document import LANGUAGES
+from veilleuse.collector.documents.text import Words, words
 
 MEDIA_TYPE: Final = "application/problem+json"
 TITLES: Final[Mapping[str, str]] = {
@@ -76,21 +85,75 @@ class Problem(Exception):
         self.remedy = remedy
         self.retry_after_seconds = retry_after_seconds
 
-    def response(self, path: str) -> Response:
-        """Return the HTTP response."""
+    def response(self, request: Request) -> Response:
+        """Return the HTTP response, in the reader's language."""
+        w = words_of(request)
         body: dict[str, Any] = {
             "type": f"/api#{self.kind}",
-            "title": TITLES[self.kind],
+            "title": _translate(TITLES[self.kind], w),
             "status": self.status,
-            "detail": str(self),
-            "instance": path,
+            "detail": _translate(str(self), w),
+            "instance": request.url.path,
         }
-        body |= {name: text for name, text in (("where", self.where), ("remedy", self.remedy)) if text}
-        headers = {"cache-control": "no-store"}
+        remedy = _translate(self.remedy, w)
+        body |= {name: text for name, text in (("where", self.where), ("remedy", remedy)) if text}
+        headers = {
+            "cache-control": "no-store",
+            "content-language": w.language,
+            "vary": "Accept-Language",
+        }
         if self.retry_after_seconds is not None:
             headers["retry-after"] = str(self.retry_after_seconds)
         text = json.dumps(body, ensure_ascii=False, indent=1) + "\n"
         return Response(text.encode(), self.status, headers, media_type=MEDIA_TYPE)
+
+
+def words_of(request: Request) -> Words:
+    """Return the words of the language that the reader prefers."""
+    accept = request.headers.get("accept-language", "")
+    return words(choose_language(request.query_params.get("lang"), accept))
+
+
+def choose_language(asked: str | None, accept_language: str) -> str:
+    """Return the language of `?lang=` if known, else the best of Accept-Language, else French."""
+    if asked in LANGUAGES:
+        return asked
+    best, best_quality = LANGUAGES[0], 0.0
+    for part in accept_language.split(",")[:20]:
+        tag, _, rest = part.strip().partition(";")
+        language = tag.split("-")[0].lower()
+        quality = _quality(rest)
+        if language in LANGUAGES and quality > best_quality:
+            best, best_quality = language, quality
+    return best
+
+
+def _quality(text: str) -> float:
+    name, _, value = text.strip().partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        return min(1.0, max(0.0, float(value)))
+    except ValueError:
+        return 0.0
+
+
+def _translate(text: str, w: Words) -> str:
+    """Return the text in the language of `w`; a text that it does not have stays English."""
+    for pattern, translated in _patterns(w.language):
+        if found := pattern.fullmatch(text):
+            return translated.format(**found.groupdict())
+    return text
+
+
+@cache
+def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Return (English text with groups, translation with the same names) of the locale's api.notes."""
+    notes: Mapping[str, str] = words(language).texts["api"].get("notes", {})
+    return tuple(
+        (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.*)", re.escape(english))), translated)
+        for english, translated in notes.items()
+    )
 
 
 def problem_of_status(status: int) -> Problem:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_an_import_killed_at_any_moment_is_whole_or_nothing(tmp_path: Path):
 def test_uploads_are_bounded():
     """One upload at a time, in order, of bounded size; an upload that stops makes room for the next."""
     now = [0.0]
-    uploads = Uploads(lambda: now[0])
+    uploads = Uploads(lambda: now[0], wait_seconds=0)
     one, two = "1" * 32, "2" * 32
     assert uploads.add(one, 0, "YWJj", 10) == 3
     with pytest.raises(AdminError, match="another upload"):
@@ -129,3 +130,13 @@ def test_uploads_are_bounded():
     assert uploads.take(two) == b"abc"
     with pytest.raises(UsageError):
         uploads.take(two)
+
+
+def test_an_upload_waits_for_the_one_before_it():
+    """A year is closed while the collector keeps one: the second upload begins when the first is taken."""
+    uploads, one, two = Uploads(), "1" * 32, "2" * 32
+    uploads.add(one, 0, "YWJj", 10)
+    taking = threading.Timer(0.1, uploads.take, (one,))
+    taking.start()
+    assert uploads.add(two, 0, "YWJj", 10) == 3
+    taking.join()

@@ -15,9 +15,11 @@ import pytest
 from tests.support.closed_years import Command, command, told
 from tests.support.filled import Filled
 from tests.support.machines import make, served, settings_in
-from tests.support.rolled import retention, roll, server_day, workstation, workstation_days
+from tests.support.publishing import publish_months
+from tests.support.rolled import retention, server_day, workstation, workstation_days
 from tests.unit.collector.reports.test_savings import DAY
 from veilleuse.collector.app.data_directory import initialise
+from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.inventory.actions_csv import KINDS, checked, read, template
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -197,7 +199,7 @@ def filled_once(tmp_path_factory: pytest.TempPathFactory) -> CollectorSettings:
         for day in range(1, 29):
             server_day(filled, server, date(2025, 12, day))
         filled.derive()
-        roll(filled, date(2026, 2, 1))
+        publish_months(filled, date(2026, 2, 1))
     return settings
 
 
@@ -334,7 +336,7 @@ def test_a_baseline_is_restated_by_the_method_of_today(
             for month in range(1, 13):
                 server_day(filled, server, date(year, month, 10), watts=watts)
         filled.derive()
-        roll(filled, date(2026, 2, 1))
+        publish_months(filled, date(2026, 2, 1))
     text = "objective;indicator;baseline_year;baseline_value\n3;server_kwh;2024;9000\n2;I7;2023;0,5\n"
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", text))[0] == 0
     rows = report(veilleuse, "reen", "--from", "2025-01-01", "--to", "2026-01-01")["rows"]
@@ -348,9 +350,12 @@ def test_a_baseline_is_restated_by_the_method_of_today(
 
 @pytest.fixture
 def two_years(place: CollectorSettings, measured_years: Path) -> None:
-    """Replace the data directory by one with two measured years."""
+    """Replace the data directory by one with two measured years, whose months are published."""
     shutil.rmtree(place.data_dir)
     shutil.copytree(measured_years, place.data_dir)
+    with Filled(place.data_dir) as filled:
+        for year in (2025, 2026):
+            publish_months(filled, date(year, 1, 5))
 
 
 BASELINES = "objective;indicator;baseline_year;baseline_value\n2;I1;2024;0,5\n2;I4;2024;100\n2;I5;2024;1\n3;server_kwh;2024;9000\n"
@@ -362,40 +367,34 @@ def sheet_rows(veilleuse: Command, *period: str) -> dict[str, dict[str, Any]]:
     return {row["indicator"]: row for row in report(veilleuse, "reen", *period)["rows"] if "indicator" in row}
 
 
+def forget(place: CollectorSettings, today: date, *closed: int) -> None:
+    """Delete months of machines and publications as the collector does on a day; `closed`: definitively."""
+    with Filled(place.data_dir) as filled:
+        retention(filled, closed_years=frozenset(closed)).run(today)
+        filled.store.publications.expire(months_before(today, 18), closed)
+
+
 @pytest.mark.usefixtures("two_years")
-def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
-    place: CollectorSettings, veilleuse: Command, tmp_path: Path
-):
-    """Months of PCs are deleted one by one after 18 months, servers' stay.
-    Half a year of PCs is not restated; a whole year of servers is."""
+def test_months_that_are_gone_are_in_no_value(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+    """Months of PCs are deleted one by one after 18 months, servers' stay. What is left is no year of PCs,
+    neither as a baseline nor on the sheet, where the reason replaces it."""
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", BASELINES))[0] == 0
     whole = sheet_rows(veilleuse, *SHEET_2025)
     assert whole["I1"]["restated_baseline_value"] > 0.2
-    with Filled(place.data_dir) as filled:
-        retention(filled).run(date(2026, 1, 5))  # until June 2024
+    forget(place, date(2026, 1, 5))  # until June 2024
     found = sheet_rows(veilleuse, *SHEET_2025)
     for indicator in ("I1", "I4", "I5"):
         assert found[indicator]["value"] == whole[indicator]["value"]
         assert "restated_baseline_value" not in found[indicator], indicator
     assert found["server_kwh"]["restated_baseline_value"] == whole["server_kwh"]["restated_baseline_value"]
-
-
-@pytest.mark.usefixtures("two_years")
-def test_a_sheet_of_which_some_months_are_gone_says_so(
-    place: CollectorSettings, veilleuse: Command, tmp_path: Path
-):
-    """Indicators of PCs stay on the sheet without a value, never with that of the remaining months.
-    The indicators report does the same with I4."""
-    for code, today in ((False, date(2026, 1, 5)), (True, date(2026, 11, 1))):
-        with Filled(place.data_dir) as filled:
-            retention(filled).run(today)
-        found = sheet_rows(veilleuse, *SHEET_2025)
-        rows = report(veilleuse, "indicators", *SHEET_2025)["rows"]
-        told = {row["indicator"]: row for row in rows if row["population"] == "workstation"}
-        for indicator in ("I1", "I4", "I5"):
-            assert ("value" in found[indicator]) is not code, indicator
-        assert ("value" in told["I4"]) is not code
-        assert found["server_kwh"]["value"] > 0
+    forget(place, date(2026, 11, 1))
+    found = sheet_rows(veilleuse, *SHEET_2025)
+    for indicator in ("I1", "I4", "I5"):
+        assert "value" not in found[indicator]
+        assert found[indicator]["reason"] == "period"
+    rows = report(veilleuse, "indicators", *SHEET_2025)["rows"]
+    assert not [row for row in rows if row["indicator"] == "I4" and "value" in row]
+    assert found["server_kwh"]["value"] > 0
 
 
 @pytest.mark.usefixtures("two_years")
@@ -413,8 +412,7 @@ def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings
 
     before = of_days()
     assert ("I1", "workstation") in before
-    with Filled(place.data_dir) as filled:
-        retention(filled).run(date(2026, 1, 5))
+    forget(place, date(2026, 1, 5))
     assert of_days() == pytest.approx(before)
     code, _, err = veilleuse("report", "indicators", "--from", "2025-03-15", "--to", "2026-01-01")
     assert (code, "let --from and --to be the 1st of a month" in err) == (2, True)
@@ -425,8 +423,8 @@ def test_a_sheet_of_a_year_closed_for_good_names_what_is_gone(
     place: CollectorSettings, veilleuse: Command, tmp_path: Path
 ):
     """The definitive closing deletes the months of PCs, so their indicators have no value."""
-    with Filled(place.data_dir) as filled:
-        retention(filled, closed_years=frozenset({2024, 2025})).run(date(2026, 1, 5))
+    forget(place, date(2026, 1, 5), 2024, 2025)
     found = sheet_rows(veilleuse, *SHEET_2025)
     for indicator in ("I1", "I2", "I4", "I5"):
         assert found[indicator].keys().isdisjoint({"value", "withheld"}), indicator
+        assert found[indicator]["reason"] == "period"

@@ -30,7 +30,7 @@ from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.reports import emissions_document as emissions_report
 from veilleuse.collector.reports import indicators_document as indicators_report
-from veilleuse.collector.reports.indicators import indicator_rows
+from veilleuse.collector.reports.indicators import IndicatorSums, indicator_rows
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -330,7 +330,7 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
 def documents(reader: MemoryReader) -> tuple[Document, Document]:
     """Return both reports."""
     data = "simulated" if reader.simulated else "real"
-    sobriety = indicator_rows(groups_of(reader).groups, Targets(), "real")
+    sobriety = indicator_rows(IndicatorSums(groups_of(reader).groups, (), {}), Targets(), "real")
     rows = [{**row, "coverage_states": 0.75} for row in sobriety]
     return (
         emissions_report.document(state_of(reader), {**HEAD, "data": data, "basis": "released"}),

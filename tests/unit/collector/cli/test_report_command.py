@@ -144,8 +144,8 @@ def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytes
 def test_a_population_too_small_is_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
-    """Measurements of three workstations are in no row. A note on standard error, or a table in JSON, says
-    so."""
+    """Measurements of three workstations are in no row. A note on standard error, a last row in CSV and a
+    table in JSON say so."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "few"))
     with Filled(tmp_path / "few") as filled:
         for _ in range(3):
@@ -157,7 +157,8 @@ def test_a_population_too_small_is_said_to_be_missing(
     for name in ("emissions", "indicators"):
         assert run(["report", name, *PERIOD]) == 0
         printed = capsys.readouterr()
-        rows = list(csv.DictReader(io.StringIO(printed.out)))
+        *rows, withheld = csv.DictReader(io.StringIO(printed.out))
+        assert (withheld["level"], withheld["zone"]) == ("withheld", "FR")
         if name == "emissions":
             assert [(row["n"], row["kwh_measured"]) for row in rows] == [("0", "0.0")] * 2
         else:

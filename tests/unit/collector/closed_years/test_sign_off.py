@@ -15,9 +15,10 @@ import openpyxl
 import pytest
 
 from tests.support.closed_years import PERIOD, SIGN_OFF, YEAR, Command, signed_off, stored, told
+from tests.support.filled import Filled
+from tests.support.publishing import publish_months
 from tests.unit.collector.closed_years.test_closing_tampering import _changed
 from veilleuse.collector.account.ghg_items import DEFAULT_MAPPING, ENTERED, with_line
-from veilleuse.collector.app.data_directory import open_collector
 from veilleuse.collector.closed_years import preconditions
 from veilleuse.collector.closed_years.sign_off import read_sign_off, write_template
 from veilleuse.collector.closed_years.sign_off_conditions import of_sign_off
@@ -27,11 +28,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model.closed_years import ClosedFile, ClosedYear, YearState, canonical
 from veilleuse.collector.model.factors import BilanItem, ContextMapping
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.model.publications import Publication
-from veilleuse.collector.reports.fleet_publication import FleetPublisher
-from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store import open_reader
 
 FIGURES: dict[str, Any] = {
     "rows": [
@@ -238,12 +235,8 @@ def test_the_sheet_shows_it_in_every_format(
 def test_a_published_report_names_who_agreed(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """--public shows functions and days, and only the names of people who publish them."""
     text = SIGN_OFF.replace('name = "Bob Deux"', 'name = "Bob Deux"\npublish_name = true')
-    with open_collector(place) as collector, open_reader(place.data_dir) as store:
-
-        def publish(one: Publication) -> None:
-            collector.store.publications.put(one)
-
-        assert FleetPublisher(sources_of(store, place.reporting), publish, 10, date(2026, 2, 1)).run() == []
+    with Filled(place.data_dir) as filled:
+        assert publish_months(filled, date(2026, 2, 1)) == []
     told(veilleuse, "close", str(YEAR), *signed_off(place, text))
     rows = json.loads(_report(veilleuse, "emissions", "json", tmp_path, "--public"))["sign_off"]
     people = {row["declaration"]: row.get("person") for row in rows if "declared_on" in row}

@@ -18,8 +18,8 @@ from veilleuse.collector.documents.document import LANGUAGES
 from veilleuse.collector.documents.text import texts_of
 from veilleuse.collector.indicators import SERVERS, TABLE, IndicatorInput, load_indicator
 from veilleuse.collector.model.indicators import PCS, Figure
+from veilleuse.collector.release.indicators import RULES
 from veilleuse.collector.reports.indicators_document import SOBRIETY_ASSUMPTIONS
-from veilleuse.collector.web.metrics.pc_figures import RULES
 
 HERE = Path(__file__).parent
 METHOD = (ROOT / "docs" / "methodology.md").read_text(encoding="utf-8")
@@ -130,11 +130,11 @@ def test_only_sums_and_machines_have_gauges():
 
 
 def test_each_gauge_over_pcs_has_a_disclosure_rule():
-    """Without a rule the gauge is in the catalogue and on the page, but never reported for PCs."""
+    """An indicator of PCs without a rule is published nowhere."""
     of_pcs = {
         identifier
         for identifier, line in TABLE.items()
         if line.gauges and line.made_of is IndicatorInput.MACHINES and line.populations & PCS
     }
-    differing = of_pcs ^ RULES.keys()
-    assert not differing, f"add to RULES in web/metrics/pc_figures.py, or remove from it: {differing}"
+    differing = of_pcs ^ {rule.indicator for rule in RULES}
+    assert not differing, f"add to RULES in release/indicators.py, or remove from it: {differing}"

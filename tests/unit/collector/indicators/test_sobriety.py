@@ -22,7 +22,6 @@ from veilleuse.collector.model.indicators import (
     BandUse,
     Disposal,
     Figure,
-    IndicatorDevice,
     IndicatorGroup,
     IndicatorMachine,
     Load,
@@ -30,7 +29,7 @@ from veilleuse.collector.model.indicators import (
     ServerVerdict,
     Targets,
 )
-from veilleuse.collector.model.inventory import Purchase, Retirement, ServerRole
+from veilleuse.collector.model.inventory import DeviceGroup, PowerContext, Purchase, Retirement, ServerRole
 from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Detail, EnergyKey, EnergySums, GroupSums, StateSums
@@ -383,18 +382,16 @@ def test_p95_is_read_from_the_edges():
         server_loads.is_p95_below((1, 0, 0, 0, 0), MEMORY_BUCKET_EDGES_PERCENT, 41)
 
 
-def device(
-    number: int, device_class: str = "laptop", age: float | None = None, **more: Any
-) -> IndicatorDevice:
-    """Return an asset of a workstation."""
-    return IndicatorDevice(number, "E1", "hq", Population.WORKSTATION, device_class, age, **more)
+def devices(number: int, device_class: str = "laptop", age: float | None = None, **more: Any) -> DeviceGroup:
+    """Return assets of workstations."""
+    ages = {age: number}
+    facts = {"population": Population.WORKSTATION, "power_context": PowerContext.OWN_SITE, **more}
+    return DeviceGroup("E1", "hq", "", device_class=device_class, ages_years=ages, **facts)
 
 
 def test_ages():
     """The median age is 5.25 years; the device of unknown age is counted apart."""
-    group = IndicatorGroup(
-        SCOPE, devices=tuple(device(n, age=age) for n, age in enumerate((2, 4, 6.5, 9, None)))
-    )
+    group = IndicatorGroup(SCOPE, devices=tuple(devices(1, age=age) for age in (9, 2, 4, 6.5, None)))
     figure = the("I9", group)
     assert (figure.value, figure.threshold, figure.n) == (5.25, 8.0, 5)
     assert figure.details == {
@@ -404,7 +401,7 @@ def test_ages():
         "share_over_8_years": 0.25,
         "share_over_10_years": 0.0,
     }
-    assert the("I9", IndicatorGroup(SCOPE, devices=(device(1),))).value is None
+    assert the("I9", IndicatorGroup(SCOPE, devices=(devices(1),))).value is None
 
 
 def test_purchases():
@@ -464,14 +461,13 @@ def test_a_stock_of_which_nothing_left():
 
 def test_equipment_per_user():
     """I12 is 1.5 devices and 0.9 screens per user, and 6 hours of screen a day."""
-    devices = [device(n) for n in range(120)] + [device(200 + n, "tower") for n in range(30)]
-    devices += [IndicatorDevice(400 + n, "E1", "hq", None, "monitor", None) for n in range(90)]
+    listed = (devices(120), devices(30, "tower"), devices(90, "monitor", population=None))
     use = {Band.OPEN: BandUse(screens_milliseconds=60 * HOUR)}
     machines = tuple(machine(n, bands=use, observed_milliseconds=10 * DAY) for n in range(15))
-    figure = the("I12", IndicatorGroup(SCOPE, machines, tuple(devices), users=100))
+    figure = the("I12", IndicatorGroup(SCOPE, machines, listed, users=100))
     assert (figure.value, figure.details["screens_per_user"]) == (1.5, 0.9)
     assert figure.details["screen_hours_per_machine_day"] == 6.0
-    assert list(load_indicator("I12").figures(IndicatorGroup(SCOPE, devices=tuple(devices)), TARGETS)) == []
+    assert list(load_indicator("I12").figures(IndicatorGroup(SCOPE, devices=listed), TARGETS)) == []
 
 
 def test_an_entity_whose_equipment_nobody_listed_is_not_known():
@@ -483,7 +479,7 @@ def test_an_entity_whose_equipment_nobody_listed_is_not_known():
 
 def test_screens_that_hang_on_pcs_stand_in_for_a_list_of_monitors():
     """Screens connected to PCs count where the inventory lists no monitors."""
-    figure = the("I12", IndicatorGroup(SCOPE, devices=(device(1, displays=2), device(2)), users=1))
+    figure = the("I12", IndicatorGroup(SCOPE, devices=(devices(1, displays=2), devices(1)), users=1))
     assert figure.details["screens_per_user"] == 2.0
 
 

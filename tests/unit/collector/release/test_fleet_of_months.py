@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from tests.support.released_oracle import Counts, unexplained
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.inventory import PowerContext
-from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.collector.model.query import AUTRES, Basis, GroupKey, Query
 from veilleuse.collector.model.sums import EnergyClass, EnergySums, Group, GroupSums, StateSums
-from veilleuse.collector.release.figures import FleetSum
+from veilleuse.collector.release.figures import FleetSum, sum_fleet
 from veilleuse.collector.release.fleet import FleetCount, ReleaseAssumptions
 from veilleuse.collector.release.format import encode_month
 from veilleuse.collector.release.months import ReleasedMonth, estimate_months
@@ -232,6 +232,29 @@ def test_contexts_share_a_cell():
         estimated(ReleasedMonth((cell("A", "laptop", 12, 240, 5),), (), {place("A"): count(12)}))[0]
     )
     assert total.u_sampling == pytest.approx(alone.u_sampling, rel=1e-4)
+
+
+def test_what_several_places_share_is_measured_of_all_of_them():
+    """No row of C > 1 or C > 2 is called observed, and no reader of C > 1 alone gets a part of their cell."""
+    fleet = {place("A"): count(20), place("C > 1"): count(6), place("C > 2"): count(4)}
+    cells = (cell("A", "laptop", 12, 300, 5), cell("C", "laptop", 10, 200, 8, merged=True))
+    (rows,) = estimated(ReleasedMonth(cells, (), {**fleet, place("C > 1", "tower"): count(10)}))
+    month = Slice(FIRST, END)
+
+    def measured(*grouping: str, entities: tuple[str, ...] = ()) -> dict[tuple[str | None, str], float]:
+        query = Query(FIRST, END, grouping, basis=Basis.OBSERVED, entities=entities)
+        stored = decode_fleet(encode_fleet(rows), FIRST, END)
+        figures = sum_fleet(month, [(month, stored)], query, random_roll_out=False)
+        found = {
+            (row.key.entity, row.key.level): row.estimate.energy_millijoules / DAY for row in figures.rows
+        }
+        assert figures.total is None or figures.total.estimate.energy_millijoules / DAY == sum(found.values())
+        return found
+
+    assert measured("entity") == {("A", "row"): 1500, ("C", "autres"): 1600}
+    assert measured("device_class") == {(None, "row"): 3100}
+    assert measured("entity", entities=("C",)) == {("C", "autres"): 1600}
+    assert measured("entity", entities=("C > 1",)) == {}
 
 
 ENTITIES = ("A", "B", "C > 1", "C > 2")

@@ -9,7 +9,7 @@ import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from tests.support.filled import Filled, cell, civil
+from tests.support.filled import Filled, cell, civil, week
 from tests.support.inventories import Listed, put_inventory
 from tests.support.publishing import Publishing
 from tests.support.rolled import roll
@@ -105,6 +105,22 @@ def test_a_population_that_has_not_called_yet_withholds_no_month(tmp_path):
         month, fleet = published(data)
     assert month.cells
     assert {row.key.population for row in fleet} == {Population.WORKSTATION, Population.CLASSROOM}
+
+
+def test_a_year_before_the_first_machine_is_not_published(tmp_path):
+    """A PC's week has two days of December, and the PC was enrolled in January."""
+    with filled(tmp_path) as data:
+        hosts = [
+            data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2026, 1, 1))
+            for _ in range(12)
+        ]
+        for host in hosts:
+            data.push(host, [(week(date(2026, 1, 1)), [cell(State.ON_IDLE, 36_000_000, Band.OPEN)])])
+        data.derive()
+        roll(data, date(2026, 2, 5))
+        assert data.store.closings.has_months(date(2025, 12, 1), date(2026, 1, 1), (Population.WORKSTATION,))
+        Publishing(data).publish_months(date(2026, 2, 5))
+        assert {one.first.year for one in data.store.publications.summaries()} == {2026}
 
 
 def test_a_month_is_not_published_again_when_it_is_too_old(tmp_path):

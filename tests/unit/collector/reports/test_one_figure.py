@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +24,11 @@ from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-NOW: Final = datetime(2026, 2, 10, 9, tzinfo=UTC)
+NOW: Final = datetime(2026, 2, 3, 9, tzinfo=UTC)
+"""December is the last released month: it has I3."""
 FIRST, END = date(2025, 1, 1), date(2026, 1, 1)
-OF_SUMS: Final = ("I1", "I2", "I5", "I13")
+OF_PCS: Final = ("I1", "I2", "I3", "I4", "I5", "I13")
+NAMES: Final = {*OF_PCS, "I6", "I7", "I8"}
 
 
 @pytest.fixture
@@ -35,8 +38,14 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
     with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
         enrolled = date(2024, 12, 31)
         towers = [
-            filled.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity=entity, enrolled_on=enrolled)
-            for entity in ("A", "B")
+            filled.add_host(
+                Population.WORKSTATION,
+                DeviceClass.TOWER,
+                entity=entity,
+                enrolled_on=enrolled,
+                power_plan=(600, sleep),
+            )
+            for entity, sleep in (("A", 1200), ("B", 0))
             for _ in range(12)
         ]
         servers = [
@@ -59,11 +68,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
 
 
 def figures(rows: Any) -> dict[tuple[str | None, ...], tuple[Any, ...]]:
-    """Return (indicator, population, entity, period) → what is told of each row of the four indicators."""
-    names = ("value", "n", "numerator", "denominator", "kwh", "nights_on", "coverage_states")
+    """Return (indicator, population, entity, period) → what is told of each row of months."""
+    names = ("value", "n", "numerator", "denominator", "kwh", "nights_on", "coverage_states", "value_lo95")
+    names += ("not_known", "not_judged", "closed_bands_kwh", "open_idle_kwh", "avoidable_share")
     keys = ("indicator", "population", "entity", "period_from", "period_to")
     return {
-        tuple(map(row.get, keys)): tuple(map(row.get, names)) for row in rows if row["indicator"] in OF_SUMS
+        tuple(map(row.get, keys)): tuple(map(row.get, names)) for row in rows if row["indicator"] in NAMES
     }
 
 
@@ -77,7 +87,7 @@ def test_an_indicator_is_one_figure(data: Filled, dimensions: str):
         made = report.make_indicators(reading.settings, query)
         unreleased = reading.get(f"{url}&basis=unreleased", reading.account("again", Role.ADMIN)).json()
     told = figures(made.tables["rows"])
-    assert {key[0] for key in told} == set(OF_SUMS)
+    assert {key[0] for key in told} == NAMES
     assert [figures(answer["rows"]) for answer in answers] == [told, told]
     heads = [made.head, *(answer["report"] for answer in answers)]
     assert {(head["basis"], head["released_until"]) for head in heads} == {("released", END.isoformat())}
@@ -85,7 +95,7 @@ def test_an_indicator_is_one_figure(data: Filled, dimensions: str):
 
 
 def test_the_sheet_has_the_figures_of_the_reports(data: Filled):
-    """I1, I2 and I5 are those of `report indicators`; energy and emissions those of `report emissions`."""
+    """I1 to I5 are those of `report indicators`; energy and emissions those of `report emissions`."""
     with Reading(data, clock=NOW.timestamp) as reading:
         settings = reading.settings
         query = Query(FIRST, END, ("population",), 10, NOW.date(), int(NOW.timestamp() * 1000))
@@ -99,14 +109,36 @@ def test_the_sheet_has_the_figures_of_the_reports(data: Filled):
     shown = {row["indicator"]: row.get("value") for row in sheet.tables["rows"] if "indicator" in row}
     of_pcs = {key[0]: values[0] for key, values in told.items() if key[1] == Population.WORKSTATION}
     assert all(of_pcs.values())
-    assert {name: shown.get(name, of_pcs[name]) for name in OF_SUMS} == of_pcs
-    assert shown.keys() & OF_SUMS == {"I1", "I2", "I5"}
+    assert {name: shown.get(name, of_pcs[name]) for name in OF_PCS} == of_pcs
+    assert shown.keys() & OF_PCS == {"I1", "I2", "I3", "I4", "I5"}
     (total,) = statement.totals
     assert sheet.tables["bilan"][0]["kgco2e_total"] == total.emissions.kgco2e_total
     expected = {row.key.perimeter: row.columns for row in statement.rows} | {"total": total.columns}
     for row in sheet.tables["perimeters"]:
         for name in ("energy_millijoules", "kwh_total", "kgco2e_total"):
             assert row[name] == expected[str(row["perimeter"])][name]
+
+
+def test_published_rows_add_up_to_the_figures_of_the_machines(data: Filled):
+    """I3, I4 and I6 to I8 of a quarter without late data: nothing is lost where nothing is withheld."""
+    with Reading(data, clock=NOW.timestamp) as reading:
+        query = Query(date(2025, 10, 1), END, ("population",), 10, NOW.date(), int(NOW.timestamp() * 1000))
+        released, unreleased = (
+            {(row["indicator"], row.get("population")): row for row in made.tables["rows"]}
+            for made in (
+                report.make_indicators(reading.settings, replace(query, basis=basis))
+                for basis in (Basis.RELEASED, Basis.UNRELEASED)
+            )
+        )
+    names = ("value", "n", "not_known", "not_judged", "suspects", "closed_bands_kwh", "open_idle_kwh")
+    for key in (
+        ("I3", "workstation"),
+        ("I4", "workstation"),
+        *((one, "server") for one in ("I6", "I7", "I8")),
+    ):
+        mine = {name: released[key][name] for name in names if name in released[key]}
+        assert mine == pytest.approx({name: unreleased[key][name] for name in mine}), key
+        assert mine["n"] == (24 if key[1] == "workstation" else 2)
 
 
 def test_a_free_period_is_an_administrators(data: Filled):

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.closed_years import Command, told
 from tests.support.filled import Filled
-from tests.support.rolled import roll, server_day, workstation, workstation_days
+from tests.support.publishing import publish_months
+from tests.support.rolled import server_day, workstation, workstation_days
 from tests.unit.collector.cli.test_reen_command import (
     HALF_YEAR,
     filled_once,
@@ -22,7 +23,12 @@ from tests.unit.collector.cli.test_reen_command import (
     veilleuse,
     written,
 )
-from veilleuse.collector.reports.reen_values import ratio_interval
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.model.indicators import Figure, Targets
+from veilleuse.collector.model.query import GroupKey, Query
+from veilleuse.collector.release.indicator_rows import HalfWidth, IndicatorMonth
+from veilleuse.collector.reports.indicators import IndicatorSums
+from veilleuse.collector.reports.reen_values import YearValues
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -43,7 +49,7 @@ def server_of_2025(place: CollectorSettings) -> None:
         for month in range(1, 13):
             server_day(filled, server, date(2025, month, 10), watts=100)
         filled.derive()
-        roll(filled, date(2026, 2, 1))
+        publish_months(filled, date(2026, 2, 1))
 
 
 @pytest.mark.parametrize(
@@ -78,11 +84,16 @@ def test_a_period_over_two_years_has_no_year(veilleuse: Command):
 
 
 def test_shares_that_are_all_alike_say_nothing_of_the_others():
-    """Ten equal shares in a thousand machines give no interval for the others; all observed gives one."""
-    none = [(0.0, 1.0)] * 10
-    assert ratio_interval(none, 0.01) is None
-    assert ratio_interval(none, 1.0) == (0.0, 0.0)
-    assert ratio_interval([(1.0, 1.0)] * 10, 0.5) is None
+    """Ten idle machines in a thousand do not prove that the others are idle."""
+    first, end = date(2025, 1, 1), date(2025, 2, 1)
+    key = GroupKey(first, end, "FR", Population.WORKSTATION)
+    width = HalfWidth("I1", key.over(), 0)
+    months = (IndicatorMonth(Slice(first, end), (), (), (width,), ()),)
+    sums = IndicatorSums((), (), {}, months=months)
+    values = YearValues(Query(first, end, ()), Targets(), (), (), (), sums, frozenset())
+    found = [(key, Figure(0.5, 10, 5, 10))]
+    assert values._ratio_interval("I1", found, 0.5, 0.01) is None
+    assert values._ratio_interval("I1", found, 0.5, 1.0) == (0.5, 0.5)
 
 
 INVENTORY = "key,device_class,entity,site,in_service_on\n" + "".join(
@@ -133,7 +144,7 @@ def test_servers_are_one_figure_wherever_they_stand(
             for month in range(1, 13):
                 server_day(filled, host, date(2025, month, 10), watts=100)
         filled.derive()
-        roll(filled, date(2026, 2, 1))
+        publish_months(filled, date(2026, 2, 1))
     assert veilleuse("inventory", "import", written(tmp_path, "assets.csv", SERVERS))[0] in (0, 3)
     agents = [row["agent_id"] for row in told(veilleuse, "hosts", "list")]
     for key, agent in zip("ab", agents, strict=True):
@@ -162,8 +173,10 @@ def test_a_value_of_volunteers_is_not_called_95_percent(
     with Filled(fleet) as filled:
         workstation_days(filled, workstation(filled, "lyon"), date(2025, 6, 30), date(2026, 1, 5))
         filled.derive()
-        roll(filled, date(2026, 2, 1))
     assert veilleuse("inventory", "import", written(tmp_path, "assets.csv", NEVER_MEASURED))[0] in (0, 3)
+    with Filled(fleet) as filled:
+        filled.store.publications.take_back(date(2025, 1, 1), date(2026, 1, 1))
+        publish_months(filled, date(2026, 2, 1))
     monkeypatch.setenv("VEILLEUSE__REPORTING__RANDOM_ROLL_OUT", str(random).lower())
     lines = "objective;indicator;target_year;target_value\n3;use_phase_kgco2e;2027;1\n"
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", lines))[0] == 0

@@ -10,7 +10,7 @@ from datetime import date
 import pytest
 
 from tests.support.year import vector
-from tests.unit.collector.indicators.test_sobriety import HOUR, SCOPE, device, machine, of, the
+from tests.unit.collector.indicators.test_sobriety import HOUR, SCOPE, devices, machine, of, the
 from veilleuse.collector.indicators import load_indicator
 from veilleuse.collector.model.actions import ActionLine, ActionTable
 from veilleuse.collector.model.indicators import BandUse, IndicatorGroup, PowerPlan, Targets, use_of
@@ -199,17 +199,15 @@ def test_users_are_of_the_nearest_entity_that_declares_them():
         Headcount("M > A", date(2026, 6, 1), 12),
         Headcount("M > A", date(2027, 6, 1), 99),
     )
-    devices = tuple(
-        replace(device(n), entity=name) for n, name in enumerate(("M", "M > A > B", "M > C", "X"))
-    )
+    listed = [replace(devices(1), entity=name) for name in ("M", "M > A > B", "M > C", "X")]
     inventory = Counted(counts)
     day = date(2026, 12, 31)
-    groups = list(user_groups(inventory, devices, (), asked("entity"), day))  # type: ignore[arg-type]
+    groups = list(user_groups(inventory, listed, (), asked("entity"), day))  # type: ignore[arg-type]
     assert [(one.key.entity, one.users, len(one.devices)) for one in groups] == [
         ("M", 100, 2),
         ("M > A", 12, 1),
     ]
-    (whole,) = user_groups(inventory, devices, (), asked(), day)  # type: ignore[arg-type]
+    (whole,) = user_groups(inventory, listed, (), asked(), day)  # type: ignore[arg-type]
     assert (whole.users, len(whole.devices)) == (112, 3)
 
 
@@ -259,9 +257,6 @@ class Left:
     rows: tuple[Retirement, ...]
 
     def purchases(self, _year: int) -> tuple[()]:
-        return ()
-
-    def assets(self) -> tuple[()]:
         return ()
 
     def retirements(self, _first: date, _end: date) -> tuple[Retirement, ...]:

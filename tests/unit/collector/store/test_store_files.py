@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ from tests.support.pushes import (
 from tests.support.stored_sums import SqliteSumReader
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
+from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.records import Grain, ValidPush
 from veilleuse.collector.store import create_store, open_store
 from veilleuse.collector.store.directory import DirectoryLock, Reserve
@@ -282,6 +284,18 @@ def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
     begins = [record for record in caplog.records if record.message == "migration begins"]
     assert [record.migration for record in begins] == [one.name for one in migrations.migrations("data")[16:]]
     assert all(record.file_bytes >= 4096 for record in begins)
+
+
+def test_indicators_of_an_older_format_are_published_again(tmp_path):
+    """An older publication would stay for ever: the collector publishes a period once."""
+    first, end = date(2026, 10, 1), date(2026, 11, 1)
+    with closing(make(tmp_path)) as store:
+        for kind in PublicationKind:
+            store.publications.put(Publication(kind, first, end, 2, 10, "0.6", 1, "{}"))
+        store.data.connection.execute("PRAGMA user_version = 28")
+    with closing(make(tmp_path)) as store:
+        kinds = {one.kind for one in store.publications.summaries()}
+        assert kinds == {PublicationKind.RELEASE, PublicationKind.FLEET}
 
 
 def test_what_an_earlier_method_derived_is_derived_again(tmp_path):

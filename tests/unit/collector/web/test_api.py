@@ -118,7 +118,7 @@ def test_pages_together_are_the_answer(reading, token):
         url = links(page.headers["link"]).get("next", "")
     assert found == [*whole["rows"], *whole["totals"], *whole["memo"]]
     assert pages == 4
-    lost = reading.get(f"{EMISSIONS}&limit=2&page=5", token)
+    lost = reading.get(f"{EMISSIONS}&limit=2&page=5", token, accept_language="en")
     assert lost.status_code == 422
     assert "there is no page 5: the answer has 7 rows, 4 pages of 2" in lost.json()["detail"]
 
@@ -231,9 +231,13 @@ def test_factors(reading, token):
     ],
 )
 def test_what_is_wrong_is_said(reading, token, query, status, where, what):
-    """A problem (RFC 9457) says what is wrong, where, and what to do."""
-    answer = reading.get(f"/api/v1/energy?{query}", token)
+    """A problem (RFC 9457) says what is wrong, where, and what to do: in French, or in English."""
+    answer = reading.get(f"/api/v1/energy?{query}", token, accept_language="en")
     problem = answer.json()
+    french = reading.get(f"/api/v1/energy?{query}", token).json()
+    texts = ("title", "detail", "remedy")
+    assert [name for name in problem if problem[name] == french[name] and name in texts] == []
+    assert [name for name in problem if problem[name] != french[name] and name not in texts] == []
     assert (answer.status_code, problem["status"]) == (status, status)
     assert answer.headers["content-type"] == MEDIA_TYPE
     assert what in problem["detail"]

@@ -166,7 +166,7 @@ def test_the_administrators_report_is_ended_in_time(reading, admin):
     ticks = iter(range(0, 100_000_000, 25))
     reading.reader._now = lambda: float(next(ticks))  # a clock on which every look takes 25 s
     for kind in ("emissions", "energy", "coverage", "indicators"):
-        answer = reading.get(f"/api/v1/{kind}?{YEAR}", admin)
+        answer = reading.get(f"/api/v1/{kind}?{YEAR}", admin, accept_language="en")
         assert (answer.status_code, answer.json()["type"]) == (503, "/api#too_slow"), kind
         assert "shorter period" in answer.json()["remedy"]
         assert answer.headers["retry-after"]

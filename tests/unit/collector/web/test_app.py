@@ -29,7 +29,7 @@ from veilleuse.collector.enrolment.ca import Authority, create
 from veilleuse.collector.errors import AddressUnavailable, ConfigurationError, DataDirectoryError
 from veilleuse.collector.logs import FactsFormatter, RepeatFilter
 from veilleuse.collector.settings import Pki, read_settings, settings_environment
-from veilleuse.collector.web.app import choose_language
+from veilleuse.collector.web.problems import choose_language
 
 
 @pytest.mark.parametrize("name", ["grpc.address", "grpc.enrolment_address"])

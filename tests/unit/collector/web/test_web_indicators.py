@@ -1,50 +1,42 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Tests of I3 to I8 on /metrics and the page: the reports' figures, frozen by month, or absent."""
+"""Tests of I3 to I8 on /metrics and the page: the reports' figures, as published, or absent."""
 
 from __future__ import annotations
 
-import json
 import re
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import closing
 from datetime import UTC, date, datetime
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.filled import METER, Filled, cell, civil, clock, month_of_workstations
 from tests.support.pages import body
-from tests.support.publishing import Publishing
-from tests.support.sources import opened_for_sobriety
+from tests.support.publishing import Publishing, monthly_figures, publish_months
 from tests.support.waiting import PATIENCE_SECONDS, until
-from tests.unit.collector.indicators.test_sobriety import SCOPE, the
 from tests.unit.collector.indicators.test_sobriety import of as group_of
 from tests.unit.collector.indicators.test_sobriety import server as a_server
-from veilleuse.collector.account.observations import gather_periods
+from tests.unit.collector.indicators.test_sobriety import the
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import NIGHTS, load_indicator
-from veilleuse.collector.model.indicators import BandUse, Figure, IndicatorGroup, Load, Targets
+from veilleuse.collector.model.indicators import BandUse, IndicatorGroup, Load, Targets
 from veilleuse.collector.model.inventory import ServerRole
 from veilleuse.collector.model.publications import Publication, PublicationKind
 from veilleuse.collector.model.query import GroupKey, Query
-from veilleuse.collector.release.publications import publisher
-from veilleuse.collector.reports.indicators import GroupFigure, compute_indicators
-from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.collector.release.indicator_rows import IndicatorRow
+from veilleuse.collector.reports.indicators import sum_for_indicators
+from veilleuse.collector.reports.readers import sources_of
+from veilleuse.collector.settings import CollectorSettings, ReportingSettings, read_settings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.web.access import MetricsAuth
 from veilleuse.collector.web.app import make_app
-from veilleuse.collector.web.metrics.indicators_monthly import (
-    FORM,
-    MachineFigure,
-    MachineIndicators,
-    add_machine_figures,
-)
-from veilleuse.collector.web.metrics.pc_figures import RULES
+from veilleuse.collector.web.metrics.indicators_monthly import MonthlyFigures, add_machine_figures
 from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.collector.web.pages.indicators import GLOSSARY, indicator_part
@@ -52,20 +44,11 @@ from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+TODAY = NOW.date()
 MONTH, END = date(2026, 10, 1), date(2026, 11, 1)
 HOUR = 3_600_000
 GOOD, NEVER = (600, 1200), (600, 0)
 JOULES_PER_KWH = 3_600_000
-
-
-class Clock:
-    """A settable clock, Unix seconds."""
-
-    def __init__(self) -> None:
-        self.now = NOW.timestamp()
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -75,30 +58,21 @@ def data(tmp_path: Path) -> Iterator[Filled]:
         yield store
 
 
-def made(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
-    """Return indicators that were computed once."""
+def published(data: Filled, day: date = TODAY) -> MonthlyFigures:
+    """Publish the months that are due on a day; return what the web process reads on it."""
     data.derive()
-    indicators = begun(data, clock_)
-    indicators.refresh()
-    return indicators
-
-
-def begun(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
-    """Return indicators of a service that has just started."""
-    settings, published = CollectorSettings(data_dir=data.directory), Publishing(data, NOW.timestamp)
-    return MachineIndicators(
-        settings,
-        partial(open_reader, settings.data_dir),
-        published,
-        published.publish,
-        clock_ or NOW.timestamp,
+    publish_months(data, day)
+    figures = monthly_figures(
+        data, lambda: datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
     )
+    figures.refresh()
+    return figures
 
 
-def samples(indicators: MachineIndicators) -> dict[str, float]:
+def samples(indicators: MonthlyFigures) -> dict[str, float]:
     """Return `name{label=value,…}` without the prefix → value."""
     out = Exposition()
-    add_machine_figures(out, indicators.machine_figures())
+    add_machine_figures(out, indicators.figures())
     return {
         f"{sample.name.removeprefix('veilleuse_')}{{{','.join(f'{k}={v}' for k, v in sample.labels.items())}}}": sample.value
         for family in out.collect()
@@ -123,14 +97,12 @@ def server(data: Filled, days: int = 60, busy_ratio: float = 0.02) -> None:
 def test_gauges_are_the_figures_of_the_report(data):
     """Gauges equal the report's figures of the month, in base units, and causes sum to the whole."""
     month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
-    found = samples(made(data))
-    settings = CollectorSettings(data_dir=data.directory)
-    with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
-        question = Query(MONTH, END, (), 10, NOW.date())
-        report = {
-            one.meta.indicator: one.figure for one in compute_indicators(sources, question, Targets()).figures
-        }
-        (group,) = gather_periods(sources.base.reader, sources.base.periods, question).groups
+    found = samples(published(data))
+    with open_reader(data.directory) as store:
+        query = Query(MONTH, END, ("population",), 10, TODAY)
+        sums = sum_for_indicators(sources_of(store, ReportingSettings()), query)
+    report = {one.indicator: one.figure for one in sums.rows}
+    (group,) = sums.groups
     assert found["power_plan_compliance_ratio{population=workstation}"] == report["I3"].value == 18 / 30
     avoidable = {name: value for name, value in found.items() if name.startswith("month_avoidable")}
     assert set(avoidable) == {
@@ -151,7 +123,7 @@ def test_gauges_are_the_figures_of_the_report(data):
 def test_nine_are_not_shown(data):
     """Nine machines that do not comply hide the share, and no zero is shown."""
     month_of_workstations(data, MONTH, [GOOD] * 21 + [NEVER] * 9)
-    found = samples(made(data))
+    found = samples(published(data))
     assert "month_night_power_ratio{population=workstation,machines=physical}" in found
     assert not [name for name in found if name.startswith("power_plan")]
 
@@ -159,22 +131,15 @@ def test_nine_are_not_shown(data):
 def test_nine_machines_are_nowhere(data):
     """A population smaller than k has no sample."""
     month_of_workstations(data, MONTH, [GOOD] * 9)
-    assert samples(made(data)) == {}
+    assert samples(published(data)) == {}
 
 
 def test_a_cause_of_few_falls_into_one_sum(data):
     """Where three of thirty machines idle at night, the causes are one sum, which is the whole."""
     month_of_workstations(data, MONTH, [GOOD] * 30, idle_nights=3)
-    found = {name: value for name, value in samples(made(data)).items() if "avoidable" in name}
+    found = {name: value for name, value in samples(published(data)).items() if "avoidable" in name}
     assert list(found) == ["month_avoidable_energy_joules{population=workstation,cause=mixed}"]
     assert next(iter(found.values())) > 0
-
-
-def test_unknown_plans_and_an_empty_month_are_absent(data):
-    """Machines without plan and records have no sample, not 0."""
-    for _ in range(12):
-        data.add_host(Population.WORKSTATION, DeviceClass.TOWER)
-    assert samples(made(data)) == {}
 
 
 def test_servers_by_verdict(data):
@@ -182,7 +147,7 @@ def test_servers_by_verdict(data):
     zero."""
     server(data)
     data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
-    found = samples(made(data))
+    found = samples(published(data))
     physical = {
         name: value for name, value in found.items() if "machines=physical" in name and "_servers" in name
     }
@@ -238,13 +203,9 @@ def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
     use = BandUse(on_idle_millijoules=HOUR, derived_millijoules=2 * HOUR, on_idle_milliseconds=HOUR)
     bands = {Band.NIGHT: use}
     judged = a_server(1, bands=bands, loads={30: load(30, 0, 0), 180: load(180, 0, 0)})
-    found = GroupFigure(
-        load_indicator("I4").meta,
-        SCOPE._replace(population=Population.SERVER),
-        the("I4", group_of(judged, a_server(2, bands=bands))),
-    )
-    figure = MachineFigure(found, MONTH, NOW.date())
-    (block,) = indicator_part([figure], words("en"), CollectorSettings()).blocks
+    key = GroupKey(MONTH, END, population=Population.SERVER)
+    row = IndicatorRow("I4", key, the("I4", group_of(judged, a_server(2, bands=bands))))
+    (block,) = indicator_part([row], words("en"), CollectorSettings()).blocks
     (line,) = block.lines
     assert line.notes[0].startswith("50.0%")
     assert line.notes[-1] == "1 not observed for long enough to be judged"
@@ -253,139 +214,99 @@ def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
 # --- when
 
 
-def test_frozen_by_the_month_for_people_daily_for_servers(data):
-    """A late record changes nothing until the next month is closed; servers follow the next day."""
-    clock_ = Clock()
+def test_a_month_stays_as_published(data):
+    """Late records and a new server change nothing until the month is taken back and published again."""
     hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
-    indicators = made(data, clock_)
-    before = samples(indicators)
+    first = published(data)
+    before = first.figures()
+    assert {row.indicator for row in before} == {"I3", "I4", NIGHTS}
     server(data)
-    late = (civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])
-    data.push(hosts[0], [late])
-    data.derive()
-    indicators.refresh()
-    assert samples(indicators) == before
-    clock_.now += 86_400
-    indicators.refresh()
-    after = samples(indicators)
-    assert {name: value for name, value in after.items() if "server" not in name} == before
-    assert after["underused_servers{machines=physical,verdict=underused}"] == 1
-    clock_.now = datetime(2026, 12, 3, 12, tzinfo=UTC).timestamp()
-    indicators.refresh()
-    assert [one.month for one in indicators.machine_figures()] == [MONTH] * len(indicators.machine_figures())
-    clock_.now = datetime(2026, 12, 4, 12, tzinfo=UTC).timestamp()
-    indicators.refresh()
-    assert {one.month for one in indicators.machine_figures()} == {END}
-    assert not [name for name in samples(indicators) if name.startswith("month_avoidable")]
-
-
-def test_a_month_stays_as_published_after_a_restart(data):
-    """After a restart and a late record the month is equal to the last digit; withdrawn, it is made again."""
-    hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
-    first = made(data)
-    before = first.machine_figures()
-    assert {one.group_figure.meta.indicator for one in before} == {*RULES, NIGHTS}
     data.push(hosts[0], [(civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])])
-    assert made(data).machine_figures() == before
-    assert data.store.publications.take_back(MONTH, END) == 2
-    first.refresh()  # the running service follows too
-    assert first.machine_figures() != before
-    assert made(data).machine_figures() == first.machine_figures()
-
-
-def test_what_cannot_be_published_is_absent(data, caplog):
-    """Without the collector, or with an unreadable publication, servers alone are shown, with a warning."""
-    month_of_workstations(data, MONTH, [GOOD] * 12)
-    server(data)
-    data.derive()
-    settings = CollectorSettings(data_dir=data.directory)
-    published = Publishing(data, NOW.timestamp)
-    indicators = MachineIndicators(
-        settings,
-        partial(open_reader, settings.data_dir),
-        published,
-        publisher(settings.data_dir),
-        NOW.timestamp,
-    )
-    indicators.refresh()
-    assert {one.group_figure.key.population for one in indicators.machine_figures()} == {Population.SERVER}
-    assert "a month of workstations and classroom PCs is not shown" in caplog.messages
-    indicators = made(data)
-    assert len({one.group_figure.key.population for one in indicators.machine_figures()}) == 2
-    data.store.publications.take_back(MONTH, END)
-    data.store.publications.put(Publication(PublicationKind.INDICATORS, MONTH, END, 3, 10, "", 0, "{}"))
-    indicators.refresh()
-    assert {one.group_figure.key.population for one in indicators.machine_figures()} == {Population.SERVER}
-    assert "has format 3" in caplog.records[-1].reason
-
-
-def test_figures_are_read_as_they_were_written():
-    """Decimals are written in format 2 to the last digit, and read back unchanged."""
-    scope = GroupKey(MONTH, END, population=Population.WORKSTATION)
-    figure = Figure(
-        0.1 + 0.2, 30, 18, 30.0, "machines", {"a_kwh": 1 / 3, "n": 2, "word": "x"}, (0.1, 0.7), 0.9
-    )
-    figures = (MachineFigure(GroupFigure(load_indicator("I3").meta, scope, figure), MONTH, END),)
-    content = FORM.encode(figures)
-    assert json.dumps(content, sort_keys=True, separators=(",", ":")) == (
-        '{"figures":[{"autres":false,"counted_in":"machines","denominator":{"float":"30.0"},"details":{"a_kwh":{"float":'
-        '"0.3333333333333333"},"n":2,"word":"x"},"indicator":"I3","interval":[{"float":"0.1"},{"float":"0.7"}],"memo":false,"n":30,'
-        '"numerator":18,"population":"workstation","threshold":{"float":"0.9"},"value":{"float":"0.30000000000000004"},"withheld":false}]}'
-    )
-    assert FORM.decode(content, MONTH, END) == figures
-    behind = figures[0].group_figure._replace(figure=replace(figure, behind=({1: 1},)))
-    with pytest.raises(ValueError, match="I3 is of more"):
-        FORM.encode((figures[0]._replace(group_figure=behind),))
-
-
-def test_who_stands_behind_is_not_kept(data):
-    """The web process keeps figures, not machines."""
-    month_of_workstations(data, MONTH, [GOOD] * 12)
-    figures = [one.group_figure.figure for one in made(data).machine_figures()]
-    assert figures
-    assert all(figure.behind == () and not figure.behind_details for figure in figures)
-
-
-def test_a_look_never_waits(data):
-    """The thread computes the figures: a look before shows none, one after shows them; `stop` ends it."""
-    month_of_workstations(data, MONTH, [GOOD] * 12)
-    data.derive()
-    settings = CollectorSettings(data_dir=data.directory)
-    indicators = begun(data)
-    reader = data.reader()
-    look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).take_snapshot()
-    assert look.machine_figures == ()
-    indicators.start()
-    until(indicators.machine_figures)
-    look = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures).take_snapshot()
-    assert {one.group_figure.meta.indicator for one in look.machine_figures} == {*RULES, NIGHTS}
-    out = Exposition()
-    add_machine_figures(out, look.machine_figures)
-    assert 0 < out.series() < series_bound(look.fleet)
-    indicators.stop()
-    for thread in [one for one in threading.enumerate() if one is indicators._thread]:
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
-    reader.close()
+    assert published(data).figures() == before
+    assert data.store.publications.take_back(MONTH, END) == 3
+    first.refresh()  # the running service follows
+    assert first.figures() == ()
+    again = published(data)
+    assert samples(again)["underused_servers{machines=physical,verdict=underused}"] == 1
+    assert {row.indicator: row.figure.value for row in again.figures()}["I4"] != before[1].figure.value
+    assert published(data, date(2026, 12, 3)).figures() == again.figures()
+    assert {row.key.period_from for row in published(data, date(2026, 12, 4)).figures()} == {END}
 
 
 def test_what_cannot_be_read_is_absent(data, caplog):
-    """Without the store there is no figure and one warning; later it is tried again."""
+    """Without the store, and with a publication of a newer program, there is no figure, and a warning."""
     month_of_workstations(data, MONTH, [GOOD] * 12)
-    clock_ = Clock()
-    indicators = made(data, clock_)
-    assert indicators.machine_figures()
-    clock_.now += 86_400
+    indicators = published(data)
+    figures = indicators.figures()
+    assert figures
     file = data.directory / "data.db"
     file.rename(data.directory / "elsewhere")
     indicators.start()
-    until(lambda: indicators.machine_figures() == ())
+    until(lambda: indicators.figures() == ())
     indicators.stop()
     indicators._thread.join(PATIENCE_SECONDS)
-    assert "indicators of machines not worked out" in caplog.messages
+    assert "released months are not shown" in caplog.messages
     (data.directory / "elsewhere").rename(file)
     indicators.refresh()
-    assert indicators.machine_figures()
+    assert indicators.figures() == figures
+    data.store.publications.take_back(MONTH, END)
+    data.store.publications.put(Publication(PublicationKind.INDICATORS, MONTH, END, 4, 10, "", 0, "{}"))
+    indicators.refresh()
+    assert indicators.figures() == ()
+    assert "has format 4" in caplog.records[-1].reason
+
+
+class Defective:
+    """A store of publications that raises until it is repaired."""
+
+    def __init__(self, sound: Publishing) -> None:
+        self.sound, self.broken, self.asked = sound, True, 0
+
+    def __getattr__(self, name: str) -> Any:
+        if self.broken:
+            self.asked += 1
+            raise ZeroDivisionError("a defect")
+        return getattr(self.sound, name)
+
+
+def test_a_defect_does_not_end_the_thread(data, caplog):
+    """A defect gives no figure and one ERROR, however often it is tried; afterwards the figures return."""
+    month_of_workstations(data, MONTH, [GOOD] * 12)
+    published(data)
+    defective: Any = Defective(Publishing(data))
+    settings = CollectorSettings(data_dir=data.directory)
+    indicators = MonthlyFigures(
+        settings, partial(open_reader, data.directory), defective, NOW.timestamp, 0.01
+    )
+    indicators.start()
+    until(lambda: defective.asked > 3, "it tried again and again")
+    assert indicators.figures() == ()
+    assert caplog.messages.count("released months cannot be shown") == 1
+    defective.broken = False
+    until(indicators.figures, "the figures are there")
+    indicators.stop()
+    indicators._thread.join(PATIENCE_SECONDS)
+    assert not indicators._thread.is_alive()
+
+
+def test_a_look_never_waits(data):
+    """The thread reads the figures: a look before shows none, one after shows them."""
+    month_of_workstations(data, MONTH, [GOOD] * 12)
+    published(data)
+    settings = CollectorSettings(data_dir=data.directory)
+    indicators = monthly_figures(data, NOW.timestamp)
+    with closing(data.reader()) as reader:
+        looks = SnapshotCache(reader, settings, NOW.timestamp, indicators.figures)
+        assert looks.take_snapshot().machine_figures == ()
+        indicators.start()
+        until(indicators.figures)
+        looks._last = None
+        look = looks.take_snapshot()
+        indicators.stop()
+    assert {row.indicator for row in look.machine_figures} == {"I3", "I4", NIGHTS}
+    out = Exposition()
+    add_machine_figures(out, look.machine_figures)
+    assert 0 < out.series() < series_bound(look.fleet)
 
 
 # --- the page
@@ -410,11 +331,11 @@ class Parsed(HTMLParser):
 
 
 def page(data: Filled, language: str, settings: CollectorSettings | None = None) -> str:
-    """Return the first page with computed indicators."""
-    indicators = made(data)
+    """Return the first page with published figures."""
+    indicators = published(data)
     settings = settings or CollectorSettings(data_dir=data.directory)
     reader = data.reader()
-    outlook = SnapshotCache(reader, settings, NOW.timestamp, indicators.machine_figures)
+    outlook = SnapshotCache(reader, settings, NOW.timestamp, indicators.figures)
     text = body(
         make_app(outlook, settings, MetricsAuth("127.0.0.1", 8640, None), "0.1.0"), f"/?lang={language}"
     )
@@ -432,7 +353,7 @@ def page(data: Filled, language: str, settings: CollectorSettings | None = None)
                 "18 sur 30 dont le réglage est connu",
                 "écran ≤\u00a015\u00a0min, veille ≤\u00a030\u00a0min",
                 "octobre 2026",
-                "30 jours jusqu’au 24/11/2026",
+                "30 jours jusqu’au 31/10/2026",
                 "1 serveur sur 1",
                 "1 pas observé assez longtemps pour être jugé",
                 "pas connu",
@@ -446,7 +367,7 @@ def page(data: Filled, language: str, settings: CollectorSettings | None = None)
                 "18 of 30 with a known setting",
                 "display ≤\u00a015\u00a0min, sleep ≤\u00a030\u00a0min",
                 "October 2026",
-                "30 days to 2026-11-24",
+                "30 days to 2026-10-31",
                 "1 server of 1",
                 "1 not observed for long enough to be judged",
                 "not known",

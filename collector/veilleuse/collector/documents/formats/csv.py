@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from veilleuse.collector.documents.document import Document, Value
+from veilleuse.collector.documents.document import Document, Value, with_withheld
 
 _FORMULA: Final = re.compile(r"(^|[;,|\t\r\n])(\s*[=+\-@＝＋－＠])|^(?=[\t\r])")
 """Places where a spreadsheet may start a formula: the start of a cell, or after a separator of another
@@ -24,7 +24,8 @@ full-width forms as signs.
 
 
 def render(document: Document) -> bytes:
-    """Write all tabular tables as one, with every column in use; an absent value is an empty cell."""
+    """Write all tabular tables and `withheld` as one, with every column in use; absent values are empty."""
+    document = with_withheld(document)
     rows = [row for name in document.tabular for row in document.tables[name]]
     used = dict.fromkeys(column for name in document.tabular for column in document.columns_of(name))
     declared = [column for column in document.columns if column in used]

@@ -12,11 +12,12 @@ import; after a crash before the first, nothing of the import is stored.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from veilleuse.collector.errors import OvertakenImport, StoreFailing, StoreFull
 from veilleuse.collector.model.hosts import HostStatus
@@ -26,6 +27,7 @@ from veilleuse.collector.model.inventory import (
     AssetRecord,
     Candidate,
     Decision,
+    DeviceGroup,
     Doubt,
     DoubtKind,
     Entity,
@@ -251,6 +253,27 @@ class SqliteInventoryReader:
             tree = _Tree(rows.read_entities(connection))
         return tuple(tree.asset(one) for one in records if not one.is_duplicate)
 
+    def devices(self, first: date, last: date) -> tuple[DeviceGroup, ...]:
+        """Return the devices in service on a day of [first, last], at their place of the last one."""
+        with self._data.translated(), self._data.connection as connection:  # one snapshot
+            connection.execute("BEGIN")
+            tree = _Tree(rows.read_entities(connection))
+            groups: defaultdict[Sequence[str], list[Any]] = defaultdict(list)
+            for row in rows.count_devices(connection, first, last):
+                groups[row[:7]].append(row[7:])
+        return tuple(tree.group(facts, counts) for facts, counts in sorted(groups.items()))
+
+    def reinstalled(self) -> dict[HostId, HostId]:
+        """Return machine of a reinstalled asset → the asset's last machine, which maps to itself."""
+        with self._data.translated():
+            found = self._data.connection.execute(
+                "SELECT earlier.host_id, coalesce(asset.host_id, max(earlier.host_id) OVER (PARTITION BY asset_id))"
+                " FROM inventory_earlier_hosts AS earlier JOIN inventory_assets AS asset USING (asset_id)"
+                " WHERE NOT is_duplicate"
+            )
+            last = {HostId(host_id): HostId(last) for host_id, last in found if host_id != last}
+        return last | {one: one for one in last.values()}
+
     def entities(self) -> tuple[Entity, ...]:
         """Return all entities, parents first."""
         with self._data.translated():
@@ -264,9 +287,10 @@ class SqliteInventoryReader:
 
     def retirements(self, first: date, end: date) -> tuple[Retirement, ...]:
         """Return retirements on days of [first, end)."""
+        days = first.toordinal(), end.toordinal()
         with self._data.translated():
             found = rows.read_retirements(
-                self._data.connection, "WHERE day >= ? AND day < ?", first.toordinal(), end.toordinal()
+                self._data.connection, "WHERE day >= ? AND day < ?", *days, columns=rows.AGED_RETIREMENT
             )
         return tuple(one.retirement for one in found)
 
@@ -318,7 +342,7 @@ class _Tree:
             asset_id=one.asset_id,
             device_class=one.device_class,
             placements=placements,
-            population=_population(one, population),
+            population=_population(one.device_class, one.population, population),
             power_context=one.power_context or context or PowerContext.OWN_SITE,
             vendor=one.vendor,
             model=one.model,
@@ -332,19 +356,35 @@ class _Tree:
             absent_since=one.absent_since,
         )
 
+    def group(self, facts: Sequence[str], counts: Sequence[Any]) -> DeviceGroup:
+        """Return the devices with the same facts; `counts`: (age, devices, displays), as `count_devices`."""
+        entity, site, machine_site, last_entity, device_class, own, own_context = facts
+        _, context, population = self._of(last_entity)
+        displays = [shown for _, _, shown in counts if shown is not None]
+        return DeviceGroup(
+            entity,
+            site or self._of(entity)[0],
+            machine_site,
+            _population(device_class, Population(own) if own else None, population),
+            device_class,
+            PowerContext(own_context) if own_context else context or PowerContext.OWN_SITE,
+            {age_years: number for age_years, number, _ in counts},
+            sum(displays) if displays else None,
+        )
+
     def _of(self, entity: str) -> tuple[str, PowerContext | None, Population | None]:
         return self._said.get(entity, ("", None, None))
 
 
-def _population(one: AssetRecord, of_entity: Population | None) -> Population | None:
+def _population(device_class: str, own: Population | None, of_entity: Population | None) -> Population | None:
     """Return the population: a server is one anywhere; a PC of unknown population counts where privacy is
     strictest.
     """
-    if one.device_class not in _AGENTS:
+    if device_class not in _AGENTS:
         return None
-    if one.population is not None:
-        return one.population
-    if one.device_class in (DeviceClass.SERVER.value, DeviceClass.VIRTUAL_MACHINE.value):
+    if own is not None:
+        return own
+    if device_class in (DeviceClass.SERVER.value, DeviceClass.VIRTUAL_MACHINE.value):
         return Population.SERVER
     return of_entity or Population.WORKSTATION
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from veilleuse.collector.model.inventory import (
+    DAYS_PER_YEAR,
     AssetRecord,
     Entity,
     Headcount,
@@ -27,7 +28,7 @@ from veilleuse.collector.model.inventory import (
     StoredRetirement,
 )
 from veilleuse.collector.model.records import HostId
-from veilleuse.wire.vocabulary import Population
+from veilleuse.wire.vocabulary import DeviceClass, Population
 
 GENERATION: Final = "inventory_generation"
 IMPORTED_DAY: Final = "inventory_imported_day"
@@ -44,6 +45,12 @@ NAME_COLUMNS: Final = (
 _ENTITY: Final = "entity, parent, site, power_context, population"
 _PURCHASE: Final = "source, year, category, amount_excluding_vat_eur, reused, units, entity"
 _RETIREMENT: Final = "source, day, device_class, units, destination, reuse_committed, proof, entity, asset_id, age_years, security_restricted"
+AGED_RETIREMENT: Final = _RETIREMENT.replace(
+    "age_years",
+    "ifnull(age_years, max(0, day - (SELECT in_service_on FROM inventory_assets AS asset WHERE NOT is_duplicate"
+    f" AND asset.asset_id = inventory_retirements.asset_id)) / {DAYS_PER_YEAR})",
+)
+"""Columns of a retirement; a missing age is computed from the asset's day of service."""
 _HEADCOUNT: Final = "entity, from_day, users, telework_days_per_week"
 
 
@@ -128,6 +135,35 @@ def read_assets(connection: sqlite3.Connection) -> Iterator[AssetRecord]:
         yield _asset(row, tuple(placements[row[0]]), tuple(earlier[row[0]]))
 
 
+def count_devices(connection: sqlite3.Connection, first: date, last: date) -> Iterator[Any]:
+    """Yield the devices of ports.InventoryReader, without the facts that come from entities.
+
+    A row is (entity, site, site of the machine, last entity, class, population, power context, age, devices,
+    displays).
+    """
+    # Columns beside max() are from the row of the maximum: the last placement until the day, else the first.
+    # Of the groups' columns, the one that differs most is compared first.
+    return connection.execute(
+        "SELECT p.entity, p.site, CASE p.site WHEN '' THEN coalesce((SELECT nullif(site, '') FROM hosts"
+        " WHERE hosts.host_id = a.host_id), before.site, '') ELSE '' END, coalesce(later.entity, p.entity),"
+        " device_class, population, power_context, (:last - in_service_on) / :year, count(*), sum(displays) FROM"
+        " (SELECT asset_id, entity, site, max(CASE WHEN from_day <= :last THEN from_day ELSE -from_day END)"
+        " FROM inventory_placements GROUP BY asset_id) AS p CROSS JOIN inventory_assets AS a USING (asset_id)"
+        " LEFT JOIN (SELECT asset_id, entity, max(from_day) FROM inventory_placements WHERE from_day > :last"
+        " GROUP BY asset_id) AS later USING (asset_id)"
+        " LEFT JOIN (SELECT asset_id, site, max(host_id) FROM inventory_earlier_hosts CROSS JOIN hosts USING (host_id)"
+        " WHERE site <> '' GROUP BY asset_id) AS before USING (asset_id)"
+        " WHERE NOT is_duplicate AND device_class <> :virtual AND ifnull(in_service_on <= :last, 1)"
+        " AND ifnull(out_of_service_on > :first, 1) GROUP BY in_service_on, 1, 2, 3, 4, 5, 6, 7",
+        {
+            "first": first.toordinal(),
+            "last": last.toordinal(),
+            "year": DAYS_PER_YEAR,
+            "virtual": DeviceClass.VIRTUAL_MACHINE.value,
+        },
+    )
+
+
 def read_earlier(connection: sqlite3.Connection) -> dict[HostId, int]:
     """Return revoked machine → its asset, oldest first."""
     rows = connection.execute("SELECT host_id, asset_id FROM inventory_earlier_hosts ORDER BY host_id")
@@ -160,11 +196,11 @@ def read_purchases(
 
 
 def read_retirements(
-    connection: sqlite3.Connection, where: str = "", *values: Any
+    connection: sqlite3.Connection, where: str = "", *values: Any, columns: str = _RETIREMENT
 ) -> tuple[StoredRetirement, ...]:
     """Return retirements in the order of their file."""
     rows = connection.execute(
-        f"SELECT {_RETIREMENT} FROM inventory_retirements {where} ORDER BY retirement_id", values
+        f"SELECT {columns} FROM inventory_retirements {where} ORDER BY retirement_id", values
     )
     return tuple(_kept_retirement(row) for row in rows)
 

@@ -23,14 +23,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from veilleuse.collector.documents.document import MEDIA_TYPES, Document, renderer
+from veilleuse.collector.documents.document import MEDIA_TYPES, Document, renderer, with_withheld
 from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone, UsageError
 from veilleuse.collector.model.accounts import Account
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import caller_of
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.description import description
-from veilleuse.collector.web.api.query import ApiQuery, Page, page_of, parse_query, with_withheld
+from veilleuse.collector.web.api.query import ApiQuery, Page, page_of, parse_query
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Resource, ResourceKind
 from veilleuse.collector.web.problems import Problem
 
@@ -161,7 +161,7 @@ class ApiContext:
             try:
                 return await self._answer(resource, request)
             except Problem as problem:
-                return problem.response(request.url.path)
+                return problem.response(request)
 
         return handle
 

@@ -30,8 +30,6 @@ from veilleuse.collector.web.problems import Problem
 _MEDIA: Final = {"application/json": "json", "text/csv": "csv"}
 _MOST_RANGES: Final = 20
 """Most media ranges of an Accept header that are read."""
-REASON_COLUMNS: Final = ("reason", "released_on")
-"""Columns of a CSV that only rows of level `withheld` have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,18 +210,6 @@ class Page:
             for word, page in wanted.items()
             if page is not None
         )
-
-
-def with_withheld(document: Document) -> Document:
-    """Add the withheld groups as rows of level `withheld`: a CSV has no other place for them."""
-    lacks = [{**row, "level": "withheld"} for row in document.tables.get("withheld", ())]
-    if not lacks:
-        return document
-    columns = [name for name in document.columns if name not in REASON_COLUMNS]
-    at = columns.index("level") + 1
-    columns[at:at] = REASON_COLUMNS
-    tables = {**document.tables, "withheld": lacks}
-    return replace(document, columns=tuple(columns), tables=tables, tabular=(*document.tabular, "withheld"))
 
 
 def page_of(document: Document, query: ApiQuery) -> Page:

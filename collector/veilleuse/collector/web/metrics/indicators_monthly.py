@@ -15,10 +15,11 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import NIGHTS, TABLE, load_indicator
-from veilleuse.collector.model.indicators import IndicatorGroup, Targets
+from veilleuse.collector.model.indicators import PCS, IndicatorGroup, Targets
 from veilleuse.collector.model.query import GroupKey, Query
 from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.directory import OpenReadStore
@@ -28,6 +29,7 @@ from veilleuse.collector.release.answer import add_shares, add_sums, sum_indicat
 from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.publications import PublicationCache, publish_nothing
+from veilleuse.collector.release.rows import FLEET
 from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.readers import sources_of
 from veilleuse.collector.settings import CollectorSettings
@@ -87,7 +89,7 @@ class MonthlyFigures:
         self._open_store = open_store
         self._clock = clock
         self._check_seconds = check_seconds
-        k = settings.reporting.k_anonymity
+        self._published, k = published, settings.reporting.k_anonymity
         self._indicators = PublicationCache(INDICATORS, published, publish_nothing, k)
         self._months = PublicationCache(RELEASE, published, publish_nothing, k)
         self._figures: tuple[IndicatorRow, ...] = ()
@@ -142,12 +144,24 @@ class MonthlyFigures:
         except CollectorError as error:
             log.warning("the last released month is not shown", extra={"reason": str(error)})
             month = indicators = None
-        self._month = build_month_view(month) if month else None
         self._is_of_older_rule = any(
             cache.is_of_older_rule(*period) for cache in (self._months, self._indicators)
         )
+        shown = month or (None if self._is_of_older_rule else self._nothing_published(*period))
+        self._month = build_month_view(shown) if shown else None
         self._figures = figures_of_month(month, indicators)
         self._emissions = self._read_emissions(today)
+
+    def _nothing_published(self, first: date, end: date) -> Month | None:
+        """Return a month of which too few machines, or none, have records; None while it is not published."""
+        with self._open_store() as store:
+            kept = sources_of(store, self._settings.reporting).closings
+            few = [one for one in sorted(PCS) if kept.has_months(first, end, (one,))]
+        is_published = self._published.summary(FLEET.kind, first, end) is not None
+        if self._published.waits(first, end) or (few and not is_published):
+            return None
+        withheld = tuple(GroupKey(first, end, population=one) for one in few)
+        return Month(Slice(first, end), (), (), (), withheld)
 
     def _read_emissions(self, today: date) -> FleetEmissions:
         """Return the fleet's emissions; none while they cannot be computed."""

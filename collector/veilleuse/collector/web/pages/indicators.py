@@ -228,14 +228,9 @@ def _commands(figures: Sequence[IndicatorRow], w: Words) -> tuple[tuple[str, str
     """Return commands that print what the page does not show; none before there is a month."""
     if not figures:
         return ()
-    month, until = figures[0].key.period_from, figures[0].key.period_to
-    end = (month + timedelta(days=31)).replace(day=1)
-    ended = until.replace(day=1) - timedelta(days=1)  # last day of the last complete month
-    command = "veilleuse report indicators --from"
+    first, end = figures[0].key.period_from, figures[0].key.period_to
+    command = f"veilleuse report indicators --from {first} --to {end}"
     return (
-        (
-            w("sobriety.same_month", month=w.month(month)),
-            f"{command} {month} --to {end} --group-by population",
-        ),
-        (w("sobriety.servers"), f"{command} {ended.replace(day=1)} --to {until} --servers"),
+        (w("sobriety.same_month", month=w.month(first)), f"{command} --group-by population"),
+        (w("sobriety.servers"), f"{command} --servers"),
     )
