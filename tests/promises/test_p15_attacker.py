@@ -26,9 +26,11 @@ import pytest
 from tests.promises.support.closing_beside import FILE, ROWS, TOTALS, closed_year, published_year
 from tests.promises.support.explaining import Explained
 from tests.promises.support.fleet_answers import contents, unexplained_answers, unexplained_rows
+from tests.promises.support.hours import NIGHT, OFF, OFFICE
+from tests.promises.support.indicator_answers import causes_at, rows_without_counts, tell_indicators
 from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
-from tests.promises.support.machine_figures import AVOIDABLE
-from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Key, Row, Watched, What
+from tests.promises.support.number_names import ENERGY_SERIES
+from tests.promises.support.read_together import Key, Row, Watched, What
 from tests.promises.support.stories import (
     AUG,
     BUSY,
@@ -59,8 +61,10 @@ def solved(watched: Watched) -> Explained:
     """Return all published numbers as equations."""
     book = book_of()
     grams = {zone: Fraction(book.choose(zone, 2026).factor.total_kgco2e_per_kwh) for zone in ("FR", "DE")}
-    found = Explained(watched.versions, watched.months, grams)
-    found.add([*watched.rows, *contents(watched)])
+    causes = [causes_at(months) for months in watched.fleets]
+    found = Explained(watched.versions, watched.months, grams, causes, watched.publications.released)
+    found.add([*rows_without_counts(watched), *contents(watched)])
+    tell_indicators(watched, found)
     found.unexplained += unexplained_answers(watched, watched.rows)
     assert [one for months in watched.fleets for one in unexplained_rows(months)] == []
     return found
@@ -283,7 +287,7 @@ def test_the_page_tells_nothing_more_than_the_gauges(tmp_path: Path) -> None:
             texts.add(w.percent(value))
     whole = sum(row.numbers.get("veilleuse_month_energy_joules{}", 0) for row in told)
     avoidable = sum(
-        value for row in told for name, value in row.numbers.items() if name.startswith(AVOIDABLE)
+        value for row in told for name, value in row.numbers.items() if name.startswith(ENERGY_SERIES)
     )
     texts.add(w.percent(avoidable / whole))
     shown = set(

@@ -16,7 +16,9 @@ from typing import Final
 import pytest
 
 from tests.promises.support.fleet_answers import K, unexplained_rows
-from tests.promises.support.read_together import NIGHT, FleetOfMonth, Watched
+from tests.promises.support.hours import NIGHT
+from tests.promises.support.publications import FleetOfMonth
+from tests.promises.support.read_together import Watched
 from tests.promises.support.stories import IN_OCTOBER, SEP
 from tests.support.released import LATER
 from veilleuse.collector.account.observations import tally_periods

@@ -24,13 +24,13 @@ from fractions import Fraction
 from typing import Final
 
 from tests.promises.support.isolating import Column, Equation, Weight
-from tests.promises.support.machine_figures import AVOIDABLE, NIGHT_POWER, sums_told
+from tests.promises.support.night_power import NIGHT_POWER, sums_told
 from tests.promises.support.number_names import (
     POWERS,
     energy_of,
     is_left_out,
-    is_of_fleet,
     is_of_powers,
+    is_of_publications,
     is_ratio,
 )
 from tests.promises.support.public_watts import CONSTANT, watts_at
@@ -63,12 +63,21 @@ class Explained:
     """Equations of rows, and the numbers that nothing explains."""
 
     def __init__(
-        self, versions: Sequence[Version], months: Sequence[Slice], grams: Mapping[str, Fraction]
+        self,
+        versions: Sequence[Version],
+        months: Sequence[Slice],
+        grams: Mapping[str, Fraction],
+        causes: Sequence[Mapping[Key, int]],
+        released: Mapping[Slice, Sequence[int]],
     ) -> None:
-        """`grams`: zone → gCO2e per millijoule."""
+        """`grams`: zone → gCO2e per millijoule. `causes`: avoidable energy at each version. `released`:
+        versions of each month that were published."""
+        self._released = released
         self._versions, self._months, self._grams = versions, months, grams
         self._amounts = [{**one.amounts, **silences(one, months)} for one in versions]
         self._history = _history(self._amounts)
+        self._starts = sorted({(key.grain, key.start) for key in self._history if not _is_silence(key)})
+        self._history |= _history(causes)
         self._whats = {key.what for truth in versions for key in truth.amounts}
         self._sums: dict[tuple[object, ...], Sums] = {}
         self._watts_of: dict[tuple[Key, int], Fraction | None] = {}
@@ -87,7 +96,7 @@ class Explained:
         """Explain the rows of all looks."""
         later = []
         for row in rows:
-            if is_of_fleet(row):
+            if is_of_publications(row):
                 continue
             if row.outlet == "api" and self._months_of(row) > 1:
                 later.append(row)
@@ -146,7 +155,7 @@ class Explained:
         ):
             if parts and all(set(one.cells) != set(cells) for one in wholes):
                 wholes.append(parts[0]._replace(cells=cells, whats=frozenset(self._whats)))
-        self._tell_machine_figures(row, rest)
+        self._tell_night_power(row, rest)
         self._tell_grams(row, rest, found)
         self._tell_intervals(row, rest, found)
         self._told[self._place(row), row.labels.get("period_from")] = (row, ratios)
@@ -165,8 +174,7 @@ class Explained:
 
     def _selectors(self) -> list[Selector]:
         found = [month_of(part) for part in self._months]
-        starts = sorted({(key.grain, key.start) for key in self._history if not _is_silence(key)})
-        for grain, start in starts:
+        for grain, start in self._starts:
             found.append(Selector(frozenset({grain}), start, start + 1))
             if grain is Grain.WEEK:
                 found.append(Selector(frozenset({Grain.DAY, Grain.WEEK}), start, start + 7))
@@ -185,7 +193,7 @@ class Explained:
     def _summed(self, version: int, selector: Selector, wanted: Sequence[str | None]) -> Sums:
         places = self._versions[version].places
         cells: defaultdict[Cell, defaultdict[What, int]] = defaultdict(lambda: defaultdict(int))
-        for key in self._inside(version, selector):
+        for key in self.inside(version, selector):
             cell = cell_of(places[key.host], key.what)
             named = cell.place._replace(device_class="monitor") if cell.screens else cell.place
             pairs = zip(wanted, named, strict=True)
@@ -201,12 +209,13 @@ class Explained:
             places = self._versions[found.version].places
             self._keys_of[found] = [
                 key
-                for key in self._inside(found.version, found.selector)
+                for key in self.inside(found.version, found.selector)
                 if key.what in found.whats and cell_of(places[key.host], key.what) in found.cells
             ]
         return self._keys_of[found]
 
-    def _inside(self, version: int, selector: Selector) -> list[Key]:
+    def inside(self, version: int, selector: Selector) -> list[Key]:
+        """Return the quantities in a selector."""
         if (version, selector) not in self._keys_in:
             self._keys_in[version, selector] = [key for key in self._amounts[version] if selector.has(key)]
         return self._keys_in[version, selector]
@@ -217,9 +226,9 @@ class Explained:
         weights: dict[Key, Weight] = {
             key: 1 if weigh is None else weigh[places[key.host].zone] for key in self._keys(found)
         }
-        self._say(row, name, weights, found.version, is_sum=weigh is None)
+        self.say(row, name, weights, found.version, is_sum=weigh is None)
 
-    def _say(
+    def say(
         self, row: Row, name: str, weights: Mapping[Key, Weight], version: int, *, is_sum: bool = False
     ) -> None:
         """Add the equation of a number. `is_sum`: each quantity weighs 1."""
@@ -258,10 +267,10 @@ class Explained:
 
     def columns(self, key: Key, version: int) -> list[tuple[Column, int]]:
         """Return the unknowns of a quantity at a version, each with its value. A quantity without history is
-        one unknown per version, of value 1."""
+        one unknown per version, of value 1; having contributed to a month is one at all versions."""
         history = self._history.get(key)
         if history is None:
-            return [(Column(key, version), 1)]
+            return [(Column(key, 0 if key.what in COUNTED else version), 1)]
         return [(Column(key, since), value) for since, value in history if since <= version]
 
     @staticmethod
@@ -285,20 +294,23 @@ class Explained:
                     (keys for keys in (wanted, wanted - screens, screens) if len(keys) == rest[name]), None
                 )
                 if keys is not None:
-                    self._say(row, name, dict.fromkeys(keys, 1), whole.version, is_sum=True)
+                    self.say(row, name, dict.fromkeys(keys, 1), whole.version, is_sum=True)
                     del rest[name]
                     break
 
     def _likely(self, row: Row) -> Iterator[Found]:
-        """Yield the cells that a count may be of: those of the sums beside it, at this version or an older
-        one, also with cells that add nothing to these sums. Where a month's sums are all withheld: any cells.
+        """Yield the cells that a count may be of: those of the sums beside it, at the version that was
+        published, this one or an older one, also with cells that add nothing to these sums. Where a month's
+        sums are all withheld: any cells.
         """
         known = self._wholes[self._cells_of(row)]
         if not known and "period_from" in row.labels:
             first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))
             known = [Found(row.version, month_of(Slice(first, end)), (), frozenset(self._whats))]
         wholes = [
-            whole._replace(version=version) for whole in known for version in range(row.version, -1, -1)
+            whole._replace(version=version)
+            for whole in known
+            for version in (*self._released_at(whole.selector, row.version), *range(row.version, -1, -1))
         ]
         yield from wholes
         for whole in wholes:
@@ -307,6 +319,10 @@ class Explained:
                 for more in itertools.combinations(sorted(others), size):
                     yield whole._replace(cells=(*whole.cells, *more))
 
+    def _released_at(self, selector: Selector, version: int) -> list[int]:
+        part = Slice(date.fromordinal(selector.first), date.fromordinal(selector.end))
+        return [one for one in self._released.get(part, ()) if one <= version][-1:]
+
     def _counted(self, whole: Found) -> set[Key]:
         return {
             Key(key.host, Grain.DAY, whole.selector.first, COUNTED[key.what.kind == "screen"])
@@ -314,9 +330,9 @@ class Explained:
             if key.what.state is not State.UNKNOWN
         }
 
-    def _tell_machine_figures(self, row: Row, rest: dict[str, float]) -> None:
-        """Explain I4 and I5."""
-        for name in [name for name in rest if name.startswith((AVOIDABLE, NIGHT_POWER))]:
+    def _tell_night_power(self, row: Row, rest: dict[str, float]) -> None:
+        """Explain I5."""
+        for name in [name for name in rest if name.startswith(NIGHT_POWER)]:
             populations = {
                 (place.population, place.zone) for one in self._versions for place in one.places.values()
             }
@@ -324,11 +340,11 @@ class Explained:
             for part, version, of in itertools.product(
                 self._months, range(row.version, -1, -1), (shown, *([one] for one in shown))
             ):
-                amounts = {key: self._amounts[version][key] for key in self._inside(version, month_of(part))}
-                sums = sums_told(name, rest[name], amounts, self._versions[version].places, of)
+                amounts = {key: self._amounts[version][key] for key in self.inside(version, month_of(part))}
+                sums = sums_told(rest[name], amounts, self._versions[version].places, of)
                 if sums is not None:
                     for weights in sums:
-                        self._say(row, name, weights, version)
+                        self.say(row, name, weights, version)
                     del rest[name]
                     break
 
@@ -336,7 +352,7 @@ class Explained:
         cells = {cell.place for cell in whole.cells}
         places = self._versions[whole.version].places
         on: defaultdict[tuple[int, int], int] = defaultdict(int)
-        for key in self._inside(whole.version, whole.selector):
+        for key in self.inside(whole.version, whole.selector):
             night = key.grain is Grain.DAY and key.what.unit == "ms" and key.what.state in ON
             if night and places[key.host] in cells and key.what.band is not Band.OPEN:
                 on[key.host, key.start] += self._amounts[whole.version][key]

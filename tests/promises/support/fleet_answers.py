@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tests.promises.support.read_together import FleetOfMonth, Row, Watched
+from tests.promises.support.publications import FleetOfMonth
+from tests.promises.support.read_together import Row, Watched
 from tests.support.released_oracle import Counts, unexplained
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.fleet.estimator import class_microwatts

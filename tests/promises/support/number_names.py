@@ -19,19 +19,23 @@ NO_MEASUREMENT: Final = (
     "veilleuse_month_start_timestamp_seconds{",
 )
 """Prefixes of the names of numbers that contain no measurement of a machine."""
-NOT_LINEAR: Final = ("veilleuse_power_plan",)
-"""Prefixes of the names of numbers that are left out of the system."""
+PLANS_SERIES: Final = "veilleuse_power_plan_compliance_ratio{"
+ENERGY_SERIES: Final = "veilleuse_month_avoidable_energy_joules{cause="
+"""Names of I3 and of I4 on /metrics: indicator_answers.py explains them by publications."""
 
 
-def is_of_fleet(row: Row) -> bool:
-    """Return whether a row is a reader's answer about the fleet: fleet_answers.py explains it by contents."""
+def is_of_publications(row: Row) -> bool:
+    """Return whether fleet_answers.py or indicator_answers.py explains an answer's row by publications: a
+    reader's about the fleet, or one of I3 or I4.
+    """
     kind = row.answer.partition(": ")[2].partition(" ")[0]
-    return row.outlet == "api" and "admin" not in row.roles and kind in OF_FLEET
+    is_of_fleet = "admin" not in row.roles and kind in OF_FLEET
+    return row.outlet == "api" and (is_of_fleet or row.labels.get("indicator") in ("I3", "I4"))
 
 
 def is_left_out(name: str) -> bool:
     """Return whether a number has no part in the system."""
-    return name.startswith((*NO_MEASUREMENT, *NOT_LINEAR))
+    return name.startswith((*NO_MEASUREMENT, PLANS_SERIES, ENERGY_SERIES))
 
 
 POWERS: Final = frozenset({"numerator", "denominator"})

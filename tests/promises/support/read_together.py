@@ -10,55 +10,41 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
 import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.filled import METER, Filled, cell, civil, clock, week
+from tests.promises.support.hours import HOUR, METERED_WATTS, MINUTE, Hours, days_from, hourly
+from tests.promises.support.publications import Publications
+from tests.support.filled import METER, Filled, cell, civil, week
 from tests.support.inventories import Listed, put_inventory
-from tests.support.publishing import Publishing
 from tests.support.reading import DOOR_TOKEN, Reading
-from tests.support.rolled import roll
-from veilleuse.collector.calendars.periods import Slice, day_start_unix_milliseconds, enrolled_milliseconds
+from veilleuse.collector.calendars.periods import Slice, enrolled_milliseconds
 from veilleuse.collector.disclosure.rule import EXEMPT
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.hosts import HostStatus
-from veilleuse.collector.model.publications import PublicationKind
-from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.model.records import Grain, HostId
-from veilleuse.collector.ports.months import PublicationSummary
-from veilleuse.collector.release.counts import count_fleet
-from veilleuse.collector.release.fleet import FleetCount
-from veilleuse.collector.release.rows import FLEET as FLEET_FORM
-from veilleuse.collector.release.rows import FleetMonth
-from veilleuse.collector.reports.fleet_year import fleet_devices
-from veilleuse.collector.reports.readers import sources_of
-from veilleuse.collector.settings import ReportingSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.collector.wire_codec import BANDS, STATES, number
-from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import MEASURED
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
-MINUTE: Final = 60_000
-HOUR: Final = 60 * MINUTE
-ZONE: Final = DEFAULT_CALENDAR.time_zone
 GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class")
 OF_FLEET: Final = ("emissions", "energy", "coverage")
 KINDS: Final = (*OF_FLEET, "indicators")
 OBSERVED: Final = ("entity,device_class&basis=observed", "device_class&basis=observed")
-FLEET_GROUPINGS: Final = ("entity&level=1", "perimeter", "perimeter,power_context", *OBSERVED)
+ROLL_UPS: Final = ("entity&level=1", "perimeter")
+FLEET_GROUPINGS: Final = (*ROLL_UPS, "perimeter,power_context", *OBSERVED)
 """Further groupings of questions about the fleet."""
 PRODUCTS: Final = ("items", "equivalents", "home_shares", "contracts")
 DERIVED: Final = ("factors", "withheld", "group_by", "assumptions", *PRODUCTS)
@@ -123,57 +109,6 @@ class Row:
     numbers: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Hours:
-    """Hours of a machine in a month: in one night, and in one week's opening hours."""
-
-    night: Mapping[State, float] = field(default_factory=dict)
-    opening: Mapping[State, float] = field(default_factory=dict)
-
-
-METERED_WATTS: Final = (23, 40)
-"""Watts of a metered machine that is on; more than 2 % from any model's."""
-OFF: Final = Hours({State.OFF: 12}, {State.OFF: 40})
-OFFICE: Final = Hours({State.OFF: 12}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8, State.ASLEEP: 5})
-NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
-
-
-def days_from(first: date, number: int) -> list[date]:
-    """Return so many days."""
-    return [first + timedelta(days=later) for later in range(number)]
-
-
-def hourly(cells: Iterable[Any], days: Iterable[date], from_hour: int) -> Iterator[tuple[Any, list[Any]]]:
-    """Split cells into records of an hour, from that local hour of each day on: up to nine on each of several
-    days, or those of one night."""
-    begins = [day_start_unix_milliseconds(day, ZONE) + from_hour * HOUR for day in days]
-    hours = iter([begin + HOUR * n for begin in begins for n in range(9 if len(begins) > 1 else 14)])
-    for one in cells:
-        for done in range(0, one.milliseconds, HOUR):
-            part = pb.Cell()
-            part.CopyFrom(one)
-            part.milliseconds = min(HOUR, one.milliseconds - done)
-            if one.cpu_covered_milliseconds:
-                part.cpu_covered_milliseconds = part.milliseconds
-                part.cpu_busy_milliseconds = part.milliseconds // 5
-            for energy in part.energies:
-                before, after = (
-                    energy.energy_millijoules * ms // one.milliseconds
-                    for ms in (done, done + part.milliseconds)
-                )
-                energy.energy_millijoules, energy.covered_milliseconds = after - before, part.milliseconds
-            yield clock(next(hours), HOUR), [part]
-
-
-class FleetOfMonth(NamedTuple):
-    """What is published of a month, with the fleet of the day of its publication."""
-
-    content: str | None
-    """The release; None where nothing of it is published."""
-    rows: FleetMonth
-    fleet: Mapping[GroupKey, FleetCount]
-
-
 class Watched:
     """A collector over simulated months. A context manager."""
 
@@ -190,8 +125,8 @@ class Watched:
         self.pages: list[str] = []
         """Text of the first page at each look."""
         self.entities = entities
-        self.fleets: list[Mapping[Slice, FleetOfMonth]] = []
-        """What is published at each look."""
+        self.publications = Publications(self.data, lambda: self.now[0])
+        self.fleets = self.publications.fleets
         self._classroom: set[HostId] = set()
         """Machines that send records of an hour."""
         self._accounts = itertools.count(1)
@@ -236,8 +171,8 @@ class Watched:
         monday = first + timedelta(days=-first.weekday() % 7)
         for host, hours in done:
             told = host not in unmetered, host in screens
-            night = [*self._cells(hours.night, Band.NIGHT, *told)]
-            opening = [*self._cells(hours.opening, Band.OPEN, *told)]
+            night = [*self._cells(hours.night, Band.NIGHT, *told, window=hours.window)]
+            opening = [*self._cells(hours.opening, Band.OPEN, *told, beyond=hours.beyond)]
             tenth = first.replace(day=10)
             if host in self._classroom:
                 records = [*hourly(night, [tenth], 17), *hourly(opening, days_from(monday, 5), 8)]
@@ -286,6 +221,13 @@ class Watched:
                 "UPDATE hosts SET org_entity = ? WHERE host_id = ?", (entity, host)
             )
 
+    def plan(self, hosts: Iterable[HostId], complies: bool) -> None:
+        """Record a power plan that complies, or one that never sleeps."""
+        for host in hosts:
+            known = self.data.store.registry.host(host)
+            assert known is not None
+            self._say(host, known.facts.device_class, 600, 1200 if complies else 0)
+
     def retire(self, host: HostId) -> None:
         """Refuse a machine's certificate from now on."""
         with self.data.store.transaction():
@@ -301,7 +243,13 @@ class Watched:
             pass
 
     def _cells(
-        self, hours: Mapping[State, float], band: Band, measured: bool = True, screens: bool = False
+        self,
+        hours: Mapping[State, float],
+        band: Band,
+        measured: bool = True,
+        screens: bool = False,
+        beyond: float = 0,
+        window: float = 0,
     ) -> Iterator[Any]:
         for state, long in hours.items():
             milliseconds = round(long * HOUR * self.chance.uniform(0.8, 1)) + self.chance.randrange(MINUTE)
@@ -310,6 +258,15 @@ class Watched:
             one = cell(state, milliseconds, band, energy_millijoules=energy, busy_ratio=0.2 if on else None)
             if screens and on:
                 one.displays.add(size=1, milliseconds=milliseconds - self.chance.randrange(HOUR))
+            if state is State.ON_IDLE and beyond:
+                one.idle_beyond_15_minutes_milliseconds = one.idle_beyond_30_minutes_milliseconds = min(
+                    milliseconds, round(beyond * HOUR * self.chance.uniform(0.8, 1))
+                )
+            if state is State.ON_IDLE and window:
+                one.update_window_milliseconds = min(milliseconds, round(window * HOUR))
+                for told in one.energies:
+                    inside = told.energy_millijoules * one.update_window_milliseconds // milliseconds
+                    one.update_window_energies.add(point_index=0, energy_millijoules=inside)
             yield one
 
     # --- looks
@@ -317,11 +274,10 @@ class Watched:
     def look(self, day: date, months: Sequence[date] = ()) -> None:
         """Ask all questions in all roles at noon of `day`: /metrics, the page, and the API over each of these
         months and over all of them together."""
-        self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
-        parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
-        self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
+        self._set_day(day)
+        parts = self._add_months(months)
         self.versions.append(self._truth())
-        self.publish(day)
+        self.publications.publish(day, len(self.versions) - 1)
         wide: dict[str, Any] = {"api_requests_per_minute": 60_000}
         with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
@@ -331,41 +287,38 @@ class Watched:
                 asked = (periods, KINDS) if role is Role.READER else (parts, ("indicators",))
                 self._ask_api(reading, who, token, itertools.product(*asked, GROUPINGS))
                 if role is Role.READER:
-                    more = itertools.product(periods, OF_FLEET, FLEET_GROUPINGS)
-                    self._ask_api(reading, who, token, more)
+                    for kinds, groupings in ((OF_FLEET, FLEET_GROUPINGS), (KINDS[-1:], ROLL_UPS)):
+                        more = itertools.product(periods, kinds, groupings)
+                        self._ask_api(reading, who, token, more)
             self._strangers(reading)
             reading.indicators.refresh()
             self._scrape(reading)
 
-    def publish(self, day: date) -> None:
-        """Publish what is due, as the collector does each day."""
-        roll(self.data, day)
-        before = {(one.first, one.end): one for one in self._published(PublicationKind.FLEET)}
-        Publishing(self.data, lambda: self.now[0]).publish_months(day)
-        last = self.fleets[-1] if self.fleets else {}
-        found = {}
-        with open_reader(self.data.directory) as store:
-            sources = sources_of(store, ReportingSettings())
-            for told in self._published(PublicationKind.FLEET):
-                part = Slice(told.first, told.end)
-                fleet = store.publications.find(PublicationKind.FLEET, part.first, part.end)
-                month = store.publications.find(PublicationKind.RELEASE, part.first, part.end)
-                assert fleet is not None
-                is_new = part not in last or before.get((part.first, part.end)) != told
-                found[part] = FleetOfMonth(
-                    None if month is None else month.content,
-                    FLEET_FORM.decode(json.loads(fleet.content), part.first, part.end),
-                    count_fleet(fleet_devices(sources, part, day)) if is_new else last[part].fleet,
-                )
-        self.fleets.append(found)
+    def _set_day(self, day: date) -> None:
+        self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
 
-    def _published(self, kind: PublicationKind) -> list[PublicationSummary]:
-        return [one for one in self.data.store.publications.summaries() if one.kind is kind]
+    def _add_months(self, months: Iterable[date]) -> list[Slice]:
+        parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
+        self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
+        return parts
+
+    def release(self, day: date, months: Iterable[date]) -> None:
+        """Publish these months alone, as a collector that stops before it publishes what goes with them."""
+        self._set_day(day)
+        self._add_months(months)
+        self.versions.append(self._truth())
+        self.publications.publish(day, len(self.versions) - 1, alone=True)
 
     def say_again(self, host: HostId, device_class: DeviceClass) -> None:
         """Record facts that change how a machine's energy is derived."""
+        self._say(host, device_class)
+        self.data.derive()
+
+    def _say(self, host: HostId, device_class: DeviceClass, *plan: int) -> None:
         form: Any = number(device_class)
-        facts = pb.Facts(device_class=form, cpu_count=4)
+        facts = pb.Facts(device_class=form, cpu_count=8 if plan else 4)
+        if plan:
+            facts.display_off_ac_seconds, facts.sleep_ac_seconds = plan
         with self.data.store.transaction():
             self.data.store.registry.record_hello(
                 host,
@@ -373,7 +326,6 @@ class Watched:
                 health_wire=None,
                 now_unix_milliseconds=round(self.now[0] * 1000),
             )
-        self.data.derive()
 
     def take_back(self, first: date) -> None:
         """Take back a month's publications, as `veilleuse published take-back` does."""

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from datetime import date
 from typing import Final
 
-from tests.promises.support.read_together import NIGHT, OFF, OFFICE, Hours, Watched
+from tests.promises.support.hours import NIGHT, OFF, OFFICE, Hours
+from tests.promises.support.read_together import Watched
 from tests.support.inventories import Listed
 from veilleuse.collector.model.records import HostId
 from veilleuse.wire.vocabulary import DeviceClass, State

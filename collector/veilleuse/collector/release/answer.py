@@ -122,12 +122,15 @@ def _indicator_rows(
 
 
 def add_shares(
-    rows: Iterable[IndicatorRow], months: Iterable[Month], group: GroupOf
+    rows: Iterable[IndicatorRow], months: Iterable[Month], group: GroupOf, entities: Collection[str] = ()
 ) -> tuple[IndicatorRow, ...]:
-    """Add to I4 of PCs its share of the energy of their month. Rows must be of whole populations."""
+    """Add to I4 of PCs its share of the energy of their month, inside the entities.
+
+    Rows must be of whole populations.
+    """
     energies: defaultdict[GroupKey, Counter[Slice]] = defaultdict(Counter)
     for month in months:
-        for cell in month.cells:
+        for cell in (one for one in month.cells if _may_see(one.key, entities)):
             energy = sum(one.energy_millijoules for one in cell.sums.energies.values())
             energies[group(at_default_context(cell.key)).over()][month.part] += energy
     found = []

@@ -11,15 +11,15 @@ user: their rows are not limited.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.disclosure.partition import PerimeterOf, all_in_one, merge_along_path
-from veilleuse.collector.disclosure.rule import EXEMPT, MIXED, DisclosureCell, is_safe
+from veilleuse.collector.disclosure.rule import EXEMPT, MIXED, DisclosureCell, is_nobodys_or_enough, is_safe
 from veilleuse.collector.indicators import TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.indicators.avoidable_energy import (
     OUTSIDE,
@@ -34,13 +34,15 @@ from veilleuse.collector.model.indicators import (
     Figure,
     IndicatorGroup,
     IndicatorMachine,
+    Pair,
     Targets,
 )
 from veilleuse.collector.model.query import AUTRES, GroupKey
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group, GroupSums
-from veilleuse.collector.ports.stages import MachineRatio
+from veilleuse.collector.ports.stages import Indicator, MachineRatio
 from veilleuse.collector.quantiles import Z95, quantile95
+from veilleuse.collector.release.answer import add_sums
 from veilleuse.collector.release.indicator_rows import HalfWidth, IndicatorMonth, IndicatorRow
 from veilleuse.collector.release.rows import family_of
 from veilleuse.collector.release.tables import Hidden, Month
@@ -79,23 +81,37 @@ class MonthContext:
         """Uses of the month's rows, by their keys over any period."""
         return {group.key.over(): group.sums for group in self.month.uses}
 
+    @cached_property
+    def cells(self) -> Mapping[GroupKey, GroupSums]:
+        """Cells of the month likewise."""
+        return {group.key.over(): group.sums for group in self.month.cells}
+
     def row_of(self, machine: IndicatorMachine) -> GroupKey | None:
         """Return the month's row that holds a machine; None where none does."""
+        return self._nearest(machine, self.uses)
+
+    def cell_of(self, machine: IndicatorMachine) -> GroupKey | None:
+        """Return the month's cell that holds a machine; None where none does."""
+        return self._nearest(machine, self.cells)
+
+    def _nearest(self, machine: IndicatorMachine, keys: Collection[GroupKey]) -> GroupKey | None:
         place = self.places[machine.host_id]
-        return next((key for key in (place, *place.merged_above) if key in self.uses), None)
+        return next((key for key in (place, *place.merged_above) if key in keys), None)
 
 
 def build_indicators(machines: Machines, servers: tuple[Group, ...], context: MonthContext) -> IndicatorMonth:
     """Build the published indicators of a month.
 
-    `machines`: all of the month, a reinstalled one as one, and of PCs those that were observed.
-    `servers`: sums of servers.
+    `machines`: all of the month, a reinstalled one as one. PCs that were not observed are left out, as in the
+    month's rows. `servers`: sums of servers.
     """
     families: defaultdict[GroupKey, dict[GroupKey, list[IndicatorMachine]]] = defaultdict(dict)
     for one in machines:
-        is_exempt = one.population in EXEMPT
+        is_exempt, use = one.population in EXEMPT, one.use()
         row = context.places[one.host_id] if is_exempt else context.row_of(one)
-        if row is not None and (is_exempt or not row.memo):
+        if row is not None and (
+            is_exempt or (not row.memo and (use.known_milliseconds or use.derived_millijoules))
+        ):
             families[family_of(row)].setdefault(row, []).append(one)
     rows: list[IndicatorRow] = []
     hidden: list[tuple[str, Hidden]] = []
@@ -107,7 +123,7 @@ def build_indicators(machines: Machines, servers: tuple[Group, ...], context: Mo
             for rule in RULES:
                 rows += (found := _pc_rows(of_family, rule, context))
                 hidden += _hidden(rule.indicator, family, of_family, found, context)
-        half_widths += _half_widths(family, [one for some in of_family.values() for one in some], context)
+        half_widths += _half_widths(family, of_family, rows, context)
     part = context.month.part
     return IndicatorMonth(
         part,
@@ -134,7 +150,7 @@ class _Rule(NamedTuple):
     """Rule of disclosure of one indicator of PCs. An indicator without a rule is not published of PCs."""
 
     indicator: str
-    cell: Callable[[GroupKey, Machines, Targets], DisclosureCell[GroupKey]]
+    cell: Callable[[GroupKey, Machines, MonthContext], DisclosureCell[GroupKey]]
     """Returns what a row's figure tells of each machine."""
     limit: Callable[[Figure, Machines, MonthContext], Figure]
     """Limits the figure of a row."""
@@ -145,7 +161,7 @@ def _pc_rows(of_family: Rows, rule: _Rule, context: MonthContext) -> list[Indica
 
     Where it does not, all of the family is one row, which may be withheld.
     """
-    cells = [rule.cell(key, machines, context.targets) for key, machines in of_family.items()]
+    cells = [rule.cell(key, machines, context) for key, machines in of_family.items()]
     merged = merge_along_path(cells, context.k, context.perimeter_of)
     found = _limited(merged, of_family, rule, context) if merged else []
     if not found or any(row.figure.withheld for row in found):
@@ -162,8 +178,10 @@ def _limited(
     found = []
     for key, inside in merged.items():
         machines = tuple(one for row in inside for one in of_family[row])
+        hosts = sum(context.uses[row].hosts for row in inside)
         for figure in load_indicator(rule.indicator).figures(IndicatorGroup(key, machines), context.targets):
-            limited = rule.limit(disclose_figure(figure, key, context.k), machines, context)
+            told = replace(disclose_figure(figure, key, context.k), n=hosts)
+            limited = rule.limit(told, machines, context)
             found.append(IndicatorRow(rule.indicator, key, replace(limited, behind=(), behind_details={})))
     return found
 
@@ -191,15 +209,28 @@ def _hidden(
         )
 
 
-def _half_widths(family: GroupKey, machines: Machines, context: MonthContext) -> Iterator[HalfWidth]:
-    """Yield the half-widths of ratios over machines: linearised, as of machines drawn from a large fleet."""
+def _half_widths(
+    family: GroupKey, of_family: Rows, rows: Iterable[IndicatorRow], context: MonthContext
+) -> Iterator[HalfWidth]:
+    """Yield the half-widths of ratios over machines: linearised, as of machines drawn from a large fleet.
+
+    Of PCs, only where the ratio of the family is told; of a ratio that counts machines, by its told figures.
+    """
+    machines = [one for some in of_family.values() for one in some]
+    is_exempt = family.population in EXEMPT
     for indicator, line in TABLE.items():
         made = load_indicator(indicator)
         if family.population not in line.populations | line.also_of or not isinstance(made, MachineRatio):
             continue
-        pairs = [pair for one in machines if (pair := made.pair(one, context.targets))[1] > 0]
+        if is_exempt or _is_told(made, family, of_family, context):
+            pairs = [made.pair(one, context.targets) for one in machines]
+        else:
+            pairs = _pairs_of_figures(
+                row.figure for row in rows if row.indicator == indicator and family_of(row.key) == family
+            )
+        pairs = [pair for pair in pairs if pair[1] > 0]
         count = len(pairs)
-        if count < (2 if family.population in EXEMPT else max(2, context.k)):
+        if count < (2 if is_exempt else max(2, context.k)):
             continue
         whole = sum(of for _, of in pairs)
         ratio = sum(part for part, _ in pairs) / whole
@@ -208,21 +239,76 @@ def _half_widths(family: GroupKey, machines: Machines, context: MonthContext) ->
         yield HalfWidth(indicator, family, min(100, math.ceil(100 * half)))
 
 
+def _is_told(made: Indicator, family: GroupKey, of_family: Rows, context: MonthContext) -> bool:
+    """Return whether the month's rows give the ratio of a family."""
+    sums = reduce(partial(add_sums, same_time=True), (context.uses[row] for row in of_family))
+    figures = made.figures(IndicatorGroup(family, sums=sums), context.targets)
+    return any(figure.value is not None for figure in figures)
+
+
+def _pairs_of_figures(figures: Iterable[Figure]) -> list[Pair]:
+    """Return as many pairs as machines, of which the told share complies."""
+    known = [one for one in figures if not one.withheld]
+    good, of = (sum(getattr(one, name) or 0 for one in known) for name in ("numerator", "denominator"))
+    return [*[(1.0, 1.0)] * round(good), *[(0.0, 1.0)] * (round(of) - round(good))]
+
+
 # --- I3
 
+_SIDES: Final[tuple[Mapping[bool | None, int], ...]] = tuple(
+    dict(zip((True, False, None), sides, strict=True))
+    for sides in ((0, 1, 2), (0, 1, 1), (0, 1, 0), (0, 0, 1))
+)
+"""Ways to divide machines by their plans: one that complies, one that does not, one that is not known."""
 
-def _cell_of_plans(key: GroupKey, machines: Machines, targets: Targets) -> DisclosureCell[GroupKey]:
-    sides: dict[bool | None, dict[HostId, int]] = {True: {}, False: {}, None: {}}
+
+def _cell_of_plans(key: GroupKey, machines: Machines, context: MonthContext) -> DisclosureCell[GroupKey]:
+    return DisclosureCell(key, {one.host_id: 1 for one in machines}, constant=_outnumbered(machines, context))
+
+
+def _outnumbered(machines: Machines, context: MonthContext) -> tuple[dict[HostId, int], ...]:
+    """Return, for each of _SIDES, the machines outside the largest side of their cell.
+
+    A row's counts by side, with any weights, less a multiple of each cell's count leave these machines or
+    more: each cell can lose one side. With one machine that does not comply among eleven of one cell that do,
+    and twelve that do not in another, the counts 11 and 13 less the cells' 12 leave that one.
+    """
+    by_cell: defaultdict[GroupKey | None, defaultdict[bool | None, list[HostId]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for one in machines:
-        sides[complies(one, targets)][one.host_id] = 1
-    return DisclosureCell(key, {one.host_id: 1 for one in machines}, constant=tuple(sides.values()))
+        by_cell[context.cell_of(one)][complies(one, context.targets)].append(one.host_id)
+    found = []
+    for side_of in _SIDES:
+        left: dict[HostId, int] = {}
+        for by_plan in by_cell.values():
+            sides: defaultdict[int, list[HostId]] = defaultdict(list)
+            for plan, hosts in by_plan.items():
+                sides[side_of[plan]] += hosts
+            largest = max(sides, key=lambda side: len(sides[side]))
+            left |= {host: 1 for side, hosts in sides.items() if side != largest for host in hosts}
+        found.append(left)
+    return tuple(found)
 
 
-def limit_compliance(figure: Figure, _machines: Machines, context: MonthContext) -> Figure:
-    """Limit I3: with 1 to k - 1 unknown plans, round the share, as if it were of all machines."""
-    unknown = int(figure.details.get("not_known", 0))
-    if figure.value is None or unknown == 0 or unknown >= context.k:
+def limit_compliance(figure: Figure, machines: Machines, context: MonthContext) -> Figure:
+    """Limit I3: with 1 to k - 1 unknown plans, round the share, as if it were of all machines.
+
+    Withheld where other counts would isolate few machines, or where the machines are no longer those of the
+    month's cells: their number beside that of the cells would tell who came or left.
+    """
+    absent = replace(figure, value=None, numerator=None, denominator=None, details={}, withheld=True)
+    cells = Counter(context.cell_of(one) for one in machines)
+    hosts = {key: sums.hosts for key, sums in context.cells.items()}
+    if figure.n != len(machines) or any(hosts.get(key) != n for key, n in cells.items() if key):
+        return absent
+    left = _outnumbered(machines, context)
+    if figure.withheld or all(is_nobodys_or_enough(one, context.k) for one in left):
         return figure
+    unknown = sum(complies(one, context.targets) is None for one in machines)
+    is_shared = figure.value in (0, 1) or is_nobodys_or_enough(left[0], context.k)
+    if figure.value is None or not (0 < unknown < context.k <= figure.n - unknown and is_shared):
+        return absent
     share = round(figure.value, _SHARE_DIGITS)
     return replace(figure, value=share, numerator=share * figure.n, denominator=float(figure.n), details={})
 
@@ -230,12 +316,15 @@ def limit_compliance(figure: Figure, _machines: Machines, context: MonthContext)
 # --- I4
 
 
-def _cell_of_energy(key: GroupKey, machines: Machines, targets: Targets) -> DisclosureCell[GroupKey]:
+def _cell_of_energy(key: GroupKey, machines: Machines, context: MonthContext) -> DisclosureCell[GroupKey]:
     return DisclosureCell(
         key,
         {one.host_id: 1 for one in machines},
         (
-            {one.host_id: sum(cause.millijoules for cause in causes_of(one, targets)) for one in machines},
+            {
+                one.host_id: sum(cause.millijoules for cause in causes_of(one, context.targets))
+                for one in machines
+            },
             {one.host_id: one.use().derived_millijoules for one in machines},
             {one.host_id: one.use().on_millijoules for one in machines},
         ),

@@ -247,8 +247,7 @@ def compute_month_indicators(
         targets,
         _perimeter_of(base, part),
     )
-    is_shown = (one for one in machines if one.population in EXEMPT or one.bands)
-    return build_indicators(tuple(is_shown), sums, context)
+    return build_indicators(machines, sums, context)
 
 
 def _as_one(

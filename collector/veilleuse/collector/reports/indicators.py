@@ -108,7 +108,8 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
     rows = sum_indicators(months, query)
     if {"entity", "device_class", "perimeter"}.isdisjoint(query.dimensions):
         read = (cache.read(part.first, part.end) for part in parts)
-        rows = add_shares(rows, (month for month in read if month is not None), query.group_observed)
+        cells = (month for month in read if month is not None)
+        rows = add_shares(rows, cells, query.group_observed, query.entities)
     servers = sum_servers(months, query) if whole and months else _gather_servers(sources, query)
     older = [
         one
