@@ -108,6 +108,9 @@ class MemoryReader:
     def hosts(self, population: Population | None = None) -> tuple[Host, ...]:
         return tuple(one for one in self.host_list if population in (None, one.population))
 
+    def places(self) -> frozenset[tuple[Population, str]]:
+        return frozenset((one.population, one.org_entity) for one in self.host_list)
+
     def sites(self) -> tuple[Site, ...]:
         return tuple(self.site_list)
 

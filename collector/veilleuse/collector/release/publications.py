@@ -25,7 +25,7 @@ from veilleuse.collector.model.closed_years import canonical
 from veilleuse.collector.model.publications import MAXIMUM_BYTES, FigureFormat, Publication, T
 from veilleuse.collector.ports.months import PublicationReader, PublicationSummary
 
-Publish = Callable[[Publication], None]
+Publish = Callable[[Publication], object]
 """Stores a publication, unless the period has one already. Raises AdminError."""
 
 

@@ -87,14 +87,17 @@ UNDECLARED: Final = (*_OF_DEVICES, IN_NO_ROOM)
 """Fields of a report's head about missing declarations."""
 
 
-def read_undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | list[str] | None]:
+def read_undeclared(
+    sources: Sources, first: date, end: date, *, devices: bool = True
+) -> dict[str, Value | list[str] | None]:
     """Count the devices in service in [first, end) whose site or service day nobody declared.
 
     A device without a day counts from the first day on; one without a site takes the default zone. The counts
     are None without an inventory. Servers placed in no room of their site are listed, where there are any.
     """
     servers = list(servers_in_no_room(sources, first, end))
-    return {**_devices(sources, first, end), **({IN_NO_ROOM: servers} if servers else {})}
+    counts = _devices(sources, first, end) if devices else {}
+    return {**counts, **({IN_NO_ROOM: servers} if servers else {})}
 
 
 def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str]:
@@ -160,12 +163,16 @@ class EmissionsReport:
 def emissions_report_of(
     sources: Sources, query: Query, *, compare: bool = True, random_roll_out: bool = False
 ) -> EmissionsReport:
-    """Build the official ledger of every group; `compare` adds the change from the year before.
+    """Build the official ledger of every group.
+
+    `compare` adds the change from the year before, and to released months the counts of undeclared devices.
 
     Raises UnknownZone, UsageError.
     """
     if stretches := find_stretches(sources.released, query):
-        return released_report(sources, query, stretches, random_roll_out=random_roll_out)
+        return released_report(
+            sources, query, stretches, random_roll_out=random_roll_out, undeclared_devices=compare
+        )
     revisions = sources.closings.revisions(query.first.year) if query.civil_year else ()
     if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
         return _closed_year_report(sources, query, compare=compare)
@@ -203,7 +210,12 @@ def emissions_report_of(
 
 
 def released_report(
-    sources: Sources, query: Query, stretches: Sequence[ReleasedStretch], *, random_roll_out: bool = False
+    sources: Sources,
+    query: Query,
+    stretches: Sequence[ReleasedStretch],
+    *,
+    random_roll_out: bool = False,
+    undeclared_devices: bool = True,
 ) -> EmissionsReport:
     """Build the report of released months: every outlet and account has the same digits.
 
@@ -226,8 +238,8 @@ def released_report(
         facts[RELEASED_UNTIL] = stretches[-1].part.end.isoformat()
     if closed is None:
         statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
-        head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
-        return _build_report(statement, periods, {**head, **facts})
+        undeclared = read_undeclared(sources, query.first, query.end, devices=undeclared_devices)
+        return _build_report(statement, periods, {**_head(sources, query, data), **undeclared, **facts})
     statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
     if not query.entities and query.basis is Basis.RELEASED:
         own = closed_figures(sources.closings, year, (), None, compare=True)

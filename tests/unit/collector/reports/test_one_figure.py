@@ -69,8 +69,19 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
 
 def figures(rows: Any) -> dict[tuple[str | None, ...], tuple[Any, ...]]:
     """Return (indicator, population, entity, period) → what is told of each row of months."""
-    names = ("value", "n", "numerator", "denominator", "kwh", "nights_on", "coverage_states", "value_lo95")
-    names += ("not_known", "not_judged", "closed_bands_kwh", "open_idle_kwh", "avoidable_share")
+    names = [
+        "value",
+        "n",
+        "numerator",
+        "denominator",
+        "kwh",
+        "nights_on",
+        "coverage_states",
+        "value_lo95",
+        "not_known",
+        "not_judged",
+    ]
+    names += ["closed_bands_kwh", "open_idle_kwh", "avoidable_share"]
     keys = ("indicator", "population", "entity", "period_from", "period_to")
     return {
         tuple(map(row.get, keys)): tuple(map(row.get, names)) for row in rows if row["indicator"] in NAMES

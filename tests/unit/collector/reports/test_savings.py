@@ -17,6 +17,7 @@ from tests.support.reported import require_columns
 from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import SCOPE
 from veilleuse.collector.calendars.periods import add_months
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.indicators import load_indicator
 from veilleuse.collector.indicators.measured_savings import arm, saving
 from veilleuse.collector.model.actions import Action
@@ -25,7 +26,6 @@ from veilleuse.collector.model.indicators import Comparison, IndicatorGroup, Sit
 from veilleuse.collector.model.months import DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reports.indicators import disclose_figure
 from veilleuse.collector.reports.savings import Windows, compare_actions, find_windows
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 

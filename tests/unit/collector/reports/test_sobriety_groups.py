@@ -11,12 +11,13 @@ import pytest
 
 from tests.support.year import vector
 from tests.unit.collector.indicators.test_sobriety import HOUR, SCOPE, devices, machine, of, the
+from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.indicators import load_indicator
 from veilleuse.collector.model.actions import ActionLine, ActionTable
 from veilleuse.collector.model.indicators import BandUse, IndicatorGroup, PowerPlan, Targets, use_of
 from veilleuse.collector.model.inventory import Headcount, Retirement
 from veilleuse.collector.model.query import GroupKey, Query
-from veilleuse.collector.reports.indicators import disclose_figure, merge_small_groups
+from veilleuse.collector.reports.indicators import merge_small_groups
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
 from veilleuse.collector.reports.readers import targets_of
 from veilleuse.collector.settings import read_settings
