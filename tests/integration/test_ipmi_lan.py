@@ -11,15 +11,13 @@ import subprocess
 import pytest
 
 from tests.support.fakes import bmc
-from tests.support.metering import patiently
+from tests.support.metering import context_of, patiently
 from tests.support.peers import peer
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge
-from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.ipmi_dcmi import IpmiDcmi, power_watts
 from veilleuse.agent.sources.run_program import ProgramResult
-from veilleuse.wire.vocabulary import Boundary
 
 
 @pytest.fixture
@@ -44,19 +42,10 @@ def context(folder, port, secret=bmc.SECRET, seconds=20.0):
     credentials = folder / "credentials"
     credentials.write_text(f"{bmc.NAME}:{secret}\n")
     credentials.chmod(0o600)
-    meter = MeterSpec(
-        "bmc-3",
-        "ipmi_dcmi",
-        f"127.0.0.1:{port}",
-        "machine",
-        Boundary.WALL,
-        30,
-        seconds,
-        4000.0,
-        str(credentials),
-        {},
+    address = f"127.0.0.1:{port}"
+    return context_of(
+        "ipmi_dcmi", address, seconds, meter="bmc-3", every_seconds=30, credentials_file=str(credentials)
     )
-    return SourceContext("", "", "none", meter=meter)
 
 
 def test_power_over_the_network(source, controller):

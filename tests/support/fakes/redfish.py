@@ -13,9 +13,8 @@ from typing import Any
 
 from tests.support.fakes.authority import Signed, TestAuthority
 from tests.support.fakes.devices import Asked, FakeDevice, Reply, reply
-from tests.support.metering import PATIENT_SECONDS
-from veilleuse.agent.ports import MeterSpec, SourceContext
-from veilleuse.wire.vocabulary import Boundary
+from tests.support.metering import context_of
+from veilleuse.agent.ports import SourceContext
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "redfish"
 NAME, SECRET = "reader", "watt:7"
@@ -107,16 +106,10 @@ def context(
 ) -> SourceContext:
     """Return the context of the source for a fake device or an address."""
     address = device if isinstance(device, str) else device.address
-    meter = MeterSpec(
-        "bmc-3",
-        "redfish",
-        address,
-        subject,
-        Boundary.WALL,
-        30,
-        PATIENT_SECONDS,
-        4000.0,
-        credentials,
-        options or {},
-    )
-    return SourceContext("", "", "none", meter=meter)
+    named: dict[str, Any] = {
+        "meter": "bmc-3",
+        "subject": subject,
+        "every_seconds": 30,
+        "credentials_file": credentials,
+    }
+    return context_of("redfish", address, **named | (options or {}))

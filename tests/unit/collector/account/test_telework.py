@@ -69,15 +69,18 @@ def year(
     k: int = 10,
     measured: int | None = None,
     standings: list[FleetDevice] | None = None,
+    seen: Sequence[tuple[ObservedMachine, FleetDevice]] | None = None,
 ) -> PeriodFigures:
-    """Return figures of 2025; the first `measured` hosts are measured, alternately by two methods."""
+    """Return figures of 2025; `seen`: the measurements, else the first `measured` hosts are measured,
+    alternately by two methods.
+    """
     stood = census(*hosts) if standings is None else standings
     return figures(
         FIRST,
         END,
         dimensions,
         stood,
-        placed(hosts[:measured], stood),
+        placed(hosts[:measured], stood) if seen is None else seen,
         assumptions=Assumptions(),
         k_anonymity=k,
         headcounts=headcounts,
@@ -240,16 +243,7 @@ def test_one_that_draws_almost_all_is_not_told(heavy):
             seen[at] = (worked(one, watts=800), standing)
     for watts, told in ((30, {"laptop", "sff"}), (9_000, {AUTRES})):
         seen[heavy] = (worked(hosts[heavy], watts=watts), standings[heavy])
-        made = figures(
-            FIRST,
-            END,
-            BY_CLASS,
-            standings,
-            seen,
-            assumptions=Assumptions(),
-            k_anonymity=10,
-            headcounts=declared(E1="2"),
-        )
+        made = year(hosts, declared(E1="2"), standings=standings, seen=seen)
         assert {row.key.device_class for row in made.rows} == told
         assert at_home(made)
 
@@ -272,16 +266,7 @@ def test_methods_of_few_are_hidden_at_home_too():
             )
             for at, one in enumerate(hosts)
         ]
-        made = figures(
-            FIRST,
-            END,
-            ("entity",),
-            standings,
-            seen,
-            assumptions=Assumptions(),
-            k_anonymity=10,
-            headcounts=declared(E1="2"),
-        )
+        made = year(hosts, declared(E1="2"), ("entity",), standings=standings, seen=seen)
         (home,) = at_home(made)
         (site,) = [row for row in made.rows if row is not home]
         assert (home.withheld, site.withheld) == (frozenset(), frozenset({Detail.METHODS} if hidden else ()))
