@@ -87,14 +87,18 @@ UNDECLARED: Final = (*_OF_DEVICES, IN_NO_ROOM)
 """Fields of a report's head about missing declarations."""
 
 
-def read_undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | list[str] | None]:
+def read_undeclared(
+    sources: Sources, first: date, end: date, *, devices: bool = True
+) -> dict[str, Value | list[str] | None]:
     """Count the devices in service in [first, end) whose site or service day nobody declared.
 
     A device without a day counts from the first day on; one without a site takes the default zone. The counts
     are None without an inventory. Servers placed in no room of their site are listed, where there are any.
+    `devices`: with these counts.
     """
     servers = list(servers_in_no_room(sources, first, end))
-    return {**_devices(sources, first, end), **({IN_NO_ROOM: servers} if servers else {})}
+    counts = _devices(sources, first, end) if devices else {}
+    return {**counts, **({IN_NO_ROOM: servers} if servers else {})}
 
 
 def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str]:
@@ -158,14 +162,21 @@ class EmissionsReport:
 
 
 def emissions_report_of(
-    sources: Sources, query: Query, *, compare: bool = True, random_roll_out: bool = False
+    sources: Sources,
+    query: Query,
+    *,
+    compare: bool = True,
+    random_roll_out: bool = False,
+    undeclared: bool = True,
 ) -> EmissionsReport:
     """Build the official ledger of every group; `compare` adds the change from the year before.
 
-    Raises UnknownZone, UsageError.
+    `undeclared`: its head counts devices without a declared day or site. Raises UnknownZone, UsageError.
     """
     if stretches := find_stretches(sources.released, query):
-        return released_report(sources, query, stretches, random_roll_out=random_roll_out)
+        return released_report(
+            sources, query, stretches, random_roll_out=random_roll_out, undeclared=undeclared
+        )
     revisions = sources.closings.revisions(query.first.year) if query.civil_year else ()
     if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
         return _closed_year_report(sources, query, compare=compare)
@@ -190,24 +201,29 @@ def emissions_report_of(
     )
     statement = build_statement(periods, terms)
     if "month" in query.dimensions and query.civil_year:
-        year = emissions_report_of(
-            sources, replace(query, dimensions=()), compare=compare, random_roll_out=random_roll_out
-        )
+        whole = replace(query, dimensions=())
+        year = emissions_report_of(sources, whole, compare=compare, random_roll_out=random_roll_out)
         own = year.statement.totals
         if len(statement.totals) == MONTHS:
             own = _year_total_rows(own, statement.totals, query.k_anonymity)
         statement = replace(statement, year=own)
-    head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
+    head = _head(sources, query, data)
+    head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
     report = _build_report(statement, periods, {**head, BASIS: Basis.UNRELEASED.value})
     return replace(report, document=_mark_under_way(report.document, query))
 
 
 def released_report(
-    sources: Sources, query: Query, stretches: Sequence[ReleasedStretch], *, random_roll_out: bool = False
+    sources: Sources,
+    query: Query,
+    stretches: Sequence[ReleasedStretch],
+    *,
+    random_roll_out: bool = False,
+    undeclared: bool = True,
 ) -> EmissionsReport:
     """Build the report of released months: every outlet and account has the same digits.
 
-    Raises UnknownZone, StoreDamaged.
+    `undeclared`: see `emissions_report_of`. Raises UnknownZone, StoreDamaged.
     """
     year, data = query.first.year, "simulated" if sources.reader.data_kind().simulated else "real"
     closed = sources.released.closed(year) if query.civil_year else None
@@ -226,7 +242,8 @@ def released_report(
         facts[RELEASED_UNTIL] = stretches[-1].part.end.isoformat()
     if closed is None:
         statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
-        head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
+        head = _head(sources, query, data)
+        head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
         return _build_report(statement, periods, {**head, **facts})
     statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
     if not query.entities and query.basis is Basis.RELEASED:
