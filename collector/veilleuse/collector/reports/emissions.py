@@ -94,6 +94,7 @@ def read_undeclared(
 
     A device without a day counts from the first day on; one without a site takes the default zone. The counts
     are None without an inventory. Servers placed in no room of their site are listed, where there are any.
+    `devices`: with these counts.
     """
     servers = list(servers_in_no_room(sources, first, end))
     counts = _devices(sources, first, end) if devices else {}
@@ -161,17 +162,20 @@ class EmissionsReport:
 
 
 def emissions_report_of(
-    sources: Sources, query: Query, *, compare: bool = True, random_roll_out: bool = False
+    sources: Sources,
+    query: Query,
+    *,
+    compare: bool = True,
+    random_roll_out: bool = False,
+    undeclared: bool = True,
 ) -> EmissionsReport:
-    """Build the official ledger of every group.
+    """Build the official ledger of every group; `compare` adds the change from the year before.
 
-    `compare` adds the change from the year before, and to released months the counts of undeclared devices.
-
-    Raises UnknownZone, UsageError.
+    `undeclared`: its head counts devices without a declared day or site. Raises UnknownZone, UsageError.
     """
     if stretches := find_stretches(sources.released, query):
         return released_report(
-            sources, query, stretches, random_roll_out=random_roll_out, undeclared_devices=compare
+            sources, query, stretches, random_roll_out=random_roll_out, undeclared=undeclared
         )
     revisions = sources.closings.revisions(query.first.year) if query.civil_year else ()
     if revisions and ("month" not in query.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE):
@@ -197,14 +201,14 @@ def emissions_report_of(
     )
     statement = build_statement(periods, terms)
     if "month" in query.dimensions and query.civil_year:
-        year = emissions_report_of(
-            sources, replace(query, dimensions=()), compare=compare, random_roll_out=random_roll_out
-        )
+        whole = replace(query, dimensions=())
+        year = emissions_report_of(sources, whole, compare=compare, random_roll_out=random_roll_out)
         own = year.statement.totals
         if len(statement.totals) == MONTHS:
             own = _year_total_rows(own, statement.totals, query.k_anonymity)
         statement = replace(statement, year=own)
-    head = _head(sources, query, data) | read_undeclared(sources, query.first, query.end)
+    head = _head(sources, query, data)
+    head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
     report = _build_report(statement, periods, {**head, BASIS: Basis.UNRELEASED.value})
     return replace(report, document=_mark_under_way(report.document, query))
 
@@ -215,11 +219,11 @@ def released_report(
     stretches: Sequence[ReleasedStretch],
     *,
     random_roll_out: bool = False,
-    undeclared_devices: bool = True,
+    undeclared: bool = True,
 ) -> EmissionsReport:
     """Build the report of released months: every outlet and account has the same digits.
 
-    Raises UnknownZone, StoreDamaged.
+    `undeclared`: see `emissions_report_of`. Raises UnknownZone, StoreDamaged.
     """
     year, data = query.first.year, "simulated" if sources.reader.data_kind().simulated else "real"
     closed = sources.released.closed(year) if query.civil_year else None
@@ -238,8 +242,9 @@ def released_report(
         facts[RELEASED_UNTIL] = stretches[-1].part.end.isoformat()
     if closed is None:
         statement = replace(statement, withheld=tuple(missing_months(stretches, query)))
-        undeclared = read_undeclared(sources, query.first, query.end, devices=undeclared_devices)
-        return _build_report(statement, periods, {**_head(sources, query, data), **undeclared, **facts})
+        head = _head(sources, query, data)
+        head |= read_undeclared(sources, query.first, query.end, devices=undeclared)
+        return _build_report(statement, periods, {**head, **facts})
     statement = mark_rows(statement, closed, first_statement(sources.closings, closed, query))
     if not query.entities and query.basis is Basis.RELEASED:
         own = closed_figures(sources.closings, year, (), None, compare=True)

@@ -291,7 +291,7 @@ def reen_document(
 
 def _emissions_report(sources: SobrietySources, query: Query) -> EmissionsReport:
     random = sources.base.reporting.random_roll_out
-    return emissions_report_of(sources.base, query, compare=False, random_roll_out=random)
+    return emissions_report_of(sources.base, query, compare=False, random_roll_out=random, undeclared=False)
 
 
 def _values_of(

@@ -180,8 +180,9 @@ def _released(
     if not stretches:
         return query.first, (), None
     random = sources.reporting.random_roll_out
-    statement = released_report(sources, query, stretches, random_roll_out=random).statement
-    return stretches[-1].part.end, statement.rows, next(iter(statement.totals), None)
+    report = released_report(sources, query, stretches, random_roll_out=random, undeclared=False)
+    rows, totals = report.statement.rows, report.statement.totals
+    return stretches[-1].part.end, rows, next(iter(totals), None)
 
 
 def _period(year: int) -> tuple[date, date]:
