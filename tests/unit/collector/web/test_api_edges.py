@@ -118,7 +118,8 @@ def test_days_that_are_gone_are_a_question_without_answer(tmp_path):
         retention(data).run(NOW.date())
         with Reading(data, clock=NOW.timestamp) as reading:
             token = reading.account("a", Role.ADMIN)
-            answer = reading.get("/api/v1/emissions?from=2026-05-08&to=2026-06-01", token)
+            url = "/api/v1/emissions?from=2026-05-08&to=2026-06-01"
+            answer = reading.get(url, token, accept_language="en")
             problem = answer.json()
             assert (answer.status_code, problem["type"]) == (422, "/api#unanswerable")
             assert "days of 2026-05 are gone" in problem["detail"]
