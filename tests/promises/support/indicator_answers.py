@@ -309,11 +309,11 @@ class _Told:
             for row in self._published.rows
             if row.indicator == PLANS and _family(row.key) == _family(one.family) and not row.figure.withheld
         ]
-        good = sum(figure.numerator or 0 for figure in figures)
-        known = sum(figure.denominator or 0 for figure in figures)
-        if known <= 1:
+        good = round(sum(figure.numerator or 0 for figure in figures))
+        known = round(sum(figure.denominator or 0 for figure in figures))
+        if known < K:
             return None
-        return quantile95(round(known) - 1) * math.sqrt(good / known * (1 - good / known) / (known - 1))
+        return quantile95(known - 1) * math.sqrt(good / known * (1 - good / known) / (known - 1))
 
     def _of_machines(self, one: HalfWidth) -> float | None:
         """Return the half-width of the machines; None where the month's rows do not tell the ratio."""

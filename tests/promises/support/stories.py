@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Final
 
@@ -12,13 +13,16 @@ from tests.promises.support.hours import NIGHT, OFF, OFFICE, Hours
 from tests.promises.support.read_together import Watched
 from tests.support.inventories import Listed
 from veilleuse.collector.model.records import HostId
-from veilleuse.wire.vocabulary import DeviceClass, State
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 JUL, AUG, SEP, OCT = (date(2026, month, 1) for month in (7, 8, 9, 10))
 IN_OCTOBER: Final = date(2026, 10, 5)
 IDLE_AT_NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.OFF: 20})
 BUSY: Final = Hours({State.ON_IDLE: 9, State.ON_ACTIVE: 1}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
 """On during all known time."""
+LONG: Final = Hours({State.ON_IDLE: 9}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8}, beyond=4)
+"""Idle at night, and in long runs by day."""
+DAY: Final = Hours({State.OFF: 12}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
 
 
 def withheld(data: Watched) -> None:
@@ -180,14 +184,56 @@ def moved(data: Watched) -> None:
     data.look(date(2026, 11, 5), [SEP, OCT])
 
 
+def plans(data: Watched) -> None:
+    """Power plans of few. In France one of A does not comply, and all of B do not: the counts of both less
+    those of the cells left that one. In Germany three plans are known. Of classroom PCs three are not known:
+    the half-width of the share told how many."""
+    hosts, others, abroad = data.machines(12), data.machines(12, "B"), data.machines(23, "C", site="köln")
+    room = data.machines(25, "D", population=Population.CLASSROOM)
+    data.plan([*hosts[:11], *abroad[:3], *room[:12]], complies=True)
+    data.plan([hosts[11], *others, *room[12:22]], complies=False)
+    data.month(SEP, [(host, NIGHT) for host in hosts + others + abroad + room])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def stopped(data: Watched) -> None:
+    """The collector stops between a month and its indicators. Until it runs again a machine comes late, one
+    is forgotten, and one sends a Sunday. Another was never known to be on or off."""
+    first, second, third = (data.machines(13, entity) for entity in "ABC")
+    data.plan(first + third, complies=True)
+    data.plan(second, complies=False)
+    data.month(SEP, [(host, LONG) for host in first[2:] + second + third])
+    data.month(SEP, [(first[0], Hours({State.UNKNOWN: 9}))])
+    data.release(IN_OCTOBER, [SEP])
+    data.month(SEP, [(first[1], LONG)])
+    data.forget(second[0])
+    data.forget(second[1])
+    data.day(date(2026, 9, 20), [(third[0], {State.ON_IDLE: 5})])
+    data.look(date(2026, 10, 6), [SEP])
+
+
+def causes(data: Watched) -> None:
+    """Causes of few. In France one row has two lower powers, and B has one machine with an update window. In
+    Germany one machine of two entities idles at night: the half-width of I1 told for how long."""
+    laptops, flat = data.machines(11), data.machines(3, device_class=DeviceClass.SFF)
+    others = data.machines(12, "B")
+    abroad = data.machines(13, site="köln") + data.machines(13, "B", site="köln")
+    data.month(SEP, [(host, LONG) for host in laptops + flat + others[1:]], unmetered=flat)
+    data.month(SEP, [(others[0], replace(LONG, window=3))])
+    data.month(SEP, [(abroad[0], NIGHT), *((host, DAY) for host in abroad[1:])])
+    data.look(IN_OCTOBER, [SEP])
+
+
 STORIES: Final = (
     *(withheld, constants, methods, zones, days, weeks, late, screens, entities),
     *(watts, one_power, rest_of_a_row, reinstalled, around_k, corrected, moved),
+    *(plans, stopped, causes),
 )
 READERS: Final[dict[Callable[[Watched], object], tuple[str, ...]]] = {
     entities: ("A", "B"),
     around_k: ("A", "A > 1"),
     corrected: ("A",),
+    causes: ("A", "B"),
 }
 """Stories in which entities have their own readers."""
 
