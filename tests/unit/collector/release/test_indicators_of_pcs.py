@@ -172,7 +172,9 @@ def test_an_update_window_of_one_machine_is_not_told(windows: int, window: int, 
 def test_avoidable_energy_has_a_coarse_interval_and_no_total_of_its_own():
     """The uncertainty is rounded to 0.05, the share is the month's, and no other totals are shown."""
     machines = [idle(n) for n in range(12)]
-    energies = {(EnergyClass.AUTRES, Method.METERED, Band.OPEN, State.OFF): EnergySums(0, 10**12)}
+    energies: dict[EnergyKey, EnergySums] = {
+        (EnergyClass.AUTRES, Method.METERED, Band.OPEN, State.OFF): EnergySums(0, 10**12)
+    }
     month = Month(PART, (Group(TOWERS, GroupSums(12, 0, {}, energies)),), (), (), ())
     figure = limit_avoidable(the("I4", of(*machines)), machines, beside(machines, TOWERS))
     assert (figure.numerator, figure.denominator) == (None, None)
