@@ -7,8 +7,8 @@ attacker found. Random fleets have machines that come late, move, retire, are fo
 between the looks. A closed year beside its months is measured here too, and not promised.
 
 Limits of the system: sums of whole cells (entity × class) are an assumption, which the values confirm;
-amounts that only rounding reveals are left out. I3 is left out: its counts of machines by power plan share no
-unknown with another number. Each answer to an administrator is checked alone, not combined.
+amounts that only rounding reveals are left out, and so are half-widths of ratios, which are squares. A power
+plan is an unknown of each month. Each answer to an administrator is checked alone, not combined.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tests.promises.support.closing_beside import FILE, ROWS, TOTALS, closed_yea
 from tests.promises.support.explaining import Explained
 from tests.promises.support.fleet_answers import contents, unexplained_answers, unexplained_rows
 from tests.promises.support.hours import NIGHT, OFF, OFFICE
-from tests.promises.support.indicator_answers import causes_at, rows_without_counts, tell_indicators
+from tests.promises.support.indicator_answers import rows_without_counts, unexplained_indicators
+from tests.promises.support.indicator_equations import causes_at, tell_indicators
 from tests.promises.support.isolating import Column, Equation, Isolated, dominated, smallest
 from tests.promises.support.number_names import ENERGY_SERIES
 from tests.promises.support.read_together import Key, Row, Watched, What
@@ -65,6 +66,7 @@ def solved(watched: Watched) -> Explained:
     found = Explained(watched.versions, watched.months, grams, causes, watched.publications.released)
     found.add([*rows_without_counts(watched), *contents(watched)])
     tell_indicators(watched, found)
+    found.unexplained += unexplained_indicators(watched)
     found.unexplained += unexplained_answers(watched, watched.rows)
     assert [one for months in watched.fleets for one in unexplained_rows(months)] == []
     return found

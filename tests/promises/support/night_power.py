@@ -27,20 +27,16 @@ def sums_told(
         for key, one in amounts.items()
         if (places[key.host].population, places[key.host].zone) in of and key.what.state is not State.UNKNOWN
     }
-    return _night_power(value, mine)
-
-
-def _night_power(value: float, amounts: Mapping[Key, int]) -> list[dict[Key, Weight]] | None:
     sums: list[dict[Key, Weight]] = [
         {
             key: 1
-            for key in amounts
+            for key in mine
             if key.what.unit == unit and (key.what.band is Band.OPEN) is opened and key.what.kind != _SCREENS
         }
         for opened in (False, True)
         for unit in ("mJ", "ms")
     ]
-    night_energy, night, day_energy, day = (sum(amounts[key] for key in keys) for keys in sums)
+    night_energy, night, day_energy, day = (sum(mine[key] for key in keys) for keys in sums)
     if not night or not day or not day_energy:
         return None
     is_this = math.isclose(night_energy / night / (day_energy / day), value, rel_tol=1e-9)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import cache
 from typing import NamedTuple
 
 from tests.promises.support.month_machines import pcs_of_month
@@ -20,8 +21,10 @@ from veilleuse.collector.model.query import GroupKey
 from veilleuse.collector.ports.months import PublicationSummary
 from veilleuse.collector.release.counts import count_fleet
 from veilleuse.collector.release.fleet import FleetCount
+from veilleuse.collector.release.format import FORM as RELEASE
 from veilleuse.collector.release.indicator_rows import INDICATORS, IndicatorMonth
 from veilleuse.collector.release.rows import FLEET, FleetMonth
+from veilleuse.collector.release.tables import Month
 from veilleuse.collector.reports.fleet_year import fleet_devices
 from veilleuse.collector.reports.readers import sobriety_sources_of
 from veilleuse.collector.settings import ReportingSettings
@@ -40,6 +43,16 @@ class FleetOfMonth(NamedTuple):
     """Physical PCs that its indicators may count, as they were at their publication."""
     told_at: int = 0
     """Number of the look that published its indicators."""
+
+
+def released_month(part: Slice, month: FleetOfMonth) -> Month:
+    """Return the release of a month; empty where nothing of it is published."""
+    return Month(part, (), (), (), ()) if month.content is None else _decode(month.content, part)
+
+
+@cache
+def _decode(content: str, part: Slice) -> Month:
+    return RELEASE.decode(json.loads(content), part.first, part.end)
 
 
 class Publications:

@@ -186,13 +186,17 @@ def moved(data: Watched) -> None:
 
 def plans(data: Watched) -> None:
     """Power plans of few. In France one of A does not comply, and all of B do not: the counts of both less
-    those of the cells left that one. In Germany three plans are known. Of classroom PCs three are not known:
-    the half-width of the share told how many."""
-    hosts, others, abroad = data.machines(12), data.machines(12, "B"), data.machines(23, "C", site="köln")
-    room = data.machines(25, "D", population=Population.CLASSROOM)
-    data.plan([*hosts[:11], *abroad[:3], *room[:12]], complies=True)
-    data.plan([hosts[11], *others, *room[12:22]], complies=False)
-    data.month(SEP, [(host, NIGHT) for host in hosts + others + abroad + room])
+    those of the cells left that one. So did those of two entities of D, of which the inventory tells how many
+    each has. In Germany three plans are known. Of classroom PCs three are not known: the half-width of the
+    share told how many."""
+    hosts, others, known = data.machines(12), data.machines(12, "B"), data.machines(23, "C", site="köln")
+    room, abroad = Population.CLASSROOM, {"population": Population.CLASSROOM, "site": "köln"}
+    pupils = data.machines(25, "D", population=room)
+    first, second = (data.machines(12, f"D > {number}", **abroad) for number in (1, 2))
+    data.plan([*hosts[:11], *known[:3], *pupils[:12], *first[:11]], complies=True)
+    data.plan([hosts[11], *others, *pupils[12:22], first[11], *second], complies=False)
+    data.month(SEP, [(host, NIGHT) for host in hosts + others + known + pupils])
+    data.month(SEP, [(host, OFF if number % 2 else NIGHT) for number, host in enumerate(first + second)])
     data.look(IN_OCTOBER, [SEP])
 
 

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
+from itertools import product
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.disclosure.figures import disclose_figure
@@ -263,32 +264,36 @@ _SIDES: Final[tuple[Mapping[bool | None, int], ...]] = tuple(
 
 
 def _cell_of_plans(key: GroupKey, machines: Machines, context: MonthContext) -> DisclosureCell[GroupKey]:
-    return DisclosureCell(key, {one.host_id: 1 for one in machines}, constant=_outnumbered(machines, context))
+    return DisclosureCell(
+        key, {one.host_id: 1 for one in machines}, constant=tuple(_outnumbered(machines, context))
+    )
 
 
-def _outnumbered(machines: Machines, context: MonthContext) -> tuple[dict[HostId, int], ...]:
-    """Return, for each of _SIDES, the machines outside the largest side of their cell.
+def _outnumbered(machines: Machines, context: MonthContext) -> list[dict[HostId, int]]:
+    """Return, for each of _SIDES, the machines outside the largest side of their cell, then of their place.
 
     A row's counts by side, with any weights, less a multiple of each cell's count leave these machines or
     more: each cell can lose one side. With one machine that does not comply among eleven of one cell that do,
-    and twelve that do not in another, the counts 11 and 13 less the cells' 12 leave that one.
+    and twelve that do not in another, the counts 11 and 13 less the cells' 12 leave that one. Where all
+    machines are measured, the inventory tells the count of each entity and class too.
     """
-    by_cell: defaultdict[GroupKey | None, defaultdict[bool | None, list[HostId]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    for one in machines:
-        by_cell[context.cell_of(one)][complies(one, context.targets)].append(one.host_id)
+    said = [
+        (one.host_id, complies(one, context.targets), (context.cell_of(one), context.places[one.host_id]))
+        for one in machines
+    ]
     found = []
-    for side_of in _SIDES:
+    for side_of, kind in product(_SIDES, (0, 1)):
+        groups: defaultdict[GroupKey | None, defaultdict[int, list[HostId]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for host_id, plan, of in said:
+            groups[of[kind]][side_of[plan]].append(host_id)
         left: dict[HostId, int] = {}
-        for by_plan in by_cell.values():
-            sides: defaultdict[int, list[HostId]] = defaultdict(list)
-            for plan, hosts in by_plan.items():
-                sides[side_of[plan]] += hosts
-            largest = max(sides, key=lambda side: len(sides[side]))
-            left |= {host: 1 for side, hosts in sides.items() if side != largest for host in hosts}
+        for sides in groups.values():
+            largest = max(sides.values(), key=len)
+            left |= {host: 1 for hosts in sides.values() if hosts is not largest for host in hosts}
         found.append(left)
-    return tuple(found)
+    return found
 
 
 def limit_compliance(figure: Figure, machines: Machines, context: MonthContext) -> Figure:
@@ -302,11 +307,11 @@ def limit_compliance(figure: Figure, machines: Machines, context: MonthContext) 
     hosts = {key: sums.hosts for key, sums in context.cells.items()}
     if figure.n != len(machines) or any(hosts.get(key) != n for key, n in cells.items() if key):
         return absent
-    left = _outnumbered(machines, context)
-    if figure.withheld or all(is_nobodys_or_enough(one, context.k) for one in left):
+    few = [not is_nobodys_or_enough(one, context.k) for one in _outnumbered(machines, context)]
+    if figure.withheld or not any(few):
         return figure
     unknown = sum(complies(one, context.targets) is None for one in machines)
-    is_shared = figure.value in (0, 1) or is_nobodys_or_enough(left[0], context.k)
+    is_shared = figure.value in (0, 1) or not any(few[:2])
     if figure.value is None or not (0 < unknown < context.k <= figure.n - unknown and is_shared):
         return absent
     share = round(figure.value, _SHARE_DIGITS)
