@@ -211,18 +211,23 @@ def compute_month_indicators(
 ) -> IndicatorMonth:
     """Compute the indicators of a month as they are published, from the present data.
 
-    `month`: its published rows of PCs; None without one.
+    `month`: its published rows of PCs; None without one. A server that the inventory calls a PC is in none.
     """
     base = sources.base
+    by_inventory = _places_by_inventory(base, part)
     sites = {site.site: site for site in base.reader.sites()}
     stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
-    machines = _as_one(machines_of(sources, stretch, base.hosts, base.assets), base.same)
+    machines = tuple(
+        one
+        for one in _as_one(machines_of(sources, stretch, base.hosts, base.assets), base.same)
+        if one.population not in EXEMPT or one.host_id not in by_inventory
+    )
     hosts = {host.host_id: host for host in base.hosts}
     places = {
         host_id: key_of_host(host, sites[host.site], part.first, part.end).over()
         for host_id, host in hosts.items()
     }
-    listed = places | _places_by_inventory(base, part)
+    listed = places | by_inventory
     servers = {
         one.host_id: places[one.host_id]._replace(
             entity=one.entity, site=one.site, power_context=one.power_context

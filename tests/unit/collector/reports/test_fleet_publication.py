@@ -17,6 +17,7 @@ from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.model.publications import PublicationKind
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.release.format import FORM
+from veilleuse.collector.release.indicator_rows import INDICATORS
 from veilleuse.collector.release.rows import FLEET, FleetMonth
 from veilleuse.collector.release.tables import Month
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -93,8 +94,13 @@ def test_a_workstation_of_the_inventory_is_in_no_row_without_the_rule(tmp_path):
             data, [Listed((tower,), "A", "tower"), *(Listed((one,), "B") for one in others)], OCTOBER
         )
         _, fleet = published(data)
+        told = Publishing(data).find(PublicationKind.INDICATORS, SEP.first, SEP.end)
     assert [row.key.entity for row in fleet if row.measured is not None] == []
     assert sum(row.machines for row in fleet) == 13
+    assert told is not None
+    indicators = INDICATORS.decode(json.loads(told.content), SEP.first, SEP.end)
+    assert {row.key.population for row in indicators.rows} == {Population.WORKSTATION}
+    assert indicators.servers == ()
 
 
 def test_a_population_that_has_not_called_yet_withholds_no_month(tmp_path):
