@@ -51,6 +51,7 @@ from tests.support.ports import free_ports
 from tests.support.processes import ran
 from tests.support.stack import Stack, get, program
 from veilleuse.collector.documents.text import words
+from veilleuse.wire.units import JOULES_PER_KWH
 
 TODAY: Final = datetime(2026, 3, 6, 10, tzinfo=UTC)
 FIRST, DAYS = "2025-01-01", 428
@@ -378,13 +379,12 @@ def compare_gauges_of_indicators(fleet: Fleet) -> None:
             value = value_of([row for row in rows if row["level"] != "memo"])
             if name == "I6" and value != "none":
                 value = repr(sum(row["numerator"] for row in rows if row["level"] != "memo"))
-            joules = float(value) * 3.6e6 if name == "I4" and value != "none" else None
+            unit = JOULES_PER_KWH if name == "I4" else 1
             shown = gauges.get((name, population))
             figure = Figure(f"gauges of {MONTH.name}", population, name)
-            fleet.table.put("command, JSON", figure, value if joules is None else f"{joules:.7g}")
-            fleet.table.put(
-                "/metrics", figure, "none" if shown is None else f"{shown:.7g}" if joules else repr(shown)
-            )
+            told = None if value == "none" else float(value) * unit
+            for outlet, number in (("command, JSON", told), ("/metrics", shown)):
+                fleet.table.put(outlet, figure, "none" if number is None else f"{number:.7g}")
 
 
 def compare_first_page(fleet: Fleet) -> None:

@@ -168,11 +168,11 @@ def page_rows(content: bytes, rows: Sequence[Row], tables: Sequence[int]) -> lis
 # ----------------------------------------------------------------------------------------- /metrics
 
 
-def samples(exposition: str) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Yield (metric, labels, digits) of the fleet's series."""
+def samples(exposition: str, prefix: str = "veilleuse_fleet_") -> Iterator[tuple[str, dict[str, str], str]]:
+    """Yield (metric, labels, digits) of series; by default the fleet's."""
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
-            if sample.name.startswith("veilleuse_fleet_"):
+            if sample.name.startswith(prefix):
                 yield sample.name, dict(sample.labels), repr(sample.value)
 
 
@@ -215,7 +215,7 @@ def value_of(rows: Sequence[Row]) -> str:
 def indicator_gauges(metrics: str) -> dict[tuple[str, str], float]:
     """Return (indicator, population) → value of I3, I4 in joules and comatose servers (I6)."""
     gauges: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for metric, labels, digits in samples(metrics):
+    for metric, labels, digits in samples(metrics, "veilleuse_"):
         if metric == "veilleuse_month_avoidable_energy_joules":
             gauges["I4", labels["population"]] += float(digits)
         elif metric == "veilleuse_power_plan_compliance_ratio":

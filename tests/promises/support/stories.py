@@ -190,9 +190,9 @@ def plans(data: Watched) -> None:
     each has. In Germany three plans are known. Of classroom PCs three are not known: the half-width of the
     share told how many."""
     hosts, others, known = data.machines(12), data.machines(12, "B"), data.machines(23, "C", site="köln")
-    room, abroad = Population.CLASSROOM, {"population": Population.CLASSROOM, "site": "köln"}
+    room = Population.CLASSROOM
     pupils = data.machines(25, "D", population=room)
-    first, second = (data.machines(12, f"D > {number}", **abroad) for number in (1, 2))
+    first, second = (data.machines(12, f"D > {number}", site="köln", population=room) for number in (1, 2))
     data.plan([*hosts[:11], *known[:3], *pupils[:12], *first[:11]], complies=True)
     data.plan([hosts[11], *others, *pupils[12:22], first[11], *second], complies=False)
     data.month(SEP, [(host, NIGHT) for host in hosts + others + known + pupils])

@@ -332,13 +332,14 @@ def _unexplained_milliseconds(reader: Reader, query: Query) -> int | None:
 
 
 def _note_if_unreleased(sources: Sources, query: Query, head: Head) -> None:
-    """Print a note where months of the period are released, and the figure is not of them."""
+    """Print a note where months of these years are released, and the figure is not of them."""
     was_asked = query.basis is Basis.UNRELEASED
     if was_asked or head.get(BASIS) != Basis.UNRELEASED.value:
         return
-    if find_stretches(sources.released, query, cut=True):
+    first, end = date(query.first.year, 1, 1), date((query.end - timedelta(days=1)).year + 1, 1, 1)
+    if find_stretches(sources.released, replace(query, first=first, end=end), cut=True):
         print(
-            "note: not the published figure: released months do not answer this period and grouping as a whole, so it is computed "
+            "note: not a published figure: released months do not answer this period and grouping as a whole, so it is computed "
             "from the present data of machines (basis: unreleased)",
             file=sys.stderr,
         )

@@ -46,6 +46,8 @@ READERS_DIMENSIONS: Final = frozenset(
 
 TOO_FEW: Final = "too_few"
 """Reason of a withheld row: fewer machines than the rule asks for."""
+NO_DATA: Final = "no_data"
+"""Another: no machine has measurements of the month, or they are deleted."""
 
 
 def sum_uses(months: Iterable[Month], query: Query) -> tuple[Group, ...]:
@@ -269,12 +271,14 @@ class MonthStatus:
     part: Slice
     withheld: tuple[GroupKey, ...]
     present: frozenset[Population | None]
-    """Populations with a cell inside the entities."""
+    """Populations with a row of uses inside the entities."""
+    reason: str = TOO_FEW
+    """Why the families have nothing."""
 
 
 def month_status(month: Month, entities: Collection[str]) -> MonthStatus:
     """Return the status of one month (pure)."""
-    present = {group.key.population for group in month.cells if _may_see(group.key, entities)}
+    present = {group.key.population for group in month.uses if _may_see(group.key, entities)}
     return MonthStatus(month.part, month.withheld, frozenset(present))
 
 
@@ -302,7 +306,7 @@ def withheld_rows(
         found += [_withheld_row(part, population, "older_rule") for part in older]
         for month in months:
             hidden = [key for key in month.withheld if key.population is population]
-            found += [_withheld_row(month.part, population, TOO_FEW, key) for key in hidden]
+            found += [_withheld_row(month.part, population, month.reason, key) for key in hidden]
             if entities and not hidden and population not in month.present:
                 found.append(_withheld_row(month.part, population, "merged"))
     return found

@@ -198,7 +198,14 @@ def _month_notes(statement: EmissionsStatement, *, is_released: bool) -> Iterabl
         statement.totals
     ):
         yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
-    if any(row.level == SINCE_PUBLICATION for row in statement.year):
+    if not any(row.level == SINCE_PUBLICATION for row in statement.year):
+        return
+    if is_released:
+        yield (
+            "The total is the sum of the released months, and the figure of the year; the year's own estimate (estimate) and its difference"
+            " (since_publication) stand beside it for information."
+        )
+    else:
         yield (
             "The year's total is the year's own estimate; what it differs by from its months, as each was published, is one line"
             " (since_publication)."

@@ -108,7 +108,8 @@ class FleetPublisher:
                 break
             months.append(part)
         contents = [self._release(part) for part in months]
-        is_measured = any(contents) or self._sources.closings.has_months(first, end, tuple(Population))
+        last = months[-1].end if months else first
+        is_measured = any(contents) or self._sources.closings.has_months(first, last, tuple(Population))
         if is_measured and self._is_due(months):
             self._publish_fleet(months, contents)
         return waiting

@@ -17,6 +17,7 @@ from veilleuse.collector.disclosure.figures import disclose_figure
 from veilleuse.collector.disclosure.partition import merge_families
 from veilleuse.collector.disclosure.rule import EXEMPT, DisclosureCell
 from veilleuse.collector.documents.document import RELEASED_UNTIL, Row, Value
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.indicators import COVERAGE, TABLE, IndicatorInput, load_indicator, made_of
 from veilleuse.collector.model.indicators import (
     Figure,
@@ -31,6 +32,8 @@ from veilleuse.collector.model.records import HostId
 from veilleuse.collector.model.sums import Group
 from veilleuse.collector.months.reader import Periods
 from veilleuse.collector.release.answer import (
+    NO_DATA,
+    TOO_FEW,
     MonthStatus,
     add_shares,
     month_status,
@@ -86,8 +89,12 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
 
     Otherwise all are from machines' present data. `only_released`: otherwise PCs are of the released months
     inside the period, and servers as asked. Raises UsageError where the query cuts a month whose days are
-    deleted, StoreDamaged, StoreTooNew.
+    deleted, and for OBSERVED; StoreDamaged, StoreTooNew.
     """
+    if query.basis is Basis.OBSERVED:
+        raise UsageError(
+            f"indicators are of what was observed already: use basis {Basis.RELEASED} or {Basis.UNRELEASED}"
+        )
     query = sources.add_perimeters(query)
     stretches = find_stretches(sources.released, query)
     if not stretches and not only_released:
@@ -102,15 +109,15 @@ def sum_for_indicators(sources: Sources, query: Query, *, only_released: bool = 
     published = PublicationCache(INDICATORS, sources.published, publish_nothing, query.k_anonymity)
     seen: list[MonthStatus] = []
     populations = sorted({population for population, _ in places if population not in EXEMPT})
-    released = sum_uses(_months(cache, stretches, query.entities, populations, seen), query)
+    released = sum_uses(_months(cache, stretches, query.entities, populations, sources, seen), query)
     parts = [one for stretch in stretches for one in stretch.months]
     months = [month for part in parts if (month := published.read(part.first, part.end)) is not None]
     rows = sum_indicators(months, query)
     if {"entity", "device_class", "perimeter"}.isdisjoint(query.dimensions):
-        read = (cache.read(part.first, part.end) for part in parts)
-        cells = (month for month in read if month is not None)
-        rows = add_shares(rows, cells, query.group_observed, query.entities)
-    servers = sum_servers(months, query) if whole and months else _gather_servers(sources, query)
+        read = filter(None, (cache.read(part.first, part.end) for part in parts))
+        rows = add_shares(rows, read, query.group_observed, query.entities)
+    asked = replace(query, first=parts[0].first, end=parts[-1].end) if whole else query
+    servers = sum_servers(months, query) if whole and months else _gather_servers(sources, asked)
     older = [
         one
         for one in slices(query.first, query.end, by_month=True)
@@ -147,12 +154,13 @@ def _months(
     cache: PublicationCache[Month],
     stretches: Iterable[ReleasedStretch],
     entities: Collection[str],
-    populations: Iterable[Population],
+    populations: Sequence[Population],
+    sources: Sources,
     seen: list[MonthStatus],
 ) -> Iterator[Month]:
     """Yield the months one by one and append each status to `seen`: a year of groups may be 500 MiB.
 
-    A month whose fleet is published without a release has too few machines of the populations.
+    A month whose fleet is published without a release has too few machines of the populations, or none.
     """
     for part in (one for stretch in stretches for one in stretch.months):
         month = cache.read(part.first, part.end)
@@ -160,8 +168,9 @@ def _months(
             seen.append(month_status(month, entities))
             yield month
         elif not cache.is_of_older_rule(part.first, part.end):
-            few = tuple(GroupKey(part.first, part.end, population=one) for one in populations)
-            seen.append(MonthStatus(part, few, frozenset()))
+            keys = tuple(GroupKey(part.first, part.end, population=one) for one in populations)
+            is_measured = sources.closings.has_months(part.first, part.end, tuple(populations))
+            seen.append(MonthStatus(part, keys, frozenset(), TOO_FEW if is_measured else NO_DATA))
 
 
 class GroupFigure(NamedTuple):

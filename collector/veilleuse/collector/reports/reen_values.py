@@ -35,7 +35,7 @@ from veilleuse.collector.model.inventory import DeviceGroup
 from veilleuse.collector.model.query import SEVERAL, TOTAL, GroupKey, Query
 from veilleuse.collector.model.sums import GroupSums
 from veilleuse.collector.ports.stages import MachineRatio
-from veilleuse.collector.release.answer import TOO_FEW, add_sums
+from veilleuse.collector.release.answer import NO_DATA, TOO_FEW, add_sums
 from veilleuse.collector.release.rows import family_of
 from veilleuse.collector.reports.indicators import (
     GroupFigure,
@@ -46,7 +46,6 @@ from veilleuse.collector.reports.indicators import (
 from veilleuse.collector.reports.inventory_groups import fleet_groups, user_groups
 from veilleuse.collector.reports.machines import stretch_of
 from veilleuse.collector.reports.readers import SobrietySources
-from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import KILOGRAMS_PER_TONNE
 from veilleuse.wire.vocabulary import Population
 
@@ -76,7 +75,9 @@ class SheetValue(NamedTuple):
     """Why there is no value: a reason of the API's `withheld` rows, or NO_DATA."""
 
 
-NO_DATA: Final = "no_data"
+SOME_MONTHS: Final = "some_months"
+"""There is a value, but not of all released months: some have too few machines, or none."""
+FEW_IN_A_PART: Final = "few_in_a_part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +143,16 @@ class YearValues:
             figure = next(iter(made.figures(IndicatorGroup(self.query.key, sums=sums), self.targets)))
         else:
             figure = made.add([one for _, one in found], same_time=True)
+        if any(one.withheld for _, one in found):  # the rest would be shown as if it were of all
+            figure = replace(figure, value=None, interval=None, withheld=True)
         interval = figure.interval
         is_share = isinstance(made, MachineRatio)
         if is_share and figure.value is not None:
             interval = self._ratio_interval(indicator, found, figure.value, covered)
+        last = max(key.period_to for key, _ in found)
+        is_to_date = not TABLE[indicator].is_of_months or all(
+            (key.period_from, key.period_to) == (self.query.first, last) for key, _ in found
+        )
         yield SheetValue(
             made.meta.name,
             made.meta.unit,
@@ -156,12 +163,8 @@ class YearValues:
             figure.threshold,
             figure.withheld,
             is_sample_only=is_share and not self._is_demonstrated(wanted),
-            is_whole=all(key.period_to == self.query.end for key, _ in found)
-            and (
-                not TABLE[indicator].is_of_months
-                or all(key.period_from == self.query.first for key, _ in found)
-            ),
-            reason=_reason(figure),
+            is_whole=is_to_date and last == self.query.end,
+            reason=_reason(figure) or (None if is_to_date else SOME_MONTHS),
         )
 
     def _figures(
@@ -332,7 +335,7 @@ def _inventory_value(one: GroupFigure, k: int) -> SheetValue:
 
 def _reason(figure: Figure) -> str | None:
     """Return why a figure has no value; None for one that has."""
-    return None if figure.value is not None else TOO_FEW if figure.withheld else NO_DATA
+    return None if figure.value is not None else FEW_IN_A_PART if figure.withheld else NO_DATA
 
 
 def _emissions_value(total: EmissionsRow | None, *, is_whole: bool) -> Iterable[SheetValue]:
@@ -465,9 +468,12 @@ def _sum_use_phase(rows: Sequence[EmissionsRow]) -> dict[str, float]:
 
 def _divide_whole(column: str, parts: Sequence[Mapping[str, float]], total: float) -> list[int]:
     """Return the whole numbers of the parts, and their sum: the rounded total."""
-    weights = [round(1_000_000 * part.get(column, 0.0)) for part in parts]
-    whole = round(total) if any(weights) else 0
-    return [*apportion(whole, weights), whole]
+    values = [part.get(column, 0.0) for part in parts]
+    whole, numbers = round(total), [math.floor(value) for value in values]
+    order = sorted(range(len(values)), key=lambda at: numbers[at] - values[at])
+    for at in order[: max(0, whole - sum(numbers))]:  # the largest remainders are rounded up
+        numbers[at] += 1
+    return [*numbers, whole]
 
 
 def _kilograms(cells: Cells) -> float:
