@@ -163,6 +163,7 @@ def _inventory(
             continue
         host = world.hosts.get(asset.host_id) if asset.host_id else None
         population = asset.population or (host.population if host else None)
+        counted: set[Stratum] = set()
         for begun, gone, entity, site in stays(world, asset):
             time = time_in(world, site, max(first, begun), min(end, gone))
             if not time:
@@ -172,8 +173,10 @@ def _inventory(
             )
             sums = found[stratum]
             sums.fleet.update(time)
-            sums.devices += 1
-            sums.spare += asset.host_id is None
+            if stratum not in counted:
+                sums.devices += 1
+                sums.spare += asset.host_id is None
+            counted.add(stratum)
             if asset.host_id:
                 where.setdefault(asset.host_id, []).append((begun, stratum))
     return where

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -230,7 +230,7 @@ def _reduce_stretch(inputs: _Inputs, part: Slice, *, for_ever: bool) -> YearStat
     kept = reduce_year(
         part.first,
         part.end,
-        places.devices,
+        _join_stays(places.devices),
         _machines_with_devices(inputs, part, places.machines),
         k=inputs.query.k_anonymity,
         virtual=_virtual_machines(inputs, part, places.virtual),
@@ -284,10 +284,25 @@ def _fleet_devices(inputs: _Inputs, part: Slice) -> Iterable[FleetDevice]:
     return census.devices(inputs.assets, inputs.hosts)
 
 
+def _join_stays(devices: Iterable[FleetDevice]) -> Iterator[FleetDevice]:
+    """Yield the devices, those of one asset at one place as one: the last, with the time of all."""
+    joined: dict[tuple[int, str, str], FleetDevice] = {}
+    for one in devices:
+        if one.asset_id is None:
+            yield one
+            continue
+        key = one.asset_id, one.entity, one.site
+        if before := joined.get(key):
+            times = Counter(before.milliseconds) + Counter(one.milliseconds)
+            one = replace(one, milliseconds=times)
+        joined[key] = one
+    yield from joined.values()
+
+
 def _machines_with_devices(
     inputs: _Inputs, part: Slice, places: Mapping[HostId, Sequence[FleetDevice]]
 ) -> Iterator[tuple[ObservedMachine, FleetDevice]]:
-    """Yield each machine with its device; a machine that moved is split by month.
+    """Yield each machine with its device; a machine that moved once for each place, also if it came back.
 
     Machines move on the 1st of a month.
     """
@@ -316,8 +331,12 @@ def _machines_with_devices(
 
 
 def _device_index(own_devices: Sequence[FleetDevice], day: date) -> int:
-    """Return the index of the machine's device on a day; 0 before the first one."""
-    return max((number for number, one in enumerate(own_devices) if one.from_day <= day), default=0)
+    """Return the index of the machine's last device at its place on a day; before the first one, at the first
+    place.
+    """
+    there = own_devices[max((at for at, one in enumerate(own_devices) if one.from_day <= day), default=0)]
+    place = there.asset_id, there.entity, there.site
+    return max(at for at, one in enumerate(own_devices) if (one.asset_id, one.entity, one.site) == place)
 
 
 def _virtual_machines(

@@ -129,6 +129,24 @@ def test_a_move_in_a_period_that_is_not_whole_months():
     assert (row.activity.machine_days_fleet, row.energy.extrapolated_millijoules) == (60, 0)
 
 
+def test_a_machine_that_came_back_is_one_machine():
+    """Five PCs spend May in E2. E1 has five machines, not ten: too few for a mean of its own."""
+    places = (("E1", date(2023, 1, 1)), ("E2", date(2024, 5, 1)), ("E1", date(2024, 6, 1)))
+    stays = [Placement(day, entity, "hq") for entity, day in places]
+    elsewhere = Placement(date(2023, 1, 1), "E3", "hq")
+    hosts = tuple(map(tower, range(1, 7)))
+    assets = tuple(asset_of(one, *stays, refurbished=True) for one in hosts[:5])
+    assets += (asset_of(hosts[5], elsewhere, refurbished=True),)
+    months = [row for one in hosts[:5] for row in _told(one, TOLD, 2, 40, metered=False)]
+    months += _told(hosts[5], TOLD, 4, 100, metered=False)
+    rows = {row.key.entity: row for row in asked(stored(hosts, assets, tuple(months))).rows}
+    told: dict[Any, Any] = {entity: (row.activity.n, row.activity.n_fleet) for entity, row in rows.items()}
+    assert told == {"E1": (5, 5), "E2": (5, 5), "E3": (1, 1)}
+    class_watts = (5 * 0.5 * 40 + 100) / (5 * 0.5 + 1)
+    watts = 0.5 * 40 + 0.5 * class_watts
+    assert rows["E1"].energy.kwh_total == pytest.approx(5 * 335 * 24 * watts / 1000, rel=1e-6)
+
+
 def _site_calendars() -> oracle.World:
     return oracle.World(SITES, SCHOOL, HOLIDAYS, (), {}, (), date.max)
 
