@@ -9,9 +9,10 @@ import logging
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import psutil
 import pytest
@@ -62,6 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
         tempfile.tempdir = str(memory.MEMORY)
 
 
+LONGEST: Final = "test_p16_one_figure.py"
+"""It begins first: one test of several minutes, which would be alone at the end."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Select the tests of `--part`; every test belongs to one part. Tests that start services wait and have
     time limits, so they do not run beside tests that compute all the time."""
@@ -69,7 +74,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     kept = [item for item in items if _part_of(item.path) == part]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    items[:] = kept
+    sizes = Counter(item.path for item in kept)
+    items[:] = sorted(kept, key=lambda item: (item.path.name != LONGEST, -sizes[item.path], str(item.path)))
 
 
 def _part_of(path: Path) -> str:

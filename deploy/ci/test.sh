@@ -19,5 +19,5 @@ part() {
 }
 
 part beside --numprocesses=$(($(nproc) < 8 ? $(nproc) + 1 : 8)) --dist=loadfile "$@"
-part services --numprocesses=3 --dist=loadfile "$@"
+part services --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@"
 exit $worst
