@@ -227,8 +227,8 @@ def _counters(cell: Cell) -> dict[str, list[tuple[int, int]]]:
                 and point.boundary is not Boundary.WALL
             ):
                 found.setdefault(_component(point), []).append((energy, covered))
-        if kind is PointKind.EMI:
-            found = _select_package(found)
+        if "package" not in found and "cluster" in found:  # Snapdragon under Windows names no package
+            found["package"] = found["cluster"]
         if any(covered for _, covered in found.get("package", ())):
             return found
     return {}
@@ -238,23 +238,14 @@ def _component(point: Point) -> str:
     """Return package, dram, psys, cluster, or the point's own name."""
     name = point.domain
     if point.kind is PointKind.EMI:
-        # Windows instance names (RAPL_Package0_PKG, RAPL_Package0_DRAM, CPU_CLUSTER_0, SYS), or our own
-        # names.
+        # Agents of 0.2 sent Windows' own names (RAPL_PACKAGE0_PKG, SYS); clusters still have theirs.
         upper = name.upper()
-        for ending, word in (("PKG", "package"), ("DRAM", "dram"), ("SYS", "psys")):
+        for ending, word in (("PKG", "package"), ("DRAM", "dram"), ("PSYS", "psys"), ("SYS", "psys")):
             if upper == ending or upper.endswith(f"_{ending}"):
                 return word
         if "CLUSTER" in upper:
             return "cluster"
     return name.partition("-")[0]
-
-
-def _select_package(found: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
-    """Select the package where one is metered; else the clusters of processors without a package.
-    docs/sources.md.
-    """
-    package = found.get("package") or found.get("cluster")
-    return {name: parts for name, parts in (("package", package), ("psys", found.get("psys"))) if parts}
 
 
 def _gpus(cell: Cell) -> list[tuple[int, int]]:
