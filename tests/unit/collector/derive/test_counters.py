@@ -216,6 +216,22 @@ def test_psys_against_the_battery():
     assert psys_check(cell((PACKAGE, 5_000, HOUR), (PSYS, 12_200, HOUR), (BATTERY, 9_300, HOUR))) is None
 
 
+def test_a_package_that_changed_its_name_within_a_record_is_one_package():
+    """An agent of 0.2 upgraded after a quarter of the hour leaves two names: one package of 9 W for the hour.
+    Two packages, with the names of either version, are two."""
+    turns = counter_signal(
+        cell(
+            (emi("RAPL_PACKAGE0_PKG"), 9 * HOUR // 4, HOUR // 4),
+            (emi("package-0"), 27 * HOUR // 4, 3 * HOUR // 4),
+        )
+    )
+    assert turns == ("package", 9 * HOUR, HOUR)
+    both = counter_signal(
+        cell((emi("RAPL_PACKAGE0_PKG"), 9 * HOUR, HOUR), (emi("package-1"), 7 * HOUR, HOUR))
+    )
+    assert both == ("package", 16 * HOUR, HOUR)
+
+
 def test_a_windows_laptop_s_psys_is_checked_against_its_battery():
     """The rule of RAPL's psys applies to Windows' energy meters, in today's names and in those of 0.2."""
     rapl = psys_check(
