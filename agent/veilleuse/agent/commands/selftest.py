@@ -17,8 +17,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from veilleuse.agent.commands.poll import RESIDENT_SOURCE
 from veilleuse.agent.commands.selftest_report import (
@@ -115,15 +116,20 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     attended = not parsed.unattended and sys.stdin.isatty()
     clock = SystemClock(str(settings.paths.procfs))
     try:
-        document, ended = measure(settings, parsed.minutes, clock, attended=attended)
+        if parsed.json:
+            document, ended = measure(settings, parsed.minutes, clock, attended=attended)
+            print(json.dumps(document, ensure_ascii=False, indent=1))
+        else:
+            path = parsed.output or Path(
+                f"veilleuse-selftest-{datetime.now(UTC):%Y-%m-%d}-{secrets.token_hex(4)}.json"
+            )
+            with new_file(path) as file:  # before the measurement: a folder that refuses it costs no time
+                document, ended = measure(settings, parsed.minutes, clock, attended=attended)
+                json.dump(document, file, ensure_ascii=False, indent=1)
+                file.write("\n")
+            print("\n".join(summary_lines(document, str(path))))
     finally:
         clock.close()
-    if parsed.json:
-        print(json.dumps(document, ensure_ascii=False, indent=1))
-    else:
-        path = parsed.output or Path(f"veilleuse-selftest-{document['date']}-{secrets.token_hex(4)}.json")
-        write_new(path, document)
-        print("\n".join(summary_lines(document, str(path))))
     return EXIT_INTERRUPTED if ended else 0
 
 
@@ -170,12 +176,20 @@ def _tick_milliseconds(settings: AgentSettings) -> int:
     return round(settings.measure.tick_seconds * MILLISECONDS_PER_SECOND)
 
 
-def write_new(path: Path, document: dict[str, Any]) -> None:
-    """Write a file that does not exist yet, readable by its owner. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[str]]:
+    """Open a file that does not exist yet; an error in the block removes it again. Raises OSError.
+
+    Others may read it: root runs the test, and a person sends the file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, ensure_ascii=False, indent=1)
-        file.write("\n")
+        try:
+            yield file
+        except BaseException:
+            file.close()  # Windows removes no open file
+            path.unlink()
+            raise
 
 
 # ---------------------------------------------------------------------------------------- the walk

@@ -8,7 +8,6 @@ import io
 import json
 import re
 import shutil
-import stat
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.architecture.tree import ROOT
 from tests.support.fakes.measuring import FakeClock
 from tests.support.trees import TREES
 from veilleuse.agent.commands import selftest
@@ -26,7 +26,6 @@ from veilleuse.agent.commands.selftest import (
     measure,
     plan_phases,
     processor_load,
-    write_new,
 )
 from veilleuse.agent.commands.selftest_report import Cleaner, summary_lines
 from veilleuse.agent.platforms import here
@@ -234,10 +233,13 @@ def test_the_fake_source_is_named_fake(tmp_path, no_load):
 
 
 def test_the_row_and_the_summary(tmp_path, no_load):
-    """The row has five cells; the summary says what was read, where the file is, that nothing was sent."""
+    """The row fits the table of docs/sources.md, which says when it is empty. The summary says what was read."""
     laptop = Laptop(tmp_path)
     document, _ = measure(laptop.settings, 15, laptop.clock, attended=False)
-    assert document["row"].count("|") == 6
+    section = (ROOT / "docs/sources.md").read_text(encoding="utf-8").split("## Results from real machines")[1]
+    head, _, *rows = re.search(r"(?:^\|.*\n)+", section, re.M)[0].splitlines()
+    assert document["row"].count("|") == head.count("|") == 6
+    assert ("No row yet: nobody has sent a result." in section) is not bool(rows)
     assert "rapl package-0 (component) 6.0 W idle, 6.0 W load, 6.0 W rest" in document["row"]
     lines = list(summary_lines(document, "result.json"))
     assert "Written: result.json" in lines
@@ -301,17 +303,18 @@ def command(tmp_path: Path, *more: str) -> list[str]:
     return ["selftest", "--config", str(config), "--minutes", "0.1", "--unattended", *more]
 
 
-def test_the_file_is_new_and_private(tmp_path, capsys, monkeypatch):
-    """The command writes a file of its own name, 0600, and prints the summary; it never overwrites."""
+def test_the_file_is_new(tmp_path, capsys, monkeypatch):
+    """The command writes a file of its own name, prints the summary, and refuses a file that exists at once."""
     monkeypatch.chdir(tmp_path)
     assert main(command(tmp_path)) == 0
     (path,) = tmp_path.glob("veilleuse-selftest-*.json")
     assert re.fullmatch(r"veilleuse-selftest-\d{4}-\d\d-\d\d-[0-9a-f]{8}\.json", path.name)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     document = json.loads(path.read_text())
     assert document["row"] in capsys.readouterr().out
-    with pytest.raises(FileExistsError):
-        write_new(path, document)
+    monkeypatch.setattr(selftest, "measure", None)
+    assert main(command(tmp_path, "--output", str(path))) == 1
+    assert path.name in capsys.readouterr().err
+    assert json.loads(path.read_text()) == document
     assert main(command(tmp_path, "--json", "--output", "x.json")) == 2
     assert "--json writes no file" in capsys.readouterr().err
 
@@ -348,8 +351,9 @@ def test_nothing_to_measure(tmp_path, monkeypatch, capsys):
     (tmp_path / "agent.toml").write_text(
         f'[paths]\nsysfs = "{tmp_path}/sys"\n[measure]\nsources = ["linux_battery"]\n'
     )
-    assert main(words) == 1
+    assert main([*words, "--output", str(tmp_path / "result.json")]) == 1
     assert "doctor" in capsys.readouterr().err
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_the_load_ends_with_the_test():
