@@ -233,7 +233,7 @@ def test_the_fake_source_is_named_fake(tmp_path, no_load):
 
 
 def test_the_row_and_the_summary(tmp_path, no_load):
-    """The row fits the table of docs/sources.md, which says when it is empty. The summary says what was read."""
+    """The row fits the table of docs/sources.md; the summary says what was read."""
     laptop = Laptop(tmp_path)
     document, _ = measure(laptop.settings, 15, laptop.clock, attended=False)
     section = (ROOT / "docs/sources.md").read_text(encoding="utf-8").split("## Results from real machines")[1]
@@ -304,7 +304,7 @@ def command(tmp_path: Path, *more: str) -> list[str]:
 
 
 def test_the_file_is_new(tmp_path, capsys, monkeypatch):
-    """The command writes a file of its own name, prints the summary, and refuses a file that exists at once."""
+    """The command writes a file of its own name, prints the summary, and refuses an existing file at once."""
     monkeypatch.chdir(tmp_path)
     assert main(command(tmp_path)) == 0
     (path,) = tmp_path.glob("veilleuse-selftest-*.json")
