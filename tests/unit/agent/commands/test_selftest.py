@@ -28,8 +28,12 @@ from veilleuse.agent.commands.selftest import (
     processor_load,
 )
 from veilleuse.agent.commands.selftest_report import Cleaner, summary_lines
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge
 from veilleuse.agent.platforms import here
+from veilleuse.agent.polling.worker import Job, SourceStatus
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
+from veilleuse.agent.sources.snapshot import Outcome, SnapshotReading
+from veilleuse.wire.vocabulary import Boundary, PointKind
 
 
 class Terminal(io.StringIO):
@@ -248,6 +252,49 @@ def test_the_row_and_the_summary(tmp_path, no_load):
     assert lines[-1] == document["row"]
     text = json.dumps(document, indent=1)
     assert "Nothing was sent" in text[:400], "the first lines of the file say it"
+
+
+def test_slow_sources(tmp_path, no_load, monkeypatch):
+    """Gauges and counters of slow sources are read per phase; a meter's own name and reason are left out."""
+    laptop = Laptop(tmp_path)
+    card = Point(PointKind.GPU, "gpu-0", Boundary.COMPONENT)
+    plug = Point(PointKind.PLUG, "desk of Camille", Boundary.WALL)
+
+    def status(
+        source: str, meter: str, word: str, reading: EnergyCounter | PowerGauge | None = None
+    ) -> SourceStatus:
+        readings = (reading,) if reading else ()
+        return SourceStatus(
+            Job(source, source, meter, pytest.fail, 10, 1.0),
+            tuple(one.point for one in readings),
+            tuple(SnapshotReading(one, 0, 10_000) for one in readings),
+            Outcome(source, word, f"because {meter}" if not readings else ""),
+        )
+
+    def polled(_settings: AgentSettings) -> tuple[SourceStatus, ...]:
+        energy = laptop.clock.now().boottime_milliseconds * 40_000
+        return (
+            status("nvidia_nvml", "", "ok", PowerGauge(card, 21_500)),
+            status("shelly_plug", "camille", "ok", EnergyCounter(plug, energy, None, 4000.0)),
+            status("tasmota_plug", "camille2", "failed"),
+            status("ipmi_dcmi", "", "no_device"),
+        )
+
+    monkeypatch.setattr(selftest, "poll_once", polled)
+    document, _ = measure(laptop.settings, 15, laptop.clock, attended=False)
+    assert [[one["watts"] for one in phase["polled"]] for phase in document["phases"]] == [
+        [21.5, None],
+        [21.5, 40.0],
+        [21.5, 40.0],
+    ]
+    row = document["row"]
+    assert "nvidia_nvml gpu gpu-0 (component) 21.5 W idle, 21.5 W load, 21.5 W rest" in row
+    assert "shelly_plug plug (wall) 40.0 W load, 40.0 W rest" in row
+    assert "tasmota_plug: failed, ipmi_dcmi: no_device" in row
+    lines = list(summary_lines(document, "result.json"))
+    assert "  - tasmota_plug: failed" in lines
+    assert "  - ipmi_dcmi: because " in lines
+    assert "amille" not in json.dumps(document)
 
 
 # ------------------------------------------------------------------------------------ without a name
