@@ -67,7 +67,7 @@ class Phase(NamedTuple):
     ask: str = ""
     """What the person is asked to do before; empty = nothing."""
     wait_seconds: int = 0
-    """Time between the answer and the start."""
+    """Shortest time between the answer and the start."""
 
 
 ASLEEP: Final = Phase("asleep", 0, "put the machine to sleep for about a minute, wake it, and press Enter")
@@ -230,9 +230,9 @@ class Walk:
             return
         if phase.ask and not _answered(phase.ask):
             return
-        if phase.wait_seconds:
-            self._clock.sleep(phase.wait_seconds * MILLISECONDS_PER_SECOND)
         _say(f"{phase.name}: {phase.seconds} s; leave the machine alone")
+        # At least a tick: a counter that shows the last phase's value again has stood still for the ticker.
+        self._clock.sleep(max(phase.wait_seconds * MILLISECONDS_PER_SECOND, self._tick))
         self._begin(phase)
         if phase.name == "load":
             with processor_load(phase.seconds + 2 * self._tick // MILLISECONDS_PER_SECOND):

@@ -310,7 +310,7 @@ def plausibility(phases: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]
     for phase in phases:
         where = f"{phase['name']}, W"
         package, psys = _watts(phase, "package", "CPU_CLUSTER"), _watts(phase, "psys")
-        battery = _watts(phase, "battery_out") if phase["supplies_seconds"].get("battery") else None
+        battery = _watts(phase, "battery_out") if phase["supplies_seconds"].keys() == {"battery"} else None
         yield from _check(where, "package is at most psys", package, psys)
         limit = None if battery is None else battery * PSYS_TO_BATTERY
         yield from _check(where, "psys is at most 1.2 times the battery's discharge", psys, limit)
@@ -358,16 +358,13 @@ def row(document: Mapping[str, Any]) -> str:
 
 
 def _read_texts(phases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield each point with its mean watts per phase; of slow sources, its watts at the end of the phase."""
-    found: dict[str, list[str]] = {}
+    """Yield the mean watts of each phase; of slow sources, those at its end."""
     for phase in phases:
         values = [(one["point"], one["mean_watts"]) for one in phase["points"]]
-        values += [(f"{one['source']} {one['point']}", one["watts"]) for one in phase["polled"]]
-        for name, watts in values:
-            if watts is not None:
-                found.setdefault(name, []).append(f"{watts:.1f} W {phase['name']}")
-    for name, texts in found.items():
-        yield f"{name} {', '.join(texts)}"
+        values += [(one["point"], one["watts"]) for one in phase["polled"]]
+        texts = [f"{name.partition(' (')[0]} {watts:.1f}" for name, watts in values if watts]
+        if texts:
+            yield f"{phase['name']}: {', '.join(texts)} W"
 
 
 def summary_lines(document: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -382,10 +379,16 @@ def summary_lines(document: Mapping[str, Any], path: str) -> Iterator[str]:
         )
     for phase in document["phases"]:
         yield from _phase_lines(phase)
-    for check in document["plausibility"]:
-        mark = "ok" if check["holds"] else "NOT SO"
-        values = " and ".join(f"{value:.2f}" for value in check["values"])
-        yield f"{mark}: {check['check']} ({check['phase']}: {values})"
+    for one in document["counters"]:
+        odd = [f"{one[what]} {what}" for what in ("unchanged", "wraps", "resets") if one[what]]
+        if odd:
+            yield f"counter {one['point']}: of {one['reads']} reads {', '.join(odd)}"
+    checks = document["plausibility"]
+    yield f"{sum(check['holds'] for check in checks)} of {len(checks)} checks hold"
+    for check in checks:
+        if not check["holds"]:
+            values = " and ".join(f"{value:.2f}" for value in check["values"])
+            yield f"  NOT SO: {check['check']} ({check['phase']}: {values})"
     yield ""
     yield f"Written: {path}"
     yield "Nothing was sent. Read the file, then send it to your Veilleuse contact. Row for docs/sources.md:"
@@ -395,10 +398,12 @@ def summary_lines(document: Mapping[str, Any], path: str) -> Iterator[str]:
 def _phase_lines(phase: Mapping[str, Any]) -> Iterator[str]:
     states = ", ".join(f"{seconds:.0f} s {word}" for word, seconds in phase["states_seconds"].items())
     supplies = ", ".join(phase["supplies_seconds"])
-    busy = phase["processor_busy"]
-    yield f"{phase['name']}: {states or 'nothing measured'}; supply {supplies or 'not known'}" + (
-        "" if busy is None else f"; processor {busy:.0%} busy"
-    )
+    line = f"{phase['name']}: {states or 'nothing measured'}; supply {supplies or 'not known'}"
+    if phase["processor_busy"] is not None:
+        line += f"; processor {phase['processor_busy']:.0%} busy"
+    if phase["displays_on"]:
+        line += f"; external displays on: {sum(phase['displays_on'].values())}"
+    yield line
     for point in phase["points"]:
         yield (
             f"    {point['point']}: {point['mean_watts']:.2f} W ({point['min_watts']:.2f} to {point['max_watts']:.2f}),"
