@@ -168,7 +168,7 @@ def _open_tunnel(connection: socket.socket, route: Route) -> None:
             f"the proxy {route.proxy} is no HTTP proxy, or gives no answer ({error})"
         ) from error
     if answer.status != 200:
-        offered = [value.split()[0] for value in answer.headers.get_all("Proxy-Authenticate", []) if value]
+        offered = [value.partition(" ")[0] for value in answer.headers.get_all("Proxy-Authenticate", [])]
         other = f"; it offers {', '.join(offered)}" if offered and "Basic" not in offered else ""
         raise _RouteFault(explain_proxy_answer(route, answer.status) + other)
 
@@ -191,14 +191,15 @@ def _issuer(route: Route) -> str:
 
     Python decodes a certificate only when it is trusted. So the second one trusts this very certificate.
     """
+    host, _ = split_address(route.address)
     try:
         first = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         first.check_hostname, first.verify_mode = False, ssl.CERT_NONE
-        with closing(_connection(route)) as plain, first.wrap_socket(plain) as secure:
+        with closing(_connection(route)) as plain, first.wrap_socket(plain, server_hostname=host) as secure:
             shown = secure.getpeercert(binary_form=True)
         second = _trusting(shown or b"")
         second.check_hostname = False
-        with closing(_connection(route)) as plain, second.wrap_socket(plain) as secure:
+        with closing(_connection(route)) as plain, second.wrap_socket(plain, server_hostname=host) as secure:
             found: Any = (secure.getpeercert() or {}).get("issuer", ())
     except (OSError, ValueError, _RouteFault):
         return "an unknown issuer"
