@@ -25,7 +25,7 @@ from tests.support.machines import Served, served, settings_in
 from tests.support.ports import free_port, free_ports
 from tests.support.proxies import HaProxy, Squid
 from veilleuse.agent.commands import doctor_network
-from veilleuse.agent.errors import AgentError, NoConnection
+from veilleuse.agent.errors import AddressAway, AgentError
 from veilleuse.agent.sending.enrol import enrol
 
 NAMES = ("agents.example.org", "enrol.example.org")
@@ -87,7 +87,7 @@ def join_file(folder: Path, join: dict[str, Any]) -> Path:
 
 def not_enrolled(agent: Agent, join: Path) -> str:
     """Return the message of an enrolment that does not reach the collector."""
-    with pytest.raises(NoConnection) as caught:
+    with pytest.raises(AddressAway) as caught:
         enrol(agent.settings, join)
     assert PASSWORD not in str(caught.value)
     return str(caught.value)
@@ -205,12 +205,12 @@ def test_the_first_address_that_answers(tmp_path):
         join = collector.token()
         assert join["address"] == f"127.0.0.1:{dead}"
         assert join["addresses"][2] == f"127.0.0.1:{records}"
-        agent = Agent(tmp_path / "state", **{"collector.deadline_seconds": "1"})
+        agent = Agent(tmp_path / "state", **{"collector.deadline_seconds": "3"})
         enrol(agent.settings, join_file(tmp_path, join))
         agent.measure(record(0))
         began = time.monotonic()
         assert agent.send()
-        assert time.monotonic() - began >= 0.9  # of the silent one
+        assert time.monotonic() - began >= 1.4  # of the silent one
         assert all(row[3] is not None for row in agent.rows())
 
 

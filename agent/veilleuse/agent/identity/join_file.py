@@ -122,11 +122,13 @@ def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
 
 
 def _addresses(raw: dict[str, Any], first: str, every: str) -> str:
-    """Return the addresses, comma separated: those of `every`, or the only one. Version 0.2 reads `first`."""
-    addresses = raw.get(every, [raw[first]])
-    text = ", ".join(map(str, addresses)) if isinstance(addresses, list) else str(addresses)
+    """Return the addresses, comma separated: those of `every`, or `first`, which agents of 0.2 read."""
+    name, addresses = (every, raw[every]) if every in raw else (first, [raw[first]])
     try:
+        if not isinstance(addresses, list):
+            raise ValueError("it must be a list")
+        text = ", ".join(map(str, addresses))
         check_addresses(text)
     except ValueError as error:
-        raise ValueError(f"{first} is {text!r}: {error}") from error
+        raise ValueError(f"{name} is {raw[name]!r}: {error}") from error
     return text

@@ -11,13 +11,13 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from veilleuse.agent.errors import (
+    AddressAway,
     AgentError,
     CertificateNotValid,
     CollectorAway,
     ConnectionClosed,
     IdentityConflict,
     IdentityError,
-    NoConnection,
     RequestRefused,
 )
 from veilleuse.agent.identity.store import Identity
@@ -43,20 +43,20 @@ _OTHER_CA: Final = (
 _OTHER_TIME: Final = "by this machine's clock: set the clock here or on the collector"
 _HANDSHAKES: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
     ("CERTIFICATE_EXPIRED", CertificateNotValid, "finds the agent's certificate expired"),
-    ("certificate has expired", NoConnection, f"shows a certificate that has expired {_OTHER_TIME}"),
-    ("certificate is not yet valid", NoConnection, f"shows a certificate of the future {_OTHER_TIME}"),
-    ("CERTIFICATE_VERIFY_FAILED", NoConnection, _OTHER_CA),
-    ("BAD_SIGNATURE", NoConnection, _OTHER_CA),
+    ("certificate has expired", AddressAway, f"shows a certificate that has expired {_OTHER_TIME}"),
+    ("certificate is not yet valid", AddressAway, f"shows a certificate of the future {_OTHER_TIME}"),
+    ("CERTIFICATE_VERIFY_FAILED", AddressAway, _OTHER_CA),
+    ("BAD_SIGNATURE", AddressAway, _OTHER_CA),
     (
         "Hostname Verification Check failed",
-        NoConnection,
+        AddressAway,
         (
             "shows a certificate for other names: add this one to pki.server_names there, or correct the "
             "address "
             "here"
         ),
     ),
-    ("WRONG_VERSION_NUMBER", NoConnection, "does not speak TLS: is the port right?"),
+    ("WRONG_VERSION_NUMBER", AddressAway, "does not speak TLS: is the port right?"),
     (
         "Failed to create security handshaker",
         IdentityError,
@@ -189,7 +189,7 @@ def translate(error: Any, route: Route) -> AgentError:
         case grpc.StatusCode.UNAVAILABLE if wait is None:
             if answer := _PROXY_ANSWER.search(details):
                 details = explain_proxy_answer(route, int(answer[1]))
-            return NoConnection(f"{who} cannot be reached: {details}")
+            return AddressAway(f"{who} cannot be reached: {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return CollectorAway(f"{who} did not answer in time: is the address right?", wait or 0)
         case _:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from veilleuse.agent.errors import AgentError, ConnectionClosed, NoConnection, SourceUnavailable
+from veilleuse.agent.errors import AddressAway, AgentError, ConnectionClosed, SourceUnavailable
 from veilleuse.agent.settings import Collector, split_proxies
 from veilleuse.wire.address import split_addresses
 
@@ -56,27 +56,28 @@ def routes_to(collector: Collector, addresses: str) -> list[Route]:
     ways = [(address, proxy) for address in split_addresses(addresses) for proxy in proxies]
     seconds = collector.deadline_seconds
     if len(ways) > 1:
-        seconds = min(CONNECT_SECONDS, seconds)
+        # at the call's own deadline it would look as if the collector were slow
+        seconds = min(CONNECT_SECONDS, seconds / 2)
     return [Route(address, proxy, authorization if proxy else "", seconds) for address, proxy in ways]
 
 
 def first_that_answers(routes: Sequence[Route], attempt: Callable[[Route], Result]) -> Result:
     """Return the result of `attempt` on the first route that has a connection.
 
-    Raises NoConnection, which names every failure, when none has. Any other error is an answer, and ends it.
+    Raises AddressAway, which names every failure, when none has. Any other error is an answer, and ends it.
     """
-    failures: list[NoConnection] = []
+    failures: list[AddressAway] = []
     for route in routes:
         try:
             result = attempt(route)
-        except NoConnection as error:
+        except AddressAway as error:
             failures.append(error)
             continue
         if failures:
             log.info("collector reached", extra={"route": str(route), "not": _join(failures)})
         return result
     closed = any(isinstance(failure, ConnectionClosed) for failure in failures)
-    raise (ConnectionClosed if closed else NoConnection)(_join(failures)) from failures[-1]
+    raise (ConnectionClosed if closed else AddressAway)(_join(failures)) from failures[-1]
 
 
 def explain_proxy_answer(route: Route, status: int) -> str:
@@ -111,5 +112,5 @@ def _authorization(path: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
-def _join(failures: Sequence[NoConnection]) -> str:
+def _join(failures: Sequence[AddressAway]) -> str:
     return "; ".join(dict.fromkeys(map(str, failures)))
