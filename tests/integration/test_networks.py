@@ -12,6 +12,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from tests.support.ports import free_port, free_ports
 from tests.support.proxies import HaProxy, Squid
 from veilleuse.agent.commands import doctor_network
 from veilleuse.agent.errors import AddressAway, AgentError
+from veilleuse.agent.identity.store import IdentityStore
 from veilleuse.agent.sending.enrol import enrol
+from veilleuse.agent.sending.process import Connection
+from veilleuse.agent.spool.outbox import Outbox
 
 NAMES = ("agents.example.org", "enrol.example.org")
 USER, PASSWORD = "lycee", "CANARY:s3cr@t é"
@@ -245,6 +249,35 @@ def test_an_expired_certificate_is_renewed_by_the_proxy(tmp_path):
             agent.send(lambda: time.time_ns() // 1_000_000 + FAR)
             assert agent.identity.leaf_der() != before
             proxy.wait_for(f"CONNECT {collector.enrolment_address} 200 -", times=2)
+
+
+def test_a_held_connection_keeps_its_route(tmp_path):
+    """It stays where it is when a better route comes back; once broken, the search begins with the first."""
+    with FakeCollector() as collector, ExitStack() as later:
+        ports = [int(text.rpartition(":")[2]) for text in (collector.address, collector.enrolment_address)]
+        proxy = Squid(*ports)
+        agent = Agent(tmp_path / "state", **{"collector.proxy": f"http://{proxy.address}, direct"})
+        agent.enrol(collector)
+
+        def hold(outbox: Outbox) -> None:
+            store = IdentityStore(agent.state)
+            with Connection(agent.settings, outbox, store, lambda: time.time_ns() // 1_000_000) as held:
+                assert held.contact().records == 1
+                later.enter_context(proxy)
+                agent.measure(record(1))
+                assert held.deliver().records == 1
+                held.close()
+                agent.measure(record(2))
+                assert held.contact().records == 1
+                proxy.stop()
+                agent.measure(record(3))
+                with pytest.raises(AddressAway):
+                    held.deliver()
+                assert held.contact().records == 1
+
+        agent.measure(record(0))
+        agent.with_outbox(hold)
+        assert energies(collector.stored(agent.identity.agent_id)) == [1_000, 1_001, 1_002, 1_003]
 
 
 def test_variables_of_the_environment_are_ignored(tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def first_that_answers(routes: Sequence[Route], attempt: Callable[[Route], Resul
             failures.append(error)
             continue
         if failures:
-            log.info("collector reached", extra={"route": str(route), "not": _join(failures)})
+            log.info("collector reached", extra={"route": str(route), "not_by": _join(failures)})
         return result
     closed = any(isinstance(failure, ConnectionClosed) for failure in failures)
     raise (ConnectionClosed if closed else AddressAway)(_join(failures)) from failures[-1]
