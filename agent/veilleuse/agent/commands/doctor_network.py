@@ -133,7 +133,7 @@ def _connection(route: Route) -> socket.socket:
     """Connect to the address, by the proxy where there is one. Raises _RouteFault."""
     where = route.proxy or route.address
     host, port = split_address(where)
-    who = f"the proxy {where}" if route.proxy else "it"
+    who = "the proxy" if route.proxy else "it"
     try:
         connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
     except socket.gaierror as error:
@@ -164,9 +164,7 @@ def _open_tunnel(connection: socket.socket, route: Route) -> None:
         answer = HTTPResponse(connection, method="CONNECT")
         answer.begin()
     except (OSError, HTTPException) as error:
-        raise _RouteFault(
-            f"the proxy {route.proxy} is no HTTP proxy, or gives no answer ({error})"
-        ) from error
+        raise _RouteFault(f"the proxy is no HTTP proxy, or gives no answer ({error})") from error
     if answer.status != 200:
         offered = [value.partition(" ")[0] for value in answer.headers.get_all("Proxy-Authenticate", [])]
         other = f"; it offers {', '.join(offered)}" if offered and "Basic" not in offered else ""

@@ -40,8 +40,9 @@ _OTHER_CA: Final = (
     "shows a certificate of another CA than the join file's: is it the right collector, or is TLS inspected on "
     "the way? `veilleuse-agent doctor` names the issuer"
 )
+_NO_ANSWER: Final = "cannot be reached: no answer in time, does a firewall stop it?"
 _OTHER_TIME: Final = "by this machine's clock: set the clock here or on the collector"
-_HANDSHAKES: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
+_CONNECTIONS: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
     ("CERTIFICATE_EXPIRED", CertificateNotValid, "finds the agent's certificate expired"),
     ("certificate has expired", AddressAway, f"shows a certificate that has expired {_OTHER_TIME}"),
     ("certificate is not yet valid", AddressAway, f"shows a certificate of the future {_OTHER_TIME}"),
@@ -56,6 +57,9 @@ _HANDSHAKES: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
             "here"
         ),
     ),
+    ("errors resolving", AddressAway, "cannot be reached: DNS has no address of its name, or of the proxy's"),
+    ("handshaker shutdown", AddressAway, _NO_ANSWER),
+    ("connect() timed out", AddressAway, _NO_ANSWER),
     ("WRONG_VERSION_NUMBER", AddressAway, "does not speak TLS: is the port right?"),
     (
         "Failed to create security handshaker",
@@ -67,7 +71,7 @@ _HANDSHAKES: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
         ),
     ),
 )
-"""(text from BoringSSL or gRPC, error class, meaning) of failed handshakes; the first match counts."""
+"""(text from BoringSSL or gRPC, error class, meaning) of failed connections; the first match counts."""
 _PROXY_ANSWER: Final = re.compile(r"HTTP proxy returned response code (\d+)")
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -169,7 +173,7 @@ def translate(error: Any, route: Route) -> AgentError:
     code = error.code()
     details = _shorten(error.details() or "no reason given")
     who = f"the collector at {route}"
-    for words, kind, meaning in _HANDSHAKES:
+    for words, kind, meaning in _CONNECTIONS:
         if words in details:
             return kind(f"{who} {meaning}")
     wait = _requested_wait(error)

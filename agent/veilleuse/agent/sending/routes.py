@@ -82,17 +82,16 @@ def first_that_answers(routes: Sequence[Route], attempt: Callable[[Route], Resul
 
 def explain_proxy_answer(route: Route, status: int) -> str:
     """Explain why a proxy made no connection to the address, given its HTTP status."""
-    proxy = f"the proxy {route.proxy}"
     match status:
         case 407 if route.authorization:
-            return f"{proxy} does not accept the user and the password of {_SETTING} (407)"
+            return f"the proxy does not accept the user and the password of {_SETTING} (407)"
         case 407:
-            return f"{proxy} asks for a user and a password (407): set {_SETTING}; only Basic is supported"
+            return f"the proxy asks for a user and a password (407): set {_SETTING}; only Basic is supported"
         case 502 | 503 | 504:
-            return f"{proxy} cannot reach {route.address} ({status}): is the address right, may it go out?"
+            return f"the proxy cannot reach {route.address} ({status}): is the address right, may it go out?"
         case _:
             return (
-                f"{proxy} refuses to connect to {route.address} ({status}): have CONNECT to this host and "
+                f"the proxy refuses to connect to {route.address} ({status}): have CONNECT to this host and "
                 "port allowed there"
             )
 
