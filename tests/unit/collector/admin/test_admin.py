@@ -161,6 +161,9 @@ def test_token_and_site(opened):
         "enrolment_address",
         "ca_pem",
         "ca_sha256",
+        "org_entity",
+        "site",
+        "population",
         "token",
         "fleet_key",
     }
