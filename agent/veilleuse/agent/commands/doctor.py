@@ -17,6 +17,7 @@ from veilleuse.agent.commands import doctor_network, doctor_spool, poll
 from veilleuse.agent.commands.plain_text import seconds_text, utc_text
 from veilleuse.agent.commands.state_view import SpoolView, read_identity, read_spool
 from veilleuse.agent.errors import AgentError
+from veilleuse.agent.host.graphics import graphics_here
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, require_machine_id
 from veilleuse.agent.host.machine import Machine
 from veilleuse.agent.identity.store import Identity
@@ -65,6 +66,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     spool = read_spool(settings)
     result: dict[str, Any] = {
         "machine": machine._asdict(),
+        "graphics": [adapter._asdict() for adapter in graphics_here(str(settings.paths.sysfs))],
         "sources": source_rows(sources, polled),
         "ladder": ladder(sources, machine),
         "identity": _identity(settings, identity, no_identity, now),
@@ -343,6 +345,10 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"Machine: {machine['device_class']}, virtualisation {machine['virtualisation']}" + "".join(
         f", {word}" for word in what if word
     )
+    for adapter in result["graphics"]:
+        memory = adapter["memory_bytes"] and f"{adapter['memory_bytes'] / 2**30:.3g} GiB"
+        told = ", ".join(filter(None, (adapter["name"], memory)))
+        yield f"Graphics: {adapter['model']}" + (f" ({told})" if told else "")
     yield ""
     yield "Sources:"
     yield from _source_lines(result["sources"])

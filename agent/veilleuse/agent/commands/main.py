@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "poll": "read slow sources: BMC, GPU, UPS, PDU, plugs (the service starts it)",
     "once": "measure for a moment and show the record",
     "doctor": "say what this machine can measure, why not, and the remedy",
+    "selftest": "measure this machine through known states, and write what each source read",
     "show": "show the data that leaves this machine, in plain text",
     "enrol": "enrol with a join file",
     "before-sleep": "have the running service write its sign of life: the machine is about to sleep",
