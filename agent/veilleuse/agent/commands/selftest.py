@@ -27,6 +27,7 @@ from veilleuse.agent.commands.selftest_report import (
     PhaseResult,
     PolledValue,
     build_document,
+    row,
     summary_lines,
 )
 from veilleuse.agent.errors import AgentError, ConfigurationError
@@ -41,6 +42,7 @@ from veilleuse.agent.model import (
 )
 from veilleuse.agent.platforms import SystemClock, here
 from veilleuse.agent.polling.process import poll_once
+from veilleuse.agent.polling.worker import SourceStatus
 from veilleuse.agent.ports import Clock
 from veilleuse.agent.resident import ticker as ticker_module
 from veilleuse.agent.resident.open_sources import make_ticker, open_sources
@@ -65,7 +67,7 @@ class Phase(NamedTuple):
     ask: str = ""
     """What the person is asked to do before; empty = nothing."""
     wait_seconds: int = 0
-    """Time between the answer and the start."""
+    """Shortest time between the answer and the start."""
 
 
 ASLEEP: Final = Phase("asleep", 0, "put the machine to sleep for about a minute, wake it, and press Enter")
@@ -146,6 +148,11 @@ def measure(
     try:
         if not sources.opened and sources.load is None:
             raise AgentError("nothing can be measured on this machine: `veilleuse-agent doctor` says why")
+        names = (
+            ", ".join(one.source.name for one in sources.opened if one.points)
+            or "none: `veilleuse-agent doctor` says why"
+        )
+        _say(f"{minutes:g} minutes; Ctrl-C ends the test and keeps its result. Sources of power: {names}")
         phases = plan_phases(
             round(minutes * SECONDS_PER_MINUTE), attended=attended, has_battery=machine.has_battery
         )
@@ -156,9 +163,9 @@ def measure(
         interrupted = True
     finally:
         sources.close()
-    document = build_document(settings, machine, sources, walk.results, walk.counters)
-    about = {"attended": attended, "ended_early": interrupted, "polled_sources": walk.polled_words}
-    return document | about, interrupted
+    document = build_document(settings, machine, sources, walk.results, walk.counters, walk.polled)
+    document |= {"attended": attended, "ended_early": interrupted}
+    return document | {"row": row(document)}, interrupted
 
 
 def without_polled(sources: Sources) -> Sources:
@@ -204,10 +211,10 @@ class Walk:
         self._ticker = ticker
         self._tick = _tick_milliseconds(settings)
         self._previous: dict[Point, tuple[EnergyCounter, int]] = {}
-        self._polled: dict[str, tuple[EnergyCounter, int]] = {}
+        self._last_polled: dict[str, tuple[EnergyCounter, int]] = {}
         self._cpu_before = 0
-        self.polled_words: dict[str, str] = {}
-        """Slow source → ok, or why it is not read."""
+        self.polled: tuple[SourceStatus, ...] = ()
+        """The slow sources, as they were at the end of the last phase."""
         self.results: list[PhaseResult] = []
         self.counters: dict[Point, CounterHistory] = {}
 
@@ -223,9 +230,9 @@ class Walk:
             return
         if phase.ask and not _answered(phase.ask):
             return
-        if phase.wait_seconds:
-            self._clock.sleep(phase.wait_seconds * MILLISECONDS_PER_SECOND)
         _say(f"{phase.name}: {phase.seconds} s; leave the machine alone")
+        # At least a tick: a counter that shows the last phase's value again has stood still for the ticker.
+        self._clock.sleep(max(phase.wait_seconds * MILLISECONDS_PER_SECOND, self._tick))
         self._begin(phase)
         if phase.name == "load":
             with processor_load(phase.seconds + 2 * self._tick // MILLISECONDS_PER_SECOND):
@@ -291,12 +298,11 @@ class Walk:
         """Ask the slow sources."""
         result = self.results[-1]
         try:
-            seen = poll_once(self._settings)
+            self.polled = poll_once(self._settings)
         except ConfigurationError:
             return  # a broken meters file: `veilleuse-agent doctor` explains it
         now = self._clock.now().boottime_milliseconds
-        self.polled_words = {one.job.source: one.outcome.word for one in seen}
-        for number, one in enumerate(seen):
+        for number, one in enumerate(self.polled):
             for each in one.readings:
                 reading = each.reading
                 if isinstance(reading, PowerGauge):
@@ -309,8 +315,8 @@ class Walk:
 
     def _mean_milliwatts(self, key: str, reading: EnergyCounter, now: int) -> float | None:
         """Return the mean power since the end of the last phase; None for the first value."""
-        before, at = self._polled.get(key, (None, now))
-        self._polled[key] = reading, now
+        before, at = self._last_polled.get(key, (None, now))
+        self._last_polled[key] = reading, now
         outcome = difference(before, reading, now - at)
         if not isinstance(outcome, (Delta, CounterWrap)) or now <= at:
             return None

@@ -21,6 +21,7 @@ from veilleuse.agent.host.graphics import graphics_here
 from veilleuse.agent.host.machine import Machine
 from veilleuse.agent.model import Point, Tick
 from veilleuse.agent.platforms import SYSTEM, here
+from veilleuse.agent.polling.worker import SourceStatus
 from veilleuse.agent.ports import SeesMore
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import Sources
@@ -96,13 +97,14 @@ def build_document(
     sources: Sources,
     results: Sequence[PhaseResult],
     counters: Mapping[Point, CounterHistory],
+    polled: Sequence[SourceStatus],
 ) -> dict[str, Any]:
-    """Return the result as JSON values."""
+    """Return the result as JSON values, still without its row."""
     clean = Cleaner(settings)
     phases = [_phase(result, clean) for result in results]
     sysfs = str(settings.paths.sysfs)
     parts = parts_here(machine, sysfs)
-    document = {
+    return {
         "about": list(ABOUT),
         "row": "",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -112,12 +114,11 @@ def build_document(
         "power_plan": parts.plan._asdict(),
         "graphics": [adapter._asdict() for adapter in graphics_here(sysfs)],
         "tick_seconds": settings.measure.tick_seconds,
-        "sources": list(_sources(sources, clean)),
+        "sources": [*_sources(sources, clean), *_polled_sources(polled, clean)],
         "phases": phases,
         "counters": [_counter(point, history) for point, history in counters.items()],
         "plausibility": list(plausibility(phases)),
     }
-    return document | {"row": row(document)}
 
 
 class Cleaner:
@@ -183,6 +184,20 @@ def _sources(sources: Sources, clean: Cleaner) -> Iterator[dict[str, Any]]:
             "reason": clean(missing.reason),
             "remedy": clean(missing.remedy),
             "not_counted": _not_counted(missing.source, clean),
+        }
+
+
+def _polled_sources(polled: Sequence[SourceStatus], clean: Cleaner) -> Iterator[dict[str, Any]]:
+    """Yield the slow sources. The reason of a meter is left out: it may name the meter or its address."""
+    for job, points, _, outcome in polled:
+        yield {
+            "name": job.source,
+            "available": outcome.word == "ok",
+            "word": outcome.word,
+            "reason": "" if job.meter else clean(outcome.reason),
+            "remedy": "" if job.meter else clean(outcome.remedy),
+            "points": [label(point) for point in points],
+            "not_counted": [],
         }
 
 
@@ -295,7 +310,7 @@ def plausibility(phases: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]
     for phase in phases:
         where = f"{phase['name']}, W"
         package, psys = _watts(phase, "package", "CPU_CLUSTER"), _watts(phase, "psys")
-        battery = _watts(phase, "battery_out") if phase["supplies_seconds"].get("battery") else None
+        battery = _watts(phase, "battery_out") if phase["supplies_seconds"].keys() == {"battery"} else None
         yield from _check(where, "package is at most psys", package, psys)
         limit = None if battery is None else battery * PSYS_TO_BATTERY
         yield from _check(where, "psys is at most 1.2 times the battery's discharge", psys, limit)
@@ -305,7 +320,7 @@ def plausibility(phases: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]
     if "idle" in named:
         states = named["idle"]["states_seconds"]
         seconds = (states.get(state.value, 0.0) for state in (State.ON_ACTIVE, State.ON_IDLE))
-        yield from _check("idle, seconds", "the machine was idle rather than active", *seconds)
+        yield from _check("idle, seconds", "time active is at most time idle", *seconds)
     if {"idle", "load"} <= named.keys():
         calm, busy = (_watts(named[name], "package", "CPU_CLUSTER") for name in ("idle", "load"))
         yield from _check("idle, load, W", "the package draws more under load", calm, busy)
@@ -337,22 +352,19 @@ def row(document: Mapping[str, Any]) -> str:
     words = (machine["vendor"], machine["model"], machine["cpu_model"])
     what = ", ".join([f"{machine['device_class']} ({machine['virtualisation']})", *filter(None, words)])
     read = "; ".join(_read_texts(document["phases"])) or "no power"
-    missing = ", ".join(
-        f"{one['name']}: {one['word']}" for one in document["sources"] if not one["available"]
-    )
+    words_of = (f"{one['name']}: {one['word']}" for one in document["sources"] if not one["available"])
+    missing = ", ".join(dict.fromkeys(words_of))
     return f"| {name} | {what} | {read} | {missing or 'none'} | {document['date']} |"
 
 
 def _read_texts(phases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield each point with its mean watts per phase."""
-    for point in dict.fromkeys(point["point"] for phase in phases for point in phase["points"]):
-        means = [
-            f"{one['mean_watts']:.1f} W {phase['name']}"
-            for phase in phases
-            for one in phase["points"]
-            if one["point"] == point and one["mean_watts"] is not None
-        ]
-        yield f"{point} {', '.join(means)}"
+    """Yield the mean watts of each phase; of slow sources, those at its end."""
+    for phase in phases:
+        values = [(one["point"], one["mean_watts"]) for one in phase["points"]]
+        values += [(one["point"], one["watts"]) for one in phase["polled"]]
+        texts = [f"{name.partition(' (')[0]} {watts:.1f}" for name, watts in values if watts]
+        if texts:
+            yield f"{phase['name']}: {', '.join(texts)} W"
 
 
 def summary_lines(document: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -361,14 +373,22 @@ def summary_lines(document: Mapping[str, Any], path: str) -> Iterator[str]:
     yield f"{system['name']} {system['release']}, {document['machine']['device_class']}; agent {VERSION}"
     for one in document["sources"]:
         yield f"  {'+' if one['available'] else '-'} {one['name']}" + (
-            "" if one["available"] else ": " + "; ".join(filter(None, (one["reason"], one["remedy"])))
+            ""
+            if one["available"]
+            else ": " + "; ".join(filter(None, (one["reason"] or one["word"], one["remedy"])))
         )
     for phase in document["phases"]:
         yield from _phase_lines(phase)
-    for check in document["plausibility"]:
-        mark = "ok" if check["holds"] else "NOT SO"
-        values = " and ".join(f"{value:.2f}" for value in check["values"])
-        yield f"{mark}: {check['check']} ({check['phase']}: {values})"
+    for one in document["counters"]:
+        odd = [f"{one[what]} {what}" for what in ("unchanged", "wraps", "resets") if one[what]]
+        if odd:
+            yield f"counter {one['point']}: of {one['reads']} reads {', '.join(odd)}"
+    checks = document["plausibility"]
+    yield f"{sum(check['holds'] for check in checks)} of {len(checks)} checks hold"
+    for check in checks:
+        if not check["holds"]:
+            values = " and ".join(f"{value:.2f}" for value in check["values"])
+            yield f"  NOT SO: {check['check']} ({check['phase']}: {values})"
     yield ""
     yield f"Written: {path}"
     yield "Nothing was sent. Read the file, then send it to your Veilleuse contact. Row for docs/sources.md:"
@@ -378,10 +398,12 @@ def summary_lines(document: Mapping[str, Any], path: str) -> Iterator[str]:
 def _phase_lines(phase: Mapping[str, Any]) -> Iterator[str]:
     states = ", ".join(f"{seconds:.0f} s {word}" for word, seconds in phase["states_seconds"].items())
     supplies = ", ".join(phase["supplies_seconds"])
-    busy = phase["processor_busy"]
-    yield f"{phase['name']}: {states or 'nothing measured'}; supply {supplies or 'not known'}" + (
-        "" if busy is None else f"; processor {busy:.0%} busy"
-    )
+    line = f"{phase['name']}: {states or 'nothing measured'}; supply {supplies or 'not known'}"
+    if phase["processor_busy"] is not None:
+        line += f"; processor {phase['processor_busy']:.0%} busy"
+    if phase["displays_on"]:
+        line += f"; external displays on: {sum(phase['displays_on'].values())}"
+    yield line
     for point in phase["points"]:
         yield (
             f"    {point['point']}: {point['mean_watts']:.2f} W ({point['min_watts']:.2f} to {point['max_watts']:.2f}),"
