@@ -76,7 +76,7 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml requirements/build.txt requirements/c
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@echo "veilleuse: installing the tools of development into $(VENV)"
-	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --require-hashes --no-deps -r requirements/dev.txt
 	@touch $@
 
 .PHONY: lock
