@@ -16,8 +16,8 @@ from tests.support.stack import get
 from tests.support.waiting import until
 
 FSYNC = "enable_random name=posix/io/sync/*,probability=0.02,failinfo=5"
-"""EIO, of the call that this SQLite was built with. libfiu has no hook for pwrite64, which SQLite calls: strace
-makes pwrite64 fail instead."""
+"""EIO, of the call that SQLite was built with. libfiu has no hook for pwrite64, which SQLite calls: strace
+makes that fail."""
 WRITES_BEFORE, EVERY = 300, 100
 
 
