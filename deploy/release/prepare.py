@@ -78,7 +78,9 @@ def write(version: str) -> None:
     for file in used:
         file.unlink()
     # The environment first: the product's own version is recorded with its figures.
-    subprocess.run(["make", "--no-print-directory", "setup", "wire-release", "docs"], cwd=ROOT, check=True)
+    subprocess.run(
+        ["make", "--no-print-directory", f"VENV={sys.prefix}", "wire-release", "docs"], cwd=ROOT, check=True
+    )
     for wheel in RELEASES.glob("*.whl"):
         wheel.unlink()
     build_wheel(RELEASES)
