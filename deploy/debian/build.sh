@@ -14,9 +14,9 @@ die() {
   echo "veilleuse: $*" >&2
   exit 1
 }
-for program in dpkg-buildpackage dh; do
-  command -v "$program" >/dev/null || die "no $program here: apt-get install build-essential debhelper po-debconf python3-venv"
-done
+needs=$(sed -n 's/^Build-Depends: //p' "$root/deploy/debian/debian/control")
+command -v dpkg-buildpackage >/dev/null || die "no dpkg-buildpackage here: apt-get install dpkg-dev"
+dpkg-checkbuilddeps -I -d "$needs" /dev/null 2>/dev/null || die "not all is here to build with: apt-get satisfy '$needs'"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "the Python of this release is older than 3.11"
 
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")}
