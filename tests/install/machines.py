@@ -27,10 +27,11 @@ from tests.support.waiting import until
 
 PLACE: Final = Path.home() / ".cache" / "veilleuse-tests"
 """Roots take half a minute to make and 0.3 GB; they are kept between runs, for all checkouts of a user."""
+_ROOT_SECONDS: Final = 590
 ROOT_DAYS: Final = 7
 """A root is made again after so many days, so that it has the distribution's present packages."""
 _PACKAGES: Final = (
-    *("systemd", "systemd-sysv", "dbus", "udev", "init-system-helpers", "debconf", "iproute2"),
+    *("systemd", "systemd-sysv", "dbus", "udev", "init-system-helpers", "debconf", "ucf", "iproute2"),
     *("python3", "ca-certificates", "tzdata"),
 )
 _ENVIRONMENT: Final = {
@@ -49,9 +50,20 @@ done
 exec "$@"
 """
 """Two machines in one control group would share the group `payload` that systemd-nspawn makes below it."""
-_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL")
-_ALONE: Final = (*_WITH_US, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-"""A killed systemd-nspawn leaves its machine running; the end of a namespace of processes ends them all."""
+ALONE: Final = (
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "unshare",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
+"""Runs a command in namespaces of processes and mounts, which end with us and leave neither.
+
+A killed systemd-nspawn would leave its machine running, a killed mmdebstrap its mounts.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +88,7 @@ def root_of(system: System, *more: str) -> Path:
     draft = root.with_suffix(f".{os.getpid()}")
     root.parent.mkdir(parents=True, exist_ok=True)
     options = ("--quiet", "--mode=root", "--variant=minbase", "--format=directory", f"--include={packages}")
-    done = ran([peer("mmdebstrap"), *options, system.suite, draft], timeout=590)
+    done = ran([*ALONE, peer("mmdebstrap"), *options, system.suite, draft], timeout=_ROOT_SECONDS)
     assert done.returncode == 0, done.stderr
     os.utime(draft)
     shutil.rmtree(root, ignore_errors=True)
@@ -135,7 +147,7 @@ class Machine:
             f"--network-namespace-path={self.network.path}",
             *("--register=no", "--keep-unit", "--boot", "--console=read-only"),
         )
-        command = (*_ALONE, "sh", "-c", _IN_OWN_CGROUP, self._group, peer("systemd-nspawn"), *options)
+        command = (*ALONE, "sh", "-c", _IN_OWN_CGROUP, self._group, peer("systemd-nspawn"), *options)
         with self.console.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -213,7 +225,9 @@ class Machine:
 
     def _answers(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, str(self._process.returncode) + self.console.read_text(errors="replace")[-2_000:]
+        assert self._process.poll() is None, (
+            str(self._process.returncode) + self.console.read_text(errors="replace")[-2_000:]
+        )
         done = self.run("systemctl", "is-system-running", check=False) if self._leader() else None
         return done is not None and done.stdout.strip() in ("starting", "running", "degraded")
 

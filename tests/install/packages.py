@@ -15,13 +15,22 @@ from pathlib import Path
 from typing import Final
 
 from tests.architecture.tree import ROOT
-from tests.install.machines import PLACE, System, root_of
+from tests.install.machines import ALONE, PLACE, System, root_of
 from tests.promises.support.previous import RELEASES, VERSION
 from tests.support.peers import peer
 from tests.support.processes import ran
 
 _TOOLS: Final = ("build-essential", "debhelper", "help2man", "po-debconf", "python3-venv")
-_INTO_THEM: Final = ("agent", "collector", "proto", "deploy", "requirements", "pyproject.toml", "LICENSE", "README.md")
+_INTO_THEM: Final = (
+    "agent",
+    "collector",
+    "proto",
+    "deploy",
+    "requirements",
+    "pyproject.toml",
+    "LICENSE",
+    "README.md",
+)
 PREVIOUS: Final = VERSION
 _BUILD_SECONDS: Final = 1_200
 
@@ -52,7 +61,10 @@ def one(folder: Path, package: str) -> Path:
 
 
 def _files() -> Iterator[Path]:
-    listed = ran(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_INTO_THEM], check=True)
+    listed = ran(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_INTO_THEM],
+        check=True,
+    )
     yield from sorted(file for name in listed.stdout.split("\0") if name and (file := ROOT / name).is_file())
 
 
@@ -60,14 +72,24 @@ def _build(system: System, output: Path, variables: dict[str, str]) -> None:
     """Run build.sh on a root of the system, with this machine's network and settings of pip."""
     git = ran(["git", "-C", ROOT, "log", "-1", "--format=%ct"], check=True)
     pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    settings = {*map(Path, pip.values()), Path("/etc/pip.conf"), Path("/etc/xdg/pip"), Path.home() / ".config/pip"}
-    binds = [f"--bind-ro={path}" for path in (*settings, Path("/etc/ssl/certs")) if path.is_absolute() and path.exists()]
+    settings = {
+        *map(Path, pip.values()),
+        Path("/etc/pip.conf"),
+        Path("/etc/xdg/pip"),
+        Path.home() / ".config/pip",
+    }
+    binds = [
+        f"--bind-ro={path}"
+        for path in (*settings, Path("/etc/ssl/certs"))
+        if path.is_absolute() and path.exists()
+    ]
     variables = {"SOURCE_DATE_EPOCH": git.stdout.strip(), **pip, **variables}
     source = output / "source"
     for file in _files():  # a clean copy: what git ignores is not built from
         (source / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, source / file.relative_to(ROOT))
     command = [
+        *ALONE,
         peer("systemd-nspawn"),
         *("--quiet", "--pipe", "--register=no", "--keep-unit", "--resolv-conf=bind-host"),
         f"--directory={root_of(system, *_TOOLS)}",
