@@ -45,6 +45,7 @@ if [ "${1:-}" = --install ]; then
     [mmdebstrap]=mmdebstrap
     [piuparts]=piuparts
     [po2debconf]=po-debconf
+    [systemd-nspawn]=systemd-container
   )
 fi
 
