@@ -44,6 +44,7 @@ test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' f
 
 .PHONY: test-long
 test-long: $(VENV)/.dev peers ## every promise at its full size; ONLY=R16 for one, RESUME=1 to go on after a break
+	@$(if $(filter-out install,$(ONLY)),,deploy/ci/peers.sh --install)
 	@$(PY) -m pytest -m 'long or promise' --promises $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume) $(ARGS); \
 	  code=$$?; $(PY) docs/generate.py; exit $$code
 
@@ -51,6 +52,16 @@ test-long: $(VENV)/.dev peers ## every promise at its full size; ONLY=R16 for on
 cover: $(VENV)/.dev peers ## branch coverage of the unit tests, and of the stages where it must be whole
 	@$(BIN)/coverage run -m pytest -q tests/unit $(ARGS)
 	@$(BIN)/coverage report --fail-under=100 --include='$(COVERED)'
+
+# --- packages --------------------------------------------------------------------------------------------
+
+.PHONY: packages
+packages: ## the Debian packages, for the release that this machine runs, in dist/
+	@deploy/debian/build.sh dist
+
+.PHONY: apt-repository
+apt-repository: ## what is in dist/ as an apt repository, in dist/apt; KEY=… of gpg signs it
+	@deploy/debian/repository.sh "$(KEY)" dist/apt dist/*.deb
 
 # --- environments ----------------------------------------------------------------------------------------
 
@@ -76,7 +87,7 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml requirements/build.txt requirements/c
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@echo "veilleuse: installing the tools of development into $(VENV)"
-	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --require-hashes --no-deps -r requirements/dev.txt
 	@touch $@
 
 .PHONY: lock
@@ -141,6 +152,26 @@ dashboards: $(VENV)/.dev ## regenerate grafana/dashboards/*.json
 .PHONY: golden
 golden: $(VENV)/.dev ## rewrite the golden files; the diff is reviewed, never waved through
 	@$(PY) -m pytest --golden $(ARGS)
+
+# --- releases --------------------------------------------------------------------------------------------
+
+.PHONY: release
+release: $(VENV)/.dev $(VENV)-release/.made ## VERSION=0.3.0: commit and tag, then all of dist/; PYTHON_EMBED_ZIP, OSV_COPY, KEY
+	@$(PY) -m deploy.release.prepare "$(VERSION)"
+	@rm -rf dist
+	@$(MAKE) --no-print-directory packages $(if $(PYTHON_EMBED_ZIP),msi)
+	@$(VENV)-release/bin/python -m deploy.release.artifacts "$(VERSION)"
+
+.PHONY: audit
+audit: $(VENV)-release/.made ## known vulnerabilities of requirements/*.txt; OSV_COPY=FILE is a copy of the OSV database
+	@$(VENV)-release/bin/python -m deploy.release.audit
+
+$(VENV)-release/.made: $(VENV)/.made requirements/release.txt
+	@echo "veilleuse: installing the tools of a release into $(VENV)-release"
+	@deploy/ci/venv.sh $(VENV)-release $(PYTHON)
+	@$(VENV)-release/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+	  --require-hashes -r requirements/release.txt
+	@touch $@
 
 # --- benches ---------------------------------------------------------------------------------------------
 

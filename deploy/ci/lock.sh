@@ -27,4 +27,5 @@ export_to() {
 export_to agent.txt                       # what a measured machine installs
 export_to collector.txt --extra collector # what a collector installs
 export_to build.txt --only-group build    # what installs the project itself, beside either
+export_to release.txt --only-group release # what makes a release: SBOM, audit
 export_to dev.txt --all-extras --group dev

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 # Install the Debian programs that the tests talk to; nothing happens when they are all here.
+# With --install also those of tests/install, which packages are built, checked and installed with.
 # Without root or without apt it says what is missing and goes on: the tests that need it are skipped, or
 # fail under CI (tests/support/peers.py). No service is left running: only the programs are wanted.
 set -euo pipefail
@@ -26,12 +27,29 @@ declare -A package_of=(
   [sslscan]=sslscan
   [slowhttptest]=slowhttptest
   [h2load]=nghttp2-client
+  [haproxy]=haproxy
+  [squid]=squid-openssl # its service stays off, as haproxy's
   [fusioninventory-inventory]=fusioninventory-agent # writes an inventory of this machine to a file; its service stays off
   [soffice]=libreoffice-calc-nogui # 290 MB: what officers open our tables with
   [strace]=strace
   [upsd]=nut-server        # with its driver dummy-ups
   [certutil]=libnss3-tools # the certificates of Debian's upsd live in an NSS database
 )
+
+if [ "${1:-}" = --install ]; then
+  package_of+=(
+    [apt-ftparchive]=apt-utils
+    [dh]=debhelper
+    [dpkg-buildpackage]=dpkg-dev
+    [gpg]=gnupg
+    [help2man]=help2man
+    [lintian]=lintian
+    [mmdebstrap]=mmdebstrap
+    [piuparts]=piuparts
+    [po2debconf]=po-debconf
+    [systemd-nspawn]=systemd-container
+  )
+fi
 
 missing=()
 for program in "${!package_of[@]}"; do
@@ -83,7 +101,7 @@ rm -f "$log"
 
 # Nor shall the next boot start them.
 nut="nut.target nut-server nut-monitor nut-driver.target nut-driver-enumerator.path nut-driver-enumerator.service"
-declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd [fusioninventory-agent]=fusioninventory-agent)
+declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd [fusioninventory-agent]=fusioninventory-agent [haproxy]=haproxy [squid-openssl]=squid)
 for package in "${!units_of[@]}"; do
   case " ${missing[*]} " in
     # shellcheck disable=SC2086 # several units

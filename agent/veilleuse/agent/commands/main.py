@@ -61,8 +61,8 @@ def _run(words: Sequence[str]) -> int:
     settings = AgentSettings() if without else read_settings(parsed.config, tell=tell)
     _log_to_stderr(settings.log.level)
     if settings.log.level != "debug":
-        # else a refused handshake is reported twice, once in gRPC's words
-        os.putenv("GRPC_VERBOSITY", "ERROR")
+        # else a refused handshake, or a proxy's refusal, is reported twice, once in gRPC's words
+        os.putenv("GRPC_VERBOSITY", "NONE")
     return int(command.run(parsed, settings))
 
 

@@ -73,6 +73,8 @@ def init(
     if if_missing and is_initialised(settings.data_dir):
         if as_json:
             print_json({"data_dir": str(settings.data_dir), "created": False})
+        else:
+            print(f"data directory   {settings.data_dir} is initialised already: nothing was changed")
         return
     brought = _read_external_ca(settings, ca_certificate, ca_key, ca_root)
     made = initialise(

@@ -99,6 +99,17 @@ def test_init(veilleuse):
     code, _, err = veilleuse("init")
     assert (code, "--if-missing" in err) == (1, True)
     assert json.loads(veilleuse("init", "--if-missing", "--json")[1])["created"] is False
+    code, out, err = veilleuse("init", "--if-missing")
+    assert (code, "initialised already" in out, err) == (0, True, "")
+
+
+def test_init_if_missing_hides_no_lost_file(veilleuse, tmp_path):
+    """--if-missing makes what is not there, and refuses a directory that lost a database."""
+    assert json.loads(veilleuse("init", "--if-missing", "--json")[1])["created"] is True
+    (lost,) = tmp_path.rglob("identity.db")
+    lost.unlink()
+    code, _, err = veilleuse("init", "--if-missing")
+    assert (code, "has lost identity.db" in err) == (1, True)
 
 
 def test_a_refused_init_leaves_nothing(veilleuse, tmp_path):
