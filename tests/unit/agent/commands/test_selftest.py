@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -369,6 +370,7 @@ def test_the_file_is_new(tmp_path, capsys, monkeypatch):
     assert main(command(tmp_path)) == 0
     (path,) = tmp_path.glob("veilleuse-selftest-*.json")
     assert re.fullmatch(r"veilleuse-selftest-\d{4}-\d\d-\d\d-[0-9a-f]{8}\.json", path.name)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
     document = json.loads(path.read_text())
     assert document["row"] in capsys.readouterr().out
     monkeypatch.setattr(selftest, "measure", None)
