@@ -66,12 +66,18 @@ def install(machine: Machine, *files: Path, answers: Mapping[str, str] | None = 
     for file in files:
         shutil.copy(file, machine.path(DEPOT))
         places.append(f"{DEPOT}/{file.name}")
-    if answers:
-        lines = [f"{question.partition('/')[0]} {question} string {value}\n" for question, value in answers.items()]
-        machine.run("debconf-set-selections", stdin="".join(lines))
+    answer(machine, answers or {})
     machine.run("apt-get", "install", "--yes", "--no-install-recommends", *places, seconds=300)
     for place in places:
         machine.path(place).unlink()
+
+
+def answer(machine: Machine, answers: Mapping[str, str]) -> None:
+    """Answer questions of debconf before they are asked."""
+    lines = [
+        f"{question.partition('/')[0]} {question} string {value}\n" for question, value in answers.items()
+    ]
+    machine.run("debconf-set-selections", stdin="".join(lines))
 
 
 def settle(machine: Machine, unit: str) -> None:
@@ -138,6 +144,10 @@ class Story:
         (folder / "quick.conf").write_text(_AGENT_SETTINGS, encoding="ascii")
         self.agent.run("systemctl", "daemon-reload")
 
+    def forget_quickness(self) -> None:
+        """Remove the drop-in."""
+        shutil.rmtree(self.agent.path(f"/etc/systemd/system/{AGENT}.service.d"))
+
     def spooled(self, table: str) -> int:
         """Count the rows of a table of the agent's spool."""
         file = self.agent.path(f"{STATE}/spool.db")
@@ -180,9 +190,9 @@ class Story:
         unknown = sum(states[UNKNOWN] for states in live.values())
         refused = self.spooled("quarantine")
         figure = (
-            f"0 of {len(live) + len(fed):,} records lost, {found.duplicates} duplicated, {refused} refused, "
-            f"{unknown / 1000:.0f} s unknown"
-        ).replace("0 of", f"{lost} of", 1)
+            f"{lost} of {len(expected) + 1 + len(fed):,} records lost, {found.duplicates} duplicated, "
+            f"{refused} refused, {unknown / 1000:.0f} s unknown of {self.interrupted_milliseconds / 1000:.0f} allowed"
+        )
         assert lost == 0, figure
         assert (found.duplicates, found.holes, found.gap_milliseconds, refused) == (0, 0, 0, 0), figure
         assert found.epochs == epochs

@@ -7,10 +7,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from tests.install.machines import DEBIAN_12, DEBIAN_13, UBUNTU_24, Machine, System, require_root, two_machines
+from tests.install.machines import (
+    DEBIAN_12,
+    DEBIAN_13,
+    UBUNTU_24,
+    Machine,
+    System,
+    require_root,
+    two_machines,
+)
 from tests.install.packages import one, packages
 from tests.install.steps import step
 from tests.install.story import (
@@ -20,14 +29,29 @@ from tests.install.story import (
     JOIN,
     STATE,
     Story,
+    answer,
     install,
     scraping,
     settle,
 )
 from tests.support.waiting import until
 
-UNITS = {AGENT: 1.1, COLLECTOR: 1.1, "veilleuse-agent-sleep": 1.1, "veilleuse-backup": 1.1}
+UNITS: Final = {AGENT: 1.1, COLLECTOR: 1.1, "veilleuse-agent-sleep": 1.1, "veilleuse-backup": 1.1}
 """Unit → the exposure that S21 promises."""
+
+OF_OTHERS: Final = (
+    "/var/cache/apt/",
+    "/var/cache/debconf/",
+    "/var/lib/apt/",
+    "/var/lib/ucf/",
+    "/var/tmp/systemd-",
+)
+"""Files that apt, debconf, ucf and systemd make for themselves."""
+TOLD: Final = ("/etc", "/var/lib", "/var/cache/debconf", "/usr/lib/systemd", "/run/systemd")
+"""Folders in which no file may tell of us after a purge."""
+ACCOUNTS: Final = {
+    f"/etc/{name}{old}" for name in ("passwd", "group", "shadow", "gshadow") for old in ("", "-")
+}
 
 
 @pytest.fixture(params=[DEBIAN_13, DEBIAN_12, UBUNTU_24], ids=lambda system: system.suite)
@@ -65,7 +89,9 @@ def test_from_the_installation_to_the_purge(
         install_agent(system, story, built)
         with step(system.name, "Prometheus scrapes") as taken:
             (power,) = prometheus.waits_for("veilleuse_host_power_watts > 0")
-            (energy,) = prometheus.waits_for("sum by (population, method) (veilleuse_energy_joules_total) > 0")
+            (energy,) = prometheus.waits_for(
+                "sum by (population, method) (veilleuse_energy_joules_total) > 0"
+            )
             assert energy["population"] == power["population"] == "server"
             assert prometheus.query("veilleuse_agents_silent{population='server'} == 0")
             taken.result = f"{float(power['value']):.0f} W, {energy['method']}"
@@ -96,7 +122,9 @@ def install_collector(system: System, story: Story, built: Path) -> None:
     with step(system.name, "start collector"):
         story.configure_collector()
         story.start_collector()
-        assert collector.out("stat", "--format=%U %a", DATA, "/etc/veilleuse/collector.toml").splitlines() == [
+        assert collector.out(
+            "stat", "--format=%U %a", DATA, "/etc/veilleuse/collector.toml"
+        ).splitlines() == [
             "veilleuse 700",
             "root 640",
         ]
@@ -106,18 +134,22 @@ def install_agent(system: System, story: Story, built: Path) -> None:
     """Install it as a server, let it measure, then enrol it by a join file alone."""
     agent = story.agent
     story.quicken_agent()
-    with step(system.name, "install agent"):
+    with step(system.name, "install agent"), story.interrupted():
         install(agent, one(built, AGENT), answers={"veilleuse-agent/population": "server"})
         settle(agent, AGENT)
         assert 'population = "server"' in agent.path("/etc/veilleuse/agent.toml").read_text(encoding="utf-8")
         modes = agent.out("stat", "--format=%U %a", STATE, "/etc/veilleuse/agent.toml").splitlines()
         assert modes == [f"{AGENT} 700", "root 640"]
     with step(system.name, "measure before enrolment") as taken:
-        until(lambda: story.spooled("pending") >= 2, f"nothing is measured\n{agent.journal(AGENT)}", every=0.5)
+        until(
+            lambda: story.spooled("pending") >= 2, f"nothing is measured\n{agent.journal(AGENT)}", every=0.5
+        )
         taken.result = f"{story.spooled('pending')} records wait"
     with step(system.name, "enrol by the join file"):
         story.carry(story.token("server"))
-        until(lambda: not agent.path(JOIN).exists(), f"it does not enrol\n{agent.journal(AGENT)}", 90, every=0.5)
+        until(
+            lambda: not agent.path(JOIN).exists(), f"it does not enrol\n{agent.journal(AGENT)}", 90, every=0.5
+        )
         until(lambda: agent.path(f"{STATE}/id/certificate.pem").exists(), "it has no certificate")
     with step(system.name, "deliver") as taken:
         story.delivers()
@@ -130,7 +162,9 @@ def units(system: System, story: Story) -> None:
         scores = {}
         for unit, most in UNITS.items():
             machine = story.collector if unit in (COLLECTOR, "veilleuse-backup") else story.agent
-            said = machine.out("systemd-analyze", "security", "--no-pager", f"{unit}.service").splitlines()[-1]
+            said = machine.out("systemd-analyze", "security", "--no-pager", f"{unit}.service").splitlines()[
+                -1
+            ]
             found = re.search(r"exposure level for \S+: ([\d.]+)", said)
             assert found, said
             scores[unit] = float(found[1])
@@ -180,12 +214,22 @@ def remove_and_install_again(system: System, story: Story, built: Path) -> None:
 
 
 def purge(system: System, story: Story, names: dict[Machine, set[str]]) -> None:
-    """Purge both: no file, no account, no unit, no process of theirs stays."""
+    """Purge both: no file, no answer, no unit and no process of theirs stays; the accounts do, as Debian advises."""
+    story.forget_quickness()
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
         with step(system.name, f"purge {unit}"):
+            if unit == COLLECTOR:
+                answer(machine, {"veilleuse-collector/purge-data": "true"})
             machine.run("apt-get", "purge", "--yes", unit)
-            left = files_of(machine) - names[machine]
+            left = {name for name in files_of(machine) - names[machine] if not name.startswith(OF_OTHERS)}
             assert not left, "\n".join(sorted(left))
+            told = machine.run(
+                "grep", "--recursive", "--files-with-matches", "veilleuse", *TOLD, check=False
+            ).stdout
+            assert set(told.split()) <= ACCOUNTS, told
+            assert "veilleuse" not in machine.out(
+                "systemctl", "list-units", "--all", "--plain", "--no-legend"
+            )
 
 
 def files_of(machine: Machine) -> set[str]:
