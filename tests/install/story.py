@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an administrator does with two machines: install, configure, enrol, look, remove. And what must hold."""
+"""What an administrator does with two machines, from the installation to the removal, and what must hold."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PERIOD_SECONDS: Final = 10
 CHECKPOINT_SECONDS: Final = 60
 """Of a server, by default."""
 DEPOT: Final = "/srv"
-"""Where packages lie in a machine. /tmp and /run are file systems of the machine's own, which we do not see."""
+"""Where packages lie in a machine; its /tmp and /run are file systems that only the machine sees."""
 
 _AGENT_SETTINGS: Final = f"""\
 [Service]
@@ -38,7 +38,7 @@ Environment=VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS={PERIOD_SECONDS}
 Environment=VEILLEUSE_AGENT__MEASURE__DEVICE_CLASS=server
 Environment=VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS={PERIOD_SECONDS}
 """
-"""`systemctl edit veilleuse-agent`: quick, and of the class server, because a virtual machine has no energy."""
+"""As by `systemctl edit veilleuse-agent`: quick, and a server, because a virtual machine has no energy."""
 _COLLECTOR_SETTINGS: Final = """\
 [grpc]
 address = "0.0.0.0:8641"
@@ -166,10 +166,15 @@ class Story:
         )
 
     @contextmanager
-    def interrupted(self, *, killed: bool = False) -> Iterator[None]:
-        """Add the time of the block, and of what a stop may lose, to the time that may be unknown."""
+    def interrupted(self, unit: str = AGENT, *, killed: bool = False) -> Iterator[None]:
+        """Add the time of the block, and of what a stop may lose, to the time that may be unknown.
+
+        Nothing is added for another unit than the agent's: it measures on.
+        """
         began = time.monotonic()
         yield
+        if unit != AGENT:
+            return
         lost = TICK_SECONDS + (CHECKPOINT_SECONDS if killed else 0)
         self.interrupted_milliseconds += round(1000 * (time.monotonic() - began + lost))
 

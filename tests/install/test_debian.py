@@ -47,8 +47,10 @@ OF_OTHERS: Final = (
     "/var/tmp/systemd-",
 )
 """Files that apt, debconf, ucf and systemd make for themselves."""
-TOLD: Final = ("/etc", "/var/lib", "/var/cache/debconf", "/usr/lib/systemd", "/run/systemd")
+TOLD: Final = ("/etc", "/var/lib", "/usr/lib/systemd", "/run/systemd", "/var/cache/debconf")
 """Folders in which no file may tell of us after a purge."""
+NO_COPIES: Final = ("--exclude=*-old", "--exclude-dir=ucf")
+"""debconf keeps a copy of the state before, ucf several."""
 ACCOUNTS: Final = {
     f"/etc/{name}{old}" for name in ("passwd", "group", "shadow", "gshadow") for old in ("", "-")
 }
@@ -178,22 +180,29 @@ def units(system: System, story: Story) -> None:
 
 def kill(system: System, story: Story) -> None:
     """Kill both services; systemd starts them again."""
-    for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
-        with step(system.name, f"kill -9 {unit}") as taken, story.interrupted(killed=True):
-            before = machine.main_pid(unit)
-            machine.run("kill", "-9", str(before))
-            until(lambda: machine.main_pid(unit) not in (0, before), f"{unit} is not started again")
-            settle(machine, unit)
-            restarts = machine.property_of(unit, "NRestarts")
-            taken.result = f"started again by systemd, {restarts} restart"
-            assert restarts == "1"
-        story.delivers()
+    with story.interrupted(killed=True):
+        kill_one(system, story.agent, AGENT)
+    story.delivers()
+    kill_one(system, story.collector, COLLECTOR)
+    story.delivers()
+
+
+def kill_one(system: System, machine: Machine, unit: str) -> None:
+    """Kill the main process of a service, and wait until systemd has started it again."""
+    with step(system.name, f"kill -9 {unit}") as taken:
+        before = machine.main_pid(unit)
+        machine.run("kill", "-9", str(before))
+        until(lambda: machine.main_pid(unit) not in (0, before), f"{unit} is not started again")
+        settle(machine, unit)
+        restarts = machine.property_of(unit, "NRestarts")
+        taken.result = f"restarts by systemd: {restarts}"
+        assert restarts == "1"
 
 
 def reboot(system: System, story: Story) -> None:
     """Reboot both machines; nobody does anything else."""
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
-        with step(system.name, f"reboot the {machine.name}'s machine"), story.interrupted():
+        with step(system.name, f"reboot the {machine.name}'s machine"), story.interrupted(unit):
             machine.reboot()
             settle(machine, unit)
         story.delivers()
@@ -202,7 +211,7 @@ def reboot(system: System, story: Story) -> None:
 def remove_and_install_again(system: System, story: Story, built: Path) -> None:
     """Remove both and install them again: identity and data stay."""
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
-        with story.interrupted():
+        with story.interrupted(unit):
             with step(system.name, f"remove {unit}"):
                 machine.run("apt-get", "remove", "--yes", unit)
                 assert machine.property_of(unit, "LoadState") in ("not-found", "masked")
@@ -214,7 +223,7 @@ def remove_and_install_again(system: System, story: Story, built: Path) -> None:
 
 
 def purge(system: System, story: Story, names: dict[Machine, set[str]]) -> None:
-    """Purge both: no file, no answer, no unit and no process of theirs stays; the accounts do, as Debian advises."""
+    """Purge both: no file, no answer and no unit of theirs stays. The accounts do, as Debian advises."""
     story.forget_quickness()
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
         with step(system.name, f"purge {unit}"):
@@ -223,9 +232,8 @@ def purge(system: System, story: Story, names: dict[Machine, set[str]]) -> None:
             machine.run("apt-get", "purge", "--yes", unit)
             left = {name for name in files_of(machine) - names[machine] if not name.startswith(OF_OTHERS)}
             assert not left, "\n".join(sorted(left))
-            told = machine.run(
-                "grep", "--recursive", "--files-with-matches", "veilleuse", *TOLD, check=False
-            ).stdout
+            search = ("grep", "--recursive", "--files-with-matches", *NO_COPIES, "veilleuse", *TOLD)
+            told = machine.run(*search, check=False).stdout
             assert set(told.split()) <= ACCOUNTS, told
             assert "veilleuse" not in machine.out(
                 "systemctl", "list-units", "--all", "--plain", "--no-legend"
