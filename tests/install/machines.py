@@ -81,7 +81,7 @@ UBUNTU_24: Final = System("Ubuntu 24.04", "noble", "main,universe")
 
 
 def root_of(system: System, *more: str) -> Path:
-    """Return the folder of a system's root with these further packages; it is made when it is missing or old."""
+    """Return the folder of a system's root with these further packages; it is made if missing or old."""
     packages = ",".join(sorted({*_PACKAGES, *more}))
     root = PLACE / "roots" / f"{system.suite}-{hashlib.sha256(packages.encode()).hexdigest()[:8]}"
     if root.exists() and time.time() - root.stat().st_mtime < ROOT_DAYS * 86_400:

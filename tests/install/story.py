@@ -16,8 +16,10 @@ from typing import Final
 
 from tests.install.machines import Machine
 from tests.promises.support.killed_agent import UNKNOWN, Held, held
+from tests.promises.support.previous import BODIES, PERIOD
 from tests.support.peers import peer
 from tests.support.waiting import until
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 COLLECTOR: Final = "veilleuse-collector"
 AGENT: Final = "veilleuse-agent"
@@ -51,6 +53,20 @@ hosts_metrics = true
 
 [pki]
 server_names = ["collector.test"]
+"""
+_FEED: Final = f"""
+import os, sqlite3, time
+from contextlib import closing
+
+bodies = open("{DEPOT}/load").read().splitlines()
+fed = 0
+while not os.path.exists("{DEPOT}/end"):
+    now = bodies[fed : fed + 20]
+    with closing(sqlite3.connect("{STATE}/spool.db", timeout=30)) as database, database:
+        database.executemany("INSERT INTO pending (body) VALUES (?)", [(body,) for body in now])
+    fed += len(now)
+    time.sleep(0.5)
+open("{STATE}/fed", "w").write(str(fed))
 """
 _PROMETHEUS: Final = """\
 global: {scrape_interval: 1s}
@@ -131,6 +147,11 @@ class Story:
         self.agent.run("mv", f"{JOIN}.new", JOIN)
         self.agent.path(f"{DEPOT}/join").unlink()
 
+    def enrol_by_hand(self, content: str) -> None:
+        """Enrol with the command, which every release has."""
+        self.carry(content)
+        self.agent.run("veilleuse-agent", "enrol", JOIN, user=AGENT)
+
     def held(self) -> Held:
         """Return what the collector has stored."""
         return held(self.collector.path(DATA))
@@ -162,6 +183,16 @@ class Story:
             lambda: max(self.held().periods, default=0) > now,
             f"nothing new arrives\n{self.agent.journal(AGENT)}\n{self.collector.journal(COLLECTOR)}",
             seconds,
+            every=1,
+        )
+
+    def receives(self, more: int) -> None:
+        """Wait until the collector has so many records more."""
+        enough = self.held().records + more
+        until(
+            lambda: self.held().records >= enough,
+            f"no {more} records more\n{self.agent.journal(AGENT)}\n{self.collector.journal(COLLECTOR)}",
+            120,
             every=1,
         )
 
@@ -205,6 +236,35 @@ class Story:
         assert all(sum(found.periods[start].values()) == length for start, length in fed.items())
         assert unknown <= self.interrupted_milliseconds, figure
         return figure
+
+
+class Load:
+    """Appends records of the previous release to the agent's spool, as its resident does."""
+
+    def __init__(self, agent: Machine, count: int = 8_000) -> None:
+        """Needs the previous release on the machine, for its format. `count`: records at most."""
+        self._agent = agent
+        hour = int(time.time() * 1000) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
+        first = hour - 40 * MILLISECONDS_PER_HOUR
+        self._starts = [first + number * PERIOD for number in range(count)]
+        made = json.dumps([(start, number % 9_973) for number, start in enumerate(self._starts)])
+        bodies = agent.run(f"/usr/lib/{AGENT}/bin/python3", "-c", BODIES, stdin=made).stdout
+        agent.path(f"{DEPOT}/load").write_text(bodies, encoding="utf-8")
+        self._began = time.monotonic()
+        self.seconds = 0.0
+        self._process = subprocess.Popen(agent.inside("python3", "-c", _FEED, user=AGENT))
+
+    def end(self) -> dict[int, int]:
+        """End it; return the records it appended, start → milliseconds. Fails if it had ended before."""
+        assert self._process.poll() is None, "the load ended before the upgrades did"
+        self._agent.path(f"{DEPOT}/end").touch()
+        assert self._process.wait(30) == 0
+        self.seconds = time.monotonic() - self._began
+        counted = self._agent.path(f"{STATE}/fed")
+        number = int(counted.read_text(encoding="ascii"))
+        for file in (counted, self._agent.path(f"{DEPOT}/load"), self._agent.path(f"{DEPOT}/end")):
+            file.unlink()
+        return dict.fromkeys(self._starts[:number], PERIOD)
 
 
 class Prometheus:

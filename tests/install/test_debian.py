@@ -20,7 +20,7 @@ from tests.install.machines import (
     require_root,
     two_machines,
 )
-from tests.install.packages import one, packages
+from tests.install.packages import PREVIOUS, one, packages
 from tests.install.steps import step
 from tests.install.story import (
     AGENT,
@@ -28,6 +28,7 @@ from tests.install.story import (
     DATA,
     JOIN,
     STATE,
+    Load,
     Story,
     answer,
     install,
@@ -60,6 +61,7 @@ ACCOUNTS: Final = {
 def system(request: pytest.FixtureRequest) -> System:
     """Return each system that packages are tested on."""
     require_root()
+    assert isinstance(request.param, System)
     return request.param
 
 
@@ -109,6 +111,50 @@ def test_from_the_installation_to_the_purge(
         taken.result = story.balance()
         figure(f"{system.name}: {taken.result}")
     purge(system, story, names)
+
+
+@pytest.mark.long
+@pytest.mark.promise("install")
+def test_upgraded_under_load(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """The previous release is installed and enrolled; both services are upgraded while records flow."""
+    require_root()
+    system = DEBIAN_13
+    with step(system.name, f"build packages, {PREVIOUS} too"):
+        before, now = packages(system, previous=True), packages(system)
+    with two_machines(system) as machines:
+        story = Story(*machines)
+        with step(system.name, f"install and enrol {PREVIOUS}"):
+            install(story.collector, one(before, COLLECTOR))
+            story.veilleuse("init")
+            story.configure_collector()
+            story.start_collector()
+            story.quicken_agent()
+            with story.interrupted():
+                install(story.agent, one(before, AGENT), answers={"veilleuse-agent/population": "server"})
+                settle(story.agent, AGENT)
+            story.enrol_by_hand(story.token("server"))
+            story.delivers()
+            assert story.veilleuse("version").startswith(f"veilleuse {PREVIOUS}")
+        load = Load(story.agent)
+        for machine, unit in ((story.collector, COLLECTOR), (story.agent, AGENT)):
+            story.receives(500)
+            with step(system.name, f"upgrade {unit} under load"), story.interrupted(unit):
+                install(machine, one(now, unit))
+                settle(machine, unit)
+        story.receives(500)
+        fed = load.end()
+        with step(system.name, "balance after both upgrades") as taken:
+            until(
+                lambda: story.spooled("pending") + story.spooled("outbox") == 0, "records wait", 120, every=1
+            )
+            taken.result = story.balance(fed)
+            figure(
+                f"{taken.result} by an upgrade from {PREVIOUS} under {len(fed) / load.seconds:.0f} records/s"
+            )
+        with scraping(story.collector, tmp_path) as prometheus:
+            version = story.agent.out("veilleuse-agent", "version").split()[-1]
+            assert not version.startswith(PREVIOUS)
+            prometheus.waits_for(f'veilleuse_agent_version_hosts{{version="{version}"}} == 1')
 
 
 def install_collector(system: System, story: Story, built: Path) -> None:
