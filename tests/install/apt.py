@@ -42,7 +42,16 @@ class Repository:
     def __enter__(self) -> Self:
         for home in (self._ours, self._theirs):
             home.mkdir(mode=0o700, parents=True)
-            key = ("--batch", "--passphrase", "", "--quick-generate-key", "apt@test", "ed25519", "sign", "never")
+            key = (
+                "--batch",
+                "--passphrase",
+                "",
+                "--quick-generate-key",
+                "apt@test",
+                "ed25519",
+                "sign",
+                "never",
+            )
             _must(peer("gpg"), *key, GNUPGHOME=home)
         Thread(target=self._server.serve_forever, daemon=True).start()
         return self
@@ -59,7 +68,9 @@ class Repository:
 
     def newest(self, package: str) -> str:
         """Return the highest version of a package that was published last."""
-        files = sorted((self.folder / "pool" / SUITE).glob(f"{package}_*.deb"), key=lambda file: file.stat().st_mtime)
+        files = sorted(
+            (self.folder / "pool" / SUITE).glob(f"{package}_*.deb"), key=lambda file: file.stat().st_mtime
+        )
         return _must("dpkg-deb", "--field", files[-1], "Version").strip()
 
     def tamperings(self, package: str, version: str) -> Iterator[str]:
@@ -70,7 +81,9 @@ class Repository:
         (original,) = (self.folder / "pool" / SUITE).glob(f"{package}_{self.newest(package)}_*.deb")
         _must("dpkg-deb", "--raw-extract", original, work / "tree")
         control = work / "tree/DEBIAN/control"
-        control.write_text(control.read_text().replace(f"Version: {self.newest(package)}", f"Version: {version}"))
+        control.write_text(
+            control.read_text().replace(f"Version: {self.newest(package)}", f"Version: {version}")
+        )
         _must("dpkg-deb", "--build", work / "tree", work / "out" / f"{package}_{version}_all.deb")
 
         self._publish(work / "out", self._theirs)
@@ -119,7 +132,14 @@ class SystemFolder:
 
     def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in the system to its end."""
-        options = ("--quiet", "--pipe", "--register=no", "--keep-unit", "--as-pid2", f"--directory={self.folder}")
+        options = (
+            "--quiet",
+            "--pipe",
+            "--register=no",
+            "--keep-unit",
+            "--as-pid2",
+            f"--directory={self.folder}",
+        )
         settings = (f"--setenv={name}={value}" for name, value in _ENVIRONMENT.items())
         return ran([*ALONE, peer("systemd-nspawn"), *options, *settings, *command], input=stdin, timeout=300)
 
@@ -132,12 +152,16 @@ class SystemFolder:
     def answer(self, package: str, **answers: str) -> None:
         """Give debconf its answers beforehand, as an administrator's preseed does."""
         types = {"population": "select", "purge-data": "boolean"}
-        lines = (f"{package} {package}/{name} {types.get(name, 'string')} {said}" for name, said in answers.items())
+        lines = (
+            f"{package} {package}/{name} {types.get(name, 'string')} {said}" for name, said in answers.items()
+        )
         self.must("debconf-set-selections", stdin="\n".join(lines))
 
     def copy(self, packages: Path) -> list[str]:
         """Copy the packages of a folder into the system; returns their paths there."""
-        return [str(Path("/root") / shutil.copy(file, self.path("/root")).name) for file in packages.glob("*.deb")]
+        return [
+            str(Path("/root") / shutil.copy(file, self.path("/root")).name) for file in packages.glob("*.deb")
+        ]
 
     def trust(self, repository: Repository) -> None:
         """Add the repository as docs/install-debian.md says, and read its index."""
@@ -153,7 +177,9 @@ class SystemFolder:
 
     def files(self) -> set[str]:
         """Return all files and folders of the system but dpkg's own lists and the copied packages."""
-        found = self.must("find", "/", "-xdev", "(", "-path", "/root", "-o", "-path", "/run", ")", "-prune", "-o", "-print")
+        found = self.must(
+            "find", "/", "-xdev", "(", "-path", "/root", "-o", "-path", "/run", ")", "-prune", "-o", "-print"
+        )
         return set(found.splitlines())
 
 

@@ -62,7 +62,12 @@ def test_two_builds_are_identical(built, tmp_path, figure):
         shutil.copyfile(file, target)
         target.chmod(0o700 if os.access(file, os.X_OK) else 0o600)
     moment = ran(["git", "-C", ROOT, "log", "-1", "--format=%ct"], check=True).stdout.strip()
-    different = {"SOURCE_DATE_EPOCH": moment, "TZ": "Pacific/Noumea", "LANG": "fr_FR.UTF-8", "HOME": str(tmp_path)}
+    different = {
+        "SOURCE_DATE_EPOCH": moment,
+        "TZ": "Pacific/Noumea",
+        "LANG": "fr_FR.UTF-8",
+        "HOME": str(tmp_path),
+    }
     with step("Debian 13", "build again elsewhere") as taken:
         again = build(checkout, tmp_path / "again", **different)
         first = {file.name: file.read_bytes() for file in built.iterdir()}
@@ -77,7 +82,9 @@ def test_two_builds_are_identical(built, tmp_path, figure):
 def test_lintian_is_clean(built):
     """No error and no warning; what is overridden says why beside it."""
     with step("Debian 13", "lintian"):
-        done = ran([peer("lintian"), "--allow-root", "--fail-on=error,warning", *built.iterdir()], timeout=600)
+        done = ran(
+            [peer("lintian"), "--allow-root", "--fail-on=error,warning", *built.iterdir()], timeout=600
+        )
         assert done.returncode == 0, done.stdout
 
 
@@ -86,7 +93,12 @@ def test_piuparts_finds_nothing_left(built, tmp_path, figure):
     require_root()
     root = root_of(DEBIAN_13, "ucf", "libstdc++6")
     with step("Debian 13", "piuparts") as taken:
-        options = (f"--tmpdir={tmp_path}", f"--existing-chroot={root}", "--distribution=trixie", "--no-eatmydata")
+        options = (
+            f"--tmpdir={tmp_path}",
+            f"--existing-chroot={root}",
+            "--distribution=trixie",
+            "--no-eatmydata",
+        )
         done = ran([peer("piuparts"), *options, "--skip-minimize", *built.iterdir()], timeout=900)
         assert done.returncode == 0, done.stdout[-4_000:]
         taken.result = "0 files left by install, remove, purge"
@@ -97,7 +109,9 @@ def test_the_answers_are_the_configuration(built, system):
     """Preseeded answers become agent.toml and the join file; a file of the administrator's is never touched."""
     with step("Debian 13", "answers to debconf"):
         system.path("/root/join").write_text("the join file")
-        system.answer("veilleuse-agent", population="server", collector="c.test:8641", **{"join-file": "/root/join"})
+        system.answer(
+            "veilleuse-agent", population="server", collector="c.test:8641", **{"join-file": "/root/join"}
+        )
         system.must("dpkg", "--install", *system.copy(built))
         written = system.path("/etc/veilleuse/agent.toml").read_text()
         assert [line for line in written.splitlines() if not line.startswith("#")] == [
@@ -106,7 +120,9 @@ def test_the_answers_are_the_configuration(built, system):
         assert system.path(JOIN_FILE).read_text() == "the join file"
         listed = system.must("stat", "--format=%U:%G %a", "/etc/veilleuse/agent.toml", JOIN_FILE)
         assert listed.splitlines() == ["root:veilleuse-agent 640", "veilleuse-agent:veilleuse-agent 600"]
-        assert "population = " in system.must("runuser", "-u", "veilleuse-agent", "--", "cat", "/etc/veilleuse/agent.toml")
+        assert "population = " in system.must(
+            "runuser", "-u", "veilleuse-agent", "--", "cat", "/etc/veilleuse/agent.toml"
+        )
 
         system.path(JOIN_FILE).unlink()
         system.answer("veilleuse-agent", collector="other.test:8641")
@@ -128,11 +144,20 @@ def test_a_purge_asks_for_the_measurements(built, system):
         system.must("dpkg", "--install", *system.copy(built))
         system.must("runuser", "-u", "veilleuse", "--", "veilleuse", "init")
         system.must("veilleuse", "backup", "--new-key", "/etc/veilleuse/backup.key")
-        system.must("touch", "/var/backups/veilleuse/one", "/etc/veilleuse/collector.toml", "/etc/veilleuse/agent.toml")
+        system.must(
+            "touch",
+            "/var/backups/veilleuse/one",
+            "/etc/veilleuse/collector.toml",
+            "/etc/veilleuse/agent.toml",
+        )
         system.answer("veilleuse-collector", **{"purge-data": "false"})
         system.must("dpkg", "--purge", *NAMES)
         kept = {file for file in system.files() - before if "veilleuse" in file}
-        assert {"/var/lib/veilleuse/ca/root.key", "/etc/veilleuse/backup.key", "/var/backups/veilleuse/one"} <= kept
+        assert {
+            "/var/lib/veilleuse/ca/root.key",
+            "/etc/veilleuse/backup.key",
+            "/var/backups/veilleuse/one",
+        } <= kept
         assert "/usr/bin/veilleuse" not in kept
 
         system.must("dpkg", "--install", *system.copy(built))
@@ -156,7 +181,10 @@ def test_a_signed_repository_upgrades_and_refuses_what_is_tampered(built, system
             system.must("apt-get", "upgrade", "--yes")
             upgraded = {system.version(name) for name in NAMES}
             assert upgraded == {repository.newest("veilleuse-agent")} != {f"{PREVIOUS}+deb13"}
-            assert system.path("/etc/veilleuse/agent.toml").read_text() == "[measure]\npopulation = 'classroom'\n"
+            assert (
+                system.path("/etc/veilleuse/agent.toml").read_text()
+                == "[measure]\npopulation = 'classroom'\n"
+            )
         with step("Debian 13", "tampered repository") as taken:
             tampering = repository.tamperings("veilleuse-rapl", version="9.9+deb13")
             for number, what in enumerate(tampering, start=1):
