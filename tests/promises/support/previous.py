@@ -26,10 +26,11 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 RELEASES: Final = Path(__file__).parents[2] / "fixtures" / "releases"
-WHEEL: Final = max(
+WHEELS: Final = sorted(
     RELEASES.glob("*.whl"), key=lambda file: tuple(map(int, file.name.split("-")[1].split(".")))
 )
-VERSION: Final = WHEEL.name.split("-")[1]
+"""Released wheels, the oldest first."""
+VERSION: Final = WHEELS[-1].name.split("-")[1]
 PERIOD: Final = 10_000
 COMMANDS: Final = ("veilleuse", "veilleuse-agent")
 
@@ -50,12 +51,12 @@ for start, millijoules in json.load(sys.stdin):
 """
 
 
-def install(folder: Path) -> Path:
-    """Install the released wheel in a virtual environment, and return its folder of programs."""
+def install(folder: Path, wheel: Path = WHEELS[-1]) -> Path:
+    """Install a released wheel in a virtual environment, and return its folder of programs."""
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    subprocess.run([*pip, "--no-index", "--no-deps", "--no-cache-dir", str(WHEEL)], check=True)
+    subprocess.run([*pip, "--no-index", "--no-deps", "--no-cache-dir", str(wheel)], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     # A path in a .pth comes last. Its own .pth files, e.g. that of the present checkout, are not read.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
