@@ -135,26 +135,24 @@ def test_upgraded_under_load(tmp_path: Path, figure: Callable[[str], None]) -> N
             story.enrol_by_hand(story.token("server"))
             story.delivers()
             assert story.veilleuse("version").startswith(f"veilleuse {PREVIOUS}")
-        load = Load(story.agent)
-        for machine, unit in ((story.collector, COLLECTOR), (story.agent, AGENT)):
-            story.receives(500)
-            with step(system.name, f"upgrade {unit} under load"), story.interrupted(unit):
-                install(machine, one(now, unit))
-                settle(machine, unit)
-        story.receives(500)
-        fed = load.end()
-        with step(system.name, "balance after both upgrades") as taken:
-            until(
-                lambda: story.spooled("pending") + story.spooled("outbox") == 0, "records wait", 120, every=1
-            )
-            taken.result = story.balance(fed)
-            figure(
-                f"{taken.result} by an upgrade from {PREVIOUS} under {len(fed) / load.seconds:.0f} records/s"
-            )
         with scraping(story.collector, tmp_path) as prometheus:
-            version = story.agent.out("veilleuse-agent", "version").split()[-1]
-            assert not version.startswith(PREVIOUS)
-            prometheus.waits_for(f'veilleuse_agent_version_hosts{{version="{version}"}} == 1')
+            load = Load(story.agent)
+            for machine, unit in ((story.collector, COLLECTOR), (story.agent, AGENT)):
+                story.receives(500)
+                with step(system.name, f"upgrade {unit} under load"), story.interrupted(unit):
+                    install(machine, one(now, unit))
+                    settle(machine, unit)
+            story.receives(500)
+            fed = load.end()
+            with step(system.name, "balance after both upgrades") as taken:
+                rest = ("pending", "outbox")
+                until(lambda: sum(map(story.spooled, rest)) == 0, "records wait", 120, every=1)
+                taken.result = story.balance(fed)
+                rate = f"{len(fed) / load.seconds:.0f} records/s"
+                figure(f"{taken.result} by an upgrade from {PREVIOUS} under {rate}")
+            (series,) = prometheus.waits_for("veilleuse_agent_version_hosts == 1")
+            assert series["version"] == story.agent.out("veilleuse-agent", "version").split()[1]
+            assert not series["version"].startswith(PREVIOUS)
 
 
 def install_collector(system: System, story: Story, built: Path) -> None:
@@ -237,7 +235,7 @@ def kill_one(system: System, machine: Machine, unit: str) -> None:
     """Kill the main process of a service, and wait until systemd has started it again."""
     with step(system.name, f"kill -9 {unit}") as taken:
         before = machine.main_pid(unit)
-        machine.run("kill", "-9", str(before))
+        machine.run("sh", "-c", f"kill -9 {before}")
         until(lambda: machine.main_pid(unit) not in (0, before), f"{unit} is not started again")
         settle(machine, unit)
         restarts = machine.property_of(unit, "NRestarts")
@@ -261,7 +259,8 @@ def remove_and_install_again(system: System, story: Story, built: Path) -> None:
             with step(system.name, f"remove {unit}"):
                 machine.run("apt-get", "remove", "--yes", unit)
                 assert machine.property_of(unit, "LoadState") in ("not-found", "masked")
-                assert not machine.run("pgrep", "-u", unit.removesuffix("-collector"), check=False).stdout
+                account = unit.removesuffix("-collector")
+                assert not machine.out("find", "/proc", "-maxdepth", "1", "-user", account)
             with step(system.name, f"install {unit} again"):
                 install(machine, one(built, unit))
                 settle(machine, unit)
