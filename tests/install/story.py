@@ -23,11 +23,14 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 COLLECTOR: Final = "veilleuse-collector"
 AGENT: Final = "veilleuse-agent"
+RAPL: Final = "veilleuse-rapl"
 DATA: Final = "/var/lib/veilleuse"
 STATE: Final = "/var/lib/veilleuse-agent"
 JOIN: Final = f"{STATE}/join.json"
 TICK_SECONDS: Final = 2
 PERIOD_SECONDS: Final = 10
+WATCHDOG_SECONDS: Final = 30
+"""Instead of the unit's three minutes."""
 CHECKPOINT_SECONDS: Final = 60
 """Of a server, by default."""
 DEPOT: Final = "/srv"
@@ -35,6 +38,7 @@ DEPOT: Final = "/srv"
 
 _AGENT_SETTINGS: Final = f"""\
 [Service]
+WatchdogSec={WATCHDOG_SECONDS}
 Environment=VEILLEUSE_AGENT__MEASURE__TICK_SECONDS={TICK_SECONDS}
 Environment=VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS={PERIOD_SECONDS}
 Environment=VEILLEUSE_AGENT__MEASURE__DEVICE_CLASS=server
