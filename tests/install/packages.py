@@ -90,7 +90,7 @@ def _build(system: System, output: Path, variables: dict[str, str]) -> None:
     for file in sources():  # a clean copy: what git ignores is not built from
         (source / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, source / file.relative_to(ROOT))
-    command = [
+    command: list[str | Path] = [
         *ALONE,
         peer("systemd-nspawn"),
         *("--quiet", "--pipe", "--register=no", "--keep-unit", "--resolv-conf=bind-host"),
