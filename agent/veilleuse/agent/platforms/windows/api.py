@@ -302,7 +302,11 @@ class WindowsCalls:
 
     def _kernel(self, name: str, *arguments: object) -> Callable[..., None]:
         """Return a function of kernel32 that raises WindowsCallError on failure."""
-        function = self._function("kernel32", name, *arguments)
+        return self._checked("kernel32", name, *arguments)
+
+    def _checked(self, library: str, name: str, *arguments: object) -> Callable[..., None]:
+        """Return a function that raises WindowsCallError when it returns 0."""
+        function = self._function(library, name, *arguments)
 
         def call(*given: object) -> None:
             if not function(*given):

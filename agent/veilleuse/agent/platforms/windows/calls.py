@@ -134,5 +134,33 @@ class FactCalls(Protocol):
         """Return a text or number below HKEY_LOCAL_MACHINE, in the 64-bit view; None if absent."""
 
 
+class ServiceStatus(NamedTuple):
+    """Status that a service reports."""
+
+    state: int
+    accepted: int = 0
+    """Controls that the service takes now."""
+    own_exit_code: int = 0
+    """Exit code of the service itself; 0 = none."""
+    wait_milliseconds: int = 0
+    """Time until the next report while a state is pending."""
+
+
+class ServiceCalls(Protocol):
+    """The Service Control Manager and the event log. Each call raises WindowsCallError."""
+
+    def serve(self, name: str, begun: Callable[[], None], control: Callable[[int], int]) -> None:
+        """Be the service `name`: call `begun` in a thread of the system; return some time after it returned.
+
+        Meanwhile `control` is called in this thread with each control, and returns 0 or an error code.
+        """
+
+    def set_status(self, status: ServiceStatus) -> None:
+        """Report the status; from any thread, once begun."""
+
+    def log_event(self, source: str, kind: int, text: str) -> None:
+        """Write one event to the log `Application`: `kind` 1 error, 2 warning, 4 information."""
+
+
 class WindowsCallTable(DeviceCalls, CounterCalls, PowerCalls, ProcessCalls, FactCalls, Protocol):
     """All Windows calls of the agent."""
