@@ -13,8 +13,8 @@ from collections.abc import Callable
 from ctypes import byref, c_void_p
 from typing import Any, Final
 
-from veilleuse.agent.platforms.windows.api import DWORD, HANDLE, LPCWSTR, LPVOID, WindowsCalls
-from veilleuse.agent.platforms.windows.calls import NO_ANSWER, ServiceStatus, WindowsCallError
+from veilleuse.agent.platforms.windows.api import DWORD, HANDLE, LPCWSTR, LPVOID, WindowsCalls, check_handle
+from veilleuse.agent.platforms.windows.calls import ServiceStatus
 
 _OWN_PROCESS: Final = 0x10
 _SPECIFIC_ERROR: Final = 1066
@@ -89,9 +89,7 @@ class WindowsServiceCalls(WindowsCalls):
         """See ServiceCalls."""
         if self._source is None:
             register = self._function("advapi32", "RegisterEventSourceW", LPCWSTR, LPCWSTR, result=HANDLE)
-            self._source = register(None, source)
-        if not self._source:
-            raise WindowsCallError("RegisterEventSourceW", NO_ANSWER)
+            self._source = check_handle("RegisterEventSourceW", register(None, source))
         report = self._checked(
             "advapi32",
             "ReportEventW",
