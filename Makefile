@@ -44,6 +44,7 @@ test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' f
 
 .PHONY: test-long
 test-long: $(VENV)/.dev peers ## every promise at its full size; ONLY=R16 for one, RESUME=1 to go on after a break
+	@$(if $(filter-out install,$(ONLY)),,deploy/ci/peers.sh --install)
 	@$(PY) -m pytest -m 'long or promise' --promises $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume) $(ARGS); \
 	  code=$$?; $(PY) docs/generate.py; exit $$code
 
@@ -51,6 +52,16 @@ test-long: $(VENV)/.dev peers ## every promise at its full size; ONLY=R16 for on
 cover: $(VENV)/.dev peers ## branch coverage of the unit tests, and of the stages where it must be whole
 	@$(BIN)/coverage run -m pytest -q tests/unit $(ARGS)
 	@$(BIN)/coverage report --fail-under=100 --include='$(COVERED)'
+
+# --- packages --------------------------------------------------------------------------------------------
+
+.PHONY: packages
+packages: ## the Debian packages, for the release that this machine runs, in dist/
+	@deploy/debian/build.sh dist
+
+.PHONY: apt-repository
+apt-repository: ## what is in dist/ as an apt repository, in dist/apt; KEY=… of gpg signs it
+	@deploy/debian/repository.sh "$(KEY)" dist/apt dist/*.deb
 
 # --- environments ----------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 # Install the Debian programs that the tests talk to; nothing happens when they are all here.
+# With --install also those of tests/install, which packages are built, checked and installed with.
 # Without root or without apt it says what is missing and goes on: the tests that need it are skipped, or
 # fail under CI (tests/support/peers.py). No service is left running: only the programs are wanted.
 set -euo pipefail
@@ -32,6 +33,20 @@ declare -A package_of=(
   [upsd]=nut-server        # with its driver dummy-ups
   [certutil]=libnss3-tools # the certificates of Debian's upsd live in an NSS database
 )
+
+if [ "${1:-}" = --install ]; then
+  package_of+=(
+    [apt-ftparchive]=apt-utils
+    [dh]=debhelper
+    [dpkg-buildpackage]=dpkg-dev
+    [gpg]=gnupg
+    [help2man]=help2man
+    [lintian]=lintian
+    [mmdebstrap]=mmdebstrap
+    [piuparts]=piuparts
+    [po2debconf]=po-debconf
+  )
+fi
 
 missing=()
 for program in "${!package_of[@]}"; do
