@@ -45,7 +45,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="folder of the package")
     parser.add_argument("--sign", default="", help="arguments of `osslsigncode sign`, without -in and -out")
     given = parser.parse_args()
+    if not given.python.is_file():
+        sys.exit(
+            "veilleuse: name the embeddable Python: make msi PYTHON_EMBED_ZIP=python-3.x.y-embed-amd64.zip"
+        )
     os.environ["TZ"] = "UTC"  # of the times in the package
+    os.environ.setdefault(
+        "SOURCE_DATE_EPOCH", run("git", "-C", str(ROOT), "log", "-1", "--format=%ct").strip()
+    )
     if not re.fullmatch(r"\d{1,3}\.\d{1,3}\.\d{1,5}", given.version):
         sys.exit(f"veilleuse: Windows Installer knows versions like 1.2.3 only, not {given.version}")
     given.output.mkdir(parents=True, exist_ok=True)
@@ -221,11 +228,14 @@ def sign(package: Path, arguments: list[str], work: Path) -> None:
     shutil.move(signed, package)
 
 
-def run(*command: str) -> None:
-    """Run a program, or end with what it says."""
+def run(*command: str) -> str:
+    """Run a program and return what it writes, or end with what it says."""
+    if shutil.which(command[0]) is None:
+        sys.exit(f"veilleuse: {command[0]} is not here: deploy/ci/peers.sh --install")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"veilleuse: {command[0]} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 if __name__ == "__main__":
