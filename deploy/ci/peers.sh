@@ -47,6 +47,7 @@ if [ "${1:-}" = --install ]; then
     [osslsigncode]=osslsigncode
     [piuparts]=piuparts
     [po2debconf]=po-debconf
+    [systemd-nspawn]=systemd-container
     [wine]=wine # with wine64, without its 32-bit half
     [wixl]=wixl
   )

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 # Build the Debian packages for the release this machine runs, with its Python. Usage: build.sh OUTPUT_FOLDER
-# VERSION=0.1.9 gives the packages another version than pyproject.toml's.
+# VERSION=0.1.9 gives the packages another version than pyproject.toml's. WHEEL=FILE packages that wheel, not this checkout's.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "$1"
@@ -14,9 +14,9 @@ die() {
   echo "veilleuse: $*" >&2
   exit 1
 }
-for program in dpkg-buildpackage dh; do
-  command -v "$program" >/dev/null || die "no $program here: apt-get install build-essential debhelper po-debconf python3-venv"
-done
+needs=$(sed -n 's/^Build-Depends: //p' "$root/deploy/debian/debian/control")
+command -v dpkg-buildpackage >/dev/null || die "no dpkg-buildpackage here: apt-get install dpkg-dev"
+dpkg-checkbuilddeps -I -d "$needs" /dev/null 2>/dev/null || die "not all is here to build with: apt-get satisfy '$needs'"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "the Python of this release is older than 3.11"
 
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")}
@@ -31,7 +31,11 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/builder"
 pip="$work/builder/bin/python -m pip --quiet"
 $pip install --require-hashes -r "$root/requirements/build.txt"
-$pip wheel --no-deps --no-build-isolation --wheel-dir "$work/wheel" "$root"
+if [ -n "${WHEEL:-}" ]; then
+  mkdir "$work/wheel" && cp "$WHEEL" "$work/wheel"
+else
+  $pip wheel --no-deps --no-build-isolation --wheel-dir "$work/wheel" "$root"
+fi
 
 tree=$work/veilleuse
 mkdir "$tree"

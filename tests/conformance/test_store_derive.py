@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 import pytest
 
 from tests.conformance.backends import MONDAY, Backend
-from tests.support.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic
+from tests.support.pushes import HOUR, MONDAY_10H, Stream, day, enrol, measurement, realistic
+from tests.support.sound import NIGHT
 from veilleuse.collector.model.records import Grain
 from veilleuse.collector.model.sums import DerivedCell, DerivedRecord, DirtyPeriod, LedgerEntry, PeriodResult
 from veilleuse.wire.ladder import Method
@@ -74,6 +76,26 @@ def test_derived_hours_are_carried_into_the_day_and_replaced_not_added(store):
     }
 
 
+def test_a_day_of_its_own_counts_beside_its_hours(store):
+    """A machine may send a day before it sends hours of the same day: both add up, in either order, and
+    deriving one again replaces it alone."""
+    stream = Stream(enrol(store.registry))
+    when = date.fromordinal(MONDAY)
+    store.ingest.append([stream.send(realistic(MONDAY_10H), measurement(day(when), [NIGHT]))])
+    hour, whole = sorted(store.derive.dirty(10), key=lambda period: period.grain)
+    for order in ((hour, whole), (whole, hour)):
+        store.derive.mark_all_dirty()
+        for period, energy in zip(order, (1000, 30), strict=True):
+            _derive(store, period, energy, has_hours=True)
+        assert _derived(store, Grain.DAY) == {(MONDAY, Method.CLASS_DEFAULT): 1030}
+    store.derive.mark_all_dirty()
+    both = [
+        PeriodResult(period, "Europe/Paris", [_derived_cell(7)], has_hours=True) for period in (whole, hour)
+    ]
+    store.derive.write_derived(both)
+    assert _derived(store, Grain.DAY) == {(MONDAY, Method.CLASS_DEFAULT): 14}
+
+
 def test_oldest_marks_come_first(store):
     """Periods are derived in the order in which they were marked."""
     stream = Stream(enrol(store.registry))
@@ -127,12 +149,14 @@ def _derive(
     energy: int,
     record_ids: list[int] | None = None,
     method: Method = Method.CLASS_DEFAULT,
+    *,
+    has_hours: bool = False,
 ) -> None:
     if record_ids is None:
         record_ids = [record.record_id for record in store.derive.record_cells(period)]
     records = [DerivedRecord(record_id, energy) for record_id in record_ids]
     store.derive.write_derived(
-        [PeriodResult(period, "Europe/Paris", [_derived_cell(energy, method)], records)]
+        [PeriodResult(period, "Europe/Paris", [_derived_cell(energy, method)], records, has_hours=has_hours)]
     )
 
 

@@ -9,7 +9,8 @@ import re
 import pytest
 
 from tests.architecture.tree import ROOT
-from veilleuse.agent.identity import join_file, store
+from veilleuse.agent import settings as agent_settings
+from veilleuse.agent.identity import store
 from veilleuse.agent.sources import meters_file
 from veilleuse.collector.backup import archive, encryption
 from veilleuse.collector.cli import calendar, close, output, reen
@@ -32,7 +33,7 @@ BOUNDS = {
     "keys and chains": (output.MAX_BYTES,),
     "authorities to trust": (files.AUTHORITIES_BYTES,),
     "`verify`": (verifying.MOST_BYTES, verifying.SIGNATURE_BYTES, close.KEY_BYTES),
-    "a join file": (join_file.MAX_BYTES, glpi_api.MAXIMUM_FILE_BYTES),
+    "a join file": (agent_settings.MAX_JOIN_FILE_BYTES, glpi_api.MAXIMUM_FILE_BYTES),
     "key file of backups": (encryption.KEY_FILE_BYTES, access.TOKEN_BYTES),
     "`restore`": (archive.MANIFEST_BYTES_MAXIMUM,),
     "the register": (register.MOST_BYTES, ca_files.MOST_BYTES),

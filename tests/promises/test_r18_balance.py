@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.support.pushes import Stream, enrol, site
-from veilleuse.agent.model import Record, Tick
+from veilleuse.agent.model import DatePeriod, Record, Tick
 from veilleuse.agent.resident.fold import Fold
 from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.spool.database import gap_over
@@ -271,6 +271,38 @@ def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):
     (row,) = [row for row in fleet.rows() if row.start == date(2026, 6, 10).toordinal()]
     assert (row.unexplained_milliseconds, row.excess_milliseconds) == (HOUR, HOUR)
     assert row.stored_milliseconds == DAY
+
+
+@pytest.mark.parametrize("population", [Population.SERVER, Population.CLASSROOM])
+def test_days_and_weeks_of_a_machine_that_lost_its_spool_count(fleet, population):
+    """A machine that no longer knows its population sends days and weeks until its next contact: all its
+    time is explained, and its day has the energy of both."""
+    fold = Fold(population, GRAINS[population])
+    first = midnight(date(2026, 6, 8)) + 9 * HOUR  # a Monday
+    bodies: list[Record] = []
+    for start in range(first, first + 6 * DAY, 600_000):
+        if start == first + DAY + 4 * HOUR:
+            bodies += fold.change_grain(Population.WORKSTATION, HOUR)
+        elif start == first + 2 * DAY + 6 * HOUR:
+            bodies += fold.change_grain(population, GRAINS[population])
+        bodies += fold.add(Tick(start, 600_000, State.ON_IDLE, Supply.AC))
+    assert len({type(body.period) for body in bodies}) == 3
+    host_id = enrol(fleet.store.registry, population)
+    stream = Stream(host_id, MachineLimits(population, DeviceClass.TOWER, allow_fake=False))
+    fleet.send(stream, *encoded(bodies))
+    rows = fleet.rows()
+    assert [row.unexplained_milliseconds for row in rows] == [0] * len(rows)
+    assert len(rows) >= 4
+    before = sum(row.stored_milliseconds for row in rows)
+    gone = next(body for body in bodies if isinstance(body.period, DatePeriod))
+    assert before == len(rows) * DAY
+    other = enrol(fleet.store.registry, population)
+    stream = Stream(other, MachineLimits(population, DeviceClass.TOWER, allow_fake=False))
+    fleet.send(stream, *encoded([body for body in bodies if body is not gone]))
+    lost = [row for row in fleet.rows() if row.host_id == other and row.unexplained_milliseconds]
+    assert sum(row.unexplained_milliseconds for row in lost) == sum(
+        cell.milliseconds for cell in gone.cells.values()
+    )
 
 
 def test_gaps_stored_before_there_was_a_table_are_found_again(fleet):

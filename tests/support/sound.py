@@ -91,6 +91,8 @@ ACCEPTED: dict[str, tuple[Any, MachineLimits]] = {
     "a piece of 1 ms": (with_cell(milliseconds=1, energies=[(0, 3, 0), (1, 0, 0)]), SERVER),
     "a classroom's hour": (measurement(clock(duration=HOUR)), CLASSROOM),
     "a workstation's day": (measurement(DATE, [NIGHT]), WORKSTATION),
+    "a server's day": (measurement(DATE, [NIGHT]), SERVER),
+    "a classroom's week": (measurement(week(2026, 10)), CLASSROOM),
     "a workstation's week": (measurement(week(2026, 10)), WORKSTATION),
     "a week of 53": (measurement(week(2020, 53)), WORKSTATION),
     "a 25 hour day": (measurement(DATE, [cell(25 * HOUR, band=pb.BAND_CLOSED)]), WORKSTATION),

@@ -358,6 +358,10 @@ def body_from_json(text: str) -> Record | Gap:
     return Gap.from_json(text) if text.startswith('{"gap"') else Record.from_json(text)
 
 
+CLOCK: Final = '["clock",'
+"""Part of every spool row that has a clock period; no other row has it."""
+
+
 def _period_to_plain(period: Period) -> list[Any]:
     if isinstance(period, ClockPeriod):
         return ["clock", *period, 0]  # 0.1 takes no row without an offset from UTC

@@ -7,6 +7,7 @@ Read once, in composition roots.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -16,6 +17,7 @@ from typing import Final
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms import here
 from veilleuse.wire.address import check_reachable
+from veilleuse.wire.files import read_with_status
 from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.settings_file import Section, load, setting
 from veilleuse.wire.units import (
@@ -35,6 +37,7 @@ Told when the service starts; never an error.
 """
 JOIN_FILE: Final = "join.json"
 """File name inside `paths.state`."""
+MAX_JOIN_FILE_BYTES: Final = 64 * 1024
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
 """Source: docs/privacy.md §1."""
 _PERIOD_SECONDS: Final = {Population.WORKSTATION: 3_600, Population.CLASSROOM: 3_600, Population.SERVER: 300}
@@ -92,6 +95,11 @@ class Collector(Section):
         "Join file with which an agent without identity enrols by itself, and which it deletes; empty = "
         "join.json in paths.state.",
     )
+    entity: str = setting(
+        "",
+        "Entity under which this machine must be enrolled: a join file of another entity is refused. Empty = "
+        "any.",
+    )
     contact_seconds: int = setting(
         0,
         "Seconds between two contacts; 0 = the population's: 86400 workstation, 3600 classroom, 900 server.",
@@ -109,7 +117,8 @@ class Measure(Section):
 
     population: str = setting(
         "",
-        "workstation, classroom or server; empty = as enrolled.",
+        "workstation, classroom or server: the more private one of this, the join file and the enrolment "
+        "holds. Empty = as enrolled, and workstation until then.",
         choices=("", "workstation", "classroom", "server"),
     )
     tick_seconds: float = setting(10.0, "Seconds between two polls of the sources.", minimum=1, maximum=60)
@@ -251,11 +260,11 @@ def read_settings(
 
 
 def allowed_population(settings: AgentSettings, enrolled: str | None) -> Population:
-    """Return the more private population of the local file and the enrolment.
+    """Return the more private population of the local file and the enrolment, or the join file before it.
 
-    It is workstation when neither is set. Both processes use this function.
+    It is workstation when none of them is set. Both processes use this function.
     """
-    said = (settings.measure.population, enrolled or "")
+    said = (settings.measure.population, enrolled or _population_to_be(join_file_path(settings)))
     known = [population for population in _PRIVACY if population in said]
     return known[0] if known else Population.WORKSTATION
 
@@ -263,6 +272,18 @@ def allowed_population(settings: AgentSettings, enrolled: str | None) -> Populat
 def join_file_path(settings: AgentSettings) -> Path:
     """Return the path where an agent without identity looks for a join file."""
     return Path(settings.collector.join_file or settings.paths.state / JOIN_FILE)
+
+
+def _population_to_be(join_file: Path) -> str:
+    """Return the population of a waiting join file; empty without one, or without a population in it.
+
+    The sender checks the file when it enrols; here it can only make the records coarser.
+    """
+    try:
+        content, _ = read_with_status(join_file, MAX_JOIN_FILE_BYTES, regular=True)
+        return str(json.loads(content).get("population", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _is_over(last_day: str, unix_milliseconds: int) -> bool:

@@ -19,11 +19,11 @@ from pathlib import Path
 from veilleuse.agent.commands.state_view import read_spool
 from veilleuse.agent.errors import AgentError, AlreadyRunning
 from veilleuse.agent.identity.clone import DROPPED, ORIGINAL
-from veilleuse.agent.identity.join_file import MAX_BYTES, read_join_file
+from veilleuse.agent.identity.join_file import read_join_file
 from veilleuse.agent.identity.store import DIRECTORY, as_owner_of, write_private
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import POLL_LOCK, RUN_LOCK, SEND_LOCK, ProcessLock
-from veilleuse.agent.settings import AgentSettings, join_file_path
+from veilleuse.agent.settings import MAX_JOIN_FILE_BYTES, AgentSettings, join_file_path
 from veilleuse.agent.sources.snapshot import PUBLISHED_FILE
 from veilleuse.agent.spool.database import FILE_NAME
 from veilleuse.wire.files import read_named, read_owned
@@ -106,7 +106,7 @@ def _wipe(settings: AgentSettings, join_file: Path | None = None) -> _WipeResult
     state, content = settings.paths.state, b""
     if join_file is not None:
         read_join_file(join_file)
-        content = read_named(join_file, MAX_BYTES)
+        content = read_named(join_file, MAX_JOIN_FILE_BYTES)
     with as_owner_of(state):
         run, send = _take_locks(state)
         with run, send:

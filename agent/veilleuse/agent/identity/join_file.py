@@ -20,12 +20,12 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.platforms import here
+from veilleuse.agent.settings import MAX_JOIN_FILE_BYTES
 from veilleuse.wire.address import check_reachable
 from veilleuse.wire.files import TooLong, read_with_status
 
 FORMAT_VERSION: Final = 1
 _ANOTHER: Final = "make one with `veilleuse token create`"
-MAX_BYTES: Final = 64 * 1024
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s*(.+?)\s*-----END CERTIFICATE-----", re.DOTALL)
 
@@ -46,6 +46,8 @@ class JoinFile:
     """43 characters, URL-safe base64."""
     fleet_key: bytes = field(repr=False)
     """32 bytes."""
+    org_entity: str
+    """Entity of the token; empty in files of 0.2."""
     readable_by_others: bool
     """True when the file mode lets the group or others read it; False on systems without modes."""
 
@@ -53,7 +55,7 @@ class JoinFile:
 def read_join_file(path: Path) -> JoinFile:
     """Read the join file at `path`. Raises IdentityError that names the fault, never the secrets."""
     try:
-        content, found = read_with_status(path, MAX_BYTES, regular=True)
+        content, found = read_with_status(path, MAX_JOIN_FILE_BYTES, regular=True)
         mode = found.st_mode
     except TooLong as error:
         raise IdentityError(f"{path} is not a join file: {error.strerror}; {_ANOTHER}") from error
@@ -122,5 +124,6 @@ def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
         ca_sha256=actual,
         token=raw["token"],
         fleet_key=fleet_key,
+        org_entity=str(raw.get("org_entity", "")),
         readable_by_others=readable_by_others,
     )

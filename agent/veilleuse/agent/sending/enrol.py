@@ -90,7 +90,10 @@ def enrol_unattended(settings: AgentSettings) -> Identity:
 
 
 def check_join_file(settings: AgentSettings, path: Path) -> JoinFile:
-    """Read the join file at `path`; its CA must be among the pinned ones, if any. Raises IdentityError."""
+    """Read the join file at `path` and check it against the settings. Raises IdentityError.
+
+    Its CA must be among the pinned ones and its entity the required one, where these are set.
+    """
     join = read_join_file(path)
     pinned = fingerprints(settings.collector.ca_sha256)
     if pinned and join.ca_sha256 not in pinned:
@@ -98,6 +101,12 @@ def check_join_file(settings: AgentSettings, path: Path) -> JoinFile:
             f"wrong fingerprint: the CA of {path} is {join.ca_sha256}, collector.ca_sha256 asks for "
             f"{', '.join(sorted(pinned))}; make a join file on the right collector, or correct the "
             "configuration"
+        )
+    wanted = settings.collector.entity
+    if wanted and join.org_entity and join.org_entity != wanted:
+        raise IdentityError(
+            f"wrong entity: {path} enrols machines of {join.org_entity}, and collector.entity says {wanted}; "
+            "use the join file of that entity, or correct the configuration"
         )
     if join.readable_by_others:
         log.warning("the join file can be read by others", extra={"remedy": "chmod 600", "file": str(path)})

@@ -57,6 +57,23 @@ def edge(db: sqlite3.Connection) -> tuple[int, bytes]:
         return 0, chain_start(epoch_of(db))
 
 
+def acknowledged_seq(db: sqlite3.Connection) -> int:
+    """Return the highest number acknowledged in this epoch, 0 if none."""
+    row = db.execute(
+        "SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        return int(row[0])
+    first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
+    return 0 if first is None else int(first) - 1
+
+
+def oldest_seq(db: sqlite3.Connection) -> int:
+    """Return the lowest number still kept; 1 if none."""
+    first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
+    return 1 if first is None else int(first)
+
+
 def former_epochs(db: sqlite3.Connection) -> dict[bytes, int]:
     """Return, per former epoch, the number of its last record delivered and no longer kept."""
     found = parse_counts(control(db, ControlKey.FORMER))

@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.agent.errors import SpoolDamaged
-from veilleuse.agent.model import Gap
+from veilleuse.agent.model import CLOCK, Gap
 from veilleuse.agent.ports import ControlKey, Encoder, WireRecord
 from veilleuse.agent.spool.database import new_epoch, parse_counts, translate_errors
 from veilleuse.agent.spool.epochs import (
+    acknowledged_seq,
     control,
     edge,
     epoch_of,
     former_epochs,
     has_gap_counts,
+    oldest_seq,
     records_between,
     set_control,
     set_former_epochs,
@@ -35,7 +37,7 @@ from veilleuse.agent.spool.epochs import (
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import MAX_RECORD_BYTES
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
-from veilleuse.wire.vocabulary import GapReason
+from veilleuse.wire.vocabulary import GapReason, Population
 
 QUARANTINE_ROWS: Final = 256
 """Largest number of quarantined records; the oldest are deleted."""
@@ -81,11 +83,11 @@ class Outbox:
     def number_pending(self, limit: int) -> int:
         """Encode, number and chain rows while fewer than `limit` are unacknowledged.
 
-        Return the number of rows.
+        Return the number of rows. Rows finer than the population enrolled allows are summed first.
         """
         with self._transaction() as db:
             seq, chain = self._tip(db)
-            room = limit - (seq - _acknowledged_seq(db))
+            room = limit - (seq - acknowledged_seq(db))
             if room <= 0:
                 return 0
             rows = db.execute("SELECT id, body FROM pending ORDER BY id LIMIT ?", (room,)).fetchall()
@@ -93,7 +95,7 @@ class Outbox:
             numbered: list[tuple[int, bytes]] = []
             if rows:  # delete first, so that the file need not grow
                 db.execute("DELETE FROM pending WHERE id <= ?", (rows[-1][0],))
-            for _, body in rows:
+            for body in _in_grain(db, [body for _, body in rows]):
                 seq += 1
                 wire = self._encode(db, seq, body, drops)
                 chain = chain_next(chain, wire)
@@ -136,7 +138,7 @@ class Outbox:
         False when the ring lacks some.
         """
         with self._transaction() as db:
-            if _oldest_seq(db) > seq + 1:
+            if oldest_seq(db) > seq + 1:
                 return False
             db.execute("UPDATE outbox SET acknowledged_unix_milliseconds = NULL WHERE seq > ?", (seq,))
         return True
@@ -177,15 +179,15 @@ class Outbox:
                     for wire, acknowledged in self._sound(db)
                     if acknowledged is None or not self._encoder.is_nameless_gap(wire)
                 ]
-                self._renumber(db, wires, left_at=_oldest_seq(db) - 1)
+                self._renumber(db, wires, left_at=oldest_seq(db) - 1)
                 return
             before, stands = former_epochs(db), former or {}
             first = sum(
                 records_between(db, epoch, stands.get(epoch, number) + 1, number)
                 for epoch, number in before.items()
             )
-            lost = records_between(db, epoch_of(db), lost_after + 1, _oldest_seq(db) - 1)
-            spans = self._spans(db, lost_after + 1, _oldest_seq(db) - 1)
+            lost = records_between(db, epoch_of(db), lost_after + 1, oldest_seq(db) - 1)
+            spans = self._spans(db, lost_after + 1, oldest_seq(db) - 1)
             wires = [wire for wire, _ in self._sound(db)]
             drops: dict[str, int] = {}
             if first + lost > 0:
@@ -221,12 +223,12 @@ class Outbox:
     def acknowledged_seq(self) -> int:
         """Return the highest number acknowledged in this epoch, 0 if none."""
         with self._translate_errors() as db:
-            return _acknowledged_seq(db)
+            return acknowledged_seq(db)
 
     def oldest_seq(self) -> int:
         """Return the lowest number still kept, ring included; `last_seq` + 1 if none."""
         with self._translate_errors() as db:
-            return _oldest_seq(db)
+            return oldest_seq(db)
 
     def former(self) -> dict[bytes, int]:
         """Return, per former epoch, the number of its last record delivered and no longer kept."""
@@ -245,7 +247,7 @@ class Outbox:
         """Return (records not yet acknowledged, numbered or not; bytes of the spool file)."""
         with self._translate_errors() as db:
             pending = db.execute("SELECT COUNT(*) FROM pending").fetchone()[0]
-            numbered = self._tip(db)[0] - _acknowledged_seq(db)
+            numbered = self._tip(db)[0] - acknowledged_seq(db)
         return pending + numbered, os.stat(self._path).st_size
 
     def count_quarantined(self) -> int:
@@ -313,7 +315,7 @@ class Outbox:
         return wire
 
     def _trim(self, db: sqlite3.Connection, now_unix_milliseconds: int) -> None:
-        keep_from = _acknowledged_seq(db) - max(self._ring.records, 1) + 1
+        keep_from = acknowledged_seq(db) - max(self._ring.records, 1) + 1
         rows = db.execute(
             "SELECT seq, wire FROM outbox WHERE seq < ? AND acknowledged_unix_milliseconds <= ? ORDER BY seq",
             (keep_from, now_unix_milliseconds - self._ring.milliseconds),
@@ -468,14 +470,14 @@ def _used_bytes(db: sqlite3.Connection) -> int:
     return (pages - free) * size
 
 
-def _acknowledged_seq(db: sqlite3.Connection) -> int:
-    row = db.execute(
-        "SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL ORDER BY seq DESC LIMIT 1"
-    ).fetchone()
-    if row is not None:
-        return int(row[0])
-    first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
-    return 0 if first is None else int(first) - 1
+def _in_grain(db: sqlite3.Connection, bodies: list[str]) -> list[str]:
+    """Return rows no finer than the enrolled population allows: they may be older than the enrolment."""
+    population = control(db, ControlKey.POPULATION)
+    if population in (None, Population.SERVER) or not any(CLOCK in body for body in bodies):
+        return bodies
+    from veilleuse.agent.spool.coarsen import coarsen
+
+    return coarsen(bodies, str(population), control(db, ControlKey.CALENDAR))
 
 
 def _inode(path: Path) -> int | None:
@@ -484,11 +486,6 @@ def _inode(path: Path) -> int | None:
         return os.stat(path).st_ino
     except OSError:
         return None
-
-
-def _oldest_seq(db: sqlite3.Connection) -> int:
-    first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
-    return 1 if first is None else int(first)
 
 
 def _add_drops(db: sqlite3.Connection, drops: Mapping[str, int]) -> None:

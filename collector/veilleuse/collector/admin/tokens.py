@@ -43,7 +43,7 @@ def create(
     order = TokenOrder(
         org_entity, site, Population(population), uses, hours, tuple(networks), approve, admit_copies
     )
-    join = _join_file(context)
+    join = _join_file(context, order)
     token = new_token()
     now = context.issuing.now_unix_milliseconds()
 
@@ -127,7 +127,7 @@ def _token_sha256(context: AdminContext, token_id: int) -> bytes:
     return sha256
 
 
-def _join_file(context: AdminContext) -> dict[str, Any]:
+def _join_file(context: AdminContext, order: TokenOrder) -> dict[str, Any]:
     """Make the join file without its secrets. Raises UsageError when no agent could use its addresses."""
     for word, address in (
         ("address", context.process.addresses.telemetry),
@@ -141,6 +141,9 @@ def _join_file(context: AdminContext) -> dict[str, Any]:
         "enrolment_address": context.process.addresses.enrolment,
         "ca_pem": authority.root_pem.decode(),
         "ca_sha256": authority.root_sha256,
+        "org_entity": order.org_entity,
+        "site": order.site,
+        "population": order.population.value,
     }
 
 

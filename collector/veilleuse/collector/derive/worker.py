@@ -33,7 +33,7 @@ from veilleuse.collector.model.sums import (
 from veilleuse.collector.ports.registry import Registry
 from veilleuse.collector.ports.stages import Calibrations, Committer, DeriveStore, MeteringStore
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 
 logger = logging.getLogger(__name__)
 
@@ -321,7 +321,10 @@ class DeriveWorker:
                 ledger = ledger_entries(host, derived, factor)
             except UnknownZone as error:
                 self._report_zone(host.site, error)
-        return PeriodResult(period, site.time_zone, derived.cells, derived.records, ledger, derived.screens)
+        has_hours = host.population is not Population.WORKSTATION
+        return PeriodResult(
+            period, site.time_zone, derived.cells, derived.records, ledger, derived.screens, has_hours
+        )
 
     def _write(self, waiting: list[PeriodResult]) -> None:
         """Write the results and empty the list; when that fails, one by one."""

@@ -103,6 +103,8 @@ class PeriodResult(NamedTuple):
     ledger: Sequence[LedgerEntry] = ()
     screens: Sequence[DerivedCell] = ()
     """Cells of external screens, in no sum of the machine."""
+    has_hours: bool = False
+    """True when the machine reports hours: its days are then their sums, and its own day records more."""
 
 
 ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})

@@ -155,7 +155,23 @@ class _Silence:
                 self._by_day[one.start][one.band] = one.known_milliseconds
             else:
                 self._by_week[one.start] += one.known_milliseconds
+        if not self._weekly:
+            for monday, known in self._by_week.items():
+                self._add_to_days(monday, known)
         self._long: dict[int, bool] = {}
+
+    def _add_to_days(self, monday: int, known: int) -> None:
+        """Add a week's known open time to the days that lack it, in proportion to what they lack."""
+        lacking = {
+            day: max(
+                0, self._days.of(day).milliseconds.get(Band.OPEN, 0) - self._by_day[day].get(Band.OPEN, 0)
+            )
+            for day in range(monday, monday + 7)
+        }
+        if whole := sum(lacking.values()):
+            parts = apportion(min(known, whole), list(lacking.values()))
+            for day, part in zip(lacking, parts, strict=True):
+                self._by_day[day][Band.OPEN] = self._by_day[day].get(Band.OPEN, 0) + part
 
     def missing(self, first: int, end: int) -> _Missing:
         """Return the missing time over the days [first, end)."""

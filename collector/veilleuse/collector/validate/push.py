@@ -59,7 +59,8 @@ def _check_period(
     kind = period.WhichOneof("kind")
     if kind is None:
         raise RecordRefused(Reason.PERIOD_MISSING)
-    if (kind == "clock") is (population is Population.WORKSTATION):
+    # A day or a week is never too fine: a machine keeps these until it knows its population.
+    if kind == "clock" and population is Population.WORKSTATION:
         raise RecordRefused(Reason.PERIOD_KIND_NOT_ALLOWED)
     if kind == "clock":
         return _check_clock(period.clock, population, now_unix_milliseconds, gap=gap)

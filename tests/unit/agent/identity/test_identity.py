@@ -19,6 +19,7 @@ from veilleuse.agent.errors import CollectorAway, IdentityError, NotEnrolled, Re
 from veilleuse.agent.host.hardware_ids import require_machine_id
 from veilleuse.agent.identity import keys
 from veilleuse.agent.identity.store import IdentityStore, ders_of, pem_of
+from veilleuse.agent.settings import Collector
 from veilleuse.wire.pseudonym import normalise_serial, normalise_uuid, pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -103,6 +104,20 @@ def test_an_impostor_is_refused(agent, collector, tmp_path):
     with pytest.raises(CollectorAway, match="another CA"):
         enrol(agent.settings, join)
     assert collector.requests == []
+
+
+def test_the_join_file_of_another_entity_is_refused(agent, collector, tmp_path):
+    """A machine set up for one entity does not enrol with the file of another; a file of 0.2 names none."""
+    from veilleuse.agent.sending.enrol import enrol
+
+    settings = agent.settings._replace(collector=Collector(entity="College Rimbaud"))
+    join = collector.join_file(tmp_path / "join", org_entity="DSI")
+    with pytest.raises(IdentityError, match=r"enrols machines of DSI, .* says College Rimbaud"):
+        enrol(settings, join)
+    assert (collector.requests, join.exists()) == ([], True)
+    join.unlink()
+    assert enrol(settings, collector.join_file(tmp_path / "join")).place.org_entity
+    assert not join.exists()
 
 
 @pytest.mark.parametrize(

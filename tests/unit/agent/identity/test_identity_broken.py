@@ -169,7 +169,7 @@ def test_secrets_are_not_shown():
     """S19: the repr in a log or a traceback contains neither key nor token."""
     place = Placement("h:1", "h:2", "DSI", "Lyon", "server", False)
     identity = Identity(bytes(16), b"CANARY", b"", b"", 0, 0, place)
-    join = JoinFile("h:1", "h:2", b"", "", "CANARY", b"CANARY", False)
+    join = JoinFile("h:1", "h:2", b"", "", "CANARY", b"CANARY", "DSI", False)
     for secret in (identity, join, Introduction("CANARY", pb.Facts())):
         assert "CANARY" not in repr(secret)
 

@@ -41,3 +41,22 @@ def test_the_more_private_population_counts_for_both_processes(tmp_path, said, e
         outbox = Outbox(db, path, WireEncoder(), Ring(0, 0, 0))
         outbox.set_control({ControlKey.POPULATION: enrolled})
         assert SenderProcess(settings, outbox)._interval_milliseconds() == CONTACT_SECONDS[allowed] * 1_000
+
+
+@pytest.mark.parametrize(
+    ("said", "join", "enrolled", "allowed"),
+    [
+        ("", '{"population": "server"}', None, S),
+        ("server", '{"population": "classroom"}', None, C),
+        ("", '{"population": "server"}', "workstation", W),  # the file is of an earlier enrolment
+        ("server", "{}", None, S),
+        ("", '["server"]', None, W),
+        ("", "no JSON", None, W),
+        ("", '{"population": "server"}' + " " * 70_000, None, W),
+    ],
+)
+def test_a_waiting_join_file_tells_the_population(tmp_path, said, join, enrolled, allowed):
+    """Until the enrolment the more private of file and join file holds; a damaged join file says nothing."""
+    (tmp_path / "join.json").write_text(join)
+    settings = AgentSettings(paths=Paths(state=tmp_path), measure=Measure(population=said))
+    assert allowed_population(settings, enrolled) is allowed

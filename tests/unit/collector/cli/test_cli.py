@@ -141,6 +141,9 @@ def test_join_file(veilleuse, tmp_path):
         "enrolment_address",
         "ca_pem",
         "ca_sha256",
+        "org_entity",
+        "site",
+        "population",
         "token",
         "fleet_key",
     }

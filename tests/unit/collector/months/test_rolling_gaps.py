@@ -148,6 +148,19 @@ def test_bands_that_a_machine_shifted_are_not_missing_time():
     assert impute(source(rows), days()) == {}
 
 
+def test_open_time_that_a_server_sent_by_the_week_is_not_missing():
+    """A server that did not know its population sent nights and closed bands of 10 June by the day, and the
+    open time of it with the week: nothing is imputed; two hours less, and two hours are."""
+    monday, tuesday = date(2025, 6, 9), date(2025, 6, 10)
+    rows = may_and({10}) + [row for row in whole(tuesday) if row.band is not Band.OPEN]
+    for short in (0, 2 * HOUR):
+        of_week = known(monday, Band.OPEN, 10 * HOUR - short)._replace(grain=Grain.WEEK)
+        found = impute(source([*rows, of_week]), days())
+        assert {key: value[0] for key, value in found.items()} == (
+            {(DayType.OPEN, Band.OPEN): short} if short else {}
+        )
+
+
 def test_the_open_band_of_workstations_is_missing_by_the_week():
     """In a week with 40 of 50 open hours reported, the silent day takes the missing ten."""
     rows: list[KnownBand] = []

@@ -77,8 +77,6 @@ REFUSED: dict[str, tuple[Any, MachineLimits, Reason]] = {
     "too large": (bytes(65 * 1024), SERVER, Reason.RECORD_TOO_LARGE),
     "no period": (measurement(pb.Period()), SERVER, Reason.PERIOD_MISSING),
     "a workstation with a clock": (measurement(), WORKSTATION, Reason.PERIOD_KIND_NOT_ALLOWED),
-    "a server with a date": (measurement(DATE), SERVER, Reason.PERIOD_KIND_NOT_ALLOWED),
-    "a classroom with a week": (measurement(week(2026, 10)), CLASSROOM, Reason.PERIOD_KIND_NOT_ALLOWED),
     "a workstation's gap with a clock": (
         pb.Record(gap=pb.Gap(reason=pb.GAP_REASON_REFUSED, records=1, spans=[pb.GapSpan(period=clock())])),
         WORKSTATION,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.calendars.periods import civil_day
+from veilleuse.collector.calendars.periods import civil_day, day_bounds
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DerivedCell, DirtyPeriod, PeriodResult, RecordCells
 from veilleuse.collector.store.sqlite.batch import CELL_KEYS, UnreadCells
@@ -42,6 +42,10 @@ _CELL: Final = (
 _STANDING: Final = (
     "SELECT grain, start, host_id, band, state, supply, method, milliseconds, energy_millijoules,"
     " uncertainty_millijoules FROM {table} WHERE (grain, start, host_id) IN (VALUES {periods})"
+)
+_HOURS: Final = (
+    "SELECT band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules FROM {table}"
+    " WHERE host_id = ? AND grain = ? AND start >= ? AND start < ?"
 )
 _DELETE: Final = "DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?"
 _LEDGER: Final = (
@@ -95,10 +99,14 @@ class SqliteDerive:
         """
         with self._database.transaction() as connection:
             zones = {_period(one.period): one.time_zone for one in results}
-            self._replace("derived", {_period(one.period): _by_key(one.cells) for one in results}, zones)
-            self._replace(
-                "derived_screens", {_period(one.period): _by_key(one.screens) for one in results}, zones
-            )
+            mixed = [one.period for one in results if one.has_hours and one.period.grain is Grain.DAY]
+            for table, new in (
+                ("derived", {_period(one.period): _by_key(one.cells) for one in results}),
+                ("derived_screens", {_period(one.period): _by_key(one.screens) for one in results}),
+            ):
+                for period in mixed:
+                    self._add_hours(table, period, zones[_period(period)], new[_period(period)])
+                self._replace(table, new, zones)
             connection.executemany(
                 "UPDATE records SET derived_energy_millijoules = ? WHERE record_id = ?",
                 [
@@ -159,6 +167,14 @@ class SqliteDerive:
             [day for day, cells in moved.items() if any(ms <= 0 and mj <= 0 for ms, mj, _ in cells.values())],
         )
         self._stale.mark({(HostId(host_id), (grain, start)) for grain, start, host_id in stale})
+
+    def _add_hours(self, table: str, day: DirtyPeriod, time_zone: str, cells: _Cells) -> None:
+        """Add the stored hours of a civil day to the cells of its own records: both together are the day."""
+        bounds = day_bounds(ZoneInfo(time_zone), day.start)
+        rows = self._database.rows(_HOURS.format(table=table), day.host_id, Grain.HOUR, *bounds)
+        for *key, milliseconds, energy, uncertainty in rows:
+            before = cells.get(tuple(key), (0, 0, 0))
+            cells[tuple(key)] = (before[0] + milliseconds, before[1] + energy, before[2] + uncertainty)
 
     def _standing(self, table: str, periods: Collection[_Period]) -> dict[_Period, _Cells]:
         """Return the cells of these periods in the table; a period without cells is absent."""

@@ -51,6 +51,9 @@ _WEEK: Final = (
     "SELECT host_id, sum(milliseconds) FROM sums"
     " WHERE grain = ? AND start >= ? AND start < ? GROUP BY host_id"
 )
+_COARSE: Final = (
+    "SELECT start, sum(milliseconds) FROM sums WHERE host_id = ? AND grain = ? AND start = ? GROUP BY start"
+)
 _GAPS: Final = (
     "SELECT host_id, sum(milliseconds) FROM gap_periods"
     " WHERE grain = ? AND start >= ? AND start < ? GROUP BY host_id"
@@ -84,6 +87,7 @@ def balance(
         if row.unexplained_milliseconds:
             open_hosts[row.host_id].append(place)
     for host_id, places in open_hosts.items():
+        _add_coarse(ask, host_id, rows, places)
         _explain_undated(ask, host_id, rows, places)
     yield from sorted(rows, key=lambda row: (row.start, row.host_id))
 
@@ -156,6 +160,32 @@ def _row(
         unexplained_milliseconds=max(0, missing - gap),
         excess_milliseconds=stored - within + max(0, gap - missing),
     )
+
+
+def _add_coarse(ask: Ask, host_id: HostId, rows: list[BalanceRow], places: list[int]) -> None:
+    """Add to civil days what days and weeks brought: records of a machine that did not know its population.
+
+    A week's time explains the days of its week, in order.
+    """
+    weeks: dict[int, int] = {}
+    for place in places:
+        row = rows[place]
+        if row.grain is not Grain.DAY:
+            return
+        monday = row.start - (row.start - 1) % 7
+        if monday not in weeks:
+            weeks[monday] = sum(found for _, found in ask(_COARSE, host_id, Grain.WEEK, monday))
+        of_day = sum(found for _, found in ask(_COARSE, host_id, Grain.DAY, row.start))
+        found = max(0, of_day - row.stored_milliseconds)
+        spent = min(weeks[monday], max(0, row.unexplained_milliseconds - found))
+        weeks[monday] -= spent
+        explained = min(found, row.unexplained_milliseconds) + spent
+        rows[place] = replace(
+            row,
+            stored_milliseconds=row.stored_milliseconds + found + spent,
+            unexplained_milliseconds=row.unexplained_milliseconds - explained,
+            excess_milliseconds=row.excess_milliseconds + found + spent - explained,
+        )
 
 
 def _explain_undated(ask: Ask, host_id: HostId, rows: list[BalanceRow], places: list[int]) -> None:
