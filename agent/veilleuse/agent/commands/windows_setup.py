@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from veilleuse.agent.errors import AgentError, ConfigurationError
-from veilleuse.agent.identity.join_file import MAX_BYTES, read_join_file
+from veilleuse.agent.identity.join_file import read_join_file
 from veilleuse.agent.identity.store import DIRECTORY, write_private
 from veilleuse.agent.platforms import SYSTEM
 from veilleuse.agent.platforms.windows.calls import ServiceOptions, SetupCalls, WindowsCallError
 from veilleuse.agent.platforms.windows.system import CONFIGURATION, STATE
 from veilleuse.agent.service.windows_service import NAME
-from veilleuse.agent.settings import JOIN_FILE, AgentSettings, read_settings
+from veilleuse.agent.settings import JOIN_FILE, MAX_JOIN_FILE_BYTES, AgentSettings, read_settings
 from veilleuse.wire.files import read_named
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Setup:
         if not source or (self._state / DIRECTORY / "certificate.pem").exists():
             return
         read_join_file(Path(source))
-        write_private(self._state / JOIN_FILE, read_named(Path(source), MAX_BYTES))
+        write_private(self._state / JOIN_FILE, read_named(Path(source), MAX_JOIN_FILE_BYTES))
 
     def configure_service(self) -> None:
         """Set what the installer's tables cannot: failure actions, privileges and the like."""
