@@ -345,5 +345,10 @@ PROMISES: Final = (
         "0 figures differ",
         simulated="the machines; the collector's clock (libfaketime)",
     ),
+    Promise(
+        "install",
+        "Packages on real systems: install, enrol, deliver, upgrade under load, kill, reboot, remove, purge",
+        "0 records lost, 0 duplicated, 0 refused; a purge leaves nothing",
+    ),
 )
 BY_NAME: Final = {promise.name: promise for promise in PROMISES}
