@@ -16,6 +16,7 @@ from typing import Final, Self
 from tests.architecture.tree import ROOT
 from tests.support.peers import peer
 from tests.support.processes import ran
+from tests.support.stack import orphans
 from tests.support.waiting import PATIENCE_SECONDS, comes
 
 SERVICE: Final = "veilleuse-agent"
@@ -23,6 +24,7 @@ RUNNING, STOPPED = 4, 1
 """States of a service."""
 _BEGIN_SECONDS: Final = 120
 _COMMAND_SECONDS: Final = 300
+_BEGUN: Final = "starting Event Log Service"
 _EVENT: Final = re.compile(r':(trace|warn|err):eventlog:ReportEventW L"((?:[^"\\]|\\.)*)"')
 
 
@@ -42,7 +44,21 @@ class Wine:
         }
 
     def __enter__(self) -> Self:
-        """Start it. Its services end with the last program, so one waits for the end of its input."""
+        """Set it up, and start it: until then its services have no %ProgramData%.
+
+        They end with the last program, so one waits for the end of its input. It must be the first: the
+        services tell their events where it does.
+        """
+        for command in ("wineboot", "--init"), ("wineserver", "--kill"), ("wineserver", "--wait"):
+            with self._log.open("wb") as log:
+                subprocess.run(
+                    [peer(command[0]), command[1]],
+                    env=self._environment,
+                    stdout=log,
+                    stderr=log,
+                    timeout=_COMMAND_SECONDS,
+                    check=False,
+                )
         with self._log.open("wb") as log:
             self._waiting = subprocess.Popen(
                 [peer("wine"), "cmd", "/c", "more"],
@@ -51,7 +67,7 @@ class Wine:
                 stdout=log,
                 stderr=log,
             )
-        self.until(lambda: "RUNNING" in self.run("sc", "query", "eventlog"), "no services", _BEGIN_SECONDS)
+        self.until(lambda: _BEGUN in self._events(), "no services", _BEGIN_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,8 +119,7 @@ class Wine:
 
     def processes(self) -> list[str]:
         """Return the command lines of the agent's processes."""
-        listed = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-        return [line.decode(errors="replace") for line in listed if b"veilleuse-agent.exe" in line]
+        return [line for line in orphans(self._environment["WINEPREFIX"]) if f"{SERVICE}.exe" in line]
 
     def _events(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
