@@ -67,7 +67,7 @@ class Wine:
                 stdout=log,
                 stderr=log,
             )
-        self.until(lambda: _BEGUN in self._events(), "no services", _BEGIN_SECONDS)
+        self.until(lambda: _BEGUN in self._told(), "no services", _BEGIN_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,7 +81,7 @@ class Wine:
         with output.open("wb") as file:
             done = subprocess.run(
                 [peer("wine"), *command],
-                env=self._environment | {"WINEDEBUG": "-all"},
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -98,9 +98,12 @@ class Wine:
         """Wait until the condition is true; fails with `what` and the events after `seconds`."""
         assert comes(condition, seconds, every=0.5), "\n".join([what, *self.events()])
 
-    def install(self, *words: str | Path, code: int = 0) -> None:
-        """Run Windows Installer without a window; `code` is the lowest byte of what it returns."""
-        self.run("msiexec", *words, "/qn", code=code)
+    def install(self, *words: str | Path, code: int = 0) -> list[str]:
+        """Run Windows Installer without a window, and return its events.
+
+        `code` is the lowest byte of what it returns.
+        """
+        return _events(self.run("msiexec", *words, "/qn", code=code))
 
     def state(self) -> int | None:
         """Return the state of the service; None when there is none."""
@@ -109,7 +112,7 @@ class Wine:
 
     def events(self) -> list[str]:
         """Return the events of the service so far: kind, then text as Wine quotes it."""
-        return [f"{kind} {text}" for kind, text in _EVENT.findall(self._events())]
+        return _events(self._told())
 
     def registry(self, word: str) -> list[str]:
         """Return the lines of the machine's registry that hold a word."""
@@ -121,8 +124,12 @@ class Wine:
         """Return the command lines of the agent's processes."""
         return [line for line in orphans(self._environment["WINEPREFIX"]) if f"{SERVICE}.exe" in line]
 
-    def _events(self) -> str:
+    def _told(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
+
+
+def _events(told: str) -> list[str]:
+    return [f"{kind} {text}" for kind, text in _EVENT.findall(told)]
 
 
 def embeddable_python(folder: Path) -> Path:
