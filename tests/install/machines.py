@@ -72,22 +72,29 @@ class System:
 
     name: str
     suite: str
+    components: str = "main"
 
 
 DEBIAN_13: Final = System("Debian 13", "trixie")
 DEBIAN_12: Final = System("Debian 12", "bookworm")
-UBUNTU_24: Final = System("Ubuntu 24.04", "noble")
+UBUNTU_24: Final = System("Ubuntu 24.04", "noble", "main,universe")
 
 
 def root_of(system: System, *more: str) -> Path:
-    """Return the folder of a system's root with these further packages; it is made unless a recent one exists."""
+    """Return the folder of a system's root with these further packages; it is made if missing or old."""
     packages = ",".join(sorted({*_PACKAGES, *more}))
     root = PLACE / "roots" / f"{system.suite}-{hashlib.sha256(packages.encode()).hexdigest()[:8]}"
     if root.exists() and time.time() - root.stat().st_mtime < ROOT_DAYS * 86_400:
         return root
-    draft = root.with_suffix(f".{os.getpid()}")
     root.parent.mkdir(parents=True, exist_ok=True)
-    options = ("--quiet", "--mode=root", "--variant=minbase", "--format=directory", f"--include={packages}")
+    for left in root.parent.glob("*.*"):
+        if not Path("/proc", left.suffix[1:]).exists():
+            shutil.rmtree(left)  # of a killed run
+    draft = root.with_suffix(f".{os.getpid()}")
+    options = (
+        *("--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
+        *(f"--include={packages}", f"--components={system.components}"),
+    )
     done = ran([*ALONE, peer("mmdebstrap"), *options, system.suite, draft], timeout=_ROOT_SECONDS)
     assert done.returncode == 0, done.stderr
     os.utime(draft)
@@ -180,7 +187,7 @@ class Machine:
         seconds: float = 120,
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the machine to its end; fails if the exit code is not 0 unless `check` is False."""
+        """Run a command in the machine to its end; fails if `check` and the exit code is not 0."""
         done = ran(
             self.inside(*command, user=user), input=stdin, timeout=seconds, env=_ENVIRONMENT | environment
         )

@@ -25,7 +25,8 @@ _INTO_THEM: Final = (
     "agent",
     "collector",
     "proto",
-    "deploy",
+    "deploy/debian",
+    "deploy/systemd",
     "requirements",
     "pyproject.toml",
     "LICENSE",
@@ -42,7 +43,7 @@ def packages(system: System, *, previous: bool = False) -> Path:
     """
     wheel = RELEASES / f"veilleuse-{PREVIOUS}-py3-none-any.whl"
     digest = hashlib.sha256(wheel.read_bytes() if previous else b"")
-    for file in _files():
+    for file in sources():
         if not previous or file.relative_to(ROOT).parts[0] in ("deploy", "requirements"):
             digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     kept = PLACE / "packages" / f"{system.suite}-{digest.hexdigest()[:12]}"
@@ -60,7 +61,8 @@ def one(folder: Path, package: str) -> Path:
     return found
 
 
-def _files() -> Iterator[Path]:
+def sources() -> Iterator[Path]:
+    """Yield the files of this checkout that packages are built from."""
     listed = ran(
         ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_INTO_THEM],
         check=True,
@@ -85,7 +87,7 @@ def _build(system: System, output: Path, variables: dict[str, str]) -> None:
     ]
     variables = {"SOURCE_DATE_EPOCH": git.stdout.strip(), **pip, **variables}
     source = output / "source"
-    for file in _files():  # a clean copy: what git ignores is not built from
+    for file in sources():  # a clean copy: what git ignores is not built from
         (source / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, source / file.relative_to(ROOT))
     command = [

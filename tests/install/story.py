@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What an administrator does with two machines: install, configure, enrol, look, remove. And what must hold."""
+"""What an administrator does with two machines, from the installation to the removal, and what must hold."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from typing import Final
 
 from tests.install.machines import Machine
 from tests.promises.support.killed_agent import UNKNOWN, Held, held
+from tests.promises.support.previous import BODIES, PERIOD
 from tests.support.peers import peer
 from tests.support.waiting import until
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 COLLECTOR: Final = "veilleuse-collector"
 AGENT: Final = "veilleuse-agent"
@@ -29,7 +31,7 @@ PERIOD_SECONDS: Final = 10
 CHECKPOINT_SECONDS: Final = 60
 """Of a server, by default."""
 DEPOT: Final = "/srv"
-"""Where packages lie in a machine. /tmp and /run are file systems of the machine's own, which we do not see."""
+"""Where packages lie in a machine; its /tmp and /run are file systems that only the machine sees."""
 
 _AGENT_SETTINGS: Final = f"""\
 [Service]
@@ -38,7 +40,7 @@ Environment=VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS={PERIOD_SECONDS}
 Environment=VEILLEUSE_AGENT__MEASURE__DEVICE_CLASS=server
 Environment=VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS={PERIOD_SECONDS}
 """
-"""`systemctl edit veilleuse-agent`: quick, and of the class server, because a virtual machine has no energy."""
+"""As by `systemctl edit veilleuse-agent`: quick, and a server, because a virtual machine has no energy."""
 _COLLECTOR_SETTINGS: Final = """\
 [grpc]
 address = "0.0.0.0:8641"
@@ -51,6 +53,20 @@ hosts_metrics = true
 
 [pki]
 server_names = ["collector.test"]
+"""
+_FEED: Final = f"""
+import os, sqlite3, time
+from contextlib import closing
+
+bodies = open("{DEPOT}/load").read().splitlines()
+fed = 0
+while not os.path.exists("{DEPOT}/end"):
+    now = bodies[fed : fed + 20]
+    with closing(sqlite3.connect("{STATE}/spool.db", timeout=30)) as database, database:
+        database.executemany("INSERT INTO pending (body) VALUES (?)", [(body,) for body in now])
+    fed += len(now)
+    time.sleep(0.5)
+open("{STATE}/fed", "w").write(str(fed))
 """
 _PROMETHEUS: Final = """\
 global: {scrape_interval: 1s}
@@ -66,12 +82,18 @@ def install(machine: Machine, *files: Path, answers: Mapping[str, str] | None = 
     for file in files:
         shutil.copy(file, machine.path(DEPOT))
         places.append(f"{DEPOT}/{file.name}")
-    if answers:
-        lines = [f"{question.partition('/')[0]} {question} string {value}\n" for question, value in answers.items()]
-        machine.run("debconf-set-selections", stdin="".join(lines))
+    answer(machine, answers or {})
     machine.run("apt-get", "install", "--yes", "--no-install-recommends", *places, seconds=300)
     for place in places:
         machine.path(place).unlink()
+
+
+def answer(machine: Machine, answers: Mapping[str, str]) -> None:
+    """Answer questions of debconf before they are asked."""
+    lines = [
+        f"{question.partition('/')[0]} {question} string {value}\n" for question, value in answers.items()
+    ]
+    machine.run("debconf-set-selections", stdin="".join(lines))
 
 
 def settle(machine: Machine, unit: str) -> None:
@@ -125,6 +147,11 @@ class Story:
         self.agent.run("mv", f"{JOIN}.new", JOIN)
         self.agent.path(f"{DEPOT}/join").unlink()
 
+    def enrol_by_hand(self, content: str) -> None:
+        """Enrol with the command, which every release has."""
+        self.carry(content)
+        self.agent.run("veilleuse-agent", "enrol", JOIN, user=AGENT)
+
     def held(self) -> Held:
         """Return what the collector has stored."""
         return held(self.collector.path(DATA))
@@ -137,6 +164,10 @@ class Story:
         folder.mkdir(parents=True)
         (folder / "quick.conf").write_text(_AGENT_SETTINGS, encoding="ascii")
         self.agent.run("systemctl", "daemon-reload")
+
+    def forget_quickness(self) -> None:
+        """Remove the drop-in."""
+        shutil.rmtree(self.agent.path(f"/etc/systemd/system/{AGENT}.service.d"))
 
     def spooled(self, table: str) -> int:
         """Count the rows of a table of the agent's spool."""
@@ -155,11 +186,26 @@ class Story:
             every=1,
         )
 
+    def receives(self, more: int) -> None:
+        """Wait until the collector has so many records more."""
+        enough = self.held().records + more
+        until(
+            lambda: self.held().records >= enough,
+            f"no {more} records more\n{self.agent.journal(AGENT)}\n{self.collector.journal(COLLECTOR)}",
+            120,
+            every=1,
+        )
+
     @contextmanager
-    def interrupted(self, *, killed: bool = False) -> Iterator[None]:
-        """Add the time of the block, and of what a stop may lose, to the time that may be unknown."""
+    def interrupted(self, unit: str = AGENT, *, killed: bool = False) -> Iterator[None]:
+        """Add the time of the block, and of what a stop may lose, to the time that may be unknown.
+
+        Nothing is added for another unit than the agent's: it measures on.
+        """
         began = time.monotonic()
         yield
+        if unit != AGENT:
+            return
         lost = TICK_SECONDS + (CHECKPOINT_SECONDS if killed else 0)
         self.interrupted_milliseconds += round(1000 * (time.monotonic() - began + lost))
 
@@ -180,9 +226,9 @@ class Story:
         unknown = sum(states[UNKNOWN] for states in live.values())
         refused = self.spooled("quarantine")
         figure = (
-            f"0 of {len(live) + len(fed):,} records lost, {found.duplicates} duplicated, {refused} refused, "
-            f"{unknown / 1000:.0f} s unknown"
-        ).replace("0 of", f"{lost} of", 1)
+            f"{lost} of {len(expected) + 1 + len(fed):,} records lost, {found.duplicates} duplicated, "
+            f"{refused} refused, {unknown / 1000:.0f} s unknown of {self.interrupted_milliseconds / 1000:.0f} allowed"
+        )
         assert lost == 0, figure
         assert (found.duplicates, found.holes, found.gap_milliseconds, refused) == (0, 0, 0, 0), figure
         assert found.epochs == epochs
@@ -190,6 +236,35 @@ class Story:
         assert all(sum(found.periods[start].values()) == length for start, length in fed.items())
         assert unknown <= self.interrupted_milliseconds, figure
         return figure
+
+
+class Load:
+    """Appends records of the previous release to the agent's spool, as its resident does."""
+
+    def __init__(self, agent: Machine, count: int = 8_000) -> None:
+        """Needs the previous release on the machine, for its format. `count`: records at most."""
+        self._agent = agent
+        hour = int(time.time() * 1000) // MILLISECONDS_PER_HOUR * MILLISECONDS_PER_HOUR
+        first = hour - 40 * MILLISECONDS_PER_HOUR
+        self._starts = [first + number * PERIOD for number in range(count)]
+        made = json.dumps([(start, number % 9_973) for number, start in enumerate(self._starts)])
+        bodies = agent.run(f"/usr/lib/{AGENT}/bin/python3", "-c", BODIES, stdin=made).stdout
+        agent.path(f"{DEPOT}/load").write_text(bodies, encoding="utf-8")
+        self._began = time.monotonic()
+        self.seconds = 0.0
+        self._process = subprocess.Popen(agent.inside("python3", "-c", _FEED, user=AGENT))
+
+    def end(self) -> dict[int, int]:
+        """End it; return the records it appended, start → milliseconds. Fails if it had ended before."""
+        assert self._process.poll() is None, "the load ended before the upgrades did"
+        self._agent.path(f"{DEPOT}/end").touch()
+        assert self._process.wait(30) == 0
+        self.seconds = time.monotonic() - self._began
+        counted = self._agent.path(f"{STATE}/fed")
+        number = int(counted.read_text(encoding="ascii"))
+        for file in (counted, self._agent.path(f"{DEPOT}/load"), self._agent.path(f"{DEPOT}/end")):
+            file.unlink()
+        return dict.fromkeys(self._starts[:number], PERIOD)
 
 
 class Prometheus:

@@ -7,11 +7,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from tests.install.machines import DEBIAN_12, DEBIAN_13, UBUNTU_24, Machine, System, require_root, two_machines
-from tests.install.packages import one, packages
+from tests.install.machines import (
+    DEBIAN_12,
+    DEBIAN_13,
+    UBUNTU_24,
+    Machine,
+    System,
+    require_root,
+    two_machines,
+)
+from tests.install.packages import PREVIOUS, one, packages
 from tests.install.steps import step
 from tests.install.story import (
     AGENT,
@@ -19,21 +28,40 @@ from tests.install.story import (
     DATA,
     JOIN,
     STATE,
+    Load,
     Story,
+    answer,
     install,
     scraping,
     settle,
 )
 from tests.support.waiting import until
 
-UNITS = {AGENT: 1.1, COLLECTOR: 1.1, "veilleuse-agent-sleep": 1.1, "veilleuse-backup": 1.1}
+UNITS: Final = {AGENT: 1.1, COLLECTOR: 1.1, "veilleuse-agent-sleep": 1.1, "veilleuse-backup": 1.1}
 """Unit → the exposure that S21 promises."""
+
+OF_OTHERS: Final = (
+    "/var/cache/apt/",
+    "/var/cache/debconf/",
+    "/var/lib/apt/",
+    "/var/lib/ucf/",
+    "/var/tmp/systemd-",
+)
+"""Files that apt, debconf, ucf and systemd make for themselves."""
+TOLD: Final = ("/etc", "/var/lib", "/usr/lib/systemd", "/run/systemd", "/var/cache/debconf")
+"""Folders in which no file may tell of us after a purge."""
+NO_COPIES: Final = ("--exclude=*-old", "--exclude-dir=ucf")
+"""debconf keeps a copy of the state before, ucf several."""
+ACCOUNTS: Final = {
+    f"/etc/{name}{old}" for name in ("passwd", "group", "shadow", "gshadow") for old in ("", "-")
+}
 
 
 @pytest.fixture(params=[DEBIAN_13, DEBIAN_12, UBUNTU_24], ids=lambda system: system.suite)
 def system(request: pytest.FixtureRequest) -> System:
     """Return each system that packages are tested on."""
     require_root()
+    assert isinstance(request.param, System)
     return request.param
 
 
@@ -65,7 +93,9 @@ def test_from_the_installation_to_the_purge(
         install_agent(system, story, built)
         with step(system.name, "Prometheus scrapes") as taken:
             (power,) = prometheus.waits_for("veilleuse_host_power_watts > 0")
-            (energy,) = prometheus.waits_for("sum by (population, method) (veilleuse_energy_joules_total) > 0")
+            (energy,) = prometheus.waits_for(
+                "sum by (population, method) (veilleuse_energy_joules_total) > 0"
+            )
             assert energy["population"] == power["population"] == "server"
             assert prometheus.query("veilleuse_agents_silent{population='server'} == 0")
             taken.result = f"{float(power['value']):.0f} W, {energy['method']}"
@@ -83,6 +113,50 @@ def test_from_the_installation_to_the_purge(
     purge(system, story, names)
 
 
+@pytest.mark.long
+@pytest.mark.promise("install")
+def test_upgraded_under_load(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """The previous release is installed and enrolled; both services are upgraded while records flow."""
+    require_root()
+    system = DEBIAN_13
+    with step(system.name, f"build packages, {PREVIOUS} too"):
+        before, now = packages(system, previous=True), packages(system)
+    with two_machines(system) as machines:
+        story = Story(*machines)
+        with step(system.name, f"install and enrol {PREVIOUS}"):
+            install(story.collector, one(before, COLLECTOR))
+            story.veilleuse("init")
+            story.configure_collector()
+            story.start_collector()
+            story.quicken_agent()
+            with story.interrupted():
+                install(story.agent, one(before, AGENT), answers={"veilleuse-agent/population": "server"})
+                settle(story.agent, AGENT)
+            story.enrol_by_hand(story.token("server"))
+            story.delivers()
+            assert story.veilleuse("version").startswith(f"veilleuse {PREVIOUS}")
+        load = Load(story.agent)
+        for machine, unit in ((story.collector, COLLECTOR), (story.agent, AGENT)):
+            story.receives(500)
+            with step(system.name, f"upgrade {unit} under load"), story.interrupted(unit):
+                install(machine, one(now, unit))
+                settle(machine, unit)
+        story.receives(500)
+        fed = load.end()
+        with step(system.name, "balance after both upgrades") as taken:
+            until(
+                lambda: story.spooled("pending") + story.spooled("outbox") == 0, "records wait", 120, every=1
+            )
+            taken.result = story.balance(fed)
+            figure(
+                f"{taken.result} by an upgrade from {PREVIOUS} under {len(fed) / load.seconds:.0f} records/s"
+            )
+        with scraping(story.collector, tmp_path) as prometheus:
+            version = story.agent.out("veilleuse-agent", "version").split()[-1]
+            assert not version.startswith(PREVIOUS)
+            prometheus.waits_for(f'veilleuse_agent_version_hosts{{version="{version}"}} == 1')
+
+
 def install_collector(system: System, story: Story, built: Path) -> None:
     """Install it, and make its data directory, twice."""
     collector = story.collector
@@ -96,7 +170,9 @@ def install_collector(system: System, story: Story, built: Path) -> None:
     with step(system.name, "start collector"):
         story.configure_collector()
         story.start_collector()
-        assert collector.out("stat", "--format=%U %a", DATA, "/etc/veilleuse/collector.toml").splitlines() == [
+        assert collector.out(
+            "stat", "--format=%U %a", DATA, "/etc/veilleuse/collector.toml"
+        ).splitlines() == [
             "veilleuse 700",
             "root 640",
         ]
@@ -106,18 +182,22 @@ def install_agent(system: System, story: Story, built: Path) -> None:
     """Install it as a server, let it measure, then enrol it by a join file alone."""
     agent = story.agent
     story.quicken_agent()
-    with step(system.name, "install agent"):
+    with step(system.name, "install agent"), story.interrupted():
         install(agent, one(built, AGENT), answers={"veilleuse-agent/population": "server"})
         settle(agent, AGENT)
         assert 'population = "server"' in agent.path("/etc/veilleuse/agent.toml").read_text(encoding="utf-8")
         modes = agent.out("stat", "--format=%U %a", STATE, "/etc/veilleuse/agent.toml").splitlines()
         assert modes == [f"{AGENT} 700", "root 640"]
     with step(system.name, "measure before enrolment") as taken:
-        until(lambda: story.spooled("pending") >= 2, f"nothing is measured\n{agent.journal(AGENT)}", every=0.5)
+        until(
+            lambda: story.spooled("pending") >= 2, f"nothing is measured\n{agent.journal(AGENT)}", every=0.5
+        )
         taken.result = f"{story.spooled('pending')} records wait"
     with step(system.name, "enrol by the join file"):
         story.carry(story.token("server"))
-        until(lambda: not agent.path(JOIN).exists(), f"it does not enrol\n{agent.journal(AGENT)}", 90, every=0.5)
+        until(
+            lambda: not agent.path(JOIN).exists(), f"it does not enrol\n{agent.journal(AGENT)}", 90, every=0.5
+        )
         until(lambda: agent.path(f"{STATE}/id/certificate.pem").exists(), "it has no certificate")
     with step(system.name, "deliver") as taken:
         story.delivers()
@@ -130,7 +210,9 @@ def units(system: System, story: Story) -> None:
         scores = {}
         for unit, most in UNITS.items():
             machine = story.collector if unit in (COLLECTOR, "veilleuse-backup") else story.agent
-            said = machine.out("systemd-analyze", "security", "--no-pager", f"{unit}.service").splitlines()[-1]
+            said = machine.out("systemd-analyze", "security", "--no-pager", f"{unit}.service").splitlines()[
+                -1
+            ]
             found = re.search(r"exposure level for \S+: ([\d.]+)", said)
             assert found, said
             scores[unit] = float(found[1])
@@ -144,22 +226,29 @@ def units(system: System, story: Story) -> None:
 
 def kill(system: System, story: Story) -> None:
     """Kill both services; systemd starts them again."""
-    for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
-        with step(system.name, f"kill -9 {unit}") as taken, story.interrupted(killed=True):
-            before = machine.main_pid(unit)
-            machine.run("kill", "-9", str(before))
-            until(lambda: machine.main_pid(unit) not in (0, before), f"{unit} is not started again")
-            settle(machine, unit)
-            restarts = machine.property_of(unit, "NRestarts")
-            taken.result = f"started again by systemd, {restarts} restart"
-            assert restarts == "1"
-        story.delivers()
+    with story.interrupted(killed=True):
+        kill_one(system, story.agent, AGENT)
+    story.delivers()
+    kill_one(system, story.collector, COLLECTOR)
+    story.delivers()
+
+
+def kill_one(system: System, machine: Machine, unit: str) -> None:
+    """Kill the main process of a service, and wait until systemd has started it again."""
+    with step(system.name, f"kill -9 {unit}") as taken:
+        before = machine.main_pid(unit)
+        machine.run("kill", "-9", str(before))
+        until(lambda: machine.main_pid(unit) not in (0, before), f"{unit} is not started again")
+        settle(machine, unit)
+        restarts = machine.property_of(unit, "NRestarts")
+        taken.result = f"restarts by systemd: {restarts}"
+        assert restarts == "1"
 
 
 def reboot(system: System, story: Story) -> None:
     """Reboot both machines; nobody does anything else."""
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
-        with step(system.name, f"reboot the {machine.name}'s machine"), story.interrupted():
+        with step(system.name, f"reboot the {machine.name}'s machine"), story.interrupted(unit):
             machine.reboot()
             settle(machine, unit)
         story.delivers()
@@ -168,7 +257,7 @@ def reboot(system: System, story: Story) -> None:
 def remove_and_install_again(system: System, story: Story, built: Path) -> None:
     """Remove both and install them again: identity and data stay."""
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
-        with story.interrupted():
+        with story.interrupted(unit):
             with step(system.name, f"remove {unit}"):
                 machine.run("apt-get", "remove", "--yes", unit)
                 assert machine.property_of(unit, "LoadState") in ("not-found", "masked")
@@ -180,12 +269,21 @@ def remove_and_install_again(system: System, story: Story, built: Path) -> None:
 
 
 def purge(system: System, story: Story, names: dict[Machine, set[str]]) -> None:
-    """Purge both: no file, no account, no unit, no process of theirs stays."""
+    """Purge both: no file, no answer and no unit of theirs stays. The accounts do, as Debian advises."""
+    story.forget_quickness()
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
         with step(system.name, f"purge {unit}"):
+            if unit == COLLECTOR:
+                answer(machine, {"veilleuse-collector/purge-data": "true"})
             machine.run("apt-get", "purge", "--yes", unit)
-            left = files_of(machine) - names[machine]
+            left = {name for name in files_of(machine) - names[machine] if not name.startswith(OF_OTHERS)}
             assert not left, "\n".join(sorted(left))
+            search = ("grep", "--recursive", "--files-with-matches", *NO_COPIES, "veilleuse", *TOLD)
+            told = machine.run(*search, check=False).stdout
+            assert set(told.split()) <= ACCOUNTS, told
+            assert "veilleuse" not in machine.out(
+                "systemctl", "list-units", "--all", "--plain", "--no-legend"
+            )
 
 
 def files_of(machine: Machine) -> set[str]:

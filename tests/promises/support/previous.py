@@ -30,7 +30,7 @@ VERSION: Final = "0.1.0"
 PERIOD: Final = 10_000
 COMMANDS: Final = ("veilleuse", "veilleuse-agent")
 
-_BODIES: Final = """
+BODIES: Final = """
 import json, sys
 from veilleuse.agent.model import Cell, ClockPeriod, Point, Record
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, State, Supply
@@ -44,6 +44,7 @@ for start, millijoules in json.load(sys.stdin):
     cells = {(Band.CLOSED, State.ON_ACTIVE, Supply.AC): cell}
     print(Record(ClockPeriod(start, 10_000, 3600), "", 1, cells, {}).to_json())
 """
+"""Program for its interpreter: [[start, millijoules], …] from stdin become records of PERIOD ms, one a line."""
 
 
 def install(folder: Path) -> Path:
@@ -88,7 +89,7 @@ class Fleet(Stack):
         made = {first + number * PERIOD: self._chance.randrange(3_000_000) for number in range(count)}
         self.fed |= made
         done = ran(
-            [str(self._previous / "python"), "-c", _BODIES], input=json.dumps(list(made.items())), check=True
+            [str(self._previous / "python"), "-c", BODIES], input=json.dumps(list(made.items())), check=True
         )
         return done.stdout.splitlines()
 
