@@ -19,6 +19,7 @@ import pytest
 from tests.architecture.tree import ROOT
 from tests.install.steps import step
 from tests.install.wine import RUNNING, SERVICE, STOPPED, Wine, embeddable_python
+from tests.promises.support.killed_agent import UNKNOWN, held
 from tests.support.peers import peer
 from tests.support.processes import ran
 from tests.support.stack import Stack
@@ -73,8 +74,26 @@ class Installed:
 
     def stored(self) -> int:
         """Return the number of records that the collector has."""
-        with closing(sqlite3.connect(f"file:{self.stack.data / 'data.db'}?mode=ro", uri=True)) as data:
-            return int(data.execute("SELECT count(*) FROM records").fetchone()[0])
+        return held(self.stack.data).records
+
+    def balance(self) -> str:
+        """Check that the records follow each other without a hole, each stored once, none refused."""
+        found = held(self.stack.data)
+        with closing(sqlite3.connect(f"file:{self.state / 'spool.db'}?mode=ro", uri=True)) as spool:
+            (refused,) = spool.execute("SELECT count(*) FROM quarantine").fetchone()
+        assert (found.duplicates, found.holes, found.gap_milliseconds, refused, found.epochs) == (
+            0,
+            0,
+            0,
+            0,
+            1,
+        )
+        # the first one began with the agent, the second one with its records of 10 s
+        _, _, *whole = sorted(found.periods)
+        ends = [start + sum(found.periods[start].values()) for start in whole]
+        assert ends[:-1] == whole[1:]
+        unknown = sum(states[UNKNOWN] for states in found.periods.values())
+        return f"{found.records} records, 0 lost, duplicated or refused; {unknown / 1000:.0f} s stopped"
 
     def must_run(self) -> None:
         """Wait for the service."""
@@ -194,6 +213,8 @@ def upgrade(installed: Installed, packages: Packages) -> None:
         assert {f'"DisplayVersion"="{VERSION}"'} == set(installed.wine.registry('"displayversion"="'))
         installed.must_deliver(more_than=before)
         taken.result = f"same identity, {installed.stored() - before} more records"
+    with step(WINE, "what was delivered") as taken:
+        taken.result = installed.balance()
 
 
 def repair(installed: Installed, packages: Packages) -> None:
