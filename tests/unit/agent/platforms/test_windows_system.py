@@ -138,32 +138,16 @@ def test_whether_a_process_runs(windows):
     assert windows_system.is_running(8)
 
 
-def test_a_parent_that_is_gone_is_seen(windows):
-    """A handle from the start shows the parent's end, even if its number is reused."""
-    windows.processes = {7}
-    lives = windows_system.parent_watch(7)
-    assert lives()
-    windows.processes = set()
-    assert not lives()
-    assert not windows_system.parent_watch(7)()
-
-
 class Child:
     """Replaces a started process."""
 
-    def __init__(self, *, console: bool = True) -> None:
+    def __init__(self, stdin: object = None) -> None:
         self._handle = 55
-        self.done: list[object] = []
-        self._console = console
-
-    def send_signal(self, number: int) -> None:
-        """Record the signal, or fail without a common console."""
-        if not self._console:
-            raise OSError(errno.EINVAL, "no console")
-        self.done.append(number)
+        self.stdin = stdin
+        self.terminated = False
 
     def terminate(self) -> None:
-        self.done.append("terminated")
+        self.terminated = True
 
 
 def test_children_are_in_one_job_and_counted(windows):
@@ -182,12 +166,12 @@ def test_children_are_in_one_job_and_counted(windows):
     assert windows_system.usage() == (2_000, 12_345_678)
 
 
-@pytest.mark.parametrize(("console", "done"), [(True, [1]), (False, ["terminated"])])
-def test_a_child_is_asked_to_end(windows, console, done):
-    """The child gets Ctrl+Break in its own group; without a console it is terminated."""
-    child: Any = Child(console=console)
+@pytest.mark.parametrize(("stdin", "terminated"), [(io.BytesIO(), False), (None, True)])
+def test_a_child_is_asked_to_end(windows, stdin, terminated):
+    """A child with a pipe sees its end; one without is terminated."""
+    child: Any = Child(stdin)
     windows_system.ask_to_end(child)
-    assert child.done == done
+    assert child.terminated is terminated
     assert getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200) == windows_system.CHILD_FLAGS
 
 
