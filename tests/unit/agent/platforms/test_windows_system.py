@@ -25,6 +25,7 @@ from tests.support.fakes.windows import JOB, FakeWindows
 from tests.support.waiting import PATIENCE_SECONDS, comes, in_time
 from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
+from veilleuse.agent.identity.store import write_private
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, lock_holder
 from veilleuse.agent.platforms.windows import system as windows_system
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, SUSPEND
@@ -336,3 +337,18 @@ def test_interrupts_are_within_kernel_time(monkeypatch):
     monkeypatch.setattr("psutil.cpu_times", lambda percpu: [times])
     counters = Utilisation(SourceContext("/nowhere", "/nowhere", "none")).read()
     assert (counters.cpu_total_milliseconds, counters.cpu_busy_milliseconds) == ((8_000,), (3_000,))
+
+
+def test_what_an_administrator_writes_is_open_to_the_service(monkeypatch, tmp_path):
+    """Folders below the state inherit its access list; Python gives one made for 0700 a list of its own."""
+    modes: list[int] = []
+    make = os.mkdir
+
+    def record(path: Path, mode: int = 0o777) -> None:
+        modes.append(mode)
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", record)
+    monkeypatch.setattr(platforms.here, "ACCESS_BY_MODE", windows_system.ACCESS_BY_MODE)
+    write_private(tmp_path / "id" / "salt", b"x")
+    assert modes == [0o777]
