@@ -15,6 +15,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parents[2]
 LICENCES: Final = {
     "protobuf": "BSD-3-Clause",
+    "pysnmp": "BSD-2-Clause",
     "pysqlite3": "Zlib",
     "sqlite-fts4": "Apache-2.0",
 }

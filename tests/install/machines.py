@@ -28,7 +28,7 @@ from tests.support.waiting import until
 PLACE: Final = Path.home() / ".cache" / "veilleuse-tests"
 """Roots take half a minute to make and 0.3 GB; they are kept between runs, for all checkouts of a user."""
 _ROOT_SECONDS: Final = 590
-ROOT_DAYS: Final = 7
+KEPT_DAYS: Final = 7
 """A root is made again after so many days, so that it has the distribution's present packages."""
 _PACKAGES: Final = (
     *("systemd", "systemd-sysv", "dbus", "udev", "init-system-helpers", "debconf", "ucf", "iproute2"),
@@ -72,28 +72,40 @@ class System:
 
     name: str
     suite: str
+    components: str = "main"
 
 
 DEBIAN_13: Final = System("Debian 13", "trixie")
 DEBIAN_12: Final = System("Debian 12", "bookworm")
-UBUNTU_24: Final = System("Ubuntu 24.04", "noble")
+UBUNTU_24: Final = System("Ubuntu 24.04", "noble", "main,universe")
 
 
 def root_of(system: System, *more: str) -> Path:
-    """Return the folder of a system's root with these further packages; it is made unless a recent one exists."""
+    """Return the folder of a system's root with these further packages; it is made if missing or old."""
     packages = ",".join(sorted({*_PACKAGES, *more}))
     root = PLACE / "roots" / f"{system.suite}-{hashlib.sha256(packages.encode()).hexdigest()[:8]}"
-    if root.exists() and time.time() - root.stat().st_mtime < ROOT_DAYS * 86_400:
+    remove_old(root.parent)
+    if root.exists():
         return root
     draft = root.with_suffix(f".{os.getpid()}")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    options = ("--quiet", "--mode=root", "--variant=minbase", "--format=directory", f"--include={packages}")
+    options = (
+        *("--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
+        *(f"--include={packages}", f"--components={system.components}"),
+    )
     done = ran([*ALONE, peer("mmdebstrap"), *options, system.suite, draft], timeout=_ROOT_SECONDS)
     assert done.returncode == 0, done.stderr
     os.utime(draft)
-    shutil.rmtree(root, ignore_errors=True)
     draft.rename(root)
     return root
+
+
+def remove_old(folder: Path) -> None:
+    """Delete what is kept there for longer than KEPT_DAYS, and the drafts of killed runs, NAME.PROCESS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kept in folder.iterdir():
+        is_old = time.time() - kept.stat().st_mtime > KEPT_DAYS * 86_400
+        if is_old or (kept.suffix and not Path("/proc", kept.suffix[1:]).exists()):
+            shutil.rmtree(kept)
 
 
 class Network:
@@ -180,7 +192,7 @@ class Machine:
         seconds: float = 120,
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the machine to its end; fails if the exit code is not 0 unless `check` is False."""
+        """Run a command in the machine to its end; fails if `check` and the exit code is not 0."""
         done = ran(
             self.inside(*command, user=user), input=stdin, timeout=seconds, env=_ENVIRONMENT | environment
         )

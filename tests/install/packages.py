@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.architecture.tree import ROOT
-from tests.install.machines import ALONE, PLACE, System, root_of
-from tests.promises.support.previous import RELEASES, VERSION
+from tests.install.machines import ALONE, PLACE, System, remove_old, root_of
+from tests.promises.support.previous import RELEASES, VERSION, WHEELS
 from tests.support.peers import peer
 from tests.support.processes import ran
 
@@ -25,13 +25,15 @@ _INTO_THEM: Final = (
     "agent",
     "collector",
     "proto",
-    "deploy",
+    "deploy/debian",
+    "deploy/systemd",
     "requirements",
     "pyproject.toml",
     "LICENSE",
     "README.md",
 )
-PREVIOUS: Final = VERSION
+PREVIOUS: Final = f"{VERSION}~previous"
+"""Version of the previous release's packages: below this checkout's, also right after a release."""
 _BUILD_SECONDS: Final = 1_200
 
 
@@ -40,13 +42,14 @@ def packages(system: System, *, previous: bool = False) -> Path:
 
     The latter are packaged as today: the released program, with today's maintainer scripts and units.
     """
-    wheel = RELEASES / f"veilleuse-{PREVIOUS}-py3-none-any.whl"
+    wheel = WHEELS[-1]
     digest = hashlib.sha256(wheel.read_bytes() if previous else b"")
-    for file in _files():
+    for file in sources():
         if not previous or file.relative_to(ROOT).parts[0] in ("deploy", "requirements"):
             digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     kept = PLACE / "packages" / f"{system.suite}-{digest.hexdigest()[:12]}"
     if not kept.exists():
+        remove_old(kept.parent)
         draft = kept.with_suffix(f".{os.getpid()}")
         draft.mkdir(parents=True)
         _build(system, draft, {"WHEEL": f"/wheel/{wheel.name}", "VERSION": PREVIOUS} if previous else {})
@@ -60,7 +63,8 @@ def one(folder: Path, package: str) -> Path:
     return found
 
 
-def _files() -> Iterator[Path]:
+def sources() -> Iterator[Path]:
+    """Yield the files of this checkout that packages are built from."""
     listed = ran(
         ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_INTO_THEM],
         check=True,
@@ -85,10 +89,10 @@ def _build(system: System, output: Path, variables: dict[str, str]) -> None:
     ]
     variables = {"SOURCE_DATE_EPOCH": git.stdout.strip(), **pip, **variables}
     source = output / "source"
-    for file in _files():  # a clean copy: what git ignores is not built from
+    for file in sources():  # a clean copy: what git ignores is not built from
         (source / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, source / file.relative_to(ROOT))
-    command = [
+    command: list[str | Path] = [
         *ALONE,
         peer("systemd-nspawn"),
         *("--quiet", "--pipe", "--register=no", "--keep-unit", "--resolv-conf=bind-host"),

@@ -196,7 +196,7 @@ def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
     path = ""
     if release != "present":
         path = str(tmp_path / "released")
-        with zipfile.ZipFile(previous.WHEEL) as wheel:
+        with zipfile.ZipFile(previous.WHEELS[-1]) as wheel:
             wheel.extractall(path)
 
     def run(stack: Stack, agent: dict[str, str], *arguments: str, hours: int = 0) -> int:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Lists the promises: reliability (R), security (S), privacy (P). A promise without a test here says why."""
+"""Lists the promises: reliability (R), security (S), privacy (P), and that packages work (`install`).
+
+A promise without a test here says why.
+"""
 
 from __future__ import annotations
 
@@ -343,6 +346,11 @@ PROMISES: Final = (
         "One figure behind every outlet: the year closed, the year to date and a month, by perimeter, entity and class",
         "0 figures differ",
         simulated="the machines; the collector's clock (libfaketime)",
+    ),
+    Promise(
+        "install",
+        "Packages on machines with a running systemd: install, enrol, deliver, upgrade under load, kill, reboot, remove, purge",
+        "0 records lost, 0 duplicated, 0 refused; a purge leaves nothing",
     ),
 )
 BY_NAME: Final = {promise.name: promise for promise in PROMISES}

@@ -26,14 +26,15 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 RELEASES: Final = Path(__file__).parents[2] / "fixtures" / "releases"
-WHEEL: Final = max(
+WHEELS: Final = sorted(
     RELEASES.glob("*.whl"), key=lambda file: tuple(map(int, file.name.split("-")[1].split(".")))
 )
-VERSION: Final = WHEEL.name.split("-")[1]
+"""Released wheels, the oldest first."""
+VERSION: Final = WHEELS[-1].name.split("-")[1]
 PERIOD: Final = 10_000
 COMMANDS: Final = ("veilleuse", "veilleuse-agent")
 
-_BODIES: Final = """
+BODIES: Final = """
 import json, sys
 from veilleuse.agent.model import Cell, ClockPeriod, Point, Record
 from veilleuse.wire.vocabulary import Band, Boundary, PointKind, State, Supply
@@ -48,14 +49,15 @@ for start, millijoules in json.load(sys.stdin):
     period = ClockPeriod(*(start, 10_000, 3600)[: len(ClockPeriod._fields)])  # 0.1 has the third
     print(Record(period, "", 1, cells, {}).to_json())
 """
+"""Program for its interpreter: [[start, millijoules], …] from stdin become records of PERIOD ms, one a line."""
 
 
-def install(folder: Path) -> Path:
-    """Install the released wheel in a virtual environment, and return its folder of programs."""
+def install(folder: Path, wheel: Path = WHEELS[-1]) -> Path:
+    """Install a released wheel in a virtual environment, and return its folder of programs."""
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    subprocess.run([*pip, "--no-index", "--no-deps", "--no-cache-dir", str(WHEEL)], check=True)
+    subprocess.run([*pip, "--no-index", "--no-deps", "--no-cache-dir", str(wheel)], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     # A path in a .pth comes last. Its own .pth files, e.g. that of the present checkout, are not read.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -91,7 +93,7 @@ class Fleet(Stack):
         made = {first + number * PERIOD: self._chance.randrange(3_000_000) for number in range(count)}
         self.fed |= made
         done = ran(
-            [str(self._previous / "python"), "-c", _BODIES], input=json.dumps(list(made.items())), check=True
+            [str(self._previous / "python"), "-c", BODIES], input=json.dumps(list(made.items())), check=True
         )
         return done.stdout.splitlines()
 
