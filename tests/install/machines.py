@@ -102,9 +102,10 @@ def root_of(system: System, *more: str) -> Path:
 def remove_old(folder: Path) -> None:
     """Delete what is kept there for longer than KEPT_DAYS, and the drafts of killed runs, NAME.PROCESS."""
     folder.mkdir(parents=True, exist_ok=True)
-    for kept in folder.iterdir():
+    for kept in (path for path in folder.iterdir() if path.is_dir()):
         is_old = time.time() - kept.stat().st_mtime > KEPT_DAYS * 86_400
-        if is_old or (kept.suffix and not Path("/proc", kept.suffix[1:]).exists()):
+        process = kept.suffix[1:]
+        if is_old or (process and not Path("/proc", process).exists()):
             shutil.rmtree(kept)
 
 
