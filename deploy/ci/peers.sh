@@ -45,9 +45,13 @@ if [ "${1:-}" = --install ]; then
     [help2man]=help2man
     [lintian]=lintian
     [mmdebstrap]=mmdebstrap
+    [msibuild]=msitools
+    [osslsigncode]=osslsigncode
     [piuparts]=piuparts
     [po2debconf]=po-debconf
     [systemd-nspawn]=systemd-container
+    [wine]=wine # with wine64, without its 32-bit half
+    [wixl]=wixl
   )
 fi
 

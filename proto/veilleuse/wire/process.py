@@ -68,6 +68,19 @@ def say(program: str, message: str, code: int) -> int:
     return code
 
 
+def call_at_input_end(then: Callable[[], None]) -> None:
+    """Call `then` in another thread when standard input ends: our parent closed it, or is gone."""
+    from threading import Thread  # not in a process that needs no threads
+
+    def read_all() -> None:
+        with suppress(OSError):  # closed already
+            while os.read(0, 1024):
+                pass
+        then()
+
+    Thread(target=read_all, daemon=True).start()
+
+
 def _prepare_streams() -> None:
     """Replace a closed standard stream by the null device: else the next file would take its number."""
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")

@@ -33,13 +33,15 @@ COMMANDS: Final = {
     "before-sleep": "have the running service write its sign of life: the machine is about to sleep",
     "rapl-helper": "read the processor's energy counters for the service (a root service of its own)",
     "powermetrics-helper": "read the processor's power on macOS for the service (a root job of its own)",
+    "windows-service": "run as the service of Windows (the Service Control Manager starts it)",
+    "windows-setup": "prepare the folders, the configuration and the service of Windows (the installer runs it)",
     "prepare-image": "remove all data of this machine before its disk becomes an image",
     "config": "print the default configuration, every key with its documentation",
     "version": "print the version",
 }
 """Name → help; the module of the same name in `commands` is imported on demand."""
-WITHOUT_SETTINGS: Final = frozenset({"config", "version"})
-PLAIN: Final = ("run", "rapl-helper")
+WITHOUT_SETTINGS: Final = frozenset({"config", "version", "windows-service", "windows-setup"})
+PLAIN: Final = ("run", "rapl-helper", "windows-service")
 """Commands of a resident process: their plain form is parsed without argparse."""
 
 

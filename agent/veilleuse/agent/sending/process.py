@@ -49,6 +49,7 @@ from veilleuse.agent.sending.session import (
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
 from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, parse_whole_number
 from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
+from veilleuse.wire.process import call_at_input_end
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
@@ -65,9 +66,10 @@ _HOLD_CONTACT_SECONDS: Final = 900
 """Longest time between two Hellos of a held sender, for calendar and health."""
 
 
-def send(settings: AgentSettings, hold_for: int | None = None) -> int:
-    """Make one contact; with `hold_for`, push records as they come while the parent process `hold_for` lives.
+def send(settings: AgentSettings, *, hold: bool = False, attached: bool = False) -> int:
+    """Make one contact; with `hold`, push records as they come until asked to stop.
 
+    With `attached` that is also the end of standard input, which our parent keeps open while it lives.
     Returns the exit code: 0 done, 1 nothing delivered. The result is written to the spool's control table
     (NEXT_SEND, STANDING, FAILURES). Raises NotEnrolled, AlreadyRunning, SpoolError.
     """
@@ -86,7 +88,7 @@ def send(settings: AgentSettings, hold_for: int | None = None) -> int:
         )
         outbox = Outbox(connection, settings.paths.state / FILE_NAME, WireEncoder(), ring)
         sending = SenderProcess(settings, outbox)
-        return int(not sending.contact()) if hold_for is None else sending.hold(hold_for)
+        return sending.hold(attached=attached) if hold else int(not sending.contact())
 
 
 class SenderProcess:
@@ -115,17 +117,15 @@ class SenderProcess:
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             return self._try_contact(connection.contact, self._record_success)
 
-    def hold(self, parent: int) -> int:
-        """Make contacts on one connection until asked to stop or until the parent dies; exit code 0.
-
-        `parent` is passed in: `os.getppid()` is wrong if the parent died while we started.
-        """
+    def hold(self, *, attached: bool) -> int:
+        """Make contacts on one connection until asked to stop; exit code 0. `attached`: see `send`."""
         stop = threading.Event()
         here.on_stop(stop.set)
-        parent_lives = here.parent_watch(parent)
+        if attached:
+            call_at_input_end(stop.set)
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             due = 0.0
-            while not (stop.is_set() or self._is_clone) and parent_lives():
+            while not (stop.is_set() or self._is_clone):
                 try:
                     due = self._hold_step(connection, due)
                 except SpoolBusy as error:  # the resident process writes: try again next time
