@@ -102,9 +102,12 @@ def root_of(system: System, *more: str) -> Path:
 def remove_old(folder: Path) -> None:
     """Delete what is kept there for longer than KEPT_DAYS, and the drafts of killed runs, NAME.PROCESS."""
     folder.mkdir(parents=True, exist_ok=True)
-    for kept in folder.iterdir():
-        is_old = time.time() - kept.stat().st_mtime > KEPT_DAYS * 86_400
-        if is_old or (kept.suffix and not Path("/proc", kept.suffix[1:]).exists()):
+    for kept in (path for path in folder.iterdir() if path.is_dir()):
+        if process := kept.suffix[1:]:
+            is_left = not Path("/proc", process).exists()
+        else:
+            is_left = time.time() - kept.stat().st_mtime > KEPT_DAYS * 86_400
+        if is_left:
             shutil.rmtree(kept)
 
 

@@ -26,6 +26,7 @@ _INTO_THEM: Final = (
     "collector",
     "proto",
     "deploy/debian",
+    "deploy/release",
     "deploy/systemd",
     "requirements",
     "pyproject.toml",

@@ -59,6 +59,13 @@ ACCOUNTS: Final = {
     f"/etc/{name}{old}" for name in ("passwd", "group", "shadow", "gshadow") for old in ("", "-")
 }
 
+ALARMING: Final = re.compile(r"\b(warning|error|critical)\b|not permitted|Traceback", re.IGNORECASE)
+EXPECTED: Final = re.compile(
+    "not enrolled: measured and kept, not sent"  # before the join file came
+    "|contact failed"  # while the collector was down
+    "|this sqlite has the wal-reset race"  # Debian's, where a package does not bring its own
+)
+
 
 @pytest.fixture(params=[DEBIAN_13, DEBIAN_12, UBUNTU_24], ids=lambda system: system.suite)
 def system(request: pytest.FixtureRequest) -> System:
@@ -109,6 +116,7 @@ def test_from_the_installation_to_the_purge(
             assert prometheus.query("max_over_time(veilleuse_collector_up[10m]) == 1")
             assert not prometheus.query("max_over_time(veilleuse_collector_refused_records_total[10m]) > 0")
             assert not prometheus.query("veilleuse_agent_quarantine_records > 0")
+    journals(system, story)
     remove_and_install_again(system, story, built)
     with step(system.name, "balance") as taken:
         taken.result = story.balance()
@@ -263,6 +271,19 @@ def reboot(system: System, story: Story) -> None:
             machine.reboot()
             settle(machine, unit)
         story.delivers()
+
+
+def journals(system: System, story: Story) -> None:
+    """Both services say nothing alarming but what was done to them."""
+    with step(system.name, "journals") as taken:
+        lines = []
+        for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
+            lines += [
+                line for line in machine.journal(unit, 10_000).splitlines() if " systemd[1]: " not in line
+            ]
+        alarming = [line for line in lines if ALARMING.search(line) and not EXPECTED.search(line)]
+        assert not alarming, "\n".join(alarming)
+        taken.result = f"0 of {len(lines)} lines alarming"
 
 
 def remove_and_install_again(system: System, story: Story, built: Path) -> None:

@@ -52,6 +52,15 @@ def finish(program: str, body: Callable[[], int]) -> int:
         _drop_unwritten()
 
 
+def lower_priority(nice: int) -> None:
+    """Let other processes go first; nothing happens where a service manager forbids it.
+
+    The units of deploy/systemd do: they allow no system call of systemd's group @resources.
+    """
+    with suppress(OSError):
+        os.nice(nice)
+
+
 def say(program: str, message: str, code: int) -> int:
     """Write one line on standard error and return the exit code."""
     with suppress(OSError):  # the terminal may be gone
