@@ -92,7 +92,7 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml requirements/build.txt requirements/c
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@echo "veilleuse: installing the tools of development into $(VENV)"
-	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --require-hashes --no-deps -r requirements/dev.txt
 	@touch $@
 
 .PHONY: lock
@@ -160,6 +160,26 @@ dashboards: $(VENV)/.dev ## regenerate grafana/dashboards/*.json
 .PHONY: golden
 golden: $(VENV)/.dev ## rewrite the golden files; the diff is reviewed, never waved through
 	@$(PY) -m pytest --golden $(ARGS)
+
+# --- releases --------------------------------------------------------------------------------------------
+
+.PHONY: release
+release: $(VENV)/.dev $(VENV)-release/.made ## VERSION=0.3.0: commit and tag, then all of dist/; PYTHON_EMBED_ZIP, OSV_COPY, KEY
+	@$(PY) -m deploy.release.prepare "$(VERSION)"
+	@rm -rf dist
+	@$(MAKE) --no-print-directory packages $(if $(PYTHON_EMBED_ZIP),msi)
+	@$(VENV)-release/bin/python -m deploy.release.artifacts "$(VERSION)"
+
+.PHONY: audit
+audit: $(VENV)-release/.made ## known vulnerabilities of requirements/*.txt; OSV_COPY=FILE is a copy of the OSV database
+	@$(VENV)-release/bin/python -m deploy.release.audit
+
+$(VENV)-release/.made: $(VENV)/.made requirements/release.txt
+	@echo "veilleuse: installing the tools of a release into $(VENV)-release"
+	@deploy/ci/venv.sh $(VENV)-release $(PYTHON)
+	@$(VENV)-release/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+	  --require-hashes -r requirements/release.txt
+	@touch $@
 
 # --- benches ---------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
+import veilleuse.collector.sqlite_library  # noqa: F401  before any test imports sqlite3
 from tests.promises.results import Promises, figure
 from tests.support import memory
 

@@ -59,7 +59,7 @@ def test_the_stubs_need_no_more_than_we_promise():
 
 def test_locks_are_hashed_and_address_free():
     """requirements/*.txt pin every version by hash and name no index, path or address."""
-    assert {lock.stem for lock in LOCKS} == {"agent", "build", "collector", "dev"}
+    assert {lock.stem for lock in LOCKS} == {"agent", "build", "collector", "dev", "release"}
     requirement = re.compile(
         r"[a-z0-9-]+==[0-9a-z.!+]+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?|\s*#.*"
     )

@@ -13,7 +13,6 @@ import cProfile
 import os
 import platform
 import pstats
-import sqlite3
 import sys
 import tempfile
 import threading
@@ -118,6 +117,8 @@ def _settled(future: Future[AppendOutcome]) -> int:
 
 
 def _machine(directory: Path) -> str:
+    import sqlite3  # after the collector has chosen the library
+
     return (
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, protobuf {google.protobuf.__version__},"
         f" {os.cpu_count()} CPUs {platform.machine()}, {platform.system()} {platform.release()}, files in {directory};"

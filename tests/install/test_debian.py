@@ -27,6 +27,7 @@ from tests.install.story import (
     COLLECTOR,
     DATA,
     JOIN,
+    RAPL,
     STATE,
     Load,
     Story,
@@ -35,7 +36,9 @@ from tests.install.story import (
     scraping,
     settle,
 )
+from tests.promises.support import previous
 from tests.support.waiting import until
+from veilleuse.wire.version import VERSION
 
 UNITS: Final = {AGENT: 1.1, COLLECTOR: 1.1, "veilleuse-agent-sleep": 1.1, "veilleuse-backup": 1.1}
 """Unit → the exposure that S21 promises."""
@@ -99,7 +102,7 @@ def test_from_the_installation_to_the_purge(
             assert energy["population"] == power["population"] == "server"
             assert prometheus.query("veilleuse_agents_silent{population='server'} == 0")
             taken.result = f"{float(power['value']):.0f} W, {energy['method']}"
-        units(system, story)
+        units(system, story, built)
         kill(system, story)
         reboot(system, story)
         with step(system.name, "Prometheus saw no refusal"):
@@ -134,27 +137,25 @@ def test_upgraded_under_load(tmp_path: Path, figure: Callable[[str], None]) -> N
                 settle(story.agent, AGENT)
             story.enrol_by_hand(story.token("server"))
             story.delivers()
-            assert story.veilleuse("version").startswith(f"veilleuse {PREVIOUS}")
-        load = Load(story.agent)
-        for machine, unit in ((story.collector, COLLECTOR), (story.agent, AGENT)):
-            story.receives(500)
-            with step(system.name, f"upgrade {unit} under load"), story.interrupted(unit):
-                install(machine, one(now, unit))
-                settle(machine, unit)
-        story.receives(500)
-        fed = load.end()
-        with step(system.name, "balance after both upgrades") as taken:
-            until(
-                lambda: story.spooled("pending") + story.spooled("outbox") == 0, "records wait", 120, every=1
-            )
-            taken.result = story.balance(fed)
-            figure(
-                f"{taken.result} by an upgrade from {PREVIOUS} under {len(fed) / load.seconds:.0f} records/s"
-            )
+            assert story.veilleuse("version").startswith(f"veilleuse {previous.VERSION}")
         with scraping(story.collector, tmp_path) as prometheus:
-            version = story.agent.out("veilleuse-agent", "version").split()[-1]
-            assert not version.startswith(PREVIOUS)
-            prometheus.waits_for(f'veilleuse_agent_version_hosts{{version="{version}"}} == 1')
+            load = Load(story.agent)
+            for machine, unit in ((story.collector, COLLECTOR), (story.agent, AGENT)):
+                story.receives(500)
+                with step(system.name, f"upgrade {unit} under load"), story.interrupted(unit):
+                    install(machine, one(now, unit))
+                    settle(machine, unit)
+            story.receives(500)
+            fed = load.end()
+            with step(system.name, "balance after both upgrades") as taken:
+                rest = ("pending", "outbox")
+                until(lambda: sum(map(story.spooled, rest)) == 0, "records wait", 120, every=1)
+                taken.result = story.balance(fed)
+                rate = f"{len(fed) / load.seconds:.0f} records/s"
+                figure(f"{taken.result} by an upgrade from {PREVIOUS} under {rate}")
+            (series,) = prometheus.waits_for("veilleuse_agent_version_hosts == 1")
+            assert series["version"] == story.agent.out("veilleuse-agent", "version").split()[1]
+            assert series["version"] == VERSION
 
 
 def install_collector(system: System, story: Story, built: Path) -> None:
@@ -204,7 +205,7 @@ def install_agent(system: System, story: Story, built: Path) -> None:
         taken.result = story.balance()
 
 
-def units(system: System, story: Story) -> None:
+def units(system: System, story: Story, built: Path) -> None:
     """What systemd itself says of the units while they run."""
     with step(system.name, "exposure of the units") as taken:
         scores = {}
@@ -218,6 +219,13 @@ def units(system: System, story: Story) -> None:
             scores[unit] = float(found[1])
             assert scores[unit] <= most, said
         taken.result = ", ".join(f"{unit} {score}" for unit, score in scores.items())
+    with step(system.name, "install the RAPL helper") as taken, story.interrupted():
+        install(story.agent, one(built, RAPL))
+        settle(story.agent, AGENT)
+        taken.result = story.agent.property_of(RAPL, "ActiveState")
+        counters = story.agent.out("sh", "-c", "ls /sys/class/powercap | grep :  || true")
+        assert (taken.result == "active") == bool(counters), story.agent.journal(RAPL)
+        assert RAPL in story.agent.out("id", "--groups", "--name", AGENT).split()
     with step(system.name, "sign before sleep, backup"):
         story.agent.run("systemctl", "start", "veilleuse-agent-sleep")
         story.collector.run("systemctl", "start", "veilleuse-backup")
@@ -231,18 +239,21 @@ def kill(system: System, story: Story) -> None:
     story.delivers()
     kill_one(system, story.collector, COLLECTOR)
     story.delivers()
+    with story.interrupted(killed=True):
+        kill_one(system, story.agent, AGENT, "STOP")
+    assert "Watchdog timeout" in story.agent.journal(AGENT)
+    story.delivers()
 
 
-def kill_one(system: System, machine: Machine, unit: str) -> None:
-    """Kill the main process of a service, and wait until systemd has started it again."""
-    with step(system.name, f"kill -9 {unit}") as taken:
-        before = machine.main_pid(unit)
-        machine.run("kill", "-9", str(before))
-        until(lambda: machine.main_pid(unit) not in (0, before), f"{unit} is not started again")
+def kill_one(system: System, machine: Machine, unit: str, signal: str = "KILL") -> None:
+    """Send a signal to the main process of a service, and wait until systemd has started it again."""
+    with step(system.name, f"kill -{signal} {unit}") as taken:
+        before, restarts = machine.main_pid(unit), int(machine.property_of(unit, "NRestarts"))
+        machine.run("sh", "-c", f"kill -{signal} {before}")
+        until(lambda: machine.main_pid(unit) not in (0, before), f"{unit} is not started again", 120)
         settle(machine, unit)
-        restarts = machine.property_of(unit, "NRestarts")
-        taken.result = f"restarts by systemd: {restarts}"
-        assert restarts == "1"
+        assert int(machine.property_of(unit, "NRestarts")) == restarts + 1
+        taken.result = "started again by systemd"
 
 
 def reboot(system: System, story: Story) -> None:
@@ -259,11 +270,12 @@ def remove_and_install_again(system: System, story: Story, built: Path) -> None:
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
         with story.interrupted(unit):
             with step(system.name, f"remove {unit}"):
-                machine.run("apt-get", "remove", "--yes", unit)
+                machine.run("apt-get", "remove", "--yes", unit, *helper(unit))
                 assert machine.property_of(unit, "LoadState") in ("not-found", "masked")
-                assert not machine.run("pgrep", "-u", unit.removesuffix("-collector"), check=False).stdout
+                account = unit.removesuffix("-collector")
+                assert not machine.out("find", "/proc", "-maxdepth", "1", "-user", account)
             with step(system.name, f"install {unit} again"):
-                install(machine, one(built, unit))
+                install(machine, *(one(built, package) for package in (unit, *helper(unit))))
                 settle(machine, unit)
         story.delivers()
 
@@ -275,7 +287,7 @@ def purge(system: System, story: Story, names: dict[Machine, set[str]]) -> None:
         with step(system.name, f"purge {unit}"):
             if unit == COLLECTOR:
                 answer(machine, {"veilleuse-collector/purge-data": "true"})
-            machine.run("apt-get", "purge", "--yes", unit)
+            machine.run("apt-get", "purge", "--yes", unit, *helper(unit))
             left = {name for name in files_of(machine) - names[machine] if not name.startswith(OF_OTHERS)}
             assert not left, "\n".join(sorted(left))
             search = ("grep", "--recursive", "--files-with-matches", *NO_COPIES, "veilleuse", *TOLD)
@@ -284,6 +296,11 @@ def purge(system: System, story: Story, names: dict[Machine, set[str]]) -> None:
             assert "veilleuse" not in machine.out(
                 "systemctl", "list-units", "--all", "--plain", "--no-legend"
             )
+
+
+def helper(unit: str) -> list[str]:
+    """Return what is installed beside a unit's package."""
+    return [RAPL] if unit == AGENT else []
 
 
 def files_of(machine: Machine) -> set[str]:

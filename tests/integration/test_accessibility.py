@@ -36,7 +36,7 @@ from veilleuse.collector.web.metrics.released_month import last_month
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 from veilleuse.wire.vocabulary import DeviceClass, State
 
-RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice")
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "RGAAv4", "best-practice")
 SCREENS = {
     "wide": ("--window-size=1280,1000",),
     "narrow and dark": ("--window-size=500,1000", "--blink-settings=preferredColorScheme=0"),
@@ -97,7 +97,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
 def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict[str, Any]:
     """Return the findings of axe-core in the page, opened from a file with its style sheet in a browser of
     this screen."""
-    axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     (folder / "axe.js").write_text(axe, encoding="utf-8")
     (folder / "check.js").write_text(CHECK.replace("RULES", json.dumps(RULES)), encoding="utf-8")
     scripts = '<script src="axe.js"></script><script src="check.js"></script>'

@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.promises.support import previous
 from tests.support.authorities import Organisation
 from tests.support.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
 from tests.support.peers import peer
@@ -27,7 +28,6 @@ from veilleuse.collector.ipc import ask
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode
-RELEASES = Path(__file__).parents[1] / "fixtures/releases"
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def real(folder: Path) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.mark.parametrize("release", ["present", "0.1.0"])
+@pytest.mark.parametrize("release", ["present", previous.VERSION])
 def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
     """`veilleuse-agent send` follows a rotation: one agent renews during the overlap, the other returns after
     the switch."""
@@ -196,7 +196,7 @@ def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
     path = ""
     if release != "present":
         path = str(tmp_path / "released")
-        with zipfile.ZipFile(RELEASES / f"veilleuse-{release}-py3-none-any.whl") as wheel:
+        with zipfile.ZipFile(previous.WHEELS[-1]) as wheel:
             wheel.extractall(path)
 
     def run(stack: Stack, agent: dict[str, str], *arguments: str, hours: int = 0) -> int:

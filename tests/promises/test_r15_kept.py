@@ -1,11 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R15: data directory, settings, metrics of dashboards and alerts, and scripts of 0.2 keep their meaning."""
+"""R15: data, settings, metrics of dashboards, and scripts of recorded releases keep their meaning."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import json
 import shlex
 import sqlite3
@@ -17,24 +15,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from typer.main import get_command
 
 from tests.promises.support.previous import RELEASES
+from tests.promises.support.recorded import SIDES, options_now
 from tests.support.stack import Stack
-from veilleuse.agent import settings as agent
-from veilleuse.agent.commands.main import COMMANDS, WITHOUT_SETTINGS, main
-from veilleuse.collector import settings as collector
-from veilleuse.collector.cli.main import RETIRED, app, run
+from veilleuse.agent.commands.main import main
+from veilleuse.collector.account.statement import METHOD_VERSION
+from veilleuse.collector.cli.main import RETIRED, run
 from veilleuse.collector.cli.shared import EXIT_WARNINGS
 from veilleuse.collector.exposition.catalogue import BY_NAME
 from veilleuse.collector.store.sqlite.migrations import migrations
 from veilleuse.wire.settings_file import ConfigurationError, describe, load
 
-NAMES: Final[dict[str, Any]] = json.loads((RELEASES / "veilleuse-0.2.0-names.json").read_text("utf-8"))
+NAMES: Final[dict[str, dict[str, Any]]] = {
+    file.name.split("-")[1]: json.loads(file.read_text("utf-8"))
+    for file in sorted(RELEASES.glob("*-names.json"))
+}
 CHANGES: Final = "\n".join(
-    file.read_text("utf-8") for file in sorted((RELEASES.parents[2] / "changelog.d").glob("*.md"))
+    file.read_text("utf-8")
+    for pattern in ("CHANGELOG.md", "changelog.d/*.md")
+    for file in sorted(RELEASES.parents[2].glob(pattern))
 )
-SIDES: Final = {"agent": (agent, agent.AgentSettings), "collector": (collector, collector.CollectorSettings)}
 VOLATILE: Final = frozenset({"generated_unix_milliseconds", "generated", "method_version"})
 """Keys of a report that name its time and its method."""
 
@@ -72,9 +73,10 @@ def lacking(before: Any, now: Any, place: str = "") -> list[str]:
 
 
 @pytest.mark.promise("R15")
-def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, figure):
+@pytest.mark.parametrize("version", NAMES)
+def test_a_data_directory_says_the_same(version, tmp_path, monkeypatch, capsys, figure):
     """A data directory gives the same figures, closed year and rows in this version, and is served."""
-    with tarfile.open(RELEASES / "veilleuse-0.2.0-data.tar.xz") as archive:
+    with tarfile.open(RELEASES / f"veilleuse-{version}-data.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     said = json.loads((tmp_path / "figures.json").read_text("utf-8"))
     assert len(said) > 10
@@ -84,12 +86,13 @@ def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, fi
     assert run(["account", "list"]) == 0
     assert "grafana" in capsys.readouterr().out
     assert rows(stack.data).items() >= tables.items(), "new tables may come"
+    (method,) = {row["method_version"] for row in said[next(iter(said))]["rows"]}
     with closing(sqlite3.connect(stack.data / "data.db")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (migrations("data")[-1].number,)
     for line, before in said.items():
         code, now = run(shlex.split(line)), json.loads(capsys.readouterr().out)
-        if line.startswith("verify "):  # the year was closed by method 0.5: its signature holds
-            assert ["of method 0.5" in note for note in now[0].pop("notes")] == [True]
+        if line.startswith("verify ") and method != METHOD_VERSION:  # its signature holds
+            assert [f"of method {method}" in note for note in now[0].pop("notes")] == [True]
             assert before[0].pop("notes") == []
             assert code == EXIT_WARNINGS
         else:
@@ -97,7 +100,7 @@ def test_a_data_directory_of_0_2_says_the_same(tmp_path, monkeypatch, capsys, fi
         assert lacking(steady(before), steady(now)) == [], line
     with stack:
         assert stack.stop(stack.start_collector()) == 0
-    figure(f"{len(said)} outputs from {sum(tables.values()):,} rows of 0.2.0 unchanged")
+    figure(f"{len(said)} outputs from {sum(tables.values()):,} rows of {version} unchanged")
 
 
 def rows(data: Path) -> dict[str, int]:
@@ -112,11 +115,13 @@ def rows(data: Path) -> dict[str, int]:
 
 @pytest.mark.promise("R15")
 @pytest.mark.parametrize("side", SIDES)
-def test_settings_of_0_2_are_read(side, figure):
+@pytest.mark.parametrize("version", NAMES)
+def test_settings_are_read(version, side, figure):
     """Each key is read with its default and choices, or reported, and in the changelog, as no longer used."""
     module, kind = SIDES[side]
     now = {described.dotted for described in describe(kind)}
-    for key, values in NAMES[side].items():
+    names = NAMES[version][side]
+    for key, values in names.items():
         for value in values:
             told: list[str] = []
             name = f"{module.ENVIRONMENT_PREFIX}__{key.upper().replace('.', '__')}"
@@ -124,7 +129,7 @@ def test_settings_of_0_2_are_read(side, figure):
             if key not in now:
                 assert [f"'{key}'" in line for line in told] == [True]
                 assert f"`{key}`" in CHANGES
-    figure(f"{len(NAMES[side])} settings of the {side} of 0.2.0 read, or reported as no longer used")
+    figure(f"{len(names)} settings of the {side} of {version} read, or reported as no longer used")
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -176,51 +181,33 @@ def test_a_retired_key_is_told_when_the_service_starts(side, program, tmp_path, 
 
 
 @pytest.mark.promise("R15")
-def test_metrics_of_0_2_are_exposed(figure):
-    """Each metric of 0.2 is exposed with every label, or the changelog names it as removed."""
-    gone = [name for name in NAMES["metrics"] if name not in BY_NAME]
+@pytest.mark.parametrize("version", NAMES)
+def test_metrics_are_exposed(version, figure):
+    """Each metric is exposed with every label, or the changelog names it as removed."""
+    names = NAMES[version]["metrics"]
+    gone = [name for name in names if name not in BY_NAME]
     assert not [name for name in gone if f"`{name}`" not in CHANGES]
     lacking = {
         name: sorted(set(labels) - set(BY_NAME[name].labels))
-        for name, labels in NAMES["metrics"].items()
+        for name, labels in names.items()
         if name in BY_NAME
     }
     assert not {name: labels for name, labels in lacking.items() if labels}
-    figure(f"{len(NAMES['metrics']) - len(gone)} of {len(NAMES['metrics'])} metrics of 0.2.0 exposed")
-
-
-def options_now() -> dict[str, set[str]]:
-    """Return command → its options, for both programs."""
-    found = {f"veilleuse {name}": options for name, options in leaves(get_command(app), ())}
-    for name in COMMANDS:
-        parser = argparse.ArgumentParser(add_help=False)
-        importlib.import_module(f"veilleuse.agent.commands.{name.replace('-', '_')}").add_arguments(parser)
-        own = {option for action in parser._actions for option in action.option_strings}
-        found[f"veilleuse-agent {name}"] = own | (set() if name in WITHOUT_SETTINGS else {"--config"})
-    return found
-
-
-def leaves(command: Any, words: tuple[str, ...]) -> list[tuple[str, set[str]]]:
-    """Return the commands without subcommands below a command, with their options."""
-    if hasattr(command, "list_commands"):
-        names = command.list_commands(None)
-        return [leaf for name in names for leaf in leaves(command.get_command(None, name), (*words, name))]
-    options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
-    return [(" ".join(words), options)]
+    figure(f"{len(names) - len(gone)} of {len(names)} metrics of {version} exposed")
 
 
 @pytest.mark.promise("R15")
-def test_command_lines_of_0_2_are_taken(figure, capsys):
-    """Each command accepts its options of 0.2, or its message and the changelog say that it was removed."""
+@pytest.mark.parametrize("version", NAMES)
+def test_command_lines_are_taken(version, figure, capsys):
+    """Each command accepts its recorded options, or its message and the changelog say that it was removed."""
     now: Mapping[str, set[str]] = options_now()
-    gone = {line for line in NAMES["commands"] if line not in now}
-    assert gone == {f"veilleuse {name}" for name in RETIRED}
+    names = NAMES[version]["commands"]
+    gone = {line for line in names if line not in now}
+    assert gone == {f"veilleuse {name}" for name in RETIRED} & names.keys()
     for line in gone:
         assert run([*line.split()[1:], "--some-option"]) == 2
         assert f"'{line}' was removed in " in capsys.readouterr().err
         assert f"`{line}`" in CHANGES
-    lacking = {
-        line: sorted(set(NAMES["commands"][line]) - now[line]) for line in NAMES["commands"].keys() - gone
-    }
+    lacking = {line: sorted(set(names[line]) - now[line]) for line in names.keys() - gone}
     assert not {line: options for line, options in lacking.items() if options}
-    figure(f"{len(NAMES['commands']) - len(gone)} of {len(NAMES['commands'])} commands of 0.2.0 accepted")
+    figure(f"{len(names) - len(gone)} of {len(names)} commands of {version} accepted")

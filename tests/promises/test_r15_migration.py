@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises.support.previous import Fleet, install
+from tests.promises.support.previous import WHEELS, Fleet, install
 from tests.support.killing import ROOT, run_program
 from veilleuse.collector.store.sqlite.migrations import migrations
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -41,9 +41,9 @@ def work():
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data directory of the previous release, with a machine and some records."""
+    """Return a data directory of the oldest release kept, with a machine and some records."""
     folder = tmp_path_factory.mktemp("released")
-    with Fleet(folder, install(folder / "programs")) as fleet:
+    with Fleet(folder, install(folder / "programs", WHEELS[0])) as fleet:
         collector = fleet.start_collector()
         fleet.enrol()
         fleet.must("veilleuse-agent", "send")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""R5: the collector's disk fails at times: fdatasync returns EIO, a write returns ENOSPC."""
+"""R5: the collector's disk fails at times: fsync and fdatasync return EIO, a write returns ENOSPC."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tests.support.peers import peer
 from tests.support.stack import get
 from tests.support.waiting import until
 
-FSYNC = "enable_random name=posix/io/sync/fdatasync,probability=0.02,failinfo=5"
-"""EIO. libfiu has no hook for pwrite64, which SQLite calls: strace makes pwrite64 fail instead."""
+FSYNC = "enable_random name=posix/io/sync/*,probability=0.02,failinfo=5"
+"""EIO, of the call that SQLite was built with. libfiu has no hook for pwrite64, which SQLite calls: strace
+makes that fail."""
 WRITES_BEFORE, EVERY = 300, 100
 
 

@@ -9,30 +9,38 @@ from pathlib import Path
 
 import pytest
 
-# Program → its Debian package; deploy/ci/peers.sh installs the same list.
+# Program → its Debian package; deploy/ci/peers.sh installs the same list, those of tests/install with --install.
 PACKAGES = {
     "certutil": "libnss3-tools",
     "chromium": "chromium",
     "dconf": "dconf-cli",
+    "dh": "debhelper",
     "edid-decode": "edid-decode",
     "faketime": "faketime",
     "fiu-run": "fiu-utils",
     "fusioninventory-inventory": "fusioninventory-agent",
+    "gpg": "gnupg",
     "h2load": "nghttp2-client",
+    "haproxy": "haproxy",
     "ip": "iproute2",
     "ipmi-dcmi": "freeipmi-tools",
     "ipmitool": "ipmitool",
     "iptables": "iptables",
+    "lintian": "lintian",
     "mkfs.ext4": "e2fsprogs",
+    "mmdebstrap": "mmdebstrap",
     "openssl": "openssl",
+    "piuparts": "piuparts",
     "prometheus": "prometheus",
     "prometheus-node-exporter": "prometheus-node-exporter",
     "promtool": "prometheus",
     "slowhttptest": "slowhttptest",
     "soffice": "libreoffice-calc-nogui",
+    "squid": "squid-openssl",
     "sslscan": "sslscan",
     "strace": "strace",
     "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
     "upsd": "nut-server",
 }
 

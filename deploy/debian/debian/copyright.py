@@ -11,6 +11,8 @@ import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from deploy.release.sbom import LICENCES
+
 
 def main(site_packages: str, own_license: str) -> None:
     """Print the file."""
@@ -25,10 +27,17 @@ def main(site_packages: str, own_license: str) -> None:
 
 
 def license_of(one: Distribution) -> str:
-    """Return the licence that a library declares. Raises SystemExit when it declares none."""
+    """Return the licence that a library declares, or that we read. Raises SystemExit without any."""
     said = one.metadata
-    classifiers = [text.rpartition(" :: ")[2] for text in said.get_all("Classifier", []) if "License ::" in text]
-    found = said.get("License-Expression") or " or ".join(classifiers) or said.get("License")
+    classifiers = [
+        text.rpartition(" :: ")[2] for text in said.get_all("Classifier", []) if "License ::" in text
+    ]
+    found = (
+        LICENCES.get(one.name)
+        or said.get("License-Expression")
+        or " or ".join(classifiers)
+        or said.get("License")
+    )
     if not found:
         raise SystemExit(f"copyright.py: {one.name} {one.version} declares no licence")
     return found

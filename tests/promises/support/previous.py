@@ -26,7 +26,11 @@ from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 RELEASES: Final = Path(__file__).parents[2] / "fixtures" / "releases"
-VERSION: Final = "0.1.0"
+WHEELS: Final = sorted(
+    RELEASES.glob("*.whl"), key=lambda file: tuple(map(int, file.name.split("-")[1].split(".")))
+)
+"""Released wheels, the oldest first."""
+VERSION: Final = WHEELS[-1].name.split("-")[1]
 PERIOD: Final = 10_000
 COMMANDS: Final = ("veilleuse", "veilleuse-agent")
 
@@ -42,16 +46,16 @@ for start, millijoules in json.load(sys.stdin):
     cell.add_sum("cpu_busy_milliseconds", 4_000)
     cell.add_energy(meter, millijoules, 10_000)
     cells = {(Band.CLOSED, State.ON_ACTIVE, Supply.AC): cell}
-    print(Record(ClockPeriod(start, 10_000, 3600), "", 1, cells, {}).to_json())
+    period = ClockPeriod(*(start, 10_000, 3600)[: len(ClockPeriod._fields)])  # 0.1 has the third
+    print(Record(period, "", 1, cells, {}).to_json())
 """
 """Program for its interpreter: [[start, millijoules], …] from stdin become records of PERIOD ms, one a line."""
 
 
-def install(folder: Path) -> Path:
-    """Install the released wheel in a virtual environment, and return its folder of programs."""
+def install(folder: Path, wheel: Path = WHEELS[-1]) -> Path:
+    """Install a released wheel in a virtual environment, and return its folder of programs."""
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    wheel = RELEASES / f"veilleuse-{VERSION}-py3-none-any.whl"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     subprocess.run([*pip, "--no-index", "--no-deps", "--no-cache-dir", str(wheel)], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")

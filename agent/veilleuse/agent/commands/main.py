@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "poll": "read slow sources: BMC, GPU, UPS, PDU, plugs (the service starts it)",
     "once": "measure for a moment and show the record",
     "doctor": "say what this machine can measure, why not, and the remedy",
+    "selftest": "measure this machine through known states, and write what each source read",
     "show": "show the data that leaves this machine, in plain text",
     "enrol": "enrol with a join file",
     "before-sleep": "have the running service write its sign of life: the machine is about to sleep",
@@ -62,8 +63,8 @@ def _run(words: Sequence[str]) -> int:
     settings = AgentSettings() if without else read_settings(parsed.config, tell=tell)
     _log_to_stderr(settings.log.level)
     if settings.log.level != "debug":
-        # else a refused handshake is reported twice, once in gRPC's words
-        os.putenv("GRPC_VERBOSITY", "ERROR")
+        # else a refused handshake, or a proxy's refusal, is reported twice, once in gRPC's words
+        os.putenv("GRPC_VERBOSITY", "NONE")
     return int(command.run(parsed, settings))
 
 

@@ -42,9 +42,9 @@ class Placement:
     """Placement given at enrolment, and the addresses of the collector."""
 
     address: str
-    """host:port, mTLS."""
+    """host:port, mTLS; several are comma separated, in order."""
     enrolment_address: str
-    """host:port, server-authenticated."""
+    """host:port, server-authenticated, likewise."""
     org_entity: str
     site: str
     population: str

@@ -32,13 +32,14 @@ from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
 from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, CloneDetector, Mark
 from veilleuse.agent.identity.join_file import fingerprints
-from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, as_owner_of
+from veilleuse.agent.identity.store import Identity, IdentityStore, as_owner_of
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.remote_config import choose_longer, is_on_trial, read_in_use
 from veilleuse.agent.sending.client import Channel, EnrolmentCalls, TelemetryCalls, open_channel
 from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.routes import Route, first_that_answers, routes_to
 from veilleuse.agent.sending.session import (
     Contact,
     Sender,
@@ -226,6 +227,8 @@ class Connection(AbstractContextManager["Connection"]):
         self._clone_detector = CloneDetector(settings.paths.state)
         self._now = now
         self._channel: Channel | None = None
+        self._route: Route | None = None
+        """Route of the channel; kept while it is open."""
         self._sender: Sender | None = None
 
     @property
@@ -248,18 +251,30 @@ class Connection(AbstractContextManager["Connection"]):
         if self._now() >= identity.not_after_unix_milliseconds:
             identity = self._renew_expired(identity)
         try:
-            contact = self._open(identity).contact()
+            contact = self._call(identity)
         except (CertificateNotValid, ConnectionClosed) as error:
             # the clock of the collector may differ from ours
-            self.close()
             identity = self._renew_against(error, identity)
-            contact = self._open(identity).contact()
-        except AgentError:
-            self.close()
-            raise
+            contact = self._call(identity)
         if self._now() >= identity.renewal_due_unix_milliseconds():
             self._renew(identity)
         return contact
+
+    def _call(self, identity: Identity) -> Contact:
+        """Make the contact on the open channel, else on the first route that answers."""
+
+        def attempt(route: Route) -> Contact:
+            try:
+                return self._open(identity, route).contact()
+            except AgentError:
+                self.close()
+                raise
+
+        settings = self._settings.collector
+        routes = (
+            [self._route] if self._route else routes_to(settings, settings.address or identity.place.address)
+        )
+        return first_that_answers(routes, attempt)
 
     def deliver(self) -> Contact:
         """Push waiting records. Raises AgentError; the next call must then be `contact`."""
@@ -319,19 +334,15 @@ class Connection(AbstractContextManager["Connection"]):
         """Close the channel; may be called twice."""
         if self._channel is not None:
             self._channel.close()
-        self._channel = self._sender = None
+        self._channel = self._route = self._sender = None
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, identity: Identity) -> Sender:
+    def _open(self, identity: Identity, route: Route) -> Sender:
         if self._channel is None:
-            self._channel = open_channel(address_of(self._settings, identity.place), identity)
-        calls = TelemetryCalls(
-            self._channel,
-            address_of(self._settings, identity.place),
-            self._settings.collector.deadline_seconds,
-        )
+            self._channel, self._route = open_channel(route, identity), route
+        calls = TelemetryCalls(self._channel, route, self._settings.collector.deadline_seconds)
         facts = own_facts(self._settings)
         accept = self._settings.collector.accept_configuration
         self._sender = Sender(self._outbox, calls, facts, self._now, accept_configuration=accept)
@@ -344,13 +355,9 @@ class Connection(AbstractContextManager["Connection"]):
         """
         from veilleuse.agent.identity import certificates, keys
 
-        if self._channel is None:
+        if self._channel is None or self._route is None:
             return
-        calls = TelemetryCalls(
-            self._channel,
-            address_of(self._settings, identity.place),
-            self._settings.collector.deadline_seconds,
-        )
+        calls = TelemetryCalls(self._channel, self._route, self._settings.collector.deadline_seconds)
         try:
             pinned = fingerprints(self._settings.collector.ca_sha256)
             certificates.renew(calls.renew, cast("certificates.Keys", keys), self._store, pinned)
@@ -377,11 +384,16 @@ class Connection(AbstractContextManager["Connection"]):
     def _renew_expired(self, identity: Identity) -> Identity:
         from veilleuse.agent.identity import certificates, keys
 
-        address = self._settings.collector.enrolment_address or identity.place.enrolment_address
-        with open_channel(address, None, identity.roots_pem) as channel:
-            api = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
-            pinned = fingerprints(self._settings.collector.ca_sha256)
-            return certificates.renew_expired(api, cast("certificates.Keys", keys), self._store, pinned)
+        collector = self._settings.collector
+        pinned = fingerprints(collector.ca_sha256)
+
+        def attempt(route: Route) -> Identity:
+            with open_channel(route, None, identity.roots_pem) as channel:
+                api = EnrolmentCalls(channel, route, collector.deadline_seconds)
+                return certificates.renew_expired(api, cast("certificates.Keys", keys), self._store, pinned)
+
+        addresses = collector.enrolment_address or identity.place.enrolment_address
+        return first_that_answers(routes_to(collector, addresses), attempt)
 
 
 def _require_identity_source(settings: AgentSettings) -> None:
@@ -406,8 +418,3 @@ def _log_push(contact: Contact) -> None:
 def _uniform(low: float, high: float) -> float:
     """Draw from `os.urandom`: importing the module `random` would slow every contact."""
     return low + (high - low) * int.from_bytes(os.urandom(6), "big") / 2**48
-
-
-def address_of(settings: AgentSettings, place: Placement) -> str:
-    """Return host:port of the mTLS service."""
-    return settings.collector.address or place.address

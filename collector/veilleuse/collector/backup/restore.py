@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from veilleuse.collector.backup.archive import (
 )
 from veilleuse.collector.enrolment.ca import DRAFT, FOLDER
 from veilleuse.collector.errors import BackupUnusable, CollectorError, DataDirectoryError, UsageError
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import (
     DATA_FILE,
     FLEET_KEY_FILE,

@@ -173,10 +173,10 @@ def serve(config: ConfigOption = None) -> None:
 def show_version(as_json: JsonOption = False) -> None:
     """Print the version of the program. With --json: also of the protocol, Python, SQLite and gRPC."""
     import platform
-    import sqlite3
     from importlib.metadata import version
 
     from veilleuse.collector.logs import product_version
+    from veilleuse.collector.sqlite_library import sqlite3
 
     own = product_version()
     facts = {

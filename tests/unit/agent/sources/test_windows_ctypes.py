@@ -193,6 +193,29 @@ def test_clocks_status_firmware_and_events(windows):
     assert told == [4]
 
 
+def test_a_power_setting_is_told_with_its_value(windows):
+    """The callback gets the number of POWERBROADCAST_SETTING; another event or size gives none."""
+    kept: list[Any] = []
+    windows["powrprof"] = {
+        "PowerSettingRegisterNotification": lambda setting, flags, given, _handle: note(
+            kept, (bytes(setting._obj), flags, given._obj)
+        )
+    }
+    told: list[int] = []
+    WindowsCalls().on_power_setting(METER, told.append)
+    ((setting, flags, subscription),) = kept
+    assert (setting.hex()[:8], flags) == ("4483bd45", 2)
+    for event, data in (
+        (0x8013, struct.pack("<16sLL", b"", 4, 2)),
+        (0x8013, struct.pack("<16sLL", b"", 1, 7)),
+        (0x0004, struct.pack("<16sLL", b"", 4, 7)),
+    ):
+        buffer = ctypes.create_string_buffer(data)
+        assert subscription.routine(None, event, ctypes.addressof(buffer)) == 0
+    assert subscription.routine(None, 0x8013, None) == 0
+    assert told == [2]
+
+
 def test_crashes_console_and_processes(windows):
     """Crashes show no dialogue; console events are passed on until `forget`; a process lives or not."""
     kept: list[Any] = []

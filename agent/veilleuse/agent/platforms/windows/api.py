@@ -37,6 +37,10 @@ _PDH_MORE_DATA: Final = 0x800007D2
 _PDH_VALID: Final = (0, 1)
 """PDH_CSTATUS_VALID_DATA, PDH_CSTATUS_NEW_DATA."""
 _DEVICE_NOTIFY_CALLBACK: Final = 2
+_SETTING_CHANGE: Final = 0x8013
+"""PBT_POWERSETTINGCHANGE."""
+_SETTING_BYTES: Final = 24
+"""POWERBROADCAST_SETTING of a number: GUID, length of the value, value."""
 _RSMB: Final = 0x52534D42
 _LARGEST_TABLE_BYTES: Final = 1 << 20
 _WOW64_64KEY: Final = 0x0100
@@ -297,6 +301,24 @@ class WindowsCalls:
         _check_code(name, register(_DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle)))
         self._kept += [pointer, subscription]
 
+    def on_power_setting(self, setting: str, callback: Callable[[int], None]) -> None:
+        """See PowerCalls."""
+
+        def routine(_context: object, event: int, data: int | None) -> int:
+            if event == _SETTING_CHANGE and data:
+                head = ctypes.string_at(data, _SETTING_BYTES)
+                if int.from_bytes(head[16:20], "little") == _SETTING_BYTES - 20:
+                    callback(int.from_bytes(head[20:], "little"))
+            return 0
+
+        name = "PowerSettingRegisterNotification"
+        register = self._function("powrprof", name, LPVOID, DWORD, LPVOID, LPVOID, result=DWORD)
+        pointer, handle = _POWER_ROUTINE(routine), c_void_p()
+        subscription = Subscription(pointer, None)
+        done = register(byref(Guid.of(setting)), _DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle))
+        _check_code(name, done)
+        self._kept += [pointer, subscription]
+
     # --------------------------------------------------------------------------------- processes
 
     def _kernel(self, name: str, *arguments: object) -> Callable[..., None]:
@@ -390,7 +412,7 @@ class WindowsCalls:
             raise WindowsCallError("GetSystemFirmwareTable", _last_error())
         return table.raw[:written]
 
-    def registry(self, key: str, name: str) -> str | int | None:
+    def registry(self, key: str, name: str) -> str | int | bytes | None:
         """See FactCalls."""
         winreg: Any = importlib.import_module("winreg")
         try:
@@ -399,7 +421,7 @@ class WindowsCalls:
                 value, _ = winreg.QueryValueEx(opened, name)
         except OSError:
             return None
-        return value if isinstance(value, (str, int)) else None
+        return value if isinstance(value, (str, int, bytes)) else None
 
 
 def _library(name: str) -> Any:

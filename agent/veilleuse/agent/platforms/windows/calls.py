@@ -83,6 +83,12 @@ class PowerCalls(Protocol):
     def plan_value(self, subgroup: str, setting: str) -> int:
         """Return a value of the active power plan on mains, by GUIDs `{…}`."""
 
+    def on_power_setting(self, setting: str, callback: Callable[[int], None]) -> None:
+        """Call `callback` with the value of a power setting, by GUID `{…}`: at once, and at each change.
+
+        It is called in a thread of the system, for the life of the process.
+        """
+
     def on_power_event(self, callback: Callable[[int], None]) -> None:
         """Call `callback` with each suspend or resume event, in a thread of the system.
 
@@ -130,8 +136,8 @@ class FactCalls(Protocol):
     def firmware_table(self) -> bytes:
         """Return RawSMBIOSData."""
 
-    def registry(self, key: str, name: str) -> str | int | None:
-        """Return a text or number below HKEY_LOCAL_MACHINE, in the 64-bit view; None if absent."""
+    def registry(self, key: str, name: str) -> str | int | bytes | None:
+        """Return a text, number or bytes below HKEY_LOCAL_MACHINE, in the 64-bit view; None if absent."""
 
 
 class ServiceStatus(NamedTuple):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +22,7 @@ from veilleuse.collector.months.retention import limits
 from veilleuse.collector.months.worker import ended_by
 from veilleuse.collector.ports.months import Limits, OldestKept
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store import MINIMUM_SQLITE, WAL_RESET_FIXED, check_database, open_reader
 from veilleuse.collector.store.directory import (
     BACKUP_FOLDER,
@@ -139,7 +139,7 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
         )
     elif sqlite3.sqlite_version_info < WAL_RESET_FIXED:
         text = f"SQLite {version} has the WAL-reset race, fixed in 3.51.3"
-        yield Finding("sqlite", "good", f"{text}: harmless while only the collector writes to its files")
+        yield Finding("sqlite", "good", f"{text}: only the collector may write to its files")
     else:
         yield Finding("sqlite", "good", f"SQLite {version}")
     for name, kind in ((DATA_FILE, "data"), (IDENTITY_FILE, "identity")):

@@ -7,7 +7,6 @@ others.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, date, datetime
@@ -16,6 +15,7 @@ from typing import Final
 
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import (
     DATA_FILE,
     IDENTITY_FILE,

@@ -7,11 +7,11 @@ Implements ports.Accounts and ports.AccountReader.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
 from veilleuse.collector.model.accounts import Access, Account, Role, day_number
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.connection import DataTables
 from veilleuse.collector.store.sqlite.migrations import BesideReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR

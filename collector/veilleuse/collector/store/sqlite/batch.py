@@ -9,7 +9,6 @@ each workstation has its own range, in which numbers rise only with what it send
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
 from hashlib import sha256
@@ -17,6 +16,7 @@ from itertools import count
 from typing import Final, TypeAlias
 
 from veilleuse.collector.model.records import Cell, DecodedRecord, HostId, Point, RecordPeriod
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.bounds import HostUnits
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.months import StaleMonths

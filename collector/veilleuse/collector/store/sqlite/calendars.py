@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Any
 
 from veilleuse.collector.model.calendars import CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.collector.model.hosts import Site
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.collector.store.sqlite.months import mark_kept
 from veilleuse.wire.bands import Calendar, CalendarError

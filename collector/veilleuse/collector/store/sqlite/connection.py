@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from veilleuse.collector.errors import (
     StoreFailing,
     StoreFull,
 )
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import RESCUED, explain_missing
 from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.wire.files import FileRefused, check_owned, open_owned, remove_owned, rename_owned

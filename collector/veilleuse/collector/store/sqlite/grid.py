@@ -7,7 +7,6 @@ Implements ports.Intensities; tables of data_0013.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from veilleuse.collector.model.grid import (
     SeriesState,
     check_value,
 )
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.connection import DataTables, damaged
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 

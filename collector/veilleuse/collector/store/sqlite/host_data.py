@@ -10,7 +10,6 @@ The rows of data_0026 leave with the machine's row in `hosts`.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from veilleuse.collector.model.hosts import Host
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.inspect import utilities

@@ -8,7 +8,6 @@ The hot path. docs/wire.md §2 item 2. Implements ports.IngestStore.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from veilleuse.collector.model.records import (
     StreamPosition,
     ValidPush,
 )
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import Reserve
 from veilleuse.collector.store.sqlite.batch import Batch, Points, UnreadCells, first_number, next_number
 from veilleuse.collector.store.sqlite.bounds import HostPoints, HostUnits, may_begin_a_stream

@@ -7,7 +7,6 @@ Never on the ingest path.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from veilleuse.collector.errors import QueryTooSlow, UsageError
 from veilleuse.collector.ports.directory import QueryAnswer
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import IDENTITY_FILE
 from veilleuse.collector.store.sqlite.connection import Database, is_about_the_disk
 from veilleuse.collector.store.sqlite.migrations import BesideReader, open_current

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ from veilleuse.collector.model.inventory import (
     StoredRetirement,
 )
 from veilleuse.collector.model.records import HostId
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 GENERATION: Final = "inventory_generation"

@@ -7,7 +7,6 @@ Implements ports.MeteringStore; in the writer's thread.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import astuple
@@ -33,6 +32,7 @@ from veilleuse.collector.model.meters import (
 )
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.model.sums import DirtyPeriod
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.batch import TURN
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.migrations import BesideReader

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.collector.errors import DataDirectoryError, StoreTooNew
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.connection import (
     Database,

@@ -8,7 +8,6 @@ fastest.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
@@ -16,6 +15,7 @@ from struct import Struct
 from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.model.months import COLUMNS, DayType, Vector
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.wire.vocabulary import Band
 
 Unpack: TypeAlias = Callable[[bytes], Vector]

@@ -7,7 +7,6 @@ Implements ports.MonthStore; in the writer's thread.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
@@ -18,6 +17,7 @@ from veilleuse.collector.model.meters import PsysCheck
 from veilleuse.collector.model.months import NOTHING, WAIT_DAYS, HostPeriod, add_vectors, without_imputed
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import Limits, MonthSource, StaleMonth, Units
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.month_rows import (
     host_period,

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
@@ -12,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calendars.periods import day_bounds, day_of_hour
 from veilleuse.collector.model.records import DecodedRecord, Grain, HostId, RecordPeriod
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.batch import GAP_PERIOD, gap_bucket
 from veilleuse.collector.store.sqlite.connection import Database, padded
 from veilleuse.collector.wire_codec import gap_spans

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.ports.directory import ReadStore
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.actions import SqliteFollowReader
 from veilleuse.collector.store.sqlite.calibration import SqliteReferenceReader

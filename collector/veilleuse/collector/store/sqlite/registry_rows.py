@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import date
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from veilleuse.collector.model.hosts import (
     Site,
 )
 from veilleuse.collector.model.records import AgentId, DataKind, HostId
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.store.sqlite.batch import TURN
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.wire_codec import POPULATIONS, facts_from_wire, health_from_wire, number

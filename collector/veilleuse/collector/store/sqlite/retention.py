@@ -8,7 +8,6 @@ SQLite overwrites deleted content (secure_delete) and uses its pages again.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.calendars.periods import civil_day
 from veilleuse.collector.model.records import Grain, HostId
 from veilleuse.collector.ports.months import Limits
+from veilleuse.collector.sqlite_library import sqlite3
 from veilleuse.collector.wire_codec import gap_spans, number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
