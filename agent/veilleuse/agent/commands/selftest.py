@@ -189,8 +189,10 @@ def new_file(path: Path) -> Iterator[IO[str]]:
 
     Others may read it: root runs the test, and a person sends the file.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        if hasattr(os, "fchmod"):  # missing on Windows before 3.13
+            os.fchmod(descriptor, 0o644)  # the command's umask is for secrets
         try:
             yield file
         except BaseException:

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -36,20 +36,21 @@ from veilleuse.agent.sources.snapshot import Outcome, SnapshotReading
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 
-class Terminal(io.StringIO):
+class Terminal:
     """Standard input of a person who does something before each answer."""
 
     def __init__(self, *answers: str, act: Callable[[str], None] = lambda _: None) -> None:
-        super().__init__("".join(f"{answer}\n" for answer in answers))
+        self._answers = iter(answers)
         self._act = act
 
     def isatty(self) -> bool:
         return True
 
-    def readline(self, *_size: Any) -> str:
-        answer = super().readline()
-        self._act(answer.strip())
-        return answer
+    def readline(self) -> str:
+        """Return the next answer; empty at the end of the input."""
+        answer = next(self._answers, None)
+        self._act(answer or "")
+        return "" if answer is None else f"{answer}\n"
 
 
 class Laptop:
@@ -129,7 +130,12 @@ def test_an_unattended_laptop(tmp_path, no_load, monkeypatch):
     The slow sources take a moment in which no counter advances: it costs the next phase no reading.
     """
     laptop = Laptop(tmp_path)
-    monkeypatch.setattr(selftest, "poll_once", lambda _settings: laptop.clock.advance(50) or ())
+
+    def polled(_settings: AgentSettings) -> tuple[SourceStatus, ...]:
+        laptop.clock.advance(50)
+        return ()
+
+    monkeypatch.setattr(selftest, "poll_once", polled)
     document, ended = measure(laptop.settings, 15, laptop.clock, attended=False)
     assert not ended
     assert [phase["name"] for phase in document["phases"]] == ["idle", "load", "rest"]
@@ -245,7 +251,7 @@ def test_the_row_and_the_summary(tmp_path, no_load):
     laptop = Laptop(tmp_path)
     document, _ = measure(laptop.settings, 15, laptop.clock, attended=False)
     section = (ROOT / "docs/sources.md").read_text(encoding="utf-8").split("## Results from real machines")[1]
-    head, _, *rows = re.search(r"(?:^\|.*\n)+", section, re.M)[0].splitlines()
+    head, _, *rows = (line for line in section.split("What we never ran")[0].splitlines() if line[:1] == "|")
     assert document["row"].count("|") == head.count("|") == 6
     assert ("No row yet: nobody has sent a result." in section) is not bool(rows)
     assert (
@@ -364,6 +370,7 @@ def test_the_file_is_new(tmp_path, capsys, monkeypatch):
     assert main(command(tmp_path)) == 0
     (path,) = tmp_path.glob("veilleuse-selftest-*.json")
     assert re.fullmatch(r"veilleuse-selftest-\d{4}-\d\d-\d\d-[0-9a-f]{8}\.json", path.name)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
     document = json.loads(path.read_text())
     assert document["row"] in capsys.readouterr().out
     monkeypatch.setattr(selftest, "measure", None)
