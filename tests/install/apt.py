@@ -74,7 +74,7 @@ class Repository:
         return _must("dpkg-deb", "--field", files[-1], "Version").strip()
 
     def tamperings(self, package: str, version: str) -> Iterator[str]:
-        """Tamper in each way in turn: yields what was done, with a higher version of a package that runs the attacker's code."""
+        """Tamper in each way in turn, with a higher version of a package; yields what was done."""
         genuine, work = self.folder.with_suffix(".genuine"), self.folder.with_suffix(".work")
         shutil.copytree(self.folder, genuine)
         (work / "out").mkdir(parents=True)
