@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-input
 UV_VERSION := 0.13.8
+UV := .venv-lock/bin/uv
 
 # The budgets of the agent assume that bytecode is present.
 unexport PYTHONDONTWRITEBYTECODE
@@ -63,6 +64,10 @@ packages: ## the Debian packages, for the release that this machine runs, in dis
 apt-repository: ## what is in dist/ as an apt repository, in dist/apt; KEY=… of gpg signs it
 	@deploy/debian/repository.sh "$(KEY)" dist/apt dist/*.deb
 
+.PHONY: msi
+msi: $(VENV)/.run $(UV) ## the Windows package of the agent; PYTHON_EMBED_ZIP=python-3.x.y-embed-amd64.zip, SIGN='…': deploy/windows/README.md
+	@$(PY) deploy/windows/build.py "$(PYTHON_EMBED_ZIP)" --uv $(UV) --sign="$(SIGN)" $(if $(VERSION),--version $(VERSION))
+
 # --- environments ----------------------------------------------------------------------------------------
 
 .PHONY: setup
@@ -91,10 +96,13 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@touch $@
 
 .PHONY: lock
-lock: ## refresh requirements/*.txt: newest allowed versions, with hashes, without addresses
-	@test -x .venv-lock/bin/uv || deploy/ci/venv.sh .venv-lock $(PYTHON)
+lock: $(UV) ## refresh requirements/*.txt: newest allowed versions, with hashes, without addresses
+	@UV=$(UV) deploy/ci/lock.sh
+
+$(UV): Makefile
+	@deploy/ci/venv.sh .venv-lock $(PYTHON)
 	@.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@UV=.venv-lock/bin/uv deploy/ci/lock.sh
+	@touch $@
 
 .PHONY: clean
 clean: ## remove environments, caches and built files; ./var stays

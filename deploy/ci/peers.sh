@@ -27,6 +27,8 @@ declare -A package_of=(
   [sslscan]=sslscan
   [slowhttptest]=slowhttptest
   [h2load]=nghttp2-client
+  [haproxy]=haproxy
+  [squid]=squid-openssl # its service stays off, as haproxy's
   [fusioninventory-inventory]=fusioninventory-agent # writes an inventory of this machine to a file; its service stays off
   [soffice]=libreoffice-calc-nogui # 290 MB: what officers open our tables with
   [strace]=strace
@@ -43,9 +45,13 @@ if [ "${1:-}" = --install ]; then
     [help2man]=help2man
     [lintian]=lintian
     [mmdebstrap]=mmdebstrap
+    [msibuild]=msitools
+    [osslsigncode]=osslsigncode
     [piuparts]=piuparts
     [po2debconf]=po-debconf
     [systemd-nspawn]=systemd-container
+    [wine]=wine # with wine64, without its 32-bit half
+    [wixl]=wixl
   )
 fi
 
@@ -99,7 +105,7 @@ rm -f "$log"
 
 # Nor shall the next boot start them.
 nut="nut.target nut-server nut-monitor nut-driver.target nut-driver-enumerator.path nut-driver-enumerator.service"
-declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd [fusioninventory-agent]=fusioninventory-agent)
+declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd [fusioninventory-agent]=fusioninventory-agent [haproxy]=haproxy [squid-openssl]=squid)
 for package in "${!units_of[@]}"; do
   case " ${missing[*]} " in
     # shellcheck disable=SC2086 # several units

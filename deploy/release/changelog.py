@@ -35,12 +35,16 @@ def section(version: str, day: str, files: list[Path]) -> str:
     """Return the section of a version: each fragment is one item, under the heading of its kind."""
     text = [f"## {version} ({day})\n"]
     for kind, heading in HEADINGS.items():
-        items = [
-            file.read_text(encoding="utf-8").strip() for file in files if file.name.split(".")[1] == kind
-        ]
+        items = [item_of(file) for file in files if file.name.split(".")[1] == kind]
         if items:
-            text += [f"### {heading}", *("- " + item.replace("\n", "\n  ") for item in items), ""]
+            text += [f"### {heading}", *items, ""]
     return "\n".join(text)
+
+
+def item_of(file: Path) -> str:
+    """Return a fragment as an item of a list, with its links as seen from the folder above."""
+    text = file.read_text(encoding="utf-8").strip().replace("](../", "](")
+    return "- " + text.replace("\n", "\n  ")
 
 
 def with_section(changelog: str, text: str) -> str:

@@ -28,7 +28,7 @@ from tests.support.waiting import until
 PLACE: Final = Path.home() / ".cache" / "veilleuse-tests"
 """Roots take half a minute to make and 0.3 GB; they are kept between runs, for all checkouts of a user."""
 _ROOT_SECONDS: Final = 590
-ROOT_DAYS: Final = 7
+KEPT_DAYS: Final = 7
 """A root is made again after so many days, so that it has the distribution's present packages."""
 _PACKAGES: Final = (
     *("systemd", "systemd-sysv", "dbus", "udev", "init-system-helpers", "debconf", "ucf", "iproute2"),
@@ -84,12 +84,9 @@ def root_of(system: System, *more: str) -> Path:
     """Return the folder of a system's root with these further packages; it is made if missing or old."""
     packages = ",".join(sorted({*_PACKAGES, *more}))
     root = PLACE / "roots" / f"{system.suite}-{hashlib.sha256(packages.encode()).hexdigest()[:8]}"
-    if root.exists() and time.time() - root.stat().st_mtime < ROOT_DAYS * 86_400:
+    remove_old(root.parent)
+    if root.exists():
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    for left in root.parent.glob("*.*"):
-        if not Path("/proc", left.suffix[1:]).exists():
-            shutil.rmtree(left)  # of a killed run
     draft = root.with_suffix(f".{os.getpid()}")
     options = (
         *("--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
@@ -98,9 +95,20 @@ def root_of(system: System, *more: str) -> Path:
     done = ran([*ALONE, peer("mmdebstrap"), *options, system.suite, draft], timeout=_ROOT_SECONDS)
     assert done.returncode == 0, done.stderr
     os.utime(draft)
-    shutil.rmtree(root, ignore_errors=True)
     draft.rename(root)
     return root
+
+
+def remove_old(folder: Path) -> None:
+    """Delete what is kept there for longer than KEPT_DAYS, and the drafts of killed runs, NAME.PROCESS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kept in (path for path in folder.iterdir() if path.is_dir()):
+        if process := kept.suffix[1:]:
+            is_left = not Path("/proc", process).exists()
+        else:
+            is_left = time.time() - kept.stat().st_mtime > KEPT_DAYS * 86_400
+        if is_left:
+            shutil.rmtree(kept)
 
 
 class Network:
@@ -145,6 +153,7 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
         self._group = f"{_GROUPS}{os.getpid()}-{name}"
         (root / "etc/hostname").write_text(f"{name}\n", encoding="ascii")
+        (root / "etc/dpkg/dpkg.cfg.d/quick").write_text("force-unsafe-io\n", encoding="ascii")
 
     def boot(self) -> None:
         """Start the machine; return when its systemd has started all units. Fails when one of them failed."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.architecture.tree import ROOT
-from tests.install.machines import ALONE, PLACE, System, root_of
-from tests.promises.support.previous import RELEASES, VERSION
+from tests.install.machines import ALONE, PLACE, System, remove_old, root_of
+from tests.promises.support.previous import RELEASES, VERSION, WHEELS
 from tests.support.peers import peer
 from tests.support.processes import ran
 
@@ -26,13 +26,15 @@ _INTO_THEM: Final = (
     "collector",
     "proto",
     "deploy/debian",
+    "deploy/release",
     "deploy/systemd",
     "requirements",
     "pyproject.toml",
     "LICENSE",
     "README.md",
 )
-PREVIOUS: Final = VERSION
+PREVIOUS: Final = f"{VERSION}~previous"
+"""Version of the previous release's packages: below this checkout's, also right after a release."""
 _BUILD_SECONDS: Final = 1_200
 
 
@@ -41,13 +43,14 @@ def packages(system: System, *, previous: bool = False) -> Path:
 
     The latter are packaged as today: the released program, with today's maintainer scripts and units.
     """
-    wheel = RELEASES / f"veilleuse-{PREVIOUS}-py3-none-any.whl"
+    wheel = WHEELS[-1]
     digest = hashlib.sha256(wheel.read_bytes() if previous else b"")
     for file in sources():
         if not previous or file.relative_to(ROOT).parts[0] in ("deploy", "requirements"):
             digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     kept = PLACE / "packages" / f"{system.suite}-{digest.hexdigest()[:12]}"
     if not kept.exists():
+        remove_old(kept.parent)
         draft = kept.with_suffix(f".{os.getpid()}")
         draft.mkdir(parents=True)
         _build(system, draft, {"WHEEL": f"/wheel/{wheel.name}", "VERSION": PREVIOUS} if previous else {})
@@ -90,7 +93,7 @@ def _build(system: System, output: Path, variables: dict[str, str]) -> None:
     for file in sources():  # a clean copy: what git ignores is not built from
         (source / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, source / file.relative_to(ROOT))
-    command = [
+    command: list[str | Path] = [
         *ALONE,
         peer("systemd-nspawn"),
         *("--quiet", "--pipe", "--register=no", "--keep-unit", "--resolv-conf=bind-host"),

@@ -215,7 +215,7 @@ Power cuts, networks, clocks and disks are real ones of a Linux machine (loop de
 which the test must detect; a mutated message or file is one with random changes. k is the minimum number of machines in a published group (10;
 some tests use 3).
 
-**Not tested**, because such a machine cannot show it: a real suspend, real RAPL counters, the units under a running systemd, Windows, macOS, the write cache of a real
+**Not tested**, because such a machine cannot show it: a real suspend, real RAPL counters, limits of memory and processor time of the units, Windows, macOS, the write cache of a real
 disk, 10,000 real machines.
 
 | id | what is tested | bound | result | measured | date, commit and machine |

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Lists the promises: reliability (R), security (S), privacy (P). A promise without a test here says why."""
+"""Lists the promises: reliability (R), security (S), privacy (P), and that packages work (`install`).
+
+A promise without a test here says why.
+"""
 
 from __future__ import annotations
 
@@ -346,7 +349,7 @@ PROMISES: Final = (
     ),
     Promise(
         "install",
-        "Packages on real systems: install, enrol, deliver, upgrade under load, kill, reboot, remove, purge",
+        "Packages on machines with a running systemd: install, enrol, deliver, upgrade under load, kill, reboot, remove, purge",
         "0 records lost, 0 duplicated, 0 refused; a purge leaves nothing",
     ),
 )

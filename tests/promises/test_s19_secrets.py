@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -15,9 +17,11 @@ import pytest
 
 from tests.architecture.tree import ROOT
 from tests.promises.support.leaking import Said, leaks_in
+from tests.support.proxies import Squid
 from tests.support.stack import Stack
 from tests.support.waiting import has_ended, until
 
+PROXY_PASSWORD = "CANARY-proxy-0123456789abcdef"
 METRICS_TOKEN = "CANARY-metrics-token-0123456789abcdef"
 DEBUG = {
     "VEILLEUSE__LOG__LEVEL": "debug",
@@ -50,17 +54,38 @@ def canaries_of(folder: Path, join: Path) -> dict[str, str]:
         "token": content["token"],
         "fleet key": content["fleet_key"],
         "metrics token": METRICS_TOKEN,
+        "proxy password": PROXY_PASSWORD,
+        "proxy authorization": base64.b64encode(f"veilleuse:{PROXY_PASSWORD}".encode()).decode(),
         "backup key": (folder / "backup.key").read_text().strip().splitlines()[-1],
     }
 
 
+@contextmanager
+def proxy_of(stack: Stack) -> Iterator[Squid]:
+    """Yield a proxy that asks the agent for credentials, which are in a file."""
+    addresses = [stack.environment[f"VEILLEUSE__GRPC__{name}"] for name in ("ADDRESS", "ENROLMENT_ADDRESS")]
+    ports = [int(address.rpartition(":")[2]) for address in addresses]
+    file = stack.folder / "proxy"
+    file.touch(mode=0o600)
+    file.write_text(f"veilleuse:{PROXY_PASSWORD}")
+    with Squid(*ports, users={"veilleuse": PROXY_PASSWORD}) as proxy:
+        stack.environment["VEILLEUSE_AGENT__COLLECTOR__PROXY"] = f"http://{proxy.address}"
+        stack.environment["VEILLEUSE_AGENT__COLLECTOR__PROXY_CREDENTIALS_FILE"] = str(file)
+        yield proxy
+
+
 def enrol_badly_then_well(said: Said, folder: Path, join: Path) -> None:
-    """Try a damaged join file, another CA than the pinned one and a used token; enrol once correctly."""
+    """Try a damaged join file, another CA than the pinned one, a proxy that is away, a password in a setting
+    and a used token; enrol once correctly."""
     (folder / "spoilt").write_text(join.read_text()[:-40])
     pinned = {"VEILLEUSE_AGENT__COLLECTOR__CA_SHA256": "ab" * 32}
     elsewhere = {"VEILLEUSE_AGENT__PATHS__STATE": str(folder / "other")}
     assert said.run("veilleuse-agent", "enrol", str(folder / "spoilt")) == 1
     assert said.run("veilleuse-agent", "enrol", str(join), **pinned) == 1
+    closed = {"VEILLEUSE_AGENT__COLLECTOR__PROXY": "http://127.0.0.1:1"}
+    assert said.run("veilleuse-agent", "enrol", str(join), **closed) == 1
+    secret = {"VEILLEUSE_AGENT__COLLECTOR__PROXY": f"http://veilleuse:{PROXY_PASSWORD}@127.0.0.1:3128"}
+    assert said.run("veilleuse-agent", "enrol", str(join), **secret) == 2
     assert said.run("veilleuse-agent", "enrol", "--keep", str(join)) == 0
     assert said.run("veilleuse-agent", "enrol", str(join), **elsewhere) == 1
 
@@ -95,7 +120,7 @@ def test_no_secret_is_ever_said(tmp_path, figure):
         "VEILLEUSE__HTTP__METRICS_TOKEN_FILE": str(tmp_path / "metrics-token"),
         "VEILLEUSE__BACKUP__KEY_FILE": str(tmp_path / "backup.key"),
     }
-    with Stack(tmp_path, settings) as stack:
+    with Stack(tmp_path, settings) as stack, proxy_of(stack) as proxy:
         said, join = Said(stack), tmp_path / "join"
         said.run("veilleuse", "backup", "--new-key", str(tmp_path / "backup.key"))
         assert said.run("veilleuse", "init") == 0
@@ -115,6 +140,7 @@ def test_no_secret_is_ever_said(tmp_path, figure):
             said.run("veilleuse", *command.split())
         canaries |= secrets_in(stack.data, stack.state)
         stack.stop(agent)
+        proxy.wait_for(f"CONNECT {stack.environment['VEILLEUSE__GRPC__ADDRESS']} 200 veilleuse")
         everything = [
             *said.texts,
             *shown,

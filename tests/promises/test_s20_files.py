@@ -105,9 +105,7 @@ def test_the_documented_removal_removes_all(tmp_path, figure):
     kept = _ours(tmp_path)
     on_root(commands("Uninstall", block=1), tmp_path)
     left = _ours(tmp_path)
-    figure(
-        f"{len(left)} of {len(installed)} files left by the documented removal, on a temporary root"
-    )
+    figure(f"{len(left)} of {len(installed)} files left by the documented removal, on a temporary root")
     assert len(installed) > 12
     assert {one.relative_to(tmp_path).parts[0] for one in kept} == {"etc", "var"}
     assert not [one for one in kept if "system" in one.parts or "rules.d" in one.parts]

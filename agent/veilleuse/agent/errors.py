@@ -19,7 +19,8 @@ AgentError                 all below; `exit_code` is the exit code of the comman
 │   └── NotAdmitted        an enrolment was refused; asked again after 15 min at the earliest
 ├── RequestRefused         the collector can never accept this request
 └── CollectorAway          the collector was not reachable, or asked to wait; retried
-    └── ConnectionClosed   closed right after the handshake, as after a client certificate that TLS refused
+    └── AddressAway        this address was not reached: the next one is tried
+        └── ConnectionClosed  closed after the handshake, as after a client certificate that TLS refused
 ConfigurationError         from veilleuse.wire.settings_file; exit code 2
 """
 
@@ -125,5 +126,9 @@ class CollectorAway(AgentError):
         self.retry_after_milliseconds = retry_after_milliseconds
 
 
-class ConnectionClosed(CollectorAway):
+class AddressAway(CollectorAway):
+    """There is no connection to a collector at this address. A refusal, or a wait, would be an answer."""
+
+
+class ConnectionClosed(AddressAway):
     """A refused certificate as a TLS 1.3 client sees it; a collector that stops looks the same."""

@@ -201,6 +201,8 @@ class SourceContext(NamedTuple):
     """File in which the helper with the right to read RAPL publishes; absent where none runs."""
     salt: str = ""
     """File of the salt that never leaves this machine; absent before the first contact."""
+    may_have_panel: bool = True
+    """False for a form of machine that has no display of its own."""
 
     @property
     def devfs(self) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms import here
-from veilleuse.wire.address import check_reachable
+from veilleuse.wire.address import MAX_ADDRESSES, check_addresses, check_reachable, split_addresses
 from veilleuse.wire.files import read_with_status
 from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.settings_file import Section, load, setting
@@ -35,6 +35,8 @@ RETIRED: Final[Mapping[str, str]] = {}
 
 Told when the service starts; never an error.
 """
+DIRECT: Final = "direct"
+"""Word of `collector.proxy` for a connection without a proxy."""
 JOIN_FILE: Final = "join.json"
 """File name inside `paths.state`."""
 MAX_JOIN_FILE_BYTES: Final = 64 * 1024
@@ -49,6 +51,28 @@ Before it the clock is not set yet, and it is not known whether a day is over.
 """
 _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
 """Ordered from the most private."""
+
+
+def split_proxies(text: str) -> list[str]:
+    """Return host:port of each proxy of `collector.proxy`, in order; an empty text means without a proxy.
+
+    Raises ValueError that states the right form.
+    """
+    proxies = []
+    for one in split_addresses(text) or [DIRECT]:
+        scheme, slashes, address = one.removesuffix("/").partition("://")
+        if one == DIRECT:
+            address = ""
+        elif scheme != "http" or not slashes:
+            raise ValueError(f"it must be http://host:port or {DIRECT}; no other kind of proxy is known")
+        elif "@" in address:
+            raise ValueError("the user and the password go into the file of collector.proxy_credentials_file")
+        else:
+            check_reachable(address)
+        proxies.append(address)
+    if len(proxies) > MAX_ADDRESSES:
+        raise ValueError(f"it must be {MAX_ADDRESSES} at most")
+    return proxies
 
 
 class Paths(Section):
@@ -74,15 +98,30 @@ class Paths(Section):
 
 
 class Collector(Section):
-    """Collector to which the records go. Normally empty: the join file sets both addresses at enrolment."""
+    """Collector to which the records go. Normally empty: the join file sets the addresses at enrolment."""
 
     address: str = setting(
-        "", "host:port of the collector's mTLS port (8641); empty = the join file's.", check=check_reachable
+        "",
+        "host:port of the collector's mTLS port (8641); several, comma separated, are tried in order. "
+        "Empty = the join file's.",
+        check=check_addresses,
     )
     enrolment_address: str = setting(
         "",
-        "host:port of the collector's enrolment port (8642); empty = the join file's.",
-        check=check_reachable,
+        "host:port of the collector's enrolment port (8642); several, comma separated, are tried in "
+        "order. Empty = the join file's.",
+        check=check_addresses,
+    )
+    proxy: str = setting(
+        "",
+        "HTTP proxy of every address, as http://host:port; `direct` = without one. Several, comma "
+        "separated, are tried in order for each address. Empty = direct; variables such as HTTPS_PROXY "
+        "are ignored.",
+        check=split_proxies,
+    )
+    proxy_credentials_file: str = setting(
+        "",
+        "File with `user:password` of the proxies (Basic), which others may not read; empty = none.",
     )
     ca_sha256: str = setting(
         "",

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from veilleuse.wire.address import check_reachable, is_host_name, split_address
+from veilleuse.wire.address import check_addresses, is_host_name, split_address
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
     IDLE_RUN_EDGES_MINUTES,
@@ -58,10 +58,16 @@ class Grpc(Section):
         "127.0.0.1:8642", "host:port of the enrolment service.", check=split_address
     )
     advertised_address: str = setting(
-        "", "host:port that agents connect to; empty = `grpc.address`.", check=check_reachable
+        "",
+        "host:port that agents connect to; several, comma separated, are tried in order. Empty = "
+        "`grpc.address`.",
+        check=check_addresses,
     )
     advertised_enrolment_address: str = setting(
-        "", "host:port that agents enrol at; empty = `grpc.enrolment_address`.", check=check_reachable
+        "",
+        "host:port that agents enrol at; several, comma separated, are tried in order. Empty = "
+        "`grpc.enrolment_address`.",
+        check=check_addresses,
     )
     workers: int = setting(
         64,

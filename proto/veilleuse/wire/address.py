@@ -15,6 +15,8 @@ _LOOPBACK_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
 MAX_PORT: Final = 65535
 MAX_NAME_CHARACTERS: Final = 253
 """RFC 1035 §2.3.4, as text."""
+MAX_ADDRESSES: Final = 4
+"""Largest number of addresses of one service: each one that is dead costs its caller some seconds."""
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -40,6 +42,23 @@ def check_reachable(text: str) -> None:
         raise ValueError("its port must be 1 to 65535")
     if host in WILDCARDS:
         raise ValueError(f"nobody can connect to {host}: it must be a name or an address of one machine")
+
+
+def split_addresses(text: str) -> list[str]:
+    """Split comma-separated addresses, in order; an empty text gives none. Nothing is checked."""
+    return [part for one in text.split(",") if (part := one.strip())]
+
+
+def check_addresses(text: str) -> None:
+    """Raise ValueError unless this is a comma-separated list of host:port that can be connected to."""
+    addresses = split_addresses(text)
+    if not 0 < len(addresses) <= MAX_ADDRESSES:
+        raise ValueError(f"it must be one address, or up to {MAX_ADDRESSES} separated by commas")
+    for address in addresses:
+        try:
+            check_reachable(address)
+        except ValueError as error:
+            raise ValueError(f"{address}: {error}" if len(addresses) > 1 else str(error)) from error
 
 
 def is_loopback(host: str) -> bool:

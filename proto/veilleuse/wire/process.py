@@ -52,11 +52,33 @@ def finish(program: str, body: Callable[[], int]) -> int:
         _drop_unwritten()
 
 
+def lower_priority(nice: int) -> None:
+    """Let other processes go first; nothing happens where a service manager forbids it.
+
+    The units of deploy/systemd do: they allow no system call of systemd's group @resources.
+    """
+    with suppress(OSError):
+        os.nice(nice)
+
+
 def say(program: str, message: str, code: int) -> int:
     """Write one line on standard error and return the exit code."""
     with suppress(OSError):  # the terminal may be gone
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def call_at_input_end(then: Callable[[], None]) -> None:
+    """Call `then` in another thread when standard input ends: our parent closed it, or is gone."""
+    from threading import Thread  # not in a process that needs no threads
+
+    def read_all() -> None:
+        with suppress(OSError):  # closed already
+            while os.read(0, 1024):
+                pass
+        then()
+
+    Thread(target=read_all, daemon=True).start()
 
 
 def _prepare_streams() -> None:

@@ -334,12 +334,20 @@ def _is_section(kind: Any) -> bool:
 
 
 def _shorten(value: Any) -> str:
-    """Shorten a value for an error message: a file may hold one of any length."""
+    """Shorten a value for an error message, without the password of a URL. It may have any length."""
     if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
         return f"a number of {value.bit_length():,} bits"
-    if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
-        return f"{value[:_SHOWN_CHARACTERS]!r}…"
-    return repr(value)[: 2 * _SHOWN_CHARACTERS]
+    if isinstance(value, str):
+        value = _without_userinfo(value)
+        if len(value) > _SHOWN_CHARACTERS:
+            return f"{value[:_SHOWN_CHARACTERS]!r}…"
+    return _without_userinfo(repr(value))[: 2 * _SHOWN_CHARACTERS]
+
+
+def _without_userinfo(text: str) -> str:
+    """Replace all before the last `@` by an ellipsis where it has a colon, as in http://user:password@host."""
+    before, at, host = text.rpartition("@")
+    return f"…@{host}" if at and ":" in before else text
 
 
 def _word(kind: Any) -> str:

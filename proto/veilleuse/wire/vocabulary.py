@@ -14,7 +14,7 @@ from typing import Final
 
 SOURCES_OF_SYSTEM: Final = {
     "linux": ("linux_rapl", "linux_hwmon", "linux_battery", "linux_displays", "linux_units"),
-    "win32": ("windows_emi", "windows_battery"),
+    "win32": ("windows_emi", "windows_battery", "windows_displays"),
     "darwin": ("macos_power", "macos_battery"),
 }
 """sys.platform → names of the sources that read that system."""

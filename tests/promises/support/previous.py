@@ -49,7 +49,7 @@ for start, millijoules in json.load(sys.stdin):
     period = ClockPeriod(*(start, 10_000, 3600)[: len(ClockPeriod._fields)])  # 0.1 has the third
     print(Record(period, "", 1, cells, {}).to_json())
 """
-"""Program for its interpreter: [[start, millijoules], …] from stdin become records of PERIOD ms, one a line."""
+"""Program for its interpreter: [[start, millijoules], …] of stdin become records of PERIOD ms, one a line."""
 
 
 def install(folder: Path, wheel: Path = WHEELS[-1]) -> Path:

@@ -82,7 +82,10 @@ class Agent:
         self.ring = Ring()
 
     def enrol(self, collector: FakeCollector) -> Identity:
-        return enrol.enrol(self.settings, collector.join_file(self.state.parent / "join"))
+        return self.enrol_with(collector.join_file(self.state.parent / "join"))
+
+    def enrol_with(self, join: Path) -> Identity:
+        return enrol.enrol(self.settings, join)
 
     @property
     def identity(self) -> Identity:

@@ -22,13 +22,17 @@ from veilleuse.agent.platforms.windows.calls import (
 )
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources import windows_battery as battery
+from veilleuse.agent.sources import windows_displays as displays
 from veilleuse.agent.sources import windows_emi as emi
 from veilleuse.agent.sources.windows_emi import WindowsEmi
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "windows"
 PICOWATT_HOURS_PER_JOULE = 1e9 / 3.6
+CR_FAILURE = 0x13
 ERROR_INVALID_PARAMETER = 87
 """Error of OpenProcess for a process that does not exist."""
+COMPUTER = "{00000000-0000-0000-FFFF-FFFFFFFFFFFF}"
+"""Container of what is inside the case."""
 JOB = 90
 CONTEXT = SourceContext("/nowhere", "/nowhere", "none")
 
@@ -146,7 +150,12 @@ class FakeWindows:
         self.plan: dict[tuple[str, str], int] = {}
         self.told: list[Callable[[int], None]] = []
         self.table: bytes | None = None
-        self.keys: dict[tuple[str, str], str | int] = {}
+        self.keys: dict[tuple[str, str], str | int | bytes] = {}
+        self.interface_paths: dict[str, list[str]] = {}
+        """Interface class → paths of other present devices."""
+        self.settings: dict[str, int] = {}
+        """Power setting → its present value."""
+        self.setting_told: dict[str, list[Callable[[int], None]]] = {}
         self.handles: dict[int, str] = {}
         self.queries: set[int] = set()
         self.reads = 0
@@ -171,11 +180,24 @@ class FakeWindows:
             made.meters[rf"\\?\meter#{number:02}"] = Meter(*device["channels"], version=device["version"])
         return made
 
+    def plug_display(self, model: str, edid: bytes, *, built_in: bool = False, instance: str = "1") -> str:
+        """Add a present monitor with what Windows writes of it in the registry; return its path."""
+        key = rf"{displays.ENUM_KEY}\DISPLAY\{model}\{instance}"
+        self.keys[rf"{key}\Device Parameters", "EDID"] = edid
+        self.keys[key, "Capabilities"] = 0xE0 if built_in else 0xE4
+        self.keys[key, "ContainerID"] = COMPUTER if built_in else "{3b54c3f5-6fd3-59f8-ad0a-666d2448ff98}"
+        path = rf"\\?\DISPLAY#{model}#{instance}#{displays.MONITOR_INTERFACE}"
+        self.interface_paths.setdefault(displays.MONITOR_INTERFACE, []).append(path)
+        return path
+
     # ------------------------------------------------------------------------------- DeviceCalls
 
     def interfaces(self, interface: str) -> tuple[str, ...]:
         """Return the device paths of an interface, in reverse order."""
-        found = {emi.METER_INTERFACE: [*self.meters], battery.BATTERY_INTERFACE: [*self.batteries]}[interface]
+        known = {emi.METER_INTERFACE: [*self.meters], battery.BATTERY_INTERFACE: [*self.batteries]}
+        found = (known | self.interface_paths).get(interface)
+        if found is None:
+            raise WindowsCallError("size of CM_Get_Device_Interface_ListW", CR_FAILURE)
         return tuple(reversed(found))
 
     def open(self, path: str, *, read: bool = True) -> int:
@@ -247,6 +269,18 @@ class FakeWindows:
             raise WindowsCallError("PowerReadACValueIndex", ERROR_FILE_NOT_FOUND)
         return self.plan[subgroup, setting]
 
+    def on_power_setting(self, setting: str, callback: Callable[[int], None]) -> None:
+        """Tell a known setting at once, and keep the callback for `set_power_setting`."""
+        self.setting_told.setdefault(setting, []).append(callback)
+        if setting in self.settings:
+            callback(self.settings[setting])
+
+    def set_power_setting(self, setting: str, value: int) -> None:
+        """Change a power setting, and tell those that asked."""
+        self.settings[setting] = value
+        for callback in self.setting_told.get(setting, []):
+            callback(value)
+
     def on_power_event(self, callback: Callable[[int], None]) -> None:
         """Keep the callback in `told`, for the test to call."""
         self.told.append(callback)
@@ -305,7 +339,7 @@ class FakeWindows:
             raise WindowsCallError("GetSystemFirmwareTable", ERROR_NOT_SUPPORTED)
         return self.table
 
-    def registry(self, key: str, name: str) -> str | int | None:
+    def registry(self, key: str, name: str) -> str | int | bytes | None:
         """Return a registry value, or None."""
         return self.keys.get((key, name))
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.wire.address import check_reachable, is_host_name, split_address
+from veilleuse.wire.address import (
+    check_addresses,
+    check_reachable,
+    is_host_name,
+    split_address,
+    split_addresses,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,15 @@ def test_what_nobody_can_connect_to(text):
     with pytest.raises(ValueError, match="must be"):
         check_reachable(text)
     check_reachable("collector.example.org:8641")
+
+
+def test_several_addresses():
+    """They are separated by commas, each one is checked, and there are four at most."""
+    check_addresses(" a:1,[::1]:2 , c:3")
+    assert split_addresses(" a:1,[::1]:2 , c:3") == ["a:1", "[::1]:2", "c:3"]
+    for text in ("", ",", "a:1,a:2,a:3,a:4,a:5", "a:1;b:2", "a:1,0.0.0.0:2", "a:1 b:2"):
+        with pytest.raises(ValueError, match="must be"):
+            check_addresses(text)
 
 
 @given(st.text(max_size=80))

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from veilleuse.wire.interrupt import EXIT_INTERRUPTED, end_on_interrupt
-from veilleuse.wire.process import finish
+from veilleuse.wire.process import finish, lower_priority
 from veilleuse.wire.settings_file import ConfigurationError, load
 
 FULL = Path("/dev/full")
@@ -174,3 +174,13 @@ def test_an_interrupt_that_is_ignored_stays_so():
     end_on_interrupt()
     assert finish("p", interrupted) == 0
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_priority_that_may_not_be_lowered_stops_nothing(monkeypatch):
+    """The units of deploy/systemd forbid setpriority(2) with EPERM: the process goes on."""
+
+    def refuse(_nice):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "nice", refuse)
+    lower_priority(10)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """`veilleuse-agent doctor`.
 
-Reports what this machine can measure, faults, remedies, identity, spool and clock.
+Reports what this machine can measure, faults, remedies, identity, network, spool and clock.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterable, Iterator, Set
 from typing import Any, Final
 
-from veilleuse.agent.commands import doctor_spool, poll
+from veilleuse.agent.commands import doctor_network, doctor_spool, poll
 from veilleuse.agent.commands.plain_text import seconds_text, utc_text
 from veilleuse.agent.commands.state_view import SpoolView, read_identity, read_spool
 from veilleuse.agent.errors import AgentError
+from veilleuse.agent.host.graphics import graphics_here
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, require_machine_id
 from veilleuse.agent.host.machine import Machine
 from veilleuse.agent.identity.store import Identity
@@ -65,9 +66,11 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     spool = read_spool(settings)
     result: dict[str, Any] = {
         "machine": machine._asdict(),
+        "graphics": [adapter._asdict() for adapter in graphics_here(str(settings.paths.sysfs))],
         "sources": source_rows(sources, polled),
         "ladder": ladder(sources, machine),
         "identity": _identity(settings, identity, no_identity, now),
+        "network": doctor_network.rows(settings, identity),
         "spool": _spool(spool),
         "clock": _clock(identity, now),
         "room": doctor_spool.room(settings, spool) if not spool.trouble else None,
@@ -76,6 +79,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         "warnings": list(_warnings(settings, sources, identity, no_identity, spool, now)),
     }
     result["warnings"] += poll.warnings(polled)
+    result["warnings"] += doctor_network.warnings(result["network"], enrolled=identity is not None)
     if result["room"] is not None:
         result["warnings"] += doctor_spool.warnings(result)
     if parsed.json:
@@ -341,6 +345,10 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"Machine: {machine['device_class']}, virtualisation {machine['virtualisation']}" + "".join(
         f", {word}" for word in what if word
     )
+    for adapter in result["graphics"]:
+        memory = adapter["memory_bytes"] and f"{adapter['memory_bytes'] / 2**30:.3g} GiB"
+        told = ", ".join(filter(None, (adapter["name"], memory)))
+        yield f"Graphics: {adapter['model']}" + (f" ({told})" if told else "")
     yield ""
     yield "Sources:"
     yield from _source_lines(result["sources"])
@@ -353,6 +361,8 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"  {mark} {row['method']}: {row['reason']}"
     yield ""
     yield from _identity_lines(result["identity"])
+    if result["network"]:
+        yield from doctor_network.lines(result["network"])
     yield from _spool_lines(result["spool"])
     if result["room"] is not None:
         yield from doctor_spool.lines(result)

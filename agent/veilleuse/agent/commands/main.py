@@ -27,18 +27,21 @@ COMMANDS: Final = {
     "poll": "read slow sources: BMC, GPU, UPS, PDU, plugs (the service starts it)",
     "once": "measure for a moment and show the record",
     "doctor": "say what this machine can measure, why not, and the remedy",
+    "selftest": "measure this machine through known states, and write what each source read",
     "show": "show the data that leaves this machine, in plain text",
     "enrol": "enrol with a join file",
     "before-sleep": "have the running service write its sign of life: the machine is about to sleep",
     "rapl-helper": "read the processor's energy counters for the service (a root service of its own)",
     "powermetrics-helper": "read the processor's power on macOS for the service (a root job of its own)",
+    "windows-service": "run as the service of Windows (the Service Control Manager starts it)",
+    "windows-setup": "prepare the folders, the configuration and the service of Windows (the installer runs it)",
     "prepare-image": "remove all data of this machine before its disk becomes an image",
     "config": "print the default configuration, every key with its documentation",
     "version": "print the version",
 }
 """Name → help; the module of the same name in `commands` is imported on demand."""
-WITHOUT_SETTINGS: Final = frozenset({"config", "version"})
-PLAIN: Final = ("run", "rapl-helper")
+WITHOUT_SETTINGS: Final = frozenset({"config", "version", "windows-service", "windows-setup"})
+PLAIN: Final = ("run", "rapl-helper", "windows-service")
 """Commands of a resident process: their plain form is parsed without argparse."""
 
 
@@ -60,8 +63,8 @@ def _run(words: Sequence[str]) -> int:
     settings = AgentSettings() if without else read_settings(parsed.config, tell=tell)
     _log_to_stderr(settings.log.level)
     if settings.log.level != "debug":
-        # else a refused handshake is reported twice, once in gRPC's words
-        os.putenv("GRPC_VERBOSITY", "ERROR")
+        # else a refused handshake, or a proxy's refusal, is reported twice, once in gRPC's words
+        os.putenv("GRPC_VERBOSITY", "NONE")
     return int(command.run(parsed, settings))
 
 

@@ -6,22 +6,19 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 
 from veilleuse.agent.settings import AgentSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --hold and --parent."""
+    """Add --hold and --attached."""
     parser.add_argument(
         "--hold", action="store_true", help="stay, and send as records come (periods under 60 s)"
     )
     parser.add_argument(
-        "--parent",
-        type=int,
-        default=os.getppid(),
-        metavar="PID",
-        help="with --hold: end when this parent is gone",
+        "--attached",
+        action="store_true",
+        help="with --hold: end when standard input does (as the service starts it)",
     )
 
 
@@ -35,4 +32,4 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         gc.disable()
     from veilleuse.agent.sending.process import send
 
-    return send(settings, hold_for=parsed.parent if parsed.hold else None)
+    return send(settings, hold=parsed.hold, attached=parsed.attached)

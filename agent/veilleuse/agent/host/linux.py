@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from veilleuse.agent.host.machine import Machine, detect, root_of
 
-if TYPE_CHECKING:
-    from veilleuse.agent.host.components import Parts  # used by the sender only, not by the resident process
+if TYPE_CHECKING:  # used by other processes than the resident one
+    from veilleuse.agent.host.components import Parts
+    from veilleuse.agent.host.graphics import GraphicsAdapter
 
 
 def detect_here(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
@@ -30,3 +31,10 @@ def parts_here(machine: Machine, sysfs: str) -> Parts:
     if machine.virtualisation != "none":
         return Parts(plan=plan)
     return Parts(memory_modules(sysfs, root), plan)
+
+
+def graphics_here(sysfs: str) -> tuple[GraphicsAdapter, ...]:
+    """Implement `graphics.graphics_here`."""
+    from veilleuse.agent.host.graphics import adapters_of_sysfs
+
+    return adapters_of_sysfs(sysfs)

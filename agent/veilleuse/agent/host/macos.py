@@ -29,8 +29,9 @@ from veilleuse.wire.limits import fact_text
 from veilleuse.wire.units import SECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import DeviceClass
 
-if TYPE_CHECKING:
-    from veilleuse.agent.host.components import Parts  # used by the sender only, not by the resident process
+if TYPE_CHECKING:  # used by other processes than the resident one
+    from veilleuse.agent.host.components import Parts
+    from veilleuse.agent.host.graphics import GraphicsAdapter
 
 
 _BY_PREFIX: Final = (
@@ -55,6 +56,11 @@ Mac Studio (its power is that of a small desktop), Mac mini, iMac, Mac Pro. Sour
 def detect_here(_sysfs: str, _procfs: str, *, device_class: str = "") -> Machine:
     """Implement `machine.detect_here`; the two folders are not used."""
     return machine_of(real_calls(), has_battery=_has_battery(), device_class=device_class)
+
+
+def graphics_here(_sysfs: str) -> tuple[GraphicsAdapter, ...]:
+    """Implement `graphics.graphics_here`: none is read, since those of Apple silicon are in the package."""
+    return ()
 
 
 def parts_here(machine: Machine, _sysfs: str) -> Parts:

@@ -10,10 +10,12 @@ Sources: Windows documentation, GetSystemFirmwareTable, IOCTL_STORAGE_QUERY_PROP
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from typing import Final
 
 from veilleuse.agent.host.components import Parts, modules_of_table
+from veilleuse.agent.host.graphics import GraphicsAdapter, adapter_of
 from veilleuse.agent.host.machine import Machine, class_of, hypervisor_of, vendor_and_model
 from veilleuse.agent.host.power_plan import NEVER, PowerPlan
 from veilleuse.agent.host.smbios import dmi_texts, table_of_windows
@@ -64,6 +66,11 @@ def _seconds(calls: PowerCalls, subgroup: str, setting: str) -> int | None:
 
 PROCESSOR_KEY: Final = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
 
+ADAPTER_INTERFACE: Final = "{5b45201d-f2f2-4f3b-85bb-30ff1f953599}"
+"""GUID_DEVINTERFACE_DISPLAY_ADAPTER."""
+ADAPTER_MEMORY: Final = "HardwareInformation.qwMemorySize"
+_PCI_ADAPTER: Final = re.compile(r"\\\\\?\\PCI#VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})&", re.IGNORECASE)
+
 STORAGE_QUERY_PROPERTY: Final = 0x2D1400
 DEVICE_PROPERTY, SEEK_PENALTY_PROPERTY = 0, 7
 MAX_DISKS: Final = 32
@@ -90,6 +97,35 @@ def parts_here(machine: Machine, sysfs: str, calls: WindowsCallTable | None = No
     calls = calls or table()
     plan = power_plan(calls)
     return Parts(plan=plan) if machine.virtualisation != "none" else Parts(memory_modules(calls), plan=plan)
+
+
+def graphics_here(_sysfs: str, calls: WindowsCallTable | None = None) -> tuple[GraphicsAdapter, ...]:
+    """Implement `graphics.graphics_here`: the present adapters on the PCI bus.
+
+    The registry's class of adapters also lists cards that were replaced. Adapters of remote sessions are not
+    on PCI.
+    """
+    calls = calls or table()
+    try:
+        paths = calls.interfaces(ADAPTER_INTERFACE)
+    except WindowsCallError:
+        return ()
+    numbers = ((path, match) for path in sorted(paths) if (match := _PCI_ADAPTER.match(path)))
+    return tuple(
+        adapter_of(int(match[1], 16), int(match[2], 16), *_driver_values(calls, path))
+        for path, match in numbers
+    )
+
+
+def _driver_values(calls: WindowsCallTable, path: str) -> tuple[str | None, int | None]:
+    """Return what the driver of an adapter wrote in the registry: its name, and its own memory in bytes."""
+    instance = path[4:].rpartition("#")[0].replace("#", "\\")
+    driver = calls.registry(rf"SYSTEM\CurrentControlSet\Enum\{instance}", "Driver")
+    if not isinstance(driver, str):
+        return None, None
+    key = rf"SYSTEM\CurrentControlSet\Control\Class\{driver}"
+    name, memory = (calls.registry(key, value) for value in ("DriverDesc", ADAPTER_MEMORY))
+    return name if isinstance(name, str) else None, memory if isinstance(memory, int) else None
 
 
 def detect(calls: WindowsCallTable, *, device_class: str = "") -> Machine:

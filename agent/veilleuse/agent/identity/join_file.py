@@ -21,7 +21,7 @@ from typing import Any, Final
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.platforms import here
 from veilleuse.agent.settings import MAX_JOIN_FILE_BYTES
-from veilleuse.wire.address import check_reachable
+from veilleuse.wire.address import check_addresses
 from veilleuse.wire.files import TooLong, read_with_status
 
 FORMAT_VERSION: Final = 1
@@ -35,9 +35,9 @@ class JoinFile:
     """Content of a join file."""
 
     address: str
-    """host:port of the mTLS service."""
+    """host:port of the mTLS service; several are comma separated, in order."""
     enrolment_address: str
-    """host:port of the enrolment service."""
+    """host:port of the enrolment service, likewise."""
     ca_pem: bytes
     """PEM of the root: exactly one certificate, even if the file holds more."""
     ca_sha256: str
@@ -103,11 +103,6 @@ def fingerprint(text: str) -> str:
 def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
     if raw["version"] != FORMAT_VERSION:
         raise ValueError(f"version {raw['version']!r} is not {FORMAT_VERSION}: upgrade the agent")
-    for name in ("address", "enrolment_address"):
-        try:
-            check_reachable(str(raw[name]))
-        except ValueError as error:
-            raise ValueError(f"{name} is {raw[name]!r}: {error}") from error
     if not isinstance(raw["token"], str) or not _TOKEN.fullmatch(raw["token"]):
         raise ValueError("the token is not 43 characters of URL-safe base64")
     fleet_key = bytes.fromhex(raw["fleet_key"])
@@ -118,8 +113,8 @@ def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
     if actual != fingerprint(str(raw["ca_sha256"])):
         raise ValueError("its CA certificate does not match its ca_sha256: it was altered, make another")
     return JoinFile(
-        address=raw["address"],
-        enrolment_address=raw["enrolment_address"],
+        address=_addresses(raw, "address", "addresses"),
+        enrolment_address=_addresses(raw, "enrolment_address", "enrolment_addresses"),
         ca_pem=ssl.DER_cert_to_PEM_cert(root_der).encode("ascii"),
         ca_sha256=actual,
         token=raw["token"],
@@ -127,3 +122,16 @@ def _parse(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
         org_entity=str(raw.get("org_entity", "")),
         readable_by_others=readable_by_others,
     )
+
+
+def _addresses(raw: dict[str, Any], first: str, every: str) -> str:
+    """Return the addresses, comma separated: those of `every`, or `first`, which agents of 0.2 read."""
+    name, addresses = (every, raw[every]) if every in raw else (first, [raw[first]])
+    try:
+        if not isinstance(addresses, list):
+            raise ValueError("it must be a list")
+        text = ", ".join(map(str, addresses))
+        check_addresses(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is {raw[name]!r}: {error}") from error
+    return text

@@ -42,9 +42,9 @@ class Placement:
     """Placement given at enrolment, and the addresses of the collector."""
 
     address: str
-    """host:port, mTLS."""
+    """host:port, mTLS; several are comma separated, in order."""
     enrolment_address: str
-    """host:port, server-authenticated."""
+    """host:port, server-authenticated, likewise."""
     org_entity: str
     site: str
     population: str
@@ -207,11 +207,12 @@ class IdentityStore:
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file as a whole, durably, mode 0600; create its directory with mode 0700.
 
-    Raises IdentityError.
+    On Windows the directory inherits its access list: with one of its own, what an administrator writes there
+    would be closed to the service. Raises IdentityError.
     """
     fresh = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700 if here.ACCESS_BY_MODE else 0o777, parents=True, exist_ok=True)
         handle = open_owned(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(handle, "wb") as file:
             file.write(content)

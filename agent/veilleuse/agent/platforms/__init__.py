@@ -111,7 +111,7 @@ if TYPE_CHECKING:  # a protocol in the running process would only cost memory
         RAPL_HELPER: Path
         """Defaults of settings.Paths."""
         SERVICE_MANAGER: str
-        """module:class of `ports.ServiceManager`; empty where none is known."""
+        """module:name of what returns a `ports.ServiceManager` or None; empty where none is known."""
         ACCESS_BY_MODE: bool
         """True where the mode of a file tells who may read it."""
         CHILD_FLAGS: int
@@ -158,14 +158,15 @@ if TYPE_CHECKING:  # a protocol in the running process would only cost memory
         def is_running(self, process: int) -> bool:
             """Return True when a process with this number exists."""
 
-        def parent_watch(self, process: int) -> Callable[[], bool]:
-            """Return a function that tells whether our parent process, with this number, still lives."""
-
         def keep_child(self, child: subprocess.Popen[bytes]) -> None:
             """Count a child in `usage`; where the system can, end it together with this process."""
 
         def ask_to_end(self, child: subprocess.Popen[bytes]) -> None:
-            """Ask a child to end in order where the system can; else end it at once."""
+            """Ask a child to end in order.
+
+            A child with a pipe as standard input ends in order when that is closed. Where the system cannot
+            ask, any other is ended at once.
+            """
 
         def usage(self) -> tuple[int, int]:
             """Return (CPU ms of this process and its finished children, resident bytes of this process;

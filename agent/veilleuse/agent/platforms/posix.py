@@ -167,11 +167,6 @@ def is_running(process: int) -> bool:
     return True
 
 
-def parent_watch(process: int) -> Callable[[], bool]:
-    """See `System.parent_watch`: an orphan gets another parent."""
-    return lambda: os.getppid() == process
-
-
 def keep_child(child: subprocess.Popen[bytes]) -> None:
     """Do nothing: getrusage counts the child, and each child watches its parent."""
 

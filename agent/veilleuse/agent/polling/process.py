@@ -9,10 +9,9 @@ process starts this one only where there is something to poll, and reads its sna
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, SELF_DETECTING, polled_factory, polls
 from veilleuse.agent.sources.meters_file import read_meters
 from veilleuse.agent.sources.snapshot import EXIT_NOTHING, PUBLISHED_FILE, Outcome, Publication, publish
+from veilleuse.wire.process import call_at_input_end
 from veilleuse.wire.vocabulary import POLLED_SOURCES
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def poll(settings: AgentSettings, *, attached: bool) -> int:
         polling = PollingProcess(jobs, published, clock)
         here.on_stop(polling.stop)
         if attached:
-            threading.Thread(target=_call_at_input_end, args=(polling.stop,), daemon=True).start()
+            call_at_input_end(polling.stop)
         return polling.run()
 
 
@@ -226,12 +226,3 @@ def _meter_job(context: SourceContext, meter: MeterSpec) -> Job:
 
 def _create_source(name: str, context: SourceContext) -> Source:
     return polled_factory(name)(context)
-
-
-def _call_at_input_end(then: Callable[[], None]) -> None:
-    try:
-        while os.read(0, 1024):
-            pass
-    except OSError:  # closed already
-        pass
-    then()

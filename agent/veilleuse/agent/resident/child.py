@@ -32,19 +32,14 @@ class Child:
         subcommand: str,
         config_file: Path | None,
         *,
-        stdin: int,
         stop_seconds: int,
         command: Sequence[str] | None = None,
     ) -> None:
-        """Take a `name` for the log, and a `command` that replaces `veilleuse-agent SUBCOMMAND`.
-
-        `stdin` is DEVNULL or PIPE. With PIPE the child sees the end of its input when this process dies.
-        """
+        """Take a `name` for the log, and a `command` that replaces `veilleuse-agent SUBCOMMAND`."""
         self._name = name
         self._command = [*(command or (sys.executable, "-P", "-m", "veilleuse.agent", subcommand))]
         if config_file is not None:
             self._command += ["--config", str(config_file)]
-        self._stdin = stdin
         self._stop_seconds = stop_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0  # boot-time, ms
@@ -64,12 +59,20 @@ class Child:
         """Return the time since the last start of the child, in ms."""
         return now.boottime_milliseconds - self._started
 
-    def start(self, now: Instant, *options: str) -> None:
-        """Start the child; a program that cannot be started counts as a failure."""
+    def start(self, now: Instant, *options: str, attached: bool) -> None:
+        """Start the child; a program that cannot be started counts as a failure.
+
+        `attached`: it gets a pipe and the option --attached. It ends in order when the pipe is closed, by
+        `stop` or by the death of this process.
+        """
         self._started = now.boottime_milliseconds
+        if attached:
+            options = (*options, "--attached")
         try:
             self._process = subprocess.Popen(
-                [*self._command, *options], stdin=self._stdin, creationflags=here.CHILD_FLAGS
+                [*self._command, *options],
+                stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
+                creationflags=here.CHILD_FLAGS,
             )
         except OSError as error:
             log.error("%s not started", self._name, extra={"reason": str(error)})

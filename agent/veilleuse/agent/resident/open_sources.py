@@ -16,8 +16,9 @@ from veilleuse.agent.settings import AgentSettings, Measure
 from veilleuse.agent.sources import UNITS, Sources, Unavailable, open_all
 from veilleuse.agent.sources.snapshot import PUBLISHED_FILE
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
-from veilleuse.wire.vocabulary import Population, Supply
+from veilleuse.wire.vocabulary import DeviceClass, Population, Supply
 
+_WITH_PANEL: Final = frozenset({DeviceClass.LAPTOP, DeviceClass.ALL_IN_ONE, DeviceClass.UNKNOWN})
 SALT_FILE: Final = "id/salt"
 """Path below the state directory.
 
@@ -35,7 +36,7 @@ def open_sources(settings: AgentSettings) -> tuple[Machine, Sources]:
     sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
     machine = detect_here(sysfs, procfs, device_class=settings.measure.device_class)
     refused = _refused_units(settings.measure)
-    context = source_context(settings, machine.virtualisation)
+    context = source_context(settings, machine)
     sources = open_all(settings.measure.sources, context, units=settings.measure.units and refused is None)
     return machine, sources if refused is None else sources._replace(
         unavailable=(*sources.unavailable, refused)
@@ -55,18 +56,19 @@ def _refused_units(measure: Measure) -> Unavailable | None:
     return None
 
 
-def source_context(settings: AgentSettings, virtualisation: str = "none") -> SourceContext:
-    """Build the settings that the sources may read.
+def source_context(settings: AgentSettings, machine: Machine | None = None) -> SourceContext:
+    """Build the settings that the sources may read; without `machine`, for the names of files only.
 
     `published` is set only while there is something to poll.
     """
     context = SourceContext(
         str(settings.paths.sysfs),
         str(settings.paths.procfs),
-        virtualisation,
+        "none" if machine is None else machine.virtualisation,
         settings.measure.fake_watts,
         helper=str(settings.paths.rapl_helper),
         salt=str(settings.paths.state / SALT_FILE),
+        may_have_panel=machine is None or machine.device_class in _WITH_PANEL,
     )
     polled = something_to_poll(settings, context.devfs)
     return context._replace(published=str(settings.paths.state / PUBLISHED_FILE) if polled else "")

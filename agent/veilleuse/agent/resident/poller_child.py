@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -62,7 +61,6 @@ class Poller:
             "polling process",
             "poll",
             config_file,
-            stdin=subprocess.PIPE,
             stop_seconds=_STOP_SECONDS,
             command=command,
         )
@@ -78,7 +76,7 @@ class Poller:
             self._watch(now)
         elif not self._child.is_waiting(now):
             if self._wanted():
-                self._child.start(now, "--attached")
+                self._child.start(now, attached=True)
             else:
                 self._child.wait(now, _CHECK_MILLISECONDS)
 

@@ -141,7 +141,7 @@ class Resident:
         """Rows not yet in the spool."""
         self._spool = self._open_spool()
         self._machine, self._sources = open_sources(settings)
-        self._late = LateSources(lambda: source_context(settings, self._machine.virtualisation))
+        self._late = LateSources(lambda: source_context(settings, self._machine))
         self._population = self._allowed_population()
         self._boot_id = clock.boot_id()
         now = clock.now()

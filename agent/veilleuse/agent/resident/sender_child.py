@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -85,7 +84,6 @@ class Contacts:
             "sender",
             "send",
             config_file,
-            stdin=subprocess.DEVNULL,
             stop_seconds=_STOP_SECONDS,
             command=command,
         )
@@ -192,7 +190,7 @@ class Contacts:
 
     def _start(self, now: Instant, hold: bool) -> None:
         self._hold = hold
-        self._child.start(now, *(("--hold", "--parent", str(os.getpid())) if hold else ()))
+        self._child.start(now, *(("--hold",) if hold else ()), attached=hold)
 
     def _watch(self, now: Instant) -> bool:
         """Tell whether the child has ended.

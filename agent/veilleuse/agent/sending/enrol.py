@@ -32,6 +32,7 @@ from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.sending.client import EnrolmentCalls, open_channel
 from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.routes import Route, first_that_answers, routes_to
 from veilleuse.agent.settings import AgentSettings, join_file_path
 from veilleuse.agent.spool.database import FILE_NAME, connect
 from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
@@ -138,43 +139,47 @@ def introduce(
 def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
     roots = Roots(settings.paths.sysfs, MACHINE_ID)
     introduction = introduce(settings, join.token, join.fleet_key, roots)
-    address = settings.collector.enrolment_address or join.enrolment_address
+    addresses = settings.collector.enrolment_address or join.enrolment_address
     pinned = fingerprints(settings.collector.ca_sha256)
 
     def place_of(placement: pb.Placement) -> Placement:
         return _place(placement, join.address, join.enrolment_address, pinned=bool(pinned))
 
     trust = certificates.Trust(join.ca_pem, pinned)
-    return _request_identity(settings, address, introduction, place_of, trust)
+    return _request_identity(settings, addresses, introduction, place_of, trust)
 
 
 def _as_clone(settings: AgentSettings, original: Identity) -> Identity:
     """Enrol at the original's collector: no token, no fleet key; the original's key proves the cloning."""
     introduction = introduce(settings, "", b"", Roots(settings.paths.sysfs, MACHINE_ID))
     known = original.place
-    address = settings.collector.enrolment_address or known.enrolment_address
+    addresses = settings.collector.enrolment_address or known.enrolment_address
 
     def place_of(placement: pb.Placement) -> Placement:
         return _place(placement, known.address, known.enrolment_address, pinned=known.ca_pinned)
 
     trust = certificates.Trust(original.roots_pem, fingerprints(settings.collector.ca_sha256))
-    return _request_identity(settings, address, introduction, place_of, trust, original)
+    return _request_identity(settings, addresses, introduction, place_of, trust, original)
 
 
 def _request_identity(
     settings: AgentSettings,
-    address: str,
+    addresses: str,
     introduction: certificates.Introduction,
     place_of: Callable[[pb.Placement], Placement],
     trust: certificates.Trust,
     original: Identity | None = None,
 ) -> Identity:
     store = IdentityStore(settings.paths.state)
-    with open_channel(address, None, trust.roots_pem) as channel:
-        api = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
-        identity = certificates.enrol(
-            api, cast("certificates.Keys", keys), store, introduction, place_of, trust, original
-        )
+
+    def attempt(route: Route) -> Identity:
+        with open_channel(route, None, trust.roots_pem) as channel:
+            api = EnrolmentCalls(channel, route, settings.collector.deadline_seconds)
+            return certificates.enrol(
+                api, cast("certificates.Keys", keys), store, introduction, place_of, trust, original
+            )
+
+    identity = first_that_answers(routes_to(settings.collector, addresses), attempt)
     log.info("enrolled", extra={"as": "copy" if original is not None else "new"})
     CloneDetector(settings.paths.state).drop_original()
     return identity

@@ -32,13 +32,14 @@ from veilleuse.agent.host.facts import own_facts
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, Roots, hardware_ids, require_machine_id
 from veilleuse.agent.identity.clone import CONFLICT, HARDWARE, CloneDetector, Mark
 from veilleuse.agent.identity.join_file import fingerprints
-from veilleuse.agent.identity.store import Identity, IdentityStore, Placement, as_owner_of
+from veilleuse.agent.identity.store import Identity, IdentityStore, as_owner_of
 from veilleuse.agent.platforms import here
 from veilleuse.agent.platforms.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.remote_config import choose_longer, is_on_trial, read_in_use
 from veilleuse.agent.sending.client import Channel, EnrolmentCalls, TelemetryCalls, open_channel
 from veilleuse.agent.sending.encode import WireEncoder
+from veilleuse.agent.sending.routes import Route, first_that_answers, routes_to
 from veilleuse.agent.sending.session import (
     Contact,
     Sender,
@@ -48,6 +49,7 @@ from veilleuse.agent.sending.session import (
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
 from veilleuse.agent.spool.database import FILE_NAME, Bounds, connect, parse_whole_number
 from veilleuse.agent.spool.outbox import Outbox, Ring, adopt_identity
+from veilleuse.wire.process import call_at_input_end
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND, NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger(__name__)
@@ -64,9 +66,10 @@ _HOLD_CONTACT_SECONDS: Final = 900
 """Longest time between two Hellos of a held sender, for calendar and health."""
 
 
-def send(settings: AgentSettings, hold_for: int | None = None) -> int:
-    """Make one contact; with `hold_for`, push records as they come while the parent process `hold_for` lives.
+def send(settings: AgentSettings, *, hold: bool = False, attached: bool = False) -> int:
+    """Make one contact; with `hold`, push records as they come until asked to stop.
 
+    With `attached` that is also the end of standard input, which our parent keeps open while it lives.
     Returns the exit code: 0 done, 1 nothing delivered. The result is written to the spool's control table
     (NEXT_SEND, STANDING, FAILURES). Raises NotEnrolled, AlreadyRunning, SpoolError.
     """
@@ -85,7 +88,7 @@ def send(settings: AgentSettings, hold_for: int | None = None) -> int:
         )
         outbox = Outbox(connection, settings.paths.state / FILE_NAME, WireEncoder(), ring)
         sending = SenderProcess(settings, outbox)
-        return int(not sending.contact()) if hold_for is None else sending.hold(hold_for)
+        return sending.hold(attached=attached) if hold else int(not sending.contact())
 
 
 class SenderProcess:
@@ -114,17 +117,15 @@ class SenderProcess:
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             return self._try_contact(connection.contact, self._record_success)
 
-    def hold(self, parent: int) -> int:
-        """Make contacts on one connection until asked to stop or until the parent dies; exit code 0.
-
-        `parent` is passed in: `os.getppid()` is wrong if the parent died while we started.
-        """
+    def hold(self, *, attached: bool) -> int:
+        """Make contacts on one connection until asked to stop; exit code 0. `attached`: see `send`."""
         stop = threading.Event()
         here.on_stop(stop.set)
-        parent_lives = here.parent_watch(parent)
+        if attached:
+            call_at_input_end(stop.set)
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             due = 0.0
-            while not (stop.is_set() or self._is_clone) and parent_lives():
+            while not (stop.is_set() or self._is_clone):
                 try:
                     due = self._hold_step(connection, due)
                 except SpoolBusy as error:  # the resident process writes: try again next time
@@ -226,6 +227,8 @@ class Connection(AbstractContextManager["Connection"]):
         self._clone_detector = CloneDetector(settings.paths.state)
         self._now = now
         self._channel: Channel | None = None
+        self._route: Route | None = None
+        """Route of the channel; kept while it is open."""
         self._sender: Sender | None = None
 
     @property
@@ -248,18 +251,30 @@ class Connection(AbstractContextManager["Connection"]):
         if self._now() >= identity.not_after_unix_milliseconds:
             identity = self._renew_expired(identity)
         try:
-            contact = self._open(identity).contact()
+            contact = self._call(identity)
         except (CertificateNotValid, ConnectionClosed) as error:
             # the clock of the collector may differ from ours
-            self.close()
             identity = self._renew_against(error, identity)
-            contact = self._open(identity).contact()
-        except AgentError:
-            self.close()
-            raise
+            contact = self._call(identity)
         if self._now() >= identity.renewal_due_unix_milliseconds():
             self._renew(identity)
         return contact
+
+    def _call(self, identity: Identity) -> Contact:
+        """Make the contact on the open channel, else on the first route that answers."""
+
+        def attempt(route: Route) -> Contact:
+            try:
+                return self._open(identity, route).contact()
+            except AgentError:
+                self.close()
+                raise
+
+        settings = self._settings.collector
+        routes = (
+            [self._route] if self._route else routes_to(settings, settings.address or identity.place.address)
+        )
+        return first_that_answers(routes, attempt)
 
     def deliver(self) -> Contact:
         """Push waiting records. Raises AgentError; the next call must then be `contact`."""
@@ -319,19 +334,15 @@ class Connection(AbstractContextManager["Connection"]):
         """Close the channel; may be called twice."""
         if self._channel is not None:
             self._channel.close()
-        self._channel = self._sender = None
+        self._channel = self._route = self._sender = None
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, identity: Identity) -> Sender:
+    def _open(self, identity: Identity, route: Route) -> Sender:
         if self._channel is None:
-            self._channel = open_channel(address_of(self._settings, identity.place), identity)
-        calls = TelemetryCalls(
-            self._channel,
-            address_of(self._settings, identity.place),
-            self._settings.collector.deadline_seconds,
-        )
+            self._channel, self._route = open_channel(route, identity), route
+        calls = TelemetryCalls(self._channel, route, self._settings.collector.deadline_seconds)
         facts = own_facts(self._settings)
         accept = self._settings.collector.accept_configuration
         self._sender = Sender(self._outbox, calls, facts, self._now, accept_configuration=accept)
@@ -344,13 +355,9 @@ class Connection(AbstractContextManager["Connection"]):
         """
         from veilleuse.agent.identity import certificates, keys
 
-        if self._channel is None:
+        if self._channel is None or self._route is None:
             return
-        calls = TelemetryCalls(
-            self._channel,
-            address_of(self._settings, identity.place),
-            self._settings.collector.deadline_seconds,
-        )
+        calls = TelemetryCalls(self._channel, self._route, self._settings.collector.deadline_seconds)
         try:
             pinned = fingerprints(self._settings.collector.ca_sha256)
             certificates.renew(calls.renew, cast("certificates.Keys", keys), self._store, pinned)
@@ -377,11 +384,16 @@ class Connection(AbstractContextManager["Connection"]):
     def _renew_expired(self, identity: Identity) -> Identity:
         from veilleuse.agent.identity import certificates, keys
 
-        address = self._settings.collector.enrolment_address or identity.place.enrolment_address
-        with open_channel(address, None, identity.roots_pem) as channel:
-            api = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
-            pinned = fingerprints(self._settings.collector.ca_sha256)
-            return certificates.renew_expired(api, cast("certificates.Keys", keys), self._store, pinned)
+        collector = self._settings.collector
+        pinned = fingerprints(collector.ca_sha256)
+
+        def attempt(route: Route) -> Identity:
+            with open_channel(route, None, identity.roots_pem) as channel:
+                api = EnrolmentCalls(channel, route, collector.deadline_seconds)
+                return certificates.renew_expired(api, cast("certificates.Keys", keys), self._store, pinned)
+
+        addresses = collector.enrolment_address or identity.place.enrolment_address
+        return first_that_answers(routes_to(collector, addresses), attempt)
 
 
 def _require_identity_source(settings: AgentSettings) -> None:
@@ -406,8 +418,3 @@ def _log_push(contact: Contact) -> None:
 def _uniform(low: float, high: float) -> float:
     """Draw from `os.urandom`: importing the module `random` would slow every contact."""
     return low + (high - low) * int.from_bytes(os.urandom(6), "big") / 2**48
-
-
-def address_of(settings: AgentSettings, place: Placement) -> str:
-    """Return host:port of the mTLS service."""
-    return settings.collector.address or place.address

@@ -4,16 +4,14 @@
 
 It needs neither a driver of ours nor administrator rights. The devices are read when they can be opened, else
 the performance counters that Windows derives from them. The channels that count are chosen over all devices
-together: docs/sources.md, windows_emi; codecarbon 1263 (265 W for 154 W).
+together (emi_channels.py): docs/sources.md, windows_emi; codecarbon 1263 (265 W for 154 W).
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from itertools import combinations
-from typing import ClassVar, Final, NamedTuple, Protocol
+from typing import ClassVar, Final, Protocol
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
@@ -35,9 +33,9 @@ from veilleuse.agent.platforms.windows.structures import (
     measurement_bytes,
 )
 from veilleuse.agent.ports import SourceContext
-from veilleuse.wire.limits import fact_text
+from veilleuse.agent.sources.emi_channels import Channel, choose_channels
 from veilleuse.wire.units import microjoules_from_picowatt_hours
-from veilleuse.wire.vocabulary import Boundary, PointKind
+from veilleuse.wire.vocabulary import PointKind
 
 METER_INTERFACE: Final = "{45BD8344-7ED6-49cf-A440-C276C933B053}"
 """GUID_DEVICE_ENERGY_METER."""
@@ -233,30 +231,6 @@ class PerformanceCounters:
             self._query = None
 
 
-PACKAGE_CEILING_WATTS: Final = 1_000.0
-"""Same ceiling as for RAPL on Linux: twice the largest processor package of 2025."""
-CLUSTER_CEILING_WATTS: Final = 400.0
-MACHINE_CEILING_WATTS: Final = 1_000.0
-"""Only portable machines meter themselves in this way; USB Power Delivery 3.1 gives 240 W."""
-
-MIRROR_TOLERANCE_PICOWATT_HOURS: Final = 138_888_889
-"""0.5 J, as for RAPL on Linux: 500 W for a millisecond."""
-MIRROR_LOOKS: Final = 5
-MIRROR_PAUSE_SECONDS: Final = 0.2
-
-_PACKAGE: Final = re.compile(r"(.+_)?PKG")
-_CLUSTER: Final = re.compile(r"CPU_CLUSTER_\d+")
-_SOCKET: Final = "CURRENT SOCKET POWER"
-"""Channel of AMD's management unit on some laptops, which includes the VDDCR rails.
-
-Seen on a Ryzen 9 6900HS, not documented.
-"""
-_MACHINE: Final = "SYS"
-"""Snapdragon: the power that the machine draws."""
-_USB: Final = "PSU_USB"
-"""Snapdragon: the power from USB, charging included; nothing on battery."""
-
-
 class Meters(Protocol):
     """Interface of the devices and of the performance counters."""
 
@@ -276,16 +250,8 @@ class Meters(Protocol):
         """Close all handles."""
 
 
-class _Channel(NamedTuple):
-    key: object
-    point: Point
-    ceiling_watts: float
-    may_rest: bool
-    """True for a cluster of cores or a plug: they may be at 0 W. A running package or machine cannot."""
-
-
 class WindowsEmi:
-    """`ports.Source`: cumulative microjoules per package, or per cluster of cores and for the machine."""
+    """`ports.Source`: cumulative microjoules of packages or clusters of cores, memory and the machine."""
 
     name = "windows_emi"
     KINDS: ClassVar = (PointKind.EMI,)
@@ -301,7 +267,8 @@ class WindowsEmi:
         self._calls = calls
         self._pause = pause
         self._meters: Meters | None = None
-        self._channels: tuple[_Channel, ...] = ()
+        self._channels: tuple[Channel, ...] = ()
+        self._not_counted: tuple[tuple[str, str], ...] = ()
         self._last: dict[object, EnergyValue] = {}
 
     def open(self) -> tuple[Point, ...]:
@@ -365,7 +332,11 @@ class WindowsEmi:
         self._channels = ()
         self._last = {}
 
-    def _is_old(self, channel: _Channel, value: EnergyValue) -> bool:
+    def not_counted(self) -> tuple[tuple[str, str], ...]:
+        """`ports.SeesMore`: channels that are not counted, as (their name, why)."""
+        return self._not_counted
+
+    def _is_old(self, channel: Channel, value: EnergyValue) -> bool:
         """Tell whether a value is unread: exactly 0, already returned, or a package that stands still."""
         before = self._last.get(channel.key)
         if before is None:
@@ -374,69 +345,13 @@ class WindowsEmi:
             return True
         return value.energy_picowatt_hours == before.energy_picowatt_hours and not channel.may_rest
 
-    def _choose_channels(self, meters: Meters) -> tuple[_Channel, ...]:
+    def _choose_channels(self, meters: Meters) -> tuple[Channel, ...]:
         """Choose the channels that count. Raises NothingThere."""
-        named = [(key, fact_text(name.upper()) or "") for key, name in meters.open()]
-        packages = [one for one in named if _PACKAGE.fullmatch(one[1])]
-        if not packages:
-            packages = [(key, "SOCKET_PKG") for key, name in named if name == _SOCKET]
-        if packages:
-            found = _build_channels(
-                self._without_mirrors(meters, packages), Boundary.COMPONENT, PACKAGE_CEILING_WATTS
-            )
-        else:
-            clusters = [one for one in named if _CLUSTER.fullmatch(one[1])]
-            machine, usb = ([one for one in named if one[1] == name] for name in (_MACHINE, _USB))
-            found = _build_channels(clusters, Boundary.COMPONENT, CLUSTER_CEILING_WATTS, may_rest=True)
-            found += _build_channels(machine, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS)
-            found += _build_channels(usb, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS, may_rest=True)
-        if not found:
-            seen = ", ".join(sorted({name for _, name in named if name})[:8])
+        found = meters.open()
+        channels, self._not_counted = choose_channels(found, meters.read, self._pause)
+        if not channels:
+            seen = ", ".join([name for name, _ in self._not_counted][:8])
             raise NothingThere(
                 f"the energy meters measure no whole processor and no whole machine, only {seen}"
             )
-        return tuple(found)
-
-    def _without_mirrors(
-        self, meters: Meters, packages: list[tuple[object, str]]
-    ) -> list[tuple[object, str]]:
-        """Keep the first of the packages that agree at every comparison.
-
-        Processors of several dies show one counter once per die.
-        """
-        pairs = list(combinations([key for key, _ in packages], 2))
-        for look in range(MIRROR_LOOKS):
-            if look and pairs:
-                self._pause(MIRROR_PAUSE_SECONDS)
-            pairs = [pair for pair in pairs if _agree(meters, *pair)]
-        mirrors = {other for _, other in pairs}
-        return [one for one in packages if one[0] not in mirrors]
-
-
-def _build_channels(
-    channels: list[tuple[object, str]], boundary: Boundary, ceiling_watts: float, *, may_rest: bool = False
-) -> list[_Channel]:
-    """Build one point per channel: a repeated name gets a number in front, because its end gives the kind."""
-    found: list[_Channel] = []
-    seen: dict[str, int] = {}
-    for key, name in channels:
-        seen[name] = seen.get(name, 0) + 1
-        domain = name if seen[name] == 1 else f"{seen[name]}-{name}"[:64]
-        found.append(_Channel(key, Point(PointKind.EMI, domain, boundary), ceiling_watts, may_rest))
-    return found
-
-
-def _agree(meters: Meters, one: object, other: object) -> bool:
-    """Tell whether the other counter, read between two reads of the first, lies between them.
-
-    A counter at 0 proves nothing.
-    """
-    try:
-        before, between, after = (meters.read().get(key) for key in (one, other, one))
-    except (ReadFailed, PointsChanged):
-        return False
-    if before is None or between is None or after is None or not between.energy_picowatt_hours:
-        return False
-    low = before.energy_picowatt_hours - MIRROR_TOLERANCE_PICOWATT_HOURS
-    high = after.energy_picowatt_hours + MIRROR_TOLERANCE_PICOWATT_HOURS
-    return low <= between.energy_picowatt_hours <= high
+        return channels

@@ -16,7 +16,7 @@ from veilleuse.collector.enrolment.register_replay import token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model.hosts import Host, HostStatus
-from veilleuse.wire.address import WILDCARDS, split_address
+from veilleuse.wire.address import WILDCARDS, split_address, split_addresses
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
@@ -129,22 +129,29 @@ def _token_sha256(context: AdminContext, token_id: int) -> bytes:
 
 def _join_file(context: AdminContext, order: TokenOrder) -> dict[str, Any]:
     """Make the join file without its secrets. Raises UsageError when no agent could use its addresses."""
-    for word, address in (
-        ("address", context.process.addresses.telemetry),
-        ("enrolment_address", context.process.addresses.enrolment),
-    ):
-        _require_usable(word, address, context.settings.pki.server_names)
+    addresses = context.process.addresses
+    names = context.settings.pki.server_names
     authority = context.issuing.authority
     return {
         "version": JOIN_FILE_VERSION,
-        "address": context.process.addresses.telemetry,
-        "enrolment_address": context.process.addresses.enrolment,
+        **_join_file_addresses("address", "addresses", addresses.telemetry, names),
+        **_join_file_addresses("enrolment_address", "enrolment_addresses", addresses.enrolment, names),
         "ca_pem": authority.root_pem.decode(),
         "ca_sha256": authority.root_sha256,
         "org_entity": order.org_entity,
         "site": order.site,
         "population": order.population.value,
     }
+
+
+def _join_file_addresses(
+    first: str, every: str, addresses: str, server_names: Sequence[str]
+) -> dict[str, str | list[str]]:
+    """Return the keys of comma-separated addresses. Agents of 0.2 know the first one only."""
+    usable = split_addresses(addresses)
+    for address in usable:
+        _require_usable(first, address, server_names)
+    return {first: usable[0]} if len(usable) == 1 else {first: usable[0], every: usable}
 
 
 def _require_usable(word: str, address: str, server_names: Sequence[str]) -> None:

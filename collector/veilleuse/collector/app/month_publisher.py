@@ -10,7 +10,6 @@ derived. Exit codes 0, 1, 2.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from datetime import date
 from functools import partial
@@ -21,7 +20,7 @@ from veilleuse.collector.reports.fleet_publication import FleetPublisher
 from veilleuse.collector.reports.readers import sobriety_sources_of, targets_of
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.process import finish
+from veilleuse.wire.process import finish, lower_priority
 
 _NICE: Final = 10
 _ASK_SECONDS: Final = 120.0
@@ -34,7 +33,7 @@ def main(day: str) -> int:
 
 def _publish(day: str) -> int:
     settings = read_settings(None)
-    os.nice(_NICE)
+    lower_priority(_NICE)
     publish = publisher(settings.data_dir, _ASK_SECONDS)
     with open_reader(settings.data_dir) as store:
         sources, k = sobriety_sources_of(store, settings.reporting), settings.reporting.k_anonymity

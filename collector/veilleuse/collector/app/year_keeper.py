@@ -10,7 +10,6 @@ Exit codes 0, 1, 2.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from datetime import date
@@ -21,7 +20,7 @@ from veilleuse.collector.ipc import ask
 from veilleuse.collector.reports.kept_years import keep_due
 from veilleuse.collector.settings import read_settings
 from veilleuse.collector.store import open_reader
-from veilleuse.wire.process import finish
+from veilleuse.wire.process import finish, lower_priority
 
 _NICE: Final = 10
 _ASK_SECONDS: Final = 120.0
@@ -37,7 +36,7 @@ def main(day: str) -> int:
 
 def _keep(day: str) -> int:
     settings = read_settings(None)
-    os.nice(_NICE)
+    lower_priority(_NICE)
 
     def perform(operation: str, arguments: Mapping[str, Any]) -> Any:
         return ask(settings.data_dir, operation, timeout_seconds=_ASK_SECONDS, **arguments)

@@ -71,10 +71,7 @@ def init(
     from veilleuse.collector.app.data_directory import initialise, is_initialised
 
     if if_missing and is_initialised(settings.data_dir):
-        if as_json:
-            print_json({"data_dir": str(settings.data_dir), "created": False})
-        else:
-            print(f"data directory   {settings.data_dir} is initialised already: nothing was changed")
+        _print_present(settings.data_dir, as_json)
         return
     brought = _read_external_ca(settings, ca_certificate, ca_key, ca_root)
     made = initialise(
@@ -87,6 +84,13 @@ def init(
         new_data=new_data,
     )
     _print(made, as_json)
+
+
+def _print_present(data_dir: Path, as_json: bool) -> None:
+    if as_json:
+        print_json({"data_dir": str(data_dir), "created": False})
+    else:
+        print(f"data directory   {data_dir} is initialised already: nothing was changed")
 
 
 def _print(made: InitResult, as_json: bool) -> None:

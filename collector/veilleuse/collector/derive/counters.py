@@ -8,6 +8,7 @@ Points nest and overlap: one meter is selected, one kind of counters, and only d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -29,6 +30,10 @@ METERS: Final = {
 """Kinds that meter the whole machine at the socket: (preference, uncertainty)."""
 _COUNTERS: Final = (PointKind.RAPL, PointKind.EMI, PointKind.POWERMETRICS, PointKind.FAKE)
 """Kinds that count its components, best first; two kinds count the same components."""
+
+_WINDOWS_NAME: Final = re.compile(r"(?:RAPL_PACKAGE(\d+)_|.+_)?(PKG|DRAM|PSYS|SYS)")
+"""Names of Windows' energy meters, as agents of 0.2 sent them: RAPL_PACKAGE0_PKG, SOCKET_PKG, SYS."""
+_WINDOWS_ENDINGS: Final = {"PKG": "package", "DRAM": "dram", "PSYS": "psys", "SYS": "psys"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,42 +224,36 @@ def _fits(packages: CoveredEnergy, platform: CoveredEnergy) -> bool:
 def _counters(cell: Cell) -> dict[str, list[tuple[int, int]]]:
     """Return package, dram, psys → [(mJ, covered ms)] of the best kind that counts a package."""
     for kind in _COUNTERS:
-        found: dict[str, list[tuple[int, int]]] = {}
+        parts: dict[str, tuple[int, int]] = {}
         for point, energy, covered in cell.energies:
             if (
                 point.kind is kind
                 and point.subject == MACHINE_SUBJECT
                 and point.boundary is not Boundary.WALL
             ):
-                found.setdefault(_component(point), []).append((energy, covered))
-        if kind is PointKind.EMI:
-            found = _select_package(found)
+                name = _part(point)
+                before = parts.get(name, (0, 0))  # under its former name, until the agent was upgraded
+                parts[name] = before[0] + energy, min(cell.milliseconds, before[1] + covered)
+        found: dict[str, list[tuple[int, int]]] = {}
+        for name, part in parts.items():
+            found.setdefault(name.partition("-")[0], []).append(part)
+        if "package" not in found and "cluster" in found:  # Snapdragon under Windows names no package
+            found["package"] = found["cluster"]
         if any(covered for _, covered in found.get("package", ())):
             return found
     return {}
 
 
-def _component(point: Point) -> str:
-    """Return package, dram, psys, cluster, or the point's own name."""
+def _part(point: Point) -> str:
+    """Return the name of the counted part: package-0, dram-0, psys, cluster-…, or the point's own name."""
     name = point.domain
     if point.kind is PointKind.EMI:
-        # Windows instance names (RAPL_Package0_PKG, RAPL_Package0_DRAM, CPU_CLUSTER_0, SYS), or our own
-        # names.
-        upper = name.upper()
-        for ending, word in (("PKG", "package"), ("DRAM", "dram"), ("SYS", "psys")):
-            if upper == ending or upper.endswith(f"_{ending}"):
-                return word
-        if "CLUSTER" in upper:
-            return "cluster"
-    return name.partition("-")[0]
-
-
-def _select_package(found: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
-    """Select the package where one is metered; else the clusters of processors without a package.
-    docs/sources.md.
-    """
-    package = found.get("package") or found.get("cluster")
-    return {name: parts for name, parts in (("package", package), ("psys", found.get("psys"))) if parts}
+        if match := _WINDOWS_NAME.fullmatch(name.upper()):
+            word = _WINDOWS_ENDINGS[match[2]]
+            return word if word == "psys" else f"{word}-{match[1] or 0}"
+        if "CLUSTER" in name.upper():
+            return f"cluster-{name}"
+    return name
 
 
 def _gpus(cell: Cell) -> list[tuple[int, int]]:

@@ -196,7 +196,7 @@ def _forget(failures: deque[float], before: float) -> None:
 
 @dataclass(slots=True)
 class Addresses:
-    """host:port for agents; `serve` replaces port 0 with the assigned port."""
+    """host:port for agents, comma separated; `serve` replaces port 0 with the assigned port."""
 
     telemetry: str
     enrolment: str

@@ -9,7 +9,6 @@ the collector's memory.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import sys
 import time
@@ -20,7 +19,7 @@ from veilleuse.collector.grid.poll import RemoteLedger, enabled_connectors, is_d
 from veilleuse.collector.ipc import ask
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.wire.process import finish
+from veilleuse.wire.process import finish, lower_priority
 from veilleuse.wire.units import NANOSECONDS_PER_MILLISECOND
 
 log = logging.getLogger("veilleuse.collector.grid")
@@ -41,7 +40,7 @@ def main() -> int:
 def _main() -> int:
     settings = read_settings(None)
     configure(settings)
-    os.nice(_NICE)
+    lower_priority(_NICE)
     return _poll(settings)
 
 

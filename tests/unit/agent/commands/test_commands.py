@@ -186,9 +186,10 @@ def test_a_held_sender_pushes_as_records_come_and_stops_on_sigterm(agent, collec
 def test_a_held_sender_ends_with_its_parent(agent, collector):
     """A killed resident process leaves no sender behind."""
     agent.enrol(collector)
-    child = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send", "--hold")]
+    child = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send", "--hold", "--attached")]
     code = (
-        "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(60)"
+        "import subprocess as s, sys, time; held = s.Popen(sys.argv[1:], stdin=s.PIPE); "
+        "print(held.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, *child], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

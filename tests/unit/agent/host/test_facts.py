@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.support.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
 from veilleuse.agent.host.components import Parts, memory_modules, modules_of_table, modules_of_udev
 from veilleuse.agent.host.facts import host_facts, own_facts, parts_here
+from veilleuse.agent.host.graphics import GraphicsAdapter, graphics_here
 from veilleuse.agent.host.hardware_ids import Roots, asset_numbers, hardware_ids
 from veilleuse.agent.host.machine import Machine, detect
 from veilleuse.agent.host.power_plan import PowerPlan
@@ -230,3 +231,30 @@ def test_any_table_is_borne(table):
 def test_any_database_is_borne(text):
     """Any text gives None or a number of modules."""
     assert modules_of_udev(text) in (None, *range(1, 300))
+
+
+def test_graphics_are_the_display_controllers_on_pci(tmp_path):
+    """Cards with and without outputs count, by model; sound on a card, and a nameless device, do not."""
+    devices = {
+        "0000:00:02.0": {"class": "0x030000", "vendor": "0x8086", "device": "0x9a49"},
+        "0000:01:00.0": {"class": "0x030200", "vendor": "0x10de", "device": "0x25a2"},
+        "0000:01:00.1": {"class": "0x040300", "vendor": "0x10de", "device": "0x2291"},
+        "0000:03:00.0": {
+            "class": "0x038000",
+            "vendor": "0x1002",
+            "device": "0x73ff",
+            "mem_info_vram_total": "8573157376",
+        },
+        "0000:04:00.0": {"class": "0x030000", "vendor": "", "device": "0x1"},
+    }
+    for address, files in devices.items():
+        folder = tmp_path / "sys/bus/pci/devices" / address
+        folder.mkdir(parents=True)
+        for name, text in files.items():
+            (folder / name).write_text(f"{text}\n")
+    assert graphics_here(str(tmp_path / "sys")) == (
+        GraphicsAdapter("intel 9a49", None, None),
+        GraphicsAdapter("nvidia 25a2", None, None),
+        GraphicsAdapter("amd 73ff", None, 8_573_157_376),
+    )
+    assert graphics_here(str(tmp_path / "nowhere")) == ()

@@ -13,6 +13,7 @@ import pytest
 from tests.support.fakes.windows import Disk, FakeWindows, smbios
 from tests.support.waiting import PATIENCE_SECONDS
 from veilleuse.agent.host import windows as windows_facts
+from veilleuse.agent.host.graphics import GraphicsAdapter
 from veilleuse.agent.host.power_plan import PowerPlan
 from veilleuse.agent.model import Instant, asleep_milliseconds
 from veilleuse.agent.platforms.windows import system
@@ -158,3 +159,33 @@ def test_nothing_can_be_read():
     assert (found.vendor, found.model, found.cpu_model) == (None, None, None)
     assert found.device_class is DeviceClass.UNKNOWN
     assert windows_facts.detect(windows, device_class="tower").device_class is DeviceClass.TOWER
+
+
+def test_graphics_are_those_present():
+    """Present PCI adapters count, with name and memory of their driver. A card that was replaced does not,
+    though the registry still lists it. Nothing of an adapter is a serial number.
+    """
+    windows = FakeWindows()
+    assert windows_facts.graphics_here("", windows) == (), "a system without the list, as Wine"
+    adapters = windows_facts.ADAPTER_INTERFACE
+    windows.interface_paths[adapters] = [
+        rf"\\?\PCI#VEN_10DE&DEV_1F06&SUBSYS_13A03842&REV_A1#4&1E4E2B1C&0&0019#{adapters}",
+        rf"\\?\PCI#VEN_8086&DEV_0412&SUBSYS_8534103C&REV_06#3&11583659&0&10#{adapters}",
+        rf"\\?\PCI#VEN_1A03&DEV_2000&SUBSYS_20001A03&REV_41#5&2&0&00#{adapters}",
+        rf"\\?\SWD#RemoteDisplayEnum#RdpIdd_IndirectDisplay&SessionId_0002#{adapters}",
+    ]
+    enum, kind = r"SYSTEM\CurrentControlSet\Enum\PCI", r"SYSTEM\CurrentControlSet\Control\Class"
+    numbers = {"VEN_10DE&DEV_1F06&SUBSYS_13A03842&REV_A1\\4&1E4E2B1C&0&0019": 1}
+    numbers["VEN_8086&DEV_0412&SUBSYS_8534103C&REV_06\\3&11583659&0&10"] = 2
+    names = {0: "NVIDIA GeForce GTX 960", 1: "NVIDIA GeForce RTX 2060 SUPER", 2: "Intel(R) HD Graphics 4600"}
+    adapter_class = "{4d36e968-e325-11ce-bfc1-08002be10318}"
+    for instance, number in numbers.items():
+        windows.keys[rf"{enum}\{instance}", "Driver"] = rf"{adapter_class}\{number:04}"
+    for number, name in names.items():
+        windows.keys[rf"{kind}\{adapter_class}\{number:04}", "DriverDesc"] = name
+    windows.keys[rf"{kind}\{adapter_class}\0001", windows_facts.ADAPTER_MEMORY] = 8 << 30
+    assert windows_facts.graphics_here("", windows) == (
+        GraphicsAdapter("nvidia 1f06", "NVIDIA GeForce RTX 2060 SUPER", 8 << 30),
+        GraphicsAdapter("1a03 2000", None, None),
+        GraphicsAdapter("intel 0412", "Intel_R_ HD Graphics 4600", None),
+    )

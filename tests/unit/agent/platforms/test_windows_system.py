@@ -25,6 +25,7 @@ from tests.support.fakes.windows import JOB, FakeWindows
 from tests.support.waiting import PATIENCE_SECONDS, comes, in_time
 from veilleuse.agent import platforms
 from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
+from veilleuse.agent.identity.store import write_private
 from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock, lock_holder
 from veilleuse.agent.platforms.windows import system as windows_system
 from veilleuse.agent.platforms.windows.calls import ERROR_ACCESS_DENIED, SUSPEND
@@ -138,32 +139,16 @@ def test_whether_a_process_runs(windows):
     assert windows_system.is_running(8)
 
 
-def test_a_parent_that_is_gone_is_seen(windows):
-    """A handle from the start shows the parent's end, even if its number is reused."""
-    windows.processes = {7}
-    lives = windows_system.parent_watch(7)
-    assert lives()
-    windows.processes = set()
-    assert not lives()
-    assert not windows_system.parent_watch(7)()
-
-
 class Child:
     """Replaces a started process."""
 
-    def __init__(self, *, console: bool = True) -> None:
+    def __init__(self, stdin: object = None) -> None:
         self._handle = 55
-        self.done: list[object] = []
-        self._console = console
-
-    def send_signal(self, number: int) -> None:
-        """Record the signal, or fail without a common console."""
-        if not self._console:
-            raise OSError(errno.EINVAL, "no console")
-        self.done.append(number)
+        self.stdin = stdin
+        self.terminated = False
 
     def terminate(self) -> None:
-        self.done.append("terminated")
+        self.terminated = True
 
 
 def test_children_are_in_one_job_and_counted(windows):
@@ -182,12 +167,12 @@ def test_children_are_in_one_job_and_counted(windows):
     assert windows_system.usage() == (2_000, 12_345_678)
 
 
-@pytest.mark.parametrize(("console", "done"), [(True, [1]), (False, ["terminated"])])
-def test_a_child_is_asked_to_end(windows, console, done):
-    """The child gets Ctrl+Break in its own group; without a console it is terminated."""
-    child: Any = Child(console=console)
+@pytest.mark.parametrize(("stdin", "terminated"), [(io.BytesIO(), False), (None, True)])
+def test_a_child_is_asked_to_end(windows, stdin, terminated):
+    """A child with a pipe sees its end; one without is terminated."""
+    child: Any = Child(stdin)
     windows_system.ask_to_end(child)
-    assert child.done == done
+    assert child.terminated is terminated
     assert getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200) == windows_system.CHILD_FLAGS
 
 
@@ -352,3 +337,18 @@ def test_interrupts_are_within_kernel_time(monkeypatch):
     monkeypatch.setattr("psutil.cpu_times", lambda percpu: [times])
     counters = Utilisation(SourceContext("/nowhere", "/nowhere", "none")).read()
     assert (counters.cpu_total_milliseconds, counters.cpu_busy_milliseconds) == ((8_000,), (3_000,))
+
+
+def test_what_an_administrator_writes_is_open_to_the_service(monkeypatch, tmp_path):
+    """Folders below the state inherit its access list; Python gives one made for 0700 a list of its own."""
+    modes: list[int] = []
+    make = os.mkdir
+
+    def record(path: Path, mode: int = 0o777) -> None:
+        modes.append(mode)
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", record)
+    monkeypatch.setattr(platforms.here, "ACCESS_BY_MODE", windows_system.ACCESS_BY_MODE)
+    write_private(tmp_path / "id" / "salt", b"x")
+    assert modes == [0o777]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,7 +142,7 @@ def test_short_periods_hold_the_sender(child_bench):
     for _ in range(100):
         bench.step(period=10_000)
     assert bench.contacts.running
-    assert bench.starts() == [f"--config /c.toml --hold --parent {os.getpid()}"]
+    assert bench.starts() == ["--config /c.toml --hold --attached"]
     bench.contacts.stop()
     assert not bench.contacts.running
 

@@ -16,6 +16,7 @@ from tests.support.fakes.authority import TestAuthority
 from tests.support.fakes.collector import FakeCollector
 from veilleuse.agent.errors import AgentError, CollectorAway, IdentityError
 from veilleuse.agent.sending.client import LONGEST_WAIT_MILLISECONDS, EnrolmentCalls, open_channel, translate
+from veilleuse.agent.sending.routes import Route
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 DAY = timedelta(days=1)
@@ -23,8 +24,8 @@ DAY = timedelta(days=1)
 
 def trouble(address: str, roots_pem: bytes) -> AgentError:
     """Return the error of one call to an address."""
-    with open_channel(address, None, roots_pem) as channel, pytest.raises(AgentError) as caught:
-        EnrolmentCalls(channel, address, 5).challenge(pb.ChallengeRequest(agent_id=bytes(16)))
+    with open_channel(Route(address), None, roots_pem) as channel, pytest.raises(AgentError) as caught:
+        EnrolmentCalls(channel, Route(address), 5).challenge(pb.ChallengeRequest(agent_id=bytes(16)))
     return caught.value
 
 
@@ -104,6 +105,6 @@ def test_a_wait_has_a_bound(asked, expected):
         def trailing_metadata(self) -> Any:
             return (("retry-after-milliseconds", asked),)
 
-    found = translate(Refused(), "here:1")
+    found = translate(Refused(), Route("here:1"))
     assert isinstance(found, CollectorAway)
     assert found.retry_after_milliseconds == expected

@@ -22,13 +22,8 @@ from tests.support.peers import peer
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import DisplaysReading
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.sources.linux_displays import (
-    LinuxDisplays,
-    diagonal_inches,
-    identity,
-    is_edid,
-    size_class,
-)
+from veilleuse.agent.sources.edid import diagonal_inches, identity, is_edid, size_class
+from veilleuse.agent.sources.linux_displays import LinuxDisplays
 from veilleuse.wire.limits import DISPLAY_SIZES
 
 TREES = Path(__file__).parents[3] / "fixtures" / "sys"

@@ -8,11 +8,11 @@ import ctypes
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.support.fakes.libraries import Libraries, fake_libraries, note, put
 from tests.support.fakes.windows import CONTEXT
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.platforms.windows.api import RawCounterItem, WindowsCalls
@@ -23,39 +23,10 @@ from veilleuse.wire.vocabulary import SOURCES_OF_SYSTEM
 METER = "{45BD8344-7ED6-49cf-A440-C276C933B053}"
 
 
-class Library:
-    """Holds the functions of a DLL as attributes."""
-
-
 @pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Callable[..., Any]]]:
-    """Replace the libraries that ctypes loads: library → function → body."""
-    libraries: dict[str, dict[str, Callable[..., Any]]] = {}
-
-    def load(name: str, use_last_error: bool) -> Library:
-        assert use_last_error
-        if name not in libraries:
-            raise OSError(f"no {name}")
-        library = Library()
-        for function, body in libraries[name].items():
-            setattr(library, function, lambda *given, body=body: body(*given))
-        return library
-
-    monkeypatch.setattr(ctypes, "WinDLL", load, raising=False)
-    monkeypatch.setattr(ctypes, "get_last_error", lambda: 1167, raising=False)
-    return libraries
-
-
-def put(reference: Any, value: int, answer: int = 0) -> int:
-    """Write the value through byref's reference and return the answer."""
-    reference._obj.value = value
-    return answer
-
-
-def note(kept: list[Any], value: object) -> int:
-    """Append the value and return 0."""
-    kept.append(value)
-    return 0
+def windows(monkeypatch: pytest.MonkeyPatch) -> Libraries:
+    """Replace the libraries that ctypes loads."""
+    return fake_libraries(monkeypatch)
 
 
 def test_a_list_of_devices_that_grows_while_it_is_asked_for(windows):
@@ -220,6 +191,29 @@ def test_clocks_status_firmware_and_events(windows):
     calls.on_power_event(told.append)
     assert kept[0].routine(None, 4, None) == 0
     assert told == [4]
+
+
+def test_a_power_setting_is_told_with_its_value(windows):
+    """The callback gets the number of POWERBROADCAST_SETTING; another event or size gives none."""
+    kept: list[Any] = []
+    windows["powrprof"] = {
+        "PowerSettingRegisterNotification": lambda setting, flags, given, _handle: note(
+            kept, (bytes(setting._obj), flags, given._obj)
+        )
+    }
+    told: list[int] = []
+    WindowsCalls().on_power_setting(METER, told.append)
+    ((setting, flags, subscription),) = kept
+    assert (setting.hex()[:8], flags) == ("4483bd45", 2)
+    for event, data in (
+        (0x8013, struct.pack("<16sLL", b"", 4, 2)),
+        (0x8013, struct.pack("<16sLL", b"", 1, 7)),
+        (0x0004, struct.pack("<16sLL", b"", 4, 7)),
+    ):
+        buffer = ctypes.create_string_buffer(data)
+        assert subscription.routine(None, event, ctypes.addressof(buffer)) == 0
+    assert subscription.routine(None, 0x8013, None) == 0
+    assert told == [2]
 
 
 def test_crashes_console_and_processes(windows):

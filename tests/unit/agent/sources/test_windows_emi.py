@@ -59,10 +59,21 @@ def refused(windows: FakeWindows, virtualisation: str = "none") -> SourceUnavail
 @pytest.mark.parametrize(
     ("machine", "domains"),
     [
-        ("intel_laptop", {"RAPL_PACKAGE0_PKG": Boundary.COMPONENT}),
-        ("amd_sixteen_cores", {"RAPL_PACKAGE0_PKG": Boundary.COMPONENT}),
-        ("amd_management_unit", {"SOCKET_PKG": Boundary.COMPONENT}),
-        ("first_version", {"CPU_PKG": Boundary.COMPONENT}),
+        ("intel_laptop", {"dram-0": Boundary.COMPONENT, "package-0": Boundary.COMPONENT}),
+        (
+            "intel_platform",
+            {
+                "dram-0": Boundary.COMPONENT,
+                "dram-1": Boundary.COMPONENT,
+                "package-0": Boundary.COMPONENT,
+                "package-1": Boundary.COMPONENT,
+                "psys": Boundary.MACHINE_DC,
+            },
+        ),
+        ("amd_sixteen_cores", {"package-0": Boundary.COMPONENT}),
+        ("amd_management_unit", {"package-0": Boundary.COMPONENT}),
+        ("amd_management_unit_energy", {"package-0": Boundary.COMPONENT}),
+        ("first_version", {"package-0": Boundary.COMPONENT}),
         (
             "snapdragon",
             {
@@ -70,14 +81,19 @@ def refused(windows: FakeWindows, virtualisation: str = "none") -> SourceUnavail
                 "CPU_CLUSTER_1": Boundary.COMPONENT,
                 "CPU_CLUSTER_2": Boundary.COMPONENT,
                 "PSU_USB": Boundary.MACHINE_DC,
-                "SYS": Boundary.MACHINE_DC,
+                "psys": Boundary.MACHINE_DC,
             },
         ),
     ],
 )
-def test_a_package_alone_or_clusters_and_the_machine(machine, domains):
-    """A package anywhere excludes cores, graphics and memory; without one, clusters and the machine count."""
-    with opened(FakeWindows.of(machine)) as source:
+def test_packages_memory_and_the_machine_or_clusters(machine, domains):
+    """Packages and memory count, cores and graphics never; without a package its clusters do. The machine's
+    own counter is a point of its own. Domains are those of RAPL on Linux.
+    """
+    windows = FakeWindows.of(machine)
+    for number, meter in enumerate(windows.meters.values()):
+        meter.spend(10_000 * number)
+    with opened(windows) as source:
         read = counters(source)
     assert {one.point.domain: one.point.boundary for one in read} == domains
     assert all(one.point.kind is PointKind.EMI and FACT_PATTERN.fullmatch(one.point.domain) for one in read)
@@ -96,18 +112,62 @@ def test_sixteen_devices_do_not_make_the_package_heavier():
     assert sum(after.values()) - sum(before.values()) == pytest.approx(154, abs=1e-5)
 
 
+def test_what_is_not_counted_has_a_reason():
+    """Cores and graphics are inside, an unknown rail is unknown, one counter of the platform is enough."""
+    windows = FakeWindows()
+    names = (
+        "RAPL_Package0_PKG",
+        "RAPL_Package0_PP0",
+        "RAPL_Package0_PP1",
+        "RAPL_Package0_PSYS",
+        "SYS",
+        "WIFI",
+    )
+    windows.meters["meter"] = Meter(*names)
+    with opened(windows) as source:
+        assert sorted(joules(source)) == ["package-0", "psys"]
+        assert [name for name, why in source.not_counted() if why == "inside the package"] == [
+            "RAPL_PACKAGE0_PP0",
+            "RAPL_PACKAGE0_PP1",
+        ]
+        assert [name for name, _ in source.not_counted()][2:] == ["SYS", "WIFI"]
+        assert FACT_PATTERN.fullmatch("".join(name for name, _ in source.not_counted()))
+
+
+def test_two_dies_do_not_double_their_memory():
+    """Memory that two dies show with one counter counts once, as the package does."""
+    windows = FakeWindows()
+    for die in range(2):
+        windows.meters[f"die {die}"] = Meter("RAPL_Package0_PKG", "RAPL_Package0_DRAM")
+    with opened(windows) as source:
+        assert sorted(joules(source)) == ["dram-0", "package-0"]
+
+
+def test_a_platform_counter_that_is_not_filled_is_no_point():
+    """Most makers do not connect psys: it stays at 0, and so does the memory of most client machines."""
+    windows = FakeWindows.of("intel_platform")
+    for meter in windows.meters.values():
+        meter.picowatt_hours = [
+            0 if name.endswith(("DRAM", "PSYS")) else value
+            for name, value in zip(meter.names, meter.picowatt_hours, strict=True)
+        ]
+    with opened(windows) as source:
+        assert list(joules(source)) == ["package-0"]
+
+
 def test_one_counter_shown_once_per_die_counts_once():
     """Two devices with one name and equal values are one package."""
     with opened(FakeWindows.of("two_dies")) as source:
-        assert list(joules(source)) == ["RAPL_PACKAGE0_PKG"]
+        assert list(joules(source)) == ["package-0"]
+        assert source.not_counted() == (("RAPL_PACKAGE0_PKG", "mirror of package-0"),)
 
 
 def test_two_sockets_that_differ_are_two_points():
-    """Two devices with one name and different values are two points, whose names end in PKG."""
+    """Two devices with one name and different values are two points, whose names start with package."""
     windows = FakeWindows.of("two_dies")
     next(iter(windows.meters.values())).spend(10_000)
     with opened(windows) as source:
-        assert sorted(joules(source)) == ["2-RAPL_PACKAGE0_PKG", "RAPL_PACKAGE0_PKG"]
+        assert sorted(joules(source)) == ["package-0", "package-0-2"]
 
 
 def test_two_sockets_that_drift_apart_while_they_are_looked_at():
@@ -200,7 +260,7 @@ def test_one_broken_device_does_not_hide_the_others():
     windows = FakeWindows.of("amd_sixteen_cores")
     list(windows.meters.values())[3].version = 9
     with opened(windows) as source:
-        assert list(joules(source)) == ["RAPL_PACKAGE0_PKG"]
+        assert list(joules(source)) == ["package-0"]
 
 
 # ------------------------------------------------------------------------- performance counters
@@ -213,10 +273,11 @@ def test_performance_counters_where_devices_cannot_be_opened():
     windows.counters_fail = 0
     windows.counters = {"_Total": 0, "rapl_package0_pkg": 10**12, "rapl_package0_dram": 0}
     with opened(windows) as source:
-        assert joules(source) == {"RAPL_PACKAGE0_PKG": 3_600}
+        assert joules(source) == {"package-0": 3_600}
+        assert source.not_counted() == (("RAPL_PACKAGE0_DRAM", "it reads 0"),)
         assert windows.opened_counter == COUNTER == r"\Energy Meter(*)\Energy"
         windows.counters["rapl_package0_pkg"] += round(20 * PICOWATT_HOURS_PER_JOULE)
-        assert joules(source)["RAPL_PACKAGE0_PKG"] == pytest.approx(3_620, abs=1e-5)
+        assert joules(source)["package-0"] == pytest.approx(3_620, abs=1e-5)
         windows.counters_fail = 0xC0000BC6
         with pytest.raises(ReadFailed):
             source.read()
@@ -249,7 +310,9 @@ def test_a_value_counts_once():
         with pytest.raises(ReadFailed):
             source.read()
         meter.spend(1)
-        assert len(counters(source)) == 1
+        assert len(counters(source)) == 2
+        meter.spend(1, "RAPL_Package0_PKG")
+        assert list(joules(source)) == ["package-0"], "memory that stands still was not read"
 
 
 def test_a_cluster_may_rest():
@@ -279,7 +342,7 @@ def test_removed_and_back():
                 source.read()
         windows.meters.update(kept)
         kept[next(iter(kept))].spend(3)
-        assert len(counters(source)) == 1
+        assert len(counters(source)) == 2
 
 
 @pytest.mark.parametrize("cut", [0, 1, 15, 16, 63])
@@ -303,7 +366,7 @@ def test_other_channels_under_the_same_path():
         windows.meters[path] = Meter("RAPL_Package0_PP0", "RAPL_Package0_PKG")
         with pytest.raises(PointsChanged):
             source.read()
-        assert [point.domain for point in source.open()] == ["RAPL_PACKAGE0_PKG"]
+        assert [point.domain for point in source.open()] == ["package-0"]
         assert len(counters(source)) == 1
 
 
@@ -337,7 +400,7 @@ ACTIONS = st.one_of(
 
 
 class Bench:
-    """Runs a ticker over a laptop's meter that may give false values."""
+    """Runs a ticker over a laptop's meter that may give false values; each channel spends the same."""
 
     def __init__(self) -> None:
         self.windows = FakeWindows.of("intel_laptop")
@@ -345,7 +408,9 @@ class Bench:
         self.clock = FakeClock()
         source = WindowsEmi(CONTEXT, self.windows, pause=lambda _: None)
         self.ticker = ticker_over(self.clock, source)
-        self.spent, self.told, self.lied = 0.0, 0, False
+        self.spent, self.lied = 0.0, False
+        self.told = {"package-0": 0, "dram-0": 0}
+        """Domain → millijoules."""
 
     def act(self, action: str, amount: float) -> None:
         """Change the device for the next tick of 10 s."""
@@ -375,7 +440,7 @@ class Bench:
         for tick in self.ticker.tick(last=last)[1]:
             for energy in tick.energies:
                 assert 0 <= energy.energy_millijoules <= 1_000 * tick.duration_milliseconds + 1
-                self.told += energy.energy_millijoules
+                self.told[energy.point.domain] += energy.energy_millijoules
 
 
 @settings(max_examples=150, deadline=None)
@@ -390,7 +455,7 @@ def test_whatever_the_device_does_no_joule_is_invented(actions):
         bench.tick()
     bench.tick(last=True)
     if not bench.lied:
-        assert bench.told <= bench.spent * 1_000 + 1
+        assert max(bench.told.values()) <= bench.spent * 1_000 + 1
 
 
 def test_the_bench_tells_what_was_spent():
@@ -402,4 +467,4 @@ def test_the_bench_tells_what_was_spent():
         bench.clock.advance(10_000)
         bench.tick()
     bench.tick(last=True)
-    assert bench.told == pytest.approx(4 * 300_000, abs=1)
+    assert bench.told == pytest.approx({"package-0": 4 * 300_000, "dram-0": 4 * 300_000}, abs=1)

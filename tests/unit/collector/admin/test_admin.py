@@ -161,6 +161,9 @@ def test_token_and_site(opened):
         "enrolment_address",
         "ca_pem",
         "ca_sha256",
+        "org_entity",
+        "site",
+        "population",
         "token",
         "fleet_key",
     }
@@ -240,6 +243,24 @@ def test_the_names_of_the_certificate_are_matched_as_tls_does(tmp_path, names):
     with open_collector(settings) as collector:
         join = collector.operations.perform("token_create", ORDER)["join"]
     assert join["address"] == "collector.example.org:8641"
+
+
+def test_a_join_file_names_every_advertised_address(tmp_path):
+    """Each host must be in the certificate; the first address is where agents of 0.2 look for it."""
+    both = "inner.example.org:8641, agents.example.org:443"
+    advertised = {"grpc.advertised_address": both, "pki.server_names": "inner.example.org, 127.0.0.1"}
+    initialise(settings_in(tmp_path, **advertised))
+    with (
+        open_collector(settings_in(tmp_path, **advertised)) as collector,
+        pytest.raises(UsageError, match=r"not for agents\.example\.org: add it to pki\.server_names"),
+    ):
+        collector.operations.perform("token_create", ORDER)
+    advertised["pki.server_names"] = "*.example.org, 127.0.0.1"
+    with open_collector(settings_in(tmp_path, **advertised)) as collector:
+        join = collector.operations.perform("token_create", ORDER)["join"]
+    assert join["address"] == "inner.example.org:8641"
+    assert join["addresses"] == both.split(", ")
+    assert "enrolment_addresses" not in join
 
 
 def test_what_does_not_exist(opened):

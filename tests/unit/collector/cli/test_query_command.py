@@ -100,7 +100,8 @@ def test_a_hash_of_a_secret_is_read_as_null(sql, data, capsys):
         ("ATTACH 'identity.db' AS i", "it only reads tables"),
         ("VACUUM INTO 'copy.db'", "it only reads tables"),
         ("SELECT 1; DELETE FROM sites", "it only reads tables"),
-        ("SELECT * FROM sqlite_dbpage", "it only reads tables"),
+        ("SELECT * FROM pragma_database_list", "it only reads tables"),
+        ("SELECT * FROM sqlite_dbpage", " table"),  # "no such table" where SQLite is built without it
         ("", "it only reads tables"),
         ("SELEC 1", 'near "SELEC": syntax error'),
         ("SELECT nowhere FROM hosts", "no such column: nowhere"),

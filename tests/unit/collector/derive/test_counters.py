@@ -33,6 +33,7 @@ from veilleuse.collector.derive.counters import (
     base_microwatts,
     best_meter,
     counter_signal,
+    may_be_psys,
     psys_check,
     psys_is_trusted,
 )
@@ -105,24 +106,34 @@ def test_two_kinds_of_counters_are_two_views_of_one_package():
 @pytest.mark.parametrize(
     ("energies", "name", "energy"),
     [
-        ([("RAPL_Package0_PKG", 100), ("RAPL_Package0_PP0", 70), ("RAPL_Package0_DRAM", 20)], "package", 100),
+        (
+            [("RAPL_Package0_PKG", 100), ("RAPL_Package0_PP0", 70), ("RAPL_Package0_DRAM", 20)],
+            "package+dram",
+            120,
+        ),
+        ([("RAPL_Package0_PKG", 100), ("RAPL_Package0_PP1", 60), ("RAPL_Package0_PSYS", 150)], "psys", 150),
         ([("RAPL_Package0_PKG", 100), ("RAPL_Package1_PKG", 60)], "package", 160),
         (
             [("RAPL_Package0_PKG", 100), ("RAPL_Package0_Core0_CORE", 50), ("CPU_CLUSTER_0", 9)],
             "package",
             100,
         ),
-        ([("package-0", 100), ("dram", 20)], "package", 100),
+        ([("package-0", 100), ("dram-0", 20)], "package+dram", 120),
+        ([("package-0", 100), ("dram-0", 20), ("psys", 150)], "psys", 150),
+        ([("package-0", 100), ("dram-0", 20), ("psys", 90)], "package+dram", 120),
         ([("CPU_CLUSTER_0", 40), ("CPU_CLUSTER_1", 30)], "package", 70),
         ([("CPU_CLUSTER_0", 40), ("SYS", 300)], "psys", 300),
+        ([("CPU_CLUSTER_0", 40), ("psys", 300), ("PSU_USB", 900)], "psys", 300),
         ([("SYS", 300)], None, 0),
+        ([("psys", 300)], None, 0),
     ],
 )
-def test_the_energy_meter_interface_keeps_packages_only(
+def test_the_energy_meter_interface_counts_as_rapl_does(
     energies: list[tuple[str, int]], name: str | None, energy: int
 ):
-    """EMI gives *_PKG and nothing else (docs/methodology.md §1), or the processor's clusters without one.
-    A sum of all domains gave 265 W for 154 W."""
+    """EMI gives packages and memory, else the processor's clusters; psys where it is plausible.
+    Cores and graphics are inside (docs/methodology.md §1): a sum of all domains gave 265 W for 154 W.
+    """
     signal = counter_signal(cell(*((emi(domain), value, HOUR) for domain, value in energies)))
     if name is None:
         assert signal is None
@@ -203,6 +214,42 @@ def test_psys_against_the_battery():
     assert not psys_is_trusted(PsysCheck(11_161, 9_300, HOUR))
     assert psys_is_trusted(PsysCheck(12_200, 9_300, 599_999))
     assert psys_check(cell((PACKAGE, 5_000, HOUR), (PSYS, 12_200, HOUR), (BATTERY, 9_300, HOUR))) is None
+
+
+def test_a_package_that_changed_its_name_within_a_record_is_one_package():
+    """An agent of 0.2 upgraded after a quarter of the hour leaves two names: one package of 9 W for the hour.
+    Two packages, with the names of either version, are two."""
+    turns = counter_signal(
+        cell(
+            (emi("RAPL_PACKAGE0_PKG"), 9 * HOUR // 4, HOUR // 4),
+            (emi("package-0"), 27 * HOUR // 4, 3 * HOUR // 4),
+        )
+    )
+    assert turns == ("package", 9 * HOUR, HOUR)
+    both = counter_signal(
+        cell((emi("RAPL_PACKAGE0_PKG"), 9 * HOUR, HOUR), (emi("package-1"), 7 * HOUR, HOUR))
+    )
+    assert both == ("package", 16 * HOUR, HOUR)
+
+
+def test_a_windows_laptop_s_psys_is_checked_against_its_battery():
+    """The rule of RAPL's psys applies to Windows' energy meters, in today's names and in those of 0.2."""
+    rapl = psys_check(
+        cell((PACKAGE, 5_000, HOUR), (PSYS, 12_200, HOUR), (BATTERY, 9_300, HOUR), supply=Supply.BATTERY)
+    )
+    for package, psys in (
+        ("package-0", "psys"),
+        ("RAPL_Package0_PKG", "RAPL_Package0_PSYS"),
+        ("CPU_CLUSTER_0", "SYS"),
+    ):
+        on_battery = cell(
+            (emi(package), 5_000, HOUR),
+            (emi(psys, Boundary.MACHINE_DC), 12_200, HOUR),
+            (BATTERY, 9_300, HOUR),
+            supply=Supply.BATTERY,
+        )
+        assert psys_check(on_battery) == rapl
+        assert may_be_psys(emi(psys))
 
 
 def test_a_psys_that_lied_on_battery_is_not_used_on_mains():

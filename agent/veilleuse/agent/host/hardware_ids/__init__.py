@@ -46,7 +46,7 @@ def require_machine_id(path: Path) -> str | None:
     if text in NOT_YET:
         raise IdentityError(
             f"{path} is {text or 'empty'}: this is an image that has not finished its first start;"
-            " start it once"
+            " start it once. In a container, mount the host's file there, read-only"
         )
     return text
 

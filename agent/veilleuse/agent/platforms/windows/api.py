@@ -37,10 +37,14 @@ _PDH_MORE_DATA: Final = 0x800007D2
 _PDH_VALID: Final = (0, 1)
 """PDH_CSTATUS_VALID_DATA, PDH_CSTATUS_NEW_DATA."""
 _DEVICE_NOTIFY_CALLBACK: Final = 2
+_SETTING_CHANGE: Final = 0x8013
+"""PBT_POWERSETTINGCHANGE."""
+_SETTING_BYTES: Final = 24
+"""POWERBROADCAST_SETTING of a number: GUID, length of the value, value."""
 _RSMB: Final = 0x52534D42
 _LARGEST_TABLE_BYTES: Final = 1 << 20
 _WOW64_64KEY: Final = 0x0100
-_INVALID_HANDLES: Final = (None, 0, c_void_p(-1).value)
+_INVALID_HANDLES: Final = (0, c_void_p(-1).value)
 _CALLBACK: Any = getattr(ctypes, "WINFUNCTYPE", ctypes.CFUNCTYPE)
 _POWER_ROUTINE: Final = _CALLBACK(ULONG, c_void_p, ULONG, c_void_p)
 _CONSOLE_ROUTINE: Final = _CALLBACK(ctypes.c_int, DWORD)
@@ -178,10 +182,9 @@ class WindowsCalls:
             result=HANDLE,
         )
         access = _GENERIC_READ if read else 0
-        handle = create(path, access, _SHARE_READ_WRITE, None, _OPEN_EXISTING, 0, None)
-        if handle in _INVALID_HANDLES:
-            raise WindowsCallError("CreateFileW", _last_error())
-        return int(handle)
+        return check_handle(
+            "CreateFileW", create(path, access, _SHARE_READ_WRITE, None, _OPEN_EXISTING, 0, None)
+        )
 
     def control(self, handle: int, code: int, request: bytes, answer_bytes: int) -> bytes:
         """See DeviceCalls."""
@@ -298,11 +301,33 @@ class WindowsCalls:
         _check_code(name, register(_DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle)))
         self._kept += [pointer, subscription]
 
+    def on_power_setting(self, setting: str, callback: Callable[[int], None]) -> None:
+        """See PowerCalls."""
+
+        def routine(_context: object, event: int, data: int | None) -> int:
+            if event == _SETTING_CHANGE and data:
+                head = ctypes.string_at(data, _SETTING_BYTES)
+                if int.from_bytes(head[16:20], "little") == _SETTING_BYTES - 20:
+                    callback(int.from_bytes(head[20:], "little"))
+            return 0
+
+        name = "PowerSettingRegisterNotification"
+        register = self._function("powrprof", name, LPVOID, DWORD, LPVOID, LPVOID, result=DWORD)
+        pointer, handle = _POWER_ROUTINE(routine), c_void_p()
+        subscription = Subscription(pointer, None)
+        done = register(byref(Guid.of(setting)), _DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle))
+        _check_code(name, done)
+        self._kept += [pointer, subscription]
+
     # --------------------------------------------------------------------------------- processes
 
     def _kernel(self, name: str, *arguments: object) -> Callable[..., None]:
         """Return a function of kernel32 that raises WindowsCallError on failure."""
-        function = self._function("kernel32", name, *arguments)
+        return self._checked("kernel32", name, *arguments)
+
+    def _checked(self, library: str, name: str, *arguments: object) -> Callable[..., None]:
+        """Return a function that raises WindowsCallError when it returns 0."""
+        function = self._function(library, name, *arguments)
 
         def call(*given: object) -> None:
             if not function(*given):
@@ -329,12 +354,8 @@ class WindowsCalls:
 
     def process(self, number: int) -> int:
         """See ProcessCalls."""
-        handle = self._function("kernel32", "OpenProcess", DWORD, ctypes.c_int, DWORD, result=HANDLE)(
-            _SYNCHRONIZE, 0, number
-        )
-        if handle in _INVALID_HANDLES:
-            raise WindowsCallError("OpenProcess", _last_error())
-        return int(handle)
+        find = self._function("kernel32", "OpenProcess", DWORD, ctypes.c_int, DWORD, result=HANDLE)
+        return check_handle("OpenProcess", find(_SYNCHRONIZE, 0, number))
 
     def lives(self, handle: int) -> bool:
         """See ProcessCalls."""
@@ -343,13 +364,12 @@ class WindowsCalls:
 
     def job(self) -> int:
         """See ProcessCalls."""
-        job = self._function("kernel32", "CreateJobObjectW", LPVOID, LPCWSTR, result=HANDLE)(None, None)
-        if job in _INVALID_HANDLES:
-            raise WindowsCallError("CreateJobObjectW", _last_error())
+        create = self._function("kernel32", "CreateJobObjectW", LPVOID, LPCWSTR, result=HANDLE)
+        job = check_handle("CreateJobObjectW", create(None, None))
         limits = JobLimits(flags=_KILL_ON_JOB_CLOSE)
         change = self._kernel("SetInformationJobObject", HANDLE, ctypes.c_int, LPVOID, DWORD)
         change(job, _EXTENDED_LIMITS, byref(limits), ctypes.sizeof(limits))
-        return int(job)
+        return job
 
     def job_add(self, job: int, process: int) -> None:
         """See ProcessCalls."""
@@ -392,7 +412,7 @@ class WindowsCalls:
             raise WindowsCallError("GetSystemFirmwareTable", _last_error())
         return table.raw[:written]
 
-    def registry(self, key: str, name: str) -> str | int | None:
+    def registry(self, key: str, name: str) -> str | int | bytes | None:
         """See FactCalls."""
         winreg: Any = importlib.import_module("winreg")
         try:
@@ -401,7 +421,7 @@ class WindowsCalls:
                 value, _ = winreg.QueryValueEx(opened, name)
         except OSError:
             return None
-        return value if isinstance(value, (str, int)) else None
+        return value if isinstance(value, (str, int, bytes)) else None
 
 
 def _library(name: str) -> Any:
@@ -412,6 +432,13 @@ def _library(name: str) -> Any:
 def _last_error() -> int:
     last: Any = getattr(ctypes, "get_last_error", None)
     return int(last())
+
+
+def check_handle(call: str, handle: int | None) -> int:
+    """Return a handle that a call gave; raise WindowsCallError for none."""
+    if handle is None or handle in _INVALID_HANDLES:
+        raise WindowsCallError(call, _last_error())
+    return handle
 
 
 def _check_code(call: str, code: int) -> None:

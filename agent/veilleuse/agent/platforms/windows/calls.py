@@ -83,6 +83,12 @@ class PowerCalls(Protocol):
     def plan_value(self, subgroup: str, setting: str) -> int:
         """Return a value of the active power plan on mains, by GUIDs `{…}`."""
 
+    def on_power_setting(self, setting: str, callback: Callable[[int], None]) -> None:
+        """Call `callback` with the value of a power setting, by GUID `{…}`: at once, and at each change.
+
+        It is called in a thread of the system, for the life of the process.
+        """
+
     def on_power_event(self, callback: Callable[[int], None]) -> None:
         """Call `callback` with each suspend or resume event, in a thread of the system.
 
@@ -130,8 +136,74 @@ class FactCalls(Protocol):
     def firmware_table(self) -> bytes:
         """Return RawSMBIOSData."""
 
-    def registry(self, key: str, name: str) -> str | int | None:
-        """Return a text or number below HKEY_LOCAL_MACHINE, in the 64-bit view; None if absent."""
+    def registry(self, key: str, name: str) -> str | int | bytes | None:
+        """Return a text, number or bytes below HKEY_LOCAL_MACHINE, in the 64-bit view; None if absent."""
+
+
+class ServiceStatus(NamedTuple):
+    """Status that a service reports."""
+
+    state: int
+    accepted: int = 0
+    """Controls that the service takes now."""
+    own_exit_code: int = 0
+    """Exit code of the service itself; 0 = none."""
+    wait_milliseconds: int = 0
+    """Time until the next report while a state is pending."""
+
+
+class ServiceOptions(NamedTuple):
+    """Options of a service beside those that its installation sets."""
+
+    restart_after_milliseconds: tuple[int, ...]
+    """Waits before the starts after the first, second … failure; the last one repeats."""
+    failures_forgotten_seconds: int
+    """Time without a failure after which the waits begin anew."""
+    privileges: tuple[str, ...]
+    """The only privileges of its process."""
+    preshutdown_milliseconds: int
+    """Time that a shutdown waits for it."""
+
+
+class ServiceCalls(Protocol):
+    """The Service Control Manager and the event log. Each call raises WindowsCallError."""
+
+    def serve(self, name: str, begun: Callable[[], None], control: Callable[[int], int]) -> None:
+        """Be the service `name`: call `begun` in a thread of the system; return some time after it returned.
+
+        Meanwhile `control` is called in this thread with each control, and returns 0 or an error code.
+        """
+
+    def set_status(self, status: ServiceStatus) -> None:
+        """Report the status; from any thread, once begun."""
+
+    def log_event(self, source: str, kind: int, text: str) -> None:
+        """Write one event to the log `Application`: `kind` 1 error, 2 warning, 4 information."""
+
+
+class SetupCalls(Protocol):
+    """Access lists and the configuration of the service, for the installer. Raises WindowsCallError."""
+
+    def own_sids(self) -> frozenset[str]:
+        """Return the SIDs of this process's user and of the owner of what it creates."""
+
+    def owner(self, path: str) -> str:
+        """Return the SID of the owner of a file, folder or link."""
+
+    def make_folder(self, path: str, access: str) -> bool:
+        """Create a folder with an access list in SDDL; return False when something has its name already."""
+
+    def protect_folder(self, path: str, access: str) -> None:
+        """Replace the access list of a folder; what is in it inherits the new one."""
+
+    def configure_service(self, name: str, options: ServiceOptions) -> tuple[str, ...]:
+        """Set the options of a service; return the names of those that this Windows does not know."""
+
+    def delete_profile(self, sid: str) -> None:
+        """Delete the profile that Windows made for an account."""
+
+    def log_event(self, source: str, kind: int, text: str) -> None:
+        """See ServiceCalls."""
 
 
 class WindowsCallTable(DeviceCalls, CounterCalls, PowerCalls, ProcessCalls, FactCalls, Protocol):

@@ -48,14 +48,11 @@ STATE: Final = _FOLDER / "agent"
 METERS: Final = _FOLDER / "meters.toml"
 RAPL_HELPER: Final = _FOLDER / "rapl.json"
 """Never written: the RAPL helper exists on Linux only."""
-SERVICE_MANAGER: Final = ""
+SERVICE_MANAGER: Final = "veilleuse.agent.service.windows_service:current"
 ACCESS_BY_MODE: Final = False
 
 CREATE_NEW_PROCESS_GROUP: Final = 0x200
-"""A separate group can be sent CTRL_BREAK and does not get the console's CTRL_C.
-
-We end the child in order.
-"""
+"""A separate group does not get the console's CTRL_C: we end the child in order."""
 CHILD_FLAGS: Final = CREATE_NEW_PROCESS_GROUP
 CTRL_C, CTRL_BREAK, CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN = 0, 1, 2, 5, 6
 _FORCED: Final = (CTRL_CLOSE, CTRL_SHUTDOWN)
@@ -155,12 +152,27 @@ sleeper = EventSleeper
 # ------------------------------------------------------------------------------------------ events
 
 
+_stops: Final[list[Callable[[], None]]] = []
+"""Functions given to `on_stop`."""
+_end_asked: Final = threading.Event()
+
+
+def ask_own_end() -> None:
+    """Ask this process to end, now and whenever it begins to measure again: its service got a control."""
+    _end_asked.set()
+    for stop in tuple(_stops):
+        stop()
+
+
 def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
-    """See `System.on_stop`: Ctrl+C, Ctrl+Break, a closed console window, a shutdown.
+    """See `System.on_stop`: a service's control, Ctrl+C, Ctrl+Break, a closed console window, a shutdown.
 
     A log-off stops no service.
     """
     ended = threading.Event()
+    _stops.append(stop)
+    if _end_asked.is_set():
+        stop()
 
     def handle_event(event: int) -> bool:
         if event != CTRL_LOGOFF:
@@ -173,6 +185,7 @@ def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
 
     def undo() -> None:
         ended.set()
+        _stops.remove(stop)
         forget()
 
     return undo
@@ -259,15 +272,6 @@ def is_running(process: int) -> bool:
         table().close(handle)
 
 
-def parent_watch(process: int) -> Callable[[], bool]:
-    """See `System.parent_watch`. It holds a handle: the parent's number stays the same after its end."""
-    try:
-        handle = table().process(process)
-    except WindowsCallError:
-        return lambda: False
-    return lambda: table().lives(handle)
-
-
 @functools.cache
 def _job() -> int:
     """Return the job of this process's children; 0 where there can be none.
@@ -292,13 +296,8 @@ def keep_child(child: subprocess.Popen[bytes]) -> None:
 
 
 def ask_to_end(child: subprocess.Popen[bytes]) -> None:
-    """See `System.ask_to_end`: CTRL_BREAK, which needs a shared console.
-
-    Without one the child is ended at once, which it survives without loss.
-    """
-    try:
-        child.send_signal(CTRL_BREAK)
-    except OSError:
+    """See `System.ask_to_end`. CTRL_BREAK is unsuitable: it needs a common console, which a service lacks."""
+    if child.stdin is None:
         child.terminate()
 
 

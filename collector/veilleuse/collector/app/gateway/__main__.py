@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from typing import Final
 
 from veilleuse.collector.app import prepare_process
 from veilleuse.collector.settings import read_settings
-from veilleuse.wire.process import finish
+from veilleuse.wire.process import finish, lower_priority
 
 NICE: Final = 5
 """Lower priority than the collector: work caused by strangers takes no processor time from the agents."""
@@ -29,8 +28,7 @@ def _main() -> int:
     settings = read_settings(None)
     prepare_process(settings)
     os.umask(0o077)
-    with suppress(OSError):  # a service manager may forbid it: the priority then equals the collector's
-        os.nice(NICE)
+    lower_priority(NICE)
     from veilleuse.collector.app.gateway.server import run  # imported only now: gRPC reads its environment
 
     return run(settings.data_dir)
