@@ -159,9 +159,10 @@ class SystemFolder:
 
     def copy(self, packages: Path) -> list[str]:
         """Copy the packages of a folder into the system; returns their paths there."""
-        return [
-            str(Path("/root") / shutil.copy(file, self.path("/root")).name) for file in packages.glob("*.deb")
-        ]
+        files = sorted(packages.glob("*.deb"))
+        for file in files:
+            shutil.copy(file, self.path("/root"))
+        return [f"/root/{file.name}" for file in files]
 
     def trust(self, repository: Repository) -> None:
         """Add the repository as docs/install-debian.md says, and read its index."""
