@@ -41,6 +41,7 @@ _ENVIRONMENT: Final = {
 }
 _REBOOTED: Final = 133
 """Exit status of systemd-nspawn when its machine asked for a reboot (systemd-nspawn(1), "Exit status")."""
+_FIRMWARE_SECONDS: Final = 2
 _GROUPS: Final = "veilleuse-test-"
 _IN_OWN_CGROUP: Final = """
 for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
@@ -163,7 +164,11 @@ class Machine:
             f"--network-namespace-path={self.network.path}",
             *("--register=no", "--keep-unit", "--boot", "--console=read-only"),
         )
-        command = (*ALONE, "sh", "-c", _IN_OWN_CGROUP, self._group, peer("systemd-nspawn"), *options)
+        # A machine's clocks begin at its boot, so that it knows when that was.
+        now = int(time.clock_gettime(time.CLOCK_BOOTTIME)), int(time.monotonic())
+        alone = (*ALONE, "--time", f"--boottime=-{now[0]}", f"--monotonic=-{now[1]}")
+        own_group = ("sh", "-c", _IN_OWN_CGROUP, self._group)
+        command = (*alone, *own_group, str(peer("systemd-nspawn")), *options)
         with self.console.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -226,10 +231,11 @@ class Machine:
         return self.run("journalctl", "--no-pager", f"--lines={lines}", f"--unit={unit}", check=False).stdout
 
     def reboot(self) -> None:
-        """Reboot as an administrator does, in order."""
+        """Reboot as an administrator does, in order; between, the firmware takes its time."""
         self.run("systemctl", "reboot", check=False)  # nsenter may be killed with the machine
         assert self._process is not None
         assert self._process.wait(90) == _REBOOTED, self.console.read_text(errors="replace")[-2_000:]
+        time.sleep(_FIRMWARE_SECONDS)
         self.boot()
 
     def close(self) -> None:

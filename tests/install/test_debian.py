@@ -37,6 +37,7 @@ from tests.install.story import (
     settle,
 )
 from tests.promises.support import previous
+from tests.promises.support.killed_agent import OFF
 from tests.support.waiting import until
 from veilleuse.wire.version import VERSION
 
@@ -248,7 +249,6 @@ def kill(system: System, story: Story) -> None:
     """Kill both services; systemd starts them again."""
     with story.interrupted(killed=True):
         kill_one(system, story.agent, AGENT)
-    story.delivers()
     kill_one(system, story.collector, COLLECTOR)
     story.delivers()
     with story.interrupted(killed=True):
@@ -269,12 +269,16 @@ def kill_one(system: System, machine: Machine, unit: str, signal: str = "KILL") 
 
 
 def reboot(system: System, story: Story) -> None:
-    """Reboot both machines; nobody does anything else."""
+    """Reboot both machines; nobody does anything else. The agent knows that its machine was off."""
     for machine, unit in ((story.agent, AGENT), (story.collector, COLLECTOR)):
         with step(system.name, f"reboot the {machine.name}'s machine"), story.interrupted(unit):
             machine.reboot()
             settle(machine, unit)
-        story.delivers()
+    story.delivers()
+    with step(system.name, "the reboot is time off") as taken:
+        off = sum(states[OFF] for states in story.held().periods.values())
+        assert off > 0, story.agent.journal(AGENT)
+        taken.result = f"{off / 1000:.1f} s off"
 
 
 def journals(system: System, story: Story) -> None:
@@ -302,7 +306,7 @@ def remove_and_install_again(system: System, story: Story, built: Path) -> None:
             with step(system.name, f"install {unit} again"):
                 install(machine, *(one(built, package) for package in (unit, *helper(unit))))
                 settle(machine, unit)
-        story.delivers()
+    story.delivers()
 
 
 def purge(system: System, story: Story, names: dict[Machine, set[str]]) -> None:

@@ -23,8 +23,9 @@ from tests.promises.support.contract import Record
 from tests.support.stack import Stack
 from tests.support.waiting import PATIENCE_SECONDS
 
+OFF: Final = 4
 UNKNOWN: Final = 5
-"""The value of State for unknown time."""
+"""Values of State: the machine was off; unknown time."""
 
 
 class KilledAgent:
