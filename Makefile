@@ -61,8 +61,8 @@ packages: ## the Debian packages, for the release that this machine runs, in dis
 	@deploy/debian/build.sh dist
 
 .PHONY: apt-repository
-apt-repository: ## what is in dist/ as an apt repository, in dist/apt; KEY=… of gpg signs it
-	@deploy/debian/repository.sh "$(KEY)" dist/apt dist/*.deb
+apt-repository: ## what is in dist/ added to a signed apt repository; KEY=… of gpg; APT=dist/apt is its folder
+	@deploy/debian/repository.sh "$(KEY)" "$(or $(APT),dist/apt)" dist/*.deb
 
 .PHONY: msi
 msi: $(VENV)/.run $(UV) ## the Windows package of the agent; PYTHON_EMBED_ZIP=python-3.x.y-embed-amd64.zip, SIGN='…': deploy/windows/README.md

@@ -74,7 +74,7 @@ class Repository:
         return _must("dpkg-deb", "--field", files[-1], "Version").strip()
 
     def tamperings(self, package: str, version: str) -> Iterator[str]:
-        """Tamper in each way in turn: yields what was done, with a higher version of a package that runs the attacker's code."""
+        """Tamper in each way in turn, with a higher version of a package; yields what was done."""
         genuine, work = self.folder.with_suffix(".genuine"), self.folder.with_suffix(".work")
         shutil.copytree(self.folder, genuine)
         (work / "out").mkdir(parents=True)
@@ -159,9 +159,10 @@ class SystemFolder:
 
     def copy(self, packages: Path) -> list[str]:
         """Copy the packages of a folder into the system; returns their paths there."""
-        return [
-            str(Path("/root") / shutil.copy(file, self.path("/root")).name) for file in packages.glob("*.deb")
-        ]
+        files = sorted(packages.glob("*.deb"))
+        for file in files:
+            shutil.copy(file, self.path("/root"))
+        return [f"/root/{file.name}" for file in files]
 
     def trust(self, repository: Repository) -> None:
         """Add the repository as docs/install-debian.md says, and read its index."""

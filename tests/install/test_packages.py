@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The Debian packages: reproducible, clean for lintian and piuparts, configured by debconf, kept by apt's signature."""
+"""The Debian packages themselves: reproducible, checked by Debian's tools, configured by debconf, signed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def system(tmp_path: Path) -> Iterator[SystemFolder]:
 
 
 def test_two_builds_are_identical(built, tmp_path, figure):
-    """Built again from a copy in another folder, with another umask, language and time zone, each byte is the same."""
+    """Each byte is the same from a copy in another folder, with other modes, language and time zone."""
     checkout = tmp_path / "another" / "checkout"
     for file in sources():
         target = checkout / file.relative_to(ROOT)
@@ -89,7 +89,7 @@ def test_lintian_is_clean(built):
 
 
 def test_piuparts_finds_nothing_left(built, tmp_path, figure):
-    """Installed, removed and purged on a small Debian: no file is left, and none of the others has changed."""
+    """After install, remove and purge on a small Debian no file is left, and no other has changed."""
     require_root()
     root = root_of(DEBIAN_13, "ucf", "libstdc++6")
     with step("Debian 13", "piuparts") as taken:
@@ -106,7 +106,7 @@ def test_piuparts_finds_nothing_left(built, tmp_path, figure):
 
 
 def test_the_answers_are_the_configuration(built, system):
-    """Preseeded answers become agent.toml and the join file; a file of the administrator's is never touched."""
+    """Preseeded answers become agent.toml and the join file; an administrator's file is never touched."""
     with step("Debian 13", "answers to debconf"):
         system.path("/root/join").write_text("the join file")
         system.answer(
@@ -166,7 +166,7 @@ def test_a_purge_asks_for_the_measurements(built, system):
 
 
 def test_a_signed_repository_upgrades_and_refuses_what_is_tampered(built, system, tmp_path, figure):
-    """apt upgrades from the previous release; a changed index, another's signature and a changed package are refused."""
+    """apt upgrades from the previous release, and refuses what was changed or signed by another."""
     with Repository(tmp_path / "apt") as repository:
         with step("Debian 13", f"apt install {PREVIOUS}"):
             repository.publish(packages(DEBIAN_13, previous=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Program → its Debian package; deploy/ci/peers.sh installs the same list, those of tests/install with --install.
+# Program → its Debian package; deploy/ci/peers.sh installs the same list; with --install, for tests/install.
 PACKAGES = {
     "certutil": "libnss3-tools",
     "chromium": "chromium",

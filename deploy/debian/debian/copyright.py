@@ -32,12 +32,12 @@ def license_of(one: Distribution) -> str:
     classifiers = [
         text.rpartition(" :: ")[2] for text in said.get_all("Classifier", []) if "License ::" in text
     ]
-    found = (
-        LICENCES.get(one.name)
-        or said.get("License-Expression")
-        or " or ".join(classifiers)
-        or said.get("License")
-    )
+    declared = [
+        *said.get_all("License-Expression", []),
+        " or ".join(classifiers),
+        *said.get_all("License", []),
+    ]
+    found = next(filter(None, [LICENCES.get(one.name), *declared]), "")
     if not found:
         raise SystemExit(f"copyright.py: {one.name} {one.version} declares no licence")
     return found
