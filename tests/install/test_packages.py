@@ -14,7 +14,7 @@ import pytest
 from tests.architecture.tree import ROOT
 from tests.install.apt import Repository, SystemFolder
 from tests.install.machines import DEBIAN_13, require_root, root_of
-from tests.install.packages import PREVIOUS, packages, sources
+from tests.install.packages import PREVIOUS, one, packages, sources
 from tests.install.steps import step
 from tests.support.peers import peer
 from tests.support.processes import ran
@@ -33,12 +33,18 @@ def build(checkout: Path, output: Path, **variables: str) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def moment() -> str:
+    """Time of the last commit, which a copy of the checkout does not know."""
+    return ran(["git", "-C", ROOT, "log", "-1", "--format=%ct"], check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def built(moment: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packages of this checkout, built on this machine."""
     peer("dh")
     output = tmp_path_factory.mktemp("built")
     with step("Debian 13", "make packages"):
-        build(ROOT, output)
+        build(ROOT, output, SOURCE_DATE_EPOCH=moment)
     return output
 
 
@@ -53,7 +59,7 @@ def system(tmp_path: Path) -> Iterator[SystemFolder]:
     shutil.rmtree(folder)
 
 
-def test_two_builds_are_identical(built, tmp_path, figure):
+def test_two_builds_are_identical(built, moment, tmp_path, figure):
     """Each byte is the same from a copy in another folder, with other modes, language and time zone."""
     checkout = tmp_path / "another" / "checkout"
     for file in sources():
@@ -61,7 +67,6 @@ def test_two_builds_are_identical(built, tmp_path, figure):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
         target.chmod(0o700 if os.access(file, os.X_OK) else 0o600)
-    moment = ran(["git", "-C", ROOT, "log", "-1", "--format=%ct"], check=True).stdout.strip()
     different = {
         "SOURCE_DATE_EPOCH": moment,
         "TZ": "Pacific/Noumea",
@@ -80,12 +85,15 @@ def test_two_builds_are_identical(built, tmp_path, figure):
 
 
 def test_lintian_is_clean(built):
-    """No error and no warning; what is overridden says why beside it."""
+    """No error and no warning; what is overridden says why beside it. Each question is in French too."""
     with step("Debian 13", "lintian"):
         done = ran(
             [peer("lintian"), "--allow-root", "--fail-on=error,warning", *built.iterdir()], timeout=600
         )
         assert done.returncode == 0, done.stdout
+    for package in ("veilleuse-agent", "veilleuse-collector"):
+        questions = ran(["dpkg-deb", "--info", one(built, package), "templates"], check=True).stdout
+        assert 0 < questions.count("\nDescription: ") == questions.count("\nDescription-fr.UTF-8: ")
 
 
 def test_piuparts_finds_nothing_left(built, tmp_path, figure):

@@ -239,7 +239,8 @@ def remove(installed: Installed, packages: Packages) -> None:
         wine.install("/x", packages.code)
         wine.until(lambda: not wine.processes(), "processes stay")
         assert wine.state() is None
-        assert not installed.program.exists(), [*installed.program.rglob("*")]
+        left = [str(path.relative_to(installed.program)) for path in installed.program.rglob("*.*")]
+        assert not installed.program.exists(), " ".join(left)
         assert not installed.data.exists()
         assert not wine.registry("veilleuse")
 
