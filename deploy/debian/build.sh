@@ -37,16 +37,18 @@ else
   $pip wheel --no-deps --no-build-isolation --wheel-dir "$work/wheel" "$root"
 fi
 
+maintainer=${MAINTAINER:-Veilleuse <veilleuse@example.org>} # example.org: nobody publishes them yet
 tree=$work/veilleuse
 mkdir "$tree"
 cp -r "$root/deploy/debian/debian" "$tree/debian"
+sed -i "s|^Maintainer: .*|Maintainer: $maintainer|" "$tree/debian/control"
 ln -s "$root" "$tree/source"
 cat >"$tree/debian/changelog" <<END
 veilleuse ($version) unstable; urgency=medium
 
   * Version $version of Veilleuse.
 
- -- Métropole de Lyon <veilleuse@grandlyon.com>  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
+ -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 (
   cd "$tree"

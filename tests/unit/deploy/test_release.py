@@ -30,7 +30,7 @@ def test_each_fragment_is_an_item_under_its_heading():
 def test_headings_have_an_order_and_fragments_that_of_their_issues(tmp_path):
     """Breaking changes come first, and issue 9 before issue 10."""
     for name in ("10.added.md", "9.added.md", "9.added.2.md", "3.breaking.word.md", "README.md"):
-        (tmp_path / name).write_text(f"{name}\n[more](../docs/x.md)\n")
+        (tmp_path / name).write_text(f"{name}\n[more](../docs/reports.md)\n")
     text = changelog.section("1.2.3", "2026-01-02", changelog.fragments(tmp_path))
     assert [line for line in text.splitlines() if line[:1] in ("#", "-")] == [
         "## 1.2.3 (2026-01-02)",
@@ -41,7 +41,7 @@ def test_headings_have_an_order_and_fragments_that_of_their_issues(tmp_path):
         "- 9.added.md",
         "- 10.added.md",
     ]
-    assert "\n  [more](docs/x.md)\n" in text
+    assert "\n  [more](docs/reports.md)\n" in text
 
 
 @pytest.mark.parametrize("name", ["word.added.md", "3.feature.md", "3.md"])

@@ -14,19 +14,22 @@ import os
 import shutil
 import stat
 import struct
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from veilleuse.agent.errors import AgentError, ConfigurationError
+from veilleuse.agent.errors import AgentError, AlreadyRunning, ConfigurationError
 from veilleuse.agent.identity.join_file import read_join_file
 from veilleuse.agent.identity.store import DIRECTORY, write_private
 from veilleuse.agent.platforms import SYSTEM
+from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.platforms.windows.calls import ServiceOptions, SetupCalls, WindowsCallError
 from veilleuse.agent.platforms.windows.system import CONFIGURATION, STATE
 from veilleuse.agent.service.windows_service import NAME
 from veilleuse.agent.settings import JOIN_FILE, MAX_JOIN_FILE_BYTES, AgentSettings, read_settings
 from veilleuse.wire.files import read_named
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +49,7 @@ OPTIONS: Final = ServiceOptions(
 """As the unit of systemd: longer waits, no rights, 30 s to end."""
 SYSTEM_SID, ADMINISTRATORS = "S-1-5-18", "S-1-5-32-544"
 _REPARSE_POINT: Final = 0x400
+_LOOK_SECONDS: Final = 0.2
 _READ, _MODIFY = "0x1200a9", "0x1301bf"
 """Rights of the service: read and execute; also write and delete, but not change rights or owner."""
 
@@ -124,14 +128,28 @@ class Setup:
             self._calls.log_event(NAME, 2, f"warning this Windows does not know: {', '.join(unknown)}")
 
     def remove(self) -> None:
-        """Remove configuration, identity, spool, and the profile that Windows made for the service."""
+        """Remove configuration, identity, spool, and the profile that Windows made for the service.
+
+        A service that is asked to stop first ends in order.
+        """
         if os.path.lexists(self._folder):
             self._require_ours(self._folder)
+            self._wait_for_end()
             shutil.rmtree(self._folder)
         try:
             self._calls.delete_profile(service_sid(NAME))
         except WindowsCallError as error:  # there is none where the service never ran
             self._calls.log_event(NAME, 4, f"info profile of the service not deleted: {error}")
+
+    def _wait_for_end(self) -> None:
+        until = time.monotonic() + OPTIONS.preshutdown_milliseconds / MILLISECONDS_PER_SECOND
+        while self._state.exists() and time.monotonic() < until:
+            try:
+                ProcessLock(self._state, RUN_LOCK, what="the service").release()
+            except AlreadyRunning:
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return
 
     def _require_all_ours(self, folder: Path) -> None:
         self._require_ours(folder)

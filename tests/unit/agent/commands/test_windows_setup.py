@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 import tomllib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from veilleuse.agent.commands.windows_setup import (
 )
 from veilleuse.agent.errors import AgentError, ConfigurationError, IdentityError
 from veilleuse.agent.platforms import SYSTEM
+from veilleuse.agent.platforms.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.platforms.windows.calls import ServiceOptions, WindowsCallError
 from veilleuse.agent.settings import read_settings
 
@@ -217,6 +219,23 @@ def test_nothing_is_left(calls, folder):
     assert not calls.profiles
     setup.remove()
     assert calls.events == [(4, "info profile of the service not deleted: DeleteProfileW: error 2")]
+
+
+def test_a_removal_waits_for_the_service(calls, folder):
+    """A service that was asked to stop writes its last sign first, in files that it holds."""
+    setup = Setup(calls, folder)
+    setup.secure_folders()
+    lock = ProcessLock(folder / "agent", RUN_LOCK, what="the service")
+    events: list[str] = []
+
+    def end() -> None:
+        events.append("last sign" if (folder / "agent").exists() else "too late")
+        lock.release()
+
+    threading.Timer(0.5, end).start()
+    setup.remove()
+    assert events == ["last sign"]
+    assert not folder.exists()
 
 
 def test_a_removal_follows_no_link(calls, folder, tmp_path):
