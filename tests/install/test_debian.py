@@ -224,9 +224,9 @@ def units(system: System, story: Story, built: Path) -> None:
         scores = {}
         for unit, most in UNITS.items():
             machine = story.collector if unit in (COLLECTOR, "veilleuse-backup") else story.agent
-            said = machine.out("systemd-analyze", "security", "--no-pager", f"{unit}.service").splitlines()[
-                -1
-            ]
+            *_, said = machine.out(
+                "systemd-analyze", "security", "--no-pager", f"{unit}.service"
+            ).splitlines()
             found = re.search(r"exposure level for \S+: ([\d.]+)", said)
             assert found, said
             scores[unit] = float(found[1])
