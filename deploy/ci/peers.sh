@@ -50,6 +50,7 @@ if [ "${1:-}" = --install ]; then
     [piuparts]=piuparts
     [po2debconf]=po-debconf
     [systemd-nspawn]=systemd-container
+    [/usr/share/keyrings/ubuntu-archive-keyring.gpg]=ubuntu-archive-keyring # mmdebstrap checks Ubuntu's signature with it
     [wine]=wine # with wine64, without its 32-bit half
     [wixl]=wixl
   )
@@ -57,7 +58,7 @@ fi
 
 missing=()
 for program in "${!package_of[@]}"; do
-  PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
+  [ -e "$program" ] || PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
 done
 # Libraries that a Python package opens: WeasyPrint's, for the PDF of a report.
 declare -A package_of_library=(

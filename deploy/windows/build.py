@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -170,6 +171,7 @@ def write_package(stage: Path, version: str, package: Path, work: Path) -> None:
         digest.update(path.relative_to(stage).as_posix().encode() + b"\0" + path.read_bytes())
     digest.update((HERE / f"{PROGRAM}.wxs").read_bytes())
     values = {"Version": version, "ProductCode": product_code(version), "Stage": str(stage)}
+    values["PythonVersion"] = file_version(stage / "python" / f"{PROGRAM}.exe")
     listed = work / "files.wxs"
     listed.write_text("\n".join(file_list(stage)), encoding="utf-8")
     defines = [part for name, value in values.items() for part in ("-D", f"{name}={value}")]
@@ -206,11 +208,26 @@ def file_list(stage: Path) -> Iterator[str]:
             elif path.is_file() and path.name != f"{PROGRAM}.exe":
                 names.append(name)
                 yield f'<Component Id="{name}" Guid="{code(f"component {place}")}" Win64="yes">'
-                yield f'<File Id="{name}" Source={quoteattr(str(path))} KeyPath="yes"/></Component>'
+                version = f' DefaultVersion="{found}"' if (found := file_version(path)) else ""
+                yield f'<File Id="{name}" Source={quoteattr(str(path))} KeyPath="yes"{version}/></Component>'
         yield "</DirectoryRef>"
     yield '<ComponentGroup Id="Files">'
     yield from (f'<ComponentRef Id="{name}"/>' for name in names)
     yield "</ComponentGroup></Fragment></Wix>"
+
+
+def file_version(path: Path) -> str:
+    """Return the version in a program or library; empty if there is none.
+
+    Without it, Windows Installer would take any installed version for a newer one, and an upgrade would keep
+    that file, or lose it. Source: VS_FIXEDFILEINFO of verrsrc.h.
+    """
+    content = path.read_bytes() if path.suffix in (".exe", ".dll", ".pyd") else b""
+    found = content.find(b"\xbd\x04\xef\xfe")
+    if found < 0:
+        return ""
+    high, low = struct.unpack_from("<2I", content, found + 8)
+    return f"{high >> 16}.{high & 0xFFFF}.{low >> 16}.{low & 0xFFFF}"
 
 
 def identifier(stage: Path, path: Path) -> str:

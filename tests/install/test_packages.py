@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.long, pytest.mark.promise("install")]
 
 NAMES = ("veilleuse-agent", "veilleuse-collector", "veilleuse-rapl")
 JOIN_FILE = "/var/lib/veilleuse-agent/join.json"
+_FROM_NOTHING = "rm -r /var/lib/apt/lists && apt-get --error-on=any update && apt-get upgrade --yes"
+"""As a machine that never saw the genuine index: one that did reads nothing again."""
 
 
 def build(checkout: Path, output: Path, **variables: str) -> dict[str, bytes]:
@@ -117,20 +119,26 @@ def test_the_answers_are_the_configuration(built, system):
     """Preseeded answers become agent.toml and the join file; an administrator's file is never touched."""
     with step("Debian 13", "answers to debconf"):
         system.path("/root/join").write_text("the join file")
-        system.answer(
-            "veilleuse-agent", population="server", collector="c.test:8641", **{"join-file": "/root/join"}
-        )
+        answers = {
+            "population": "server",
+            "join-file": "/root/join",
+            "collector": "c.test:8641",
+            "entity": "DSI",
+        }
+        system.answer("veilleuse-agent", **answers)
         system.must("dpkg", "--install", *system.copy(built))
         written = system.path("/etc/veilleuse/agent.toml").read_text()
         assert [line for line in written.splitlines() if not line.startswith("#")] == [
-            "[measure]", 'population = "server"', "[collector]", 'address = "c.test:8641"'
-        ]  # fmt: skip
+            "[measure]",
+            'population = "server"',
+            "[collector]",
+            'address = "c.test:8641"',
+            'entity = "DSI"',
+        ]
         assert system.path(JOIN_FILE).read_text() == "the join file"
         listed = system.must("stat", "--format=%U:%G %a", "/etc/veilleuse/agent.toml", JOIN_FILE)
         assert listed.splitlines() == ["root:veilleuse-agent 640", "veilleuse-agent:veilleuse-agent 600"]
-        assert "population = " in system.must(
-            "runuser", "-u", "veilleuse-agent", "--", "cat", "/etc/veilleuse/agent.toml"
-        )
+        system.must("runuser", "-u", "veilleuse-agent", "--", "veilleuse-agent", "run", "--check")
 
         system.path(JOIN_FILE).unlink()
         system.answer("veilleuse-agent", collector="other.test:8641")
@@ -158,6 +166,7 @@ def test_a_purge_asks_for_the_measurements(built, system):
             "/etc/veilleuse/collector.toml",
             "/etc/veilleuse/agent.toml",
         )
+        assert "purge-data: true" in system.must("debconf-show", "veilleuse-collector"), "not to be asked"
         system.answer("veilleuse-collector", **{"purge-data": "false"})
         system.must("dpkg", "--purge", *NAMES)
         kept = {file for file in system.files() - before if "veilleuse" in file}
@@ -196,7 +205,7 @@ def test_a_signed_repository_upgrades_and_refuses_what_is_tampered(built, system
         with step("Debian 13", "tampered repository") as taken:
             tampering = repository.tamperings("veilleuse-rapl", version="9.9+deb13")
             for number, what in enumerate(tampering, start=1):
-                done = system.run("sh", "-c", "apt-get --error-on=any update && apt-get upgrade --yes")
+                done = system.run("sh", "-c", _FROM_NOTHING)
                 assert done.returncode != 0, f"{what}: {done.stdout}"
                 assert {system.version(name) for name in NAMES} == upgraded, what
                 taken.result = f"{number} of {number} ways refused"

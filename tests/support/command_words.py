@@ -19,7 +19,7 @@ from veilleuse.agent.commands.main import COMMANDS as AGENT_COMMANDS
 from veilleuse.collector.cli.main import app
 
 RUN_ON: Final = frozenset(
-    {"serve", "top", "run", "poll", "once", "rapl-helper", "powermetrics-helper", "simulate"}
+    {"serve", "top", "run", "poll", "once", "rapl-helper", "powermetrics-helper", "selftest", "simulate"}
 )
 """Commands that run until stopped, or whose arguments decide how long they run or how much they make."""
 NUMBERS: Final = (

@@ -150,7 +150,7 @@ def _sensor_gaps(gaps: Any, room: int) -> None:
 def _kind(period: Any, sender: Sender) -> str:
     kind = period.WhichOneof("kind")
     _need(kind is not None, "no kind")
-    _need((kind == "clock") == (sender.population != "workstation"), "kind of the population")
+    _need(kind != "clock" or sender.population != "workstation", "kind of the population")
     return str(kind)
 
 

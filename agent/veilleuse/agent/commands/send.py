@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --hold: end when standard input does (as the service starts it)",
     )
+    # Of 0.2: a service that still runs it starts this program after the files were upgraded.
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
@@ -27,9 +29,10 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
     `doctor` and the log give the reason.
     """
-    if not parsed.hold:
+    hold = parsed.hold and parsed.parent is None  # its end could not be noticed: one contact, then the next
+    if not hold:
         # the process ends before there is garbage to collect; the imports alone would start a collection
         gc.disable()
     from veilleuse.agent.sending.process import send
 
-    return send(settings, hold=parsed.hold, attached=parsed.attached)
+    return send(settings, hold=hold, attached=parsed.attached)

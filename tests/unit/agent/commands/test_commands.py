@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import argparse
+import gc
 import json
 import os
 import re
@@ -20,9 +22,10 @@ from tests.support.fakes.agent import Agent, energies, record
 from tests.support.processes import ran
 from tests.support.trees import zone
 from tests.support.waiting import PATIENCE_SECONDS, comes
+from veilleuse.agent.commands import send
 from veilleuse.agent.commands.main import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
-from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.wire.settings_file import describe
 from veilleuse.wire.version import VERSION
 
@@ -429,3 +432,22 @@ def test_the_resident_process_imports_nothing_of_the_sender():
     ):
         done = ran([sys.executable, "-c", code, command, root], check=True)
         assert not forbidden & set(done.stdout.split()), command
+
+
+def test_a_sender_of_a_service_that_is_not_restarted_yet_ends_by_itself(monkeypatch, tmp_path):
+    """A service of 0.2 that still runs after its files were upgraded names its process: the new sender could
+    not notice its end, so it makes one contact and does not stay."""
+    held: list[bool] = []
+
+    def note(_: AgentSettings, *, hold: bool, attached: bool) -> int:
+        held.append(hold)
+        return int(attached)
+
+    monkeypatch.setattr("veilleuse.agent.sending.process.send", note)
+    settings = AgentSettings(paths=Paths(state=tmp_path))
+    parser = argparse.ArgumentParser()
+    send.add_arguments(parser)
+    for line in (["--hold", "--parent", "1"], ["--hold"], []):
+        assert send.run(parser.parse_args(line), settings) == 0
+    gc.enable()
+    assert held == [False, True, False]
