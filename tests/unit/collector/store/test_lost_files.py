@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
 import threading
@@ -33,6 +34,15 @@ from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
 """Pushes sent after the fault."""
+
+
+@pytest.fixture(autouse=True)
+def no_file_above_a_gibibyte() -> Iterator[None]:
+    """Bound the size of files: once SQLite grew a garbled index (-shm) to 24 GB, all of the memory."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Loaded:
