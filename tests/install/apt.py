@@ -74,7 +74,10 @@ class Repository:
         return _must("dpkg-deb", "--field", files[-1], "Version").strip()
 
     def tamperings(self, package: str, version: str) -> Iterator[str]:
-        """Tamper in each way in turn, with a higher version of a package; yields what was done."""
+        """Tamper in each way in turn, with a higher version of a package; yields what was done.
+
+        At the end that version is there, genuine.
+        """
         genuine, work = self.folder.with_suffix(".genuine"), self.folder.with_suffix(".work")
         shutil.copytree(self.folder, genuine)
         (work / "out").mkdir(parents=True)
@@ -100,10 +103,10 @@ class Repository:
         self._restore(genuine)
         self.publish(work / "out")
         file = self.folder / "pool" / SUITE / f"{package}_{version}_all.deb"
-        content = bytearray(file.read_bytes())
-        content[-20] ^= 1
-        file.write_bytes(content)
+        content = file.read_bytes()
+        file.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
         yield "package changed"
+        file.write_bytes(content)
 
     def _publish(self, packages: Path, home: Path) -> None:
         files = sorted(packages.glob("*.deb"))

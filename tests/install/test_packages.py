@@ -203,10 +203,13 @@ def test_a_signed_repository_upgrades_and_refuses_what_is_tampered(built, system
                 == "[measure]\npopulation = 'classroom'\n"
             )
         with step("Debian 13", "tampered repository") as taken:
-            tampering = repository.tamperings("veilleuse-rapl", version="9.9+deb13")
+            higher = "9.9+deb13"
+            tampering = repository.tamperings("veilleuse-rapl", version=higher)
             for number, what in enumerate(tampering, start=1):
                 done = system.run("sh", "-c", _FROM_NOTHING)
                 assert done.returncode != 0, f"{what}: {done.stdout}"
                 assert {system.version(name) for name in NAMES} == upgraded, what
                 taken.result = f"{number} of {number} ways refused"
+            system.must("sh", "-c", _FROM_NOTHING)
+            assert system.version("veilleuse-rapl") == higher, "the same, genuine, is accepted"
             figure(f"tampered repository: {taken.result}")

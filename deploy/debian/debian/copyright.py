@@ -16,11 +16,12 @@ from deploy.release.sbom import LICENCES
 
 def main(site_packages: str, own_license: str) -> None:
     """Print the file."""
-    others = (one for one in distributions(path=[site_packages]) if one.name != "veilleuse")
+    others = [one for one in distributions(path=[site_packages]) if one.name != "veilleuse"]
     print("Veilleuse, copyright 2026 Métropole de Lyon and the Veilleuse developers.")
     print("License: EUPL-1.2, whose text is below.\n")
-    print("The package contains these Python libraries, unchanged, as their authors publish them, with the")
-    print("libraries that they contain. Copyright: their authors, named in the files of *.dist-info.\n")
+    if others:
+        print("The package contains these Python libraries, as their authors publish them, with the libraries")
+        print("that they contain. Copyright: their authors, named in the files of *.dist-info.\n")
     for one in sorted(others, key=lambda one: one.name.lower()):
         print(f"  {one.name} {one.version}: {license_of(one)}")
     print(f"\n{Path(own_license).read_text(encoding='utf-8')}", end="")
