@@ -20,7 +20,9 @@ def main(site_packages: str, own_license: str) -> None:
     print("Veilleuse, copyright 2026 Métropole de Lyon and the Veilleuse developers.")
     print("License: EUPL-1.2, whose text is below.\n")
     if others:
-        print("The package contains these Python libraries, as their authors publish them, with the libraries")
+        print(
+            "The package contains these Python libraries, as their authors publish them, with the libraries"
+        )
         print("that they contain. Copyright: their authors, named in the files of *.dist-info.\n")
     for one in sorted(others, key=lambda one: one.name.lower()):
         print(f"  {one.name} {one.version}: {license_of(one)}")
