@@ -8,6 +8,7 @@ then is one folder, which the next run deletes.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -85,19 +86,28 @@ def root_of(system: System, *more: str) -> Path:
     """Return the folder of a system's root with these further packages; it is made if missing or old."""
     packages = ",".join(sorted({*_PACKAGES, *more}))
     root = PLACE / "roots" / f"{system.suite}-{hashlib.sha256(packages.encode()).hexdigest()[:8]}"
-    remove_old(root.parent)
-    if root.exists():
-        return root
-    draft = root.with_suffix(f".{os.getpid()}")
     options = (
         *("--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
         *(f"--include={packages}", f"--components={system.components}"),
     )
-    done = ran([*ALONE, peer("mmdebstrap"), *options, system.suite, draft], timeout=_ROOT_SECONDS)
-    assert done.returncode == 0, done.stderr
-    os.utime(draft)
-    draft.rename(root)
+    with one_at_a_time("roots"):
+        remove_old(root.parent)
+        if not root.exists():
+            draft = root.with_suffix(f".{os.getpid()}")
+            done = ran([*ALONE, peer("mmdebstrap"), *options, system.suite, draft], timeout=_ROOT_SECONDS)
+            assert done.returncode == 0, done.stderr
+            os.utime(draft)
+            draft.rename(root)
     return root
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Wait for other runs, also of other checkouts: systemd-nspawn ends without a word on a root in use."""
+    PLACE.mkdir(parents=True, exist_ok=True)
+    with (PLACE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def remove_old(folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.architecture.tree import ROOT
-from tests.install.machines import ALONE, PLACE, System, remove_old, root_of
+from tests.install.machines import ALONE, PLACE, System, one_at_a_time, remove_old, root_of
 from tests.promises.support.previous import RELEASES, VERSION, WHEELS
 from tests.support.peers import peer
 from tests.support.processes import ran
@@ -49,12 +49,13 @@ def packages(system: System, *, previous: bool = False) -> Path:
         if not previous or file.relative_to(ROOT).parts[0] in ("deploy", "requirements"):
             digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     kept = PLACE / "packages" / f"{system.suite}-{digest.hexdigest()[:12]}"
-    if not kept.exists():
-        remove_old(kept.parent)
-        draft = kept.with_suffix(f".{os.getpid()}")
-        draft.mkdir(parents=True)
-        _build(system, draft, {"WHEEL": f"/wheel/{wheel.name}", "VERSION": PREVIOUS} if previous else {})
-        draft.rename(kept)
+    with one_at_a_time(f"packages-{system.suite}"):
+        if not kept.exists():
+            remove_old(kept.parent)
+            draft = kept.with_suffix(f".{os.getpid()}")
+            draft.mkdir(parents=True)
+            _build(system, draft, {"WHEEL": f"/wheel/{wheel.name}", "VERSION": PREVIOUS} if previous else {})
+            draft.rename(kept)
     return kept
 
 

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from tests.install.machines import Machine
 from tests.promises.support.killed_agent import UNKNOWN, Held, held
 from tests.promises.support.previous import BODIES, PERIOD
 from tests.support.peers import peer
-from tests.support.waiting import until
+from tests.support.waiting import comes
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 COLLECTOR: Final = "veilleuse-collector"
@@ -102,10 +102,18 @@ def answer(machine: Machine, answers: Mapping[str, str]) -> None:
 
 def settle(machine: Machine, unit: str) -> None:
     """Wait until a unit is active."""
-    until(
-        lambda: machine.property_of(unit, "ActiveState") == "active",
-        f"{unit} is not active\n{machine.journal(unit)}",
+    wait_for(
+        lambda: machine.property_of(unit, "ActiveState") == "active", f"{unit} is active", (machine, unit)
     )
+
+
+def wait_for(
+    condition: Callable[[], object], what: str, *units: tuple[Machine, str], seconds: float = 90
+) -> None:
+    """Wait until a condition is true. Fails with what did not happen, and the journals of these units."""
+    if not comes(condition, seconds, every=0.5):
+        journals = "\n".join(machine.journal(unit) for machine, unit in units)
+        raise AssertionError(f"not within {seconds:g} s: {what}\n{journals}")
 
 
 class Story:
@@ -113,10 +121,11 @@ class Story:
 
     def __init__(self, collector: Machine, agent: Machine) -> None:
         self.collector, self.agent = collector, agent
+        self._units = ((agent, AGENT), (collector, COLLECTOR))
         self.interrupted_milliseconds = 0
         """Time the agent may report as unknown at most, from its installation on."""
-        self.installed_unix_milliseconds = 0
-        """Before; the agent reports the rest of its first period, which was before, as unknown too."""
+        self._installed: tuple[float, float] | None = None
+        """Beginning and end of the agent's first installation, Unix seconds."""
 
     # --- the collector
 
@@ -182,25 +191,16 @@ class Story:
             where = " WHERE acknowledged_unix_milliseconds IS NULL" if table == "outbox" else ""
             return int(database.execute(f"SELECT count(*) FROM {table}{where}").fetchone()[0])
 
-    def delivers(self, seconds: float = 90) -> None:
+    def delivers(self) -> None:
         """Wait until the collector has a record of a period that began after now."""
         now = time.time() * 1000
-        until(
-            lambda: max(self.held().periods, default=0) > now,
-            f"nothing new arrives\n{self.agent.journal(AGENT)}\n{self.collector.journal(COLLECTOR)}",
-            seconds,
-            every=1,
-        )
+        what = "the collector has a new record"
+        wait_for(lambda: max(self.held().periods, default=0) > now, what, *self._units)
 
     def receives(self, more: int) -> None:
         """Wait until the collector has so many records more."""
         enough = self.held().records + more
-        until(
-            lambda: self.held().records >= enough,
-            f"no {more} records more\n{self.agent.journal(AGENT)}\n{self.collector.journal(COLLECTOR)}",
-            120,
-            every=1,
-        )
+        wait_for(lambda: self.held().records >= enough, f"{more} records more", *self._units)
 
     @contextmanager
     def interrupted(self, unit: str = AGENT, *, killed: bool = False) -> Iterator[None]:
@@ -208,9 +208,9 @@ class Story:
 
         Nothing is added for another unit than the agent's: it measures on.
         """
-        began = time.monotonic()
-        self.installed_unix_milliseconds = self.installed_unix_milliseconds or round(time.time() * 1000)
+        began, now = time.monotonic(), time.time()
         yield
+        self._installed = self._installed or (now, time.time())
         if unit != AGENT:
             return
         lost = TICK_SECONDS + (CHECKPOINT_SECONDS if killed else 0)
@@ -231,8 +231,11 @@ class Story:
         (first, *starts), (_, *ends) = live, (start + length for start, length in live.items())
         lost = [start for start, end in zip(starts[1:], ends, strict=False) if start != end]
         lost += [start for start, length in fed.items() if sum(found.periods[start].values()) != length]
+        assert self._installed is not None
+        before, measuring = (round(1000 * moment) for moment in self._installed)
+        lost += [before] if first > measuring else []  # what was measured before the enrolment
         unknown = sum(found.periods[start][UNKNOWN] for start in live)
-        allowed = self.interrupted_milliseconds + max(0, self.installed_unix_milliseconds - first)
+        allowed = self.interrupted_milliseconds + max(0, before - first)  # of the agent's first period
         refused = self.spooled("quarantine")
         figure = (
             f"{len(lost)} of {found.records:,} records lost, {found.duplicates} duplicated, {refused} refused, "
@@ -290,9 +293,9 @@ class Prometheus:
         assert done.returncode == 0, done.stderr
         return [series["metric"] | {"value": series["value"][1]} for series in json.loads(done.stdout)]
 
-    def waits_for(self, expression: str, seconds: float = 90) -> list[dict[str, str]]:
+    def waits_for(self, expression: str) -> list[dict[str, str]]:
         """Wait until a query has a result, and return it."""
-        until(lambda: self.query(expression), f"Prometheus has no {expression}", seconds, every=0.5)
+        wait_for(lambda: self.query(expression), f"Prometheus has {expression}")
         return self.query(expression)
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -35,10 +35,10 @@ from tests.install.story import (
     install,
     scraping,
     settle,
+    wait_for,
 )
 from tests.promises.support import previous
 from tests.promises.support.killed_agent import OFF
-from tests.support.waiting import until
 from veilleuse.wire.version import VERSION
 
 UNITS: Final = {AGENT: 1.1, COLLECTOR: 1.1, "veilleuse-agent-sleep": 1.1, "veilleuse-backup": 1.1}
@@ -162,7 +162,7 @@ def test_upgraded_under_load(tmp_path: Path, figure: Callable[[str], None]) -> N
             fed = load.end()
             with step(system.name, "balance after both upgrades") as taken:
                 rest = ("pending", "outbox")
-                until(lambda: sum(map(story.spooled, rest)) == 0, "records wait", 120, every=1)
+                wait_for(lambda: sum(map(story.spooled, rest)) == 0, "all is delivered")
                 taken.result = story.balance(fed)
                 rate = f"{len(fed) / load.seconds:.0f} records/s"
                 figure(f"{taken.result} by an upgrade from {PREVIOUS} under {rate}")
@@ -203,16 +203,12 @@ def install_agent(system: System, story: Story, built: Path) -> None:
         modes = agent.out("stat", "--format=%U %a", STATE, "/etc/veilleuse/agent.toml").splitlines()
         assert modes == [f"{AGENT} 700", "root 640"]
     with step(system.name, "measure before enrolment") as taken:
-        until(
-            lambda: story.spooled("pending") >= 2, f"nothing is measured\n{agent.journal(AGENT)}", every=0.5
-        )
+        wait_for(lambda: story.spooled("pending") >= 2, "two records wait", (agent, AGENT))
         taken.result = f"{story.spooled('pending')} records wait"
     with step(system.name, "enrol by the join file"):
         story.carry(story.token("server"))
-        until(
-            lambda: not agent.path(JOIN).exists(), f"it does not enrol\n{agent.journal(AGENT)}", 90, every=0.5
-        )
-        until(lambda: agent.path(f"{STATE}/id/certificate.pem").exists(), "it has no certificate")
+        wait_for(lambda: not agent.path(JOIN).exists(), "the join file is used", (agent, AGENT))
+        wait_for(agent.path(f"{STATE}/id/certificate.pem").exists, "there is a certificate", (agent, AGENT))
     with step(system.name, "deliver") as taken:
         story.delivers()
         taken.result = story.balance()
@@ -262,7 +258,7 @@ def kill_one(system: System, machine: Machine, unit: str, signal: str = "KILL") 
     with step(system.name, f"kill -{signal} {unit}") as taken:
         before, restarts = machine.main_pid(unit), int(machine.property_of(unit, "NRestarts"))
         machine.run("sh", "-c", f"kill -{signal} {before}")
-        until(lambda: machine.main_pid(unit) not in (0, before), f"{unit} is not started again", 120)
+        wait_for(lambda: machine.main_pid(unit) not in (0, before), f"{unit} starts again", (machine, unit))
         settle(machine, unit)
         assert int(machine.property_of(unit, "NRestarts")) == restarts + 1
         taken.result = "started again by systemd"
