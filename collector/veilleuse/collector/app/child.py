@@ -53,22 +53,20 @@ def run_command(
 
     Raises OSError when the command cannot start, fails, is stopped or takes too long. It has then ended.
     """
-    process = subprocess.Popen(
-        command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
-    )
     until = time.monotonic() + longest_seconds
-    try:
-        while not stop.is_set() and time.monotonic() < until:
-            with suppress(subprocess.TimeoutExpired):
-                output, _ = process.communicate(timeout=CHECK_SECONDS)
-                if process.returncode:
-                    raise OSError(f"its process ended with code {process.returncode}: the log says why")
-                return output
-        raise OSError("it was stopped" if stop.is_set() else f"it took more than {longest_seconds:g} s")
-    finally:
-        if process.poll() is None:
+    with subprocess.Popen(
+        command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
+    ) as process:
+        try:
+            while not stop.is_set() and time.monotonic() < until:
+                with suppress(subprocess.TimeoutExpired):
+                    output, _ = process.communicate(timeout=CHECK_SECONDS)
+                    if process.returncode:
+                        raise OSError(f"its process ended with code {process.returncode}: the log says why")
+                    return output
+            raise OSError("it was stopped" if stop.is_set() else f"it took more than {longest_seconds:g} s")
+        finally:
             process.kill()
-            process.communicate()
 
 
 class Supervisor(ABC):

@@ -20,7 +20,7 @@ from tests.support.ports import free_port, free_ports
 from tests.support.waiting import until
 from veilleuse.collector.app import child as child_module
 from veilleuse.collector.app import grpc_server
-from veilleuse.collector.app.child import Child
+from veilleuse.collector.app.child import Child, run_command
 from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.grpc_server import listen
 from veilleuse.collector.app.service import notify
@@ -45,6 +45,15 @@ def test_a_port_in_use_is_one_clear_line(tmp_path, capfd, name):
     assert "add_port" not in capfd.readouterr().err
     with served(settings):
         pass
+
+
+def test_a_command_that_ended_as_the_collector_stopped_leaves_no_open_pipe():
+    """Its output was neither read nor closed: one file descriptor for each such stop."""
+    stopping = SimpleNamespace(is_set=lambda: time.sleep(0.3) is None)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="it was stopped"):
+        run_command(["true"], {"PATH": os.defpath}, stopping, 5)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_one_process_per_data_directory(tmp_path):
