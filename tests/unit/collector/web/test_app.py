@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,9 +49,10 @@ def test_a_port_in_use_is_one_clear_line(tmp_path, capfd, name):
         pass
 
 
-def test_a_command_that_ended_as_the_collector_stopped_leaves_no_open_pipe():
+def test_a_command_that_ended_as_the_collector_stopped_leaves_no_open_pipe(monkeypatch):
     """Its output was neither read nor closed: one file descriptor for each such stop."""
-    stopping = SimpleNamespace(is_set=lambda: time.sleep(0.3) is None)
+    stopping = threading.Event()
+    monkeypatch.setattr(stopping, "is_set", lambda: time.sleep(0.3) is None)
     before = psutil.Process().num_fds()
     with pytest.raises(OSError, match="it was stopped"):
         run_command(["true"], {"PATH": os.defpath}, stopping, 5)
