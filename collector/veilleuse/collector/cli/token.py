@@ -81,9 +81,18 @@ def create(
     expires, ca_sha256 = made["expires_unix_milliseconds"], made["join"]["ca_sha256"]
     if as_json:
         facts = {"token_id": made["token_id"], "output": str(output)}
-        print_json({**facts, "expires_unix_milliseconds": expires, "ca_sha256": ca_sha256})
+        print_json(
+            {
+                **facts,
+                "expires_unix_milliseconds": expires,
+                "ca_sha256": ca_sha256,
+                "notes": made["notes"],
+            }
+        )
         return
     print(f"token {made['token_id']}: {output}, good until {moment(expires)}, {uses} use(s)")
+    for note in made["notes"]:
+        print(f"note: {note}")
     print(f'pin in agent.toml: collector.ca_sha256 = "{ca_sha256}"')
 
 

@@ -52,7 +52,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path, capfd, name):
 def test_a_command_that_ended_as_the_collector_stopped_leaves_no_open_pipe(monkeypatch):
     """Its output was neither read nor closed: one file descriptor for each such stop."""
     stopping = threading.Event()
-    monkeypatch.setattr(stopping, "is_set", lambda: time.sleep(0.3) is None)
+    monkeypatch.setattr(stopping, "is_set", lambda: not time.sleep(0.3))  # type: ignore[func-returns-value]
     before = psutil.Process().num_fds()
     with pytest.raises(OSError, match="it was stopped"):
         run_command(["true"], {"PATH": os.defpath}, stopping, 5)
