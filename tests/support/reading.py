@@ -30,6 +30,7 @@ from veilleuse.collector.web.access import AccessControl, MetricsAuth
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import SecurityMiddleware, make_app
+from veilleuse.collector.web.desk import Desk
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
 
 DAY = 86_400_000
@@ -61,21 +62,22 @@ class Reading:
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
         door = MetricsAuth("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
+        open_store = partial(open_reader, data.directory)
         self.figures = Figures(
             self.reader,
-            partial(open_reader, data.directory),
+            open_store,
             self.settings,
             cache(book_of),
             clock,
         )
-        self.desk = ApiContext(self.figures, self.settings, "0.1.0", self._note_access)
+        self.desk = ApiContext(Desk(self.figures, self.settings, self._note_access), "0.1.0")
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
         admission = AccessControl(door, accounts, self._note_use, clock=clock, limiter=limiter)
         self.indicators = monthly_figures(data, clock, self.settings)
         """They are read when a test calls `refresh`."""
         worked_out = self.indicators.figures, self.indicators.month
         outlook = SnapshotCache(outlook_reader, self.settings, clock, *worked_out)
-        self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission)
+        self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission, open_store, clock)
 
     def __enter__(self) -> Self:
         return self

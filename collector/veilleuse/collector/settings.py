@@ -98,6 +98,12 @@ class Http(Section):
     metrics_token_file: str = setting(
         "", "File with the bearer token that /metrics requires; required when not on loopback."
     )
+    account_header: str = setting(
+        "",
+        "Header in which a reverse proxy that signs people in names their account, e.g. X-Veilleuse-Account. "
+        "The proxy must replace this header in every request, and only the proxy may reach http.address. "
+        "It needs http.metrics_token_file.",
+    )
     hosts_metrics: bool = setting(False, "Serve per-host series of servers on /metrics/hosts.")
     api_requests_per_minute: int = setting(
         120, "Maximum requests of an account to /api/v1 in a minute.", minimum=1, maximum=60_000

@@ -57,8 +57,8 @@ def create(
             "(grafana, bilan-carbone), not a person"
         )
     wanted, scope = Role(role), _scope(entities)
-    if scope and wanted is not Role.READER:
-        raise UsageError("--entity is for readers: an admin sees the whole fleet")
+    if scope and wanted is Role.ADMIN:
+        raise UsageError("--entity is for readers and owners: an admin sees the whole fleet")
     if not 0 < days <= MAX_DAYS:
         raise UsageError(f"--days must be more than 0 and at most {MAX_DAYS}, not {days:g}")
     token, issuing = new_token(), context.issuing

@@ -47,7 +47,10 @@ def create(
     ],
     config: ConfigOption = None,
     role: Annotated[
-        Role, typer.Option(help="reader: released figures; admin: any period and grouping")
+        Role,
+        typer.Option(
+            help="reader: released figures; owner: and the servers of its entities; admin: any period and grouping"
+        ),
     ] = Role.READER,
     entity: Annotated[
         list[str] | None,

@@ -32,6 +32,8 @@ class Role(Word):
 
     READER = "reader"
     """Released figures, of the whole fleet or of some entities."""
+    OWNER = "owner"
+    """What a reader may read, and the single servers of its entities."""
     ADMIN = "admin"
     """Any period and any grouping, as `veilleuse report` gives them, and series of single servers."""
 

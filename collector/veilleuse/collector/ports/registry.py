@@ -275,4 +275,7 @@ class AccountReader(Protocol):
     def account_by_hash(self, token_sha256: bytes) -> Account | None:
         """Return the account as it is now."""
 
+    def account_by_name(self, name: str) -> Account | None:
+        """Return the newest account of this name that is not revoked."""
+
     def close(self) -> None: ...

@@ -32,6 +32,7 @@ from veilleuse.collector.web.access import AccessControl, MetricsAuth, read_metr
 from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.desk import Desk
 from veilleuse.collector.web.metrics.indicators_monthly import MonthlyFigures
 from veilleuse.collector.web.metrics.scrape import series_bound
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
@@ -108,7 +109,15 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
         log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
         server = OneTickServer(
             uvicorn.Config(
-                make_app(snapshots, settings, metrics_auth, product_version(), api_context, access_control),
+                make_app(
+                    snapshots,
+                    settings,
+                    metrics_auth,
+                    product_version(),
+                    api_context,
+                    access_control,
+                    open_store,
+                ),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -192,8 +201,9 @@ def build_api(
         settings,
         KnownFactors(reader.factor_versions).latest,
     )
-    context = ApiContext(figures, settings, version, note_access)
-    return context, AccessControl(metrics_auth, store.accounts, note_use)
+    context = ApiContext(Desk(figures, settings, note_access), version)
+    header = settings.http.account_header
+    return context, AccessControl(metrics_auth, store.accounts, note_use, account_header=header)
 
 
 if __name__ == "__main__":

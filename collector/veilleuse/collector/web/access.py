@@ -71,6 +71,11 @@ def read_metrics_auth(http: Http) -> MetricsAuth:
     host, port = split_address(http.address)
     token = read_token(Path(http.metrics_token_file)) if http.metrics_token_file else None
     metrics_auth = MetricsAuth(host, port, token)
+    if token is None and http.account_header:
+        raise ConfigurationError(
+            "http.account_header needs http.metrics_token_file: every request that a reverse proxy passes on "
+            "comes from this machine, and would be open without a token"
+        )
     if token is None and not metrics_auth.on_loopback:
         raise ConfigurationError(
             f"http.address {http.address} is not on loopback: set http.metrics_token_file, or use 127.0.0.1"
@@ -128,6 +133,10 @@ class Guard(Enum):
 
     The route reveals nothing about the fleet, but strangers must not even learn what runs here.
     """
+    READERS = auto()
+    """The metrics token, or any account: released figures, of the entities that the account may read."""
+    SERVERS = auto()
+    """The metrics token, an admin, or an owner: single servers, of the entities that the account may read."""
     FLEET = auto()
     """The metrics token, or an account that sees the whole fleet."""
     HOSTS = auto()
@@ -136,12 +145,13 @@ class Guard(Enum):
     """Always an account: each access is logged under its name. The metrics token has no name."""
 
 
+COOKIE: Final = "veilleuse"
+"""Cookie with the token of a person who signed in; the browser forgets it when it closes."""
 GUARDS: Final[Mapping[str, Guard]] = {
     "/healthz": Guard.OPEN,
-    "/": Guard.FLEET,
     "/metrics": Guard.FLEET,
     "/metrics/hosts": Guard.HOSTS,
-    "/static/{name}": Guard.KNOWN,
+    "/static/{name}": Guard.OPEN,
     "/api": Guard.KNOWN,
     DESCRIPTION: Guard.KNOWN,
     **{resource.path: Guard.FIGURES for resource in RESOURCES},
@@ -169,8 +179,10 @@ class HttpCaller:
         match guard:
             case Guard.OPEN:
                 return True
-            case Guard.KNOWN:
+            case Guard.KNOWN | Guard.READERS:
                 return self.has_metrics_access or account is not None
+            case Guard.SERVERS:
+                return self.has_metrics_access or (account is not None and account.role is not Role.READER)
             case Guard.FLEET:
                 return self.has_metrics_access or (account is not None and account.sees_all)
             case Guard.HOSTS:
@@ -201,31 +213,57 @@ class AccessControl:
         *,
         clock: Callable[[], float] = time.time,
         limiter: FailureLimiter | None = None,
+        account_header: str = "",
     ) -> None:
         """Without `accounts` there are none.
 
-        `note_use` runs once a UTC day and account; `clock`: Unix seconds.
+        `note_use` runs once a UTC day and account; `clock`: Unix seconds. `account_header`: header in which a
+        reverse proxy names the account of a request.
         """
         self._metrics_auth = metrics_auth
         self._accounts = accounts
         self._note_use = note_use
         self._clock = clock
         self._limiter = limiter or FailureLimiter()
+        self._account_header = account_header
         self._lookup_thread: Executor = ThreadPoolExecutor(1, "accounts")
         self._used: dict[int, int] = {}
 
     async def caller(self, request: Request) -> HttpCaller:
         """Return the caller. Raises the store's errors."""
-        secret = secret_of(request.headers.get("authorization"))
+        secret = secret_of(request.headers.get("authorization")) or request.cookies.get(COOKIE)
+        if secret is None and self._account_header:
+            return await self._named(request.headers.get(self._account_header))
+        return await self.caller_with(secret)
+
+    async def caller_with(self, secret: str | None) -> HttpCaller:
+        """Return the caller that shows a token. Raises the store's errors."""
+        is_open = self._metrics_auth.token is None
         if secret is None:
-            return HttpCaller(has_metrics_access=self._metrics_auth.token is None)
+            return HttpCaller(has_metrics_access=is_open)
         if self._metrics_auth.opens_to(secret):
             return HttpCaller(has_metrics_access=True)
-        loop = asyncio.get_running_loop()
-        account = await loop.run_in_executor(self._lookup_thread, self._account, secret)
+        return await self._with_account(lambda: self._account(secret), is_open)
+
+    async def _named(self, name: str | None) -> HttpCaller:
+        """Return the caller that the reverse proxy signed in; a wrong name is nobody."""
+        if name is None or self._accounts is None:
+            return HttpCaller()
+        accounts = self._accounts
+        return await self._with_account(lambda: accounts.account_by_name(name), is_open=False)
+
+    async def _with_account(self, find: Callable[[], Account | None], is_open: bool) -> HttpCaller:
+        found = await asyncio.get_running_loop().run_in_executor(self._lookup_thread, find)
+        now = round(self._clock() * MILLISECONDS_PER_SECOND)
+        account = found if found is not None and found.is_good(now) else None
         if account is not None:
             self._note_daily_use(account)
-        return HttpCaller(self._metrics_auth.token is None, account, wrong_token=account is None)
+        return HttpCaller(is_open, account, wrong_token=account is None)
+
+    def needs_tls(self, request: Request) -> bool:
+        """Tell whether a cookie travels over TLS only: not on loopback, or behind a proxy that says so."""
+        behind_tls = request.headers.get("x-forwarded-proto", "").lower() == "https"
+        return behind_tls or not self._metrics_auth.on_loopback
 
     def has_tries_left(self, request: Request) -> bool:
         """Count a wrong token of this address; return False after too many recent ones.
@@ -253,7 +291,7 @@ class AccessControl:
         # The lookup is by hash, whose bytes nobody can choose; it is compared in constant time all the same.
         if found is None or not hmac.compare_digest(found.token_sha256, given):
             return None
-        return found if found.is_good(round(self._clock() * MILLISECONDS_PER_SECOND)) else None
+        return found
 
     def _note_daily_use(self, account: Account) -> None:
         """Store that the account was used today; a failed write refuses nothing."""

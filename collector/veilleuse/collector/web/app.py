@@ -11,8 +11,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Final
 
@@ -25,10 +26,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from veilleuse.collector.documents.text import Words, words
+from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import CONTENT_TYPE
+from veilleuse.collector.ports.directory import OpenReadStore
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.access import (
     GUARDS,
@@ -38,15 +40,17 @@ from veilleuse.collector.web.access import (
     AccessControl,
     Guard,
     MetricsAuth,
+    caller_of,
 )
 from veilleuse.collector.web.api.description import api_page
 from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.metrics.samples import hosts_exposition
 from veilleuse.collector.web.metrics.scrape import MetricsWriter
-from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
-from veilleuse.collector.web.pages.first_page import first_page, no_month
-from veilleuse.collector.web.pages.indicators import indicator_part
-from veilleuse.collector.web.problems import problem_of_status, words_of
+from veilleuse.collector.web.metrics.snapshot import SnapshotCache
+from veilleuse.collector.web.pages.frame import Look, Page, PageContext
+from veilleuse.collector.web.pages.table import PAGES
+from veilleuse.collector.web.problems import Problem, problem_of_status, words_of
+from veilleuse.collector.web.sign_in import SIGN_IN, SIGN_OUT, local_path, sign_in_routes
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ HEADERS: Final = (
     (
         b"content-security-policy",
         (
-            b"default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+            b"default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; "
             b"frame-ancestors 'none'"
         ),
     ),
@@ -119,7 +123,7 @@ class SecurityMiddleware:
         if not self._metrics_auth.knows_host(request.headers.get("host", "")):
             return self._page(request, 400)
         route = self._route(request.scope["path"])  # the router's path, whatever the Host header is
-        guard = NO_ROUTE_GUARD if route == c.OTHER else GUARDS.get(route, UNLISTED_GUARD)
+        guard = NO_ROUTE_GUARD if route == c.OTHER else _GUARDS.get(route, UNLISTED_GUARD)
         if guard is Guard.OPEN:
             return None
         try:
@@ -137,8 +141,11 @@ class SecurityMiddleware:
             response.headers["retry-after"] = "60"
             return response
         response = self._page(request, 401)
-        for challenge in ('Basic realm="veilleuse", charset="UTF-8"', "Bearer"):
-            response.headers.append("www-authenticate", challenge)
+        response.headers.append("www-authenticate", "Bearer")
+        if (
+            route not in _PAGES_BY_PATH and route != c.OTHER
+        ):  # there our form asks, not the browser's dialogue
+            response.headers.append("www-authenticate", 'Basic realm="veilleuse", charset="UTF-8"')
         return response
 
     def _route(self, path: str) -> str:
@@ -151,20 +158,28 @@ class SecurityMiddleware:
 STATIC: Final = {"veilleuse.css": "text/css", "favicon.svg": "image/svg+xml"}
 
 
-@dataclass(slots=True)
+_PAGES_BY_PATH: Final = {page.path: page for page in PAGES}
+_GUARDS: Final = {
+    **GUARDS,
+    SIGN_IN: Guard.OPEN,
+    SIGN_OUT: Guard.OPEN,
+    **{page.path: page.guard for page in PAGES},
+}
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerContext:
     """Objects that the handlers share."""
 
-    snapshots: SnapshotCache
-    settings: CollectorSettings
+    pages: PageContext
     version: str
-    reading: Executor
     templates: Environment
     metrics: MetricsWriter
 
-    async def take_snapshot(self) -> Snapshot:
-        """Take a snapshot in the reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.reading, self.snapshots.take_snapshot)
+    @property
+    def settings(self) -> CollectorSettings:
+        """Return the collector's settings."""
+        return self.pages.settings
 
 
 def make_app(
@@ -174,18 +189,21 @@ def make_app(
     version: str,
     api_context: ApiContext | None = None,
     access_control: AccessControl | None = None,
+    open_store: OpenReadStore | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> ASGIApp:
-    """Build the application. Without `api_context` it has no /api; without `access_control`, no accounts."""
-    context = HandlerContext(
-        snapshots,
-        settings,
-        version,
-        ThreadPoolExecutor(1, "reading"),
-        _templates(),
-        MetricsWriter(snapshots, version, settings.reporting.k_anonymity),
-    )
+    """Build the application. Without `api_context` it has no figures; without `access_control`, no accounts.
+
+    `clock`: Unix seconds.
+    """
+    desk = None if api_context is None else api_context.desk
+    pages = PageContext(snapshots, settings, ThreadPoolExecutor(1, "reading"), desk, open_store, clock)
+    writer = MetricsWriter(snapshots, version, settings.reporting.k_anonymity)
+    context = HandlerContext(pages, version, _templates(), writer)
+    access_control = access_control or AccessControl(metrics_auth)
     routes = [
-        Route("/", _first(context)),
+        *(Route(page.path, _page(context, page)) for page in PAGES),
+        *sign_in_routes(access_control, partial(_sign_in_page, context)),
         Route("/metrics", _metrics(context)),
         Route("/healthz", _healthz(context)),
         Route("/static/{name}", _static),
@@ -211,32 +229,40 @@ def make_app(
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def _first(context: HandlerContext) -> Handler:
-    async def first(request: Request) -> Response:
-        """Answer the first page: the day's energy and states."""
-        snapshot = await context.take_snapshot()
-        w = words_of(request)
-        return _html(
-            context,
-            "first.html",
-            w,
-            page=first_page(snapshot, w),
-            no_month=no_month(snapshot, w, context.settings.reporting.k_anonymity),
-            sobriety=indicator_part(snapshot.machine_figures, w, context.settings),
-            k=context.settings.reporting.k_anonymity,
-            zone=context.settings.reporting.time_zone,
-        )
+def _page(context: HandlerContext, page: Page) -> Handler:
+    async def show(request: Request) -> Response:
+        """Answer a page of the table."""
+        look = _look(context, request)
+        try:
+            built = await page.build(look)
+        except Problem as problem:
+            return _html(context, "error.html", look, problem.status, text=problem.sentence(look.w))
+        return built if isinstance(built, Response) else _html(context, f"{page.name}.html", look, **built)
 
-    return first
+    return show
+
+
+def _sign_in_page(context: HandlerContext, request: Request, code: int, error: str) -> Response:
+    """Answer the form that takes a token."""
+    look = _look(context, request)
+    asked = request.query_params.get("next", "") if request.url.path == SIGN_IN else _path_and_query(request)
+    return _html(context, "sign_in.html", look, code, error=error, next=local_path(asked))
+
+
+def _look(context: HandlerContext, request: Request) -> Look:
+    return Look(request, words_of(request), caller_of(request), context.pages)
+
+
+def _path_and_query(request: Request) -> str:
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 def _api(context: HandlerContext) -> Handler:
     async def api(request: Request) -> Response:
         """Answer the page /api, which describes the API for people."""
-        w = words_of(request)
-        return _html(
-            context, "api.html", w, page=api_page(w), here="/api", k=context.settings.reporting.k_anonymity
-        )
+        look = _look(context, request)
+        k = context.settings.reporting.k_anonymity
+        return _html(context, "api.html", look, page=api_page(look.w), k=k)
 
     return api
 
@@ -246,7 +272,9 @@ def _metrics(context: HandlerContext) -> Handler:
         """Answer the catalogue's metrics, then those of this process."""
         accept, began = request.headers.get("accept", ""), time.perf_counter()
         loop = asyncio.get_running_loop()
-        text, content_type = await loop.run_in_executor(context.reading, context.metrics.write, accept, began)
+        text, content_type = await loop.run_in_executor(
+            context.pages.reading, context.metrics.write, accept, began
+        )
         return Response(text, media_type=content_type, headers={"vary": "Accept"})
 
     return metrics
@@ -256,7 +284,7 @@ def _hosts_metrics(context: HandlerContext) -> Handler:
     async def hosts_metrics(_request: Request) -> Response:
         """Answer the metrics of single servers."""
         loop = asyncio.get_running_loop()
-        out = await loop.run_in_executor(context.reading, hosts_exposition, context.snapshots)
+        out = await loop.run_in_executor(context.pages.reading, hosts_exposition, context.pages.snapshots)
         return Response(out.text(c.PER_HOST), media_type=CONTENT_TYPE)
 
     return hosts_metrics
@@ -266,7 +294,8 @@ def _healthz(context: HandlerContext) -> Handler:
     async def healthz(_request: Request) -> Response:
         """Answer 200 when the store can be read."""
         try:
-            await context.take_snapshot()
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(context.pages.reading, context.pages.snapshots.take_snapshot)
         except CollectorError as error:
             log.warning("store unreadable", extra={"reason": str(error)})
             return PlainTextResponse("unreadable\n", 503)
@@ -293,11 +322,15 @@ def _templates() -> Environment:
     )
 
 
-def _html(context: HandlerContext, template: str, w: Words, code: int = 200, **values: object) -> Response:
-    body = context.templates.get_template(template).render(w=w, version=context.version, code=code, **values)
+def _html(context: HandlerContext, template: str, look: Look, code: int = 200, **values: object) -> Response:
+    """Render a template. The menu has the pages that the caller may open."""
+    w, menu = look.w, [page for page in PAGES if page.in_menu and look.caller.may(page.guard)]
+    body = context.templates.get_template(template).render(
+        w=w, version=context.version, code=code, look=look, menu=menu, **values
+    )
     headers = {
         "content-language": w("lang"),
-        "vary": "Accept-Language",
+        "vary": "Accept-Language, Cookie",
         "cache-control": "no-store",
     }
     return HTMLResponse(body, code, headers)
@@ -305,13 +338,16 @@ def _html(context: HandlerContext, template: str, w: Words, code: int = 200, **v
 
 def _error_page(context: HandlerContext) -> ErrorPage:
     def page(request: Request, code: int) -> Response:
-        w = words_of(request)
         if request.url.path.startswith("/api/"):
             return problem_of_status(code).response(request)
+        look = _look(context, request)
+        w = look.w
         key = next((key for key in (f"error.{code}", f"api.error_{code}") if w.has(key)), "error.400")
         if request.url.path.startswith("/metrics"):
             return PlainTextResponse(words("en")(key) + "\n", code)
-        return _html(context, "error.html", w, code, text=w(key))
+        if code == 401:
+            return _sign_in_page(context, request, code, "")
+        return _html(context, "error.html", look, code, text=w(key))
 
     return page
 

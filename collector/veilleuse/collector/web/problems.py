@@ -85,6 +85,10 @@ class Problem(Exception):
         self.remedy = remedy
         self.retry_after_seconds = retry_after_seconds
 
+    def sentence(self, w: Words) -> str:
+        """Return what is wrong and what to do, for a page."""
+        return "; ".join(_translate(text, w) for text in (str(self), self.remedy) if text)
+
     def response(self, request: Request) -> Response:
         """Return the HTTP response, in the reader's language."""
         w = words_of(request)

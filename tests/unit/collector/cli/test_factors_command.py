@@ -171,7 +171,9 @@ def test_one_book_is_in_force_everywhere(lyon: CollectorSettings, veilleuse: Com
             (sample,) = families["veilleuse_factor_gco2e_per_kwh"].samples
             ((text, _),) = first_page(look, words("en")).factors
             asked = ApiQuery(ResourceKind.FACTORS, 1, 10, "json", zone="FR", year=2022)
-            (row,) = (one for one in desk._figures.document(asked, ADMIN).tables["rows"] if one["official"])
+            (row,) = (
+                one for one in desk.desk._figures.document(asked, ADMIN).tables["rows"] if one["official"]
+            )
             with opened(lyon.data_dir, lyon.reporting) as sources:
                 reported = factor_chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
             return {

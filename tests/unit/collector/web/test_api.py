@@ -22,7 +22,7 @@ from tests.support.reading import DOOR_TOKEN, Reading
 from tests.support.waiting import PATIENCE_SECONDS, in_time, until
 from veilleuse.collector.errors import AdminError, QueryTooSlow
 from veilleuse.collector.model.accounts import TOKEN_PREFIX, Role, new_token
-from veilleuse.collector.web.api.handlers import Rate, Turns
+from veilleuse.collector.web.desk import Rate, Turns
 from veilleuse.collector.web.problems import MEDIA_TYPE, TITLES, Problem
 from veilleuse.wire.vocabulary import State
 
@@ -355,7 +355,7 @@ def slow(reading: Reading) -> Iterator[threading.Event]:
         assert going.wait(PATIENCE_SECONDS)
         return made(asked, account)
 
-    reading.desk._figures = type("Slow", (), {"document": staticmethod(document)})()
+    reading.desk.desk._figures = type("Slow", (), {"document": staticmethod(document)})()
     yield going
     going.set()
 
@@ -474,7 +474,7 @@ def test_nothing_is_answered_unnoted(reading):
     def fails(*_: object) -> None:
         raise AdminError("no collector runs")
 
-    reading.desk._note_access = fails
+    reading.desk.desk._note_access = fails
     answer = reading.get(EMISSIONS, token)
     assert (answer.status_code, answer.json()["type"]) == (503, "/api#no_journal")
     assert "kwh" not in answer.text

@@ -21,7 +21,7 @@ from veilleuse.collector.errors import QueryTooSlow
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.model.months import NOTHING, DayType, HostPeriod
 from veilleuse.collector.model.records import HostId
-from veilleuse.collector.web.api import handlers
+from veilleuse.collector.web import desk
 from veilleuse.collector.web.api.answers import _TimedPeriods
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -146,17 +146,17 @@ def test_what_is_kept_is_bounded(reading, monkeypatch):
     def of(number: int) -> Document:
         return Document({}, (), {"rows": [row] * number}, ("rows",))
 
-    monkeypatch.setattr(handlers, "KEPT_ROWS", 10)
-    for name in range(handlers.KEPT_ANSWERS + 2):
-        reading.desk._keep((name,), of(1))
-    assert len(reading.desk._cache) == handlers.KEPT_ANSWERS
-    reading.desk._keep(("many",), of(9))
-    assert len(reading.desk._cache) == 2
-    reading.desk._keep(("more",), of(50))
-    assert list(reading.desk._cache) == [("more",)]
-    monkeypatch.setattr(handlers, "KEEP_SECONDS", 0.0)
-    reading.desk._keep(("new",), of(1))
-    assert list(reading.desk._cache) == [("new",)]
+    monkeypatch.setattr(desk, "KEPT_ROWS", 10)
+    for name in range(desk.KEPT_ANSWERS + 2):
+        reading.desk.desk._keep((name,), of(1))
+    assert len(reading.desk.desk._cache) == desk.KEPT_ANSWERS
+    reading.desk.desk._keep(("many",), of(9))
+    assert len(reading.desk.desk._cache) == 2
+    reading.desk.desk._keep(("more",), of(50))
+    assert list(reading.desk.desk._cache) == [("more",)]
+    monkeypatch.setattr(desk, "KEEP_SECONDS", 0.0)
+    reading.desk.desk._keep(("new",), of(1))
+    assert list(reading.desk.desk._cache) == [("new",)]
 
 
 # the administrator's report, bounded in time

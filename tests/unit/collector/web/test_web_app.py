@@ -379,19 +379,21 @@ def test_simulated_data_says_so(tmp_path):
         reader.close()
 
 
-ROUTES = {"/": 200, "/metrics": 200, "/metrics/hosts": 200, "/static/veilleuse.css": 200}
-"""Every route that needs the token. /healthz answers anyone."""
+ROUTES = {"/": 200, "/metrics": 200, "/metrics/hosts": 200}
+"""Every route that needs the token."""
+OPEN = {"/healthz": 200, "/static/veilleuse.css": 200, "/connexion": 200, "/deconnexion": 405}
+"""Routes that answer anyone."""
 
 
-@pytest.mark.parametrize("route", [*ROUTES, "/healthz", "/nothing"])
+@pytest.mark.parametrize("route", [*ROUTES, *OPEN, "/nothing"])
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", f"Bearer {TOKEN}"])
 def test_matrix_of_roles(client, route, authorization):
-    """S13: without the token, only /healthz is served."""
+    """S13: without the token, only the sign-in, its style and /healthz are served."""
     http = client(TOKEN, "192.0.2.1", hosts_metrics=True)
     headers = {"authorization": authorization} if authorization else {}
     response = http.get(route, headers=headers)
-    if route == "/healthz":
-        assert response.status_code == 200
+    if route in OPEN:
+        assert response.status_code == OPEN[route]
     elif authorization == f"Bearer {TOKEN}":
         assert response.status_code == ROUTES.get(route, 404)
     else:
@@ -403,7 +405,7 @@ def test_matrix_of_roles(client, route, authorization):
 def test_the_matrix_knows_every_route(client):
     """A new route without a row in ROUTES fails."""
     app = client(hosts_metrics=True).app
-    known = {route.replace("veilleuse.css", "{name}") for route in ROUTES} | {"/healthz"}
+    known = {route.replace("veilleuse.css", "{name}") for route in (*ROUTES, *OPEN)}
     assert app._routes == known
 
 

@@ -21,6 +21,10 @@ _COLUMNS: Final = (
     " revoked_unix_milliseconds, last_used_day"
 )
 _BY_HASH: Final = f"SELECT {_COLUMNS} FROM accounts WHERE token_sha256 = ?"
+_BY_NAME: Final = (
+    f"SELECT {_COLUMNS} FROM accounts WHERE name = ? AND revoked_unix_milliseconds IS NULL"
+    " ORDER BY account_id DESC LIMIT 1"
+)
 _ENTITIES: Final = "SELECT entity FROM account_entities WHERE account_id = ? ORDER BY entity"
 
 
@@ -137,6 +141,12 @@ class SqliteAccountReader(BesideReader):
         """Return the account of a token as stored now: a revocation holds for the next call."""
         with self._asking() as connection:
             row = connection.execute(_BY_HASH, (token_sha256,)).fetchone()
+            return None if row is None else _account(row, connection)
+
+    def account_by_name(self, name: str) -> Account | None:
+        """Return the newest account of this name that is not revoked."""
+        with self._asking() as connection:
+            row = connection.execute(_BY_NAME, (name,)).fetchone()
             return None if row is None else _account(row, connection)
 
 

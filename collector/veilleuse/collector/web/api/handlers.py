@@ -1,153 +1,37 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Handles the routes of /api/v1, within limits of simultaneous queries and of requests a minute.
-
-Every access is logged in the access journal before its answer is sent.
-"""
+"""Handles the routes of /api/v1."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-import logging
-import re
-import time
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from veilleuse.collector.documents.document import MEDIA_TYPES, Document, renderer, with_withheld
-from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone, UsageError
-from veilleuse.collector.model.accounts import Account
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.documents.document import MEDIA_TYPES, renderer, with_withheld
 from veilleuse.collector.web.access import caller_of
-from veilleuse.collector.web.api.answers import Figures
 from veilleuse.collector.web.api.description import description
 from veilleuse.collector.web.api.query import ApiQuery, Page, page_of, parse_query
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Resource, ResourceKind
+from veilleuse.collector.web.desk import Desk
 from veilleuse.collector.web.problems import Problem
 
-MAXIMUM_CONCURRENT: Final = 2
-"""Queries answered at the same time, of all accounts: each has a thread and a connection."""
-WAIT_SECONDS: Final = 2.0
-"""Most seconds that a query waits for the one before it: the panels of a dashboard run one after another."""
-MAXIMUM_WAITING: Final = 16
-"""Most waiting queries of one account."""
-RETRY_SECONDS: Final = 5
-MINUTE_SECONDS: Final = 60.0
-KEPT_ANSWERS: Final = 8
-KEPT_ROWS: Final = 100_000
-"""Most rows of all cached answers together, about 4 kB each."""
-KEEP_SECONDS: Final = 60.0
-"""Seconds that an answer is cached, so that its pages are cut from one answer."""
 PRIVATE: Final = "private, no-store"
 REVALIDATE: Final = "private, no-cache"
-NoteAccess = Callable[[int, str, str, int, int], None]
-"""Writes (account_id, route, query, status, rows) to the access journal. Raises AdminError."""
 Handler = Callable[[Request], Awaitable[Response]]
-log = logging.getLogger(__name__)
-
-
-class Turns:
-    """Runs one query at a time per account, and MAXIMUM_CONCURRENT of all accounts. For one event loop."""
-
-    def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._wait_seconds = wait_seconds
-        self._by_account: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._waiting: defaultdict[int, int] = defaultdict(int)
-        self._slots = asyncio.Semaphore(MAXIMUM_CONCURRENT)
-
-    @asynccontextmanager
-    async def turn(self, account: Account) -> AsyncIterator[None]:
-        """Wait for a turn.
-
-        Raises Problem: 429 while another query of the account runs, 503 while other accounts' queries run.
-        """
-        number = account.account_id
-        if self._waiting[number] >= MAXIMUM_WAITING:
-            raise _busy_account()
-        self._waiting[number] += 1
-        try:
-            await asyncio.wait_for(self._by_account[number].acquire(), self._wait_seconds)
-        except TimeoutError as error:
-            raise _busy_account() from error
-        finally:
-            self._waiting[number] -= 1
-        try:
-            try:
-                await asyncio.wait_for(self._slots.acquire(), self._wait_seconds)
-            except TimeoutError as error:
-                raise Problem(
-                    503,
-                    "busy",
-                    "questions of other accounts are being worked on",
-                    remedy=f"ask again in {RETRY_SECONDS} s",
-                    retry_after_seconds=RETRY_SECONDS,
-                ) from error
-            try:
-                yield
-            finally:
-                self._slots.release()
-        finally:
-            self._by_account[number].release()
-
-
-def _busy_account() -> Problem:
-    return Problem(
-        429,
-        "too_many_requests",
-        "another question of this account is being worked on",
-        remedy="ask one after the other, or make another account for another use",
-        retry_after_seconds=RETRY_SECONDS,
-    )
-
-
-class Rate:
-    """Counts the requests of each account within a minute."""
-
-    def __init__(self, most: int, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
-        """Allow at most `most` requests a minute."""
-        self._most = most
-        self._now = monotonic_seconds
-        self._request_times: defaultdict[int, deque[float]] = defaultdict(deque)
-
-    def count(self, account: Account) -> None:
-        """Count one request. Raises Problem after too many; it tells how long to wait."""
-        times, now = self._request_times[account.account_id], self._now()
-        while times and times[0] <= now - MINUTE_SECONDS:
-            times.popleft()
-        if len(times) >= self._most:
-            wait_seconds = max(1, round(times[0] + MINUTE_SECONDS - now))
-            raise Problem(
-                429,
-                "too_many_requests",
-                f"this account made {self._most} requests within a minute",
-                remedy=f"ask again in {wait_seconds} s, and more rarely: http.api_requests_per_minute",
-                retry_after_seconds=wait_seconds,
-            )
-        times.append(now)
 
 
 class ApiContext:
     """State that the handlers of /api/v1 share."""
 
-    def __init__(
-        self, figures: Figures, settings: CollectorSettings, version: str, note_access: NoteAccess
-    ) -> None:
-        self._figures = figures
-        self._note_access = note_access
-        self._turns = Turns()
-        self._rate = Rate(settings.http.api_requests_per_minute)
-        self._answer_threads: Executor = ThreadPoolExecutor(MAXIMUM_CONCURRENT, "figures")
-        self._journal_thread: Executor = ThreadPoolExecutor(1, "journal")
-        self._cache: OrderedDict[tuple[Any, ...], tuple[float, Document]] = OrderedDict()
+    def __init__(self, desk: Desk, version: str) -> None:
+        """Take the desk that gives the figures."""
+        self.desk = desk
         self._description = json.dumps(description(version), ensure_ascii=False, indent=1).encode()
 
     def routes(self) -> list[Route]:
@@ -173,82 +57,17 @@ class ApiContext:
         account = caller_of(request).account
         if account is None:  # the middleware refuses everybody else
             raise Problem(401, "no_token", "no good token came with the request")
-        self._rate.count(account)
+        self.desk.count(account)
         query = parse_query(resource, request.query_params.multi_items(), request.headers.get("accept"))
         try:
-            document = await self._document(query, account)
+            document = await self.desk.document(query, account)
             page = page_of(with_withheld(document) if query.form == "csv" else document, query)
-            body = await self._run_job(lambda: renderer(query.form)(page.document))
+            body = await self.desk.run(lambda: renderer(query.form)(page.document))
         except Problem as problem:  # a missing answer reveals something too
-            await self._log_access(account, resource, query, problem.status, 0)
+            await self.desk.note(account, resource.path, query.query_string(), problem.status, 0)
             raise
-        await self._log_access(account, resource, query, 200, page.rows)
+        await self.desk.note(account, resource.path, query.query_string(), 200, page.rows)
         return self._response(request, query, page, body)
-
-    async def _document(self, query: ApiQuery, account: Account) -> Document:
-        """Return the cached answer, or build it in this account's turn."""
-        key = (account.account_id, *query.without_page)
-        async with self._turns.turn(account):
-            cached = self._cache.get(key)
-            if cached is not None and time.monotonic() - cached[0] < KEEP_SECONDS:
-                return cached[1]
-            document: Document = await self._run_job(lambda: self._figures.document(query, account))
-            self._keep(key, document)
-            return document
-
-    def _keep(self, key: tuple[Any, ...], document: Document) -> None:
-        """Cache the newest answer always, and earlier ones while fresh and within the limits."""
-        now = time.monotonic()
-        for old in [one for one, (then, _) in self._cache.items() if now - then >= KEEP_SECONDS]:
-            del self._cache[old]
-        self._cache[key] = (now, document)
-        self._cache.move_to_end(key)
-        while len(self._cache) > 1 and (
-            len(self._cache) > KEPT_ANSWERS
-            or sum(_rows(cached) for _, cached in self._cache.values()) > KEPT_ROWS
-        ):
-            self._cache.popitem(last=False)
-
-    async def _run_job(self, job: Callable[[], Any]) -> Any:
-        """Run a job in a thread of the executor; its errors become a Problem."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._answer_threads, job)
-        except QueryTooSlow as error:
-            raise Problem(
-                503,
-                "too_slow",
-                str(error),
-                where="query parameters from and to",
-                remedy="ask for a shorter period, or without month; what a reader asks goes further the second time: months that were"
-                " done are kept; 'veilleuse report' on the collector has no bound",
-                retry_after_seconds=RETRY_SECONDS,
-            ) from error
-        except UsageError as error:
-            raise Problem(
-                422, "unanswerable", _name_parameters(str(error)), remedy="ask for another period or grouping"
-            ) from error
-        except UnknownZone as error:
-            raise Problem(
-                422, "unanswerable", str(error), remedy="see /api/v1/factors for the zones"
-            ) from error
-
-    async def _log_access(
-        self, account: Account, resource: Resource, query: ApiQuery, status: int, rows: int
-    ) -> None:
-        """Log an access. Raises Problem when it cannot be written: no answer without its journal entry."""
-        loop = asyncio.get_running_loop()
-        line = (account.account_id, resource.path, query.query_string(), status, rows)
-        try:
-            await loop.run_in_executor(self._journal_thread, lambda: self._note_access(*line))
-        except AdminError as error:
-            log.warning("access not noted, nothing answered", extra={"reason": str(error)})
-            raise Problem(
-                503,
-                "no_journal",
-                "the collector could not note this access, and figures are given to nobody unnoted",
-                remedy="start 'veilleuse serve'; 'veilleuse doctor' says what is wrong",
-                retry_after_seconds=RETRY_SECONDS,
-            ) from error
 
     @staticmethod
     def _response(request: Request, query: ApiQuery, page: Page, body: bytes) -> Response:
@@ -261,15 +80,6 @@ class ApiContext:
             return _with_tag(request, body, MEDIA_TYPES[query.form], headers)
         headers["cache-control"] = PRIVATE
         return Response(body, 200, headers, media_type=MEDIA_TYPES[query.form])
-
-
-def _rows(document: Document) -> int:
-    return sum(map(len, document.tables.values()))
-
-
-def _name_parameters(text: str) -> str:
-    """Replace the commands' option names in a text by the query's parameter names."""
-    return re.sub("--([a-z-]+)", lambda match: match[1].replace("-", "_"), text)
 
 
 def _with_tag(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:

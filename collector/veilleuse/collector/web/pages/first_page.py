@@ -36,6 +36,8 @@ from veilleuse.collector.web.pages.charts import (
     machines_name,
     states_chart,
 )
+from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.indicators import indicator_part
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
@@ -69,6 +71,18 @@ class FirstPage:
     closed: PageTable | None
     indicators: PageTable | None
     methods: PageTable | None
+
+
+async def home(look: Look) -> dict[str, object]:
+    """Build the first page: the day's energy and states."""
+    snapshot, settings = await look.snapshot(), look.settings
+    return {
+        "page": first_page(snapshot, look.w),
+        "no_month": no_month(snapshot, look.w, settings.reporting.k_anonymity),
+        "sobriety": indicator_part(snapshot.machine_figures, look.w, settings),
+        "k": settings.reporting.k_anonymity,
+        "zone": settings.reporting.time_zone,
+    }
 
 
 def first_page(snapshot: Snapshot, w: Words) -> FirstPage:

@@ -1,0 +1,189 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What every page has: its route, who may open it, its words, and its access to snapshots and figures.
+
+Pages only read. Their figures are the API's answers: what a page shows, the same account may ask there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from veilleuse.collector.documents.document import MEDIA_TYPES, Document, renderer
+from veilleuse.collector.documents.text import Words
+from veilleuse.collector.model.accounts import Account, Role
+from veilleuse.collector.model.query import Query
+from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.access import Guard, HttpCaller
+from veilleuse.collector.web.api.query import ApiQuery
+from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.desk import LOCAL, Desk
+from veilleuse.collector.web.metrics.snapshot import Snapshot, SnapshotCache
+from veilleuse.collector.web.problems import Problem
+
+T = TypeVar("T")
+LANGUAGE: Final = "lang"
+"""Parameter of every page."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageContext:
+    """What the pages of one application share."""
+
+    snapshots: SnapshotCache
+    settings: CollectorSettings
+    reading: Executor
+    """The one thread of the snapshots' connection."""
+    desk: Desk | None = None
+    """None: an application without figures, in tests of the snapshot alone."""
+    open_store: OpenReadStore | None = None
+    clock: Callable[[], float] = time.time
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a page: who looks, in which language, and the means to read."""
+
+    request: Request
+    w: Words
+    caller: HttpCaller
+    context: PageContext
+
+    @property
+    def account(self) -> Account:
+        """Return the reader's account; LOCAL without one."""
+        return self.caller.account or LOCAL
+
+    @property
+    def sees_servers(self) -> bool:
+        """Tell whether single servers may be shown; only those of `account.entities`, when these are set."""
+        return self.caller.may(Guard.SERVERS)
+
+    @property
+    def is_admin(self) -> bool:
+        """Tell whether the reader administers the collector."""
+        return self.caller.may(Guard.HOSTS)
+
+    @property
+    def settings(self) -> CollectorSettings:
+        """Return the collector's settings."""
+        return self.context.settings
+
+    @property
+    def today(self) -> date:
+        """Return the civil day in the fleet's time zone."""
+        zone = ZoneInfo(self.settings.reporting.time_zone)
+        return datetime.fromtimestamp(self.context.clock(), zone).date()
+
+    def parameter(self, name: str, default: str = "") -> str:
+        """Return a parameter of the address. Raises Problem (400) when it is given twice or too long."""
+        values = self.request.query_params.getlist(name)
+        if len(values) > 1 or len(values[:1] and values[0]) > MAX_PARAMETER_CHARACTERS:
+            raise Problem(400, "malformed", f"'{name}' is given twice, or is too long")
+        return values[0] if values and values[0] else default
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        """Return a parameter that is one of some words, the first by default. Raises Problem (400)."""
+        found = self.parameter(name, known[0])
+        if found not in known:
+            raise Problem(400, "malformed", f"'{found}' is no value of '{name}': use {', '.join(known)}")
+        return found
+
+    def whole_number(self, name: str, default: int, least: int, most: int) -> int:
+        """Return a parameter that is a whole number. Raises Problem (400)."""
+        found = self.parameter(name, str(default))
+        if not (found.isascii() and found.isdigit() and len(found) < 10 and least <= int(found) <= most):
+            raise Problem(400, "malformed", f"'{found}' is no value of '{name}': {least} to {most}")
+        return int(found)
+
+    def link(self, path: str, **parameters: object) -> str:
+        """Return the address of a page in the reader's language; parameters of None are left out."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return f"{path}?{urlencode({LANGUAGE: self.w.language, **given})}"
+
+    def in_other_language(self) -> str:
+        """Return the address of this page in the other language."""
+        kept = [(name, value) for name, value in self.request.query_params.multi_items() if name != LANGUAGE]
+        return f"{self.request.url.path}?{urlencode([*kept, (LANGUAGE, self.w('other_lang'))])}"
+
+    async def snapshot(self) -> Snapshot:
+        """Take a snapshot of the live fleet. Only servers, counts and released months of it may be shown."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.context.reading, self.context.snapshots.take_snapshot)
+
+    async def read(self, job: Callable[[ReadStore], T]) -> T:
+        """Run a job with an opened store, in a thread. Raises Problem."""
+        desk, open_store = self._sources()
+
+        def run() -> T:
+            with open_store() as store:
+                return job(store)
+
+        return await desk.run(run)
+
+    async def document(self, kind: ResourceKind, query: Query) -> Document:
+        """Return the answer of the API to the reader's query, and note the access. Raises Problem."""
+        desk, _ = self._sources()
+        asked = ApiQuery(kind, page=1, limit=1, form="json", asked=query)
+        path = self.request.url.path
+        try:
+            found = await desk.document(asked, self.account)
+        except Problem as problem:
+            await desk.note(self.account, path, asked.query_string(), problem.status, 0)
+            raise
+        await desk.note(self.account, path, asked.query_string(), 200, sum(map(len, found.tables.values())))
+        return found
+
+    async def file(self, document: Document, form: str, name: str) -> Response:
+        """Return a document as a file to download: csv, json, xlsx or pdf. Raises Problem."""
+        desk, _ = self._sources()
+        body = await desk.run(partial(renderer(form), document))
+        headers = {
+            "content-disposition": f'attachment; filename="{name}.{form}"',
+            "cache-control": "private, no-store",
+        }
+        return Response(body, 200, headers, media_type=MEDIA_TYPES[form])
+
+    def _sources(self) -> tuple[Desk, OpenReadStore]:
+        if self.context.desk is None or self.context.open_store is None:
+            raise Problem(503, "unreadable", "this application has no figures")
+        return self.context.desk, self.context.open_store
+
+
+MAX_PARAMETER_CHARACTERS: Final = 256
+Build = Callable[[Look], Awaitable[Mapping[str, Any] | Response]]
+"""Returns the template's values, or a whole answer such as a download.
+
+Raises Problem and the store's errors.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the table."""
+
+    path: str
+    name: str
+    """Key of its texts `pages.NAME.…`, and of its template NAME.html."""
+    guard: Guard
+    build: Build
+    in_menu: bool = True
+
+
+def is_limited(account: Account) -> bool:
+    """Tell whether the account may read some entities only."""
+    return account.role is not Role.ADMIN and bool(account.entities)

@@ -1,0 +1,16 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The table of the pages, in the order of the menu. Routes, guards and menu come from it.
+
+To add a page: a module with a `Build` function, a template, its texts in both languages, and a line here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from veilleuse.collector.web.access import Guard
+from veilleuse.collector.web.pages.first_page import home
+from veilleuse.collector.web.pages.frame import Page
+
+PAGES: Final = (Page("/", "home", Guard.FLEET, home),)
