@@ -72,7 +72,14 @@ class Reading:
         )
         self.desk = ApiContext(Desk(self.figures, self.settings, self._note_access), "0.1.0")
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
-        admission = AccessControl(door, accounts, self._note_use, clock=clock, limiter=limiter)
+        admission = AccessControl(
+            door,
+            accounts,
+            self._note_use,
+            clock=clock,
+            limiter=limiter,
+            account_header=self.settings.http.account_header,
+        )
         self.indicators = monthly_figures(data, clock, self.settings)
         """They are read when a test calls `refresh`."""
         worked_out = self.indicators.figures, self.indicators.month

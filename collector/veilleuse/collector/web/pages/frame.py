@@ -27,7 +27,7 @@ from veilleuse.collector.model.accounts import Account, Role
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.ports.directory import OpenReadStore, ReadStore
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.access import Guard, HttpCaller
+from veilleuse.collector.web.access import COOKIE, Guard, HttpCaller
 from veilleuse.collector.web.api.query import ApiQuery
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.desk import LOCAL, Desk
@@ -67,6 +67,13 @@ class Look:
     def account(self) -> Account:
         """Return the reader's account; LOCAL without one."""
         return self.caller.account or LOCAL
+
+    @property
+    def signed_in_as(self) -> str:
+        """Return the name to show beside the way out; empty without a cookie that opens something."""
+        if COOKIE not in self.request.cookies:
+            return ""
+        return self.caller.account.name if self.caller.account else "metrics" * self.caller.has_metrics_access
 
     @property
     def sees_servers(self) -> bool:
