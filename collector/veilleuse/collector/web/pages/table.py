@@ -10,7 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
+from veilleuse.collector.web.pages import bilan
 from veilleuse.collector.web.pages.first_page import home
 from veilleuse.collector.web.pages.frame import Page
 
-PAGES: Final = (Page("/", "home", Guard.FLEET, home),)
+PAGES: Final = (
+    Page("/", "home", Guard.FLEET, home),
+    Page(bilan.PATH, "bilan", Guard.READERS, bilan.bilan),
+)

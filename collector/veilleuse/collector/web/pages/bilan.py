@@ -1,0 +1,352 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Builds the page of the yearly figure: energy and emissions of the use phase, by group, as sorted bars.
+
+Its rows and its downloads are the API's answer to the reader's question: released months, for all readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from fractions import Fraction
+from typing import Final
+
+from starlette.responses import Response
+
+from veilleuse.collector.documents.charts import Series, columns
+from veilleuse.collector.documents.document import RELEASED_UNTIL, Document, Row
+from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
+from veilleuse.collector.model.query import AUTRES, Query
+from veilleuse.collector.ports.directory import ReadStore
+from veilleuse.collector.reports.emissions_document import BASIS
+from veilleuse.collector.web.api.resources import ResourceKind
+from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.parts import (
+    Amounts,
+    Cell,
+    Grid,
+    Head,
+    amounts_of,
+    cells,
+    grams_of,
+    interval_of,
+)
+from veilleuse.collector.web.problems import Problem
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+
+PATH: Final = "/bilan"
+BY: Final = ("entity", "perimeter", "class", "month", "site")
+"""Groupings, the first one by default."""
+_DIMENSIONS: Final = {"class": "device_class"}
+_COLUMNS: Final = {"class": "device_class", "month": "period_from"}
+FORMATS: Final = ("pdf", "xlsx", "csv", "json")
+_RELEASED: Final = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """This year beside the same months of the one before."""
+
+    months: str
+    rows: tuple[tuple[str, str], ...]
+    """(what, value)."""
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class BilanPage:
+    """Values of the template."""
+
+    year: int
+    by: str
+    title: str
+    badge: str
+    badge_text: str
+    period: str
+    tiles: tuple[tuple[str, str, str], ...]
+    """(label, value, note)."""
+    grid: Grid | None
+    months: object
+    """Drawing by month; None where rows are not months."""
+    trail: tuple[tuple[str, str], ...]
+    """(name, address) of the branches above."""
+    comparison: Comparison | None
+    downloads: tuple[tuple[str, str], ...]
+    factors: tuple[str, ...]
+    notes: tuple[str, ...]
+    empty: str
+
+
+async def bilan(look: Look) -> Mapping[str, object] | Response:
+    """Build the page, or the file that `format` asks for."""
+    years = await look.read(lambda store: years_of(store, look.today))
+    year = look.whole_number("year", years[0], 2000, look.today.year)
+    by = look.choice("by", BY)
+    branch, form = look.parameter("entity"), look.parameter("format")
+    query = Query(date(year, 1, 1), date(year + 1, 1, 1), (_DIMENSIONS.get(by, by),))
+    document = await look.document(ResourceKind.EMISSIONS, query)
+    if form:
+        if form not in FORMATS:
+            raise Problem(400, "malformed", f"'{form}' is no value of 'format': use {', '.join(FORMATS)}")
+        shown = replace(document, language=look.w.language)
+        return await look.file(shown, form, f"veilleuse-{year}-{by}")
+    before = await _year_before(look, document, year)
+    page = _page(look, document, year, by, branch, before)
+    return {"page": page, "years": years, "bys": BY}
+
+
+def years_of(store: ReadStore, today: date) -> tuple[int, ...]:
+    """Return the years that may have figures, newest first: since the first records or closed year."""
+    first = min(
+        (store.data.ran_since(today).year, *(one.year for one in store.closings.revisions())),
+        default=today.year,
+    )
+    oldest = store.data.hosts()
+    begun = min((one.enrolled_on.year for one in oldest), default=first)
+    return tuple(range(today.year, min(first, begun) - 1, -1))
+
+
+async def _year_before(look: Look, document: Document, year: int) -> Document | None:
+    """Return the same months of the year before; None without released months in both."""
+    until = document.head.get(RELEASED_UNTIL)
+    if document.head.get(BASIS) != _RELEASED or not document.tables.get("totals"):
+        return None
+    end = date.fromisoformat(str(until)) if until else date(year + 1, 1, 1)
+    query = Query(date(year - 1, 1, 1), end.replace(year=end.year - 1), ("perimeter",))
+    found = await look.document(ResourceKind.EMISSIONS, query)
+    is_whole = found.head.get(BASIS) == _RELEASED and RELEASED_UNTIL not in found.head
+    return found if is_whole and found.tables.get("totals") else None
+
+
+def _page(
+    look: Look, document: Document, year: int, by: str, branch: str, before: Document | None
+) -> BilanPage:
+    w, rows = look.w, document.tables["rows"]
+    totals = document.tables.get("totals", ())
+    whole = sum(map(amounts_of, totals), Amounts())
+    groups = _groups(rows, by, branch)
+    here = {"year": year, "by": by, "entity": branch or None}
+    state, released = str(document.head.get("state", "")), document.head.get(BASIS) == _RELEASED
+    badge = "unreleased" if not released else "closed" if state == "closed_definitive" else "provisional"
+    return BilanPage(
+        year,
+        by,
+        w("bilan.title", year=year),
+        badge,
+        w(f"bilan.badge_{badge}"),
+        _period(document, w),
+        tuple(_tiles(totals, whole, w)),
+        _grid(look, groups, whole, here) if groups else None,
+        _months(groups, w) if by == "month" and groups else None,
+        tuple(_trail(look, branch, here)) if by == "entity" else (),
+        _comparison(totals, before, w),
+        tuple((w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form})) for form in FORMATS),
+        tuple(_factors(document, w)),
+        tuple(w.text(one)[0] for one in document.assumptions),
+        w("bilan.empty"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows of one bar."""
+
+    name: str
+    """Value of the column; empty for merged groups."""
+    amounts: Amounts
+    rows: tuple[Row, ...]
+    has_more: bool = False
+    """True for a branch of entities with others below."""
+
+
+def _groups(rows: Iterable[Row], by: str, branch: str) -> list[_Group]:
+    """Return the groups: by month in order, else the largest first."""
+    found: dict[str, list[Row]] = {}
+    deeper: set[str] = set()
+    depth = len(branch.split(ENTITY_SEPARATOR)) + 1 if branch else 0
+    for row in rows:
+        name = str(row.get(_COLUMNS.get(by, by)) or "")
+        if by == "entity" and name and name != AUTRES:
+            if branch and name != branch and not name.startswith(branch + ENTITY_SEPARATOR):
+                continue
+            parts = name.split(ENTITY_SEPARATOR)
+            length = depth or _first_fork(rows)
+            if len(parts) > length:
+                name = ENTITY_SEPARATOR.join(parts[:length])
+                deeper.add(name)
+        elif branch:
+            continue
+        found.setdefault(name, []).append(row)
+    groups = [
+        _Group(name, sum(map(amounts_of, same), Amounts()), tuple(same), name in deeper)
+        for name, same in found.items()
+    ]
+    if by == "month":
+        return sorted(groups, key=lambda one: one.name)
+    return sorted(groups, key=lambda one: one.amounts.grams or Fraction(-1), reverse=True)
+
+
+def _first_fork(rows: Iterable[Row]) -> int:
+    """Return the number of parts after which the entities' paths first differ."""
+    paths = [
+        str(row["entity"]).split(ENTITY_SEPARATOR) for row in rows if row.get("entity") not in (None, AUTRES)
+    ]
+    shared = 0
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared += 1
+    return shared + 1
+
+
+def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[str, object]) -> Grid:
+    w = look.w
+    largest = max((one.amounts.grams or Fraction(0) for one in groups), default=Fraction(0))
+    rows = tuple(
+        cells(
+            _name(look, one, here),
+            Cell(
+                one.amounts.emissions(w), share=float((one.amounts.grams or 0) / largest) if largest else 0.0
+            ),
+            _share(one.amounts, whole, w),
+            one.amounts.energy(w),
+            interval_of(one.rows[0], w) or DASH if len(one.rows) == 1 else DASH,
+            _coverage(one.rows, w),
+        )
+        for one in groups
+    )
+    shown = sum((one.amounts for one in groups), Amounts())
+    foot = cells(w("bilan.sum"), shown.emissions(w), _share(shown, whole, w), shown.energy(w), "", "")
+    heads = (
+        Head(w(f"bilan.by_{here['by']}")),
+        *(Head(w(f"bilan.{key}"), is_number=True) for key in ("emissions", "share", "energy")),
+        *(Head(w(f"bilan.{key}")) for key in ("interval", "coverage")),
+    )
+    return Grid(w("bilan.caption", year=here["year"]), heads, rows, foot)
+
+
+def _name(look: Look, one: _Group, here: Mapping[str, object]) -> Cell:
+    w, by = look.w, here["by"]
+    if not one.name or one.name == AUTRES:
+        return Cell(w("bilan.merged"))
+    if by == "entity":
+        text = one.name.rpartition(ENTITY_SEPARATOR)[2]
+        above = {**here, "entity": one.name}
+        return Cell(text, link=look.link(PATH, **above) if one.has_more else "")
+    if by == "month":
+        return Cell(w.month(date.fromisoformat(one.name)))
+    words = {"class": "device_class"}.get(str(by), str(by))
+    return Cell(w.word(words, one.name))
+
+
+def _share(part: Amounts, whole: Amounts, w: Words) -> str:
+    return DASH if not whole.grams or part.grams is None else w.percent(float(part.grams / whole.grams))
+
+
+def _coverage(rows: Iterable[Row], w: Words) -> str:
+    """Write the observed share of the machines' time, weighted by it; DASH where no machine has an agent."""
+    observed = fleet = 0.0
+    for row in rows:
+        fleet += _number(row, "machine_days_fleet")
+        observed += _number(row, "machine_days_observed")
+    return w.percent(observed / fleet) if fleet and observed else DASH
+
+
+def _number(row: Row, name: str) -> float:
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _months(groups: Sequence[_Group], w: Words) -> object:
+    values = tuple(None if one.amounts.grams is None else float(one.amounts.grams) for one in groups)
+    scale, unit = (1_000_000, "t") if max(filter(None, values), default=0.0) >= 1_000_000 else (1_000, "kg")
+    scaled = tuple(None if value is None else value / scale for value in values)
+    labels = [w.month(date.fromisoformat(one.name)).partition(" ")[0][:4] for one in groups]
+    title = w("bilan.chart", unit=f"{unit}CO₂e")
+    return columns("months", title, labels, [Series(title, scaled, 0)], w.tick, unit=f"{unit}CO₂e")
+
+
+def _trail(look: Look, branch: str, here: Mapping[str, object]) -> Iterable[tuple[str, str]]:
+    if not branch:
+        return
+    parts = branch.split(ENTITY_SEPARATOR)
+    yield look.w("bilan.all"), look.link(PATH, **{**here, "entity": None})
+    for depth in range(1, len(parts) + 1):
+        path = ENTITY_SEPARATOR.join(parts[:depth])
+        yield parts[depth - 1], look.link(PATH, **{**here, "entity": path}) if depth < len(parts) else ""
+
+
+def _tiles(totals: Sequence[Row], whole: Amounts, w: Words) -> Iterable[tuple[str, str, str]]:
+    if not totals:
+        return
+    first = totals[0] if len(totals) == 1 else {}
+    yield w("bilan.total"), whole.emissions(w), interval_of(first, w)
+    yield w("bilan.total_energy"), whole.energy(w), interval_of(first, w, "kwh")
+    yield w("bilan.total_coverage"), _coverage(totals, w), w("bilan.coverage_note")
+
+
+def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> Comparison | None:
+    """Compare one total with one of the year before: activity at the old factor, then the factor's change."""
+    olds = () if before is None else before.tables["totals"]
+    if before is None or len(totals) != 1 or len(olds) != 1:
+        return None
+    new, old = amounts_of(totals[0]), amounts_of(olds[0])
+    factors = [row.get("factor_kgco2e_per_kwh") for row in (olds[0], totals[0])]
+    if None in (new.grams, old.grams, new.energy_millijoules, old.energy_millijoules, *factors):
+        return None
+    assert new.grams is not None  # as just checked, for the type checker
+    assert old.grams is not None
+    assert new.energy_millijoules is not None
+    change = new.grams - old.grams
+    kwh = Fraction(new.energy_millijoules, MILLIJOULES_PER_KWH)
+    factor = (Fraction(repr(factors[1])) - Fraction(repr(factors[0]))) * kwh * GRAMS_PER_KILOGRAM
+    rows = (
+        (w("bilan.before"), f"{old.emissions(w)} {interval_of(olds[0], w)}".strip()),
+        (w("bilan.now"), f"{new.emissions(w)} {interval_of(totals[0], w)}".strip()),
+        (w("bilan.change"), _signed(change, w)),
+        (w("bilan.activity"), _signed(change - factor, w)),
+        (w("bilan.factor_effect"), _signed(factor, w)),
+    )
+    first, last = (date.fromisoformat(str(totals[0][key])) for key in ("period_from", "period_to"))
+    months = w("bilan.same_months", first=w.month(first), last=w.month(last - timedelta(days=1)))
+    note = w("bilan.within_doubt") if _overlap(totals[0], olds[0]) else ""
+    return Comparison(months, rows, note)
+
+
+def _signed(grams: Fraction, w: Words) -> str:
+    return ("+" if grams > 0 else "−" if grams < 0 else "") + w.grams(abs(grams))
+
+
+def _overlap(one: Row, other: Row) -> bool:
+    ends = []
+    for row in (one, other):
+        kind = "95" if "kgco2e_lo95" in row else "_sample"
+        low, high = row.get(f"kgco2e_lo{kind}"), row.get(f"kgco2e_hi{kind}")
+        if not isinstance(low, float | int) or not isinstance(high, float | int):
+            return False
+        ends.append((grams_of(low), grams_of(high)))
+    return ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]
+
+
+def _period(document: Document, w: Words) -> str:
+    until = document.head.get(RELEASED_UNTIL)
+    if not until:
+        return w("bilan.whole_year")
+    return w("bilan.until", month=w.month(date.fromisoformat(str(until)) - timedelta(days=1)))
+
+
+def _factors(document: Document, w: Words) -> Iterable[str]:
+    for row in document.tables.get("factors", ()):
+        grams = w.number(float(str(row["factor_kgco2e_per_kwh"])) * GRAMS_PER_KILOGRAM)
+        text = w(
+            "factor.text",
+            grams=grams,
+            zone=row["zone"],
+            factor_id=row["factor_id"],
+            source=row["factor_source"],
+        )
+        provisional = w("factor.provisional", year=row["year"]) if row.get("provisional") else ""
+        yield f"{text} {provisional}".strip()

@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Parts that pages are made of: tables with numbers, links and bars, and figures written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final, TypeVar
+
+from veilleuse.collector.documents.document import Row
+from veilleuse.collector.documents.text import DASH, Words
+from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+
+PAGE_ROWS: Final = 50
+"""Rows of a table on one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Heading of a column."""
+
+    text: str
+    is_number: bool = False
+    """Numbers are aligned to the right."""
+    link: str = ""
+    """Address that sorts by this column."""
+    sorts: str = ""
+    """`ascending` or `descending` where the table is sorted by this column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell with more than a text."""
+
+    text: str
+    link: str = ""
+    share: float | None = None
+    """Length of a bar before the text, 0 to 1; the text says the same."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table. The first cell of a row is its heading."""
+
+    caption: str
+    heads: tuple[Head, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    foot: tuple[Cell, ...] = ()
+    """The sum, in the last line."""
+    pages: Mapping[str, str] = field(default_factory=dict)
+    """Text → address of the pages before and after."""
+    count: str = ""
+    """Which rows of how many are shown."""
+
+
+def cells(*texts: str | Cell) -> tuple[Cell, ...]:
+    """Return the cells of a row."""
+    return tuple(one if isinstance(one, Cell) else Cell(one) for one in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Energy and emissions of a group; None where nothing is known, which is not 0."""
+
+    energy_millijoules: int | None = None
+    grams: Fraction | None = None
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(_sum(self.energy_millijoules, other.energy_millijoules), _sum(self.grams, other.grams))
+
+    def energy(self, w: Words) -> str:
+        """Write the energy."""
+        return DASH if self.energy_millijoules is None else w.energy(self.energy_millijoules)
+
+    def emissions(self, w: Words) -> str:
+        """Write the emissions."""
+        return DASH if self.grams is None else w.grams(self.grams)
+
+
+N = TypeVar("N", int, Fraction)
+
+
+def _sum(one: N | None, other: N | None) -> N | None:
+    return other if one is None else one if other is None else one + other
+
+
+def amounts_of(row: Row) -> Amounts:
+    """Return the amounts of a row of a report."""
+    energy, kilograms = row.get("energy_millijoules"), row.get("kgco2e_total")
+    return Amounts(
+        energy if isinstance(energy, int) else None,
+        grams_of(kilograms) if isinstance(kilograms, float | int) else None,
+    )
+
+
+def grams_of(kilograms: float) -> Fraction:
+    """Convert a report's kilograms, digit for digit."""
+    return Fraction(repr(kilograms)) * GRAMS_PER_KILOGRAM
+
+
+def interval_of(row: Row, w: Words, unit: str = "kgco2e") -> str:
+    """Write the interval of a row's `kgco2e` or `kwh`, and what it holds; empty without one."""
+    for kind, ends in ((FULL_INTERVAL, "95"), (SAMPLE_INTERVAL, "_sample")):
+        low, high = row.get(f"{unit}_lo{ends}"), row.get(f"{unit}_hi{ends}")
+        if isinstance(low, float | int) and isinstance(high, float | int):
+            written = [_write(one, unit, w) for one in (low, high)]
+            return w("amounts.interval", low=written[0], high=written[1], interval=w.word("interval", kind))
+    return ""
+
+
+def _write(number: float, unit: str, w: Words) -> str:
+    if unit == "kwh":
+        return w.energy(round(number * MILLIJOULES_PER_KWH))
+    return w.grams(grams_of(number))
+
+
+def paginate(rows: Sequence[tuple[Cell, ...]], page: int) -> tuple[tuple[Cell, ...], ...]:
+    """Return the rows of a page, from 1."""
+    return tuple(rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS])
