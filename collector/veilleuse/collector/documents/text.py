@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Final
 
 from veilleuse.collector.documents.document import (
@@ -248,12 +249,27 @@ def energy_unit(energy_millijoules: int) -> tuple[int, str]:
 
 @cache
 def words(language: str) -> Words:
-    """Read the words of `fr` or `en`, for reports and pages; `api` holds those of the page about the API."""
-    reports, pages, api = (texts_of(f"{part}{language}.toml") for part in ("", "pages.", "api."))
-    return Words({**reports, **pages, "api": api})
+    """Read the words of `fr` or `en`: those of reports, then of pages.
+
+    `api` holds those of the page about the API. Sections of two files differ: a test says so.
+    """
+    found: dict[str, Any] = {}
+    for part in text_parts():
+        texts = texts_of(f"{part}{language}.toml")
+        found |= {"api": texts} if part == "api." else texts
+    return Words(found)
+
+
+def text_parts() -> tuple[str, ...]:
+    """Return what comes before the language in the names of the files: empty for reports, or as `pages.`."""
+    names = (file.name for file in _folder().iterdir())
+    return tuple(sorted(name.removesuffix("fr.toml") for name in names if name.endswith("fr.toml")))
 
 
 def texts_of(file: str) -> dict[str, Any]:
     """Read the texts of one file of locale/."""
-    folder = files("veilleuse.collector.documents").joinpath("locale")
-    return tomllib.loads(folder.joinpath(file).read_text("utf-8"))
+    return tomllib.loads(_folder().joinpath(file).read_text("utf-8"))
+
+
+def _folder() -> Traversable:
+    return files("veilleuse.collector.documents").joinpath("locale")

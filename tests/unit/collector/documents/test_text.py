@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date
 from fractions import Fraction
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from veilleuse.collector.documents.document import LANGUAGES
-from veilleuse.collector.documents.text import texts_of, words
+from veilleuse.collector.documents.text import text_parts, texts_of, words
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
@@ -36,7 +37,8 @@ def fields(value: Any) -> set[str]:
 
 def test_both_languages_say_the_same_things():
     """Both have the same keys and fields, but for the reports' notes, whose keys are English."""
-    for part in ("", "pages.", "api."):
+    assert {"", "pages.", "api."} <= set(text_parts())
+    for part in text_parts():
         one, other = (f"{part}{language}.toml" for language in LANGUAGES)
         first, second = (
             dict(leaves({name: text for name, text in texts_of(file).items() if name != "notes"}))
@@ -51,9 +53,11 @@ def test_both_languages_say_the_same_things():
 def test_no_file_hides_a_text_of_another():
     """Reports and pages share one table of texts, so each name may be in one file only."""
     for language in LANGUAGES:
-        reports, pages = (texts_of(f"{part}{language}.toml") for part in ("", "pages."))
-        assert reports.keys() & pages.keys() == set()
-        assert "api" not in reports.keys() | pages.keys()
+        names = Counter(
+            name for part in text_parts() if part != "api." for name in texts_of(f"{part}{language}.toml")
+        )
+        assert [name for name, number in names.items() if number > 1] == []
+        assert "api" not in names
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
