@@ -379,7 +379,7 @@ def test_simulated_data_says_so(tmp_path):
         reader.close()
 
 
-ROUTES = {"/": 200, "/metrics": 200, "/metrics/hosts": 200}
+ROUTES = {"/": 200, "/bilan": 503, "/metrics": 200, "/metrics/hosts": 200}
 """Every route that needs the token."""
 OPEN = {"/healthz": 200, "/static/veilleuse.css": 200, "/connexion": 200, "/deconnexion": 405}
 """Routes that answer anyone."""

@@ -146,7 +146,7 @@ def _page(
         tuple((w(f"bilan.as_{form}"), look.link(PATH, **here | {"format": form})) for form in FORMATS),
         tuple(_factors(document, w)),
         tuple(w.text(one)[0] for one in document.assumptions),
-        w("bilan.empty"),
+        w("bilan.empty_site" if by == "site" and not look.is_admin else "bilan.empty"),
     )
 
 
@@ -333,7 +333,7 @@ def _overlap(one: Row, other: Row) -> bool:
 
 def _period(document: Document, w: Words) -> str:
     until = document.head.get(RELEASED_UNTIL)
-    if not until:
+    if not until or str(until) == document.head["to"]:
         return w("bilan.whole_year")
     return w("bilan.until", month=w.month(date.fromisoformat(str(until)) - timedelta(days=1)))
 

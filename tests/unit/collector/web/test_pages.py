@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Tests of every page of the table: who may open it, wrong parameters, links, files, and accesses noted."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+
+import pytest
+
+from tests.support.filled import METER, Filled, minutes_of_server, month_of_workstations
+from tests.support.publishing import publish_months
+from tests.support.reading import DOOR_TOKEN, Reading
+from veilleuse.collector.model.accounts import Role
+from veilleuse.collector.web.pages.bilan import BY, FORMATS
+from veilleuse.collector.web.pages.frame import Page
+from veilleuse.collector.web.pages.table import PAGES
+
+NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
+HOSTILE = "%3Cscript%3Ealert(1)%3C/script%3E"
+ACCOUNTS = ("nobody", "reader", "reader of A", "owner of A", "admin", "metrics token")
+MAY_OPEN = {
+    "OPEN": ACCOUNTS,
+    "KNOWN": ACCOUNTS[1:],
+    "READERS": ACCOUNTS[1:],
+    "SERVERS": ("owner of A", "admin", "metrics token"),
+    "FLEET": ("reader", "admin", "metrics token"),
+    "HOSTS": ("admin", "metrics token"),
+}
+"""Guard → accounts that may open a page of it."""
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
+    """Give an application off loopback: a published month of 24 workstations, and a server that reports."""
+    with ExitStack() as opened:
+        data = opened.enter_context(Filled(tmp_path_factory.mktemp("pages") / "data", clock=NOW.timestamp))
+        month_of_workstations(data, date(2026, 10, 1), [(600, 1200)] * 24)
+        data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+        data.derive()
+        publish_months(data, NOW.date())
+        yield opened.enter_context(Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp))
+
+
+@pytest.fixture(scope="module")
+def tokens(reading: Reading) -> dict[str, str | None]:
+    """Give one token of each kind of account."""
+    return {
+        "nobody": None,
+        "reader": reading.account("reader"),
+        "reader of A": reading.account("reader-of-a", Role.READER, "A"),
+        "owner of A": reading.account("owner-of-a", Role.OWNER, "A"),
+        "admin": reading.account("admin", Role.ADMIN),
+        "metrics token": DOOR_TOKEN,
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_who_may_open_it(reading: Reading, tokens: dict[str, str | None], page: Page):
+    """S13: a page opens for the accounts of its guard only; its menu has the pages that the account opens."""
+    for name, token in tokens.items():
+        answer = reading.get(f"{page.path}?lang=fr", token)
+        expected = 200 if name in MAY_OPEN[page.guard.name] else 401 if token is None else 403
+        assert answer.status_code == expected, name
+        menu = set(re.findall(r'<li><a href="(/[a-z]*)\?lang=fr"(?: aria-current="page")?>', answer.text))
+        assert menu - {"/connexion"} <= {one.path for one in PAGES if name in MAY_OPEN[one.guard.name]}
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_it_is_whole_and_its_links_lead_somewhere(
+    reading: Reading, tokens: dict[str, str | None], page: Page, language: str
+):
+    """One heading, one title, in the language asked for; no link to a page that is not there, no empty id."""
+    text = reading.get(f"{page.path}?lang={language}", tokens["admin"]).text
+    assert f'<html lang="{language}">' in text
+    assert text.count("<h1") == 1
+    identifiers = re.findall(r' id="([^"]*)"', text)
+    assert len(set(identifiers)) == len(identifiers)
+    links = {html.unescape(one) for one in re.findall(r'(?:href|action)="(/[^"]*)"', text)}
+    for link in sorted(links - {"/deconnexion"}):
+        assert reading.get(link, tokens["admin"]).status_code == 200, link
+    named = {link.partition("#")[2] for link in re.findall(r'href="(#[^"]+)"', text)}
+    assert named <= set(identifiers)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_wrong_parameter_is_a_clear_page(reading: Reading, tokens: dict[str, str | None], page: Page):
+    """No parameter makes an error of the service, and none comes back unescaped."""
+    for name in ("year", "by", "entity", "site", "page", "sort", "q", "format", "id", "lang"):
+        for value in (HOSTILE, "99999999999", "-1", "%00", "a" * 300, "x&" + name + "=y"):
+            answer = reading.get(f"{page.path}?{name}={value}", tokens["admin"])
+            assert answer.status_code in (200, 400, 404, 422), (name, value)
+            assert "<script" not in answer.text
+
+
+@pytest.mark.parametrize("by", BY)
+def test_the_yearly_figure_is_the_apis(reading: Reading, tokens: dict[str, str | None], by: str):
+    """The page's rows and files are the API's answer; each look is noted in the journal."""
+    answer = reading.get(f"/bilan?year=2026&by={by}&lang=fr", tokens["reader"])
+    assert answer.status_code == 200
+    dimension = {"class": "device_class"}.get(by, by)
+    asked = f"/api/v1/emissions?from=2026-01-01&to=2027-01-01&group_by={dimension}"
+    api = reading.get(asked, tokens["reader"]).json()
+    file = reading.get(f"/bilan?year=2026&by={by}&format=json", tokens["reader"])
+    assert file.json()["rows"] == api["rows"]
+    assert bool(api["rows"]) is (by != "site")
+    noted = [one.route for one in reading.data.store.accounts.accesses(0, 2**53, account_id=None, limit=100)]
+    assert "/bilan" in noted
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_yearly_figure_is_a_file(reading: Reading, tokens: dict[str, str | None], form: str):
+    """Each download has its type and a name with the year."""
+    answer = reading.get(f"/bilan?year=2026&by=class&format={form}", tokens["reader"])
+    assert answer.status_code == 200
+    assert answer.headers["content-disposition"] == f'attachment; filename="veilleuse-2026-class.{form}"'
+    begins = {"pdf": b"%PDF", "xlsx": b"PK", "json": b"{", "csv": b"period_from"}[form]
+    assert answer.content.startswith(begins)
