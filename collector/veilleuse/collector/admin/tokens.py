@@ -15,7 +15,7 @@ from veilleuse.collector.enrolment.register import TOKEN, TOKEN_REVOKED, Registe
 from veilleuse.collector.enrolment.register_replay import token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model.hosts import Host, HostStatus
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
 from veilleuse.wire.address import WILDCARDS, is_loopback, split_address, split_addresses
 from veilleuse.wire.vocabulary import Population
 
@@ -52,21 +52,8 @@ def create(
     now = context.issuing.now_unix_milliseconds()
 
     def job(note: RegisterEntry) -> tuple[int, list[str]]:
-        notes = [] if _is_known(context, org_entity) else [f"'{org_entity}' is a new entity"]
-        if (made_site := ensure_site(context, site, zone, time_zone, note)) is not None:
-            notes.append(f"'{site}' is a new site, in zone {made_site.zone} and {made_site.time_zone} time")
-        token_id = context.issuing.registry.insert_token(
-            token_sha256=token_sha256(token),
-            created_unix_milliseconds=now,
-            expires_unix_milliseconds=order.expires_unix_milliseconds(now),
-            max_uses=order.uses,
-            networks=order.networks,
-            org_entity=order.org_entity,
-            site=order.site,
-            population=order.population,
-            approve=order.approve,
-            admit_copies=order.admit_copies,
-        )
+        notes = _note_new(context, order, ensure_site(context, site, zone, time_zone, note))
+        token_id = _insert(context, order, token, now)
         made = context.issuing.registry.token_by_hash(token_sha256(token))
         if made is not None:
             note(TOKEN, **token_facts(made))
@@ -82,10 +69,29 @@ def create(
     }
 
 
-def _is_known(context: AdminContext, org_entity: str) -> bool:
-    registry = context.issuing.registry
+def _insert(context: AdminContext, order: TokenOrder, token: str, now: int) -> int:
+    return context.issuing.registry.insert_token(
+        token_sha256=token_sha256(token),
+        created_unix_milliseconds=now,
+        expires_unix_milliseconds=order.expires_unix_milliseconds(now),
+        max_uses=order.uses,
+        networks=order.networks,
+        org_entity=order.org_entity,
+        site=order.site,
+        population=order.population,
+        approve=order.approve,
+        admit_copies=order.admit_copies,
+    )
+
+
+def _note_new(context: AdminContext, order: TokenOrder, made: Site | None) -> list[str]:
+    """Note an entity that no token and no machine has, and a site that was `made`."""
+    registry, entity = context.issuing.registry, order.org_entity
     known = {one.org_entity for one in registry.tokens()} | {one.org_entity for one in registry.hosts()}
-    return org_entity in known
+    notes = [] if entity in known else [f"'{entity}' is a new entity"]
+    if made is not None:
+        notes.append(f"'{made.site}' is a new site, in zone {made.zone} and {made.time_zone} time")
+    return notes
 
 
 def _note_unreachable(address: str) -> list[str]:
