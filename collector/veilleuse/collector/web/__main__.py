@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.factors.book import KnownFactors
@@ -107,28 +108,9 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
         listener = _listen(metrics_auth)
         host, port = listener.getsockname()[:2]
         log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
-        server = OneTickServer(
-            uvicorn.Config(
-                make_app(
-                    snapshots,
-                    settings,
-                    metrics_auth,
-                    product_version(),
-                    api_context,
-                    access_control,
-                    open_store,
-                ),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                ws="none",
-                http=DeadlineProtocol,
-                timeout_keep_alive=5,
-                timeout_graceful_shutdown=1,  # seconds; `serve` kills after 2 s
-                h11_max_incomplete_event_size=16 * 1024,
-            )
-        )
+        version = product_version()
+        app = make_app(snapshots, settings, metrics_auth, version, api_context, access_control, open_store)
+        server = OneTickServer(_server_options(app))
         # uvicorn raises the signal again after it stops: the signal must not kill us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
@@ -138,6 +120,21 @@ def _serve(settings: CollectorSettings, metrics_auth: MetricsAuth) -> int:
         threading.Thread(target=_follow, args=(snapshots, stop), name="servers", daemon=True).start()
         server.run(sockets=[listener])
         return 0 if server.started else 1
+
+
+def _server_options(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        http=DeadlineProtocol,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,  # seconds; `serve` kills after 2 s
+        h11_max_incomplete_event_size=16 * 1024,
+    )
 
 
 def _follow(snapshots: SnapshotCache, stop: threading.Event) -> None:

@@ -47,7 +47,7 @@ from veilleuse.collector.web.api.handlers import ApiContext
 from veilleuse.collector.web.metrics.samples import hosts_exposition
 from veilleuse.collector.web.metrics.scrape import MetricsWriter
 from veilleuse.collector.web.metrics.snapshot import SnapshotCache
-from veilleuse.collector.web.pages.frame import Look, Page, PageContext
+from veilleuse.collector.web.pages.frame import Look, PageContext, WebPage
 from veilleuse.collector.web.pages.table import PAGES
 from veilleuse.collector.web.problems import Problem, problem_of_status, words_of
 from veilleuse.collector.web.sign_in import SIGN_IN, SIGN_OUT, local_path, sign_in_routes
@@ -229,7 +229,7 @@ def make_app(
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def _page(context: HandlerContext, page: Page) -> Handler:
+def _page(context: HandlerContext, page: WebPage) -> Handler:
     async def show(request: Request) -> Response:
         """Answer a page of the table."""
         look = _look(context, request)

@@ -17,7 +17,7 @@ from tests.support.publishing import publish_months
 from tests.support.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.model.accounts import Role
 from veilleuse.collector.web.pages.bilan import BY, FORMATS
-from veilleuse.collector.web.pages.frame import Page
+from veilleuse.collector.web.pages.frame import WebPage
 from veilleuse.collector.web.pages.table import PAGES
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
@@ -60,7 +60,7 @@ def tokens(reading: Reading) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_who_may_open_it(reading: Reading, tokens: dict[str, str | None], page: Page):
+def test_who_may_open_it(reading: Reading, tokens: dict[str, str | None], page: WebPage):
     """S13: a page opens for the accounts of its guard only; its menu has the pages that the account opens."""
     for name, token in tokens.items():
         answer = reading.get(f"{page.path}?lang=fr", token)
@@ -73,7 +73,7 @@ def test_who_may_open_it(reading: Reading, tokens: dict[str, str | None], page: 
 @pytest.mark.parametrize("language", ["fr", "en"])
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_it_is_whole_and_its_links_lead_somewhere(
-    reading: Reading, tokens: dict[str, str | None], page: Page, language: str
+    reading: Reading, tokens: dict[str, str | None], page: WebPage, language: str
 ):
     """One heading, one title, in the language asked for; no link to a page that is not there, no empty id."""
     text = reading.get(f"{page.path}?lang={language}", tokens["admin"]).text
@@ -89,7 +89,7 @@ def test_it_is_whole_and_its_links_lead_somewhere(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_wrong_parameter_is_a_clear_page(reading: Reading, tokens: dict[str, str | None], page: Page):
+def test_a_wrong_parameter_is_a_clear_page(reading: Reading, tokens: dict[str, str | None], page: WebPage):
     """No parameter makes an error of the service, and none comes back unescaped."""
     for name in ("year", "by", "entity", "site", "page", "sort", "q", "format", "id", "lang"):
         for value in (HOSTILE, "99999999999", "-1", "%00", "a" * 300, "x&" + name + "=y"):

@@ -26,9 +26,9 @@ from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.parts import (
     Amounts,
-    Cell,
     Grid,
     Head,
+    PageCell,
     amounts_of,
     cells,
     grams_of,
@@ -47,7 +47,7 @@ _RELEASED: Final = "released"
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class YearsCompared:
     """This year beside the same months of the one before."""
 
     months: str
@@ -73,7 +73,7 @@ class BilanPage:
     """Drawing by month; None where rows are not months."""
     trail: tuple[tuple[str, str], ...]
     """(name, address) of the branches above."""
-    comparison: Comparison | None
+    comparison: YearsCompared | None
     downloads: tuple[tuple[str, str], ...]
     factors: tuple[str, ...]
     notes: tuple[str, ...]
@@ -208,7 +208,7 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
     rows = tuple(
         cells(
             _name(look, one, here),
-            Cell(
+            PageCell(
                 one.amounts.emissions(w), share=float((one.amounts.grams or 0) / largest) if largest else 0.0
             ),
             _share(one.amounts, whole, w),
@@ -228,18 +228,18 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
     return Grid(w("bilan.caption", year=here["year"]), heads, rows, foot)
 
 
-def _name(look: Look, one: _Group, here: Mapping[str, object]) -> Cell:
+def _name(look: Look, one: _Group, here: Mapping[str, object]) -> PageCell:
     w, by = look.w, here["by"]
     if not one.name or one.name == AUTRES:
-        return Cell(w("bilan.merged"))
+        return PageCell(w("bilan.merged"))
     if by == "entity":
         text = one.name.rpartition(ENTITY_SEPARATOR)[2]
         above = {**here, "entity": one.name}
-        return Cell(text, link=look.link(PATH, **above) if one.has_more else "")
+        return PageCell(text, link=look.link(PATH, **above) if one.has_more else "")
     if by == "month":
-        return Cell(w.month(date.fromisoformat(one.name)))
+        return PageCell(w.month(date.fromisoformat(one.name)))
     words = {"class": "device_class"}.get(str(by), str(by))
-    return Cell(w.word(words, one.name))
+    return PageCell(w.word(words, one.name))
 
 
 def _share(part: Amounts, whole: Amounts, w: Words) -> str:
@@ -288,7 +288,7 @@ def _tiles(totals: Sequence[Row], whole: Amounts, w: Words) -> Iterable[tuple[st
     yield w("bilan.total_coverage"), _coverage(totals, w), w("bilan.coverage_note")
 
 
-def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> Comparison | None:
+def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> YearsCompared | None:
     """Compare one total with one of the year before: activity at the old factor, then the factor's change."""
     olds = () if before is None else before.tables["totals"]
     if before is None or len(totals) != 1 or len(olds) != 1:
@@ -313,7 +313,7 @@ def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> Com
     first, last = (date.fromisoformat(str(totals[0][key])) for key in ("period_from", "period_to"))
     months = w("bilan.same_months", first=w.month(first), last=w.month(last - timedelta(days=1)))
     note = w("bilan.within_doubt") if _overlap(totals[0], olds[0]) else ""
-    return Comparison(months, rows, note)
+    return YearsCompared(months, rows, note)
 
 
 def _signed(grams: Fraction, w: Words) -> str:

@@ -180,7 +180,7 @@ Raises Problem and the store's errors.
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class WebPage:
     """One page of the table."""
 
     path: str

@@ -32,7 +32,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PageCell:
     """A cell with more than a text."""
 
     text: str
@@ -48,8 +48,8 @@ class Grid:
 
     caption: str
     heads: tuple[Head, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    foot: tuple[Cell, ...] = ()
+    rows: tuple[tuple[PageCell, ...], ...]
+    foot: tuple[PageCell, ...] = ()
     """The sum, in the last line."""
     pages: Mapping[str, str] = field(default_factory=dict)
     """Text → address of the pages before and after."""
@@ -57,9 +57,9 @@ class Grid:
     """Which rows of how many are shown."""
 
 
-def cells(*texts: str | Cell) -> tuple[Cell, ...]:
+def cells(*texts: str | PageCell) -> tuple[PageCell, ...]:
     """Return the cells of a row."""
-    return tuple(one if isinstance(one, Cell) else Cell(one) for one in texts)
+    return tuple(one if isinstance(one, PageCell) else PageCell(one) for one in texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,6 @@ def _write(number: float, unit: str, w: Words) -> str:
     return w.grams(grams_of(number))
 
 
-def paginate(rows: Sequence[tuple[Cell, ...]], page: int) -> tuple[tuple[Cell, ...], ...]:
+def paginate(rows: Sequence[tuple[PageCell, ...]], page: int) -> tuple[tuple[PageCell, ...], ...]:
     """Return the rows of a page, from 1."""
     return tuple(rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS])

@@ -12,9 +12,9 @@ from typing import Final
 from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.pages import bilan
 from veilleuse.collector.web.pages.first_page import home
-from veilleuse.collector.web.pages.frame import Page
+from veilleuse.collector.web.pages.frame import WebPage
 
 PAGES: Final = (
-    Page("/", "home", Guard.FLEET, home),
-    Page(bilan.PATH, "bilan", Guard.READERS, bilan.bilan),
+    WebPage("/", "home", Guard.FLEET, home),
+    WebPage(bilan.PATH, "bilan", Guard.READERS, bilan.bilan),
 )
