@@ -47,7 +47,7 @@ _RELEASED: Final = "released"
 
 
 @dataclass(frozen=True, slots=True)
-class YearsCompared:
+class YearPair:
     """This year beside the same months of the one before."""
 
     months: str
@@ -73,7 +73,7 @@ class BilanPage:
     """Drawing by month; None where rows are not months."""
     trail: tuple[tuple[str, str], ...]
     """(name, address) of the branches above."""
-    comparison: YearsCompared | None
+    comparison: YearPair | None
     downloads: tuple[tuple[str, str], ...]
     factors: tuple[str, ...]
     notes: tuple[str, ...]
@@ -288,7 +288,7 @@ def _tiles(totals: Sequence[Row], whole: Amounts, w: Words) -> Iterable[tuple[st
     yield w("bilan.total_coverage"), _coverage(totals, w), w("bilan.coverage_note")
 
 
-def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> YearsCompared | None:
+def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> YearPair | None:
     """Compare one total with one of the year before: activity at the old factor, then the factor's change."""
     olds = () if before is None else before.tables["totals"]
     if before is None or len(totals) != 1 or len(olds) != 1:
@@ -313,7 +313,7 @@ def _comparison(totals: Sequence[Row], before: Document | None, w: Words) -> Yea
     first, last = (date.fromisoformat(str(totals[0][key])) for key in ("period_from", "period_to"))
     months = w("bilan.same_months", first=w.month(first), last=w.month(last - timedelta(days=1)))
     note = w("bilan.within_doubt") if _overlap(totals[0], olds[0]) else ""
-    return YearsCompared(months, rows, note)
+    return YearPair(months, rows, note)
 
 
 def _signed(grams: Fraction, w: Words) -> str:
