@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan, servers
+from veilleuse.collector.web.pages import bilan, park, servers
 from veilleuse.collector.web.pages.first_page import home
 from veilleuse.collector.web.pages.frame import WebPage
 
@@ -18,5 +18,6 @@ PAGES: Final = (
     WebPage("/", "home", Guard.FLEET, home),
     WebPage(bilan.PATH, "bilan", Guard.READERS, bilan.bilan),
     WebPage(servers.LIST, "servers", Guard.SERVERS, servers.servers),
+    WebPage(park.PATH, "park", Guard.HOSTS, park.park),
     WebPage(servers.ONE, "server", Guard.SERVERS, servers.server, in_menu=False),
 )
