@@ -56,7 +56,7 @@ from veilleuse.collector.settings import CollectorSettings
 
 app = typer.Typer(**APP)
 
-_READ_LOG: Final = "read its log: 'journalctl -u veilleuse-collector', or what 'veilleuse serve' wrote"
+_READ_THE_LOG: Final = "read its log: 'journalctl -u veilleuse-collector', or what 'veilleuse serve' wrote"
 
 
 def check_service(settings: CollectorSettings) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
         health = None
         yield Finding("service", "warning", "no collector runs on this data directory", START)
     except AdminError as error:
-        yield Finding("service", "failed", str(error), _READ_LOG)
+        yield Finding("service", "failed", str(error), _READ_THE_LOG)
         return
     if health is not None:
         yield Finding("service", "good", f"version {health['version']} runs as pid {health['pid']}")
@@ -77,8 +77,11 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
                 "service",
                 "warning",
                 f"the store had errors since the collector started: {errors}",
-                _READ_LOG,
+                _READ_THE_LOG,
             )
+        if why := health["months_not_published"]:
+            text = f"months that are due could not be published: {why}"
+            yield Finding("months", "failed", text, f"{_READ_THE_LOG}; it tries again every hour")
     for name, address in (
         ("grpc.address", settings.grpc.address),
         ("grpc.enrolment_address", settings.grpc.enrolment_address),
@@ -92,7 +95,7 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
                 "ports", "failed", f"{name} {address} is in use by another program", f"stop it, or set {name}"
             )
         else:
-            yield Finding("ports", "failed", f"{name} {address} does not answer", _READ_LOG)
+            yield Finding("ports", "failed", f"{name} {address} does not answer", _READ_THE_LOG)
 
 
 def _is_answering(address: str) -> bool:
