@@ -56,7 +56,9 @@ from veilleuse.collector.settings import CollectorSettings
 
 app = typer.Typer(**APP)
 
-_READ_THE_LOG: Final = "read the collector's log: 'journalctl -u veilleuse-collector', or what 'veilleuse serve' wrote"
+_READ_THE_LOG: Final = (
+    "read the collector's log: 'journalctl -u veilleuse-collector', or what 'veilleuse serve' wrote"
+)
 
 
 def check_service(settings: CollectorSettings) -> Iterator[Finding]:
