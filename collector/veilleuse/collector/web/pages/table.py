@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan, park, servers
+from veilleuse.collector.web.pages import bilan, park, quality, servers
 from veilleuse.collector.web.pages.first_page import home
 from veilleuse.collector.web.pages.frame import WebPage
 
@@ -19,5 +19,6 @@ PAGES: Final = (
     WebPage(bilan.PATH, "bilan", Guard.READERS, bilan.bilan),
     WebPage(servers.LIST, "servers", Guard.SERVERS, servers.servers),
     WebPage(park.PATH, "park", Guard.HOSTS, park.park),
+    WebPage(quality.PATH, "quality", Guard.READERS, quality.quality),
     WebPage(servers.ONE, "server", Guard.SERVERS, servers.server, in_menu=False),
 )
