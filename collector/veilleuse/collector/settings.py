@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from veilleuse.wire import translations
 from veilleuse.wire.address import check_addresses, is_host_name, split_address
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
@@ -441,12 +442,9 @@ def settings_environment(settings: CollectorSettings) -> dict[str, str]:
     return values
 
 
-def is_french(environment: Mapping[str, str] | None = None) -> bool:
-    """Tell if the locale for messages is French; `environment` None = the process's. Source: locale(7)."""
-    if environment is None:
-        environment = os.environ
-    names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
-    return (next(filter(None, names), "") or "").partition("_")[0].lower() == "fr"
+def is_french() -> bool:
+    """Tell if the locale of this process is French for messages."""
+    return translations.is_french(os.environ)
 
 
 def notify_socket() -> str:
