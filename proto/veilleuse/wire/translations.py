@@ -11,7 +11,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Final, NamedTuple
 
 _FIELD: Final = re.compile(r"\{(\w+)(?::(may|must))?\}")
@@ -91,20 +90,12 @@ def is_french(environment: Mapping[str, str]) -> bool:
     return bool(re.match(r"fr(?![a-z])", next(filter(None, names), ""), re.IGNORECASE))
 
 
-def french(package: str, *names: str) -> Translations:
+def read_french(package: str, *names: str) -> dict[str, str]:
     """Read the French catalogue of a command line: TOML files of the package, and that of this package.
 
     A catalogue is written with plain spaces: those before a mark of punctuation are made unbreakable here.
     """
     own = files("veilleuse.wire").joinpath("french.toml")
     places = [own, *(files(package).joinpath(name) for name in names)]
-    return Translations({text: other for place in places for text, other in _texts(place)})
-
-
-def _texts(place: Traversable) -> list[tuple[str, str]]:
-    tables = tomllib.loads(place.read_text("utf-8"))
-    return [
-        (text, _BEFORE_A_MARK.sub(_NO_BREAK, other))
-        for table in tables.values()
-        for text, other in table.items()
-    ]
+    tables = [table for place in places for table in tomllib.loads(place.read_text("utf-8")).values()]
+    return {text: _BEFORE_A_MARK.sub(_NO_BREAK, other) for table in tables for text, other in table.items()}

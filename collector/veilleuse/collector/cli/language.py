@@ -16,7 +16,7 @@ from typing import Any, Final
 from typer.core import TyperGroup
 
 from veilleuse.collector.settings import is_french
-from veilleuse.wire.translations import Translations, french
+from veilleuse.wire.translations import Translations, read_french
 
 FILES: Final = ("locale/help.toml", "locale/errors.toml", "locale/tables.toml")
 _WORD: Final = re.compile(r"[A-Z]{3,}|<[a-z ]+>")
@@ -31,7 +31,7 @@ _Formatter: Final[Any] = _Context.formatter_class
 @cache
 def translations() -> Translations:
     """Return the French catalogue of the commands."""
-    return french("veilleuse.collector.cli", *FILES)
+    return Translations(read_french("veilleuse.collector.cli", *FILES))
 
 
 def translate(text: str) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import tomllib
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from veilleuse.collector import errors
 from veilleuse.collector.cli import language
-from veilleuse.collector.cli.language import _WORD, translations
+from veilleuse.collector.cli.language import _WORD, FILES, translations
 from veilleuse.collector.cli.main import COMMANDS, app, run
+from veilleuse.wire.translations import Translations, read_french
 
 LOCALE = Path(language.__file__).parent / "locale"
 OF_THE_PARSER = ("parser", "placeholders")
@@ -60,12 +63,12 @@ def test_every_help_text_has_its_french():
         for text in texts(command)
         if text and translations().find(text) is None
     ]
-    assert missing == []
+    assert not missing, "\n".join(missing)
     assert sum(1 for _ in commands()) > 100
 
 
 def test_help_of_every_command_is_french(french, capsys):
-    """Every `--help` under a French locale: headings, usage, types, defaults; no English word of the parser."""
+    """Headings, usage, types and defaults of every `--help`: no English word of the parser is left."""
     for words, _ in commands():
         assert run([*words.split(), "--help"]) == 0
         shown = capsys.readouterr().out
@@ -87,7 +90,98 @@ def test_no_help_of_the_catalogue_is_left_over():
     """Every line of help.toml belongs to a text of a command; others are of the parser."""
     tables = tomllib.loads((LOCALE / "help.toml").read_text(encoding="utf-8"))
     known = {text for _, command in commands() for text in texts(command)}
-    left = {
-        text for name, table in tables.items() if name not in OF_THE_PARSER for text in table
-    } - known - {help_line for _, help_line in COMMANDS.values()}
+    left = (
+        {text for name, table in tables.items() if name not in OF_THE_PARSER for text in table}
+        - known
+        - {help_line for _, help_line in COMMANDS.values()}
+    )
     assert left == set()
+
+
+FOR_AGENTS = ("enrolment", "ingest", "validate", "web", "app/gateway")
+"""Folders whose errors go to agents or over HTTP."""
+TOLD = {name for name, found in vars(errors).items() if isinstance(found, type)} - {
+    "EnrolmentRefused",
+    "MalformedRequest",
+    "NotAuthorised",
+    "OlderInstance",
+    "QueueFull",
+    "RecordRefused",
+    "StoreFailing",
+}
+"""Errors that a command prints."""
+FIELD = "⟦…⟧"
+SHARE = 0.9
+"""Least part of the errors of other folders that is in French."""
+
+
+def templates(folder: Path) -> Iterator[str]:
+    """Yield the message of each error that the files below raise, with FIELD for each of its fields."""
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                name = ast.unparse(node.exc.func)
+                text = template(node.exc.args[0]) if name in TOLD and node.exc.args else ""
+                if re.search("[a-z]{2}", text):  # others only join two texts
+                    yield text
+
+
+def template(node: ast.expr) -> str:
+    """Return the text of a string in code; empty for something else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = [one.value if isinstance(one, ast.Constant) else FIELD for one in node.values]
+        return "".join(map(str, parts))
+    return ""
+
+
+def test_errors_have_their_french():
+    """Those that the commands raise themselves all have; of all that a command may print, most."""
+    cli = Path(language.__file__).parent
+    known = Translations(read_french("veilleuse.collector.cli", *FILES) | {FIELD: FIELD})
+    missing = [text for text in templates(cli) if known.find(text) is None]
+    assert not missing, "\n".join(missing)
+    collector = cli.parent
+    others = [
+        text
+        for folder in sorted(collector.iterdir())
+        if folder.is_dir() and folder.name not in ("cli", *FOR_AGENTS)
+        for text in templates(folder)
+    ]
+    left = [text for text in others if known.find(text) is None]
+    assert 1 - len(left) / len(others) >= SHARE, "\n".join(left)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["hosts", "shw"], "pas de commande « shw » : peut-être « show » ; voir « veilleuse hosts --help »"),
+        (["hosts", "show"], "il manque l'argument « MACHINE » ; voir « veilleuse hosts show --help »"),
+        (
+            ["top", "--interval", "x"],
+            "valeur refusée pour « --interval » : écrire un nombre ; voir « veilleuse top --help »",
+        ),
+        (
+            ["top", "--intervl", "3"],
+            "pas d'option --intervl (options proches : --interval) ; voir « veilleuse top --help »",
+        ),
+        (
+            ["query"],
+            "donner une instruction SQL, ou --tables : p. ex. veilleuse query 'SELECT count(*) FROM hosts'",
+        ),
+        (["convert", "12x"], "« 12x » n'est pas un nombre : l'écrire comme 12500, 12.5 ou 12,5"),
+        (
+            ["convert", "12", "--config", "/nowhere"],
+            "pas de fichier de configuration /nowhere : le créer, ou omettre --config",
+        ),
+        (
+            ["factors", "boavizta"],
+            "« veilleuse factors boavizta » n'existe plus depuis 0.3 : aucun chiffre ne s'en servait ; interroger BoaviztAPI pour les métaux, l'énergie primaire et l'eau",
+        ),
+    ],
+)
+def test_errors_as_they_are_seen(words, told, french, capsys):
+    """One line in French on standard error, with the exit code of wrong usage."""
+    assert run(words) == 2
+    assert capsys.readouterr().err.replace("\u00a0", " ") == f"veilleuse: {told}\n"
