@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from veilleuse.collector.settings import is_french
 from veilleuse.wire.translations import Translations, read_french
 
-FILES: Final = ("locale/help.toml", "locale/errors.toml", "locale/tables.toml")
+FILES: Final = ("locale/help.toml", "locale/errors.toml", "locale/output.toml")
 _WORD: Final = re.compile(r"[A-Z]{3,}|<[a-z ]+>")
 """A placeholder in a line of usage, or the type of an option: HOST, <int range>."""
 _HELP: Final = re.compile(r"(?P<text>.*?)(?:(?P<space>^|  )\[(?P<facts>[^\[\]]*)\])?", re.DOTALL)
@@ -37,6 +37,12 @@ def translations() -> Translations:
 def translate(text: str) -> str:
     """Return the text in the language of the locale; a text without a translation stays English."""
     return translations()(text) if is_french() else text
+
+
+def join_sentences(*texts: str) -> str:
+    """Translate each text, and join those that are not empty."""
+    joint = f"{_NO_BREAK}; " if is_french() else "; "
+    return joint.join(translate(text) for text in texts if text)
 
 
 def translate_help(command: Any) -> None:
@@ -83,5 +89,5 @@ def _translate_facts(text: str) -> str:
     found = _HELP.fullmatch(text)
     if found is None or found["facts"] is None:
         return translate(text)
-    facts = f"{_NO_BREAK}; ".join(translate(one) for one in found["facts"].split("; "))
+    facts = join_sentences(*found["facts"].split("; "))
     return f"{translate(found['text'])}{found['space']}[{facts}]"

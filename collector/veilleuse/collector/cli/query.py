@@ -114,7 +114,7 @@ def _write(rows: list[dict[str, Any]], *, as_json: bool, as_csv: bool) -> None:
         writer.writerows(map(cell, row.values()) for row in plain)
     else:
         texts = [{printable(name): _text(value) for name, value in row.items()} for row in plain]
-        print_table(texts, empty="no row")
+        print_table(texts, empty="no row", verbatim=True)
 
 
 def _plain(value: Any) -> Any:

@@ -185,3 +185,29 @@ def test_errors_as_they_are_seen(words, told, french, capsys):
     """One line in French on standard error, with the exit code of wrong usage."""
     assert run(words) == 2
     assert capsys.readouterr().err.replace("\u00a0", " ") == f"veilleuse: {told}\n"
+
+
+def headings() -> Iterator[str]:
+    """Yield the keys of the rows that the commands print as tables, as a terminal shows them."""
+    for file in sorted(Path(language.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for row in (one for part in _parts_with_rows(node) for one in ast.walk(part)):
+                if isinstance(row, ast.Dict):
+                    keys = [one.value for one in row.keys if isinstance(one, ast.Constant)]
+                    yield from (str(key).replace("_", " ") for key in keys if key)
+
+
+def _parts_with_rows(node: ast.AST) -> list[Any]:
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "rows":
+        return [node]
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print_table", "print_result"):
+        return node.args[ast.unparse(node.func) == "print_result" :]  # the first one is for --json
+    is_row = isinstance(node, ast.FunctionDef) and "dict[str, str]" in ast.unparse(node.returns or node)
+    return [node] if is_row else []
+
+
+def test_headings_of_tables_have_their_french():
+    """Each heading of a table is in the catalogue."""
+    found = set(headings())
+    assert {"host", "last contact", "supplier"} <= found
+    assert {name for name in found if translations().find(name) is None} == set()
