@@ -13,7 +13,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from veilleuse.wire import translations
 from veilleuse.wire.address import check_addresses, is_host_name, split_address
 from veilleuse.wire.limits import (
     CPU_BUCKET_EDGES_PERCENT,
@@ -444,7 +443,9 @@ def settings_environment(settings: CollectorSettings) -> dict[str, str]:
 
 def is_french() -> bool:
     """Tell if the locale of this process is French for messages."""
-    return translations.is_french(os.environ)
+    from veilleuse.wire.translations import is_french  # late: only commands translate
+
+    return is_french(os.environ)
 
 
 def notify_socket() -> str:

@@ -8,9 +8,7 @@ Both command lines and the API's error answers use it. No resident process impor
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Final, NamedTuple
 
 _FIELD: Final = re.compile(r"\{(\w+)(?::(may|must))?\}")
@@ -95,6 +93,9 @@ def read_french(package: str, *names: str) -> dict[str, str]:
 
     A catalogue is written with plain spaces: those before a mark of punctuation are made unbreakable here.
     """
+    import tomllib  # late, both: the agent's sender parses its command line with few modules
+    from importlib.resources import files
+
     own = files("veilleuse.wire").joinpath("french.toml")
     places = [own, *(files(package).joinpath(name) for name in names)]
     tables = [table for place in places for table in tomllib.loads(place.read_text("utf-8")).values()]

@@ -26,6 +26,7 @@ from veilleuse.collector.cli.shared import (
 )
 from veilleuse.collector.documents.formats.csv import cell
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.ports.directory import QueryAnswer
 from veilleuse.collector.store import open_reader
 
 MAX_ROWS: Final = 100_000
@@ -86,6 +87,11 @@ def query(
             return
         answer = store.queries.ask(text, seconds=seconds, rows=limit)
     _write(answer.rows, as_json=as_json, as_csv=as_csv)
+    _explain(answer, limit)
+
+
+def _explain(answer: QueryAnswer, limit: int) -> None:
+    """Say which columns are withheld and whether rows are left out. Raises Exit for the latter."""
     for column in answer.withheld:
         print(f"veilleuse: {column} is withheld: it is read as NULL", file=sys.stderr)
     if answer.cut:
