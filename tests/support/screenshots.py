@@ -29,6 +29,7 @@ from typing import Final
 
 from PIL import Image
 from rich.console import Console
+from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from tests.support.browser import Browser
@@ -136,9 +137,9 @@ def take_top(stack: Stack, out: Path) -> None:
                 width=columns, height=lines, record=True, file=io.StringIO(), force_terminal=True
             )
             console.print(Text.from_ansi(_on_terminal(stack, columns, lines)))
-            file = stack.folder / f"top-{columns}.svg"
-            console.save_svg(str(file), title="veilleuse top")
-            browser.resize(round(columns * 12.2), 900)
+            file = stack.folder / f"top-{columns}.html"
+            file.write_text(console.export_html(theme=MONOKAI), encoding="utf-8")
+            browser.resize(columns * 10, lines * 20)
             browser.open(file.as_uri())
             take(browser, out / f"top.{columns}.png")
 
@@ -161,7 +162,8 @@ def _on_terminal(stack: Stack, columns: int, lines: int) -> str:
             written += more
     process.wait()
     os.close(leader)
-    return re.sub(r"\x1b\[\?\d+[hl]", "", written.decode(errors="replace"))
+    text = re.sub(r"\x1b\[\?\d+[hl]|\r", "", written.decode(errors="replace"))
+    return text[text.rfind("\x1b[1mVeilleuse") :]
 
 
 def take(browser: Browser, file: Path) -> None:
