@@ -35,6 +35,12 @@ _INDEX: Final = struct.Struct("=16xI12x8s")
 
 Source: sqlite.org/walformat.html.
 """
+_COUNT: Final = struct.Struct("=I")
+_COUNT_AT: Final = 16
+_PART_BYTES: Final = 32 * 1024
+_PART_FRAMES: Final = 4096
+_FIRST_PART_LACKS: Final = 34
+"""An index consists of parts with room for so many frames; a header takes the room of some in the first."""
 _WAL_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 _PIECE_BYTES: Final = 256 * 1024
@@ -95,6 +101,19 @@ class OwnFiles:
                 self._index, "was written by another program", self._whole(" with its WAL"), index_only=True
             )
         self._index_size = size
+
+    def bound_index(self) -> None:
+        """Let the index count no more frames than it has room for. Call it before a rollback.
+
+        A rollback does not verify this number, and makes the index as long as it says: up to 32 GiB, or
+        all the mappings that a process may have. Source: `sqlite3WalUndo` in SQLite's wal.c.
+        """
+        index = self._descriptors[self._ids[self._index]]
+        with suppress(OSError):  # the rollback is due in any case
+            parts = os.fstat(index).st_size // _PART_BYTES
+            room = parts * _PART_FRAMES - _FIRST_PART_LACKS
+            if parts and self._frames()[0] > room:
+                os.pwrite(index, _COUNT.pack(room), _COUNT_AT)
 
     def check(self) -> None:
         """Raise StoreLost when one of the three is another file, is shorter than before, or was written by
