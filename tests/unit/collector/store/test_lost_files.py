@@ -31,6 +31,7 @@ from veilleuse.collector.model.records import AppendOutcome
 from veilleuse.collector.store import create_store, open_store
 from veilleuse.collector.store.directory import find_undecided, name_remedy
 from veilleuse.collector.store.sqlite import SqliteStore
+from veilleuse.collector.store.sqlite.own_files import OwnFiles
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 
 AFTER = 40
@@ -149,27 +150,51 @@ def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
         assert found.execute("SELECT count(*) FROM records").fetchone()[0] >= made.acknowledged
 
 
+def _garble_count(index: Path) -> None:
+    """Overwrite the number of frames in the index of a WAL: with a million, the index would have 7.7 MiB."""
+    with index.open("r+b") as file:
+        file.seek(16)
+        file.write((1_000_000).to_bytes(4, sys.byteorder))
+
+
 @pytest.mark.parametrize("error", [StoreLost, ZeroDivisionError])
 def test_a_rollback_makes_a_garbled_index_no_longer(tmp_path, error: type[Exception]):
-    """A rollback of SQLite makes a garbled index as long as its header says: 7.7 MiB here, at most 32 GiB."""
+    """A rollback of SQLite makes an index as long as its header says, up to 32 GiB."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
         index = tmp_path / "data.db-shm"
         before = index.stat().st_size
-        with pytest.raises(error), store.transaction():
-            enrol(store.registry)
-            with index.open("r+b") as file:
-                file.seek(16)
-                file.write((1_000_000).to_bytes(4, sys.byteorder))
-            if error is ZeroDivisionError:
-                raise ZeroDivisionError
+
+        def write() -> None:
+            with store.transaction():
+                enrol(store.registry)
+                _garble_count(index)
+                if error is ZeroDivisionError:
+                    raise ZeroDivisionError
+
+        with pytest.raises(error):
+            write()
         assert index.stat().st_size == before
         with pytest.raises(StoreLost, match="-shm was written by another program"), store.transaction():
             pass
     with closing(open_store(tmp_path, limits)) as store:
         assert store.registry.sites() == (site(),)
         assert store.data.row("SELECT count(*) FROM hosts") == (0,)
+
+
+def test_an_index_garbled_during_the_check_is_not_a_truncated_wal(tmp_path, monkeypatch):
+    """An index that is garbled after its own check counts more frames than the WAL has."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+        monkeypatch.setattr(
+            OwnFiles, "_is_written", lambda *_, **__: bool(_garble_count(tmp_path / "data.db-shm"))
+        )
+        with pytest.raises(StoreLost, match="-shm was written by another program") as caught:
+            store.registry.put_site(site())
+        assert not caught.value.rescue
+    with closing(open_store(tmp_path, limits)) as store:
+        assert store.registry.sites() == (site(),)
 
 
 def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):

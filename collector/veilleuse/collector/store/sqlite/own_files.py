@@ -65,7 +65,7 @@ class OwnFiles:
         self._index_size = self._index.stat().st_size
         self._closings = _Events((path, self._wal), _CLOSE_WRITE)
         self._writings = _Events((self._index,), _MODIFY)
-        self._follow_wal()
+        self._follow_wal(*self._frames())
 
     def close(self) -> None:
         """End the watches; SQLite keeps its own descriptors."""
@@ -167,18 +167,21 @@ class OwnFiles:
         """Read the whole WAL again: readers close it after use, as a foreign program does."""
         wal, (frames, salts) = self._descriptors[self._ids[self._wal]], self._frames()
         same = salts == self._salts  # otherwise it has restarted: its earlier frames are in the database
+        what = ""
         if os.fstat(wal).st_size < max(self._end(frames), self._wal_size if same else 0):
-            raise StoreLost(self._wal, "was truncated", "", rescue=True)
-        if written and same and _crc(wal, 0, self._wal_bytes, 0) != self._wal_crc:
-            raise StoreLost(self._wal, "was written by another program", "", rescue=True)
-        self._follow_wal()
+            what = "was truncated"
+        elif written and same and _crc(wal, 0, self._wal_bytes, 0) != self._wal_crc:
+            what = "was written by another program"
+        if what:
+            self.check_index()  # a wrong index also counts more frames than the WAL has
+            raise StoreLost(self._wal, what, "", rescue=True)
+        self._follow_wal(frames, salts)
 
-    def _follow_wal(self) -> None:
+    def _follow_wal(self, frames: int, salts: bytes) -> None:
         """Add the frames since the last check to the checksum; a WAL that has restarted has other salts."""
-        frames, salts = self._frames()
-        if salts != self._salts or self._end(frames) < self._wal_bytes:
-            self._salts, self._wal_bytes, self._wal_crc = salts, 0, 0
         wal, end = self._descriptors[self._ids[self._wal]], self._end(frames)
+        if salts != self._salts or end < self._wal_bytes:
+            self._salts, self._wal_bytes, self._wal_crc = salts, 0, 0
         self._wal_crc = _crc(wal, self._wal_bytes, end, self._wal_crc)
         self._wal_bytes, self._wal_size = end, os.fstat(wal).st_size
 
