@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from veilleuse.agent.commands import doctor_network, doctor_spool, poll
 from veilleuse.agent.commands.plain_text import seconds_text, utc_text
-from veilleuse.agent.commands.state_view import SpoolView, read_identity, read_spool
+from veilleuse.agent.commands.state_view import SpoolView, measured_population, read_identity, read_spool
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.host.graphics import graphics_here
 from veilleuse.agent.host.hardware_ids import MACHINE_ID, require_machine_id
@@ -69,7 +69,8 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         "graphics": [adapter._asdict() for adapter in graphics_here(str(settings.paths.sysfs))],
         "sources": source_rows(sources, polled),
         "ladder": ladder(sources, machine),
-        "identity": _identity(settings, identity, no_identity, now),
+        "identity": _identity(settings, identity, no_identity, now)
+        | {"measures_as": measured_population(settings, spool).value},
         "network": doctor_network.rows(settings, identity),
         "spool": _spool(spool),
         "clock": _clock(identity, now),
@@ -410,12 +411,14 @@ def _not_counted_lines(row: dict[str, Any]) -> Iterator[str]:
 
 def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
     if not identity["enrolled"]:
-        yield "Identity: none"
+        yield f"Identity: none; it measures as {identity['measures_as']}"
         return
     yield (
         f"Identity: {identity['agent_id']}, {identity['population']} of {identity['org_entity']}, site "
         f"{identity['site']}"
     )
+    if identity["measures_as"] != identity["population"]:
+        yield f"  it measures as {identity['measures_as']}: measure.population is the more private one"
     end = identity["certificate_not_after_unix_milliseconds"]
     left = (end - time.time_ns() // NANOSECONDS_PER_MILLISECOND) / MILLISECONDS_PER_DAY
     yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from veilleuse.agent.commands.state_view import SpoolView
+from veilleuse.agent.commands.state_view import SpoolView, measured_population
 from veilleuse.agent.platforms import here
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.remote_config import NONE, RemoteConfig, Trial, grain_of, parse_or_none, read_in_use
-from veilleuse.agent.settings import AgentSettings, allowed_population
+from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool.database import DISK_SHARE, Bounds
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, NANOSECONDS_PER_MILLISECOND
@@ -32,8 +32,9 @@ _VERSION = re.compile(r"(\d+)\.(\d+)")
 def room(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
     """Estimate how long the machine can stay offline from now on, at the present rate. Bytes and days."""
     bounds = Bounds(settings.spool.max_bytes, settings.spool.disk_reserve_bytes)
-    population = allowed_population(settings, spool.control.get(ControlKey.POPULATION))
-    per_day = _rows_per_day(settings, population, _configuration_in_use(settings, spool))
+    per_day = _rows_per_day(
+        settings, measured_population(settings, spool), _configuration_in_use(settings, spool)
+    )
     disk_bytes, free = here.disk_room(spool.path.parent)
     reserve = min(bounds.disk_reserve_bytes, int(disk_bytes * DISK_SHARE))
     growth = max(0, free - reserve)  # bytes that the files may still grow on this disk

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from veilleuse.agent.commands.state_view import read_identity
 from veilleuse.agent.settings import AgentSettings
 
 EXIT_WARNINGS: Final = 3
@@ -32,6 +33,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """
     from veilleuse.agent.sending.enrol import enrol
 
+    former, _ = read_identity(settings)
     identity = enrol(settings, parsed.join_file, keep=parsed.keep)
     place = identity.place
     if parsed.json:
@@ -51,5 +53,10 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
             f"{place.site}"
         )
         print(f"sends to {place.address}; see `veilleuse-agent doctor`")
+        if former is not None and former.agent_id != identity.agent_id:
+            print(
+                f"it was {former.agent_id.hex()} until now: `veilleuse hosts revoke {former.agent_id.hex()}` on "
+                "the collector ends that identity"
+            )
     left = not parsed.keep and parsed.join_file.exists()
     return EXIT_WARNINGS if left else 0

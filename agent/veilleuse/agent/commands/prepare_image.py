@@ -90,11 +90,8 @@ def _lines(state: Path, wiped: _WipeResult, undelivered: int) -> Iterator[str]:
             "the clones measure and wait: enrol each with `veilleuse-agent enrol JOINFILE`, or run this "
             "again with --join"
         )
-    yield (
-        "next: do not start the service again here; empty /etc/machine-id (`truncate -s 0 /etc/machine-id`, "
-        "or"
-    )
-    yield "virt-sysprep), shut down, take the image. Started by mistake? The same command again."
+    yield f"next: do not start the service again here; {here.BEFORE_THE_IMAGE}."
+    yield "Started by mistake? The same command again."
 
 
 def _wipe(settings: AgentSettings, join_file: Path | None = None) -> _WipeResult:

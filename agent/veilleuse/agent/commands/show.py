@@ -15,6 +15,7 @@ from veilleuse.agent.commands.plain_text import period_text, plain, record_lines
 from veilleuse.agent.commands.state_view import (
     QuarantineEntry,
     SpoolView,
+    measured_population,
     read_identity,
     read_quarantine,
     read_spool,
@@ -26,6 +27,7 @@ from veilleuse.agent.sending.encode import WireEncoder
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool.database import parse_whole_number
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
 
 NEVER_SENT: Final = (
     "user names",
@@ -39,9 +41,9 @@ NEVER_SENT: Final = (
 )
 """Source: docs/privacy.md §1."""
 GRAIN: Final = {
-    "workstation": "closed hours: one total per day; open hours: one total per week; no time of day",
-    "classroom": "one total per hour",
-    "server": "one total per period of 10 s to 1 h (5 min by default): as set on this machine, "
+    Population.WORKSTATION: "closed hours: one total per day; open hours: one total per week; no time of day",
+    Population.CLASSROOM: "one total per hour",
+    Population.SERVER: "one total per period of 10 s to 1 h (5 min by default): as set on this machine, "
     "longer where the collector asks",
 }
 
@@ -65,15 +67,15 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     if spool.trouble and not spool.missing:
         raise AgentError(spool.trouble)
     identity, no_identity = read_identity(settings)
-    population = settings.measure.population or (identity.place.population if identity else "")
+    population = measured_population(settings, spool)
     facts = own_facts(settings)
     last = last_record(spool)
     sent = pb.Record.FromString(spool.newest_acknowledged) if spool.newest_acknowledged else None
     result: dict[str, Any] = {
         "agent_id": identity.agent_id.hex() if identity else None,
         "no_identity": no_identity or None,
-        "population": population or None,
-        "grain": GRAIN.get(population),
+        "population": population.value,
+        "grain": GRAIN[population],
         "never_sent": list(NEVER_SENT),
         "facts": plain(facts),
         "last_record": plain(last) if last is not None else None,
@@ -134,8 +136,7 @@ def _lines(result: dict[str, Any], last: pb.Record | None, sent: pb.Record | Non
         yield f"This machine is known to its collector as {result['agent_id']}."
     else:
         yield f"Nothing leaves it: {result['no_identity']}."
-    if result["grain"]:
-        yield f"It counts as {result['population']}: {result['grain']}."
+    yield f"It measures as {result['population']}: {result['grain']}."
     yield f"Never sent: {', '.join(NEVER_SENT)}."
     yield ""
     yield "Said about the machine, when it changes:"

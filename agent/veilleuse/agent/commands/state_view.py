@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from veilleuse.agent.errors import AgentError, SpoolError
+from veilleuse.agent.errors import AgentError, NotEnrolled, SpoolError
 from veilleuse.agent.identity.store import Identity, IdentityStore
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.settings import AgentSettings, allowed_population, join_file_path
 from veilleuse.agent.spool.database import FILE_NAME, open_read_only, set_aside
+from veilleuse.wire.vocabulary import Population
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,19 @@ def read_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
     """Return (identity, "") or (None, the reason why it is absent or unreadable). Never raises."""
     try:
         return IdentityStore(settings.paths.state).load(), ""
+    except NotEnrolled as error:
+        waiting = join_file_path(settings)
+        with suppress(OSError):
+            if waiting.exists():
+                return None, f"this machine is not enrolled yet: the service tries with {waiting}"
+        return None, str(error)
     except (AgentError, OSError) as error:
         return None, str(error)
+
+
+def measured_population(settings: AgentSettings, spool: SpoolView) -> Population:
+    """Return the population that sets how finely the service measures now."""
+    return allowed_population(settings, spool.control.get(ControlKey.POPULATION))
 
 
 def _files_bytes(path: Path) -> int:

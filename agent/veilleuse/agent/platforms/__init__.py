@@ -114,6 +114,8 @@ if TYPE_CHECKING:  # a protocol in the running process would only cost memory
         """module:name of what returns a `ports.ServiceManager` or None; empty where none is known."""
         ACCESS_BY_MODE: bool
         """True where the mode of a file tells who may read it."""
+        BEFORE_THE_IMAGE: str
+        """Last steps before an image is taken, for `prepare-image`."""
         CHILD_FLAGS: int
         """`creationflags` of a child, needed for `ask_to_end`."""
 

@@ -71,6 +71,7 @@ STATE: Final = Path("/var/db/veilleuse-agent")
 """State is kept outside /Library, which Migration Assistant copies to the next Mac, identity included."""
 RAPL_HELPER: Final = Path("/var/run/veilleuse-power/readings.json")
 """This directory is emptied at each start of the machine."""
+BEFORE_THE_IMAGE: Final = "shut down, take the image"
 SERVICE_MANAGER: Final = "veilleuse.agent.service.launchd:Launchd"
 
 _WITH_SLEEP: Final = 4

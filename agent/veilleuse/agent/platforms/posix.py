@@ -32,6 +32,9 @@ METERS: Final = Path("/etc/veilleuse/meters.toml")
 RAPL_HELPER: Final = Path("/run/veilleuse-rapl/readings.json")
 SERVICE_MANAGER: Final = "veilleuse.agent.service.systemd:SystemdNotifier"
 ACCESS_BY_MODE: Final = True
+BEFORE_THE_IMAGE: Final = (
+    "empty /etc/machine-id (`truncate -s 0 /etc/machine-id`, or virt-sysprep), shut down, take the image"
+)
 CHILD_FLAGS: Final = 0
 
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -210,7 +210,7 @@ class IpmiDcmi:
         return SourceUnavailable(
             "no_device",
             f"no {self._context.devfs}/ipmi*: no management controller, or its driver is not loaded",
-            "on a server load the modules ipmi_si and ipmi_devintf",
+            "on a Linux server load the modules ipmi_si and ipmi_devintf",
         )
 
 

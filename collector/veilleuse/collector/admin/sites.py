@@ -56,18 +56,23 @@ def put(
 
 def ensure_site(
     context: AdminContext, site: str, zone: str | None, time_zone: str | None, note: RegisterEntry
-) -> None:
-    """Declare a site unless it is declared. Part of a job. Raises UsageError when it has other zones."""
+) -> Site | None:
+    """Declare a site unless it is declared; return it if new. Part of a job.
+
+    Raises UsageError when it has other zones.
+    """
     known = {known.site: known for known in context.issuing.registry.sites()}.get(site)
     if known is None:
         made = new_site(context.settings, site, zone, time_zone, context.known_factors.choose)
         note(SITE, **site_facts(made))
         context.issuing.registry.put_site(made)
-    elif (zone or known.zone, time_zone or known.time_zone) != (known.zone, known.time_zone):
+        return made
+    if (zone or known.zone, time_zone or known.time_zone) != (known.zone, known.time_zone):
         raise UsageError(
             f"site '{site}' exists with zone {known.zone} and time zone {known.time_zone}: leave out --zone "
             "and --time-zone"
         )
+    return None
 
 
 def new_site(

@@ -15,8 +15,8 @@ from veilleuse.collector.enrolment.register import TOKEN, TOKEN_REVOKED, Registe
 from veilleuse.collector.enrolment.register_replay import token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.model.hosts import Host, HostStatus
-from veilleuse.wire.address import WILDCARDS, split_address, split_addresses
+from veilleuse.collector.model.hosts import Host, HostStatus, Site
+from veilleuse.wire.address import WILDCARDS, is_loopback, split_address, split_addresses
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,11 @@ def create(
     zone: str | None = None,
     time_zone: str | None = None,
 ) -> dict[str, Any]:
-    """Create a token and the content of its join file; an unknown site gets the default timetable."""
+    """Create a token and the content of its join file; an unknown site gets the default timetable.
+
+    `notes` tells in words what a slip of the keyboard makes: a new site, a new entity, a collector that only
+    its own machine reaches.
+    """
     org_entity, site = checked_name("entity", org_entity), checked_name("site", site)
     order = TokenOrder(
         org_entity, site, Population(population), uses, hours, tuple(networks), approve, admit_copies
@@ -47,32 +51,53 @@ def create(
     token = new_token()
     now = context.issuing.now_unix_milliseconds()
 
-    def job(note: RegisterEntry) -> int:
-        ensure_site(context, site, zone, time_zone, note)
-        token_id = context.issuing.registry.insert_token(
-            token_sha256=token_sha256(token),
-            created_unix_milliseconds=now,
-            expires_unix_milliseconds=order.expires_unix_milliseconds(now),
-            max_uses=order.uses,
-            networks=order.networks,
-            org_entity=order.org_entity,
-            site=order.site,
-            population=order.population,
-            approve=order.approve,
-            admit_copies=order.admit_copies,
-        )
+    def job(note: RegisterEntry) -> tuple[int, list[str]]:
+        notes = _note_new(context, order, ensure_site(context, site, zone, time_zone, note))
+        token_id = _insert(context, order, token, now)
         made = context.issuing.registry.token_by_hash(token_sha256(token))
         if made is not None:
             note(TOKEN, **token_facts(made))
-        return token_id
+        return token_id, notes
 
-    token_id = context.issuing.commit_with_register(job)
+    token_id, notes = context.issuing.commit_with_register(job)
     log.info("token created", extra={"token_id": token_id, "org_entity": org_entity, "site": site})
     return {
         "token_id": token_id,
         "expires_unix_milliseconds": order.expires_unix_milliseconds(now),
         "join": {**join, "token": token, "fleet_key": context.fleet_key},
+        "notes": notes + _note_unreachable(join["address"]),
     }
+
+
+def _insert(context: AdminContext, order: TokenOrder, token: str, now: int) -> int:
+    return context.issuing.registry.insert_token(
+        token_sha256=token_sha256(token),
+        created_unix_milliseconds=now,
+        expires_unix_milliseconds=order.expires_unix_milliseconds(now),
+        max_uses=order.uses,
+        networks=order.networks,
+        org_entity=order.org_entity,
+        site=order.site,
+        population=order.population,
+        approve=order.approve,
+        admit_copies=order.admit_copies,
+    )
+
+
+def _note_new(context: AdminContext, order: TokenOrder, made: Site | None) -> list[str]:
+    """Note an entity that no token and no machine has, and a site that was `made`."""
+    registry, entity = context.issuing.registry, order.org_entity
+    known = {one.org_entity for one in registry.tokens()} | {one.org_entity for one in registry.hosts()}
+    notes = [] if entity in known else [f"'{entity}' is a new entity"]
+    if made is not None:
+        notes.append(f"'{made.site}' is a new site, in zone {made.zone} and {made.time_zone} time")
+    return notes
+
+
+def _note_unreachable(address: str) -> list[str]:
+    if not is_loopback(split_address(address)[0]):
+        return []
+    return [f"only this machine reaches {address}: other machines need grpc.advertised_address"]
 
 
 def list_all(context: AdminContext) -> list[dict[str, Any]]:

@@ -177,7 +177,9 @@ def _publish_months(collector: Collector, day: date, stop: threading.Event, publ
     except (CollectorError, OSError, ValueError) as error:
         if not stop.is_set():
             log.warning("months not published", extra={"error": str(error)})
+            collector.health.months_not_published = str(error)
         return False
+    collector.health.months_not_published = ""
     return not waiting
 
 

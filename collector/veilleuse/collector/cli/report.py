@@ -126,10 +126,6 @@ def emissions(
     settings = load_settings(config)
     if tree not in ("then", "now"):
         raise UsageError(f"--tree '{tree}' is neither 'then' nor 'now'")
-    if parse_date("--from", first) > today():
-        raise UsageError(
-            f"--from {first} is in the future: today is {today()}, choose a period that has begun"
-        )
     query = replace(
         _query(settings, first, end, group_by, level), current_tree=tree == "now", basis=_basis_of(basis)
     )
@@ -181,7 +177,7 @@ def reen(
 ) -> None:
     """Write the follow-up sheet of the REEN strategy. Objectives 1° to 6°, measures, use phase, bilan."""
     settings, write = load_settings(config), _make_writer(form, language, output)
-    made = reen_sheet(settings, parse_date("--from", first), parse_date("--to", end))
+    made = reen_sheet(settings, _begun(first), parse_date("--to", end))
     write(made)
     _print_notes(made.head, 0)
 
@@ -223,7 +219,7 @@ def attribution(
     """
     settings = load_settings(config)
     write = _make_writer(form, language, output)
-    since, until = parse_date("--from", first), parse_date("--to", end)
+    since, until = _begun(first), parse_date("--to", end)
     with open_reader(settings.data_dir) as store:
         document = attribution_document(
             store.data, host, since, until, time.time_ns() // NANOSECONDS_PER_MILLISECOND
@@ -269,12 +265,22 @@ def _basis_of(text: str) -> Basis:
         raise UsageError(f"--basis '{text}' is none of {', '.join(Basis)}") from None
 
 
+def _begun(first: str) -> date:
+    """Return the date of --from. Raises UsageError for another text, or a day to come."""
+    day = parse_date("--from", first)
+    if day > today():
+        raise UsageError(
+            f"--from {first} is in the future: today is {today()}, choose a period that has begun"
+        )
+    return day
+
+
 def _query(
     settings: CollectorSettings, first: str, end: str, group_by: str, level: int | None = None
 ) -> Query:
     """Return the query of --from, --to and --group-by as typed. Raises UsageError."""
     query = Query(
-        parse_date("--from", first),
+        _begun(first),
         parse_date("--to", end),
         tuple(part.strip() for part in group_by.split(",") if part.strip()),
         settings.reporting.k_anonymity,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,6 @@ from veilleuse.collector.cli.shared import (
     load_settings,
     moment,
     new_private,
-    print_json,
     print_result,
     run_operation,
 )
@@ -78,13 +78,21 @@ def create(
         "time_zone": time_zone,
     }
     made = _write_join_file(load_settings(config), output, order)
-    expires, ca_sha256 = made["expires_unix_milliseconds"], made["join"]["ca_sha256"]
-    if as_json:
-        facts = {"token_id": made["token_id"], "output": str(output)}
-        print_json({**facts, "expires_unix_milliseconds": expires, "ca_sha256": ca_sha256})
-        return
-    print(f"token {made['token_id']}: {output}, good until {moment(expires)}, {uses} use(s)")
-    print(f'pin in agent.toml: collector.ca_sha256 = "{ca_sha256}"')
+    facts = {
+        "token_id": made["token_id"],
+        "output": str(output),
+        "expires_unix_milliseconds": made["expires_unix_milliseconds"],
+        "ca_sha256": made["join"]["ca_sha256"],
+        "notes": made["notes"],
+    }
+    print_result(facts, "\n".join(_made_lines(facts, uses)), as_json)
+
+
+def _made_lines(facts: dict[str, Any], uses: int) -> Iterator[str]:
+    until = moment(facts["expires_unix_milliseconds"])
+    yield f"token {facts['token_id']}: {facts['output']}, good until {until}, {uses} use(s)"
+    yield from (f"note: {note}" for note in facts["notes"])
+    yield f'pin in agent.toml: collector.ca_sha256 = "{facts["ca_sha256"]}"'
 
 
 def _write_join_file(settings: CollectorSettings, output: Path, order: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,8 @@ class Health:
         self._queue_pushes = 0
         self.years_not_kept: dict[int, str] = {}
         """Year → reason why its statistics could not be kept today; the daily tasks replace it."""
+        self.months_not_published = ""
+        """Reason why the due months could not be published; empty when they were, or wait for records."""
 
     def listening_since(self, started_unix_milliseconds: int) -> int:
         """Return the start or the end of the last pause, Unix milliseconds.
@@ -98,7 +100,7 @@ class Health:
         """Return all counters at one moment: {kind: {label: number}}, and the entries below.
 
         `commits`, `commit_seconds_sum`, `commit_seconds_buckets` (upper bound or inf → number, not
-        cumulated), `queue_pushes`, `years_not_kept`.
+        cumulated), `queue_pushes`, `years_not_kept`, `months_not_published`.
         """
         with self._lock:
             return {
@@ -110,4 +112,5 @@ class Health:
                 ),
                 "queue_pushes": self._queue_pushes,
                 "years_not_kept": self.years_not_kept,
+                "months_not_published": self.months_not_published,
             }

@@ -25,9 +25,11 @@ from tests.support.waiting import PATIENCE_SECONDS, comes
 from veilleuse.agent.commands import send
 from veilleuse.agent.commands.main import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
+from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.wire.settings_file import describe
 from veilleuse.wire.version import VERSION
+from veilleuse.wire.vocabulary import Population
 
 
 @pytest.fixture
@@ -280,11 +282,32 @@ def test_doctor_sees_a_clock_that_is_before_the_certificate(agent, collector, ca
     assert "UTC, not plausible\n" in capsys.readouterr().out
 
 
+def test_the_more_private_population_is_told(agent, collector, capsys, tmp_path, monkeypatch):
+    """`show` gave the local population where the enrolment is more private; `doctor` gave the reverse."""
+    waiting = tmp_path / "join.json"
+    monkeypatch.setenv("VEILLEUSE_AGENT__COLLECTOR__JOIN_FILE", str(waiting))
+    monkeypatch.setenv("VEILLEUSE_AGENT__MEASURE__POPULATION", "classroom")
+    main(words(agent, "doctor"))
+    assert "Identity: none; it measures as classroom\n" in capsys.readouterr().out
+    waiting.write_text('{"population": "workstation"}')
+    main(words(agent, "doctor"))
+    out = capsys.readouterr().out
+    assert "Identity: none; it measures as workstation\n" in out
+    assert f"not enrolled yet: the service tries with {waiting}\n" in out
+    waiting.unlink()
+    agent.enrol(collector)
+    main(words(agent, "doctor"))
+    assert "it measures as classroom: measure.population is the more private one" in capsys.readouterr().out
+    agent.with_outbox(lambda outbox: outbox.set_control({ControlKey.POPULATION: "workstation"}))
+    main(words(agent, "show"))
+    assert "It measures as workstation: closed hours" in capsys.readouterr().out
+
+
 def test_show_tells_the_periods_that_can_be_set():
     """`show` gives the range of periods of servers that the settings and the collector allow."""
     (period,) = [one for one in describe(AgentSettings) if one.dotted == "measure.period_seconds"]
     assert period.maximum == 3600
-    assert "10 s to 1 h (5 min by default)" in GRAIN["server"]
+    assert "10 s to 1 h (5 min by default)" in GRAIN[Population.SERVER]
 
 
 def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):

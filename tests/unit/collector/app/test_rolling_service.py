@@ -23,6 +23,7 @@ from veilleuse.collector.app.data_directory import initialise, open_collector
 from veilleuse.collector.app.schedule import run_daily_tasks
 from veilleuse.collector.calendars.periods import months_before
 from veilleuse.collector.cli.derive import _derive_here, _derive_in_collector
+from veilleuse.collector.cli.doctor import check_service
 from veilleuse.collector.cli.doctor.storage import check_retention
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.reader import SqliteReader
@@ -93,6 +94,20 @@ def test_a_stopped_collector_starts_no_further_task(settings, monkeypatch):
             assert publishing.wait(10)
         assert "upkeep" not in {thread.name for thread in threading.enumerate()}
     assert asked == []
+
+
+def test_a_month_that_cannot_be_published_is_a_failure_of_doctor(settings):
+    """It was a line of the log only; the reason goes once months are published."""
+
+    def publish(_: object, __: date, ___: threading.Event) -> list[str]:
+        raise OSError("no room")
+
+    with open_collector(settings) as collector, closing(AdminServer(settings.data_dir, collector.operations)):
+        for tried, expected in ((publish, ["failed"]), (lambda *_: [], [])):
+            schedule._publish_months(collector, TODAY, threading.Event(), tried)
+            found = [one for one in check_service(settings) if one.check == "months"]
+            assert [one.outcome for one in found] == expected
+            assert all("no room" in one.text for one in found)
 
 
 def test_derive_keeps_months_here_and_in_the_collector(settings):

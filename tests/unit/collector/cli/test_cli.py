@@ -149,6 +149,10 @@ def test_join_file(veilleuse, tmp_path):
     }
     assert stat.S_IMODE(join.stat().st_mode) == 0o600
     assert content["token"] not in out
+    new_entity, new_site, loopback = json.loads(out)["notes"]
+    assert "is a new entity" in new_entity
+    assert "is a new site, in zone FR and Europe/Paris time" in new_site
+    assert "need grpc.advertised_address" in loopback
     code, _, err = create(veilleuse, join)
     assert (code, "exists" in err) == (1, True)
     code, _, err = create(veilleuse, tmp_path / "other.json", "--hours", "9999")
@@ -158,6 +162,7 @@ def test_join_file(veilleuse, tmp_path):
     assert [(token["uses"], token["max_uses"], token["networks"]) for token in listed] == [
         (0, 3, ["192.0.2.0/24"])
     ]
+    assert create(veilleuse, tmp_path / "second.json")[1].count("note: ") == 1  # of the address
     assert veilleuse("token", "revoke", "1")[1] == "token 1 revoked, and 0 host(s)\n"
     assert "revoked" in veilleuse("token", "list")[1]
     assert veilleuse("token", "revoke", "9")[0] == 1

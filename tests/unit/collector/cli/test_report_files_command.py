@@ -89,6 +89,14 @@ def test_wrong_use_is_one_line(arguments: list[str], line: str, capsys: pytest.C
     assert said.out == ""
 
 
+@pytest.mark.parametrize("report", ["emissions", "indicators", "reen", "indicative"])
+def test_a_period_to_come_is_refused(report: str, capsys: pytest.CaptureFixture[str]):
+    """Only the emissions report refused it; the others wrote rows of nothing."""
+    year = today().year + 1
+    assert run(["report", report, "--from", f"{year}-01-01", "--to", f"{year}-02-01"]) == 2
+    assert f"--from {year}-01-01 is in the future" in capsys.readouterr().err
+
+
 def test_a_pdf_without_weasyprint_is_one_line(
     directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

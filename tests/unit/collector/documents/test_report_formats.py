@@ -448,13 +448,16 @@ def test_a_missing_extra_is_one_clear_line(monkeypatch):
     assert UsageError.exit_code == 2
 
 
-def test_a_missing_library_is_one_clear_line(monkeypatch, tmp_path):
+def test_a_missing_library_is_one_clear_line(monkeypatch, tmp_path, capsys):
     """Without Pango the import of WeasyPrint raises OSError."""
-    (tmp_path / "weasyprint.py").write_text("raise OSError('cannot load library libpango-1.0-0')")
+    (tmp_path / "weasyprint.py").write_text(
+        "print('banner'); raise OSError('cannot load library libpango-1.0-0')"
+    )
     monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UsageError, match=r"libpango-1\.0-0"):
         renderer("pdf")(everything())
+    assert capsys.readouterr().out == ""
 
 
 def test_a_pdf_that_would_take_all_memory_is_refused(monkeypatch):

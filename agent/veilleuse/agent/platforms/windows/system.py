@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FOLDER: Final = Path(os.path.expandvars(r"%ProgramData%")) / "Veilleuse"
+_PROGRAM_DATA: Final = os.path.expandvars(r"%ProgramData%")
+_FOLDER: Final = Path(r"C:\ProgramData" if "%" in _PROGRAM_DATA else _PROGRAM_DATA) / "Veilleuse"
+"""Absolute also where a caller has removed the variable."""
 CONFIGURATION: Final = _FOLDER / "agent.toml"
 STATE: Final = _FOLDER / "agent"
 METERS: Final = _FOLDER / "meters.toml"
@@ -50,6 +52,7 @@ RAPL_HELPER: Final = _FOLDER / "rapl.json"
 """Never written: the RAPL helper exists on Linux only."""
 SERVICE_MANAGER: Final = "veilleuse.agent.service.windows_service:current"
 ACCESS_BY_MODE: Final = False
+BEFORE_THE_IMAGE: Final = "`sysprep /generalize /oobe /shutdown`, then take the image"
 
 CREATE_NEW_PROCESS_GROUP: Final = 0x200
 """A separate group does not get the console's CTRL_C: we end the child in order."""

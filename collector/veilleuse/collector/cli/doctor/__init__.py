@@ -51,10 +51,14 @@ from veilleuse.collector.cli.shared import (
     print_json,
 )
 from veilleuse.collector.errors import AdminError, CollectorError
-from veilleuse.collector.ipc import CollectorNotRunning, ask
+from veilleuse.collector.ipc import START, CollectorNotRunning, ask
 from veilleuse.collector.settings import CollectorSettings
 
 app = typer.Typer(**APP)
+
+_READ_THE_LOG: Final = (
+    "read the collector's log: 'journalctl -u veilleuse-collector', or what 'veilleuse serve' wrote"
+)
 
 
 def check_service(settings: CollectorSettings) -> Iterator[Finding]:
@@ -63,11 +67,9 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
         health: dict[str, Any] | None = ask(settings.data_dir, "health")
     except CollectorNotRunning:
         health = None
-        yield Finding(
-            "service", "warning", "no collector runs on this data directory", "start 'veilleuse serve'"
-        )
+        yield Finding("service", "warning", "no collector runs on this data directory", START)
     except AdminError as error:
-        yield Finding("service", "failed", str(error), "read the log of 'veilleuse serve'")
+        yield Finding("service", "failed", str(error), _READ_THE_LOG)
         return
     if health is not None:
         yield Finding("service", "good", f"version {health['version']} runs as pid {health['pid']}")
@@ -77,8 +79,11 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
                 "service",
                 "warning",
                 f"the store had errors since the collector started: {errors}",
-                "read the log of 'veilleuse serve'",
+                _READ_THE_LOG,
             )
+        if why := health["months_not_published"]:
+            text = f"months that are due could not be published: {why}"
+            yield Finding("months", "failed", text, f"{_READ_THE_LOG}; it tries again every hour")
     for name, address in (
         ("grpc.address", settings.grpc.address),
         ("grpc.enrolment_address", settings.grpc.enrolment_address),
@@ -92,9 +97,7 @@ def check_service(settings: CollectorSettings) -> Iterator[Finding]:
                 "ports", "failed", f"{name} {address} is in use by another program", f"stop it, or set {name}"
             )
         else:
-            yield Finding(
-                "ports", "failed", f"{name} {address} does not answer", "read the log of 'veilleuse serve'"
-            )
+            yield Finding("ports", "failed", f"{name} {address} does not answer", _READ_THE_LOG)
 
 
 def _is_answering(address: str) -> bool:

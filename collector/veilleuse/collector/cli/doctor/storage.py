@@ -149,7 +149,7 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
                 "sqlite",
                 "failed",
                 f"{path} is damaged: {found}",
-                "stop 'veilleuse serve' and restore a backup",
+                "stop the collector and restore a backup",
             )
         else:
             yield Finding("sqlite", "good", f"{name} is whole, {path.stat().st_size / 2**20:.1f} MiB")
@@ -271,7 +271,7 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     """Check the age of the last backup, and that backups are encrypted."""
     with open_reader(settings.data_dir) as store:
         kind = store.data.data_kind()
-    remedy = "'veilleuse backup DEST', or the timer of deploy/systemd"
+    remedy = "'veilleuse backup DEST', or each night: 'systemctl enable --now veilleuse-backup.timer'"
     # A copy does not hold its own note: the restore adds it.
     notes = (kind.extra.get(note) for note in (BACKUP_NOTE, RESTORED_BACKUP_NOTE))
     made = max((int(note) for note in notes if note is not None), default=None)

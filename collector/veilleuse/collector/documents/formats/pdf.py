@@ -10,6 +10,7 @@ a file: the page has no address, and the fetcher refuses all.
 from __future__ import annotations
 
 import hashlib
+from contextlib import redirect_stdout
 from typing import Any, Final, NoReturn
 
 from veilleuse.collector.documents.document import Document
@@ -73,7 +74,8 @@ def _refuse(url: str, *_: object, **__: object) -> NoReturn:
 
 def _weasyprint() -> Any:
     try:
-        import weasyprint
+        with redirect_stdout(None):  # its own advice, in English, about a library that is missing
+            import weasyprint
     except ImportError as error:
         raise UsageError(INSTALL) from error
     except OSError as error:  # the import opens shared libraries
