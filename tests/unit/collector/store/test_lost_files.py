@@ -187,9 +187,12 @@ def test_an_index_garbled_during_the_check_is_not_a_truncated_wal(tmp_path, monk
     """An index that is garbled after its own check counts more frames than the WAL has."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
-        monkeypatch.setattr(
-            OwnFiles, "_is_written", lambda *_, **__: bool(_garble_count(tmp_path / "data.db-shm"))
-        )
+
+        def garble_after_check(*_: object, **__: object) -> bool:
+            _garble_count(tmp_path / "data.db-shm")
+            return False
+
+        monkeypatch.setattr(OwnFiles, "_is_written", garble_after_check)
         with pytest.raises(StoreLost, match="-shm was written by another program") as caught:
             store.registry.put_site(site())
         assert not caught.value.rescue
