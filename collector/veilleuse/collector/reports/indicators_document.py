@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeGuard
 
-from veilleuse.collector.documents.document import Document, Head, Row, Value
-from veilleuse.collector.model.indicators import MILLISECONDS, Figure, IndicatorMeta
+from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Document, Head, Row, Value
+from veilleuse.collector.model.indicators import MILLISECONDS, Detail, Figure, IndicatorMeta
 from veilleuse.collector.model.query import GroupKey
 
 COLUMNS: Final = (
@@ -178,6 +178,50 @@ def row(
         "data": data,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+_NO_DETAILS: Final = frozenset(
+    {
+        *COLUMNS[: COLUMNS.index("kwh")],
+        "numerator",
+        "denominator",
+        "counted_in",
+        "value_lo95",
+        "value_hi95",
+        "coverage_states",
+        "data",
+        "method_version",
+        UNDER_WAY_UNTIL,
+    }
+)
+"""Columns of a row that are no details of its figure."""
+
+
+def figure_of(row: Row) -> Figure:
+    """Return the figure that `row` wrote: to add the months of a group as the answers add them."""
+    kind = "" if "counted_in" in row else "_milliseconds"
+    low, high = _number(row, "value_lo95"), _number(row, "value_hi95")
+    return Figure(
+        _number(row, "value"),
+        int(_number(row, "n") or 0),
+        _number(row, f"numerator{kind}"),
+        _number(row, f"denominator{kind}"),
+        str(row.get("counted_in", MILLISECONDS)),
+        {name: value for name, value in row.items() if name not in _NO_DETAILS and _is_detail(value)},
+        None if low is None or high is None else (low, high),
+        _number(row, "threshold"),
+        bool(row.get("withheld")),
+        bool(row.get("incomplete")),
+    )
+
+
+def _number(row: Row, name: str) -> float | None:
+    value = row.get(name)
+    return value if isinstance(value, int | float) else None
+
+
+def _is_detail(value: Value) -> TypeGuard[Detail]:
+    return isinstance(value, int | float | str)
 
 
 def document(

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Reads what stands beside the avoidable energy: closing hours, single servers, and declared actions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from veilleuse.collector.calendars.periods import Slice
+from veilleuse.collector.disclosure.figures import disclose_figure
+from veilleuse.collector.disclosure.rule import EXEMPT
+from veilleuse.collector.indicators.measured_savings import saving
+from veilleuse.collector.model.actions import Action
+from veilleuse.collector.model.calendars import in_force
+from veilleuse.collector.model.hosts import Site
+from veilleuse.collector.model.indicators import Figure, IndicatorMachine
+from veilleuse.collector.model.query import GroupKey, is_within
+from veilleuse.collector.months.reader import Periods
+from veilleuse.collector.ports.store import DataReader
+from veilleuse.collector.reports.machines import Stretch, machines_of
+from veilleuse.collector.reports.readers import SobrietySources
+from veilleuse.collector.reports.savings import actions_in_force, compare_actions
+from veilleuse.wire.vocabulary import Population
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredAction:
+    """An action in force, and its saving."""
+
+    action: Action
+    saving: Figure | None
+    """I14; None where the reader may not see it, or no whole month has passed since."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """Facts beside the avoidable energy of a period."""
+
+    sites: Mapping[tuple[str, Population], frozenset[str]]
+    """(entity, population) → sites of its machines."""
+    closing: Mapping[tuple[str, Population], int]
+    """(site, population) → minute of the day at which it closes; absent where its weekdays differ."""
+    actions: tuple[DeclaredAction, ...]
+    servers: tuple[IndicatorMachine, ...] | None = None
+    """Physical servers with their loads; None where the reader may not see single servers."""
+
+    def sites_of(self, entities: Collection[str], population: Population) -> frozenset[str]:
+        """Return the sites of the machines of these entities and all below them; of all without any."""
+        return frozenset[str]().union(
+            *(
+                sites
+                for (entity, of), sites in self.sites.items()
+                if of is population and is_within(entity, entities)
+            )
+        )
+
+    def closing_of(self, sites: Iterable[str], population: Population) -> int | None:
+        """Return the minute at which all these sites close; None where they differ."""
+        minutes = {self.closing.get((site, population)) for site in sites}
+        return minutes.pop() if len(minutes) == 1 else None
+
+
+def read_facts(
+    sources: SobrietySources,
+    part: Slice,
+    k: int,
+    entities: Collection[str] = (),
+    *,
+    with_servers: bool,
+    with_savings: bool,
+) -> FleetFacts:
+    """Read the facts beside the figures of a period of whole months. Raises StoreDamaged.
+
+    `with_servers`: for readers of single servers. `with_savings`: I14 is of machines' present data, which
+    administrators read only.
+    """
+    reader = sources.base.reader
+    places = [
+        place for place in reader.server_sums().places() if not entities or is_within(place[0], entities)
+    ]
+    sites = defaultdict[tuple[str, Population], set[str]](set)
+    for entity, site, population in places:
+        sites[entity, population].add(site)
+    last = part.end - timedelta(days=1)
+    closing = {
+        (site.site, population): minute
+        for site in reader.sites()
+        for population in {of for _, name, of in places if name == site.site} - EXEMPT
+        if (minute := _closing(reader, site, population, last)) is not None
+    }
+    mine = {site for _, site, _ in places}
+    actions = tuple(
+        one for one in _actions(sources, part, k, with_savings=with_savings) if mine & set(one.action.sites)
+    )
+    servers = tuple(_servers(sources, part, entities)) if with_servers else None
+    return FleetFacts({key: frozenset(names) for key, names in sites.items()}, closing, actions, servers)
+
+
+def _closing(reader: DataReader, site: Site, population: Population, day: date) -> int | None:
+    """Return the minute at which a site's open weekdays end; None where they differ."""
+    spans = in_force(reader.calendars(site), day, population).calendar.open_spans
+    ends = defaultdict[int, int](int)
+    for span in spans:
+        ends[span.iso_weekday] = max(ends[span.iso_weekday], span.end_minute)
+    minutes = set(ends.values())
+    return minutes.pop() if len(minutes) == 1 else None
+
+
+def _actions(
+    sources: SobrietySources, part: Slice, k: int, *, with_savings: bool
+) -> Iterator[DeclaredAction]:
+    actions = actions_in_force(sources.follows.actions())
+    found = {}
+    if actions and with_savings:
+        for action, windows, comparison in compare_actions(
+            sources.base.periods, sources.base.hosts, actions, part.end
+        ):
+            key = GroupKey(windows.after, windows.end)
+            found[action.action_id] = disclose_figure(saving(comparison), key, k)
+    yield from (DeclaredAction(one, found.get(one.action_id)) for one in actions)
+
+
+def _servers(sources: SobrietySources, part: Slice, entities: Collection[str]) -> Iterator[IndicatorMachine]:
+    """Yield the physical servers, but for those that the inventory calls a person's machine."""
+    base = sources.base
+    people = {
+        host_id
+        for asset in base.assets
+        if asset.population is not None and asset.population not in EXEMPT
+        for host_id in asset.host_ids
+    }
+    hosts = [host for host in base.hosts if host.population in EXEMPT and host.host_id not in people]
+    chosen = replace(sources, base=replace(base, periods=Periods(base.reader, hosts)))
+    stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
+    for one in machines_of(chosen, stretch, hosts, base.assets):
+        if not one.is_virtual and is_within(one.entity, entities):
+            yield one
