@@ -267,11 +267,12 @@ def columns(
     *,
     unit: str = "",
     every: int = 1,
+    shorts: Sequence[str] = (),
 ) -> Markup:
     """Draw stacked columns over time.
 
     `write` formats the values of the axis; `unit` is written above the axis; every `every`-th label is
-    written.
+    written. `shorts`: labels for narrow screens.
     """
     totals = [sum(one.values[i] or 0.0 for one in series) for i in range(len(labels))]
     ticks = nice_ticks(max(totals, default=0.0))
@@ -296,9 +297,10 @@ def columns(
             y -= height
             parts.append(_bar(identifier, one, x + step * 0.12, y, step * 0.76, height))
         if i % every == 0:
-            parts.append(
-                f'<text class="axis middle" x="{x + step / 2:.1f}" y="{COLUMNS_HEIGHT - 10}">{escape(label)}</text>'
-            )
+            parts += [
+                f'<text class="axis middle{kind}" x="{x + step / 2:.1f}" y="{COLUMNS_HEIGHT - 10}">{escape(text)}</text>'
+                for kind, text in (((" long", label), (" short", shorts[i])) if shorts else (("", label),))
+            ]
     return _svg(f"{identifier}-title", title, COLUMNS_HEIGHT, parts)
 
 

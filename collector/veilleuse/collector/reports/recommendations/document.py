@@ -11,7 +11,7 @@ from typing import Final
 from veilleuse.collector.documents.document import Document, Head, Row, Value
 from veilleuse.collector.documents.text import Words
 from veilleuse.collector.indicators import load_indicator
-from veilleuse.collector.indicators.avoidable_energy import CAUSES
+from veilleuse.collector.indicators.avoidable_energy import CAUSES, kwh_by_cause
 from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES
@@ -62,6 +62,7 @@ ASSUMPTIONS: Final = (
     "A server without avoidable energy is a verdict of I6 to I8: what a smaller or a shared server saves is not known in kWh.",
 )
 _MINUTES_PER_HOUR: Final = 60
+_LEAST_SHARE: Final = 0.01
 _OWNERS: Final = {"comatose_servers": "I6", SUSPECT: "I6", "under_used": "I7", "oversized": "I8"}
 """Reason → indicator whose owner can act; I4's for all others."""
 
@@ -114,6 +115,16 @@ class RecommendationWriter:
             return ""
         low, high = map(self._kwh, figure.interval)
         return self.w("actions.interval", low=low, high=high)
+
+    def causes(self, one: Recommendation) -> tuple[tuple[str, str], ...]:
+        """Return (cause, share) of each cause that is told and is 1 % or more, the largest first."""
+        whole = one.figure.value or 0.0
+        told = sorted(kwh_by_cause(one.figure).items(), key=lambda cause: -cause[1]) if whole else []
+        return tuple(
+            (self.w.word("cause", cause), self.w.percent(kwh / whole))
+            for cause, kwh in told
+            if kwh >= _LEAST_SHARE * whole
+        )
 
     def remedy(self, one: Recommendation) -> str:
         """Write what to do."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 from typing import Final
@@ -43,6 +43,7 @@ OVERSIZED: Final = "oversized"
 REASONS: Final = (*CAUSES, MIXED, SUSPECT, UNDER_USED, OVERSIZED)
 """Causes of avoidable energy, then verdicts on servers whose saving is not known in kWh."""
 _AVOIDABLE: Final = AvoidableEnergy()
+_JUDGED: Final = frozenset({ServerVerdict.COMATOSE, ServerVerdict.SUSPECT, ServerVerdict.IN_SERVICE})
 _NEEDED: Final = frozenset(
     {_AVOIDABLE.meta.indicator, OutOfHours.meta.indicator, ComatoseServer.meta.indicator}
 )
@@ -91,6 +92,27 @@ def rank(rows: Iterable[Row], facts: FleetFacts, targets: Targets, months: int) 
     found += [one for server in facts.servers or () if (one := _server(server, facts, targets, months))]
     found.sort(key=lambda one: (-(one.figure.value or 0.0), -(one.kwh or 0.0), one.key.order, one.server))
     return tuple(found)
+
+
+def gather_servers(
+    ranked: Iterable[Recommendation], facts: FleetFacts, targets: Targets
+) -> tuple[Recommendation, ...]:
+    """Return the recommendations with the comatose servers of each entity as one, for a short list."""
+    found: list[Recommendation] = []
+    comatose = defaultdict[GroupKey, list[Recommendation]](list)
+    for one in ranked:
+        if not one.server:
+            found.append(one)
+        elif one.figure.value:
+            comatose[one.key].append(one)
+    for key, servers in comatose.items():
+        judged = sum(
+            one.entity == key.entity and verdict(one, targets) in _JUDGED for one in facts.servers or ()
+        )
+        figure = _AVOIDABLE.add([one.figure for one in servers], same_time=True)
+        whole = (len(servers), judged)
+        found.append(replace(servers[0], machines=len(servers), figure=figure, comatose=whole, server=""))
+    return tuple(sorted(found, key=lambda one: -(one.figure.value or 0.0)))
 
 
 def _groups(rows: Iterable[Row], facts: FleetFacts) -> Iterator[Recommendation]:

@@ -257,10 +257,10 @@ def no_month(snapshot: Snapshot, w: Words, k: int) -> str:
     if begun is None:
         return w("closed.no_pcs")
     if begun >= end:
-        return w("closed.not_yet", month=w.month(begun), day=w.long_day(released_on(begun)))
+        return w("closed.not_yet", of_month=w.of_month(begun), day=w.long_day(released_on(begun)))
     if snapshot.month is None:
-        return w("closed.waiting", month=w.month(first))
-    return w("closed.few" if snapshot.month.withheld else "closed.silent", month=w.month(first), k=k)
+        return w("closed.waiting", of_month=w.of_month(first))
+    return w("closed.few" if snapshot.month.withheld else "closed.silent", of_month=w.of_month(first), k=k)
 
 
 def _entity(month: MonthView, row: RowLabels, w: Words) -> str:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.web.access import Guard
-from veilleuse.collector.web.pages import bilan
-from veilleuse.collector.web.pages.first_page import home
+from veilleuse.collector.web.pages import actions, bilan
+from veilleuse.collector.web.pages.first_page import servers_today
 from veilleuse.collector.web.pages.frame import WebPage
+from veilleuse.collector.web.pages.home import home
 
 PAGES: Final = (
-    WebPage("/", "home", Guard.FLEET, home),
+    WebPage("/", "home", Guard.READERS, home),
     WebPage(bilan.PATH, "bilan", Guard.READERS, bilan.bilan),
+    WebPage(actions.PATH, "actions", Guard.READERS, actions.actions),
+    WebPage("/serveurs", "first_page", Guard.FLEET, servers_today),
 )
