@@ -275,7 +275,7 @@ def make_indicators(settings: CollectorSettings, query: Query, *, servers: bool 
     document = with_rows(
         add_under_way(document, query.today),
         until_today.tables["rows"],
-        [withheld_group_row(key) for key in found.withheld],
+        [withheld_group_row(*lacking) for lacking in found.withheld.items()],
     )
     return replace(document, assumptions=(*document.assumptions, *sums.notes))
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final, TypeGuard
 
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Document, Head, Row, Value
+from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.indicators import MILLISECONDS, Detail, Figure, IndicatorMeta
 from veilleuse.collector.model.query import GroupKey
 
@@ -76,6 +77,7 @@ RELEASED_NOTES: Final = (
     "Energy of a part is absent where its time and a model's watts would leave that of few.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
     "incomplete: some machines of the row's entity or device class, or of a reader's entities, are not in it but in autres, in one of its months: it is less than the whole.",
+    "incomplete also: I1, I2, I5 or I13 of several months is that of the months that tell it, where one of them withholds it; ask by month to see which.",
     "n of several months is the most of one month.",
 )
 """Assumptions of released months."""
@@ -245,12 +247,15 @@ def document(
 def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) -> Document:
     """Add these rows to the indicators report."""
     tables = dict(report.tables)
-    known = {(one.get("population"), one.get("level")) for one in tables["withheld"]}
     tables["rows"] = [*tables["rows"], *rows]
-    tables["withheld"] = [
-        *tables["withheld"],
-        *(one for one in withheld if (one.get("population"), one["level"]) not in known),
-    ]
+    lacking: dict[tuple[object, object], Row] = {
+        (one.get("population"), one["level"]): one for one in withheld
+    }
+    found = []
+    for one in tables["withheld"]:
+        same = lacking.pop((one.get("population"), one.get("level")), None)
+        found.append(one if same is None else {**one, "indicators": _join(one, same)})
+    tables["withheld"] = [*found, *lacking.values()]
     place = report.columns.index("data")
     return replace(
         report,
@@ -260,10 +265,16 @@ def with_rows(report: Document, rows: Iterable[Row], withheld: Sequence[Row]) ->
     )
 
 
-def withheld_group_row(key: GroupKey) -> Row:
-    """Build the row of a population too small to be shown."""
+def _join(*rows: Row) -> str:
+    """Return the indicators of several rows, in the order of the table."""
+    named = {name for row in rows for name in str(row["indicators"]).split(", ")}
+    return ", ".join(name for name in TABLE if name in named)
+
+
+def withheld_group_row(key: GroupKey, indicators: Iterable[str]) -> Row:
+    """Build the row of a population too small to be shown, with the indicators that it lacks."""
     words = {name: word for name, word in key.columns.items() if word is not None}
-    return {**words, "level": key.level}
+    return {**words, "level": key.level, "indicators": ", ".join(indicators)}
 
 
 def servers_document(rows: Sequence[Row], head: Head) -> Document:
