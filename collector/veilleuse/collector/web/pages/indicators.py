@@ -73,8 +73,14 @@ def indicator_part(figures: Sequence[IndicatorRow], w: Words, settings: Collecto
         tuple(_block(key, tuple(same), w, targets, k) for key, same in groupby(ordered, _identifier)),
         _chart(ordered, w),
         _commands(ordered, w),
-        tuple((key, w(f"glossary.{key}"), w(f"glossary.{key}_text", target=target)) for key in GLOSSARY),
+        tuple((key, indicator_name(key, w), w(f"glossary.{key}_text", target=target)) for key in GLOSSARY),
     )
+
+
+def indicator_name(identifier: str, w: Words) -> str:
+    """Name an indicator as the reports do, with a capital letter."""
+    name = w.word("name", load_indicator(identifier).meta.name)
+    return name[:1].upper() + name[1:]
 
 
 def _identifier(one: IndicatorRow) -> str:
@@ -91,7 +97,7 @@ def _block(identifier: str, figures: Sequence[IndicatorRow], w: Words, targets: 
         "sobriety.threshold", period=_period(figures[0], w), threshold=_threshold(identifier, w, targets)
     )
     lines = tuple(_line(one, w, k) for one in figures)
-    return Block(identifier, w(f"glossary.{identifier}"), threshold, lines)
+    return Block(identifier, indicator_name(identifier, w), threshold, lines)
 
 
 def _line(one: IndicatorRow, w: Words, k: int) -> MachineLine:
