@@ -148,7 +148,7 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
                 "sqlite",
                 "failed",
                 f"{path} is damaged: {found}",
-                "stop 'veilleuse serve' and restore a backup",
+                "stop the collector and restore a backup",
             )
         else:
             yield Finding("sqlite", "good", f"{name} is whole, {path.stat().st_size / 2**20:.1f} MiB")
@@ -263,7 +263,7 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     """Check the age of the last backup, and that backups are encrypted."""
     with open_reader(settings.data_dir) as store:
         kind = store.data.data_kind()
-    remedy = "'veilleuse backup DEST', or the timer of deploy/systemd"
+    remedy = "'veilleuse backup DEST', or each night: 'systemctl enable --now veilleuse-backup.timer'"
     made = kind.last_backup_unix_milliseconds
     if kind.simulated and made is None:
         yield Finding("backup", "good", "simulated data: no backup was made")

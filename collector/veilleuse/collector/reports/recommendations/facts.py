@@ -124,7 +124,7 @@ def _actions(
 
 
 def _servers(sources: SobrietySources, part: Slice, entities: Collection[str]) -> Iterator[IndicatorMachine]:
-    """Yield the physical servers, but for those that the inventory calls a person's machine."""
+    """Return the physical servers, but for those that the inventory calls a person's machine."""
     base = sources.base
     people = {
         host_id
@@ -132,9 +132,11 @@ def _servers(sources: SobrietySources, part: Slice, entities: Collection[str]) -
         if asset.population is not None and asset.population not in EXEMPT
         for host_id in asset.host_ids
     }
-    hosts = [host for host in base.hosts if host.population in EXEMPT and host.host_id not in people]
+    hosts = [
+        host
+        for host in base.hosts
+        if host.population in EXEMPT and host.host_id not in people and is_within(host.org_entity, entities)
+    ]
     chosen = replace(sources, base=replace(base, periods=Periods(base.reader, hosts)))
     stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
-    for one in machines_of(chosen, stretch, hosts, base.assets):
-        if not one.is_virtual and is_within(one.entity, entities):
-            yield one
+    return (one for one in machines_of(chosen, stretch, hosts, base.assets) if not one.is_virtual)

@@ -245,7 +245,7 @@ def _grid(look: Look, groups: Sequence[_Group], whole: Amounts, here: Mapping[st
             _share(one.amounts, whole, w),
             one.amounts.energy(w),
             interval_of(one.rows[0], w) or DASH if len(one.rows) == 1 else DASH,
-            _coverage(one.rows, w),
+            coverage_of(one.rows, w),
         )
         for one in groups
     )
@@ -277,16 +277,17 @@ def _share(part: Amounts, whole: Amounts, w: Words) -> str:
     return DASH if not whole.grams or part.grams is None else w.percent(float(part.grams / whole.grams))
 
 
-def _coverage(rows: Iterable[Row], w: Words) -> str:
+def coverage_of(rows: Iterable[Row], w: Words) -> str:
     """Write the observed share of the machines' time, weighted by it; DASH where no machine has an agent."""
     observed = fleet = 0.0
     for row in rows:
-        fleet += _number(row, "machine_days_fleet")
-        observed += _number(row, "machine_days_observed")
+        fleet += number_of(row, "machine_days_fleet")
+        observed += number_of(row, "machine_days_observed")
     return w.percent(observed / fleet) if fleet and observed else DASH
 
 
-def _number(row: Row, name: str) -> float:
+def number_of(row: Row, name: str) -> float:
+    """Return a number of a row, 0 where it has none: for sums only."""
     value = row.get(name)
     return float(value) if isinstance(value, int | float) else 0.0
 
@@ -317,7 +318,7 @@ def tiles_of(totals: Sequence[Row], w: Words) -> Iterable[tuple[str, str, str]]:
     whole, first = sum(map(amounts_of, totals), Amounts()), totals[0] if len(totals) == 1 else {}
     yield w("bilan.total"), whole.emissions(w), interval_of(first, w)
     yield w("bilan.total_energy"), whole.energy(w), interval_of(first, w, "kwh")
-    yield w("bilan.total_coverage"), _coverage(totals, w), w("bilan.coverage_note")
+    yield w("bilan.total_coverage"), coverage_of(totals, w), w("bilan.coverage_note")
 
 
 def compare(totals: Sequence[Row], before: Document | None, w: Words) -> YearPair | None:
