@@ -61,7 +61,7 @@ from veilleuse.collector.reports.recommendations.document import (
     RecommendationWriter,
     recommendations_document,
 )
-from veilleuse.collector.reports.recommendations.facts import read_facts
+from veilleuse.collector.reports.recommendations.facts import read_facts, read_savings, read_servers
 from veilleuse.collector.reports.recommendations.ranking import DIMENSIONS as RANKED_BY
 from veilleuse.collector.reports.recommendations.ranking import rank
 from veilleuse.collector.reports.reen import reen_document
@@ -294,8 +294,12 @@ def make_recommendations(settings: CollectorSettings, query: Query, language: st
         sources = sobriety_sources_of(store, settings.reporting)
         head = _head(store.data, query)
         sums = sum_for_indicators(sources.base, query)
+        part = Slice(first, end)
         facts = read_facts(
-            sources, Slice(first, end), query.k_anonymity, with_servers=True, with_savings=True
+            sources,
+            part,
+            servers=read_servers(sources, part),
+            savings=read_savings(sources, part, query.k_anonymity),
         )
         found = compute_indicators(sources, query, targets, sums) if not sums.is_released else None
     rows = [

@@ -194,8 +194,19 @@ class IndicatorFigures:
     """Population too small to be shown → the indicators that it lacks."""
 
 
+def inventory_figures(sources: SobrietySources, query: Query, targets: Targets) -> tuple[GroupFigure, ...]:
+    """Compute I9 to I12 of the inventory alone, without anything that a machine sent."""
+    nothing = IndicatorSums((), (), {BASIS: Basis.RELEASED.value})
+    return compute_indicators(sources, query, targets, nothing, with_actions=False).figures
+
+
 def compute_indicators(
-    sources: SobrietySources, query: Query, targets: Targets, sums: IndicatorSums
+    sources: SobrietySources,
+    query: Query,
+    targets: Targets,
+    sums: IndicatorSums,
+    *,
+    with_actions: bool = True,
 ) -> IndicatorFigures:
     """Compute every figure of every group. Those of machines are in `sums` where these are released."""
     base, k, query = sources.base, query.k_anonymity, sources.base.add_perimeters(query)
@@ -214,7 +225,8 @@ def compute_indicators(
     groups += [(OF_FLEET, group) for group in fleet_groups(base.inventory, sources.follows, query)]
     used = user_groups(base.inventory, devices, machines, query, stretch.last_day)
     groups += [(OF_USERS, group) for group in used]
-    groups += [(OF_ACTIONS, group) for group in action_groups(sources, query)]
+    if with_actions:
+        groups += [(OF_ACTIONS, group) for group in action_groups(sources, query)]
     cut = () if sums.is_released else cut_populations(base.periods, stretch.months, base.hosts)
     figures = _disclose_figures(groups, targets, k, cut)
     return IndicatorFigures(tuple(_over_its_days(one, stretch) for one in figures), withheld)

@@ -11,7 +11,8 @@ from typing import Final, TypeGuard
 from veilleuse.collector.documents.document import UNDER_WAY_UNTIL, Document, Head, Row, Value
 from veilleuse.collector.indicators import TABLE
 from veilleuse.collector.model.indicators import MILLISECONDS, Detail, Figure, IndicatorMeta
-from veilleuse.collector.model.query import GroupKey
+from veilleuse.collector.model.query import AUTRES, GroupKey
+from veilleuse.wire.vocabulary import Population
 
 COLUMNS: Final = (
     "indicator",
@@ -214,6 +215,24 @@ def figure_of(row: Row) -> Figure:
         _number(row, "threshold"),
         bool(row.get("withheld")),
         bool(row.get("incomplete")),
+    )
+
+
+def key_of(row: Row) -> GroupKey:
+    """Return the group of a row, over any period."""
+
+    def word(name: str) -> str | None:
+        value = row.get(name)
+        return None if value is None else str(value)
+
+    population = word("population")
+    return GroupKey(
+        zone=word("zone") or "",
+        population=None if population is None else Population(population),
+        memo=row["level"] == "memo",
+        entity=word("entity"),
+        device_class=word("device_class"),
+        autres=row["level"] == AUTRES,
     )
 
 

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from typing import NamedTuple
 
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.disclosure.figures import disclose_figure
@@ -66,21 +67,18 @@ class FleetFacts:
 def read_facts(
     sources: SobrietySources,
     part: Slice,
-    k: int,
     entities: Collection[str] = (),
     *,
-    with_servers: bool,
-    with_savings: bool,
+    servers: Iterable[PlacedServer] | None = None,
+    savings: Mapping[str, Figure] | None = None,
 ) -> FleetFacts:
     """Read the facts beside the figures of a period of whole months. Raises StoreDamaged.
 
-    `with_servers`: for readers of single servers. `with_savings`: I14 is of machines' present data, which
-    administrators read only.
+    `servers`: of `read_servers`; None for readers who may not see single servers. `savings`: of
+    `read_savings`; None for all but administrators.
     """
     reader = sources.base.reader
-    places = [
-        place for place in reader.server_sums().places() if not entities or is_within(place[0], entities)
-    ]
+    places = [place for place in reader.server_sums().places() if is_within(place[0], entities)]
     sites = defaultdict[tuple[str, Population], set[str]](set)
     for entity, site, population in places:
         sites[entity, population].add(site)
@@ -92,11 +90,28 @@ def read_facts(
         if (minute := _closing(reader, site, population, last)) is not None
     }
     mine = {site for _, site, _ in places}
-    actions = tuple(
-        one for one in _actions(sources, part, k, with_savings=with_savings) if mine & set(one.action.sites)
+    return FleetFacts(
+        {key: frozenset(names) for key, names in sites.items()},
+        closing,
+        tuple(
+            DeclaredAction(one, (savings or {}).get(one.action_id))
+            for one in actions_in_force(sources.follows.actions())
+            if mine & set(one.sites)
+        ),
+        None
+        if servers is None
+        else tuple(one.machine for one in servers if is_within(one.org_entity, entities)),
     )
-    servers = tuple(_servers(sources, part, entities)) if with_servers else None
-    return FleetFacts({key: frozenset(names) for key, names in sites.items()}, closing, actions, servers)
+
+
+def read_savings(sources: SobrietySources, part: Slice, k: int) -> dict[str, Figure]:
+    """Return I14 of each action in force that has months after it: of machines' present data."""
+    actions = actions_in_force(sources.follows.actions())
+    hosts = sources.base.hosts if actions else ()
+    return {
+        action.action_id: disclose_figure(saving(comparison), GroupKey(windows.after, windows.end), k)
+        for action, windows, comparison in compare_actions(sources.base.periods, hosts, actions, part.end)
+    }
 
 
 def _closing(reader: DataReader, site: Site, population: Population, day: date) -> int | None:
@@ -109,21 +124,14 @@ def _closing(reader: DataReader, site: Site, population: Population, day: date) 
     return minutes.pop() if len(minutes) == 1 else None
 
 
-def _actions(
-    sources: SobrietySources, part: Slice, k: int, *, with_savings: bool
-) -> Iterator[DeclaredAction]:
-    actions = actions_in_force(sources.follows.actions())
-    found = {}
-    if actions and with_savings:
-        for action, windows, comparison in compare_actions(
-            sources.base.periods, sources.base.hosts, actions, part.end
-        ):
-            key = GroupKey(windows.after, windows.end)
-            found[action.action_id] = disclose_figure(saving(comparison), key, k)
-    yield from (DeclaredAction(one, found.get(one.action_id)) for one in actions)
+class PlacedServer(NamedTuple):
+    """A physical server, and the entity of its enrolment, which decides who may see it."""
+
+    org_entity: str
+    machine: IndicatorMachine
 
 
-def _servers(sources: SobrietySources, part: Slice, entities: Collection[str]) -> Iterator[IndicatorMachine]:
+def read_servers(sources: SobrietySources, part: Slice) -> tuple[PlacedServer, ...]:
     """Return the physical servers, but for those that the inventory calls a person's machine."""
     base = sources.base
     people = {
@@ -132,11 +140,13 @@ def _servers(sources: SobrietySources, part: Slice, entities: Collection[str]) -
         if asset.population is not None and asset.population not in EXEMPT
         for host_id in asset.host_ids
     }
-    hosts = [
-        host
-        for host in base.hosts
-        if host.population in EXEMPT and host.host_id not in people and is_within(host.org_entity, entities)
-    ]
-    chosen = replace(sources, base=replace(base, periods=Periods(base.reader, hosts)))
+    hosts = {
+        host.host_id: host for host in base.hosts if host.population in EXEMPT and host.host_id not in people
+    }
+    chosen = replace(sources, base=replace(base, periods=Periods(base.reader, hosts.values())))
     stretch = Stretch((part.first, part.end), part.end, part.end - timedelta(days=1))
-    return (one for one in machines_of(chosen, stretch, hosts, base.assets) if not one.is_virtual)
+    return tuple(
+        PlacedServer(hosts[one.host_id].org_entity, one)
+        for one in machines_of(chosen, stretch, tuple(hosts.values()), base.assets)
+        if not one.is_virtual
+    )

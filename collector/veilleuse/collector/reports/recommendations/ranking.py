@@ -30,7 +30,7 @@ from veilleuse.collector.model.indicators import (
     Targets,
 )
 from veilleuse.collector.model.query import AUTRES, GroupKey
-from veilleuse.collector.reports.indicators_document import figure_of
+from veilleuse.collector.reports.indicators_document import figure_of, key_of
 from veilleuse.collector.reports.recommendations.facts import DeclaredAction, FleetFacts
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
@@ -120,7 +120,7 @@ def _groups(rows: Iterable[Row], facts: FleetFacts) -> Iterator[Recommendation]:
     months = Counter[GroupKey]()
     for row in sorted(rows, key=lambda row: str(row["period_from"])):
         if row["indicator"] in _NEEDED and not row.get("withheld"):
-            key = _key_of(row)
+            key = key_of(row)
             told[key][str(row["indicator"])].append(figure_of(row))
             months[key] += _months_of(row) * (row["indicator"] == _AVOIDABLE.meta.indicator)
     for key, figures in told.items():
@@ -166,21 +166,6 @@ def _largest_cause(figure: Figure) -> str:
 def _months_of(row: Row) -> int:
     first, end = (date.fromisoformat(str(row[name])) for name in ("period_from", "period_to"))
     return len(slices(first, end, by_month=True))
-
-
-def _key_of(row: Row) -> GroupKey:
-    def word(name: str) -> str | None:
-        value = row.get(name)
-        return None if value is None else str(value)
-
-    return GroupKey(
-        zone=word("zone") or "",
-        population=Population(str(row["population"])),
-        memo=row["level"] == "memo",
-        entity=word("entity"),
-        device_class=word("device_class"),
-        autres=row["level"] == AUTRES,
-    )
 
 
 def _server(one: IndicatorMachine, facts: FleetFacts, targets: Targets, months: int) -> Recommendation | None:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.documents.text import Words
+from veilleuse.collector.model.indicators import Figure
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES, Query
 from veilleuse.collector.ports.directory import ReadStore
@@ -23,13 +24,21 @@ from veilleuse.collector.reports.recommendations.document import (
     RecommendationWriter,
     recommendations_document,
 )
-from veilleuse.collector.reports.recommendations.facts import DeclaredAction, FleetFacts, read_facts
+from veilleuse.collector.reports.recommendations.facts import (
+    DeclaredAction,
+    FleetFacts,
+    PlacedServer,
+    read_facts,
+    read_savings,
+    read_servers,
+)
 from veilleuse.collector.reports.recommendations.ranking import DIMENSIONS, Recommendation, rank
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import FORMATS
 from veilleuse.collector.web.pages.frame import Look
 from veilleuse.collector.web.pages.months import newest_months, span_text
 from veilleuse.collector.web.pages.parts import PAGE_ROWS, Grid, Head, cells
+from veilleuse.collector.web.pages.servers import ONE
 from veilleuse.collector.web.problems import Problem
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 
@@ -80,20 +89,39 @@ class ActionsPage:
     empty: str
 
 
-async def ranking_of(look: Look, months: Sequence[Slice]) -> Ranking:
+async def ranking_of(look: Look, months: Sequence[Slice], *, with_savings: bool) -> Ranking:
     """Rank what would save most in these released months, for the reader."""
-    part, settings = Slice(months[0].first, months[-1].end), look.settings
+    part, reporting = Slice(months[0].first, months[-1].end), look.settings.reporting
     answer = await look.document(ResourceKind.INDICATORS, Query(part.first, part.end, DIMENSIONS))
-    k, entities = settings.reporting.k_anonymity, look.account.entities
-    with_servers, with_savings = look.sees_servers, look.is_admin
 
-    def read(store: ReadStore) -> FleetFacts:
-        sources = sobriety_sources_of(store, settings.reporting)
-        return read_facts(sources, part, k, entities, with_servers=with_servers, with_savings=with_savings)
+    def servers_in(store: ReadStore) -> tuple[PlacedServer, ...]:
+        return read_servers(sobriety_sources_of(store, reporting), part)
 
-    facts, targets = await look.read(read), targets_of(settings.indicators)
+    servers = (
+        await look.kept("ranked servers", (part, look.today), lambda: look.read(servers_in))
+        if look.sees_servers
+        else None
+    )
+    savings = await savings_of(look, part) if with_savings else None
+
+    def facts_in(store: ReadStore) -> FleetFacts:
+        sources = sobriety_sources_of(store, reporting)
+        return read_facts(sources, part, look.account.entities, servers=servers, savings=savings)
+
+    facts, targets = await look.read(facts_in), targets_of(look.settings.indicators)
     ranked = rank(answer.tables["rows"], facts, targets, len(months))
     return Ranking(ranked, facts, RecommendationWriter(look.w, targets), answer)
+
+
+async def savings_of(look: Look, part: Slice) -> Mapping[str, Figure]:
+    """Return the measured saving of each action, for administrators."""
+    reporting = look.settings.reporting
+    kept = await look.read(lambda store: store.follows.actions())
+
+    def read(store: ReadStore) -> Mapping[str, Figure]:
+        return read_savings(sobriety_sources_of(store, reporting), part, reporting.k_anonymity)
+
+    return await look.kept("savings", (part, kept), lambda: look.read(read)) if kept else {}
 
 
 def link_of(look: Look, one: Recommendation, found: Ranking) -> Markup:
@@ -103,8 +131,8 @@ def link_of(look: Look, one: Recommendation, found: Ranking) -> Markup:
 
 
 def _with_place(one: Recommendation, writer: RecommendationWriter, around: Markup) -> Markup:
-    """Write the sentence with its place inside an element."""
-    place = escape(writer.place(one))
+    """Write the sentence with its place, or its server, inside an element."""
+    place = escape(one.server or writer.place(one))
     return Markup(escape(writer.sentence(one)).replace(place, around.format(place), 1))
 
 
@@ -116,7 +144,7 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
     if not months:
         k = look.settings.reporting.k_anonymity
         return {"page": ActionsPage((), "", (), "", (), (), None, (), look.w("actions.empty", k=k))}
-    found = await ranking_of(look, months)
+    found = await ranking_of(look, months, with_savings=look.is_admin)
     if form:
         document = recommendations_document(
             found.ranked, found.facts.actions, found.writer, found.answer.head
@@ -185,11 +213,14 @@ def _item(
 ) -> ActionItem:
     entity, w = one.key.entity or "", writer.w
     branch = entity.rpartition(ENTITY_SEPARATOR)[0].replace(ENTITY_SEPARATOR, " › ")
+    around = Markup("<strong>{}</strong>")
+    if one.server:
+        around = Markup('<strong><a href="{}">{{}}</a></strong>').format(look.link(ONE, id=one.server))
     causes = ", ".join(f"{cause} {share}" for cause, share in writer.causes(one))
     return ActionItem(
         number,
         branch,
-        _with_place(one, writer, Markup("<strong>{}</strong>")),
+        _with_place(one, writer, around),
         writer.amount(one),
         (one.figure.value or 0.0) / largest if largest else 0.0,
         writer.owner(one),

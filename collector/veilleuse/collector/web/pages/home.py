@@ -97,7 +97,7 @@ async def home(look: Look) -> Mapping[str, object]:
     of_year = await look.document(ResourceKind.EMISSIONS, bilan.year_query(year, "perimeter"))
     before, why_not = await bilan.year_before(look, of_year, year)
     by_month = await look.document(ResourceKind.EMISSIONS, Query(months[0].first, months[-1].end, ("month",)))
-    found = await ranking_of(look, months)
+    found = await ranking_of(look, months, with_savings=False)
     shortened = gather_servers(found.ranked, found.facts, found.writer.targets)
     totals = of_year.tables.get("totals", ())
     whole = sum(map(amounts_of, totals), Amounts())

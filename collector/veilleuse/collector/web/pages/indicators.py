@@ -94,7 +94,7 @@ def _order(one: IndicatorRow) -> tuple[str, int, bool]:
 
 def _block(identifier: str, figures: Sequence[IndicatorRow], w: Words, targets: Targets, k: int) -> Block:
     threshold = w(
-        "sobriety.threshold", period=_period(figures[0], w), threshold=_threshold(identifier, w, targets)
+        "sobriety.threshold", period=_period(figures[0], w), threshold=threshold_of(identifier, w, targets)
     )
     lines = tuple(_line(one, w, k) for one in figures)
     return Block(identifier, indicator_name(identifier, w), threshold, lines)
@@ -102,7 +102,7 @@ def _block(identifier: str, figures: Sequence[IndicatorRow], w: Words, targets: 
 
 def _line(one: IndicatorRow, w: Words, k: int) -> MachineLine:
     figure = one.figure
-    value, notes = _format_figure(one, w)
+    value, notes = format_figure(one, w)
     if figure.withheld:
         value, notes = DASH, (w("sobriety.withheld", k=k),)
     elif figure.value is None:
@@ -124,7 +124,8 @@ def _period(one: IndicatorRow, w: Words) -> str:
     return month if line.has_history else w("sobriety.plan_period", month=month)
 
 
-def _threshold(identifier: str, w: Words, targets: Targets) -> str:
+def threshold_of(identifier: str, w: Words, targets: Targets) -> str:
+    """Write the thresholds of an indicator of machines; "none" without one."""
     key = f"sobriety.{identifier}_threshold"
     if not w.has(key):
         return w("sobriety.no_threshold")
@@ -139,7 +140,7 @@ def _threshold(identifier: str, w: Words, targets: Targets) -> str:
 # --- values: (value, its basis); called only when there is a value
 
 
-def _format_figure(one: IndicatorRow, w: Words) -> tuple[str, tuple[str, ...]]:
+def format_figure(one: IndicatorRow, w: Words) -> tuple[str, tuple[str, ...]]:
     """Format the figure by its numerator and denominator."""
     figure, meta = one.figure, load_indicator(one.indicator).meta
     note = f"sobriety.{meta.indicator}_note"
