@@ -255,6 +255,8 @@ COLUMNS_HEIGHT: Final = 290
 SMALL_WIDTH: Final = 440
 SMALL_HEIGHT: Final = 170
 SMALL_LEFT: Final = 62
+SMALL_LABELS: Final = 8
+"""Most labels of a small drawing that are all written; of more, every second one."""
 RIGHT: Final = 8
 TOP: Final = 16
 UNIT: Final = 28
@@ -343,8 +345,10 @@ def lines(
         parts.append(
             f'<line class="target" x1="{SMALL_LEFT}" y1="{y:.1f}" x2="{SMALL_WIDTH - RIGHT}" y2="{y:.1f}"/>'
         )
+    every = 1 if len(labels) <= SMALL_LABELS else 2
     for i, label in enumerate(labels):
-        parts += _label(SMALL_LEFT + (i + 0.5) * step, SMALL_HEIGHT, label, shorts[i] if shorts else "")
+        long = label if i % every == 0 else ""
+        parts += _label(SMALL_LEFT + (i + 0.5) * step, SMALL_HEIGHT, long, shorts[i] if shorts else "")
     for one in series:
         points = [
             None if value is None else (SMALL_LEFT + (i + 0.5) * step, bottom - value * scale)

@@ -147,8 +147,10 @@ class RecommendationWriter:
             return w("actions.saved_hidden")
         if figure is not None and figure.withheld:
             return w("actions.saved_withheld")
-        if figure is None or figure.value is None or figure.interval is None:
+        if figure is None or figure.value is None:
             return w("actions.saved_short")
+        if figure.interval is None:
+            return w("actions.saved_alone", energy=self._kwh(figure.value))
         low, high = map(self._kwh, figure.interval)
         key = "saved" if figure.details.get("claimed") == "yes" else "saved_unclaimed"
         return w(f"actions.{key}", energy=self._kwh(figure.value), low=low, high=high)

@@ -251,7 +251,7 @@ def _declared(look: Look, found: Ranking) -> Grid:
 
     heads = tuple(Head(w(f"actions.{key}")) for key in ("action", "sites", "since", "saving"))
     rows = tuple(cells(*row(one)) for one in found.facts.actions)
-    return Grid(w("actions.declared_heading"), heads, rows)
+    return Grid(w("actions.declared_caption"), heads, rows)
 
 
 def _day(day: date, w: Words) -> str:

@@ -8,14 +8,15 @@ Its figures are the API's answers to the reader; the live fleet is one tile, for
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Final
 
 from markupsafe import Markup
 
 from veilleuse.collector.account.equivalences import equivalences
+from veilleuse.collector.calendars.periods import Slice
 from veilleuse.collector.documents.document import Document
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.query import Query
@@ -53,10 +54,10 @@ class HomePage:
     """Values of the template."""
 
     title: str
-    period: str
     entities: tuple[str, ...]
     """Entities that the account is limited to."""
     simulated: bool
+    period: str = ""
     badge: str = ""
     tiles: tuple[HomeTile, ...] = ()
     chart: GridChart | None = None
@@ -76,53 +77,59 @@ class HomePage:
 
 async def home(look: Look) -> Mapping[str, object]:
     """Build the page."""
-    w, months = look.w, await newest_months(look)
-    snapshot = await look.snapshot()
-    has_live = look.caller.may(Guard.FLEET)
-    live = tuple(_live(snapshot, w)) if has_live else ()
-    conditions = tuple(find_conditions(snapshot, months, w)) if has_live else ()
+    w, months, snapshot = look.w, await newest_months(look), await look.snapshot()
     entities = look.account.entities if is_limited(look.account) else ()
-    simulated = snapshot.fleet.kind.simulated
+    has_live = look.caller.may(Guard.FLEET) and not entities
+    year = (months[-1].end - timedelta(days=1)).year if months else look.today.year
+    page = HomePage(
+        w("home.title", year=year),
+        entities,
+        snapshot.fleet.kind.simulated,
+        tiles=tuple(_live(snapshot, w)) if has_live else (),
+        conditions=tuple(find_conditions(snapshot, months, w)) if has_live else (),
+        has_live=has_live,
+        is_waiting=any(one.level is SilenceLevel.WAITING for one in snapshot.silence),
+    )
     if not months:
-        k = look.settings.reporting.k_anonymity
-        empty = no_month(snapshot, w, k) if has_live else w("home.no_month")
-        year = look.today.year
-        return {
-            "page": HomePage(
-                w("home.title", year=year), "", entities, simulated, tiles=live, conditions=conditions,
-                has_live=has_live, empty=empty,
-            )
-        }  # fmt: skip
-    year = (months[-1].end - timedelta(days=1)).year
+        empty = _why_empty(look, snapshot) if has_live else w("home.no_month")
+        return {"page": replace(page, empty=empty)}
+    return {"page": await _with_figures(look, page, months, year), "span": span_text(months, w)}
+
+
+def _why_empty(look: Look, snapshot: Snapshot) -> str:
+    """Say why no month is released yet, and what to do."""
+    w = look.w
+    if not snapshot.fleet.places:
+        return w("none.hosts")
+    if snapshot.day_start.pcs.first_enrolled_on is not None:
+        return no_month(snapshot, w, look.settings.reporting.k_anonymity)
+    return w("home.first_month", day=w.long_day(released_on(snapshot.today)))
+
+
+async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], year: int) -> HomePage:
+    """Add the figures of the released months, and what to do."""
+    w = look.w
     of_year = await look.document(ResourceKind.EMISSIONS, bilan.year_query(year, "perimeter"))
     before, why_not = await bilan.year_before(look, of_year, year)
     by_month = await look.document(ResourceKind.EMISSIONS, Query(months[0].first, months[-1].end, ("month",)))
     found = await ranking_of(look, months, with_savings=False)
     shortened = gather_servers(found.ranked, found.facts, found.writer.targets)
     totals = of_year.tables.get("totals", ())
-    whole = sum(map(amounts_of, totals), Amounts())
-    tiles = (*_year_tiles(look, of_year, before, why_not, year), *live)
-    page = HomePage(
-        w("home.title", year=year),
-        _period(months[-1].end, year, w),
-        entities,
-        simulated,
-        bilan.badge_of(of_year),
-        tiles,
-        emissions_chart("months", _by_month(by_month), w) if totals else None,
-        tuple(link_of(look, one, found) for one in shortened[:MOST_ACTIONS]),
-        conditions,
-        has_live,
-        any(one.level is SilenceLevel.WAITING for one in snapshot.silence),
-        tuple(_equivalents(of_year, w)),
-        whole.emissions(w),
-        "" if totals else w("home.no_figure"),
-        {
+    return replace(
+        page,
+        period=_period(months[-1].end, year, w),
+        badge=bilan.badge_of(of_year),
+        tiles=(*_year_tiles(look, of_year, before, why_not, year), *page.tiles),
+        chart=emissions_chart("months", _by_month(by_month), w) if totals else None,
+        actions=tuple(link_of(look, one, found) for one in shortened[:MOST_ACTIONS]),
+        equivalents=tuple(_equivalents(of_year, w)),
+        total=sum(map(amounts_of, totals), Amounts()).emissions(w),
+        empty="" if totals else w("home.no_figure"),
+        links={
             w("home.by_entity"): look.link(bilan.PATH, year=year, by="entity"),
             w("home.by_month"): look.link(bilan.PATH, year=year, by="month"),
         },
     )
-    return {"page": page, "span": span_text(months, w)}
 
 
 def _period(end: date, year: int, w: Words) -> str:

@@ -186,7 +186,10 @@ def _line(identifier: str, row: Row, w: Words, look: Look) -> CardLine:
     if figure.value is not None and figure.threshold is not None:
         is_lower = row["direction"] == "lower"
         reached = figure.value <= figure.threshold if is_lower else figure.value >= figure.threshold
-    return CardLine(w.word("population", population), _value(identifier, figure, w), tuple(notes), reached)
+    value = _value(identifier, figure, w)
+    if TABLE[identifier].days is not None and figure.value is not None:
+        value, *notes = notes
+    return CardLine(w.word("population", population), value, tuple(notes), reached)
 
 
 def _value(identifier: str, figure: Figure, w: Words) -> str:
@@ -219,16 +222,18 @@ def _notes(identifier: str, row: Row, w: Words) -> Iterator[str]:
 
 
 def _chart(identifier: str, figures: ReleasedFigures, w: Words) -> GridChart | None:
-    """Draw the months of each population; None with fewer than two months."""
+    """Draw the months of each population; None with a single month."""
     rows, months = _of(identifier, figures.by_month), [one.first for one in figures.months]
     by_population = defaultdict[str, dict[date, Figure]](dict)
     for row in rows:
         by_population[str(row["population"])][date.fromisoformat(str(row["period_from"]))] = figure_of(row)
     shown = [one for one in _POPULATIONS if any(f.value is not None for f in by_population[one].values())]
-    if len(months) < 2 or not shown:
+    values = [
+        figure.value for one in shown for figure in by_population[one].values() if figure.value is not None
+    ]
+    if len(values) <= len(shown):
         return None
-    values = [figure.value for one in shown for figure in by_population[one].values()]
-    scale, write = _axis(identifier, rows, [value for value in values if value is not None], w)
+    scale, write = _axis(identifier, rows, values, w)
     series = [
         Series(
             w.word("population", one),
