@@ -179,6 +179,11 @@ class Words:
         month = self.month(day)
         return self("day.of_vowel" if month[0].lower() in "ao" else "day.of", month=month)
 
+    def from_month(self, day: date, *, with_year: bool = True) -> str:
+        """Write "From" and the month of a day, likewise."""
+        month = self.month(day) if with_year else self.month(day).partition(" ")[0]
+        return self("day.from_vowel" if month[0].lower() in "ao" else "day.from", month=month)
+
     def time(self, unix_milliseconds: int) -> str:
         """Write a moment to the minute, UTC."""
         moment = instant(unix_milliseconds)

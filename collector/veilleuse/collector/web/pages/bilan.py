@@ -24,6 +24,7 @@ from veilleuse.collector.ports.directory import ReadStore
 from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.frame import Look
+from veilleuse.collector.web.pages.months import period_text
 from veilleuse.collector.web.pages.parts import (
     Amounts,
     Grid,
@@ -344,7 +345,7 @@ def compare(totals: Sequence[Row], before: Document | None, w: Words) -> YearPai
         (w("bilan.factor_effect"), _signed(factor, w)),
     )
     first, last = (date.fromisoformat(str(totals[0][key])) for key in ("period_from", "period_to"))
-    months = w("bilan.same_months", first=w.month(first), last=w.month(last - timedelta(days=1)))
+    months = w("bilan.same_months", months=period_text(first, last - timedelta(days=1), w))
     note = w("bilan.within_doubt") if _overlap(totals[0], olds[0]) else ""
     share = w.percent(float(abs(change) / old.grams)) if old.grams else DASH
     return YearPair(months, rows, f"{_sign(change)}{share}", note)
@@ -373,7 +374,8 @@ def _period(document: Document, w: Words) -> str:
     until = document.head.get(RELEASED_UNTIL)
     if not until or str(until) == document.head["to"]:
         return w("bilan.whole_year")
-    return w("bilan.until", month=w.month(date.fromisoformat(str(until)) - timedelta(days=1)))
+    first, last = date.fromisoformat(str(document.head["from"])), date.fromisoformat(str(until))
+    return w("bilan.until", months=period_text(first, last - timedelta(days=1), w))
 
 
 def _factors(document: Document, w: Words) -> Iterable[str]:

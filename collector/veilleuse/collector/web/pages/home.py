@@ -32,7 +32,13 @@ from veilleuse.collector.web.pages.actions import link_of, ranking_of
 from veilleuse.collector.web.pages.conditions import find_conditions
 from veilleuse.collector.web.pages.first_page import no_month
 from veilleuse.collector.web.pages.frame import Look, is_limited
-from veilleuse.collector.web.pages.months import GridChart, emissions_chart, newest_months, span_text
+from veilleuse.collector.web.pages.months import (
+    GridChart,
+    emissions_chart,
+    newest_months,
+    period_text,
+    span_text,
+)
 from veilleuse.collector.web.pages.parts import Amounts, amounts_of
 
 MOST_ACTIONS: Final = 5
@@ -136,7 +142,8 @@ def _period(end: date, year: int, w: Words) -> str:
     if end == date(year + 1, 1, 1):
         return w("bilan.whole_year")
     last, day = end - timedelta(days=1), released_on(end)
-    return w("home.until", month=w.month(last), next=w.month(end).partition(" ")[0], day=w.long_day(day))
+    months = period_text(date(year, 1, 1), last, w)
+    return w("home.until", months=months, next=w.month(end).partition(" ")[0], day=w.long_day(day))
 
 
 def _year_tiles(

@@ -79,8 +79,12 @@ def emissions_chart(identifier: str, amounts: Mapping[date, Amounts], w: Words) 
 
 def span_text(months: Sequence[Slice], w: Words) -> str:
     """Write from which month to which."""
-    first, last = months[0].first, months[-1].first
-    key = "one" if first == last else "same_year" if first.year == last.year else "span"
-    return w(
-        f"months.{key}", first=w.month(first), begin=w.month(first).partition(" ")[0], last=w.month(last)
-    )
+    return period_text(months[0].first, months[-1].first, w)
+
+
+def period_text(first: date, last: date, w: Words) -> str:
+    """Write from which month to which; both are days of them."""
+    if (first.year, first.month) == (last.year, last.month):
+        return w.month(first)
+    begin = w.from_month(first, with_year=first.year != last.year)
+    return w("months.span", begin=begin, last=w.month(last))

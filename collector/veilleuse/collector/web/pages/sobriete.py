@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.calendars.periods import Slice
@@ -31,7 +31,7 @@ from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.charts import Legend
 from veilleuse.collector.web.pages.frame import Look, is_limited
 from veilleuse.collector.web.pages.indicators import format_figure, indicator_name, threshold_of
-from veilleuse.collector.web.pages.months import GridChart, newest_months, span_text
+from veilleuse.collector.web.pages.months import GridChart, newest_months, period_text, span_text
 from veilleuse.collector.web.pages.parts import Grid, Head, cells
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
@@ -131,8 +131,7 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
     w, meta = look.w, load_indicator(identifier).meta
     targets = targets_of(look.settings.indicators)
     year = _newest(_of(identifier, figures.year))
-    months, last = figures.months, figures.months[-1]
-    is_state = not TABLE[identifier].has_history or TABLE[identifier].days is not None
+    last = figures.months[-1]
     target = year[0].get("threshold") if year else None
     shown_target = (
         w("sobriete.target", value=_value(identifier, Figure(float(target), 0), w))
@@ -146,7 +145,7 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
         identifier,
         indicator_name(identifier, w),
         _definition(identifier, look),
-        w.month(last.first) if is_state else span_text(_of_year(months), w),
+        _period(year, w),
         shown_target,
         tuple(_line(identifier, row, w, look) for row in year),
         _chart(identifier, figures, w),
@@ -157,8 +156,13 @@ def _card(identifier: str, figures: ReleasedFigures, look: Look) -> IndicatorCar
     )
 
 
-def _of_year(months: Sequence[Slice]) -> list[Slice]:
-    return [one for one in months if one.first.year == months[-1].first.year]
+def _period(rows: Sequence[Row], w: Words) -> str:
+    """Write the months that these rows are made of; empty without any."""
+    if not rows:
+        return ""
+    first = min(date.fromisoformat(str(row["period_from"])) for row in rows)
+    end = max(date.fromisoformat(str(row["period_to"])) for row in rows)
+    return period_text(first, end - timedelta(days=1), w)
 
 
 def _of(identifier: str, rows: Iterable[Row]) -> list[Row]:
