@@ -62,8 +62,8 @@ from veilleuse.collector.reports.recommendations.document import (
     recommendations_document,
 )
 from veilleuse.collector.reports.recommendations.facts import read_facts, read_savings, read_servers
-from veilleuse.collector.reports.recommendations.ranking import DIMENSIONS as RANKED_BY
-from veilleuse.collector.reports.recommendations.ranking import rank
+from veilleuse.collector.reports.recommendations.priorities import DIMENSIONS as RANKED_BY
+from veilleuse.collector.reports.recommendations.priorities import rank
 from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader

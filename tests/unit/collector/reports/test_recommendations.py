@@ -26,7 +26,7 @@ from veilleuse.collector.reports.recommendations.document import (
     recommendations_document,
 )
 from veilleuse.collector.reports.recommendations.facts import DeclaredAction, FleetFacts
-from veilleuse.collector.reports.recommendations.ranking import Recommendation, gather_servers, rank
+from veilleuse.collector.reports.recommendations.priorities import Recommendation, gather_servers, rank
 from veilleuse.wire.vocabulary import Band, Population
 
 COLLEGE, WATER = "Métropole > Collèges > Collège du Parc", "Métropole > Direction de l’eau"

@@ -16,7 +16,7 @@ from veilleuse.collector.model.indicators import Figure, Targets
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR
 from veilleuse.collector.model.query import AUTRES
 from veilleuse.collector.reports.recommendations.facts import DeclaredAction
-from veilleuse.collector.reports.recommendations.ranking import SUSPECT, Recommendation
+from veilleuse.collector.reports.recommendations.priorities import SUSPECT, Recommendation
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Population
 

@@ -32,7 +32,7 @@ from veilleuse.collector.reports.recommendations.facts import (
     read_savings,
     read_servers,
 )
-from veilleuse.collector.reports.recommendations.ranking import DIMENSIONS, Recommendation, rank
+from veilleuse.collector.reports.recommendations.priorities import DIMENSIONS, Recommendation, rank
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.pages.bilan import FORMATS
 from veilleuse.collector.web.pages.frame import Look
@@ -46,7 +46,7 @@ PATH: Final = "/actions"
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class Priorities:
     """The recommendations that the reader may see, and what they are made of."""
 
     ranked: tuple[Recommendation, ...]
@@ -89,7 +89,7 @@ class ActionsPage:
     empty: str
 
 
-async def ranking_of(look: Look, months: Sequence[Slice], *, with_savings: bool) -> Ranking:
+async def priorities_of(look: Look, months: Sequence[Slice], *, with_savings: bool) -> Priorities:
     """Rank what would save most in these released months, for the reader."""
     part, reporting = Slice(months[0].first, months[-1].end), look.settings.reporting
     answer = await look.document(ResourceKind.INDICATORS, Query(part.first, part.end, DIMENSIONS))
@@ -110,7 +110,7 @@ async def ranking_of(look: Look, months: Sequence[Slice], *, with_savings: bool)
 
     facts, targets = await look.read(facts_in), targets_of(look.settings.indicators)
     ranked = rank(answer.tables["rows"], facts, targets, len(months))
-    return Ranking(ranked, facts, RecommendationWriter(look.w, targets), answer)
+    return Priorities(ranked, facts, RecommendationWriter(look.w, targets), answer)
 
 
 async def savings_of(look: Look, part: Slice) -> Mapping[str, Figure]:
@@ -124,7 +124,7 @@ async def savings_of(look: Look, part: Slice) -> Mapping[str, Figure]:
     return await look.kept("savings", (part, kept), lambda: look.read(read)) if kept else {}
 
 
-def link_of(look: Look, one: Recommendation, found: Ranking) -> Markup:
+def link_of(look: Look, one: Recommendation, found: Priorities) -> Markup:
     """Write a recommendation whose place leads to its entity on the page of actions."""
     address = look.link(PATH, entity=one.key.entity if one.key.entity != AUTRES else None)
     return _with_place(one, found.writer, Markup('<a href="{}">{{}}</a>').format(address))
@@ -144,7 +144,7 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
     if not months:
         k = look.settings.reporting.k_anonymity
         return {"page": ActionsPage((), "", (), "", (), (), None, (), look.w("actions.empty", k=k))}
-    found = await ranking_of(look, months, with_savings=look.is_admin)
+    found = await priorities_of(look, months, with_savings=look.is_admin)
     if form:
         document = recommendations_document(
             found.ranked, found.facts.actions, found.writer, found.answer.head
@@ -153,7 +153,7 @@ async def actions(look: Look) -> Mapping[str, object] | Response:
     return {"page": _page(look, found, months)}
 
 
-def _page(look: Look, found: Ranking, months: Sequence[Slice]) -> ActionsPage:
+def _page(look: Look, found: Priorities, months: Sequence[Slice]) -> ActionsPage:
     w, branch = look.w, look.parameter("entity")
     inside = [one for one in found.ranked if not branch or _is_in(one, branch)]
     last = max(1, -(-len(inside) // PAGE_ROWS))
@@ -196,7 +196,7 @@ def _intro(ranked: Sequence[Recommendation], months: Sequence[Slice], w: Words) 
     )
 
 
-def _notes(look: Look, found: Ranking) -> Iterator[str]:
+def _notes(look: Look, found: Priorities) -> Iterator[str]:
     w = look.w
     yield w("actions.by_entity")
     if found.facts.servers is None:
@@ -237,7 +237,7 @@ def _item(
     )
 
 
-def _declared(look: Look, found: Ranking) -> Grid:
+def _declared(look: Look, found: Priorities) -> Grid:
     w = look.w
 
     def row(one: DeclaredAction) -> tuple[str, ...]:

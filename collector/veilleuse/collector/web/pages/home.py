@@ -21,14 +21,14 @@ from veilleuse.collector.documents.document import Document
 from veilleuse.collector.documents.text import DASH, Words
 from veilleuse.collector.model.query import Query
 from veilleuse.collector.release.tables import released_on
-from veilleuse.collector.reports.recommendations.ranking import gather_servers
+from veilleuse.collector.reports.recommendations.priorities import gather_servers
 from veilleuse.collector.silence import SilenceLevel
 from veilleuse.collector.web.access import Guard
 from veilleuse.collector.web.api.resources import ResourceKind
 from veilleuse.collector.web.metrics.samples import energy_today
 from veilleuse.collector.web.metrics.snapshot import Snapshot
 from veilleuse.collector.web.pages import bilan
-from veilleuse.collector.web.pages.actions import link_of, ranking_of
+from veilleuse.collector.web.pages.actions import link_of, priorities_of
 from veilleuse.collector.web.pages.conditions import find_conditions
 from veilleuse.collector.web.pages.first_page import no_month
 from veilleuse.collector.web.pages.frame import Look, is_limited
@@ -118,7 +118,7 @@ async def _with_figures(look: Look, page: HomePage, months: Sequence[Slice], yea
     of_year = await look.document(ResourceKind.EMISSIONS, bilan.year_query(year, "perimeter"))
     before, why_not = await bilan.year_before(look, of_year, year)
     by_month = await look.document(ResourceKind.EMISSIONS, Query(months[0].first, months[-1].end, ("month",)))
-    found = await ranking_of(look, months, with_savings=False)
+    found = await priorities_of(look, months, with_savings=False)
     shortened = gather_servers(found.ranked, found.facts, found.writer.targets)
     totals = of_year.tables.get("totals", ())
     return replace(
