@@ -131,7 +131,7 @@ def said(settings: CollectorSettings) -> Said:
         return Said(
             [finding for finding in run_checks(settings) if finding.check == "silence"],
             {
-                language: asyncio.run(get(f"/?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
+                language: asyncio.run(get(f"/jour?lang={language}")).replace("\N{NO-BREAK SPACE}", " ")
                 for language in ("fr", "en")
             },
             [line for line in screen(outlook, settings, words("en")).warnings if "silent" in line],
