@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.bench import yearly
 from tests.support.filled import Filled, cell, clock
 from tests.support.pages import body
-from veilleuse.collector.cli.top import screen
+from veilleuse.collector.cli.fleet_screen import MAXIMUM_ROWS, Choice, take_screen
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.model.records import HostId
 from veilleuse.collector.settings import CollectorSettings
@@ -143,7 +143,7 @@ def measure(machines: int, rounds: int, text: Path | None) -> dict[str, float]:
                 "look": cache.take_snapshot,
                 "/metrics": lambda: body(app, "/metrics"),
                 "first page": lambda: body(app, "/"),
-                "top": lambda: screen(cache, settings, w),
+                "top": lambda: take_screen(cache, settings, w, Choice(), MAXIMUM_ROWS),
             }
             for name, look in kinds.items():
                 times = []
