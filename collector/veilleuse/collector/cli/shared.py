@@ -41,6 +41,8 @@ _NUMBER: Final = re.compile(
     r"–|[-+−<>±]*\d[\d.,\s]*(e[-+]?\d+)?(\s?(%|‰|[kM]?Wh?|[BkMGT]i?[Bo]|[mkt]?gCO₂e))?"
 )
 """Cells that are aligned to the right."""
+_GAP: Final = 2
+"""Columns of a terminal between two columns of a table."""
 _NAMED: Final = 3
 OTHER_USER: Final = "run the command as the collector's user, or as root"
 """Remedy for missing rights."""
@@ -179,24 +181,38 @@ def print_table(rows: list[dict[str, str]], *, empty: str, verbatim: bool = Fals
         for row in rows:
             print("\t".join(row.values()))
         return
-    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    shown = [[printable(cell) for cell in row.values()] for row in rows]
+    heads = [name if verbatim else translate(name.replace("_", " ")) for name in rows[0]]
+    columns = [[printable(row[name]) for row in rows] for name in rows[0]]
+    console = Console(markup=False, highlight=False)
     table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(rows[0]):
-        cells = [row[place] for row in shown]
-        table.add_column(
-            name if verbatim else translate(name.replace("_", " ")),
-            justify="right" if place and all(map(_NUMBER.fullmatch, filter(None, cells))) else "left",
-            # The first column is never cut, so that its names can be copied on a narrow terminal.
-            min_width=None if place else max(map(cell_len, cells)),
-            overflow="fold",
-        )
-    for cells in shown:
-        table.add_row(*cells)
-    Console(markup=False, highlight=False).print(table)
+    widths = _widths(heads, columns, console.width)
+    for place, (head, cells, width) in enumerate(zip(heads, columns, widths, strict=True)):
+        is_number = place and all(map(_NUMBER.fullmatch, filter(None, cells)))
+        table.add_column(head, justify="right" if is_number else "left", width=width, overflow="fold")
+    for cells_of_row in zip(*columns, strict=True):
+        table.add_row(*cells_of_row)
+    console.print(table)
+
+
+def _widths(heads: list[str], columns: list[list[str]], whole: int) -> list[int]:
+    """Return the width of each column. Where there is no room, the widest are folded.
+
+    The first column is never cut, so that its names can be copied on a narrow terminal.
+    """
+    from rich.cells import cell_len
+
+    wanted = [max(map(cell_len, (head, *cells))) for head, cells in zip(heads, columns, strict=True)]
+    room = whole - _GAP * (len(wanted) - 1)
+    if sum(wanted) <= room:
+        return wanted
+    first = max(map(cell_len, columns[0]))
+    most = max(wanted)
+    while most > 1 and first + sum(min(width, most) for width in wanted[1:]) > room:
+        most -= 1
+    return [first, *(min(width, most) for width in wanted[1:])]
 
 
 def print_result(
