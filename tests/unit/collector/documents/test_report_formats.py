@@ -27,6 +27,7 @@ from tests.support.report_files import Page, bare, pdf_text, sheet_rows, structu
 from tests.support.reported import attribution, everything
 from tests.unit.collector.cli.test_report import documents, servers
 from veilleuse.collector.documents import formats
+from veilleuse.collector.documents.cells import sheet_name
 from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.document import (
     BINARY,
@@ -44,7 +45,7 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.documents.formats import pdf as pdf_format
 from veilleuse.collector.documents.formats.html import ON_PAPER_TOO, page
-from veilleuse.collector.documents.formats.xlsx import HEAD_ROWS, sheet_name
+from veilleuse.collector.documents.formats.xlsx import HEAD_ROWS
 from veilleuse.collector.documents.layout import sections, title_of
 from veilleuse.collector.documents.text import words
 from veilleuse.collector.errors import UsageError
