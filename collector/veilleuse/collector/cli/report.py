@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from typing import Annotated, Final, TypeAlias
 
 import typer
@@ -22,6 +23,7 @@ from veilleuse.collector.cli.shared import APP, ConfigOption, load_settings, par
 from veilleuse.collector.closed_years.signed_year import add_sign_off
 from veilleuse.collector.documents.document import (
     BINARY,
+    FOR_PEOPLE,
     FORMATS,
     LANGUAGES,
     RELEASED_UNTIL,
@@ -56,6 +58,7 @@ from veilleuse.collector.reports.inputs import Sources
 from veilleuse.collector.reports.machines import machines_of, server_rows, stretch_of
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
+from veilleuse.collector.reports.summaries import emissions as emissions_summary
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
@@ -130,12 +133,19 @@ def emissions(
         _query(settings, first, end, group_by, level), current_tree=tree == "now", basis=_basis_of(basis)
     )
     write = _make_writer(form, language, output)
+    random = settings.reporting.random_roll_out
     with open_reader(settings.data_dir) as store:
         sources = sources_of(store, settings.reporting)
-        made = emissions_report_of(sources, query, random_roll_out=settings.reporting.random_roll_out)
+        made = emissions_report_of(sources, query, random_roll_out=random)
         _note_if_unreleased(sources, query, made.document.head)
-    made = prepare_for_publication(made) if public else made
-    write(add_sign_off(made.document, made.signed_year, made.statement.totals, public=public))
+        made = prepare_for_publication(made) if public else made
+        document = add_sign_off(made.document, made.signed_year, made.statement.totals, public=public)
+        if form in FOR_PEOPLE:
+            asked = emissions_summary.questions(query, document.head)
+            ask = partial(emissions_report_of, sources, compare=False, random_roll_out=random, undeclared=False)
+            answers = {name: ask(one).document for name, one in asked.items()}
+            document = emissions_summary.add_summary(document, answers)
+    write(document)
     is_released = RELEASED_UNTIL in made.document.head
     _print_notes(made.document.head, 0 if is_released else len(made.statement.withheld))
     for warning in made.warnings:

@@ -24,6 +24,8 @@ NARROW, WIDE = 10, 48
 """Smallest and largest width of a column, in characters."""
 SAMPLED: Final = 200
 """Rows that determine the width of a column."""
+MANY: Final = 100
+"""Largest number of a column from which its decimals are not shown."""
 _FORMATS: Final[Mapping[str, dict[str, object]]] = {
     "title": {"bold": True, "font_size": 14},
     "heading": {"bold": True, "font_size": 12, "font_color": "#17324D"},
@@ -84,6 +86,21 @@ class CellWriter:
         else:
             exact = ExactInteger(value) if isinstance(value, int) else ExactNumber(value)
             sheet.write_number(line, place, exact, self.look(_number_format(one, row)))
+
+    def short(self, sheet: Worksheet, line: int, place: int, one: Column, row: Row, largest: float) -> None:
+        """Write a value of a short table: no more decimals than people read, yes and no in words.
+
+        `largest`: of the column.
+        """
+        value = row.get(one.name)
+        if isinstance(value, bool):
+            self.text(sheet, line, place, self._w("yes" if value else "no"))
+        elif isinstance(value, float) and one.kind is ValueKind.NUMBER and largest >= MANY:
+            sheet.write_number(line, place, ExactNumber(value), self.look("#,##0"))
+        elif isinstance(value, str) and one.kind is not ValueKind.DATE and place:
+            self.text(sheet, line, place, self._w.value(one, value, row), "wrap")
+        else:
+            self.value(sheet, line, place, one, value, row)
 
     def text(self, sheet: Worksheet, line: int, place: int, text: str, look: str = "") -> None:
         """Write a text, as a string whatever it begins with."""

@@ -254,6 +254,8 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
 }
 BINARY: Final = frozenset({"xlsx", "pdf"})
 """Formats that a terminal cannot show."""
+FOR_PEOPLE: Final = frozenset({"xlsx", "html", "pdf"})
+"""Formats that show the summary of a document."""
 
 
 def renderer(name: str) -> Callable[[Document], bytes]:

@@ -171,9 +171,7 @@ def _short(
     one: Column, row: Row, w: Words, bar: str | None = None, longest: float = 0.0
 ) -> TableCell:
     cell, value = _short_cell(_cell(one, row, w)), _number(row, one.name)
-    shown = row.get(SHOWN)
-    is_shown = isinstance(shown, Mapping) and one.name in shown
-    if value is not None and _is_fitting(one) and not is_shown:
+    if value is not None and _is_fitting(one):
         cell = replace(cell, text=w.kwh(value) if one.unit == UNITS["kwh"] else w.kilograms(value))
     if value is not None and one.name == bar and longest:
         return replace(cell, share=abs(value) / longest)

@@ -193,7 +193,7 @@ class Words:
         shown = row.get(SHOWN)
         if isinstance(shown, Mapping) and column.name in shown:
             text = shown[column.name]
-            return str(text) if isinstance(text, (int, float)) else self.text(text)[0]
+            return self.number(text) if isinstance(text, (int, float)) else self.text(text)[0]
         unit = row.get(column.unit_from) if column.unit_from else None
         if isinstance(value, bool):
             return self("yes") if value else self("no")

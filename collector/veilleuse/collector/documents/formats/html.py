@@ -49,6 +49,8 @@ The character is invisible, and screen readers skip it.
 PAPER_CHARACTERS: Final = 20_000
 """Maximum characters of the notes on paper: four pages."""
 PAPER_NOTE: Final = 2_000
+SHORT_WORD: Final = 24
+"""Maximum characters of a name that is not broken at its hyphens."""
 ONLY_ON_SCREEN: Final = ("screen.css",)
 ON_PAPER_TOO: Final = ("report.css",)
 
@@ -259,5 +261,6 @@ def _environment(paper: bool) -> Environment:
         finalize=None if paper else _guard,
     )
     environment.filters["longest_word"] = lambda text: max(map(len, text.split()), default=0)
+    environment.filters["is_short_word"] = lambda text: len(text) <= SHORT_WORD and " " not in text
     environment.filters["exact"] = escape  # of numbers and dates
     return environment

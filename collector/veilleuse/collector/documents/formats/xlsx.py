@@ -65,6 +65,8 @@ HEAD_ROWS: Final = 2
 EPOCH: Final = datetime(2000, 1, 1)  # noqa: DTZ001 # a spreadsheet knows no zone; for documents without a moment
 CHART_ROWS: Final = 22
 """Rows of a sheet that one chart covers."""
+HEADING_HEIGHT: Final = 32
+"""Height of a heading of two lines, in points."""
 LINE: Final = 130
 """Characters of a line of text, which runs over the empty cells beside it."""
 SHAPES: Final[Mapping[str, dict[str, str]]] = {
@@ -190,16 +192,14 @@ class _Book:
         first = line + 2
         sums = [row for row in (table.rest, table.total) if row is not None]
         shown = table.rows[: table.most]
-        for at, row in enumerate((*shown, *sums), first):
-            for place, one in enumerate(columns):
-                self._cells.value(sheet, at, place, one, row.get(one.name), row)
+        self._short_rows(sheet, first, columns, (*shown, *sums))
         line = first + len(shown) + len(sums)
         left = len(table.rows) - table.most
         more = [w.count("page.more_rows", left)] if left > 0 and table.rest is None else []
         line = self._lines(sheet, line, [*more, w.text(table.note)[0]])
         if table.bar is not None and len(shown) > 1:
             summary = self._document.summary
-            kind = summary.chart_kind if summary is not None and summary.chart is table else "bar"
+            kind = summary.chart_kind if summary is not None and summary.chart == table else "bar"
             made = self._workbook.add_chart(SHAPES[kind])
             self._series(
                 made, sheet.name, (first - 1, first, first + len(shown) - 1), 0, table.columns.index(table.bar)
@@ -210,9 +210,19 @@ class _Book:
 
     def _heads(self, sheet: Worksheet, line: int, table: ShortTable) -> list[Column]:
         columns = [read_columns()[name] for name in table.columns]
+        sheet.set_row(line, HEADING_HEIGHT)
         for place, one in enumerate(columns):
             self._cells.text(sheet, line, place, one.label(self._w.language), "head")
         return columns
+
+    def _short_rows(self, sheet: Worksheet, first: int, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+        largest = [
+            max((abs(value) for row in rows if isinstance(value := row.get(one.name), float)), default=0.0)
+            for one in columns
+        ]
+        for line, row in enumerate(rows, first):
+            for place, one in enumerate(columns):
+                self._cells.short(sheet, line, place, one, row, largest[place])
 
     def _all_rows(self, table: ShortTable) -> None:
         """Write all rows of a short table that the summary cuts, to a sheet of their own."""
@@ -220,9 +230,7 @@ class _Book:
         columns = self._heads(sheet, 0, table)
         for place, one in enumerate(columns):
             sheet.set_column(place, place, 15 if place else 42)
-        for line, row in enumerate(table.rows, 1):
-            for place, one in enumerate(columns):
-                self._cells.value(sheet, line, place, one, row.get(one.name), row)
+        self._short_rows(sheet, 1, columns, table.rows)
         sheet.freeze_panes(1, 1)
         sheet.autofilter(0, 0, len(table.rows), len(columns) - 1)
         sheet.repeat_rows(0)
@@ -332,6 +340,8 @@ class _Book:
         if kind in ("bar", "stacked"):
             # Draw the first row on top, as in the table, with names left of negative bars.
             made.set_y_axis({"reverse": True, "label_position": "low"})
+        values = {"major_gridlines": {"visible": True, "line": {"color": "#C3CAD4"}}}
+        (made.set_x_axis if kind in ("bar", "stacked") else made.set_y_axis)(values)
         made.set_size({"width": 900, "height": 420})
         alternative = self._w("page.chart_alternative", title=title)
         sheet.insert_chart(line, 0, made, {"description": alternative})
