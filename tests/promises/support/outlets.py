@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.report_files import Page, sheet_rows, workbook
-from veilleuse.collector.documents.formats.xlsx import sheet_name
+from veilleuse.collector.documents.cells import sheet_name
 from veilleuse.collector.documents.text import words
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, JOULES_PER_KWH
 

@@ -59,6 +59,8 @@ from veilleuse.collector.reports.machines import machines_of, server_rows, stret
 from veilleuse.collector.reports.readers import sobriety_sources_of, sources_of, targets_of
 from veilleuse.collector.reports.reen import reen_document
 from veilleuse.collector.reports.summaries import emissions as emissions_summary
+from veilleuse.collector.reports.summaries import indicators as indicators_summary
+from veilleuse.collector.reports.summaries import reen as reen_summary
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store import open_reader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, NANOSECONDS_PER_MILLISECOND
@@ -142,7 +144,9 @@ def emissions(
         document = add_sign_off(made.document, made.signed_year, made.statement.totals, public=public)
         if form in FOR_PEOPLE:
             asked = emissions_summary.questions(query, document.head)
-            ask = partial(emissions_report_of, sources, compare=False, random_roll_out=random, undeclared=False)
+            ask = partial(
+                emissions_report_of, sources, compare=False, random_roll_out=random, undeclared=False
+            )
             answers = {name: ask(one).document for name, one in asked.items()}
             document = emissions_summary.add_summary(document, answers)
     write(document)
@@ -172,6 +176,11 @@ def indicators(
     write, settings = _make_writer(form, language, output), load_settings(config)
     query = replace(_query(settings, first, end, group_by, level), basis=_basis_of(basis))
     made = make_indicators(settings, query, servers=servers)
+    if form in FOR_PEOPLE and not servers:
+        asked = indicators_summary.questions(query)
+        made = indicators_summary.add_summary(
+            made, {name: make_indicators(settings, one) for name, one in asked.items()}
+        )
     write(made)
     _print_notes(made.head, sum("reason" not in row for row in made.tables.get("withheld", ())))
 
@@ -188,7 +197,7 @@ def reen(
     """Write the follow-up sheet of the REEN strategy. Objectives 1° to 6°, measures, use phase, bilan."""
     settings, write = load_settings(config), _make_writer(form, language, output)
     made = reen_sheet(settings, _begun(first), parse_date("--to", end))
-    write(made)
+    write(reen_summary.add_summary(made) if form in FOR_PEOPLE else made)
     _print_notes(made.head, 0)
 
 

@@ -72,9 +72,7 @@ def draw(document: Document, number: int, chart: Chart, w: Words) -> Markup:
     """Draw one chart; `number` makes its element identifiers unique in the page."""
     rows = document.tables[chart.table]
     names = [_category(document, chart, row, w) for row in rows]
-    series = [
-        Series(label, values, i) for i, (label, values) in enumerate(_scaled(document, chart, w))
-    ]
+    series = [Series(label, values, i) for i, (label, values) in enumerate(_scaled(document, chart, w))]
     title, _ = w.text(chart.title)
     identifier = f"chart-{number}"
     draw_body = _over_time if chart.kind in ("line", "column") else _bars

@@ -290,9 +290,7 @@ def clean(document: Document) -> Document:
 
 
 def _clean_summary(summary: Summary) -> Summary:
-    figures = (
-        KeyFigure(*map(_clean_text, (one.label, one.value, one.note))) for one in summary.figures
-    )
+    figures = (KeyFigure(*map(_clean_text, (one.label, one.value, one.note))) for one in summary.figures)
     return Summary(
         _clean_text(summary.status),
         tuple(figures),

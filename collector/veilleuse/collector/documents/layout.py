@@ -145,9 +145,7 @@ def short_grid(table: ShortTable, w: Words) -> TableLayout:
     rest = () if table.rest is None else (cells(table.rest),)
     total = () if table.total is None else (cells(table.total),)
     foot = tuple(tuple(replace(one, share=None) for one in row) for row in total)
-    return TableLayout(
-        w.text(table.title)[0], heads, 1, (*map(cells, shown), *rest), foot, note
-    )
+    return TableLayout(w.text(table.title)[0], heads, 1, (*map(cells, shown), *rest), foot, note)
 
 
 def fact_cells(facts: Row, w: Words) -> tuple[tuple[str, TableCell], ...]:
@@ -167,12 +165,10 @@ def _is_fitting(one: Column) -> bool:
     return one.unit in (UNITS["kgco2e"], UNITS["kwh"])
 
 
-def _short(
-    one: Column, row: Row, w: Words, bar: str | None = None, longest: float = 0.0
-) -> TableCell:
+def _short(one: Column, row: Row, w: Words, bar: str | None = None, longest: float = 0.0) -> TableCell:
     cell, value = _short_cell(_cell(one, row, w)), _number(row, one.name)
-    if value is not None and _is_fitting(one):
-        cell = replace(cell, text=w.kwh(value) if one.unit == UNITS["kwh"] else w.kilograms(value))
+    if value is not None and (_is_fitting(one) or one.unit_from):
+        cell = replace(cell, text=w.amount(one, value, row))
     if value is not None and one.name == bar and longest:
         return replace(cell, share=abs(value) / longest)
     return cell

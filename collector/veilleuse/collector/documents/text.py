@@ -211,6 +211,18 @@ class Words:
             self.percent(value) if column.kind is ValueKind.RATIO or unit == "ratio" else self.number(value)
         )
 
+    def amount(self, column: Column, value: float, row: Row) -> str:
+        """Write a value with its unit: emissions and energy in the unit that fits."""
+        unit = row.get(column.unit_from) if column.unit_from else column.unit
+        if column.kind is ValueKind.RATIO or unit == "ratio":
+            return self.percent(value)
+        if unit in (UNITS["kgco2e"], "kgCO2e"):
+            return self.kilograms(value)
+        if unit == UNITS["kwh"]:
+            return self.kwh(value)
+        written = self.value(column, value, {})
+        return f"{written}{NO_BREAK}{self.word('unit', str(unit))}" if column.unit_from and unit else written
+
     def head(self, name: str, value: Value | Sequence[str]) -> str:
         """Write a value of the document's head."""
         if isinstance(value, Sequence) and not isinstance(value, str):

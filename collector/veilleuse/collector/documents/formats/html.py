@@ -49,8 +49,8 @@ The character is invisible, and screen readers skip it.
 PAPER_CHARACTERS: Final = 20_000
 """Maximum characters of the notes on paper: four pages."""
 PAPER_NOTE: Final = 2_000
-SHORT_WORD: Final = 24
-"""Maximum characters of a name that is not broken at its hyphens."""
+SHORT_WORD, SHORT_NAME = 24, 17
+"""Maximum characters of one word, and of several words, that stay on one line."""
 ONLY_ON_SCREEN: Final = ("screen.css",)
 ON_PAPER_TOO: Final = ("report.css",)
 
@@ -167,9 +167,7 @@ def _summary(document: Document, w: Words, *, paper: bool) -> PageSummary | None
         picture = _picture(drawn, 0, chart, w, paper=paper)
     return PageSummary(
         w.text(found.status)[0],
-        tuple(
-            (w.text(one.label)[0], w.text(one.value)[0], w.text(one.note)[0]) for one in found.figures
-        ),
+        tuple((w.text(one.label)[0], w.text(one.value)[0], w.text(one.note)[0]) for one in found.figures),
         tuple(w.text(one)[0] for one in found.sentences),
         picture,
         tuple(
@@ -181,17 +179,24 @@ def _summary(document: Document, w: Words, *, paper: bool) -> PageSummary | None
             )
             for part in found.parts
         ),
-        w("page.workbook", command=workbook_command(document.head)),
+        workbook(document.head, w),
     )
 
 
-def workbook_command(head: Head) -> str:
-    """Return the command that writes the same report as a workbook."""
-    options = [("--from", head.get("from")), ("--to", head.get("to"))]
-    if isinstance(groups := head.get("group_by"), Sequence) and groups:
-        options.append(("--group-by", ",".join(map(str, groups))))
-    said = " ".join(f"{option} {value}" for option, value in options if value)
-    return f"veilleuse report {head.get('kind')} {said} --format xlsx -o {head.get('kind')}.xlsx"
+def workbook(head: Head, w: Words) -> str:
+    """Say how to get the same report as a workbook."""
+    kind = str(head.get("kind"))
+    groups = head.get("group_by")
+    options = {
+        "--from": head.get("from"),
+        "--to": head.get("to"),
+        "--group-by": ",".join(map(str, groups)) if isinstance(groups, Sequence) else None,
+        "--level": head.get("level"),
+        "--basis": head.get("basis") if head.get("basis") != "released" else None,
+    }
+    said = " ".join(f"{option} {value}" for option, value in options.items() if value)
+    command = f"veilleuse report {kind} {said} --format xlsx -o {kind}.xlsx"
+    return w("page.workbook" if kind == "emissions" else "page.workbook_command", command=command)
 
 
 def dictionary(document: Document, w: Words) -> TableLayout:
@@ -261,6 +266,8 @@ def _environment(paper: bool) -> Environment:
         finalize=None if paper else _guard,
     )
     environment.filters["longest_word"] = lambda text: max(map(len, text.split()), default=0)
-    environment.filters["is_short_word"] = lambda text: len(text) <= SHORT_WORD and " " not in text
+    environment.filters["is_short_word"] = lambda text: (
+        len(text) <= (SHORT_NAME if " " in text else SHORT_WORD)
+    )
     environment.filters["exact"] = escape  # of numbers and dates
     return environment

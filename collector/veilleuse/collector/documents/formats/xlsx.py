@@ -28,7 +28,6 @@ from veilleuse.collector.documents.cells import (
 from veilleuse.collector.documents.charts import COLOURS
 from veilleuse.collector.documents.document import (
     KEY,
-    UNDER_WAY_UNTIL,
     Chart,
     Column,
     Document,
@@ -120,8 +119,8 @@ class _Book:
         grid = dictionary(document, w)
         lines = [[cell.text for cell in row] for row in (grid.heads, *grid.rows)]
         self._texts(w("page.columns"), lines, heads=True)
-        for table in self._titles:
-            self._table(table, document.tables[table])
+        for name in self._titles:
+            self._table(name, document.tables[name])
         self._workbook.close()
 
     # --- the summary
@@ -202,7 +201,11 @@ class _Book:
             kind = summary.chart_kind if summary is not None and summary.chart == table else "bar"
             made = self._workbook.add_chart(SHAPES[kind])
             self._series(
-                made, sheet.name, (first - 1, first, first + len(shown) - 1), 0, table.columns.index(table.bar)
+                made,
+                sheet.name,
+                (first - 1, first, first + len(shown) - 1),
+                0,
+                table.columns.index(table.bar),
             )
             self._insert(sheet, line + 1, made, w.text(table.title)[0], kind)
             line += CHART_ROWS
@@ -215,7 +218,9 @@ class _Book:
             self._cells.text(sheet, line, place, one.label(self._w.language), "head")
         return columns
 
-    def _short_rows(self, sheet: Worksheet, first: int, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    def _short_rows(
+        self, sheet: Worksheet, first: int, columns: Sequence[Column], rows: Sequence[Row]
+    ) -> None:
         largest = [
             max((abs(value) for row in rows if isinstance(value := row.get(one.name), float)), default=0.0)
             for one in columns
@@ -228,8 +233,8 @@ class _Book:
         """Write all rows of a short table that the summary cuts, to a sheet of their own."""
         sheet = self._sheet(sheet_name(self._w.text(table.title)[0], self._names))
         columns = self._heads(sheet, 0, table)
-        for place, one in enumerate(columns):
-            sheet.set_column(place, place, 15 if place else 42)
+        sheet.set_column(0, 0, 42)
+        sheet.set_column(1, len(columns), 15)
         self._short_rows(sheet, 1, columns, table.rows)
         sheet.freeze_panes(1, 1)
         sheet.autofilter(0, 0, len(table.rows), len(columns) - 1)
@@ -308,7 +313,13 @@ class _Book:
             if value in places and chart.category in places:
                 lines = (0, HEAD_ROWS, HEAD_ROWS + rows - 1)
                 self._series(
-                    made, name, lines, places[chart.category], places[value], number, line=chart.kind == "line"
+                    made,
+                    name,
+                    lines,
+                    places[chart.category],
+                    places[value],
+                    number,
+                    line=chart.kind == "line",
                 )
         return made if made.series else None
 

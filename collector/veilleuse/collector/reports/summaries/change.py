@@ -37,7 +37,11 @@ def compare_years(now: Row, before: Row) -> YearChange | None:
     new, kwh, factor, old, _, old_factor = (Fraction(repr(float(value or 0.0))) for value in values)
     of_factor = (factor - old_factor) * kwh
     return YearChange(
-        float(old), float(new - old), float(new - old - of_factor), float(of_factor), _is_in_doubt(now, before)
+        float(old),
+        float(new - old),
+        float(new - old - of_factor),
+        float(of_factor),
+        _is_in_doubt(now, before),
     )
 
 

@@ -7,9 +7,10 @@ It computes no figure of its own: released months are asked for again by perimet
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
+from functools import partial
 from typing import Final
 
 from veilleuse.collector.documents.document import (
@@ -32,7 +33,7 @@ from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.figures import SAMPLE_INTERVAL
 from veilleuse.collector.model.query import Basis, Query
 from veilleuse.collector.reports.emissions_document import BASIS
-from veilleuse.collector.reports.summaries.change import compare_years, sole_total
+from veilleuse.collector.reports.summaries.change import YearChange, compare_years, sole_total
 from veilleuse.collector.reports.summaries.rows import (
     both,
     group_rows,
@@ -41,6 +42,8 @@ from veilleuse.collector.reports.summaries.rows import (
     number,
     said,
     short_table,
+    signed,
+    status_of,
     sum_rows,
 )
 
@@ -141,12 +144,12 @@ class _Emissions:
     def summary(self) -> Summary:
         """Return the summary; without a total it says what to do."""
         if self.total is None:
-            return Summary(said("nothing"), (), tuple(self._remedies()), tuple(self._quality()))
+            return Summary(said("nothing"), (), tuple(remedies(self.document)), tuple(self._quality()))
         tables = {name: self._groups(name) for name in ("perimeter", "entity", "device_class")}
         months = self._months()
-        chart, kind = self._chart(months, tables)
+        chart = months or _bars(tables.values())
         return Summary(
-            self._status(),
+            status_of(self.document.head),
             tuple(self._figures(self.total)),
             tuple(self._sentences(self.total, tables)),
             (
@@ -155,7 +158,7 @@ class _Emissions:
                 *self._quality(),
             ),
             chart,
-            kind,
+            "column" if months else "bar",
         )
 
     # --- tables
@@ -198,41 +201,7 @@ class _Emissions:
         kind = self.total.get("interval")
         return said("sample_note") if kind == SAMPLE_INTERVAL else said("interval_note")
 
-    def _chart(
-        self, months: ShortTable | None, tables: Mapping[str, ShortTable | None]
-    ) -> tuple[ShortTable | None, str]:
-        if months is not None:
-            return months, "column"
-        for table in tables.values():
-            if table is not None and len(table.rows) > 1:
-                return replace(table, most=CHART_BARS), "bar"
-        return None, "bar"
-
     # --- the first page
-
-    def _status(self) -> Text:
-        head = self.document.head
-        state = head.get("state")
-        if state not in (None, YearState.OPEN.value):
-            moment = head.get("closed_unix_milliseconds")
-            return both(
-                lambda w: w(
-                    "summary.closed",
-                    state=w.word("state", str(state)),
-                    moment=w.time(moment) if isinstance(moment, int) else "",
-                    revision=head.get("revision", 1),
-                )
-            )
-        basis = head.get(BASIS)
-        if basis == Basis.UNRELEASED.value:
-            return said("unreleased")
-        if basis == Basis.OBSERVED.value:
-            return said("observed")
-        until = head.get(RELEASED_UNTIL)
-        if not isinstance(until, str):
-            return said("released")
-        last = date.fromisoformat(until) - timedelta(days=1)
-        return both(lambda w: w("summary.provisional", month=w.month(last)))
 
     def _figures(self, total: Row) -> Iterator[KeyFigure]:
         for unit in ("kgco2e", "kwh"):
@@ -240,8 +209,8 @@ class _Emissions:
             if value is not None:
                 yield KeyFigure(
                     said(unit),
-                    both(lambda w, unit=unit, value=value: w.kwh(value) if unit == "kwh" else w.kilograms(value)),
-                    both(lambda w, unit=unit: interval_text(total, w, unit)),
+                    both(partial(_amount, unit, value)),
+                    both(partial(interval_text, total, unit=unit)),
                 )
         covered = number(total, "coverage_states")
         if covered is not None:
@@ -263,28 +232,23 @@ class _Emissions:
 
     def _largest(self, tables: Mapping[str, ShortTable | None]) -> Text | None:
         """Say which entity, and which class, emits most."""
-        entity = _first_named(tables["entity"] or tables["perimeter"], "entity" if tables["entity"] else "perimeter")
-        device_class = _first_named(tables["device_class"], "device_class")
+        place = "entity" if tables["entity"] else "perimeter"
+        rows = {name: _first_named(tables[name], name) for name in (place, "device_class")}
 
         def write(w: Words) -> str:
-            parts = []
-            for key, dimension, row in (
-                ("largest_entity", "entity" if tables["entity"] else "perimeter", entity),
-                ("largest_class", "device_class", device_class),
-            ):
-                if row is not None:
-                    parts.append(
-                        w(
-                            f"summary.{key}",
-                            name=_name(row, dimension, w),
-                            value=w.kilograms(number(row, "kgco2e_total") or 0.0),
-                            share=w.percent(number(row, "share_of_total") or 0.0),
-                        )
-                    )
-            text = w("summary.and").join(parts)
-            return f"{text[:1].upper()}{text[1:]}." if text else ""
+            text = w("summary.and").join(
+                w(
+                    f"summary.largest_{'class' if name == 'device_class' else 'entity'}",
+                    name=_name(row, name, w),
+                    value=w.kilograms(number(row, "kgco2e_total") or 0.0),
+                    share=w.percent(number(row, "share_of_total") or 0.0),
+                )
+                for name, row in rows.items()
+                if row is not None
+            )
+            return f"{text[:1].upper()}{text[1:]}."
 
-        return both(write) if entity or device_class else None
+        return both(write) if any(rows.values()) else None
 
     def _knowledge(self, total: Row) -> Text:
         """Say what was observed, what is estimated from it, and what the interval holds."""
@@ -300,37 +264,50 @@ class _Emissions:
             if not covered:
                 return w("summary.knowledge_none")
             key = "random" if told == Representativeness.DEMONSTRATED.value else "not_random"
-            share = "" if not kwh or extrapolated is None else w("summary.extrapolated", share=w.percent(extrapolated / kwh))
-            return w("summary.knowledge", covered=w.percent(covered), extrapolated=share, meaning=w(f"summary.{key}"))
+            share = (
+                ""
+                if not kwh or extrapolated is None
+                else w("summary.extrapolated", share=w.percent(extrapolated / kwh))
+            )
+            return w(
+                "summary.knowledge",
+                covered=w.percent(covered),
+                extrapolated=share,
+                meaning=w(f"summary.{key}"),
+            )
 
         return both(write)
 
     def _change(self, total: Row) -> Text:
         """Say how the total differs from the year before, or why this is not said."""
-        now = {str(total.get("period_from")), str(total.get("period_to"))}
-        before = None
-        if self.before is not None and len(now) == 2 and "None" not in now:
-            first, end = (
-                date.fromisoformat(str(total[name])) for name in ("period_from", "period_to")
+        found = self._compared(total)
+        if found is None or not found.before_kgco2e:
+            return self._own_change(total)
+
+        def write(w: Words) -> str:
+            def kilograms(value: float) -> str:
+                return signed(w.kilograms(abs(value)), value)
+
+            text = w(
+                "summary.change",
+                before=w.kilograms(found.before_kgco2e),
+                share=signed(w.percent(abs(found.change_kgco2e) / found.before_kgco2e), found.change_kgco2e),
+                change=kilograms(found.change_kgco2e),
+                activity=kilograms(found.activity_kgco2e),
+                factor=kilograms(found.factor_kgco2e),
             )
-            days = (day.replace(year=day.year - 1).isoformat() for day in (first, end))
-            before = sole_total(self.before, first=next(days), end=next(days))
-        found = None if before is None else compare_years(total, before)
-        if found is not None and found.before_kgco2e:
+            return f"{text} {w('summary.in_doubt')}" if found.is_in_doubt else text
 
-            def write(w: Words) -> str:
-                text = w(
-                    "summary.change",
-                    before=w.kilograms(found.before_kgco2e),
-                    share=_signed(w.percent(abs(found.change_kgco2e) / found.before_kgco2e), found.change_kgco2e),
-                    change=_signed(w.kilograms(abs(found.change_kgco2e)), found.change_kgco2e),
-                    activity=_signed(w.kilograms(abs(found.activity_kgco2e)), found.activity_kgco2e),
-                    factor=_signed(w.kilograms(abs(found.factor_kgco2e)), found.factor_kgco2e),
-                )
-                return text + (f" {w('summary.in_doubt')}" if found.is_in_doubt else "")
+        return both(write)
 
-            return both(write)
-        return self._own_change(total)
+    def _compared(self, total: Row) -> YearChange | None:
+        """Compare the total with that of the same months of the year before."""
+        if self.before is None or "period_from" not in total:
+            return None
+        days = (date.fromisoformat(str(total[name])) for name in ("period_from", "period_to"))
+        first, end = (day.replace(year=day.year - 1).isoformat() for day in days)
+        before = sole_total(self.before, first=first, end=end)
+        return None if before is None else compare_years(total, before)
 
     def _own_change(self, total: Row) -> Text:
         """Say the change that the total itself has, or its reason for none."""
@@ -347,21 +324,10 @@ class _Emissions:
             return said("not_released_before")
         return both(lambda w: w("summary.not_compared", reason=w.word("not_compared", str(reason))))
 
-    def _remedies(self) -> Iterator[Text]:
-        """Yield what to do where nothing can be shown."""
-        days = [str(row["released_on"]) for row in self.document.tables.get("withheld", ()) if "released_on" in row]
-        if days:
-            yield both(lambda w: w("summary.ask_from", day=w.day(min(days))))
-        k = self.document.head.get("k_anonymity")
-        yield said("when_released", k=k)
-        yield said("see_doctor")
-        if self.document.head.get(BASIS) == Basis.UNRELEASED.value:
-            yield said("enrol")
-
     # --- the page of method and quality
 
     def _quality(self) -> Iterator[SummaryPart]:
-        tables = (self._table(name, columns) for name, columns in TABLES.items())
+        tables = (quality_table(self.document, name) for name in TABLES)
         facts: dict[str, Value] = {}
         if self.total is not None:
             facts = {name: self.total[name] for name in QUALITY if name in self.total}
@@ -369,16 +335,37 @@ class _Emissions:
                 facts[SHOWN] = {name: text for name, text in shown.items() if name in facts}
         yield SummaryPart(said("quality"), tuple(one for one in tables if one is not None), facts)
 
-    def _table(self, name: str, columns: Sequence[str]) -> ShortTable | None:
-        rows = self.document.tables.get(name, ())
-        if not rows:
-            return None
-        if name == "items":
-            unknown = {"beges_item": "", SHOWN: {"beges_item": said("no_item")}}
-            rows = [row if "beges_item" in row else {**row, **unknown} for row in rows]
-        used = tuple(one for one in columns if any(one in row for row in rows))
-        title = self.document.titles.get(name) or both(lambda w: w.get("tables", name))
-        return ShortTable(title, used, rows, most=FEW) if used else None
+
+def quality_table(document: Document, name: str) -> ShortTable | None:
+    """Return a table of the report with the columns of TABLES; None where it has no rows."""
+    rows = document.tables.get(name, ())
+    if name == "items":
+        unknown: Row = {"beges_item": "", SHOWN: {"beges_item": said("no_item")}}
+        rows = [row if "beges_item" in row else {**row, **unknown} for row in rows]
+    used = tuple(one for one in TABLES[name] if any(one in row for row in rows))
+    title = document.titles.get(name) or both(lambda w: w.get("tables", name))
+    return ShortTable(title, used, rows, most=FEW) if used else None
+
+
+def remedies(document: Document) -> Iterator[Text]:
+    """Yield what to do where nothing can be shown."""
+    days = [str(row["released_on"]) for row in document.tables.get("withheld", ()) if "released_on" in row]
+    if days:
+        yield both(lambda w: w("summary.ask_from", day=w.day(min(days))))
+    yield said("when_released", k=document.head.get("k_anonymity"))
+    yield said("see_doctor")
+    if document.head.get(BASIS) == Basis.UNRELEASED.value:
+        yield said("enrol")
+
+
+def _amount(unit: str, value: float, w: Words) -> str:
+    return w.kwh(value) if unit == "kwh" else w.kilograms(value)
+
+
+def _bars(tables: Iterable[ShortTable | None]) -> ShortTable | None:
+    """Return the first table with rows to compare, as many as a chart shows."""
+    found = next((one for one in tables if one is not None and len(one.rows) > 1), None)
+    return None if found is None else replace(found, most=CHART_BARS)
 
 
 def _filled(*tables: ShortTable | None) -> tuple[ShortTable, ...]:
@@ -397,7 +384,3 @@ def _name(row: Row, dimension: str, w: Words) -> str:
     if isinstance(shown, Mapping) and dimension in shown and not isinstance(text := shown[dimension], float):
         return w.text(text)[0]
     return w.word(dimension, str(row[dimension]))
-
-
-def _signed(text: str, value: float) -> str:
-    return f"{'+' if value > 0 else '−' if value < 0 else ''}{text}"

@@ -7,15 +7,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from typing import Final
 
 from veilleuse.collector.documents.document import (
     LANGUAGES,
-    SHOWN,
+    RELEASED_UNTIL,
     SHORT_ROWS,
+    SHOWN,
     Document,
+    Head,
     Row,
     ShortTable,
     Text,
@@ -23,9 +25,11 @@ from veilleuse.collector.documents.document import (
 )
 from veilleuse.collector.documents.text import Words, words
 from veilleuse.collector.fleet.observations import MONITOR
+from veilleuse.collector.model.closed_years import YearState
 from veilleuse.collector.model.figures import FULL_INTERVAL, SAMPLE_INTERVAL
 from veilleuse.collector.model.inventory import ENTITY_SEPARATOR, PowerContext
-from veilleuse.collector.model.query import AUTRES, SEVERAL
+from veilleuse.collector.model.query import AUTRES, SEVERAL, Basis
+from veilleuse.collector.reports.emissions_document import BASIS
 from veilleuse.wire.vocabulary import Population
 
 GROUP_COLUMNS: Final = (
@@ -52,6 +56,11 @@ def said(key: str, **values: object) -> Text:
     return both(lambda w: w(f"summary.{key}", **values))
 
 
+def signed(text: str, value: float) -> str:
+    """Put the sign of a value before the text of its size."""
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{text}"
+
+
 def number(row: Row, name: str) -> float | None:
     """Return a number of a row; None where it has none."""
     value = row.get(name)
@@ -75,6 +84,28 @@ def interval_text(row: Row, w: Words, unit: str = "kgco2e") -> str:
     write = w.kwh if unit == "kwh" else w.kilograms
     low, high = map(write, ends[1:])
     return w("amounts.interval", low=low, high=high, interval=w.word("interval", ends[0]))
+
+
+def status_of(head: Head) -> Text:
+    """Say what the figures of a report are: released, closed, or of machines' present data."""
+    state, basis = head.get("state"), head.get(BASIS)
+    if state not in (None, YearState.OPEN.value):
+        moment = head.get("closed_unix_milliseconds")
+        return both(
+            lambda w: w(
+                "summary.closed",
+                state=w.word("state", str(state)),
+                moment=w.time(moment) if isinstance(moment, int) else "",
+                revision=head.get("revision", 1),
+            )
+        )
+    if basis in (Basis.UNRELEASED.value, Basis.OBSERVED.value):
+        return said(str(basis))
+    until = head.get(RELEASED_UNTIL)
+    if not isinstance(until, str):
+        return ""
+    last = date.fromisoformat(until) - timedelta(days=1)
+    return both(lambda w: w("summary.provisional", month=w.month(last)))
 
 
 def sum_rows(rows: Sequence[Row]) -> dict[str, Value]:
@@ -114,9 +145,9 @@ def group_rows(document: Document, dimension: str, total: float | None) -> list[
     groups: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in document.tables["rows"]:
         groups[_key(row, dimension), str(row.get("level"))].append(row)
-    found = []
+    found: list[Row] = []
     for (name, level), rows in groups.items():
-        made = {dimension: name, **sum_rows(rows)}
+        made: dict[str, Value] = {dimension: name, **sum_rows(rows)}
         part = number(made, "kgco2e_total")
         if part is not None and total:
             made["share_of_total"] = part / total
@@ -133,14 +164,19 @@ def _key(row: Row, dimension: str) -> str:
 def _shown_name(row: Row, dimension: str, name: str, level: str) -> Text | None:
     """Return the name for people where it is another one than the column's value."""
     if dimension == "entity":
-        if not name and row.get("population") == Population.SERVER:
-            return said("rooms")
-        if not name or name == AUTRES:
-            return said("merged")
-        if level == AUTRES:
-            return said("merged_below", name=_short_path(name))
-        return {language: _short_path(name) for language in LANGUAGES}
+        return shown_entity(row, name, level)
     return said("merged") if level == AUTRES and dimension == "device_class" else None
+
+
+def shown_entity(row: Row, name: str, level: str) -> Text:
+    """Return the name of an entity for people, or what a row without one is."""
+    if not name and row.get("population") == Population.SERVER:
+        return said("rooms")
+    if not name or name == AUTRES:
+        return said("merged")
+    if level == AUTRES:
+        return said("merged_below", name=_short_path(name))
+    return {language: _short_path(name) for language in LANGUAGES}
 
 
 def _short_path(entity: str) -> str:
@@ -153,10 +189,10 @@ def month_rows(totals: Iterable[Row], total: float | None) -> list[Row]:
     """Return one row for each month, in order."""
     rows = list(totals)
     years = {str(row["period_from"])[:4] for row in rows}
-    found = []
+    found: list[Row] = []
     for row in rows:
         day = date.fromisoformat(str(row["period_from"]))
-        made = {"month": f"{day:%Y-%m}", **sum_rows([row])}
+        made: dict[str, Value] = {"month": f"{day:%Y-%m}", **sum_rows([row])}
         part = number(made, "kgco2e_total")
         if part is not None and total:
             made["share_of_total"] = part / total
@@ -180,15 +216,17 @@ def short_table(
     most: int = SHORT_ROWS,
     note: Text = "",
 ) -> ShortTable:
-    """Return the table of groups with the sum of those that do not fit; columns without a value are left out."""
+    """Return the table of groups, with the sum of those that do not fit; it leaves out empty columns."""
     used = [one for one in columns if any(one in row for row in rows)]
-    rest = None
+    rest: Row | None = None
     if left := rows[most:]:
-        sums = {
+        sums: dict[str, Value] = {
             one: math.fsum(value for row in left if (value := number(row, one)) is not None)
             for one in ("kgco2e_total", "share_of_total", "kwh_total")
             if one in used
         }
         rest = {**sums, name: AUTRES, SHOWN: {name: both(lambda w: w.count("summary.others", len(left)))}}
     foot = None if total is None else {**total, name: "", SHOWN: {name: said("total")}}
-    return ShortTable(title, (name, *used), rows, rest, foot, columns[0] if columns[0] in used else None, most, note)
+    return ShortTable(
+        title, (name, *used), rows, rest, foot, columns[0] if columns[0] in used else None, most, note
+    )
