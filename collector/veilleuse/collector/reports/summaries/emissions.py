@@ -50,7 +50,7 @@ from veilleuse.collector.reports.summaries.rows import (
 DIMENSIONS: Final = ("perimeter", "entity", "device_class", "month")
 BEFORE: Final = "before"
 """Name of the question about the same months of the year before."""
-CHART_BARS: Final = 8
+CHART_BARS: Final = 6
 FEW: Final = 10
 """Rows of the tables about method and quality."""
 QUALITY: Final = (
@@ -137,9 +137,12 @@ class _Emissions:
         """Return the total of the period: of several periods together, their sum."""
         every = [one.tables.get("totals", ()) for one in (self.document, *self.by.values())]
         alone = next((totals[0] for totals in every if len(totals) == 1), None)
-        if alone is not None or not every[0]:
-            return alone
-        return sum_rows(every[0])
+        if alone is None:
+            return sum_rows(every[0]) if every[0] else None
+        if self.document.head.get(BASIS) == Basis.UNRELEASED.value and "device_class" in self.by:
+            machines = sum_rows(self.by["device_class"].tables["rows"])  # its own number counts screens too
+            return {**alone, **{name: machines[name] for name in ("n_fleet",) if name in machines}}
+        return alone
 
     def summary(self) -> Summary:
         """Return the summary; without a total it says what to do."""
