@@ -154,8 +154,8 @@ def test_a_contract_from_the_command_to_the_report(declared, veilleuse):
 
 
 def test_five_formats_have_one_split(declared, veilleuse, tmp_path):
-    """Each row's context, items and market line are equal in JSON, CSV, XLSX and HTML to the last digit, in the
-    workbook as words. The PDF contains the tables."""
+    """Each row's context, items and market line are equal in JSON, CSV, XLSX and HTML to the last digit. The
+    workbook has words, and the PDF the tables."""
     expected = report(veilleuse)
     files = dict(_written(veilleuse, tmp_path))
     of_csv = [row for row in csv.DictReader(files["csv"].decode().splitlines()) if row["level"] != "total"]
